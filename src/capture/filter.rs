@@ -1,0 +1,51 @@
+//! BPF filters, compiled by libpcap.
+
+use std::collections::HashMap;
+
+use pcap::{BpfProgram, Capture, Linktype};
+
+/// A filter expression with its programs, one for each link type met. Each worker owns one.
+pub struct Filter {
+    expression: String,
+    programs: HashMap<u16, Option<BpfProgram>>,
+}
+
+impl Filter {
+    /// Checks `expression` against Ethernet; the error is libpcap's own.
+    pub fn new(expression: &str) -> Result<Self, String> {
+        let program = compile(expression, 1)?;
+        let programs = HashMap::from([(1, Some(program))]);
+        Ok(Self {
+            expression: expression.to_owned(),
+            programs,
+        })
+    }
+
+    /// Whether the filter lets the frame pass. Where the expression makes no sense for a link type
+    /// (libpcap refuses to compile it), none of its frames pass. `len` in an expression compares
+    /// captured bytes.
+    pub fn passes(&mut self, link: u16, data: &[u8]) -> bool {
+        let expression = &self.expression;
+        let program = self
+            .programs
+            .entry(link)
+            .or_insert_with(|| compile(expression, link).ok());
+        program.as_ref().is_some_and(|p| p.filter(data))
+    }
+}
+
+fn compile(expression: &str, link: u16) -> Result<BpfProgram, String> {
+    // In files raw IP is 101, in libpcap's interface 12.
+    let link = if link == 101 { 12 } else { i32::from(link) };
+    Capture::dead(Linktype(link))
+        .and_then(|capture| capture.compile(expression, true))
+        .map_err(|error| error.to_string())
+}
+
+/// The name of a link type as libpcap's registry has it, or its number alone.
+pub fn link_name(link: u16) -> String {
+    match Linktype(i32::from(link)).get_name() {
+        Ok(name) => format!("{link} ({name})"),
+        Err(_) => link.to_string(),
+    }
+}

@@ -1,0 +1,131 @@
+//! Where frames come from: capture files and standard input, as batches of whole records.
+//!
+//! This room reads; it does not look inside a frame. One [`Reader`] per source fills pooled
+//! [`Batch`]es with large reads; record headers are walked here, so that a batch holds whole
+//! frames and any worker can take any batch.
+
+mod filter;
+mod pcap;
+mod pcapng;
+mod reader;
+mod sniff;
+mod source;
+
+pub use filter::{Filter, link_name};
+pub use reader::{Damage, OpenError, Reader};
+pub use source::{Source, SourceError, expand};
+
+use crate::model::Nanos;
+
+/// Bytes asked of the operating system at once. Measured here: reads of this size into pooled
+/// buffers cost less than a memory map, whose page faults cost more than the copy.
+pub const BLOCK: usize = 256 << 10;
+
+/// The largest record that is believed, in bytes. Above it a length is taken for damage, as
+/// libpcap does for ordinary link types.
+pub const MAX_RECORD: usize = 256 << 10;
+
+/// One record of a capture: where its bytes lie in the batch, and what the capture says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// Packet time in nanoseconds, or [`crate::model::NO_TIME`].
+    pub time: Nanos,
+    /// Position of the first captured byte in the batch's piece of its source.
+    pub offset: u32,
+    /// Captured bytes.
+    pub cap_len: u32,
+    /// Bytes on the wire, as the record says.
+    pub wire_len: u32,
+    /// Link type, by its registry number.
+    pub link: u16,
+}
+
+/// Whole records of one source, with the bytes they stand in. Buffers are pooled: a batch is
+/// filled, decoded and filled again.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The number of the source in the plan.
+    pub source: usize,
+    /// The records that lie wholly in the piece of the source that this batch holds.
+    pub frames: Vec<Frame>,
+    buffer: reader::Buffer,
+}
+
+impl Batch {
+    /// The captured bytes of `frame`.
+    pub fn data(&self, frame: &Frame) -> &[u8] {
+        let start = frame.offset as usize;
+        &self.buffer.filled()[start..start + frame.cap_len as usize]
+    }
+}
+
+/// What a format says about a file beside its frames.
+#[derive(Clone, Debug, Default)]
+struct Facts {
+    link_types: Vec<u16>,
+    filters: Vec<String>,
+    loss: crate::model::Loss,
+}
+
+impl Facts {
+    fn link(&mut self, link: u16) {
+        if !self.link_types.contains(&link) {
+            self.link_types.push(link);
+        }
+    }
+}
+
+/// A capture format: finds whole records in a piece of a file.
+trait Walk: Send {
+    /// Walks the records at the start of `bytes` and appends their frames.
+    fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked;
+
+    /// What the format has said so far beside the frames.
+    fn facts(&self) -> Facts;
+}
+
+/// How far a walk came.
+#[derive(Default, Debug, PartialEq, Eq)]
+struct Walked {
+    /// Bytes that are done with; beyond the end of the piece where a block can be skipped unread.
+    consumed: usize,
+    /// Bytes that the record after them needs to be whole, as far as that is known.
+    need: usize,
+    /// Why the rest of the file cannot be read.
+    damage: Option<String>,
+}
+
+/// The bytes of a fixed-size field, or none where `bytes` ends before it does.
+fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at.checked_add(N)?)?.try_into().ok()
+}
+
+/// Byte order of a file or section.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    Little,
+    Big,
+}
+
+impl Order {
+    fn u16(self, bytes: [u8; 2]) -> u16 {
+        match self {
+            Self::Little => u16::from_le_bytes(bytes),
+            Self::Big => u16::from_be_bytes(bytes),
+        }
+    }
+
+    fn u32(self, bytes: [u8; 4]) -> u32 {
+        match self {
+            Self::Little => u32::from_le_bytes(bytes),
+            Self::Big => u32::from_be_bytes(bytes),
+        }
+    }
+
+    fn u64(self, bytes: [u8; 8]) -> u64 {
+        match self {
+            Self::Little => u64::from_le_bytes(bytes),
+            Self::Big => u64::from_be_bytes(bytes),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The pcap file format (draft-ietf-opsawg-pcap): both byte orders, microsecond and nanosecond
+//! stamps, and the older variant with a longer record header (magic 0xa1b2cd34).
+
+use super::{Facts, Frame, MAX_RECORD, Order, Walk, Walked, field};
+use crate::model::{Nanos, SECOND};
+
+/// Length of the file header in bytes.
+pub(super) const FILE_HEADER: usize = 24;
+
+/// A pcap file after its header.
+pub(super) struct Pcap {
+    order: Order,
+    nanos: bool,
+    record_header: usize,
+    link: u16,
+}
+
+impl Pcap {
+    /// Reads the file header; none where `header` starts no pcap file.
+    pub fn new(header: &[u8]) -> Option<Self> {
+        let magic: [u8; 4] = field(header, 0)?;
+        let (order, magic) = match u32::from_le_bytes(magic) {
+            le @ (0xa1b2_c3d4 | 0xa1b2_3c4d | 0xa1b2_cd34) => (Order::Little, le),
+            _ => (Order::Big, u32::from_be_bytes(magic)),
+        };
+        let (nanos, record_header) = match magic {
+            0xa1b2_c3d4 => (false, 16),
+            0xa1b2_3c4d => (true, 16),
+            0xa1b2_cd34 => (false, 24),
+            _ => return None,
+        };
+        // The upper six bits carry frame check sequence facts, not the link type.
+        let link = order.u32(field(header, 20)?) & 0x03ff_ffff;
+        Some(Self {
+            order,
+            nanos,
+            record_header,
+            link: u16::try_from(link).unwrap_or(u16::MAX),
+        })
+    }
+}
+
+impl Walk for Pcap {
+    fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
+        let mut at = 0;
+        while let Some(header) = bytes.get(at..at + self.record_header) {
+            let word = |position| self.order.u32(field(header, position).unwrap_or_default());
+            let cap_len = word(8) as usize;
+            if cap_len > MAX_RECORD {
+                let damage = format!("the record claims {cap_len} captured bytes");
+                return Walked {
+                    consumed: at,
+                    need: 0,
+                    damage: Some(damage),
+                };
+            }
+            let start = at + self.record_header;
+            if bytes.len() < start + cap_len {
+                return Walked {
+                    consumed: at,
+                    need: self.record_header + cap_len,
+                    damage: None,
+                };
+            }
+            let fraction = Nanos::from(word(4)) * if self.nanos { 1 } else { 1_000 };
+            frames.push(Frame {
+                time: Nanos::from(word(0)) * SECOND + fraction,
+                offset: start as u32,
+                cap_len: cap_len as u32,
+                wire_len: word(12),
+                link: self.link,
+            });
+            at = start + cap_len;
+        }
+        Walked {
+            consumed: at,
+            need: self.record_header,
+            damage: None,
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            link_types: vec![self.link],
+            ..Facts::default()
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The pcapng file format (draft-ietf-opsawg-pcapng): several sections, several interfaces, each
+//! with its own link type and timestamp resolution; capture filters and loss as the file tells them.
+
+use std::collections::BTreeMap;
+
+use super::{Facts, Frame, MAX_RECORD, Order, Walk, Walked, field};
+use crate::model::{Loss, NO_TIME, Nanos, SECOND};
+
+const SECTION: u32 = 0x0a0d_0d0a;
+const INTERFACE: u32 = 1;
+const OLD_PACKET: u32 = 2;
+const SIMPLE_PACKET: u32 = 3;
+const STATISTICS: u32 = 5;
+const ENHANCED_PACKET: u32 = 6;
+const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
+
+/// The shortest block: type, length, length again.
+const MIN_BLOCK: usize = 12;
+/// The largest block that is held whole; larger ones are damage if they carry a packet or an
+/// interface, and passed over unread if not.
+const MAX_BLOCK: usize = 2 * MAX_RECORD;
+
+/// A pcapng file at some point of its reading.
+pub(super) struct PcapNg {
+    order: Order,
+    interfaces: Vec<Interface>,
+    section: u32,
+    facts: Facts,
+    /// The latest counters of each interface, by section and interface number.
+    statistics: BTreeMap<(u32, u32), Loss>,
+}
+
+struct Interface {
+    link: u16,
+    snaplen: u32,
+    resolution: Resolution,
+    offset: Nanos,
+}
+
+/// Units of a timestamp per second.
+#[derive(Clone, Copy)]
+enum Resolution {
+    PowerOfTen(u32),
+    PowerOfTwo(u32),
+}
+
+impl Resolution {
+    fn new(value: u8) -> Self {
+        let exponent = u32::from(value & 0x7f);
+        if value & 0x80 == 0 {
+            Self::PowerOfTen(exponent)
+        } else {
+            Self::PowerOfTwo(exponent)
+        }
+    }
+
+    /// `units` since the epoch, in nanoseconds; saturates at the range of [`Nanos`].
+    fn nanos(self, units: u64) -> i128 {
+        let nanos = i128::from(units) * i128::from(SECOND);
+        match self {
+            Self::PowerOfTen(exponent) => 10i128.checked_pow(exponent).map_or(0, |per| nanos / per),
+            Self::PowerOfTwo(exponent) => nanos.checked_shr(exponent).unwrap_or(0),
+        }
+    }
+}
+
+impl PcapNg {
+    /// Whether `start` begins a section header block.
+    pub fn new(start: &[u8]) -> Option<Self> {
+        let kind: [u8; 4] = field(start, 0)?;
+        let magic: [u8; 4] = field(start, 8)?;
+        let known = [magic, [magic[3], magic[2], magic[1], magic[0]]]
+            .iter()
+            .any(|m| u32::from_be_bytes(*m) == BYTE_ORDER_MAGIC);
+        (u32::from_be_bytes(kind) == SECTION && known).then_some(Self {
+            order: Order::Little,
+            interfaces: Vec::new(),
+            section: 0,
+            facts: Facts::default(),
+            statistics: BTreeMap::new(),
+        })
+    }
+
+    /// Takes in one whole block. `at` is where its body starts in the batch.
+    fn block(
+        &mut self,
+        kind: u32,
+        body: &[u8],
+        at: usize,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), String> {
+        let order = self.order;
+        let short = || format!("a block of type {kind:#x} is shorter than its fields");
+        let word = |position| {
+            field(body, position)
+                .map(|b| order.u32(b))
+                .ok_or_else(short)
+        };
+        match kind {
+            INTERFACE => {
+                let link = order.u16(field(body, 0).ok_or_else(short)?);
+                let snaplen = word(4)?;
+                let mut interface = Interface {
+                    link,
+                    snaplen,
+                    resolution: Resolution::PowerOfTen(6),
+                    offset: 0,
+                };
+                for (code, value) in options(order, body.get(8..).unwrap_or_default()) {
+                    match (code, value) {
+                        (9, [resolution, ..]) => {
+                            interface.resolution = Resolution::new(*resolution)
+                        }
+                        (11, [0, filter @ ..]) => {
+                            let filter = String::from_utf8_lossy(filter).into_owned();
+                            if !self.facts.filters.contains(&filter) {
+                                self.facts.filters.push(filter);
+                            }
+                        }
+                        (14, value) => {
+                            let seconds = field(value, 0).map_or(0, |b| order.u64(b) as Nanos);
+                            interface.offset = seconds.saturating_mul(SECOND);
+                        }
+                        _ => {}
+                    }
+                }
+                self.facts.link(link);
+                self.interfaces.push(interface);
+            }
+            ENHANCED_PACKET | OLD_PACKET => {
+                let number = if kind == ENHANCED_PACKET {
+                    word(0)?
+                } else {
+                    u32::from(order.u16(field(body, 0).ok_or_else(short)?))
+                };
+                let interface = self.interfaces.get(number as usize).ok_or_else(|| {
+                    format!(
+                        "a packet names interface {number}, which the section does not describe"
+                    )
+                })?;
+                let units = u64::from(word(4)?) << 32 | u64::from(word(8)?);
+                let nanos = interface.resolution.nanos(units) + i128::from(interface.offset);
+                let cap_len = word(12)?;
+                if cap_len as usize > body.len().saturating_sub(20) {
+                    return Err(format!(
+                        "a packet claims {cap_len} captured bytes, more than its block has"
+                    ));
+                }
+                frames.push(Frame {
+                    time: nanos.clamp(i128::from(NO_TIME) + 1, i128::from(Nanos::MAX) - 1) as Nanos,
+                    offset: (at + 20) as u32,
+                    cap_len,
+                    wire_len: word(16)?,
+                    link: interface.link,
+                });
+            }
+            SIMPLE_PACKET => {
+                let interface = self
+                    .interfaces
+                    .first()
+                    .ok_or("a simple packet stands before any interface description")?;
+                let wire_len = word(0)?;
+                let limit = if interface.snaplen == 0 {
+                    u32::MAX
+                } else {
+                    interface.snaplen
+                };
+                let held = body.len().saturating_sub(4) as u32;
+                frames.push(Frame {
+                    time: NO_TIME,
+                    offset: (at + 4) as u32,
+                    cap_len: wire_len.min(limit).min(held),
+                    wire_len,
+                    link: interface.link,
+                });
+            }
+            STATISTICS => {
+                let number = word(0)?;
+                let loss = self.statistics.entry((self.section, number)).or_default();
+                let (mut interface, mut system) = (0, 0);
+                for (code, value) in options(order, body.get(12..).unwrap_or_default()) {
+                    let count = field(value, 0).map_or(0, |b| order.u64(b));
+                    match code {
+                        4 => loss.received = loss.received.max(count),
+                        5 => interface = count,
+                        7 => system = count,
+                        _ => {}
+                    }
+                }
+                loss.dropped = loss.dropped.max(interface.saturating_add(system));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The options of a block, up to the first that does not fit.
+fn options(order: Order, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let code = order.u16(field(bytes, 0)?);
+        let length = usize::from(order.u16(field(bytes, 2)?));
+        let value = bytes.get(4..4 + length)?;
+        bytes = bytes
+            .get(4 + length.next_multiple_of(4)..)
+            .unwrap_or_default();
+        (code != 0).then_some((code, value))
+    })
+}
+
+impl Walk for PcapNg {
+    fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
+        let mut at = 0;
+        let damage = |at, text| Walked {
+            consumed: at,
+            need: 0,
+            damage: Some(text),
+        };
+        while let Some(header) = bytes.get(at..at + MIN_BLOCK) {
+            let kind: [u8; 4] = field(header, 0).unwrap_or_default();
+            if u32::from_be_bytes(kind) == SECTION {
+                let magic = field(header, 8).unwrap_or_default();
+                self.order = match (u32::from_le_bytes(magic), u32::from_be_bytes(magic)) {
+                    (BYTE_ORDER_MAGIC, _) => Order::Little,
+                    (_, BYTE_ORDER_MAGIC) => Order::Big,
+                    _ => return damage(at, "a section header has no known byte order".into()),
+                };
+                self.interfaces.clear();
+                self.section = self.section.saturating_add(1);
+            }
+            let kind = self.order.u32(kind);
+            let length = self.order.u32(field(header, 4).unwrap_or_default()) as usize;
+            if length < MIN_BLOCK || !length.is_multiple_of(4) {
+                return damage(
+                    at,
+                    format!("a block claims an impossible length of {length} bytes"),
+                );
+            }
+            if length > MAX_BLOCK {
+                if matches!(
+                    kind,
+                    INTERFACE | OLD_PACKET | SIMPLE_PACKET | ENHANCED_PACKET
+                ) {
+                    return damage(at, format!("a packet block claims {length} bytes"));
+                }
+                return Walked {
+                    consumed: at + length,
+                    need: MIN_BLOCK,
+                    damage: None,
+                };
+            }
+            let Some(block) = bytes.get(at..at + length) else {
+                return Walked {
+                    consumed: at,
+                    need: length,
+                    damage: None,
+                };
+            };
+            if let Err(text) = self.block(kind, &block[8..length - 4], at + 8, frames) {
+                return damage(at, text);
+            }
+            at += length;
+        }
+        Walked {
+            consumed: at,
+            need: MIN_BLOCK,
+            damage: None,
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        let mut facts = self.facts.clone();
+        for loss in self.statistics.values() {
+            facts.loss.received = facts.loss.received.saturating_add(loss.received);
+            facts.loss.dropped = facts.loss.dropped.saturating_add(loss.dropped);
+        }
+        facts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolutions_of_both_bases_give_nanoseconds() {
+        assert_eq!(Resolution::new(6).nanos(1_500_000), 1_500_000_000);
+        assert_eq!(Resolution::new(9).nanos(7), 7);
+        assert_eq!(Resolution::new(0).nanos(2), 2_000_000_000);
+        assert_eq!(Resolution::new(0x80 | 10).nanos(1536), 1_500_000_000);
+        assert_eq!(Resolution::new(0x7f).nanos(u64::MAX), 0);
+        assert_eq!(Resolution::new(0xff).nanos(u64::MAX), 0);
+    }
+
+    #[test]
+    fn options_end_at_the_first_that_does_not_fit() {
+        let bytes = [9, 0, 1, 0, 6, 0, 0, 0, 11, 0, 200, 0, 1];
+        let found: Vec<_> = options(Order::Little, &bytes).collect();
+        assert_eq!(found, [(9, &[6u8][..])]);
+    }
+}

@@ -1,0 +1,223 @@
+//! Reads one source in large blocks into batches of whole records.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use sha2::{Digest, Sha256};
+
+use super::pcap::{FILE_HEADER, Pcap};
+use super::pcapng::PcapNg;
+use super::sniff::looks_like;
+use super::{BLOCK, Batch, Source, Walk};
+use crate::model::InputRecord;
+
+/// Why a source cannot be read at all.
+#[derive(Debug)]
+pub enum OpenError {
+    /// It is no capture; the text says what it looks like.
+    NotACapture(String),
+    /// The operating system refuses.
+    Io(io::Error),
+}
+
+/// Why reading stopped before the end of a source.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Damage {
+    /// What is wrong.
+    pub what: String,
+    /// Where the first record that could not be read starts, in bytes from the start of the file.
+    pub offset: u64,
+}
+
+/// A source being read.
+pub struct Reader {
+    input: Box<dyn Read + Send>,
+    hasher: Option<Sha256>,
+    walk: Box<dyn Walk>,
+    format: &'static str,
+    /// Bytes read but not yet walked: the start of a record that the last block cut.
+    carry: Vec<u8>,
+    /// Bytes to pass over before the next record.
+    skip: u64,
+    /// Offset of the first byte of `carry` in the file.
+    offset: u64,
+    /// Bytes that the next record needs, as far as known.
+    need: usize,
+    ended: bool,
+}
+
+impl Reader {
+    /// Opens `source` and reads its file header. With `hash`, the SHA-256 of the whole source is
+    /// computed on the way.
+    pub fn open(source: &Source, hash: bool) -> Result<Self, OpenError> {
+        let input: Box<dyn Read + Send> = match &source.path {
+            Some(path) => Box::new(File::open(path).map_err(OpenError::Io)?),
+            None => Box::new(io::stdin()),
+        };
+        Self::new(input, hash)
+    }
+
+    /// As [`Reader::open`], from any byte stream.
+    pub fn new(mut input: Box<dyn Read + Send>, hash: bool) -> Result<Self, OpenError> {
+        let mut hasher = hash.then(Sha256::new);
+        let mut start = Buffer::default();
+        start
+            .fill(&mut *input, 512, &mut hasher)
+            .map_err(OpenError::Io)?;
+        let start = start.filled();
+        let (walk, format, header): (Box<dyn Walk>, _, _) = if let Some(pcap) = Pcap::new(start) {
+            (Box::new(pcap), "pcap", FILE_HEADER)
+        } else if let Some(pcapng) = PcapNg::new(start) {
+            (Box::new(pcapng), "pcapng", 0)
+        } else {
+            return Err(OpenError::NotACapture(looks_like(start).to_owned()));
+        };
+        let carry = start[header..].to_vec();
+        let offset = header as u64;
+        Ok(Self {
+            input,
+            hasher,
+            walk,
+            format,
+            carry,
+            skip: 0,
+            offset,
+            need: 0,
+            ended: false,
+        })
+    }
+
+    /// Fills `batch` with the next whole records. Returns false when the source has ended; the
+    /// batch may hold frames then too, also when damage is reported.
+    pub fn next(&mut self, batch: &mut Batch) -> Result<bool, Damage> {
+        batch.frames.clear();
+        if self.ended {
+            return Ok(false);
+        }
+        let at = self.offset;
+        let damaged = |what: String, offset| Damage { what, offset };
+        self.pass_over().map_err(|e| damaged(e.to_string(), at))?;
+        batch.buffer.restart(&self.carry);
+        let target = BLOCK.max(self.need);
+        let read = batch
+            .buffer
+            .fill(&mut *self.input, target, &mut self.hasher);
+        let bytes = batch.buffer.filled();
+        let walked = self.walk.walk(bytes, &mut batch.frames);
+        let whole = walked.consumed.min(bytes.len());
+        self.skip = (walked.consumed - whole) as u64;
+        self.offset += whole as u64;
+        self.need = walked.need;
+        if let Some(what) = walked.damage {
+            self.ended = true;
+            return Err(damaged(what, self.offset));
+        }
+        self.carry.clear();
+        self.carry.extend_from_slice(&bytes[whole..]);
+        match read {
+            Ok(false) => Ok(true),
+            Ok(true) => {
+                self.ended = true;
+                if self.carry.is_empty() && self.skip == 0 {
+                    return Ok(false);
+                }
+                Err(damaged("cut off in mid-record".into(), self.offset))
+            }
+            Err(error) => {
+                self.ended = true;
+                Err(damaged(error.to_string(), self.offset))
+            }
+        }
+    }
+
+    /// Passes over bytes of a block that nobody needs.
+    fn pass_over(&mut self) -> io::Result<()> {
+        let mut block = Buffer::default();
+        while self.skip > 0 {
+            block.restart(&[]);
+            let some = self.skip.min(BLOCK as u64) as usize;
+            let ended = block.fill(&mut *self.input, some, &mut self.hasher)?;
+            self.skip -= block.filled as u64;
+            self.offset += block.filled as u64;
+            if ended {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes read so far.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Ends the reading and writes what is known of the source into `record`. A wanted hash covers
+    /// the whole source, also what could not be walked.
+    pub fn finish(mut self, record: &mut InputRecord) -> io::Result<()> {
+        let facts = self.walk.facts();
+        record.format = self.format.to_owned();
+        record.link_types = facts.link_types;
+        record.link_types.sort_unstable();
+        record.filters = facts.filters;
+        record.filters.sort_unstable();
+        record.loss = facts.loss;
+        if self.hasher.is_some() {
+            let mut rest = Buffer::default();
+            while !rest.fill(&mut *self.input, BLOCK, &mut self.hasher)? {
+                rest.restart(&[]);
+            }
+            record.sha256 = self.hasher.map(|h| crate::model::hex(&h.finalize()));
+        }
+        Ok(())
+    }
+}
+
+/// A buffer that keeps its length when it is emptied, so that it is zeroed once, not at each use.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Buffer {
+    /// What has been filled.
+    pub fn filled(&self) -> &[u8] {
+        &self.bytes[..self.filled]
+    }
+
+    /// Starts again with `start`.
+    fn restart(&mut self, start: &[u8]) {
+        if self.bytes.len() < start.len() {
+            self.bytes.resize(start.len(), 0);
+        }
+        self.bytes[..start.len()].copy_from_slice(start);
+        self.filled = start.len();
+    }
+
+    /// Reads until `target` bytes are held or the input ends; true at the end. What was read
+    /// before an error is kept.
+    fn fill(
+        &mut self,
+        input: &mut dyn Read,
+        target: usize,
+        hasher: &mut Option<Sha256>,
+    ) -> io::Result<bool> {
+        if self.bytes.len() < target {
+            self.bytes.resize(target, 0);
+        }
+        while self.filled < target {
+            match input.read(&mut self.bytes[self.filled..target]) {
+                Ok(0) => return Ok(true),
+                Ok(read) => {
+                    if let Some(hasher) = hasher {
+                        hasher.update(&self.bytes[self.filled..self.filled + read]);
+                    }
+                    self.filled += read;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,94 @@
+//! What a file that is no capture looks like, in words that tell the user what to do about it.
+
+/// A description of a file by its first bytes.
+pub(super) fn looks_like(start: &[u8]) -> &'static str {
+    const MAGICS: &[(&[u8], &str)] = &[
+        (b"\x1f\x8b", "gzip data: decompress it first"),
+        (b"\x28\xb5\x2f\xfd", "zstd data: decompress it first"),
+        (b"\xfd7zXZ\0", "xz data: decompress it first"),
+        (b"BZh", "bzip2 data: decompress it first"),
+        (b"\x04\x22\x4d\x18", "lz4 data: decompress it first"),
+        (b"PK\x03\x04", "a zip archive: unpack it first"),
+        (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
+        (b"Rar!", "a rar archive: unpack it first"),
+        (
+            b"GMBU",
+            "a Microsoft Network Monitor capture: convert it with editcap -F pcapng",
+        ),
+        (
+            b"RTSS",
+            "an old Network Monitor capture: convert it with editcap -F pcapng",
+        ),
+        (
+            b"snoop\0\0\0",
+            "a snoop capture: convert it with editcap -F pcapng",
+        ),
+        (
+            b"TRSNIFF data",
+            "a Sniffer capture: convert it with editcap -F pcapng",
+        ),
+        (b"ElfFile\0", "a Windows event log (EVTX)"),
+        (b"\x7fELF", "an ELF program"),
+        (b"MZ", "a Windows program"),
+        (b"%PDF", "a PDF document"),
+        (b"\x89PNG", "a PNG picture"),
+        (b"{", "JSON text"),
+        (b"<?xml", "XML text"),
+        (b"<", "HTML or XML text"),
+    ];
+    if start.is_empty() {
+        return "an empty file";
+    }
+    if let Some((_, name)) = MAGICS.iter().find(|(magic, _)| start.starts_with(magic)) {
+        return name;
+    }
+    // An event trace log starts with a WMI buffer header: its size, then (at 0x0c) the same size
+    // again as the used length at most; the logger name stands in UTF-16 further on.
+    if is_etl(start) {
+        return "a Windows event trace (ETL): convert it with etl2pcapng or pktmon etl2pcap";
+    }
+    if start.iter().all(|b| *b == 0) {
+        return "zero bytes";
+    }
+    if std::str::from_utf8(start).map_or_else(|e| e.valid_up_to() + 4 > start.len(), |_| true)
+        && !start.contains(&0)
+    {
+        return "text";
+    }
+    "data of an unknown kind"
+}
+
+fn is_etl(start: &[u8]) -> bool {
+    let word = |at: usize| {
+        start
+            .get(at..at + 4)
+            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    };
+    let (Some(size), Some(saved), Some(current)) = (word(0), word(4), word(8)) else {
+        return false;
+    };
+    size.is_power_of_two()
+        && (4096..=1 << 20).contains(&size)
+        && saved <= size
+        && current <= size
+        && saved > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_files_are_named() {
+        assert!(looks_like(b"\x1f\x8b\x08\0").starts_with("gzip"));
+        assert_eq!(looks_like("Zeit und Stunde: ä".as_bytes()), "text");
+        assert_eq!(looks_like(b""), "an empty file");
+        assert_eq!(
+            looks_like(b"\x01\x02\x03\xff\xfe"),
+            "data of an unknown kind"
+        );
+        let mut etl = vec![0; 64];
+        etl[..12].copy_from_slice(&[0, 0, 1, 0, 0x40, 2, 0, 0, 0x40, 2, 0, 0]);
+        assert!(looks_like(&etl).contains("ETL"));
+    }
+}

@@ -1,0 +1,119 @@
+//! What the user named, as a list of sources in a fixed order.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// One thing to read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// The file; none is standard input.
+    pub path: Option<PathBuf>,
+    /// The file as the user named it.
+    pub name: String,
+    /// Size in bytes, where known before reading.
+    pub size: u64,
+    /// Found in a directory: if it is no capture it is listed and passed over, not an error.
+    pub found: bool,
+    /// The earlier source with the same content, which is read in its place.
+    pub same_as: Option<String>,
+}
+
+/// A name that leads to nothing readable.
+#[derive(Debug)]
+pub struct SourceError {
+    /// What the user named.
+    pub name: String,
+    /// What is wrong with it.
+    pub error: std::io::Error,
+}
+
+/// Turns arguments into sources: files as they are, directories as their files in name order, `-`
+/// as standard input. Sources are sorted by name and a content that occurs twice is marked, so
+/// that the order of the arguments changes nothing. All unreadable names are reported at once.
+pub fn expand(arguments: &[PathBuf]) -> Result<Vec<Source>, Vec<SourceError>> {
+    let (mut sources, mut errors) = (Vec::new(), Vec::new());
+    for argument in arguments {
+        if let Err(error) = add(argument, &mut sources) {
+            errors.push(SourceError {
+                name: argument.display().to_string(),
+                error,
+            });
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    mark_same(&mut sources);
+    Ok(sources)
+}
+
+fn add(argument: &Path, sources: &mut Vec<Source>) -> std::io::Result<()> {
+    let mut push = |path: Option<PathBuf>, size, found| {
+        let name = path
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), |p| p.display().to_string());
+        sources.push(Source {
+            path,
+            name,
+            size,
+            found,
+            same_as: None,
+        });
+    };
+    if argument.as_os_str() == "-" {
+        push(None, 0, false);
+        return Ok(());
+    }
+    let metadata = fs::metadata(argument)?;
+    if !metadata.is_dir() {
+        fs::File::open(argument)?;
+        push(Some(argument.to_owned()), metadata.len(), false);
+        return Ok(());
+    }
+    for entry in fs::read_dir(argument)? {
+        let path = entry?.path();
+        let metadata = fs::metadata(&path)?;
+        if metadata.is_file() {
+            push(Some(path), metadata.len(), true);
+        }
+    }
+    Ok(())
+}
+
+/// Finds regular files with the same bytes. Only files of the same size are hashed.
+fn mark_same(sources: &mut [Source]) {
+    for later in 1..sources.len() {
+        if sources[later].path.is_none() {
+            continue;
+        }
+        let same = (0..later).find(|earlier| {
+            let (a, b) = (&sources[*earlier], &sources[later]);
+            a.same_as.is_none() && a.size == b.size && a.size > 0 && same_bytes(a, b)
+        });
+        if let Some(earlier) = same {
+            sources[later].same_as = Some(sources[earlier].name.clone());
+        }
+    }
+}
+
+fn same_bytes(a: &Source, b: &Source) -> bool {
+    if a.path == b.path {
+        return true;
+    }
+    matches!((hash(a), hash(b)), (Some(a), Some(b)) if a == b)
+}
+
+fn hash(source: &Source) -> Option<[u8; 32]> {
+    let mut file = fs::File::open(source.path.as_ref()?).ok()?;
+    let (mut hasher, mut block) = (Sha256::new(), vec![0; super::BLOCK]);
+    loop {
+        match file.read(&mut block).ok()? {
+            0 => return Some(hasher.finalize().into()),
+            n => hasher.update(&block[..n]),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Who talked to whom about which service: flows become conversations, each with its direction and
+//! how sure that is, its state, and its amounts.
+//!
+//! Everything here is asked of merged evidence and so does not depend on the order of arrival. What
+//! a host is and what is documented is not known here; the two questions that direction has to ask
+//! of the policy go through [`Lens`].
+
+mod direction;
+mod state;
+mod survey;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+
+use crate::flow::{Amount, Flow, FlowKey, Flows, IcmpError};
+use crate::model::{AtMost, Endpoint, Max, Merge, Min, Transport};
+
+pub use direction::Grade;
+pub use state::State;
+pub use survey::{Presence, Survey};
+
+/// What the direction of a flow asks of the policy.
+pub trait Lens {
+    /// Whether the address is the broadcast address of a network, as far as the inventory knows.
+    fn is_broadcast(&self, address: IpAddr) -> bool;
+
+    /// Whether a documented row fits a conversation read this way.
+    fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool;
+}
+
+/// The identity of a conversation.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Subject {
+    /// Who asks.
+    pub client: IpAddr,
+    /// Who serves.
+    pub server: IpAddr,
+    /// The protocol above IP.
+    pub transport: Transport,
+    /// The server's port; for ICMP the message type; else zero.
+    pub port: u16,
+}
+
+impl Subject {
+    /// The server and its port.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::new(self.server, self.port)
+    }
+
+    /// The port as reports show it: none where the protocol has no ports.
+    pub fn shown_port(&self) -> Option<u16> {
+        (self.transport.has_ports() || self.transport.is_icmp()).then_some(self.port)
+    }
+}
+
+/// All flows of one client with one service of one server.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    /// Who talked to whom about what.
+    pub subject: Subject,
+    /// The strongest evidence for the direction among its flows.
+    pub grade: Grade,
+    /// The best state among its flows.
+    pub state: State,
+    /// Sent to a broadcast or multicast address, or to everybody on the link.
+    pub broadcast: bool,
+    /// Five-tuples.
+    pub flows: u64,
+    /// SYNs of the client, retransmissions and copies among them.
+    pub attempts: u64,
+    /// Five-tuples established.
+    pub established: u64,
+    /// Independent chances to see an answer, over all five-tuples: see [`state::chances`].
+    pub chances: u64,
+    /// Sent by the client.
+    pub to_server: Amount,
+    /// Sent by the server.
+    pub to_client: Amount,
+    /// The earliest packet, or ICMP error where no packet was seen.
+    pub first: Min,
+    /// The latest.
+    pub last: Max,
+    /// VLANs, each with the VLANs inside it.
+    pub tags: AtMost<Vec<u16>, 16>,
+    /// Hardware addresses that the client's frames came from.
+    pub client_macs: AtMost<crate::model::Mac, 4>,
+    /// Hardware addresses that the server's frames came from.
+    pub server_macs: AtMost<crate::model::Mac, 4>,
+    /// The client's ports, for the reading in the other direction.
+    pub client_ports: AtMost<u16, 16>,
+    /// ICMP errors; side 0 is the client's packet quoted, side 1 the server's.
+    pub errors: AtMost<IcmpError, 16>,
+    /// The first of its flows in order, and which of its sides is the client.
+    pub first_flow: (FlowKey, u8),
+}
+
+/// The conversations of a capture in order, with what the capture could see.
+pub struct Conversations {
+    /// Sorted by subject.
+    pub list: Vec<Conversation>,
+    /// Who was seen, and how.
+    pub survey: Survey,
+    /// Later fragments whose first fragment is not in the capture.
+    pub orphan_fragments: u64,
+    /// Bytes written to temporary files because memory ran short.
+    pub spilled: u64,
+}
+
+impl Conversations {
+    /// Reads all flows: once to learn who serves and who is seen, once to read directions and states.
+    pub fn read(flows: &mut Flows, lens: &dyn Lens) -> io::Result<Self> {
+        let mut survey = Survey::default();
+        survey.add_loose(flows);
+        flows.visit(|table| table.iter().for_each(|flow| survey.add(&flow, lens)))?;
+        let mut found: HashMap<Subject, Conversation> = HashMap::new();
+        flows.visit(|table| {
+            for flow in table.iter() {
+                let part = read_flow(&flow, &survey, lens);
+                match found.entry(part.subject) {
+                    std::collections::hash_map::Entry::Occupied(mut entry) => {
+                        entry.get_mut().merge(&part);
+                    }
+                    std::collections::hash_map::Entry::Vacant(entry) => {
+                        entry.insert(part);
+                    }
+                }
+            }
+        })?;
+        let mut list: Vec<_> = found.into_values().collect();
+        list.sort_unstable_by_key(|c| c.subject);
+        let (orphan_fragments, spilled) = (flows.orphans, flows.spilled());
+        Ok(Self {
+            list,
+            survey,
+            orphan_fragments,
+            spilled,
+        })
+    }
+}
+
+fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation {
+    let reading = direction::read(flow, survey, lens);
+    let (c, s) = (reading.client, 1 - reading.client);
+    let (client, server) = (flow.key.endpoint(c), flow.key.endpoint(s));
+    let transport = flow.key.transport();
+    // An ICMP conversation is known by the type that the client sends.
+    let port = if transport.is_icmp() {
+        client.port
+    } else {
+        server.port
+    };
+    let subject = Subject {
+        client: client.addr,
+        server: server.addr,
+        transport,
+        port,
+    };
+    let state = state::of(flow, &reading, survey);
+    let (mut first, mut last) = (flow.sides[0].first, flow.sides[0].last);
+    first.merge(&flow.sides[1].first);
+    last.merge(&flow.sides[1].last);
+    let mut errors = AtMost::default();
+    if let Some(extra) = flow.extra {
+        first.merge(&extra.error_first);
+        last.merge(&extra.error_last);
+        for error in extra.errors.iter() {
+            errors.insert(IcmpError {
+                side: error.side ^ c as u8,
+                ..*error
+            });
+        }
+    }
+    let mut tags = AtMost::default();
+    let mut macs = [AtMost::default(), AtMost::default()];
+    for (side, macs) in macs.iter_mut().enumerate() {
+        for link in flow.links(side) {
+            let stack: Vec<u16> = link
+                .vlans
+                .iter()
+                .copied()
+                .take_while(|v| *v != crate::flow::NO_TAG)
+                .collect();
+            if !stack.is_empty() {
+                tags.insert(stack);
+            }
+            if link.source != crate::model::Mac::NONE {
+                macs.insert(link.source);
+            }
+        }
+    }
+    let mut client_ports = AtMost::default();
+    client_ports.insert(client.port);
+    let [client_macs, server_macs] = if c == 0 {
+        macs
+    } else {
+        let [lo, hi] = macs;
+        [hi, lo]
+    };
+    Conversation {
+        subject,
+        grade: reading.grade,
+        state,
+        broadcast: reading.broadcast,
+        flows: 1,
+        attempts: u64::from(flow.sides[c].syns.0),
+        established: u64::from(state == State::Established),
+        chances: state::chances(flow, &reading, state),
+        to_server: flow.sides[c].sent,
+        to_client: flow.sides[s].sent,
+        first,
+        last,
+        tags,
+        client_macs,
+        server_macs,
+        client_ports,
+        errors,
+        first_flow: (*flow.key, c as u8),
+    }
+}
+
+impl Merge for Conversation {
+    fn merge(&mut self, other: &Self) {
+        // Of a failing conversation the chances count that speak for its state.
+        match self.state.cmp(&other.state) {
+            std::cmp::Ordering::Equal => self.chances += other.chances,
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Greater => self.chances = other.chances,
+        }
+        self.state = self.state.min(other.state);
+        self.grade = self.grade.min(other.grade);
+        self.broadcast |= other.broadcast;
+        self.flows += other.flows;
+        self.attempts += other.attempts;
+        self.established += other.established;
+        self.to_server.merge(&other.to_server);
+        self.to_client.merge(&other.to_client);
+        self.first.merge(&other.first);
+        self.last.merge(&other.last);
+        self.tags.merge(&other.tags);
+        self.client_macs.merge(&other.client_macs);
+        self.server_macs.merge(&other.server_macs);
+        self.client_ports.merge(&other.client_ports);
+        self.errors.merge(&other.errors);
+        self.first_flow = self.first_flow.min(other.first_flow);
+    }
+}

@@ -1,0 +1,208 @@
+//! How far a flow came.
+
+use super::Survey;
+use super::direction::Reading;
+use crate::flow::{ErrorKind, Flow, Side, sign};
+use crate::model::{SECOND, Transport, words};
+
+words!(
+    /// How far a flow or conversation came. The best state comes first: proof of success, then proof of
+    /// failure, then silence.
+    State {
+        /// SYN, SYN-ACK and the client's bare ACK or data; UDP answered.
+        Established = "established",
+        /// Both sides speak, no handshake seen.
+        Midstream = "midstream",
+        /// The unicast answer to a broadcast.
+        AnswerOnly = "answer-only",
+        /// SYN-ACK, nothing after it from the client but RST or silence.
+        HalfOpen = "half-open",
+        /// RST answering a SYN, or ICMP port unreachable.
+        Refused = "refused",
+        /// ICMP administratively prohibited or host unreachable.
+        Rejected = "rejected",
+        /// SYN or request, no reply.
+        Unanswered = "unanswered",
+        /// UDP or another protocol that asks for no reply: heartbeats, broadcasts, VRRP.
+        OneWay = "one-way",
+        /// The span carries only this direction: nothing may be claimed.
+        OneSided = "one-sided",
+    }
+);
+
+impl State {
+    /// Whether the service was reached.
+    pub fn reached(self) -> bool {
+        matches!(self, Self::Established | Self::Midstream)
+    }
+
+    /// Whether the capture shows that the attempt failed.
+    pub fn failed(self) -> bool {
+        matches!(
+            self,
+            Self::HalfOpen | Self::Refused | Self::Rejected | Self::Unanswered
+        )
+    }
+}
+
+/// The state of a flow in a reading.
+pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> State {
+    let (c, s) = (reading.client, 1 - reading.client);
+    let (client, server) = (&flow.sides[c], &flow.sides[s]);
+    let (client_addr, server_addr) = (flow.key.endpoint(c).addr, flow.key.endpoint(s).addr);
+    if reading.broadcast {
+        return State::OneWay;
+    }
+    let quoted = |kinds: &[ErrorKind]| {
+        flow.extra.is_some_and(|extra| {
+            extra
+                .errors
+                .iter()
+                .any(|e| usize::from(e.side) == c && kinds.contains(&e.kind))
+        })
+    };
+    let by_icmp = if quoted(&[ErrorKind::PortUnreachable]) {
+        Some(State::Refused)
+    } else if quoted(&[ErrorKind::Prohibited, ErrorKind::HostUnreachable]) {
+        Some(State::Rejected)
+    } else {
+        None
+    };
+    if flow.key.transport() == Transport::TCP {
+        return tcp(client, server, by_icmp, |silent_is_server| {
+            if silent_is_server {
+                survey.could_see(server_addr, client_addr)
+            } else {
+                survey.could_see(client_addr, server_addr)
+            }
+        });
+    }
+    if reading.answers_broadcast && !client.spoke() {
+        return State::AnswerOnly;
+    }
+    if client.spoke() && server.spoke() {
+        return State::Established;
+    }
+    if let Some(state) = by_icmp {
+        return state;
+    }
+    if !survey.could_see(server_addr, client_addr) || !client.spoke() {
+        return State::OneSided;
+    }
+    if asks(flow, client, c) {
+        State::Unanswered
+    } else {
+        State::OneWay
+    }
+}
+
+fn tcp(client: &Side, server: &Side, by_icmp: Option<State>, sees: impl Fn(bool) -> bool) -> State {
+    if server.has(sign::SYN_ACK) {
+        if client.has(sign::ACK | sign::DATA) {
+            return State::Established;
+        }
+        // The span has shown that it sees the client when it has shown its SYN.
+        let sees_client = client.has(sign::SYN) || sees(false);
+        return if sees_client {
+            State::HalfOpen
+        } else {
+            State::OneSided
+        };
+    }
+    let (speaks, answers) = (
+        client.has(sign::ACK | sign::DATA),
+        server.has(sign::ACK | sign::DATA),
+    );
+    if speaks && answers {
+        return State::Midstream;
+    }
+    if client.has(sign::SYN) && server.has(sign::RST) && !answers {
+        return State::Refused;
+    }
+    if let Some(state) = by_icmp.filter(|_| !server.spoke()) {
+        return state;
+    }
+    if client.has(sign::SYN) && !server.spoke() && sees(true) {
+        return State::Unanswered;
+    }
+    State::OneSided
+}
+
+/// Whether the client's packets ask for a reply, by the protocol's own word.
+fn asks(flow: &Flow<'_>, client: &Side, c: usize) -> bool {
+    let transport = flow.key.transport();
+    let icmp_request =
+        transport.is_icmp() && crate::flow::icmp_paired(transport, flow.key.endpoint(c).port as u8);
+    client.has(sign::DNS_QUERY) || icmp_request
+}
+
+/// Independent chances to see the missing answer of a failed flow: one, and one more each time the
+/// attempt was repeated later, assuming that repetitions back off by doubling from one second.
+///
+/// Uses the times of the earliest and the latest packet alone, so that a frame seen twice is no
+/// second chance.
+pub(super) fn chances(flow: &Flow<'_>, reading: &Reading, state: State) -> u64 {
+    let (from, to) = match state {
+        State::Unanswered => {
+            let client = &flow.sides[reading.client];
+            (client.first, client.last)
+        }
+        State::HalfOpen => {
+            let server = &flow.sides[1 - reading.client];
+            (server.syn_ack, server.last)
+        }
+        _ => return 1,
+    };
+    let (Some(from), Some(to)) = (from.get(), to.get()) else {
+        return 1;
+    };
+    // A first repetition comes after one second, give or take what stacks and stamps allow.
+    let seconds = to.saturating_sub(from).max(0).saturating_add(SECOND / 5) / SECOND;
+    1 + u64::from((seconds as u64 + 1).ilog2())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(signs: u16) -> Side {
+        let mut side = Side::default();
+        if signs != 0 {
+            side.sent.packets.add(1);
+        }
+        side.signs.0 = signs;
+        side
+    }
+
+    #[test]
+    fn tcp_states_rest_on_what_each_side_sent() {
+        use sign::{ACK, DATA, RST, SYN, SYN_ACK};
+        let cases = [
+            (SYN | ACK, SYN_ACK | ACK, true, State::Established),
+            (SYN | DATA, SYN_ACK, true, State::Established),
+            (SYN, SYN_ACK, true, State::HalfOpen),
+            (SYN | RST, SYN_ACK, true, State::HalfOpen),
+            (0, SYN_ACK, true, State::HalfOpen),
+            (0, SYN_ACK, false, State::OneSided),
+            (ACK | DATA, ACK | DATA, false, State::Midstream),
+            (ACK, ACK, false, State::Midstream),
+            (SYN, RST, true, State::Refused),
+            // An ACK scan is refused nothing and reaches nothing.
+            (ACK, RST, true, State::OneSided),
+            (SYN, 0, true, State::Unanswered),
+            (SYN, 0, false, State::OneSided),
+            (ACK | DATA, 0, true, State::OneSided),
+        ];
+        for (client, server, sees, expected) in cases {
+            let state = tcp(&side(client), &side(server), None, |_| sees);
+            assert_eq!(state, expected, "{client:#b} {server:#b} {sees}");
+        }
+    }
+
+    #[test]
+    fn proof_of_success_outweighs_proof_of_failure_and_that_outweighs_silence() {
+        assert!(State::Established < State::Midstream);
+        assert!(State::Refused < State::OneWay);
+        assert!(State::Unanswered < State::OneSided);
+    }
+}

@@ -1,0 +1,180 @@
+//! What the capture shows beyond single flows: who serves, who asked everybody, who was seen.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::Lens;
+use super::direction::{broadcast_sender, handshake, is_group};
+use crate::flow::{Amount, Flow, Flows, Side, sign};
+use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Sum, Transport};
+
+/// How an address was seen.
+#[derive(Clone, Default, Debug)]
+pub struct Presence {
+    /// Packets it sent, broadcasts and address claims (ARP) among them.
+    pub sent: Amount,
+    /// Packets sent to it alone.
+    pub received: Amount,
+    /// Packets it sent to one address.
+    pub unicast_sent: Sum,
+    /// It was sent something that only follows from an answer of its own.
+    pub answered_unseen: bool,
+    /// The earliest packet it sent or received.
+    pub first: Min,
+    /// The latest.
+    pub last: Max,
+    /// Hardware addresses that its frames came from.
+    pub macs: AtMost<Mac, 4>,
+}
+
+impl Merge for Presence {
+    fn merge(&mut self, other: &Self) {
+        self.sent.merge(&other.sent);
+        self.received.merge(&other.received);
+        self.unicast_sent.merge(&other.unicast_sent);
+        self.answered_unseen |= other.answered_unseen;
+        self.first.merge(&other.first);
+        self.last.merge(&other.last);
+        self.macs.merge(&other.macs);
+    }
+}
+
+/// Facts about the whole capture that single flows are read with.
+#[derive(Default)]
+pub struct Survey {
+    services: HashSet<(Endpoint, Transport)>,
+    asks: HashMap<(Endpoint, u16, Transport), Min>,
+    presences: HashMap<IpAddr, Presence>,
+}
+
+impl Survey {
+    /// How an address was seen.
+    pub fn presence(&self, address: IpAddr) -> Option<&Presence> {
+        self.presences.get(&address)
+    }
+
+    /// All addresses seen, in order.
+    pub fn presences(&self) -> BTreeMap<IpAddr, &Presence> {
+        self.presences
+            .iter()
+            .map(|(address, presence)| (*address, presence))
+            .collect()
+    }
+
+    /// Whether the capture shows that it could see what `silent` sends to `peer`'s side of the span:
+    /// it shows `silent` sending to somebody, or `peer` being sent something by somebody.
+    pub(super) fn could_see(&self, silent: IpAddr, peer: IpAddr) -> bool {
+        self.presence(silent).is_some_and(|p| p.unicast_sent.0 > 0)
+            || self
+                .presence(peer)
+                .is_some_and(|p| p.received.packets.0 > 0)
+    }
+
+    /// Whether another flow proves by handshake that the endpoint serves.
+    pub(super) fn serves(&self, endpoint: Endpoint, transport: Transport) -> bool {
+        self.services.contains(&(endpoint, transport))
+    }
+
+    /// The side of a unicast flow that had asked the other's port by broadcast.
+    pub(super) fn broadcast_asker(&self, flow: &Flow<'_>) -> Option<usize> {
+        let transport = flow.key.transport();
+        if transport != Transport::UDP {
+            return None;
+        }
+        (0..2).find(|&c| {
+            let (asker, answerer) = (flow.key.endpoint(c), flow.key.endpoint(1 - c));
+            let asked = self.asks.get(&(asker, answerer.port, transport));
+            let answered = flow.sides[1 - c].first.get();
+            matches!((asked.and_then(|a| a.get()), answered), (Some(a), Some(b)) if a <= b)
+        })
+    }
+
+    pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn Lens) {
+        let transport = flow.key.transport();
+        let broadcast = broadcast_sender(flow, lens);
+        if let Some(side) = broadcast {
+            let ask = (
+                flow.key.endpoint(side),
+                flow.key.endpoint(1 - side).port,
+                transport,
+            );
+            self.asks
+                .entry(ask)
+                .or_default()
+                .merge(&flow.sides[side].first);
+        } else if transport == Transport::TCP
+            && let Some(client) = handshake(flow)
+        {
+            self.services
+                .insert((flow.key.endpoint(1 - client), transport));
+        }
+        for side in 0..2 {
+            let (sender, target) = (
+                flow.key.endpoint(side).addr,
+                flow.key.endpoint(1 - side).addr,
+            );
+            let silent = !flow.sides[1 - side].spoke();
+            let macs = flow
+                .links(side)
+                .map(|l| l.source)
+                .filter(|m| *m != Mac::NONE);
+            self.count(
+                sender,
+                target,
+                &flow.sides[side],
+                broadcast == Some(side),
+                silent,
+                macs,
+            );
+        }
+    }
+
+    pub(super) fn add_loose(&mut self, flows: &Flows) {
+        for ((src, dst, _), side) in &flows.loose {
+            self.count(
+                *src,
+                *dst,
+                side,
+                side.has(sign::BROADCAST) || is_group(*dst),
+                false,
+                [].into_iter(),
+            );
+        }
+        for ((address, mac), claim) in &flows.claims {
+            let presence = self.presences.entry(*address).or_default();
+            presence.sent.packets.merge(&claim.frames);
+            presence.first.merge(&claim.first);
+            presence.last.merge(&claim.last);
+            presence.macs.insert(*mac);
+        }
+    }
+
+    fn count(
+        &mut self,
+        sender: IpAddr,
+        target: IpAddr,
+        side: &Side,
+        broadcast: bool,
+        target_silent: bool,
+        macs: impl Iterator<Item = Mac>,
+    ) {
+        if !side.spoke() {
+            return;
+        }
+        let from = self.presences.entry(sender).or_default();
+        from.sent.merge(&side.sent);
+        from.first.merge(&side.first);
+        from.last.merge(&side.last);
+        macs.for_each(|mac| from.macs.insert(mac));
+        if broadcast {
+            return;
+        }
+        from.unicast_sent.merge(&side.sent.packets);
+        let to = self.presences.entry(target).or_default();
+        to.received.merge(&side.sent);
+        to.first.merge(&side.first);
+        to.last.merge(&side.last);
+        // An acknowledgement to somebody who says nothing: he did, but not where we listen.
+        to.answered_unseen |= target_silent && side.has(sign::ACK);
+    }
+}

@@ -1,0 +1,119 @@
+//! ICMP (RFC 792, 1812) and ICMPv6 (RFC 4443): messages that come in pairs, and errors that quote
+//! the packet they are about.
+
+use serde::{Deserialize, Serialize};
+
+use super::ip::{Ip, parse};
+use super::{Body, Packet, Tuple, icmp_ports, transport};
+use crate::model::Transport;
+
+/// What an ICMP error says about the packet it quotes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum ErrorKind {
+    /// Nobody listens on the port, or for the protocol.
+    PortUnreachable,
+    /// A filter forbids it.
+    Prohibited,
+    /// No way to the host or its network.
+    HostUnreachable,
+    /// Anything that says nothing about permission: time exceeded, packet too big, bad parameter.
+    Other,
+}
+
+pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, fragment: Option<u32>) -> Body {
+    let portless = Body::Portless {
+        src: ip.src,
+        dst: ip.dst,
+        transport: ip.transport,
+    };
+    let &[kind, code, ..] = rest.bytes else {
+        return portless;
+    };
+    if let Some(error) = error_kind(ip.transport, kind, code) {
+        return quoted(rest).map_or(portless, |quoted| Body::Error {
+            quoted,
+            kind: error,
+            by: ip.src,
+            to: ip.dst,
+            transport: ip.transport,
+        });
+    }
+    let (sport, dport) = icmp_ports(ip.transport, kind, code);
+    let tuple = Tuple {
+        src: ip.src,
+        dst: ip.dst,
+        sport,
+        dport,
+        transport: ip.transport,
+    };
+    Body::Segment {
+        tuple,
+        signs: 0,
+        payload: rest.wire.saturating_sub(8) as u32,
+        fragment,
+    }
+}
+
+/// The flow of the packet that an error quotes, after the eight bytes of its own header.
+fn quoted(rest: Packet<'_>) -> Option<Tuple> {
+    let inner = parse(rest.after(8)?).ok()?;
+    if inner.fragment.as_ref().is_some_and(|f| !f.first) {
+        return None;
+    }
+    let rest = inner.rest?;
+    // An error about an error is never sent (RFC 1122, 3.2.2). A forged one must not recurse.
+    if inner.transport.is_icmp()
+        && let &[kind, code, ..] = rest.bytes
+        && error_kind(inner.transport, kind, code).is_some()
+    {
+        return None;
+    }
+    match transport::decode(&inner, rest) {
+        Body::Segment { tuple, .. } => Some(tuple),
+        _ => None,
+    }
+}
+
+fn error_kind(transport: Transport, kind: u8, code: u8) -> Option<ErrorKind> {
+    use ErrorKind::{HostUnreachable, Other, PortUnreachable, Prohibited};
+    if transport == Transport::ICMP6 {
+        return Some(match (kind, code) {
+            (1, 4) => PortUnreachable,
+            (1, 1 | 5 | 6) => Prohibited,
+            (1, _) => HostUnreachable,
+            (2..=4, _) => Other,
+            _ => return None,
+        });
+    }
+    Some(match (kind, code) {
+        (3, 2 | 3) => PortUnreachable,
+        (3, 9 | 10 | 13) => Prohibited,
+        (3, 4) => Other,
+        (3, _) => HostUnreachable,
+        (4 | 5 | 11 | 12, _) => Other,
+        _ => return None,
+    })
+}
+
+/// The type of the message that answers `kind`, or that `kind` answers.
+pub(super) fn answer(transport: Transport, kind: u8) -> Option<u8> {
+    const V4: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (10, 9), (17, 18)];
+    const V6: [(u8, u8); 6] = [
+        (128, 129),
+        (133, 134),
+        (135, 136),
+        (130, 131),
+        (139, 140),
+        (144, 145),
+    ];
+    let pairs = if transport == Transport::ICMP6 {
+        &V6[..]
+    } else {
+        &V4[..]
+    };
+    pairs.iter().find_map(|&(asks, answers)| match kind {
+        k if k == asks => Some(answers),
+        k if k == answers => Some(asks),
+        _ => None,
+    })
+}

@@ -1,0 +1,122 @@
+//! TCP (RFC 9293), UDP (RFC 768), SCTP (RFC 9260), and protocols without ports.
+
+use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
+
+use super::ip::Ip;
+use super::{Body, Packet, Tuple, icmp, sign};
+use crate::model::Transport;
+
+/// The port of DNS (RFC 1035), whose messages say which side asks.
+const DNS: u16 = 53;
+
+pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>) -> Body {
+    let fragment = ip.fragment.as_ref().map(|f| f.id);
+    let segment = |(sport, dport), signs, payload: usize| {
+        let tuple = Tuple {
+            src: ip.src,
+            dst: ip.dst,
+            sport,
+            dport,
+            transport: ip.transport,
+        };
+        let signs = if payload > 0 {
+            signs | sign::DATA
+        } else {
+            signs
+        };
+        Body::Segment {
+            tuple,
+            signs,
+            payload: payload as u32,
+            fragment,
+        }
+    };
+    if ip.transport.is_icmp() {
+        return icmp::decode(ip, rest, fragment);
+    }
+    if !ip.transport.has_ports() {
+        return segment((0, 0), 0, rest.wire);
+    }
+    let Some(&[a, b, c, d]) = rest.bytes.first_chunk() else {
+        return Body::Portless {
+            src: ip.src,
+            dst: ip.dst,
+            transport: ip.transport,
+        };
+    };
+    let ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    match ip.transport {
+        Transport::TCP => {
+            let (signs, payload) = tcp(rest);
+            segment(ports, signs, payload)
+        }
+        Transport::UDP => {
+            let (signs, payload) = udp(rest, ports);
+            segment(ports, signs, payload)
+        }
+        _ => segment(ports, 0, rest.wire.saturating_sub(12)),
+    }
+}
+
+/// The signs of a TCP segment and its payload length.
+fn tcp(rest: Packet<'_>) -> (u16, usize) {
+    let (flags, header_len, payload) = match TcpHeaderSlice::from_slice(rest.bytes) {
+        Ok(header) => {
+            let length = header.slice().len();
+            (
+                header.slice()[13],
+                length,
+                rest.bytes.get(length..).unwrap_or_default(),
+            )
+        }
+        // Cut off inside the header: the flags may still be there.
+        Err(_) => match rest.bytes.get(12..14) {
+            Some(&[offset, flags]) => (flags, usize::from(offset >> 4) * 4, &[][..]),
+            _ => return (0, 0),
+        },
+    };
+    let [syn, ack, rst, fin] = [0x02, 0x10, 0x04, 0x01].map(|bit| flags & bit != 0);
+    let mut signs = match (syn, ack, rst) {
+        (_, _, true) => sign::RST,
+        (true, false, _) => sign::SYN,
+        (true, true, _) => sign::SYN_ACK,
+        (false, true, _) => sign::ACK,
+        (false, false, _) => 0,
+    };
+    if fin {
+        signs |= sign::FIN;
+    }
+    // A handshake record of TLS 1.x, and the message in it.
+    if let &[0x16, 0x03, _, _, _, message, ..] = payload {
+        signs |= match message {
+            1 => sign::CLIENT_HELLO,
+            2 => sign::SERVER_HELLO,
+            _ => 0,
+        };
+    }
+    (signs, rest.wire.saturating_sub(header_len.max(20)))
+}
+
+/// The signs of a UDP datagram and its payload length.
+fn udp(rest: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) {
+    const HEADER: usize = 8;
+    let Ok(header) = UdpHeaderSlice::from_slice(rest.bytes) else {
+        return (0, rest.wire.saturating_sub(HEADER));
+    };
+    let mut payload = rest.wire.saturating_sub(HEADER);
+    // A length of zero stands for the rest of a jumbogram (RFC 2675).
+    if header.length() >= HEADER as u16 {
+        payload = payload.min(usize::from(header.length()) - HEADER);
+    }
+    let mut signs = 0;
+    if (sport == DNS || dport == DNS)
+        && let Some(message) = rest.bytes.get(HEADER..HEADER + 12)
+    {
+        signs |= if message[2] & 0x80 == 0 {
+            sign::DNS_QUERY
+        } else {
+            sign::DNS_ANSWER
+        };
+    }
+    (signs, payload)
+}

@@ -1,0 +1,381 @@
+//! Where the workers' tables meet: hash partitions in memory, and in temporary files when memory
+//! runs short. The result is the same.
+//!
+//! A temporary file belongs to one partition and holds pieces, each a length in eight bytes and a
+//! serialized [`Partition`]. It has no name, and so goes with the process however that ends.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use serde::{Deserialize, Serialize};
+
+use super::Seed;
+use super::fragments::{FragmentKey, Fragments, Joined};
+use super::state::Side;
+use super::table::{FlowTable, partition};
+use crate::decode::{Body, Observation};
+use crate::model::{Mac, Max, Merge, Min, Sum, Transport};
+
+/// Hash partitions. Enough that one of them is small beside the memory of all.
+const PARTITIONS: usize = 64;
+
+/// Source, destination and protocol of packets without ports.
+pub type PairKey = (IpAddr, IpAddr, Transport);
+
+/// What one worker has seen: private, no locks.
+pub struct Tables {
+    seed: Seed,
+    /// The flows.
+    pub flows: FlowTable,
+    rest: Rest,
+}
+
+/// What is neither flow nor part of one.
+#[derive(Default, Serialize, Deserialize)]
+struct Rest {
+    /// Packets whose ports were not seen, and ICMP errors, by pair.
+    loose: HashMap<PairKey, Side>,
+    /// Address claims.
+    claims: HashMap<(IpAddr, Mac), Claim>,
+    fragments: Fragments,
+}
+
+/// How often and when a hardware address claimed an IP address.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Claim {
+    /// Frames.
+    pub frames: Sum,
+    /// The earliest.
+    pub first: Min,
+    /// The latest.
+    pub last: Max,
+}
+
+impl Merge for Claim {
+    fn merge(&mut self, other: &Self) {
+        self.frames.merge(&other.frames);
+        self.first.merge(&other.first);
+        self.last.merge(&other.last);
+    }
+}
+
+impl Rest {
+    fn merge(&mut self, other: Self) {
+        for (key, side) in other.loose {
+            self.loose.entry(key).or_default().merge(&side);
+        }
+        for (key, claim) in other.claims {
+            self.claims.entry(key).or_default().merge(&claim);
+        }
+        self.fragments.merge(other.fragments);
+    }
+
+    fn memory(&self) -> usize {
+        (self.loose.len() + self.claims.len()) * 256 + self.fragments.memory()
+    }
+
+    fn split(self, seed: &Seed) -> Vec<Self> {
+        let mut parts: Vec<Self> = (0..PARTITIONS).map(|_| Self::default()).collect();
+        for (key, side) in self.loose {
+            parts[partition(seed.hash_one(key), PARTITIONS)]
+                .loose
+                .insert(key, side);
+        }
+        for (key, claim) in self.claims {
+            parts[partition(seed.hash_one(key), PARTITIONS)]
+                .claims
+                .insert(key, claim);
+        }
+        for (key, datagrams) in self.fragments.0 {
+            parts[partition(seed.hash_one(key), PARTITIONS)]
+                .fragments
+                .0
+                .insert(key, datagrams);
+        }
+        parts
+    }
+}
+
+impl Tables {
+    /// Empty tables.
+    pub fn new(seed: &Seed) -> Self {
+        Self {
+            seed: seed.clone(),
+            flows: FlowTable::new(seed),
+            rest: Rest::default(),
+        }
+    }
+
+    /// Takes in one observation.
+    pub fn observe(&mut self, seen: &Observation) {
+        let (time, wire_len) = (seen.time, seen.wire_len);
+        match seen.body {
+            Body::Segment {
+                tuple,
+                signs,
+                payload,
+                fragment,
+            } => {
+                let (flow, side) = self
+                    .flows
+                    .observe(&tuple, time, wire_len, payload, signs, &seen.link);
+                if let Some(id) = fragment {
+                    let (src, dst, transport) = (tuple.src, tuple.dst, tuple.transport);
+                    let key = FragmentKey {
+                        src,
+                        dst,
+                        transport,
+                        id,
+                    };
+                    self.rest.fragments.first(key, time, flow, side);
+                }
+            }
+            Body::Fragment {
+                src,
+                dst,
+                transport,
+                id,
+                payload,
+            } => {
+                let key = FragmentKey {
+                    src,
+                    dst,
+                    transport,
+                    id,
+                };
+                self.rest.fragments.later(key, time, wire_len, payload);
+            }
+            Body::Error {
+                quoted,
+                kind,
+                by,
+                to,
+                transport,
+            } => {
+                self.flows.observe_error(&quoted, kind, by, time);
+                self.loose((by, to, transport), seen);
+            }
+            Body::Portless {
+                src,
+                dst,
+                transport,
+            } => self.loose((src, dst, transport), seen),
+            Body::NonIp {
+                claim: Some(claim), ..
+            } => {
+                let claim = self.rest.claims.entry(claim).or_default();
+                claim.frames.add(1);
+                claim.first.see(time);
+                claim.last.see(time);
+            }
+            Body::NonIp { claim: None, .. } => {}
+        }
+    }
+
+    fn loose(&mut self, key: PairKey, seen: &Observation) {
+        let signs = if seen.broadcast {
+            crate::decode::sign::BROADCAST
+        } else {
+            0
+        };
+        self.rest
+            .loose
+            .entry(key)
+            .or_default()
+            .see(seen.time, seen.wire_len, 0, signs);
+    }
+
+    /// Bytes of memory that the tables hold, about.
+    pub fn memory(&self) -> usize {
+        self.flows.memory() + self.rest.memory()
+    }
+}
+
+/// Where tables meet. Shared by all workers; locks are taken for a partition, never for a flow.
+pub struct Meeting {
+    seed: Seed,
+    partitions: DashMap<usize, Partition>,
+    files: Mutex<Vec<Option<File>>>,
+    folder: PathBuf,
+    spilled: AtomicU64,
+}
+
+struct Partition {
+    flows: FlowTable,
+    rest: Rest,
+}
+
+impl Partition {
+    fn new(seed: &Seed) -> Self {
+        Self {
+            flows: FlowTable::new(seed),
+            rest: Rest::default(),
+        }
+    }
+}
+
+impl Meeting {
+    /// An empty meeting that spills into unnamed files in `folder`.
+    pub fn new(seed: &Seed, folder: PathBuf) -> Self {
+        Self {
+            seed: seed.clone(),
+            partitions: DashMap::new(),
+            files: Mutex::new((0..PARTITIONS).map(|_| None).collect()),
+            folder,
+            spilled: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes in the tables of a worker that has ended.
+    pub fn take_in(&self, tables: Tables) -> io::Result<()> {
+        // Once memory has run short, the last tables go where the earlier ones went.
+        if self.spilled.load(Ordering::Relaxed) > 0 {
+            return self.spill(tables);
+        }
+        let positions = tables.flows.by_partition(PARTITIONS);
+        for (number, rest) in tables.rest.split(&self.seed).into_iter().enumerate() {
+            let mut here = self
+                .partitions
+                .entry(number)
+                .or_insert_with(|| Partition::new(&self.seed));
+            here.flows.merge_from(&tables.flows, &positions[number]);
+            here.rest.merge(rest);
+        }
+        Ok(())
+    }
+
+    /// Writes the tables of a worker that has grown over its share of memory into the temporary
+    /// files.
+    pub fn spill(&self, tables: Tables) -> io::Result<()> {
+        let positions = tables.flows.by_partition(PARTITIONS);
+        for (number, rest) in tables.rest.split(&self.seed).into_iter().enumerate() {
+            let flows = tables.flows.subset(&positions[number]);
+            self.write(number, &Partition { flows, rest })?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, number: usize, partition: &Partition) -> io::Result<()> {
+        let flows = partition.flows.to_bytes().map_err(io::Error::other)?;
+        let rest = postcard::to_stdvec(&partition.rest).map_err(io::Error::other)?;
+        // Writing is rare and large; one lock for all files keeps it simple.
+        let mut files = self
+            .files
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let file = match &mut files[number] {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile_in(&self.folder)?),
+        };
+        for bytes in [&flows, &rest] {
+            file.write_all(&(bytes.len() as u64).to_le_bytes())?;
+            file.write_all(bytes)?;
+            self.spilled
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The merged whole. Fragments join their flows here.
+    pub fn settle(self) -> io::Result<Flows> {
+        let mut flows = Flows {
+            meeting: self,
+            loose: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            orphans: 0,
+        };
+        let mut joined = Tables::new(&flows.meeting.seed);
+        for number in 0..PARTITIONS {
+            let rest = flows.load(number)?.1;
+            for (key, side) in rest.loose {
+                flows.loose.entry(key).or_default().merge(&side);
+            }
+            flows.claims.extend(rest.claims);
+            for piece in rest.fragments.resolve() {
+                match piece {
+                    Joined::Flow(key, side, part) => joined.flows.add_fragments(&key, side, &part),
+                    Joined::Orphan(key, part) => {
+                        flows.orphans += part.sent.packets.0;
+                        let pair = (key.src, key.dst, key.transport);
+                        flows.loose.entry(pair).or_default().merge(&part);
+                    }
+                }
+            }
+        }
+        flows.meeting.take_in(joined)?;
+        Ok(flows)
+    }
+}
+
+/// All flows of a run, merged; one partition of them in memory at a time where they were spilled.
+pub struct Flows {
+    meeting: Meeting,
+    /// Packets whose ports were not seen, and ICMP errors, by pair.
+    pub loose: BTreeMap<PairKey, Side>,
+    /// Address claims (ARP).
+    pub claims: BTreeMap<(IpAddr, Mac), Claim>,
+    /// Later fragments whose first fragment is not in the capture.
+    pub orphans: u64,
+}
+
+impl Flows {
+    /// Bytes written to temporary files because memory ran short.
+    pub fn spilled(&self) -> u64 {
+        self.meeting.spilled.load(Ordering::Relaxed)
+    }
+
+    /// Visits all flows, a partition at a time, in no order that means anything.
+    pub fn visit(&mut self, mut visitor: impl FnMut(&FlowTable)) -> io::Result<()> {
+        for number in 0..PARTITIONS {
+            let (from_files, _) = self.load(number)?;
+            match self.meeting.partitions.get(&number) {
+                Some(here) if from_files.is_empty() => visitor(&here.flows),
+                Some(here) => {
+                    let mut all = from_files;
+                    all.merge(&here.flows);
+                    visitor(&all);
+                }
+                None => visitor(&from_files),
+            }
+        }
+        Ok(())
+    }
+
+    /// What the temporary file of a partition holds, and the rest that is in memory (once).
+    fn load(&mut self, number: usize) -> io::Result<(FlowTable, Rest)> {
+        let seed = &self.meeting.seed;
+        let (mut flows, mut rest) = (FlowTable::new(seed), Rest::default());
+        if let Some(mut here) = self.meeting.partitions.get_mut(&number) {
+            rest = std::mem::take(&mut here.rest);
+        }
+        let files = self
+            .meeting
+            .files
+            .get_mut()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(file) = &mut files[number] {
+            let end = file.seek(SeekFrom::End(0))?;
+            file.seek(SeekFrom::Start(0))?;
+            while file.stream_position()? < end {
+                let mut next = || {
+                    let mut length = [0; 8];
+                    file.read_exact(&mut length)?;
+                    let mut bytes = vec![0; u64::from_le_bytes(length) as usize];
+                    file.read_exact(&mut bytes)?;
+                    io::Result::Ok(bytes)
+                };
+                let (flow_bytes, rest_bytes) = (next()?, next()?);
+                let piece = FlowTable::from_bytes(seed, &flow_bytes).map_err(io::Error::other)?;
+                flows.merge(&piece);
+                rest.merge(postcard::from_bytes(&rest_bytes).map_err(io::Error::other)?);
+            }
+        }
+        Ok((flows, rest))
+    }
+}

@@ -1,0 +1,24 @@
+//! Observations become flow states, and flow states merge.
+//!
+//! A [`FlowTable`] is a bag of partial states that has not been merged yet. Workers fill private
+//! [`Tables`]; when they end, or grow over their share of memory, the tables meet in the hash
+//! partitions of a [`Meeting`], in memory or in temporary files. No state holds a conclusion: who
+//! opened a flow is asked of the merged whole.
+
+mod fragments;
+mod key;
+mod meeting;
+mod state;
+mod table;
+
+pub use key::FlowKey;
+pub use meeting::{Claim, Flows, Meeting, PairKey, Tables};
+pub use state::{Amount, Extra, IcmpError, Side};
+pub use table::{Flow, FlowTable};
+
+/// The keyed hash of one run. Its seed is random, so that nobody can choose addresses and ports that
+/// collide; no result depends on it.
+pub type Seed = ahash::RandomState;
+
+// The words of observations that states are made of, for the rooms that read states.
+pub use crate::decode::{ErrorKind, NO_TAG, icmp_paired, sign};

@@ -1,0 +1,132 @@
+//! The evidence of one flow: two sides of building blocks that merge field by field.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::decode::{ErrorKind, Link, sign};
+use crate::model::{AtMost, Max, Merge, Min, Nanos, Sum};
+
+/// Packets and bytes. Sums: they decide nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
+pub struct Amount {
+    /// Packets.
+    pub packets: Sum,
+    /// Bytes on the wire.
+    pub bytes: Sum,
+    /// Transport payload in bytes.
+    pub payload: Sum,
+}
+
+impl Merge for Amount {
+    fn merge(&mut self, other: &Self) {
+        self.packets.merge(&other.packets);
+        self.bytes.merge(&other.bytes);
+        self.payload.merge(&other.payload);
+    }
+}
+
+/// What one side of a flow sent. One cache line.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[repr(C)]
+pub struct Side {
+    /// Packets and bytes sent.
+    pub sent: Amount,
+    /// Time of the earliest packet.
+    pub first: Min,
+    /// Time of the latest packet.
+    pub last: Max,
+    /// Time of the earliest SYN.
+    pub syn: Min,
+    /// Time of the earliest SYN-ACK.
+    pub syn_ack: Min,
+    /// SYNs sent, retransmissions and copies among them.
+    pub syns: Sum<u32>,
+    /// Which kinds of packets were sent, see [`sign`].
+    pub signs: crate::model::Or,
+    /// Which links they were seen on: a number of the table that holds this side.
+    pub(super) link: u16,
+}
+
+const _: () = assert!(size_of::<Side>() == 64);
+
+impl Side {
+    /// Takes in one packet.
+    pub(super) fn see(&mut self, time: Nanos, wire_len: u32, payload: u32, signs: u16) {
+        self.sent.packets.add(1);
+        self.sent.bytes.add(u64::from(wire_len));
+        self.sent.payload.add(u64::from(payload));
+        self.first.see(time);
+        self.last.see(time);
+        self.signs.0 |= signs;
+        if signs & (sign::SYN | sign::SYN_ACK) != 0 {
+            if signs & sign::SYN != 0 {
+                self.syn.see(time);
+                self.syns.add(1);
+            } else {
+                self.syn_ack.see(time);
+            }
+        }
+    }
+
+    /// Whether any packet of this side was seen.
+    pub fn spoke(&self) -> bool {
+        self.sent.packets.0 > 0
+    }
+
+    /// Whether any of the `signs` was seen.
+    pub fn has(&self, signs: u16) -> bool {
+        self.signs.has(signs)
+    }
+}
+
+/// All but `link`, whose numbers mean something only in the table that holds them.
+impl Merge for Side {
+    fn merge(&mut self, other: &Self) {
+        self.sent.merge(&other.sent);
+        self.first.merge(&other.first);
+        self.last.merge(&other.last);
+        self.syn.merge(&other.syn);
+        self.syn_ack.merge(&other.syn_ack);
+        self.syns.merge(&other.syns);
+        self.signs.merge(&other.signs);
+    }
+}
+
+/// An ICMP error about a flow.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct IcmpError {
+    /// The side whose packet is quoted.
+    pub side: u8,
+    /// What the error says.
+    pub kind: ErrorKind,
+    /// Who says so.
+    pub by: IpAddr,
+}
+
+/// Evidence that few flows have.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Extra {
+    /// The links each side was seen on, where they are several.
+    pub(super) links: [AtMost<Link, 16>; 2],
+    /// The ICMP errors that quote the flow.
+    pub errors: AtMost<IcmpError, 16>,
+    /// Time of the earliest of them.
+    pub error_first: Min,
+    /// Time of the latest of them.
+    pub error_last: Max,
+    /// How many there were.
+    pub error_count: Sum,
+}
+
+impl Merge for Extra {
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.links.iter_mut().zip(&other.links) {
+            mine.merge(theirs);
+        }
+        self.errors.merge(&other.errors);
+        self.error_first.merge(&other.error_first);
+        self.error_last.merge(&other.error_last);
+        self.error_count.merge(&other.error_count);
+    }
+}

@@ -1,0 +1,389 @@
+//! One bag of flow states: a compact index beside dense records.
+//!
+//! The index holds four bytes of hash and four of position for each flow, so that a lookup misses
+//! memory once for the index and once for the record. What few flows need lies in a side table.
+
+use std::collections::HashMap;
+
+use hashbrown::HashTable;
+use serde::{Deserialize, Serialize};
+
+use super::state::{Extra, IcmpError, Side};
+use super::{FlowKey, Seed};
+use crate::decode::{ErrorKind, Link, Tuple};
+use crate::model::{AtMost, Merge, Nanos};
+
+/// A side's link number: none seen yet.
+const NO_LINK: u16 = 0;
+/// A side's link number: look into the side table, which then holds all links of the side.
+const MANY_LINKS: u16 = u16::MAX;
+
+/// A bag of flow states by key.
+pub struct FlowTable {
+    seed: Seed,
+    index: HashTable<Slot>,
+    records: Records,
+    interned: HashMap<Link, u16>,
+}
+
+/// The content of a table without its index: what is written to a temporary file.
+#[derive(Default, Serialize, Deserialize)]
+struct Records {
+    keys: Vec<FlowKey>,
+    sides: Vec<[Side; 2]>,
+    /// Links by number less one.
+    links: Vec<Link>,
+    /// Rare evidence by position.
+    extras: HashMap<u32, Extra>,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    tag: u32,
+    position: u32,
+}
+
+/// A flow as its table holds it.
+#[derive(Clone, Copy)]
+pub struct Flow<'a> {
+    /// Its identity.
+    pub key: &'a FlowKey,
+    /// What each side sent.
+    pub sides: &'a [Side; 2],
+    /// Its rare evidence.
+    pub extra: Option<&'a Extra>,
+    links: &'a [Link],
+}
+
+impl<'a> Flow<'a> {
+    /// The links that a side was seen on, in order.
+    pub fn links(&self, side: usize) -> impl Iterator<Item = &'a Link> + use<'a> {
+        let single = self
+            .links
+            .get(usize::from(self.sides[side].link).wrapping_sub(1));
+        let many = match self.sides[side].link {
+            MANY_LINKS => self.extra.map(|e| e.links[side].iter()),
+            _ => None,
+        };
+        single
+            .filter(|_| many.is_none())
+            .into_iter()
+            .chain(many.into_iter().flatten())
+    }
+}
+
+impl FlowTable {
+    /// An empty table.
+    pub fn new(seed: &Seed) -> Self {
+        Self {
+            seed: seed.clone(),
+            index: HashTable::new(),
+            records: Records::default(),
+            interned: HashMap::new(),
+        }
+    }
+
+    /// The number of flows.
+    pub fn len(&self) -> usize {
+        self.records.keys.len()
+    }
+
+    /// Whether there is no flow.
+    pub fn is_empty(&self) -> bool {
+        self.records.keys.is_empty()
+    }
+
+    /// Bytes of memory that the table holds, about.
+    pub fn memory(&self) -> usize {
+        const EXTRA: usize = 512;
+        self.records.keys.capacity() * size_of::<FlowKey>()
+            + self.records.sides.capacity() * size_of::<[Side; 2]>()
+            + self.index.capacity() * (size_of::<Slot>() + 1) * 8 / 7
+            + self.records.extras.len() * EXTRA
+    }
+
+    /// The flows, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = Flow<'_>> {
+        let records = &self.records;
+        records
+            .keys
+            .iter()
+            .zip(&records.sides)
+            .enumerate()
+            .map(|(position, (key, sides))| Flow {
+                key,
+                sides,
+                extra: records.extras.get(&(position as u32)),
+                links: &records.links,
+            })
+    }
+
+    /// Takes in one packet of a flow. Returns the key and the side that sent it.
+    pub fn observe(
+        &mut self,
+        tuple: &Tuple,
+        time: Nanos,
+        wire_len: u32,
+        payload: u32,
+        signs: u16,
+        link: &Link,
+    ) -> (FlowKey, usize) {
+        let (key, side) = FlowKey::new(tuple);
+        let position = self.position(&key);
+        let record = &mut self.records.sides[position][side];
+        record.see(time, wire_len, payload, signs);
+        // Nearly every packet of a side comes over the link that its first one came over.
+        let known = record.link.wrapping_sub(1);
+        if self.records.links.get(usize::from(known)) != Some(link) {
+            self.add_link(position, side, link);
+        }
+        (key, side)
+    }
+
+    /// Attaches an ICMP error to the flow that it quotes.
+    pub fn observe_error(
+        &mut self,
+        quoted: &Tuple,
+        kind: ErrorKind,
+        by: std::net::IpAddr,
+        time: Nanos,
+    ) {
+        let (key, side) = FlowKey::new(quoted);
+        let position = self.position(&key);
+        let extra = self.records.extras.entry(position as u32).or_default();
+        extra.errors.insert(IcmpError {
+            side: side as u8,
+            kind,
+            by,
+        });
+        extra.error_first.see(time);
+        extra.error_last.see(time);
+        extra.error_count.add(1);
+    }
+
+    /// Adds what later fragments carried to a side of a flow.
+    pub(super) fn add_fragments(&mut self, key: &FlowKey, side: usize, part: &Side) {
+        let position = self.position(key);
+        self.records.sides[position][side].merge(part);
+    }
+
+    /// The hash of a key; also decides its partition.
+    fn hash(&self, key: &FlowKey) -> u64 {
+        self.seed.hash_one(key)
+    }
+
+    /// The position of a flow, new if it is.
+    fn position(&mut self, key: &FlowKey) -> usize {
+        let hash = self.hash(key);
+        let tag = hash as u32;
+        let Records { keys, sides, .. } = &mut self.records;
+        let same = |slot: &Slot| slot.tag == tag && keys[slot.position as usize] == *key;
+        if let Some(slot) = self.index.find(hash, same) {
+            return slot.position as usize;
+        }
+        let position = keys.len();
+        let seed = &self.seed;
+        self.index.insert_unique(
+            hash,
+            Slot {
+                tag,
+                position: position as u32,
+            },
+            |slot| seed.hash_one(&keys[slot.position as usize]),
+        );
+        keys.push(*key);
+        sides.push([Side::default(); 2]);
+        position
+    }
+
+    fn add_link(&mut self, position: usize, side: usize, link: &Link) {
+        let number = self.intern(link);
+        let record = &mut self.records.sides[position][side];
+        match (record.link, number) {
+            (NO_LINK, Some(number)) => record.link = number,
+            (old, _) => {
+                record.link = MANY_LINKS;
+                let links = &mut self
+                    .records
+                    .extras
+                    .entry(position as u32)
+                    .or_default()
+                    .links[side];
+                if let Some(old) = self.records.links.get(usize::from(old).wrapping_sub(1)) {
+                    links.insert(*old);
+                }
+                links.insert(*link);
+            }
+        }
+    }
+
+    /// The number of a link; none when the numbers are used up.
+    fn intern(&mut self, link: &Link) -> Option<u16> {
+        if let Some(number) = self.interned.get(link) {
+            return Some(*number);
+        }
+        let number = u16::try_from(self.records.links.len() + 1)
+            .ok()
+            .filter(|n| *n != MANY_LINKS)?;
+        self.records.links.push(*link);
+        self.interned.insert(*link, number);
+        Some(number)
+    }
+
+    /// The positions of the flows of each of `parts` partitions.
+    pub(super) fn by_partition(&self, parts: usize) -> Vec<Vec<u32>> {
+        let mut positions = vec![Vec::new(); parts];
+        for (position, key) in self.records.keys.iter().enumerate() {
+            positions[partition(self.hash(key), parts)].push(position as u32);
+        }
+        positions
+    }
+
+    /// Takes in the flows of `other` at `positions`.
+    pub(super) fn merge_from(&mut self, other: &Self, positions: &[u32]) {
+        for &from in positions {
+            let key = &other.records.keys[from as usize];
+            let position = self.position(key);
+            for side in 0..2 {
+                let theirs = other.records.sides[from as usize][side];
+                self.records.sides[position][side].merge(&theirs);
+                if let Some(link) = other
+                    .records
+                    .links
+                    .get(usize::from(theirs.link).wrapping_sub(1))
+                {
+                    let mine = self.records.sides[position][side].link.wrapping_sub(1);
+                    if self.records.links.get(usize::from(mine)) != Some(link) {
+                        self.add_link(position, side, link);
+                    }
+                }
+            }
+            if let Some(theirs) = other.records.extras.get(&from) {
+                self.merge_extra(position, theirs);
+            }
+        }
+    }
+
+    fn merge_extra(&mut self, position: usize, theirs: &Extra) {
+        for (side, links) in theirs.links.iter().enumerate() {
+            for link in links.iter() {
+                self.add_link(position, side, link);
+            }
+        }
+        let without_links = Extra {
+            links: [AtMost::default(), AtMost::default()],
+            ..theirs.clone()
+        };
+        let mine = self.records.extras.entry(position as u32).or_default();
+        mine.merge(&without_links);
+        // A set that overflowed elsewhere has overflowed here.
+        for (side, links) in theirs.links.iter().enumerate() {
+            if links.more() {
+                mine.links[side].merge(links);
+            }
+        }
+    }
+
+    /// A table of the flows at `positions` alone.
+    pub(super) fn subset(&self, positions: &[u32]) -> Self {
+        let mut part = Self::new(&self.seed);
+        part.merge_from(self, positions);
+        part
+    }
+
+    /// Takes in all flows of `other`.
+    pub fn merge(&mut self, other: &Self) {
+        let all: Vec<u32> = (0..other.len() as u32).collect();
+        self.merge_from(other, &all);
+    }
+
+    /// Writes the records; the index is made anew when they are read.
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
+        postcard::to_stdvec(&self.records)
+    }
+
+    /// Reads what [`FlowTable::to_bytes`] wrote.
+    pub(super) fn from_bytes(seed: &Seed, bytes: &[u8]) -> Result<Self, postcard::Error> {
+        let records: Records = postcard::from_bytes(bytes)?;
+        let mut table = Self::new(seed);
+        let read = Self {
+            records,
+            ..Self::new(seed)
+        };
+        table.merge(&read);
+        Ok(table)
+    }
+}
+
+/// The partition of a hash, from bits that neither the index nor its tags use first.
+pub(super) fn partition(hash: u64, parts: usize) -> usize {
+    (hash >> 40) as usize % parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::sign;
+    use crate::model::{Mac, Transport};
+
+    fn tuple(sport: u16) -> Tuple {
+        let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        Tuple {
+            src,
+            dst,
+            sport,
+            dport: 443,
+            transport: Transport::TCP,
+        }
+    }
+
+    fn link(vlan: u16) -> Link {
+        Link {
+            vlans: [vlan, crate::decode::NO_TAG],
+            source: Mac::NONE,
+        }
+    }
+
+    #[test]
+    fn links_stay_a_set_through_merges_and_files() {
+        let seed = Seed::new();
+        let (mut a, mut b) = (FlowTable::new(&seed), FlowTable::new(&seed));
+        for vlan in [7, 7, 9] {
+            a.observe(&tuple(1), 5, 60, 0, sign::SYN, &link(vlan));
+        }
+        b.observe(&tuple(2), 5, 60, 0, sign::SYN, &link(1));
+        b.observe(&tuple(1), 4, 60, 0, sign::SYN, &link(8));
+        a.merge(&b);
+        let back = FlowTable::from_bytes(&seed, &a.to_bytes().unwrap()).unwrap();
+        for table in [&a, &back] {
+            let flow = table.iter().find(|f| f.key.endpoint(0).port == 1).unwrap();
+            assert_eq!(
+                flow.links(0).map(|l| l.vlans[0]).collect::<Vec<_>>(),
+                [7, 8, 9]
+            );
+            assert_eq!(flow.links(1).count(), 0);
+            assert_eq!(flow.sides[0].syns.0, 4);
+            assert_eq!(flow.sides[0].syn.get(), Some(4));
+        }
+    }
+
+    #[test]
+    fn more_links_than_numbers_are_kept_in_the_side_table() {
+        let seed = Seed::new();
+        let mut table = FlowTable::new(&seed);
+        for number in 0..70_000u32 {
+            let [_, a, b, c] = number.to_be_bytes();
+            let link = Link {
+                source: Mac([2, 0, 0, a, b, c]),
+                ..Link::default()
+            };
+            table.observe(&tuple(1), 5, 60, 0, 0, &link);
+        }
+        let flow = table.iter().next().unwrap();
+        assert_eq!(flow.links(0).count(), 16);
+        assert_eq!(
+            flow.links(0).next().unwrap().source,
+            Mac([2, 0, 0, 0, 0, 0])
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! The account of what was read: each input is a record of its own, and every frame is counted
+//! exactly once, as an observation or under a named reason.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::merge::{Max, Merge, Min};
+use super::words;
+
+words!(
+    /// Why a frame became no observation. A closed list: a new reason is a new line here.
+    SkipReason {
+        /// The link type is none that rasaudit decodes.
+        UnknownLinkType = "unknown-link-type",
+        /// Cut off before the end of the link-layer header.
+        TruncatedLinkHeader = "truncated-link-header",
+        /// Cut off inside a VLAN tag.
+        TruncatedVlanTag = "truncated-vlan-tag",
+        /// More VLAN tags stacked than the decoder follows.
+        TooManyVlanTags = "too-many-vlan-tags",
+        /// Cut off before the end of the IP header.
+        TruncatedIpHeader = "truncated-ip-header",
+        /// The IP header contradicts itself: wrong version or impossible length.
+        BadIpHeader = "bad-ip-header",
+        /// More IPv6 extension headers chained than the decoder follows.
+        TooManyExtensionHeaders = "too-many-extension-headers",
+        /// Left out by the user's filter (`--filter`).
+        Filtered = "filtered",
+        /// Outside the wanted time (`--since`, `--until`).
+        OutsideWindow = "outside-window",
+    }
+);
+
+/// Skipped frames by reason.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Reasons([u64; SkipReason::ALL.len()]);
+
+impl Reasons {
+    /// Counts one frame.
+    pub fn count(&mut self, reason: SkipReason) {
+        self.0[reason as usize] += 1;
+    }
+
+    /// The count of one reason.
+    pub fn get(&self, reason: SkipReason) -> u64 {
+        self.0[reason as usize]
+    }
+
+    /// All skipped frames.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The reasons that occurred, with their counts.
+    pub fn iter(&self) -> impl Iterator<Item = (SkipReason, u64)> + '_ {
+        SkipReason::ALL
+            .iter()
+            .map(|r| (*r, self.get(*r)))
+            .filter(|(_, n)| *n > 0)
+    }
+}
+
+impl Merge for Reasons {
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+}
+
+impl Serialize for Reasons {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(reason, count)| (reason.name(), count)))
+    }
+}
+
+/// What became of the frames of one input, or of all. Merges.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Account {
+    /// Frames read from the input.
+    pub frames: u64,
+    /// Frames that became observations.
+    pub observations: u64,
+    /// Frames that did not, by reason.
+    pub skipped: Reasons,
+    /// Frames of which the capture kept fewer bytes than were on the wire.
+    pub truncated: u64,
+    /// Observations whose IPv4 header checksum is wrong (they are used all the same).
+    pub bad_checksums: u64,
+    /// Observations that are no IP packets, by ethertype (IEEE 802.3 length fields count as 0).
+    pub non_ip: BTreeMap<u16, u64>,
+    /// IP packets cut off before their ports.
+    pub portless: u64,
+    /// Later IP fragments, which carry no ports of their own.
+    pub fragments: u64,
+    /// Frames by a link type that is not decoded.
+    pub unknown_links: BTreeMap<u16, u64>,
+    /// Bytes on the wire of all frames.
+    pub bytes: u64,
+    /// The earliest frame.
+    pub first: Min,
+    /// The latest frame.
+    pub last: Max,
+}
+
+impl Merge for Account {
+    fn merge(&mut self, other: &Self) {
+        self.frames += other.frames;
+        self.observations += other.observations;
+        self.skipped.merge(&other.skipped);
+        self.truncated += other.truncated;
+        self.bad_checksums += other.bad_checksums;
+        for (ethertype, count) in &other.non_ip {
+            *self.non_ip.entry(*ethertype).or_default() += count;
+        }
+        self.portless += other.portless;
+        self.fragments += other.fragments;
+        for (link, count) in &other.unknown_links {
+            *self.unknown_links.entry(*link).or_default() += count;
+        }
+        self.bytes += other.bytes;
+        self.first.merge(&other.first);
+        self.last.merge(&other.last);
+    }
+}
+
+/// Frames that the capture itself says it lost.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct Loss {
+    /// Frames that the capturing interface or system received, as far as it says.
+    pub received: u64,
+    /// Frames dropped by the interface or the operating system.
+    pub dropped: u64,
+}
+
+impl Loss {
+    /// The share of frames lost, 0 to 1; zero where the capture says nothing.
+    pub fn share(self) -> f64 {
+        let all = self.received.max(self.dropped);
+        if all == 0 {
+            0.0
+        } else {
+            self.dropped as f64 / all as f64
+        }
+    }
+}
+
+impl Merge for Loss {
+    fn merge(&mut self, other: &Self) {
+        self.received += other.received;
+        self.dropped += other.dropped;
+    }
+}
+
+/// One input: what it is, and what was read of it.
+#[derive(Clone, Debug, Default)]
+pub struct InputRecord {
+    /// The file as the user named it, or `-` for standard input.
+    pub name: String,
+    /// Size in bytes, where known.
+    pub size: u64,
+    /// `pcap`, `pcapng`, or what else the file looks like.
+    pub format: String,
+    /// Link types of its frames, by registry number.
+    pub link_types: Vec<u16>,
+    /// Capture filters that the file says were on when it was taken.
+    pub filters: Vec<String>,
+    /// SHA-256 of its bytes, in lower-case hex, when it was asked for.
+    pub sha256: Option<String>,
+    /// What its frames became.
+    pub account: Account,
+    /// What it says it lost.
+    pub loss: Loss,
+    /// Why it could not be read to its end, or at all.
+    pub error: Option<String>,
+    /// The input with the same content that was read in its place.
+    pub same_as: Option<String>,
+}

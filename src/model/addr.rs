@@ -1,0 +1,151 @@
+//! Who: transports, endpoints, hardware addresses.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The protocol above IP, by its assigned number (IANA "Protocol Numbers").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Transport(pub u8);
+
+impl Transport {
+    /// ICMP for IPv4 (RFC 792).
+    pub const ICMP: Self = Self(1);
+    /// TCP (RFC 9293).
+    pub const TCP: Self = Self(6);
+    /// UDP (RFC 768).
+    pub const UDP: Self = Self(17);
+    /// ICMPv6 (RFC 4443).
+    pub const ICMP6: Self = Self(58);
+    /// SCTP (RFC 9260).
+    pub const SCTP: Self = Self(132);
+
+    /// Whether the protocol has port numbers that rasaudit reads.
+    pub fn has_ports(self) -> bool {
+        matches!(self, Self::TCP | Self::UDP | Self::SCTP)
+    }
+
+    /// Whether this is ICMP of either IP version.
+    pub fn is_icmp(self) -> bool {
+        matches!(self, Self::ICMP | Self::ICMP6)
+    }
+
+    /// Reads what [`fmt::Display`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "tcp" => Self::TCP,
+            "udp" => Self::UDP,
+            "sctp" => Self::SCTP,
+            "icmp" => Self::ICMP,
+            "icmp6" => Self::ICMP6,
+            other => Self(other.strip_prefix("ip-")?.parse().ok()?),
+        })
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::TCP => f.write_str("tcp"),
+            Self::UDP => f.write_str("udp"),
+            Self::SCTP => f.write_str("sctp"),
+            Self::ICMP => f.write_str("icmp"),
+            Self::ICMP6 => f.write_str("icmp6"),
+            Self(number) => write!(f, "ip-{number}"),
+        }
+    }
+}
+
+/// An address and a port. Protocols without ports use zero; ICMP uses the type of the message that
+/// this end sends (see `flow::FlowKey`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The IP address.
+    pub addr: IpAddr,
+    /// The port number.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// An endpoint from its parts.
+    pub fn new(addr: IpAddr, port: u16) -> Self {
+        Self { addr, port }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.addr {
+            IpAddr::V4(v4) => write!(f, "{v4}:{}", self.port),
+            IpAddr::V6(v6) => write!(f, "[{v6}]:{}", self.port),
+        }
+    }
+}
+
+/// A hardware (IEEE 802) address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// The broadcast address.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+    /// No address: the link carries none, or it is all zero.
+    pub const NONE: Self = Self([0; 6]);
+
+    /// The modified EUI-64 interface identifier that IPv6 may form from this address (RFC 4291,
+    /// appendix A).
+    pub fn eui64(self) -> [u8; 8] {
+        let [a, b, c, d, e, f] = self.0;
+        [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
+    }
+
+    /// Reads `aa:bb:cc:dd:ee:ff`, with colons or dashes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut bytes {
+            let part = parts.next().filter(|p| p.len() == 2)?;
+            *byte = u8::from_str_radix(part, 16).ok()?;
+        }
+        parts.next().is_none().then_some(Self(bytes))
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.0;
+        write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transports_read_what_they_write() {
+        for number in 0..=255 {
+            let transport = Transport(number);
+            assert_eq!(Transport::parse(&transport.to_string()), Some(transport));
+        }
+        assert_eq!(Transport::parse("ip-256"), None);
+        assert_eq!(Transport::parse("quic"), None);
+    }
+
+    #[test]
+    fn macs_read_both_separators_and_nothing_else() {
+        let mac = Mac([0, 0x15, 0x5d, 0x10, 0, 7]);
+        assert_eq!(Mac::parse("00:15:5d:10:00:07"), Some(mac));
+        assert_eq!(Mac::parse("00-15-5D-10-00-07"), Some(mac));
+        for wrong in [
+            "",
+            "00:15:5d:10:00",
+            "00:15:5d:10:00:07:01",
+            "0:15:5d:10:00:07",
+            "+0:15:5d:10:00:07x",
+        ] {
+            assert_eq!(Mac::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The merge law and the building blocks that keep it.
+//!
+//! A partial result (of a thread, a piece of a file, a file) is a value that merges with any other
+//! in any order and any grouping to the same whole. Types built only from the blocks below keep
+//! the law field by field; `tests/merge_laws.rs` holds them to it.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::time::{NO_TIME, Nanos};
+
+/// Commutative and associative combination of two partial results.
+pub trait Merge {
+    /// Takes in everything that `other` knows.
+    fn merge(&mut self, other: &Self);
+}
+
+/// An amount. Saturates at the top of its range, where saturating addition still keeps the law.
+/// Not idempotent: only amounts that decide nothing are sums.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
+pub struct Sum<T = u64>(pub T);
+
+impl Sum<u64> {
+    /// Adds `amount`.
+    pub fn add(&mut self, amount: u64) {
+        self.0 = self.0.saturating_add(amount);
+    }
+}
+
+impl Sum<u32> {
+    /// Adds `amount`.
+    pub fn add(&mut self, amount: u32) {
+        self.0 = self.0.saturating_add(amount);
+    }
+}
+
+impl Merge for Sum<u64> {
+    fn merge(&mut self, other: &Self) {
+        self.add(other.0);
+    }
+}
+
+impl Merge for Sum<u32> {
+    fn merge(&mut self, other: &Self) {
+        self.add(other.0);
+    }
+}
+
+/// The earliest of some times; empty until one is seen. Idempotent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Min(Nanos);
+
+impl Default for Min {
+    fn default() -> Self {
+        Self(Nanos::MAX)
+    }
+}
+
+impl Min {
+    /// Takes in `time`; [`NO_TIME`] is passed over.
+    pub fn see(&mut self, time: Nanos) {
+        if time != NO_TIME && time < self.0 {
+            self.0 = time;
+        }
+    }
+
+    /// The earliest time seen.
+    pub fn get(self) -> Option<Nanos> {
+        (self.0 != Nanos::MAX).then_some(self.0)
+    }
+}
+
+impl Merge for Min {
+    fn merge(&mut self, other: &Self) {
+        self.0 = self.0.min(other.0);
+    }
+}
+
+/// The latest of some times; empty until one is seen. Idempotent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Max(Nanos);
+
+impl Default for Max {
+    fn default() -> Self {
+        Self(NO_TIME)
+    }
+}
+
+impl Max {
+    /// Takes in `time`; [`NO_TIME`] is passed over because it is the least value.
+    pub fn see(&mut self, time: Nanos) {
+        self.0 = self.0.max(time);
+    }
+
+    /// The latest time seen.
+    pub fn get(self) -> Option<Nanos> {
+        (self.0 != NO_TIME).then_some(self.0)
+    }
+}
+
+impl Merge for Max {
+    fn merge(&mut self, other: &Self) {
+        self.0 = self.0.max(other.0);
+    }
+}
+
+/// Facts that, once seen, stay seen. Idempotent.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Or(pub u16);
+
+impl Or {
+    /// Whether any of `bits` was seen.
+    pub fn has(self, bits: u16) -> bool {
+        self.0 & bits != 0
+    }
+}
+
+impl Merge for Or {
+    fn merge(&mut self, other: &Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// A set that keeps its `N` least members and remembers whether there were more: bounded against
+/// hostile variety, and still independent of the order of arrival. Idempotent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "T: Ord + Deserialize<'de>"))]
+pub struct AtMost<T, const N: usize> {
+    kept: BTreeSet<T>,
+    more: bool,
+}
+
+impl<T, const N: usize> Default for AtMost<T, N> {
+    fn default() -> Self {
+        Self {
+            kept: BTreeSet::new(),
+            more: false,
+        }
+    }
+}
+
+impl<T: Ord + Clone, const N: usize> AtMost<T, N> {
+    /// Takes in one member.
+    pub fn insert(&mut self, member: T) {
+        if self.kept.len() == N && self.kept.last().is_some_and(|last| *last < member) {
+            self.more = true;
+            return;
+        }
+        self.kept.insert(member);
+        if self.kept.len() > N {
+            self.kept.pop_last();
+            self.more = true;
+        }
+    }
+
+    /// The kept members, least first.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.kept.iter()
+    }
+
+    /// The number of kept members.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether no member was seen.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Whether members beyond the kept ones were seen.
+    pub fn more(&self) -> bool {
+        self.more
+    }
+}
+
+impl<T: Ord + Clone, const N: usize> Merge for AtMost<T, N> {
+    fn merge(&mut self, other: &Self) {
+        for member in &other.kept {
+            self.insert(member.clone());
+        }
+        self.more |= other.more;
+    }
+}

@@ -1,0 +1,23 @@
+//! The shared vocabulary: addresses, transports, timestamps, the merge law and the account of what
+//! was read. Nothing here decodes, decides or prints.
+
+mod account;
+mod addr;
+mod merge;
+mod time;
+mod words;
+
+pub use account::{Account, InputRecord, Loss, Reasons, SkipReason};
+pub use addr::{Endpoint, Mac, Transport};
+pub use merge::{AtMost, Max, Merge, Min, Or, Sum};
+pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};
+pub(crate) use words::words;
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,85 @@
+//! CSV files of rules and hosts, read with the place of every cell.
+
+use super::Problems;
+
+/// A row of a CSV file, by column name.
+pub(super) struct Record<'a> {
+    pub line: usize,
+    header: &'a csv::StringRecord,
+    cells: &'a csv::StringRecord,
+}
+
+impl<'a> Record<'a> {
+    /// The trimmed cell of a column; empty where the column is missing.
+    pub fn get(&self, column: &str) -> &'a str {
+        let position = self.header.iter().position(|name| name.trim() == column);
+        position
+            .and_then(|p| self.cells.get(p))
+            .unwrap_or_default()
+            .trim()
+    }
+
+    /// The members of a cell that holds a list.
+    pub fn list(&self, column: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.get(column)
+            .split(';')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+    }
+}
+
+/// Reads `text`, which must have the `columns`, and hands each row to `visit`.
+pub(super) fn each_record(
+    text: &str,
+    columns: &[&str],
+    problems: &mut Problems,
+    mut visit: impl FnMut(Record<'_>, &mut Problems),
+) {
+    let text = text.trim_start_matches('\u{feff}');
+    let mut reader = csv::ReaderBuilder::new()
+        .comment(Some(b'#'))
+        .from_reader(text.as_bytes());
+    let header = match reader.headers() {
+        Ok(header) => header.clone(),
+        Err(error) => return problems.add(1, error.to_string()),
+    };
+    let missing: Vec<_> = columns
+        .iter()
+        .filter(|c| !header.iter().any(|name| name.trim() == **c))
+        .copied()
+        .collect();
+    if !missing.is_empty() {
+        return problems.add(1, format!("the columns {} are missing", missing.join(", ")));
+    }
+    for row in reader.records() {
+        match row {
+            Ok(cells) => {
+                let line = cells.position().map_or(0, |p| p.line() as usize);
+                visit(
+                    Record {
+                        line,
+                        header: &header,
+                        cells: &cells,
+                    },
+                    problems,
+                );
+            }
+            Err(error) => {
+                let line = error.position().map_or(0, |p| p.line() as usize);
+                problems.add(line, csv_error(&error));
+            }
+        }
+    }
+}
+
+fn csv_error(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths {
+            expected_len, len, ..
+        } => {
+            format!("the row has {len} cells, the header {expected_len}")
+        }
+        csv::ErrorKind::Utf8 { .. } => "the row is not UTF-8".to_owned(),
+        _ => error.to_string(),
+    }
+}

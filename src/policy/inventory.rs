@@ -1,0 +1,722 @@
+//! The inventory: which host plays which role, what the farm uses, what the capture covers.
+//!
+//! TOML in full, or a CSV of hosts. Either way all problems are told at once.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::csv_file::each_record;
+use super::{Matrix, Problem, Problems, RoleSet, nearest};
+use crate::model::{Mac, Transport, hex};
+
+/// A commented file to start from.
+pub const TEMPLATE: &str = include_str!("template.toml");
+
+/// A farm and its surroundings.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    /// The file as the user named it.
+    pub file: String,
+    /// SHA-256 of the file, in hex.
+    pub sha256: String,
+    /// The farm's name.
+    pub farm: String,
+    /// The name of the matrix, or a folder of rules.
+    pub matrix: String,
+    /// An address that matches nothing is a client, towards gateways and HALB.
+    pub clients_any: bool,
+    /// Features that are on or off; one that is not named is unknown.
+    pub features: BTreeMap<String, bool>,
+    /// The hosts.
+    pub hosts: Vec<Host>,
+    /// The networks.
+    pub networks: Vec<Network>,
+    /// Destinations known by name or address.
+    pub services: Vec<Service>,
+    /// Ports that the site moved.
+    pub moved: Vec<MovedPort>,
+    /// What the capture covers, if it is stated.
+    pub covers: Option<Covers>,
+    /// The host that a loopback capture was taken on.
+    pub on: Option<usize>,
+    /// What counts as inside.
+    pub internal: Vec<IpNet>,
+}
+
+/// A host.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Its IP addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its hardware addresses, as far as listed.
+    pub macs: Vec<Mac>,
+    /// Its roles.
+    pub roles: RoleSet,
+    /// The hosts that hold it, where it is a virtual address.
+    pub held_by: Vec<usize>,
+    /// Its line in the file.
+    pub line: usize,
+}
+
+impl Host {
+    /// Whether it is a virtual address of others.
+    pub fn is_virtual(&self) -> bool {
+        !self.held_by.is_empty()
+    }
+}
+
+/// A network all of whose addresses play the same roles.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// Its name.
+    pub name: String,
+    /// Its prefix.
+    pub cidr: IpNet,
+    /// The roles of everybody in it.
+    pub roles: RoleSet,
+    /// Its line in the file.
+    pub line: usize,
+}
+
+/// A destination known by name or address.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its role's number.
+    pub role: usize,
+    /// Names that DNS or TLS may show, in lower case.
+    pub names: Vec<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its line in the file.
+    pub line: usize,
+}
+
+/// A documented port that listens elsewhere on this site.
+#[derive(Clone, Debug)]
+pub struct MovedPort {
+    /// The role that listens.
+    pub role: usize,
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// The documented port.
+    pub from: u16,
+    /// The port in its place.
+    pub to: u16,
+    /// The one host that it holds for.
+    pub host: Option<usize>,
+}
+
+/// What the span carries.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Covers {
+    /// Every switch port.
+    All,
+    /// The switch ports of these hosts.
+    Hosts(Vec<usize>),
+}
+
+/// Whether a file's name says that it is TOML; any other is read as a CSV of hosts.
+pub fn is_toml(file: &str) -> bool {
+    !file.to_lowercase().ends_with(".csv")
+}
+
+impl Inventory {
+    /// The name of the matrix in a TOML inventory, before anything else is known of it. A file
+    /// without one, or with a broken one, is told when it is loaded.
+    pub fn matrix_name(text: &str) -> Option<String> {
+        let (document, _) = DeTable::parse_recoverable(text);
+        let farm = document.get_ref().get("farm")?.get_ref().as_table()?;
+        farm.get("matrix")?.get_ref().as_str().map(str::to_owned)
+    }
+
+    /// Reads a TOML inventory against its matrix.
+    pub fn from_toml(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Problem>> {
+        let mut loader = Loader::new(file, text, matrix);
+        let (document, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let line = error.span().map_or(1, |span| loader.line(span.start));
+            loader.problems.add(line, error.message().to_owned());
+        }
+        if errors.is_empty() {
+            loader.document(document.get_ref());
+        }
+        loader.finish()
+    }
+
+    /// Reads a CSV of hosts (`name,addresses,roles[,macs]`) against a matrix.
+    pub fn from_csv(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Problem>> {
+        let mut loader = Loader::new(file, text, matrix);
+        loader.inventory.matrix.clone_from(&matrix.name);
+        let mut problems = std::mem::replace(&mut loader.problems, Problems::of(file));
+        each_record(
+            text,
+            &["name", "addresses", "roles"],
+            &mut problems,
+            |record, _| {
+                let at = |items: Vec<&'_ str>| {
+                    items
+                        .into_iter()
+                        .map(|i| (i.to_owned(), record.line))
+                        .collect()
+                };
+                loader.host(
+                    record.line,
+                    record.get("name").to_owned(),
+                    at(record.list("addresses").collect()),
+                    at(record.list("macs").collect()),
+                    at(record.list("roles").collect()),
+                );
+            },
+        );
+        loader.more = Some(problems);
+        loader.finish()
+    }
+}
+
+/// A text with the line where it stands.
+type Placed = (String, usize);
+
+struct Loader<'a> {
+    text: &'a str,
+    matrix: &'a Matrix,
+    problems: Problems,
+    more: Option<Problems>,
+    inventory: Inventory,
+    names: HashMap<String, usize>,
+    addresses: HashMap<IpAddr, usize>,
+    networks: HashMap<IpNet, usize>,
+}
+
+impl<'a> Loader<'a> {
+    fn new(file: &str, text: &'a str, matrix: &'a Matrix) -> Self {
+        let internal = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+        Self {
+            text,
+            matrix,
+            problems: Problems::of(file),
+            more: None,
+            inventory: Inventory {
+                file: file.to_owned(),
+                sha256: hex(&Sha256::digest(text.as_bytes())),
+                internal: internal.iter().filter_map(|n| n.parse().ok()).collect(),
+                ..Inventory::default()
+            },
+            names: HashMap::new(),
+            addresses: HashMap::new(),
+            networks: HashMap::new(),
+        }
+    }
+
+    fn finish(self) -> Result<Inventory, Vec<Problem>> {
+        let result = self.problems.or(self.inventory);
+        match (self.more.map(|more| more.or(())), result) {
+            (Some(Err(mut first)), Err(second)) => {
+                first.extend(second);
+                first.sort_by_key(|p| p.line);
+                Err(first)
+            }
+            (Some(Err(first)), Ok(_)) => Err(first),
+            (_, result) => result,
+        }
+    }
+
+    fn line(&self, offset: usize) -> usize {
+        1 + self.text.as_bytes()[..offset.min(self.text.len())]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count()
+    }
+
+    fn place<T>(&self, value: &Spanned<T>) -> usize {
+        self.line(value.span().start)
+    }
+
+    fn document(&mut self, document: &DeTable<'_>) {
+        self.known_keys(
+            document,
+            "the inventory",
+            &[
+                "farm",
+                "host",
+                "network",
+                "service",
+                "moved-port",
+                "capture",
+            ],
+        );
+        match document.get("farm") {
+            Some(farm) => self.farm(farm),
+            None => self
+                .problems
+                .add(1, "the table [farm] with the key \"matrix\" is missing"),
+        }
+        // Hosts twice: virtual addresses and moves name hosts that may stand further down.
+        for table in self.tables(document, "host") {
+            self.toml_host(table);
+        }
+        let first = self.inventory.hosts.len();
+        let mut position = 0;
+        for table in self.tables(document, "host") {
+            if position < first && self.inventory.hosts[position].line == self.place(table) {
+                self.held_by(table, position);
+                position += 1;
+            }
+        }
+        for table in self.tables(document, "network") {
+            self.network(table);
+        }
+        for table in self.tables(document, "service") {
+            self.service(table);
+        }
+        for table in self.tables(document, "moved-port") {
+            self.moved_port(table);
+        }
+        if let Some(capture) = document.get("capture") {
+            self.capture(capture);
+        }
+    }
+
+    fn known_keys(&mut self, table: &DeTable<'_>, of: &str, known: &[&str]) {
+        for key in table.keys() {
+            let name: &str = key.get_ref();
+            if !known.contains(&name) {
+                let near = nearest(name, known.iter().copied());
+                self.problems.add(
+                    self.place(key),
+                    format!("unknown key \"{name}\" in {of}{near}"),
+                );
+            }
+        }
+    }
+
+    /// The tables of an array of tables.
+    fn tables<'d>(
+        &mut self,
+        document: &'d DeTable<'_>,
+        key: &str,
+    ) -> Vec<&'d Spanned<DeValue<'d>>> {
+        let Some(value) = document.get(key) else {
+            return Vec::new();
+        };
+        let array = value.get_ref().as_array();
+        let tables: Vec<_> = array.into_iter().flat_map(|a| a.iter()).collect();
+        if array.is_none() || tables.iter().any(|t| t.get_ref().as_table().is_none()) {
+            self.problems.add(
+                self.place(value),
+                format!("write each {key} as a table [[{key}]]"),
+            );
+            return Vec::new();
+        }
+        tables
+    }
+
+    fn text_of(&mut self, value: &Spanned<DeValue<'_>>, what: &str) -> Option<Placed> {
+        let line = self.place(value);
+        match value.get_ref().as_str() {
+            Some(text) => Some((text.to_owned(), line)),
+            None => {
+                self.problems
+                    .add(line, format!("{what} must be a text in quotes"));
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, table: &DeTable<'_>, key: &str) -> Option<Placed> {
+        table.get(key).and_then(|value| self.text_of(value, key))
+    }
+
+    fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<Placed>> {
+        let value = table.get(key)?;
+        match value.get_ref().as_array() {
+            Some(items) => Some(
+                items
+                    .iter()
+                    .filter_map(|item| self.text_of(item, key))
+                    .collect(),
+            ),
+            None => {
+                self.problems.add(
+                    self.place(value),
+                    format!("{key} must be a list of texts: [\"...\"]"),
+                );
+                None
+            }
+        }
+    }
+
+    fn farm(&mut self, farm: &Spanned<DeValue<'_>>) {
+        let line = self.place(farm);
+        let Some(table) = farm.get_ref().as_table() else {
+            return self.problems.add(line, "farm must be a table [farm]");
+        };
+        self.known_keys(table, "[farm]", &["name", "matrix", "clients", "features"]);
+        self.inventory.farm = self.text(table, "name").map(|t| t.0).unwrap_or_default();
+        match self.text(table, "matrix") {
+            Some((name, _)) => self.inventory.matrix = name,
+            None => self.problems.add(line, "[farm] needs matrix = \"ras-19\""),
+        }
+        match self.text(table, "clients") {
+            Some((word, _)) if word == "any" => self.inventory.clients_any = true,
+            Some((word, _)) if word == "listed" => {}
+            Some((word, line)) => {
+                let near = nearest(&word, ["any", "listed"]);
+                self.problems.add(
+                    line,
+                    format!("clients is \"any\" or \"listed\", not \"{word}\"{near}"),
+                );
+            }
+            None => {}
+        }
+        let Some(features) = table.get("features") else {
+            return;
+        };
+        let Some(features) = features.get_ref().as_table() else {
+            let line = self.place(features);
+            return self
+                .problems
+                .add(line, "features must be a table [farm.features]");
+        };
+        for (key, value) in features {
+            let (name, line): (&str, _) = (key.get_ref(), self.place(key));
+            if !self.matrix.features.contains_key(name) {
+                let near = nearest(name, self.matrix.features.keys().map(String::as_str));
+                self.problems
+                    .add(line, format!("unknown feature \"{name}\"{near}"));
+            }
+            match value.get_ref().as_bool() {
+                Some(on) => drop(self.inventory.features.insert(name.to_owned(), on)),
+                None => self
+                    .problems
+                    .add(line, format!("the feature \"{name}\" is true or false")),
+            }
+        }
+    }
+
+    fn toml_host(&mut self, value: &Spanned<DeValue<'_>>) {
+        let (line, Some(table)) = (self.place(value), value.get_ref().as_table()) else {
+            return;
+        };
+        self.known_keys(
+            table,
+            "[[host]]",
+            &["name", "addresses", "macs", "roles", "held-by"],
+        );
+        let name = self.text(table, "name").map(|t| t.0).unwrap_or_default();
+        let addresses = self.texts(table, "addresses");
+        if addresses.is_none() && !table.contains_key("addresses") {
+            self.problems.add(
+                line,
+                format!("the host \"{name}\" needs addresses = [\"...\"]"),
+            );
+        }
+        if !table.contains_key("roles") {
+            self.problems.add(
+                line,
+                format!("the host \"{name}\" needs roles = [\"...\"]; [] if it plays none"),
+            );
+        }
+        let macs = self.texts(table, "macs").unwrap_or_default();
+        let roles = self.texts(table, "roles").unwrap_or_default();
+        self.host(line, name, addresses.unwrap_or_default(), macs, roles);
+    }
+
+    fn host(
+        &mut self,
+        line: usize,
+        name: String,
+        addresses: Vec<Placed>,
+        macs: Vec<Placed>,
+        roles: Vec<Placed>,
+    ) {
+        if name.is_empty() {
+            self.problems.add(line, "a host needs a name");
+        } else if let Some(first) = self.names.insert(name.clone(), line) {
+            self.problems.add(
+                line,
+                format!("the name \"{name}\" was given in line {first} already"),
+            );
+        }
+        let addresses = self.addresses(addresses);
+        let macs = macs
+            .into_iter()
+            .filter_map(|(text, line)| {
+                let mac = Mac::parse(&text);
+                if mac.is_none() {
+                    self.problems.add(
+                        line,
+                        format!("\"{text}\" is no hardware address like 00:15:5d:10:00:07"),
+                    );
+                }
+                mac
+            })
+            .collect();
+        let roles = self.roles(roles);
+        self.inventory.hosts.push(Host {
+            name,
+            addresses,
+            macs,
+            roles,
+            held_by: Vec::new(),
+            line,
+        });
+    }
+
+    fn addresses(&mut self, texts: Vec<Placed>) -> Vec<IpAddr> {
+        let mut addresses = Vec::new();
+        for (text, line) in texts {
+            match text.parse::<IpAddr>() {
+                Ok(address) => {
+                    if let Some(first) = self.addresses.insert(address, line) {
+                        let message =
+                            format!("the address {address} was given in line {first} already");
+                        self.problems.add(line, message);
+                    }
+                    addresses.push(address);
+                }
+                Err(_) => self
+                    .problems
+                    .add(line, format!("\"{text}\" is no IP address")),
+            }
+        }
+        addresses
+    }
+
+    fn roles(&mut self, texts: Vec<Placed>) -> RoleSet {
+        let mut roles = RoleSet::default();
+        for (text, line) in texts {
+            match self.matrix.playable_role(&text) {
+                Ok(role) => roles = roles.with(RoleSet::one(role)),
+                Err(message) => self.problems.add(line, message),
+            }
+        }
+        roles
+    }
+
+    /// The number of the host that a text names.
+    fn named_host(&mut self, (name, line): &Placed) -> Option<usize> {
+        let found = self.inventory.hosts.iter().position(|h| h.name == *name);
+        if found.is_none() {
+            let near = nearest(name, self.inventory.hosts.iter().map(|h| h.name.as_str()));
+            self.problems
+                .add(*line, format!("no host is called \"{name}\"{near}"));
+        }
+        found
+    }
+
+    fn held_by(&mut self, value: &Spanned<DeValue<'_>>, position: usize) {
+        let Some(names) = value
+            .get_ref()
+            .as_table()
+            .and_then(|t| self.texts(t, "held-by"))
+        else {
+            return;
+        };
+        let holders: Vec<usize> = names
+            .iter()
+            .filter_map(|name| self.named_host(name))
+            .collect();
+        if holders.contains(&position) {
+            self.problems
+                .add(self.place(value), "a virtual address cannot hold itself");
+        }
+        let roles = holders
+            .iter()
+            .fold(self.inventory.hosts[position].roles, |set, holder| {
+                set.with(self.inventory.hosts[*holder].roles)
+            });
+        let host = &mut self.inventory.hosts[position];
+        (host.roles, host.held_by) = (roles, holders);
+    }
+
+    fn network(&mut self, value: &Spanned<DeValue<'_>>) {
+        let (line, Some(table)) = (self.place(value), value.get_ref().as_table()) else {
+            return;
+        };
+        self.known_keys(table, "[[network]]", &["name", "cidr", "roles"]);
+        let name = self.text(table, "name").map(|t| t.0).unwrap_or_default();
+        let roles = self.texts(table, "roles").unwrap_or_default();
+        let roles = self.roles(roles);
+        let Some((text, at)) = self.text(table, "cidr") else {
+            return self.problems.add(line, "a network needs cidr = \"...\"");
+        };
+        let Ok(cidr) = text.parse::<IpNet>() else {
+            return self
+                .problems
+                .add(at, format!("\"{text}\" is no network like 10.9.0.0/16"));
+        };
+        if cidr.trunc() != cidr {
+            let message = format!(
+                "{cidr} has bits beyond its prefix; did you mean \"{}\"?",
+                cidr.trunc()
+            );
+            self.problems.add(at, message);
+        }
+        if let Some(first) = self.networks.insert(cidr.trunc(), at) {
+            self.problems.add(
+                at,
+                format!("the network {cidr} was given in line {first} already"),
+            );
+        }
+        if name.is_empty() {
+            self.problems.add(line, "a network needs a name");
+        }
+        self.inventory.networks.push(Network {
+            name,
+            cidr: cidr.trunc(),
+            roles,
+            line,
+        });
+    }
+
+    fn service(&mut self, value: &Spanned<DeValue<'_>>) {
+        let (line, Some(table)) = (self.place(value), value.get_ref().as_table()) else {
+            return;
+        };
+        self.known_keys(table, "[[service]]", &["role", "names", "addresses"]);
+        let addresses = self.texts(table, "addresses").unwrap_or_default();
+        let addresses = self.addresses(addresses);
+        let names: Vec<_> = self.texts(table, "names").unwrap_or_default();
+        let names: Vec<_> = names
+            .into_iter()
+            .map(|(name, _)| name.to_lowercase())
+            .collect();
+        if names.is_empty() && addresses.is_empty() {
+            self.problems
+                .add(line, "a service needs names or addresses");
+        }
+        match self.text(table, "role") {
+            Some((text, at)) => match self.matrix.playable_role(&text) {
+                Ok(role) => self.inventory.services.push(Service {
+                    role,
+                    names,
+                    addresses,
+                    line,
+                }),
+                Err(message) => self.problems.add(at, message),
+            },
+            None => self.problems.add(line, "a service needs role = \"...\""),
+        }
+    }
+
+    fn moved_port(&mut self, value: &Spanned<DeValue<'_>>) {
+        let (line, Some(table)) = (self.place(value), value.get_ref().as_table()) else {
+            return;
+        };
+        self.known_keys(
+            table,
+            "[[moved-port]]",
+            &["role", "transport", "from", "to", "host"],
+        );
+        let role = match self.text(table, "role") {
+            Some((text, at)) => self.matrix.playable_role(&text).map_err(|m| (at, m)),
+            None => Err((line, "a moved port needs role = \"...\"".to_owned())),
+        };
+        let transport = match self.text(table, "transport") {
+            Some((text, at)) => Transport::parse(&text)
+                .filter(|t| t.has_ports())
+                .ok_or_else(|| {
+                    (
+                        at,
+                        format!("transport is \"tcp\" or \"udp\", not \"{text}\""),
+                    )
+                }),
+            None => Err((
+                line,
+                "a moved port needs transport = \"tcp\" or \"udp\"".to_owned(),
+            )),
+        };
+        let host = self.text(table, "host");
+        let host = host.map(|name| self.named_host(&name));
+        let mut port = |key: &str| {
+            let value = table.get(key);
+            let number = value
+                .and_then(|v| v.get_ref().as_integer())
+                .and_then(|i| i64::from_str_radix(i.as_str(), i.radix()).ok());
+            match number
+                .and_then(|n| u16::try_from(n).ok())
+                .filter(|n| *n > 0)
+            {
+                Some(port) => Ok(port),
+                None => {
+                    let at = value.map_or(line, |v| self.line(v.span().start));
+                    Err((
+                        at,
+                        format!("a moved port needs {key} = a number from 1 to 65535"),
+                    ))
+                }
+            }
+        };
+        let (from, to) = (port("from"), port("to"));
+        match (role, transport, from, to) {
+            (Ok(role), Ok(transport), Ok(from), Ok(to)) => {
+                if let Some(host) = host.unwrap_or(Some(usize::MAX)) {
+                    let host = (host != usize::MAX).then_some(host);
+                    self.inventory.moved.push(MovedPort {
+                        role,
+                        transport,
+                        from,
+                        to,
+                        host,
+                    });
+                }
+            }
+            (role, transport, from, to) => {
+                let errors = [role.err(), transport.err(), from.err(), to.err()];
+                for (at, message) in errors.into_iter().flatten() {
+                    self.problems.add(at, message);
+                }
+            }
+        }
+    }
+
+    fn capture(&mut self, value: &Spanned<DeValue<'_>>) {
+        let (line, Some(table)) = (self.place(value), value.get_ref().as_table()) else {
+            let line = self.place(value);
+            return self.problems.add(line, "capture must be a table [capture]");
+        };
+        self.known_keys(table, "[capture]", &["covers", "on", "internal"]);
+        match table.get("covers").map(|v| v.get_ref()) {
+            Some(DeValue::String(Cow::Borrowed("all"))) => {
+                self.inventory.covers = Some(Covers::All)
+            }
+            Some(DeValue::Array(_)) => {
+                let names = self.texts(table, "covers").unwrap_or_default();
+                let hosts = names
+                    .iter()
+                    .filter_map(|name| self.named_host(name))
+                    .collect();
+                self.inventory.covers = Some(Covers::Hosts(hosts));
+            }
+            Some(DeValue::String(word)) if word == "all" => {
+                self.inventory.covers = Some(Covers::All)
+            }
+            Some(_) => self
+                .problems
+                .add(line, "covers is \"all\" or a list of host names"),
+            None => {}
+        }
+        if let Some(name) = self.text(table, "on") {
+            self.inventory.on = self.named_host(&name);
+        }
+        if let Some(texts) = self.texts(table, "internal") {
+            self.inventory.internal.clear();
+            for (text, line) in texts {
+                match text.parse() {
+                    Ok(network) => self.inventory.internal.push(network),
+                    Err(_) => self
+                        .problems
+                        .add(line, format!("\"{text}\" is no network like 10.0.0.0/8")),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The policy as one thing that can be asked: who is this address, which rows fit this traffic.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Background, Inventory, Matrix, MovedPort, RoleSet, Row};
+use crate::model::{Mac, Transport};
+
+/// What an address is to the inventory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Who {
+    /// A host, by number.
+    Host(usize),
+    /// A destination known by name or address, by number.
+    Service(usize),
+    /// Somebody in a network, by number.
+    Network(usize),
+    /// In no list.
+    Stranger,
+}
+
+/// One end of a conversation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Party {
+    /// What the inventory knows of it.
+    pub who: Who,
+    /// Its roles.
+    pub roles: RoleSet,
+}
+
+/// Whether the features of a row are on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum FeatureState {
+    /// All of them are, or it needs none.
+    On,
+    /// None is off, and at least one is not named by the inventory.
+    Unknown,
+    /// At least one is off.
+    Off,
+}
+
+/// A row that covers a port, as this site has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// The row's position in the matrix.
+    pub row: usize,
+    /// The port is where the site moved a documented one.
+    pub moved: bool,
+}
+
+/// A matrix and an inventory, indexed.
+pub struct Policy {
+    /// The matrix.
+    pub matrix: Matrix,
+    /// The inventory.
+    pub inventory: Inventory,
+    addresses: HashMap<IpAddr, Who>,
+    networks: Vec<(u8, HashMap<IpAddr, usize>)>,
+    single_ports: HashMap<(Transport, u16), Vec<usize>>,
+    port_ranges: Vec<usize>,
+    clients: RoleSet,
+    client_targets: RoleSet,
+    /// The hosts that each host stands for.
+    holders: Vec<Vec<usize>>,
+}
+
+impl Policy {
+    /// Indexes a matrix and an inventory.
+    pub fn new(matrix: Matrix, inventory: Inventory) -> Self {
+        let mut addresses = HashMap::new();
+        for (number, service) in inventory.services.iter().enumerate() {
+            addresses.extend(service.addresses.iter().map(|a| (*a, Who::Service(number))));
+        }
+        for (number, host) in inventory.hosts.iter().enumerate() {
+            addresses.extend(host.addresses.iter().map(|a| (*a, Who::Host(number))));
+        }
+        // Longest prefix first; one map a length, so that a look-up costs the number of lengths.
+        let mut networks: BTreeMap<u8, HashMap<IpAddr, usize>> = BTreeMap::new();
+        for (number, network) in inventory.networks.iter().enumerate() {
+            let length = network.cidr.prefix_len();
+            networks
+                .entry(length)
+                .or_default()
+                .insert(network.cidr.network(), number);
+        }
+        let mut single_ports: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut port_ranges = Vec::new();
+        for (number, row) in matrix.rows.iter().enumerate() {
+            if row.ports.start() == row.ports.end() {
+                single_ports
+                    .entry((row.transport, *row.ports.start()))
+                    .or_default()
+                    .push(number);
+            } else {
+                port_ranges.push(number);
+            }
+        }
+        let roles = |slugs: &[&str]| {
+            let known = slugs.iter().filter_map(|slug| matrix.role(slug));
+            known.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role)))
+        };
+        let clients = roles(&["parallels-client", "web-browser"]);
+        let client_targets = roles(&["halb", "gateway", "gateway-normal", "gateway-forwarding"]);
+        let holders =
+            inventory
+                .hosts
+                .iter()
+                .enumerate()
+                .map(|(number, host)| match host.is_virtual() {
+                    true => host.held_by.clone(),
+                    false => vec![number],
+                });
+        Self {
+            holders: holders.collect(),
+            addresses,
+            networks: networks.into_iter().rev().collect(),
+            single_ports,
+            port_ranges,
+            clients,
+            client_targets,
+            matrix,
+            inventory,
+        }
+    }
+
+    /// What an address is. A link-local address belongs to the host whose hardware address fits it
+    /// or its frames; a loopback address to the host that the capture was taken on.
+    pub fn party<'a>(&self, address: IpAddr, macs: impl IntoIterator<Item = &'a Mac>) -> Party {
+        let who = match self.addresses.get(&address) {
+            Some(who) => *who,
+            None if address.is_loopback() => self.inventory.on.map_or(Who::Stranger, Who::Host),
+            None => match self.by_mac(address, macs).map(Who::Host) {
+                Some(host) => host,
+                None => self.network(address).map_or(Who::Stranger, Who::Network),
+            },
+        };
+        let roles = match who {
+            Who::Host(host) => self.inventory.hosts[host].roles,
+            Who::Service(service) => RoleSet::one(self.inventory.services[service].role),
+            Who::Network(network) => self.inventory.networks[network].roles,
+            Who::Stranger => RoleSet::default(),
+        };
+        Party { who, roles }
+    }
+
+    fn by_mac<'a>(
+        &self,
+        address: IpAddr,
+        macs: impl IntoIterator<Item = &'a Mac>,
+    ) -> Option<usize> {
+        let eui = match address {
+            IpAddr::V4(v4) if v4.is_link_local() => None,
+            IpAddr::V6(v6) if v6.is_unicast_link_local() => Some(v6.octets()),
+            _ => return None,
+        };
+        let macs: Vec<&Mac> = macs.into_iter().collect();
+        self.inventory.hosts.iter().position(|host| {
+            host.macs
+                .iter()
+                .any(|mac| macs.contains(&mac) || eui.is_some_and(|e| e[8..] == mac.eui64()))
+        })
+    }
+
+    fn network(&self, address: IpAddr) -> Option<usize> {
+        self.networks.iter().find_map(|(length, networks)| {
+            let prefix = IpNet::new(address, *length).ok()?;
+            networks.get(&prefix.network()).copied()
+        })
+    }
+
+    /// The roles that `party` plays towards `peer`: where clients may be anybody, a stranger is one
+    /// towards gateways and HALB.
+    pub fn roles_towards(&self, party: &Party, peer: &Party) -> RoleSet {
+        let anybody = self.inventory.clients_any && party.who == Who::Stranger;
+        if anybody && peer.roles.meets(self.client_targets) {
+            self.clients
+        } else {
+            party.roles
+        }
+    }
+
+    /// Whether an IPv4 address is the last of its network: of the longest prefix of the inventory
+    /// that holds it, else of its /24.
+    pub fn is_broadcast(&self, address: IpAddr) -> bool {
+        let IpAddr::V4(v4) = address else {
+            return false;
+        };
+        if self.addresses.contains_key(&address) || v4.is_loopback() {
+            return false;
+        }
+        match self.network(address) {
+            Some(network) => {
+                let cidr = self.inventory.networks[network].cidr;
+                cidr.prefix_len() < 31 && cidr.broadcast() == address
+            }
+            None => v4.octets()[3] == 255,
+        }
+    }
+
+    /// Whether an address counts as inside.
+    pub fn is_internal(&self, address: IpAddr) -> bool {
+        self.inventory
+            .internal
+            .iter()
+            .any(|net| net.contains(&address))
+            || address.is_loopback()
+    }
+
+    /// The rows whose port this is at `server`, moved ports counted where they are now.
+    pub fn candidates(
+        &self,
+        transport: Transport,
+        port: u16,
+        server: &Party,
+    ) -> impl Iterator<Item = Candidate> + '_ {
+        let server = *server;
+        let port = if transport.has_ports() { port } else { 0 };
+        let moved_here = self.moves(transport, server).filter(move |m| m.to == port);
+        let moved = moved_here.flat_map(move |m| {
+            self.rows_at(transport, m.from)
+                .filter(move |row| self.is_of(*row, m.role))
+                .map(|row| Candidate { row, moved: true })
+        });
+        self.rows_at(transport, port)
+            .filter(move |row| {
+                !self
+                    .moves(transport, server)
+                    .any(|m| m.from == port && self.is_of(*row, m.role))
+            })
+            .map(|row| Candidate { row, moved: false })
+            .chain(moved)
+    }
+
+    fn is_of(&self, row: usize, role: usize) -> bool {
+        self.matrix
+            .is_destination(&self.matrix.rows[row], RoleSet::one(role))
+    }
+
+    fn moves(&self, transport: Transport, server: Party) -> impl Iterator<Item = &MovedPort> {
+        self.inventory.moved.iter().filter(move |m| {
+            m.transport == transport
+                && server.roles.meets(RoleSet::one(m.role))
+                && m.host.is_none_or(|host| server.who == Who::Host(host))
+        })
+    }
+
+    /// The rows whose documented ports hold `port`, in the order of the matrix.
+    pub fn rows_at(&self, transport: Transport, port: u16) -> impl Iterator<Item = usize> + '_ {
+        let single = self
+            .single_ports
+            .get(&(transport, port))
+            .into_iter()
+            .flatten()
+            .copied();
+        let ranges = self.port_ranges.iter().copied().filter(move |row| {
+            let row = &self.matrix.rows[*row];
+            row.transport == transport && row.ports.contains(&port)
+        });
+        single.chain(ranges)
+    }
+
+    /// Whether the features of a row are on.
+    pub fn feature_state(&self, row: &Row) -> FeatureState {
+        let state = |feature: &String| match self.inventory.features.get(feature) {
+            Some(true) => FeatureState::On,
+            Some(false) => FeatureState::Off,
+            None => FeatureState::Unknown,
+        };
+        row.features
+            .iter()
+            .map(state)
+            .max()
+            .unwrap_or(FeatureState::On)
+    }
+
+    /// The background entry that a server port belongs to.
+    pub fn background(&self, transport: Transport, port: u16) -> Option<&Background> {
+        self.matrix
+            .background
+            .iter()
+            .find(|b| b.transport == transport && b.port.is_none_or(|p| p == port))
+    }
+
+    /// The hosts that play one of the roles: real ones, and virtual addresses apart.
+    pub fn hosts_of(&self, roles: RoleSet) -> impl Iterator<Item = usize> + '_ {
+        self.inventory
+            .hosts
+            .iter()
+            .enumerate()
+            .filter_map(move |(number, host)| {
+                (host.roles.meets(roles) && !host.is_virtual()).then_some(number)
+            })
+    }
+
+    /// The hosts that a host stands for: itself, or the holders of a virtual address.
+    pub fn holders(&self, host: usize) -> &[usize] {
+        &self.holders[host]
+    }
+}

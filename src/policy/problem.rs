@@ -1,0 +1,85 @@
+//! What is wrong with a file that a user wrote.
+
+use std::fmt;
+
+/// One problem, with its place.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// The file as the user named it.
+    pub file: String,
+    /// The line, from 1; zero where the problem is the whole file's.
+    pub line: usize,
+    /// What is wrong, and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.file, self.message),
+            line => write!(f, "{}:{line}: {}", self.file, self.message),
+        }
+    }
+}
+
+/// All problems of a file.
+#[derive(Default, Debug)]
+pub struct Problems {
+    file: String,
+    list: Vec<Problem>,
+}
+
+impl Problems {
+    /// No problems yet, of `file`.
+    pub fn of(file: &str) -> Self {
+        Self {
+            file: file.to_owned(),
+            list: Vec::new(),
+        }
+    }
+
+    /// Adds a problem.
+    pub fn add(&mut self, line: usize, message: impl Into<String>) {
+        self.list.push(Problem {
+            file: self.file.clone(),
+            line,
+            message: message.into(),
+        });
+    }
+
+    /// The value if there were no problems, else all of them in the order of their lines.
+    pub fn or<T>(mut self, value: T) -> Result<T, Vec<Problem>> {
+        if self.list.is_empty() {
+            return Ok(value);
+        }
+        self.list.sort_by_key(|p| p.line);
+        Err(self.list)
+    }
+}
+
+/// ` (did you mean "...")`, with the known word most like `word`, or nothing where none is alike.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let word = word.to_lowercase();
+    known
+        .into_iter()
+        .map(|k| (strsim::jaro_winkler(&word, &k.to_lowercase()), k))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
+        .map_or_else(String::new, |(_, k)| format!("; did you mean \"{k}\"?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_offered_only_when_it_is_near() {
+        let known = ["gateway-normal", "gateway-forwarding", "broker"];
+        assert_eq!(
+            nearest("gatway-normal", known),
+            "; did you mean \"gateway-normal\"?"
+        );
+        assert_eq!(nearest("Brokr", known), "; did you mean \"broker\"?");
+        assert_eq!(nearest("xyzzy", known), "");
+    }
+}
