@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: a thin wrapper around [`rasaudit::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rasaudit::cli::main()
+}

@@ -1,1 +1,129 @@
+//! The judgement: what is permitted, what is missing, what could not be assessed.
+//!
+//! Pure: conversations, a policy and the facts about the capture go in; judgements, findings and
+//! the status of every matrix row come out, sorted, decided once.
 
+mod expected;
+mod finding;
+mod judge;
+mod verdict;
+
+use std::collections::BTreeMap;
+
+pub use expected::{Coverage, HostReport, RowReport};
+pub use finding::{End, Finding};
+pub use judge::{Judge, Judged, Ruling};
+pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
+
+use crate::model::Nanos;
+
+// What the judgement is about, for those who tell it.
+pub use crate::conversation::{Conversation, Conversations};
+pub use crate::policy::{Covers, Party, Policy, Severity};
+
+/// What the judgement has to know of the capture and the user's wishes.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Time of the latest frame.
+    pub end: Option<Nanos>,
+    /// Seconds that were watched: ten for each ten-second bucket that holds a frame.
+    pub watched_s: u64,
+    /// A capture filter was on, of the user's or of the capture's own.
+    pub filtered: bool,
+    /// The share of frames lost, 0 to 1, as far as the capture says.
+    pub loss: f64,
+    /// The share above which absence cannot be claimed.
+    pub max_loss: f64,
+    /// Seconds that replace every row's own watch time.
+    pub min_watch: Option<u64>,
+}
+
+impl View {
+    /// How likely, at worst, one chance to see something was lost.
+    fn miss(&self) -> f64 {
+        self.loss.max(0.01)
+    }
+
+    /// Whether that many independent chances make an absence certain.
+    fn is_certain_after(&self, chances: u64) -> bool {
+        self.miss().powi(chances.min(1000) as i32) < 0.001
+    }
+
+    /// Seconds to be watched before silence on a row means anything.
+    fn watch(&self, row: u64) -> u64 {
+        self.min_watch.unwrap_or(row)
+    }
+}
+
+/// The whole judgement of a capture.
+pub struct Outcome {
+    /// What was judged.
+    pub conversations: Conversations,
+    /// One for each conversation, in the same order.
+    pub judged: Vec<Judged>,
+    /// The findings, worst first.
+    pub findings: Vec<Finding>,
+    /// One for each row of the matrix, in the same order.
+    pub rows: Vec<RowReport>,
+    /// One for each host of the inventory, in the same order.
+    pub hosts: Vec<HostReport>,
+}
+
+impl Outcome {
+    /// Judges a capture.
+    pub fn of(policy: &Policy, conversations: Conversations, view: &View) -> Self {
+        let judge = Judge::new(policy);
+        let judged: Vec<Judged> = conversations.list.iter().map(|c| judge.judge(c)).collect();
+        let mut findings = finding::of_conversations(&judge, &conversations.list, &judged);
+        let expected = expected::assess(&judge, &conversations, &judged, view);
+        findings.extend(expected.findings);
+        findings.sort_by_cached_key(Finding::order);
+        Self {
+            judged,
+            findings,
+            rows: expected.rows,
+            hosts: expected.hosts,
+            conversations,
+        }
+    }
+
+    /// Conversations without a judgement, where there is no policy to judge by.
+    pub fn unjudged(conversations: Conversations) -> Self {
+        let (judged, findings, rows, hosts) = Default::default();
+        Self {
+            judged,
+            findings,
+            rows,
+            hosts,
+            conversations,
+        }
+    }
+
+    /// Whether anything of the farm could be judged at all.
+    pub fn assessed_anything(&self) -> bool {
+        let verdicts = [
+            Verdict::Documented,
+            Verdict::UnexpectedPort,
+            Verdict::Undocumented,
+        ];
+        let of_the_farm = |j: &Judged| !(j.client.roles.is_empty() && j.server.roles.is_empty());
+        self.judged
+            .iter()
+            .any(|j| verdicts.contains(&j.verdict()) && of_the_farm(j))
+            || self.findings.iter().any(|f| f.verdict == Verdict::Missing)
+    }
+
+    /// The worst severity of the findings.
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(|f| f.severity).max()
+    }
+
+    /// Conversations by verdict.
+    pub fn by_verdict(&self) -> BTreeMap<Verdict, u64> {
+        let mut counts = BTreeMap::new();
+        for judged in &self.judged {
+            *counts.entry(judged.verdict()).or_default() += 1;
+        }
+        counts
+    }
+}

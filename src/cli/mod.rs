@@ -1,1 +1,66 @@
+//! The user's words: arguments to a checked plan, and outcomes to exit codes.
 
+mod args;
+mod audit;
+mod exit;
+mod rules;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Arguments, Command, InventoryCommand, MatrixCommand};
+use exit::Exit;
+
+pub use args::Arguments as CommandLine;
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are answers; everything else is work that could not be done.
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::CannotDo.into()
+            } else {
+                Exit::Compliant.into()
+            };
+        }
+    };
+    match run(arguments) {
+        Ok(exit) => exit.into(),
+        // Whoever reads our output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Compliant.into(),
+        Err(error) => {
+            complain(&error.to_string());
+            Exit::CannotDo.into()
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> io::Result<Exit> {
+    match arguments.command {
+        Command::Audit(audit) => audit::run(*audit),
+        Command::Matrix(MatrixCommand::Show(show)) => rules::show(&show),
+        Command::Matrix(MatrixCommand::Check { file }) => rules::check_matrix(&file),
+        Command::Inventory(InventoryCommand::Check(check)) => rules::check_inventory(&check),
+        Command::Inventory(InventoryCommand::Template) => {
+            io::stdout().write_all(crate::policy::TEMPLATE.as_bytes())?;
+            Ok(Exit::Compliant)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "rasaudit", &mut script);
+            io::stdout().write_all(&script)?;
+            Ok(Exit::Compliant)
+        }
+    }
+}
+
+/// Tells a problem on standard error.
+fn complain(problem: &str) {
+    let style = anstyle::AnsiColor::Red.on_default().bold();
+    anstream::eprintln!("{style}error:{style:#} {}", crate::report::clean(problem));
+}

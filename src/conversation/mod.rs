@@ -95,6 +95,16 @@ pub struct Conversation {
     pub first_flow: (FlowKey, u8),
 }
 
+impl Conversation {
+    /// Whether it is an ICMP request with its reply.
+    pub fn is_paired_icmp(&self) -> bool {
+        let Subject {
+            transport, port, ..
+        } = self.subject;
+        transport.is_icmp() && crate::flow::icmp_paired(transport, port as u8)
+    }
+}
+
 /// The conversations of a capture in order, with what the capture could see.
 pub struct Conversations {
     /// Sorted by subject.

@@ -30,7 +30,6 @@ pub type PairKey = (IpAddr, IpAddr, Transport);
 
 /// What one worker has seen: private, no locks.
 pub struct Tables {
-    seed: Seed,
     /// The flows.
     pub flows: FlowTable,
     rest: Rest,
@@ -106,7 +105,6 @@ impl Tables {
     /// Empty tables.
     pub fn new(seed: &Seed) -> Self {
         Self {
-            seed: seed.clone(),
             flows: FlowTable::new(seed),
             rest: Rest::default(),
         }

@@ -98,9 +98,9 @@ pub struct Account {
     pub unknown_links: BTreeMap<u16, u64>,
     /// Bytes on the wire of all frames.
     pub bytes: u64,
-    /// The earliest frame.
+    /// The earliest frame inside the wanted time.
     pub first: Min,
-    /// The latest frame.
+    /// The latest frame inside the wanted time.
     pub last: Max,
 }
 

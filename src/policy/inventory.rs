@@ -636,7 +636,7 @@ impl<'a> Loader<'a> {
         };
         let host = self.text(table, "host");
         let host = host.map(|name| self.named_host(&name));
-        let mut port = |key: &str| {
+        let port = |key: &str| {
             let value = table.get(key);
             let number = value
                 .and_then(|v| v.get_ref().as_integer())

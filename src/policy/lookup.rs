@@ -213,9 +213,8 @@ impl Policy {
         &self,
         transport: Transport,
         port: u16,
-        server: &Party,
+        server: Party,
     ) -> impl Iterator<Item = Candidate> + '_ {
-        let server = *server;
         let port = if transport.has_ports() { port } else { 0 };
         let moved_here = self.moves(transport, server).filter(move |m| m.to == port);
         let moved = moved_here.flat_map(move |m| {
@@ -297,5 +296,47 @@ impl Policy {
     /// The hosts that a host stands for: itself, or the holders of a virtual address.
     pub fn holders(&self, host: usize) -> &[usize] {
         &self.holders[host]
+    }
+}
+
+/// Parties in words.
+impl Policy {
+    /// The inventory's name of a party; empty where it has none.
+    pub fn name_of(&self, party: &Party) -> &str {
+        match party.who {
+            Who::Host(host) => &self.inventory.hosts[host].name,
+            Who::Network(network) => &self.inventory.networks[network].name,
+            Who::Service(_) | Who::Stranger => "",
+        }
+    }
+
+    /// What a party is, and by which line of the inventory.
+    pub fn describe(&self, party: &Party) -> String {
+        let roles = match self.matrix.role_names(party.roles) {
+            names if names.is_empty() => "no role".to_owned(),
+            names => names.join(", "),
+        };
+        let inventory = &self.inventory;
+        let (what, line) = match party.who {
+            Who::Host(host) => {
+                let host = &inventory.hosts[host];
+                let kind = if host.is_virtual() {
+                    "virtual address"
+                } else {
+                    "host"
+                };
+                (format!("{kind} {}", host.name), host.line)
+            }
+            Who::Network(network) => {
+                let network = &inventory.networks[network];
+                (
+                    format!("network {} ({})", network.name, network.cidr),
+                    network.line,
+                )
+            }
+            Who::Service(service) => ("service".to_owned(), inventory.services[service].line),
+            Who::Stranger => return "not in the inventory".to_owned(),
+        };
+        format!("{what}, {roles}, by line {line} of the inventory")
     }
 }

@@ -1,1 +1,85 @@
+//! Telling people and programs: one file each, one line in the list.
+//!
+//! The same report gives the same bytes. Strings from traffic and from files of the user are hostile:
+//! they are text, never formula, markup or terminal control.
 
+mod community_id;
+mod csv;
+mod folder;
+mod json;
+mod rows;
+mod safe;
+mod text;
+mod time;
+
+use std::io::{self, Write};
+
+use crate::classify::{Outcome, Policy};
+use crate::model::{Account, InputRecord, Loss, Nanos};
+
+pub use community_id::community_id;
+pub use folder::{Folder, FolderError};
+pub use time::{Time, parse_time};
+
+/// Everything that a report tells.
+pub struct Report<'a> {
+    /// The inputs, in the order of their names.
+    pub inputs: &'a [InputRecord],
+    /// What became of all frames.
+    pub account: &'a Account,
+    /// What the captures say they lost.
+    pub loss: Loss,
+    /// Later fragments whose first fragment is not in the capture.
+    pub orphan_fragments: u64,
+    /// What the user wanted of the capture.
+    pub wishes: &'a Wishes,
+    /// Seconds that were watched.
+    pub watched_s: u64,
+    /// The policy; none where nothing was judged.
+    pub policy: Option<&'a Policy>,
+    /// The judgement; without a policy it holds conversations alone.
+    pub outcome: &'a Outcome,
+    /// Why the exit code is what it is.
+    pub exit_reasons: &'a [String],
+}
+
+/// What the user wanted of the capture.
+#[derive(Clone, Default, Debug)]
+pub struct Wishes {
+    /// The filter expression.
+    pub filter: Option<String>,
+    /// Frames before it were left out.
+    pub since: Option<Nanos>,
+    /// Frames from it on were left out.
+    pub until: Option<Nanos>,
+    /// Expiry dates are held against it.
+    pub as_of: Option<Nanos>,
+}
+
+/// Writes a report in one format.
+pub type Writer = fn(&Report<'_>, &mut dyn Write) -> io::Result<()>;
+
+/// The formats: name for `--format`, file in `--out` (none for the terminal's own), writer.
+pub const FORMATS: &[(&str, Option<&str>, Writer)] = &[
+    ("text", None, text::write),
+    ("csv", Some("findings.csv"), csv::findings),
+    (
+        "conversations",
+        Some("conversations.csv"),
+        csv::conversations,
+    ),
+    ("matrix", Some("matrix.csv"), csv::matrix),
+    ("hosts", Some("hosts.csv"), csv::hosts),
+    // Last, so that whoever waits for it finds the others complete.
+    ("json", Some("audit.json"), json::write),
+];
+
+/// The terminal's summary, with the place of the files.
+pub fn summary(report: &Report<'_>, files: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
+    text::summary(report, files, out)
+}
+
+/// Text that a terminal or spreadsheet shows as it is.
+pub fn clean(text: &str) -> std::borrow::Cow<'_, str> {
+    safe::clean(text)
+}

@@ -1,0 +1,994 @@
+//! What the farm has to show: documented attempts that failed, groups of rows that nobody tried
+//! although the capture could have seen it, and those that it could not have seen.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+use super::View;
+use super::finding::{End, Finding, display_filter, service_words, trace};
+use super::judge::{Judge, Judged};
+use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
+use crate::conversation::{Conversation, Conversations, Presence, State};
+use crate::model::{Max, Merge, Min, Nanos, SECOND, Transport, words};
+use crate::policy::{
+    Covers, Expectation, FeatureState, Policy, Quantifier, RoleSet, Row, Scope, Severity, Who,
+};
+
+/// A trigger counts from so many bytes, ...
+const TRIGGER_BYTES: u64 = 20_000;
+/// ... so long, and so long before the capture ends, in nanoseconds.
+const TRIGGER_NS: Nanos = 30 * SECOND;
+
+/// What a row of the matrix came to.
+#[derive(Clone, Debug)]
+pub struct RowReport {
+    /// The first status that applies.
+    pub status: Status,
+    /// Why it could not be assessed.
+    pub reason: Option<Code>,
+    /// Conversations that the row documents.
+    pub conversations: u64,
+    /// Names, else addresses, of who opened them.
+    pub source_hosts_seen: BTreeSet<String>,
+    /// Names of who should have.
+    pub source_hosts_missing: BTreeSet<String>,
+    /// The earliest packet of those conversations.
+    pub first: Min,
+    /// The latest.
+    pub last: Max,
+}
+
+words!(
+    /// How much of a host the capture shows.
+    Coverage {
+        /// It sends to others and is sent to.
+        Full = "full",
+        /// It sends to others; nothing sent to it is seen.
+        SentOnly = "sent-only",
+        /// It is sent what only follows from answers of its own, which are not seen.
+        ReceivedOnly = "received-only",
+        /// Of its own only broadcasts and address claims are seen.
+        BroadcastOnly = "broadcast-only",
+        /// It is only tried.
+        TargetOnly = "target-only",
+        /// Nothing is seen.
+        NotSeen = "not-seen",
+    }
+);
+
+/// How a host of the inventory was seen.
+#[derive(Clone, Debug)]
+pub struct HostReport {
+    /// All its addresses together.
+    pub presence: Presence,
+    /// How much of it the capture shows.
+    pub coverage: Coverage,
+    /// Rows of which it is a source and that could not be assessed.
+    pub rows_not_assessable: u64,
+}
+
+/// What [`assess`] gives.
+pub(super) struct Assessed {
+    pub findings: Vec<Finding>,
+    pub rows: Vec<RowReport>,
+    pub hosts: Vec<HostReport>,
+}
+
+/// Who a conversation of a group went to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum Unit {
+    Host(usize),
+    Service(usize),
+    Other(IpAddr),
+}
+
+/// A conversation of a group, seen from its source.
+struct Attempt {
+    to: Unit,
+    state: State,
+}
+
+/// A trigger, and the hosts it went through: one, or the holders of a virtual address.
+type Through = Vec<usize>;
+
+/// What the silence of one source on one group means.
+enum Silence {
+    /// It is none, or nothing is due.
+    Fine,
+    /// It tried and failed, which the conversations themselves show.
+    Failed,
+    /// It should have spoken, and could have been seen.
+    Missing(Claim),
+    /// It may have spoken unseen.
+    Unknown(Code, Claim),
+}
+
+/// The ground of a claim.
+#[derive(Clone)]
+struct Claim {
+    source: usize,
+    /// The rows that were due, or would have been.
+    rows: Vec<usize>,
+    to: Vec<Unit>,
+    doubts: Doubts,
+    watch_s: u64,
+    /// The trigger that made it due.
+    trigger: Option<String>,
+}
+
+struct Assessor<'a> {
+    judge: &'a Judge<'a>,
+    policy: &'a Policy,
+    conversations: &'a Conversations,
+    judged: &'a [Judged],
+    view: &'a View,
+    hosts: Vec<HostReport>,
+    rows: Vec<RowReport>,
+    attempts: HashMap<(&'a str, usize), Vec<Attempt>>,
+    triggers: HashMap<&'a str, Vec<Through>>,
+    watched: HashSet<usize>,
+    findings: Vec<Finding>,
+}
+
+/// Assesses failures, silences, rows and hosts.
+pub(super) fn assess(
+    judge: &Judge<'_>,
+    conversations: &Conversations,
+    judged: &[Judged],
+    view: &View,
+) -> Assessed {
+    let policy = judge.policy;
+    let row = RowReport {
+        status: Status::NotExpected,
+        reason: None,
+        conversations: 0,
+        source_hosts_seen: BTreeSet::new(),
+        source_hosts_missing: BTreeSet::new(),
+        first: Min::default(),
+        last: Max::default(),
+    };
+    let mut assessor = Assessor {
+        judge,
+        policy,
+        conversations,
+        judged,
+        view,
+        hosts: hosts(policy, conversations),
+        rows: vec![row; policy.matrix.rows.len()],
+        attempts: HashMap::new(),
+        triggers: HashMap::new(),
+        watched: watched(conversations, judged),
+        findings: Vec::new(),
+    };
+    assessor.collect();
+    assessor.failures();
+    for rows in policy.matrix.groups.values() {
+        assessor.group(rows);
+    }
+    assessor.statuses();
+    Assessed {
+        findings: assessor.findings,
+        rows: assessor.rows,
+        hosts: assessor.hosts,
+    }
+}
+
+/// What the capture shows of each host: its own addresses, and link-local ones that its hardware
+/// addresses fit.
+fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostReport> {
+    let mut presences = vec![Presence::default(); policy.inventory.hosts.len()];
+    for (address, presence) in conversations.survey.presences() {
+        if let Who::Host(host) = policy.party(address, presence.macs.iter()).who {
+            presences[host].merge(presence);
+        }
+    }
+    let report = |presence: Presence| {
+        let (sent, received) = (presence.unicast_sent.0 > 0, presence.received.packets.0 > 0);
+        let coverage = match (sent, received) {
+            (true, true) => Coverage::Full,
+            (true, false) => Coverage::SentOnly,
+            (false, _) if presence.answered_unseen => Coverage::ReceivedOnly,
+            (false, _) if presence.sent.packets.0 > 0 => Coverage::BroadcastOnly,
+            (false, true) => Coverage::TargetOnly,
+            (false, false) => Coverage::NotSeen,
+        };
+        HostReport {
+            presence,
+            coverage,
+            rows_not_assessable: 0,
+        }
+    };
+    presences.into_iter().map(report).collect()
+}
+
+/// The hosts that have at least two peers who talk to nobody else: the span carries their port.
+fn watched(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
+    let mut peers: HashMap<Unit, crate::model::AtMost<Unit, 2>> = HashMap::new();
+    let unit = |who, address| match who {
+        Who::Host(host) => Unit::Host(host),
+        Who::Service(service) => Unit::Service(service),
+        _ => Unit::Other(address),
+    };
+    for (c, j) in conversations.list.iter().zip(judged) {
+        let packets = c.to_server.packets.0 + c.to_client.packets.0;
+        let (client, server) = (
+            unit(j.client.who, c.subject.client),
+            unit(j.server.who, c.subject.server),
+        );
+        if c.broadcast || packets == 0 || client == server {
+            continue;
+        }
+        peers.entry(client).or_default().insert(server);
+        peers.entry(server).or_default().insert(client);
+    }
+    let mut faithful: HashMap<usize, u32> = HashMap::new();
+    for theirs in peers.values().filter(|p| p.len() == 1 && !p.more()) {
+        if let Some(Unit::Host(host)) = theirs.iter().next() {
+            *faithful.entry(*host).or_default() += 1;
+        }
+    }
+    faithful
+        .into_iter()
+        .filter(|(_, count)| *count >= 2)
+        .map(|(host, _)| host)
+        .collect()
+}
+
+impl<'a> Assessor<'a> {
+    /// Sorts documented conversations by row, group and source.
+    fn collect(&mut self) {
+        let documented = |j: &Judged| j.verdict() == Verdict::Documented;
+        let pairs = self.conversations.list.iter().zip(self.judged);
+        for (c, j) in pairs.filter(|(_, j)| documented(j)) {
+            let matrix = &self.policy.matrix;
+            let rows: Vec<usize> = self
+                .judge
+                .fitting(c)
+                .into_iter()
+                .filter(|row| self.policy.feature_state(&matrix.rows[*row]) != FeatureState::Off)
+                .collect();
+            let name = match self.policy.name_of(&j.client) {
+                "" => c.subject.client.to_string(),
+                name => name.to_owned(),
+            };
+            let mut groups = BTreeSet::new();
+            for row in rows {
+                let report = &mut self.rows[row];
+                report.conversations += 1;
+                report.first.merge(&c.first);
+                report.last.merge(&c.last);
+                if !report.source_hosts_seen.contains(&name) {
+                    report.source_hosts_seen.insert(name.clone());
+                }
+                groups.insert(matrix.rows[row].group.as_str());
+            }
+            let through = match j.server.who {
+                Who::Host(host) => self.policy.holders(host).to_vec(),
+                _ => Vec::new(),
+            };
+            let to: Vec<Unit> = match j.server.who {
+                Who::Service(service) => vec![Unit::Service(service)],
+                Who::Host(_) => through.iter().map(|h| Unit::Host(*h)).collect(),
+                _ => vec![Unit::Other(c.subject.server)],
+            };
+            for group in groups {
+                if !through.is_empty() && self.is_trigger(c) {
+                    self.triggers
+                        .entry(group)
+                        .or_default()
+                        .push(through.clone());
+                }
+                if let Who::Host(client) = j.client.who {
+                    for source in self.policy.holders(client) {
+                        let attempts = self.attempts.entry((group, *source)).or_default();
+                        attempts.extend(to.iter().map(|to| Attempt {
+                            to: *to,
+                            state: c.state,
+                        }));
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_trigger(&self, c: &Conversation) -> bool {
+        let (Some(first), Some(last), Some(end)) = (c.first.get(), c.last.get(), self.view.end)
+        else {
+            return false;
+        };
+        c.state == State::Established
+            && c.to_server.payload.0 > 0
+            && c.to_client.payload.0 > 0
+            && c.to_server.bytes.0 + c.to_client.bytes.0 >= TRIGGER_BYTES
+            && last.saturating_sub(first) >= TRIGGER_NS
+            && end.saturating_sub(last) >= TRIGGER_NS
+    }
+
+    /// Documented conversations that failed: direct evidence, whatever the row's need.
+    fn failures(&mut self) {
+        type Key = (Code, String, String, Transport, String);
+        let matrix = &self.policy.matrix;
+        let mut failed: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
+        let mut worked: BTreeMap<(String, String), BTreeSet<(String, String)>> = BTreeMap::new();
+        let list = &self.conversations.list;
+        let end = |party, address: IpAddr| End::of(self.policy, party, &address.to_string());
+        for (number, (c, j)) in list.iter().zip(self.judged).enumerate() {
+            let Some(row) = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented) else {
+                continue;
+            };
+            let Some(code) = Code::parse(c.state.name()).filter(|_| c.state.failed()) else {
+                continue;
+            };
+            let group = matrix.rows[row].group.clone();
+            let (client, server) = (
+                end(&j.client, c.subject.client).identity(),
+                end(&j.server, c.subject.server).identity(),
+            );
+            worked.entry((group.clone(), client.clone())).or_default();
+            failed
+                .entry((code, client, server, c.subject.transport, group))
+                .or_default()
+                .push(number);
+        }
+        for (c, j) in list
+            .iter()
+            .zip(self.judged)
+            .filter(|(c, _)| c.state.reached())
+        {
+            let Some(row) = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented) else {
+                continue;
+            };
+            let key = (
+                matrix.rows[row].group.clone(),
+                end(&j.client, c.subject.client).identity(),
+            );
+            if let Some(ways) = worked.get_mut(&key) {
+                let port = c
+                    .subject
+                    .shown_port()
+                    .map_or_else(String::new, |p| p.to_string());
+                let server = end(&j.server, c.subject.server);
+                ways.insert((server.words(), service_words(c.subject.transport, &port)));
+            }
+        }
+        for ((code, client, _, transport, group), members) in failed {
+            let ways = worked
+                .remove(&(group.clone(), client.clone()))
+                .unwrap_or_default();
+            self.failure(code, transport, &group, &members, &ways);
+            worked.insert((group, client), ways);
+        }
+    }
+
+    fn failure(
+        &mut self,
+        code: Code,
+        transport: Transport,
+        group: &str,
+        members: &[usize],
+        ways: &BTreeSet<(String, String)>,
+    ) {
+        let (policy, list) = (self.policy, &self.conversations.list);
+        let (c, j) = (&list[members[0]], &self.judged[members[0]]);
+        let (mut client, mut server) = (
+            End::of(policy, &j.client, &c.subject.client.to_string()),
+            End::of(policy, &j.server, &c.subject.server.to_string()),
+        );
+        let (mut doubts, mut chances, mut attempts) = (Doubts::default(), 0, 0);
+        let (mut ports, mut sources, mut rows) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for number in members {
+            let (c, j) = (&list[*number], &self.judged[*number]);
+            client.with(&End::of(policy, &j.client, &c.subject.client.to_string()));
+            server.with(&End::of(policy, &j.server, &c.subject.server.to_string()));
+            doubts = doubts.with(j.doubts);
+            chances += c.chances;
+            attempts += c.attempts.max(c.to_server.packets.0.min(1));
+            ports.insert(c.subject.port);
+            rows.extend(
+                self.judge
+                    .fitting(c)
+                    .into_iter()
+                    .filter(|r| policy.matrix.rows[*r].group == group),
+            );
+            sources.insert(match policy.name_of(&j.client) {
+                "" => c.subject.client.to_string(),
+                name => name.to_owned(),
+            });
+        }
+        // A refusal was seen; silence may be the capture's.
+        if matches!(code, Code::Unanswered | Code::HalfOpen) && !self.view.is_certain_after(chances)
+        {
+            doubts.add(Doubt::Loss);
+        }
+        let mut finding = Finding::new(code, client, server);
+        for number in members {
+            finding.add(&list[*number]);
+        }
+        let expected = rows.iter().any(|r| policy.matrix.rows[*r].is_expected());
+        finding.severity = self.judge.severity(code, expected, doubts);
+        if !ways.is_empty() {
+            finding.severity = finding.severity.min(Severity::Low);
+        }
+        finding.doubts = doubts;
+        finding.certain = doubts.certain();
+        finding.transport = transport.to_string();
+        finding.port = ports
+            .iter()
+            .map(u16::to_string)
+            .collect::<Vec<_>>()
+            .join(";");
+        group.clone_into(&mut finding.group);
+        if let Some(row) = j.ruling.row {
+            finding.rule.clone_from(&policy.matrix.rows[row].id);
+        }
+        let who_says: BTreeSet<String> = members
+            .iter()
+            .flat_map(|n| {
+                list[*n]
+                    .errors
+                    .iter()
+                    .filter(|e| e.side == 0)
+                    .map(|e| e.by.to_string())
+            })
+            .collect();
+        let how = match code {
+            Code::Refused => "is refused",
+            Code::Rejected => "is rejected",
+            Code::HalfOpen => "is answered, but goes no further",
+            _ => "gets no answer",
+        };
+        let by = if who_says.is_empty() {
+            String::new()
+        } else {
+            format!(
+                ", says {}",
+                who_says.into_iter().collect::<Vec<_>>().join(", ")
+            )
+        };
+        let alternative = match ways.iter().next() {
+            Some((server, service)) if ways.len() == 1 => format!("; {service} to {server} worked"),
+            Some((server, service)) => format!(
+                "; {service} to {server} and {} other ways worked",
+                ways.len() - 1
+            ),
+            None => "; nothing else of its group worked".to_owned(),
+        };
+        let service = service_words(transport, &finding.port.replace(';', ", "));
+        let (from, to) = (
+            finding.client.words_with_roles(),
+            finding.server.words_with_roles(),
+        );
+        finding.message =
+            format!("{service} from {from} to {to} {how} ({attempts} attempts{by}){alternative}");
+        finding.action = match code {
+            Code::Refused => format!(
+                "Check that the service on {} runs and listens on {service}",
+                finding.server.words()
+            ),
+            Code::HalfOpen => format!(
+                "Look for a broken return path or a port scan from {}",
+                finding.client.words()
+            ),
+            _ => format!(
+                "Open {service} from {} to {} on the firewalls between them and on {} itself",
+                finding.client.words(),
+                finding.server.words(),
+                finding.server.words()
+            ),
+        };
+        finding.display_filter = display_filter(list, members, ports.len() > 1);
+        finding.trace = trace(self.judge, &finding, c, j);
+        finding.identify();
+        for row in rows {
+            self.rows[row].status = Status::Missing;
+            self.rows[row]
+                .source_hosts_missing
+                .extend(sources.iter().cloned());
+        }
+        self.findings.push(finding);
+    }
+
+    /// Whether somebody plays both roles of a row.
+    fn is_present(&self, row: &Row) -> bool {
+        let (roles, present) = (&self.policy.matrix.roles, self.judge.present());
+        let played = |role: usize| roles[role].everybody || roles[role].members.meets(present);
+        played(row.source) && (row.scope == Scope::Localhost || played(row.destination))
+    }
+
+    /// Looks for silence on a group.
+    fn group(&mut self, rows: &[usize]) {
+        let matrix = &self.policy.matrix;
+        let live: Vec<usize> = rows
+            .iter()
+            .copied()
+            .filter(|row| {
+                let row = &matrix.rows[*row];
+                row.is_expected() && row.scope != Scope::Localhost && self.is_present(row)
+            })
+            .filter(|row| self.policy.feature_state(&matrix.rows[*row]) != FeatureState::Off)
+            .collect();
+        let Some(first) = live.first() else { return };
+        let quantifier = matrix.rows[*first].quantifier;
+        let sources = live.iter().fold(RoleSet::default(), |set, row| {
+            set.with(matrix.roles[matrix.rows[*row].source].members)
+        });
+        let sources: Vec<usize> = self.policy.hosts_of(sources).collect();
+        let group = matrix.rows[*first].group.as_str();
+        let mut silences = Vec::new();
+        for source in &sources {
+            match quantifier {
+                Quantifier::AnyDestination | Quantifier::OneSource => {
+                    silences.push((*source, self.silence(group, &live, *source, None)));
+                }
+                Quantifier::EveryPair | Quantifier::EitherDirection => {
+                    let to = self.destinations(&live, *source);
+                    if to.is_empty() {
+                        silences.push((*source, self.silence(group, &live, *source, None)));
+                    }
+                    for to in to {
+                        let one_way = quantifier == Quantifier::EitherDirection;
+                        match to {
+                            Unit::Host(other) if one_way && other < *source => continue,
+                            Unit::Host(other) if one_way => {
+                                let back =
+                                    self.silence(group, &live, other, Some(Unit::Host(*source)));
+                                if matches!(back, Silence::Fine | Silence::Failed) {
+                                    continue;
+                                }
+                            }
+                            _ => {}
+                        }
+                        silences.push((*source, self.silence(group, &live, *source, Some(to))));
+                    }
+                }
+            }
+        }
+        self.settle(group, quantifier, silences);
+    }
+
+    /// Turns the silences of a group into findings.
+    fn settle(&mut self, group: &str, quantifier: Quantifier, silences: Vec<(usize, Silence)>) {
+        let fine: HashSet<usize> = silences
+            .iter()
+            .filter(|(_, s)| matches!(s, Silence::Fine | Silence::Failed))
+            .map(|(source, _)| *source)
+            .collect();
+        if quantifier == Quantifier::OneSource {
+            if !fine.is_empty() || silences.is_empty() {
+                return;
+            }
+            // One source that may have spoken unseen is enough to claim nothing.
+            let unknown = silences
+                .iter()
+                .find(|(_, s)| matches!(s, Silence::Unknown(..)));
+            match unknown.or(silences.first()) {
+                Some((_, Silence::Unknown(code, claim))) => {
+                    self.not_assessable(group, *code, claim, true)
+                }
+                Some((_, Silence::Missing(claim))) => self.never_attempted(group, claim, true),
+                _ => {}
+            }
+            return;
+        }
+        for (_, silence) in silences {
+            match silence {
+                Silence::Fine | Silence::Failed => {}
+                Silence::Missing(claim) => self.never_attempted(group, &claim, false),
+                Silence::Unknown(code, claim) => self.not_assessable(group, code, &claim, false),
+            }
+        }
+    }
+
+    /// The hosts and services that a source could go to by some rows; never itself.
+    fn destinations(&self, rows: &[usize], source: usize) -> Vec<Unit> {
+        let matrix = &self.policy.matrix;
+        let roles = rows.iter().fold(RoleSet::default(), |set, row| {
+            set.with(matrix.roles[matrix.rows[*row].destination].members)
+        });
+        let hosts = self
+            .policy
+            .hosts_of(roles)
+            .filter(|h| *h != source)
+            .map(Unit::Host);
+        let services = self.policy.inventory.services.iter().enumerate();
+        let services = services.filter(|(_, s)| RoleSet::one(s.role).meets(roles));
+        hosts
+            .chain(services.map(|(number, _)| Unit::Service(number)))
+            .collect()
+    }
+
+    /// Whether a unicast frame of it was seen.
+    fn is_sending(&self, unit: Unit) -> bool {
+        match unit {
+            Unit::Host(host) => self.hosts[host].presence.unicast_sent.0 > 0,
+            Unit::Service(service) => {
+                let addresses = &self.policy.inventory.services[service].addresses;
+                let mut presences = addresses
+                    .iter()
+                    .filter_map(|a| self.conversations.survey.presence(*a));
+                presences.any(|p| p.unicast_sent.0 > 0)
+            }
+            Unit::Other(_) => false,
+        }
+    }
+
+    /// What it means that `source` did not speak to `only`, or to anybody, by the rows of a group.
+    fn silence(
+        &self,
+        group: &'a str,
+        live: &[usize],
+        source: usize,
+        only: Option<Unit>,
+    ) -> Silence {
+        let matrix = &self.policy.matrix;
+        let roles = self.policy.inventory.hosts[source].roles;
+        let mine: Vec<usize> = live
+            .iter()
+            .copied()
+            .filter(|row| matrix.is_source(&matrix.rows[*row], roles))
+            .collect();
+        if mine.is_empty() {
+            return Silence::Fine;
+        }
+        let attempts: Vec<State> = self
+            .attempts
+            .get(&(group, source))
+            .into_iter()
+            .flatten()
+            .filter(|a| only.is_none_or(|to| a.to == to))
+            .map(|a| a.state)
+            .collect();
+        if attempts
+            .iter()
+            .any(|s| s.reached() || *s == State::AnswerOnly)
+        {
+            return Silence::Fine;
+        }
+        if attempts.iter().any(|s| s.failed()) {
+            return Silence::Failed;
+        }
+        let on = |row: &Row| self.policy.feature_state(row) == FeatureState::On;
+        let mut trigger = None;
+        let mut is_due = |number: &usize| {
+            let row = &matrix.rows[*number];
+            if row.expectation == Expectation::Steady {
+                return true;
+            }
+            let seen = self.trigger(group, row, source);
+            if seen.is_some() {
+                trigger = seen.clone();
+            }
+            seen.is_some()
+        };
+        let all: Vec<usize> = mine
+            .iter()
+            .copied()
+            .filter(|number| is_due(number))
+            .collect();
+        let due: Vec<usize> = all
+            .iter()
+            .copied()
+            .filter(|row| on(&matrix.rows[*row]))
+            .collect();
+        let to = only.map_or_else(|| self.destinations(&mine, source), |to| vec![to]);
+        let rows = if due.is_empty() {
+            mine.clone()
+        } else {
+            due.clone()
+        };
+        let watch_s = rows
+            .iter()
+            .map(|r| self.view.watch(matrix.rows[*r].watch_s))
+            .max()
+            .unwrap_or(0);
+        let mut claim = Claim {
+            source,
+            rows,
+            to,
+            doubts: Doubts::default(),
+            watch_s,
+            trigger,
+        };
+        let unknown = |code, claim: &Claim| Silence::Unknown(code, claim.clone());
+        if due.is_empty() {
+            let code = if all.is_empty() {
+                Code::TriggerNotSeen
+            } else {
+                Code::FeatureUnknown
+            };
+            return unknown(code, &claim);
+        }
+        // Datagrams that ask for no reply are all that a group without TCP has to show.
+        let connects = due
+            .iter()
+            .any(|row| matrix.rows[*row].transport == Transport::TCP);
+        if !connects && attempts.contains(&State::OneWay) {
+            return Silence::Fine;
+        }
+        if attempts.contains(&State::OneSided) {
+            return unknown(Code::OneSidedView, &claim);
+        }
+        if claim.to.is_empty() {
+            return unknown(Code::LoopbackOnly, &claim);
+        }
+        if !self.is_sending(Unit::Host(source)) || !claim.to.iter().any(|to| self.is_sending(*to)) {
+            return unknown(Code::HostNotSeen, &claim);
+        }
+        match self.covers(source, &claim.to) {
+            None => return unknown(Code::PairNotCovered, &claim),
+            Some(true) => {}
+            Some(false) => claim.doubts.add(Doubt::Coverage),
+        }
+        if self.view.filtered {
+            return unknown(Code::CaptureFiltered, &claim);
+        }
+        if self.view.loss > self.view.max_loss {
+            return unknown(Code::LossTooHigh, &claim);
+        }
+        if self.view.watched_s < watch_s {
+            return unknown(Code::WindowTooShort, &claim);
+        }
+        // In each watch time an exchange would have shown at least two frames.
+        let chances = 2 * (self.view.watched_s / watch_s.max(1)).max(1);
+        if !self.view.is_certain_after(chances) {
+            claim.doubts.add(Doubt::Loss);
+        }
+        if claim.doubts.certain() || claim.trigger.is_none() {
+            return Silence::Missing(claim);
+        }
+        claim.doubts.add(Doubt::Coverage);
+        Silence::Missing(claim)
+    }
+
+    /// A trigger of a row that was seen through a host, in words. One that went through a virtual
+    /// address is answered by any of its holders.
+    fn trigger(&self, group: &'a str, row: &Row, source: usize) -> Option<String> {
+        row.triggers.iter().find_map(|trigger| {
+            let seen = self.triggers.get(trigger.as_str())?;
+            let through = seen.iter().filter(|through| through.contains(&source));
+            let mut open = through.filter(|through| {
+                !through.iter().any(|holder| {
+                    let attempts = self.attempts.get(&(group, *holder));
+                    *holder != source
+                        && attempts.is_some_and(|a| a.iter().any(|a| a.state.reached()))
+                })
+            });
+            open.next().map(|_| trigger.clone())
+        })
+    }
+
+    /// Whether the span covers what a source says to all of `to`: stated (true), inferred (false),
+    /// or not.
+    fn covers(&self, source: usize, to: &[Unit]) -> Option<bool> {
+        let all = |covered: &dyn Fn(usize) -> bool| {
+            covered(source)
+                || to
+                    .iter()
+                    .all(|unit| matches!(unit, Unit::Host(host) if covered(*host)))
+        };
+        match &self.policy.inventory.covers {
+            Some(Covers::All) => Some(true),
+            Some(Covers::Hosts(hosts)) => all(&|host| hosts.contains(&host)).then_some(true),
+            None => all(&|host| self.watched.contains(&host)).then_some(false),
+        }
+    }
+
+    /// A finding about a claim, without its words.
+    fn claimed(&self, code: Code, group: &str, claim: &Claim, any_source: bool) -> Finding {
+        let policy = self.policy;
+        let matrix = &policy.matrix;
+        let host_end = |host: usize| {
+            let entry = &policy.inventory.hosts[host];
+            let address = entry
+                .addresses
+                .first()
+                .map_or_else(String::new, ToString::to_string);
+            let party = crate::policy::Party {
+                who: Who::Host(host),
+                roles: entry.roles,
+            };
+            End::of(policy, &party, &address)
+        };
+        let roles = |role: fn(&Row) -> usize| {
+            claim.rows.iter().fold(RoleSet::default(), |set, row| {
+                set.with(matrix.roles[role(&matrix.rows[*row])].members)
+            })
+        };
+        let client = if any_source {
+            End::any_of(policy, roles(|r| r.source))
+        } else {
+            host_end(claim.source)
+        };
+        let server = match claim.to.as_slice() {
+            [Unit::Host(host)] => host_end(*host),
+            _ => End::any_of(policy, roles(|r| r.destination)),
+        };
+        let mut finding = Finding::new(code, client, server);
+        finding.severity = self.judge.severity(code, true, claim.doubts);
+        finding.doubts = claim.doubts;
+        finding.certain = claim.doubts.certain();
+        if let Some(row) = claim.rows.first() {
+            let row = &matrix.rows[*row];
+            finding.transport = row.transport.to_string();
+            finding.rule.clone_from(&row.id);
+            finding.trace.push(format!(
+                "row {} ({}, {})",
+                row.id, row.purpose, row.provenance
+            ));
+        }
+        let mut ports: Vec<String> = claim
+            .rows
+            .iter()
+            .map(|r| matrix.rows[*r].ports_text())
+            .collect();
+        ports.dedup();
+        ports.retain(|port| !port.is_empty());
+        finding.port = ports.join(";");
+        group.clone_into(&mut finding.group);
+        if let Some(trigger) = &claim.trigger {
+            finding.trace.push(format!(
+                "expected because a conversation of {trigger} went through this host"
+            ));
+        }
+        finding.trace.push(format!(
+            "watched {} s, the row needs {}; loss at most {:.2} %",
+            self.view.watched_s,
+            claim.watch_s,
+            self.view.miss() * 100.0
+        ));
+        let coverage = match (
+            &policy.inventory.covers,
+            self.covers(claim.source, &claim.to),
+        ) {
+            (Some(_), Some(_)) => "the inventory states that the capture covers the pair",
+            (Some(_), None) => "the inventory states that the capture does not cover the pair",
+            (None, Some(_)) => "the capture covers the pair, as its other traffic shows",
+            (None, None) => "nothing shows that the capture covers the pair",
+        };
+        finding.trace.push(coverage.to_owned());
+        finding
+    }
+
+    /// What a claim is about, in words.
+    fn services(&self, claim: &Claim) -> String {
+        let rows = claim.rows.iter().map(|r| &self.policy.matrix.rows[*r]);
+        let words: BTreeSet<String> = rows
+            .map(|row| service_words(row.transport, &row.ports_text()))
+            .collect();
+        words.into_iter().collect::<Vec<_>>().join(" or ")
+    }
+
+    fn never_attempted(&mut self, group: &str, claim: &Claim, any_source: bool) {
+        let mut finding = self.claimed(Code::NeverAttempted, group, claim, any_source);
+        let (client, server) = (
+            finding.client.words_with_roles(),
+            finding.server.words_with_roles(),
+        );
+        let because = if claim.trigger.is_some() {
+            ", though users worked through it"
+        } else {
+            ""
+        };
+        finding.message = format!(
+            "{client} never opened {} to {server} in {} s watched{because}",
+            self.services(claim),
+            self.view.watched_s
+        );
+        finding.action = format!(
+            "Check that the service of {} runs and knows where to go, and that nothing on the host itself keeps it from trying",
+            finding.client.words()
+        );
+        finding.identify();
+        self.findings.push(finding);
+        let name = self.policy.inventory.hosts[claim.source].name.clone();
+        for row in &claim.rows {
+            self.rows[*row].status = Status::Missing;
+            self.rows[*row].source_hosts_missing.insert(name.clone());
+        }
+    }
+
+    fn not_assessable(&mut self, group: &str, code: Code, claim: &Claim, any_source: bool) {
+        let mut finding = self.claimed(code, group, claim, any_source);
+        let (client, server) = (finding.client.words(), finding.server.words());
+        let minutes = claim.watch_s.div_ceil(60).max(1);
+        let features: BTreeSet<&str> = claim
+            .rows
+            .iter()
+            .flat_map(|r| &self.policy.matrix.rows[*r].features)
+            .map(String::as_str)
+            .filter(|f| !self.policy.inventory.features.contains_key(*f))
+            .collect();
+        let unseen = if self.is_sending(Unit::Host(claim.source)) {
+            &server
+        } else {
+            &client
+        };
+        let (why, action) = match code {
+            Code::HostNotSeen => (
+                format!("{unseen} was never seen sending"),
+                format!("Capture at the switch port of {unseen} for {minutes} minutes"),
+            ),
+            Code::PairNotCovered => (
+                "nothing shows that the capture covers the pair".to_owned(),
+                format!(
+                    "Capture at the switch port of {client} for {minutes} minutes, or state in [capture] what the span covers"
+                ),
+            ),
+            Code::OneSidedView => (
+                "only one direction of the pair is visible".to_owned(),
+                format!("Mirror both directions of the switch port of {client}"),
+            ),
+            Code::LoopbackOnly => (
+                "the farm has no second host of the role".to_owned(),
+                format!(
+                    "Nothing, if that is so; else list the other hosts, or capture on the loopback interface of {client}"
+                ),
+            ),
+            Code::WindowTooShort => (
+                format!(
+                    "{} s were watched, {} are needed",
+                    self.view.watched_s, claim.watch_s
+                ),
+                format!("Capture for at least {minutes} minutes"),
+            ),
+            Code::CaptureFiltered => (
+                "a capture filter may have hidden it".to_owned(),
+                "Capture without a filter".to_owned(),
+            ),
+            Code::LossTooHigh => (
+                format!(
+                    "the capture lost {:.1} % of its frames",
+                    self.view.loss * 100.0
+                ),
+                "Capture again with a larger buffer or a shorter snaplen".to_owned(),
+            ),
+            Code::FeatureUnknown => (
+                "the inventory does not say whether its feature is in use".to_owned(),
+                format!(
+                    "Set {} to true or false in [farm.features]",
+                    features.into_iter().collect::<Vec<_>>().join(" and ")
+                ),
+            ),
+            _ => (
+                "nothing was seen that makes it necessary".to_owned(),
+                format!("Capture while somebody works through {client}"),
+            ),
+        };
+        finding.message = format!(
+            "{} from {client} to {server} cannot be assessed: {why}",
+            self.services(claim)
+        );
+        finding.action = action;
+        finding.identify();
+        self.findings.push(finding);
+        for row in &claim.rows {
+            let reason = &mut self.rows[*row].reason;
+            *reason = Some(reason.map_or(code, |first| first.min(code)));
+        }
+        self.hosts[claim.source].rows_not_assessable += claim.rows.len() as u64;
+    }
+
+    /// The status of every row: the first that applies.
+    fn statuses(&mut self) {
+        for (number, row) in self.policy.matrix.rows.iter().enumerate() {
+            let present = self.is_present(row);
+            let off = self.policy.feature_state(row) == FeatureState::Off;
+            let report = &mut self.rows[number];
+            if report.conversations == 0 && row.scope == Scope::Localhost {
+                report.reason = Some(Code::LoopbackOnly);
+            }
+            report.status = match report.status {
+                _ if !present => Status::RoleAbsent,
+                _ if off => Status::FeatureOff,
+                Status::Missing => Status::Missing,
+                _ if report.conversations > 0 => Status::Seen,
+                _ if report.reason.is_some() => Status::NotAssessable,
+                _ => Status::NotExpected,
+            };
+            if report.status != Status::NotAssessable {
+                report.reason = None;
+            }
+        }
+    }
+}

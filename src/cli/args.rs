@@ -1,0 +1,301 @@
+//! The command line as the user types it: checked words, nothing opened yet.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, Subcommand};
+
+use crate::model::Nanos;
+use crate::policy::Severity;
+use crate::report::{FORMATS, parse_time};
+
+/// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.
+///
+/// rasaudit reads captures, learns from an inventory which host plays which role, and reports
+/// unexpected ports, missing expected flows and undocumented traffic, each with its evidence.
+#[derive(Parser, Debug)]
+#[command(name = "rasaudit", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  rasaudit inventory template > inventory.toml      a commented file to start from
+  rasaudit inventory check inventory.toml           all its problems at once
+  rasaudit audit farm.pcapng -i inventory.toml      the summary
+  rasaudit audit captures/ -i inventory.toml --out report/
+  rasaudit matrix show --from gateway-normal        what a gateway may open
+
+Exit codes: 0 compliant, 1 findings, 2 could not do the work, 3 part of the input unreadable,
+130 interrupted. 2 beats 3 beats 1.";
+
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  rasaudit audit farm.pcapng -i inventory.toml --out report/
+  rasaudit audit monday/ tuesday.pcap -i inventory.toml --fail-on high
+  tcpdump -i eth1 -w - | rasaudit audit - -i inventory.toml
+  rasaudit audit farm.pcap -i inventory.toml --format csv > findings.csv
+  rasaudit audit farm.pcap --format conversations   without an inventory: who talks to whom";
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Command {
+    /// Audit captures against a farm's inventory.
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit(Box<AuditArguments>),
+    /// Show and check port matrices.
+    #[command(subcommand)]
+    Matrix(MatrixCommand),
+    /// Start and check inventories.
+    #[command(subcommand)]
+    Inventory(InventoryCommand),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AuditArguments {
+    /// Capture files (pcap, pcapng), directories of them, or - for standard input.
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub captures: Vec<PathBuf>,
+
+    /// Which host plays which role: inventory.toml, or a CSV of hosts with --matrix.
+    #[arg(short, long, value_name = "FILE")]
+    pub inventory: Option<PathBuf>,
+
+    /// Write all reports into this folder.
+    #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
+    pub out: Option<PathBuf>,
+
+    /// Write one report to standard output.
+    #[arg(
+        long, value_name = "FORMAT", conflicts_with = "out", help_heading = "Reports",
+        value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.0)),
+    )]
+    pub format: Option<String>,
+
+    /// Exit with 1 from this severity on: info, low, medium, high, critical, or never.
+    #[arg(long, value_name = "SEVERITY", default_value = "low", value_parser = fail_on, help_heading = "Reports")]
+    pub fail_on: FailOn,
+
+    /// No summary and no progress; errors still show.
+    #[arg(short, long, conflicts_with = "verbose", help_heading = "Reports")]
+    pub quiet: bool,
+
+    /// Tell what is done and how long it takes, on standard error.
+    #[arg(short, long, help_heading = "Reports")]
+    pub verbose: bool,
+
+    /// Leave out frames before this time (RFC 3339, or a date; UTC).
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "What is read")]
+    pub since: Option<Nanos>,
+
+    /// Leave out frames from this time on.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "What is read")]
+    pub until: Option<Nanos>,
+
+    /// Leave out frames that this BPF expression does not let pass. Nothing is then claimed missing.
+    #[arg(long, value_name = "BPF", help_heading = "What is read")]
+    pub filter: Option<String>,
+
+    /// The matrix, where the inventory names none: a name or a folder of rules.
+    #[arg(long, value_name = "NAME", help_heading = "How it is judged")]
+    pub matrix: Option<String>,
+
+    /// Use the rules in this folder in place of those built in.
+    #[arg(long, value_name = "DIR", help_heading = "How it is judged")]
+    pub rules: Option<PathBuf>,
+
+    /// Watch time from which silence means something, in place of each row's own: 600s, 10m.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "How it is judged")]
+    pub min_watch: Option<u64>,
+
+    /// Share of lost frames above which nothing is claimed missing: 1%, 0.01.
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share, help_heading = "How it is judged")]
+    pub max_loss: f64,
+
+    /// Hold expiry dates against this time in place of each conversation's last packet.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "How it is judged")]
+    pub as_of: Option<Nanos>,
+
+    /// Worker threads; all processors if left out. The result is the same.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
+    pub jobs: Option<u16>,
+
+    /// Memory for flow tables before they spill to temporary files: 512MiB, 2GiB. The result is the
+    /// same.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
+    pub max_memory: usize,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum MatrixCommand {
+    /// Show what the matrix documents.
+    Show(ShowArguments),
+    /// Check a matrix file or a folder of rules; all problems at once.
+    Check {
+        /// A matrix as CSV (judged with the built-in roles), or a folder of rules.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ShowArguments {
+    /// Only what this role may open.
+    #[arg(long, value_name = "ROLE")]
+    pub from: Option<String>,
+    /// Only what may reach this role.
+    #[arg(long, value_name = "ROLE")]
+    pub to: Option<String>,
+    /// List the roles, with the names that an inventory may use.
+    #[arg(long, conflicts_with_all = ["from", "to", "features"])]
+    pub roles: bool,
+    /// List the features.
+    #[arg(long, conflicts_with_all = ["from", "to"])]
+    pub features: bool,
+    /// The matrix: a name or a folder of rules.
+    #[arg(long, value_name = "NAME", default_value = "ras-19")]
+    pub matrix: String,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum InventoryCommand {
+    /// Check an inventory; all problems at once.
+    Check(CheckArguments),
+    /// Print a commented inventory to start from.
+    Template,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CheckArguments {
+    /// The inventory: TOML, or a CSV of hosts.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The matrix for a CSV of hosts.
+    #[arg(long, value_name = "NAME")]
+    pub matrix: Option<String>,
+    /// Use the rules in this folder in place of those built in.
+    #[arg(long, value_name = "DIR")]
+    pub rules: Option<PathBuf>,
+}
+
+/// From which severity on the exit code tells of findings; none for never.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct FailOn(pub Option<Severity>);
+
+fn fail_on(text: &str) -> Result<FailOn, String> {
+    match text {
+        "never" => Ok(FailOn(None)),
+        text => Severity::parse(text)
+            .map(|s| FailOn(Some(s)))
+            .ok_or_else(|| {
+                let names = Severity::NAMES.iter().copied().chain(["never"]);
+                let near = crate::policy::nearest(text, names);
+                format!(
+                    "a severity is {} or never{near}",
+                    Severity::NAMES.join(", ")
+                )
+            }),
+    }
+}
+
+/// Seconds from `600`, `600s`, `10m`, `1h`.
+fn parse_duration(text: &str) -> Result<u64, String> {
+    if let Ok(seconds) = text.parse() {
+        return Ok(seconds);
+    }
+    let duration: jiff::SignedDuration = text
+        .parse()
+        .map_err(|_| "give a time like 600s, 10m or 1h".to_owned())?;
+    u64::try_from(duration.as_secs()).map_err(|_| "a time cannot be negative".to_owned())
+}
+
+/// A share from `1%` or `0.01`.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().map(|n| n / unit);
+    share
+        .ok()
+        .filter(|s| (0.0..=1.0).contains(s))
+        .ok_or_else(|| "give a share from 0% to 100%".to_owned())
+}
+
+/// Bytes from `512MiB`, `2GiB`, `64K`, `1000000`.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.trim().to_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err("give a size like 512MiB or 2GiB".to_owned()),
+    };
+    let size = number
+        .parse::<usize>()
+        .ok()
+        .and_then(|n| n.checked_mul(1 << shift));
+    size.ok_or_else(|| "give a size like 512MiB or 2GiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_argument_has_help() {
+        fn walk(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} of {}",
+                    argument.get_id(),
+                    command.get_name()
+                );
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Arguments::command());
+    }
+
+    #[test]
+    fn words_become_values() {
+        assert_eq!(parse_duration("600"), Ok(600));
+        assert_eq!(parse_duration("10m"), Ok(600));
+        assert!(parse_duration("-5s").is_err());
+        assert!(parse_duration("soon").is_err());
+        assert_eq!(parse_share("5%"), Ok(0.05));
+        assert_eq!(parse_share("0.2"), Ok(0.2));
+        assert!(parse_share("NaN").is_err());
+        assert!(parse_share("101%").is_err());
+        assert_eq!(parse_size("512MiB"), Ok(512 << 20));
+        assert_eq!(parse_size("2g"), Ok(2 << 30));
+        assert_eq!(parse_size("0"), Ok(0));
+        assert!(parse_size("99999999999999999999G").is_err());
+        assert!(parse_size("MiB").is_err());
+        assert_eq!(fail_on("never"), Ok(FailOn(None)));
+        assert!(
+            fail_on("hgh")
+                .unwrap_err()
+                .contains("did you mean \"high\"?")
+        );
+    }
+}

@@ -1,0 +1,30 @@
+//! Exit codes: a documented list that scripts rely on (`docs/reports.md`).
+
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Exit {
+    /// 0: done; nothing at or above `--fail-on`.
+    Compliant,
+    /// 1: done; findings at or above `--fail-on`.
+    Findings,
+    /// 2: the work could not be done; nothing half written is left behind.
+    CannotDo,
+    /// 3: done, but part of the input could not be read.
+    Partial,
+    /// 130: interrupted; nothing was written.
+    Interrupted,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Compliant => 0,
+            Exit::Findings => 1,
+            Exit::CannotDo => 2,
+            Exit::Partial => 3,
+            Exit::Interrupted => 130,
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! `rasaudit matrix` and `rasaudit inventory`: showing and checking what is judged by.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use comfy_table::{ContentArrangement, Table};
+
+use super::args::{CheckArguments, ShowArguments};
+use super::complain;
+use super::exit::Exit;
+use crate::policy::{Inventory, MATRICES, Matrix, Policy, Problem, RoleSet, RuleFiles, is_toml};
+use crate::report::clean;
+
+/// Tells all problems of a file.
+pub(super) fn complain_all(problems: &[Problem]) {
+    for problem in problems {
+        complain(&problem.to_string());
+    }
+}
+
+fn whole_file(file: &str, message: String) -> Vec<Problem> {
+    vec![Problem {
+        file: file.to_owned(),
+        line: 0,
+        message,
+    }]
+}
+
+/// Loads an inventory and the matrix that it names, or says everything that is wrong.
+pub(super) fn load_policy(
+    file: &Path,
+    matrix: Option<&str>,
+    rules: Option<&Path>,
+) -> Result<Policy, Vec<Problem>> {
+    let name = file.display().to_string();
+    let text = fs::read(file).map_err(|error| whole_file(&name, error.to_string()))?;
+    let text = String::from_utf8(text).map_err(|error| {
+        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count();
+        vec![Problem {
+            file: name.clone(),
+            line,
+            message: "the file is not UTF-8 text".into(),
+        }]
+    })?;
+    let toml = is_toml(&name);
+    let own = Inventory::matrix_name(&text).filter(|_| toml);
+    let wanted = match (own, matrix) {
+        (Some(own), _) => own,
+        (None, Some(given)) => given.to_owned(),
+        // A TOML inventory without a matrix is told below, with all its other problems.
+        (None, None) if toml => MATRICES[0].to_owned(),
+        (None, None) => {
+            let message = format!(
+                "a CSV of hosts needs --matrix, for example --matrix {}",
+                MATRICES[0]
+            );
+            return Err(whole_file(&name, message));
+        }
+    };
+    // A folder of rules is named as the inventory sees it.
+    let is_path = wanted.contains(['/', '\\']) || wanted.starts_with('.');
+    let wanted = match file.parent().filter(|_| is_path && toml) {
+        Some(folder) => format!("./{}", folder.join(&wanted).display()).replacen(".//", "/", 1),
+        None => wanted,
+    };
+    let matrix = RuleFiles::find(&wanted, rules)
+        .map_err(|message| whole_file(&name, message))?
+        .load()?;
+    let inventory = if toml {
+        Inventory::from_toml(&name, &text, &matrix)?
+    } else {
+        Inventory::from_csv(&name, &text, &matrix)?
+    };
+    Ok(Policy::new(matrix, inventory))
+}
+
+pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
+    match load_policy(
+        &arguments.file,
+        arguments.matrix.as_deref(),
+        arguments.rules.as_deref(),
+    ) {
+        Ok(policy) => {
+            let inventory = &policy.inventory;
+            writeln!(
+                io::stdout(),
+                "{}: sound; {} hosts, {} networks, {} services, {} features named, matrix {}",
+                clean(&inventory.file),
+                inventory.hosts.len(),
+                inventory.networks.len(),
+                inventory.services.len(),
+                inventory.features.len(),
+                clean(&policy.matrix.name),
+            )?;
+            Ok(Exit::Compliant)
+        }
+        Err(problems) => {
+            complain_all(&problems);
+            Ok(Exit::CannotDo)
+        }
+    }
+}
+
+pub(super) fn check_matrix(file: &Path) -> io::Result<Exit> {
+    let name = file.display().to_string();
+    let files = if file.is_dir() {
+        // A leading "./" makes a folder of any name.
+        RuleFiles::find(&format!("./{name}").replacen(".//", "/", 1), None)
+    } else {
+        RuleFiles::with_matrix(file, MATRICES[0])
+    };
+    let loaded = files
+        .map_err(|message| whole_file(&name, message))
+        .and_then(|files| files.load());
+    match loaded {
+        Ok(matrix) => {
+            writeln!(
+                io::stdout(),
+                "{}: sound; {} rows in {} groups, {} roles, {} features",
+                clean(&name),
+                matrix.rows.len(),
+                matrix.groups.len(),
+                matrix.roles.len(),
+                matrix.features.len(),
+            )?;
+            Ok(Exit::Compliant)
+        }
+        Err(problems) => {
+            complain_all(&problems);
+            Ok(Exit::CannotDo)
+        }
+    }
+}
+
+pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
+    let name = arguments.matrix.as_str();
+    let loaded = RuleFiles::find(name, None).map_err(|message| whole_file(name, message));
+    let matrix = match loaded.and_then(|files| files.load()) {
+        Ok(matrix) => matrix,
+        Err(problems) => {
+            complain_all(&problems);
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let wanted =
+        |role: &Option<String>| role.as_deref().map(|r| role_named(&matrix, r)).transpose();
+    let (from, to) = match (wanted(&arguments.from), wanted(&arguments.to)) {
+        (Ok(from), Ok(to)) => (from, to),
+        (from, to) => {
+            for message in [from.err(), to.err()].into_iter().flatten() {
+                complain(&message);
+            }
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let table = if arguments.roles {
+        roles(&matrix)
+    } else if arguments.features {
+        let mut table = new_table(&["feature", "the farm ..."]);
+        table.add_rows(
+            matrix
+                .features
+                .iter()
+                .map(|(name, meaning)| [name, meaning]),
+        );
+        table
+    } else {
+        rows(&matrix, from, to)
+    };
+    writeln!(io::stdout(), "{table}")?;
+    Ok(Exit::Compliant)
+}
+
+/// A role or group by any of its names.
+fn role_named(matrix: &Matrix, name: &str) -> Result<RoleSet, String> {
+    if let Some(number) = matrix.role(name) {
+        return Ok(matrix.roles[number].members);
+    }
+    matrix.playable_role(name).map(RoleSet::one)
+}
+
+fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(comfy_table::presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(header.iter().map(|h| h.to_uppercase()));
+    table
+}
+
+fn roles(matrix: &Matrix) -> Table {
+    let mut table = new_table(&["role", "name", "also", "kind"]);
+    for role in matrix.roles.iter().filter(|r| r.is_playable()) {
+        table.add_row([&role.slug, &role.name, &role.aliases.join("; "), &role.kind]);
+    }
+    table
+}
+
+fn rows(matrix: &Matrix, from: Option<RoleSet>, to: Option<RoleSet>) -> Table {
+    let mut table = new_table(&[
+        "from",
+        "to",
+        "transport",
+        "ports",
+        "feature",
+        "need",
+        "purpose",
+    ]);
+    for row in &matrix.rows {
+        let fits = from.is_none_or(|roles| matrix.is_source(row, roles))
+            && to.is_none_or(|roles| matrix.is_destination(row, roles));
+        if fits {
+            table.add_row([
+                matrix.roles[row.source].slug.clone(),
+                matrix.roles[row.destination].slug.clone(),
+                row.transport.to_string(),
+                row.ports_text(),
+                row.features.join("+"),
+                row.expectation.to_string(),
+                row.purpose.clone(),
+            ]);
+        }
+    }
+    table
+}

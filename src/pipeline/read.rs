@@ -1,0 +1,301 @@
+//! Reading: one reader a source, workers that take any batch, tables that meet at the end.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::{Failure, Plan, Progress, Reading, total};
+use crate::capture::{Batch, Filter, OpenError, Reader};
+use crate::decode::{Body, decode};
+use crate::flow::{Meeting, Seed, Tables};
+use crate::model::{Account, BUCKET_NS, InputRecord, Merge, NO_TIME, Nanos, SkipReason};
+
+/// Full batches that may wait for a worker, for each worker. Enough to even out; memory is this
+/// times the size of a batch.
+const WAITING: usize = 2;
+
+pub(super) fn run(plan: &Plan, progress: &Progress) -> Result<Reading, Failure> {
+    let jobs = plan.jobs.max(1);
+    let readers = plan.sources.len().min(jobs);
+    let seed = Seed::new();
+    let meeting = Meeting::new(&seed, plan.temp.clone());
+    let (full_in, full_out) = bounded::<Batch>(jobs * WAITING);
+    let pool = jobs * (WAITING + 1) + readers;
+    let (empty_in, empty_out) = bounded::<Batch>(pool);
+    for _ in 0..pool {
+        let _ = empty_in.send(Batch::default());
+    }
+    let next = AtomicUsize::new(0);
+    let inputs: Vec<InputRecord> = plan
+        .sources
+        .iter()
+        .map(|s| InputRecord {
+            name: s.name.clone(),
+            size: s.size,
+            same_as: s.same_as.clone(),
+            ..InputRecord::default()
+        })
+        .collect();
+    let inputs = Mutex::new(inputs);
+    let unreadable = Mutex::new(Vec::new());
+
+    let counted = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs)
+            .map(|_| {
+                let worker = Worker::new(plan, progress, &meeting, &seed);
+                let (full_out, empty_in) = (full_out.clone(), empty_in.clone());
+                scope.spawn(move || worker.work(&full_out, &empty_in))
+            })
+            .collect();
+        for _ in 0..readers {
+            let (full_in, empty_out) = (full_in.clone(), empty_out.clone());
+            let (next, inputs, unreadable) = (&next, &inputs, &unreadable);
+            scope.spawn(move || {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= plan.sources.len() || progress.stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    if let Err(reason) = read(plan, number, progress, &full_in, &empty_out, inputs)
+                    {
+                        lock(unreadable).push((number, reason));
+                    }
+                }
+            });
+        }
+        drop(full_in);
+        drop(empty_out);
+        workers.into_iter().map(join).collect::<Vec<_>>()
+    });
+    if progress.stop.load(Ordering::Relaxed) {
+        return Err(Failure::Interrupted);
+    }
+    let mut unreadable = unreadable.into_inner().unwrap_or_else(|p| p.into_inner());
+    if !unreadable.is_empty() {
+        unreadable.sort();
+        let named = |(number, reason): (usize, String)| (plan.sources[number].name.clone(), reason);
+        return Err(Failure::Sources(
+            unreadable.into_iter().map(named).collect(),
+        ));
+    }
+    let mut inputs = inputs.into_inner().unwrap_or_else(|p| p.into_inner());
+    let mut buckets = BTreeSet::new();
+    for counted in counted {
+        let counted = counted.map_err(Failure::Temporary)?;
+        for (input, account) in inputs.iter_mut().zip(&counted.accounts) {
+            input.account.merge(account);
+        }
+        buckets.extend(counted.buckets);
+    }
+    let (account, loss) = total(&inputs);
+    let flows = meeting.settle().map_err(Failure::Temporary)?;
+    Ok(Reading {
+        inputs,
+        account,
+        loss,
+        buckets,
+        flows,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The result of a thread; its panic goes on here.
+fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
+    handle
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Reads one source. The error is for a source that the user named and that is no capture.
+fn read(
+    plan: &Plan,
+    number: usize,
+    progress: &Progress,
+    full: &Sender<Batch>,
+    empty: &Receiver<Batch>,
+    inputs: &Mutex<Vec<InputRecord>>,
+) -> Result<(), String> {
+    let source = &plan.sources[number];
+    if source.same_as.is_some() {
+        return Ok(());
+    }
+    let mut reader = match Reader::open(source, plan.hash) {
+        Ok(reader) => reader,
+        Err(error) => {
+            let reason = match error {
+                OpenError::NotACapture(looks) => {
+                    format!("is no capture file; it looks like {looks}")
+                }
+                OpenError::Io(error) => error.to_string(),
+            };
+            if !source.found {
+                return Err(reason);
+            }
+            lock(inputs)[number].error = Some(format!("passed over: it {reason}"));
+            return Ok(());
+        }
+    };
+    let (mut frames, mut damage) = (0, None);
+    let mut more = true;
+    while more && !progress.stop.load(Ordering::Relaxed) {
+        let Ok(mut batch) = empty.recv() else { break };
+        let before = reader.offset();
+        more = reader.next(&mut batch).unwrap_or_else(|found| {
+            damage = Some(found);
+            false
+        });
+        progress
+            .bytes
+            .fetch_add(reader.offset() - before, Ordering::Relaxed);
+        batch.source = number;
+        frames += batch.frames.len();
+        if full.send(batch).is_err() {
+            break;
+        }
+    }
+    let mut record = InputRecord::default();
+    let finished = reader.finish(&mut record);
+    let mut inputs = lock(inputs);
+    let input = &mut inputs[number];
+    (input.format, input.link_types) = (record.format, record.link_types);
+    (input.filters, input.loss, input.sha256) = (record.filters, record.loss, record.sha256);
+    let told = |what: &str, offset| {
+        format!("{what} at byte {offset}, after {frames} whole frames; what could be read was used")
+    };
+    input.error = match (damage, finished) {
+        (Some(damage), _) => Some(told(&damage.what, damage.offset)),
+        (None, Err(error)) => Some(error.to_string()),
+        (None, Ok(())) => None,
+    };
+    Ok(())
+}
+
+/// What a worker counted beside its tables.
+struct Counted {
+    accounts: Vec<Account>,
+    buckets: BTreeSet<Nanos>,
+}
+
+struct Worker<'a> {
+    plan: &'a Plan,
+    progress: &'a Progress,
+    meeting: &'a Meeting,
+    seed: &'a Seed,
+    filter: Option<Filter>,
+    tables: Tables,
+    counted: Counted,
+    /// The bucket of the latest frame, which is nearly always the next one's too.
+    bucket: Nanos,
+}
+
+impl<'a> Worker<'a> {
+    fn new(plan: &'a Plan, progress: &'a Progress, meeting: &'a Meeting, seed: &'a Seed) -> Self {
+        let accounts = vec![Account::default(); plan.sources.len()];
+        Self {
+            plan,
+            progress,
+            meeting,
+            seed,
+            // The expression was checked when the plan was made.
+            filter: plan.filter.as_deref().and_then(|f| Filter::new(f).ok()),
+            tables: Tables::new(seed),
+            counted: Counted {
+                accounts,
+                buckets: BTreeSet::new(),
+            },
+            bucket: Nanos::MIN,
+        }
+    }
+
+    fn work(mut self, full: &Receiver<Batch>, empty: &Sender<Batch>) -> std::io::Result<Counted> {
+        // Half of the memory for the tables of all workers; where they meet needs as much again.
+        let budget = self.plan.max_memory / 2 / self.plan.jobs.max(1);
+        let mut trouble = None;
+        for batch in full {
+            if trouble.is_none() && !self.progress.stop.load(Ordering::Relaxed) {
+                self.take(&batch);
+                if self.tables.memory() > budget {
+                    let tables = std::mem::replace(&mut self.tables, Tables::new(self.seed));
+                    trouble = self.meeting.spill(tables).err();
+                }
+            }
+            // The reader may have ended already.
+            let _ = empty.try_send(batch);
+        }
+        match trouble {
+            Some(error) => Err(error),
+            None => {
+                self.meeting.take_in(self.tables)?;
+                Ok(self.counted)
+            }
+        }
+    }
+
+    fn take(&mut self, batch: &Batch) {
+        let account = &mut self.counted.accounts[batch.source];
+        for frame in &batch.frames {
+            account.frames += 1;
+            account.bytes += u64::from(frame.wire_len);
+            account.truncated += u64::from(frame.cap_len < frame.wire_len);
+            let timed = frame.time != NO_TIME;
+            let early = self
+                .plan
+                .since
+                .is_some_and(|since| timed && frame.time < since);
+            let late = self
+                .plan
+                .until
+                .is_some_and(|until| timed && frame.time >= until);
+            if early || late {
+                account.skipped.count(SkipReason::OutsideWindow);
+                continue;
+            }
+            account.first.see(frame.time);
+            account.last.see(frame.time);
+            let bucket = frame.time.div_euclid(BUCKET_NS);
+            if timed && bucket != self.bucket {
+                self.bucket = bucket;
+                self.counted.buckets.insert(bucket);
+            }
+            let data = batch.data(frame);
+            if let Some(filter) = &mut self.filter
+                && !filter.passes(frame.link, data)
+            {
+                account.skipped.count(SkipReason::Filtered);
+                continue;
+            }
+            match decode(frame, data) {
+                Ok(seen) => {
+                    account.observations += 1;
+                    account.bad_checksums += u64::from(seen.bad_checksum);
+                    match seen.body {
+                        Body::Portless { .. } => account.portless += 1,
+                        Body::Fragment { .. } => account.fragments += 1,
+                        Body::NonIp { ethertype, .. } => {
+                            *account.non_ip.entry(ethertype).or_default() += 1;
+                        }
+                        Body::Segment { .. } | Body::Error { .. } => {}
+                    }
+                    self.tables.observe(&seen);
+                }
+                Err(reason) => {
+                    account.skipped.count(reason);
+                    if reason == SkipReason::UnknownLinkType {
+                        *account.unknown_links.entry(frame.link).or_default() += 1;
+                    }
+                }
+            }
+        }
+        self.progress
+            .frames
+            .fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,42 @@
+//! CSV as RFC 4180 has it: lines end in CR LF, the first names the columns. No cell is a formula.
+
+use std::io::{self, Write};
+
+use csv::{StringRecord, Terminator, WriterBuilder};
+
+use super::rows::{self, ConversationRow, FindingRow, HostRow, MatrixRow};
+use super::{Report, safe};
+
+macro_rules! table {
+    ($(#[$doc:meta])* $name:ident, $row:ident) => {
+        $(#[$doc])*
+        pub(super) fn $name(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+            let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
+            writer.write_record($row::COLUMNS)?;
+            let mut record = StringRecord::new();
+            for row in rows::$name(report) {
+                record.clear();
+                row.cells(|cell| record.push_field(&safe::cell(cell)));
+                writer.write_record(&record)?;
+            }
+            writer.flush()
+        }
+    };
+}
+
+table!(
+    /// `findings.csv`
+    findings, FindingRow
+);
+table!(
+    /// `conversations.csv`
+    conversations, ConversationRow
+);
+table!(
+    /// `matrix.csv`
+    matrix, MatrixRow
+);
+table!(
+    /// `hosts.csv`
+    hosts, HostRow
+);

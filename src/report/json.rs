@@ -1,0 +1,200 @@
+//! `audit.json`: everything, for programs. Described by `docs/audit.schema.json`.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+
+use super::rows::{self, FindingRow};
+use super::{Report, Time};
+use crate::classify::Covers;
+use crate::model::{Account, InputRecord};
+
+/// The version of the layout.
+const SCHEMA: &str = "rasaudit.audit/1";
+
+pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::pretty(&mut *out);
+    let mut map = serializer.serialize_map(None)?;
+    let policy = report.policy;
+    let outcome = report.outcome;
+    map.serialize_entry("schema", SCHEMA)?;
+    map.serialize_entry(
+        "tool",
+        &json!({"name": "rasaudit", "version": env!("CARGO_PKG_VERSION")}),
+    )?;
+    map.serialize_entry("farm", &policy.map(|p| &p.inventory.farm))?;
+    map.serialize_entry("summary", &summary(report))?;
+    map.serialize_entry("exit_reasons", report.exit_reasons)?;
+    map.serialize_entry(
+        "inputs",
+        &report.inputs.iter().map(input).collect::<Vec<_>>(),
+    )?;
+    map.serialize_entry("accounting", &accounting(report))?;
+    map.serialize_entry(
+        "window",
+        &json!({
+            "first": report.account.first.get().map(Time),
+            "last": report.account.last.get().map(Time),
+            "watched_seconds": report.watched_s,
+            "since": report.wishes.since.map(Time),
+            "until": report.wishes.until.map(Time),
+            "as_of": report.wishes.as_of.map(Time),
+        }),
+    )?;
+    map.serialize_entry(
+        "matrix",
+        &policy.map(|p| {
+            let (name, version, sha256) = (&p.matrix.name, &p.matrix.title, &p.matrix.sha256);
+            json!({"name": name, "version": version, "sha256": sha256})
+        }),
+    )?;
+    map.serialize_entry(
+        "inventory",
+        &policy.map(|p| json!({"sha256": p.inventory.sha256})),
+    )?;
+    map.serialize_entry("exceptions", &Value::Null)?;
+    map.serialize_entry("filter", &report.wishes.filter)?;
+    map.serialize_entry(
+        "coverage",
+        &policy.map(|p| {
+            let name = |host: &usize| Value::from(p.inventory.hosts[*host].name.as_str());
+            json!({"stated": match &p.inventory.covers {
+                Some(Covers::All) => Value::from("all"),
+                Some(Covers::Hosts(hosts)) => hosts.iter().map(name).collect(),
+                None => Value::Null,
+            }})
+        }),
+    )?;
+    let findings = rows::findings(report).zip(outcome.findings.iter().map(|f| &f.trace));
+    map.serialize_entry(
+        "findings",
+        &List::new(findings.map(|(row, trace)| Explained { row, trace })),
+    )?;
+    map.serialize_entry("conversations", &List::new(rows::conversations(report)))?;
+    map.serialize_entry("matrix_rows", &List::new(rows::matrix(report)))?;
+    map.serialize_entry("hosts", &List::new(rows::hosts(report)))?;
+    map.end()?;
+    writeln!(out)
+}
+
+#[derive(Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    row: FindingRow<'a>,
+    trace: &'a [String],
+}
+
+/// An array that is made while it is written, so that memory never holds it whole.
+struct List<I>(RefCell<Option<I>>);
+
+impl<I> List<I> {
+    fn new(items: I) -> Self {
+        Self(RefCell::new(Some(items)))
+    }
+}
+
+impl<I: Iterator<Item: Serialize>> Serialize for List<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.borrow_mut().take().into_iter().flatten())
+    }
+}
+
+fn summary(report: &Report<'_>) -> Value {
+    let outcome = report.outcome;
+    let mut conversations: BTreeMap<&str, u64> = BTreeMap::new();
+    for judged in &outcome.judged {
+        *conversations.entry(judged.verdict().name()).or_default() += 1;
+    }
+    let mut by: [BTreeMap<&str, u64>; 3] = Default::default();
+    for finding in &outcome.findings {
+        let names = [
+            finding.verdict.name(),
+            finding.code.name(),
+            finding.severity.name(),
+        ];
+        for (counts, name) in by.iter_mut().zip(names) {
+            *counts.entry(name).or_default() += 1;
+        }
+    }
+    let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
+    for row in &outcome.rows {
+        *rows.entry(row.status.name()).or_default() += 1;
+    }
+    let [verdict, code, severity] = by;
+    json!({
+        "judged": report.policy.is_some(),
+        "assessed": report.policy.is_some() && outcome.assessed_anything(),
+        "conversations": {"total": outcome.conversations.list.len(), "by_verdict": conversations},
+        "findings": {
+            "total": outcome.findings.len(),
+            "by_verdict": verdict, "by_code": code, "by_severity": severity,
+        },
+        "matrix_rows": rows,
+    })
+}
+
+fn input(input: &InputRecord) -> Value {
+    json!({
+        "file": input.name,
+        "sha256": input.sha256,
+        "size": input.size,
+        "format": input.format,
+        "link_types": input.link_types,
+        "capture_filters": input.filters,
+        "frames": input.account.frames,
+        "observations": input.account.observations,
+        "skipped": input.account.skipped,
+        "first": input.account.first.get().map(Time),
+        "last": input.account.last.get().map(Time),
+        "loss": input.loss,
+        "error": input.error,
+        "same_as": input.same_as,
+    })
+}
+
+fn accounting(report: &Report<'_>) -> Value {
+    let Account {
+        frames,
+        observations,
+        skipped,
+        truncated,
+        bad_checksums,
+        non_ip,
+        portless,
+        fragments,
+        unknown_links,
+        bytes,
+        ..
+    } = report.account;
+    let non_ip: BTreeMap<String, u64> = non_ip
+        .iter()
+        .map(|(ethertype, count)| match ethertype {
+            0 => ("802.3".to_owned(), *count),
+            ethertype => (format!("{ethertype:#06x}"), *count),
+        })
+        .collect();
+    json!({
+        "frames_read": frames,
+        "observations": observations,
+        "skipped": skipped,
+        "duplicates": 0,
+        "truncated": truncated,
+        "loss": {
+            "received": report.loss.received,
+            "dropped": report.loss.dropped,
+            "by_source": report.inputs.iter().filter(|i| i.loss.dropped > 0).map(|i| {
+                json!({"file": i.name, "dropped": i.loss.dropped})
+            }).collect::<Vec<_>>(),
+        },
+        "bytes": bytes,
+        "bad_checksums": bad_checksums,
+        "non_ip": non_ip,
+        "portless": portless,
+        "fragments": {"later": fragments, "orphaned": report.orphan_fragments},
+        "unknown_link_types": unknown_links,
+    })
+}

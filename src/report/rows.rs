@@ -1,0 +1,370 @@
+//! The rows of the tables, with their columns in the order that scripts rely on.
+
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+
+use super::{Report, Time, community_id};
+use crate::classify::{Code, Conversation, Doubts, Judged, Policy};
+use crate::model::Endpoint;
+
+/// What stands in a cell.
+pub(super) trait Cell {
+    /// Appends the cell's text.
+    fn write(&self, out: &mut String);
+}
+
+/// A cell that shows what `Display` shows.
+macro_rules! displayed {
+    ($($type:ty),+) => {$(
+        impl Cell for $type {
+            fn write(&self, out: &mut String) {
+                use std::fmt::Write as _;
+                let _ = write!(out, "{self}");
+            }
+        }
+    )+};
+}
+displayed!(u16, u64, String, &str, IpAddr, Time);
+
+impl Cell for bool {
+    fn write(&self, out: &mut String) {
+        out.push_str(if *self { "yes" } else { "no" });
+    }
+}
+
+impl<T: Cell> Cell for Option<T> {
+    fn write(&self, out: &mut String) {
+        if let Some(value) = self {
+            value.write(out);
+        }
+    }
+}
+
+/// Several words in one cell, joined by `;`; an array in JSON.
+impl<T: Cell> Cell for Vec<T> {
+    fn write(&self, out: &mut String) {
+        for (number, value) in self.iter().enumerate() {
+            if number > 0 {
+                out.push(';');
+            }
+            value.write(out);
+        }
+    }
+}
+
+/// Doubts as a list of words.
+#[derive(Clone, Copy)]
+pub(super) struct DoubtList(pub Doubts);
+
+impl Cell for DoubtList {
+    fn write(&self, out: &mut String) {
+        self.0
+            .iter()
+            .map(|d| d.name())
+            .collect::<Vec<_>>()
+            .write(out);
+    }
+}
+
+impl Serialize for DoubtList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter())
+    }
+}
+
+/// Defines a row: its columns are its fields, in order.
+macro_rules! record {
+    ($(#[$doc:meta])* $name:ident<$life:lifetime> { $($field:ident: $type:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Serialize)]
+        pub(super) struct $name<$life> { $(pub $field: $type,)+ }
+
+        impl $name<'_> {
+            /// The names of the columns.
+            pub const COLUMNS: &'static [&'static str] = &[$(stringify!($field),)+];
+
+            /// Hands the text of each cell to `each`.
+            pub fn cells(&self, mut each: impl FnMut(&str)) {
+                let mut text = String::new();
+                $(
+                    text.clear();
+                    self.$field.write(&mut text);
+                    each(&text);
+                )+
+            }
+        }
+    };
+}
+
+record!(
+    /// A conversation.
+    ConversationRow<'a> {
+        client: IpAddr,
+        client_name: &'a str,
+        client_roles: Vec<&'a str>,
+        server: IpAddr,
+        server_name: &'a str,
+        server_roles: Vec<&'a str>,
+        transport: String,
+        port: Option<u16>,
+        verdict: &'a str,
+        code: &'a str,
+        severity: &'a str,
+        certain: Option<bool>,
+        state: &'a str,
+        direction: &'a str,
+        rule: &'a str,
+        flows: u64,
+        attempts: u64,
+        established: u64,
+        packets_to_server: u64,
+        packets_to_client: u64,
+        bytes_to_server: u64,
+        bytes_to_client: u64,
+        first_seen: Option<Time>,
+        last_seen: Option<Time>,
+        names: Vec<String>,
+        tags: Vec<String>,
+        community_id: String,
+        doubt: DoubtList,
+        other_reading: String,
+    }
+);
+
+record!(
+    /// A finding.
+    FindingRow<'a> {
+        id: &'a str,
+        severity: &'a str,
+        verdict: &'a str,
+        code: &'a str,
+        certain: bool,
+        client: &'a str,
+        client_name: &'a str,
+        client_roles: &'a str,
+        server: &'a str,
+        server_name: &'a str,
+        server_roles: &'a str,
+        transport: &'a str,
+        port: &'a str,
+        state: &'a str,
+        direction: &'a str,
+        rule: &'a str,
+        group: &'a str,
+        count: u64,
+        first_seen: Option<Time>,
+        last_seen: Option<Time>,
+        message: &'a str,
+        action: &'a str,
+        display_filter: &'a str,
+        doubt: DoubtList,
+    }
+);
+
+record!(
+    /// A row of the matrix.
+    MatrixRow<'a> {
+        rule: &'a str,
+        group: &'a str,
+        source_role: &'a str,
+        destination_role: &'a str,
+        transport: String,
+        ports: String,
+        feature: String,
+        need: &'a str,
+        status: &'a str,
+        reason: &'a str,
+        conversations: u64,
+        source_hosts_seen: Vec<String>,
+        source_hosts_missing: Vec<String>,
+        first_seen: Option<Time>,
+        last_seen: Option<Time>,
+        provenance: &'a str,
+    }
+);
+
+record!(
+    /// A host of the inventory.
+    HostRow<'a> {
+        name: &'a str,
+        addresses: Vec<IpAddr>,
+        roles: Vec<&'a str>,
+        frames_sent: u64,
+        frames_received: u64,
+        unicast_sent: u64,
+        first_seen: Option<Time>,
+        last_seen: Option<Time>,
+        coverage: &'a str,
+        rows_not_assessable: u64,
+    }
+);
+
+/// All conversations.
+pub(super) fn conversations<'a>(report: &Report<'a>) -> impl Iterator<Item = ConversationRow<'a>> {
+    let (outcome, policy) = (report.outcome, report.policy);
+    outcome
+        .conversations
+        .list
+        .iter()
+        .enumerate()
+        .map(move |(number, c)| {
+            let judged = policy.map(|policy| (policy, &outcome.judged[number]));
+            conversation(c, judged)
+        })
+}
+
+fn conversation<'a>(
+    c: &'a Conversation,
+    judged: Option<(&'a Policy, &'a Judged)>,
+) -> ConversationRow<'a> {
+    let subject = c.subject;
+    let (client, server) = (judged.map(|j| j.1.client), judged.map(|j| j.1.server));
+    let end = |party: Option<crate::classify::Party>| match (judged, party) {
+        (Some((policy, _)), Some(party)) => (
+            policy.name_of(&party),
+            policy.matrix.role_names(party.roles),
+        ),
+        _ => ("", Vec::new()),
+    };
+    let ((client_name, client_roles), (server_name, server_roles)) = (end(client), end(server));
+    let ruling = judged.map(|(_, j)| j.ruling);
+    let (key, side) = c.first_flow;
+    let side = usize::from(side);
+    let ends = [key.endpoint(side), key.endpoint(1 - side)];
+    ConversationRow {
+        client: subject.client,
+        client_name,
+        client_roles,
+        server: subject.server,
+        server_name,
+        server_roles,
+        transport: subject.transport.to_string(),
+        port: subject.shown_port(),
+        verdict: ruling.map_or("", |r| r.code.verdict().name()),
+        code: ruling.map_or("", |r| r.code.name()),
+        severity: judged.map_or("", |(_, j)| j.severity.name()),
+        certain: judged.map(|(_, j)| j.doubts.certain()),
+        state: c.state.name(),
+        direction: c.grade.name(),
+        rule: judged
+            .and_then(|(policy, j)| j.ruling.row.map(|row| policy.matrix.rows[row].id.as_str()))
+            .unwrap_or_default(),
+        flows: c.flows,
+        attempts: c.attempts,
+        established: c.established,
+        packets_to_server: c.to_server.packets.0,
+        packets_to_client: c.to_client.packets.0,
+        bytes_to_server: c.to_server.bytes.0,
+        bytes_to_client: c.to_client.bytes.0,
+        first_seen: c.first.get().map(Time),
+        last_seen: c.last.get().map(Time),
+        names: Vec::new(),
+        tags: c.tags.iter().map(|stack| tag(stack)).collect(),
+        community_id: flow_id(c, ends),
+        doubt: DoubtList(judged.map(|(_, j)| j.doubts).unwrap_or_default()),
+        other_reading: judged
+            .and_then(|(_, j)| j.other)
+            .map_or_else(String::new, |other: Code| {
+                format!("{}/{other}", other.verdict())
+            }),
+    }
+}
+
+/// VLANs of one frame, outermost first: `vlan:20`, `vlan:100.20`.
+fn tag(stack: &[u16]) -> String {
+    let ids: Vec<_> = stack.iter().map(u16::to_string).collect();
+    format!("vlan:{}", ids.join("."))
+}
+
+fn flow_id(c: &Conversation, ends: [Endpoint; 2]) -> String {
+    let one_way = c.subject.transport.is_icmp() && !c.is_paired_icmp();
+    community_id(0, ends[0], ends[1], c.subject.transport, one_way)
+}
+
+/// All findings, worst first.
+pub(super) fn findings<'a>(report: &Report<'a>) -> impl Iterator<Item = FindingRow<'a>> {
+    report.outcome.findings.iter().map(|f| FindingRow {
+        id: &f.id,
+        severity: f.severity.name(),
+        verdict: f.verdict.name(),
+        code: f.code.name(),
+        certain: f.certain,
+        client: &f.client.address,
+        client_name: &f.client.name,
+        client_roles: &f.client.roles,
+        server: &f.server.address,
+        server_name: &f.server.name,
+        server_roles: &f.server.roles,
+        transport: &f.transport,
+        port: &f.port,
+        state: f.state.map_or("", |s| s.name()),
+        direction: f.direction.map_or("", |g| g.name()),
+        rule: &f.rule,
+        group: &f.group,
+        count: f.count,
+        first_seen: f.first_seen.map(Time),
+        last_seen: f.last_seen.map(Time),
+        message: &f.message,
+        action: &f.action,
+        display_filter: &f.display_filter,
+        doubt: DoubtList(f.doubts),
+    })
+}
+
+/// All rows of the matrix.
+pub(super) fn matrix<'a>(report: &Report<'a>) -> impl Iterator<Item = MatrixRow<'a>> {
+    let matrix = report.policy.map(|policy| &policy.matrix);
+    let rows = matrix
+        .map(|m| m.rows.iter())
+        .into_iter()
+        .flatten()
+        .zip(&report.outcome.rows);
+    rows.zip(std::iter::repeat(matrix))
+        .filter_map(|((row, seen), matrix)| {
+            let matrix = matrix?;
+            Some(MatrixRow {
+                rule: &row.id,
+                group: &row.group,
+                source_role: &matrix.roles[row.source].slug,
+                destination_role: &matrix.roles[row.destination].slug,
+                transport: row.transport.to_string(),
+                ports: row.ports_text(),
+                feature: row.features.join("+"),
+                need: row.expectation.name(),
+                status: seen.status.name(),
+                reason: seen.reason.map_or("", |r| r.name()),
+                conversations: seen.conversations,
+                source_hosts_seen: seen.source_hosts_seen.iter().cloned().collect(),
+                source_hosts_missing: seen.source_hosts_missing.iter().cloned().collect(),
+                first_seen: seen.first.get().map(Time),
+                last_seen: seen.last.get().map(Time),
+                provenance: &row.provenance,
+            })
+        })
+}
+
+/// All hosts of the inventory.
+pub(super) fn hosts<'a>(report: &Report<'a>) -> impl Iterator<Item = HostRow<'a>> {
+    let policy = report.policy;
+    let hosts = policy
+        .map(|p| p.inventory.hosts.iter())
+        .into_iter()
+        .flatten();
+    hosts
+        .zip(&report.outcome.hosts)
+        .filter_map(move |(host, seen)| {
+            Some(HostRow {
+                name: &host.name,
+                addresses: host.addresses.clone(),
+                roles: policy?.matrix.role_names(host.roles),
+                frames_sent: seen.presence.sent.packets.0,
+                frames_received: seen.presence.received.packets.0,
+                unicast_sent: seen.presence.unicast_sent.0,
+                first_seen: seen.presence.first.get().map(Time),
+                last_seen: seen.presence.last.get().map(Time),
+                coverage: seen.coverage.name(),
+                rows_not_assessable: seen.rows_not_assessable,
+            })
+        })
+}

@@ -1,0 +1,58 @@
+//! Hostile text made harmless.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Whether a character would steer a terminal or turn the text around: controls, and the
+/// bidirectional and invisible formatting characters.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Text with everything that steers written out, as `\u{1b}`.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if steers(c) {
+            let _ = write!(clean, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            clean.push(c);
+        }
+    }
+    Cow::Owned(clean)
+}
+
+/// A cell that no spreadsheet takes for a formula: one that starts like a formula gets an
+/// apostrophe before it, as spreadsheets write text themselves.
+pub(super) fn cell(text: &str) -> Cow<'_, str> {
+    let text = clean(text);
+    let starts_formula = |c: char| {
+        matches!(
+            c,
+            '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠' | '|' | '%'
+        )
+    };
+    match text.trim_start().chars().next() {
+        Some(first) if starts_formula(first) => Cow::Owned(format!("'{text}")),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formulas_and_escapes_are_disarmed() {
+        assert_eq!(cell("=1+1"), "'=1+1");
+        assert_eq!(cell(" @SUM(A1)"), "' @SUM(A1)");
+        assert_eq!(cell("\t=cmd"), "\\u{9}=cmd");
+        assert_eq!(cell("10.0.0.1"), "10.0.0.1");
+        assert_eq!(cell("*"), "*");
+        assert_eq!(clean("a\u{1b}[31mb\u{202e}c"), "a\\u{1b}[31mb\\u{202e}c");
+    }
+}

@@ -1,0 +1,318 @@
+//! The summary for a terminal: one screen that says the verdict, the worst findings in words, what
+//! could not be assessed and why, and where the rest is.
+//!
+//! Styled for a terminal; the caller strips styles where there is none.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+
+use super::safe::clean;
+use super::{Report, Time};
+use crate::classify::{Finding, Severity, Verdict};
+use crate::model::Account;
+
+/// Findings shown in words; the rest are counted.
+const SHOWN: usize = 8;
+
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+const GREEN: Style = Style::new()
+    .bold()
+    .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+const YELLOW: Style = Style::new()
+    .bold()
+    .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+const RED: Style = Style::new()
+    .bold()
+    .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
+
+/// `--format text`.
+pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    summary(report, None, out)
+}
+
+/// The summary; `files` says where the reports were written.
+pub(super) fn summary(
+    report: &Report<'_>,
+    files: Option<&str>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    headline(report, out)?;
+    writeln!(out)?;
+    facts(report, out)?;
+    findings(report, out)?;
+    not_assessed(report, out)?;
+    if report.policy.is_none() {
+        writeln!(out)?;
+        writeln!(out, "To judge them, tell which host plays which role:")?;
+        writeln!(
+            out,
+            "  rasaudit inventory template > inventory.toml    (then fill it in)"
+        )?;
+        writeln!(
+            out,
+            "  rasaudit audit CAPTURE... --inventory inventory.toml --out report/"
+        )?;
+    }
+    if let Some(files) = files {
+        writeln!(out)?;
+        writeln!(
+            out,
+            "{BOLD}Reports{BOLD:#}   {} (findings, conversations, matrix, hosts as .csv; audit.json)",
+            clean(files)
+        )?;
+    }
+    Ok(())
+}
+
+fn style_of(severity: Severity) -> Style {
+    match severity {
+        Severity::Info => DIM,
+        Severity::Low => Style::new(),
+        Severity::Medium => YELLOW,
+        Severity::High | Severity::Critical => RED,
+    }
+}
+
+/// The verdict in a sentence.
+fn headline(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(policy) = report.policy else {
+        let count = report.outcome.conversations.list.len();
+        return writeln!(
+            out,
+            "{YELLOW}Nothing was judged:{YELLOW:#} without an inventory rasaudit lists conversations ({count} here), no more."
+        );
+    };
+    let name = match policy.inventory.farm.as_str() {
+        "" => "the farm",
+        name => name,
+    };
+    let (name, title) = (clean(name), clean(&policy.matrix.title));
+    if !report.outcome.assessed_anything() {
+        return writeln!(
+            out,
+            "{YELLOW}Nothing could be assessed:{YELLOW:#} the capture shows no traffic of {name}."
+        );
+    }
+    let findings = &report.outcome.findings;
+    let mut counts: BTreeMap<Severity, usize> = BTreeMap::new();
+    for finding in findings.iter().filter(|f| f.severity > Severity::Info) {
+        *counts.entry(finding.severity).or_default() += 1;
+    }
+    let total: usize = counts.values().sum();
+    let unknown = findings
+        .iter()
+        .filter(|f| f.verdict == Verdict::NotAssessable)
+        .count();
+    let but = match unknown {
+        0 => String::new(),
+        1 => "; 1 thing could not be assessed".to_owned(),
+        n => format!("; {n} things could not be assessed"),
+    };
+    let Some(worst) = counts.keys().next_back() else {
+        return writeln!(
+            out,
+            "{GREEN}No findings:{GREEN:#} what the capture shows of {name} agrees with the {title} matrix{but}."
+        );
+    };
+    let style = style_of(*worst);
+    let list: Vec<String> = counts
+        .iter()
+        .rev()
+        .map(|(s, n)| format!("{n} {s}"))
+        .collect();
+    let noun = if total == 1 { "finding" } else { "findings" };
+    writeln!(
+        out,
+        "{style}{total} {noun}{style:#} ({}) on {name} against the {title} matrix{but}.",
+        list.join(", ")
+    )
+}
+
+/// What was read, and what it came to.
+fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let account = report.account;
+    let mut window = match (account.first.get(), account.last.get()) {
+        (Some(first), Some(last)) => format!("{} to {}, ", short(first), short(last)),
+        _ => String::new(),
+    };
+    window.push_str(&format!("{} s watched", report.watched_s));
+    writeln!(
+        out,
+        "{BOLD}Capture{BOLD:#}   {} in {}: {window}",
+        plural(account.frames, "frame"),
+        plural(report.inputs.len() as u64, "input")
+    )?;
+    writeln!(out, "{BOLD}Frames{BOLD:#}    {}", frames(account))?;
+    let mut loss = match report.loss.received {
+        0 if report.loss.dropped == 0 => "not reported by the capture".to_owned(),
+        _ => format!(
+            "{} dropped of {} ({:.2} %)",
+            report.loss.dropped,
+            report.loss.received,
+            report.loss.share() * 100.0
+        ),
+    };
+    if account.truncated > 0 {
+        loss.push_str(&format!(
+            "; {} frames cut short by the snaplen",
+            account.truncated
+        ));
+    }
+    writeln!(out, "{BOLD}Loss{BOLD:#}      {loss}")?;
+    if let Some(filter) = &report.wishes.filter {
+        writeln!(
+            out,
+            "{YELLOW}Filter{YELLOW:#}    {} was on: nothing is claimed to be missing",
+            clean(filter)
+        )?;
+    }
+    for input in report.inputs {
+        let name = clean(&input.name);
+        if let Some(error) = &input.error {
+            writeln!(out, "{YELLOW}Input{YELLOW:#}     {name}: {}", clean(error))?;
+        }
+        if let Some(other) = &input.same_as {
+            writeln!(
+                out,
+                "{DIM}Input     {name} has the content of {} and was read once{DIM:#}",
+                clean(other)
+            )?;
+        }
+        for filter in &input.filters {
+            writeln!(
+                out,
+                "{YELLOW}Input{YELLOW:#}     {name} was captured with the filter {}",
+                clean(filter)
+            )?;
+        }
+    }
+    let outcome = report.outcome;
+    if report.policy.is_none() {
+        return writeln!(
+            out,
+            "{BOLD}Talks{BOLD:#}     {}",
+            plural(outcome.conversations.list.len() as u64, "conversation")
+        );
+    }
+    let counts: Vec<String> = outcome
+        .by_verdict()
+        .iter()
+        .map(|(v, n)| format!("{n} {v}"))
+        .collect();
+    writeln!(
+        out,
+        "{BOLD}Talks{BOLD:#}     {}: {}",
+        plural(outcome.judged.len() as u64, "conversation"),
+        counts.join(", ")
+    )?;
+    let mut rows: BTreeMap<_, u64> = BTreeMap::new();
+    for row in &outcome.rows {
+        *rows.entry(row.status).or_default() += 1;
+    }
+    let rows: Vec<String> = rows
+        .iter()
+        .map(|(status, n)| format!("{n} {status}"))
+        .collect();
+    writeln!(
+        out,
+        "{BOLD}Matrix{BOLD:#}    {}: {}",
+        plural(outcome.rows.len() as u64, "row"),
+        rows.join(", ")
+    )
+}
+
+/// Every frame counted once.
+fn frames(account: &Account) -> String {
+    let mut text = format!(
+        "{} = {} observed + {} skipped",
+        account.frames,
+        account.observations,
+        account.skipped.total()
+    );
+    let reasons: Vec<String> = account
+        .skipped
+        .iter()
+        .map(|(reason, n)| format!("{n} {reason}"))
+        .collect();
+    if !reasons.is_empty() {
+        text.push_str(&format!(" ({})", reasons.join(", ")));
+    }
+    text
+}
+
+fn findings(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let shown = |f: &&Finding| f.verdict != Verdict::NotAssessable;
+    let findings: Vec<&Finding> = report.outcome.findings.iter().filter(shown).collect();
+    if findings.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    for finding in findings.iter().take(SHOWN) {
+        let style = style_of(finding.severity);
+        let guess = if finding.certain {
+            ""
+        } else {
+            " (not certain)"
+        };
+        writeln!(
+            out,
+            "{style}{:<9}{style:#} {}/{}{guess} {DIM}{}{DIM:#}",
+            finding.severity.name(),
+            finding.verdict,
+            finding.code,
+            finding.id
+        )?;
+        writeln!(out, "          {}", clean(&finding.message))?;
+    }
+    if findings.len() > SHOWN {
+        writeln!(
+            out,
+            "          and {} more in findings.csv",
+            findings.len() - SHOWN
+        )?;
+    }
+    Ok(())
+}
+
+/// What could not be assessed, by reason, with an example and what would settle it.
+fn not_assessed(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let mut reasons: BTreeMap<_, Vec<&Finding>> = BTreeMap::new();
+    for finding in report
+        .outcome
+        .findings
+        .iter()
+        .filter(|f| f.verdict == Verdict::NotAssessable)
+    {
+        reasons.entry(finding.code).or_default().push(finding);
+    }
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    writeln!(out, "{BOLD}Not assessed{BOLD:#}")?;
+    for (code, findings) in reasons {
+        let more = match findings.len() {
+            1 => String::new(),
+            n => format!(", and {} more", n - 1),
+        };
+        writeln!(out, "  {code:<17} {}{more}", clean(&findings[0].message))?;
+    }
+    Ok(())
+}
+
+/// A time to the second.
+fn short(time: crate::model::Nanos) -> String {
+    let text = Time(time).to_string();
+    text.get(..19).unwrap_or(&text).replace('T', " ")
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
+    }
+}
