@@ -91,6 +91,15 @@ struct Attempt {
 /// A trigger, and the hosts it went through: one, or the holders of a virtual address.
 type Through = Vec<usize>;
 
+/// What became of the triggers of a row, for one source.
+enum Trigger {
+    NotSeen,
+    /// Only through a virtual address, and another of its holders did what follows.
+    AnsweredByHolder,
+    /// The group that triggered.
+    Seen(String),
+}
+
 /// What the silence of one source on one group means.
 enum Silence {
     /// It is none, or nothing is due.
@@ -649,17 +658,23 @@ impl<'a> Assessor<'a> {
             return Silence::Failed;
         }
         let on = |row: &Row| self.policy.feature_state(row) == FeatureState::On;
-        let mut trigger = None;
+        let (mut trigger, mut answered) = (None, false);
         let mut is_due = |number: &usize| {
             let row = &matrix.rows[*number];
             if row.expectation == Expectation::Steady {
                 return true;
             }
-            let seen = self.trigger(group, row, source);
-            if seen.is_some() {
-                trigger = seen.clone();
+            match self.trigger(group, row, source) {
+                Trigger::NotSeen => false,
+                Trigger::AnsweredByHolder => {
+                    answered = true;
+                    false
+                }
+                Trigger::Seen(name) => {
+                    trigger = Some(name);
+                    true
+                }
             }
-            seen.is_some()
         };
         let all: Vec<usize> = mine
             .iter()
@@ -741,21 +756,25 @@ impl<'a> Assessor<'a> {
         Silence::Missing(claim)
     }
 
-    /// A trigger of a row that was seen through a host, in words. One that went through a virtual
-    /// address is answered by any of its holders.
-    fn trigger(&self, group: &'a str, row: &Row, source: usize) -> Option<String> {
-        row.triggers.iter().find_map(|trigger| {
-            let seen = self.triggers.get(trigger.as_str())?;
-            let through = seen.iter().filter(|through| through.contains(&source));
-            let mut open = through.filter(|through| {
-                !through.iter().any(|holder| {
+    /// Whether a trigger of a row was seen through a host. One that went through a virtual address
+    /// is answered by any of its holders.
+    fn trigger(&self, group: &'a str, row: &Row, source: usize) -> Trigger {
+        let mut result = Trigger::NotSeen;
+        for name in &row.triggers {
+            let seen = self.triggers.get(name.as_str()).into_iter().flatten();
+            for through in seen.filter(|through| through.contains(&source)) {
+                let answered = through.iter().any(|holder| {
                     let attempts = self.attempts.get(&(group, *holder));
                     *holder != source
                         && attempts.is_some_and(|a| a.iter().any(|a| a.state.reached()))
-                })
-            });
-            open.next().map(|_| trigger.clone())
-        })
+                });
+                if !answered {
+                    return Trigger::Seen(name.clone());
+                }
+                result = Trigger::AnsweredByHolder;
+            }
+        }
+        result
     }
 
     /// Whether the span covers what a source says to all of `to`: stated (true), inferred (false),

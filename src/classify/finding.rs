@@ -77,6 +77,9 @@ pub struct End {
     pub roles: String,
     #[serde(skip)]
     identity: String,
+    /// The name is of its network, not of itself.
+    #[serde(skip)]
+    in_network: bool,
 }
 
 impl End {
@@ -94,6 +97,7 @@ impl End {
             name,
             roles,
             identity,
+            in_network: matches!(party.who, Who::Network(_)),
         }
     }
 
@@ -132,6 +136,7 @@ impl End {
             ("", "*") => "several hosts".to_owned(),
             ("", address) => address.to_owned(),
             (name, "*") => format!("several addresses of {name}"),
+            (name, address) if self.in_network => format!("{address} of {name}"),
             (name, _) => name.to_owned(),
         }
     }
@@ -373,6 +378,7 @@ fn explain(
     if let Some(network) = network {
         client.name = network.to_string();
         client.identity = format!("{network} *");
+        client.in_network = true;
     }
     let mut finding = Finding::new(ruling.code, client, server);
     let transport = list[first].subject.transport;

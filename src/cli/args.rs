@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::model::Nanos;
 use crate::policy::Severity;
-use crate::report::{FORMATS, parse_time};
+use crate::report::FORMATS;
 
 /// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 ///
@@ -204,6 +204,27 @@ fn fail_on(text: &str) -> Result<FailOn, String> {
     }
 }
 
+/// Reads an RFC 3339 time, a date (its first moment, UTC), or a date and time without zone (UTC).
+fn parse_time(text: &str) -> Result<Nanos, String> {
+    let utc = |time: jiff::civil::DateTime| {
+        time.to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()
+            .map(|z| z.timestamp())
+    };
+    let time = text
+        .parse::<jiff::Timestamp>()
+        .ok()
+        .or_else(|| text.parse::<jiff::civil::DateTime>().ok().and_then(utc))
+        .or_else(|| {
+            text.parse::<jiff::civil::Date>()
+                .ok()
+                .and_then(|d| utc(d.at(0, 0, 0, 0)))
+        });
+    let time =
+        time.ok_or("give a time like 2026-05-04T08:00:00Z or a date like 2026-05-04 (UTC)")?;
+    Nanos::try_from(time.as_nanosecond()).map_err(|_| "the time is out of range".to_owned())
+}
+
 /// Seconds from `600`, `600s`, `10m`, `1h`.
 fn parse_duration(text: &str) -> Result<u64, String> {
     if let Ok(seconds) = text.parse() {
@@ -278,6 +299,16 @@ mod tests {
 
     #[test]
     fn words_become_values() {
+        assert_eq!(
+            parse_time("2017-07-14T02:40:00.000000007Z"),
+            Ok(1_500_000_000_000_000_007)
+        );
+        assert_eq!(parse_time("2017-07-14"), parse_time("2017-07-14T00:00:00Z"));
+        assert_eq!(
+            parse_time("2017-07-14 02:40"),
+            parse_time("2017-07-14T02:40:00Z")
+        );
+        assert!(parse_time("yesterday").is_err());
         assert_eq!(parse_duration("600"), Ok(600));
         assert_eq!(parse_duration("10m"), Ok(600));
         assert!(parse_duration("-5s").is_err());

@@ -42,7 +42,7 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> io::Result<Exit> {
     match arguments.command {
-        Command::Audit(audit) => audit::run(*audit),
+        Command::Audit(audit) => audit::run(&audit),
         Command::Matrix(MatrixCommand::Show(show)) => rules::show(&show),
         Command::Matrix(MatrixCommand::Check { file }) => rules::check_matrix(&file),
         Command::Inventory(InventoryCommand::Check(check)) => rules::check_inventory(&check),
@@ -62,5 +62,5 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
 /// Tells a problem on standard error.
 fn complain(problem: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
-    anstream::eprintln!("{style}error:{style:#} {}", crate::report::clean(problem));
+    anstream::eprintln!("{style}error:{style:#} {}", crate::model::clean(problem));
 }

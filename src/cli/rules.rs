@@ -9,8 +9,8 @@ use comfy_table::{ContentArrangement, Table};
 use super::args::{CheckArguments, ShowArguments};
 use super::complain;
 use super::exit::Exit;
+use crate::model::clean;
 use crate::policy::{Inventory, MATRICES, Matrix, Policy, Problem, RoleSet, RuleFiles, is_toml};
-use crate::report::clean;
 
 /// Tells all problems of a file.
 pub(super) fn complain_all(problems: &[Problem]) {

@@ -34,7 +34,8 @@ pub(super) fn decode(
             .ok_or(SkipReason::TruncatedVlanTag)?;
     }
     match ethertype {
-        0x0800 | 0x86dd => ip::decode(packet, seen),
+        0x0800 => ip::decode(packet, Some(4), seen),
+        0x86dd => ip::decode(packet, Some(6), seen),
         0x0806 => {
             seen.body = Body::NonIp {
                 ethertype,

@@ -27,7 +27,17 @@ pub(super) struct Fragment {
     pub first: bool,
 }
 
-pub(super) fn decode(packet: Packet<'_>, seen: &mut Observation) -> Result<(), SkipReason> {
+/// Decodes an IP packet. `version` is what the layer below announced, if it announces one.
+pub(super) fn decode(
+    packet: Packet<'_>,
+    version: Option<u8>,
+    seen: &mut Observation,
+) -> Result<(), SkipReason> {
+    if let (Some(version), Some(first)) = (version, packet.bytes.first())
+        && first >> 4 != version
+    {
+        return Err(SkipReason::BadIpHeader);
+    }
     let ip = parse(packet)?;
     seen.bad_checksum = ip.bad_checksum;
     seen.body = match (&ip.fragment, ip.rest) {

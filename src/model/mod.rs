@@ -4,12 +4,14 @@
 mod account;
 mod addr;
 mod merge;
+mod text;
 mod time;
 mod words;
 
 pub use account::{Account, InputRecord, Loss, Reasons, SkipReason};
 pub use addr::{Endpoint, Mac, Transport};
 pub use merge::{AtMost, Max, Merge, Min, Or, Sum};
+pub use text::{cell, clean};
 pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};
 pub(crate) use words::words;
 

@@ -127,7 +127,7 @@ fn read(
     if source.same_as.is_some() {
         return Ok(());
     }
-    let mut reader = match Reader::open(source, plan.hash) {
+    let mut reader = match Reader::open(source, plan.request.hash) {
         Ok(reader) => reader,
         Err(error) => {
             let reason = match error {
@@ -205,7 +205,11 @@ impl<'a> Worker<'a> {
             meeting,
             seed,
             // The expression was checked when the plan was made.
-            filter: plan.filter.as_deref().and_then(|f| Filter::new(f).ok()),
+            filter: plan
+                .request
+                .filter
+                .as_deref()
+                .and_then(|f| Filter::new(f).ok()),
             tables: Tables::new(seed),
             counted: Counted {
                 accounts,
@@ -217,7 +221,7 @@ impl<'a> Worker<'a> {
 
     fn work(mut self, full: &Receiver<Batch>, empty: &Sender<Batch>) -> std::io::Result<Counted> {
         // Half of the memory for the tables of all workers; where they meet needs as much again.
-        let budget = self.plan.max_memory / 2 / self.plan.jobs.max(1);
+        let budget = self.plan.request.max_memory / 2 / self.plan.jobs.max(1);
         let mut trouble = None;
         for batch in full {
             if trouble.is_none() && !self.progress.stop.load(Ordering::Relaxed) {
@@ -248,10 +252,12 @@ impl<'a> Worker<'a> {
             let timed = frame.time != NO_TIME;
             let early = self
                 .plan
+                .request
                 .since
                 .is_some_and(|since| timed && frame.time < since);
             let late = self
                 .plan
+                .request
                 .until
                 .is_some_and(|until| timed && frame.time >= until);
             if early || late {

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use csv::{StringRecord, Terminator, WriterBuilder};
 
+use super::Report;
 use super::rows::{self, ConversationRow, FindingRow, HostRow, MatrixRow};
-use super::{Report, safe};
+use crate::model::cell;
 
 macro_rules! table {
     ($(#[$doc:meta])* $name:ident, $row:ident) => {
@@ -16,7 +17,7 @@ macro_rules! table {
             let mut record = StringRecord::new();
             for row in rows::$name(report) {
                 record.clear();
-                row.cells(|cell| record.push_field(&safe::cell(cell)));
+                row.cells(|text| record.push_field(&cell(text)));
                 writer.write_record(&record)?;
             }
             writer.flush()

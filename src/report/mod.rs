@@ -8,7 +8,6 @@ mod csv;
 mod folder;
 mod json;
 mod rows;
-mod safe;
 mod text;
 mod time;
 
@@ -19,7 +18,7 @@ use crate::model::{Account, InputRecord, Loss, Nanos};
 
 pub use community_id::community_id;
 pub use folder::{Folder, FolderError};
-pub use time::{Time, parse_time};
+pub use time::Time;
 
 /// Everything that a report tells.
 pub struct Report<'a> {
@@ -77,9 +76,4 @@ pub const FORMATS: &[(&str, Option<&str>, Writer)] = &[
 /// The terminal's summary, with the place of the files.
 pub fn summary(report: &Report<'_>, files: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
     text::summary(report, files, out)
-}
-
-/// Text that a terminal or spreadsheet shows as it is.
-pub fn clean(text: &str) -> std::borrow::Cow<'_, str> {
-    safe::clean(text)
 }

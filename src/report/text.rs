@@ -8,10 +8,9 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::safe::clean;
 use super::{Report, Time};
 use crate::classify::{Finding, Severity, Verdict};
-use crate::model::Account;
+use crate::model::{Account, clean};
 
 /// Findings shown in words; the rest are counted.
 const SHOWN: usize = 8;

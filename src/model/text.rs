@@ -11,7 +11,7 @@ fn steers(c: char) -> bool {
 }
 
 /// Text with everything that steers written out, as `\u{1b}`.
-pub(super) fn clean(text: &str) -> Cow<'_, str> {
+pub fn clean(text: &str) -> Cow<'_, str> {
     if !text.chars().any(steers) {
         return Cow::Borrowed(text);
     }
@@ -28,7 +28,7 @@ pub(super) fn clean(text: &str) -> Cow<'_, str> {
 
 /// A cell that no spreadsheet takes for a formula: one that starts like a formula gets an
 /// apostrophe before it, as spreadsheets write text themselves.
-pub(super) fn cell(text: &str) -> Cow<'_, str> {
+pub fn cell(text: &str) -> Cow<'_, str> {
     let text = clean(text);
     let starts_formula = |c: char| {
         matches!(

@@ -1,0 +1,163 @@
+//! An audit: what was read, judged, ready to be told.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use super::{Failure, Plan, Progress, Reading};
+use crate::classify::{Judge, Outcome, View};
+use crate::conversation::{Conversations, Lens};
+use crate::model::{Endpoint, Nanos, Transport};
+use crate::policy::{Policy, Severity};
+use crate::report::{self, FORMATS, Folder, Report, Wishes};
+
+/// What the judgement may claim, and what is to be told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The share of lost frames above which absence cannot be claimed.
+    pub max_loss: f64,
+    /// Seconds that replace every row's own watch time.
+    pub min_watch: Option<u64>,
+    /// Expiry dates are held against it.
+    pub as_of: Option<Nanos>,
+    /// The severity from which findings fail the audit; none for never.
+    pub fail_on: Option<Severity>,
+}
+
+/// A finished audit.
+pub struct Audit {
+    /// What was read.
+    pub reading: Reading,
+    /// The judgement; without a policy it holds conversations alone.
+    pub outcome: Outcome,
+    /// The inputs that could be read only in part: name and what is wrong.
+    pub damaged: Vec<String>,
+    /// Whether findings reach the severity that fails the audit.
+    pub failed: bool,
+    policy: Option<Policy>,
+    wishes: Wishes,
+    exit_reasons: Vec<String>,
+}
+
+impl Audit {
+    /// Reads and judges; without a policy it lists conversations only.
+    pub fn of(
+        plan: &Plan,
+        policy: Option<Policy>,
+        limits: &Limits,
+        progress: &Progress,
+    ) -> Result<Self, Failure> {
+        let mut reading = Reading::of(plan, progress)?;
+        let outcome =
+            judge(plan, &mut reading, policy.as_ref(), limits).map_err(Failure::Temporary)?;
+        if progress.stop.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted);
+        }
+        // An input without a format is none: it was found in a directory and passed over.
+        let inputs = reading.inputs.iter().filter(|i| !i.format.is_empty());
+        let damaged: Vec<_> = inputs
+            .filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?)))
+            .collect();
+        let failing = limits
+            .fail_on
+            .filter(|from| outcome.worst().is_some_and(|worst| worst >= *from));
+        let mut exit_reasons = damaged.clone();
+        exit_reasons.extend(failing.map(|from| format!("findings of severity {from} or above")));
+        let wishes = Wishes {
+            filter: plan.request.filter.clone(),
+            since: plan.request.since,
+            until: plan.request.until,
+            as_of: limits.as_of,
+        };
+        Ok(Self {
+            reading,
+            outcome,
+            damaged,
+            failed: failing.is_some(),
+            policy,
+            wishes,
+            exit_reasons,
+        })
+    }
+
+    fn report(&self) -> Report<'_> {
+        Report {
+            inputs: &self.reading.inputs,
+            account: &self.reading.account,
+            loss: self.reading.loss,
+            orphan_fragments: self.reading.flows.orphans,
+            wishes: &self.wishes,
+            watched_s: self.reading.watched_s(),
+            policy: self.policy.as_ref(),
+            outcome: &self.outcome,
+            exit_reasons: &self.exit_reasons,
+        }
+    }
+
+    /// Whether there was a policy to judge by.
+    pub fn is_judged(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// Writes all reports into a folder.
+    pub fn write_folder(&self, folder: Folder) -> Result<(), Failure> {
+        folder
+            .write(&self.report())
+            .map_err(|e| Failure::Output(e.path, e.error))
+    }
+
+    /// Writes one report by the name of its format.
+    pub fn write_format(&self, format: &str, out: &mut dyn Write) -> io::Result<()> {
+        let writer = FORMATS.iter().find(|(name, ..)| *name == format);
+        writer.map_or(Ok(()), |(.., writer)| writer(&self.report(), out))
+    }
+
+    /// Writes the summary; `files` says where the reports were written.
+    pub fn write_summary(&self, files: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
+        report::summary(&self.report(), files, out)
+    }
+}
+
+/// Makes the folder for reports, so that a wrong name is told before the long work starts.
+pub fn prepare_folder(target: &std::path::Path) -> Result<Folder, Failure> {
+    Folder::prepare(target).map_err(|e| Failure::Output(e.path, e.error))
+}
+
+fn judge(
+    plan: &Plan,
+    reading: &mut Reading,
+    policy: Option<&Policy>,
+    limits: &Limits,
+) -> io::Result<Outcome> {
+    let Some(policy) = policy else {
+        return Ok(Outcome::unjudged(Conversations::read(
+            &mut reading.flows,
+            &NoPolicy,
+        )?));
+    };
+    let conversations = Conversations::read(&mut reading.flows, &Judge::new(policy))?;
+    let captured_with = reading.inputs.iter().any(|i| !i.filters.is_empty());
+    let view = View {
+        end: reading.account.last.get(),
+        watched_s: reading.watched_s(),
+        filtered: plan.request.filter.is_some() || captured_with,
+        loss: reading.loss.share(),
+        max_loss: limits.max_loss,
+        min_watch: limits.min_watch,
+    };
+    Ok(Outcome::of(policy, conversations, &view))
+}
+
+/// What direction may ask where there is no policy: nothing is documented.
+struct NoPolicy;
+
+impl Lens for NoPolicy {
+    fn is_broadcast(&self, address: IpAddr) -> bool {
+        // The last address of a /24, as for every prefix that nobody listed.
+        matches!(address, IpAddr::V4(v4) if v4.octets()[3] == 255)
+    }
+
+    fn is_documented(&self, _: IpAddr, _: Endpoint, _: Transport) -> bool {
+        false
+    }
+}

@@ -1,0 +1,77 @@
+//! What is to be read, checked before anything long starts.
+
+use std::path::PathBuf;
+
+use crate::capture::{Filter, Source, expand};
+use crate::model::Nanos;
+
+/// What the user wants read, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Files, directories, or `-`.
+    pub captures: Vec<PathBuf>,
+    /// Worker threads; none for one a processor.
+    pub jobs: Option<usize>,
+    /// Bytes that the flow tables may hold before they spill.
+    pub max_memory: usize,
+    /// A BPF expression; frames that do not pass are counted and left out.
+    pub filter: Option<String>,
+    /// Frames before it are counted and left out, in nanoseconds since the epoch.
+    pub since: Option<Nanos>,
+    /// Frames from it on are counted and left out.
+    pub until: Option<Nanos>,
+    /// Compute the SHA-256 of each source.
+    pub hash: bool,
+}
+
+/// A request that can be carried out.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The sources, in the order of their names.
+    pub sources: Vec<Source>,
+    /// Worker threads.
+    pub jobs: usize,
+    /// Where tables spill to.
+    pub temp: PathBuf,
+    /// The request.
+    pub request: Request,
+}
+
+impl Plan {
+    /// Checks a request; all that is wrong with it at once.
+    pub fn new(request: Request) -> Result<Self, Vec<String>> {
+        let mut wrong = Vec::new();
+        let sources = match expand(&request.captures) {
+            Ok(sources) => {
+                if sources.is_empty() {
+                    wrong
+                        .push("there is nothing to read: the directories hold no files".to_owned());
+                }
+                sources
+            }
+            Err(errors) => {
+                wrong.extend(errors.iter().map(|e| format!("{}: {}", e.name, e.error)));
+                Vec::new()
+            }
+        };
+        if let Some(Err(error)) = request.filter.as_deref().map(Filter::new) {
+            wrong.push(format!("--filter: {error}"));
+        }
+        if let (Some(since), Some(until)) = (request.since, request.until)
+            && since >= until
+        {
+            wrong.push("--since is not before --until: no frame can be inside".to_owned());
+        }
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let jobs = request.jobs.unwrap_or_else(processors).max(1);
+        Ok(Self {
+            sources,
+            jobs,
+            temp: std::env::temp_dir(),
+            request,
+        })
+    }
+}

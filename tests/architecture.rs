@@ -1,0 +1,311 @@
+//! The direction rule: a room imports only what the table lets it. The table is the design's
+//! (docs/architecture.md); a new arrow is a decision, not an accident.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use syn::visit::Visit;
+
+/// Room, the rooms that it may import, and the outside crates that it may use beside `std`.
+const ROOMS: &[(&str, &[&str], &[&str])] = &[
+    ("model", &[], &["serde"]),
+    ("capture", &["model"], &["pcap", "sha2"]),
+    ("decode", &["model", "capture"], &["etherparse", "serde"]),
+    (
+        "flow",
+        &["model", "decode"],
+        &[
+            "dashmap",
+            "hashbrown",
+            "ahash",
+            "serde",
+            "postcard",
+            "tempfile",
+        ],
+    ),
+    ("conversation", &["model", "flow"], &[]),
+    (
+        "policy",
+        &["model"],
+        &["csv", "toml", "ipnet", "sha2", "strsim"],
+    ),
+    (
+        "classify",
+        &["model", "conversation", "policy"],
+        &["serde", "sha2", "ipnet"],
+    ),
+    (
+        "report",
+        &["model", "classify"],
+        &[
+            "csv",
+            "serde",
+            "serde_json",
+            "anstyle",
+            "base64",
+            "sha1",
+            "jiff",
+            "tempfile",
+        ],
+    ),
+    (
+        "pipeline",
+        &[
+            "model",
+            "capture",
+            "decode",
+            "flow",
+            "conversation",
+            "policy",
+            "classify",
+            "report",
+        ],
+        &["crossbeam_channel"],
+    ),
+    (
+        "cli",
+        &["model", "policy", "classify", "pipeline", "report"],
+        &[
+            "clap",
+            "clap_complete",
+            "indicatif",
+            "anstream",
+            "anstyle",
+            "ctrlc",
+            "comfy_table",
+            "jiff",
+            "crossbeam_channel",
+        ],
+    ),
+];
+
+/// What a room may take of a room that it may import only in part.
+const PARTS: &[(&str, &str, &[&str])] = &[
+    ("decode", "capture", &["Frame"]),
+    (
+        "flow",
+        "decode",
+        &[
+            "Observation",
+            "Body",
+            "Tuple",
+            "Link",
+            "ErrorKind",
+            "sign",
+            "NO_TAG",
+            "icmp_paired",
+        ],
+    ),
+    // The list of names that arguments are checked against.
+    ("cli", "report", &["FORMATS"]),
+];
+
+/// All paths of a file, and the names of its own modules.
+#[derive(Default)]
+struct Paths {
+    found: BTreeSet<Vec<String>>,
+    modules: BTreeSet<String>,
+}
+
+impl Paths {
+    fn tree(&mut self, prefix: &[String], tree: &syn::UseTree) {
+        let with = |name: &syn::Ident| [prefix, &[name.to_string()]].concat();
+        match tree {
+            syn::UseTree::Path(path) => self.tree(&with(&path.ident), &path.tree),
+            syn::UseTree::Name(name) => drop(self.found.insert(with(&name.ident))),
+            syn::UseTree::Rename(name) => drop(self.found.insert(with(&name.ident))),
+            syn::UseTree::Glob(_) => drop(self.found.insert([prefix, &["*".to_owned()]].concat())),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|t| self.tree(prefix, t)),
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Paths {
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.tree(&[], &item.tree);
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        // Tests may look further than the code that they test.
+        let is_test = item.attrs.iter().any(|a| a.path().is_ident("cfg"));
+        self.modules.insert(item.ident.to_string());
+        if !is_test {
+            syn::visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.found
+            .insert(path.segments.iter().map(|s| s.ident.to_string()).collect());
+        syn::visit::visit_path(self, path);
+    }
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn room_files() -> BTreeMap<String, Vec<PathBuf>> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut rooms = BTreeMap::new();
+    for entry in fs::read_dir(src).expect("src") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            rooms.insert(name, files(&path));
+        }
+    }
+    rooms
+}
+
+fn paths(file: &Path) -> Paths {
+    let text = fs::read_to_string(file).expect("a source");
+    let mut paths = Paths::default();
+    paths.visit_file(&syn::parse_file(&text).expect("Rust"));
+    paths
+}
+
+#[test]
+fn every_room_stands_in_the_table() {
+    let rooms: Vec<String> = room_files().into_keys().collect();
+    let mut table: Vec<String> = ROOMS.iter().map(|r| r.0.to_owned()).collect();
+    table.sort();
+    assert_eq!(rooms, table);
+}
+
+#[test]
+fn rooms_import_only_what_the_table_lets_them() {
+    let files = room_files();
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (room, may, _) in ROOMS {
+        for file in &files[*room] {
+            for path in paths(file).found {
+                // A grandparent can only be the crate where a room's files lie in folders of it.
+                let [start, other, rest @ ..] = path.as_slice() else {
+                    continue;
+                };
+                if start != "crate" || other == room {
+                    continue;
+                }
+                seen.insert((*room, other.clone()));
+                let part = PARTS.iter().find(|p| p.0 == *room && p.1 == other);
+                let fits = may.contains(&other.as_str())
+                    && part.is_none_or(|p| rest.first().is_some_and(|r| p.2.contains(&r.as_str())));
+                if !fits {
+                    wrong.push(format!("{}: {}", file.display(), path.join("::")));
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "imports against the table:\n{}",
+        wrong.join("\n")
+    );
+    // The check itself must be able to see arrows.
+    for arrow in [
+        ("capture", "model"),
+        ("flow", "decode"),
+        ("pipeline", "flow"),
+        ("cli", "pipeline"),
+    ] {
+        assert!(
+            seen.contains(&(arrow.0, arrow.1.to_owned())),
+            "{arrow:?} is no longer seen"
+        );
+    }
+}
+
+#[test]
+fn rooms_use_only_the_crates_of_their_row() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .expect("Cargo.toml");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let crates: BTreeSet<String> = manifest["dependencies"]
+        .as_table()
+        .expect("a table")
+        .keys()
+        .map(|k| k.replace('-', "_"))
+        .collect();
+    let mut used = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for (room, files) in room_files() {
+        let row = ROOMS.iter().find(|r| r.0 == room).expect("a row");
+        for file in files {
+            let paths = paths(&file);
+            for path in &paths.found {
+                let Some(name) = crates
+                    .get(&path[0])
+                    .filter(|n| path.len() > 1 && !paths.modules.contains(*n))
+                else {
+                    continue;
+                };
+                used.insert(name.clone());
+                if !row.2.contains(&name.as_str()) {
+                    wrong.push(format!("{}: {}", file.display(), path.join("::")));
+                }
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "crates against the table:\n{}",
+        wrong.join("\n")
+    );
+    assert_eq!(
+        crates.difference(&used).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "crates that nobody uses"
+    );
+}
+
+/// The matrix is data: no port of the product stands in the program.
+#[test]
+fn no_port_of_the_product_stands_in_the_sources() {
+    struct Numbers(BTreeSet<String>);
+    impl<'ast> Visit<'ast> for Numbers {
+        fn visit_lit_int(&mut self, number: &'ast syn::LitInt) {
+            self.0.insert(number.base10_digits().to_owned());
+        }
+        fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+            if !item.attrs.iter().any(|a| a.path().is_ident("cfg")) {
+                syn::visit::visit_item_mod(self, item);
+            }
+        }
+    }
+    let matrix = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/ras-19/matrix.csv");
+    let mut reader = csv::Reader::from_path(matrix).expect("the matrix");
+    // Numbers below are everyday ones; a product's own port is no everyday number.
+    let ports: BTreeSet<String> = reader
+        .records()
+        .flat_map(|row| {
+            let row = row.expect("a row");
+            [row[5].to_owned(), row[6].to_owned()]
+        })
+        .filter(|p| p.parse::<u16>().is_ok_and(|p| p > 1024 && p < 49152))
+        .collect();
+    assert!(ports.contains("20002"));
+    for file in room_files().into_values().flatten() {
+        let text = fs::read_to_string(&file).expect("a source");
+        let mut numbers = Numbers(BTreeSet::new());
+        numbers.visit_file(&syn::parse_file(&text).expect("Rust"));
+        let both: Vec<_> = numbers.0.intersection(&ports).collect();
+        assert!(both.is_empty(), "{}: {both:?}", file.display());
+    }
+}

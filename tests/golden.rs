@@ -1,0 +1,109 @@
+//! Every fixture gives the reports that stand beside it. They are reviewed like code;
+//! `UPDATE_GOLDEN=1 cargo test --test golden` writes them anew.
+
+mod support;
+
+use std::fs;
+
+use support::{FIXTURES, audit, fixture, rasaudit, stdout};
+
+fn check(name: &str, file: &str, actual: &str) {
+    let path = fixture(name).join("expected").join(file);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the fixtures are writable");
+        fs::write(&path, actual).expect("the fixtures are writable");
+        return;
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    for (number, (a, e)) in actual.lines().zip(expected.lines()).enumerate() {
+        assert_eq!(a, e, "{name}/expected/{file}, line {}", number + 1);
+    }
+    assert_eq!(
+        actual.len(),
+        expected.len(),
+        "{name}/expected/{file}: the lengths differ"
+    );
+}
+
+#[test]
+fn every_fixture_gives_its_reports() {
+    for (name, capture, inventory) in FIXTURES.iter().filter(|f| f.1.ends_with(".pcap")) {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let out = scratch.path().join("report");
+        let (capture, inventory) = (fixture(capture), fixture(inventory));
+        audit(std::slice::from_ref(&capture), &inventory, &out, &[]);
+        for file in [
+            "findings.csv",
+            "conversations.csv",
+            "matrix.csv",
+            "hosts.csv",
+        ] {
+            let text = fs::read_to_string(out.join(file)).expect("the report was written");
+            check(name, file, &text);
+        }
+        let summary = rasaudit([
+            "audit".as_ref(),
+            capture.as_os_str(),
+            "-i".as_ref(),
+            inventory.as_os_str(),
+        ]);
+        check(name, "summary.txt", &stdout(&summary));
+    }
+}
+
+/// The faults that were injected into the lab farm are found, no more and no fewer; the healthy farm
+/// has none.
+#[test]
+fn the_lab_farms_show_what_was_injected() {
+    for (capture, expected, code) in [
+        ("farm-healthy/span.pcap", &[][..], 0),
+        (
+            "farm-faults/span.pcap",
+            &[
+                (
+                    "undocumented",
+                    "wrong-source",
+                    "10.20.9.102",
+                    "broker1",
+                    "tcp",
+                    "20002",
+                ),
+                ("missing", "refused", "10.20.1.84", "sql1", "tcp", "1433"),
+                (
+                    "missing",
+                    "unanswered",
+                    "10.20.1.52",
+                    "broker1",
+                    "tcp",
+                    "20003",
+                ),
+            ],
+            1,
+        ),
+    ] {
+        let output = rasaudit([
+            "audit".as_ref(),
+            fixture(capture).as_os_str(),
+            "-i".as_ref(),
+            fixture("farm-healthy/inventory.toml").as_os_str(),
+            "--format".as_ref(),
+            "csv".as_ref(),
+        ]);
+        assert_eq!(output.status.code(), Some(code), "{capture}");
+        let text = stdout(&output);
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let rows: Vec<_> = reader.records().map(|r| r.expect("a row")).collect();
+        let found: Vec<_> = rows
+            .iter()
+            .filter(|r| &r[1] != "info")
+            .map(|r| (&r[2], &r[3], &r[5], &r[9], &r[11], &r[12]))
+            .collect();
+        assert_eq!(found, expected, "{capture}");
+        assert!(
+            rows.iter()
+                .filter(|r| &r[1] != "info")
+                .all(|r| &r[4] == "yes"),
+            "all are certain"
+        );
+    }
+}

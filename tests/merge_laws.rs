@@ -1,0 +1,277 @@
+//! The merge laws: partial results give the same whole in any order and any grouping.
+
+use proptest::prelude::*;
+
+use rasaudit::decode::{Body, ErrorKind, Link, NO_TAG, Observation, Tuple, sign};
+use rasaudit::flow::{Amount, FlowTable, Meeting, Seed, Side, Tables};
+use rasaudit::model::{Account, AtMost, Mac, Max, Merge, Min, Or, SkipReason, Sum, Transport};
+
+/// Commutative, associative, and with the empty value as its neutral element.
+fn laws<T: Merge + Clone + PartialEq + std::fmt::Debug + Default>(a: &T, b: &T, c: &T) {
+    let join = |x: &T, y: &T| {
+        let mut joined = x.clone();
+        joined.merge(y);
+        joined
+    };
+    assert_eq!(join(a, b), join(b, a), "commutative");
+    assert_eq!(join(&join(a, b), c), join(a, &join(b, c)), "associative");
+    assert_eq!(join(a, &T::default()), *a, "neutral");
+}
+
+/// Taking in twice what is known already changes nothing.
+fn idempotent<T: Merge + Clone + PartialEq + std::fmt::Debug>(a: &T, b: &T) {
+    let mut once = a.clone();
+    once.merge(b);
+    let mut twice = once.clone();
+    twice.merge(b);
+    assert_eq!(once, twice);
+}
+
+fn sums() -> impl Strategy<Value = Sum> {
+    prop_oneof![any::<u64>(), Just(u64::MAX), 0..9u64].prop_map(Sum)
+}
+
+fn min() -> impl Strategy<Value = Min> {
+    proptest::collection::vec(any::<i64>(), 0..3).prop_map(|times| {
+        let mut min = Min::default();
+        times.into_iter().for_each(|t| min.see(t));
+        min
+    })
+}
+
+fn max() -> impl Strategy<Value = Max> {
+    proptest::collection::vec(any::<i64>(), 0..3).prop_map(|times| {
+        let mut max = Max::default();
+        times.into_iter().for_each(|t| max.see(t));
+        max
+    })
+}
+
+fn sets() -> impl Strategy<Value = AtMost<u8, 4>> {
+    proptest::collection::vec(0..20u8, 0..12).prop_map(|members| {
+        let mut set = AtMost::default();
+        members.into_iter().for_each(|m| set.insert(m));
+        set
+    })
+}
+
+fn sides() -> impl Strategy<Value = Side> {
+    (
+        sums(),
+        sums(),
+        min(),
+        max(),
+        min(),
+        any::<u32>(),
+        any::<u16>(),
+    )
+        .prop_map(|(packets, bytes, first, last, syn, syns, signs)| {
+            let mut side = Side::default();
+            side.sent = Amount {
+                packets,
+                bytes,
+                payload: bytes,
+            };
+            (side.first, side.last, side.syn, side.syn_ack) = (first, last, syn, first);
+            (side.syns, side.signs) = (Sum(syns), Or(signs));
+            side
+        })
+}
+
+fn accounts() -> impl Strategy<Value = Account> {
+    let counts = proptest::collection::vec((0..9u16, 0..1000u64), 0..4);
+    (0..1u64 << 40, 0..1u64 << 40, counts, min(), max()).prop_map(
+        |(frames, bytes, counts, first, last)| {
+            let mut account = Account {
+                frames,
+                bytes,
+                first,
+                last,
+                ..Account::default()
+            };
+            for (key, count) in counts {
+                *account.non_ip.entry(key).or_default() += count;
+                *account.unknown_links.entry(key).or_default() += count;
+                account.skipped.count(SkipReason::ALL[usize::from(key)]);
+            }
+            account
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn building_blocks_merge(a in (sums(), min(), max(), sets()), b in (sums(), min(), max(), sets()), c in (sums(), min(), max(), sets())) {
+        laws(&a.0, &b.0, &c.0);
+        laws(&a.1, &b.1, &c.1);
+        laws(&a.2, &b.2, &c.2);
+        laws(&a.3, &b.3, &c.3);
+        idempotent(&a.1, &b.1);
+        idempotent(&a.2, &b.2);
+        idempotent(&a.3, &b.3);
+    }
+
+    #[test]
+    fn sides_merge(a in sides(), b in sides(), c in sides()) {
+        laws(&a, &b, &c);
+    }
+
+    #[test]
+    fn accounts_merge(a in accounts(), b in accounts(), c in accounts()) {
+        laws(&a, &b, &c);
+    }
+}
+
+/// An observation of a small world, so that flows, fragments and errors meet.
+fn observations() -> impl Strategy<Value = Observation> {
+    let address = |n: u8| -> std::net::IpAddr { [10, 0, 0, n].into() };
+    let tuple = (
+        1..4u8,
+        1..4u8,
+        1..4u16,
+        1..4u16,
+        prop_oneof![Just(6u8), Just(17)],
+    )
+        .prop_map(move |(src, dst, sport, dport, transport)| Tuple {
+            src: address(src),
+            dst: address(dst),
+            sport,
+            dport,
+            transport: Transport(transport),
+        });
+    let kinds = prop_oneof![
+        Just(ErrorKind::PortUnreachable),
+        Just(ErrorKind::Prohibited),
+        Just(ErrorKind::Other)
+    ];
+    let body = (tuple, 0..6u8, 0..2048u16, 0..3u32, kinds).prop_map(
+        move |(tuple, what, signs, id, kind)| {
+            let Tuple {
+                src,
+                dst,
+                transport,
+                ..
+            } = tuple;
+            match what {
+                0 => Body::Fragment {
+                    src,
+                    dst,
+                    transport,
+                    id,
+                    payload: 8,
+                },
+                1 => Body::Error {
+                    quoted: tuple,
+                    kind,
+                    by: dst,
+                    to: src,
+                    transport: Transport::ICMP,
+                },
+                2 => Body::Portless {
+                    src,
+                    dst,
+                    transport,
+                },
+                3 => Body::NonIp {
+                    ethertype: 0x806,
+                    claim: Some((src, Mac([2, 0, 0, 0, 0, id as u8]))),
+                },
+                4 => Body::Segment {
+                    tuple,
+                    signs,
+                    payload: 8,
+                    fragment: Some(id),
+                },
+                _ => Body::Segment {
+                    tuple,
+                    signs: signs & !sign::BROADCAST,
+                    payload: 9,
+                    fragment: None,
+                },
+            }
+        },
+    );
+    (body, 0..200i64, 60..1500u32, 0..3u16).prop_map(|(body, time, wire_len, vlan)| Observation {
+        time: time * 1_000_000_000,
+        wire_len,
+        link: Link {
+            vlans: [if vlan == 0 { NO_TAG } else { vlan }, NO_TAG],
+            source: Mac([2, 0, 0, 0, 1, vlan as u8]),
+        },
+        broadcast: false,
+        bad_checksum: false,
+        body,
+    })
+}
+
+/// All that a table knows, in order.
+fn content(table: &FlowTable) -> Vec<String> {
+    let mut flows: Vec<String> = table
+        .iter()
+        .map(|flow| {
+            // The number of a link means something in its table alone; the links themselves count.
+            let links: Vec<Vec<_>> = [0, 1].map(|side| flow.links(side).collect()).into();
+            let sides = flow
+                .sides
+                .map(|s| (s.sent, s.first, s.last, s.syn, s.syn_ack, s.syns, s.signs));
+            let errors = flow
+                .extra
+                .map(|e| (e.errors.clone(), e.error_first, e.error_last, e.error_count));
+            let errors = errors.filter(|e| e.3.0 > 0);
+            format!("{:?} {sides:?} {links:?} {errors:?}", flow.key)
+        })
+        .collect();
+    flows.sort();
+    flows
+}
+
+/// Everything that is known after workers took in `parts`, each its own tables, spilled or not.
+fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
+    let seed = Seed::new();
+    let meeting = Meeting::new(&seed, std::env::temp_dir());
+    for part in parts {
+        let mut tables = Tables::new(&seed);
+        part.iter().for_each(|seen| tables.observe(seen));
+        if spill {
+            meeting.spill(tables)
+        } else {
+            meeting.take_in(tables)
+        }
+        .expect("a temporary file");
+    }
+    let mut flows = meeting.settle().expect("what was spilled comes back");
+    let mut all = Vec::new();
+    flows
+        .visit(|table| all.extend(content(table)))
+        .expect("what was spilled comes back");
+    all.sort();
+    (
+        all,
+        format!("{:?} {:?} {}", flows.loose, flows.claims, flows.orphans),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn tables_meet_to_the_same_whole(
+        seen in proptest::collection::vec(observations(), 1..60),
+        cut in any::<prop::sample::Index>(),
+        shuffle in any::<u64>(),
+    ) {
+        let whole = met(&[&seen], false);
+        let at = cut.index(seen.len());
+        let (a, b) = seen.split_at(at);
+        prop_assert_eq!(&met(&[a, b], false), &whole);
+        prop_assert_eq!(&met(&[b, a], false), &whole);
+        prop_assert_eq!(&met(&[b, a], true), &whole);
+        let mut other = seen.clone();
+        let mut state = shuffle | 1;
+        for last in (1..other.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            other.swap(last, (state >> 33) as usize % (last + 1));
+        }
+        prop_assert_eq!(&met(&[&other], false), &whole);
+    }
+}

@@ -1,0 +1,161 @@
+//! The same answer always: whatever the workers, the order of files, the cuts, the memory.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use support::{FIXTURES, Random, Records, audit, fixture, reports};
+
+struct Case {
+    capture: PathBuf,
+    inventory: PathBuf,
+    scratch: tempfile::TempDir,
+    runs: usize,
+}
+
+impl Case {
+    fn all() -> impl Iterator<Item = Self> {
+        FIXTURES.iter().map(|(_, capture, inventory)| Self {
+            capture: fixture(capture),
+            inventory: fixture(inventory),
+            scratch: tempfile::tempdir().expect("a scratch folder"),
+            runs: 0,
+        })
+    }
+
+    fn run(&mut self, captures: &[PathBuf], more: &[&str]) -> Vec<(String, String)> {
+        self.runs += 1;
+        let out = self.scratch.path().join(format!("report{}", self.runs));
+        audit(captures, &self.inventory, &out, more);
+        reports(&out)
+    }
+
+    fn assert_same(&mut self, captures: &[PathBuf], more: &[&str], what: &str) {
+        let whole = self.run(&[self.capture.clone()], &["--jobs", "1"]);
+        let other = self.run(captures, more);
+        for ((name, a), (_, b)) in whole.iter().zip(&other) {
+            let differs = a.lines().zip(b.lines()).find(|(a, b)| a != b);
+            assert!(
+                a == b,
+                "{} {what}: {name} differs: {differs:?}",
+                self.capture.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn any_number_of_workers() {
+    for mut case in Case::all() {
+        for jobs in ["1", "2", "8"] {
+            let capture = case.capture.clone();
+            case.assert_same(&[capture], &["--jobs", jobs], jobs);
+        }
+    }
+}
+
+#[test]
+fn a_memory_limit_so_small_that_tables_spill() {
+    for mut case in Case::all() {
+        for jobs in ["1", "3"] {
+            let capture = case.capture.clone();
+            case.assert_same(
+                &[capture],
+                &["--jobs", jobs, "--max-memory", "1"],
+                "spilled",
+            );
+        }
+    }
+}
+
+#[test]
+fn cut_at_random_records_in_any_order() {
+    for seed in 1..=4 {
+        let mut random = Random(seed);
+        for mut case in Case::all().filter(|c| c.capture.extension().is_some_and(|e| e == "pcap")) {
+            let folder = case.scratch.path().to_owned();
+            let pieces = 2 + random.below(6);
+            let mut files = Records::read(&case.capture).cut(&folder, pieces, &mut random);
+            random.shuffle(&mut files);
+            case.assert_same(&files, &["--jobs", "2"], &format!("cut, seed {seed}"));
+            case.assert_same(
+                &files,
+                &["--jobs", "2", "--max-memory", "1"],
+                &format!("cut and spilled, seed {seed}"),
+            );
+        }
+    }
+}
+
+/// The columns of a CSV report by name.
+fn columns(report: &str, wanted: &[&str]) -> Vec<Vec<String>> {
+    let mut reader = csv::Reader::from_reader(report.as_bytes());
+    let header = reader.headers().expect("a header").clone();
+    let positions: Vec<usize> = wanted
+        .iter()
+        .map(|w| header.iter().position(|h| h == *w).expect("the column"))
+        .collect();
+    reader
+        .records()
+        .map(|row| {
+            let row = row.expect("a row");
+            positions.iter().map(|p| row[*p].to_owned()).collect()
+        })
+        .collect()
+}
+
+/// Packets that were reordered on their way into the file, with the stamps they had.
+#[test]
+fn shuffled_packets_keep_verdicts_and_states() {
+    let wanted = [
+        "client",
+        "server",
+        "transport",
+        "port",
+        "verdict",
+        "code",
+        "certain",
+        "state",
+        "direction",
+    ];
+    for seed in 1..=3 {
+        let mut random = Random(seed);
+        for mut case in Case::all().filter(|c| c.capture.extension().is_some_and(|e| e == "pcap")) {
+            let shuffled = case.scratch.path().join("shuffled.pcap");
+            shuffle(&case.capture, &shuffled, &mut random);
+            let whole = case.run(&[case.capture.clone()], &[]);
+            let other = case.run(&[shuffled], &[]);
+            assert_eq!(
+                columns(&whole[1].1, &wanted),
+                columns(&other[1].1, &wanted),
+                "seed {seed}"
+            );
+            let statuses = ["rule", "status", "reason"];
+            assert_eq!(
+                columns(&whole[4].1, &statuses),
+                columns(&other[4].1, &statuses),
+                "seed {seed}"
+            );
+        }
+    }
+}
+
+fn shuffle(from: &Path, to: &Path, random: &mut Random) {
+    let capture = Records::read(from);
+    let mut records = capture.records.clone();
+    random.shuffle(&mut records);
+    capture.write(to, &records);
+}
+
+#[test]
+fn the_same_content_twice_is_read_once_and_said() {
+    for mut case in Case::all() {
+        let copy = case.scratch.path().join("zz-copy.pcap");
+        std::fs::copy(&case.capture, &copy).expect("a copy");
+        let both = [copy, case.capture.clone()];
+        case.assert_same(&both, &[], "given twice");
+        let output =
+            support::rasaudit(["audit".as_ref(), both[0].as_os_str(), both[1].as_os_str()]);
+        assert!(support::stdout(&output).contains("was read once"));
+    }
+}
