@@ -15,52 +15,19 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "flow",
         &["model", "decode"],
-        &[
-            "dashmap",
-            "hashbrown",
-            "ahash",
-            "serde",
-            "postcard",
-            "tempfile",
-        ],
+        &["dashmap", "hashbrown", "ahash", "serde", "postcard", "tempfile"],
     ),
     ("conversation", &["model", "flow"], &[]),
-    (
-        "policy",
-        &["model"],
-        &["csv", "toml", "ipnet", "sha2", "strsim"],
-    ),
-    (
-        "classify",
-        &["model", "conversation", "policy"],
-        &["serde", "sha2", "ipnet"],
-    ),
+    ("policy", &["model"], &["csv", "toml", "ipnet", "sha2", "strsim"]),
+    ("classify", &["model", "conversation", "policy"], &["serde", "sha2", "ipnet"]),
     (
         "report",
         &["model", "classify"],
-        &[
-            "csv",
-            "serde",
-            "serde_json",
-            "anstyle",
-            "base64",
-            "sha1",
-            "jiff",
-            "tempfile",
-        ],
+        &["csv", "serde", "serde_json", "anstyle", "base64", "sha1", "jiff", "tempfile"],
     ),
     (
         "pipeline",
-        &[
-            "model",
-            "capture",
-            "decode",
-            "flow",
-            "conversation",
-            "policy",
-            "classify",
-            "report",
-        ],
+        &["model", "capture", "decode", "flow", "conversation", "policy", "classify", "report"],
         &["crossbeam_channel"],
     ),
     (
@@ -86,16 +53,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     (
         "flow",
         "decode",
-        &[
-            "Observation",
-            "Body",
-            "Tuple",
-            "Link",
-            "ErrorKind",
-            "sign",
-            "NO_TAG",
-            "icmp_paired",
-        ],
+        &["Observation", "Body", "Tuple", "Link", "ErrorKind", "sign", "NO_TAG", "icmp_paired"],
     ),
     // The list of names that arguments are checked against.
     ("cli", "report", &["FORMATS"]),
@@ -136,8 +94,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        self.found
-            .insert(path.segments.iter().map(|s| s.ident.to_string()).collect());
+        self.found.insert(path.segments.iter().map(|s| s.ident.to_string()).collect());
         syn::visit::visit_path(self, path);
     }
 }
@@ -162,11 +119,7 @@ fn room_files() -> BTreeMap<String, Vec<PathBuf>> {
     for entry in fs::read_dir(src).expect("src") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            let name = path
-                .file_name()
-                .expect("a name")
-                .to_string_lossy()
-                .into_owned();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
             rooms.insert(name, files(&path));
         }
     }
@@ -213,22 +166,12 @@ fn rooms_import_only_what_the_table_lets_them() {
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "imports against the table:\n{}",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "imports against the table:\n{}", wrong.join("\n"));
     // The check itself must be able to see arrows.
-    for arrow in [
-        ("capture", "model"),
-        ("flow", "decode"),
-        ("pipeline", "flow"),
-        ("cli", "pipeline"),
-    ] {
-        assert!(
-            seen.contains(&(arrow.0, arrow.1.to_owned())),
-            "{arrow:?} is no longer seen"
-        );
+    for arrow in
+        [("capture", "model"), ("flow", "decode"), ("pipeline", "flow"), ("cli", "pipeline")]
+    {
+        assert!(seen.contains(&(arrow.0, arrow.1.to_owned())), "{arrow:?} is no longer seen");
     }
 }
 
@@ -250,9 +193,8 @@ fn rooms_use_only_the_crates_of_their_row() {
         for file in files {
             let paths = paths(&file);
             for path in &paths.found {
-                let Some(name) = crates
-                    .get(&path[0])
-                    .filter(|n| path.len() > 1 && !paths.modules.contains(*n))
+                let Some(name) =
+                    crates.get(&path[0]).filter(|n| path.len() > 1 && !paths.modules.contains(*n))
                 else {
                     continue;
                 };
@@ -263,11 +205,7 @@ fn rooms_use_only_the_crates_of_their_row() {
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "crates against the table:\n{}",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "crates against the table:\n{}", wrong.join("\n"));
     assert_eq!(
         crates.difference(&used).collect::<Vec<_>>(),
         Vec::<&String>::new(),

@@ -18,11 +18,7 @@ fn check(name: &str, file: &str, actual: &str) {
     for (number, (a, e)) in actual.lines().zip(expected.lines()).enumerate() {
         assert_eq!(a, e, "{name}/expected/{file}, line {}", number + 1);
     }
-    assert_eq!(
-        actual.len(),
-        expected.len(),
-        "{name}/expected/{file}: the lengths differ"
-    );
+    assert_eq!(actual.len(), expected.len(), "{name}/expected/{file}: the lengths differ");
 }
 
 #[test]
@@ -32,21 +28,12 @@ fn every_fixture_gives_its_reports() {
         let out = scratch.path().join("report");
         let (capture, inventory) = (fixture(capture), fixture(inventory));
         audit(std::slice::from_ref(&capture), &inventory, &out, &[]);
-        for file in [
-            "findings.csv",
-            "conversations.csv",
-            "matrix.csv",
-            "hosts.csv",
-        ] {
+        for file in ["findings.csv", "conversations.csv", "matrix.csv", "hosts.csv"] {
             let text = fs::read_to_string(out.join(file)).expect("the report was written");
             check(name, file, &text);
         }
-        let summary = rasaudit([
-            "audit".as_ref(),
-            capture.as_os_str(),
-            "-i".as_ref(),
-            inventory.as_os_str(),
-        ]);
+        let summary =
+            rasaudit(["audit".as_ref(), capture.as_os_str(), "-i".as_ref(), inventory.as_os_str()]);
         check(name, "summary.txt", &stdout(&summary));
     }
 }
@@ -60,23 +47,9 @@ fn the_lab_farms_show_what_was_injected() {
         (
             "farm-faults/span.pcap",
             &[
-                (
-                    "undocumented",
-                    "wrong-source",
-                    "10.20.9.102",
-                    "broker1",
-                    "tcp",
-                    "20002",
-                ),
+                ("undocumented", "wrong-source", "10.20.9.102", "broker1", "tcp", "20002"),
+                ("missing", "unanswered", "10.20.1.52", "broker1", "tcp", "20003"),
                 ("missing", "refused", "10.20.1.84", "sql1", "tcp", "1433"),
-                (
-                    "missing",
-                    "unanswered",
-                    "10.20.1.52",
-                    "broker1",
-                    "tcp",
-                    "20003",
-                ),
             ],
             1,
         ),
@@ -99,11 +72,6 @@ fn the_lab_farms_show_what_was_injected() {
             .map(|r| (&r[2], &r[3], &r[5], &r[9], &r[11], &r[12]))
             .collect();
         assert_eq!(found, expected, "{capture}");
-        assert!(
-            rows.iter()
-                .filter(|r| &r[1] != "info")
-                .all(|r| &r[4] == "yes"),
-            "all are certain"
-        );
+        assert!(rows.iter().filter(|r| &r[1] != "info").all(|r| &r[4] == "yes"), "all are certain");
     }
 }

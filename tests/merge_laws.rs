@@ -56,39 +56,22 @@ fn sets() -> impl Strategy<Value = AtMost<u8, 4>> {
 }
 
 fn sides() -> impl Strategy<Value = Side> {
-    (
-        sums(),
-        sums(),
-        min(),
-        max(),
-        min(),
-        any::<u32>(),
-        any::<u16>(),
-    )
-        .prop_map(|(packets, bytes, first, last, syn, syns, signs)| {
+    (sums(), sums(), min(), max(), min(), any::<u32>(), any::<u16>()).prop_map(
+        |(packets, bytes, first, last, syn, syns, signs)| {
             let mut side = Side::default();
-            side.sent = Amount {
-                packets,
-                bytes,
-                payload: bytes,
-            };
+            side.sent = Amount { packets, bytes, payload: bytes };
             (side.first, side.last, side.syn, side.syn_ack) = (first, last, syn, first);
             (side.syns, side.signs) = (Sum(syns), Or(signs));
             side
-        })
+        },
+    )
 }
 
 fn accounts() -> impl Strategy<Value = Account> {
     let counts = proptest::collection::vec((0..9u16, 0..1000u64), 0..4);
     (0..1u64 << 40, 0..1u64 << 40, counts, min(), max()).prop_map(
         |(frames, bytes, counts, first, last)| {
-            let mut account = Account {
-                frames,
-                bytes,
-                first,
-                last,
-                ..Account::default()
-            };
+            let mut account = Account { frames, bytes, first, last, ..Account::default() };
             for (key, count) in counts {
                 *account.non_ip.entry(key).or_default() += count;
                 *account.unknown_links.entry(key).or_default() += count;
@@ -125,20 +108,15 @@ proptest! {
 /// An observation of a small world, so that flows, fragments and errors meet.
 fn observations() -> impl Strategy<Value = Observation> {
     let address = |n: u8| -> std::net::IpAddr { [10, 0, 0, n].into() };
-    let tuple = (
-        1..4u8,
-        1..4u8,
-        1..4u16,
-        1..4u16,
-        prop_oneof![Just(6u8), Just(17)],
-    )
-        .prop_map(move |(src, dst, sport, dport, transport)| Tuple {
+    let tuple = (1..4u8, 1..4u8, 1..4u16, 1..4u16, prop_oneof![Just(6u8), Just(17)]).prop_map(
+        move |(src, dst, sport, dport, transport)| Tuple {
             src: address(src),
             dst: address(dst),
             sport,
             dport,
             transport: Transport(transport),
-        });
+        },
+    );
     let kinds = prop_oneof![
         Just(ErrorKind::PortUnreachable),
         Just(ErrorKind::Prohibited),
@@ -146,20 +124,9 @@ fn observations() -> impl Strategy<Value = Observation> {
     ];
     let body = (tuple, 0..6u8, 0..2048u16, 0..3u32, kinds).prop_map(
         move |(tuple, what, signs, id, kind)| {
-            let Tuple {
-                src,
-                dst,
-                transport,
-                ..
-            } = tuple;
+            let Tuple { src, dst, transport, .. } = tuple;
             match what {
-                0 => Body::Fragment {
-                    src,
-                    dst,
-                    transport,
-                    id,
-                    payload: 8,
-                },
+                0 => Body::Fragment { src, dst, transport, id, payload: 8 },
                 1 => Body::Error {
                     quoted: tuple,
                     kind,
@@ -167,21 +134,12 @@ fn observations() -> impl Strategy<Value = Observation> {
                     to: src,
                     transport: Transport::ICMP,
                 },
-                2 => Body::Portless {
-                    src,
-                    dst,
-                    transport,
-                },
+                2 => Body::Portless { src, dst, transport },
                 3 => Body::NonIp {
                     ethertype: 0x806,
                     claim: Some((src, Mac([2, 0, 0, 0, 0, id as u8]))),
                 },
-                4 => Body::Segment {
-                    tuple,
-                    signs,
-                    payload: 8,
-                    fragment: Some(id),
-                },
+                4 => Body::Segment { tuple, signs, payload: 8, fragment: Some((id, transport)) },
                 _ => Body::Segment {
                     tuple,
                     signs: signs & !sign::BROADCAST,
@@ -211,12 +169,10 @@ fn content(table: &FlowTable) -> Vec<String> {
         .map(|flow| {
             // The number of a link means something in its table alone; the links themselves count.
             let links: Vec<Vec<_>> = [0, 1].map(|side| flow.links(side).collect()).into();
-            let sides = flow
-                .sides
-                .map(|s| (s.sent, s.first, s.last, s.syn, s.syn_ack, s.syns, s.signs));
-            let errors = flow
-                .extra
-                .map(|e| (e.errors.clone(), e.error_first, e.error_last, e.error_count));
+            let sides =
+                flow.sides.map(|s| (s.sent, s.first, s.last, s.syn, s.syn_ack, s.syns, s.signs));
+            let errors =
+                flow.extra.map(|e| (e.errors.clone(), e.error_first, e.error_last, e.error_count));
             let errors = errors.filter(|e| e.3.0 > 0);
             format!("{:?} {sides:?} {links:?} {errors:?}", flow.key)
         })
@@ -232,23 +188,14 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     for part in parts {
         let mut tables = Tables::new(&seed);
         part.iter().for_each(|seen| tables.observe(seen));
-        if spill {
-            meeting.spill(tables)
-        } else {
-            meeting.take_in(tables)
-        }
-        .expect("a temporary file");
+        if spill { meeting.spill(tables) } else { meeting.take_in(tables) }
+            .expect("a temporary file");
     }
     let mut flows = meeting.settle().expect("what was spilled comes back");
     let mut all = Vec::new();
-    flows
-        .visit(|table| all.extend(content(table)))
-        .expect("what was spilled comes back");
+    flows.visit(|table| all.extend(content(table))).expect("what was spilled comes back");
     all.sort();
-    (
-        all,
-        format!("{:?} {:?} {}", flows.loose, flows.claims, flows.orphans),
-    )
+    (all, format!("{:?} {:?} {}", flows.loose, flows.claims, flows.orphans))
 }
 
 proptest! {

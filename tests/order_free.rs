@@ -35,11 +35,7 @@ impl Case {
         let other = self.run(captures, more);
         for ((name, a), (_, b)) in whole.iter().zip(&other) {
             let differs = a.lines().zip(b.lines()).find(|(a, b)| a != b);
-            assert!(
-                a == b,
-                "{} {what}: {name} differs: {differs:?}",
-                self.capture.display()
-            );
+            assert!(a == b, "{} {what}: {name} differs: {differs:?}", self.capture.display());
         }
     }
 }
@@ -59,11 +55,7 @@ fn a_memory_limit_so_small_that_tables_spill() {
     for mut case in Case::all() {
         for jobs in ["1", "3"] {
             let capture = case.capture.clone();
-            case.assert_same(
-                &[capture],
-                &["--jobs", jobs, "--max-memory", "1"],
-                "spilled",
-            );
+            case.assert_same(&[capture], &["--jobs", jobs, "--max-memory", "1"], "spilled");
         }
     }
 }
@@ -91,10 +83,8 @@ fn cut_at_random_records_in_any_order() {
 fn columns(report: &str, wanted: &[&str]) -> Vec<Vec<String>> {
     let mut reader = csv::Reader::from_reader(report.as_bytes());
     let header = reader.headers().expect("a header").clone();
-    let positions: Vec<usize> = wanted
-        .iter()
-        .map(|w| header.iter().position(|h| h == *w).expect("the column"))
-        .collect();
+    let positions: Vec<usize> =
+        wanted.iter().map(|w| header.iter().position(|h| h == *w).expect("the column")).collect();
     reader
         .records()
         .map(|row| {
@@ -125,11 +115,7 @@ fn shuffled_packets_keep_verdicts_and_states() {
             shuffle(&case.capture, &shuffled, &mut random);
             let whole = case.run(&[case.capture.clone()], &[]);
             let other = case.run(&[shuffled], &[]);
-            assert_eq!(
-                columns(&whole[1].1, &wanted),
-                columns(&other[1].1, &wanted),
-                "seed {seed}"
-            );
+            assert_eq!(columns(&whole[1].1, &wanted), columns(&other[1].1, &wanted), "seed {seed}");
             let statuses = ["rule", "status", "reason"];
             assert_eq!(
                 columns(&whole[4].1, &statuses),

@@ -37,22 +37,11 @@ fn tshark(capture: &Path) -> Option<Directions> {
     ];
     let mut command = Command::new("tshark");
     command
-        .args([
-            "-n",
-            "-T",
-            "fields",
-            "-E",
-            "occurrence=f",
-            "-E",
-            "separator=/t",
-            "-r",
-        ])
+        .args(["-n", "-T", "fields", "-E", "occurrence=f", "-E", "separator=/t", "-r"])
         .arg(capture);
-    for option in [
-        "ip.defragment:FALSE",
-        "ipv6.defragment:FALSE",
-        "tcp.desegment_tcp_streams:FALSE",
-    ] {
+    for option in
+        ["ip.defragment:FALSE", "ipv6.defragment:FALSE", "tcp.desegment_tcp_streams:FALSE"]
+    {
         command.args(["-o", option]);
     }
     for field in fields {
@@ -63,44 +52,21 @@ fn tshark(capture: &Path) -> Option<Directions> {
         Err(_) if std::env::var_os("RASAUDIT_REQUIRE_TSHARK").is_none() => return None,
         Err(error) => panic!("tshark is required: {error}"),
     };
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let rows: Vec<Vec<&str>> = text
-        .lines()
-        .map(|line| line.split('\t').collect())
-        .collect();
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
     // Later fragments have no ports; they belong to the flow of their first one.
     let fragment = |row: &[&str]| {
         let v4 = (!row[12].is_empty() && (row[13] != "0" || row[17] == "1" || row[17] == "True"))
-            .then(|| {
-                (
-                    row[1].to_owned(),
-                    row[2].to_owned(),
-                    row[12].to_owned(),
-                    row[13] == "0",
-                )
-            });
-        let v6 = (!row[14].is_empty()).then(|| {
-            (
-                row[4].to_owned(),
-                row[5].to_owned(),
-                row[14].to_owned(),
-                row[15] == "0",
-            )
-        });
+            .then(|| (row[1].to_owned(), row[2].to_owned(), row[12].to_owned(), row[13] == "0"));
+        let v6 = (!row[14].is_empty())
+            .then(|| (row[4].to_owned(), row[5].to_owned(), row[14].to_owned(), row[15] == "0"));
         v4.or(v6)
     };
     let ports = |row: &[&str]| {
-        [(6, 6), (17, 8), (132, 10)]
-            .into_iter()
-            .find_map(|(protocol, at): (u8, usize)| {
-                (!row[at].is_empty())
-                    .then(|| (protocol, row[at].to_owned(), row[at + 1].to_owned()))
-            })
+        [(6, 6), (17, 8), (132, 10)].into_iter().find_map(|(protocol, at): (u8, usize)| {
+            (!row[at].is_empty()).then(|| (protocol, row[at].to_owned(), row[at + 1].to_owned()))
+        })
     };
     let mut firsts = BTreeMap::new();
     for row in &rows {
@@ -121,11 +87,7 @@ fn tshark(capture: &Path) -> Option<Directions> {
         let Some((protocol, sport, dport)) = found else {
             continue;
         };
-        let (src, dst) = if row[1].is_empty() {
-            (row[4], row[5])
-        } else {
-            (row[1], row[2])
-        };
+        let (src, dst) = if row[1].is_empty() { (row[4], row[5]) } else { (row[1], row[2]) };
         let entry = directions
             .entry((format!("{src} {sport}"), format!("{dst} {dport}"), protocol))
             .or_default();
@@ -195,11 +157,6 @@ fn five_tuples_agree_with_tshark() {
                     .map(|k| format!("{k:?}: only theirs")),
             )
             .collect();
-        assert!(
-            differing.is_empty(),
-            "{}:\n{}",
-            capture.display(),
-            differing.join("\n")
-        );
+        assert!(differing.is_empty(), "{}:\n{}", capture.display(), differing.join("\n"));
     }
 }

@@ -8,29 +8,38 @@ use pcap::{BpfProgram, Capture, Linktype};
 pub struct Filter {
     expression: String,
     programs: HashMap<u16, Option<BpfProgram>>,
+    /// A frame at its length on the wire.
+    whole: Vec<u8>,
 }
 
 impl Filter {
     /// Checks `expression` against Ethernet; the error is libpcap's own.
     pub fn new(expression: &str) -> Result<Self, String> {
+        if expression.trim().is_empty() {
+            return Err("the expression is empty".to_owned());
+        }
         let program = compile(expression, 1)?;
         let programs = HashMap::from([(1, Some(program))]);
-        Ok(Self {
-            expression: expression.to_owned(),
-            programs,
-        })
+        Ok(Self { expression: expression.to_owned(), programs, whole: Vec::new() })
     }
 
     /// Whether the filter lets the frame pass. Where the expression makes no sense for a link type
-    /// (libpcap refuses to compile it), none of its frames pass. `len` in an expression compares
-    /// captured bytes.
-    pub fn passes(&mut self, link: u16, data: &[u8]) -> bool {
+    /// (libpcap refuses to compile it), none of its frames pass. A frame that the capture cut short
+    /// is filtered at its length on the wire; what was cut off reads as zero.
+    pub fn passes(&mut self, link: u16, data: &[u8], wire_len: u32) -> bool {
         let expression = &self.expression;
-        let program = self
-            .programs
-            .entry(link)
-            .or_insert_with(|| compile(expression, link).ok());
-        program.as_ref().is_some_and(|p| p.filter(data))
+        let program = self.programs.entry(link).or_insert_with(|| compile(expression, link).ok());
+        let Some(program) = program else {
+            return false;
+        };
+        let wire = (wire_len as usize).min(super::MAX_RECORD);
+        if wire <= data.len() {
+            return program.filter(data);
+        }
+        self.whole.clear();
+        self.whole.extend_from_slice(data);
+        self.whole.resize(wire, 0);
+        program.filter(&self.whole)
     }
 }
 

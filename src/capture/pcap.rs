@@ -16,6 +16,16 @@ pub(super) struct Pcap {
 }
 
 impl Pcap {
+    /// Whether `start` is all of a pcap file that ends inside its header.
+    pub fn is_cut(start: &[u8]) -> bool {
+        let mut header = [0; FILE_HEADER];
+        match header.get_mut(..start.len()) {
+            Some(room) if start.len() >= 4 => room.copy_from_slice(start),
+            _ => return false,
+        }
+        Self::new(&header).is_some()
+    }
+
     /// Reads the file header; none where `header` starts no pcap file.
     pub fn new(header: &[u8]) -> Option<Self> {
         let magic: [u8; 4] = field(header, 0)?;
@@ -31,12 +41,7 @@ impl Pcap {
         };
         // The upper six bits carry frame check sequence facts, not the link type.
         let link = order.u32(field(header, 20)?) & 0x03ff_ffff;
-        Some(Self {
-            order,
-            nanos,
-            record_header,
-            link: u16::try_from(link).unwrap_or(u16::MAX),
-        })
+        Some(Self { order, nanos, record_header, link: u16::try_from(link).unwrap_or(u16::MAX) })
     }
 }
 
@@ -48,19 +53,11 @@ impl Walk for Pcap {
             let cap_len = word(8) as usize;
             if cap_len > MAX_RECORD {
                 let damage = format!("the record claims {cap_len} captured bytes");
-                return Walked {
-                    consumed: at,
-                    need: 0,
-                    damage: Some(damage),
-                };
+                return Walked { consumed: at, need: 0, damage: Some(damage) };
             }
             let start = at + self.record_header;
             if bytes.len() < start + cap_len {
-                return Walked {
-                    consumed: at,
-                    need: self.record_header + cap_len,
-                    damage: None,
-                };
+                return Walked { consumed: at, need: self.record_header + cap_len, damage: None };
             }
             let fraction = Nanos::from(word(4)) * if self.nanos { 1 } else { 1_000 };
             frames.push(Frame {
@@ -72,17 +69,10 @@ impl Walk for Pcap {
             });
             at = start + cap_len;
         }
-        Walked {
-            consumed: at,
-            need: self.record_header,
-            damage: None,
-        }
+        Walked { consumed: at, need: self.record_header, damage: None }
     }
 
     fn facts(&self) -> Facts {
-        Facts {
-            link_types: vec![self.link],
-            ..Facts::default()
-        }
+        Facts { link_types: vec![self.link], ..Facts::default() }
     }
 }

@@ -47,11 +47,7 @@ enum Resolution {
 impl Resolution {
     fn new(value: u8) -> Self {
         let exponent = u32::from(value & 0x7f);
-        if value & 0x80 == 0 {
-            Self::PowerOfTen(exponent)
-        } else {
-            Self::PowerOfTwo(exponent)
-        }
+        if value & 0x80 == 0 { Self::PowerOfTen(exponent) } else { Self::PowerOfTwo(exponent) }
     }
 
     /// `units` since the epoch, in nanoseconds; saturates at the range of [`Nanos`].
@@ -91,21 +87,13 @@ impl PcapNg {
     ) -> Result<(), String> {
         let order = self.order;
         let short = || format!("a block of type {kind:#x} is shorter than its fields");
-        let word = |position| {
-            field(body, position)
-                .map(|b| order.u32(b))
-                .ok_or_else(short)
-        };
+        let word = |position| field(body, position).map(|b| order.u32(b)).ok_or_else(short);
         match kind {
             INTERFACE => {
                 let link = order.u16(field(body, 0).ok_or_else(short)?);
                 let snaplen = word(4)?;
-                let mut interface = Interface {
-                    link,
-                    snaplen,
-                    resolution: Resolution::PowerOfTen(6),
-                    offset: 0,
-                };
+                let mut interface =
+                    Interface { link, snaplen, resolution: Resolution::PowerOfTen(6), offset: 0 };
                 for (code, value) in options(order, body.get(8..).unwrap_or_default()) {
                     match (code, value) {
                         (9, [resolution, ..]) => {
@@ -160,11 +148,7 @@ impl PcapNg {
                     .first()
                     .ok_or("a simple packet stands before any interface description")?;
                 let wire_len = word(0)?;
-                let limit = if interface.snaplen == 0 {
-                    u32::MAX
-                } else {
-                    interface.snaplen
-                };
+                let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
                 let held = body.len().saturating_sub(4) as u32;
                 frames.push(Frame {
                     time: NO_TIME,
@@ -201,9 +185,7 @@ fn options(order: Order, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
         let code = order.u16(field(bytes, 0)?);
         let length = usize::from(order.u16(field(bytes, 2)?));
         let value = bytes.get(4..4 + length)?;
-        bytes = bytes
-            .get(4 + length.next_multiple_of(4)..)
-            .unwrap_or_default();
+        bytes = bytes.get(4 + length.next_multiple_of(4)..).unwrap_or_default();
         (code != 0).then_some((code, value))
     })
 }
@@ -211,11 +193,7 @@ fn options(order: Order, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 impl Walk for PcapNg {
     fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
         let mut at = 0;
-        let damage = |at, text| Walked {
-            consumed: at,
-            need: 0,
-            damage: Some(text),
-        };
+        let damage = |at, text| Walked { consumed: at, need: 0, damage: Some(text) };
         while let Some(header) = bytes.get(at..at + MIN_BLOCK) {
             let kind: [u8; 4] = field(header, 0).unwrap_or_default();
             if u32::from_be_bytes(kind) == SECTION {
@@ -237,35 +215,20 @@ impl Walk for PcapNg {
                 );
             }
             if length > MAX_BLOCK {
-                if matches!(
-                    kind,
-                    INTERFACE | OLD_PACKET | SIMPLE_PACKET | ENHANCED_PACKET
-                ) {
+                if matches!(kind, INTERFACE | OLD_PACKET | SIMPLE_PACKET | ENHANCED_PACKET) {
                     return damage(at, format!("a packet block claims {length} bytes"));
                 }
-                return Walked {
-                    consumed: at + length,
-                    need: MIN_BLOCK,
-                    damage: None,
-                };
+                return Walked { consumed: at + length, need: MIN_BLOCK, damage: None };
             }
             let Some(block) = bytes.get(at..at + length) else {
-                return Walked {
-                    consumed: at,
-                    need: length,
-                    damage: None,
-                };
+                return Walked { consumed: at, need: length, damage: None };
             };
             if let Err(text) = self.block(kind, &block[8..length - 4], at + 8, frames) {
                 return damage(at, text);
             }
             at += length;
         }
-        Walked {
-            consumed: at,
-            need: MIN_BLOCK,
-            damage: None,
-        }
+        Walked { consumed: at, need: MIN_BLOCK, damage: None }
     }
 
     fn facts(&self) -> Facts {

@@ -14,6 +14,8 @@ use crate::model::InputRecord;
 /// Why a source cannot be read at all.
 #[derive(Debug)]
 pub enum OpenError {
+    /// It is a capture that ends inside its own header, at this byte.
+    Cut(u64),
     /// It is no capture; the text says what it looks like.
     NotACapture(String),
     /// The operating system refuses.
@@ -61,30 +63,21 @@ impl Reader {
     pub fn new(mut input: Box<dyn Read + Send>, hash: bool) -> Result<Self, OpenError> {
         let mut hasher = hash.then(Sha256::new);
         let mut start = Buffer::default();
-        start
-            .fill(&mut *input, 512, &mut hasher)
-            .map_err(OpenError::Io)?;
+        start.fill(&mut *input, 512, &mut hasher).map_err(OpenError::Io)?;
         let start = start.filled();
         let (walk, format, header): (Box<dyn Walk>, _, _) = if let Some(pcap) = Pcap::new(start) {
             (Box::new(pcap), "pcap", FILE_HEADER)
         } else if let Some(pcapng) = PcapNg::new(start) {
             (Box::new(pcapng), "pcapng", 0)
         } else {
-            return Err(OpenError::NotACapture(looks_like(start).to_owned()));
+            return Err(match Pcap::is_cut(start) {
+                true => OpenError::Cut(start.len() as u64),
+                false => OpenError::NotACapture(looks_like(start).to_owned()),
+            });
         };
         let carry = start[header..].to_vec();
         let offset = header as u64;
-        Ok(Self {
-            input,
-            hasher,
-            walk,
-            format,
-            carry,
-            skip: 0,
-            offset,
-            need: 0,
-            ended: false,
-        })
+        Ok(Self { input, hasher, walk, format, carry, skip: 0, offset, need: 0, ended: false })
     }
 
     /// Fills `batch` with the next whole records. Returns false when the source has ended; the
@@ -99,9 +92,7 @@ impl Reader {
         self.pass_over().map_err(|e| damaged(e.to_string(), at))?;
         batch.buffer.restart(&self.carry);
         let target = BLOCK.max(self.need);
-        let read = batch
-            .buffer
-            .fill(&mut *self.input, target, &mut self.hasher);
+        let read = batch.buffer.fill(&mut *self.input, target, &mut self.hasher);
         let bytes = batch.buffer.filled();
         let walked = self.walk.walk(bytes, &mut batch.frames);
         let whole = walked.consumed.min(bytes.len());

@@ -3,6 +3,8 @@
 /// A description of a file by its first bytes.
 pub(super) fn looks_like(start: &[u8]) -> &'static str {
     const MAGICS: &[(&[u8], &str)] = &[
+        (b"\xd4\xc3\xb2", "the first bytes of a pcap file"),
+        (b"\xa1\xb2\xc3", "the first bytes of a pcap file"),
         (b"\x1f\x8b", "gzip data: decompress it first"),
         (b"\x28\xb5\x2f\xfd", "zstd data: decompress it first"),
         (b"\xfd7zXZ\0", "xz data: decompress it first"),
@@ -11,22 +13,10 @@ pub(super) fn looks_like(start: &[u8]) -> &'static str {
         (b"PK\x03\x04", "a zip archive: unpack it first"),
         (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
         (b"Rar!", "a rar archive: unpack it first"),
-        (
-            b"GMBU",
-            "a Microsoft Network Monitor capture: convert it with editcap -F pcapng",
-        ),
-        (
-            b"RTSS",
-            "an old Network Monitor capture: convert it with editcap -F pcapng",
-        ),
-        (
-            b"snoop\0\0\0",
-            "a snoop capture: convert it with editcap -F pcapng",
-        ),
-        (
-            b"TRSNIFF data",
-            "a Sniffer capture: convert it with editcap -F pcapng",
-        ),
+        (b"GMBU", "a Microsoft Network Monitor capture: convert it with editcap -F pcapng"),
+        (b"RTSS", "an old Network Monitor capture: convert it with editcap -F pcapng"),
+        (b"snoop\0\0\0", "a snoop capture: convert it with editcap -F pcapng"),
+        (b"TRSNIFF data", "a Sniffer capture: convert it with editcap -F pcapng"),
         (b"ElfFile\0", "a Windows event log (EVTX)"),
         (b"\x7fELF", "an ELF program"),
         (b"MZ", "a Windows program"),
@@ -37,7 +27,7 @@ pub(super) fn looks_like(start: &[u8]) -> &'static str {
         (b"<", "HTML or XML text"),
     ];
     if start.is_empty() {
-        return "an empty file";
+        return "nothing: it is empty";
     }
     if let Some((_, name)) = MAGICS.iter().find(|(magic, _)| start.starts_with(magic)) {
         return name;
@@ -50,20 +40,18 @@ pub(super) fn looks_like(start: &[u8]) -> &'static str {
     if start.iter().all(|b| *b == 0) {
         return "zero bytes";
     }
-    if std::str::from_utf8(start).map_or_else(|e| e.valid_up_to() + 4 > start.len(), |_| true)
-        && !start.contains(&0)
-    {
+    // The piece may end inside a character.
+    let is_utf8 = std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true);
+    let controls = start.iter().any(|b| *b < 0x20 && !b"\t\n\r\x0c\x1b".contains(b));
+    if is_utf8 && !controls {
         return "text";
     }
     "data of an unknown kind"
 }
 
 fn is_etl(start: &[u8]) -> bool {
-    let word = |at: usize| {
-        start
-            .get(at..at + 4)
-            .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-    };
+    let word =
+        |at: usize| start.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
     let (Some(size), Some(saved), Some(current)) = (word(0), word(4), word(8)) else {
         return false;
     };
@@ -82,11 +70,8 @@ mod tests {
     fn common_files_are_named() {
         assert!(looks_like(b"\x1f\x8b\x08\0").starts_with("gzip"));
         assert_eq!(looks_like("Zeit und Stunde: ä".as_bytes()), "text");
-        assert_eq!(looks_like(b""), "an empty file");
-        assert_eq!(
-            looks_like(b"\x01\x02\x03\xff\xfe"),
-            "data of an unknown kind"
-        );
+        assert_eq!(looks_like(b""), "nothing: it is empty");
+        assert_eq!(looks_like(b"\x01\x02\x03\xff\xfe"), "data of an unknown kind");
         let mut etl = vec![0; 64];
         etl[..12].copy_from_slice(&[0, 0, 1, 0, 0x40, 2, 0, 0, 0x40, 2, 0, 0]);
         assert!(looks_like(&etl).contains("ETL"));

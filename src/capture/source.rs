@@ -1,5 +1,6 @@
 //! What the user named, as a list of sources in a fixed order.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -30,17 +31,14 @@ pub struct SourceError {
     pub error: std::io::Error,
 }
 
-/// Turns arguments into sources: files as they are, directories as their files in name order, `-`
+/// Turns arguments into sources: files as they are, directories as all files below them in name order, `-`
 /// as standard input. Sources are sorted by name and a content that occurs twice is marked, so
 /// that the order of the arguments changes nothing. All unreadable names are reported at once.
 pub fn expand(arguments: &[PathBuf]) -> Result<Vec<Source>, Vec<SourceError>> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
     for argument in arguments {
         if let Err(error) = add(argument, &mut sources) {
-            errors.push(SourceError {
-                name: argument.display().to_string(),
-                error,
-            });
+            errors.push(SourceError { name: argument.display().to_string(), error });
         }
     }
     if !errors.is_empty() {
@@ -52,40 +50,53 @@ pub fn expand(arguments: &[PathBuf]) -> Result<Vec<Source>, Vec<SourceError>> {
 }
 
 fn add(argument: &Path, sources: &mut Vec<Source>) -> std::io::Result<()> {
-    let mut push = |path: Option<PathBuf>, size, found| {
-        let name = path
-            .as_ref()
-            .map_or_else(|| "-".to_owned(), |p| p.display().to_string());
-        sources.push(Source {
-            path,
-            name,
-            size,
-            found,
-            same_as: None,
-        });
-    };
     if argument.as_os_str() == "-" {
-        push(None, 0, false);
+        sources.push(source(None, 0, false));
         return Ok(());
     }
     let metadata = fs::metadata(argument)?;
-    if !metadata.is_dir() {
-        fs::File::open(argument)?;
-        push(Some(argument.to_owned()), metadata.len(), false);
-        return Ok(());
+    if metadata.is_dir() {
+        return add_folder(argument, sources);
     }
-    for entry in fs::read_dir(argument)? {
-        let path = entry?.path();
-        let metadata = fs::metadata(&path)?;
-        if metadata.is_file() {
-            push(Some(path), metadata.len(), true);
+    fs::File::open(argument)?;
+    sources.push(source(Some(argument.to_owned()), metadata.len(), false));
+    Ok(())
+}
+
+/// Adds the files of a folder and of the folders in it. Links to folders are not followed; what
+/// cannot be looked at is added all the same, and told when it is read.
+fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            add_folder(&path, sources)?;
+            continue;
+        }
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_file() => {
+                sources.push(source(Some(path), metadata.len(), true))
+            }
+            Ok(_) => {}
+            Err(_) => sources.push(source(Some(path), 0, true)),
         }
     }
     Ok(())
 }
 
+fn source(path: Option<PathBuf>, size: u64, found: bool) -> Source {
+    let name = path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
+    Source { path, name, size, found, same_as: None }
+}
+
 /// Finds regular files with the same bytes. Only files of the same size are hashed.
 fn mark_same(sources: &mut [Source]) {
+    let mut hashes = HashMap::new();
+    let mut same_bytes = |a: &Source, b: &Source| {
+        let mut hash =
+            |source: &Source| *hashes.entry(source.path.clone()).or_insert_with(|| hash(source));
+        a.path == b.path || matches!((hash(a), hash(b)), (Some(a), Some(b)) if a == b)
+    };
     for later in 1..sources.len() {
         if sources[later].path.is_none() {
             continue;
@@ -96,15 +107,10 @@ fn mark_same(sources: &mut [Source]) {
         });
         if let Some(earlier) = same {
             sources[later].same_as = Some(sources[earlier].name.clone());
+            // What was named once is named, however often it was found.
+            sources[earlier].found &= sources[later].found;
         }
     }
-}
-
-fn same_bytes(a: &Source, b: &Source) -> bool {
-    if a.path == b.path {
-        return true;
-    }
-    matches!((hash(a), hash(b)), (Some(a), Some(b)) if a == b)
 }
 
 fn hash(source: &Source) -> Option<[u8; 32]> {

@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::View;
-use super::finding::{End, Finding, display_filter, service_words, trace};
+use super::finding::{
+    About, End, Finding, Fold, Key, display_filter, ends, fold_clients, service_words, trace, who,
+};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use crate::conversation::{Conversation, Conversations, Presence, State};
-use crate::model::{Max, Merge, Min, Nanos, SECOND, Transport, words};
+use crate::model::{Max, Merge, Min, Nanos, SECOND, Sum, Transport, words};
 use crate::policy::{
-    Covers, Expectation, FeatureState, Policy, Quantifier, RoleSet, Row, Scope, Severity, Who,
+    Covers, Expectation, FeatureState, Policy, Quantifier, RoleSet, Row, Scope, Who,
 };
 
 /// A trigger counts from so many bytes, ...
-const TRIGGER_BYTES: u64 = 20_000;
+const TRIGGER_BYTES: u64 = 20 * 1000;
 /// ... so long, and so long before the capture ends, in nanoseconds.
 const TRIGGER_NS: Nanos = 30 * SECOND;
 
@@ -86,7 +88,12 @@ enum Unit {
 struct Attempt {
     to: Unit,
     state: State,
+    /// The rows that document it.
+    rows: Vec<usize>,
 }
+
+/// What worked for a client of a group: servers and services, in words.
+type Ways<'a> = BTreeMap<(&'a str, IpAddr), BTreeSet<(String, String)>>;
 
 /// A trigger, and the hosts it went through: one, or the holders of a virtual address.
 type Through = Vec<usize>;
@@ -110,6 +117,18 @@ enum Silence {
     Missing(Claim),
     /// It may have spoken unseen.
     Unknown(Code, Claim),
+}
+
+impl Silence {
+    /// What two directions of a pair come to, of which one is enough.
+    fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Fine, _) | (_, Self::Fine) => Self::Fine,
+            (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
+            (_, unknown @ Self::Unknown(..)) | (unknown @ Self::Unknown(..), _) => unknown,
+            (Self::Missing(_), missing) => missing,
+        }
+    }
 }
 
 /// The ground of a claim.
@@ -175,11 +194,7 @@ pub(super) fn assess(
         assessor.group(rows);
     }
     assessor.statuses();
-    Assessed {
-        findings: assessor.findings,
-        rows: assessor.rows,
-        hosts: assessor.hosts,
-    }
+    Assessed { findings: assessor.findings, rows: assessor.rows, hosts: assessor.hosts }
 }
 
 /// What the capture shows of each host: its own addresses, and link-local ones that its hardware
@@ -188,7 +203,16 @@ fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostReport> {
     let mut presences = vec![Presence::default(); policy.inventory.hosts.len()];
     for (address, presence) in conversations.survey.presences() {
         if let Who::Host(host) = policy.party(address, presence.macs.iter()).who {
-            presences[host].merge(presence);
+            let mut presence = presence.clone();
+            // What stays inside a host shows nothing of its switch port.
+            if address.is_loopback() {
+                presence.unicast_sent = Sum(0);
+            }
+            // What a virtual address sends or receives counts for its holders.
+            let holders = policy.holders(host).iter().filter(|holder| **holder != host);
+            for number in holders.chain([&host]) {
+                presences[*number].merge(&presence);
+            }
         }
     }
     let report = |presence: Presence| {
@@ -201,11 +225,7 @@ fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostReport> {
             (false, true) => Coverage::TargetOnly,
             (false, false) => Coverage::NotSeen,
         };
-        HostReport {
-            presence,
-            coverage,
-            rows_not_assessable: 0,
-        }
+        HostReport { presence, coverage, rows_not_assessable: 0 }
     };
     presences.into_iter().map(report).collect()
 }
@@ -220,10 +240,8 @@ fn watched(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
     };
     for (c, j) in conversations.list.iter().zip(judged) {
         let packets = c.to_server.packets.0 + c.to_client.packets.0;
-        let (client, server) = (
-            unit(j.client.who, c.subject.client),
-            unit(j.server.who, c.subject.server),
-        );
+        let (client, server) =
+            (unit(j.client.who, c.subject.client), unit(j.server.who, c.subject.server));
         if c.broadcast || packets == 0 || client == server {
             continue;
         }
@@ -236,11 +254,7 @@ fn watched(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
             *faithful.entry(*host).or_default() += 1;
         }
     }
-    faithful
-        .into_iter()
-        .filter(|(_, count)| *count >= 2)
-        .map(|(host, _)| host)
-        .collect()
+    faithful.into_iter().filter(|(_, count)| *count >= 2).map(|(host, _)| host).collect()
 }
 
 impl<'a> Assessor<'a> {
@@ -260,7 +274,7 @@ impl<'a> Assessor<'a> {
                 "" => c.subject.client.to_string(),
                 name => name.to_owned(),
             };
-            let mut groups = BTreeSet::new();
+            let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
             for row in rows {
                 let report = &mut self.rows[row];
                 report.conversations += 1;
@@ -269,7 +283,7 @@ impl<'a> Assessor<'a> {
                 if !report.source_hosts_seen.contains(&name) {
                     report.source_hosts_seen.insert(name.clone());
                 }
-                groups.insert(matrix.rows[row].group.as_str());
+                groups.entry(matrix.rows[row].group.as_str()).or_default().push(row);
             }
             let through = match j.server.who {
                 Who::Host(host) => self.policy.holders(host).to_vec(),
@@ -280,20 +294,16 @@ impl<'a> Assessor<'a> {
                 Who::Host(_) => through.iter().map(|h| Unit::Host(*h)).collect(),
                 _ => vec![Unit::Other(c.subject.server)],
             };
-            for group in groups {
+            for (group, rows) in groups {
                 if !through.is_empty() && self.is_trigger(c) {
-                    self.triggers
-                        .entry(group)
-                        .or_default()
-                        .push(through.clone());
+                    self.triggers.entry(group).or_default().push(through.clone());
                 }
                 if let Who::Host(client) = j.client.who {
                     for source in self.policy.holders(client) {
                         let attempts = self.attempts.entry((group, *source)).or_default();
-                        attempts.extend(to.iter().map(|to| Attempt {
-                            to: *to,
-                            state: c.state,
-                        }));
+                        let attempt =
+                            |to: &Unit| Attempt { to: *to, state: c.state, rows: rows.clone() };
+                        attempts.extend(to.iter().map(attempt));
                     }
                 }
             }
@@ -315,185 +325,140 @@ impl<'a> Assessor<'a> {
 
     /// Documented conversations that failed: direct evidence, whatever the row's need.
     fn failures(&mut self) {
-        type Key = (Code, String, String, Transport, String);
-        let matrix = &self.policy.matrix;
+        let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
+        let group = |j: &Judged| {
+            let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented)?;
+            Some(policy.matrix.rows[row].group.as_str())
+        };
         let mut failed: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-        let mut worked: BTreeMap<(String, String), BTreeSet<(String, String)>> = BTreeMap::new();
-        let list = &self.conversations.list;
-        let end = |party, address: IpAddr| End::of(self.policy, party, &address.to_string());
-        for (number, (c, j)) in list.iter().zip(self.judged).enumerate() {
-            let Some(row) = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented) else {
-                continue;
+        let mut ways: Ways<'_> = BTreeMap::new();
+        for (number, (c, j)) in list.iter().zip(judged).enumerate() {
+            let code = Code::parse(c.state.name()).filter(|_| c.state.failed());
+            let (Some(group), Some(code)) = (group(j), code) else { continue };
+            let end =
+                |party, address: IpAddr| End::of(policy, party, &address.to_string()).identity();
+            ways.entry((group, c.subject.client)).or_default();
+            let key = Key {
+                code,
+                client: end(&j.client, c.subject.client),
+                server: end(&j.server, c.subject.server),
+                transport: c.subject.transport,
+                about: About::Group(group.to_owned()),
             };
-            let Some(code) = Code::parse(c.state.name()).filter(|_| c.state.failed()) else {
-                continue;
-            };
-            let group = matrix.rows[row].group.clone();
-            let (client, server) = (
-                end(&j.client, c.subject.client).identity(),
-                end(&j.server, c.subject.server).identity(),
-            );
-            worked.entry((group.clone(), client.clone())).or_default();
-            failed
-                .entry((code, client, server, c.subject.transport, group))
-                .or_default()
-                .push(number);
+            failed.entry(key).or_default().push(number);
         }
-        for (c, j) in list
-            .iter()
-            .zip(self.judged)
-            .filter(|(c, _)| c.state.reached())
-        {
-            let Some(row) = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented) else {
+        for (c, j) in list.iter().zip(judged).filter(|(c, _)| c.state.reached()) {
+            let Some(ways) = group(j).and_then(|g| ways.get_mut(&(g, c.subject.client))) else {
                 continue;
             };
-            let key = (
-                matrix.rows[row].group.clone(),
-                end(&j.client, c.subject.client).identity(),
-            );
-            if let Some(ways) = worked.get_mut(&key) {
-                let port = c
-                    .subject
-                    .shown_port()
-                    .map_or_else(String::new, |p| p.to_string());
-                let server = end(&j.server, c.subject.server);
-                ways.insert((server.words(), service_words(c.subject.transport, &port)));
-            }
+            let port = c.subject.shown_port().map_or_else(String::new, |p| p.to_string());
+            let server = End::of(policy, &j.server, &c.subject.server.to_string());
+            ways.insert((server.words(), service_words(c.subject.transport, &port)));
         }
-        for ((code, client, _, transport, group), members) in failed {
-            let ways = worked
-                .remove(&(group.clone(), client.clone()))
-                .unwrap_or_default();
-            self.failure(code, transport, &group, &members, &ways);
-            worked.insert((group, client), ways);
+        for fold in fold_clients(policy, failed, list, judged) {
+            self.failure(&fold, &ways);
         }
     }
 
-    fn failure(
-        &mut self,
-        code: Code,
-        transport: Transport,
-        group: &str,
-        members: &[usize],
-        ways: &BTreeSet<(String, String)>,
-    ) {
-        let (policy, list) = (self.policy, &self.conversations.list);
-        let (c, j) = (&list[members[0]], &self.judged[members[0]]);
-        let (mut client, mut server) = (
-            End::of(policy, &j.client, &c.subject.client.to_string()),
-            End::of(policy, &j.server, &c.subject.server.to_string()),
-        );
+    fn failure(&mut self, fold: &Fold, ways: &Ways<'_>) {
+        let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
+        let (c, j) = (&list[fold.members[0]], &judged[fold.members[0]]);
+        let (About::Group(group), Some(code)) = (&fold.about, Code::parse(c.state.name())) else {
+            return;
+        };
+        let transport = c.subject.transport;
+        let (client, server) = ends(policy, list, judged, fold);
+        let mut finding = Finding::new(code, client, server);
         let (mut doubts, mut chances, mut attempts) = (Doubts::default(), 0, 0);
         let (mut ports, mut sources, mut rows) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for number in members {
-            let (c, j) = (&list[*number], &self.judged[*number]);
-            client.with(&End::of(policy, &j.client, &c.subject.client.to_string()));
-            server.with(&End::of(policy, &j.server, &c.subject.server.to_string()));
+        for number in &fold.members {
+            let (c, j) = (&list[*number], &judged[*number]);
+            finding.add(c);
             doubts = doubts.with(j.doubts);
             chances += c.chances;
             attempts += c.attempts.max(c.to_server.packets.0.min(1));
             ports.insert(c.subject.port);
-            rows.extend(
-                self.judge
-                    .fitting(c)
-                    .into_iter()
-                    .filter(|r| policy.matrix.rows[*r].group == group),
-            );
+            let fitting = self.judge.fitting(c).into_iter();
+            rows.extend(fitting.filter(|r| policy.matrix.rows[*r].group == *group));
             sources.insert(match policy.name_of(&j.client) {
                 "" => c.subject.client.to_string(),
                 name => name.to_owned(),
             });
         }
         // A refusal was seen; silence may be the capture's.
-        if matches!(code, Code::Unanswered | Code::HalfOpen) && !self.view.is_certain_after(chances)
-        {
+        let silent = matches!(code, Code::Unanswered | Code::HalfOpen);
+        if silent && !self.view.is_certain_after(chances) {
             doubts.add(Doubt::Loss);
         }
-        let mut finding = Finding::new(code, client, server);
-        for number in members {
-            finding.add(&list[*number]);
-        }
+        // What every one of these clients could do another way is no loss to them, unless the row
+        // asks for each pair.
+        let of_each_pair = rows.iter().any(|r| {
+            let quantifier = policy.matrix.rows[*r].quantifier;
+            matches!(quantifier, Quantifier::EveryPair | Quantifier::EitherDirection)
+        });
+        let worked = |n: &usize| ways.get(&(group.as_str(), list[*n].subject.client));
+        let all_worked = fold.members.iter().all(|n| worked(n).is_some_and(|w| !w.is_empty()));
+        let otherwise = all_worked && !of_each_pair;
         let expected = rows.iter().any(|r| policy.matrix.rows[*r].is_expected());
-        finding.severity = self.judge.severity(code, expected, doubts);
-        if !ways.is_empty() {
-            finding.severity = finding.severity.min(Severity::Low);
-        }
+        finding.severity = if otherwise {
+            let table = &policy.matrix.severities;
+            table.get(code.verdict().name(), "another-way-worked", true)
+        } else {
+            self.judge.severity(code, expected, doubts)
+        };
         finding.doubts = doubts;
         finding.certain = doubts.certain();
         finding.transport = transport.to_string();
-        finding.port = ports
-            .iter()
-            .map(u16::to_string)
-            .collect::<Vec<_>>()
-            .join(";");
+        finding.port = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(";");
         group.clone_into(&mut finding.group);
         if let Some(row) = j.ruling.row {
             finding.rule.clone_from(&policy.matrix.rows[row].id);
         }
-        let who_says: BTreeSet<String> = members
-            .iter()
-            .flat_map(|n| {
-                list[*n]
-                    .errors
-                    .iter()
-                    .filter(|e| e.side == 0)
-                    .map(|e| e.by.to_string())
-            })
-            .collect();
+        let errors = fold.members.iter().flat_map(|n| list[*n].errors.iter());
+        let who_says: BTreeSet<String> =
+            errors.filter(|e| e.side == 0).map(|e| e.by.to_string()).collect();
         let how = match code {
             Code::Refused => "is refused",
             Code::Rejected => "is rejected",
             Code::HalfOpen => "is answered, but goes no further",
             _ => "gets no answer",
         };
-        let by = if who_says.is_empty() {
-            String::new()
-        } else {
-            format!(
-                ", says {}",
-                who_says.into_iter().collect::<Vec<_>>().join(", ")
-            )
+        let by = match who_says.is_empty() {
+            true => String::new(),
+            false => format!(", says {}", who_says.into_iter().collect::<Vec<_>>().join(", ")),
         };
-        let alternative = match ways.iter().next() {
-            Some((server, service)) if ways.len() == 1 => format!("; {service} to {server} worked"),
-            Some((server, service)) => format!(
-                "; {service} to {server} and {} other ways worked",
-                ways.len() - 1
-            ),
-            None => "; nothing else of its group worked".to_owned(),
+        let mut other = worked(&fold.members[0]).into_iter().flatten();
+        let alternative = match (other.next(), other.count()) {
+            (Some((server, service)), 0) => format!("; {service} to {server} worked"),
+            (Some((server, service)), n) => {
+                format!("; {service} to {server} and {n} other ways worked")
+            }
+            (None, _) => "; nothing else of its group worked".to_owned(),
         };
         let service = service_words(transport, &finding.port.replace(';', ", "));
-        let (from, to) = (
-            finding.client.words_with_roles(),
-            finding.server.words_with_roles(),
-        );
+        let (from, to) = (finding.client.words_with_roles(), finding.server.words_with_roles());
+        let attempts =
+            if attempts == 1 { "1 attempt".into() } else { format!("{attempts} attempts") };
         finding.message =
-            format!("{service} from {from} to {to} {how} ({attempts} attempts{by}){alternative}");
+            format!("{service} from {from} to {to} {how} ({attempts}{by}){alternative}");
+        let (from, to) = (finding.client.words(), finding.server.words());
         finding.action = match code {
-            Code::Refused => format!(
-                "Check that the service on {} runs and listens on {service}",
-                finding.server.words()
-            ),
-            Code::HalfOpen => format!(
-                "Look for a broken return path or a port scan from {}",
-                finding.client.words()
-            ),
+            Code::Refused => {
+                format!("Check that the service on {to} runs and listens on {service}")
+            }
+            Code::HalfOpen => format!("Look for a broken return path or a port scan from {from}"),
             _ => format!(
-                "Open {service} from {} to {} on the firewalls between them and on {} itself",
-                finding.client.words(),
-                finding.server.words(),
-                finding.server.words()
+                "Open {service} from {from} to {to} on the firewalls between them and on {to} itself"
             ),
         };
-        finding.display_filter = display_filter(list, members, ports.len() > 1);
+        finding.display_filter = display_filter(list, &fold.members, ports.len() > 1);
         finding.trace = trace(self.judge, &finding, c, j);
+        finding.trace.extend(who(policy, list, judged, fold));
         finding.identify();
         for row in rows {
             self.rows[row].status = Status::Missing;
-            self.rows[row]
-                .source_hosts_missing
-                .extend(sources.iter().cloned());
+            self.rows[row].source_hosts_missing.extend(sources.iter().cloned());
         }
         self.findings.push(finding);
     }
@@ -536,19 +501,22 @@ impl<'a> Assessor<'a> {
                         silences.push((*source, self.silence(group, &live, *source, None)));
                     }
                     for to in to {
-                        let one_way = quantifier == Quantifier::EitherDirection;
-                        match to {
-                            Unit::Host(other) if one_way && other < *source => continue,
-                            Unit::Host(other) if one_way => {
-                                let back =
-                                    self.silence(group, &live, other, Some(Unit::Host(*source)));
-                                if matches!(back, Silence::Fine | Silence::Failed) {
+                        let forth = self.silence(group, &live, *source, Some(to));
+                        let silence = match to {
+                            Unit::Host(other)
+                                if quantifier == Quantifier::EitherDirection
+                                    && sources.contains(&other) =>
+                            {
+                                // Each pair is asked for once, in both directions.
+                                if other < *source {
                                     continue;
                                 }
+                                let back = Some(Unit::Host(*source));
+                                self.silence(group, &live, other, back).or(forth)
                             }
-                            _ => {}
-                        }
-                        silences.push((*source, self.silence(group, &live, *source, Some(to))));
+                            _ => forth,
+                        };
+                        silences.push((*source, silence));
                     }
                 }
             }
@@ -568,9 +536,7 @@ impl<'a> Assessor<'a> {
                 return;
             }
             // One source that may have spoken unseen is enough to claim nothing.
-            let unknown = silences
-                .iter()
-                .find(|(_, s)| matches!(s, Silence::Unknown(..)));
+            let unknown = silences.iter().find(|(_, s)| matches!(s, Silence::Unknown(..)));
             match unknown.or(silences.first()) {
                 Some((_, Silence::Unknown(code, claim))) => {
                     self.not_assessable(group, *code, claim, true)
@@ -595,16 +561,10 @@ impl<'a> Assessor<'a> {
         let roles = rows.iter().fold(RoleSet::default(), |set, row| {
             set.with(matrix.roles[matrix.rows[*row].destination].members)
         });
-        let hosts = self
-            .policy
-            .hosts_of(roles)
-            .filter(|h| *h != source)
-            .map(Unit::Host);
+        let hosts = self.policy.hosts_of(roles).filter(|h| *h != source).map(Unit::Host);
         let services = self.policy.inventory.services.iter().enumerate();
         let services = services.filter(|(_, s)| RoleSet::one(s.role).meets(roles));
-        hosts
-            .chain(services.map(|(number, _)| Unit::Service(number)))
-            .collect()
+        hosts.chain(services.map(|(number, _)| Unit::Service(number))).collect()
     }
 
     /// Whether a unicast frame of it was seen.
@@ -613,9 +573,8 @@ impl<'a> Assessor<'a> {
             Unit::Host(host) => self.hosts[host].presence.unicast_sent.0 > 0,
             Unit::Service(service) => {
                 let addresses = &self.policy.inventory.services[service].addresses;
-                let mut presences = addresses
-                    .iter()
-                    .filter_map(|a| self.conversations.survey.presence(*a));
+                let mut presences =
+                    addresses.iter().filter_map(|a| self.conversations.survey.presence(*a));
                 presences.any(|p| p.unicast_sent.0 > 0)
             }
             Unit::Other(_) => false,
@@ -640,26 +599,24 @@ impl<'a> Assessor<'a> {
         if mine.is_empty() {
             return Silence::Fine;
         }
-        let attempts: Vec<State> = self
+        let attempts: Vec<&Attempt> = self
             .attempts
             .get(&(group, source))
             .into_iter()
             .flatten()
             .filter(|a| only.is_none_or(|to| a.to == to))
-            .map(|a| a.state)
             .collect();
-        if attempts
-            .iter()
-            .any(|s| s.reached() || *s == State::AnswerOnly)
-        {
+        if attempts.iter().any(|a| a.state.reached() || a.state == State::AnswerOnly) {
             return Silence::Fine;
         }
-        if attempts.iter().any(|s| s.failed()) {
+        if attempts.iter().any(|a| a.state.failed()) {
             return Silence::Failed;
         }
-        let on = |row: &Row| self.policy.feature_state(row) == FeatureState::On;
+        let is_on = |row: &usize| self.policy.feature_state(&matrix.rows[*row]) == FeatureState::On;
+        let on: Vec<usize> = mine.iter().copied().filter(is_on).collect();
         let (mut trigger, mut answered) = (None, false);
-        let mut is_due = |number: &usize| {
+        let mut due = on.clone();
+        due.retain(|number| {
             let row = &matrix.rows[*number];
             if row.expectation == Expectation::Steady {
                 return true;
@@ -675,57 +632,41 @@ impl<'a> Assessor<'a> {
                     true
                 }
             }
-        };
-        let all: Vec<usize> = mine
-            .iter()
-            .copied()
-            .filter(|number| is_due(number))
-            .collect();
-        let due: Vec<usize> = all
-            .iter()
-            .copied()
-            .filter(|row| on(&matrix.rows[*row]))
-            .collect();
-        let to = only.map_or_else(|| self.destinations(&mine, source), |to| vec![to]);
-        let rows = if due.is_empty() {
-            mine.clone()
-        } else {
-            due.clone()
-        };
-        let watch_s = rows
-            .iter()
-            .map(|r| self.view.watch(matrix.rows[*r].watch_s))
-            .max()
-            .unwrap_or(0);
-        let mut claim = Claim {
-            source,
-            rows,
-            to,
-            doubts: Doubts::default(),
-            watch_s,
-            trigger,
-        };
-        let unknown = |code, claim: &Claim| Silence::Unknown(code, claim.clone());
-        if due.is_empty() {
-            let code = if all.is_empty() {
-                Code::TriggerNotSeen
-            } else {
-                Code::FeatureUnknown
-            };
-            return unknown(code, &claim);
-        }
-        // Datagrams that ask for no reply are all that a group without TCP has to show.
-        let connects = due
-            .iter()
-            .any(|row| matrix.rows[*row].transport == Transport::TCP);
-        if !connects && attempts.contains(&State::OneWay) {
+        });
+        if due.is_empty() && answered {
             return Silence::Fine;
         }
-        if attempts.contains(&State::OneSided) {
+        let to = only.map_or_else(|| self.destinations(&mine, source), |to| vec![to]);
+        let rows = if due.is_empty() { mine.clone() } else { due.clone() };
+        let watch = rows.iter().map(|r| self.view.watch(matrix.rows[*r].watch_s));
+        let watch_s = watch.max().unwrap_or(0);
+        let mut claim = Claim { source, rows, to, doubts: Doubts::default(), watch_s, trigger };
+        let unknown = |code, claim: &Claim| Silence::Unknown(code, claim.clone());
+        if on.is_empty() {
+            return unknown(Code::FeatureUnknown, &claim);
+        }
+        if due.is_empty() {
+            return unknown(Code::TriggerNotSeen, &claim);
+        }
+        // Datagrams that ask for no reply are all that a group without TCP has to show.
+        let connects = due.iter().any(|row| matrix.rows[*row].transport == Transport::TCP);
+        let any = |state| attempts.iter().any(|a| a.state == state);
+        if !connects && any(State::OneWay) {
+            return Silence::Fine;
+        }
+        if any(State::OneSided) {
             return unknown(Code::OneSidedView, &claim);
         }
+        // What was tried one way was tried; the rest of the group is what is silent.
+        claim.rows.retain(|row| !attempts.iter().any(|a| a.rows.contains(row)));
         if claim.to.is_empty() {
-            return unknown(Code::LoopbackOnly, &claim);
+            // A network may play the role: then others are there, but nobody knows which.
+            let others = |row: &usize| self.is_played_by_network(matrix.rows[*row].destination);
+            let networked = due.iter().any(others);
+            return unknown(
+                if networked { Code::PairNotCovered } else { Code::LoopbackOnly },
+                &claim,
+            );
         }
         if !self.is_sending(Unit::Host(source)) || !claim.to.iter().any(|to| self.is_sending(*to)) {
             return unknown(Code::HostNotSeen, &claim);
@@ -749,11 +690,13 @@ impl<'a> Assessor<'a> {
         if !self.view.is_certain_after(chances) {
             claim.doubts.add(Doubt::Loss);
         }
-        if claim.doubts.certain() || claim.trigger.is_none() {
-            return Silence::Missing(claim);
-        }
-        claim.doubts.add(Doubt::Coverage);
         Silence::Missing(claim)
+    }
+
+    /// Whether a network of the inventory plays a role.
+    fn is_played_by_network(&self, role: usize) -> bool {
+        let members = self.policy.matrix.roles[role].members;
+        self.policy.inventory.networks.iter().any(|n| n.roles.meets(members))
     }
 
     /// Whether a trigger of a row was seen through a host. One that went through a virtual address
@@ -782,9 +725,7 @@ impl<'a> Assessor<'a> {
     fn covers(&self, source: usize, to: &[Unit]) -> Option<bool> {
         let all = |covered: &dyn Fn(usize) -> bool| {
             covered(source)
-                || to
-                    .iter()
-                    .all(|unit| matches!(unit, Unit::Host(host) if covered(*host)))
+                || to.iter().all(|unit| matches!(unit, Unit::Host(host) if covered(*host)))
         };
         match &self.policy.inventory.covers {
             Some(Covers::All) => Some(true),
@@ -799,14 +740,8 @@ impl<'a> Assessor<'a> {
         let matrix = &policy.matrix;
         let host_end = |host: usize| {
             let entry = &policy.inventory.hosts[host];
-            let address = entry
-                .addresses
-                .first()
-                .map_or_else(String::new, ToString::to_string);
-            let party = crate::policy::Party {
-                who: Who::Host(host),
-                roles: entry.roles,
-            };
+            let address = entry.addresses.first().map_or_else(String::new, ToString::to_string);
+            let party = crate::policy::Party { who: Who::Host(host), roles: entry.roles };
             End::of(policy, &party, &address)
         };
         let roles = |role: fn(&Row) -> usize| {
@@ -831,18 +766,14 @@ impl<'a> Assessor<'a> {
             let row = &matrix.rows[*row];
             finding.transport = row.transport.to_string();
             finding.rule.clone_from(&row.id);
-            finding.trace.push(format!(
-                "row {} ({}, {})",
-                row.id, row.purpose, row.provenance
-            ));
+            finding.trace.push(format!("row {} ({}, {})", row.id, row.purpose, row.provenance));
         }
-        let mut ports: Vec<String> = claim
-            .rows
-            .iter()
-            .map(|r| matrix.rows[*r].ports_text())
-            .collect();
-        ports.dedup();
-        ports.retain(|port| !port.is_empty());
+        let mut ports: Vec<String> = Vec::new();
+        for port in claim.rows.iter().map(|r| matrix.rows[*r].ports_text()) {
+            if !port.is_empty() && !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
         finding.port = ports.join(";");
         group.clone_into(&mut finding.group);
         if let Some(trigger) = &claim.trigger {
@@ -856,10 +787,7 @@ impl<'a> Assessor<'a> {
             claim.watch_s,
             self.view.miss() * 100.0
         ));
-        let coverage = match (
-            &policy.inventory.covers,
-            self.covers(claim.source, &claim.to),
-        ) {
+        let coverage = match (&policy.inventory.covers, self.covers(claim.source, &claim.to)) {
             (Some(_), Some(_)) => "the inventory states that the capture covers the pair",
             (Some(_), None) => "the inventory states that the capture does not cover the pair",
             (None, Some(_)) => "the capture covers the pair, as its other traffic shows",
@@ -872,23 +800,16 @@ impl<'a> Assessor<'a> {
     /// What a claim is about, in words.
     fn services(&self, claim: &Claim) -> String {
         let rows = claim.rows.iter().map(|r| &self.policy.matrix.rows[*r]);
-        let words: BTreeSet<String> = rows
-            .map(|row| service_words(row.transport, &row.ports_text()))
-            .collect();
+        let words: BTreeSet<String> =
+            rows.map(|row| service_words(row.transport, &row.ports_text())).collect();
         words.into_iter().collect::<Vec<_>>().join(" or ")
     }
 
     fn never_attempted(&mut self, group: &str, claim: &Claim, any_source: bool) {
         let mut finding = self.claimed(Code::NeverAttempted, group, claim, any_source);
-        let (client, server) = (
-            finding.client.words_with_roles(),
-            finding.server.words_with_roles(),
-        );
-        let because = if claim.trigger.is_some() {
-            ", though users worked through it"
-        } else {
-            ""
-        };
+        let (client, server) =
+            (finding.client.words_with_roles(), finding.server.words_with_roles());
+        let because = if claim.trigger.is_some() { ", though users worked through it" } else { "" };
         finding.message = format!(
             "{client} never opened {} to {server} in {} s watched{because}",
             self.services(claim),
@@ -918,11 +839,7 @@ impl<'a> Assessor<'a> {
             .map(String::as_str)
             .filter(|f| !self.policy.inventory.features.contains_key(*f))
             .collect();
-        let unseen = if self.is_sending(Unit::Host(claim.source)) {
-            &server
-        } else {
-            &client
-        };
+        let unseen = if self.is_sending(Unit::Host(claim.source)) { &server } else { &client };
         let (why, action) = match code {
             Code::HostNotSeen => (
                 format!("{unseen} was never seen sending"),
@@ -945,10 +862,7 @@ impl<'a> Assessor<'a> {
                 ),
             ),
             Code::WindowTooShort => (
-                format!(
-                    "{} s were watched, {} are needed",
-                    self.view.watched_s, claim.watch_s
-                ),
+                format!("{} s were watched, {} are needed", self.view.watched_s, claim.watch_s),
                 format!("Capture for at least {minutes} minutes"),
             ),
             Code::CaptureFiltered => (
@@ -956,10 +870,7 @@ impl<'a> Assessor<'a> {
                 "Capture without a filter".to_owned(),
             ),
             Code::LossTooHigh => (
-                format!(
-                    "the capture lost {:.1} % of its frames",
-                    self.view.loss * 100.0
-                ),
+                format!("the capture lost {:.1} % of its frames", self.view.loss * 100.0),
                 "Capture again with a larger buffer or a shorter snaplen".to_owned(),
             ),
             Code::FeatureUnknown => (
@@ -974,10 +885,8 @@ impl<'a> Assessor<'a> {
                 format!("Capture while somebody works through {client}"),
             ),
         };
-        finding.message = format!(
-            "{} from {client} to {server} cannot be assessed: {why}",
-            self.services(claim)
-        );
+        finding.message =
+            format!("{} from {client} to {server} cannot be assessed: {why}", self.services(claim));
         finding.action = action;
         finding.identify();
         self.findings.push(finding);

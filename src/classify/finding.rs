@@ -104,11 +104,7 @@ impl End {
     /// An end of which only the role is known.
     pub fn any_of(policy: &Policy, roles: crate::policy::RoleSet) -> Self {
         let roles = policy.matrix.role_names(roles).join(";");
-        Self {
-            identity: format!("any {roles}"),
-            roles,
-            ..Self::default()
-        }
+        Self { identity: format!("any {roles}"), roles, ..Self::default() }
     }
 
     /// What makes it the same end in another capture.
@@ -143,10 +139,7 @@ impl End {
 
     /// In words, with the roles.
     pub fn words_with_roles(&self) -> String {
-        match (
-            self.name.is_empty() && self.address.is_empty(),
-            self.roles.as_str(),
-        ) {
+        match (self.name.is_empty() && self.address.is_empty(), self.roles.as_str()) {
             (true, _) | (_, "") => self.words(),
             (_, roles) => format!("{} ({})", self.words(), roles.replace(';', ", ")),
         }
@@ -170,21 +163,12 @@ impl Finding {
     /// The first 12 hex digits of SHA-256 over the finding's identity, its parts each followed by
     /// the byte 0x1e.
     pub(super) fn identify(&mut self) {
-        let subject = if self.group.is_empty() {
-            &self.port
-        } else {
-            &self.group
-        };
+        let subject = if self.group.is_empty() { &self.port } else { &self.group };
         let mut hasher = Sha256::new();
         let (client, server) = (&self.client.identity, &self.server.identity);
-        for part in [
-            self.verdict.name(),
-            self.code.name(),
-            client,
-            server,
-            &self.transport,
-            subject,
-        ] {
+        for part in
+            [self.verdict.name(), self.code.name(), client, server, &self.transport, subject]
+        {
             hasher.update(part.as_bytes());
             hasher.update([0x1e]);
         }
@@ -228,8 +212,30 @@ impl Finding {
     }
 }
 
-/// The conversations of one finding to be: code, ends, transport, port (none for a fold of many).
-type Key = (Code, String, String, Transport, Option<u16>);
+/// What makes conversations one finding.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub code: Code,
+    pub client: String,
+    pub server: String,
+    pub transport: Transport,
+    pub about: About,
+}
+
+/// What a finding is about at the server.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum About {
+    Port(u16),
+    ManyPorts,
+    Group(String),
+}
+
+/// The conversations of one finding; of many clients, their network.
+pub(super) struct Fold {
+    pub about: About,
+    pub members: Vec<usize>,
+    pub network: Option<String>,
+}
 
 /// The findings of conversations that nobody documented.
 pub(super) fn of_conversations(
@@ -242,36 +248,23 @@ pub(super) fn of_conversations(
         |j: &Judged| matches!(j.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
     let mut strangers = Vec::new();
     let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-    for (number, (c, j)) in list
-        .iter()
-        .zip(judged)
-        .enumerate()
-        .filter(|(_, (_, j))| wanted(j))
-    {
+    for (number, (c, j)) in list.iter().zip(judged).enumerate().filter(|(_, (_, j))| wanted(j)) {
         if j.client.who == Who::Stranger && j.server.who == Who::Stranger {
             strangers.push(number);
             continue;
         }
-        let client = End::of(policy, &j.client, &c.subject.client.to_string()).identity;
-        let server = End::of(policy, &j.server, &c.subject.server.to_string()).identity;
-        let key = (
-            j.ruling.code,
-            client,
-            server,
-            c.subject.transport,
-            Some(c.subject.port),
-        );
+        let key = Key {
+            code: j.ruling.code,
+            client: End::of(policy, &j.client, &c.subject.client.to_string()).identity,
+            server: End::of(policy, &j.server, &c.subject.server.to_string()).identity,
+            transport: c.subject.transport,
+            about: About::Port(c.subject.port),
+        };
         groups.entry(key).or_default().push(number);
     }
-    let groups = fold_ports(groups);
-    let (groups, folded) = fold_clients(groups, list, judged);
-    let mut findings: Vec<Finding> = groups
-        .into_iter()
-        .map(|(key, members)| explain(judge, list, judged, &members, key.4.is_none(), None))
-        .collect();
-    for (network, members) in folded {
-        findings.push(explain(judge, list, judged, &members, false, Some(network)));
-    }
+    let folds = fold_clients(policy, fold_ports(groups), list, judged);
+    let mut findings: Vec<Finding> =
+        folds.iter().map(|fold| explain(judge, list, judged, fold)).collect();
     if !strangers.is_empty() {
         findings.push(of_strangers(list, &strangers));
     }
@@ -280,67 +273,111 @@ pub(super) fn of_conversations(
 
 /// Many ports of one pair become one.
 fn fold_ports(groups: BTreeMap<Key, Vec<usize>>) -> BTreeMap<Key, Vec<usize>> {
-    let mut ports: BTreeMap<_, usize> = BTreeMap::new();
-    let pair = |key: &Key| (key.0, key.1.clone(), key.2.clone(), key.3);
+    let mut ports: BTreeMap<Key, usize> = BTreeMap::new();
+    let pair = |key: &Key| Key { about: About::ManyPorts, ..key.clone() };
     for key in groups.keys() {
         *ports.entry(pair(key)).or_default() += 1;
     }
     let mut folded: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-    for (mut key, members) in groups {
-        if ports[&pair(&key)] >= FOLD {
-            key.4 = None;
-        }
+    for (key, members) in groups {
+        let many = pair(&key);
+        let key = if ports[&many] >= FOLD { many } else { key };
         folded.entry(key).or_default().extend(members);
     }
     folded
 }
 
-/// Many unlisted clients of one network become one; listed networks are one already.
-fn fold_clients(
+/// Many clients of one network become one: of a network of the inventory, else of a /24 or /64.
+pub(super) fn fold_clients(
+    policy: &Policy,
     groups: BTreeMap<Key, Vec<usize>>,
     list: &[Conversation],
     judged: &[Judged],
-) -> (BTreeMap<Key, Vec<usize>>, Vec<(IpNet, Vec<usize>)>) {
-    let network = |key: &Key, members: &[usize]| {
-        let first = members[0];
-        let stranger = judged[first].client.who == Who::Stranger && key.4.is_some();
-        let prefix = network_of(list[first].subject.client);
-        stranger.then(|| (key.0, prefix, key.2.clone(), key.3, key.4))
+) -> Vec<Fold> {
+    let by_network = |key: &Key, members: &[usize]| {
+        let (party, address) = (&judged[members[0]].client, list[members[0]].subject.client);
+        // Everybody in a listed network is one client already.
+        let listed = matches!(party.who, Who::Network(_));
+        let network = policy.network(address).map(|n| policy.inventory.networks[n].name.clone());
+        let network = network.unwrap_or_else(|| prefix_of(address).to_string());
+        (!listed).then(|| Key { client: network, ..key.clone() })
     };
-    let mut clients: BTreeMap<_, usize> = BTreeMap::new();
+    let mut clients: BTreeMap<Key, usize> = BTreeMap::new();
     for (key, members) in &groups {
-        if let Some(network) = network(key, members) {
+        if let Some(network) = by_network(key, members) {
             *clients.entry(network).or_default() += 1;
         }
     }
-    let (mut kept, mut folded) = (BTreeMap::new(), BTreeMap::<_, Vec<usize>>::new());
+    let (mut folds, mut many) = (Vec::new(), BTreeMap::<Key, Vec<usize>>::new());
     for (key, members) in groups {
-        match network(&key, &members).filter(|n| clients[n] >= FOLD) {
-            Some(network) => folded.entry(network).or_default().extend(members),
-            None => drop(kept.insert(key, members)),
+        match by_network(&key, &members).filter(|n| clients[n] >= FOLD) {
+            Some(network) => many.entry(network).or_default().extend(members),
+            None => folds.push(Fold { about: key.about, members, network: None }),
         }
     }
-    (
-        kept,
-        folded
-            .into_iter()
-            .map(|(key, members)| (key.1, members))
-            .collect(),
-    )
+    folds.extend(many.into_iter().map(|(key, mut members)| {
+        members.sort_unstable();
+        Fold { about: key.about, members, network: Some(key.client) }
+    }));
+    folds
 }
 
 /// The /24 or /64 of an address.
-fn network_of(address: IpAddr) -> IpNet {
+fn prefix_of(address: IpAddr) -> IpNet {
     let length = if address.is_ipv4() { 24 } else { 64 };
     IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |net| net.trunc())
 }
 
-fn of_strangers(list: &[Conversation], members: &[usize]) -> Finding {
-    let everybody = || End {
-        address: "*".into(),
-        identity: "*".into(),
-        ..End::default()
+/// The two ends of some conversations together.
+pub(super) fn ends(
+    policy: &Policy,
+    list: &[Conversation],
+    judged: &[Judged],
+    fold: &Fold,
+) -> (End, End) {
+    let of = |number: usize| {
+        let (c, j) = (&list[number], &judged[number]);
+        let end = |party, address: IpAddr| End::of(policy, party, &address.to_string());
+        (end(&j.client, c.subject.client), end(&j.server, c.subject.server))
     };
+    let (mut client, mut server) = of(fold.members[0]);
+    for number in &fold.members[1..] {
+        let (other_client, other_server) = of(*number);
+        client.with(&other_client);
+        server.with(&other_server);
+    }
+    if let Some(network) = &fold.network {
+        client.name.clone_from(network);
+        client.identity = format!("{network} *");
+        client.in_network = true;
+    }
+    (client, server)
+}
+
+/// The clients of a fold of many, in words; nothing for one.
+pub(super) fn who(
+    policy: &Policy,
+    list: &[Conversation],
+    judged: &[Judged],
+    fold: &Fold,
+) -> Vec<String> {
+    const SHOWN: usize = 20;
+    if fold.network.is_none() {
+        return Vec::new();
+    }
+    let name = |number: &usize| match policy.name_of(&judged[*number].client) {
+        "" => list[*number].subject.client.to_string(),
+        name => name.to_owned(),
+    };
+    let clients: BTreeSet<String> = fold.members.iter().map(name).collect();
+    let shown: Vec<&str> = clients.iter().take(SHOWN).map(String::as_str).collect();
+    let more = clients.len() - shown.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    vec![format!("{} clients: {}{more}", clients.len(), shown.join(", "))]
+}
+
+fn of_strangers(list: &[Conversation], members: &[usize]) -> Finding {
+    let everybody = || End { address: "*".into(), identity: "*".into(), ..End::default() };
     let mut finding = Finding::new(Code::UnknownHost, everybody(), everybody());
     for number in members {
         finding.add(&list[*number]);
@@ -358,28 +395,11 @@ fn of_strangers(list: &[Conversation], members: &[usize]) -> Finding {
     finding
 }
 
-fn explain(
-    judge: &Judge<'_>,
-    list: &[Conversation],
-    judged: &[Judged],
-    members: &[usize],
-    many_ports: bool,
-    network: Option<IpNet>,
-) -> Finding {
-    let policy = judge.policy;
+fn explain(judge: &Judge<'_>, list: &[Conversation], judged: &[Judged], fold: &Fold) -> Finding {
+    let (policy, members) = (judge.policy, &fold.members);
     let (first, ruling) = (members[0], judged[members[0]].ruling);
-    let end = |party: &Party, address: IpAddr| End::of(policy, party, &address.to_string());
-    let mut client = end(&judged[first].client, list[first].subject.client);
-    let mut server = end(&judged[first].server, list[first].subject.server);
-    for number in members {
-        client.with(&end(&judged[*number].client, list[*number].subject.client));
-        server.with(&end(&judged[*number].server, list[*number].subject.server));
-    }
-    if let Some(network) = network {
-        client.name = network.to_string();
-        client.identity = format!("{network} *");
-        client.in_network = true;
-    }
+    let many_ports = fold.about == About::ManyPorts;
+    let (client, server) = ends(policy, list, judged, fold);
     let mut finding = Finding::new(ruling.code, client, server);
     let transport = list[first].subject.transport;
     finding.transport = transport.to_string();
@@ -392,14 +412,8 @@ fn explain(
         finding.rule.clone_from(&policy.matrix.rows[row].id);
     }
     // The shown severity and doubts are those of the member that weighs most.
-    let worst = members.iter().max_by_key(|n| {
-        (
-            judged[**n].severity,
-            judged[**n].doubts.certain(),
-            Reverse(**n),
-        )
-    });
-    if let Some(worst) = worst {
+    let weight = |n: &&usize| (judged[**n].severity, judged[**n].doubts.certain(), Reverse(**n));
+    if let Some(worst) = members.iter().max_by_key(weight) {
         finding.severity = judged[*worst].severity;
         finding.doubts = judged[*worst].doubts;
         finding.certain = finding.doubts.certain();
@@ -418,8 +432,9 @@ fn explain(
             format!("reached: {}", some(&reached))
         };
         format!(
-            "{} {transport} ports from {low} to {high}, {list}",
-            ports.len()
+            "{} {} ports from {low} to {high}, {list}",
+            ports.len(),
+            transport.to_string().to_uppercase()
         )
     } else {
         service_words(transport, &finding.port)
@@ -429,6 +444,7 @@ fn explain(
     finding.action = action(policy, &finding, ruling.row);
     finding.display_filter = display_filter(list, members, many_ports);
     finding.trace = trace(judge, &finding, &list[first], &judged[first]);
+    finding.trace.extend(who(policy, list, judged, fold));
     finding.identify();
     finding
 }
@@ -437,11 +453,7 @@ fn explain(
 fn some(ports: &BTreeSet<u16>) -> String {
     let shown: Vec<String> = ports.iter().take(20).map(u16::to_string).collect();
     let more = ports.len().saturating_sub(shown.len());
-    if more > 0 {
-        format!("{} and {more} more", shown.join(", "))
-    } else {
-        shown.join(", ")
-    }
+    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
 /// `TCP 443`, `ICMP type 3`, `IP protocol 112`.
@@ -465,11 +477,7 @@ fn how_far(state: Option<State>, count: u64) -> String {
         Some(State::AnswerOnly) => "in answer to a broadcast",
         Some(State::OneSided) | None => "with only one direction visible",
     };
-    if count == 1 {
-        state.to_owned()
-    } else {
-        format!("{state} ({count} conversations)")
-    }
+    if count == 1 { state.to_owned() } else { format!("{state} ({count} conversations)") }
 }
 
 fn message(
@@ -481,10 +489,7 @@ fn message(
 ) -> String {
     let policy = judge.policy;
     let row = row.map(|r| &policy.matrix.rows[r]);
-    let (client, server) = (
-        finding.client.words_with_roles(),
-        finding.server.words_with_roles(),
-    );
+    let (client, server) = (finding.client.words_with_roles(), finding.server.words_with_roles());
     let talked = format!("{client} opened {service} to {server} {how}");
     let reason = match (finding.code, row) {
         (Code::FeatureOff, Some(row)) => {
@@ -494,10 +499,7 @@ fn message(
             )
         }
         (Code::WrongTransport, Some(row)) => {
-            format!(
-                "the matrix documents this port between them over {} only",
-                row.transport
-            )
+            format!("the matrix documents this port between them over {} only", row.transport)
         }
         (Code::Reversed, Some(_)) => {
             "the matrix documents this port the other way round".to_owned()
@@ -523,12 +525,7 @@ fn message(
 /// The features of a row that are off, in words.
 pub(super) fn off(policy: &Policy, row: &Row) -> String {
     let is_off = |f: &&String| policy.inventory.features.get(*f) == Some(&false);
-    let names: Vec<_> = row
-        .features
-        .iter()
-        .filter(is_off)
-        .map(String::as_str)
-        .collect();
+    let names: Vec<_> = row.features.iter().filter(is_off).map(String::as_str).collect();
     format!("the feature {}", names.join(" and "))
 }
 
@@ -540,23 +537,15 @@ fn documented_sources(judge: &Judge<'_>, finding: &Finding, row: Option<&Row>) -
     let same = |r: &&Row| {
         r.transport == row.transport
             && r.ports.contains(&port)
-            && matrix.roles[r.destination]
-                .members
-                .meets(matrix.roles[row.destination].members)
+            && matrix.roles[r.destination].members.meets(matrix.roles[row.destination].members)
             && finding.server.roles.split(';').any(|role| {
                 matrix.role(role).is_some_and(|n| {
-                    matrix.roles[r.destination]
-                        .members
-                        .meets(crate::policy::RoleSet::one(n))
+                    matrix.roles[r.destination].members.meets(crate::policy::RoleSet::one(n))
                 })
             })
     };
-    let sources: BTreeSet<&str> = matrix
-        .rows
-        .iter()
-        .filter(same)
-        .map(|r| matrix.roles[r.source].slug.as_str())
-        .collect();
+    let sources: BTreeSet<&str> =
+        matrix.rows.iter().filter(same).map(|r| matrix.roles[r.source].slug.as_str()).collect();
     sources.into_iter().collect::<Vec<_>>().join(", ")
 }
 
@@ -590,22 +579,13 @@ pub(super) fn display_filter(list: &[Conversation], members: &[usize], many_port
         IpAddr::V4(a) => format!("ip.addr == {a}"),
         IpAddr::V6(a) => format!("ipv6.addr == {a}"),
     };
-    let pairs: BTreeSet<(IpAddr, IpAddr)> = members
-        .iter()
-        .map(|n| (list[*n].subject.client, list[*n].subject.server))
-        .collect();
+    let pairs: BTreeSet<(IpAddr, IpAddr)> =
+        members.iter().map(|n| (list[*n].subject.client, list[*n].subject.server)).collect();
     let servers: BTreeSet<IpAddr> = pairs.iter().map(|p| p.1).collect();
     let ends: Vec<String> = if pairs.len() <= SHOWN {
-        pairs
-            .iter()
-            .map(|(c, s)| format!("({} && {})", address(*c), address(*s)))
-            .collect()
+        pairs.iter().map(|(c, s)| format!("({} && {})", address(*c), address(*s))).collect()
     } else {
-        servers
-            .iter()
-            .take(SHOWN)
-            .map(|s| format!("({})", address(*s)))
-            .collect()
+        servers.iter().take(SHOWN).map(|s| format!("({})", address(*s))).collect()
     };
     let mut filter = ends.join(" || ");
     if ends.len() > 1 {
@@ -617,6 +597,7 @@ pub(super) fn display_filter(list: &[Conversation], members: &[usize], many_port
         t if t.has_ports() => write!(filter, " && {t}"),
         Transport::ICMP => write!(filter, " && icmp.type == {}", subject.port),
         Transport::ICMP6 => write!(filter, " && icmpv6.type == {}", subject.port),
+        t if subject.server.is_ipv6() => write!(filter, " && ipv6.nxt == {}", t.0),
         t => write!(filter, " && ip.proto == {}", t.0),
     };
     filter
@@ -631,16 +612,8 @@ pub(super) fn trace(
 ) -> Vec<String> {
     let policy = judge.policy;
     let mut trace = vec![
-        format!(
-            "client {}: {}",
-            c.subject.client,
-            policy.describe(&j.client)
-        ),
-        format!(
-            "server {}: {}",
-            c.subject.server,
-            policy.describe(&j.server)
-        ),
+        format!("client {}: {}", c.subject.client, policy.describe(&j.client)),
+        format!("server {}: {}", c.subject.server, policy.describe(&j.server)),
         format!(
             "direction by {}; state {}; {} packets and {} bytes to the server, {} and {} back",
             c.grade,
@@ -662,16 +635,12 @@ pub(super) fn trace(
         let row = &policy.matrix.rows[row];
         let features = match policy.feature_state(row) {
             FeatureState::On => String::new(),
-            FeatureState::Unknown => format!(
-                "; the inventory does not name {}",
-                row.features.join(" and ")
-            ),
+            FeatureState::Unknown => {
+                format!("; the inventory does not name {}", row.features.join(" and "))
+            }
             FeatureState::Off => format!("; {} is off", off(policy, row)),
         };
-        trace.push(format!(
-            "row {} ({}, {}){features}",
-            row.id, row.purpose, row.provenance
-        ));
+        trace.push(format!("row {} ({}, {}){features}", row.id, row.purpose, row.provenance));
         if row.is_doubtful() {
             trace.push(format!("the row is doubtful: {}", row.note));
         }
@@ -684,17 +653,10 @@ pub(super) fn trace(
         }
     }
     if let Some(other) = j.other {
-        trace.push(format!(
-            "read the other way round it would be {}/{}",
-            other.verdict(),
-            other
-        ));
+        trace.push(format!("read the other way round it would be {}/{}", other.verdict(), other));
     }
     if finding.count > 1 {
-        trace.push(format!(
-            "the first of {} conversations of this finding",
-            finding.count
-        ));
+        trace.push(format!("the first of {} conversations of this finding", finding.count));
     }
     trace
 }
@@ -703,17 +665,8 @@ pub(super) fn trace(
 fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     const SHOWN: usize = 5;
     let policy = judge.policy;
-    let (client, server) = (
-        policy.roles_towards(&j.client, &j.server),
-        policy.roles_towards(&j.server, &j.client),
-    );
+    let (client, server) = (policy.client_roles(&j.client, &j.server), j.server.roles);
     let matrix = &policy.matrix;
     let joins = |row: &&Row| matrix.is_source(row, client) && matrix.is_destination(row, server);
-    matrix
-        .rows
-        .iter()
-        .filter(joins)
-        .take(SHOWN)
-        .map(|row| row.id.as_str())
-        .collect()
+    matrix.rows.iter().filter(joins).take(SHOWN).map(|row| row.id.as_str()).collect()
 }

@@ -72,26 +72,11 @@ impl<'a> Judge<'a> {
             let rows = matrix.rows.iter().filter(|r| r.scope != Scope::Localhost);
             for row in rows.filter(|r| matrix.is_source(r, RoleSet::one(role))) {
                 let destination = &matrix.roles[row.destination];
-                reach = (
-                    reach.0.with(destination.members),
-                    reach.1 || destination.everybody,
-                );
+                reach = (reach.0.with(destination.members), reach.1 || destination.everybody);
             }
             reach
         });
-        let inventory = &policy.inventory;
-        let hosts = inventory.hosts.iter().map(|h| h.roles);
-        let networks = inventory.networks.iter().map(|n| n.roles);
-        let services = inventory.services.iter().map(|s| RoleSet::one(s.role));
-        let present = hosts
-            .chain(networks)
-            .chain(services)
-            .fold(RoleSet::default(), RoleSet::with);
-        Self {
-            policy,
-            joins: joins.collect(),
-            present,
-        }
+        Self { policy, joins: joins.collect(), present: policy.present_roles() }
     }
 
     /// The roles that somebody in the inventory plays.
@@ -107,14 +92,12 @@ impl<'a> Judge<'a> {
         let mut other = None;
         if conversation.grade.is_guess() {
             other = self.other_reading(conversation, &asked, ruling.code);
-            if other.is_some() {
+            // Of many client ports only some are tried the other way round.
+            if other.is_some() || conversation.client_ports.more() {
                 doubts.add(Doubt::Direction);
             }
         }
-        if ruling
-            .row
-            .is_some_and(|row| self.policy.matrix.rows[row].is_doubtful())
-        {
+        if ruling.row.is_some_and(|row| self.policy.matrix.rows[row].is_doubtful()) {
             doubts.add(Doubt::Row);
         }
         if ruling.code == Code::UnknownHost && self.only_a_name_decides(&asked) {
@@ -126,25 +109,14 @@ impl<'a> Judge<'a> {
             true => Severity::Info,
             false => self.severity(ruling.code, conversation.state.reached(), doubts),
         };
-        Judged {
-            ruling,
-            client: asked.client,
-            server: asked.server,
-            doubts,
-            other,
-            severity,
-        }
+        Judged { ruling, client: asked.client, server: asked.server, doubts, other, severity }
     }
 
     /// The severity of a code; what is not certain is never above medium.
     pub fn severity(&self, code: Code, first: bool, doubts: Doubts) -> Severity {
         let table = &self.policy.matrix.severities;
         let severity = table.get(code.verdict().name(), code.name(), first);
-        if doubts.certain() {
-            severity
-        } else {
-            severity.min(Severity::Medium)
-        }
+        if doubts.certain() { severity } else { severity.min(Severity::Medium) }
     }
 
     /// Every row that documents a conversation, whatever its features.
@@ -156,13 +128,7 @@ impl<'a> Judge<'a> {
     fn asked(&self, c: &Conversation) -> Asked {
         let client = self.policy.party(c.subject.client, c.client_macs.iter());
         let server = self.policy.party(c.subject.server, c.server_macs.iter());
-        self.ask(
-            client,
-            server,
-            c.subject,
-            c.broadcast,
-            c.state == State::AnswerOnly,
-        )
+        self.ask(client, server, c.subject, c.broadcast, c.state == State::AnswerOnly)
     }
 
     fn ask(
@@ -173,17 +139,9 @@ impl<'a> Judge<'a> {
         broadcast: bool,
         answer: bool,
     ) -> Asked {
-        let client_roles = self.policy.roles_towards(&client, &server);
-        let server_roles = self.policy.roles_towards(&server, &client);
-        Asked {
-            client,
-            server,
-            client_roles,
-            server_roles,
-            subject,
-            broadcast,
-            answer,
-        }
+        let client_roles = self.policy.client_roles(&client, &server);
+        let server_roles = server.roles;
+        Asked { client, server, client_roles, server_roles, subject, broadcast, answer }
     }
 
     /// The rows that join the two ends on this port, moved ports counted where they are now.
@@ -191,9 +149,8 @@ impl<'a> Judge<'a> {
         let asked = *asked;
         let (matrix, subject) = (&self.policy.matrix, asked.subject);
         let inside = subject.client.is_loopback() && subject.server.is_loopback();
-        self.policy
-            .candidates(subject.transport, subject.port, asked.server)
-            .filter_map(move |found| {
+        self.policy.candidates(subject.transport, subject.port, asked.server).filter_map(
+            move |found| {
                 let row = &matrix.rows[found.row];
                 let scope_fits = match row.scope {
                     Scope::Localhost => inside,
@@ -209,7 +166,8 @@ impl<'a> Judge<'a> {
                 let fits =
                     scope_fits && destination_fits && matrix.is_source(row, asked.client_roles);
                 fits.then_some((found.row, found.moved))
-            })
+            },
+        )
     }
 
     fn rule(&self, asked: &Asked) -> Ruling {
@@ -224,11 +182,7 @@ impl<'a> Judge<'a> {
                 continue;
             }
             let rank = (features, row.is_doubtful(), moved, number);
-            let code = if moved {
-                Code::Renumbered
-            } else {
-                Code::Matrix
-            };
+            let code = if moved { Code::Renumbered } else { Code::Matrix };
             if best.is_none_or(|(least, _)| rank < least) {
                 best = Some((rank, code));
             }
@@ -279,39 +233,19 @@ impl<'a> Judge<'a> {
     }
 
     fn is_background(&self, asked: &Asked) -> bool {
-        let Subject {
-            client,
-            server,
-            transport,
-            port,
-        } = asked.subject;
-        self.policy
-            .background(transport, port)
-            .is_some_and(|entry| {
-                entry.anywhere
-                    || asked.broadcast
-                    || asked.answer
-                    || is_link_local(client)
-                    || is_link_local(server)
-            })
+        let Subject { server, transport, port, .. } = asked.subject;
+        self.policy.background(transport, port).is_some_and(|entry| {
+            entry.anywhere || asked.broadcast || asked.answer || is_link_local(server)
+        })
     }
 
     fn other_transport(&self, asked: &Asked) -> Option<usize> {
         let others = [Transport::TCP, Transport::UDP, Transport::SCTP];
-        others
-            .into_iter()
-            .filter(|t| *t != asked.subject.transport)
-            .find_map(|transport| {
-                let subject = Subject {
-                    transport,
-                    ..asked.subject
-                };
-                let fits = self
-                    .fits(&Asked { subject, ..*asked })
-                    .map(|(row, _)| row)
-                    .next();
-                fits.filter(|_| asked.subject.transport.has_ports())
-            })
+        others.into_iter().filter(|t| *t != asked.subject.transport).find_map(|transport| {
+            let subject = Subject { transport, ..asked.subject };
+            let fits = self.fits(&Asked { subject, ..*asked }).map(|(row, _)| row).next();
+            fits.filter(|_| asked.subject.transport.has_ports())
+        })
     }
 
     fn reversed(&self, asked: &Asked) -> Option<usize> {
@@ -334,24 +268,20 @@ impl<'a> Judge<'a> {
     fn documented_for_others(&self, asked: &Asked) -> impl Iterator<Item = usize> + use<'_> {
         let (server, roles, subject) = (asked.server, asked.server_roles, asked.subject);
         let matrix = &self.policy.matrix;
-        self.policy
-            .candidates(subject.transport, subject.port, server)
-            .map(|c| c.row)
-            .filter(move |row| {
+        self.policy.candidates(subject.transport, subject.port, server).map(|c| c.row).filter(
+            move |row| {
                 let row = &matrix.rows[*row];
                 matches!(row.scope, Scope::Network | Scope::Internet)
                     && matrix.is_destination(row, roles)
-            })
+            },
+        )
     }
 
     /// The row of an internal port of a farm host that somebody outside reaches: documented, but
     /// for nobody who comes from outside.
     fn exposed(&self, asked: &Asked) -> Option<usize> {
         let matrix = &self.policy.matrix;
-        let farm = asked
-            .server_roles
-            .iter()
-            .any(|r| matrix.roles[r].kind == "ras-component");
+        let farm = asked.server_roles.iter().any(|r| matrix.roles[r].kind == "ras-component");
         if !farm || asked.broadcast || self.policy.is_internal(asked.subject.client) {
             return None;
         }
@@ -365,12 +295,7 @@ impl<'a> Judge<'a> {
     /// Whether the client may go to a service on this port, so that the server's name would decide.
     fn only_a_name_decides(&self, asked: &Asked) -> bool {
         let matrix = &self.policy.matrix;
-        let Subject {
-            server,
-            transport,
-            port,
-            ..
-        } = asked.subject;
+        let Subject { server, transport, port, .. } = asked.subject;
         !self.policy.is_internal(server)
             && self.policy.rows_at(transport, port).any(|row| {
                 let row = &matrix.rows[row];
@@ -388,18 +313,10 @@ impl<'a> Judge<'a> {
                 port: *port,
                 ..c.subject
             };
-            self.rule(&self.ask(
-                asked.server,
-                asked.client,
-                subject,
-                c.broadcast,
-                asked.answer,
-            ))
-            .code
+            self.rule(&self.ask(asked.server, asked.client, subject, c.broadcast, asked.answer))
+                .code
         });
-        ports
-            .max()
-            .filter(|other| *other > shown || other.verdict() != shown.verdict())
+        ports.max().filter(|other| *other > shown || other.verdict() != shown.verdict())
     }
 }
 
@@ -418,16 +335,8 @@ impl Lens for Judge<'_> {
     }
 
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool {
-        let subject = Subject {
-            client,
-            server: server.addr,
-            transport,
-            port: server.port,
-        };
-        let (client, server) = (
-            self.policy.party(client, []),
-            self.policy.party(server.addr, []),
-        );
+        let subject = Subject { client, server: server.addr, transport, port: server.port };
+        let (client, server) = (self.policy.party(client, []), self.policy.party(server.addr, []));
         let asked = self.ask(client, server, subject, false, false);
         self.rule(&asked).code.verdict() == Verdict::Documented
     }

@@ -78,38 +78,20 @@ impl Outcome {
         let expected = expected::assess(&judge, &conversations, &judged, view);
         findings.extend(expected.findings);
         findings.sort_by_cached_key(Finding::order);
-        Self {
-            judged,
-            findings,
-            rows: expected.rows,
-            hosts: expected.hosts,
-            conversations,
-        }
+        Self { judged, findings, rows: expected.rows, hosts: expected.hosts, conversations }
     }
 
     /// Conversations without a judgement, where there is no policy to judge by.
     pub fn unjudged(conversations: Conversations) -> Self {
         let (judged, findings, rows, hosts) = Default::default();
-        Self {
-            judged,
-            findings,
-            rows,
-            hosts,
-            conversations,
-        }
+        Self { judged, findings, rows, hosts, conversations }
     }
 
     /// Whether anything of the farm could be judged at all.
     pub fn assessed_anything(&self) -> bool {
-        let verdicts = [
-            Verdict::Documented,
-            Verdict::UnexpectedPort,
-            Verdict::Undocumented,
-        ];
+        let verdicts = [Verdict::Documented, Verdict::UnexpectedPort, Verdict::Undocumented];
         let of_the_farm = |j: &Judged| !(j.client.roles.is_empty() && j.server.roles.is_empty());
-        self.judged
-            .iter()
-            .any(|j| verdicts.contains(&j.verdict()) && of_the_farm(j))
+        self.judged.iter().any(|j| verdicts.contains(&j.verdict()) && of_the_farm(j))
             || self.findings.iter().any(|f| f.verdict == Verdict::Missing)
     }
 

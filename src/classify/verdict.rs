@@ -150,10 +150,7 @@ impl Doubts {
 
     /// The doubts, in order.
     pub fn iter(self) -> impl Iterator<Item = Doubt> {
-        Doubt::ALL
-            .iter()
-            .copied()
-            .filter(move |d| self.0 >> *d as u8 & 1 == 1)
+        Doubt::ALL.iter().copied().filter(move |d| self.0 >> *d as u8 & 1 == 1)
     }
 }
 
@@ -186,12 +183,7 @@ mod tests {
         for code in Code::NAMES {
             assert_eq!(Code::NAMES.iter().filter(|c| *c == code).count(), 1);
         }
-        let first = |v: Verdict| {
-            Code::ALL
-                .iter()
-                .find(|c| c.verdict() == v)
-                .map(|c| c.name())
-        };
+        let first = |v: Verdict| Code::ALL.iter().find(|c| c.verdict() == v).map(|c| c.name());
         assert_eq!(first(Verdict::UnexpectedPort), Some("expired-exception"));
         assert_eq!(first(Verdict::Undocumented), Some("exposed-internal"));
         assert_eq!(first(Verdict::Missing), Some("refused"));

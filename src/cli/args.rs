@@ -59,7 +59,7 @@ pub(super) enum Command {
 
 #[derive(Args, Debug)]
 pub(super) struct AuditArguments {
-    /// Capture files (pcap, pcapng), directories of them, or - for standard input.
+    /// Capture files (pcap, pcapng), folders of them, or - for standard input.
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
 
@@ -103,11 +103,11 @@ pub(super) struct AuditArguments {
     pub filter: Option<String>,
 
     /// The matrix, where the inventory names none: a name or a folder of rules.
-    #[arg(long, value_name = "NAME", help_heading = "How it is judged")]
+    #[arg(long, value_name = "NAME", requires = "inventory", help_heading = "How it is judged")]
     pub matrix: Option<String>,
 
     /// Use the rules in this folder in place of those built in.
-    #[arg(long, value_name = "DIR", help_heading = "How it is judged")]
+    #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "How it is judged")]
     pub rules: Option<PathBuf>,
 
     /// Watch time from which silence means something, in place of each row's own: 600s, 10m.
@@ -191,35 +191,24 @@ pub(super) struct FailOn(pub Option<Severity>);
 fn fail_on(text: &str) -> Result<FailOn, String> {
     match text {
         "never" => Ok(FailOn(None)),
-        text => Severity::parse(text)
-            .map(|s| FailOn(Some(s)))
-            .ok_or_else(|| {
-                let names = Severity::NAMES.iter().copied().chain(["never"]);
-                let near = crate::policy::nearest(text, names);
-                format!(
-                    "a severity is {} or never{near}",
-                    Severity::NAMES.join(", ")
-                )
-            }),
+        text => Severity::parse(text).map(|s| FailOn(Some(s))).ok_or_else(|| {
+            let names = Severity::NAMES.iter().copied().chain(["never"]);
+            let near = crate::policy::nearest(text, names);
+            format!("a severity is {} or never{near}", Severity::NAMES.join(", "))
+        }),
     }
 }
 
 /// Reads an RFC 3339 time, a date (its first moment, UTC), or a date and time without zone (UTC).
 fn parse_time(text: &str) -> Result<Nanos, String> {
     let utc = |time: jiff::civil::DateTime| {
-        time.to_zoned(jiff::tz::TimeZone::UTC)
-            .ok()
-            .map(|z| z.timestamp())
+        time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp())
     };
     let time = text
         .parse::<jiff::Timestamp>()
         .ok()
         .or_else(|| text.parse::<jiff::civil::DateTime>().ok().and_then(utc))
-        .or_else(|| {
-            text.parse::<jiff::civil::Date>()
-                .ok()
-                .and_then(|d| utc(d.at(0, 0, 0, 0)))
-        });
+        .or_else(|| text.parse::<jiff::civil::Date>().ok().and_then(|d| utc(d.at(0, 0, 0, 0))));
     let time =
         time.ok_or("give a time like 2026-05-04T08:00:00Z or a date like 2026-05-04 (UTC)")?;
     Nanos::try_from(time.as_nanosecond()).map_err(|_| "the time is out of range".to_owned())
@@ -230,9 +219,8 @@ fn parse_duration(text: &str) -> Result<u64, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(seconds);
     }
-    let duration: jiff::SignedDuration = text
-        .parse()
-        .map_err(|_| "give a time like 600s, 10m or 1h".to_owned())?;
+    let duration: jiff::SignedDuration =
+        text.parse().map_err(|_| "give a time like 600s, 10m or 1h".to_owned())?;
     u64::try_from(duration.as_secs()).map_err(|_| "a time cannot be negative".to_owned())
 }
 
@@ -251,9 +239,7 @@ fn parse_share(text: &str) -> Result<f64, String> {
 
 /// Bytes from `512MiB`, `2GiB`, `64K`, `1000000`.
 fn parse_size(text: &str) -> Result<usize, String> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let shift = match unit.trim().to_lowercase().as_str() {
         "" | "b" => 0,
@@ -263,10 +249,7 @@ fn parse_size(text: &str) -> Result<usize, String> {
         "t" | "tb" | "tib" => 40,
         _ => return Err("give a size like 512MiB or 2GiB".to_owned()),
     };
-    let size = number
-        .parse::<usize>()
-        .ok()
-        .and_then(|n| n.checked_mul(1 << shift));
+    let size = number.parse::<usize>().ok().and_then(|n| n.checked_mul(1 << shift));
     size.ok_or_else(|| "give a size like 512MiB or 2GiB".to_owned())
 }
 
@@ -299,15 +282,9 @@ mod tests {
 
     #[test]
     fn words_become_values() {
-        assert_eq!(
-            parse_time("2017-07-14T02:40:00.000000007Z"),
-            Ok(1_500_000_000_000_000_007)
-        );
+        assert_eq!(parse_time("2017-07-14T02:40:00.000000007Z"), Ok(1_500_000_000_000_000_007));
         assert_eq!(parse_time("2017-07-14"), parse_time("2017-07-14T00:00:00Z"));
-        assert_eq!(
-            parse_time("2017-07-14 02:40"),
-            parse_time("2017-07-14T02:40:00Z")
-        );
+        assert_eq!(parse_time("2017-07-14 02:40"), parse_time("2017-07-14T02:40:00Z"));
         assert!(parse_time("yesterday").is_err());
         assert_eq!(parse_duration("600"), Ok(600));
         assert_eq!(parse_duration("10m"), Ok(600));
@@ -323,10 +300,6 @@ mod tests {
         assert!(parse_size("99999999999999999999G").is_err());
         assert!(parse_size("MiB").is_err());
         assert_eq!(fail_on("never"), Ok(FailOn(None)));
-        assert!(
-            fail_on("hgh")
-                .unwrap_err()
-                .contains("did you mean \"high\"?")
-        );
+        assert!(fail_on("hgh").unwrap_err().contains("did you mean \"high\"?"));
     }
 }

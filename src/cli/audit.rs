@@ -1,8 +1,8 @@
 //! `rasaudit audit`: from arguments to reports.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,8 +11,12 @@ use super::args::AuditArguments;
 use super::complain;
 use super::exit::Exit;
 use super::rules::{complain_all, load_policy};
-use crate::pipeline::{Audit, Failure, Limits, Plan, Progress, Request, prepare_folder};
+use crate::pipeline::{Audit, Failure, Folder, Limits, Plan, Progress, Request, prepare_folder};
 use crate::policy::Policy;
+
+/// How long the work may take to stop by itself after an interrupt. A read that waits for standard
+/// input cannot stop.
+const GRACE: Duration = Duration::from_millis(500);
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let Some((plan, policy)) = prepare(arguments) else {
@@ -20,17 +24,11 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     };
     // Made before the long work starts, so that a wrong name is told at once.
     let folder = match arguments.out.as_deref().map(prepare_folder).transpose() {
-        Ok(folder) => folder,
+        Ok(folder) => Arc::new(Mutex::new(folder)),
         Err(failure) => return Ok(tell(failure)),
     };
     let progress = Arc::new(Progress::default());
-    let flag = Arc::clone(&progress);
-    // The work ends at the next batch; whoever cannot wait interrupts again.
-    let _ = ctrlc::set_handler(move || {
-        if flag.stop.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    });
+    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folder));
     let started = Instant::now();
     let limits = Limits {
         max_loss: arguments.max_loss,
@@ -43,7 +41,11 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     });
     let audit = match audit {
         Ok(audit) => audit,
-        Err(failure) => return Ok(tell(failure)),
+        Err(failure) => {
+            // The interrupt handler keeps its share for ever; what is in it must go now.
+            drop(folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take());
+            return Ok(tell(failure));
+        }
     };
     if arguments.verbose {
         let conversations = &audit.outcome.conversations;
@@ -59,17 +61,37 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     for problem in &audit.damaged {
         complain(problem);
     }
-    if let Some(folder) = folder
+    // Held until all is written: an interrupt then comes too late, and the reports are whole.
+    let mut folder = folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Some(folder) = folder.take()
         && let Err(failure) = audit.write_folder(folder)
     {
         return Ok(tell(failure));
     }
-    print(arguments, &audit)?;
+    match print(arguments, &audit) {
+        // Whoever reads our output has seen enough; the audit's result stands.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        result => result?,
+    }
     Ok(match (audit.damaged.is_empty(), audit.failed) {
         (false, _) => Exit::Partial,
         (true, true) => Exit::Findings,
         (true, false) => Exit::Compliant,
     })
+}
+
+/// Stops the work on an interrupt: by itself where it can, else by ending the program. Either way
+/// nothing half written is left.
+fn stop_on_interrupt(progress: Arc<Progress>, folder: Arc<Mutex<Option<Folder>>>) {
+    // Without a handler an interrupt ends the program at once, which is no worse.
+    let _ = ctrlc::set_handler(move || {
+        progress.stop.store(true, Ordering::Relaxed);
+        std::thread::sleep(GRACE);
+        let mut folder = folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        drop(folder.take());
+        complain("interrupted; nothing was written");
+        std::process::exit(130);
+    });
 }
 
 /// Checks everything that can be checked before the work starts, and tells all that is wrong.
@@ -84,12 +106,17 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>)> {
         hash: arguments.out.is_some(),
     };
     let plan = Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(w)));
+    let lists_nothing = |format: &&str| matches!(*format, "csv" | "matrix" | "hosts");
+    let format = arguments.format.as_deref().filter(lists_nothing);
+    if let Some(format) = format.filter(|_| arguments.inventory.is_none()) {
+        complain(&format!(
+            "--format {format} needs an inventory; without one try --format conversations"
+        ));
+        return None;
+    }
     let (matrix, rules) = (arguments.matrix.as_deref(), arguments.rules.as_deref());
-    let policy = arguments
-        .inventory
-        .as_deref()
-        .map(|file| load_policy(file, matrix, rules))
-        .transpose();
+    let policy =
+        arguments.inventory.as_deref().map(|file| load_policy(file, matrix, rules)).transpose();
     let policy = policy.map_err(|problems| complain_all(&problems));
     Some((plan.ok()?, policy.ok()?))
 }
@@ -106,10 +133,7 @@ fn tell(failure: Failure) -> Exit {
             }
         }
         Failure::Temporary(error) => {
-            complain(&format!(
-                "temporary files in {}: {error}",
-                std::env::temp_dir().display()
-            ));
+            complain(&format!("temporary files in {}: {error}", std::env::temp_dir().display()));
         }
         Failure::Output(path, error) => complain(&format!("{}: {error}", path.display())),
     }
@@ -136,15 +160,9 @@ fn with_bar<T>(plan: &Plan, progress: &Progress, wanted: bool, work: impl FnOnce
     std::thread::scope(|scope| {
         let shown = &bar;
         scope.spawn(move || {
-            while wait
-                .recv_timeout(Duration::from_millis(100))
-                .is_err_and(|e| e.is_timeout())
-            {
+            while wait.recv_timeout(Duration::from_millis(100)).is_err_and(|e| e.is_timeout()) {
                 shown.set_position(progress.bytes.load(Ordering::Relaxed));
-                shown.set_message(format!(
-                    "{} frames",
-                    progress.frames.load(Ordering::Relaxed)
-                ));
+                shown.set_message(format!("{} frames", progress.frames.load(Ordering::Relaxed)));
             }
             shown.finish_and_clear();
         });
@@ -160,19 +178,13 @@ fn print(arguments: &AuditArguments, audit: &Audit) -> io::Result<()> {
         None if arguments.quiet => Ok(()),
         None | Some("text") => {
             let mut text = Vec::new();
-            let files = arguments
-                .out
-                .as_deref()
-                .map(|out| out.display().to_string());
+            let files = arguments.out.as_deref().map(|out| out.display().to_string());
             audit.write_summary(files.as_deref(), &mut text)?;
             let mut out = anstream::stdout();
             out.write_all(&text)?;
             out.flush()
         }
         Some(format) => {
-            if !audit.is_judged() && !matches!(format, "json" | "conversations") {
-                complain("without an inventory this lists nothing; try --format conversations");
-            }
             let mut out = io::BufWriter::new(io::stdout().lock());
             audit.write_format(format, &mut out)?;
             out.flush()

@@ -22,11 +22,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version are answers; everything else is work that could not be done.
             let _ = error.print();
-            return if error.use_stderr() {
-                Exit::CannotDo.into()
-            } else {
-                Exit::Compliant.into()
-            };
+            return if error.use_stderr() { Exit::CannotDo.into() } else { Exit::Compliant.into() };
         }
     };
     match run(arguments) {

@@ -20,11 +20,7 @@ pub(super) fn complain_all(problems: &[Problem]) {
 }
 
 fn whole_file(file: &str, message: String) -> Vec<Problem> {
-    vec![Problem {
-        file: file.to_owned(),
-        line: 0,
-        message,
-    }]
+    vec![Problem { file: file.to_owned(), line: 0, message }]
 }
 
 /// Loads an inventory and the matrix that it names, or says everything that is wrong.
@@ -40,50 +36,64 @@ pub(super) fn load_policy(
             .iter()
             .filter(|b| **b == b'\n')
             .count();
-        vec![Problem {
-            file: name.clone(),
-            line,
-            message: "the file is not UTF-8 text".into(),
-        }]
+        vec![Problem { file: name.clone(), line, message: "the file is not UTF-8 text".into() }]
     })?;
     let toml = is_toml(&name);
     let own = Inventory::matrix_name(&text).filter(|_| toml);
-    let wanted = match (own, matrix) {
-        (Some(own), _) => own,
-        (None, Some(given)) => given.to_owned(),
+    let mut problems = Vec::new();
+    let files = match (&own, matrix) {
+        (Some((own, line)), Some(given)) if own != given => {
+            let message = format!("the matrix is \"{own}\" here and \"{given}\" by --matrix");
+            problems.push(Problem { file: name.clone(), line: *line, message });
+            None
+        }
+        (Some((own, line)), _) => find_matrix(own, rules, file.parent())
+            .map_err(|message| problems.push(Problem { file: name.clone(), line: *line, message }))
+            .ok(),
+        (None, Some(given)) => find_matrix(given, rules, None)
+            .map_err(|message| problems.extend(whole_file("--matrix", message)))
+            .ok(),
         // A TOML inventory without a matrix is told below, with all its other problems.
-        (None, None) if toml => MATRICES[0].to_owned(),
+        (None, None) if toml => None,
         (None, None) => {
-            let message = format!(
-                "a CSV of hosts needs --matrix, for example --matrix {}",
-                MATRICES[0]
-            );
-            return Err(whole_file(&name, message));
+            let example = MATRICES[0];
+            let message = format!("a CSV of hosts needs --matrix, for example --matrix {example}");
+            problems.extend(whole_file(&name, message));
+            None
         }
     };
-    // A folder of rules is named as the inventory sees it.
-    let is_path = wanted.contains(['/', '\\']) || wanted.starts_with('.');
-    let wanted = match file.parent().filter(|_| is_path && toml) {
-        Some(folder) => format!("./{}", folder.join(&wanted).display()).replacen(".//", "/", 1),
-        None => wanted,
-    };
-    let matrix = RuleFiles::find(&wanted, rules)
-        .map_err(|message| whole_file(&name, message))?
-        .load()?;
+    // Without its matrix the rest of the inventory is still checked, against the one built in.
+    let built_in = || RuleFiles::named(MATRICES[0], None).map_err(|m| whole_file(&name, m));
+    let matrix = files.map_or_else(built_in, Ok)?.load()?;
     let inventory = if toml {
-        Inventory::from_toml(&name, &text, &matrix)?
+        Inventory::from_toml(&name, &text, &matrix)
     } else {
-        Inventory::from_csv(&name, &text, &matrix)?
+        Inventory::from_csv(&name, &text, &matrix)
     };
-    Ok(Policy::new(matrix, inventory))
+    match inventory {
+        Ok(inventory) if problems.is_empty() => Ok(Policy::new(matrix, inventory)),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            problems.extend(more);
+            problems.sort_by_key(|p| p.line);
+            Err(problems)
+        }
+    }
+}
+
+/// A matrix by name, or a folder of rules, as seen from the folder of the inventory.
+fn find_matrix(name: &str, rules: Option<&Path>, from: Option<&Path>) -> Result<RuleFiles, String> {
+    let folder = from.map_or_else(|| Path::new(name).to_owned(), |from| from.join(name));
+    let is_path = name.contains(['/', '\\']) || name.starts_with('.');
+    let is_name = rules.is_some() || MATRICES.contains(&name);
+    match is_path || (folder.is_dir() && !is_name) {
+        true => RuleFiles::folder(&folder),
+        false => RuleFiles::named(name, rules),
+    }
 }
 
 pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
-    match load_policy(
-        &arguments.file,
-        arguments.matrix.as_deref(),
-        arguments.rules.as_deref(),
-    ) {
+    match load_policy(&arguments.file, arguments.matrix.as_deref(), arguments.rules.as_deref()) {
         Ok(policy) => {
             let inventory = &policy.inventory;
             writeln!(
@@ -107,15 +117,11 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
 
 pub(super) fn check_matrix(file: &Path) -> io::Result<Exit> {
     let name = file.display().to_string();
-    let files = if file.is_dir() {
-        // A leading "./" makes a folder of any name.
-        RuleFiles::find(&format!("./{name}").replacen(".//", "/", 1), None)
-    } else {
-        RuleFiles::with_matrix(file, MATRICES[0])
+    let files = match file.is_dir() {
+        true => RuleFiles::folder(file),
+        false => RuleFiles::with_matrix(file, MATRICES[0]),
     };
-    let loaded = files
-        .map_err(|message| whole_file(&name, message))
-        .and_then(|files| files.load());
+    let loaded = files.map_err(|message| whole_file(&name, message)).and_then(|files| files.load());
     match loaded {
         Ok(matrix) => {
             writeln!(
@@ -138,7 +144,7 @@ pub(super) fn check_matrix(file: &Path) -> io::Result<Exit> {
 
 pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
     let name = arguments.matrix.as_str();
-    let loaded = RuleFiles::find(name, None).map_err(|message| whole_file(name, message));
+    let loaded = find_matrix(name, None, None).map_err(|message| whole_file("--matrix", message));
     let matrix = match loaded.and_then(|files| files.load()) {
         Ok(matrix) => matrix,
         Err(problems) => {
@@ -152,7 +158,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => {
             for message in [from.err(), to.err()].into_iter().flatten() {
-                complain(&message);
+                complain(&format!("{message} (rasaudit matrix show --roles lists them)"));
             }
             return Ok(Exit::CannotDo);
         }
@@ -161,12 +167,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
         roles(&matrix)
     } else if arguments.features {
         let mut table = new_table(&["feature", "the farm ..."]);
-        table.add_rows(
-            matrix
-                .features
-                .iter()
-                .map(|(name, meaning)| [name, meaning]),
-        );
+        table.add_rows(matrix.features.iter().map(|(name, meaning)| [name, meaning]));
         table
     } else {
         rows(&matrix, from, to)
@@ -201,15 +202,7 @@ fn roles(matrix: &Matrix) -> Table {
 }
 
 fn rows(matrix: &Matrix, from: Option<RoleSet>, to: Option<RoleSet>) -> Table {
-    let mut table = new_table(&[
-        "from",
-        "to",
-        "transport",
-        "ports",
-        "feature",
-        "need",
-        "purpose",
-    ]);
+    let mut table = new_table(&["from", "to", "transport", "ports", "feature", "need", "purpose"]);
     for row in &matrix.rows {
         let fits = from.is_none_or(|roles| matrix.is_source(row, roles))
             && to.is_none_or(|roles| matrix.is_destination(row, roles));

@@ -48,20 +48,9 @@ pub(super) struct Reading {
 }
 
 pub(super) fn read(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading {
-    let reading = |client, grade| Reading {
-        client,
-        grade,
-        broadcast: false,
-        answers_broadcast: false,
-    };
+    let reading =
+        |client, grade| Reading { client, grade, broadcast: false, answers_broadcast: false };
     let transport = flow.key.transport();
-    // Broadcasts first: nobody shakes hands with everybody.
-    if let Some(client) = broadcast_sender(flow, lens) {
-        return Reading {
-            broadcast: true,
-            ..reading(client, Grade::Protocol)
-        };
-    }
     if transport == Transport::TCP {
         if let Some(client) = handshake(flow) {
             return reading(client, Grade::Handshake);
@@ -70,11 +59,11 @@ pub(super) fn read(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading
             return reading(client, Grade::Syn);
         }
     }
+    if let Some(client) = broadcast_sender(flow, lens) {
+        return Reading { broadcast: true, ..reading(client, Grade::Protocol) };
+    }
     if let Some(client) = survey.broadcast_asker(flow) {
-        return Reading {
-            answers_broadcast: true,
-            ..reading(client, Grade::Protocol)
-        };
+        return Reading { answers_broadcast: true, ..reading(client, Grade::Protocol) };
     }
     if let Some(client) = protocol(flow) {
         return reading(client, Grade::Protocol);
@@ -138,12 +127,16 @@ pub(super) fn handshake(flow: &Flow<'_>) -> Option<usize> {
         })
 }
 
-/// The side that sent to a broadcast or multicast address.
+/// The side that sent to a broadcast or multicast address. An address that itself sends is none,
+/// and one frame to everybody does not turn a flow between two into a broadcast.
 pub(super) fn broadcast_sender(flow: &Flow<'_>, lens: &dyn Lens) -> Option<usize> {
     (0..2).find(|&side| {
-        let target = flow.key.endpoint(1 - side).addr;
-        flow.sides[side].has(sign::BROADCAST)
-            || flow.sides[side].spoke() && (is_group(target) || lens.is_broadcast(target))
+        let (sender, target) = (&flow.sides[side], &flow.sides[1 - side]);
+        let address = flow.key.endpoint(1 - side).addr;
+        let to_all = sender.has(sign::BROADCAST) && !sender.has(sign::UNICAST);
+        sender.spoke()
+            && !target.spoke()
+            && (to_all || is_group(address) || lens.is_broadcast(address))
     })
 }
 
@@ -157,24 +150,33 @@ pub(super) fn is_group(address: IpAddr) -> bool {
 
 /// The client as the protocol itself tells it.
 fn protocol(flow: &Flow<'_>) -> Option<usize> {
-    let transport = flow.key.transport();
+    let (transport, sides) = (flow.key.transport(), flow.sides);
     if transport.is_icmp() {
-        return only([0, 1].map(|side| flow.sides[side].spoke() && asks(flow, side)));
+        return only([0, 1].map(|side| {
+            let paired = crate::flow::icmp_paired(transport, flow.key.endpoint(side).port as u8);
+            asks(flow, side) && (paired || sides[side].spoke())
+        }));
     }
-    let (asks, answers) = (
-        sign::DNS_QUERY | sign::CLIENT_HELLO,
-        sign::DNS_ANSWER | sign::SERVER_HELLO,
-    );
-    let quoted = |side: usize| {
-        flow.extra.is_some_and(|extra| {
-            extra
-                .errors
-                .iter()
-                .any(|e| usize::from(e.side) == side && e.kind != ErrorKind::Other)
-        })
+    // An answer alone is no proof: whoever sends it chose to look like a server.
+    let asked = |c: usize, query, answer| {
+        sides[c].has(query) && (sides[1 - c].has(answer) || !sides[1 - c].has(query))
     };
-    let client = [0, 1].map(|c| flow.sides[c].has(asks) || flow.sides[1 - c].has(answers));
-    only(client).or_else(|| only([quoted(0), quoted(1)]).filter(|_| client == [false; 2]))
+    let client = [0, 1].map(|c| {
+        asked(c, sign::DNS_QUERY, sign::DNS_ANSWER)
+            || asked(c, sign::CLIENT_HELLO, sign::SERVER_HELLO)
+    });
+    // An error answers the packet it quotes only where the other side has not answered itself: a late
+    // answer to a socket that is closed again draws one too.
+    let quoted = [0, 1].map(|side: usize| {
+        !sides[1 - side].spoke()
+            && flow.extra.is_some_and(|extra| {
+                extra
+                    .errors
+                    .iter()
+                    .any(|e| usize::from(e.side) == side && e.kind != ErrorKind::Other)
+            })
+    });
+    only(client).or_else(|| only(quoted).filter(|_| client == [false; 2]))
 }
 
 /// Whether the ICMP message type of a side is one that asks, or stands alone.
@@ -213,13 +215,9 @@ mod tests {
 
     #[test]
     fn port_classes_follow_the_design() {
-        for (server, client) in [
-            (443, 1024),
-            (1023, 65535),
-            (1024, 32768),
-            (32767, 49152),
-            (32768, 49152),
-        ] {
+        for (server, client) in
+            [(443, 1024), (1023, 65535), (1024, 32768), (32767, 49152), (32768, 49152)]
+        {
             assert_eq!(by_ports([server, client]), Some(1), "{server} {client}");
             assert_eq!(by_ports([client, server]), Some(0), "{server} {client}");
         }

@@ -18,7 +18,7 @@ use crate::model::{AtMost, Endpoint, Max, Merge, Min, Transport};
 
 pub use direction::Grade;
 pub use state::State;
-pub use survey::{Presence, Survey};
+pub use survey::{Presence, Sight, Survey};
 
 /// What the direction of a flow asks of the policy.
 pub trait Lens {
@@ -83,9 +83,9 @@ pub struct Conversation {
     pub last: Max,
     /// VLANs, each with the VLANs inside it.
     pub tags: AtMost<Vec<u16>, 16>,
-    /// Hardware addresses that the client's frames came from.
+    /// Hardware addresses that the client's frames came from, where its address is link-local.
     pub client_macs: AtMost<crate::model::Mac, 4>,
-    /// Hardware addresses that the server's frames came from.
+    /// Hardware addresses that the server's frames came from, where its address is link-local.
     pub server_macs: AtMost<crate::model::Mac, 4>,
     /// The client's ports, for the reading in the other direction.
     pub client_ports: AtMost<u16, 16>,
@@ -98,9 +98,7 @@ pub struct Conversation {
 impl Conversation {
     /// Whether it is an ICMP request with its reply.
     pub fn is_paired_icmp(&self) -> bool {
-        let Subject {
-            transport, port, ..
-        } = self.subject;
+        let Subject { transport, port, .. } = self.subject;
         transport.is_icmp() && crate::flow::icmp_paired(transport, port as u8)
     }
 }
@@ -119,9 +117,9 @@ pub struct Conversations {
 
 impl Conversations {
     /// Reads all flows: once to learn who serves and who is seen, once to read directions and states.
-    pub fn read(flows: &mut Flows, lens: &dyn Lens) -> io::Result<Self> {
-        let mut survey = Survey::default();
-        survey.add_loose(flows);
+    pub fn read(flows: &mut Flows, lens: &dyn Lens, sight: Sight) -> io::Result<Self> {
+        let mut survey = Survey::new(sight);
+        survey.add_loose(flows, lens);
         flows.visit(|table| table.iter().for_each(|flow| survey.add(&flow, lens)))?;
         let mut found: HashMap<Subject, Conversation> = HashMap::new();
         flows.visit(|table| {
@@ -140,12 +138,15 @@ impl Conversations {
         let mut list: Vec<_> = found.into_values().collect();
         list.sort_unstable_by_key(|c| c.subject);
         let (orphan_fragments, spilled) = (flows.orphans, flows.spilled());
-        Ok(Self {
-            list,
-            survey,
-            orphan_fragments,
-            spilled,
-        })
+        Ok(Self { list, survey, orphan_fragments, spilled })
+    }
+}
+
+impl Conversations {
+    /// The two ends of each conversation between two addresses.
+    pub fn ends(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+        let unicast = self.list.iter().filter(|c| !c.broadcast);
+        unicast.map(|c| (c.subject.client, c.subject.server))
     }
 }
 
@@ -155,17 +156,8 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
     let (client, server) = (flow.key.endpoint(c), flow.key.endpoint(s));
     let transport = flow.key.transport();
     // An ICMP conversation is known by the type that the client sends.
-    let port = if transport.is_icmp() {
-        client.port
-    } else {
-        server.port
-    };
-    let subject = Subject {
-        client: client.addr,
-        server: server.addr,
-        transport,
-        port,
-    };
+    let port = if transport.is_icmp() { client.port } else { server.port };
+    let subject = Subject { client: client.addr, server: server.addr, transport, port };
     let state = state::of(flow, &reading, survey);
     let (mut first, mut last) = (flow.sides[0].first, flow.sides[0].last);
     first.merge(&flow.sides[1].first);
@@ -175,26 +167,21 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
         first.merge(&extra.error_first);
         last.merge(&extra.error_last);
         for error in extra.errors.iter() {
-            errors.insert(IcmpError {
-                side: error.side ^ c as u8,
-                ..*error
-            });
+            errors.insert(IcmpError { side: error.side ^ c as u8, ..*error });
         }
     }
     let mut tags = AtMost::default();
     let mut macs = [AtMost::default(), AtMost::default()];
     for (side, macs) in macs.iter_mut().enumerate() {
         for link in flow.links(side) {
-            let stack: Vec<u16> = link
-                .vlans
-                .iter()
-                .copied()
-                .take_while(|v| *v != crate::flow::NO_TAG)
-                .collect();
+            // Identifier zero is a priority, no VLAN (IEEE 802.1Q, 9.6).
+            let vlans = link.vlans.iter().copied().take_while(|v| *v != crate::flow::NO_TAG);
+            let stack: Vec<u16> = vlans.filter(|v| *v != 0).collect();
             if !stack.is_empty() {
                 tags.insert(stack);
             }
-            if link.source != crate::model::Mac::NONE {
+            if link.source != crate::model::Mac::NONE && is_link_local(flow.key.endpoint(side).addr)
+            {
                 macs.insert(link.source);
             }
         }
@@ -229,6 +216,14 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
     }
 }
 
+/// Whether an address never crosses a router, so that its frames show its own hardware address.
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
 impl Merge for Conversation {
     fn merge(&mut self, other: &Self) {
         // Of a failing conversation the chances count that speak for its state.
@@ -239,7 +234,7 @@ impl Merge for Conversation {
         }
         self.state = self.state.min(other.state);
         self.grade = self.grade.min(other.grade);
-        self.broadcast |= other.broadcast;
+        self.broadcast &= other.broadcast;
         self.flows += other.flows;
         self.attempts += other.attempts;
         self.established += other.established;

@@ -38,10 +38,7 @@ impl State {
 
     /// Whether the capture shows that the attempt failed.
     pub fn failed(self) -> bool {
-        matches!(
-            self,
-            Self::HalfOpen | Self::Refused | Self::Rejected | Self::Unanswered
-        )
+        matches!(self, Self::HalfOpen | Self::Refused | Self::Rejected | Self::Unanswered)
     }
 }
 
@@ -55,10 +52,7 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> State {
     }
     let quoted = |kinds: &[ErrorKind]| {
         flow.extra.is_some_and(|extra| {
-            extra
-                .errors
-                .iter()
-                .any(|e| usize::from(e.side) == c && kinds.contains(&e.kind))
+            extra.errors.iter().any(|e| usize::from(e.side) == c && kinds.contains(&e.kind))
         })
     };
     let by_icmp = if quoted(&[ErrorKind::PortUnreachable]) {
@@ -71,9 +65,9 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> State {
     if flow.key.transport() == Transport::TCP {
         return tcp(client, server, by_icmp, |silent_is_server| {
             if silent_is_server {
-                survey.could_see(server_addr, client_addr)
+                survey.could_see(server_addr, client_addr, client.syn)
             } else {
-                survey.could_see(client_addr, server_addr)
+                survey.could_see(client_addr, server_addr, server.syn_ack)
             }
         });
     }
@@ -86,14 +80,10 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> State {
     if let Some(state) = by_icmp {
         return state;
     }
-    if !survey.could_see(server_addr, client_addr) || !client.spoke() {
+    if !survey.could_see(server_addr, client_addr, client.first) || !client.spoke() {
         return State::OneSided;
     }
-    if asks(flow, client, c) {
-        State::Unanswered
-    } else {
-        State::OneWay
-    }
+    if asks(flow, client, c) { State::Unanswered } else { State::OneWay }
 }
 
 fn tcp(client: &Side, server: &Side, by_icmp: Option<State>, sees: impl Fn(bool) -> bool) -> State {
@@ -101,28 +91,24 @@ fn tcp(client: &Side, server: &Side, by_icmp: Option<State>, sees: impl Fn(bool)
         if client.has(sign::ACK | sign::DATA) {
             return State::Established;
         }
-        // The span has shown that it sees the client when it has shown its SYN.
-        let sees_client = client.has(sign::SYN) || sees(false);
-        return if sees_client {
-            State::HalfOpen
-        } else {
-            State::OneSided
-        };
+        return if sees(false) { State::HalfOpen } else { State::OneSided };
     }
-    let (speaks, answers) = (
-        client.has(sign::ACK | sign::DATA),
-        server.has(sign::ACK | sign::DATA),
-    );
+    let speaks = client.has(sign::ACK | sign::DATA);
+    let answers = server.has(sign::ACK | sign::DATA);
     if speaks && answers {
         return State::Midstream;
     }
-    if client.has(sign::SYN) && server.has(sign::RST) && !answers {
+    // A client that acknowledges has had an answer, whether we saw it or not.
+    if speaks || !client.has(sign::SYN) {
+        return by_icmp.filter(|_| !speaks && !server.spoke()).unwrap_or(State::OneSided);
+    }
+    if server.has(sign::RST) && !answers {
         return State::Refused;
     }
     if let Some(state) = by_icmp.filter(|_| !server.spoke()) {
         return state;
     }
-    if client.has(sign::SYN) && !server.spoke() && sees(true) {
+    if !server.spoke() && sees(true) {
         return State::Unanswered;
     }
     State::OneSided
@@ -179,7 +165,7 @@ mod tests {
         use sign::{ACK, DATA, RST, SYN, SYN_ACK};
         let cases = [
             (SYN | ACK, SYN_ACK | ACK, true, State::Established),
-            (SYN | DATA, SYN_ACK, true, State::Established),
+            (SYN | ACK, SYN_ACK, true, State::Established),
             (SYN, SYN_ACK, true, State::HalfOpen),
             (SYN | RST, SYN_ACK, true, State::HalfOpen),
             (0, SYN_ACK, true, State::HalfOpen),
@@ -192,6 +178,9 @@ mod tests {
             (SYN, 0, true, State::Unanswered),
             (SYN, 0, false, State::OneSided),
             (ACK | DATA, 0, true, State::OneSided),
+            // The client's acknowledgement proves an answer that the capture lacks.
+            (SYN | ACK | DATA, 0, true, State::OneSided),
+            (SYN | ACK | DATA, RST, true, State::OneSided),
         ];
         for (client, server, sees, expected) in cases {
             let state = tcp(&side(client), &side(server), None, |_| sees);

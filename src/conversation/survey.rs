@@ -1,12 +1,12 @@
 //! What the capture shows beyond single flows: who serves, who asked everybody, who was seen.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Lens;
 use super::direction::{broadcast_sender, handshake, is_group};
 use crate::flow::{Amount, Flow, Flows, Side, sign};
-use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Sum, Transport};
+use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
 /// How an address was seen.
 #[derive(Clone, Default, Debug)]
@@ -39,15 +39,35 @@ impl Merge for Presence {
     }
 }
 
+/// How long an answer may take, in nanoseconds. Silence younger than this when the capture ends, or
+/// its time is cut off, means nothing.
+const TIME_TO_ANSWER: Nanos = SECOND;
+
 /// Facts about the whole capture that single flows are read with.
 #[derive(Default)]
 pub struct Survey {
     services: HashSet<(Endpoint, Transport)>,
     asks: HashMap<(Endpoint, u16, Transport), Min>,
     presences: HashMap<IpAddr, Presence>,
+    /// Pairs (silent, peer) where the peer acknowledges what the capture never shows.
+    blind: HashSet<(IpAddr, IpAddr)>,
+    sight: Sight,
+}
+
+/// What limits the view of the whole capture.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Sight {
+    /// A filter was on: what is not there may have been left out.
+    pub filtered: bool,
+    /// Time of the latest frame.
+    pub end: Option<Nanos>,
 }
 
 impl Survey {
+    pub(super) fn new(sight: Sight) -> Self {
+        Self { sight, ..Self::default() }
+    }
+
     /// How an address was seen.
     pub fn presence(&self, address: IpAddr) -> Option<&Presence> {
         self.presences.get(&address)
@@ -55,19 +75,23 @@ impl Survey {
 
     /// All addresses seen, in order.
     pub fn presences(&self) -> BTreeMap<IpAddr, &Presence> {
-        self.presences
-            .iter()
-            .map(|(address, presence)| (*address, presence))
-            .collect()
+        self.presences.iter().map(|(address, presence)| (*address, presence)).collect()
     }
 
-    /// Whether the capture shows that it could see what `silent` sends to `peer`'s side of the span:
-    /// it shows `silent` sending to somebody, or `peer` being sent something by somebody.
-    pub(super) fn could_see(&self, silent: IpAddr, peer: IpAddr) -> bool {
-        self.presence(silent).is_some_and(|p| p.unicast_sent.0 > 0)
-            || self
-                .presence(peer)
-                .is_some_and(|p| p.received.packets.0 > 0)
+    /// Whether the capture shows that it could see what `silent` sends to `peer`'s side of the span in
+    /// answer to what it was sent at `asked`: it shows `silent` sending to somebody, or `peer` being
+    /// sent something by somebody; nothing shows that it misses what goes between the two; and it
+    /// goes on long enough for an answer.
+    pub(super) fn could_see(&self, silent: IpAddr, peer: IpAddr, asked: Min) -> bool {
+        let in_time = match (asked.get(), self.sight.end) {
+            (Some(asked), Some(end)) => end.saturating_sub(asked) >= TIME_TO_ANSWER,
+            _ => true,
+        };
+        in_time
+            && !self.sight.filtered
+            && !self.blind.contains(&(silent, peer))
+            && (self.presence(silent).is_some_and(|p| p.unicast_sent.0 > 0)
+                || self.presence(peer).is_some_and(|p| p.received.packets.0 > 0))
     }
 
     /// Whether another flow proves by handshake that the endpoint serves.
@@ -81,61 +105,53 @@ impl Survey {
         if transport != Transport::UDP {
             return None;
         }
-        (0..2).find(|&c| {
+        let asked = [0, 1].map(|c: usize| {
             let (asker, answerer) = (flow.key.endpoint(c), flow.key.endpoint(1 - c));
-            let asked = self.asks.get(&(asker, answerer.port, transport));
+            // A host without an address asks from the unspecified one and is answered at its new one.
+            let nobody: IpAddr = match asker.addr {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
             let answered = flow.sides[1 - c].first.get();
-            matches!((asked.and_then(|a| a.get()), answered), (Some(a), Some(b)) if a <= b)
-        })
+            [asker.addr, nobody].into_iter().any(|address| {
+                let ask = (Endpoint::new(address, asker.port), answerer.port, transport);
+                let asked = self.asks.get(&ask).and_then(|a| a.get());
+                matches!((asked, answered), (Some(a), Some(b)) if a <= b)
+            })
+        });
+        match asked {
+            [true, false] => Some(0),
+            [false, true] => Some(1),
+            _ => None,
+        }
     }
 
     pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn Lens) {
         let transport = flow.key.transport();
         let broadcast = broadcast_sender(flow, lens);
         if let Some(side) = broadcast {
-            let ask = (
-                flow.key.endpoint(side),
-                flow.key.endpoint(1 - side).port,
-                transport,
-            );
-            self.asks
-                .entry(ask)
-                .or_default()
-                .merge(&flow.sides[side].first);
+            let ask = (flow.key.endpoint(side), flow.key.endpoint(1 - side).port, transport);
+            self.asks.entry(ask).or_default().merge(&flow.sides[side].first);
         } else if transport == Transport::TCP
             && let Some(client) = handshake(flow)
         {
-            self.services
-                .insert((flow.key.endpoint(1 - client), transport));
+            self.services.insert((flow.key.endpoint(1 - client), transport));
         }
         for side in 0..2 {
-            let (sender, target) = (
-                flow.key.endpoint(side).addr,
-                flow.key.endpoint(1 - side).addr,
-            );
+            let (sender, target) = (flow.key.endpoint(side).addr, flow.key.endpoint(1 - side).addr);
             let silent = !flow.sides[1 - side].spoke();
-            let macs = flow
-                .links(side)
-                .map(|l| l.source)
-                .filter(|m| *m != Mac::NONE);
-            self.count(
-                sender,
-                target,
-                &flow.sides[side],
-                broadcast == Some(side),
-                silent,
-                macs,
-            );
+            let macs = flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE);
+            self.count(sender, target, &flow.sides[side], broadcast == Some(side), silent, macs);
         }
     }
 
-    pub(super) fn add_loose(&mut self, flows: &Flows) {
+    pub(super) fn add_loose(&mut self, flows: &Flows, lens: &dyn Lens) {
         for ((src, dst, _), side) in &flows.loose {
             self.count(
                 *src,
                 *dst,
                 side,
-                side.has(sign::BROADCAST) || is_group(*dst),
+                side.has(sign::BROADCAST) || is_group(*dst) || lens.is_broadcast(*dst),
                 false,
                 [].into_iter(),
             );
@@ -175,6 +191,9 @@ impl Survey {
         to.first.merge(&side.first);
         to.last.merge(&side.last);
         // An acknowledgement to somebody who says nothing: he did, but not where we listen.
-        to.answered_unseen |= target_silent && side.has(sign::ACK);
+        if target_silent && side.has(sign::ACK) {
+            to.answered_unseen = true;
+            self.blind.insert((target, sender));
+        }
     }
 }

@@ -29,33 +29,22 @@ pub(super) fn decode(
         }
         tags += 1;
         ethertype = tag.ether_type().0;
-        packet = packet
-            .after(tag.slice().len())
-            .ok_or(SkipReason::TruncatedVlanTag)?;
+        packet = packet.after(tag.slice().len()).ok_or(SkipReason::TruncatedVlanTag)?;
     }
     match ethertype {
         0x0800 => ip::decode(packet, Some(4), seen),
         0x86dd => ip::decode(packet, Some(6), seen),
         0x0806 => {
-            seen.body = Body::NonIp {
-                ethertype,
-                claim: arp_claim(packet.bytes),
-            };
+            seen.body = Body::NonIp { ethertype, claim: arp_claim(packet.bytes) };
             Ok(())
         }
         // Below 0x0600 the field is a length (IEEE 802.3, 3.2.6).
         length if length < 0x0600 => {
-            seen.body = Body::NonIp {
-                ethertype: 0,
-                claim: None,
-            };
+            seen.body = Body::NonIp { ethertype: 0, claim: None };
             Ok(())
         }
         _ => {
-            seen.body = Body::NonIp {
-                ethertype,
-                claim: None,
-            };
+            seen.body = Body::NonIp { ethertype, claim: None };
             Ok(())
         }
     }

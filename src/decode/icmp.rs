@@ -20,12 +20,8 @@ pub enum ErrorKind {
     Other,
 }
 
-pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, fragment: Option<u32>) -> Body {
-    let portless = Body::Portless {
-        src: ip.src,
-        dst: ip.dst,
-        transport: ip.transport,
-    };
+pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, fragment: Option<(u32, Transport)>) -> Body {
+    let portless = Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport };
     let &[kind, code, ..] = rest.bytes else {
         return portless;
     };
@@ -39,19 +35,8 @@ pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, fragment: Option<u32>) -> Bo
         });
     }
     let (sport, dport) = icmp_ports(ip.transport, kind, code);
-    let tuple = Tuple {
-        src: ip.src,
-        dst: ip.dst,
-        sport,
-        dport,
-        transport: ip.transport,
-    };
-    Body::Segment {
-        tuple,
-        signs: 0,
-        payload: rest.wire.saturating_sub(8) as u32,
-        fragment,
-    }
+    let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
+    Body::Segment { tuple, signs: 0, payload: rest.wire.saturating_sub(8) as u32, fragment }
 }
 
 /// The flow of the packet that an error quotes, after the eight bytes of its own header.
@@ -98,19 +83,9 @@ fn error_kind(transport: Transport, kind: u8, code: u8) -> Option<ErrorKind> {
 /// The type of the message that answers `kind`, or that `kind` answers.
 pub(super) fn answer(transport: Transport, kind: u8) -> Option<u8> {
     const V4: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (10, 9), (17, 18)];
-    const V6: [(u8, u8); 6] = [
-        (128, 129),
-        (133, 134),
-        (135, 136),
-        (130, 131),
-        (139, 140),
-        (144, 145),
-    ];
-    let pairs = if transport == Transport::ICMP6 {
-        &V6[..]
-    } else {
-        &V4[..]
-    };
+    const V6: [(u8, u8); 6] =
+        [(128, 129), (133, 134), (135, 136), (130, 131), (139, 140), (144, 145)];
+    let pairs = if transport == Transport::ICMP6 { &V6[..] } else { &V4[..] };
     pairs.iter().find_map(|&(asks, answers)| match kind {
         k if k == asks => Some(answers),
         k if k == answers => Some(asks),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 
-use super::{Body, Observation, Packet, transport};
+use super::{Body, Observation, Packet, sign, transport};
 use crate::model::{SkipReason, Transport};
 
 /// IPv6 extension headers followed before a packet is given up.
@@ -24,6 +24,8 @@ pub(super) struct Ip<'a> {
 /// The place of a packet among the fragments of a datagram.
 pub(super) struct Fragment {
     pub id: u32,
+    /// The protocol of the fragmented part, which all its fragments name.
+    pub transport: Transport,
     pub first: bool,
 }
 
@@ -41,24 +43,18 @@ pub(super) fn decode(
     let ip = parse(packet)?;
     seen.bad_checksum = ip.bad_checksum;
     seen.body = match (&ip.fragment, ip.rest) {
-        (Some(Fragment { id, first: false }), rest) => Body::Fragment {
+        (Some(Fragment { id, first: false, transport }), rest) => Body::Fragment {
             src: ip.src,
             dst: ip.dst,
-            transport: ip.transport,
+            transport: *transport,
             id: *id,
             payload: rest.map_or(0, |r| r.wire as u32),
         },
         (_, Some(rest)) => transport::decode(&ip, rest),
-        (_, None) => Body::Portless {
-            src: ip.src,
-            dst: ip.dst,
-            transport: ip.transport,
-        },
+        (_, None) => Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport },
     };
-    if seen.broadcast
-        && let Body::Segment { signs, .. } = &mut seen.body
-    {
-        *signs |= super::sign::BROADCAST;
+    if let Body::Segment { signs, .. } = &mut seen.body {
+        *signs |= if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
     }
     Ok(())
 }
@@ -74,10 +70,7 @@ pub(super) fn parse(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
 }
 
 fn parse_v4(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
-    let fixed: &[u8; 20] = packet
-        .bytes
-        .first_chunk()
-        .ok_or(SkipReason::TruncatedIpHeader)?;
+    let fixed: &[u8; 20] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedIpHeader)?;
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
     // A total length of zero is what segmentation offload leaves behind on a capturing host.
@@ -96,21 +89,14 @@ fn parse_v4(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
     let (more, offset) = (offset & 0x2000 != 0, offset & 0x1fff);
     if more || offset != 0 {
         let id = u32::from(u16::from_be_bytes([fixed[4], fixed[5]]));
-        ip.fragment = Some(Fragment {
-            id,
-            first: offset == 0,
-        });
+        ip.fragment = Some(Fragment { id, first: offset == 0, transport: Transport(fixed[9]) });
     }
     // Options that the capture cut off leave the addresses, but no ports.
     let Ok(header) = Ipv4HeaderSlice::from_slice(packet.bytes) else {
         return Ok(ip);
     };
     ip.bad_checksum = header.to_header().calc_header_checksum() != header.header_checksum();
-    let packet = if total == 0 {
-        packet
-    } else {
-        packet.limited(total)
-    };
+    let packet = if total == 0 { packet } else { packet.limited(total) };
     let rest = packet.after(header_len);
     if ip.fragment.as_ref().is_none_or(|f| f.first) {
         (ip.transport, ip.rest) = follow(ip.transport, rest, |t| t == AH, &mut None)?;
@@ -123,17 +109,10 @@ fn parse_v4(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
 fn parse_v6(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
     let header =
         Ipv6HeaderSlice::from_slice(packet.bytes).map_err(|_| SkipReason::TruncatedIpHeader)?;
-    let (length, next) = (
-        usize::from(header.payload_length()),
-        Transport(header.next_header().0),
-    );
+    let (length, next) = (usize::from(header.payload_length()), Transport(header.next_header().0));
     let rest = packet.after(header.slice().len());
     // A payload length of zero belongs to jumbograms (RFC 2675) and segmentation offload.
-    let rest = if length == 0 {
-        rest
-    } else {
-        rest.map(|r| r.limited(length))
-    };
+    let rest = if length == 0 { rest } else { rest.map(|r| r.limited(length)) };
     let mut fragment = None;
     let (transport, rest) = follow(next, rest, is_extension, &mut fragment)?;
     Ok(Ip {
@@ -178,10 +157,7 @@ fn follow<'a>(
             // A fragment header on a whole packet (RFC 6946) fragments nothing.
             if header.is_fragmenting_payload() {
                 let first = header.fragment_offset().value() == 0;
-                *fragment = Some(Fragment {
-                    id: header.identification(),
-                    first,
-                });
+                *fragment = Some(Fragment { id: header.identification(), first, transport });
                 if !first {
                     return Ok((transport, rest));
                 }
@@ -193,11 +169,7 @@ fn follow<'a>(
         };
         // AH counts in units of four bytes, less two (RFC 4302); the others in eights, less one.
         let length = usize::from(length);
-        let length = if transport == AH {
-            (length + 2) * 4
-        } else {
-            (length + 1) * 8
-        };
+        let length = if transport == AH { (length + 2) * 4 } else { (length + 1) * 8 };
         let after = packet.after(length);
         if after.is_none() {
             return Ok((transport, None));

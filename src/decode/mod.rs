@@ -44,6 +44,8 @@ pub mod sign {
     pub const SERVER_HELLO: u16 = 1 << 9;
     /// Sent to the link layer's broadcast address.
     pub const BROADCAST: u16 = 1 << 10;
+    /// Sent to another address of the link layer.
+    pub const UNICAST: u16 = 1 << 11;
 }
 
 /// The most VLAN tags kept as evidence of one frame; deeper ones are followed, not kept.
@@ -63,10 +65,7 @@ pub struct Link {
 
 impl Default for Link {
     fn default() -> Self {
-        Self {
-            vlans: [NO_TAG; KEPT_TAGS],
-            source: Mac::NONE,
-        }
+        Self { vlans: [NO_TAG; KEPT_TAGS], source: Mac::NONE }
     }
 }
 
@@ -113,8 +112,9 @@ pub enum Body {
         signs: u16,
         /// Transport payload in bytes, by the lengths in the headers.
         payload: u32,
-        /// The identification of the packet that this is the first fragment of.
-        fragment: Option<u32>,
+        /// The identification of the packet that this is the first fragment of, and the protocol that
+        /// its later fragments name.
+        fragment: Option<(u32, Transport)>,
     },
     /// A later fragment; its ports are in the first one.
     Fragment {
@@ -122,7 +122,7 @@ pub enum Body {
         src: IpAddr,
         /// Destination address.
         dst: IpAddr,
-        /// The protocol above IP.
+        /// The protocol of the fragmented part.
         transport: Transport,
         /// IP identification.
         id: u32,
@@ -165,20 +165,17 @@ pub enum Body {
 pub fn decode(frame: &Frame, data: &[u8]) -> Result<Observation, SkipReason> {
     let mut seen = Observation {
         time: frame.time,
-        // A record may claim fewer bytes on the wire than it holds; what was held was on the wire.
         wire_len: frame.wire_len,
         link: Link::default(),
         broadcast: false,
         bad_checksum: false,
-        body: Body::NonIp {
-            ethertype: 0,
-            claim: None,
-        },
+        body: Body::NonIp { ethertype: 0, claim: None },
     };
     let decoder = LINKS
         .iter()
         .find(|(number, ..)| *number == frame.link)
         .ok_or(SkipReason::UnknownLinkType)?;
+    // A record may claim fewer bytes on the wire than it holds; what is held was on the wire.
     let wire = data.len().max(frame.wire_len as usize);
     (decoder.2)(Packet { bytes: data, wire }, &mut seen)?;
     Ok(seen)
@@ -194,18 +191,12 @@ struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// What follows the first `length` bytes, if they were captured.
     fn after(self, length: usize) -> Option<Self> {
-        Some(Self {
-            bytes: self.bytes.get(length..)?,
-            wire: self.wire.saturating_sub(length),
-        })
+        Some(Self { bytes: self.bytes.get(length..)?, wire: self.wire.saturating_sub(length) })
     }
 
     /// The packet without what lies beyond `length` bytes (padding, trailers).
     fn limited(self, length: usize) -> Self {
-        Self {
-            bytes: &self.bytes[..self.bytes.len().min(length)],
-            wire: self.wire.min(length),
-        }
+        Self { bytes: &self.bytes[..self.bytes.len().min(length)], wire: self.wire.min(length) }
     }
 }
 
@@ -213,10 +204,7 @@ impl<'a> Packet<'a> {
 /// and its reply, ...) the type sent and the type that answers it, so that both directions are one
 /// flow; for others type and code. This is the convention of Community ID version 1.
 pub fn icmp_ports(transport: Transport, kind: u8, code: u8) -> (u16, u16) {
-    (
-        u16::from(kind),
-        u16::from(icmp::answer(transport, kind).unwrap_or(code)),
-    )
+    (u16::from(kind), u16::from(icmp::answer(transport, kind).unwrap_or(code)))
 }
 
 /// Whether an ICMP message of this type belongs to a request and reply pair.

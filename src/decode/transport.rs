@@ -10,26 +10,13 @@ use crate::model::Transport;
 const DNS: u16 = 53;
 
 pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>) -> Body {
-    let fragment = ip.fragment.as_ref().map(|f| f.id);
+    let fragment = ip.fragment.as_ref().map(|f| (f.id, f.transport));
     let segment = |(sport, dport), signs, payload: usize| {
-        let tuple = Tuple {
-            src: ip.src,
-            dst: ip.dst,
-            sport,
-            dport,
-            transport: ip.transport,
-        };
-        let signs = if payload > 0 {
-            signs | sign::DATA
-        } else {
-            signs
-        };
-        Body::Segment {
-            tuple,
-            signs,
-            payload: payload as u32,
-            fragment,
-        }
+        let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
+        // What comes with a SYN or RST is no conversation yet, or none any more.
+        let speaks = payload > 0 && signs & (sign::SYN | sign::SYN_ACK | sign::RST) == 0;
+        let signs = if speaks { signs | sign::DATA } else { signs };
+        Body::Segment { tuple, signs, payload: payload as u32, fragment }
     };
     if ip.transport.is_icmp() {
         return icmp::decode(ip, rest, fragment);
@@ -38,11 +25,7 @@ pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>) -> Body {
         return segment((0, 0), 0, rest.wire);
     }
     let Some(&[a, b, c, d]) = rest.bytes.first_chunk() else {
-        return Body::Portless {
-            src: ip.src,
-            dst: ip.dst,
-            transport: ip.transport,
-        };
+        return Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport };
     };
     let ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
     match ip.transport {
@@ -63,11 +46,7 @@ fn tcp(rest: Packet<'_>) -> (u16, usize) {
     let (flags, header_len, payload) = match TcpHeaderSlice::from_slice(rest.bytes) {
         Ok(header) => {
             let length = header.slice().len();
-            (
-                header.slice()[13],
-                length,
-                rest.bytes.get(length..).unwrap_or_default(),
-            )
+            (header.slice()[13], length, rest.bytes.get(length..).unwrap_or_default())
         }
         // Cut off inside the header: the flags may still be there.
         Err(_) => match rest.bytes.get(12..14) {
@@ -108,15 +87,15 @@ fn udp(rest: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) {
     if header.length() >= HEADER as u16 {
         payload = payload.min(usize::from(header.length()) - HEADER);
     }
+    // A query goes to the port of DNS and an answer comes from it; bits that say otherwise are
+    // somebody's disguise.
     let mut signs = 0;
-    if (sport == DNS || dport == DNS)
-        && let Some(message) = rest.bytes.get(HEADER..HEADER + 12)
-    {
-        signs |= if message[2] & 0x80 == 0 {
-            sign::DNS_QUERY
-        } else {
-            sign::DNS_ANSWER
-        };
+    if let Some(message) = rest.bytes.get(HEADER..HEADER + 12) {
+        match message[2] & 0x80 {
+            0 if dport == DNS => signs |= sign::DNS_QUERY,
+            0x80 if sport == DNS => signs |= sign::DNS_ANSWER,
+            _ => {}
+        }
     }
     (signs, payload)
 }

@@ -29,7 +29,11 @@ pub struct FragmentKey {
 
 /// Fragments that have not met yet. Merging is the union of what was seen.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
-pub struct Fragments(pub(super) HashMap<FragmentKey, Datagrams>);
+pub struct Fragments {
+    pub(super) datagrams: HashMap<FragmentKey, Datagrams>,
+    /// Fragments remembered, for the account of memory.
+    count: usize,
+}
 
 /// The datagrams of one key, in the course of time.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
@@ -56,31 +60,34 @@ pub(super) enum Joined {
 impl Fragments {
     /// Remembers the flow of a first fragment.
     pub fn first(&mut self, key: FragmentKey, time: Nanos, flow: FlowKey, side: usize) {
-        self.0
-            .entry(key)
-            .or_default()
-            .firsts
-            .push((time, flow, side as u8));
+        self.count += 1;
+        self.datagrams.entry(key).or_default().firsts.push((time, flow, side as u8));
     }
 
     /// Remembers a later fragment.
     pub fn later(&mut self, key: FragmentKey, time: Nanos, wire_len: u32, payload: u32) {
-        self.0
-            .entry(key)
-            .or_default()
-            .later
-            .push((time, wire_len, payload));
+        self.count += 1;
+        self.datagrams.entry(key).or_default().later.push((time, wire_len, payload));
     }
 
     /// Bytes of memory that the fragments hold, about.
     pub fn memory(&self) -> usize {
-        self.0.len() * 256
+        const KEY: usize = 160;
+        const FRAGMENT: usize = 96;
+        self.datagrams.len() * KEY + self.count * FRAGMENT
+    }
+
+    /// Takes in the datagrams of a key that is new here.
+    pub(super) fn insert(&mut self, key: FragmentKey, datagrams: Datagrams) {
+        self.count += datagrams.firsts.len() + datagrams.later.len();
+        self.datagrams.insert(key, datagrams);
     }
 
     /// Takes in all of `other`.
     pub fn merge(&mut self, other: Self) {
-        for (key, datagrams) in other.0 {
-            self.0.entry(key).or_default().append(datagrams);
+        self.count += other.count;
+        for (key, datagrams) in other.datagrams {
+            self.datagrams.entry(key).or_default().append(datagrams);
         }
     }
 
@@ -88,13 +95,22 @@ impl Fragments {
     /// earlier.
     pub(super) fn resolve(self) -> Vec<Joined> {
         let mut joined = Vec::new();
-        for (key, mut datagrams) in self.0 {
+        for (key, mut datagrams) in self.datagrams {
             datagrams.firsts.sort_unstable();
             for (time, wire_len, payload) in datagrams.later {
                 let mut part = Side::default();
                 part.see(time, wire_len, payload, 0);
-                let distance = |first: &&(Nanos, FlowKey, u8)| first.0.abs_diff(time);
-                joined.push(match datagrams.firsts.iter().min_by_key(distance) {
+                // The last first fragment at or before this one, and the one after that.
+                let after = datagrams.firsts.partition_point(|first| first.0 <= time);
+                let near = &datagrams.firsts
+                    [after.saturating_sub(1)..(after + 1).min(datagrams.firsts.len())];
+                // Of equal ones the least, wherever the search ended among them.
+                let nearest = near.iter().min_by_key(|first| first.0.abs_diff(time));
+                let nearest = nearest.and_then(|n| {
+                    let least = datagrams.firsts.partition_point(|first| first.0 < n.0);
+                    datagrams.firsts.get(least)
+                });
+                joined.push(match nearest {
                     Some(first) if first.0.abs_diff(time) <= TIMEOUT as u64 => {
                         Joined::Flow(first.1, usize::from(first.2), part)
                     }

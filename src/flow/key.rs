@@ -22,15 +22,8 @@ impl FlowKey {
     /// The flow of a packet, and which side (0 or 1) sent it. The side with the lesser address, then
     /// port, is side 0.
     pub fn new(tuple: &Tuple) -> (Self, usize) {
-        let (src, dst) = (
-            (number(tuple.src), tuple.sport),
-            (number(tuple.dst), tuple.dport),
-        );
-        let (lo, hi, side) = if src <= dst {
-            (src, dst, 0)
-        } else {
-            (dst, src, 1)
-        };
+        let (src, dst) = ((number(tuple.src), tuple.sport), (number(tuple.dst), tuple.dport));
+        let (lo, hi, side) = if src <= dst { (src, dst, 0) } else { (dst, src, 1) };
         let key = Self {
             lo: lo.0,
             hi: hi.0,
@@ -43,20 +36,13 @@ impl FlowKey {
 
     /// The endpoint of a side.
     pub fn endpoint(&self, side: usize) -> Endpoint {
-        let (addr, port) = if side == 0 {
-            (self.lo, self.ports >> 16)
-        } else {
-            (self.hi, self.ports & 0xffff)
-        };
+        let (addr, port) =
+            if side == 0 { (self.lo, self.ports >> 16) } else { (self.hi, self.ports & 0xffff) };
         Endpoint::new(self.address(addr), port as u16)
     }
 
     fn address(&self, number: u128) -> IpAddr {
-        if self.v6 {
-            Ipv6Addr::from(number).into()
-        } else {
-            Ipv4Addr::from(number as u32).into()
-        }
+        if self.v6 { Ipv6Addr::from(number).into() } else { Ipv4Addr::from(number as u32).into() }
     }
 
     /// The transport.

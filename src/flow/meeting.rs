@@ -82,20 +82,13 @@ impl Rest {
     fn split(self, seed: &Seed) -> Vec<Self> {
         let mut parts: Vec<Self> = (0..PARTITIONS).map(|_| Self::default()).collect();
         for (key, side) in self.loose {
-            parts[partition(seed.hash_one(key), PARTITIONS)]
-                .loose
-                .insert(key, side);
+            parts[partition(seed.hash_one(key), PARTITIONS)].loose.insert(key, side);
         }
         for (key, claim) in self.claims {
-            parts[partition(seed.hash_one(key), PARTITIONS)]
-                .claims
-                .insert(key, claim);
+            parts[partition(seed.hash_one(key), PARTITIONS)].claims.insert(key, claim);
         }
-        for (key, datagrams) in self.fragments.0 {
-            parts[partition(seed.hash_one(key), PARTITIONS)]
-                .fragments
-                .0
-                .insert(key, datagrams);
+        for (key, datagrams) in self.fragments.datagrams {
+            parts[partition(seed.hash_one(key), PARTITIONS)].fragments.insert(key, datagrams);
         }
         parts
     }
@@ -104,69 +97,32 @@ impl Rest {
 impl Tables {
     /// Empty tables.
     pub fn new(seed: &Seed) -> Self {
-        Self {
-            flows: FlowTable::new(seed),
-            rest: Rest::default(),
-        }
+        Self { flows: FlowTable::new(seed), rest: Rest::default() }
     }
 
     /// Takes in one observation.
     pub fn observe(&mut self, seen: &Observation) {
         let (time, wire_len) = (seen.time, seen.wire_len);
         match seen.body {
-            Body::Segment {
-                tuple,
-                signs,
-                payload,
-                fragment,
-            } => {
-                let (flow, side) = self
-                    .flows
-                    .observe(&tuple, time, wire_len, payload, signs, &seen.link);
-                if let Some(id) = fragment {
-                    let (src, dst, transport) = (tuple.src, tuple.dst, tuple.transport);
-                    let key = FragmentKey {
-                        src,
-                        dst,
-                        transport,
-                        id,
-                    };
+            Body::Segment { tuple, signs, payload, fragment } => {
+                let (flow, side) =
+                    self.flows.observe(&tuple, time, wire_len, payload, signs, &seen.link);
+                if let Some((id, transport)) = fragment {
+                    let (src, dst) = (tuple.src, tuple.dst);
+                    let key = FragmentKey { src, dst, transport, id };
                     self.rest.fragments.first(key, time, flow, side);
                 }
             }
-            Body::Fragment {
-                src,
-                dst,
-                transport,
-                id,
-                payload,
-            } => {
-                let key = FragmentKey {
-                    src,
-                    dst,
-                    transport,
-                    id,
-                };
+            Body::Fragment { src, dst, transport, id, payload } => {
+                let key = FragmentKey { src, dst, transport, id };
                 self.rest.fragments.later(key, time, wire_len, payload);
             }
-            Body::Error {
-                quoted,
-                kind,
-                by,
-                to,
-                transport,
-            } => {
+            Body::Error { quoted, kind, by, to, transport } => {
                 self.flows.observe_error(&quoted, kind, by, time);
                 self.loose((by, to, transport), seen);
             }
-            Body::Portless {
-                src,
-                dst,
-                transport,
-            } => self.loose((src, dst, transport), seen),
-            Body::NonIp {
-                claim: Some(claim), ..
-            } => {
+            Body::Portless { src, dst, transport } => self.loose((src, dst, transport), seen),
+            Body::NonIp { claim: Some(claim), .. } => {
                 let claim = self.rest.claims.entry(claim).or_default();
                 claim.frames.add(1);
                 claim.first.see(time);
@@ -177,16 +133,8 @@ impl Tables {
     }
 
     fn loose(&mut self, key: PairKey, seen: &Observation) {
-        let signs = if seen.broadcast {
-            crate::decode::sign::BROADCAST
-        } else {
-            0
-        };
-        self.rest
-            .loose
-            .entry(key)
-            .or_default()
-            .see(seen.time, seen.wire_len, 0, signs);
+        let signs = if seen.broadcast { crate::decode::sign::BROADCAST } else { 0 };
+        self.rest.loose.entry(key).or_default().see(seen.time, seen.wire_len, 0, signs);
     }
 
     /// Bytes of memory that the tables hold, about.
@@ -211,10 +159,7 @@ struct Partition {
 
 impl Partition {
     fn new(seed: &Seed) -> Self {
-        Self {
-            flows: FlowTable::new(seed),
-            rest: Rest::default(),
-        }
+        Self { flows: FlowTable::new(seed), rest: Rest::default() }
     }
 }
 
@@ -238,10 +183,8 @@ impl Meeting {
         }
         let positions = tables.flows.by_partition(PARTITIONS);
         for (number, rest) in tables.rest.split(&self.seed).into_iter().enumerate() {
-            let mut here = self
-                .partitions
-                .entry(number)
-                .or_insert_with(|| Partition::new(&self.seed));
+            let mut here =
+                self.partitions.entry(number).or_insert_with(|| Partition::new(&self.seed));
             here.flows.merge_from(&tables.flows, &positions[number]);
             here.rest.merge(rest);
         }
@@ -253,6 +196,9 @@ impl Meeting {
     pub fn spill(&self, tables: Tables) -> io::Result<()> {
         let positions = tables.flows.by_partition(PARTITIONS);
         for (number, rest) in tables.rest.split(&self.seed).into_iter().enumerate() {
+            if positions[number].is_empty() && rest.memory() == 0 {
+                continue;
+            }
             let flows = tables.flows.subset(&positions[number]);
             self.write(number, &Partition { flows, rest })?;
         }
@@ -263,10 +209,7 @@ impl Meeting {
         let flows = partition.flows.to_bytes().map_err(io::Error::other)?;
         let rest = postcard::to_stdvec(&partition.rest).map_err(io::Error::other)?;
         // Writing is rare and large; one lock for all files keeps it simple.
-        let mut files = self
-            .files
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut files = self.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let file = match &mut files[number] {
             Some(file) => file,
             none => none.insert(tempfile::tempfile_in(&self.folder)?),
@@ -274,20 +217,15 @@ impl Meeting {
         for bytes in [&flows, &rest] {
             file.write_all(&(bytes.len() as u64).to_le_bytes())?;
             file.write_all(bytes)?;
-            self.spilled
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            self.spilled.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
         Ok(())
     }
 
     /// The merged whole. Fragments join their flows here.
     pub fn settle(self) -> io::Result<Flows> {
-        let mut flows = Flows {
-            meeting: self,
-            loose: BTreeMap::new(),
-            claims: BTreeMap::new(),
-            orphans: 0,
-        };
+        let mut flows =
+            Flows { meeting: self, loose: BTreeMap::new(), claims: BTreeMap::new(), orphans: 0 };
         let mut joined = Tables::new(&flows.meeting.seed);
         for number in 0..PARTITIONS {
             let rest = flows.load(number)?.1;
@@ -352,11 +290,7 @@ impl Flows {
         if let Some(mut here) = self.meeting.partitions.get_mut(&number) {
             rest = std::mem::take(&mut here.rest);
         }
-        let files = self
-            .meeting
-            .files
-            .get_mut()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let files = self.meeting.files.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(file) = &mut files[number] {
             let end = file.seek(SeekFrom::End(0))?;
             file.seek(SeekFrom::Start(0))?;

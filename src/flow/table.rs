@@ -58,17 +58,12 @@ pub struct Flow<'a> {
 impl<'a> Flow<'a> {
     /// The links that a side was seen on, in order.
     pub fn links(&self, side: usize) -> impl Iterator<Item = &'a Link> + use<'a> {
-        let single = self
-            .links
-            .get(usize::from(self.sides[side].link).wrapping_sub(1));
+        let single = self.links.get(usize::from(self.sides[side].link).wrapping_sub(1));
         let many = match self.sides[side].link {
             MANY_LINKS => self.extra.map(|e| e.links[side].iter()),
             _ => None,
         };
-        single
-            .filter(|_| many.is_none())
-            .into_iter()
-            .chain(many.into_iter().flatten())
+        single.filter(|_| many.is_none()).into_iter().chain(many.into_iter().flatten())
     }
 }
 
@@ -105,17 +100,12 @@ impl FlowTable {
     /// The flows, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = Flow<'_>> {
         let records = &self.records;
-        records
-            .keys
-            .iter()
-            .zip(&records.sides)
-            .enumerate()
-            .map(|(position, (key, sides))| Flow {
-                key,
-                sides,
-                extra: records.extras.get(&(position as u32)),
-                links: &records.links,
-            })
+        records.keys.iter().zip(&records.sides).enumerate().map(|(position, (key, sides))| Flow {
+            key,
+            sides,
+            extra: records.extras.get(&(position as u32)),
+            links: &records.links,
+        })
     }
 
     /// Takes in one packet of a flow. Returns the key and the side that sent it.
@@ -151,11 +141,7 @@ impl FlowTable {
         let (key, side) = FlowKey::new(quoted);
         let position = self.position(&key);
         let extra = self.records.extras.entry(position as u32).or_default();
-        extra.errors.insert(IcmpError {
-            side: side as u8,
-            kind,
-            by,
-        });
+        extra.errors.insert(IcmpError { side: side as u8, kind, by });
         extra.error_first.see(time);
         extra.error_last.see(time);
         extra.error_count.add(1);
@@ -183,14 +169,9 @@ impl FlowTable {
         }
         let position = keys.len();
         let seed = &self.seed;
-        self.index.insert_unique(
-            hash,
-            Slot {
-                tag,
-                position: position as u32,
-            },
-            |slot| seed.hash_one(&keys[slot.position as usize]),
-        );
+        self.index.insert_unique(hash, Slot { tag, position: position as u32 }, |slot| {
+            seed.hash_one(&keys[slot.position as usize])
+        });
         keys.push(*key);
         sides.push([Side::default(); 2]);
         position
@@ -203,12 +184,8 @@ impl FlowTable {
             (NO_LINK, Some(number)) => record.link = number,
             (old, _) => {
                 record.link = MANY_LINKS;
-                let links = &mut self
-                    .records
-                    .extras
-                    .entry(position as u32)
-                    .or_default()
-                    .links[side];
+                let links =
+                    &mut self.records.extras.entry(position as u32).or_default().links[side];
                 if let Some(old) = self.records.links.get(usize::from(old).wrapping_sub(1)) {
                     links.insert(*old);
                 }
@@ -222,9 +199,8 @@ impl FlowTable {
         if let Some(number) = self.interned.get(link) {
             return Some(*number);
         }
-        let number = u16::try_from(self.records.links.len() + 1)
-            .ok()
-            .filter(|n| *n != MANY_LINKS)?;
+        let number =
+            u16::try_from(self.records.links.len() + 1).ok().filter(|n| *n != MANY_LINKS)?;
         self.records.links.push(*link);
         self.interned.insert(*link, number);
         Some(number)
@@ -247,10 +223,8 @@ impl FlowTable {
             for side in 0..2 {
                 let theirs = other.records.sides[from as usize][side];
                 self.records.sides[position][side].merge(&theirs);
-                if let Some(link) = other
-                    .records
-                    .links
-                    .get(usize::from(theirs.link).wrapping_sub(1))
+                if let Some(link) =
+                    other.records.links.get(usize::from(theirs.link).wrapping_sub(1))
                 {
                     let mine = self.records.sides[position][side].link.wrapping_sub(1);
                     if self.records.links.get(usize::from(mine)) != Some(link) {
@@ -270,10 +244,8 @@ impl FlowTable {
                 self.add_link(position, side, link);
             }
         }
-        let without_links = Extra {
-            links: [AtMost::default(), AtMost::default()],
-            ..theirs.clone()
-        };
+        let without_links =
+            Extra { links: [AtMost::default(), AtMost::default()], ..theirs.clone() };
         let mine = self.records.extras.entry(position as u32).or_default();
         mine.merge(&without_links);
         // A set that overflowed elsewhere has overflowed here.
@@ -306,10 +278,7 @@ impl FlowTable {
     pub(super) fn from_bytes(seed: &Seed, bytes: &[u8]) -> Result<Self, postcard::Error> {
         let records: Records = postcard::from_bytes(bytes)?;
         let mut table = Self::new(seed);
-        let read = Self {
-            records,
-            ..Self::new(seed)
-        };
+        let read = Self { records, ..Self::new(seed) };
         table.merge(&read);
         Ok(table)
     }
@@ -328,20 +297,11 @@ mod tests {
 
     fn tuple(sport: u16) -> Tuple {
         let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        Tuple {
-            src,
-            dst,
-            sport,
-            dport: 443,
-            transport: Transport::TCP,
-        }
+        Tuple { src, dst, sport, dport: 443, transport: Transport::TCP }
     }
 
     fn link(vlan: u16) -> Link {
-        Link {
-            vlans: [vlan, crate::decode::NO_TAG],
-            source: Mac::NONE,
-        }
+        Link { vlans: [vlan, crate::decode::NO_TAG], source: Mac::NONE }
     }
 
     #[test]
@@ -357,10 +317,7 @@ mod tests {
         let back = FlowTable::from_bytes(&seed, &a.to_bytes().unwrap()).unwrap();
         for table in [&a, &back] {
             let flow = table.iter().find(|f| f.key.endpoint(0).port == 1).unwrap();
-            assert_eq!(
-                flow.links(0).map(|l| l.vlans[0]).collect::<Vec<_>>(),
-                [7, 8, 9]
-            );
+            assert_eq!(flow.links(0).map(|l| l.vlans[0]).collect::<Vec<_>>(), [7, 8, 9]);
             assert_eq!(flow.links(1).count(), 0);
             assert_eq!(flow.sides[0].syns.0, 4);
             assert_eq!(flow.sides[0].syn.get(), Some(4));
@@ -373,17 +330,11 @@ mod tests {
         let mut table = FlowTable::new(&seed);
         for number in 0..70_000u32 {
             let [_, a, b, c] = number.to_be_bytes();
-            let link = Link {
-                source: Mac([2, 0, 0, a, b, c]),
-                ..Link::default()
-            };
+            let link = Link { source: Mac([2, 0, 0, a, b, c]), ..Link::default() };
             table.observe(&tuple(1), 5, 60, 0, 0, &link);
         }
         let flow = table.iter().next().unwrap();
         assert_eq!(flow.links(0).count(), 16);
-        assert_eq!(
-            flow.links(0).next().unwrap().source,
-            Mac([2, 0, 0, 0, 0, 0])
-        );
+        assert_eq!(flow.links(0).next().unwrap().source, Mac([2, 0, 0, 0, 0, 0]));
     }
 }

@@ -54,10 +54,7 @@ impl Reasons {
 
     /// The reasons that occurred, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (SkipReason, u64)> + '_ {
-        SkipReason::ALL
-            .iter()
-            .map(|r| (*r, self.get(*r)))
-            .filter(|(_, n)| *n > 0)
+        SkipReason::ALL.iter().map(|r| (*r, self.get(*r))).filter(|(_, n)| *n > 0)
     }
 }
 
@@ -138,18 +135,14 @@ impl Loss {
     /// The share of frames lost, 0 to 1; zero where the capture says nothing.
     pub fn share(self) -> f64 {
         let all = self.received.max(self.dropped);
-        if all == 0 {
-            0.0
-        } else {
-            self.dropped as f64 / all as f64
-        }
+        if all == 0 { 0.0 } else { self.dropped as f64 / all as f64 }
     }
 }
 
 impl Merge for Loss {
     fn merge(&mut self, other: &Self) {
-        self.received += other.received;
-        self.dropped += other.dropped;
+        self.received = self.received.saturating_add(other.received);
+        self.dropped = self.dropped.saturating_add(other.dropped);
     }
 }
 
@@ -174,6 +167,8 @@ pub struct InputRecord {
     pub loss: Loss,
     /// Why it could not be read to its end, or at all.
     pub error: Option<String>,
+    /// It is no capture and was only found in a directory, which is no error.
+    pub passed_over: bool,
     /// The input with the same content that was read in its place.
     pub same_as: Option<String>,
 }

@@ -138,13 +138,9 @@ mod tests {
         let mac = Mac([0, 0x15, 0x5d, 0x10, 0, 7]);
         assert_eq!(Mac::parse("00:15:5d:10:00:07"), Some(mac));
         assert_eq!(Mac::parse("00-15-5D-10-00-07"), Some(mac));
-        for wrong in [
-            "",
-            "00:15:5d:10:00",
-            "00:15:5d:10:00:07:01",
-            "0:15:5d:10:00:07",
-            "+0:15:5d:10:00:07x",
-        ] {
+        for wrong in
+            ["", "00:15:5d:10:00", "00:15:5d:10:00:07:01", "0:15:5d:10:00:07", "+0:15:5d:10:00:07x"]
+        {
             assert_eq!(Mac::parse(wrong), None, "{wrong}");
         }
     }

@@ -4,8 +4,6 @@
 //! in any order and any grouping to the same whole. Types built only from the blocks below keep
 //! the law field by field; `tests/merge_laws.rs` holds them to it.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use super::time::{NO_TIME, Nanos};
@@ -125,37 +123,37 @@ impl Merge for Or {
 /// A set that keeps its `N` least members and remembers whether there were more: bounded against
 /// hostile variety, and still independent of the order of arrival. Idempotent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(bound(deserialize = "T: Ord + Deserialize<'de>"))]
 pub struct AtMost<T, const N: usize> {
-    kept: BTreeSet<T>,
+    /// Sorted. Most sets have one member, for which a vector is the smallest home.
+    kept: Vec<T>,
     more: bool,
 }
 
 impl<T, const N: usize> Default for AtMost<T, N> {
     fn default() -> Self {
-        Self {
-            kept: BTreeSet::new(),
-            more: false,
-        }
+        Self { kept: Vec::new(), more: false }
     }
 }
 
 impl<T: Ord + Clone, const N: usize> AtMost<T, N> {
     /// Takes in one member.
     pub fn insert(&mut self, member: T) {
-        if self.kept.len() == N && self.kept.last().is_some_and(|last| *last < member) {
-            self.more = true;
+        let Err(position) = self.kept.binary_search(&member) else {
+            return;
+        };
+        if self.kept.len() < N {
+            self.kept.insert(position, member);
             return;
         }
-        self.kept.insert(member);
-        if self.kept.len() > N {
-            self.kept.pop_last();
-            self.more = true;
+        self.more = true;
+        if position < N {
+            self.kept.pop();
+            self.kept.insert(position, member);
         }
     }
 
     /// The kept members, least first.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.kept.iter()
     }
 

@@ -26,20 +26,24 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
-/// A cell that no spreadsheet takes for a formula: one that starts like a formula gets an
-/// apostrophe before it, as spreadsheets write text themselves.
+/// A cell that no spreadsheet takes for a formula: what starts like a formula gets an apostrophe
+/// before it, as spreadsheets write text themselves. So does each piece after a semicolon, at which
+/// a spreadsheet of another country may cut.
 pub fn cell(text: &str) -> Cow<'_, str> {
     let text = clean(text);
-    let starts_formula = |c: char| {
-        matches!(
-            c,
-            '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠' | '|' | '%'
-        )
+    let is_formula = |piece: &str| {
+        let first = piece.trim_start().chars().next();
+        first.is_some_and(|c| {
+            matches!(c, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠' | '|' | '%')
+        })
     };
-    match text.trim_start().chars().next() {
-        Some(first) if starts_formula(first) => Cow::Owned(format!("'{text}")),
-        _ => text,
+    if !text.split(';').any(is_formula) {
+        return text;
     }
+    let guard = |piece| {
+        if is_formula(piece) { format!("'{piece}") } else { piece.to_owned() }
+    };
+    Cow::Owned(text.split(';').map(guard).collect::<Vec<_>>().join(";"))
 }
 
 #[cfg(test)]
@@ -51,6 +55,7 @@ mod tests {
         assert_eq!(cell("=1+1"), "'=1+1");
         assert_eq!(cell(" @SUM(A1)"), "' @SUM(A1)");
         assert_eq!(cell("\t=cmd"), "\\u{9}=cmd");
+        assert_eq!(cell("a;=1+1;b"), "a;'=1+1;b");
         assert_eq!(cell("10.0.0.1"), "10.0.0.1");
         assert_eq!(cell("*"), "*");
         assert_eq!(clean("a\u{1b}[31mb\u{202e}c"), "a\\u{1b}[31mb\\u{202e}c");

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::{Failure, Plan, Progress, Reading};
+use crate::capture::link_name;
 use crate::classify::{Judge, Outcome, View};
-use crate::conversation::{Conversations, Lens};
+use crate::conversation::{Conversations, Lens, Sight};
 use crate::model::{Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{self, FORMATS, Folder, Report, Wishes};
@@ -43,24 +44,21 @@ impl Audit {
     /// Reads and judges; without a policy it lists conversations only.
     pub fn of(
         plan: &Plan,
-        policy: Option<Policy>,
+        mut policy: Option<Policy>,
         limits: &Limits,
         progress: &Progress,
     ) -> Result<Self, Failure> {
         let mut reading = Reading::of(plan, progress)?;
         let outcome =
-            judge(plan, &mut reading, policy.as_ref(), limits).map_err(Failure::Temporary)?;
+            judge(plan, &mut reading, policy.as_mut(), limits).map_err(Failure::Temporary)?;
         if progress.stop.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted);
         }
-        // An input without a format is none: it was found in a directory and passed over.
-        let inputs = reading.inputs.iter().filter(|i| !i.format.is_empty());
-        let damaged: Vec<_> = inputs
-            .filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?)))
-            .collect();
-        let failing = limits
-            .fail_on
-            .filter(|from| outcome.worst().is_some_and(|worst| worst >= *from));
+        let inputs = reading.inputs.iter().filter(|i| !i.passed_over);
+        let damaged: Vec<_> =
+            inputs.filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))).collect();
+        let failing =
+            limits.fail_on.filter(|from| outcome.worst().is_some_and(|worst| worst >= *from));
         let mut exit_reasons = damaged.clone();
         exit_reasons.extend(failing.map(|from| format!("findings of severity {from} or above")));
         let wishes = Wishes {
@@ -87,6 +85,7 @@ impl Audit {
             loss: self.reading.loss,
             orphan_fragments: self.reading.flows.orphans,
             wishes: &self.wishes,
+            unknown_links: self.unknown_links(),
             watched_s: self.reading.watched_s(),
             policy: self.policy.as_ref(),
             outcome: &self.outcome,
@@ -94,16 +93,14 @@ impl Audit {
         }
     }
 
-    /// Whether there was a policy to judge by.
-    pub fn is_judged(&self) -> bool {
-        self.policy.is_some()
+    fn unknown_links(&self) -> Vec<(String, u64)> {
+        let links = self.reading.account.unknown_links.iter();
+        links.map(|(link, frames)| (link_name(*link), *frames)).collect()
     }
 
     /// Writes all reports into a folder.
     pub fn write_folder(&self, folder: Folder) -> Result<(), Failure> {
-        folder
-            .write(&self.report())
-            .map_err(|e| Failure::Output(e.path, e.error))
+        folder.write(&self.report()).map_err(|e| Failure::Output(e.path, e.error))
     }
 
     /// Writes one report by the name of its format.
@@ -123,24 +120,31 @@ pub fn prepare_folder(target: &std::path::Path) -> Result<Folder, Failure> {
     Folder::prepare(target).map_err(|e| Failure::Output(e.path, e.error))
 }
 
+/// Judges what was read. Without a stated one, the policy learns from the conversations which host a
+/// loopback capture was taken on.
 fn judge(
     plan: &Plan,
     reading: &mut Reading,
-    policy: Option<&Policy>,
+    policy: Option<&mut Policy>,
     limits: &Limits,
 ) -> io::Result<Outcome> {
-    let Some(policy) = policy else {
-        return Ok(Outcome::unjudged(Conversations::read(
-            &mut reading.flows,
-            &NoPolicy,
-        )?));
-    };
-    let conversations = Conversations::read(&mut reading.flows, &Judge::new(policy))?;
     let captured_with = reading.inputs.iter().any(|i| !i.filters.is_empty());
+    let filtered = plan.request.filter.is_some() || captured_with;
+    let end = reading.account.last.get();
+    let sight = Sight { filtered, end };
+    let Some(policy) = policy else {
+        return Ok(Outcome::unjudged(Conversations::read(&mut reading.flows, &NoPolicy, sight)?));
+    };
+    let mut conversations = Conversations::read(&mut reading.flows, &Judge::new(policy), sight)?;
+    // Another input may have been taken on another host.
+    let single = reading.inputs.iter().filter(|i| i.account.frames > 0).count() == 1;
+    if single && policy.learn_loopback(conversations.ends()) {
+        conversations = Conversations::read(&mut reading.flows, &Judge::new(policy), sight)?;
+    }
     let view = View {
-        end: reading.account.last.get(),
+        end,
         watched_s: reading.watched_s(),
-        filtered: plan.request.filter.is_some() || captured_with,
+        filtered,
         loss: reading.loss.share(),
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use crate::flow::Flows;
 use crate::model::{Account, BUCKET_NS, InputRecord, Loss, Merge, Nanos, SECOND};
 
+pub use crate::report::Folder;
 pub use audit::{Audit, Limits, prepare_folder};
 pub use plan::{Plan, Request};
 

@@ -43,6 +43,9 @@ impl Plan {
         let mut wrong = Vec::new();
         let sources = match expand(&request.captures) {
             Ok(sources) => {
+                if sources.iter().filter(|s| s.path.is_none()).count() > 1 {
+                    wrong.push("standard input (-) is named twice".to_owned());
+                }
                 if sources.is_empty() {
                     wrong
                         .push("there is nothing to read: the directories hold no files".to_owned());
@@ -55,7 +58,8 @@ impl Plan {
             }
         };
         if let Some(Err(error)) = request.filter.as_deref().map(Filter::new) {
-            wrong.push(format!("--filter: {error}"));
+            let expression = request.filter.as_deref().unwrap_or_default();
+            wrong.push(format!("--filter \"{expression}\": {error}"));
         }
         if let (Some(since), Some(until)) = (request.since, request.until)
             && since >= until
@@ -67,11 +71,6 @@ impl Plan {
         }
         let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
-        Ok(Self {
-            sources,
-            jobs,
-            temp: std::env::temp_dir(),
-            request,
-        })
+        Ok(Self { sources, jobs, temp: std::env::temp_dir(), request })
     }
 }

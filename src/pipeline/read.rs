@@ -66,8 +66,8 @@ pub(super) fn run(plan: &Plan, progress: &Progress) -> Result<Reading, Failure> 
                 }
             });
         }
-        drop(full_in);
-        drop(empty_out);
+        // The threads hold their own ends: when one side is gone, the other must not wait for it.
+        drop((full_in, full_out, empty_in, empty_out));
         workers.into_iter().map(join).collect::<Vec<_>>()
     });
     if progress.stop.load(Ordering::Relaxed) {
@@ -77,9 +77,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress) -> Result<Reading, Failure> 
     if !unreadable.is_empty() {
         unreadable.sort();
         let named = |(number, reason): (usize, String)| (plan.sources[number].name.clone(), reason);
-        return Err(Failure::Sources(
-            unreadable.into_iter().map(named).collect(),
-        ));
+        return Err(Failure::Sources(unreadable.into_iter().map(named).collect()));
     }
     let mut inputs = inputs.into_inner().unwrap_or_else(|p| p.into_inner());
     let mut buckets = BTreeSet::new();
@@ -90,28 +88,23 @@ pub(super) fn run(plan: &Plan, progress: &Progress) -> Result<Reading, Failure> 
         }
         buckets.extend(counted.buckets);
     }
+    // Files were named, and none of them is a capture.
+    if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
+        let told = |i: &InputRecord| (i.name.clone(), i.error.clone().unwrap_or_default());
+        return Err(Failure::Sources(inputs.iter().map(told).collect()));
+    }
     let (account, loss) = total(&inputs);
     let flows = meeting.settle().map_err(Failure::Temporary)?;
-    Ok(Reading {
-        inputs,
-        account,
-        loss,
-        buckets,
-        flows,
-    })
+    Ok(Reading { inputs, account, loss, buckets, flows })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// The result of a thread; its panic goes on here.
 fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
-    handle
-        .join()
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Reads one source. The error is for a source that the user named and that is no capture.
@@ -130,16 +123,28 @@ fn read(
     let mut reader = match Reader::open(source, plan.request.hash) {
         Ok(reader) => reader,
         Err(error) => {
-            let reason = match error {
-                OpenError::NotACapture(looks) => {
-                    format!("is no capture file; it looks like {looks}")
+            let mut inputs = lock(inputs);
+            let input = &mut inputs[number];
+            let (reason, passed_over) = match error {
+                OpenError::Cut(at) => {
+                    "pcap".clone_into(&mut input.format);
+                    input.error = Some(told("cut off inside the file header", at, 0));
+                    return Ok(());
                 }
-                OpenError::Io(error) => error.to_string(),
+                OpenError::NotACapture(looks) => {
+                    let hint = match source.name.rsplit('.').next() {
+                        Some("toml" | "csv") => "; give an inventory with --inventory",
+                        _ => "",
+                    };
+                    (format!("is no capture file; it looks like {looks}{hint}"), true)
+                }
+                OpenError::Io(error) => (format!("cannot be read: {error}"), false),
             };
             if !source.found {
                 return Err(reason);
             }
-            lock(inputs)[number].error = Some(format!("passed over: it {reason}"));
+            input.error = Some(format!("it {reason}"));
+            input.passed_over = passed_over;
             return Ok(());
         }
     };
@@ -152,9 +157,7 @@ fn read(
             damage = Some(found);
             false
         });
-        progress
-            .bytes
-            .fetch_add(reader.offset() - before, Ordering::Relaxed);
+        progress.bytes.fetch_add(reader.offset() - before, Ordering::Relaxed);
         batch.source = number;
         frames += batch.frames.len();
         if full.send(batch).is_err() {
@@ -167,15 +170,17 @@ fn read(
     let input = &mut inputs[number];
     (input.format, input.link_types) = (record.format, record.link_types);
     (input.filters, input.loss, input.sha256) = (record.filters, record.loss, record.sha256);
-    let told = |what: &str, offset| {
-        format!("{what} at byte {offset}, after {frames} whole frames; what could be read was used")
-    };
     input.error = match (damage, finished) {
-        (Some(damage), _) => Some(told(&damage.what, damage.offset)),
+        (Some(damage), _) => Some(told(&damage.what, damage.offset, frames)),
         (None, Err(error)) => Some(error.to_string()),
         (None, Ok(())) => None,
     };
     Ok(())
+}
+
+/// How an input ended too early.
+fn told(what: &str, offset: u64, frames: usize) -> String {
+    format!("{what} at byte {offset}, after {frames} whole frames; what could be read was used")
 }
 
 /// What a worker counted beside its tables.
@@ -205,16 +210,9 @@ impl<'a> Worker<'a> {
             meeting,
             seed,
             // The expression was checked when the plan was made.
-            filter: plan
-                .request
-                .filter
-                .as_deref()
-                .and_then(|f| Filter::new(f).ok()),
+            filter: plan.request.filter.as_deref().and_then(|f| Filter::new(f).ok()),
             tables: Tables::new(seed),
-            counted: Counted {
-                accounts,
-                buckets: BTreeSet::new(),
-            },
+            counted: Counted { accounts, buckets: BTreeSet::new() },
             bucket: Nanos::MIN,
         }
     }
@@ -250,16 +248,8 @@ impl<'a> Worker<'a> {
             account.bytes += u64::from(frame.wire_len);
             account.truncated += u64::from(frame.cap_len < frame.wire_len);
             let timed = frame.time != NO_TIME;
-            let early = self
-                .plan
-                .request
-                .since
-                .is_some_and(|since| timed && frame.time < since);
-            let late = self
-                .plan
-                .request
-                .until
-                .is_some_and(|until| timed && frame.time >= until);
+            let early = self.plan.request.since.is_some_and(|since| timed && frame.time < since);
+            let late = self.plan.request.until.is_some_and(|until| timed && frame.time >= until);
             if early || late {
                 account.skipped.count(SkipReason::OutsideWindow);
                 continue;
@@ -273,7 +263,7 @@ impl<'a> Worker<'a> {
             }
             let data = batch.data(frame);
             if let Some(filter) = &mut self.filter
-                && !filter.passes(frame.link, data)
+                && !filter.passes(frame.link, data, frame.wire_len)
             {
                 account.skipped.count(SkipReason::Filtered);
                 continue;
@@ -300,8 +290,6 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        self.progress
-            .frames
-            .fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
+        self.progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
     }
 }

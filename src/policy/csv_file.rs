@@ -13,18 +13,12 @@ impl<'a> Record<'a> {
     /// The trimmed cell of a column; empty where the column is missing.
     pub fn get(&self, column: &str) -> &'a str {
         let position = self.header.iter().position(|name| name.trim() == column);
-        position
-            .and_then(|p| self.cells.get(p))
-            .unwrap_or_default()
-            .trim()
+        position.and_then(|p| self.cells.get(p)).unwrap_or_default().trim()
     }
 
     /// The members of a cell that holds a list.
     pub fn list(&self, column: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.get(column)
-            .split(';')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
+        self.get(column).split(';').map(str::trim).filter(|item| !item.is_empty())
     }
 }
 
@@ -36,33 +30,29 @@ pub(super) fn each_record(
     mut visit: impl FnMut(Record<'_>, &mut Problems),
 ) {
     let text = text.trim_start_matches('\u{feff}');
-    let mut reader = csv::ReaderBuilder::new()
-        .comment(Some(b'#'))
-        .from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
     let header = match reader.headers() {
         Ok(header) => header.clone(),
         Err(error) => return problems.add(1, error.to_string()),
     };
-    let missing: Vec<_> = columns
-        .iter()
-        .filter(|c| !header.iter().any(|name| name.trim() == **c))
-        .copied()
-        .collect();
+    let missing: Vec<_> =
+        columns.iter().filter(|c| !header.iter().any(|name| name.trim() == **c)).copied().collect();
     if !missing.is_empty() {
-        return problems.add(1, format!("the columns {} are missing", missing.join(", ")));
+        let found: Vec<&str> = header.iter().map(str::trim).collect();
+        let separator = match found.as_slice() {
+            [only] if only.contains(';') => "; separate cells by commas, not semicolons",
+            [only] if only.contains('\t') => "; separate cells by commas, not tabs",
+            _ => "",
+        };
+        let (missing, found) = (missing.join(", "), found.join(", "));
+        let message = format!("missing columns: {missing}; the first line has: {found}{separator}");
+        return problems.add(1, message);
     }
     for row in reader.records() {
         match row {
             Ok(cells) => {
                 let line = cells.position().map_or(0, |p| p.line() as usize);
-                visit(
-                    Record {
-                        line,
-                        header: &header,
-                        cells: &cells,
-                    },
-                    problems,
-                );
+                visit(Record { line, header: &header, cells: &cells }, problems);
             }
             Err(error) => {
                 let line = error.position().map_or(0, |p| p.line() as usize);
@@ -74,9 +64,7 @@ pub(super) fn each_record(
 
 fn csv_error(error: &csv::Error) -> String {
     match error.kind() {
-        csv::ErrorKind::UnequalLengths {
-            expected_len, len, ..
-        } => {
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
             format!("the row has {len} cells, the header {expected_len}")
         }
         csv::ErrorKind::Utf8 { .. } => "the row is not UTF-8".to_owned(),

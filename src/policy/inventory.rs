@@ -129,12 +129,12 @@ pub fn is_toml(file: &str) -> bool {
 }
 
 impl Inventory {
-    /// The name of the matrix in a TOML inventory, before anything else is known of it. A file
-    /// without one, or with a broken one, is told when it is loaded.
-    pub fn matrix_name(text: &str) -> Option<String> {
+    /// The name of the matrix in a TOML inventory, and its line, before anything else is known of it. A
+    /// file without one, or with a broken one, is told when it is loaded.
+    pub fn matrix_name(text: &str) -> Option<(String, usize)> {
         let (document, _) = DeTable::parse_recoverable(text);
-        let farm = document.get_ref().get("farm")?.get_ref().as_table()?;
-        farm.get("matrix")?.get_ref().as_str().map(str::to_owned)
+        let name = document.get_ref().get("farm")?.get_ref().as_table()?.get("matrix")?;
+        Some((name.get_ref().as_str()?.to_owned(), line_of(text, name.span().start)))
     }
 
     /// Reads a TOML inventory against its matrix.
@@ -156,33 +156,37 @@ impl Inventory {
         let mut loader = Loader::new(file, text, matrix);
         loader.inventory.matrix.clone_from(&matrix.name);
         let mut problems = std::mem::replace(&mut loader.problems, Problems::of(file));
-        each_record(
-            text,
-            &["name", "addresses", "roles"],
-            &mut problems,
-            |record, _| {
-                let at = |items: Vec<&'_ str>| {
-                    items
-                        .into_iter()
-                        .map(|i| (i.to_owned(), record.line))
-                        .collect()
-                };
-                loader.host(
-                    record.line,
-                    record.get("name").to_owned(),
-                    at(record.list("addresses").collect()),
-                    at(record.list("macs").collect()),
-                    at(record.list("roles").collect()),
-                );
-            },
-        );
+        each_record(text, &["name", "addresses", "roles"], &mut problems, |record, _| {
+            let at = |items: Vec<&'_ str>| {
+                items.into_iter().map(|i| (i.to_owned(), record.line)).collect()
+            };
+            loader.host(
+                record.line,
+                record.get("name").to_owned(),
+                at(record.list("addresses").collect()),
+                at(record.list("macs").collect()),
+                at(record.list("roles").collect()),
+            );
+        });
         loader.more = Some(problems);
         loader.finish()
     }
 }
 
+/// The line of a byte, from 1.
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count()
+}
+
 /// A text with the line where it stands.
 type Placed = (String, usize);
+
+/// Whether one host can have the address.
+fn is_somebody(address: IpAddr) -> bool {
+    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    let everybody = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(mapped || everybody || address.is_unspecified() || address.is_multicast())
+}
 
 struct Loader<'a> {
     text: &'a str,
@@ -229,10 +233,7 @@ impl<'a> Loader<'a> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        1 + self.text.as_bytes()[..offset.min(self.text.len())]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count()
+        line_of(self.text, offset)
     }
 
     fn place<T>(&self, value: &Spanned<T>) -> usize {
@@ -243,20 +244,11 @@ impl<'a> Loader<'a> {
         self.known_keys(
             document,
             "the inventory",
-            &[
-                "farm",
-                "host",
-                "network",
-                "service",
-                "moved-port",
-                "capture",
-            ],
+            &["farm", "host", "network", "service", "moved-port", "capture"],
         );
         match document.get("farm") {
             Some(farm) => self.farm(farm),
-            None => self
-                .problems
-                .add(1, "the table [farm] with the key \"matrix\" is missing"),
+            None => self.problems.add(1, "the table [farm] with the key \"matrix\" is missing"),
         }
         // Hosts twice: virtual addresses and moves name hosts that may stand further down.
         for table in self.tables(document, "host") {
@@ -289,10 +281,7 @@ impl<'a> Loader<'a> {
             let name: &str = key.get_ref();
             if !known.contains(&name) {
                 let near = nearest(name, known.iter().copied());
-                self.problems.add(
-                    self.place(key),
-                    format!("unknown key \"{name}\" in {of}{near}"),
-                );
+                self.problems.add(self.place(key), format!("unknown key \"{name}\" in {of}{near}"));
             }
         }
     }
@@ -309,10 +298,7 @@ impl<'a> Loader<'a> {
         let array = value.get_ref().as_array();
         let tables: Vec<_> = array.into_iter().flat_map(|a| a.iter()).collect();
         if array.is_none() || tables.iter().any(|t| t.get_ref().as_table().is_none()) {
-            self.problems.add(
-                self.place(value),
-                format!("write each {key} as a table [[{key}]]"),
-            );
+            self.problems.add(self.place(value), format!("write each {key} as a table [[{key}]]"));
             return Vec::new();
         }
         tables
@@ -323,8 +309,7 @@ impl<'a> Loader<'a> {
         match value.get_ref().as_str() {
             Some(text) => Some((text.to_owned(), line)),
             None => {
-                self.problems
-                    .add(line, format!("{what} must be a text in quotes"));
+                self.problems.add(line, format!("{what} must be a text in quotes"));
                 None
             }
         }
@@ -337,17 +322,10 @@ impl<'a> Loader<'a> {
     fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<Placed>> {
         let value = table.get(key)?;
         match value.get_ref().as_array() {
-            Some(items) => Some(
-                items
-                    .iter()
-                    .filter_map(|item| self.text_of(item, key))
-                    .collect(),
-            ),
+            Some(items) => Some(items.iter().filter_map(|item| self.text_of(item, key)).collect()),
             None => {
-                self.problems.add(
-                    self.place(value),
-                    format!("{key} must be a list of texts: [\"...\"]"),
-                );
+                self.problems
+                    .add(self.place(value), format!("{key} must be a list of texts: [\"...\"]"));
                 None
             }
         }
@@ -369,10 +347,8 @@ impl<'a> Loader<'a> {
             Some((word, _)) if word == "listed" => {}
             Some((word, line)) => {
                 let near = nearest(&word, ["any", "listed"]);
-                self.problems.add(
-                    line,
-                    format!("clients is \"any\" or \"listed\", not \"{word}\"{near}"),
-                );
+                self.problems
+                    .add(line, format!("clients is \"any\" or \"listed\", not \"{word}\"{near}"));
             }
             None => {}
         }
@@ -381,22 +357,17 @@ impl<'a> Loader<'a> {
         };
         let Some(features) = features.get_ref().as_table() else {
             let line = self.place(features);
-            return self
-                .problems
-                .add(line, "features must be a table [farm.features]");
+            return self.problems.add(line, "features must be a table [farm.features]");
         };
         for (key, value) in features {
             let (name, line): (&str, _) = (key.get_ref(), self.place(key));
             if !self.matrix.features.contains_key(name) {
                 let near = nearest(name, self.matrix.features.keys().map(String::as_str));
-                self.problems
-                    .add(line, format!("unknown feature \"{name}\"{near}"));
+                self.problems.add(line, format!("unknown feature \"{name}\"{near}"));
             }
             match value.get_ref().as_bool() {
                 Some(on) => drop(self.inventory.features.insert(name.to_owned(), on)),
-                None => self
-                    .problems
-                    .add(line, format!("the feature \"{name}\" is true or false")),
+                None => self.problems.add(line, format!("the feature \"{name}\" is true or false")),
             }
         }
     }
@@ -405,18 +376,11 @@ impl<'a> Loader<'a> {
         let (line, Some(table)) = (self.place(value), value.get_ref().as_table()) else {
             return;
         };
-        self.known_keys(
-            table,
-            "[[host]]",
-            &["name", "addresses", "macs", "roles", "held-by"],
-        );
+        self.known_keys(table, "[[host]]", &["name", "addresses", "macs", "roles", "held-by"]);
         let name = self.text(table, "name").map(|t| t.0).unwrap_or_default();
         let addresses = self.texts(table, "addresses");
         if addresses.is_none() && !table.contains_key("addresses") {
-            self.problems.add(
-                line,
-                format!("the host \"{name}\" needs addresses = [\"...\"]"),
-            );
+            self.problems.add(line, format!("the host \"{name}\" needs addresses = [\"...\"]"));
         }
         if !table.contains_key("roles") {
             self.problems.add(
@@ -439,11 +403,9 @@ impl<'a> Loader<'a> {
     ) {
         if name.is_empty() {
             self.problems.add(line, "a host needs a name");
-        } else if let Some(first) = self.names.insert(name.clone(), line) {
-            self.problems.add(
-                line,
-                format!("the name \"{name}\" was given in line {first} already"),
-            );
+        } else if let Some(first) = self.names.insert(name.to_lowercase(), line) {
+            self.problems
+                .add(line, format!("the name \"{name}\" was given in line {first} already"));
         }
         let addresses = self.addresses(addresses);
         let macs = macs
@@ -460,20 +422,16 @@ impl<'a> Loader<'a> {
             })
             .collect();
         let roles = self.roles(roles);
-        self.inventory.hosts.push(Host {
-            name,
-            addresses,
-            macs,
-            roles,
-            held_by: Vec::new(),
-            line,
-        });
+        self.inventory.hosts.push(Host { name, addresses, macs, roles, held_by: Vec::new(), line });
     }
 
     fn addresses(&mut self, texts: Vec<Placed>) -> Vec<IpAddr> {
         let mut addresses = Vec::new();
         for (text, line) in texts {
             match text.parse::<IpAddr>() {
+                Ok(address) if !is_somebody(address) => {
+                    self.problems.add(line, format!("{address} is no address of a single host"));
+                }
                 Ok(address) => {
                     if let Some(first) = self.addresses.insert(address, line) {
                         let message =
@@ -482,9 +440,7 @@ impl<'a> Loader<'a> {
                     }
                     addresses.push(address);
                 }
-                Err(_) => self
-                    .problems
-                    .add(line, format!("\"{text}\" is no IP address")),
+                Err(_) => self.problems.add(line, format!("\"{text}\" is no IP address")),
             }
         }
         addresses
@@ -506,33 +462,22 @@ impl<'a> Loader<'a> {
         let found = self.inventory.hosts.iter().position(|h| h.name == *name);
         if found.is_none() {
             let near = nearest(name, self.inventory.hosts.iter().map(|h| h.name.as_str()));
-            self.problems
-                .add(*line, format!("no host is called \"{name}\"{near}"));
+            self.problems.add(*line, format!("no host is called \"{name}\"{near}"));
         }
         found
     }
 
     fn held_by(&mut self, value: &Spanned<DeValue<'_>>, position: usize) {
-        let Some(names) = value
-            .get_ref()
-            .as_table()
-            .and_then(|t| self.texts(t, "held-by"))
-        else {
+        let Some(names) = value.get_ref().as_table().and_then(|t| self.texts(t, "held-by")) else {
             return;
         };
-        let holders: Vec<usize> = names
-            .iter()
-            .filter_map(|name| self.named_host(name))
-            .collect();
+        let holders: Vec<usize> = names.iter().filter_map(|name| self.named_host(name)).collect();
         if holders.contains(&position) {
-            self.problems
-                .add(self.place(value), "a virtual address cannot hold itself");
+            self.problems.add(self.place(value), "a virtual address cannot hold itself");
         }
-        let roles = holders
-            .iter()
-            .fold(self.inventory.hosts[position].roles, |set, holder| {
-                set.with(self.inventory.hosts[*holder].roles)
-            });
+        let roles = holders.iter().fold(self.inventory.hosts[position].roles, |set, holder| {
+            set.with(self.inventory.hosts[*holder].roles)
+        });
         let host = &mut self.inventory.hosts[position];
         (host.roles, host.held_by) = (roles, holders);
     }
@@ -549,32 +494,22 @@ impl<'a> Loader<'a> {
             return self.problems.add(line, "a network needs cidr = \"...\"");
         };
         let Ok(cidr) = text.parse::<IpNet>() else {
-            return self
-                .problems
-                .add(at, format!("\"{text}\" is no network like 10.9.0.0/16"));
+            return self.problems.add(at, format!("\"{text}\" is no network like 10.9.0.0/16"));
         };
         if cidr.trunc() != cidr {
-            let message = format!(
-                "{cidr} has bits beyond its prefix; did you mean \"{}\"?",
-                cidr.trunc()
-            );
+            let message =
+                format!("{cidr} has bits beyond its prefix; did you mean \"{}\"?", cidr.trunc());
             self.problems.add(at, message);
         }
         if let Some(first) = self.networks.insert(cidr.trunc(), at) {
-            self.problems.add(
-                at,
-                format!("the network {cidr} was given in line {first} already"),
-            );
+            self.problems.add(at, format!("the network {cidr} was given in line {first} already"));
         }
         if name.is_empty() {
             self.problems.add(line, "a network needs a name");
+        } else if self.inventory.networks.iter().any(|n| n.name == name) {
+            self.problems.add(line, format!("another network is called \"{name}\" already"));
         }
-        self.inventory.networks.push(Network {
-            name,
-            cidr: cidr.trunc(),
-            roles,
-            line,
-        });
+        self.inventory.networks.push(Network { name, cidr: cidr.trunc(), roles, line });
     }
 
     fn service(&mut self, value: &Spanned<DeValue<'_>>) {
@@ -585,22 +520,17 @@ impl<'a> Loader<'a> {
         let addresses = self.texts(table, "addresses").unwrap_or_default();
         let addresses = self.addresses(addresses);
         let names: Vec<_> = self.texts(table, "names").unwrap_or_default();
-        let names: Vec<_> = names
-            .into_iter()
-            .map(|(name, _)| name.to_lowercase())
-            .collect();
+        for (name, at) in names.iter().filter(|(name, _)| name.trim_matches(['*', '.']).is_empty())
+        {
+            self.problems.add(*at, format!("the name \"{name}\" matches everything"));
+        }
+        let names: Vec<_> = names.into_iter().map(|(name, _)| name.to_lowercase()).collect();
         if names.is_empty() && addresses.is_empty() {
-            self.problems
-                .add(line, "a service needs names or addresses");
+            self.problems.add(line, "a service needs names or addresses");
         }
         match self.text(table, "role") {
             Some((text, at)) => match self.matrix.playable_role(&text) {
-                Ok(role) => self.inventory.services.push(Service {
-                    role,
-                    names,
-                    addresses,
-                    line,
-                }),
+                Ok(role) => self.inventory.services.push(Service { role, names, addresses, line }),
                 Err(message) => self.problems.add(at, message),
             },
             None => self.problems.add(line, "a service needs role = \"...\""),
@@ -611,11 +541,7 @@ impl<'a> Loader<'a> {
         let (line, Some(table)) = (self.place(value), value.get_ref().as_table()) else {
             return;
         };
-        self.known_keys(
-            table,
-            "[[moved-port]]",
-            &["role", "transport", "from", "to", "host"],
-        );
+        self.known_keys(table, "[[moved-port]]", &["role", "transport", "from", "to", "host"]);
         let role = match self.text(table, "role") {
             Some((text, at)) => self.matrix.playable_role(&text).map_err(|m| (at, m)),
             None => Err((line, "a moved port needs role = \"...\"".to_owned())),
@@ -623,16 +549,8 @@ impl<'a> Loader<'a> {
         let transport = match self.text(table, "transport") {
             Some((text, at)) => Transport::parse(&text)
                 .filter(|t| t.has_ports())
-                .ok_or_else(|| {
-                    (
-                        at,
-                        format!("transport is \"tcp\" or \"udp\", not \"{text}\""),
-                    )
-                }),
-            None => Err((
-                line,
-                "a moved port needs transport = \"tcp\" or \"udp\"".to_owned(),
-            )),
+                .ok_or_else(|| (at, format!("transport is \"tcp\" or \"udp\", not \"{text}\""))),
+            None => Err((line, "a moved port needs transport = \"tcp\" or \"udp\"".to_owned())),
         };
         let host = self.text(table, "host");
         let host = host.map(|name| self.named_host(&name));
@@ -641,32 +559,31 @@ impl<'a> Loader<'a> {
             let number = value
                 .and_then(|v| v.get_ref().as_integer())
                 .and_then(|i| i64::from_str_radix(i.as_str(), i.radix()).ok());
-            match number
-                .and_then(|n| u16::try_from(n).ok())
-                .filter(|n| *n > 0)
-            {
+            match number.and_then(|n| u16::try_from(n).ok()).filter(|n| *n > 0) {
                 Some(port) => Ok(port),
                 None => {
                     let at = value.map_or(line, |v| self.line(v.span().start));
-                    Err((
-                        at,
-                        format!("a moved port needs {key} = a number from 1 to 65535"),
-                    ))
+                    Err((at, format!("a moved port needs {key} = a number from 1 to 65535")))
                 }
             }
         };
         let (from, to) = (port("from"), port("to"));
         match (role, transport, from, to) {
             (Ok(role), Ok(transport), Ok(from), Ok(to)) => {
+                let documented = self.matrix.rows.iter().any(|row| {
+                    row.transport == transport
+                        && row.ports.contains(&from)
+                        && self.matrix.is_destination(row, RoleSet::one(role))
+                });
+                if !documented {
+                    let slug = &self.matrix.roles[role].slug;
+                    let message =
+                        format!("the matrix documents no {transport} port {from} of {slug}");
+                    self.problems.add(line, message);
+                }
                 if let Some(host) = host.unwrap_or(Some(usize::MAX)) {
                     let host = (host != usize::MAX).then_some(host);
-                    self.inventory.moved.push(MovedPort {
-                        role,
-                        transport,
-                        from,
-                        to,
-                        host,
-                    });
+                    self.inventory.moved.push(MovedPort { role, transport, from, to, host });
                 }
             }
             (role, transport, from, to) => {
@@ -690,18 +607,16 @@ impl<'a> Loader<'a> {
             }
             Some(DeValue::Array(_)) => {
                 let names = self.texts(table, "covers").unwrap_or_default();
-                let hosts = names
-                    .iter()
-                    .filter_map(|name| self.named_host(name))
-                    .collect();
+                let hosts = names.iter().filter_map(|name| self.named_host(name)).collect();
                 self.inventory.covers = Some(Covers::Hosts(hosts));
             }
             Some(DeValue::String(word)) if word == "all" => {
                 self.inventory.covers = Some(Covers::All)
             }
-            Some(_) => self
-                .problems
-                .add(line, "covers is \"all\" or a list of host names"),
+            Some(_) => {
+                let line = table.get("covers").map_or(line, |value| self.place(value));
+                self.problems.add(line, "covers is \"all\" or a list of host names");
+            }
             None => {}
         }
         if let Some(name) = self.text(table, "on") {
@@ -712,9 +627,9 @@ impl<'a> Loader<'a> {
             for (text, line) in texts {
                 match text.parse() {
                     Ok(network) => self.inventory.internal.push(network),
-                    Err(_) => self
-                        .problems
-                        .add(line, format!("\"{text}\" is no network like 10.0.0.0/8")),
+                    Err(_) => {
+                        self.problems.add(line, format!("\"{text}\" is no network like 10.0.0.0/8"))
+                    }
                 }
             }
         }

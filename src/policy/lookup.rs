@@ -1,6 +1,6 @@
 //! The policy as one thing that can be asked: who is this address, which rows fit this traffic.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -80,19 +80,13 @@ impl Policy {
         let mut networks: BTreeMap<u8, HashMap<IpAddr, usize>> = BTreeMap::new();
         for (number, network) in inventory.networks.iter().enumerate() {
             let length = network.cidr.prefix_len();
-            networks
-                .entry(length)
-                .or_default()
-                .insert(network.cidr.network(), number);
+            networks.entry(length).or_default().insert(network.cidr.network(), number);
         }
         let mut single_ports: HashMap<_, Vec<usize>> = HashMap::new();
         let mut port_ranges = Vec::new();
         for (number, row) in matrix.rows.iter().enumerate() {
             if row.ports.start() == row.ports.end() {
-                single_ports
-                    .entry((row.transport, *row.ports.start()))
-                    .or_default()
-                    .push(number);
+                single_ports.entry((row.transport, *row.ports.start())).or_default().push(number);
             } else {
                 port_ranges.push(number);
             }
@@ -104,14 +98,10 @@ impl Policy {
         let clients = roles(&["parallels-client", "web-browser"]);
         let client_targets = roles(&["halb", "gateway", "gateway-normal", "gateway-forwarding"]);
         let holders =
-            inventory
-                .hosts
-                .iter()
-                .enumerate()
-                .map(|(number, host)| match host.is_virtual() {
-                    true => host.held_by.clone(),
-                    false => vec![number],
-                });
+            inventory.hosts.iter().enumerate().map(|(number, host)| match host.is_virtual() {
+                true => host.held_by.clone(),
+                false => vec![number],
+            });
         Self {
             holders: holders.collect(),
             addresses,
@@ -163,21 +153,58 @@ impl Policy {
         })
     }
 
-    fn network(&self, address: IpAddr) -> Option<usize> {
+    /// The longest network of the inventory that holds an address.
+    pub fn network(&self, address: IpAddr) -> Option<usize> {
         self.networks.iter().find_map(|(length, networks)| {
             let prefix = IpNet::new(address, *length).ok()?;
             networks.get(&prefix.network()).copied()
         })
     }
 
-    /// The roles that `party` plays towards `peer`: where clients may be anybody, a stranger is one
+    /// The roles that a client plays towards a server: where clients may be anybody, a stranger is one
     /// towards gateways and HALB.
-    pub fn roles_towards(&self, party: &Party, peer: &Party) -> RoleSet {
-        let anybody = self.inventory.clients_any && party.who == Who::Stranger;
-        if anybody && peer.roles.meets(self.client_targets) {
-            self.clients
-        } else {
-            party.roles
+    pub fn client_roles(&self, client: &Party, server: &Party) -> RoleSet {
+        let anybody = self.inventory.clients_any && client.who == Who::Stranger;
+        if anybody && server.roles.meets(self.client_targets) { self.clients } else { client.roles }
+    }
+
+    /// The roles that somebody plays: a host, a network, a service, or anybody.
+    pub fn present_roles(&self) -> RoleSet {
+        let inventory = &self.inventory;
+        let hosts = inventory.hosts.iter().map(|h| h.roles);
+        let networks = inventory.networks.iter().map(|n| n.roles);
+        let services = inventory.services.iter().map(|s| RoleSet::one(s.role));
+        let anybody = if inventory.clients_any { self.clients } else { RoleSet::default() };
+        hosts.chain(networks).chain(services).fold(anybody, RoleSet::with)
+    }
+
+    /// Learns on which host a capture with loopback traffic was taken, where that is not stated: the
+    /// one inventory host that is an end of every conversation between two addresses. Returns whether
+    /// it was learned.
+    pub fn learn_loopback(&mut self, ends: impl Iterator<Item = (IpAddr, IpAddr)>) -> bool {
+        let (mut loopback, mut common): (bool, Option<BTreeSet<usize>>) = (false, None);
+        for (a, b) in ends {
+            if a.is_loopback() || b.is_loopback() {
+                loopback = true;
+                continue;
+            }
+            let hosts: BTreeSet<usize> = [a, b]
+                .into_iter()
+                .filter_map(|address| match self.addresses.get(&address) {
+                    Some(Who::Host(host)) => Some(*host),
+                    _ => None,
+                })
+                .collect();
+            common =
+                Some(common.map_or(hosts.clone(), |c| c.intersection(&hosts).copied().collect()));
+        }
+        let mut common = common.unwrap_or_default().into_iter();
+        match (loopback && self.inventory.on.is_none(), common.next(), common.next()) {
+            (true, Some(host), None) => {
+                self.inventory.on = Some(host);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -199,13 +226,15 @@ impl Policy {
         }
     }
 
-    /// Whether an address counts as inside.
+    /// Whether an address counts as inside; what never crosses a router does.
     pub fn is_internal(&self, address: IpAddr) -> bool {
-        self.inventory
-            .internal
-            .iter()
-            .any(|net| net.contains(&address))
+        let local = match address {
+            IpAddr::V4(v4) => v4.is_link_local(),
+            IpAddr::V6(v6) => v6.is_unicast_link_local(),
+        };
+        local
             || address.is_loopback()
+            || self.inventory.internal.iter().any(|net| net.contains(&address))
     }
 
     /// The rows whose port this is at `server`, moved ports counted where they are now.
@@ -224,17 +253,14 @@ impl Policy {
         });
         self.rows_at(transport, port)
             .filter(move |row| {
-                !self
-                    .moves(transport, server)
-                    .any(|m| m.from == port && self.is_of(*row, m.role))
+                !self.moves(transport, server).any(|m| m.from == port && self.is_of(*row, m.role))
             })
             .map(|row| Candidate { row, moved: false })
             .chain(moved)
     }
 
     fn is_of(&self, row: usize, role: usize) -> bool {
-        self.matrix
-            .is_destination(&self.matrix.rows[row], RoleSet::one(role))
+        self.matrix.is_destination(&self.matrix.rows[row], RoleSet::one(role))
     }
 
     fn moves(&self, transport: Transport, server: Party) -> impl Iterator<Item = &MovedPort> {
@@ -247,12 +273,7 @@ impl Policy {
 
     /// The rows whose documented ports hold `port`, in the order of the matrix.
     pub fn rows_at(&self, transport: Transport, port: u16) -> impl Iterator<Item = usize> + '_ {
-        let single = self
-            .single_ports
-            .get(&(transport, port))
-            .into_iter()
-            .flatten()
-            .copied();
+        let single = self.single_ports.get(&(transport, port)).into_iter().flatten().copied();
         let ranges = self.port_ranges.iter().copied().filter(move |row| {
             let row = &self.matrix.rows[*row];
             row.transport == transport && row.ports.contains(&port)
@@ -267,11 +288,7 @@ impl Policy {
             Some(false) => FeatureState::Off,
             None => FeatureState::Unknown,
         };
-        row.features
-            .iter()
-            .map(state)
-            .max()
-            .unwrap_or(FeatureState::On)
+        row.features.iter().map(state).max().unwrap_or(FeatureState::On)
     }
 
     /// The background entry that a server port belongs to.
@@ -284,13 +301,9 @@ impl Policy {
 
     /// The hosts that play one of the roles: real ones, and virtual addresses apart.
     pub fn hosts_of(&self, roles: RoleSet) -> impl Iterator<Item = usize> + '_ {
-        self.inventory
-            .hosts
-            .iter()
-            .enumerate()
-            .filter_map(move |(number, host)| {
-                (host.roles.meets(roles) && !host.is_virtual()).then_some(number)
-            })
+        self.inventory.hosts.iter().enumerate().filter_map(move |(number, host)| {
+            (host.roles.meets(roles) && !host.is_virtual()).then_some(number)
+        })
     }
 
     /// The hosts that a host stands for: itself, or the holders of a virtual address.
@@ -320,19 +333,12 @@ impl Policy {
         let (what, line) = match party.who {
             Who::Host(host) => {
                 let host = &inventory.hosts[host];
-                let kind = if host.is_virtual() {
-                    "virtual address"
-                } else {
-                    "host"
-                };
+                let kind = if host.is_virtual() { "virtual address" } else { "host" };
                 (format!("{kind} {}", host.name), host.line)
             }
             Who::Network(network) => {
                 let network = &inventory.networks[network];
-                (
-                    format!("network {} ({})", network.name, network.cidr),
-                    network.line,
-                )
+                (format!("network {} ({})", network.name, network.cidr), network.line)
             }
             Who::Service(service) => ("service".to_owned(), inventory.services[service].line),
             Who::Stranger => return "not in the inventory".to_owned(),

@@ -213,14 +213,8 @@ impl SeverityTable {
     /// The severity of a code.
     pub fn get(&self, verdict: &str, code: &str, reached: bool) -> Severity {
         let key = (verdict.to_owned(), code.to_owned());
-        let found = self
-            .0
-            .get(&key)
-            .or_else(|| self.0.get(&(key.0, "*".to_owned())));
-        found.map_or(
-            Severity::Info,
-            |(r, attempted)| if reached { *r } else { *attempted },
-        )
+        let found = self.0.get(&key).or_else(|| self.0.get(&(key.0, "*".to_owned())));
+        found.map_or(Severity::Info, |(r, attempted)| if reached { *r } else { *attempted })
     }
 }
 
@@ -258,19 +252,16 @@ impl Matrix {
     /// The number of a playable role by its slug or a product name of any version; else what is
     /// wrong.
     pub fn playable_role(&self, name: &str) -> Result<usize, String> {
-        let wanted = name.trim().to_lowercase();
+        // The vendor's own pages write "RAS" before a name or leave it out.
+        let plain = |name: &str| name.trim().to_lowercase().trim_start_matches("ras ").to_owned();
+        let wanted = plain(name);
         let named = |role: &Role| {
             role.slug == wanted
-                || role.name.to_lowercase() == wanted
-                || role.aliases.iter().any(|a| a.to_lowercase() == wanted)
+                || plain(&role.name) == wanted
+                || role.aliases.iter().any(|a| plain(a) == wanted)
         };
-        match self
-            .roles
-            .iter()
-            .enumerate()
-            .filter(|(_, r)| named(r))
-            .min_by_key(|(_, r)| r.slug != wanted)
-        {
+        let matching = self.roles.iter().enumerate().filter(|(_, r)| named(r));
+        match matching.min_by_key(|(_, r)| (r.slug != wanted, !r.is_playable())) {
             Some((number, role)) if role.is_playable() => Ok(number),
             Some((_, role)) if role.kind == "group" && !role.everybody => Err(format!(
                 "\"{name}\" stands for several roles; give the one the host plays: {}",
@@ -278,11 +269,10 @@ impl Matrix {
             )),
             Some(_) => Err(format!("\"{name}\" is no role that a host can play")),
             None => {
-                let known = self
-                    .roles
-                    .iter()
-                    .filter(|r| r.is_playable())
-                    .map(|r| r.slug.as_str());
+                let playable = self.roles.iter().filter(|r| r.is_playable());
+                let known = playable.flat_map(|r| {
+                    [&r.slug, &r.name].into_iter().chain(&r.aliases).map(String::as_str)
+                });
                 Err(format!("unknown role \"{name}\"{}", nearest(name, known)))
             }
         }
@@ -320,85 +310,42 @@ impl Matrix {
         };
         // Each file is read whole, so that the problems of all of them are told at once.
         let mut problems = Vec::new();
+        problems.extend(matrix.load_roles(files.file("roles.csv")).err().into_iter().flatten());
+        problems
+            .extend(matrix.load_features(files.file("features.csv")).err().into_iter().flatten());
+        problems.extend(matrix.load_rows(files.file("matrix.csv")).err().into_iter().flatten());
+        problems
+            .extend(matrix.load_services(files.file("services.csv")).err().into_iter().flatten());
         problems.extend(
-            matrix
-                .load_roles(files.file("roles.csv"))
-                .err()
-                .into_iter()
-                .flatten(),
+            matrix.load_background(files.file("background.csv")).err().into_iter().flatten(),
         );
-        problems.extend(
-            matrix
-                .load_features(files.file("features.csv"))
-                .err()
-                .into_iter()
-                .flatten(),
-        );
-        problems.extend(
-            matrix
-                .load_rows(files.file("matrix.csv"))
-                .err()
-                .into_iter()
-                .flatten(),
-        );
-        problems.extend(
-            matrix
-                .load_services(files.file("services.csv"))
-                .err()
-                .into_iter()
-                .flatten(),
-        );
-        problems.extend(
-            matrix
-                .load_background(files.file("background.csv"))
-                .err()
-                .into_iter()
-                .flatten(),
-        );
-        problems.extend(
-            matrix
-                .load_severities(files.file("severity.csv"))
-                .err()
-                .into_iter()
-                .flatten(),
-        );
-        if problems.is_empty() {
-            Ok(matrix)
-        } else {
-            Err(problems)
-        }
+        problems
+            .extend(matrix.load_severities(files.file("severity.csv")).err().into_iter().flatten());
+        if problems.is_empty() { Ok(matrix) } else { Err(problems) }
     }
 
     fn load_roles(&mut self, (file, text): (&str, &str)) -> Result<(), Vec<Problem>> {
         let mut problems = Problems::of(file);
         let mut members = Vec::new();
-        each_record(
-            text,
-            &["slug", "name", "kind"],
-            &mut problems,
-            |record, problems| {
-                let slug = record.get("slug").to_owned();
-                if self.role(&slug).is_some() {
-                    problems.add(
-                        record.line,
-                        format!("the role \"{slug}\" stands here twice"),
-                    );
-                }
-                if self.roles.len() == RoleSet::MAX {
-                    return problems.add(record.line, format!("more than {} roles", RoleSet::MAX));
-                }
-                let list: Vec<_> = record.list("members").map(str::to_owned).collect();
-                members.push((record.line, list.clone()));
-                self.roles.push(Role {
-                    slug,
-                    name: record.get("name").to_owned(),
-                    aliases: record.list("aliases").map(str::to_owned).collect(),
-                    kind: record.get("kind").to_owned(),
-                    members: RoleSet::one(self.roles.len()),
-                    everybody: list == ["*"],
-                });
-            },
-        );
+        each_record(text, &["slug", "name", "kind"], &mut problems, |record, problems| {
+            let slug = record.get("slug").to_owned();
+            if self.role(&slug).is_some() {
+                problems.add(record.line, format!("the role \"{slug}\" stands here twice"));
+            }
+            if self.roles.len() == RoleSet::MAX {
+                return problems.add(record.line, format!("more than {} roles", RoleSet::MAX));
+            }
+            let list: Vec<_> = record.list("members").map(str::to_owned).collect();
+            members.push((record.line, list.clone()));
+            self.roles.push(Role {
+                slug,
+                name: record.get("name").to_owned(),
+                aliases: record.list("aliases").map(str::to_owned).collect(),
+                kind: record.get("kind").to_owned(),
+                members: RoleSet::one(self.roles.len()),
+                everybody: list == ["*"],
+            });
+        });
         for (number, (line, list)) in members.into_iter().enumerate() {
             if list.is_empty() || self.roles[number].everybody {
                 continue;
@@ -427,21 +374,13 @@ impl Matrix {
         if text.is_empty() {
             return Ok(());
         }
-        each_record(
-            text,
-            &["feature", "meaning"],
-            &mut problems,
-            |record, problems| {
-                let feature = record.get("feature").to_owned();
-                let meaning = record.get("meaning").to_owned();
-                if self.features.insert(feature.clone(), meaning).is_some() {
-                    problems.add(
-                        record.line,
-                        format!("the feature \"{feature}\" stands here twice"),
-                    );
-                }
-            },
-        );
+        each_record(text, &["feature", "meaning"], &mut problems, |record, problems| {
+            let feature = record.get("feature").to_owned();
+            let meaning = record.get("meaning").to_owned();
+            if self.features.insert(feature.clone(), meaning).is_some() {
+                problems.add(record.line, format!("the feature \"{feature}\" stands here twice"));
+            }
+        });
         problems.or(())
     }
 
@@ -469,16 +408,11 @@ impl Matrix {
         let mut ids = BTreeSet::new();
         each_record(text, COLUMNS, &mut problems, |record, problems| {
             if !ids.insert(record.get("id").to_owned()) {
-                problems.add(
-                    record.line,
-                    format!("the id \"{}\" stands here twice", record.get("id")),
-                );
+                problems
+                    .add(record.line, format!("the id \"{}\" stands here twice", record.get("id")));
             }
             if let Some(row) = self.row(&record, problems) {
-                self.groups
-                    .entry(row.group.clone())
-                    .or_default()
-                    .push(self.rows.len());
+                self.groups.entry(row.group.clone()).or_default().push(self.rows.len());
                 self.rows.push(row);
             }
         });
@@ -486,10 +420,7 @@ impl Matrix {
             for trigger in &row.triggers {
                 if !self.groups.contains_key(trigger) {
                     let near = nearest(trigger, self.groups.keys().map(String::as_str));
-                    problems.add(
-                        row.line,
-                        format!("unknown trigger group \"{trigger}\"{near}"),
-                    );
+                    problems.add(row.line, format!("unknown trigger group \"{trigger}\"{near}"));
                 }
             }
         }
@@ -499,46 +430,29 @@ impl Matrix {
     /// One row; none, with all its problems told, where it cannot be read.
     fn row(&self, record: &Record<'_>, problems: &mut Problems) -> Option<Row> {
         let line = record.line;
-        let mut word =
-            |column: &str, value: Option<usize>, known: &mut dyn Iterator<Item = &str>| {
-                if value.is_none() {
-                    let text = record.get(column);
-                    problems.add(
-                        line,
-                        format!("{column}: unknown \"{text}\"{}", nearest(text, known)),
-                    );
-                }
-                value
-            };
+        let mut word = |column: &str,
+                        value: Option<usize>,
+                        known: &mut dyn Iterator<Item = &str>| {
+            if value.is_none() {
+                let text = record.get(column);
+                problems.add(line, format!("{column}: unknown \"{text}\"{}", nearest(text, known)));
+            }
+            value
+        };
         let names = |list: &'static [&'static str]| list.iter().copied();
         let roles = || self.roles.iter().map(|r| r.slug.as_str());
-        let source = word(
-            "source_role",
-            self.role(record.get("source_role")),
-            &mut roles(),
-        );
-        let destination = word(
-            "destination_role",
-            self.role(record.get("destination_role")),
-            &mut roles(),
-        );
+        let source = word("source_role", self.role(record.get("source_role")), &mut roles());
+        let destination =
+            word("destination_role", self.role(record.get("destination_role")), &mut roles());
         let scope = Scope::parse(record.get("scope"));
         word("scope", scope.map(|s| s as usize), &mut names(Scope::NAMES));
         let expectation = Expectation::parse(record.get("expectation"));
-        word(
-            "expectation",
-            expectation.map(|e| e as usize),
-            &mut names(Expectation::NAMES),
-        );
+        word("expectation", expectation.map(|e| e as usize), &mut names(Expectation::NAMES));
         let quantifier = match record.get("quantifier") {
             "" => Some(Quantifier::AnyDestination),
             text => Quantifier::parse(text),
         };
-        word(
-            "quantifier",
-            quantifier.map(|q| q as usize),
-            &mut names(Quantifier::NAMES),
-        );
+        word("quantifier", quantifier.map(|q| q as usize), &mut names(Quantifier::NAMES));
         let features: Vec<String> = record
             .get("condition")
             .split('+')
@@ -547,21 +461,14 @@ impl Matrix {
             .collect();
         for feature in &features {
             let known = self.features.contains_key(feature).then_some(0);
-            word(
-                "condition",
-                known,
-                &mut self.features.keys().map(String::as_str),
-            );
+            word("condition", known, &mut self.features.keys().map(String::as_str));
         }
         let mut number = |column: &str| -> Option<u16> {
             let value = record.get(column).parse().ok();
             if value.is_none() {
                 problems.add(
                     line,
-                    format!(
-                        "{column}: \"{}\" is no number up to 65535",
-                        record.get(column)
-                    ),
+                    format!("{column}: \"{}\" is no number up to 65535", record.get(column)),
                 );
             }
             value
@@ -574,10 +481,7 @@ impl Matrix {
         if transport.is_none() {
             problems.add(
                 line,
-                format!(
-                    "transport: \"{}\" is not tcp, udp, sctp or ip",
-                    record.get("transport")
-                ),
+                format!("transport: \"{}\" is not tcp, udp, sctp or ip", record.get("transport")),
             );
         }
         if low > high {
@@ -590,10 +494,7 @@ impl Matrix {
         if watch_s.is_none() {
             problems.add(
                 line,
-                format!(
-                    "watch_s: \"{}\" is no number of seconds",
-                    record.get("watch_s")
-                ),
+                format!("watch_s: \"{}\" is no number of seconds", record.get("watch_s")),
             );
         }
         for column in ["id", "group", "provenance"] {
@@ -628,17 +529,12 @@ impl Matrix {
         if text.is_empty() {
             return Ok(());
         }
-        each_record(
-            text,
-            &["role", "name"],
-            &mut problems,
-            |record, problems| match self.role(record.get("role")) {
-                Some(role) => self
-                    .services
-                    .push((role, record.get("name").to_lowercase())),
+        each_record(text, &["role", "name"], &mut problems, |record, problems| {
+            match self.role(record.get("role")) {
+                Some(role) => self.services.push((role, record.get("name").to_lowercase())),
                 None => problems.add(record.line, self.unknown_role(record.get("role"))),
-            },
-        );
+            }
+        });
         problems.or(())
     }
 
@@ -693,10 +589,7 @@ impl Matrix {
                     level
                 };
                 if let (Some(reached), Some(attempted)) = (level("reached"), level("attempted")) {
-                    let key = (
-                        record.get("verdict").to_owned(),
-                        record.get("code").to_owned(),
-                    );
+                    let key = (record.get("verdict").to_owned(), record.get("code").to_owned());
                     self.severities.0.insert(key, (reached, attempted));
                 }
             },

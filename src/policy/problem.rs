@@ -32,19 +32,12 @@ pub struct Problems {
 impl Problems {
     /// No problems yet, of `file`.
     pub fn of(file: &str) -> Self {
-        Self {
-            file: file.to_owned(),
-            list: Vec::new(),
-        }
+        Self { file: file.to_owned(), list: Vec::new() }
     }
 
     /// Adds a problem.
     pub fn add(&mut self, line: usize, message: impl Into<String>) {
-        self.list.push(Problem {
-            file: self.file.clone(),
-            line,
-            message: message.into(),
-        });
+        self.list.push(Problem { file: self.file.clone(), line, message: message.into() });
     }
 
     /// The value if there were no problems, else all of them in the order of their lines.
@@ -53,6 +46,7 @@ impl Problems {
             return Ok(value);
         }
         self.list.sort_by_key(|p| p.line);
+        self.list.dedup();
         Err(self.list)
     }
 }
@@ -75,10 +69,7 @@ mod tests {
     #[test]
     fn the_nearest_word_is_offered_only_when_it_is_near() {
         let known = ["gateway-normal", "gateway-forwarding", "broker"];
-        assert_eq!(
-            nearest("gatway-normal", known),
-            "; did you mean \"gateway-normal\"?"
-        );
+        assert_eq!(nearest("gatway-normal", known), "; did you mean \"gateway-normal\"?");
         assert_eq!(nearest("Brokr", known), "; did you mean \"broker\"?");
         assert_eq!(nearest("xyzzy", known), "");
     }

@@ -10,11 +10,7 @@ use super::{Matrix, Problem};
 use crate::model::hex;
 
 /// A shipped matrix: its name, its title and its files, each with name and text.
-type Shipped = (
-    &'static str,
-    &'static str,
-    &'static [(&'static str, &'static str)],
-);
+type Shipped = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// The matrices that are built in.
 const SHIPPED: &[Shipped] = &[(
@@ -23,14 +19,8 @@ const SHIPPED: &[Shipped] = &[(
     &[
         ("matrix.csv", include_str!("../../rules/ras-19/matrix.csv")),
         ("roles.csv", include_str!("../../rules/ras-19/roles.csv")),
-        (
-            "features.csv",
-            include_str!("../../rules/ras-19/features.csv"),
-        ),
-        (
-            "services.csv",
-            include_str!("../../rules/ras-19/services.csv"),
-        ),
+        ("features.csv", include_str!("../../rules/ras-19/features.csv")),
+        ("services.csv", include_str!("../../rules/ras-19/services.csv")),
     ],
 )];
 
@@ -55,47 +45,35 @@ pub struct RuleFiles {
 }
 
 impl RuleFiles {
-    /// Finds a matrix: by name in the folder `rules` if one is given (laid out as the project's own
-    /// `rules/`), by name among those built in, or as a folder of its own.
-    pub fn find(name: &str, rules: Option<&Path>) -> Result<Self, String> {
-        let is_path = name.contains(['/', '\\']) || name.starts_with('.');
-        if is_path {
-            return Self::read(name, Path::new(name), None).map_err(|e| e.to_string());
-        }
+    /// Finds a matrix by name: in the folder `rules` if one is given (laid out as the project's own
+    /// `rules/`), else among those built in.
+    pub fn named(name: &str, rules: Option<&Path>) -> Result<Self, String> {
         if let Some(root) = rules {
             return Self::read(name, &root.join(name), Some(root)).map_err(|e| e.to_string());
         }
         let (name, title, files) = SHIPPED.iter().find(|(n, ..)| *n == name).ok_or_else(|| {
             let near = super::nearest(name, MATRICES.iter().copied());
-            format!(
-                "no matrix is called \"{name}\"{near}; known: {}",
-                MATRICES.join(", ")
-            )
+            let known = MATRICES.join(", ");
+            format!("no matrix is called \"{name}\"{near} (known: {known}, or a folder of rules)")
         })?;
         let files = files
             .iter()
             .map(|(file, text)| (format!("rules/{name}/{file}"), (*text).to_owned()))
-            .chain(
-                SHARED
-                    .iter()
-                    .map(|(file, text)| (format!("rules/{file}"), (*text).to_owned())),
-            )
+            .chain(SHARED.iter().map(|(file, text)| (format!("rules/{file}"), (*text).to_owned())))
             .collect();
-        Ok(Self {
-            name: (*name).to_owned(),
-            title: (*title).to_owned(),
-            files,
-        })
+        Ok(Self { name: (*name).to_owned(), title: (*title).to_owned(), files })
+    }
+
+    /// A matrix in a folder of its own.
+    pub fn folder(folder: &Path) -> Result<Self, String> {
+        Self::read(&folder.display().to_string(), folder, None).map_err(|e| e.to_string())
     }
 
     /// A matrix of one file, judged with the other files of the built-in matrix `base`.
     pub fn with_matrix(file: &Path, base: &str) -> Result<Self, String> {
-        let mut rules = Self::find(base, None)?;
+        let mut rules = Self::named(base, None)?;
         let text = read(file).map_err(|e| e.to_string())?;
-        let matrix = rules
-            .files
-            .iter_mut()
-            .find(|(name, _)| name.ends_with("/matrix.csv"));
+        let matrix = rules.files.iter_mut().find(|(name, _)| name.ends_with("/matrix.csv"));
         if let Some(entry) = matrix {
             *entry = (file.display().to_string(), text);
         }
@@ -119,11 +97,7 @@ impl RuleFiles {
                 None => (format!("rules/{file}"), (*text).to_owned()),
             });
         }
-        Ok(Self {
-            name: name.to_owned(),
-            title: name.to_owned(),
-            files,
-        })
+        Ok(Self { name: name.to_owned(), title: name.to_owned(), files })
     }
 
     /// The name and text of the file whose path ends in `name`; empty text where there is none.
@@ -139,10 +113,7 @@ impl RuleFiles {
     pub fn sha256(&self) -> String {
         let mut hasher = Sha256::new();
         for (path, text) in &self.files {
-            let name = Path::new(path)
-                .file_name()
-                .unwrap_or_default()
-                .as_encoded_bytes();
+            let name = Path::new(path).file_name().unwrap_or_default().as_encoded_bytes();
             for part in [name, text.as_bytes()] {
                 hasher.update((part.len() as u64).to_le_bytes());
                 hasher.update(part);

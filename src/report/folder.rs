@@ -28,29 +28,26 @@ pub struct Folder {
 impl Folder {
     /// Makes the folder before the long work starts, so that a wrong name is told at once.
     pub fn prepare(target: &Path) -> Result<Self, FolderError> {
-        let failed = |error| FolderError {
-            path: target.to_owned(),
-            error,
-        };
+        let failed = |error| FolderError { path: target.to_owned(), error };
+        if target.exists() && !target.is_dir() {
+            return Err(failed(io::Error::other("is a file; --out wants a folder")));
+        }
         let made = !target.exists();
         fs::create_dir_all(target).map_err(failed)?;
-        let staging = tempfile::Builder::new()
-            .prefix(".rasaudit-")
-            .tempdir_in(target);
-        Ok(Self {
-            target: target.to_owned(),
-            staging: staging.map_err(failed)?,
-            made,
-        })
+        // Whatever keeps one report from its place must keep all of them back.
+        for path in FORMATS.iter().filter_map(|(_, file, _)| Some(target.join((*file)?))) {
+            if path.is_dir() {
+                let error = io::Error::other("is a folder where a report belongs");
+                return Err(FolderError { path, error });
+            }
+        }
+        let staging = tempfile::Builder::new().prefix(".rasaudit-").tempdir_in(target);
+        Ok(Self { target: target.to_owned(), staging: staging.map_err(failed)?, made })
     }
 
     /// Writes every report beside its place, then moves all of them into place.
     pub fn write(mut self, report: &Report<'_>) -> Result<(), FolderError> {
-        let files = || {
-            FORMATS
-                .iter()
-                .filter_map(|(_, file, writer)| Some((((*file)?), *writer)))
-        };
+        let files = || FORMATS.iter().filter_map(|(_, file, writer)| Some((((*file)?), *writer)));
         for (name, writer) in files() {
             let path = self.staging.path().join(name);
             let write = || {
@@ -59,17 +56,12 @@ impl Folder {
                 out.flush()?;
                 out.get_ref().sync_all()
             };
-            write().map_err(|error| FolderError {
-                path: self.target.join(name),
-                error,
-            })?;
+            write().map_err(|error| FolderError { path: self.target.join(name), error })?;
         }
         for (name, _) in files() {
             let target = self.target.join(name);
-            fs::rename(self.staging.path().join(name), &target).map_err(|error| FolderError {
-                path: target,
-                error,
-            })?;
+            fs::rename(self.staging.path().join(name), &target)
+                .map_err(|error| FolderError { path: target, error })?;
         }
         self.made = false;
         Ok(())

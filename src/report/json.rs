@@ -29,10 +29,7 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
     map.serialize_entry("farm", &policy.map(|p| &p.inventory.farm))?;
     map.serialize_entry("summary", &summary(report))?;
     map.serialize_entry("exit_reasons", report.exit_reasons)?;
-    map.serialize_entry(
-        "inputs",
-        &report.inputs.iter().map(input).collect::<Vec<_>>(),
-    )?;
+    map.serialize_entry("inputs", &report.inputs.iter().map(input).collect::<Vec<_>>())?;
     map.serialize_entry("accounting", &accounting(report))?;
     map.serialize_entry(
         "window",
@@ -52,10 +49,7 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
             json!({"name": name, "version": version, "sha256": sha256})
         }),
     )?;
-    map.serialize_entry(
-        "inventory",
-        &policy.map(|p| json!({"sha256": p.inventory.sha256})),
-    )?;
+    map.serialize_entry("inventory", &policy.map(|p| json!({"sha256": p.inventory.sha256})))?;
     map.serialize_entry("exceptions", &Value::Null)?;
     map.serialize_entry("filter", &report.wishes.filter)?;
     map.serialize_entry(
@@ -111,11 +105,7 @@ fn summary(report: &Report<'_>) -> Value {
     }
     let mut by: [BTreeMap<&str, u64>; 3] = Default::default();
     for finding in &outcome.findings {
-        let names = [
-            finding.verdict.name(),
-            finding.code.name(),
-            finding.severity.name(),
-        ];
+        let names = [finding.verdict.name(), finding.code.name(), finding.severity.name()];
         for (counts, name) in by.iter_mut().zip(names) {
             *counts.entry(name).or_default() += 1;
         }
@@ -166,7 +156,6 @@ fn accounting(report: &Report<'_>) -> Value {
         non_ip,
         portless,
         fragments,
-        unknown_links,
         bytes,
         ..
     } = report.account;
@@ -195,6 +184,6 @@ fn accounting(report: &Report<'_>) -> Value {
         "non_ip": non_ip,
         "portless": portless,
         "fragments": {"later": fragments, "orphaned": report.orphan_fragments},
-        "unknown_link_types": unknown_links,
+        "unknown_link_types": report.unknown_links.iter().cloned().collect::<BTreeMap<_, _>>(),
     })
 }

@@ -32,6 +32,8 @@ pub struct Report<'a> {
     pub orphan_fragments: u64,
     /// What the user wanted of the capture.
     pub wishes: &'a Wishes,
+    /// Link types that are not decoded, by name, with their frames.
+    pub unknown_links: Vec<(String, u64)>,
     /// Seconds that were watched.
     pub watched_s: u64,
     /// The policy; none where nothing was judged.
@@ -62,11 +64,7 @@ pub type Writer = fn(&Report<'_>, &mut dyn Write) -> io::Result<()>;
 pub const FORMATS: &[(&str, Option<&str>, Writer)] = &[
     ("text", None, text::write),
     ("csv", Some("findings.csv"), csv::findings),
-    (
-        "conversations",
-        Some("conversations.csv"),
-        csv::conversations,
-    ),
+    ("conversations", Some("conversations.csv"), csv::conversations),
     ("matrix", Some("matrix.csv"), csv::matrix),
     ("hosts", Some("hosts.csv"), csv::hosts),
     // Last, so that whoever waits for it finds the others complete.

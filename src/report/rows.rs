@@ -59,11 +59,7 @@ pub(super) struct DoubtList(pub Doubts);
 
 impl Cell for DoubtList {
     fn write(&self, out: &mut String) {
-        self.0
-            .iter()
-            .map(|d| d.name())
-            .collect::<Vec<_>>()
-            .write(out);
+        self.0.iter().map(|d| d.name()).collect::<Vec<_>>().write(out);
     }
 }
 
@@ -142,10 +138,10 @@ record!(
         certain: bool,
         client: &'a str,
         client_name: &'a str,
-        client_roles: &'a str,
+        client_roles: Vec<&'a str>,
         server: &'a str,
         server_name: &'a str,
-        server_roles: &'a str,
+        server_roles: Vec<&'a str>,
         transport: &'a str,
         port: &'a str,
         state: &'a str,
@@ -203,15 +199,10 @@ record!(
 /// All conversations.
 pub(super) fn conversations<'a>(report: &Report<'a>) -> impl Iterator<Item = ConversationRow<'a>> {
     let (outcome, policy) = (report.outcome, report.policy);
-    outcome
-        .conversations
-        .list
-        .iter()
-        .enumerate()
-        .map(move |(number, c)| {
-            let judged = policy.map(|policy| (policy, &outcome.judged[number]));
-            conversation(c, judged)
-        })
+    outcome.conversations.list.iter().enumerate().map(move |(number, c)| {
+        let judged = policy.map(|policy| (policy, &outcome.judged[number]));
+        conversation(c, judged)
+    })
 }
 
 fn conversation<'a>(
@@ -221,10 +212,9 @@ fn conversation<'a>(
     let subject = c.subject;
     let (client, server) = (judged.map(|j| j.1.client), judged.map(|j| j.1.server));
     let end = |party: Option<crate::classify::Party>| match (judged, party) {
-        (Some((policy, _)), Some(party)) => (
-            policy.name_of(&party),
-            policy.matrix.role_names(party.roles),
-        ),
+        (Some((policy, _)), Some(party)) => {
+            (policy.name_of(&party), policy.matrix.role_names(party.roles))
+        }
         _ => ("", Vec::new()),
     };
     let ((client_name, client_roles), (server_name, server_roles)) = (end(client), end(server));
@@ -265,9 +255,7 @@ fn conversation<'a>(
         doubt: DoubtList(judged.map(|(_, j)| j.doubts).unwrap_or_default()),
         other_reading: judged
             .and_then(|(_, j)| j.other)
-            .map_or_else(String::new, |other: Code| {
-                format!("{}/{other}", other.verdict())
-            }),
+            .map_or_else(String::new, |other: Code| format!("{}/{other}", other.verdict())),
     }
 }
 
@@ -282,6 +270,11 @@ fn flow_id(c: &Conversation, ends: [Endpoint; 2]) -> String {
     community_id(0, ends[0], ends[1], c.subject.transport, one_way)
 }
 
+/// The members of a text that holds a list.
+fn list(text: &str) -> Vec<&str> {
+    text.split(';').filter(|item| !item.is_empty()).collect()
+}
+
 /// All findings, worst first.
 pub(super) fn findings<'a>(report: &Report<'a>) -> impl Iterator<Item = FindingRow<'a>> {
     report.outcome.findings.iter().map(|f| FindingRow {
@@ -292,10 +285,10 @@ pub(super) fn findings<'a>(report: &Report<'a>) -> impl Iterator<Item = FindingR
         certain: f.certain,
         client: &f.client.address,
         client_name: &f.client.name,
-        client_roles: &f.client.roles,
+        client_roles: list(&f.client.roles),
         server: &f.server.address,
         server_name: &f.server.name,
-        server_roles: &f.server.roles,
+        server_roles: list(&f.server.roles),
         transport: &f.transport,
         port: &f.port,
         state: f.state.map_or("", |s| s.name()),
@@ -315,56 +308,46 @@ pub(super) fn findings<'a>(report: &Report<'a>) -> impl Iterator<Item = FindingR
 /// All rows of the matrix.
 pub(super) fn matrix<'a>(report: &Report<'a>) -> impl Iterator<Item = MatrixRow<'a>> {
     let matrix = report.policy.map(|policy| &policy.matrix);
-    let rows = matrix
-        .map(|m| m.rows.iter())
-        .into_iter()
-        .flatten()
-        .zip(&report.outcome.rows);
-    rows.zip(std::iter::repeat(matrix))
-        .filter_map(|((row, seen), matrix)| {
-            let matrix = matrix?;
-            Some(MatrixRow {
-                rule: &row.id,
-                group: &row.group,
-                source_role: &matrix.roles[row.source].slug,
-                destination_role: &matrix.roles[row.destination].slug,
-                transport: row.transport.to_string(),
-                ports: row.ports_text(),
-                feature: row.features.join("+"),
-                need: row.expectation.name(),
-                status: seen.status.name(),
-                reason: seen.reason.map_or("", |r| r.name()),
-                conversations: seen.conversations,
-                source_hosts_seen: seen.source_hosts_seen.iter().cloned().collect(),
-                source_hosts_missing: seen.source_hosts_missing.iter().cloned().collect(),
-                first_seen: seen.first.get().map(Time),
-                last_seen: seen.last.get().map(Time),
-                provenance: &row.provenance,
-            })
+    let rows = matrix.map(|m| m.rows.iter()).into_iter().flatten().zip(&report.outcome.rows);
+    rows.zip(std::iter::repeat(matrix)).filter_map(|((row, seen), matrix)| {
+        let matrix = matrix?;
+        Some(MatrixRow {
+            rule: &row.id,
+            group: &row.group,
+            source_role: &matrix.roles[row.source].slug,
+            destination_role: &matrix.roles[row.destination].slug,
+            transport: row.transport.to_string(),
+            ports: row.ports_text(),
+            feature: row.features.join("+"),
+            need: row.expectation.name(),
+            status: seen.status.name(),
+            reason: seen.reason.map_or("", |r| r.name()),
+            conversations: seen.conversations,
+            source_hosts_seen: seen.source_hosts_seen.iter().cloned().collect(),
+            source_hosts_missing: seen.source_hosts_missing.iter().cloned().collect(),
+            first_seen: seen.first.get().map(Time),
+            last_seen: seen.last.get().map(Time),
+            provenance: &row.provenance,
         })
+    })
 }
 
 /// All hosts of the inventory.
 pub(super) fn hosts<'a>(report: &Report<'a>) -> impl Iterator<Item = HostRow<'a>> {
     let policy = report.policy;
-    let hosts = policy
-        .map(|p| p.inventory.hosts.iter())
-        .into_iter()
-        .flatten();
-    hosts
-        .zip(&report.outcome.hosts)
-        .filter_map(move |(host, seen)| {
-            Some(HostRow {
-                name: &host.name,
-                addresses: host.addresses.clone(),
-                roles: policy?.matrix.role_names(host.roles),
-                frames_sent: seen.presence.sent.packets.0,
-                frames_received: seen.presence.received.packets.0,
-                unicast_sent: seen.presence.unicast_sent.0,
-                first_seen: seen.presence.first.get().map(Time),
-                last_seen: seen.presence.last.get().map(Time),
-                coverage: seen.coverage.name(),
-                rows_not_assessable: seen.rows_not_assessable,
-            })
+    let hosts = policy.map(|p| p.inventory.hosts.iter()).into_iter().flatten();
+    hosts.zip(&report.outcome.hosts).filter_map(move |(host, seen)| {
+        Some(HostRow {
+            name: &host.name,
+            addresses: host.addresses.clone(),
+            roles: policy?.matrix.role_names(host.roles),
+            frames_sent: seen.presence.sent.packets.0,
+            frames_received: seen.presence.received.packets.0,
+            unicast_sent: seen.presence.unicast_sent.0,
+            first_seen: seen.presence.first.get().map(Time),
+            last_seen: seen.presence.last.get().map(Time),
+            coverage: seen.coverage.name(),
+            rows_not_assessable: seen.rows_not_assessable,
         })
+    })
 }

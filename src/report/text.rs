@@ -17,15 +17,9 @@ const SHOWN: usize = 8;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
-const GREEN: Style = Style::new()
-    .bold()
-    .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
-const YELLOW: Style = Style::new()
-    .bold()
-    .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
-const RED: Style = Style::new()
-    .bold()
-    .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
+const GREEN: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+const YELLOW: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 
 /// `--format text`.
 pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
@@ -46,14 +40,8 @@ pub(super) fn summary(
     if report.policy.is_none() {
         writeln!(out)?;
         writeln!(out, "To judge them, tell which host plays which role:")?;
-        writeln!(
-            out,
-            "  rasaudit inventory template > inventory.toml    (then fill it in)"
-        )?;
-        writeln!(
-            out,
-            "  rasaudit audit CAPTURE... --inventory inventory.toml --out report/"
-        )?;
+        writeln!(out, "  rasaudit inventory template > inventory.toml    (then fill it in)")?;
+        writeln!(out, "  rasaudit audit CAPTURE... --inventory inventory.toml --out report/")?;
     }
     if let Some(files) = files {
         writeln!(out)?;
@@ -92,7 +80,7 @@ fn headline(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     if !report.outcome.assessed_anything() {
         return writeln!(
             out,
-            "{YELLOW}Nothing could be assessed:{YELLOW:#} the capture shows no traffic of {name}."
+            "{YELLOW}Nothing could be assessed:{YELLOW:#} what was read shows no traffic of {name}."
         );
     }
     let findings = &report.outcome.findings;
@@ -101,10 +89,7 @@ fn headline(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         *counts.entry(finding.severity).or_default() += 1;
     }
     let total: usize = counts.values().sum();
-    let unknown = findings
-        .iter()
-        .filter(|f| f.verdict == Verdict::NotAssessable)
-        .count();
+    let unknown = findings.iter().filter(|f| f.verdict == Verdict::NotAssessable).count();
     let but = match unknown {
         0 => String::new(),
         1 => "; 1 thing could not be assessed".to_owned(),
@@ -117,11 +102,7 @@ fn headline(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         );
     };
     let style = style_of(*worst);
-    let list: Vec<String> = counts
-        .iter()
-        .rev()
-        .map(|(s, n)| format!("{n} {s}"))
-        .collect();
+    let list: Vec<String> = counts.iter().rev().map(|(s, n)| format!("{n} {s}")).collect();
     let noun = if total == 1 { "finding" } else { "findings" };
     writeln!(
         out,
@@ -145,6 +126,13 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         plural(report.inputs.len() as u64, "input")
     )?;
     writeln!(out, "{BOLD}Frames{BOLD:#}    {}", frames(account))?;
+    for (link, count) in &report.unknown_links {
+        let frames = plural(*count, "frame");
+        writeln!(
+            out,
+            "{YELLOW}Links{YELLOW:#}     {frames} of link type {link}, which is not decoded"
+        )?;
+    }
     let mut loss = match report.loss.received {
         0 if report.loss.dropped == 0 => "not reported by the capture".to_owned(),
         _ => format!(
@@ -155,10 +143,7 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         ),
     };
     if account.truncated > 0 {
-        loss.push_str(&format!(
-            "; {} frames cut short by the snaplen",
-            account.truncated
-        ));
+        loss.push_str(&format!("; {} frames cut short by the snaplen", account.truncated));
     }
     writeln!(out, "{BOLD}Loss{BOLD:#}      {loss}")?;
     if let Some(filter) = &report.wishes.filter {
@@ -168,26 +153,13 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
             clean(filter)
         )?;
     }
-    for input in report.inputs {
-        let name = clean(&input.name);
-        if let Some(error) = &input.error {
-            writeln!(out, "{YELLOW}Input{YELLOW:#}     {name}: {}", clean(error))?;
-        }
-        if let Some(other) = &input.same_as {
-            writeln!(
-                out,
-                "{DIM}Input     {name} has the content of {} and was read once{DIM:#}",
-                clean(other)
-            )?;
-        }
-        for filter in &input.filters {
-            writeln!(
-                out,
-                "{YELLOW}Input{YELLOW:#}     {name} was captured with the filter {}",
-                clean(filter)
-            )?;
-        }
+    if report.wishes.since.is_some() || report.wishes.until.is_some() {
+        let bound = |time: Option<_>, open: &str| time.map_or_else(|| open.to_owned(), short);
+        let (since, until) =
+            (bound(report.wishes.since, "the start"), bound(report.wishes.until, "the end"));
+        writeln!(out, "{YELLOW}Time{YELLOW:#}      only from {since} to before {until}")?;
     }
+    inputs(report, out)?;
     let outcome = report.outcome;
     if report.policy.is_none() {
         return writeln!(
@@ -196,31 +168,55 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
             plural(outcome.conversations.list.len() as u64, "conversation")
         );
     }
-    let counts: Vec<String> = outcome
-        .by_verdict()
-        .iter()
-        .map(|(v, n)| format!("{n} {v}"))
-        .collect();
-    writeln!(
-        out,
-        "{BOLD}Talks{BOLD:#}     {}: {}",
-        plural(outcome.judged.len() as u64, "conversation"),
-        counts.join(", ")
-    )?;
+    let counts: Vec<String> =
+        outcome.by_verdict().iter().map(|(v, n)| format!("{n} {v}")).collect();
+    let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
+    let talks = plural(outcome.judged.len() as u64, "conversation");
+    writeln!(out, "{BOLD}Talks{BOLD:#}     {talks}{counts}")?;
     let mut rows: BTreeMap<_, u64> = BTreeMap::new();
     for row in &outcome.rows {
         *rows.entry(row.status).or_default() += 1;
     }
-    let rows: Vec<String> = rows
-        .iter()
-        .map(|(status, n)| format!("{n} {status}"))
-        .collect();
+    let rows: Vec<String> = rows.iter().map(|(status, n)| format!("{n} {status}")).collect();
     writeln!(
         out,
         "{BOLD}Matrix{BOLD:#}    {}: {}",
         plural(outcome.rows.len() as u64, "row"),
         rows.join(", ")
     )
+}
+
+/// What is particular about single inputs, the worst first.
+fn inputs(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    const SHOWN: usize = 4;
+    let mut lines: Vec<(u8, Style, String)> = Vec::new();
+    for input in report.inputs {
+        let name = clean(&input.name);
+        if let Some(error) = &input.error {
+            let (rank, style, how) =
+                if input.passed_over { (2, DIM, " passed over:") } else { (0, YELLOW, ":") };
+            lines.push((rank, style, format!("{name}{how} {}", clean(error))));
+        }
+        if let Some(other) = &input.same_as {
+            let line = format!("{name} has the content of {} and was read once", clean(other));
+            lines.push((3, DIM, line));
+        }
+        for filter in &input.filters {
+            lines.push((
+                1,
+                YELLOW,
+                format!("{name} was captured with the filter {}", clean(filter)),
+            ));
+        }
+    }
+    lines.sort_by_key(|line| line.0);
+    for (_, style, line) in lines.iter().take(SHOWN) {
+        writeln!(out, "{style}Input{style:#}     {line}")?;
+    }
+    match lines.len().saturating_sub(SHOWN) {
+        0 => Ok(()),
+        more => writeln!(out, "{DIM}Input     and {more} more, in audit.json{DIM:#}"),
+    }
 }
 
 /// Every frame counted once.
@@ -231,11 +227,8 @@ fn frames(account: &Account) -> String {
         account.observations,
         account.skipped.total()
     );
-    let reasons: Vec<String> = account
-        .skipped
-        .iter()
-        .map(|(reason, n)| format!("{n} {reason}"))
-        .collect();
+    let reasons: Vec<String> =
+        account.skipped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
     if !reasons.is_empty() {
         text.push_str(&format!(" ({})", reasons.join(", ")));
     }
@@ -251,11 +244,7 @@ fn findings(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     for finding in findings.iter().take(SHOWN) {
         let style = style_of(finding.severity);
-        let guess = if finding.certain {
-            ""
-        } else {
-            " (not certain)"
-        };
+        let guess = if finding.certain { "" } else { " (not certain)" };
         writeln!(
             out,
             "{style}{:<9}{style:#} {}/{}{guess} {DIM}{}{DIM:#}",
@@ -267,11 +256,7 @@ fn findings(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "          {}", clean(&finding.message))?;
     }
     if findings.len() > SHOWN {
-        writeln!(
-            out,
-            "          and {} more in findings.csv",
-            findings.len() - SHOWN
-        )?;
+        writeln!(out, "          and {} more in findings.csv", findings.len() - SHOWN)?;
     }
     Ok(())
 }
@@ -279,12 +264,7 @@ fn findings(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
 /// What could not be assessed, by reason, with an example and what would settle it.
 fn not_assessed(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     let mut reasons: BTreeMap<_, Vec<&Finding>> = BTreeMap::new();
-    for finding in report
-        .outcome
-        .findings
-        .iter()
-        .filter(|f| f.verdict == Verdict::NotAssessable)
-    {
+    for finding in report.outcome.findings.iter().filter(|f| f.verdict == Verdict::NotAssessable) {
         reasons.entry(finding.code).or_default().push(finding);
     }
     if reasons.is_empty() {
@@ -309,9 +289,5 @@ fn short(time: crate::model::Nanos) -> String {
 }
 
 fn plural(count: u64, noun: &str) -> String {
-    if count == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{count} {noun}s")
-    }
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -7,57 +7,27 @@ use std::process::{Command, Output};
 
 /// The fixtures that have an inventory and a capture: name, capture, inventory, further arguments.
 pub const FIXTURES: &[(&str, &str, &str)] = &[
-    (
-        "farm-healthy",
-        "farm-healthy/span.pcap",
-        "farm-healthy/inventory.toml",
-    ),
-    (
-        "farm-faults",
-        "farm-faults/span.pcap",
-        "farm-healthy/inventory.toml",
-    ),
-    (
-        "decode-mix",
-        "decode-mix/mix.pcap",
-        "decode-mix/inventory.toml",
-    ),
-    (
-        "decode-mix",
-        "formats/sections.pcapng",
-        "decode-mix/inventory.toml",
-    ),
+    ("farm-healthy", "farm-healthy/span.pcap", "farm-healthy/inventory.toml"),
+    ("farm-faults", "farm-faults/span.pcap", "farm-healthy/inventory.toml"),
+    ("decode-mix", "decode-mix/mix.pcap", "decode-mix/inventory.toml"),
+    ("decode-mix", "formats/sections.pcapng", "decode-mix/inventory.toml"),
 ];
 
 pub fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fixtures")
-        .join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
 
 /// Runs the program.
 pub fn rasaudit<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(arguments: I) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rasaudit"))
-        .args(arguments)
-        .output()
-        .expect("the program runs")
+    Command::new(env!("CARGO_BIN_EXE_rasaudit")).args(arguments).output().expect("the program runs")
 }
 
 /// Runs `audit` with reports into `out` and gives the exit code.
 pub fn audit(captures: &[PathBuf], inventory: &Path, out: &Path, more: &[&str]) -> i32 {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
-    command
-        .arg("audit")
-        .args(captures)
-        .arg("--inventory")
-        .arg(inventory)
-        .arg("--out")
-        .arg(out);
+    command.arg("audit").args(captures).arg("--inventory").arg(inventory).arg("--out").arg(out);
     let output = command.args(more).output().expect("the program runs");
-    output
-        .status
-        .code()
-        .unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
+    output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
 }
 
 pub fn stdout(output: &Output) -> String {
@@ -72,13 +42,7 @@ pub fn stderr(output: &Output) -> String {
 /// of single sources, which are all that may differ between cuts of a capture.
 pub fn reports(folder: &Path) -> Vec<(String, String)> {
     let mut reports = Vec::new();
-    for name in [
-        "audit.json",
-        "conversations.csv",
-        "findings.csv",
-        "hosts.csv",
-        "matrix.csv",
-    ] {
+    for name in ["audit.json", "conversations.csv", "findings.csv", "hosts.csv", "matrix.csv"] {
         let path = folder.join(name);
         let mut text =
             fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -86,10 +50,7 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
             let mut json: serde_json::Value =
                 serde_json::from_str(&text).expect("audit.json is JSON");
             json.as_object_mut().expect("an object").remove("inputs");
-            json["accounting"]["loss"]
-                .as_object_mut()
-                .expect("an object")
-                .remove("by_source");
+            json["accounting"]["loss"].as_object_mut().expect("an object").remove("by_source");
             text = serde_json::to_string_pretty(&json).expect("JSON");
         }
         reports.push((name.to_owned(), text));
@@ -128,11 +89,7 @@ pub struct Records {
 impl Records {
     pub fn read(path: &Path) -> Self {
         let bytes = fs::read(path).expect("the fixture is there");
-        assert_eq!(
-            bytes[..4],
-            [0xd4, 0xc3, 0xb2, 0xa1],
-            "a little-endian pcap file"
-        );
+        assert_eq!(bytes[..4], [0xd4, 0xc3, 0xb2, 0xa1], "a little-endian pcap file");
         let (mut records, mut at) = (Vec::new(), 24);
         while at < bytes.len() {
             let length: [u8; 4] = bytes[at + 8..at + 12].try_into().expect("four bytes");
@@ -140,28 +97,19 @@ impl Records {
             records.push(bytes[at..end].to_vec());
             at = end;
         }
-        Self {
-            header: bytes[..24].to_vec(),
-            records,
-        }
+        Self { header: bytes[..24].to_vec(), records }
     }
 
     pub fn write(&self, path: &Path, records: &[Vec<u8>]) {
-        let bytes: Vec<u8> = self
-            .header
-            .iter()
-            .chain(records.iter().flatten())
-            .copied()
-            .collect();
+        let bytes: Vec<u8> = self.header.iter().chain(records.iter().flatten()).copied().collect();
         fs::write(path, bytes).expect("the scratch folder is writable");
     }
 
     /// Cuts the capture at random records into `pieces` files, named so that their order by name is
     /// random too.
     pub fn cut(&self, folder: &Path, pieces: usize, random: &mut Random) -> Vec<PathBuf> {
-        let mut cuts: Vec<usize> = (1..pieces)
-            .map(|_| random.below(self.records.len() + 1))
-            .collect();
+        let mut cuts: Vec<usize> =
+            (1..pieces).map(|_| random.below(self.records.len() + 1)).collect();
         cuts.extend([0, self.records.len()]);
         cuts.sort_unstable();
         let mut names: Vec<usize> = (0..pieces).collect();

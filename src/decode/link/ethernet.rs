@@ -10,8 +10,6 @@ pub(super) fn decode(packet: Packet<'_>, seen: &mut Observation) -> Result<(), S
         .map_err(|_| SkipReason::TruncatedLinkHeader)?;
     seen.link.source = Mac(header.source());
     seen.broadcast = Mac(header.destination()) == Mac::BROADCAST;
-    let rest = packet
-        .after(header.slice().len())
-        .ok_or(SkipReason::TruncatedLinkHeader)?;
+    let rest = packet.after(header.slice().len()).ok_or(SkipReason::TruncatedLinkHeader)?;
     ether::decode(header.ether_type().0, rest, seen)
 }

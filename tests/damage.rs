@@ -1,0 +1,134 @@
+//! Damaged captures: no panic, every frame accounted for, the right exit code.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use rasaudit::pipeline::{Audit, Failure, Limits, Plan, Progress, Request};
+use support::{FIXTURES, Random, Records, audit, fixture, rasaudit, reports, stderr};
+
+/// Audits in this process, which a panic would end; gives the number of frames and whether the
+/// input was damaged. The account must close.
+fn read(capture: &Path, jobs: usize) -> Option<(u64, bool)> {
+    let request = Request {
+        captures: vec![capture.to_owned()],
+        jobs: Some(jobs),
+        max_memory: 1 << 30,
+        ..Request::default()
+    };
+    let plan = Plan::new(request).expect("the file is there");
+    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: None };
+    let progress = Progress::default();
+    let audit = match Audit::of(&plan, None, &limits, &progress) {
+        Ok(audit) => audit,
+        Err(Failure::Sources(_)) => return None,
+        Err(other) => panic!("{other:?}"),
+    };
+    let account = &audit.reading.account;
+    assert_eq!(account.frames, account.observations + account.skipped.total());
+    assert_eq!(account.frames, progress.frames.load(Ordering::Relaxed));
+    let mut json = Vec::new();
+    audit.write_format("json", &mut json).expect("memory");
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(json["accounting"]["frames_read"], account.frames);
+    Some((account.frames, !audit.damaged.is_empty()))
+}
+
+fn small_fixtures() -> Vec<std::path::PathBuf> {
+    let formats = fs::read_dir(fixture("formats")).expect("the folder is there");
+    let mut files: Vec<_> = formats.map(|f| f.expect("a file").path()).collect();
+    files.push(fixture("decode-mix/mix.pcap"));
+    files.sort();
+    files
+}
+
+/// Every prefix of every small fixture; for the large ones every prefix around the records.
+#[test]
+fn every_prefix_is_read_to_its_last_whole_record() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("prefix");
+    for file in small_fixtures() {
+        let whole = fs::read(&file).expect("the fixture is there");
+        let mut before = 0;
+        for length in 0..=whole.len() {
+            fs::write(&path, &whole[..length]).expect("the scratch folder is writable");
+            let Some((frames, damaged)) = read(&path, 1) else {
+                assert!(length < 12, "{}: {length} bytes are taken for no capture", file.display());
+                continue;
+            };
+            assert!(frames >= before, "{}: fewer frames of {length} bytes", file.display());
+            assert!(frames <= before + 1, "{}: too many frames of {length} bytes", file.display());
+            let whole_record = frames > before;
+            assert!(!(whole_record && damaged), "{}: {length}", file.display());
+            before = frames;
+        }
+        assert_eq!(read(&file, 1).expect("a capture").0, before, "{}", file.display());
+    }
+    for (_, capture, _) in FIXTURES.iter().filter(|f| f.0.starts_with("farm")) {
+        let capture = Records::read(&fixture(capture));
+        let mut random = Random(7);
+        for _ in 0..40 {
+            let count = random.below(capture.records.len());
+            let mut bytes = capture.header.clone();
+            bytes.extend(capture.records[..count].iter().flatten());
+            let cut = 1 + random.below(capture.records[count].len() - 1);
+            bytes.extend(&capture.records[count][..cut]);
+            fs::write(&path, &bytes).expect("the scratch folder is writable");
+            assert_eq!(read(&path, 2), Some((count as u64, true)));
+        }
+    }
+}
+
+#[test]
+fn random_corruption_is_survived() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("corrupt");
+    let mut random = Random(42);
+    let mut files = small_fixtures();
+    files.push(fixture("farm-healthy/span.pcap"));
+    for file in files {
+        let whole = fs::read(&file).expect("the fixture is there");
+        for _ in 0..60 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random.below(12) {
+                let at = random.below(bytes.len());
+                bytes[at] = match random.below(4) {
+                    0 => 0,
+                    1 => 0xff,
+                    _ => random.next() as u8,
+                };
+            }
+            fs::write(&path, &bytes).expect("the scratch folder is writable");
+            read(&path, 2);
+        }
+    }
+}
+
+#[test]
+fn a_cut_capture_says_where_and_exits_with_3() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("cut.pcap");
+    let whole = fs::read(fixture("farm-faults/span.pcap")).expect("the fixture is there");
+    fs::write(&path, &whole[..whole.len() - 5]).expect("the scratch folder is writable");
+    let records = Records::read(&fixture("farm-faults/span.pcap")).records;
+    let last = whole.len() - records.last().expect("records").len();
+    let out = scratch.path().join("report");
+    let inventory = fixture("farm-healthy/inventory.toml");
+    assert_eq!(audit(&[path.clone()], &inventory, &out, &[]), 3, "3 beats 1");
+    let json: serde_json::Value = serde_json::from_str(&reports(&out)[0].1).expect("JSON");
+    assert_eq!(json["accounting"]["frames_read"], records.len() - 1);
+    assert_eq!(
+        json["exit_reasons"].as_array().expect("reasons").len(),
+        2,
+        "all reasons are listed"
+    );
+    let output = rasaudit(["audit".as_ref(), path.as_os_str()]);
+    let told = stderr(&output);
+    for part in
+        ["cut.pcap", &format!("byte {last}"), &format!("{} whole frames", records.len() - 1)]
+    {
+        assert!(told.contains(part), "{told}");
+    }
+}
