@@ -1,0 +1,131 @@
+//! Decode, flow merge, classify and end to end. `cargo bench --bench rooms`.
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+
+use rasaudit::capture::{Batch, Reader, expand};
+use rasaudit::classify::{Outcome, View};
+use rasaudit::conversation::{Conversations, Sight};
+use rasaudit::decode::{Observation, decode};
+use rasaudit::flow::{FlowTable, Meeting, Seed, Tables};
+use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
+use rasaudit::policy::{Inventory, Policy, RuleFiles};
+
+fn fixture(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
+}
+
+fn batches() -> Vec<Batch> {
+    let sources = expand(&[fixture("farm-healthy/span.pcap")]).expect("the fixture");
+    let mut reader = Reader::open(&sources[0], false).expect("a capture");
+    let mut batches = Vec::new();
+    loop {
+        let mut batch = Batch::default();
+        let more = reader.next(&mut batch).expect("sound");
+        batches.push(batch);
+        if !more {
+            return batches;
+        }
+    }
+}
+
+fn observations() -> Vec<Observation> {
+    let batches = batches();
+    let frames = batches.iter().flat_map(|b| b.frames.iter().map(move |f| (f, b.data(f))));
+    frames.filter_map(|(frame, data)| decode(frame, data).ok()).collect()
+}
+
+fn policy() -> Policy {
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+    let file = fixture("farm-healthy/inventory.toml");
+    let text = std::fs::read_to_string(file).expect("the fixture");
+    let inventory = Inventory::from_toml("inventory.toml", &text, &matrix).expect("sound");
+    Policy::new(matrix, inventory)
+}
+
+fn rooms(c: &mut Criterion) {
+    let batches = batches();
+    let frames: usize = batches.iter().map(|b| b.frames.len()).sum();
+    let mut group = c.benchmark_group("decode");
+    group.throughput(Throughput::Elements(frames as u64));
+    group.bench_function("farm", |b| {
+        b.iter(|| {
+            for batch in &batches {
+                for frame in &batch.frames {
+                    let _ = black_box(decode(frame, batch.data(frame)));
+                }
+            }
+        });
+    });
+    group.finish();
+
+    let seen = observations();
+    let seed = Seed::new();
+    let mut group = c.benchmark_group("flow");
+    group.throughput(Throughput::Elements(seen.len() as u64));
+    group.bench_function("observe", |b| {
+        b.iter(|| {
+            let mut tables = Tables::new(&seed);
+            seen.iter().for_each(|s| tables.observe(s));
+            black_box(tables.flows.len())
+        });
+    });
+    let mut tables = Tables::new(&seed);
+    seen.iter().for_each(|s| tables.observe(s));
+    group.throughput(Throughput::Elements(tables.flows.len() as u64));
+    group.bench_function("merge", |b| {
+        b.iter_batched(
+            || FlowTable::new(&seed),
+            |mut table| {
+                table.merge(&tables.flows);
+                table.len()
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+
+    let policy = policy();
+    let view = View { end: None, watched_s: 650, filtered: false, loss: 0.0, max_loss: 0.01, min_watch: None };
+    let conversations = || {
+        let meeting = Meeting::new(&seed, std::env::temp_dir());
+        let mut tables = Tables::new(&seed);
+        seen.iter().for_each(|s| tables.observe(s));
+        meeting.take_in(tables).expect("in memory");
+        let mut flows = meeting.settle().expect("in memory");
+        let judge = rasaudit::classify::Judge::new(&policy);
+        Conversations::read(&mut flows, &judge, Sight::default()).expect("in memory")
+    };
+    let mut group = c.benchmark_group("classify");
+    group.throughput(Throughput::Elements(conversations().list.len() as u64));
+    group.bench_function("farm", |b| {
+        b.iter_batched(conversations, |c| Outcome::of(&policy, c, &view).findings.len(), BatchSize::SmallInput);
+    });
+    group.finish();
+
+    let mut group = c.benchmark_group("end-to-end");
+    group.throughput(Throughput::Elements(frames as u64));
+    group.sample_size(20);
+    let request = Request {
+        captures: vec![fixture("farm-healthy/span.pcap")],
+        jobs: Some(1),
+        max_memory: 1 << 30,
+        ..Request::default()
+    };
+    let plan = Plan::new(request).expect("the fixture");
+    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: None };
+    group.bench_function("farm", |b| {
+        b.iter_batched(
+            self::policy,
+            |policy| Audit::of(&plan, Some(policy), &limits, &Progress::default()).expect("sound").failed,
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, rooms);
+criterion_main!(benches);

@@ -1,0 +1,78 @@
+//! The lab farm itself: network namespaces, real sockets, a span port, and the findings that were
+//! injected. Needs root, iproute2, iptables, tcpdump and python3; without them the test says that it
+//! was skipped, unless `RASAUDIT_REQUIRE_LAB` is set, as CI does.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use support::{fixture, rasaudit, stdout};
+
+/// Long enough for every kind of conversation once, and for sessions to count as triggers.
+const SECONDS: &str = "90";
+
+fn missing() -> Option<String> {
+    let id = Command::new("id").arg("-u").output().ok()?;
+    if String::from_utf8_lossy(&id.stdout).trim() != "0" {
+        return Some("it needs root".to_owned());
+    }
+    let there = |program: &&&str| {
+        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
+        !found.is_ok_and(|f| f.status.success())
+    };
+    let programs = ["ip", "iptables", "ip6tables", "tcpdump", "python3"];
+    let missing: Vec<_> = programs.iter().filter(there).copied().collect();
+    (!missing.is_empty()).then(|| format!("{} not installed", missing.join(", ")))
+}
+
+/// Runs a scenario and gives the findings above info: verdict, code, client, server, port.
+fn run(scenario: &str, folder: &Path) -> Vec<[String; 5]> {
+    let capture = folder.join(format!("{scenario}.pcap"));
+    let farm = Command::new("python3")
+        .arg(fixture("lab/farm.py"))
+        .args(["--scenario", scenario, "--seconds", SECONDS, "--out"])
+        .arg(&capture)
+        .output()
+        .expect("the lab runs");
+    assert!(farm.status.success(), "{}", String::from_utf8_lossy(&farm.stderr));
+    let output = rasaudit([
+        "audit".as_ref(),
+        capture.as_os_str(),
+        "-i".as_ref(),
+        fixture("farm-healthy/inventory.toml").as_os_str(),
+        "--min-watch".as_ref(),
+        "60s".as_ref(),
+        "--format".as_ref(),
+        "csv".as_ref(),
+    ]);
+    let text = stdout(&output);
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let rows = reader.records().map(|r| r.expect("a row")).filter(|r| &r[1] != "info");
+    let mut found: Vec<_> = rows.map(|r| [2, 3, 5, 9, 12].map(|column| r[column].to_owned())).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn the_lab_farm_shows_what_is_injected_and_nothing_else() {
+    if let Some(reason) = missing() {
+        assert!(std::env::var_os("RASAUDIT_REQUIRE_LAB").is_none(), "the lab is required: {reason}");
+        eprintln!("skipped: the lab farm: {reason}");
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let (healthy, faults) = thread::scope(|scope| {
+        let healthy = scope.spawn(|| run("healthy", scratch.path()));
+        let faults = scope.spawn(|| run("faults", scratch.path()));
+        (healthy.join().expect("a result"), faults.join().expect("a result"))
+    });
+    assert_eq!(healthy, Vec::<[String; 5]>::new());
+    let expected = [
+        ["missing", "refused", "10.20.1.84", "sql1", "1433"],
+        ["missing", "unanswered", "10.20.1.52", "broker1", "20003"],
+        ["undocumented", "wrong-source", "10.20.9.102", "broker1", "20002"],
+    ];
+    assert_eq!(faults, expected);
+}

@@ -1,0 +1,42 @@
+//! `audit.json` is what `docs/audit.schema.json` says, and its account closes.
+
+mod support;
+
+use std::fs;
+
+use serde_json::Value;
+use support::{FIXTURES, fixture, rasaudit, stdout};
+
+#[test]
+fn audit_json_fits_its_schema_and_its_account_closes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/audit.schema.json");
+    let schema: Value =
+        serde_json::from_str(&fs::read_to_string(path).expect("the schema")).expect("JSON");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    let empty = [("empty", "formats/empty.pcap", "farm-healthy/inventory.toml")];
+    for (name, capture, inventory) in FIXTURES.iter().chain(&empty) {
+        let capture = fixture(capture).display().to_string();
+        let inventory = fixture(inventory).display().to_string();
+        for arguments in [vec!["-i", inventory.as_str()], vec![]] {
+            let arguments = [vec!["audit", &capture, "--format", "json"], arguments].concat();
+            let json: Value = serde_json::from_str(&stdout(&rasaudit(&arguments))).expect("JSON");
+            let errors: Vec<String> =
+                validator.iter_errors(&json).map(|e| format!("{}: {e}", e.instance_path())).collect();
+            assert!(errors.is_empty(), "{name}: {}", errors.join("\n"));
+            let account = &json["accounting"];
+            let sum = |value: &Value| -> u64 {
+                value.as_object().expect("an object").values().filter_map(Value::as_u64).sum()
+            };
+            assert_eq!(
+                account["frames_read"].as_u64(),
+                account["observations"].as_u64().map(|o| o + sum(&account["skipped"])),
+                "{name}"
+            );
+            let inputs = json["inputs"].as_array().expect("a list");
+            let frames: u64 = inputs.iter().filter_map(|i| i["frames"].as_u64()).sum();
+            assert_eq!(account["frames_read"], frames, "{name}: the inputs add up");
+        }
+    }
+    // The validator must be able to refuse.
+    assert!(!validator.is_valid(&serde_json::json!({"schema": "rasaudit.audit/1"})));
+}
