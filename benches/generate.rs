@@ -41,12 +41,12 @@ fn write(out: &mut impl Write, packets: u64, flows: u64) -> std::io::Result<()> 
         let flow = random.next() % flows;
         let step = sent[flow as usize];
         sent[flow as usize] += 1;
-        let from_client = step % 2 == 0;
+        let from_client = step.is_multiple_of(2);
         let (flags, payload) = match step {
             0 => (0x02, 0),
             1 => (0x12, 0),
             2 => (0x10, 0),
-            _ if random.next() % 3 == 0 => (0x10, 1460),
+            _ if random.next().is_multiple_of(3) => (0x10, 1460),
             _ => (0x18, (random.next() % 300) as usize),
         };
         frame(out, number, flow, from_client, flags, payload)?;
@@ -54,7 +54,14 @@ fn write(out: &mut impl Write, packets: u64, flows: u64) -> std::io::Result<()> 
     out.flush()
 }
 
-fn frame(out: &mut impl Write, number: u64, flow: u64, from_client: bool, flags: u8, payload: usize) -> std::io::Result<()> {
+fn frame(
+    out: &mut impl Write,
+    number: u64,
+    flow: u64,
+    from_client: bool,
+    flags: u8,
+    payload: usize,
+) -> std::io::Result<()> {
     let port = [443u16, 20_002, 20_003, 3_389][flow as usize % 4];
     let client = (0x0a14_0900 | (flow as u32 >> 16 & 0xff), (1024 + flow % 64_000) as u16);
     let server = (0x0a14_0100 | (flow as u32 % 200), port);
@@ -74,7 +81,12 @@ fn frame(out: &mut impl Write, number: u64, flow: u64, from_client: bool, flags:
     frame[36..38].copy_from_slice(&destination.1.to_be_bytes());
     (frame[46], frame[47]) = (0x50, flags);
     let micros = number * 100;
-    for word in [1_780_000_000 + (micros / 1_000_000) as u32, (micros % 1_000_000) as u32, length as u32, length as u32] {
+    for word in [
+        1_780_000_000 + (micros / 1_000_000) as u32,
+        (micros % 1_000_000) as u32,
+        length as u32,
+        length as u32,
+    ] {
         out.write_all(&word.to_le_bytes())?;
     }
     out.write_all(&frame[..length])

@@ -89,7 +89,14 @@ fn rooms(c: &mut Criterion) {
     group.finish();
 
     let policy = policy();
-    let view = View { end: None, watched_s: 650, filtered: false, loss: 0.0, max_loss: 0.01, min_watch: None };
+    let view = View {
+        end: None,
+        watched_s: 650,
+        filtered: false,
+        loss: 0.0,
+        max_loss: 0.01,
+        min_watch: None,
+    };
     let conversations = || {
         let meeting = Meeting::new(&seed, std::env::temp_dir());
         let mut tables = Tables::new(&seed);
@@ -102,7 +109,11 @@ fn rooms(c: &mut Criterion) {
     let mut group = c.benchmark_group("classify");
     group.throughput(Throughput::Elements(conversations().list.len() as u64));
     group.bench_function("farm", |b| {
-        b.iter_batched(conversations, |c| Outcome::of(&policy, c, &view).findings.len(), BatchSize::SmallInput);
+        b.iter_batched(
+            conversations,
+            |c| Outcome::of(&policy, c, &view).findings.len(),
+            BatchSize::SmallInput,
+        );
     });
     group.finish();
 
@@ -120,7 +131,9 @@ fn rooms(c: &mut Criterion) {
     group.bench_function("farm", |b| {
         b.iter_batched(
             self::policy,
-            |policy| Audit::of(&plan, Some(policy), &limits, &Progress::default()).expect("sound").failed,
+            |policy| {
+                Audit::of(&plan, Some(policy), &limits, &Progress::default()).expect("sound").failed
+            },
             BatchSize::SmallInput,
         );
     });

@@ -116,7 +116,7 @@ fn a_cut_capture_says_where_and_exits_with_3() {
     let last = whole.len() - records.last().expect("records").len();
     let out = scratch.path().join("report");
     let inventory = fixture("farm-healthy/inventory.toml");
-    assert_eq!(audit(&[path.clone()], &inventory, &out, &[]), 3, "3 beats 1");
+    assert_eq!(audit(std::slice::from_ref(&path), &inventory, &out, &[]), 3, "3 beats 1");
     let json: serde_json::Value = serde_json::from_str(&reports(&out)[0].1).expect("JSON");
     assert_eq!(json["accounting"]["frames_read"], records.len() - 1);
     assert_eq!(

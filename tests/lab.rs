@@ -50,7 +50,8 @@ fn run(scenario: &str, folder: &Path) -> Vec<[String; 5]> {
     let text = stdout(&output);
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let rows = reader.records().map(|r| r.expect("a row")).filter(|r| &r[1] != "info");
-    let mut found: Vec<_> = rows.map(|r| [2, 3, 5, 9, 12].map(|column| r[column].to_owned())).collect();
+    let mut found: Vec<_> =
+        rows.map(|r| [2, 3, 5, 9, 12].map(|column| r[column].to_owned())).collect();
     found.sort();
     found
 }
@@ -58,7 +59,10 @@ fn run(scenario: &str, folder: &Path) -> Vec<[String; 5]> {
 #[test]
 fn the_lab_farm_shows_what_is_injected_and_nothing_else() {
     if let Some(reason) = missing() {
-        assert!(std::env::var_os("RASAUDIT_REQUIRE_LAB").is_none(), "the lab is required: {reason}");
+        assert!(
+            std::env::var_os("RASAUDIT_REQUIRE_LAB").is_none(),
+            "the lab is required: {reason}"
+        );
         eprintln!("skipped: the lab farm: {reason}");
         return;
     }

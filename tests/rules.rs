@@ -15,19 +15,36 @@ fn rows_by_section_are_those_of_the_transcription() {
         assert!(!row.purpose.is_empty() && !row.certainty.is_empty(), "{}", row.id);
     }
     let expected = [
-        ("all-components", 2), ("connection-broker", 48), ("console", 34), ("enrollment-server", 11),
-        ("guest-agent", 7), ("halb", 11), ("parallels-client", 29), ("powershell", 6),
-        ("provider-agent", 13), ("rdsh-agent", 6), ("remote-pc-agent", 7), ("reporting", 3),
-        ("secure-gateway", 14), ("ssrs", 1), ("tenant-broker", 1), ("web-admin", 10), ("web-external", 9),
+        ("all-components", 2),
+        ("connection-broker", 48),
+        ("console", 34),
+        ("enrollment-server", 11),
+        ("guest-agent", 7),
+        ("halb", 11),
+        ("parallels-client", 29),
+        ("powershell", 6),
+        ("provider-agent", 13),
+        ("rdsh-agent", 6),
+        ("remote-pc-agent", 7),
+        ("reporting", 3),
+        ("secure-gateway", 14),
+        ("ssrs", 1),
+        ("tenant-broker", 1),
+        ("web-admin", 10),
+        ("web-external", 9),
     ];
     assert_eq!(sections.into_iter().collect::<Vec<_>>(), expected);
     let count = |e| matrix.rows.iter().filter(|r| r.expectation == e).count();
     assert_eq!(
-        [Expectation::Steady, Expectation::OnDemand, Expectation::Feature, Expectation::Localhost].map(count),
+        [Expectation::Steady, Expectation::OnDemand, Expectation::Feature, Expectation::Localhost]
+            .map(count),
         [21, 101, 86, 4]
     );
     let scope = |s| matrix.rows.iter().filter(|r| r.scope == s).count();
-    assert_eq!([Scope::Network, Scope::Internet, Scope::Broadcast, Scope::Localhost].map(scope), [184, 19, 5, 4]);
+    assert_eq!(
+        [Scope::Network, Scope::Internet, Scope::Broadcast, Scope::Localhost].map(scope),
+        [184, 19, 5, 4]
+    );
 }
 
 #[test]

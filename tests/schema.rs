@@ -20,8 +20,10 @@ fn audit_json_fits_its_schema_and_its_account_closes() {
         for arguments in [vec!["-i", inventory.as_str()], vec![]] {
             let arguments = [vec!["audit", &capture, "--format", "json"], arguments].concat();
             let json: Value = serde_json::from_str(&stdout(&rasaudit(&arguments))).expect("JSON");
-            let errors: Vec<String> =
-                validator.iter_errors(&json).map(|e| format!("{}: {e}", e.instance_path())).collect();
+            let errors: Vec<String> = validator
+                .iter_errors(&json)
+                .map(|e| format!("{}: {e}", e.instance_path()))
+                .collect();
             assert!(errors.is_empty(), "{name}: {}", errors.join("\n"));
             let account = &json["accounting"];
             let sum = |value: &Value| -> u64 {

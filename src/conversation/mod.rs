@@ -71,7 +71,8 @@ pub struct Conversation {
     pub attempts: u64,
     /// Five-tuples established.
     pub established: u64,
-    /// Independent chances to see an answer, over all five-tuples: see [`state::chances`].
+    /// Independent chances to see an answer, over all five-tuples: one for each, and one more each
+    /// time a failed attempt was repeated later.
     pub chances: u64,
     /// Sent by the client.
     pub to_server: Amount,

@@ -170,7 +170,7 @@ impl FlowTable {
         let position = keys.len();
         let seed = &self.seed;
         self.index.insert_unique(hash, Slot { tag, position: position as u32 }, |slot| {
-            seed.hash_one(&keys[slot.position as usize])
+            seed.hash_one(keys[slot.position as usize])
         });
         keys.push(*key);
         sides.push([Side::default(); 2]);

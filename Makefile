@@ -1,0 +1,40 @@
+# The two commands of the README, on a bare Debian 12 with a Rust toolchain:
+#
+#   make demo    installs what is missing, builds, audits a bundled capture of a small farm
+#   make test    installs what is missing, runs the whole test suite
+#
+# What cannot be installed (no root, no sudo, not Debian) is named, with the command to do it by hand.
+
+.PHONY: demo test need-build need-test
+
+demo: need-build
+	@cargo build --release --locked
+	@echo
+	@echo '$$ rasaudit audit fixtures/farm-faults/span.pcap \'
+	@echo '      --inventory fixtures/farm-healthy/inventory.toml --out target/demo-report'
+	@echo
+	@cargo run --release --locked --quiet -- audit fixtures/farm-faults/span.pcap \
+	    --inventory fixtures/farm-healthy/inventory.toml --out target/demo-report; \
+	code=$$?; \
+	if [ $$code -ne 1 ]; then echo "demo: exit code $$code, 1 was expected (findings)" >&2; exit 1; fi
+	@echo
+	@ls -l target/demo-report
+	@echo
+	@echo 'The three findings are the faults that were injected into the lab farm: a dropped port, a closed'
+	@echo 'port, and a client that talks straight to a broker (fixtures/README.md). An audit that finds'
+	@echo 'something exits with 1.'
+
+test: need-build need-test
+	cargo test --locked
+
+need-build:
+	@tests/need.sh required build-essential 'command -v cc'
+	@tests/need.sh required libpcap-dev 'printf "\043include <pcap/pcap.h>\nint main(void){return 0;}" | cc -x c - -lpcap -o /dev/null'
+
+need-test:
+	@tests/need.sh optional tshark 'command -v tshark'
+	@tests/need.sh optional iproute2 'command -v ip'
+	@tests/need.sh optional iptables 'command -v iptables && command -v ip6tables'
+	@tests/need.sh optional tcpdump 'command -v tcpdump'
+	@tests/need.sh optional python3 'command -v python3'
+	@tests/need.sh optional procps 'command -v sysctl'
