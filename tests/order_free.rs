@@ -31,7 +31,8 @@ impl Case {
     }
 
     fn assert_same(&mut self, captures: &[PathBuf], more: &[&str], what: &str) {
-        let whole = self.run(&[self.capture.clone()], &["--jobs", "1"]);
+        let capture = [self.capture.clone()];
+        let whole = self.run(&capture, &["--jobs", "1"]);
         let other = self.run(captures, more);
         for ((name, a), (_, b)) in whole.iter().zip(&other) {
             let differs = a.lines().zip(b.lines()).find(|(a, b)| a != b);
@@ -113,7 +114,8 @@ fn shuffled_packets_keep_verdicts_and_states() {
         for mut case in Case::all().filter(|c| c.capture.extension().is_some_and(|e| e == "pcap")) {
             let shuffled = case.scratch.path().join("shuffled.pcap");
             shuffle(&case.capture, &shuffled, &mut random);
-            let whole = case.run(&[case.capture.clone()], &[]);
+            let capture = [case.capture.clone()];
+            let whole = case.run(&capture, &[]);
             let other = case.run(&[shuffled], &[]);
             assert_eq!(columns(&whole[1].1, &wanted), columns(&other[1].1, &wanted), "seed {seed}");
             let statuses = ["rule", "status", "reason"];
