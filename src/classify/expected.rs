@@ -415,7 +415,7 @@ impl<'a> Assessor<'a> {
         if let Some(row) = j.ruling.row {
             finding.rule.clone_from(&policy.matrix.rows[row].id);
         }
-        let errors = fold.members.iter().flat_map(|n| list[*n].errors.iter());
+        let errors = fold.members.iter().flat_map(|n| list[*n].rare().errors.iter());
         let who_says: BTreeSet<String> =
             errors.filter(|e| e.side == 0).map(|e| e.by.to_string()).collect();
         let how = match code {

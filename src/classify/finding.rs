@@ -17,6 +17,8 @@ use crate::policy::{FeatureState, Party, Policy, Row, Severity, Who};
 
 /// From so many ports of one pair, or clients of one network, it is one finding.
 const FOLD: usize = 10;
+/// From so many networks that nobody listed, to one server port, it is one finding too: a flood.
+const FLOOD: usize = 100;
 
 /// Something that somebody should look at.
 #[derive(Clone, Debug, Serialize)]
@@ -308,11 +310,29 @@ pub(super) fn fold_clients(
             *clients.entry(network).or_default() += 1;
         }
     }
+    // Unlisted networks that go to the same place.
+    let place = |key: &Key| Key { client: "*".to_owned(), ..key.clone() };
+    let mut networks: BTreeMap<Key, usize> = BTreeMap::new();
+    let is_stranger = |members: &[usize]| judged[members[0]].client.who == Who::Stranger;
+    let unlisted: BTreeSet<Key> = groups
+        .iter()
+        .filter(|(_, members)| is_stranger(members))
+        .filter_map(|(key, members)| by_network(key, members))
+        .collect();
+    for network in &unlisted {
+        *networks.entry(place(network)).or_default() += 1;
+    }
     let (mut folds, mut many) = (Vec::new(), BTreeMap::<Key, Vec<usize>>::new());
     for (key, members) in groups {
-        match by_network(&key, &members).filter(|n| clients[n] >= FOLD) {
-            Some(network) => many.entry(network).or_default().extend(members),
-            None => folds.push(Fold { about: key.about, members, network: None }),
+        let network = by_network(&key, &members);
+        let flood =
+            is_stranger(&members) && networks.get(&place(&key)).is_some_and(|n| *n >= FLOOD);
+        match network {
+            Some(_) if flood => many.entry(place(&key)).or_default().extend(members),
+            Some(network) if clients[&network] >= FOLD => {
+                many.entry(network).or_default().extend(members);
+            }
+            _ => folds.push(Fold { about: key.about, members, network: None }),
         }
     }
     folds.extend(many.into_iter().map(|(key, mut members)| {
@@ -347,7 +367,7 @@ pub(super) fn ends(
         server.with(&other_server);
     }
     if let Some(network) = &fold.network {
-        client.name.clone_from(network);
+        client.name = if network == "*" { "many networks".to_owned() } else { network.clone() };
         client.identity = format!("{network} *");
         client.in_network = true;
     }
@@ -624,7 +644,7 @@ pub(super) fn trace(
             c.to_client.bytes.0
         ),
     ];
-    for error in c.errors.iter() {
+    for error in c.rare().errors.iter() {
         let whose = if error.side == 0 { "client" } else { "server" };
         trace.push(format!(
             "{} answered a packet of the {whose} with ICMP {:?}",

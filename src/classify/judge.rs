@@ -126,8 +126,8 @@ impl<'a> Judge<'a> {
     }
 
     fn asked(&self, c: &Conversation) -> Asked {
-        let client = self.policy.party(c.subject.client, c.client_macs.iter());
-        let server = self.policy.party(c.subject.server, c.server_macs.iter());
+        let client = self.policy.party(c.subject.client, c.rare().macs[0].iter());
+        let server = self.policy.party(c.subject.server, c.rare().macs[1].iter());
         self.ask(client, server, c.subject, c.broadcast, c.state == State::AnswerOnly)
     }
 

@@ -10,11 +10,12 @@ mod state;
 mod survey;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::IpAddr;
 
-use crate::flow::{Amount, Flow, FlowKey, Flows, IcmpError};
-use crate::model::{AtMost, Endpoint, Max, Merge, Min, Transport};
+use crate::flow::{Amount, Flow, Flows, IcmpError};
+use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Transport};
 
 pub use direction::Grade;
 pub use state::State;
@@ -82,21 +83,55 @@ pub struct Conversation {
     pub first: Min,
     /// The latest.
     pub last: Max,
-    /// VLANs, each with the VLANs inside it.
-    pub tags: AtMost<Vec<u16>, 16>,
-    /// Hardware addresses that the client's frames came from, where its address is link-local.
-    pub client_macs: AtMost<crate::model::Mac, 4>,
-    /// Hardware addresses that the server's frames came from, where its address is link-local.
-    pub server_macs: AtMost<crate::model::Mac, 4>,
     /// The client's ports, for the reading in the other direction.
     pub client_ports: AtMost<u16, 16>,
+    /// The number that stands for the server's port in its first flow: for ICMP the type of the reply,
+    /// or the code.
+    pub server_number: u16,
+    /// What few conversations have.
+    rare: Option<Box<Rare>>,
+}
+
+/// Evidence that few conversations have.
+#[derive(Clone, Default, Debug)]
+pub struct Rare {
+    /// VLANs, each with the VLANs inside it.
+    pub tags: AtMost<Vec<u16>, 16>,
+    /// Hardware addresses that frames came from, the client's and the server's, where the address is
+    /// link-local.
+    pub macs: [AtMost<Mac, 4>; 2],
     /// ICMP errors; side 0 is the client's packet quoted, side 1 the server's.
     pub errors: AtMost<IcmpError, 16>,
-    /// The first of its flows in order, and which of its sides is the client.
-    pub first_flow: (FlowKey, u8),
+}
+
+impl Merge for Rare {
+    fn merge(&mut self, other: &Self) {
+        self.tags.merge(&other.tags);
+        for (mine, theirs) in self.macs.iter_mut().zip(&other.macs) {
+            mine.merge(theirs);
+        }
+        self.errors.merge(&other.errors);
+    }
 }
 
 impl Conversation {
+    /// Evidence that few conversations have.
+    pub fn rare(&self) -> &Rare {
+        static NONE: Rare = Rare {
+            tags: AtMost::new(),
+            macs: [AtMost::new(), AtMost::new()],
+            errors: AtMost::new(),
+        };
+        self.rare.as_deref().unwrap_or(&NONE)
+    }
+
+    /// The two ends of its first flow in order.
+    pub fn first_flow(&self) -> [Endpoint; 2] {
+        let port = self.client_ports.iter().next().copied().unwrap_or_default();
+        let Subject { client, server, .. } = self.subject;
+        [Endpoint::new(client, port), Endpoint::new(server, self.server_number)]
+    }
+
     /// Whether it is an ICMP request with its reply.
     pub fn is_paired_icmp(&self) -> bool {
         let Subject { transport, port, .. } = self.subject;
@@ -122,21 +157,21 @@ impl Conversations {
         let mut survey = Survey::new(sight);
         survey.add_loose(flows, lens);
         flows.visit(|table| table.iter().for_each(|flow| survey.add(&flow, lens)))?;
-        let mut found: HashMap<Subject, Conversation> = HashMap::new();
+        // Dense conversations beside a small index: a map of them would hold half as much again.
+        let (mut list, mut found) = (Vec::<Conversation>::new(), HashMap::<Subject, u32>::new());
         flows.visit(|table| {
             for flow in table.iter() {
                 let part = read_flow(&flow, &survey, lens);
                 match found.entry(part.subject) {
-                    std::collections::hash_map::Entry::Occupied(mut entry) => {
-                        entry.get_mut().merge(&part);
-                    }
-                    std::collections::hash_map::Entry::Vacant(entry) => {
-                        entry.insert(part);
+                    Entry::Occupied(entry) => list[*entry.get() as usize].merge(&part),
+                    Entry::Vacant(entry) => {
+                        entry.insert(list.len() as u32);
+                        list.push(part);
                     }
                 }
             }
         })?;
-        let mut list: Vec<_> = found.into_values().collect();
+        drop(found);
         list.sort_unstable_by_key(|c| c.subject);
         let (orphan_fragments, spilled) = (flows.orphans, flows.spilled());
         Ok(Self { list, survey, orphan_fragments, spilled })
@@ -163,38 +198,32 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
     let (mut first, mut last) = (flow.sides[0].first, flow.sides[0].last);
     first.merge(&flow.sides[1].first);
     last.merge(&flow.sides[1].last);
-    let mut errors = AtMost::default();
+    let mut rare = Rare::default();
     if let Some(extra) = flow.extra {
         first.merge(&extra.error_first);
         last.merge(&extra.error_last);
         for error in extra.errors.iter() {
-            errors.insert(IcmpError { side: error.side ^ c as u8, ..*error });
+            rare.errors.insert(IcmpError { side: error.side ^ c as u8, ..*error });
         }
     }
-    let mut tags = AtMost::default();
-    let mut macs = [AtMost::default(), AtMost::default()];
-    for (side, macs) in macs.iter_mut().enumerate() {
+    for (side, macs) in [c, s].into_iter().zip(&mut rare.macs) {
+        let link_local = is_link_local(flow.key.endpoint(side).addr);
         for link in flow.links(side) {
             // Identifier zero is a priority, no VLAN (IEEE 802.1Q, 9.6).
             let vlans = link.vlans.iter().copied().take_while(|v| *v != crate::flow::NO_TAG);
             let stack: Vec<u16> = vlans.filter(|v| *v != 0).collect();
             if !stack.is_empty() {
-                tags.insert(stack);
+                rare.tags.insert(stack);
             }
-            if link.source != crate::model::Mac::NONE && is_link_local(flow.key.endpoint(side).addr)
-            {
+            if link_local && link.source != Mac::NONE {
                 macs.insert(link.source);
             }
         }
     }
+    let is_rare =
+        !(rare.tags.is_empty() && rare.errors.is_empty() && rare.macs.iter().all(AtMost::is_empty));
     let mut client_ports = AtMost::default();
     client_ports.insert(client.port);
-    let [client_macs, server_macs] = if c == 0 {
-        macs
-    } else {
-        let [lo, hi] = macs;
-        [hi, lo]
-    };
     Conversation {
         subject,
         grade: reading.grade,
@@ -208,12 +237,9 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
         to_client: flow.sides[s].sent,
         first,
         last,
-        tags,
-        client_macs,
-        server_macs,
         client_ports,
-        errors,
-        first_flow: (*flow.key, c as u8),
+        server_number: server.port,
+        rare: is_rare.then(|| Box::new(rare)),
     }
 }
 
@@ -243,11 +269,12 @@ impl Merge for Conversation {
         self.to_client.merge(&other.to_client);
         self.first.merge(&other.first);
         self.last.merge(&other.last);
-        self.tags.merge(&other.tags);
-        self.client_macs.merge(&other.client_macs);
-        self.server_macs.merge(&other.server_macs);
+        // The first flow is that of the least client port.
+        let least = |c: &Self| (c.client_ports.iter().next().copied(), c.server_number);
+        self.server_number = least(self).min(least(other)).1;
         self.client_ports.merge(&other.client_ports);
-        self.errors.merge(&other.errors);
-        self.first_flow = self.first_flow.min(other.first_flow);
+        if let Some(theirs) = &other.rare {
+            self.rare.get_or_insert_default().merge(theirs);
+        }
     }
 }

@@ -131,7 +131,19 @@ pub struct AtMost<T, const N: usize> {
 
 impl<T, const N: usize> Default for AtMost<T, N> {
     fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, const N: usize> AtMost<T, N> {
+    /// An empty set.
+    pub const fn new() -> Self {
         Self { kept: Vec::new(), more: false }
+    }
+
+    /// Whether no member was seen.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
     }
 }
 
@@ -160,11 +172,6 @@ impl<T: Ord + Clone, const N: usize> AtMost<T, N> {
     /// The number of kept members.
     pub fn len(&self) -> usize {
         self.kept.len()
-    }
-
-    /// Whether no member was seen.
-    pub fn is_empty(&self) -> bool {
-        self.kept.is_empty()
     }
 
     /// Whether members beyond the kept ones were seen.

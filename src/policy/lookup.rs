@@ -185,7 +185,8 @@ impl Policy {
         let (mut loopback, mut common): (bool, Option<BTreeSet<usize>>) = (false, None);
         for (a, b) in ends {
             if a.is_loopback() || b.is_loopback() {
-                loopback = true;
+                // One loopback end alone is somebody's forgery, not traffic inside a host.
+                loopback |= a.is_loopback() && b.is_loopback();
                 continue;
             }
             let hosts: BTreeSet<usize> = [a, b]

@@ -6,7 +6,6 @@ use serde::{Serialize, Serializer};
 
 use super::{Report, Time, community_id};
 use crate::classify::{Code, Conversation, Doubts, Judged, Policy};
-use crate::model::Endpoint;
 
 /// What stands in a cell.
 pub(super) trait Cell {
@@ -219,9 +218,6 @@ fn conversation<'a>(
     };
     let ((client_name, client_roles), (server_name, server_roles)) = (end(client), end(server));
     let ruling = judged.map(|(_, j)| j.ruling);
-    let (key, side) = c.first_flow;
-    let side = usize::from(side);
-    let ends = [key.endpoint(side), key.endpoint(1 - side)];
     ConversationRow {
         client: subject.client,
         client_name,
@@ -250,8 +246,8 @@ fn conversation<'a>(
         first_seen: c.first.get().map(Time),
         last_seen: c.last.get().map(Time),
         names: Vec::new(),
-        tags: c.tags.iter().map(|stack| tag(stack)).collect(),
-        community_id: flow_id(c, ends),
+        tags: c.rare().tags.iter().map(|stack| tag(stack)).collect(),
+        community_id: flow_id(c),
         doubt: DoubtList(judged.map(|(_, j)| j.doubts).unwrap_or_default()),
         other_reading: judged
             .and_then(|(_, j)| j.other)
@@ -265,9 +261,10 @@ fn tag(stack: &[u16]) -> String {
     format!("vlan:{}", ids.join("."))
 }
 
-fn flow_id(c: &Conversation, ends: [Endpoint; 2]) -> String {
+fn flow_id(c: &Conversation) -> String {
     let one_way = c.subject.transport.is_icmp() && !c.is_paired_icmp();
-    community_id(0, ends[0], ends[1], c.subject.transport, one_way)
+    let [client, server] = c.first_flow();
+    community_id(0, client, server, c.subject.transport, one_way)
 }
 
 /// The members of a text that holds a list.
