@@ -187,7 +187,7 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let meeting = Meeting::new(&seed, std::env::temp_dir());
     for part in parts {
         let mut tables = Tables::new(&seed);
-        part.iter().for_each(|seen| tables.observe(seen));
+        tables.observe(part);
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }
             .expect("a temporary file");
     }

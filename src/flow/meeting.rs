@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::Seed;
 use super::fragments::{FragmentKey, Fragments, Joined};
 use super::state::Side;
-use super::table::{FlowTable, partition};
+use super::table::{FlowTable, Place, partition};
 use crate::decode::{Body, Observation};
 use crate::model::{Mac, Max, Merge, Min, Sum, Transport};
 
@@ -33,6 +33,8 @@ pub struct Tables {
     /// The flows.
     pub flows: FlowTable,
     rest: Rest,
+    /// Scratch: the places of the packets of a batch.
+    places: Vec<Place>,
 }
 
 /// What is neither flow nor part of one.
@@ -97,20 +99,28 @@ impl Rest {
 impl Tables {
     /// Empty tables.
     pub fn new(seed: &Seed) -> Self {
-        Self { flows: FlowTable::new(seed), rest: Rest::default() }
+        Self { flows: FlowTable::new(seed), rest: Rest::default(), places: Vec::new() }
     }
 
-    /// Takes in one observation.
-    pub fn observe(&mut self, seen: &Observation) {
+    /// Takes in observations; best some dozens at once.
+    pub fn observe(&mut self, batch: &[Observation]) {
+        let mut places = std::mem::take(&mut self.places);
+        self.flows.locate(batch, &mut places);
+        for (seen, place) in batch.iter().zip(&places) {
+            self.take(seen, *place);
+        }
+        self.places = places;
+    }
+
+    fn take(&mut self, seen: &Observation, place: Place) {
         let (time, wire_len) = (seen.time, seen.wire_len);
         match seen.body {
             Body::Segment { tuple, signs, payload, fragment } => {
-                let (flow, side) =
-                    self.flows.observe(&tuple, time, wire_len, payload, signs, &seen.link);
+                let flow = self.flows.observe(place, seen, payload, signs);
                 if let Some((id, transport)) = fragment {
                     let (src, dst) = (tuple.src, tuple.dst);
                     let key = FragmentKey { src, dst, transport, id };
-                    self.rest.fragments.first(key, time, flow, side);
+                    self.rest.fragments.first(key, time, flow, usize::from(place.side));
                 }
             }
             Body::Fragment { src, dst, transport, id, payload } => {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{Extra, IcmpError, Side};
 use super::{FlowKey, Seed};
-use crate::decode::{ErrorKind, Link, Tuple};
+use crate::decode::{Body, ErrorKind, Link, Observation, Tuple};
 use crate::model::{AtMost, Merge, Nanos};
 
 /// A side's link number: none seen yet.
@@ -35,6 +35,13 @@ struct Records {
     links: Vec<Link>,
     /// Rare evidence by position.
     extras: HashMap<u32, Extra>,
+}
+
+/// Where a packet belongs in a table.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    position: u32,
+    pub side: u8,
 }
 
 #[derive(Clone, Copy)]
@@ -108,26 +115,36 @@ impl FlowTable {
         })
     }
 
-    /// Takes in one packet of a flow. Returns the key and the side that sent it.
-    pub fn observe(
+    /// Finds the flow of each packet, new if it is. All of a batch are looked up before any record is
+    /// touched, so that the processor waits for several misses of memory at once.
+    pub(super) fn locate(&mut self, batch: &[Observation], places: &mut Vec<Place>) {
+        places.clear();
+        places.extend(batch.iter().map(|seen| match &seen.body {
+            Body::Segment { tuple, .. } => {
+                let (key, side) = FlowKey::new(tuple);
+                Place { position: self.position(&key) as u32, side: side as u8 }
+            }
+            _ => Place { position: 0, side: 0 },
+        }));
+    }
+
+    /// Takes in one packet of the flow at a place. Returns the key.
+    pub(super) fn observe(
         &mut self,
-        tuple: &Tuple,
-        time: Nanos,
-        wire_len: u32,
+        place: Place,
+        seen: &Observation,
         payload: u32,
         signs: u16,
-        link: &Link,
-    ) -> (FlowKey, usize) {
-        let (key, side) = FlowKey::new(tuple);
-        let position = self.position(&key);
+    ) -> FlowKey {
+        let (position, side) = (place.position as usize, usize::from(place.side));
         let record = &mut self.records.sides[position][side];
-        record.see(time, wire_len, payload, signs);
+        record.see(seen.time, seen.wire_len, payload, signs);
         // Nearly every packet of a side comes over the link that its first one came over.
         let known = record.link.wrapping_sub(1);
-        if self.records.links.get(usize::from(known)) != Some(link) {
-            self.add_link(position, side, link);
+        if self.records.links.get(usize::from(known)) != Some(&seen.link) {
+            self.add_link(position, side, &seen.link);
         }
-        (key, side)
+        self.records.keys[position]
     }
 
     /// Attaches an ICMP error to the flow that it quotes.
@@ -295,9 +312,15 @@ mod tests {
     use crate::decode::sign;
     use crate::model::{Mac, Transport};
 
-    fn tuple(sport: u16) -> Tuple {
+    fn see(table: &mut FlowTable, sport: u16, time: Nanos, link: Link) {
         let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        Tuple { src, dst, sport, dport: 443, transport: Transport::TCP }
+        let tuple = Tuple { src, dst, sport, dport: 443, transport: Transport::TCP };
+        let body = Body::Segment { tuple, signs: sign::SYN, payload: 0, fragment: None };
+        let (broadcast, bad_checksum) = (false, false);
+        let seen = Observation { time, wire_len: 60, link, broadcast, bad_checksum, body };
+        let mut places = Vec::new();
+        table.locate(&[seen], &mut places);
+        table.observe(places[0], &seen, 0, sign::SYN);
     }
 
     fn link(vlan: u16) -> Link {
@@ -309,10 +332,10 @@ mod tests {
         let seed = Seed::new();
         let (mut a, mut b) = (FlowTable::new(&seed), FlowTable::new(&seed));
         for vlan in [7, 7, 9] {
-            a.observe(&tuple(1), 5, 60, 0, sign::SYN, &link(vlan));
+            see(&mut a, 1, 5, link(vlan));
         }
-        b.observe(&tuple(2), 5, 60, 0, sign::SYN, &link(1));
-        b.observe(&tuple(1), 4, 60, 0, sign::SYN, &link(8));
+        see(&mut b, 2, 5, link(1));
+        see(&mut b, 1, 4, link(8));
         a.merge(&b);
         let back = FlowTable::from_bytes(&seed, &a.to_bytes().unwrap()).unwrap();
         for table in [&a, &back] {
@@ -331,7 +354,7 @@ mod tests {
         for number in 0..70_000u32 {
             let [_, a, b, c] = number.to_be_bytes();
             let link = Link { source: Mac([2, 0, 0, a, b, c]), ..Link::default() };
-            table.observe(&tuple(1), 5, 60, 0, 0, &link);
+            see(&mut table, 1, 5, link);
         }
         let flow = table.iter().next().unwrap();
         assert_eq!(flow.links(0).count(), 16);

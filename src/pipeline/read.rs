@@ -9,13 +9,17 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{Failure, Plan, Progress, Reading, total};
 use crate::capture::{Batch, Filter, OpenError, Reader};
-use crate::decode::{Body, decode};
+use crate::decode::{Body, Observation, decode};
 use crate::flow::{Meeting, Seed, Tables};
 use crate::model::{Account, BUCKET_NS, InputRecord, Merge, NO_TIME, Nanos, SkipReason};
 
 /// Full batches that may wait for a worker, for each worker. Enough to even out; memory is this
 /// times the size of a batch.
 const WAITING: usize = 2;
+
+/// Observations that are looked up together: enough for their misses of memory to overlap, few enough
+/// to stay in the first-level cache.
+const TOGETHER: usize = 32;
 
 pub(super) fn run(plan: &Plan, progress: &Progress) -> Result<Reading, Failure> {
     let jobs = plan.jobs.max(1);
@@ -196,6 +200,8 @@ struct Worker<'a> {
     seed: &'a Seed,
     filter: Option<Filter>,
     tables: Tables,
+    /// Observations that go into the tables together.
+    pending: Vec<Observation>,
     counted: Counted,
     /// The bucket of the latest frame, which is nearly always the next one's too.
     bucket: Nanos,
@@ -212,6 +218,7 @@ impl<'a> Worker<'a> {
             // The expression was checked when the plan was made.
             filter: plan.request.filter.as_deref().and_then(|f| Filter::new(f).ok()),
             tables: Tables::new(seed),
+            pending: Vec::with_capacity(TOGETHER),
             counted: Counted { accounts, buckets: BTreeSet::new() },
             bucket: Nanos::MIN,
         }
@@ -280,7 +287,11 @@ impl<'a> Worker<'a> {
                         }
                         Body::Segment { .. } | Body::Error { .. } => {}
                     }
-                    self.tables.observe(&seen);
+                    self.pending.push(seen);
+                    if self.pending.len() == TOGETHER {
+                        self.tables.observe(&self.pending);
+                        self.pending.clear();
+                    }
                 }
                 Err(reason) => {
                     account.skipped.count(reason);
@@ -290,6 +301,8 @@ impl<'a> Worker<'a> {
                 }
             }
         }
+        self.tables.observe(&self.pending);
+        self.pending.clear();
         self.progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
     }
 }
