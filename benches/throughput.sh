@@ -6,6 +6,7 @@
 # Runs each number of workers five times after a warm-up and prints the median. These are figures of
 # one machine in one hour; compare figures of the same run only.
 set -eu
+# A failing run prints nothing, and a median of nothing is seen: the line below then lacks figures.
 cd "$(dirname "$0")/.."
 packets=${1:-1000000}
 flows=${2:-$((packets / 10))}

@@ -25,7 +25,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn foreign_captures_are_read_or_refused_by_name() {
     let Some(folder) = std::env::var_os("RASAUDIT_CAPTURES") else {
-        eprintln!("skipped: no folder of foreign captures (RASAUDIT_CAPTURES)");
+        support::skipped("no folder of foreign captures (RASAUDIT_CAPTURES)");
         return;
     };
     let files = files(Path::new(&folder));

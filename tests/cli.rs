@@ -80,7 +80,7 @@ fn a_file_that_is_no_capture_is_told_by_its_looks() {
     let (code, out, err) = run(&["audit", &scratch.path().display().to_string()]);
     assert_eq!(code, 0, "{err}");
     assert!(
-        out.contains("notes.txt passed over") && out.contains("10956 frames in 3 inputs"),
+        out.contains("notes.txt passed over") && out.contains("10956 frames in 1 input"),
         "{out}"
     );
 }
@@ -119,8 +119,8 @@ fn an_interrupt_ends_even_a_waiting_read_and_leaves_nothing() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     std::thread::sleep(std::time::Duration::from_millis(200));
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(kill.expect("kill runs").success());
+    let kill = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
+    assert!(kill.expect("a shell runs").success());
     // Waiting would close standard input, and so end the read.
     let stdin = child.stdin.take();
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
@@ -205,7 +205,7 @@ fn a_csv_of_hosts_serves_as_an_inventory() {
     let path = path.display().to_string();
     let (code, out, err) = run(&["inventory", "check", &path, "--matrix", "ras-19"]);
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("2 hosts"), "{out}");
+    assert!(out.contains("hosts: 2"), "{out}");
     let (code, _, err) = run(&["inventory", "check", &path]);
     assert_eq!(code, 2);
     assert!(err.contains("--matrix"), "{err}");

@@ -4,14 +4,16 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
 use rasaudit::pipeline::{Audit, Failure, Limits, Plan, Progress, Request};
+use rasaudit::policy::{Inventory, Matrix, Policy, RuleFiles};
 use support::{FIXTURES, Random, Records, audit, fixture, rasaudit, reports, stderr};
 
 /// Audits in this process, which a panic would end; gives the number of frames and whether the
 /// input was damaged. The account must close.
-fn read(capture: &Path, jobs: usize) -> Option<(u64, bool)> {
+fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
     let request = Request {
         captures: vec![capture.to_owned()],
         jobs: Some(jobs),
@@ -21,7 +23,17 @@ fn read(capture: &Path, jobs: usize) -> Option<(u64, bool)> {
     let plan = Plan::new(request).expect("the file is there");
     let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: None };
     let progress = Progress::default();
-    let audit = match Audit::of(&plan, None, &limits, &progress) {
+    let policy = judged.then(|| {
+        static LOADED: OnceLock<(Matrix, Inventory)> = OnceLock::new();
+        let (matrix, inventory) = LOADED.get_or_init(|| {
+            let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+            let text = include_str!("../fixtures/decode-mix/inventory.toml");
+            let inventory = Inventory::from_toml("inventory.toml", text, &matrix).expect("sound");
+            (matrix, inventory)
+        });
+        Policy::new(matrix.clone(), inventory.clone())
+    });
+    let audit = match Audit::of(&plan, policy, &limits, &progress) {
         Ok(audit) => audit,
         Err(Failure::Sources(_)) => return None,
         Err(other) => panic!("{other:?}"),
@@ -54,7 +66,7 @@ fn every_prefix_is_read_to_its_last_whole_record() {
         let mut before = 0;
         for length in 0..=whole.len() {
             fs::write(&path, &whole[..length]).expect("the scratch folder is writable");
-            let Some((frames, damaged)) = read(&path, 1) else {
+            let Some((frames, damaged)) = read(&path, 1, false) else {
                 assert!(length < 12, "{}: {length} bytes are taken for no capture", file.display());
                 continue;
             };
@@ -64,7 +76,7 @@ fn every_prefix_is_read_to_its_last_whole_record() {
             assert!(!(whole_record && damaged), "{}: {length}", file.display());
             before = frames;
         }
-        assert_eq!(read(&file, 1).expect("a capture").0, before, "{}", file.display());
+        assert_eq!(read(&file, 1, false).expect("a capture").0, before, "{}", file.display());
     }
     for (_, capture, _) in FIXTURES.iter().filter(|f| f.0.starts_with("farm")) {
         let capture = Records::read(&fixture(capture));
@@ -76,7 +88,7 @@ fn every_prefix_is_read_to_its_last_whole_record() {
             let cut = 1 + random.below(capture.records[count].len() - 1);
             bytes.extend(&capture.records[count][..cut]);
             fs::write(&path, &bytes).expect("the scratch folder is writable");
-            assert_eq!(read(&path, 2), Some((count as u64, true)));
+            assert_eq!(read(&path, 2, true), Some((count as u64, true)));
         }
     }
 }
@@ -88,9 +100,11 @@ fn random_corruption_is_survived() {
     let mut random = Random(42);
     let mut files = small_fixtures();
     files.push(fixture("farm-healthy/span.pcap"));
+    files.push(fixture("farm-faults/span.pcap"));
+    let inventory = fixture("decode-mix/inventory.toml");
     for file in files {
         let whole = fs::read(&file).expect("the fixture is there");
-        for _ in 0..60 {
+        for round in 0..60 {
             let mut bytes = whole.clone();
             for _ in 0..=random.below(12) {
                 let at = random.below(bytes.len());
@@ -101,7 +115,19 @@ fn random_corruption_is_survived() {
                 };
             }
             fs::write(&path, &bytes).expect("the scratch folder is writable");
-            read(&path, 2);
+            let result = read(&path, 2, true);
+            // The program says the same by its exit code.
+            if round % 20 == 0 {
+                let arguments =
+                    ["audit".as_ref(), path.as_os_str(), "-i".as_ref(), inventory.as_os_str()];
+                let code = rasaudit(arguments).status.code();
+                let expected: &[i32] = match result {
+                    None => &[2],
+                    Some((_, true)) => &[3],
+                    Some((_, false)) => &[0, 1],
+                };
+                assert!(code.is_some_and(|c| expected.contains(&c)), "{code:?}, {expected:?}");
+            }
         }
     }
 }

@@ -38,6 +38,54 @@ fn every_fixture_gives_its_reports() {
     }
 }
 
+/// Every file format holds the same frames, and so gives the same conversations and findings.
+#[test]
+fn every_format_gives_the_same_answer() {
+    let inventory = fixture("decode-mix/inventory.toml");
+    for format in [
+        "big-endian.pcap",
+        "nanoseconds.pcap",
+        "big-endian-nanoseconds.pcap",
+        "long-records.pcap",
+        "sections.pcapng",
+    ] {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let out = scratch.path().join("report");
+        audit(&[fixture("formats").join(format)], &inventory, &out, &[]);
+        for file in ["findings.csv", "conversations.csv", "matrix.csv", "hosts.csv"] {
+            let text = fs::read_to_string(out.join(file)).expect("the report was written");
+            let expected = fixture("decode-mix/expected").join(file);
+            let expected = fs::read_to_string(expected).expect("the golden report");
+            assert!(text == expected, "{format}: {file}");
+        }
+    }
+}
+
+/// No capture lies in the fixtures that nobody audits or describes.
+#[test]
+fn every_capture_is_audited_and_described() {
+    let readme = fs::read_to_string(fixture("README.md")).expect("the README");
+    let folders =
+        fs::read_dir(fixture("")).expect("the fixtures").map(|f| f.expect("an entry").path());
+    let mut count = 0;
+    for path in folders.filter(|f| f.is_dir()).flat_map(|f| fs::read_dir(f).expect("a folder")) {
+        let path = path.expect("an entry").path();
+        if path.extension().is_none_or(|e| e != "pcap" && e != "pcapng") {
+            continue;
+        }
+        count += 1;
+        let folder = path.parent().and_then(|p| p.file_name()).expect("a folder").to_string_lossy();
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let audited =
+            FIXTURES.iter().any(|f| f.1 == format!("{folder}/{name}")) || folder == "formats";
+        assert!(audited, "{folder}/{name} is in no list");
+        let described = readme.contains(&format!("{folder}/{name}"))
+            || readme.contains(&format!("{folder}/*."));
+        assert!(described, "{folder}/{name} is not in the README");
+    }
+    assert!(count >= 10);
+}
+
 /// The faults that were injected into the lab farm are found, no more and no fewer; the healthy farm
 /// has none.
 #[test]

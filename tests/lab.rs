@@ -18,19 +18,29 @@ fn missing() -> Option<String> {
     if String::from_utf8_lossy(&id.stdout).trim() != "0" {
         return Some("it needs root".to_owned());
     }
-    let there = |program: &&&str| {
-        let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output();
-        !found.is_ok_and(|f| f.status.success())
+    let run = |script: &str| {
+        let script = format!("PATH=$PATH:/usr/sbin:/sbin; {script}");
+        Command::new("sh").args(["-c", &script]).output().is_ok_and(|d| d.status.success())
     };
-    let programs = ["ip", "iptables", "ip6tables", "tcpdump", "python3"];
-    let missing: Vec<_> = programs.iter().filter(there).copied().collect();
-    (!missing.is_empty()).then(|| format!("{} not installed", missing.join(", ")))
+    let programs = ["ip", "iptables", "ip6tables", "tcpdump", "python3", "sysctl"];
+    let missing: Vec<_> =
+        programs.iter().filter(|p| !run(&format!("command -v {p}"))).copied().collect();
+    if !missing.is_empty() {
+        return Some(format!("{} not installed", missing.join(", ")));
+    }
+    // Root inside a container may be no root at all.
+    let probe = "n=ras-probe-$$; ip netns add $n && { ip -n $n link add v0 type veth peer name v1 && \
+        ip -n $n link add b0 type bridge && ip netns exec $n iptables -A INPUT -p tcp --dport 9 -j DROP; \
+        r=$?; ip netns del $n; exit $r; }";
+    (!run(probe)).then(|| "no network namespace with bridge and filter can be made here".to_owned())
 }
 
 /// Runs a scenario and gives the findings above info: verdict, code, client, server, port.
 fn run(scenario: &str, folder: &Path) -> Vec<[String; 5]> {
     let capture = folder.join(format!("{scenario}.pcap"));
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let farm = Command::new("python3")
+        .env("PATH", path)
         .arg(fixture("lab/farm.py"))
         .args(["--scenario", scenario, "--seconds", SECONDS, "--out"])
         .arg(&capture)
@@ -63,7 +73,7 @@ fn the_lab_farm_shows_what_is_injected_and_nothing_else() {
             std::env::var_os("RASAUDIT_REQUIRE_LAB").is_none(),
             "the lab is required: {reason}"
         );
-        eprintln!("skipped: the lab farm: {reason}");
+        support::skipped(&format!("the lab farm: {reason}"));
         return;
     }
     let scratch = tempfile::tempdir().expect("a scratch folder");

@@ -9,7 +9,7 @@ kind=$1 package=$2 test=$3
 sh -c "$test" >/dev/null 2>&1 && exit 0
 
 root=
-[ "$(id -u)" -eq 0 ] || root='sudo -n'
+[ "$(id -u)" -eq 0 ] || root='sudo -n env DEBIAN_FRONTEND=noninteractive'
 if command -v apt-get >/dev/null 2>&1; then
     echo "installing $package" >&2
     # The list of packages may be missing or old; it is fetched only when the first try fails.

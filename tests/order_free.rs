@@ -118,6 +118,8 @@ fn shuffled_packets_keep_verdicts_and_states() {
             let whole = case.run(&capture, &[]);
             let other = case.run(&[shuffled], &[]);
             assert_eq!(columns(&whole[1].1, &wanted), columns(&other[1].1, &wanted), "seed {seed}");
+            let judged = ["id", "verdict", "code", "certain", "severity", "state"];
+            assert_eq!(columns(&whole[2].1, &judged), columns(&other[2].1, &judged), "seed {seed}");
             let statuses = ["rule", "status", "reason"];
             assert_eq!(
                 columns(&whole[4].1, &statuses),

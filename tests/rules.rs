@@ -56,8 +56,8 @@ fn every_feature_is_described_and_every_one_described_is_needed() {
     }
 }
 
-/// Every code has a severity of its own or of its verdict, and none is above medium by default that
-/// was only tried from inside.
+/// Every code has a severity of its own or of its verdict, and what was reached weighs no less than
+/// what was only tried.
 #[test]
 fn every_code_has_a_severity() {
     let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");

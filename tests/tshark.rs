@@ -141,7 +141,7 @@ fn five_tuples_agree_with_tshark() {
     .collect();
     for capture in captures {
         let Some(theirs) = tshark(&capture) else {
-            eprintln!("skipped: tshark is not installed (apt-get install tshark)");
+            support::skipped("tshark is not installed (apt-get install tshark)");
             return;
         };
         let ours = ours(&capture);

@@ -3,6 +3,7 @@
 /// A description of a file by its first bytes.
 pub(super) fn looks_like(start: &[u8]) -> &'static str {
     const MAGICS: &[(&[u8], &str)] = &[
+        (b"\x0a\x0d\x0d\x0a", "the first bytes of a pcapng file"),
         (b"\xd4\xc3\xb2", "the first bytes of a pcap file"),
         (b"\xa1\xb2\xc3", "the first bytes of a pcap file"),
         (b"\x1f\x8b", "gzip data: decompress it first"),
@@ -32,8 +33,8 @@ pub(super) fn looks_like(start: &[u8]) -> &'static str {
     if let Some((_, name)) = MAGICS.iter().find(|(magic, _)| start.starts_with(magic)) {
         return name;
     }
-    // An event trace log starts with a WMI buffer header: its size, then (at 0x0c) the same size
-    // again as the used length at most; the logger name stands in UTF-16 further on.
+    // An event trace log starts with a WMI buffer header: its size, how much of it was saved, and
+    // where it was written last.
     if is_etl(start) {
         return "a Windows event trace (ETL): convert it with etl2pcapng or pktmon etl2pcap";
     }

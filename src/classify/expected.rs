@@ -30,6 +30,8 @@ pub struct RowReport {
     pub reason: Option<Code>,
     /// Conversations that the row documents.
     pub conversations: u64,
+    /// Those of them whose other direction the capture could have shown.
+    pub visible: u64,
     /// Names, else addresses, of who opened them.
     pub source_hosts_seen: BTreeSet<String>,
     /// Names of who should have.
@@ -155,6 +157,9 @@ struct Assessor<'a> {
     attempts: HashMap<(&'a str, usize), Vec<Attempt>>,
     triggers: HashMap<&'a str, Vec<Through>>,
     watched: HashSet<usize>,
+    /// Services that somebody reached at an address which the inventory does not list, or lists without
+    /// a role: it may be a listed host's other address.
+    unlisted: HashMap<(Transport, u16), IpAddr>,
     findings: Vec<Finding>,
 }
 
@@ -170,6 +175,7 @@ pub(super) fn assess(
         status: Status::NotExpected,
         reason: None,
         conversations: 0,
+        visible: 0,
         source_hosts_seen: BTreeSet::new(),
         source_hosts_missing: BTreeSet::new(),
         first: Min::default(),
@@ -186,6 +192,7 @@ pub(super) fn assess(
         attempts: HashMap::new(),
         triggers: HashMap::new(),
         watched: watched(conversations, judged),
+        unlisted: unlisted(conversations, judged),
         findings: Vec::new(),
     };
     assessor.collect();
@@ -208,11 +215,8 @@ fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostReport> {
             if address.is_loopback() {
                 presence.unicast_sent = Sum(0);
             }
-            // What a virtual address sends or receives counts for its holders.
-            let holders = policy.holders(host).iter().filter(|holder| **holder != host);
-            for number in holders.chain([&host]) {
-                presences[*number].merge(&presence);
-            }
+            // What a virtual address carries shows none of its holders in particular.
+            presences[host].merge(&presence);
         }
     }
     let report = |presence: Presence| {
@@ -228,6 +232,18 @@ fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostReport> {
         HostReport { presence, coverage, rows_not_assessable: 0 }
     };
     presences.into_iter().map(report).collect()
+}
+
+/// Services reached at addresses without a role, each with the least of those addresses.
+fn unlisted(conversations: &Conversations, judged: &[Judged]) -> HashMap<(Transport, u16), IpAddr> {
+    let mut services = HashMap::new();
+    let pairs = conversations.list.iter().zip(judged);
+    for (c, _) in pairs.filter(|(c, j)| c.state.reached() && j.server.roles.is_empty()) {
+        let address =
+            services.entry((c.subject.transport, c.subject.port)).or_insert(c.subject.server);
+        *address = c.subject.server.min(*address);
+    }
+    services
 }
 
 /// The hosts that have at least two peers who talk to nobody else: the span carries their port.
@@ -278,6 +294,7 @@ impl<'a> Assessor<'a> {
             for row in rows {
                 let report = &mut self.rows[row];
                 report.conversations += 1;
+                report.visible += u64::from(c.state != State::OneSided);
                 report.first.merge(&c.first);
                 report.last.merge(&c.last);
                 if !report.source_hosts_seen.contains(&name) {
@@ -377,7 +394,7 @@ impl<'a> Assessor<'a> {
             finding.add(c);
             doubts = doubts.with(j.doubts);
             chances += c.chances;
-            attempts += c.attempts.max(c.to_server.packets.0.min(1));
+            attempts += c.attempts;
             ports.insert(c.subject.port);
             let fitting = self.judge.fitting(c).into_iter();
             rows.extend(fitting.filter(|r| policy.matrix.rows[*r].group == *group));
@@ -434,12 +451,17 @@ impl<'a> Assessor<'a> {
             (Some((server, service)), n) => {
                 format!("; {service} to {server} and {n} other ways worked")
             }
-            (None, _) => "; nothing else of its group worked".to_owned(),
+            (None, _) => String::new(),
         };
         let service = service_words(transport, &finding.port.replace(';', ", "));
         let (from, to) = (finding.client.words_with_roles(), finding.server.words_with_roles());
-        let attempts =
-            if attempts == 1 { "1 attempt".into() } else { format!("{attempts} attempts") };
+        let flows: u64 = fold.members.iter().map(|n| list[*n].flows).sum();
+        let flows = if flows == 1 { "1 connection".into() } else { format!("{flows} connections") };
+        let attempts = match attempts {
+            0 => flows.replace("connection", "flow"),
+            1 => format!("{flows}, 1 SYN"),
+            n => format!("{flows}, {n} SYNs"),
+        };
         finding.message =
             format!("{service} from {from} to {to} {how} ({attempts}{by}){alternative}");
         let (from, to) = (finding.client.words(), finding.server.words());
@@ -685,12 +707,25 @@ impl<'a> Assessor<'a> {
         if self.view.watched_s < watch_s {
             return unknown(Code::WindowTooShort, &claim);
         }
+        if self.unlisted_way(&claim).is_some() {
+            claim.doubts.add(Doubt::Coverage);
+        }
         // In each watch time an exchange would have shown at least two frames.
         let chances = 2 * (self.view.watched_s / watch_s.max(1)).max(1);
         if !self.view.is_certain_after(chances) {
             claim.doubts.add(Doubt::Loss);
         }
         Silence::Missing(claim)
+    }
+
+    /// An address without a role where the service of a claim was reached.
+    fn unlisted_way(&self, claim: &Claim) -> Option<IpAddr> {
+        let rows = claim.rows.iter().map(|row| &self.policy.matrix.rows[*row]);
+        rows.filter(|row| row.transport.has_ports()).find_map(|row| {
+            let services = self.unlisted.iter();
+            let fits = services.filter(|((t, p), _)| *t == row.transport && row.ports.contains(p));
+            fits.map(|(_, address)| *address).min()
+        })
     }
 
     /// Whether a network of the inventory plays a role.
@@ -769,7 +804,7 @@ impl<'a> Assessor<'a> {
             finding.trace.push(format!("row {} ({}, {})", row.id, row.purpose, row.provenance));
         }
         let mut ports: Vec<String> = Vec::new();
-        for port in claim.rows.iter().map(|r| matrix.rows[*r].ports_text()) {
+        for port in claim.rows.iter().map(|r| policy.ports_here(&matrix.rows[*r])) {
             if !port.is_empty() && !ports.contains(&port) {
                 ports.push(port);
             }
@@ -794,6 +829,11 @@ impl<'a> Assessor<'a> {
             (None, None) => "nothing shows that the capture covers the pair",
         };
         finding.trace.push(coverage.to_owned());
+        if let Some(address) = self.unlisted_way(claim) {
+            finding.trace.push(format!(
+                "the same service was reached at {address}, which has no role in the inventory: it may be another address of a listed host"
+            ));
+        }
         finding
     }
 
@@ -801,7 +841,7 @@ impl<'a> Assessor<'a> {
     fn services(&self, claim: &Claim) -> String {
         let rows = claim.rows.iter().map(|r| &self.policy.matrix.rows[*r]);
         let words: BTreeSet<String> =
-            rows.map(|row| service_words(row.transport, &row.ports_text())).collect();
+            rows.map(|row| service_words(row.transport, &self.policy.ports_here(row))).collect();
         words.into_iter().collect::<Vec<_>>().join(" or ")
     }
 
@@ -839,10 +879,19 @@ impl<'a> Assessor<'a> {
             .map(String::as_str)
             .filter(|f| !self.policy.inventory.features.contains_key(*f))
             .collect();
-        let unseen = if self.is_sending(Unit::Host(claim.source)) { &server } else { &client };
+        let unseen_end = if self.is_sending(Unit::Host(claim.source)) {
+            &finding.server
+        } else {
+            &finding.client
+        };
+        let unseen = unseen_end.words();
+        let never_seen = match unseen.strip_prefix("any ") {
+            Some(roles) => format!("no {roles} was seen sending"),
+            None => format!("{unseen} was never seen sending"),
+        };
         let (why, action) = match code {
             Code::HostNotSeen => (
-                format!("{unseen} was never seen sending"),
+                never_seen,
                 format!("Capture at the switch port of {unseen} for {minutes} minutes"),
             ),
             Code::PairNotCovered => (
@@ -906,11 +955,14 @@ impl<'a> Assessor<'a> {
             if report.conversations == 0 && row.scope == Scope::Localhost {
                 report.reason = Some(Code::LoopbackOnly);
             }
+            if report.conversations > 0 && report.visible == 0 {
+                report.reason = Some(Code::OneSidedView);
+            }
             report.status = match report.status {
                 _ if !present => Status::RoleAbsent,
                 _ if off => Status::FeatureOff,
                 Status::Missing => Status::Missing,
-                _ if report.conversations > 0 => Status::Seen,
+                _ if report.visible > 0 => Status::Seen,
                 _ if report.reason.is_some() => Status::NotAssessable,
                 _ => Status::NotExpected,
             };

@@ -459,8 +459,8 @@ fn explain(judge: &Judge<'_>, list: &[Conversation], judged: &[Judged], fold: &F
     } else {
         service_words(transport, &finding.port)
     };
-    let how = how_far(finding.state, finding.count);
-    finding.message = message(judge, &finding, ruling.row, &service, &how);
+    let (did, how) = how_far(finding.state, finding.count);
+    finding.message = message(judge, &finding, ruling.row, &format!("{did} {service}"), &how);
     finding.action = action(policy, &finding, ruling.row);
     finding.display_filter = display_filter(list, members, many_ports);
     finding.trace = trace(judge, &finding, &list[first], &judged[first]);
@@ -485,32 +485,34 @@ pub(super) fn service_words(transport: Transport, port: &str) -> String {
     }
 }
 
-fn how_far(state: Option<State>, count: u64) -> String {
-    let state = match state {
-        Some(State::Established) => "and was answered",
-        Some(State::Midstream) => "on a connection that was open already",
-        Some(State::HalfOpen) => "and was answered, but did not go on",
-        Some(State::Refused) => "and was refused",
-        Some(State::Rejected) => "and was rejected on the way",
-        Some(State::Unanswered) => "and got no answer",
-        Some(State::OneWay) => "one way, without an answer",
-        Some(State::AnswerOnly) => "in answer to a broadcast",
-        Some(State::OneSided) | None => "with only one direction visible",
+/// What the client did, and what came of it.
+fn how_far(state: Option<State>, count: u64) -> (&'static str, String) {
+    let (did, state) = match state {
+        Some(State::Established) => ("opened", "and was answered"),
+        Some(State::Midstream) => ("used", "on a connection that was open already"),
+        Some(State::HalfOpen) => ("tried", "and was answered, but did not go on"),
+        Some(State::Refused) => ("tried", "and was refused"),
+        Some(State::Rejected) => ("tried", "and was rejected on the way"),
+        Some(State::Unanswered) => ("tried", "and got no answer"),
+        Some(State::OneWay) => ("sent", "one way, without an answer"),
+        Some(State::AnswerOnly) => ("asked", "by broadcast, and was answered"),
+        Some(State::OneSided) | None => ("tried", "with only one direction visible"),
     };
-    if count == 1 { state.to_owned() } else { format!("{state} ({count} conversations)") }
+    let many = if count == 1 { String::new() } else { format!(" ({count} conversations)") };
+    (did, format!("{state}{many}"))
 }
 
 fn message(
     judge: &Judge<'_>,
     finding: &Finding,
     row: Option<usize>,
-    service: &str,
+    did: &str,
     how: &str,
 ) -> String {
     let policy = judge.policy;
     let row = row.map(|r| &policy.matrix.rows[r]);
     let (client, server) = (finding.client.words_with_roles(), finding.server.words_with_roles());
-    let talked = format!("{client} opened {service} to {server} {how}");
+    let talked = format!("{client} {did} to {server} {how}");
     let reason = match (finding.code, row) {
         (Code::FeatureOff, Some(row)) => {
             format!(
@@ -524,7 +526,13 @@ fn message(
         (Code::Reversed, Some(_)) => {
             "the matrix documents this port the other way round".to_owned()
         }
-        (Code::PortNotInMatrix, _) => {
+        (Code::PortNotInMatrix, Some(row)) => {
+            format!(
+                "the inventory moved this port of {} elsewhere",
+                policy.matrix.roles[row.destination].slug
+            )
+        }
+        (Code::PortNotInMatrix, None) => {
             "the matrix joins these roles, but not on this port".to_owned()
         }
         (Code::ExposedInternal, Some(row)) => format!(
@@ -536,7 +544,7 @@ fn message(
             format!("the matrix documents this port there for {others} only")
         }
         (Code::NoRelation, _) => "the matrix never joins these roles in this direction".to_owned(),
-        (Code::NoRole, _) => "the inventory lists an end of it without a role".to_owned(),
+        (Code::NoRole, _) => "an end of it has no role in the inventory".to_owned(),
         _ => "the inventory does not list one end of it".to_owned(),
     };
     format!("{talked}; {reason}")
@@ -685,7 +693,7 @@ pub(super) fn trace(
 fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     const SHOWN: usize = 5;
     let policy = judge.policy;
-    let (client, server) = (policy.client_roles(&j.client, &j.server), j.server.roles);
+    let (client, server) = (policy.client_roles(&j.client, &j.server, false), j.server.roles);
     let matrix = &policy.matrix;
     let joins = |row: &&Row| matrix.is_source(row, client) && matrix.is_destination(row, server);
     matrix.rows.iter().filter(joins).take(SHOWN).map(|row| row.id.as_str()).collect()

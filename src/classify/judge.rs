@@ -139,7 +139,7 @@ impl<'a> Judge<'a> {
         broadcast: bool,
         answer: bool,
     ) -> Asked {
-        let client_roles = self.policy.client_roles(&client, &server);
+        let client_roles = self.policy.client_roles(&client, &server, broadcast);
         let server_roles = server.roles;
         Asked { client, server, client_roles, server_roles, subject, broadcast, answer }
     }
@@ -197,6 +197,8 @@ impl<'a> Judge<'a> {
         if !asked.broadcast && ends_have_roles && self.joined(asked) {
             return if off.is_some() {
                 ruling(Code::FeatureOff, off)
+            } else if let Some(row) = self.moved_away(asked) {
+                ruling(Code::PortNotInMatrix, Some(row))
             } else if let Some(row) = self.other_transport(asked) {
                 ruling(Code::WrongTransport, Some(row))
             } else if let Some(row) = self.reversed(asked) {
@@ -235,7 +237,17 @@ impl<'a> Judge<'a> {
     fn is_background(&self, asked: &Asked) -> bool {
         let Subject { server, transport, port, .. } = asked.subject;
         self.policy.background(transport, port).is_some_and(|entry| {
-            entry.anywhere || asked.broadcast || asked.answer || is_link_local(server)
+            entry.anywhere || asked.broadcast || asked.answer || crate::model::is_link_local(server)
+        })
+    }
+
+    /// The row that would document it, had the inventory not moved its port elsewhere.
+    fn moved_away(&self, asked: &Asked) -> Option<usize> {
+        let (matrix, Subject { transport, port, .. }) = (&self.policy.matrix, asked.subject);
+        self.policy.moved_away(transport, port, asked.server).find(|row| {
+            let row = &matrix.rows[*row];
+            matrix.is_source(row, asked.client_roles)
+                && matrix.is_destination(row, asked.server_roles)
         })
     }
 
@@ -317,14 +329,6 @@ impl<'a> Judge<'a> {
                 .code
         });
         ports.max().filter(|other| *other > shown || other.verdict() != shown.verdict())
-    }
-}
-
-/// Whether an address is link-local: it never crosses a router.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

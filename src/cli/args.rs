@@ -28,8 +28,8 @@ Examples:
   rasaudit audit captures/ -i inventory.toml --out report/
   rasaudit matrix show --from gateway-normal        what a gateway may open
 
-Exit codes: 0 compliant, 1 findings, 2 could not do the work, 3 part of the input unreadable,
-130 interrupted. 2 beats 3 beats 1.";
+Exit codes: 0 no finding at or above --fail-on, 1 findings, 2 could not do the work, 3 part of the
+input unreadable, 130 interrupted. 2 beats 3 beats 1.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:

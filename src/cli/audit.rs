@@ -22,13 +22,13 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let Some((plan, policy)) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
-    // Made before the long work starts, so that a wrong name is told at once.
-    let folder = match arguments.out.as_deref().map(prepare_folder).transpose() {
-        Ok(folder) => Arc::new(Mutex::new(folder)),
-        Err(failure) => return Ok(tell(failure)),
-    };
-    let progress = Arc::new(Progress::default());
+    let (progress, folder) = (Arc::new(Progress::default()), Arc::new(Mutex::new(None)));
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folder));
+    // Made before the long work starts, so that a wrong name is told at once.
+    match arguments.out.as_deref().map(prepare_folder).transpose() {
+        Ok(made) => *folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = made,
+        Err(failure) => return Ok(tell(failure)),
+    }
     let started = Instant::now();
     let limits = Limits {
         max_loss: arguments.max_loss,
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     for problem in &audit.damaged {
         complain(problem);
     }
-    // Held until all is written: an interrupt then comes too late, and the reports are whole.
+    // Held to the end: an interrupt from here on comes too late, and the reports are whole.
     let mut folder = folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some(folder) = folder.take()
         && let Err(failure) = audit.write_folder(folder)
@@ -179,7 +179,9 @@ fn print(arguments: &AuditArguments, audit: &Audit) -> io::Result<()> {
         None | Some("text") => {
             let mut text = Vec::new();
             let files = arguments.out.as_deref().map(|out| out.display().to_string());
-            audit.write_summary(files.as_deref(), &mut text)?;
+            let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+            let width = width.filter(|_| io::stdout().is_terminal());
+            audit.write_summary(files.as_deref(), width, &mut text)?;
             let mut out = anstream::stdout();
             out.write_all(&text)?;
             out.flush()

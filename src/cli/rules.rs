@@ -98,7 +98,7 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
             let inventory = &policy.inventory;
             writeln!(
                 io::stdout(),
-                "{}: sound; {} hosts, {} networks, {} services, {} features named, matrix {}",
+                "{}: sound; hosts: {}, networks: {}, services: {}, features named: {}, matrix {}",
                 clean(&inventory.file),
                 inventory.hosts.len(),
                 inventory.networks.len(),
@@ -172,6 +172,9 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
     } else {
         rows(&matrix, from, to)
     };
+    if table.is_empty() {
+        complain("no row of the matrix fits");
+    }
     writeln!(io::stdout(), "{table}")?;
     Ok(Exit::Compliant)
 }

@@ -207,7 +207,7 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
         }
     }
     for (side, macs) in [c, s].into_iter().zip(&mut rare.macs) {
-        let link_local = is_link_local(flow.key.endpoint(side).addr);
+        let link_local = crate::model::is_link_local(flow.key.endpoint(side).addr);
         for link in flow.links(side) {
             // Identifier zero is a priority, no VLAN (IEEE 802.1Q, 9.6).
             let vlans = link.vlans.iter().copied().take_while(|v| *v != crate::flow::NO_TAG);
@@ -240,14 +240,6 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
         client_ports,
         server_number: server.port,
         rare: is_rare.then(|| Box::new(rare)),
-    }
-}
-
-/// Whether an address never crosses a router, so that its frames show its own hardware address.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

@@ -13,7 +13,7 @@ mod table;
 
 pub use key::FlowKey;
 pub use meeting::{Claim, Flows, Meeting, PairKey, Tables};
-pub use state::{Amount, Extra, IcmpError, Side};
+pub use state::{Amount, Extra, FlowState, IcmpError, Side};
 pub use table::{Flow, FlowTable};
 
 /// The keyed hash of one run. Its seed is random, so that nobody can choose addresses and ports that

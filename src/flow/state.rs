@@ -93,6 +93,24 @@ impl Merge for Side {
     }
 }
 
+/// The state of a flow: what each side sent. Two cache lines, and the unit of merging; what few flows
+/// need lies in [`Extra`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct FlowState {
+    /// The sides, in the order of the key's endpoints.
+    pub sides: [Side; 2],
+}
+
+const _: () = assert!(size_of::<FlowState>() == 128);
+
+impl Merge for FlowState {
+    fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.sides.iter_mut().zip(&other.sides) {
+            mine.merge(theirs);
+        }
+    }
+}
+
 /// An ICMP error about a flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct IcmpError {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-use super::state::{Extra, IcmpError, Side};
+use super::state::{Extra, FlowState, IcmpError, Side};
 use super::{FlowKey, Seed};
 use crate::decode::{Body, ErrorKind, Link, Observation, Tuple};
 use crate::model::{AtMost, Merge, Nanos};
@@ -30,7 +30,7 @@ pub struct FlowTable {
 #[derive(Default, Serialize, Deserialize)]
 struct Records {
     keys: Vec<FlowKey>,
-    sides: Vec<[Side; 2]>,
+    states: Vec<FlowState>,
     /// Links by number less one.
     links: Vec<Link>,
     /// Rare evidence by position.
@@ -99,7 +99,7 @@ impl FlowTable {
     pub fn memory(&self) -> usize {
         const EXTRA: usize = 512;
         self.records.keys.capacity() * size_of::<FlowKey>()
-            + self.records.sides.capacity() * size_of::<[Side; 2]>()
+            + self.records.states.capacity() * size_of::<FlowState>()
             + self.index.capacity() * (size_of::<Slot>() + 1) * 8 / 7
             + self.records.extras.len() * EXTRA
     }
@@ -107,9 +107,9 @@ impl FlowTable {
     /// The flows, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = Flow<'_>> {
         let records = &self.records;
-        records.keys.iter().zip(&records.sides).enumerate().map(|(position, (key, sides))| Flow {
+        records.keys.iter().zip(&records.states).enumerate().map(|(position, (key, state))| Flow {
             key,
-            sides,
+            sides: &state.sides,
             extra: records.extras.get(&(position as u32)),
             links: &records.links,
         })
@@ -137,7 +137,7 @@ impl FlowTable {
         signs: u16,
     ) -> FlowKey {
         let (position, side) = (place.position as usize, usize::from(place.side));
-        let record = &mut self.records.sides[position][side];
+        let record = &mut self.records.states[position].sides[side];
         record.see(seen.time, seen.wire_len, payload, signs);
         // Nearly every packet of a side comes over the link that its first one came over.
         let known = record.link.wrapping_sub(1);
@@ -167,7 +167,7 @@ impl FlowTable {
     /// Adds what later fragments carried to a side of a flow.
     pub(super) fn add_fragments(&mut self, key: &FlowKey, side: usize, part: &Side) {
         let position = self.position(key);
-        self.records.sides[position][side].merge(part);
+        self.records.states[position].sides[side].merge(part);
     }
 
     /// The hash of a key; also decides its partition.
@@ -179,7 +179,7 @@ impl FlowTable {
     fn position(&mut self, key: &FlowKey) -> usize {
         let hash = self.hash(key);
         let tag = hash as u32;
-        let Records { keys, sides, .. } = &mut self.records;
+        let Records { keys, states, .. } = &mut self.records;
         let same = |slot: &Slot| slot.tag == tag && keys[slot.position as usize] == *key;
         if let Some(slot) = self.index.find(hash, same) {
             return slot.position as usize;
@@ -190,13 +190,13 @@ impl FlowTable {
             seed.hash_one(keys[slot.position as usize])
         });
         keys.push(*key);
-        sides.push([Side::default(); 2]);
+        states.push(FlowState::default());
         position
     }
 
     fn add_link(&mut self, position: usize, side: usize, link: &Link) {
         let number = self.intern(link);
-        let record = &mut self.records.sides[position][side];
+        let record = &mut self.records.states[position].sides[side];
         match (record.link, number) {
             (NO_LINK, Some(number)) => record.link = number,
             (old, _) => {
@@ -237,13 +237,12 @@ impl FlowTable {
         for &from in positions {
             let key = &other.records.keys[from as usize];
             let position = self.position(key);
-            for side in 0..2 {
-                let theirs = other.records.sides[from as usize][side];
-                self.records.sides[position][side].merge(&theirs);
-                if let Some(link) =
-                    other.records.links.get(usize::from(theirs.link).wrapping_sub(1))
-                {
-                    let mine = self.records.sides[position][side].link.wrapping_sub(1);
+            let theirs = other.records.states[from as usize];
+            self.records.states[position].merge(&theirs);
+            for (side, theirs) in theirs.sides.iter().enumerate() {
+                let link = usize::from(theirs.link).wrapping_sub(1);
+                if let Some(link) = other.records.links.get(link) {
+                    let mine = self.records.states[position].sides[side].link.wrapping_sub(1);
                     if self.records.links.get(usize::from(mine)) != Some(link) {
                         self.add_link(position, side, link);
                     }

@@ -83,6 +83,15 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// Whether an address never crosses a router, so that its frames show its own hardware address
+/// (RFC 3927, RFC 4291).
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
 /// A hardware (IEEE 802) address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Mac(pub [u8; 6]);

@@ -9,7 +9,7 @@ mod time;
 mod words;
 
 pub use account::{Account, InputRecord, Loss, Reasons, SkipReason};
-pub use addr::{Endpoint, Mac, Transport};
+pub use addr::{Endpoint, Mac, Transport, is_link_local};
 pub use merge::{AtMost, Max, Merge, Min, Or, Sum};
 pub use text::{cell, clean};
 pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};

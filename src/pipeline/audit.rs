@@ -109,9 +109,15 @@ impl Audit {
         writer.map_or(Ok(()), |(.., writer)| writer(&self.report(), out))
     }
 
-    /// Writes the summary; `files` says where the reports were written.
-    pub fn write_summary(&self, files: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
-        report::summary(&self.report(), files, out)
+    /// Writes the summary; `files` says where the reports were written, `width` how many columns the
+    /// terminal has, if it is one.
+    pub fn write_summary(
+        &self,
+        files: Option<&str>,
+        width: Option<usize>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        report::summary(&self.report(), files, width, out)
     }
 }
 

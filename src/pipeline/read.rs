@@ -92,7 +92,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress) -> Result<Reading, Failure> 
         }
         buckets.extend(counted.buckets);
     }
-    // Files were named, and none of them is a capture.
+    // Nothing that was named or found is a capture: there is nothing to say about a farm.
     if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
         let told = |i: &InputRecord| (i.name.clone(), i.error.clone().unwrap_or_default());
         return Err(Failure::Sources(inputs.iter().map(told).collect()));
@@ -147,7 +147,7 @@ fn read(
             if !source.found {
                 return Err(reason);
             }
-            input.error = Some(format!("it {reason}"));
+            input.error = Some(reason);
             input.passed_over = passed_over;
             return Ok(());
         }

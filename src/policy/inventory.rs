@@ -581,6 +581,13 @@ impl<'a> Loader<'a> {
                         format!("the matrix documents no {transport} port {from} of {slug}");
                     self.problems.add(line, message);
                 }
+                if let Some(Some(number)) = host
+                    && !self.inventory.hosts[number].roles.meets(RoleSet::one(role))
+                {
+                    let (slug, host) =
+                        (&self.matrix.roles[role].slug, &self.inventory.hosts[number].name);
+                    self.problems.add(line, format!("{host} does not play the role {slug}"));
+                }
                 if let Some(host) = host.unwrap_or(Some(usize::MAX)) {
                     let host = (host != usize::MAX).then_some(host);
                     self.inventory.moved.push(MovedPort { role, transport, from, to, host });
@@ -607,6 +614,11 @@ impl<'a> Loader<'a> {
             }
             Some(DeValue::Array(_)) => {
                 let names = self.texts(table, "covers").unwrap_or_default();
+                if names.is_empty() {
+                    let line = table.get("covers").map_or(line, |value| self.place(value));
+                    self.problems
+                        .add(line, "covers names no host; leave it out if it is not known");
+                }
                 let hosts = names.iter().filter_map(|name| self.named_host(name)).collect();
                 self.inventory.covers = Some(Covers::Hosts(hosts));
             }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Background, Inventory, Matrix, MovedPort, RoleSet, Row};
-use crate::model::{Mac, Transport};
+use crate::model::{Mac, Transport, is_link_local};
 
 /// What an address is to the inventory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -162,10 +162,34 @@ impl Policy {
     }
 
     /// The roles that a client plays towards a server: where clients may be anybody, a stranger is one
-    /// towards gateways and HALB.
-    pub fn client_roles(&self, client: &Party, server: &Party) -> RoleSet {
+    /// towards gateways and HALB, and when it asks everybody for them.
+    pub fn client_roles(&self, client: &Party, server: &Party, broadcast: bool) -> RoleSet {
         let anybody = self.inventory.clients_any && client.who == Who::Stranger;
-        if anybody && server.roles.meets(self.client_targets) { self.clients } else { client.roles }
+        let towards = broadcast || server.roles.meets(self.client_targets);
+        if anybody && towards { self.clients } else { client.roles }
+    }
+
+    /// The row's ports as this site has them, in words: a moved port with where it came from.
+    pub fn ports_here(&self, row: &Row) -> String {
+        let moved = self.inventory.moved.iter().find(|m| {
+            m.transport == row.transport
+                && m.host.is_none()
+                && row.ports.contains(&m.from)
+                && self.matrix.is_destination(row, RoleSet::one(m.role))
+        });
+        moved.map_or_else(|| row.ports_text(), |m| m.to.to_string())
+    }
+
+    /// The rows that document a port at `server`, had the site not moved it away.
+    pub fn moved_away(
+        &self,
+        transport: Transport,
+        port: u16,
+        server: Party,
+    ) -> impl Iterator<Item = usize> + '_ {
+        self.rows_at(transport, port).filter(move |row| {
+            self.moves(transport, server).any(|m| m.from == port && self.is_of(*row, m.role))
+        })
     }
 
     /// The roles that somebody plays: a host, a network, a service, or anybody.
@@ -229,11 +253,7 @@ impl Policy {
 
     /// Whether an address counts as inside; what never crosses a router does.
     pub fn is_internal(&self, address: IpAddr) -> bool {
-        let local = match address {
-            IpAddr::V4(v4) => v4.is_link_local(),
-            IpAddr::V6(v6) => v6.is_unicast_link_local(),
-        };
-        local
+        is_link_local(address)
             || address.is_loopback()
             || self.inventory.internal.iter().any(|net| net.contains(&address))
     }

@@ -97,7 +97,9 @@ impl RuleFiles {
                 None => (format!("rules/{file}"), (*text).to_owned()),
             });
         }
-        Ok(Self { name: name.to_owned(), title: name.to_owned(), files })
+        let shipped = SHIPPED.iter().find(|(n, ..)| *n == name && root.is_some());
+        let title = shipped.map_or(name, |(_, title, _)| title);
+        Ok(Self { name: name.to_owned(), title: title.to_owned(), files })
     }
 
     /// The name and text of the file whose path ends in `name`; empty text where there is none.

@@ -21,8 +21,8 @@ pub struct FolderError {
 pub struct Folder {
     target: PathBuf,
     staging: TempDir,
-    /// The folder was made for this report and goes if none is written.
-    made: bool,
+    /// The topmost folder that was made for these reports; it goes if none is written.
+    made: Option<PathBuf>,
 }
 
 impl Folder {
@@ -32,7 +32,9 @@ impl Folder {
         if target.exists() && !target.is_dir() {
             return Err(failed(io::Error::other("is a file; --out wants a folder")));
         }
-        let made = !target.exists();
+        let made =
+            target.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).last();
+        let made = made.map(Path::to_owned);
         fs::create_dir_all(target).map_err(failed)?;
         // Whatever keeps one report from its place must keep all of them back.
         for path in FORMATS.iter().filter_map(|(_, file, _)| Some(target.join((*file)?))) {
@@ -63,17 +65,18 @@ impl Folder {
             fs::rename(self.staging.path().join(name), &target)
                 .map_err(|error| FolderError { path: target, error })?;
         }
-        self.made = false;
+        self.made = None;
         Ok(())
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if self.made {
-            // The folder is ours and holds nothing but the staging area.
-            let _ = fs::remove_dir_all(self.staging.path());
-            let _ = fs::remove_dir(&self.target);
+        let Some(topmost) = self.made.take() else { return };
+        // Only empty folders go: somebody may have put something there meanwhile.
+        let _ = fs::remove_dir_all(self.staging.path());
+        for folder in self.target.ancestors().take_while(|p| p.starts_with(&topmost)) {
+            let _ = fs::remove_dir(folder);
         }
     }
 }

@@ -71,7 +71,12 @@ pub const FORMATS: &[(&str, Option<&str>, Writer)] = &[
     ("json", Some("audit.json"), json::write),
 ];
 
-/// The terminal's summary, with the place of the files.
-pub fn summary(report: &Report<'_>, files: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
-    text::summary(report, files, out)
+/// The terminal's summary, with the place of the files, for a terminal of `width` columns.
+pub fn summary(
+    report: &Report<'_>,
+    files: Option<&str>,
+    width: Option<usize>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    text::summary(report, files, width, out)
 }

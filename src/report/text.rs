@@ -13,7 +13,7 @@ use crate::classify::{Finding, Severity, Verdict};
 use crate::model::{Account, clean};
 
 /// Findings shown in words; the rest are counted.
-const SHOWN: usize = 8;
+const SHOWN: usize = 5;
 
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
@@ -23,20 +23,22 @@ const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiCo
 
 /// `--format text`.
 pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
-    summary(report, None, out)
+    summary(report, None, None, out)
 }
 
-/// The summary; `files` says where the reports were written.
+/// The summary; `files` says where the reports were written. For a terminal of `width` columns
+/// sentences are cut to a line each, so that the whole fits one screen.
 pub(super) fn summary(
     report: &Report<'_>,
     files: Option<&str>,
+    width: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
     headline(report, out)?;
     writeln!(out)?;
     facts(report, out)?;
-    findings(report, out)?;
-    not_assessed(report, out)?;
+    findings(report, width, out)?;
+    not_assessed(report, width, out)?;
     if report.policy.is_none() {
         writeln!(out)?;
         writeln!(out, "To judge them, tell which host plays which role:")?;
@@ -123,7 +125,7 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         out,
         "{BOLD}Capture{BOLD:#}   {} in {}: {window}",
         plural(account.frames, "frame"),
-        plural(report.inputs.len() as u64, "input")
+        plural(report.inputs.iter().filter(|i| !i.passed_over).count() as u64, "input")
     )?;
     writeln!(out, "{BOLD}Frames{BOLD:#}    {}", frames(account))?;
     for (link, count) in &report.unknown_links {
@@ -235,8 +237,8 @@ fn frames(account: &Account) -> String {
     text
 }
 
-fn findings(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let shown = |f: &&Finding| f.verdict != Verdict::NotAssessable;
+fn findings(report: &Report<'_>, width: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    let shown = |f: &&Finding| f.severity > Severity::Info;
     let findings: Vec<&Finding> = report.outcome.findings.iter().filter(shown).collect();
     if findings.is_empty() {
         return Ok(());
@@ -253,7 +255,7 @@ fn findings(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
             finding.code,
             finding.id
         )?;
-        writeln!(out, "          {}", clean(&finding.message))?;
+        writeln!(out, "          {}", clip(&finding.message, width, 10))?;
     }
     if findings.len() > SHOWN {
         writeln!(out, "          and {} more in findings.csv", findings.len() - SHOWN)?;
@@ -262,7 +264,7 @@ fn findings(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// What could not be assessed, by reason, with an example and what would settle it.
-fn not_assessed(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+fn not_assessed(report: &Report<'_>, width: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
     let mut reasons: BTreeMap<_, Vec<&Finding>> = BTreeMap::new();
     for finding in report.outcome.findings.iter().filter(|f| f.verdict == Verdict::NotAssessable) {
         reasons.entry(finding.code).or_default().push(finding);
@@ -277,9 +279,21 @@ fn not_assessed(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
             1 => String::new(),
             n => format!(", and {} more", n - 1),
         };
-        writeln!(out, "  {code:<17} {}{more}", clean(&findings[0].message))?;
+        let example = clip(&findings[0].message, width, 20 + more.len());
+        writeln!(out, "  {code:<17} {example}{more}")?;
     }
     Ok(())
+}
+
+/// Text that steers nothing, cut to what a line has room for beside `taken` columns.
+fn clip(text: &str, width: Option<usize>, taken: usize) -> String {
+    const LEAST: usize = 40;
+    let text = clean(text);
+    let room = width.map_or(usize::MAX, |width| width.saturating_sub(taken).max(LEAST));
+    if text.chars().count() <= room {
+        return text.into_owned();
+    }
+    text.chars().take(room - 1).chain(['…']).collect()
 }
 
 /// A time to the second.

@@ -17,6 +17,12 @@ pub fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
 
+/// Says that a test was skipped, past the harness, which would swallow it.
+pub fn skipped(what: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "skipped: {what}");
+}
+
 /// Runs the program.
 pub fn rasaudit<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(arguments: I) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rasaudit")).args(arguments).output().expect("the program runs")

@@ -1,0 +1,583 @@
+//! One case for each code and condition of the judgement: a small farm, the packets that matter, and
+//! the findings that have to come of them.
+
+mod support;
+
+use std::net::Ipv4Addr;
+
+use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
+use rasaudit::policy::{Inventory, Policy, RuleFiles};
+
+const HOSTS: &[(&str, &str, &str)] = &[
+    ("gw1", "10.1.0.1", "gateway-normal"),
+    ("broker1", "10.1.0.10", "broker"),
+    ("dc1", "10.1.0.20", "ad-dc"),
+    ("rdsh1", "10.1.0.30", "rdsh-agent"),
+];
+
+/// A farm of [`HOSTS`], with more TOML behind them.
+fn farm(features: &str, more: &str) -> String {
+    let mut text = format!("[farm]\nmatrix = \"ras-19\"\n[farm.features]\n{features}\n");
+    for (name, address, role) in HOSTS {
+        text += &format!(
+            "[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n"
+        );
+    }
+    text + more
+}
+
+const ALL: &str = "[capture]\ncovers = \"all\"\n";
+
+/// A capture in the making.
+#[derive(Default)]
+struct Wire(Vec<(u64, Vec<u8>)>);
+
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+impl Wire {
+    fn ip(&mut self, ms: u64, from: &str, to: &str, protocol: u8, body: &[u8]) {
+        let ip = |text: &str| text.parse::<Ipv4Addr>().expect("an address").octets();
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        frame.extend([0x45, 0]);
+        frame.extend(((20 + body.len()) as u16).to_be_bytes());
+        frame.extend([0, 0, 0, 0, 64, protocol, 0, 0]);
+        frame.extend(ip(from));
+        frame.extend(ip(to));
+        frame.extend(body);
+        self.0.push((ms, frame));
+    }
+
+    fn tcp(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), flags: u8, payload: usize) {
+        let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+        body.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 4, 0, 0, 0, 0, 0]);
+        body.resize(20 + payload, 0);
+        self.ip(ms, from.0, to.0, 6, &body);
+    }
+
+    fn udp(&mut self, ms: u64, from: (&str, u16), to: (&str, u16)) {
+        let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+        body.extend([0, 12, 0, 0, 1, 2, 3, 4]);
+        self.ip(ms, from.0, to.0, 17, &body);
+    }
+
+    /// A connection with data both ways.
+    fn connect(&mut self, ms: u64, from: (&str, u16), to: (&str, u16)) {
+        self.session(ms, from, to, 0);
+    }
+
+    /// A connection that goes on for some seconds, a kilobyte each way a second.
+    fn session(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), seconds: u64) {
+        self.tcp(ms, from, to, SYN, 0);
+        self.tcp(ms + 1, to, from, SYN | ACK, 0);
+        self.tcp(ms + 2, from, to, ACK, 0);
+        for second in 0..=seconds {
+            self.tcp(ms + 3 + second * 1000, from, to, ACK, 1000);
+            self.tcp(ms + 4 + second * 1000, to, from, ACK, 1000);
+        }
+    }
+
+    /// A SYN that is repeated as a kernel does, at 1, 3 and 7 seconds.
+    fn knock(&mut self, ms: u64, from: (&str, u16), to: (&str, u16)) {
+        for later in [0, 1000, 3000, 7000] {
+            self.tcp(ms + later, from, to, SYN, 0);
+        }
+    }
+
+    /// Every host of the farm pings every other one each ten seconds, for 110 seconds: all are seen
+    /// sending, and the capture is watched.
+    fn pings() -> Self {
+        let mut wire = Self::default();
+        for second in (0..120).step_by(10) {
+            for (a, (_, from, _)) in HOSTS.iter().enumerate() {
+                for (_, to, _) in &HOSTS[a + 1..] {
+                    wire.ip(second * 1000, from, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+                    wire.ip(second * 1000 + 1, to, from, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+                }
+            }
+        }
+        wire
+    }
+
+    /// What a healthy farm of this size shows all the time.
+    fn steady() -> Self {
+        let mut wire = Self::pings();
+        wire.connect(5_000, (GW, 50_000), (BROKER, 20_002));
+        wire.connect(5_100, (BROKER, 50_001), (DC, 389));
+        wire.connect(5_200, (BROKER, 50_002), (DC, 88));
+        wire.udp(5_300, (BROKER, 50_003), (DC, 53));
+        wire.udp(5_301, (DC, 53), (BROKER, 50_003));
+        wire.connect(5_400, (RDSH, 50_004), (BROKER, 20_003));
+        wire.udp(5_500, (RDSH, 50_005), (BROKER, 20_003));
+        wire
+    }
+
+    fn without(mut self, host: &str) -> Self {
+        let address = host.parse::<Ipv4Addr>().expect("an address").octets();
+        self.0.retain(|(_, frame)| frame[26..30] != address);
+        self
+    }
+
+    /// As pcapng, from an interface that says how many of a thousand frames it dropped, and perhaps
+    /// which filter was on.
+    fn pcapng(&self, dropped: u64, filter: &str) -> Vec<u8> {
+        let block = |kind: u32, mut body: Vec<u8>| {
+            body.resize(body.len().next_multiple_of(4), 0);
+            let length = (body.len() as u32 + 12).to_le_bytes();
+            [&kind.to_le_bytes()[..], &length, &body, &length].concat()
+        };
+        let option = |code: u16, mut value: Vec<u8>| {
+            let length = (value.len() as u16).to_le_bytes();
+            value.resize(value.len().next_multiple_of(4), 0);
+            [&code.to_le_bytes()[..], &length, &value].concat()
+        };
+        let mut section = 0x1a2b_3c4du32.to_le_bytes().to_vec();
+        section.extend([1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+        let mut interface = vec![1, 0, 0, 0, 0, 0, 0, 0];
+        if !filter.is_empty() {
+            interface.extend(option(11, [b"\0", filter.as_bytes()].concat()));
+        }
+        let mut bytes = [block(0x0a0d_0d0a, section), block(1, interface)].concat();
+        for (ms, frame) in &self.0 {
+            let micros = (1_780_000_000_000 + ms) * 1000;
+            let length = frame.len() as u32;
+            let words = [0, (micros >> 32) as u32, micros as u32, length, length];
+            let mut body: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            body.extend(frame);
+            bytes.extend(block(6, body));
+        }
+        let mut statistics = vec![0; 12];
+        statistics.extend(option(4, 1000u64.to_le_bytes().to_vec()));
+        statistics.extend(option(5, dropped.to_le_bytes().to_vec()));
+        bytes.extend(block(5, statistics));
+        bytes
+    }
+
+    fn file(&self) -> Vec<u8> {
+        let mut frames: Vec<_> = self.0.iter().collect();
+        frames.sort_by_key(|f| f.0);
+        let mut bytes: Vec<u8> = [0xa1b2_c3d4u32, 2 | 4 << 16, 0, 0, 65_535, 1]
+            .iter()
+            .flat_map(|w| w.to_le_bytes())
+            .collect();
+        for (ms, frame) in frames {
+            let length = frame.len() as u32;
+            let words =
+                [1_780_000_000 + (ms / 1000) as u32, (ms % 1000 * 1000) as u32, length, length];
+            bytes.extend(words.iter().flat_map(|w| w.to_le_bytes()));
+            bytes.extend(frame);
+        }
+        bytes
+    }
+}
+
+const GW: &str = "10.1.0.1";
+const BROKER: &str = "10.1.0.10";
+const DC: &str = "10.1.0.20";
+const RDSH: &str = "10.1.0.30";
+const STRANGER: &str = "198.51.100.7";
+
+fn audit_with(inventory: &str, wire: &Wire, min_watch: Option<u64>) -> Audit {
+    audit_file(inventory, &wire.file(), min_watch, None)
+}
+
+fn audit_file(inventory: &str, file: &[u8], min_watch: Option<u64>, filter: Option<&str>) -> Audit {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("case.pcap");
+    std::fs::write(&path, file).expect("the scratch folder is writable");
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+    let inventory =
+        Inventory::from_toml("case.toml", inventory, &matrix).expect("a sound inventory");
+    let request = Request {
+        captures: vec![path],
+        jobs: Some(2),
+        max_memory: 1 << 30,
+        filter: filter.map(str::to_owned),
+        ..Request::default()
+    };
+    let plan = Plan::new(request).expect("a plan");
+    let limits = Limits { max_loss: 0.01, min_watch, as_of: None, fail_on: None };
+    let policy = Policy::new(matrix, inventory);
+    Audit::of(&plan, Some(policy), &limits, &Progress::default()).expect("an audit")
+}
+
+fn audit(inventory: &str, wire: &Wire) -> Audit {
+    audit_with(inventory, wire, Some(60))
+}
+
+/// The findings as lines: code, ends, service, `?` where not certain.
+fn findings(audit: &Audit) -> Vec<String> {
+    let words = |end: &rasaudit::classify::End| match end.name.as_str() {
+        "" if end.address.is_empty() => format!("any {}", end.roles),
+        "" => end.address.clone(),
+        name => name.to_owned(),
+    };
+    let findings = audit.outcome.findings.iter();
+    let mut lines: Vec<String> = findings
+        .map(|f| {
+            let doubt = if f.certain { "" } else { " ?" };
+            format!(
+                "{} {}>{} {}/{}{doubt}",
+                f.code,
+                words(&f.client),
+                words(&f.server),
+                f.transport,
+                f.port
+            )
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+#[track_caller]
+fn expect(inventory: &str, wire: &Wire, expected: &[&str]) -> Audit {
+    let audit = audit(inventory, wire);
+    let mut expected: Vec<String> = expected.iter().map(|e| (*e).to_owned()).collect();
+    // One broker has no other to talk to, and nobody lists the licensing service.
+    expected.extend(
+        ["tcp/20001", "tcp/20030"].map(|s| format!("loopback-only broker1>any broker {s}")),
+    );
+    expected.sort();
+    let found = findings(&audit);
+    let found: Vec<_> = found.into_iter().filter(|f| !f.starts_with("trigger-not-seen")).collect();
+    assert_eq!(found, expected);
+    audit
+}
+
+#[test]
+fn a_healthy_farm_has_no_findings() {
+    let audit = expect(&farm("", ALL), &Wire::steady(), &[]);
+    assert!(audit.outcome.assessed_anything());
+}
+
+#[test]
+fn each_code_of_permission_has_its_case() {
+    let office = "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n\
+                  [[network]]\nname = \"printers\"\ncidr = \"10.8.0.0/24\"\nroles = []\n";
+    type Case =
+        (&'static str, &'static str, (&'static str, u16), (&'static str, u16), &'static str);
+    let cases: &[Case] = &[
+        ("", "", (RDSH, 50_100), (BROKER, 20_003), ""),
+        (
+            "rdp-load-balancing = false",
+            "",
+            ("10.9.0.5", 50_100),
+            (GW, 3389),
+            "feature-off office>gw1 tcp/3389",
+        ),
+        ("", "", ("10.9.0.5", 50_100), (GW, 3389), ""),
+        ("", "", ("10.9.0.5", 50_100), (GW, 20_000), "port-not-in-matrix office>gw1 tcp/20000"),
+        ("", "", (BROKER, 50_100), (DC, 53), "wrong-transport broker1>dc1 tcp/53"),
+        ("", "", (BROKER, 50_100), (RDSH, 20_003), "reversed broker1>rdsh1 tcp/20003"),
+        ("", "", (BROKER, 50_100), (RDSH, 4444), "port-not-in-matrix broker1>rdsh1 tcp/4444"),
+        (
+            "",
+            "",
+            (STRANGER, 50_100),
+            (BROKER, 20_003),
+            "exposed-internal 198.51.100.7>broker1 tcp/20003",
+        ),
+        ("", "", ("10.9.0.5", 50_100), (BROKER, 20_002), "wrong-source office>broker1 tcp/20002"),
+        ("", "", (DC, 50_100), (RDSH, 4444), "no-relation dc1>rdsh1 tcp/4444"),
+        ("", "", ("10.8.0.5", 50_100), (BROKER, 4444), "no-role printers>broker1 tcp/4444"),
+        ("", "", (STRANGER, 50_100), (GW, 8080), "unknown-host 198.51.100.7>gw1 tcp/8080"),
+        // Where only a name could say who it is, nothing is certain.
+        ("", "", (BROKER, 50_100), (STRANGER, 443), "unknown-host broker1>198.51.100.7 tcp/443 ?"),
+        ("", "", (STRANGER, 50_100), ("198.51.100.8", 80), "unknown-host *>* */*"),
+        (
+            "",
+            "[[moved-port]]\nrole = \"broker\"\ntransport = \"tcp\"\nfrom = 135\nto = 1135\n",
+            (BROKER, 50_100),
+            (RDSH, 4444),
+            "port-not-in-matrix broker1>rdsh1 tcp/4444",
+        ),
+        (
+            "",
+            "[[moved-port]]\nrole = \"rdsh-agent\"\ntransport = \"tcp\"\nfrom = 30004\nto = 31004\n",
+            (BROKER, 50_100),
+            (RDSH, 31_004),
+            "",
+        ),
+        (
+            "",
+            "[[moved-port]]\nrole = \"rdsh-agent\"\ntransport = \"tcp\"\nfrom = 30004\nto = 31004\n",
+            (BROKER, 50_100),
+            (RDSH, 30_004),
+            "port-not-in-matrix broker1>rdsh1 tcp/30004",
+        ),
+    ];
+    for (features, more, client, server, expected) in cases {
+        let mut wire = Wire::steady();
+        wire.connect(9_000, *client, *server);
+        let inventory = farm(features, &format!("{more}{office}{ALL}"));
+        let expected: Vec<&str> = [*expected].into_iter().filter(|e| !e.is_empty()).collect();
+        expect(&inventory, &wire, &expected);
+    }
+}
+
+#[test]
+fn anybody_is_a_client_where_the_inventory_says_so() {
+    let mut wire = Wire::steady();
+    wire.connect(9_000, (STRANGER, 50_100), (GW, 443));
+    wire.connect(9_100, (STRANGER, 50_101), (BROKER, 4444));
+    let any = farm("", ALL).replace("[farm]\n", "[farm]\nclients = \"any\"\n");
+    expect(&any, &wire, &["unknown-host 198.51.100.7>broker1 tcp/4444"]);
+    let listed = farm("", ALL);
+    let both =
+        ["unknown-host 198.51.100.7>broker1 tcp/4444", "unknown-host 198.51.100.7>gw1 tcp/443"];
+    expect(&listed, &wire, &both);
+}
+
+#[test]
+fn attempts_that_fail_are_missing_with_how_they_failed() {
+    let stop = |wire: &mut Wire, from: (&str, u16), to: (&str, u16), how: &str| match how {
+        "unanswered" => wire.knock(20_000, from, to),
+        "refused" => {
+            wire.tcp(20_000, from, to, SYN, 0);
+            wire.tcp(20_001, to, from, RST | ACK, 0);
+        }
+        "half-open" => {
+            wire.tcp(20_000, from, to, SYN, 0);
+            for later in [1, 1001, 3001, 7001] {
+                wire.tcp(20_000 + later, to, from, SYN | ACK, 0);
+            }
+        }
+        _ => {
+            wire.tcp(20_000, from, to, SYN, 0);
+            let (_, frame) = wire.0.last().expect("a frame").clone();
+            let mut icmp = vec![3, 13, 0, 0, 0, 0, 0, 0];
+            icmp.extend(&frame[14..42]);
+            wire.ip(20_001, "10.1.0.254", from.0, 1, &icmp);
+        }
+    };
+    for how in ["unanswered", "refused", "half-open", "rejected"] {
+        let mut wire = Wire::steady();
+        stop(&mut wire, (BROKER, 50_100), (RDSH, 30_004), how);
+        let line = format!("{how} broker1>rdsh1 tcp/30004");
+        let audit = expect(&farm("", ALL), &wire, &[&line]);
+        let row = audit.outcome.rows.iter().filter(|r| r.status.name() == "missing").count();
+        assert_eq!(row, 1, "{how}: its row is missing");
+    }
+    // One SYN may have been answered by what the capture lost.
+    let mut wire = Wire::steady();
+    wire.tcp(20_000, (BROKER, 50_100), (RDSH, 30_004), SYN, 0);
+    expect(&farm("", ALL), &wire, &["unanswered broker1>rdsh1 tcp/30004 ?"]);
+    // One as young as the end of the capture may still be answered.
+    let mut wire = Wire::steady();
+    wire.tcp(110_002, (BROKER, 50_100), (RDSH, 30_004), SYN, 0);
+    expect(&farm("", ALL), &wire, &[]);
+}
+
+#[test]
+fn silence_is_claimed_only_where_it_could_have_been_broken() {
+    // Everything steady, but the session host never speaks to its broker.
+    let silent = || {
+        let mut wire = Wire::steady();
+        wire.0.retain(|(_, f)| {
+            !(f[26..30] == [10, 1, 0, 30] && f[23] != 1
+                || f[30..34] == [10, 1, 0, 30] && f[23] != 1)
+        });
+        wire
+    };
+    let line = |code: &str| format!("{code} rdsh1>broker1 tcp/20003");
+    expect(&farm("", ALL), &silent(), &[&line("never-attempted")]);
+    let covers = |hosts: &str| farm("", &format!("[capture]\ncovers = [{hosts}]\n"));
+    expect(&covers("\"rdsh1\""), &silent(), &[&line("never-attempted")]);
+    let found = findings(&audit(&covers("\"dc1\""), &silent()));
+    assert!(found.contains(&line("pair-not-covered")), "{found:?}");
+    // Nothing is stated, and everybody pings everybody: no port is shown to be watched.
+    let found = findings(&audit(&farm("", ""), &silent()));
+    assert!(found.contains(&line("pair-not-covered")), "{found:?}");
+    // Two that talk to the broker alone show that its port is watched; that is a guess.
+    let mut wire = silent();
+    for (host, port) in [("10.1.0.77", 1), ("10.1.0.78", 2)] {
+        wire.ip(30_000, host, BROKER, 1, &[8, 0, 0, 0, 0, port, 0, 1]);
+    }
+    let found = findings(&audit(&farm("", ""), &wire));
+    assert!(found.contains(&format!("{} ?", line("never-attempted"))), "{found:?}");
+    // The host says nothing at all.
+    let found = findings(&audit(&farm("", ALL), &silent().without(RDSH)));
+    assert!(found.contains(&line("host-not-seen")), "{found:?}");
+    // Nobody watched for long enough.
+    let found = findings(&audit_with(&farm("", ALL), &silent(), None));
+    assert!(found.contains(&line("window-too-short")), "{found:?}");
+    // The capture lost too much, or less than that: then one watch time is not enough to be certain.
+    let of_file =
+        |file: Vec<u8>, filter| findings(&audit_file(&farm("", ALL), &file, Some(60), filter));
+    let found = of_file(silent().pcapng(20, ""), None);
+    assert!(found.contains(&line("loss-too-high")), "{found:?}");
+    let found = of_file(silent().pcapng(9, ""), None);
+    assert!(found.contains(&line("never-attempted")), "{found:?}");
+    // A filter was on: the user's, or the capture's own.
+    let found = of_file(silent().file(), Some("ip"));
+    assert!(found.contains(&line("capture-filtered")), "{found:?}");
+    let found = of_file(silent().pcapng(0, "not port 53"), None);
+    assert!(found.contains(&line("capture-filtered")), "{found:?}");
+    // Only one direction of an attempt is there, on a span that shows nothing the other way.
+    let mut wire = silent();
+    wire.tcp(20_000, (RDSH, 50_100), (BROKER, 20_003), ACK, 100);
+    let found = findings(&audit(&farm("", ALL), &wire));
+    assert!(found.contains(&line("one-sided-view")), "{found:?}");
+    // A heartbeat one way neither makes up for the silent port nor counts as silence itself.
+    let mut wire = silent();
+    wire.udp(20_000, (RDSH, 50_100), (BROKER, 20_003));
+    let audit = expect(&farm("", ALL), &wire, &[&line("never-attempted")]);
+    let rows = audit.outcome.rows.iter().filter(|r| r.status.name() == "missing");
+    assert_eq!(rows.count(), 1, "the row of the heartbeat is seen");
+}
+
+#[test]
+fn quantifiers_say_which_hosts_have_to_show() {
+    let second = "[[host]]\nname = \"broker2\"\naddresses = [\"10.1.0.11\"]\nroles = [\"broker\"]\n\
+                  [[service]]\nrole = \"parallels-licensing\"\naddresses = [\"203.0.113.5\"]\n";
+    let inventory = farm("", &format!("{second}{ALL}"));
+    let mut wire = Wire::steady();
+    let broker2 = "10.1.0.11";
+    wire.connect(8_000, (broker2, 50_000), (DC, 389));
+    wire.connect(8_100, (broker2, 50_001), (DC, 88));
+    wire.udp(8_200, (broker2, 50_002), (DC, 53));
+    wire.udp(8_201, (DC, 53), (broker2, 50_002));
+    wire.ip(8_300, "203.0.113.5", BROKER, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+    let found = |wire: &Wire| -> Vec<String> {
+        let lines = findings(&audit(&inventory, wire)).into_iter();
+        lines.filter(|f| !f.starts_with("trigger-not-seen")).collect()
+    };
+    // Each pair of brokers, either direction; the licence by any one broker.
+    let silent = [
+        "never-attempted any broker>any parallels-licensing tcp/443",
+        "never-attempted broker1>broker2 tcp/20001",
+        "never-attempted broker1>broker2 tcp/20030",
+    ];
+    assert_eq!(found(&wire), silent);
+    wire.connect(9_000, (broker2, 50_010), (BROKER, 20_001));
+    wire.connect(9_100, (BROKER, 50_011), (broker2, 20_030));
+    wire.connect(9_200, (BROKER, 50_012), ("203.0.113.5", 443));
+    assert_eq!(found(&wire), Vec::<String>::new());
+}
+
+#[test]
+fn a_trigger_makes_its_rows_due() {
+    let office =
+        "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
+    let inventory = farm("", &format!("{office}{ALL}"));
+    let mut wire = Wire::steady();
+    wire.session(10_000, ("10.9.0.5", 50_100), (GW, 80), 40);
+    let line = "never-attempted gw1>rdsh1 tcp/3389".to_owned();
+    let found = findings(&audit(&inventory, &wire));
+    assert!(found.contains(&line), "{found:?}");
+    // What the gateway does for the session answers it.
+    let mut answered = Wire(wire.0.clone());
+    answered.session(11_000, (GW, 50_101), (RDSH, 3389), 20);
+    let found = findings(&audit(&inventory, &answered));
+    assert!(!found.iter().any(|f| f.contains("3389")), "{found:?}");
+    // A session too short, or one that is still going on, asks for nothing.
+    for (start, seconds) in [(10_000, 20), (70_000, 40)] {
+        let mut wire = Wire::steady();
+        wire.session(start, ("10.9.0.5", 50_100), (GW, 80), seconds);
+        let found = findings(&audit(&inventory, &wire));
+        assert!(!found.contains(&line), "{found:?}");
+        assert!(found.contains(&"trigger-not-seen gw1>rdsh1 tcp/3389".to_owned()), "{found:?}");
+    }
+}
+
+#[test]
+fn nothing_is_expected_of_a_feature_that_nobody_named() {
+    let reporting = "[[host]]\nname = \"rep1\"\naddresses = [\"10.1.0.50\"]\nroles = [\"ras-reporting\"]\n\
+                     [[host]]\nname = \"sql1\"\naddresses = [\"10.1.0.51\"]\nroles = [\"sql-server\"]\n";
+    let of =
+        |features| findings(&audit(&farm(features, &format!("{reporting}{ALL}")), &Wire::steady()));
+    let line = |code: &str| format!("{code} rep1>sql1 tcp/1433");
+    assert!(of("").contains(&line("feature-unknown")), "{:?}", of(""));
+    assert!(of("reporting = true").contains(&line("trigger-not-seen")));
+    assert!(!of("reporting = false").iter().any(|f| f.contains("1433")));
+}
+
+#[test]
+fn a_virtual_address_counts_for_its_holders() {
+    let halb = |name: &str, last: u8, more: &str| {
+        format!(
+            "[[host]]\nname = \"{name}\"\naddresses = [\"10.1.0.{last}\"]\nroles = [\"halb\"]\n{more}"
+        )
+    };
+    let halbs = halb("halb1", 41, "")
+        + &halb("halb2", 42, "")
+        + &halb("vip", 40, "held-by = [\"halb1\", \"halb2\"]\n");
+    let office =
+        "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
+    let inventory = farm("", &format!("{halbs}{office}{ALL}"));
+    let mut wire = Wire::steady();
+    wire.session(10_000, ("10.9.0.5", 50_100), ("10.1.0.40", 80), 40);
+    for halb in ["10.1.0.41", "10.1.0.42"] {
+        wire.ip(30_000, halb, GW, 1, &[8, 0, 0, 0, 0, 9, 0, 1]);
+    }
+    let silent = |wire: &Wire| -> Vec<String> {
+        let lines = findings(&audit(&inventory, wire)).into_iter();
+        lines.filter(|f| f.contains("halb") && f.contains("gw1")).collect()
+    };
+    // A session through the address, and neither holder handed it on.
+    assert_eq!(
+        silent(&wire),
+        ["never-attempted halb1>gw1 tcp/80", "never-attempted halb2>gw1 tcp/80"]
+    );
+    // One of them did: that is all it takes.
+    wire.session(11_000, ("10.1.0.41", 50_101), (GW, 80), 20);
+    assert_eq!(silent(&wire), Vec::<String>::new());
+}
+
+#[test]
+fn many_ports_many_clients_and_floods_are_one_finding_each() {
+    let mut wire = Wire::steady();
+    for port in 0..12 {
+        wire.connect(9_000 + u64::from(port) * 10, (DC, 40_000 + port), (RDSH, 4_000 + port));
+    }
+    for client in 1..=12 {
+        let client = format!("198.51.100.{client}");
+        wire.connect(10_000, (&client, 50_000), (GW, 8080));
+    }
+    for network in 1..=120 {
+        let client = format!("203.0.{network}.9");
+        wire.connect(11_000, (&client, 50_000), (GW, 8081));
+    }
+    let expected = [
+        "no-relation dc1>rdsh1 tcp/*",
+        "unknown-host 198.51.100.0/24>gw1 tcp/8080",
+        "unknown-host many networks>gw1 tcp/8081",
+    ];
+    let audit = expect(&farm("", ALL), &wire, &expected);
+    let counts: Vec<u64> = audit
+        .outcome
+        .findings
+        .iter()
+        .filter(|f| f.severity.name() != "info")
+        .map(|f| f.count)
+        .collect();
+    let mut sorted = counts.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [12, 12, 120], "{counts:?}");
+}
+
+/// An attacker chooses source ports; that must not document a violation for certain.
+#[test]
+fn a_chosen_source_port_documents_nothing_for_certain() {
+    // Midstream, so that only ports and the matrix speak for a direction: the session host sends
+    // "from" its broker's port to a port of its own choice.
+    let mut wire = Wire::steady();
+    for ms in [9_000, 9_010] {
+        wire.tcp(ms, (RDSH, 443), (DC, 50_100), ACK, 100);
+        wire.tcp(ms + 1, (DC, 50_100), (RDSH, 443), ACK, 100);
+    }
+    let audit = audit(&farm("", ALL), &wire);
+    let forged = audit.outcome.conversations.list.iter().zip(&audit.outcome.judged);
+    let forged: Vec<_> = forged.filter(|(c, _)| c.grade.is_guess()).collect();
+    assert!(!forged.is_empty());
+    for (c, j) in forged {
+        let documented = j.verdict().name() == "documented";
+        assert!(!(documented && j.doubts.certain()), "{:?}", c.subject);
+    }
+    // With a handshake the direction is a fact, whatever the ports.
+    let mut wire = Wire::steady();
+    wire.connect(9_000, (DC, 20_003), (RDSH, 4444));
+    expect(&farm("", ALL), &wire, &["no-relation dc1>rdsh1 tcp/4444"]);
+}
