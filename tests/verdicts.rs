@@ -375,10 +375,8 @@ fn silence_is_claimed_only_where_it_could_have_been_broken() {
     // Everything steady, but the session host never speaks to its broker.
     let silent = || {
         let mut wire = Wire::steady();
-        wire.0.retain(|(_, f)| {
-            !(f[26..30] == [10, 1, 0, 30] && f[23] != 1
-                || f[30..34] == [10, 1, 0, 30] && f[23] != 1)
-        });
+        let of_rdsh = |f: &[u8]| f[26..30] == [10, 1, 0, 30] || f[30..34] == [10, 1, 0, 30];
+        wire.0.retain(|(_, f)| f[23] == 1 || !of_rdsh(f));
         wire
     };
     let line = |code: &str| format!("{code} rdsh1>broker1 tcp/20003");

@@ -1,17 +1,16 @@
-//! What the farm has to show: documented attempts that failed, groups of rows that nobody tried
-//! although the capture could have seen it, and those that it could not have seen.
+//! What the farm has to show: groups of rows that nobody tried although the capture could have seen
+//! it, and those that it could not have seen.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::View;
-use super::finding::{
-    About, End, Finding, Fold, Key, display_filter, ends, fold_clients, service_words, trace, who,
-};
+use super::coverage::{HostReport, Unit, hosts, unlisted, watched};
+use super::finding::{End, Finding, service_words};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
-use crate::conversation::{Conversation, Conversations, Presence, State};
-use crate::model::{Max, Merge, Min, Nanos, SECOND, Sum, Transport, words};
+use crate::conversation::{Conversation, Conversations, State};
+use crate::model::{Max, Merge, Min, Nanos, SECOND, Transport};
 use crate::policy::{
     Covers, Expectation, FeatureState, Policy, Quantifier, RoleSet, Row, Scope, Who,
 };
@@ -42,48 +41,11 @@ pub struct RowReport {
     pub last: Max,
 }
 
-words!(
-    /// How much of a host the capture shows.
-    Coverage {
-        /// It sends to others and is sent to.
-        Full = "full",
-        /// It sends to others; nothing sent to it is seen.
-        SentOnly = "sent-only",
-        /// It is sent what only follows from answers of its own, which are not seen.
-        ReceivedOnly = "received-only",
-        /// Of its own only broadcasts and address claims are seen.
-        BroadcastOnly = "broadcast-only",
-        /// It is only tried.
-        TargetOnly = "target-only",
-        /// Nothing is seen.
-        NotSeen = "not-seen",
-    }
-);
-
-/// How a host of the inventory was seen.
-#[derive(Clone, Debug)]
-pub struct HostReport {
-    /// All its addresses together.
-    pub presence: Presence,
-    /// How much of it the capture shows.
-    pub coverage: Coverage,
-    /// Rows of which it is a source and that could not be assessed.
-    pub rows_not_assessable: u64,
-}
-
 /// What [`assess`] gives.
 pub(super) struct Assessed {
     pub findings: Vec<Finding>,
     pub rows: Vec<RowReport>,
     pub hosts: Vec<HostReport>,
-}
-
-/// Who a conversation of a group went to.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-enum Unit {
-    Host(usize),
-    Service(usize),
-    Other(IpAddr),
 }
 
 /// A conversation of a group, seen from its source.
@@ -93,9 +55,6 @@ struct Attempt {
     /// The rows that document it.
     rows: Vec<usize>,
 }
-
-/// What worked for a client of a group: servers and services, in words.
-type Ways<'a> = BTreeMap<(&'a str, IpAddr), BTreeSet<(String, String)>>;
 
 /// A trigger, and the hosts it went through: one, or the holders of a virtual address.
 type Through = Vec<usize>;
@@ -146,21 +105,21 @@ struct Claim {
     trigger: Option<String>,
 }
 
-struct Assessor<'a> {
-    judge: &'a Judge<'a>,
-    policy: &'a Policy,
-    conversations: &'a Conversations,
-    judged: &'a [Judged],
-    view: &'a View,
+pub(super) struct Assessor<'a> {
+    pub(super) judge: &'a Judge<'a>,
+    pub(super) policy: &'a Policy,
+    pub(super) conversations: &'a Conversations,
+    pub(super) judged: &'a [Judged],
+    pub(super) view: &'a View,
     hosts: Vec<HostReport>,
-    rows: Vec<RowReport>,
+    pub(super) rows: Vec<RowReport>,
     attempts: HashMap<(&'a str, usize), Vec<Attempt>>,
     triggers: HashMap<&'a str, Vec<Through>>,
     watched: HashSet<usize>,
     /// Services that somebody reached at an address which the inventory does not list, or lists without
     /// a role: it may be a listed host's other address.
     unlisted: HashMap<(Transport, u16), IpAddr>,
-    findings: Vec<Finding>,
+    pub(super) findings: Vec<Finding>,
 }
 
 /// Assesses failures, silences, rows and hosts.
@@ -202,75 +161,6 @@ pub(super) fn assess(
     }
     assessor.statuses();
     Assessed { findings: assessor.findings, rows: assessor.rows, hosts: assessor.hosts }
-}
-
-/// What the capture shows of each host: its own addresses, and link-local ones that its hardware
-/// addresses fit.
-fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostReport> {
-    let mut presences = vec![Presence::default(); policy.inventory.hosts.len()];
-    for (address, presence) in conversations.survey.presences() {
-        if let Who::Host(host) = policy.party(address, presence.macs.iter()).who {
-            let mut presence = presence.clone();
-            // What stays inside a host shows nothing of its switch port.
-            if address.is_loopback() {
-                presence.unicast_sent = Sum(0);
-            }
-            // What a virtual address carries shows none of its holders in particular.
-            presences[host].merge(&presence);
-        }
-    }
-    let report = |presence: Presence| {
-        let (sent, received) = (presence.unicast_sent.0 > 0, presence.received.packets.0 > 0);
-        let coverage = match (sent, received) {
-            (true, true) => Coverage::Full,
-            (true, false) => Coverage::SentOnly,
-            (false, _) if presence.answered_unseen => Coverage::ReceivedOnly,
-            (false, _) if presence.sent.packets.0 > 0 => Coverage::BroadcastOnly,
-            (false, true) => Coverage::TargetOnly,
-            (false, false) => Coverage::NotSeen,
-        };
-        HostReport { presence, coverage, rows_not_assessable: 0 }
-    };
-    presences.into_iter().map(report).collect()
-}
-
-/// Services reached at addresses without a role, each with the least of those addresses.
-fn unlisted(conversations: &Conversations, judged: &[Judged]) -> HashMap<(Transport, u16), IpAddr> {
-    let mut services = HashMap::new();
-    let pairs = conversations.list.iter().zip(judged);
-    for (c, _) in pairs.filter(|(c, j)| c.state.reached() && j.server.roles.is_empty()) {
-        let address =
-            services.entry((c.subject.transport, c.subject.port)).or_insert(c.subject.server);
-        *address = c.subject.server.min(*address);
-    }
-    services
-}
-
-/// The hosts that have at least two peers who talk to nobody else: the span carries their port.
-fn watched(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
-    let mut peers: HashMap<Unit, crate::model::AtMost<Unit, 2>> = HashMap::new();
-    let unit = |who, address| match who {
-        Who::Host(host) => Unit::Host(host),
-        Who::Service(service) => Unit::Service(service),
-        _ => Unit::Other(address),
-    };
-    for (c, j) in conversations.list.iter().zip(judged) {
-        let packets = c.to_server.packets.0 + c.to_client.packets.0;
-        let (client, server) =
-            (unit(j.client.who, c.subject.client), unit(j.server.who, c.subject.server));
-        if c.broadcast || packets == 0 || client == server {
-            continue;
-        }
-        peers.entry(client).or_default().insert(server);
-        peers.entry(server).or_default().insert(client);
-    }
-    let mut faithful: HashMap<usize, u32> = HashMap::new();
-    for theirs in peers.values().filter(|p| p.len() == 1 && !p.more()) {
-        if let Some(Unit::Host(host)) = theirs.iter().next() {
-            *faithful.entry(*host).or_default() += 1;
-        }
-    }
-    faithful.into_iter().filter(|(_, count)| *count >= 2).map(|(host, _)| host).collect()
 }
 
 impl<'a> Assessor<'a> {
@@ -338,151 +228,6 @@ impl<'a> Assessor<'a> {
             && c.to_server.bytes.0 + c.to_client.bytes.0 >= TRIGGER_BYTES
             && last.saturating_sub(first) >= TRIGGER_NS
             && end.saturating_sub(last) >= TRIGGER_NS
-    }
-
-    /// Documented conversations that failed: direct evidence, whatever the row's need.
-    fn failures(&mut self) {
-        let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
-        let group = |j: &Judged| {
-            let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented)?;
-            Some(policy.matrix.rows[row].group.as_str())
-        };
-        let mut failed: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-        let mut ways: Ways<'_> = BTreeMap::new();
-        for (number, (c, j)) in list.iter().zip(judged).enumerate() {
-            let code = Code::parse(c.state.name()).filter(|_| c.state.failed());
-            let (Some(group), Some(code)) = (group(j), code) else { continue };
-            let end =
-                |party, address: IpAddr| End::of(policy, party, &address.to_string()).identity();
-            ways.entry((group, c.subject.client)).or_default();
-            let key = Key {
-                code,
-                client: end(&j.client, c.subject.client),
-                server: end(&j.server, c.subject.server),
-                transport: c.subject.transport,
-                about: About::Group(group.to_owned()),
-            };
-            failed.entry(key).or_default().push(number);
-        }
-        for (c, j) in list.iter().zip(judged).filter(|(c, _)| c.state.reached()) {
-            let Some(ways) = group(j).and_then(|g| ways.get_mut(&(g, c.subject.client))) else {
-                continue;
-            };
-            let port = c.subject.shown_port().map_or_else(String::new, |p| p.to_string());
-            let server = End::of(policy, &j.server, &c.subject.server.to_string());
-            ways.insert((server.words(), service_words(c.subject.transport, &port)));
-        }
-        for fold in fold_clients(policy, failed, list, judged) {
-            self.failure(&fold, &ways);
-        }
-    }
-
-    fn failure(&mut self, fold: &Fold, ways: &Ways<'_>) {
-        let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
-        let (c, j) = (&list[fold.members[0]], &judged[fold.members[0]]);
-        let (About::Group(group), Some(code)) = (&fold.about, Code::parse(c.state.name())) else {
-            return;
-        };
-        let transport = c.subject.transport;
-        let (client, server) = ends(policy, list, judged, fold);
-        let mut finding = Finding::new(code, client, server);
-        let (mut doubts, mut chances, mut attempts) = (Doubts::default(), 0, 0);
-        let (mut ports, mut sources, mut rows) =
-            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for number in &fold.members {
-            let (c, j) = (&list[*number], &judged[*number]);
-            finding.add(c);
-            doubts = doubts.with(j.doubts);
-            chances += c.chances;
-            attempts += c.attempts;
-            ports.insert(c.subject.port);
-            let fitting = self.judge.fitting(c).into_iter();
-            rows.extend(fitting.filter(|r| policy.matrix.rows[*r].group == *group));
-            sources.insert(match policy.name_of(&j.client) {
-                "" => c.subject.client.to_string(),
-                name => name.to_owned(),
-            });
-        }
-        // A refusal was seen; silence may be the capture's.
-        let silent = matches!(code, Code::Unanswered | Code::HalfOpen);
-        if silent && !self.view.is_certain_after(chances) {
-            doubts.add(Doubt::Loss);
-        }
-        // What every one of these clients could do another way is no loss to them, unless the row
-        // asks for each pair.
-        let of_each_pair = rows.iter().any(|r| {
-            let quantifier = policy.matrix.rows[*r].quantifier;
-            matches!(quantifier, Quantifier::EveryPair | Quantifier::EitherDirection)
-        });
-        let worked = |n: &usize| ways.get(&(group.as_str(), list[*n].subject.client));
-        let all_worked = fold.members.iter().all(|n| worked(n).is_some_and(|w| !w.is_empty()));
-        let otherwise = all_worked && !of_each_pair;
-        let expected = rows.iter().any(|r| policy.matrix.rows[*r].is_expected());
-        finding.severity = if otherwise {
-            let table = &policy.matrix.severities;
-            table.get(code.verdict().name(), "another-way-worked", true)
-        } else {
-            self.judge.severity(code, expected, doubts)
-        };
-        finding.doubts = doubts;
-        finding.certain = doubts.certain();
-        finding.transport = transport.to_string();
-        finding.port = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(";");
-        group.clone_into(&mut finding.group);
-        if let Some(row) = j.ruling.row {
-            finding.rule.clone_from(&policy.matrix.rows[row].id);
-        }
-        let errors = fold.members.iter().flat_map(|n| list[*n].rare().errors.iter());
-        let who_says: BTreeSet<String> =
-            errors.filter(|e| e.side == 0).map(|e| e.by.to_string()).collect();
-        let how = match code {
-            Code::Refused => "is refused",
-            Code::Rejected => "is rejected",
-            Code::HalfOpen => "is answered, but goes no further",
-            _ => "gets no answer",
-        };
-        let by = match who_says.is_empty() {
-            true => String::new(),
-            false => format!(", says {}", who_says.into_iter().collect::<Vec<_>>().join(", ")),
-        };
-        let mut other = worked(&fold.members[0]).into_iter().flatten();
-        let alternative = match (other.next(), other.count()) {
-            (Some((server, service)), 0) => format!("; {service} to {server} worked"),
-            (Some((server, service)), n) => {
-                format!("; {service} to {server} and {n} other ways worked")
-            }
-            (None, _) => String::new(),
-        };
-        let service = service_words(transport, &finding.port.replace(';', ", "));
-        let (from, to) = (finding.client.words_with_roles(), finding.server.words_with_roles());
-        let flows: u64 = fold.members.iter().map(|n| list[*n].flows).sum();
-        let flows = if flows == 1 { "1 connection".into() } else { format!("{flows} connections") };
-        let attempts = match attempts {
-            0 => flows.replace("connection", "flow"),
-            1 => format!("{flows}, 1 SYN"),
-            n => format!("{flows}, {n} SYNs"),
-        };
-        finding.message =
-            format!("{service} from {from} to {to} {how} ({attempts}{by}){alternative}");
-        let (from, to) = (finding.client.words(), finding.server.words());
-        finding.action = match code {
-            Code::Refused => {
-                format!("Check that the service on {to} runs and listens on {service}")
-            }
-            Code::HalfOpen => format!("Look for a broken return path or a port scan from {from}"),
-            _ => format!(
-                "Open {service} from {from} to {to} on the firewalls between them and on {to} itself"
-            ),
-        };
-        finding.display_filter = display_filter(list, &fold.members, ports.len() > 1);
-        finding.trace = trace(self.judge, &finding, c, j);
-        finding.trace.extend(who(policy, list, judged, fold));
-        finding.identify();
-        for row in rows {
-            self.rows[row].status = Status::Missing;
-            self.rows[row].source_hosts_missing.extend(sources.iter().cloned());
-        }
-        self.findings.push(finding);
     }
 
     /// Whether somebody plays both roles of a row.

@@ -3,14 +3,17 @@
 //! Pure: conversations, a policy and the facts about the capture go in; judgements, findings and
 //! the status of every matrix row come out, sorted, decided once.
 
+mod coverage;
 mod expected;
+mod failed;
 mod finding;
 mod judge;
 mod verdict;
 
 use std::collections::BTreeMap;
 
-pub use expected::{Coverage, HostReport, RowReport};
+pub use coverage::{Coverage, HostReport};
+pub use expected::RowReport;
 pub use finding::{End, Finding};
 pub use judge::{Judge, Judged, Ruling};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};

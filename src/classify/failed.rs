@@ -1,0 +1,162 @@
+//! Documented conversations that failed: direct evidence of something missing, whatever the row's need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::expected::Assessor;
+use super::finding::{
+    About, End, Finding, Fold, Key, display_filter, ends, fold_clients, service_words, trace, who,
+};
+use super::judge::Judged;
+use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
+use crate::policy::Quantifier;
+
+/// What worked for a client of a group: servers and services, in words.
+type Ways<'a> = BTreeMap<(&'a str, IpAddr), BTreeSet<(String, String)>>;
+
+impl Assessor<'_> {
+    /// Documented conversations that failed: direct evidence, whatever the row's need.
+    pub(super) fn failures(&mut self) {
+        let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
+        let group = |j: &Judged| {
+            let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented)?;
+            Some(policy.matrix.rows[row].group.as_str())
+        };
+        let mut failed: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
+        let mut ways: Ways<'_> = BTreeMap::new();
+        for (number, (c, j)) in list.iter().zip(judged).enumerate() {
+            let code = Code::parse(c.state.name()).filter(|_| c.state.failed());
+            let (Some(group), Some(code)) = (group(j), code) else { continue };
+            let end =
+                |party, address: IpAddr| End::of(policy, party, &address.to_string()).identity();
+            ways.entry((group, c.subject.client)).or_default();
+            let key = Key {
+                code,
+                client: end(&j.client, c.subject.client),
+                server: end(&j.server, c.subject.server),
+                transport: c.subject.transport,
+                about: About::Group(group.to_owned()),
+            };
+            failed.entry(key).or_default().push(number);
+        }
+        for (c, j) in list.iter().zip(judged).filter(|(c, _)| c.state.reached()) {
+            let Some(ways) = group(j).and_then(|g| ways.get_mut(&(g, c.subject.client))) else {
+                continue;
+            };
+            let port = c.subject.shown_port().map_or_else(String::new, |p| p.to_string());
+            let server = End::of(policy, &j.server, &c.subject.server.to_string());
+            ways.insert((server.words(), service_words(c.subject.transport, &port)));
+        }
+        for fold in fold_clients(policy, failed, list, judged) {
+            self.failure(&fold, &ways);
+        }
+    }
+
+    fn failure(&mut self, fold: &Fold, ways: &Ways<'_>) {
+        let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
+        let (c, j) = (&list[fold.members[0]], &judged[fold.members[0]]);
+        let (About::Group(group), Some(code)) = (&fold.about, Code::parse(c.state.name())) else {
+            return;
+        };
+        let transport = c.subject.transport;
+        let (client, server) = ends(policy, list, judged, fold);
+        let mut finding = Finding::new(code, client, server);
+        let (mut doubts, mut chances, mut attempts) = (Doubts::default(), 0, 0);
+        let (mut ports, mut sources, mut rows) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for number in &fold.members {
+            let (c, j) = (&list[*number], &judged[*number]);
+            finding.add(c);
+            doubts = doubts.with(j.doubts);
+            chances += c.chances;
+            attempts += c.attempts;
+            ports.insert(c.subject.port);
+            let fitting = self.judge.fitting(c).into_iter();
+            rows.extend(fitting.filter(|r| policy.matrix.rows[*r].group == *group));
+            sources.insert(match policy.name_of(&j.client) {
+                "" => c.subject.client.to_string(),
+                name => name.to_owned(),
+            });
+        }
+        // A refusal was seen; silence may be the capture's.
+        let silent = matches!(code, Code::Unanswered | Code::HalfOpen);
+        if silent && !self.view.is_certain_after(chances) {
+            doubts.add(Doubt::Loss);
+        }
+        // What every one of these clients could do another way is no loss to them, unless the row
+        // asks for each pair.
+        let of_each_pair = rows.iter().any(|r| {
+            let quantifier = policy.matrix.rows[*r].quantifier;
+            matches!(quantifier, Quantifier::EveryPair | Quantifier::EitherDirection)
+        });
+        let worked = |n: &usize| ways.get(&(group.as_str(), list[*n].subject.client));
+        let all_worked = fold.members.iter().all(|n| worked(n).is_some_and(|w| !w.is_empty()));
+        let otherwise = all_worked && !of_each_pair;
+        let expected = rows.iter().any(|r| policy.matrix.rows[*r].is_expected());
+        finding.severity = if otherwise {
+            let table = &policy.matrix.severities;
+            table.get(code.verdict().name(), "another-way-worked", true)
+        } else {
+            self.judge.severity(code, expected, doubts)
+        };
+        finding.doubts = doubts;
+        finding.certain = doubts.certain();
+        finding.transport = transport.to_string();
+        finding.port = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(";");
+        group.clone_into(&mut finding.group);
+        if let Some(row) = j.ruling.row {
+            finding.rule.clone_from(&policy.matrix.rows[row].id);
+        }
+        let errors = fold.members.iter().flat_map(|n| list[*n].rare().errors.iter());
+        let who_says: BTreeSet<String> =
+            errors.filter(|e| e.side == 0).map(|e| e.by.to_string()).collect();
+        let how = match code {
+            Code::Refused => "is refused",
+            Code::Rejected => "is rejected",
+            Code::HalfOpen => "is answered, but goes no further",
+            _ => "gets no answer",
+        };
+        let by = match who_says.is_empty() {
+            true => String::new(),
+            false => format!(", says {}", who_says.into_iter().collect::<Vec<_>>().join(", ")),
+        };
+        let mut other = worked(&fold.members[0]).into_iter().flatten();
+        let alternative = match (other.next(), other.count()) {
+            (Some((server, service)), 0) => format!("; {service} to {server} worked"),
+            (Some((server, service)), n) => {
+                format!("; {service} to {server} and {n} other ways worked")
+            }
+            (None, _) => String::new(),
+        };
+        let service = service_words(transport, &finding.port.replace(';', ", "));
+        let (from, to) = (finding.client.words_with_roles(), finding.server.words_with_roles());
+        let flows: u64 = fold.members.iter().map(|n| list[*n].flows).sum();
+        let flows = if flows == 1 { "1 connection".into() } else { format!("{flows} connections") };
+        let attempts = match attempts {
+            0 => flows.replace("connection", "flow"),
+            1 => format!("{flows}, 1 SYN"),
+            n => format!("{flows}, {n} SYNs"),
+        };
+        finding.message =
+            format!("{service} from {from} to {to} {how} ({attempts}{by}){alternative}");
+        let (from, to) = (finding.client.words(), finding.server.words());
+        finding.action = match code {
+            Code::Refused => {
+                format!("Check that the service on {to} runs and listens on {service}")
+            }
+            Code::HalfOpen => format!("Look for a broken return path or a port scan from {from}"),
+            _ => format!(
+                "Open {service} from {from} to {to} on the firewalls between them and on {to} itself"
+            ),
+        };
+        finding.display_filter = display_filter(list, &fold.members, ports.len() > 1);
+        finding.trace = trace(self.judge, &finding, c, j);
+        finding.trace.extend(who(policy, list, judged, fold));
+        finding.identify();
+        for row in rows {
+            self.rows[row].status = Status::Missing;
+            self.rows[row].source_hosts_missing.extend(sources.iter().cloned());
+        }
+        self.findings.push(finding);
+    }
+}
