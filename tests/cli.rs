@@ -343,6 +343,52 @@ fn reports_are_whole_or_not_there() {
 }
 
 #[test]
+fn quiet_and_verbose_keep_to_their_streams() {
+    let faults = fixture("farm-faults/span.pcap").display().to_string();
+    let inventory = healthy().1;
+    assert_eq!(run(&["audit", &faults, "-i", &inventory, "-q"]), (1, String::new(), String::new()));
+    let (_, plain, quiet) = run(&["audit", &faults, "-i", &inventory]);
+    let (_, out, err) = run(&["audit", &faults, "-i", &inventory, "-v", "--jobs", "3"]);
+    assert_eq!((out, quiet.as_str()), (plain, ""));
+    assert!(err.contains("10834 frames") && err.contains("3 workers"), "{err}");
+}
+
+#[test]
+fn rules_of_a_folder_take_the_place_of_those_built_in() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules");
+    let copy = |from: &str| {
+        let to = scratch.path().join(from);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("writable");
+        fs::copy(shipped.join(from), to).expect("a copy");
+    };
+    for file in ["roles.csv", "features.csv", "services.csv", "matrix.csv"] {
+        copy(&format!("ras-19/{file}"));
+    }
+    copy("background.csv");
+    let severities = fs::read_to_string(shipped.join("severity.csv")).expect("the rules");
+    let raised = severities
+        .replace("undocumented,wrong-source,high,", "undocumented,wrong-source,critical,");
+    assert_ne!(severities, raised);
+    fs::write(scratch.path().join("severity.csv"), raised).expect("writable");
+    let faults = fixture("farm-faults/span.pcap").display().to_string();
+    let rules = scratch.path().display().to_string();
+    let arguments = ["audit", &faults, "-i", &healthy().1, "--fail-on", "critical"];
+    assert_eq!(run(&arguments).0, 0);
+    let (code, out, _) = run(&[&arguments[..], &["--rules", &rules]].concat());
+    assert!(code == 1 && out.contains("1 critical"), "{out}");
+    // A broken rule is told with its place.
+    fs::write(
+        scratch.path().join("severity.csv"),
+        "verdict,code,reached,attempted\nmissing,*,hgh,low\n",
+    )
+    .expect("writable");
+    let (code, _, err) = run(&[&arguments[..], &["--rules", &rules]].concat());
+    assert_eq!(code, 2);
+    assert!(err.contains("severity.csv:2") && err.contains("did you mean \"high\"?"), "{err}");
+}
+
+#[test]
 fn completions_are_made() {
     for shell in ["bash", "zsh", "fish", "powershell"] {
         let (code, out, _) = run(&["completions", shell]);

@@ -293,13 +293,9 @@ impl<'a> Assessor<'a> {
 
     /// Turns the silences of a group into findings.
     fn settle(&mut self, group: &str, quantifier: Quantifier, silences: Vec<(usize, Silence)>) {
-        let fine: HashSet<usize> = silences
-            .iter()
-            .filter(|(_, s)| matches!(s, Silence::Fine | Silence::Failed))
-            .map(|(source, _)| *source)
-            .collect();
         if quantifier == Quantifier::OneSource {
-            if !fine.is_empty() || silences.is_empty() {
+            let is_fine = |s: &Silence| matches!(s, Silence::Fine | Silence::Failed);
+            if silences.iter().any(|(_, s)| is_fine(s)) {
                 return;
             }
             // One source that may have spoken unseen is enough to claim nothing.
