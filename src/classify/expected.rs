@@ -176,10 +176,7 @@ impl<'a> Assessor<'a> {
                 .into_iter()
                 .filter(|row| self.policy.feature_state(&matrix.rows[*row]) != FeatureState::Off)
                 .collect();
-            let name = match self.policy.name_of(&j.client) {
-                "" => c.subject.client.to_string(),
-                name => name.to_owned(),
-            };
+            let name = self.policy.label(&j.client, c.subject.client);
             let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
             for row in rows {
                 let report = &mut self.rows[row];

@@ -73,10 +73,7 @@ impl Assessor<'_> {
             ports.insert(c.subject.port);
             let fitting = self.judge.fitting(c).into_iter();
             rows.extend(fitting.filter(|r| policy.matrix.rows[*r].group == *group));
-            sources.insert(match policy.name_of(&j.client) {
-                "" => c.subject.client.to_string(),
-                name => name.to_owned(),
-            });
+            sources.insert(policy.label(&j.client, c.subject.client));
         }
         // A refusal was seen; silence may be the capture's.
         let silent = matches!(code, Code::Unanswered | Code::HalfOpen);

@@ -385,10 +385,7 @@ pub(super) fn who(
     if fold.network.is_none() {
         return Vec::new();
     }
-    let name = |number: &usize| match policy.name_of(&judged[*number].client) {
-        "" => list[*number].subject.client.to_string(),
-        name => name.to_owned(),
-    };
+    let name = |n: &usize| policy.label(&judged[*n].client, list[*n].subject.client);
     let clients: BTreeSet<String> = fold.members.iter().map(name).collect();
     let shown: Vec<&str> = clients.iter().take(SHOWN).map(String::as_str).collect();
     let more = clients.len() - shown.len();

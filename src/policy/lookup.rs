@@ -344,6 +344,14 @@ impl Policy {
         }
     }
 
+    /// The inventory's name of a party, else its address.
+    pub fn label(&self, party: &Party, address: IpAddr) -> String {
+        match self.name_of(party) {
+            "" => address.to_string(),
+            name => name.to_owned(),
+        }
+    }
+
     /// What a party is, and by which line of the inventory.
     pub fn describe(&self, party: &Party) -> String {
         let roles = match self.matrix.role_names(party.roles) {
