@@ -150,7 +150,10 @@ fn a_cut_capture_says_where_and_exits_with_3() {
         2,
         "all reasons are listed"
     );
-    let output = rasaudit(["audit".as_ref(), path.as_os_str()]);
+    let output =
+        rasaudit(["audit".as_ref(), path.as_os_str(), "-i".as_ref(), inventory.as_os_str()]);
+    let headline = support::stdout(&output).lines().next().map(str::to_owned);
+    assert!(headline.is_some_and(|h| h.contains("part of the input could not be read")));
     let told = stderr(&output);
     for part in
         ["cut.pcap", &format!("byte {last}"), &format!("{} whole frames", records.len() - 1)]

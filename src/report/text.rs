@@ -97,10 +97,13 @@ fn headline(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         1 => "; 1 thing could not be assessed".to_owned(),
         n => format!("; {n} things could not be assessed"),
     };
+    let partly = report.inputs.iter().any(|i| i.error.is_some() && !i.passed_over);
+    let but = if partly { format!("{but}; part of the input could not be read") } else { but };
     let Some(worst) = counts.keys().next_back() else {
+        let style = if partly { YELLOW } else { GREEN };
         return writeln!(
             out,
-            "{GREEN}No findings:{GREEN:#} what the capture shows of {name} agrees with the {title} matrix{but}."
+            "{style}No findings:{style:#} what the capture shows of {name} agrees with the {title} matrix{but}."
         );
     };
     let style = style_of(*worst);
