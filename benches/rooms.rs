@@ -9,7 +9,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use rasaudit::capture::{Batch, Reader, expand};
 use rasaudit::classify::{Outcome, View};
 use rasaudit::conversation::{Conversations, Sight};
-use rasaudit::decode::{Observation, decode};
+use rasaudit::decode::{Decoder, Observation};
 use rasaudit::flow::{FlowTable, Meeting, Seed, Tables};
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
@@ -35,7 +35,12 @@ fn batches() -> Vec<Batch> {
 fn observations() -> Vec<Observation> {
     let batches = batches();
     let frames = batches.iter().flat_map(|b| b.frames.iter().map(move |f| (f, b.data(f))));
-    frames.filter_map(|(frame, data)| decode(frame, data).ok()).collect()
+    let decoder = Decoder::default();
+    let decoded = frames.filter_map(|(frame, data)| {
+        let mut seen = Observation::default();
+        decoder.decode(frame, data, &mut seen).ok().map(|()| seen)
+    });
+    decoded.collect()
 }
 
 fn policy() -> Policy {
@@ -52,10 +57,11 @@ fn rooms(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(frames as u64));
     group.bench_function("farm", |b| {
+        let (decoder, mut seen) = (Decoder::default(), Observation::default());
         b.iter(|| {
             for batch in &batches {
                 for frame in &batch.frames {
-                    let _ = black_box(decode(frame, batch.data(frame)));
+                    let _ = black_box(decoder.decode(frame, batch.data(frame), &mut seen));
                 }
             }
         });
@@ -68,17 +74,17 @@ fn rooms(c: &mut Criterion) {
     group.throughput(Throughput::Elements(seen.len() as u64));
     group.bench_function("observe", |b| {
         b.iter(|| {
-            let mut tables = Tables::new(&seed);
+            let mut tables = Tables::new(&seed, false);
             seen.chunks(32).for_each(|s| tables.observe(s));
             black_box(tables.flows.len())
         });
     });
-    let mut tables = Tables::new(&seed);
+    let mut tables = Tables::new(&seed, false);
     seen.chunks(32).for_each(|s| tables.observe(s));
     group.throughput(Throughput::Elements(tables.flows.len() as u64));
     group.bench_function("merge", |b| {
         b.iter_batched(
-            || FlowTable::new(&seed),
+            || FlowTable::new(&seed, false),
             |mut table| {
                 table.merge(&tables.flows);
                 table.len()
@@ -99,10 +105,10 @@ fn rooms(c: &mut Criterion) {
     };
     let conversations = || {
         let meeting = Meeting::new(&seed, std::env::temp_dir());
-        let mut tables = Tables::new(&seed);
+        let mut tables = Tables::new(&seed, false);
         seen.chunks(32).for_each(|s| tables.observe(s));
         meeting.take_in(tables).expect("in memory");
-        let mut flows = meeting.settle().expect("in memory");
+        let mut flows = meeting.settle(false).expect("in memory");
         let judge = rasaudit::classify::Judge::new(&policy);
         Conversations::read(&mut flows, &judge, Sight::default()).expect("in memory")
     };

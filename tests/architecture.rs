@@ -11,7 +11,7 @@ use syn::visit::Visit;
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("model", &[], &["serde"]),
     ("capture", &["model"], &["pcap", "sha2"]),
-    ("decode", &["model", "capture"], &["etherparse", "serde"]),
+    ("decode", &["model", "capture"], &["etherparse", "rapidhash", "serde"]),
     (
         "flow",
         &["model", "decode"],
@@ -54,7 +54,20 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     (
         "flow",
         "decode",
-        &["Observation", "Body", "Tuple", "Link", "ErrorKind", "sign", "NO_TAG", "icmp_paired"],
+        &[
+            "Observation",
+            "Body",
+            "Datagram",
+            "Quoted",
+            "Tuple",
+            "Link",
+            "Outer",
+            "Tag",
+            "TagKind",
+            "ErrorKind",
+            "sign",
+            "icmp_paired",
+        ],
     ),
     // The list of names that arguments are checked against.
     ("cli", "report", &["FORMATS"]),

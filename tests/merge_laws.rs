@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use rasaudit::decode::{Body, ErrorKind, Link, NO_TAG, Observation, Tuple, sign};
+use rasaudit::decode::{
+    Body, Datagram, ErrorKind, Link, Observation, Quoted, TagKind, Tuple, sign,
+};
 use rasaudit::flow::{Amount, FlowTable, Meeting, Seed, Side, Tables};
 use rasaudit::model::{Account, AtMost, Mac, Max, Merge, Min, Or, SkipReason, Sum, Transport};
 
@@ -60,7 +62,7 @@ fn sides() -> impl Strategy<Value = Side> {
         |(packets, bytes, first, last, syn, syns, signs)| {
             let mut side = Side::default();
             side.sent = Amount { packets, bytes, payload: bytes };
-            (side.first, side.last, side.syn, side.syn_ack) = (first, last, syn, first);
+            (side.first, side.last, side.opened) = (first, last, syn);
             (side.syns, side.signs) = (Sum(syns), Or(signs));
             side
         },
@@ -126,9 +128,13 @@ fn observations() -> impl Strategy<Value = Observation> {
         move |(tuple, what, signs, id, kind)| {
             let Tuple { src, dst, transport, .. } = tuple;
             match what {
-                0 => Body::Fragment { src, dst, transport, id, payload: 8 },
+                0 => Body::Fragment { datagram: Datagram { src, dst, transport, id }, payload: 8 },
                 1 => Body::Error {
-                    quoted: tuple,
+                    quoted: if id == 0 {
+                        Quoted::Fragment(Datagram { src, dst, transport, id: 1 })
+                    } else {
+                        Quoted::Flow(tuple)
+                    },
                     kind,
                     by: dst,
                     to: src,
@@ -139,11 +145,18 @@ fn observations() -> impl Strategy<Value = Observation> {
                     ethertype: 0x806,
                     claim: Some((src, Mac([2, 0, 0, 0, 0, id as u8]))),
                 },
-                4 => Body::Segment { tuple, signs, payload: 8, fragment: Some((id, transport)) },
+                4 => Body::Segment {
+                    tuple,
+                    signs,
+                    payload: 8,
+                    acked: Some(id),
+                    fragment: Some(Datagram { src, dst, transport, id }),
+                },
                 _ => Body::Segment {
                     tuple,
                     signs: signs & !sign::BROADCAST,
                     payload: 9,
+                    acked: None,
                     fragment: None,
                 },
             }
@@ -152,13 +165,14 @@ fn observations() -> impl Strategy<Value = Observation> {
     (body, 0..200i64, 60..1500u32, 0..3u16).prop_map(|(body, time, wire_len, vlan)| Observation {
         time: time * 1_000_000_000,
         wire_len,
-        link: Link {
-            vlans: [if vlan == 0 { NO_TAG } else { vlan }, NO_TAG],
-            source: Mac([2, 0, 0, 0, 1, vlan as u8]),
+        link: {
+            let mut link = Link::default().tagged(TagKind::Vlan, Some(u32::from(vlan)));
+            link.source = Mac([2, 0, 0, 0, 1, vlan as u8]);
+            link
         },
-        broadcast: false,
-        bad_checksum: false,
+        content: u64::from(vlan % 2),
         body,
+        ..Observation::default()
     })
 }
 
@@ -170,7 +184,7 @@ fn content(table: &FlowTable) -> Vec<String> {
             // The number of a link means something in its table alone; the links themselves count.
             let links: Vec<Vec<_>> = [0, 1].map(|side| flow.links(side).collect()).into();
             let sides =
-                flow.sides.map(|s| (s.sent, s.first, s.last, s.syn, s.syn_ack, s.syns, s.signs));
+                flow.sides.map(|s| (s.sent, s.first, s.last, s.opened, s.acked, s.syns, s.signs));
             let errors =
                 flow.extra.map(|e| (e.errors.clone(), e.error_first, e.error_last, e.error_count));
             let errors = errors.filter(|e| e.3.0 > 0);
@@ -186,12 +200,12 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let seed = Seed::new();
     let meeting = Meeting::new(&seed, std::env::temp_dir());
     for part in parts {
-        let mut tables = Tables::new(&seed);
+        let mut tables = Tables::new(&seed, true);
         tables.observe(part);
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }
             .expect("a temporary file");
     }
-    let mut flows = meeting.settle().expect("what was spilled comes back");
+    let mut flows = meeting.settle(true).expect("what was spilled comes back");
     let mut all = Vec::new();
     flows.visit(|table| all.extend(content(table))).expect("what was spilled comes back");
     all.sort();

@@ -38,6 +38,8 @@ pub struct Frame {
     pub wire_len: u32,
     /// Link type, by its registry number.
     pub link: u16,
+    /// The interface that saw it, by its number in the section of a pcapng file; else zero.
+    pub interface: u16,
 }
 
 /// Whole records of one source, with the bytes they stand in. Buffers are pooled: a batch is

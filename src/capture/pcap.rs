@@ -66,6 +66,7 @@ impl Walk for Pcap {
                 cap_len: cap_len as u32,
                 wire_len: word(12),
                 link: self.link,
+                interface: 0,
             });
             at = start + cap_len;
         }

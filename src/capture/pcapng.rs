@@ -140,6 +140,7 @@ impl PcapNg {
                     cap_len,
                     wire_len: word(16)?,
                     link: interface.link,
+                    interface: number as u16,
                 });
             }
             SIMPLE_PACKET => {
@@ -156,6 +157,7 @@ impl PcapNg {
                     cap_len: wire_len.min(limit).min(held),
                     wire_len,
                     link: interface.link,
+                    interface: 0,
                 });
             }
             STATISTICS => {

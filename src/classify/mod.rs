@@ -21,7 +21,7 @@ pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
 use crate::model::Nanos;
 
 // What the judgement is about, for those who tell it.
-pub use crate::conversation::{Conversation, Conversations};
+pub use crate::conversation::{Conversation, Conversations, Tag, Vantage};
 pub use crate::policy::{Covers, Party, Policy, Severity};
 
 /// What the judgement has to know of the capture and the user's wishes.

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::model::Nanos;
+use crate::pipeline::Dedup;
 use crate::policy::Severity;
 use crate::report::FORMATS;
 
@@ -102,6 +103,19 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "BPF", help_heading = "What is read")]
     pub filter: Option<String>,
 
+    /// Audit tunnels themselves, not the packets in them.
+    #[arg(long, help_heading = "What is read")]
+    pub no_decap: bool,
+
+    /// Look for VXLAN at these UDP ports too, beside 4789 and 8472.
+    #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "What is read")]
+    pub vxlan_ports: Vec<u16>,
+
+    /// Take copies of packets out of amounts: auto (where a sample shows doubling), on, off. A copy has
+    /// the same content within 1 ms of packet time. Verdicts and states are the same.
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "What is read")]
+    pub dedup: Dedup,
+
     /// The matrix, where the inventory names none: a name or a folder of rules.
     #[arg(long, value_name = "NAME", requires = "inventory", help_heading = "How it is judged")]
     pub matrix: Option<String>,
@@ -182,6 +196,11 @@ pub(super) struct CheckArguments {
     /// Use the rules in this folder in place of those built in.
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
+}
+
+fn dedup() -> impl TypedValueParser<Value = Dedup> {
+    let names = PossibleValuesParser::new(Dedup::NAMES.iter().copied());
+    names.map(|name| Dedup::parse(&name).unwrap_or_default())
 }
 
 /// From which severity on the exit code tells of findings; none for never.

@@ -104,6 +104,9 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>)> {
         since: arguments.since,
         until: arguments.until,
         hash: arguments.out.is_some(),
+        no_decap: arguments.no_decap,
+        vxlan_ports: arguments.vxlan_ports.clone(),
+        dedup: arguments.dedup,
     };
     let plan = Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(w)));
     let lists_nothing = |format: &&str| matches!(*format, "csv" | "matrix" | "hosts");

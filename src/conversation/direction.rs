@@ -55,7 +55,7 @@ pub(super) fn read(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading
         if let Some(client) = handshake(flow) {
             return reading(client, Grade::Handshake);
         }
-        if let Some(client) = earliest([flow.sides[0].syn, flow.sides[1].syn]) {
+        if let Some(client) = earliest([flow.sides[0].syn(), flow.sides[1].syn()]) {
             return reading(client, Grade::Syn);
         }
     }
@@ -118,10 +118,10 @@ pub(super) fn handshake(flow: &Flow<'_>) -> Option<usize> {
     let opened = [0, 1].map(|c| sides[c].has(sign::SYN) && sides[1 - c].has(sign::SYN_ACK));
     let accepted = [0, 1].map(|c| sides[c].has(sign::ACK) && sides[1 - c].has(sign::SYN_ACK));
     only(opened)
-        .or_else(|| earliest([sides[0].syn, sides[1].syn]).filter(|_| opened[0]))
+        .or_else(|| earliest([sides[0].syn(), sides[1].syn()]).filter(|_| opened[0]))
         .or_else(|| only(accepted))
         .or_else(|| {
-            earliest([sides[0].syn_ack, sides[1].syn_ack])
+            earliest([sides[0].syn_ack(), sides[1].syn_ack()])
                 .filter(|_| accepted[0])
                 .map(|server| 1 - server)
         })

@@ -14,12 +14,13 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::net::IpAddr;
 
-use crate::flow::{Amount, Flow, Flows, IcmpError};
+use crate::flow::{Amount, Flow, Flows, IcmpError, TagKind};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Transport};
 
+pub use crate::flow::{Outer, Tag};
 pub use direction::Grade;
 pub use state::State;
-pub use survey::{Presence, Sight, Survey};
+pub use survey::{Presence, Sight, Survey, Vantage};
 
 /// What the direction of a flow asks of the policy.
 pub trait Lens {
@@ -95,8 +96,11 @@ pub struct Conversation {
 /// Evidence that few conversations have.
 #[derive(Clone, Default, Debug)]
 pub struct Rare {
-    /// VLANs, each with the VLANs inside it.
-    pub tags: AtMost<Vec<u16>, 16>,
+    /// What its packets were wrapped in; several of a kind one in the other are one stack, outermost
+    /// first.
+    pub tags: AtMost<Vec<Tag>, 16>,
+    /// The ends of the tunnels that they came through.
+    pub outer: AtMost<Outer, 16>,
     /// Hardware addresses that frames came from, the client's and the server's, where the address is
     /// link-local.
     pub macs: [AtMost<Mac, 4>; 2],
@@ -107,6 +111,7 @@ pub struct Rare {
 impl Merge for Rare {
     fn merge(&mut self, other: &Self) {
         self.tags.merge(&other.tags);
+        self.outer.merge(&other.outer);
         for (mine, theirs) in self.macs.iter_mut().zip(&other.macs) {
             mine.merge(theirs);
         }
@@ -119,6 +124,7 @@ impl Conversation {
     pub fn rare(&self) -> &Rare {
         static NONE: Rare = Rare {
             tags: AtMost::new(),
+            outer: AtMost::new(),
             macs: [AtMost::new(), AtMost::new()],
             errors: AtMost::new(),
         };
@@ -158,10 +164,14 @@ impl Conversations {
         survey.add_loose(flows, lens);
         flows.visit(|table| table.iter().for_each(|flow| survey.add(&flow, lens)))?;
         // Dense conversations beside a small index: a map of them would hold half as much again.
+        let mut one_sided = 0;
         let (mut list, mut found) = (Vec::<Conversation>::new(), HashMap::<Subject, u32>::new());
         flows.visit(|table| {
             for flow in table.iter() {
                 let part = read_flow(&flow, &survey, lens);
+                if part.state == State::OneSided {
+                    one_sided += part.to_server.packets.0 + part.to_client.packets.0;
+                }
                 match found.entry(part.subject) {
                     Entry::Occupied(entry) => list[*entry.get() as usize].merge(&part),
                     Entry::Vacant(entry) => {
@@ -172,6 +182,7 @@ impl Conversations {
             }
         })?;
         drop(found);
+        survey.vantage.one_sided = one_sided;
         list.sort_unstable_by_key(|c| c.subject);
         let (orphan_fragments, spilled) = (flows.orphans, flows.spilled());
         Ok(Self { list, survey, orphan_fragments, spilled })
@@ -209,12 +220,11 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
     for (side, macs) in [c, s].into_iter().zip(&mut rare.macs) {
         let link_local = crate::model::is_link_local(flow.key.endpoint(side).addr);
         for link in flow.links(side) {
-            // Identifier zero is a priority, no VLAN (IEEE 802.1Q, 9.6).
-            let vlans = link.vlans.iter().copied().take_while(|v| *v != crate::flow::NO_TAG);
-            let stack: Vec<u16> = vlans.filter(|v| *v != 0).collect();
-            if !stack.is_empty() {
-                rare.tags.insert(stack);
+            let tags: Vec<Tag> = link.tags().filter(|tag| !is_priority(*tag)).collect();
+            for stack in tags.chunk_by(|a, b| a.kind == b.kind) {
+                rare.tags.insert(stack.to_vec());
             }
+            link.outer().for_each(|outer| rare.outer.insert(outer));
             if link_local && link.source != Mac::NONE {
                 macs.insert(link.source);
             }
@@ -241,6 +251,11 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
         server_number: server.port,
         rare: is_rare.then(|| Box::new(rare)),
     }
+}
+
+/// VLAN identifier zero is a priority, no VLAN (IEEE 802.1Q, 9.6).
+fn is_priority(tag: Tag) -> bool {
+    tag == Tag { kind: TagKind::Vlan, id: Some(0) }
 }
 
 impl Merge for Conversation {

@@ -65,9 +65,9 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> State {
     if flow.key.transport() == Transport::TCP {
         return tcp(client, server, by_icmp, |silent_is_server| {
             if silent_is_server {
-                survey.could_see(server_addr, client_addr, client.syn)
+                survey.could_see(server_addr, client_addr, client.syn())
             } else {
-                survey.could_see(client_addr, server_addr, server.syn_ack)
+                survey.could_see(client_addr, server_addr, server.syn_ack())
             }
         });
     }
@@ -135,7 +135,7 @@ pub(super) fn chances(flow: &Flow<'_>, reading: &Reading, state: State) -> u64 {
         }
         State::HalfOpen => {
             let server = &flow.sides[1 - reading.client];
-            (server.syn_ack, server.last)
+            (server.syn_ack(), server.last)
         }
         _ => return 1,
     };

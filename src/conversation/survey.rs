@@ -1,11 +1,11 @@
 //! What the capture shows beyond single flows: who serves, who asked everybody, who was seen.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Lens;
 use super::direction::{broadcast_sender, handshake, is_group};
-use crate::flow::{Amount, Flow, Flows, Side, sign};
+use crate::flow::{Amount, Flow, Flows, Side, TagKind, sign};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
 /// How an address was seen.
@@ -43,9 +43,77 @@ impl Merge for Presence {
 /// its time is cut off, means nothing.
 const TIME_TO_ANSWER: Nanos = SECOND;
 
+/// Acknowledged bytes below which a share of unseen ones says nothing.
+const TOO_FEW_BYTES: u64 = 64 << 10;
+
+/// From where the capture looks at the traffic, in frames and bytes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Vantage {
+    /// Packets of flows of which only one direction was captured.
+    pub one_sided: u64,
+    /// Packets of flows whose directions carry different VLAN identifiers.
+    pub split: u64,
+    /// Packets of flows of which one direction alone was cut short.
+    pub cut_one_way: u64,
+    /// TCP bytes that were acknowledged in flows whose opening was seen.
+    pub acked: u64,
+    /// Of these, bytes that the capture does not show.
+    pub unseen: u64,
+}
+
+impl Vantage {
+    /// The share of frames lost, estimated from what was acknowledged but not seen; 0 to 1.
+    pub fn loss(&self) -> f64 {
+        if self.acked < TOO_FEW_BYTES { 0.0 } else { self.unseen as f64 / self.acked as f64 }
+    }
+
+    fn add(&mut self, flow: &Flow<'_>) {
+        let sides = flow.sides;
+        let packets = sides[0].sent.packets.0 + sides[1].sent.packets.0;
+        if !sides.iter().all(Side::spoke) {
+            return;
+        }
+        if sides[0].has(sign::CUT) != sides[1].has(sign::CUT) {
+            self.cut_one_way += packets;
+        }
+        let vlans = |side| {
+            let links = flow.links(side);
+            let tags = links.flat_map(|l| l.tags()).filter(|t| t.kind == TagKind::Vlan);
+            tags.filter_map(|t| t.id).collect::<BTreeSet<u32>>()
+        };
+        let tagged = |side| flow.links(side).any(|l| l.tags().any(|t| t.kind == TagKind::Vlan));
+        if (tagged(0) || tagged(1)) && vlans(0).is_disjoint(&vlans(1)) {
+            self.split += packets;
+        }
+        // Only where the opening was seen did the acknowledged bytes begin inside the capture.
+        let opened = [0, 1].map(|s: usize| sides[s].has(sign::SYN) || sides[s].has(sign::SYN_ACK));
+        if opened != [true, true] {
+            return;
+        }
+        for side in 0..2 {
+            let sent = sides[side].sent.payload.0;
+            let Some(width) = sides[1 - side].acked.width() else { continue };
+            // Numbers that went past zero span nearly everything; such a flow says nothing.
+            if width > u32::MAX / 2 || sent == 0 {
+                continue;
+            }
+            // A FIN takes a number of its own.
+            let acked = u64::from(width).saturating_sub(u64::from(sides[side].has(sign::FIN)));
+            let unseen = acked.saturating_sub(sent);
+            // More missing than seen is no loss: the port was used again, or somebody forged numbers.
+            if unseen <= sent {
+                self.acked = self.acked.saturating_add(acked);
+                self.unseen = self.unseen.saturating_add(unseen);
+            }
+        }
+    }
+}
+
 /// Facts about the whole capture that single flows are read with.
 #[derive(Default)]
 pub struct Survey {
+    /// From where the capture looks at the traffic.
+    pub vantage: Vantage,
     services: HashSet<(Endpoint, Transport)>,
     asks: HashMap<(Endpoint, u16, Transport), Min>,
     presences: HashMap<IpAddr, Presence>,
@@ -127,6 +195,7 @@ impl Survey {
     }
 
     pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn Lens) {
+        self.vantage.add(flow);
         let transport = flow.key.transport();
         let broadcast = broadcast_sender(flow, lens);
         if let Some(side) = broadcast {

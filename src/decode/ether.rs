@@ -1,53 +1,110 @@
-//! What an ethertype announces: VLAN tags (IEEE 802.1Q, 802.1ad), ARP, IP, or something that is
-//! counted by its number.
+//! What an ethertype announces: VLAN tags (IEEE 802.1Q, 802.1ad) and other wrappers of the link layer,
+//! ARP, IP, or something that is counted by its number. And IEEE 802.2, whose SNAP carries ethertypes.
 
 use std::net::IpAddr;
 
 use etherparse::{ArpPacketSlice, SingleVlanHeaderSlice};
 
-use super::{Body, KEPT_TAGS, Observation, Packet, ip};
+use super::{Body, Layers, Next, Packet, TagKind, ppp};
 use crate::model::{Mac, SkipReason};
 
-/// VLAN tags followed before a frame is given up.
-const MAX_TAGS: usize = 8;
+const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
-pub(super) fn decode(
-    mut ethertype: u16,
-    mut packet: Packet<'_>,
-    seen: &mut Observation,
-) -> Result<(), SkipReason> {
-    let mut tags = 0;
-    // 0x8100 is 802.1Q, 0x88a8 802.1ad, 0x9100 what early stacking switches send.
-    while matches!(ethertype, 0x8100 | 0x88a8 | 0x9100) {
-        let tag = SingleVlanHeaderSlice::from_slice(packet.bytes)
-            .map_err(|_| SkipReason::TruncatedVlanTag)?;
-        if tags == MAX_TAGS {
-            return Err(SkipReason::TooManyVlanTags);
+/// The greatest length in an IEEE 802.3 length field; from 0x0600 on the field is an ethertype
+/// (IEEE 802.3, 3.2.6).
+const MAX_LENGTH: u16 = 1500;
+
+/// The labels of an MPLS stack that are followed.
+const MAX_LABELS: usize = 16;
+
+pub(super) fn decode<'p>(
+    ethertype: u16,
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
+    Ok(match ethertype {
+        0x0800 => Next::Ip(Some(4), packet),
+        0x86dd => Next::Ip(Some(6), packet),
+        // 0x8100 is 802.1Q, 0x88a8 802.1ad, 0x9100 what early stacking switches send.
+        0x8100 | 0x88a8 | 0x9100 => {
+            let tag = SingleVlanHeaderSlice::from_slice(packet.bytes)
+                .map_err(|_| SkipReason::TruncatedVlanTag)?;
+            layers.tag(TagKind::Vlan, Some(u32::from(tag.vlan_identifier().value())));
+            let rest = packet.after(tag.slice().len()).ok_or(SkipReason::TruncatedVlanTag)?;
+            Next::Ether(tag.ether_type().0, rest)
         }
-        if tags < KEPT_TAGS {
-            seen.link.vlans[tags] = tag.vlan_identifier().value();
-        }
-        tags += 1;
-        ethertype = tag.ether_type().0;
-        packet = packet.after(tag.slice().len()).ok_or(SkipReason::TruncatedVlanTag)?;
-    }
-    match ethertype {
-        0x0800 => ip::decode(packet, Some(4), seen),
-        0x86dd => ip::decode(packet, Some(6), seen),
         0x0806 => {
-            seen.body = Body::NonIp { ethertype, claim: arp_claim(packet.bytes) };
-            Ok(())
+            layers.seen.body = Body::NonIp { ethertype, claim: arp_claim(packet.bytes) };
+            Next::Done
         }
-        // Below 0x0600 the field is a length (IEEE 802.3, 3.2.6).
-        length if length < 0x0600 => {
-            seen.body = Body::NonIp { ethertype: 0, claim: None };
-            Ok(())
+        length if length <= MAX_LENGTH => Next::Llc(packet.limited(usize::from(length))),
+        0x8847 | 0x8848 => mpls(packet, layers)?,
+        0x8864 => ppp::session(packet, layers)?,
+        0x88e5 => macsec(packet, layers)?,
+        // Provider backbone bridging (IEEE 802.1ah): a service tag, then a whole frame.
+        0x88e7 => Next::Ethernet(packet.after(4).ok_or(CUT)?),
+        // The tag between a Cisco switch and its extenders (VN-Tag).
+        0x8926 => Next::Ether(packet.u16(4).ok_or(CUT)?, packet.after(6).ok_or(CUT)?),
+        _ => layers.non_ip(ethertype),
+    })
+}
+
+/// Logical link control (IEEE 802.2): SNAP with an ethertype, or IP's own service access point.
+pub(super) fn llc<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+    Ok(match packet.bytes {
+        // RFC 1042, and the tunnel of IEEE 802.1H.
+        [0xaa, 0xaa, 0x03, 0, 0, 0 | 0xf8, ..] => {
+            Next::Ether(packet.u16(6).ok_or(CUT)?, packet.after(8).ok_or(CUT)?)
         }
-        _ => {
-            seen.body = Body::NonIp { ethertype, claim: None };
-            Ok(())
+        // Bridged frames (RFC 2684), with or without their check sequence.
+        [0xaa, 0xaa, 0x03, 0x00, 0x80, 0xc2, 0x00, 0x01 | 0x07, ..] => {
+            Next::Ethernet(packet.after(8).ok_or(CUT)?)
         }
+        [0x06, 0x06, 0x03, ..] => Next::Ip(Some(4), packet.after(3).ok_or(CUT)?),
+        _ => layers.non_ip(0),
+    })
+}
+
+/// A stack of MPLS labels (RFC 3032), and what is below it: IP by its first nibble (RFC 4928), or an
+/// Ethernet pseudowire with a control word (RFC 4448) or, where an ethertype fits, without one.
+fn mpls<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+    let mut rest = packet;
+    for _ in 0..MAX_LABELS {
+        let entry = rest.u32(0).ok_or(CUT)?;
+        rest = rest.after(4).ok_or(CUT)?;
+        layers.tag(TagKind::Mpls, Some(entry >> 12));
+        if entry & 0x100 == 0 {
+            continue;
+        }
+        return Ok(match rest.bytes.first().ok_or(CUT)? >> 4 {
+            4 => Next::Ip(Some(4), rest),
+            6 => Next::Ip(Some(6), rest),
+            0 if carries_ethernet(rest.after(4)) => Next::Ethernet(rest.after(4).ok_or(CUT)?),
+            _ if carries_ethernet(Some(rest)) => Next::Ethernet(rest),
+            _ => layers.non_ip(0x8847),
+        });
     }
+    Err(SkipReason::TooManyEncapsulations)
+}
+
+/// Whether a packet has an ethertype that is often carried where that of an Ethernet frame would be.
+fn carries_ethernet(packet: Option<Packet<'_>>) -> bool {
+    let ethertype = packet.and_then(|p| p.u16(12));
+    matches!(ethertype, Some(0x0800 | 0x0806 | 0x86dd | 0x8100 | 0x88a8 | 0x8847 | 0x8864))
+}
+
+/// IEEE 802.1AE: a security tag, and the frame's own ethertype where the text is in clear.
+fn macsec<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+    const CHECK_VALUE: usize = 16;
+    let control = packet.bytes.first().ok_or(CUT)?;
+    if control & 0x0c != 0 {
+        return Err(SkipReason::EncryptedLink);
+    }
+    let length = if control & 0x20 != 0 { 14 } else { 6 };
+    layers.tag(TagKind::Macsec, None);
+    let ethertype = packet.u16(length).ok_or(CUT)?;
+    let rest = packet.after(length + 2).ok_or(CUT)?;
+    Ok(Next::Ether(ethertype, rest.limited(rest.wire.saturating_sub(CHECK_VALUE))))
 }
 
 /// Who says which IPv4 address is his; a probe (RFC 5227) claims nothing.

@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ip::{Ip, parse};
-use super::{Body, Packet, Tuple, icmp_ports, transport};
+use super::ip::Ip;
+use super::{Body, Layers, Next, Observation, Packet, Quoted, Tuple, icmp_ports};
 use crate::model::Transport;
 
 /// What an ICMP error says about the packet it quotes.
@@ -20,42 +20,33 @@ pub enum ErrorKind {
     Other,
 }
 
-pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, fragment: Option<(u32, Transport)>) -> Body {
+pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, layers: &Layers<'_>) -> Body {
     let portless = Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport };
     let &[kind, code, ..] = rest.bytes else {
         return portless;
     };
     if let Some(error) = error_kind(ip.transport, kind, code) {
-        return quoted(rest).map_or(portless, |quoted| Body::Error {
-            quoted,
-            kind: error,
-            by: ip.src,
-            to: ip.dst,
-            transport: ip.transport,
+        // An error about an error is never sent (RFC 1122, 3.2.2). A forged one must not recurse.
+        let quoted = rest.after(8).filter(|_| !layers.quoted);
+        return quoted.and_then(|packet| quote(packet, layers)).map_or(portless, |quoted| {
+            Body::Error { quoted, kind: error, by: ip.src, to: ip.dst, transport: ip.transport }
         });
     }
     let (sport, dport) = icmp_ports(ip.transport, kind, code);
     let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
-    Body::Segment { tuple, signs: 0, payload: rest.wire.saturating_sub(8) as u32, fragment }
+    let payload = rest.wire.saturating_sub(8) as u32;
+    Body::Segment { tuple, signs: 0, payload, acked: None, fragment: None }
 }
 
-/// The flow of the packet that an error quotes, after the eight bytes of its own header.
-fn quoted(rest: Packet<'_>) -> Option<Tuple> {
-    let inner = parse(rest.after(8)?).ok()?;
-    if inner.fragment.as_ref().is_some_and(|f| !f.first) {
-        return None;
-    }
-    let rest = inner.rest?;
-    // An error about an error is never sent (RFC 1122, 3.2.2). A forged one must not recurse.
-    if inner.transport.is_icmp()
-        && let &[kind, code, ..] = rest.bytes
-        && error_kind(inner.transport, kind, code).is_some()
-    {
-        return None;
-    }
-    match transport::decode(&inner, rest) {
-        Body::Segment { tuple, .. } => Some(tuple),
-        _ => None,
+/// The innermost packet of what an error quotes.
+fn quote(packet: Packet<'_>, layers: &Layers<'_>) -> Option<Quoted> {
+    let mut seen = Observation::default();
+    let mut inner = Layers { quoted: true, ..Layers::new(layers.decoder, &mut seen) };
+    inner.run(Next::Ip(None, packet)).ok()?;
+    match seen.body {
+        Body::Segment { tuple, .. } => Some(Quoted::Flow(tuple)),
+        Body::Fragment { datagram, .. } => Some(Quoted::Fragment(datagram)),
+        Body::Error { .. } | Body::Portless { .. } | Body::NonIp { .. } => None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 
-use super::{Body, Observation, Packet, sign, transport};
+use super::{Body, Datagram, Layers, Next, Packet, sign, transport, tunnel};
 use crate::model::{SkipReason, Transport};
 
 /// IPv6 extension headers followed before a packet is given up.
@@ -17,59 +17,110 @@ pub(super) struct Ip<'a> {
     pub transport: Transport,
     /// The transport header and what follows; none where the capture ends before it.
     pub rest: Option<Packet<'a>>,
-    pub fragment: Option<Fragment>,
-    pub bad_checksum: bool,
+    fragment: Option<Fragment>,
+    hops: u8,
+    /// What tells the packet from others between the same addresses: length and flow label (IPv6),
+    /// identification and fragment offset.
+    mark: [u64; 2],
+    bad_checksum: bool,
 }
 
 /// The place of a packet among the fragments of a datagram.
-pub(super) struct Fragment {
-    pub id: u32,
+struct Fragment {
+    id: u32,
     /// The protocol of the fragmented part, which all its fragments name.
-    pub transport: Transport,
-    pub first: bool,
+    transport: Transport,
+    /// In units of eight bytes; zero for the first.
+    offset: u16,
 }
 
-/// Decodes an IP packet. `version` is what the layer below announced, if it announces one.
-pub(super) fn decode(
-    packet: Packet<'_>,
+impl Fragment {
+    fn place(&self) -> u64 {
+        u64::from(self.id) << 32 | u64::from(self.offset)
+    }
+}
+
+/// Decodes an IP packet. `version` is what the layer below announced, if it announced one.
+pub(super) fn decode<'p>(
+    packet: Packet<'p>,
     version: Option<u8>,
-    seen: &mut Observation,
-) -> Result<(), SkipReason> {
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
     if let (Some(version), Some(first)) = (version, packet.bytes.first())
         && first >> 4 != version
     {
         return Err(SkipReason::BadIpHeader);
     }
-    let ip = parse(packet)?;
-    seen.bad_checksum = ip.bad_checksum;
-    seen.body = match (&ip.fragment, ip.rest) {
-        (Some(Fragment { id, first: false, transport }), rest) => Body::Fragment {
-            src: ip.src,
-            dst: ip.dst,
-            transport: *transport,
-            id: *id,
-            payload: rest.map_or(0, |r| r.wire as u32),
-        },
-        (_, Some(rest)) => transport::decode(&ip, rest),
-        (_, None) => Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport },
+    // A mirror may cut what it sends: inside a tunnel the packet's own length says what was on the
+    // wire.
+    let ip = parse(packet, layers.around.is_some())?;
+    let seen = &mut *layers.seen;
+    seen.bad_checksum |= ip.bad_checksum;
+    seen.link.hops = ip.hops;
+    seen.content = content(&ip);
+    let datagram = ip.fragment.as_ref().map(|f| {
+        let (src, dst, transport, id) = (ip.src, ip.dst, f.transport, f.id);
+        (f.offset == 0, Datagram { src, dst, transport, id })
+    });
+    let Some(rest) = ip.rest else {
+        seen.body = match datagram {
+            Some((false, datagram)) => Body::Fragment { datagram, payload: 0 },
+            _ => Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport },
+        };
+        return Ok(Next::Done);
     };
-    if let Body::Segment { signs, .. } = &mut seen.body {
-        *signs |= if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
+    match datagram {
+        Some((false, datagram)) => {
+            seen.body = Body::Fragment { datagram, payload: rest.wire as u32 };
+            return Ok(Next::Done);
+        }
+        Some((true, datagram)) => layers.datagram = Some(datagram),
+        None => {}
     }
-    Ok(())
+    let body = transport::decode(&ip, rest, layers);
+    let seen = &mut *layers.seen;
+    seen.body = body;
+    if let Body::Segment { signs, fragment, .. } = &mut seen.body {
+        *signs |= if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
+        *signs |= if seen.cut { sign::CUT } else { 0 };
+        *fragment = layers.datagram;
+    }
+    Ok(if layers.decoder.decap { tunnel::inside(&ip, rest, layers) } else { Next::Done })
 }
 
-/// Reads the headers of an IP packet of either version.
-pub(super) fn parse(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
+/// A number for what two sights of one packet have in common. Time to live, traffic class and header
+/// checksum may change on the way; a packet's beginning is there even where the capture cut it.
+fn content(ip: &Ip<'_>) -> u64 {
+    const COMPARED: usize = 20;
+    let mut text = [0; 2 * 16 + 2 * 8 + 1 + COMPARED];
+    for (address, room) in [ip.src, ip.dst].into_iter().zip(text.chunks_exact_mut(16)) {
+        match address {
+            IpAddr::V4(v4) => room[..4].copy_from_slice(&v4.octets()),
+            IpAddr::V6(v6) => room.copy_from_slice(&v6.octets()),
+        }
+    }
+    text[32..40].copy_from_slice(&ip.mark[0].to_le_bytes());
+    text[40..48].copy_from_slice(&ip.mark[1].to_le_bytes());
+    text[48] = ip.transport.0;
+    if let Some(rest) = ip.rest {
+        let compared = rest.bytes.len().min(COMPARED);
+        text[49..49 + compared].copy_from_slice(&rest.bytes[..compared]);
+    }
+    rapidhash::v3::rapidhash_v3(&text).max(1)
+}
+
+/// Reads the headers of an IP packet of either version. With `whole` the length in the header is
+/// believed where the packet around it holds less.
+fn parse(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
     match packet.bytes.first().map(|b| b >> 4) {
-        Some(4) => parse_v4(packet),
-        Some(6) => parse_v6(packet),
+        Some(4) => parse_v4(packet, whole),
+        Some(6) => parse_v6(packet, whole),
         Some(_) => Err(SkipReason::BadIpHeader),
         None => Err(SkipReason::TruncatedIpHeader),
     }
 }
 
-fn parse_v4(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
+fn parse_v4(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
     let fixed: &[u8; 20] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedIpHeader)?;
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
@@ -83,22 +134,27 @@ fn parse_v4(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
         transport: Transport(fixed[9]),
         rest: None,
         fragment: None,
+        hops: fixed[8],
+        mark: [
+            total as u64,
+            u64::from(u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]])),
+        ],
         bad_checksum: false,
     };
     let offset = u16::from_be_bytes([fixed[6], fixed[7]]);
     let (more, offset) = (offset & 0x2000 != 0, offset & 0x1fff);
     if more || offset != 0 {
         let id = u32::from(u16::from_be_bytes([fixed[4], fixed[5]]));
-        ip.fragment = Some(Fragment { id, first: offset == 0, transport: Transport(fixed[9]) });
+        ip.fragment = Some(Fragment { id, offset, transport: Transport(fixed[9]) });
     }
     // Options that the capture cut off leave the addresses, but no ports.
     let Ok(header) = Ipv4HeaderSlice::from_slice(packet.bytes) else {
         return Ok(ip);
     };
     ip.bad_checksum = header.to_header().calc_header_checksum() != header.header_checksum();
-    let packet = if total == 0 { packet } else { packet.limited(total) };
+    let packet = if total == 0 { packet } else { sized(packet, total, whole) };
     let rest = packet.after(header_len);
-    if ip.fragment.as_ref().is_none_or(|f| f.first) {
+    if ip.fragment.as_ref().is_none_or(|f| f.offset == 0) {
         (ip.transport, ip.rest) = follow(ip.transport, rest, |t| t == AH, &mut None)?;
     } else {
         ip.rest = rest;
@@ -106,13 +162,14 @@ fn parse_v4(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
     Ok(ip)
 }
 
-fn parse_v6(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
+fn parse_v6(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
     let header =
         Ipv6HeaderSlice::from_slice(packet.bytes).map_err(|_| SkipReason::TruncatedIpHeader)?;
     let (length, next) = (usize::from(header.payload_length()), Transport(header.next_header().0));
     let rest = packet.after(header.slice().len());
     // A payload length of zero belongs to jumbograms (RFC 2675) and segmentation offload.
-    let rest = if length == 0 { rest } else { rest.map(|r| r.limited(length)) };
+    let rest = if length == 0 { rest } else { rest.map(|r| sized(r, length, whole)) };
+    let label = u64::from(packet.u32(0).unwrap_or_default() & 0x000f_ffff);
     let mut fragment = None;
     let (transport, rest) = follow(next, rest, is_extension, &mut fragment)?;
     Ok(Ip {
@@ -120,9 +177,18 @@ fn parse_v6(packet: Packet<'_>) -> Result<Ip<'_>, SkipReason> {
         dst: Ipv6Addr::from(header.destination()).into(),
         transport,
         rest,
+        mark: [label << 32 | length as u64, fragment.as_ref().map_or(0, Fragment::place)],
         fragment,
+        hops: header.hop_limit(),
         bad_checksum: false,
     })
+}
+
+/// The packet at the length that its header gives: never more of its bytes, and never more on the wire
+/// either, but where the `whole` length is believed.
+fn sized(packet: Packet<'_>, length: usize, whole: bool) -> Packet<'_> {
+    let sized = packet.limited(length);
+    if whole { Packet { wire: length, ..sized } } else { sized }
 }
 
 const AH: Transport = Transport(51);
@@ -156,9 +222,9 @@ fn follow<'a>(
             rest = packet.after(header.slice().len());
             // A fragment header on a whole packet (RFC 6946) fragments nothing.
             if header.is_fragmenting_payload() {
-                let first = header.fragment_offset().value() == 0;
-                *fragment = Some(Fragment { id: header.identification(), first, transport });
-                if !first {
+                let offset = header.fragment_offset().value();
+                *fragment = Some(Fragment { id: header.identification(), offset, transport });
+                if offset != 0 {
                     return Ok((transport, rest));
                 }
             }

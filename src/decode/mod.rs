@@ -3,22 +3,29 @@
 //! Decoding is total: no byte string makes it panic, fail or loop, and a packet that the capture cut
 //! short gives what it still holds. Nothing is decided here: who opened a flow and what a host is
 //! are questions for later rooms.
+//!
+//! Each layer says what comes next, and a loop goes on until nothing does. Where a packet carries
+//! another one, the inner is what is audited; the outer is kept as evidence.
 
 mod ether;
 mod icmp;
 mod ip;
 mod link;
+mod ppp;
 mod transport;
+mod tunnel;
+mod wlan;
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::capture::Frame;
-use crate::model::{Mac, Nanos, SkipReason, Transport};
+use crate::model::{Mac, NO_TIME, Nanos, SkipReason, Transport};
 
 pub use icmp::ErrorKind;
 pub use link::LINKS;
+pub use tunnel::{TUNNELS, Tunnel};
 
 /// Facts about the packets of one side of a flow, as bits of an `Or`.
 pub mod sign {
@@ -46,26 +53,106 @@ pub mod sign {
     pub const BROADCAST: u16 = 1 << 10;
     /// Sent to another address of the link layer.
     pub const UNICAST: u16 = 1 << 11;
+    /// The capture kept fewer bytes than were on the wire.
+    pub const CUT: u16 = 1 << 12;
 }
 
-/// The most VLAN tags kept as evidence of one frame; deeper ones are followed, not kept.
-pub const KEPT_TAGS: usize = 2;
+/// The most tags kept as evidence of one frame; deeper ones are followed, not kept.
+pub const KEPT_TAGS: usize = 4;
 
-/// No VLAN tag. Identifiers have twelve bits.
-pub const NO_TAG: u16 = u16::MAX;
+/// The most tunnels whose endpoints are kept as evidence of one frame.
+pub const KEPT_TUNNELS: usize = 2;
 
-/// What the link layer says of a frame.
+/// Layers followed before a frame is given up. A packet in VXLAN has three more than without.
+const MAX_LAYERS: usize = 32;
+
+/// What a packet was wrapped in.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub enum TagKind {
+    /// Nothing.
+    #[default]
+    None,
+    /// IEEE 802.1Q or 802.1ad; the VLAN identifier.
+    Vlan,
+    /// MPLS (RFC 3032); the label.
+    Mpls,
+    /// PPP over Ethernet (RFC 2516); the session.
+    Pppoe,
+    /// IEEE 802.1AE in clear; no number.
+    Macsec,
+    /// A tunnel of the list; the number of its key, network or session where it has one.
+    Tunnel(Tunnel),
+}
+
+impl TagKind {
+    /// The word for it in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Vlan => "vlan",
+            Self::Mpls => "mpls",
+            Self::Pppoe => "pppoe",
+            Self::Macsec => "macsec",
+            Self::Tunnel(tunnel) => tunnel.name(),
+        }
+    }
+}
+
+/// What a packet was wrapped in, and the number that the wrapper gives it.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Tag {
+    /// What it is.
+    pub kind: TagKind,
+    /// The number, where the wrapper carries one.
+    pub id: Option<u32>,
+}
+
+/// The ends of a tunnel: who wrapped the packet, and for whom. Of a mirror this is the sensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Outer {
+    /// Who wrapped the packet.
+    pub src: IpAddr,
+    /// For whom.
+    pub dst: IpAddr,
+}
+
+/// What the layers below say of an IP packet.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Link {
-    /// VLAN identifiers, outermost first; [`NO_TAG`] where there is none.
-    pub vlans: [u16; KEPT_TAGS],
+    /// Tags, outermost first; [`TagKind::None`] where there is none.
+    tags: [Tag; KEPT_TAGS],
+    /// The ends of tunnels, outermost first.
+    outer: [Option<Outer>; KEPT_TUNNELS],
     /// Who put the frame on this link; [`Mac::NONE`] where the link has no addresses.
     pub source: Mac,
+    /// The packet's time to live or hop limit, by which two sights of one packet are told apart.
+    pub hops: u8,
 }
 
-impl Default for Link {
-    fn default() -> Self {
-        Self { vlans: [NO_TAG; KEPT_TAGS], source: Mac::NONE }
+impl Link {
+    /// What the packet was wrapped in, outermost first.
+    pub fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
+        self.tags.iter().copied().take_while(|tag| tag.kind != TagKind::None)
+    }
+
+    /// The ends of the tunnels it went through, outermost first.
+    pub fn outer(&self) -> impl Iterator<Item = Outer> + '_ {
+        self.outer.iter().copied().flatten()
+    }
+
+    /// The same link with `tag` inside the others.
+    #[must_use]
+    pub fn tagged(mut self, kind: TagKind, id: Option<u32>) -> Self {
+        if let Some(room) = self.tags.iter_mut().find(|tag| tag.kind == TagKind::None) {
+            *room = Tag { kind, id };
+        }
+        self
     }
 }
 
@@ -84,6 +171,19 @@ pub struct Tuple {
     pub transport: Transport,
 }
 
+/// What makes IP fragments one datagram (RFC 791, RFC 8200).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Datagram {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// The protocol of the fragmented part, which all its fragments name.
+    pub transport: Transport,
+    /// IP identification.
+    pub id: u32,
+}
+
 /// The facts of one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Observation {
@@ -91,14 +191,40 @@ pub struct Observation {
     pub time: Nanos,
     /// Bytes on the wire.
     pub wire_len: u32,
-    /// Link-layer evidence.
-    pub link: Link,
+    /// The interface of the file that saw it.
+    pub interface: u16,
     /// Sent to the link layer's broadcast address.
     pub broadcast: bool,
+    /// The capture kept fewer bytes than were on the wire.
+    pub cut: bool,
     /// The IPv4 header checksum is wrong. Counted, never a reason to drop.
     pub bad_checksum: bool,
+    /// It carries a packet that could not be read; what is told is the packet around it.
+    pub opaque: bool,
+    /// Evidence of the layers below.
+    pub link: Link,
+    /// What two sights of one packet have in common, hop or tag aside, as a number that differs for
+    /// different packets; zero for what is no IP packet. The same on every machine and in every run.
+    pub content: u64,
     /// What the frame carries.
     pub body: Body,
+}
+
+impl Default for Observation {
+    fn default() -> Self {
+        Self {
+            time: NO_TIME,
+            wire_len: 0,
+            interface: 0,
+            broadcast: false,
+            cut: false,
+            bad_checksum: false,
+            opaque: false,
+            link: Link::default(),
+            content: 0,
+            body: Body::NonIp { ethertype: 0, claim: None },
+        }
+    }
 }
 
 /// What a frame carries.
@@ -112,27 +238,22 @@ pub enum Body {
         signs: u16,
         /// Transport payload in bytes, by the lengths in the headers.
         payload: u32,
-        /// The identification of the packet that this is the first fragment of, and the protocol that
-        /// its later fragments name.
-        fragment: Option<(u32, Transport)>,
+        /// TCP: what it acknowledges (RFC 9293, 3.4).
+        acked: Option<u32>,
+        /// The datagram that it is the first fragment of, or that carried it in one.
+        fragment: Option<Datagram>,
     },
     /// A later fragment; its ports are in the first one.
     Fragment {
-        /// Source address.
-        src: IpAddr,
-        /// Destination address.
-        dst: IpAddr,
-        /// The protocol of the fragmented part.
-        transport: Transport,
-        /// IP identification.
-        id: u32,
+        /// What it is a part of.
+        datagram: Datagram,
         /// Bytes of IP payload that it carries.
         payload: u32,
     },
-    /// An ICMP error with the flow whose header it quotes.
+    /// An ICMP error about a packet.
     Error {
-        /// The flow of the quoted packet, in the direction that packet was sent.
-        quoted: Tuple,
+        /// The packet that it quotes.
+        quoted: Quoted,
         /// What the error says.
         kind: ErrorKind,
         /// Who says so.
@@ -154,31 +275,155 @@ pub enum Body {
     },
     /// A frame that is no IP packet.
     NonIp {
-        /// The ethertype; zero for IEEE 802.3 length-delimited frames.
+        /// The ethertype; zero where there is none, as in most of IEEE 802.2.
         ethertype: u16,
         /// The address claim of an ARP packet for IPv4 over Ethernet (RFC 826).
         claim: Option<(IpAddr, Mac)>,
     },
 }
 
-/// Decodes one frame.
-pub fn decode(frame: &Frame, data: &[u8]) -> Result<Observation, SkipReason> {
-    let mut seen = Observation {
-        time: frame.time,
-        wire_len: frame.wire_len,
-        link: Link::default(),
-        broadcast: false,
-        bad_checksum: false,
-        body: Body::NonIp { ethertype: 0, claim: None },
-    };
-    let decoder = LINKS
-        .iter()
-        .find(|(number, ..)| *number == frame.link)
-        .ok_or(SkipReason::UnknownLinkType)?;
-    // A record may claim fewer bytes on the wire than it holds; what is held was on the wire.
-    let wire = data.len().max(frame.wire_len as usize);
-    (decoder.2)(Packet { bytes: data, wire }, &mut seen)?;
-    Ok(seen)
+/// The packet that an ICMP error is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Quoted {
+    /// Its flow, in the direction it was sent.
+    Flow(Tuple),
+    /// It is a later fragment; the flow is that of its datagram.
+    Fragment(Datagram),
+}
+
+/// How frames are decoded.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    decap: bool,
+    /// UDP ports that tunnels are looked for at.
+    ports: Vec<(u16, Tunnel)>,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new(true, &[])
+    }
+}
+
+impl Decoder {
+    /// A decoder; without `decap` a tunnel is a flow like any other. VXLAN is also looked for at
+    /// `vxlan_ports`.
+    pub fn new(decap: bool, vxlan_ports: &[u16]) -> Self {
+        let more = vxlan_ports.iter().map(|port| (*port, Tunnel::Vxlan));
+        Self { decap, ports: tunnel::PORTS.iter().copied().chain(more).collect() }
+    }
+
+    /// Decodes one frame into `seen`, whatever was in it. After an error it means nothing.
+    pub fn decode(
+        &self,
+        frame: &Frame,
+        data: &[u8],
+        seen: &mut Observation,
+    ) -> Result<(), SkipReason> {
+        *seen = Observation {
+            time: frame.time,
+            wire_len: frame.wire_len,
+            interface: frame.interface,
+            cut: frame.cap_len < frame.wire_len,
+            ..Observation::default()
+        };
+        let (.., link) = LINKS
+            .iter()
+            .find(|(number, ..)| *number == frame.link)
+            .ok_or(SkipReason::UnknownLinkType)?;
+        // A record may claim fewer bytes on the wire than it holds; what is held was on the wire.
+        let wire = data.len().max(frame.wire_len as usize);
+        let mut layers = Layers::new(self, seen);
+        let next = link(Packet { bytes: data, wire }, &mut layers)?;
+        layers.run(next)
+    }
+}
+
+/// The layers of one packet, on the way from the outermost to the innermost.
+struct Layers<'a> {
+    decoder: &'a Decoder,
+    seen: &'a mut Observation,
+    /// The packet is the one that an ICMP error quotes.
+    quoted: bool,
+    /// The fragmented datagram that this is the first fragment of.
+    datagram: Option<Datagram>,
+    /// The packet around the one being read.
+    around: Option<Observation>,
+}
+
+/// What a layer carries.
+enum Next<'p> {
+    /// An Ethernet frame.
+    Ethernet(Packet<'p>),
+    /// What an ethertype announces.
+    Ether(u16, Packet<'p>),
+    /// IEEE 802.2 logical link control.
+    Llc(Packet<'p>),
+    /// A PPP frame from its protocol field on.
+    Ppp(Packet<'p>),
+    /// An IEEE 802.11 frame.
+    Wlan(Packet<'p>),
+    /// IP, of a version that the layer below announced, if it announced one.
+    Ip(Option<u8>, Packet<'p>),
+    /// Nothing that is read.
+    Done,
+}
+
+impl<'a> Layers<'a> {
+    fn new(decoder: &'a Decoder, seen: &'a mut Observation) -> Self {
+        Self { decoder, seen, quoted: false, datagram: None, around: None }
+    }
+
+    /// Goes through the layers from `next` on.
+    fn run(&mut self, mut next: Next<'_>) -> Result<(), SkipReason> {
+        for _ in 0..MAX_LAYERS {
+            let result = match next {
+                Next::Ethernet(packet) => link::ethernet::decode(packet, self),
+                Next::Ether(ethertype, packet) => ether::decode(ethertype, packet, self),
+                Next::Llc(packet) => ether::llc(packet, self),
+                Next::Ppp(packet) => ppp::decode(packet, self),
+                Next::Wlan(packet) => wlan::decode(packet, self),
+                Next::Ip(version, packet) => ip::decode(packet, version, self),
+                Next::Done => return Ok(()),
+            };
+            next = match (result, self.around) {
+                (Ok(next), _) => next,
+                (Err(reason), None) => return Err(reason),
+                // What it carries cannot be read, so the packet around it is what was seen.
+                (Err(_), Some(around)) => {
+                    *self.seen = Observation { opaque: true, ..around };
+                    return Ok(());
+                }
+            };
+        }
+        Err(SkipReason::TooManyEncapsulations)
+    }
+
+    /// Notes that what follows was wrapped.
+    fn tag(&mut self, kind: TagKind, id: Option<u32>) {
+        self.seen.link = self.seen.link.tagged(kind, id);
+    }
+
+    /// Goes into a tunnel between two addresses. What is observed so far stays as the packet around
+    /// what follows.
+    fn enter(&mut self, tunnel: Tunnel, id: Option<u32>, ends: Outer) {
+        self.around = Some(*self.seen);
+        self.tag(TagKind::Tunnel(tunnel), id);
+        let link = &mut self.seen.link;
+        if let Some(room) = link.outer.iter_mut().find(|outer| outer.is_none()) {
+            *room = Some(ends);
+        }
+        // The frame's addresses are those of the tunnel's end, not of the inner packet's sender.
+        link.source = Mac::NONE;
+        self.seen.broadcast = false;
+        self.seen.content = 0;
+    }
+
+    /// Ends the way at something that is no IP packet.
+    fn non_ip<'p>(&mut self, ethertype: u16) -> Next<'p> {
+        self.seen.body = Body::NonIp { ethertype, claim: None };
+        Next::Done
+    }
 }
 
 /// The rest of a packet: the bytes the capture kept, and how many there were on the wire.
@@ -197,6 +442,16 @@ impl<'a> Packet<'a> {
     /// The packet without what lies beyond `length` bytes (padding, trailers).
     fn limited(self, length: usize) -> Self {
         Self { bytes: &self.bytes[..self.bytes.len().min(length)], wire: self.wire.min(length) }
+    }
+
+    /// Two bytes in network order.
+    fn u16(self, at: usize) -> Option<u16> {
+        self.bytes.get(at..)?.first_chunk().map(|b| u16::from_be_bytes(*b))
+    }
+
+    /// Four bytes in network order.
+    fn u32(self, at: usize) -> Option<u32> {
+        self.bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
     }
 }
 

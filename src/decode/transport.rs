@@ -3,41 +3,41 @@
 use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
 
 use super::ip::Ip;
-use super::{Body, Packet, Tuple, icmp, sign};
+use super::{Body, Layers, Packet, Tuple, icmp, sign};
 use crate::model::Transport;
 
 /// The port of DNS (RFC 1035), whose messages say which side asks.
 const DNS: u16 = 53;
 
-pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>) -> Body {
-    let fragment = ip.fragment.as_ref().map(|f| (f.id, f.transport));
-    let segment = |(sport, dport), signs, payload: usize| {
+pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, layers: &Layers<'_>) -> Body {
+    let segment = |(sport, dport), signs, payload: usize, acked| {
         let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
         // What comes with a SYN or RST is no conversation yet, or none any more.
         let speaks = payload > 0 && signs & (sign::SYN | sign::SYN_ACK | sign::RST) == 0;
         let signs = if speaks { signs | sign::DATA } else { signs };
-        Body::Segment { tuple, signs, payload: payload as u32, fragment }
+        Body::Segment { tuple, signs, payload: payload as u32, acked, fragment: None }
     };
     if ip.transport.is_icmp() {
-        return icmp::decode(ip, rest, fragment);
+        return icmp::decode(ip, rest, layers);
     }
     if !ip.transport.has_ports() {
-        return segment((0, 0), 0, rest.wire);
+        return segment((0, 0), 0, rest.wire, None);
     }
-    let Some(&[a, b, c, d]) = rest.bytes.first_chunk() else {
+    let (Some(sport), Some(dport)) = (rest.u16(0), rest.u16(2)) else {
         return Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport };
     };
-    let ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+    let ports = (sport, dport);
     match ip.transport {
         Transport::TCP => {
             let (signs, payload) = tcp(rest);
-            segment(ports, signs, payload)
+            let acked = rest.u32(8).filter(|_| signs & sign::ACK != 0);
+            segment(ports, signs, payload, acked)
         }
         Transport::UDP => {
             let (signs, payload) = udp(rest, ports);
-            segment(ports, signs, payload)
+            segment(ports, signs, payload, None)
         }
-        _ => segment(ports, 0, rest.wire.saturating_sub(12)),
+        _ => segment(ports, 0, rest.wire.saturating_sub(12), None),
     }
 }
 

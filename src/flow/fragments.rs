@@ -7,30 +7,17 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::FlowKey;
-use super::state::Side;
-use crate::model::{Nanos, SECOND, Transport};
+use crate::decode::{Datagram, ErrorKind, Link, Observation};
+use crate::model::{Nanos, SECOND};
 
 /// How long a datagram may take to arrive: the longest reassembly timeout (RFC 8200, 4.5).
 /// Identifications are used again sooner than a capture ends.
 const TIMEOUT: Nanos = 60 * SECOND;
 
-/// What makes fragments one datagram.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct FragmentKey {
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address.
-    pub dst: IpAddr,
-    /// The protocol above IP.
-    pub transport: Transport,
-    /// IP identification.
-    pub id: u32,
-}
-
 /// Fragments that have not met yet. Merging is the union of what was seen.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Fragments {
-    pub(super) datagrams: HashMap<FragmentKey, Datagrams>,
+    pub(super) datagrams: HashMap<Datagram, Datagrams>,
     /// Fragments remembered, for the account of memory.
     count: usize,
 }
@@ -39,47 +26,84 @@ pub struct Fragments {
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub(super) struct Datagrams {
     firsts: Vec<(Nanos, FlowKey, u8)>,
-    later: Vec<(Nanos, u32, u32)>,
+    later: Vec<Later>,
+    errors: Vec<(Nanos, ErrorKind, IpAddr)>,
+}
+
+/// A later fragment as it was seen.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Later {
+    time: Nanos,
+    wire_len: u32,
+    payload: u32,
+    interface: u16,
+    content: u64,
+    link: Link,
+}
+
+impl Later {
+    /// The packet again, as one of the flow that it turned out to belong to.
+    pub fn seen(&self) -> Observation {
+        Observation {
+            time: self.time,
+            wire_len: self.wire_len,
+            interface: self.interface,
+            content: self.content,
+            link: self.link,
+            ..Observation::default()
+        }
+    }
 }
 
 impl Datagrams {
     fn append(&mut self, other: Self) {
         self.firsts.extend(other.firsts);
         self.later.extend(other.later);
+        self.errors.extend(other.errors);
     }
 }
 
-/// Where the later fragments of a key went.
+/// Where what had no ports of its own belongs.
 pub(super) enum Joined {
-    /// To a side of a flow.
-    Flow(FlowKey, usize, Side),
-    /// Nowhere: their first fragment is not in the capture.
-    Orphan(FragmentKey, Side),
+    /// A fragment: to a side of a flow; with its payload in bytes.
+    Flow(FlowKey, usize, Observation, u32),
+    /// An ICMP error: to the packets of a side of a flow.
+    Error(FlowKey, usize, Nanos, ErrorKind, IpAddr),
+    /// A fragment whose first one is not in the capture.
+    Orphan(Datagram, Observation),
 }
 
 impl Fragments {
     /// Remembers the flow of a first fragment.
-    pub fn first(&mut self, key: FragmentKey, time: Nanos, flow: FlowKey, side: usize) {
+    pub fn first(&mut self, key: Datagram, time: Nanos, flow: FlowKey, side: usize) {
         self.count += 1;
         self.datagrams.entry(key).or_default().firsts.push((time, flow, side as u8));
     }
 
     /// Remembers a later fragment.
-    pub fn later(&mut self, key: FragmentKey, time: Nanos, wire_len: u32, payload: u32) {
+    pub fn later(&mut self, key: Datagram, seen: &Observation, payload: u32) {
         self.count += 1;
-        self.datagrams.entry(key).or_default().later.push((time, wire_len, payload));
+        let &Observation { time, wire_len, interface, content, link, .. } = seen;
+        let later = Later { time, wire_len, payload, interface, content, link };
+        self.datagrams.entry(key).or_default().later.push(later);
+    }
+
+    /// Remembers an ICMP error that quotes a later fragment.
+    pub fn error(&mut self, key: Datagram, time: Nanos, kind: ErrorKind, by: IpAddr) {
+        self.count += 1;
+        self.datagrams.entry(key).or_default().errors.push((time, kind, by));
     }
 
     /// Bytes of memory that the fragments hold, about.
     pub fn memory(&self) -> usize {
-        const KEY: usize = 160;
-        const FRAGMENT: usize = 96;
+        const KEY: usize = 200;
+        const FRAGMENT: usize = 2 * size_of::<Later>();
         self.datagrams.len() * KEY + self.count * FRAGMENT
     }
 
     /// Takes in the datagrams of a key that is new here.
-    pub(super) fn insert(&mut self, key: FragmentKey, datagrams: Datagrams) {
-        self.count += datagrams.firsts.len() + datagrams.later.len();
+    pub(super) fn insert(&mut self, key: Datagram, datagrams: Datagrams) {
+        self.count += datagrams.firsts.len() + datagrams.later.len() + datagrams.errors.len();
         self.datagrams.insert(key, datagrams);
     }
 
@@ -97,27 +121,29 @@ impl Fragments {
         let mut joined = Vec::new();
         for (key, mut datagrams) in self.datagrams {
             datagrams.firsts.sort_unstable();
-            for (time, wire_len, payload) in datagrams.later {
-                let mut part = Side::default();
-                part.see(time, wire_len, payload, 0);
-                // The last first fragment at or before this one, and the one after that.
-                let after = datagrams.firsts.partition_point(|first| first.0 <= time);
-                let near = &datagrams.firsts
-                    [after.saturating_sub(1)..(after + 1).min(datagrams.firsts.len())];
-                // Of equal ones the least, wherever the search ended among them.
-                let nearest = near.iter().min_by_key(|first| first.0.abs_diff(time));
-                let nearest = nearest.and_then(|n| {
-                    let least = datagrams.firsts.partition_point(|first| first.0 < n.0);
-                    datagrams.firsts.get(least)
+            for later in &datagrams.later {
+                joined.push(match nearest(&datagrams.firsts, later.time) {
+                    Some((flow, side)) => Joined::Flow(flow, side, later.seen(), later.payload),
+                    None => Joined::Orphan(key, later.seen()),
                 });
-                joined.push(match nearest {
-                    Some(first) if first.0.abs_diff(time) <= TIMEOUT as u64 => {
-                        Joined::Flow(first.1, usize::from(first.2), part)
-                    }
-                    _ => Joined::Orphan(key, part),
-                });
+            }
+            for (time, kind, by) in datagrams.errors {
+                if let Some((flow, side)) = nearest(&datagrams.firsts, time) {
+                    joined.push(Joined::Error(flow, side, time, kind, by));
+                }
             }
         }
         joined
     }
+}
+
+/// The flow and side of the first fragment nearest in time, if one is near enough. `firsts` is sorted.
+fn nearest(firsts: &[(Nanos, FlowKey, u8)], time: Nanos) -> Option<(FlowKey, usize)> {
+    // The last first fragment at or before the time, and the one after that.
+    let after = firsts.partition_point(|first| first.0 <= time);
+    let near = &firsts[after.saturating_sub(1)..(after + 1).min(firsts.len())];
+    let nearest = near.iter().map(|first| first.0).min_by_key(|first| first.abs_diff(time))?;
+    // Of equal ones the least, wherever the search ended among them.
+    let least = &firsts[firsts.partition_point(|first| first.0 < nearest)];
+    (nearest.abs_diff(time) <= TIMEOUT as u64).then_some((least.1, usize::from(least.2)))
 }

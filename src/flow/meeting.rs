@@ -15,12 +15,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 
-use super::Seed;
-use super::fragments::{FragmentKey, Fragments, Joined};
+use super::copies::Sample;
+use super::fragments::{Fragments, Joined};
 use super::state::Side;
 use super::table::{FlowTable, Place, partition};
-use crate::decode::{Body, Observation};
-use crate::model::{Mac, Max, Merge, Min, Sum, Transport};
+use super::{FlowKey, Seed};
+use crate::decode::{Body, Observation, Quoted};
+use crate::model::{Copies, Mac, Max, Merge, Min, Sum, Transport};
 
 /// Hash partitions. Enough that one of them is small beside the memory of all.
 const PARTITIONS: usize = 64;
@@ -33,6 +34,7 @@ pub struct Tables {
     /// The flows.
     pub flows: FlowTable,
     rest: Rest,
+    sample: Sample,
     /// Scratch: the places of the packets of a batch.
     places: Vec<Place>,
 }
@@ -97,9 +99,14 @@ impl Rest {
 }
 
 impl Tables {
-    /// Empty tables.
-    pub fn new(seed: &Seed) -> Self {
-        Self { flows: FlowTable::new(seed), rest: Rest::default(), places: Vec::new() }
+    /// Empty tables. With `traces` they remember each packet until copies have been taken out.
+    pub fn new(seed: &Seed, traces: bool) -> Self {
+        Self {
+            flows: FlowTable::new(seed, traces),
+            rest: Rest::default(),
+            sample: Sample::default(),
+            places: Vec::new(),
+        }
     }
 
     /// Takes in observations; best some dozens at once.
@@ -107,28 +114,37 @@ impl Tables {
         let mut places = std::mem::take(&mut self.places);
         self.flows.locate(batch, &mut places);
         for (seen, place) in batch.iter().zip(&places) {
+            self.sample.see(seen);
             self.take(seen, *place);
         }
         self.places = places;
     }
 
     fn take(&mut self, seen: &Observation, place: Place) {
-        let (time, wire_len) = (seen.time, seen.wire_len);
+        let time = seen.time;
         match seen.body {
-            Body::Segment { tuple, signs, payload, fragment } => {
+            Body::Segment { signs, payload, acked, fragment, .. } => {
                 let flow = self.flows.observe(place, seen, payload, signs);
-                if let Some((id, transport)) = fragment {
-                    let (src, dst) = (tuple.src, tuple.dst);
-                    let key = FragmentKey { src, dst, transport, id };
-                    self.rest.fragments.first(key, time, flow, usize::from(place.side));
+                if let Some(acked) = acked {
+                    self.flows.observe_ack(place, acked);
+                }
+                if let Some(datagram) = fragment {
+                    self.rest.fragments.first(datagram, time, flow, usize::from(place.side));
                 }
             }
-            Body::Fragment { src, dst, transport, id, payload } => {
-                let key = FragmentKey { src, dst, transport, id };
-                self.rest.fragments.later(key, time, wire_len, payload);
+            Body::Fragment { datagram, payload } => {
+                self.rest.fragments.later(datagram, seen, payload);
             }
             Body::Error { quoted, kind, by, to, transport } => {
-                self.flows.observe_error(&quoted, kind, by, time);
+                match quoted {
+                    Quoted::Flow(tuple) => {
+                        let (key, side) = FlowKey::new(&tuple);
+                        self.flows.observe_error(&key, side, kind, by, time);
+                    }
+                    Quoted::Fragment(datagram) => {
+                        self.rest.fragments.error(datagram, time, kind, by);
+                    }
+                }
                 self.loose((by, to, transport), seen);
             }
             Body::Portless { src, dst, transport } => self.loose((src, dst, transport), seen),
@@ -157,6 +173,7 @@ impl Tables {
 pub struct Meeting {
     seed: Seed,
     partitions: DashMap<usize, Partition>,
+    sample: Mutex<Sample>,
     files: Mutex<Vec<Option<File>>>,
     folder: PathBuf,
     spilled: AtomicU64,
@@ -169,7 +186,7 @@ struct Partition {
 
 impl Partition {
     fn new(seed: &Seed) -> Self {
-        Self { flows: FlowTable::new(seed), rest: Rest::default() }
+        Self { flows: FlowTable::new(seed, false), rest: Rest::default() }
     }
 }
 
@@ -179,6 +196,7 @@ impl Meeting {
         Self {
             seed: seed.clone(),
             partitions: DashMap::new(),
+            sample: Mutex::new(Sample::default()),
             files: Mutex::new((0..PARTITIONS).map(|_| None).collect()),
             folder,
             spilled: AtomicU64::new(0),
@@ -191,6 +209,7 @@ impl Meeting {
         if self.spilled.load(Ordering::Relaxed) > 0 {
             return self.spill(tables);
         }
+        self.take_sample(&tables);
         let positions = tables.flows.by_partition(PARTITIONS);
         for (number, rest) in tables.rest.split(&self.seed).into_iter().enumerate() {
             let mut here =
@@ -204,6 +223,7 @@ impl Meeting {
     /// Writes the tables of a worker that has grown over its share of memory into the temporary
     /// files.
     pub fn spill(&self, tables: Tables) -> io::Result<()> {
+        self.take_sample(&tables);
         let positions = tables.flows.by_partition(PARTITIONS);
         for (number, rest) in tables.rest.split(&self.seed).into_iter().enumerate() {
             if positions[number].is_empty() && rest.memory() == 0 {
@@ -213,6 +233,10 @@ impl Meeting {
             self.write(number, &Partition { flows, rest })?;
         }
         Ok(())
+    }
+
+    fn take_sample(&self, tables: &Tables) {
+        self.sample.lock().unwrap_or_else(|p| p.into_inner()).merge(&tables.sample);
     }
 
     fn write(&self, number: usize, partition: &Partition) -> io::Result<()> {
@@ -232,11 +256,16 @@ impl Meeting {
         Ok(())
     }
 
-    /// The merged whole. Fragments join their flows here.
-    pub fn settle(self) -> io::Result<Flows> {
-        let mut flows =
-            Flows { meeting: self, loose: BTreeMap::new(), claims: BTreeMap::new(), orphans: 0 };
-        let mut joined = Tables::new(&flows.meeting.seed);
+    /// The merged whole. Fragments join their flows here; with `traces` they are remembered too.
+    pub fn settle(self, traces: bool) -> io::Result<Flows> {
+        let mut flows = Flows {
+            meeting: self,
+            loose: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            orphans: 0,
+            drop_copies: false,
+        };
+        let mut joined = Tables::new(&flows.meeting.seed, traces);
         for number in 0..PARTITIONS {
             let rest = flows.load(number)?.1;
             for (key, side) in rest.loose {
@@ -245,11 +274,18 @@ impl Meeting {
             flows.claims.extend(rest.claims);
             for piece in rest.fragments.resolve() {
                 match piece {
-                    Joined::Flow(key, side, part) => joined.flows.add_fragments(&key, side, &part),
-                    Joined::Orphan(key, part) => {
-                        flows.orphans += part.sent.packets.0;
+                    Joined::Flow(key, side, seen, payload) => {
+                        let place = joined.flows.place(&key, side);
+                        joined.flows.observe(place, &seen, payload, 0);
+                    }
+                    Joined::Error(key, side, time, kind, by) => {
+                        joined.flows.observe_error(&key, side, kind, by, time);
+                    }
+                    Joined::Orphan(key, seen) => {
+                        flows.orphans += 1;
                         let pair = (key.src, key.dst, key.transport);
-                        flows.loose.entry(pair).or_default().merge(&part);
+                        let side = flows.loose.entry(pair).or_default();
+                        side.see(seen.time, seen.wire_len, 0, 0);
                     }
                 }
             }
@@ -268,6 +304,8 @@ pub struct Flows {
     pub claims: BTreeMap<(IpAddr, Mac), Claim>,
     /// Later fragments whose first fragment is not in the capture.
     pub orphans: u64,
+    /// Copies are taken out of what is read from files.
+    drop_copies: bool,
 }
 
 impl Flows {
@@ -276,18 +314,45 @@ impl Flows {
         self.meeting.spilled.load(Ordering::Relaxed)
     }
 
+    /// What a sample of the packets says of copies among them.
+    pub fn copies(&self) -> Copies {
+        self.meeting.sample.lock().unwrap_or_else(|p| p.into_inner()).copies()
+    }
+
+    /// Takes the copies out of all amounts, once. Returns how many packets that were.
+    pub fn drop_copies(&mut self) -> io::Result<u64> {
+        let mut dropped = 0;
+        for number in 0..PARTITIONS {
+            let mut from_files = self.load(number)?.0;
+            if let Some(mut here) = self.meeting.partitions.get_mut(&number) {
+                if from_files.is_empty() {
+                    dropped += here.flows.drop_copies();
+                    continue;
+                }
+                from_files.merge(&here.flows);
+            }
+            dropped += from_files.drop_copies();
+        }
+        self.drop_copies = true;
+        Ok(dropped)
+    }
+
     /// Visits all flows, a partition at a time, in no order that means anything.
     pub fn visit(&mut self, mut visitor: impl FnMut(&FlowTable)) -> io::Result<()> {
         for number in 0..PARTITIONS {
             let (from_files, _) = self.load(number)?;
             match self.meeting.partitions.get(&number) {
                 Some(here) if from_files.is_empty() => visitor(&here.flows),
-                Some(here) => {
+                here => {
                     let mut all = from_files;
-                    all.merge(&here.flows);
+                    if let Some(here) = here {
+                        all.merge(&here.flows);
+                    }
+                    if self.drop_copies {
+                        all.drop_copies();
+                    }
                     visitor(&all);
                 }
-                None => visitor(&from_files),
             }
         }
         Ok(())
@@ -296,7 +361,7 @@ impl Flows {
     /// What the temporary file of a partition holds, and the rest that is in memory (once).
     fn load(&mut self, number: usize) -> io::Result<(FlowTable, Rest)> {
         let seed = &self.meeting.seed;
-        let (mut flows, mut rest) = (FlowTable::new(seed), Rest::default());
+        let (mut flows, mut rest) = (FlowTable::new(seed, false), Rest::default());
         if let Some(mut here) = self.meeting.partitions.get_mut(&number) {
             rest = std::mem::take(&mut here.rest);
         }

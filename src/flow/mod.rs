@@ -5,11 +5,13 @@
 //! partitions of a [`Meeting`], in memory or in temporary files. No state holds a conclusion: who
 //! opened a flow is asked of the merged whole.
 
+mod copies;
 mod fragments;
 mod key;
 mod meeting;
 mod state;
 mod table;
+mod views;
 
 pub use key::FlowKey;
 pub use meeting::{Claim, Flows, Meeting, PairKey, Tables};
@@ -21,4 +23,4 @@ pub use table::{Flow, FlowTable};
 pub type Seed = ahash::RandomState;
 
 // The words of observations that states are made of, for the rooms that read states.
-pub use crate::decode::{ErrorKind, NO_TAG, icmp_paired, sign};
+pub use crate::decode::{ErrorKind, Outer, Tag, TagKind, icmp_paired, sign};

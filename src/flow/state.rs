@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{ErrorKind, Link, sign};
-use crate::model::{AtMost, Max, Merge, Min, Nanos, Sum};
+use super::copies::Trace;
+use super::views::Views;
+use crate::decode::{ErrorKind, sign};
+use crate::model::{AtMost, Max, Merge, Min, Nanos, Span, Sum};
 
 /// Packets and bytes. Sums: they decide nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
@@ -16,6 +18,15 @@ pub struct Amount {
     pub bytes: Sum,
     /// Transport payload in bytes.
     pub payload: Sum,
+}
+
+impl Amount {
+    /// Takes copies out again.
+    pub(super) fn remove(&mut self, copies: &Self) {
+        self.packets.0 = self.packets.0.saturating_sub(copies.packets.0);
+        self.bytes.0 = self.bytes.0.saturating_sub(copies.bytes.0);
+        self.payload.0 = self.payload.0.saturating_sub(copies.payload.0);
+    }
 }
 
 impl Merge for Amount {
@@ -36,10 +47,10 @@ pub struct Side {
     pub first: Min,
     /// Time of the latest packet.
     pub last: Max,
-    /// Time of the earliest SYN.
-    pub syn: Min,
-    /// Time of the earliest SYN-ACK.
-    pub syn_ack: Min,
+    /// Time of the earliest SYN or SYN-ACK.
+    pub opened: Min,
+    /// The numbers that it acknowledged.
+    pub acked: Span,
     /// SYNs sent, retransmissions and copies among them.
     pub syns: Sum<u32>,
     /// Which kinds of packets were sent, see [`sign`].
@@ -60,13 +71,19 @@ impl Side {
         self.last.see(time);
         self.signs.0 |= signs;
         if signs & (sign::SYN | sign::SYN_ACK) != 0 {
-            if signs & sign::SYN != 0 {
-                self.syn.see(time);
-                self.syns.add(1);
-            } else {
-                self.syn_ack.see(time);
-            }
+            self.opened.see(time);
+            self.syns.add(u32::from(signs & sign::SYN != 0));
         }
+    }
+
+    /// Time of the earliest SYN. Of a side that also accepted connections, the earlier of both.
+    pub fn syn(&self) -> Min {
+        if self.has(sign::SYN) { self.opened } else { Min::default() }
+    }
+
+    /// Time of the earliest SYN-ACK. Of a side that also opened connections, the earlier of both.
+    pub fn syn_ack(&self) -> Min {
+        if self.has(sign::SYN_ACK) { self.opened } else { Min::default() }
     }
 
     /// Whether any packet of this side was seen.
@@ -86,8 +103,8 @@ impl Merge for Side {
         self.sent.merge(&other.sent);
         self.first.merge(&other.first);
         self.last.merge(&other.last);
-        self.syn.merge(&other.syn);
-        self.syn_ack.merge(&other.syn_ack);
+        self.opened.merge(&other.opened);
+        self.acked.merge(&other.acked);
         self.syns.merge(&other.syns);
         self.signs.merge(&other.signs);
     }
@@ -126,7 +143,9 @@ pub struct IcmpError {
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Extra {
     /// The links each side was seen on, where they are several.
-    pub(super) links: [AtMost<Link, 16>; 2],
+    pub(super) views: [Views; 2],
+    /// The packets, where copies among them are looked for.
+    pub(super) traces: Vec<Trace>,
     /// The ICMP errors that quote the flow.
     pub errors: AtMost<IcmpError, 16>,
     /// Time of the earliest of them.
@@ -139,9 +158,10 @@ pub struct Extra {
 
 impl Merge for Extra {
     fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.links.iter_mut().zip(&other.links) {
+        for (mine, theirs) in self.views.iter_mut().zip(&other.views) {
             mine.merge(theirs);
         }
+        self.traces.extend_from_slice(&other.traces);
         self.errors.merge(&other.errors);
         self.error_first.merge(&other.error_first);
         self.error_last.merge(&other.error_last);

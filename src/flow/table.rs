@@ -8,10 +8,12 @@ use std::collections::HashMap;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-use super::state::{Extra, FlowState, IcmpError, Side};
+use super::copies::{self, Trace};
+use super::state::{Amount, Extra, FlowState, IcmpError, Side};
+use super::views::Views;
 use super::{FlowKey, Seed};
-use crate::decode::{Body, ErrorKind, Link, Observation, Tuple};
-use crate::model::{AtMost, Merge, Nanos};
+use crate::decode::{Body, ErrorKind, Link, Observation};
+use crate::model::{Merge, Nanos, Sum};
 
 /// A side's link number: none seen yet.
 const NO_LINK: u16 = 0;
@@ -24,6 +26,10 @@ pub struct FlowTable {
     index: HashTable<Slot>,
     records: Records,
     interned: HashMap<Link, u16>,
+    /// Every packet leaves a trace, by which copies are found.
+    traces: bool,
+    /// Traces held.
+    traced: usize,
 }
 
 /// The content of a table without its index: what is written to a temporary file.
@@ -67,7 +73,7 @@ impl<'a> Flow<'a> {
     pub fn links(&self, side: usize) -> impl Iterator<Item = &'a Link> + use<'a> {
         let single = self.links.get(usize::from(self.sides[side].link).wrapping_sub(1));
         let many = match self.sides[side].link {
-            MANY_LINKS => self.extra.map(|e| e.links[side].iter()),
+            MANY_LINKS => self.extra.map(|e| e.views[side].links()),
             _ => None,
         };
         single.filter(|_| many.is_none()).into_iter().chain(many.into_iter().flatten())
@@ -75,13 +81,15 @@ impl<'a> Flow<'a> {
 }
 
 impl FlowTable {
-    /// An empty table.
-    pub fn new(seed: &Seed) -> Self {
+    /// An empty table. With `traces` it remembers each packet until copies have been taken out.
+    pub fn new(seed: &Seed, traces: bool) -> Self {
         Self {
             seed: seed.clone(),
             index: HashTable::new(),
             records: Records::default(),
             interned: HashMap::new(),
+            traces,
+            traced: 0,
         }
     }
 
@@ -102,6 +110,8 @@ impl FlowTable {
             + self.records.states.capacity() * size_of::<FlowState>()
             + self.index.capacity() * (size_of::<Slot>() + 1) * 8 / 7
             + self.records.extras.len() * EXTRA
+            // A growing vector has room for as much again.
+            + self.traced * size_of::<Trace>() * 2
     }
 
     /// The flows, in no order that means anything.
@@ -138,25 +148,35 @@ impl FlowTable {
     ) -> FlowKey {
         let (position, side) = (place.position as usize, usize::from(place.side));
         let record = &mut self.records.states[position].sides[side];
-        record.see(seen.time, seen.wire_len, payload, signs);
         // Nearly every packet of a side comes over the link that its first one came over.
         let known = record.link.wrapping_sub(1);
-        if self.records.links.get(usize::from(known)) != Some(&seen.link) {
-            self.add_link(position, side, &seen.link);
+        if self.records.links.get(usize::from(known)) == Some(&seen.link) {
+            record.see(seen.time, seen.wire_len, payload, signs);
+        } else {
+            let (bytes, payload_sum) = (u64::from(seen.wire_len), u64::from(payload));
+            let one = Amount { packets: Sum(1), bytes: Sum(bytes), payload: Sum(payload_sum) };
+            self.add_link(position, side, &seen.link, &one);
+            let record = &mut self.records.states[position].sides[side];
+            record.see(seen.time, seen.wire_len, payload, signs);
+        }
+        if self.traces {
+            self.traced += 1;
+            let extra = self.records.extras.entry(position as u32).or_default();
+            extra.traces.push(Trace::new(side, seen, payload));
         }
         self.records.keys[position]
     }
 
     /// Attaches an ICMP error to the flow that it quotes.
-    pub fn observe_error(
+    pub(super) fn observe_error(
         &mut self,
-        quoted: &Tuple,
+        key: &FlowKey,
+        side: usize,
         kind: ErrorKind,
         by: std::net::IpAddr,
         time: Nanos,
     ) {
-        let (key, side) = FlowKey::new(quoted);
-        let position = self.position(&key);
+        let position = self.position(key);
         let extra = self.records.extras.entry(position as u32).or_default();
         extra.errors.insert(IcmpError { side: side as u8, kind, by });
         extra.error_first.see(time);
@@ -164,10 +184,39 @@ impl FlowTable {
         extra.error_count.add(1);
     }
 
-    /// Adds what later fragments carried to a side of a flow.
-    pub(super) fn add_fragments(&mut self, key: &FlowKey, side: usize, part: &Side) {
-        let position = self.position(key);
-        self.records.states[position].sides[side].merge(part);
+    /// Notes what a packet of the flow at a place acknowledges.
+    pub(super) fn observe_ack(&mut self, place: Place, acked: u32) {
+        let record = &mut self.records.states[place.position as usize];
+        record.sides[usize::from(place.side)].acked.see(acked);
+    }
+
+    /// Where a side of a flow is, new if it is.
+    pub(super) fn place(&mut self, key: &FlowKey, side: usize) -> Place {
+        Place { position: self.position(key) as u32, side: side as u8 }
+    }
+
+    /// Takes the copies out of the amounts: packets seen twice on one link, and of several links all
+    /// but the one that shows most. Returns how many packets that were.
+    pub(super) fn drop_copies(&mut self) -> u64 {
+        let mut dropped = 0;
+        for (position, extra) in &mut self.records.extras {
+            let sides = &mut self.records.states[*position as usize].sides;
+            let before: u64 = sides.iter().map(|side| side.sent.packets.0).sum();
+            let mut traces = std::mem::take(&mut extra.traces);
+            for (side, link, amount) in copies::among(&mut traces) {
+                sides[side].sent.remove(&amount);
+                extra.views[side].remove(&link, &amount);
+            }
+            for (side, views) in sides.iter_mut().zip(&extra.views) {
+                if side.link == MANY_LINKS {
+                    side.sent = views.largest();
+                }
+            }
+            let after: u64 = sides.iter().map(|side| side.sent.packets.0).sum();
+            dropped += before - after;
+        }
+        self.traced = 0;
+        dropped
     }
 
     /// The hash of a key; also decides its partition.
@@ -194,21 +243,28 @@ impl FlowTable {
         position
     }
 
-    fn add_link(&mut self, position: usize, side: usize, link: &Link) {
+    /// Notes that `amount` of a side, which is not yet part of its sum, was seen on `link`. A side on
+    /// a single link needs no amounts beside its sum.
+    fn add_link(&mut self, position: usize, side: usize, link: &Link, amount: &Amount) {
         let number = self.intern(link);
         let record = &mut self.records.states[position].sides[side];
         match (record.link, number) {
             (NO_LINK, Some(number)) => record.link = number,
-            (old, _) => {
-                record.link = MANY_LINKS;
-                let links =
-                    &mut self.records.extras.entry(position as u32).or_default().links[side];
-                if let Some(old) = self.records.links.get(usize::from(old).wrapping_sub(1)) {
-                    links.insert(*old);
-                }
-                links.insert(*link);
-            }
+            (old, Some(number)) if old == number => {}
+            _ => self.views(position, side).add(link, amount),
         }
+    }
+
+    /// The amounts by link of a side that is on several.
+    fn views(&mut self, position: usize, side: usize) -> &mut Views {
+        let record = &mut self.records.states[position].sides[side];
+        let single = self.records.links.get(usize::from(record.link).wrapping_sub(1));
+        record.link = MANY_LINKS;
+        let views = &mut self.records.extras.entry(position as u32).or_default().views[side];
+        if let Some(single) = single {
+            views.add(single, &record.sent);
+        }
+        views
     }
 
     /// The number of a link; none when the numbers are used up.
@@ -238,43 +294,26 @@ impl FlowTable {
             let key = &other.records.keys[from as usize];
             let position = self.position(key);
             let theirs = other.records.states[from as usize];
-            self.records.states[position].merge(&theirs);
             for (side, theirs) in theirs.sides.iter().enumerate() {
                 let link = usize::from(theirs.link).wrapping_sub(1);
                 if let Some(link) = other.records.links.get(link) {
-                    let mine = self.records.states[position].sides[side].link.wrapping_sub(1);
-                    if self.records.links.get(usize::from(mine)) != Some(link) {
-                        self.add_link(position, side, link);
-                    }
+                    self.add_link(position, side, link, &theirs.sent);
+                } else if theirs.link == MANY_LINKS {
+                    // Its amounts by link come with the rare evidence.
+                    self.views(position, side);
                 }
             }
+            self.records.states[position].merge(&theirs);
             if let Some(theirs) = other.records.extras.get(&from) {
-                self.merge_extra(position, theirs);
-            }
-        }
-    }
-
-    fn merge_extra(&mut self, position: usize, theirs: &Extra) {
-        for (side, links) in theirs.links.iter().enumerate() {
-            for link in links.iter() {
-                self.add_link(position, side, link);
-            }
-        }
-        let without_links =
-            Extra { links: [AtMost::default(), AtMost::default()], ..theirs.clone() };
-        let mine = self.records.extras.entry(position as u32).or_default();
-        mine.merge(&without_links);
-        // A set that overflowed elsewhere has overflowed here.
-        for (side, links) in theirs.links.iter().enumerate() {
-            if links.more() {
-                mine.links[side].merge(links);
+                self.traced += theirs.traces.len();
+                self.records.extras.entry(position as u32).or_default().merge(theirs);
             }
         }
     }
 
     /// A table of the flows at `positions` alone.
     pub(super) fn subset(&self, positions: &[u32]) -> Self {
-        let mut part = Self::new(&self.seed);
+        let mut part = Self::new(&self.seed, self.traces);
         part.merge_from(self, positions);
         part
     }
@@ -293,8 +332,8 @@ impl FlowTable {
     /// Reads what [`FlowTable::to_bytes`] wrote.
     pub(super) fn from_bytes(seed: &Seed, bytes: &[u8]) -> Result<Self, postcard::Error> {
         let records: Records = postcard::from_bytes(bytes)?;
-        let mut table = Self::new(seed);
-        let read = Self { records, ..Self::new(seed) };
+        let mut table = Self::new(seed, false);
+        let read = Self { records, ..Self::new(seed, false) };
         table.merge(&read);
         Ok(table)
     }
@@ -308,28 +347,28 @@ pub(super) fn partition(hash: u64, parts: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::sign;
+    use crate::decode::{Tuple, sign};
     use crate::model::{Mac, Transport};
 
     fn see(table: &mut FlowTable, sport: u16, time: Nanos, link: Link) {
         let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let tuple = Tuple { src, dst, sport, dport: 443, transport: Transport::TCP };
-        let body = Body::Segment { tuple, signs: sign::SYN, payload: 0, fragment: None };
-        let (broadcast, bad_checksum) = (false, false);
-        let seen = Observation { time, wire_len: 60, link, broadcast, bad_checksum, body };
+        let (signs, acked, fragment) = (sign::SYN, None, None);
+        let body = Body::Segment { tuple, signs, payload: 0, acked, fragment };
+        let seen = Observation { time, wire_len: 60, link, body, ..Observation::default() };
         let mut places = Vec::new();
         table.locate(&[seen], &mut places);
         table.observe(places[0], &seen, 0, sign::SYN);
     }
 
-    fn link(vlan: u16) -> Link {
-        Link { vlans: [vlan, crate::decode::NO_TAG], source: Mac::NONE }
+    fn link(vlan: u32) -> Link {
+        Link::default().tagged(crate::decode::TagKind::Vlan, Some(vlan))
     }
 
     #[test]
     fn links_stay_a_set_through_merges_and_files() {
         let seed = Seed::new();
-        let (mut a, mut b) = (FlowTable::new(&seed), FlowTable::new(&seed));
+        let (mut a, mut b) = (FlowTable::new(&seed, false), FlowTable::new(&seed, false));
         for vlan in [7, 7, 9] {
             see(&mut a, 1, 5, link(vlan));
         }
@@ -339,20 +378,24 @@ mod tests {
         let back = FlowTable::from_bytes(&seed, &a.to_bytes().unwrap()).unwrap();
         for table in [&a, &back] {
             let flow = table.iter().find(|f| f.key.endpoint(0).port == 1).unwrap();
-            assert_eq!(flow.links(0).map(|l| l.vlans[0]).collect::<Vec<_>>(), [7, 8, 9]);
+            assert_eq!(
+                flow.links(0).map(|l| l.tags().next().unwrap().id).collect::<Vec<_>>(),
+                [7, 8, 9].map(Some)
+            );
             assert_eq!(flow.links(1).count(), 0);
             assert_eq!(flow.sides[0].syns.0, 4);
-            assert_eq!(flow.sides[0].syn.get(), Some(4));
+            assert_eq!(flow.sides[0].syn().get(), Some(4));
         }
     }
 
     #[test]
     fn more_links_than_numbers_are_kept_in_the_side_table() {
         let seed = Seed::new();
-        let mut table = FlowTable::new(&seed);
+        let mut table = FlowTable::new(&seed, false);
         for number in 0..70_000u32 {
             let [_, a, b, c] = number.to_be_bytes();
-            let link = Link { source: Mac([2, 0, 0, a, b, c]), ..Link::default() };
+            let mut link = Link::default();
+            link.source = Mac([2, 0, 0, a, b, c]);
             see(&mut table, 1, 5, link);
         }
         let flow = table.iter().next().unwrap();

@@ -15,10 +15,20 @@ words!(
         UnknownLinkType = "unknown-link-type",
         /// Cut off before the end of the link-layer header.
         TruncatedLinkHeader = "truncated-link-header",
+        /// The link-layer header contradicts itself.
+        BadLinkHeader = "bad-link-header",
+        /// Encrypted below IP: IEEE 802.11 protection, IEEE 802.1AE (MACsec).
+        EncryptedLink = "encrypted-link",
+        /// An IEEE 802.11 management or control frame, which carries no packet.
+        WlanManagement = "wlan-management",
+        /// A later fragment of an IEEE 802.11 frame, whose headers are in the first one.
+        WlanFragment = "wlan-fragment",
+        /// Several packets in one IEEE 802.11 frame.
+        WlanAggregate = "wlan-aggregate",
         /// Cut off inside a VLAN tag.
         TruncatedVlanTag = "truncated-vlan-tag",
-        /// More VLAN tags stacked than the decoder follows.
-        TooManyVlanTags = "too-many-vlan-tags",
+        /// More layers around the packet than the decoder follows.
+        TooManyEncapsulations = "too-many-encapsulations",
         /// Cut off before the end of the IP header.
         TruncatedIpHeader = "truncated-ip-header",
         /// The IP header contradicts itself: wrong version or impossible length.
@@ -31,6 +41,29 @@ words!(
         OutsideWindow = "outside-window",
     }
 );
+
+impl SkipReason {
+    /// What a user can do about it, where there is something.
+    pub fn advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::TruncatedLinkHeader | Self::TruncatedVlanTag | Self::TruncatedIpHeader => {
+                "capture with a longer snaplen (128 bytes or more)"
+            }
+            Self::EncryptedLink => {
+                "capture behind the access point or switch that decrypts, or decrypt first"
+            }
+            Self::WlanFragment | Self::WlanAggregate => "capture on the wired side",
+            Self::TooManyEncapsulations => "look at these frames: nobody wraps packets so often",
+            Self::UnknownLinkType
+            | Self::BadLinkHeader
+            | Self::WlanManagement
+            | Self::BadIpHeader
+            | Self::TooManyExtensionHeaders
+            | Self::Filtered
+            | Self::OutsideWindow => return None,
+        })
+    }
+}
 
 /// Skipped frames by reason.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -91,6 +124,8 @@ pub struct Account {
     pub portless: u64,
     /// Later IP fragments, which carry no ports of their own.
     pub fragments: u64,
+    /// Observations of a tunnel whose inner packet could not be read.
+    pub opaque: u64,
     /// Frames by a link type that is not decoded.
     pub unknown_links: BTreeMap<u16, u64>,
     /// Bytes on the wire of all frames.
@@ -113,6 +148,7 @@ impl Merge for Account {
         }
         self.portless += other.portless;
         self.fragments += other.fragments;
+        self.opaque += other.opaque;
         for (link, count) in &other.unknown_links {
             *self.unknown_links.entry(*link).or_default() += count;
         }
@@ -120,6 +156,61 @@ impl Merge for Account {
         self.first.merge(&other.first);
         self.last.merge(&other.last);
     }
+}
+
+/// What a sample of packets says of frames that show a packet once more.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct Copies {
+    /// Frames in the sample.
+    pub sampled: u64,
+    /// Of these, copies with nothing to tell them from the first.
+    pub same: u64,
+    /// Copies seen by another interface of the file.
+    pub interfaces: u64,
+    /// Copies in another VLAN.
+    pub vlans: u64,
+    /// Copies with another hardware address, time to live or tunnel.
+    pub hops: u64,
+    /// Copies that came over the same link as the first, of whatever kind.
+    #[serde(skip)]
+    pub alike: u64,
+}
+
+impl Copies {
+    /// All copies in the sample.
+    pub fn total(self) -> u64 {
+        self.same + self.interfaces + self.vlans + self.hops
+    }
+
+    /// The share that `count` of the sampled frames is, 0 to 1.
+    pub fn share(self, count: u64) -> f64 {
+        if self.sampled == 0 { 0.0 } else { count as f64 / self.sampled as f64 }
+    }
+}
+
+words!(
+    /// What was done about copies in amounts.
+    Correction {
+        /// The sample shows next to none.
+        NotNeeded = "not-needed",
+        /// They were taken out.
+        Done = "done",
+        /// Nobody wanted it (`--dedup off`).
+        Off = "off",
+        /// It takes a second reading, which the input does not allow.
+        Impossible = "impossible",
+    }
+);
+
+/// Packets that the capture shows more than once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Duplicates {
+    /// What a sample shows.
+    pub sample: Copies,
+    /// What was done about it.
+    pub correction: Correction,
+    /// Packets taken out of the amounts.
+    pub removed: u64,
 }
 
 /// Frames that the capture itself says it lost.

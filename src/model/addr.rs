@@ -92,8 +92,10 @@ pub fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// A hardware (IEEE 802) address.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+/// A hardware (IEEE 802) address; by default none.
+#[derive(
+    Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
+)]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {

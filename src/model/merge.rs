@@ -103,6 +103,39 @@ impl Merge for Max {
     }
 }
 
+/// The range of some numbers of 32 bits; empty until one is seen. Idempotent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Span {
+    least: u32,
+    most: u32,
+}
+
+impl Default for Span {
+    fn default() -> Self {
+        Self { least: u32::MAX, most: 0 }
+    }
+}
+
+impl Span {
+    /// Takes in a number.
+    pub fn see(&mut self, number: u32) {
+        self.least = self.least.min(number);
+        self.most = self.most.max(number);
+    }
+
+    /// The distance between the ends.
+    pub fn width(self) -> Option<u32> {
+        self.most.checked_sub(self.least)
+    }
+}
+
+impl Merge for Span {
+    fn merge(&mut self, other: &Self) {
+        self.least = self.least.min(other.least);
+        self.most = self.most.max(other.most);
+    }
+}
+
 /// Facts that, once seen, stay seen. Idempotent.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Or(pub u16);

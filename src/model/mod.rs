@@ -8,9 +8,11 @@ mod text;
 mod time;
 mod words;
 
-pub use account::{Account, InputRecord, Loss, Reasons, SkipReason};
+pub use account::{
+    Account, Copies, Correction, Duplicates, InputRecord, Loss, Reasons, SkipReason,
+};
 pub use addr::{Endpoint, Mac, Transport, is_link_local};
-pub use merge::{AtMost, Max, Merge, Min, Or, Sum};
+pub use merge::{AtMost, Max, Merge, Min, Or, Span, Sum};
 pub use text::{cell, clean};
 pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};
 pub(crate) use words::words;

@@ -83,6 +83,7 @@ impl Audit {
             inputs: &self.reading.inputs,
             account: &self.reading.account,
             loss: self.reading.loss,
+            duplicates: self.reading.duplicates,
             orphan_fragments: self.reading.flows.orphans,
             wishes: &self.wishes,
             unknown_links: self.unknown_links(),
@@ -151,7 +152,7 @@ fn judge(
         end,
         watched_s: reading.watched_s(),
         filtered,
-        loss: reading.loss.share(),
+        loss: reading.loss.share().max(conversations.survey.vantage.loss()),
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
     };

@@ -18,11 +18,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::flow::Flows;
-use crate::model::{Account, BUCKET_NS, InputRecord, Loss, Merge, Nanos, SECOND};
+use crate::model::{
+    Account, BUCKET_NS, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND,
+};
 
 pub use crate::report::Folder;
 pub use audit::{Audit, Limits, prepare_folder};
-pub use plan::{Plan, Request};
+pub use plan::{Dedup, Plan, Request};
 
 /// How far the reading is; for whoever shows it.
 #[derive(Default)]
@@ -58,14 +60,43 @@ pub struct Reading {
     pub loss: Loss,
     /// The ten-second buckets that hold a frame.
     pub buckets: BTreeSet<Nanos>,
+    /// Packets that were seen more than once.
+    pub duplicates: Duplicates,
     /// All flows.
     pub flows: Flows,
 }
 
+/// The share of copies in a sample from which a capture counts as doubled.
+const DOUBLED: f64 = 0.01;
+
 impl Reading {
     /// Reads all sources.
+    ///
+    /// Copies that came over the links of their originals take a second reading, in which every packet
+    /// is remembered; the others are told apart by their links in the first.
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, Failure> {
-        read::run(plan, progress)
+        let wanted = plan.request.dedup;
+        let mut reading = read::run(plan, progress, wanted == Dedup::On)?;
+        let sample = reading.duplicates.sample;
+        let doubled = sample.share(sample.total()) >= DOUBLED;
+        reading.duplicates.correction = match wanted {
+            Dedup::Off => Correction::Off,
+            Dedup::Auto if !doubled => Correction::NotNeeded,
+            Dedup::Auto if sample.share(sample.alike) >= DOUBLED => {
+                if plan.reads_again() {
+                    drop(reading);
+                    reading = read::run(plan, progress, true)?;
+                    Correction::Done
+                } else {
+                    Correction::Impossible
+                }
+            }
+            Dedup::Auto | Dedup::On => Correction::Done,
+        };
+        if reading.duplicates.correction == Correction::Done {
+            reading.duplicates.removed = reading.flows.drop_copies().map_err(Failure::Temporary)?;
+        }
+        Ok(reading)
     }
 
     /// Seconds that were watched.

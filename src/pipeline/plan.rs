@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::capture::{Filter, Source, expand};
-use crate::model::Nanos;
+use crate::model::{Nanos, words};
 
 /// What the user wants read, and how.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,30 @@ pub struct Request {
     pub until: Option<Nanos>,
     /// Compute the SHA-256 of each source.
     pub hash: bool,
+    /// Audit tunnels themselves, not what is in them.
+    pub no_decap: bool,
+    /// UDP ports at which VXLAN is looked for beside the usual ones.
+    pub vxlan_ports: Vec<u16>,
+    /// Whether copies of packets are taken out of amounts.
+    pub dedup: Dedup,
+}
+
+words!(
+    /// Whether copies of packets are taken out of amounts.
+    Dedup {
+        /// Where a sample shows doubling.
+        Auto = "auto",
+        /// Always.
+        On = "on",
+        /// Never.
+        Off = "off",
+    }
+);
+
+impl Default for Dedup {
+    fn default() -> Self {
+        Self::Auto
+    }
 }
 
 /// A request that can be carried out.
@@ -72,5 +96,10 @@ impl Plan {
         let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
         Ok(Self { sources, jobs, temp: std::env::temp_dir(), request })
+    }
+
+    /// Whether all sources can be read once more.
+    pub fn reads_again(&self) -> bool {
+        self.sources.iter().all(|s| s.path.as_ref().is_some_and(|path| path.is_file()))
     }
 }

@@ -9,9 +9,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::{Failure, Plan, Progress, Reading, total};
 use crate::capture::{Batch, Filter, OpenError, Reader};
-use crate::decode::{Body, Observation, decode};
+use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{Meeting, Seed, Tables};
-use crate::model::{Account, BUCKET_NS, InputRecord, Merge, NO_TIME, Nanos, SkipReason};
+use crate::model::{
+    Account, BUCKET_NS, Correction, Duplicates, InputRecord, Merge, NO_TIME, Nanos, SkipReason,
+};
 
 /// Full batches that may wait for a worker, for each worker. Enough to even out; memory is this
 /// times the size of a batch.
@@ -21,7 +23,8 @@ const WAITING: usize = 2;
 /// to stay in the first-level cache.
 const TOGETHER: usize = 32;
 
-pub(super) fn run(plan: &Plan, progress: &Progress) -> Result<Reading, Failure> {
+/// Reads all sources. With `traces` the tables remember each packet, so that copies can be taken out.
+pub(super) fn run(plan: &Plan, progress: &Progress, traces: bool) -> Result<Reading, Failure> {
     let jobs = plan.jobs.max(1);
     let readers = plan.sources.len().min(jobs);
     let seed = Seed::new();
@@ -49,7 +52,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress) -> Result<Reading, Failure> 
     let counted = thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs)
             .map(|_| {
-                let worker = Worker::new(plan, progress, &meeting, &seed);
+                let worker = Worker::new(plan, progress, &meeting, &seed, traces);
                 let (full_out, empty_in) = (full_out.clone(), empty_in.clone());
                 scope.spawn(move || worker.work(&full_out, &empty_in))
             })
@@ -98,8 +101,10 @@ pub(super) fn run(plan: &Plan, progress: &Progress) -> Result<Reading, Failure> 
         return Err(Failure::Sources(inputs.iter().map(told).collect()));
     }
     let (account, loss) = total(&inputs);
-    let flows = meeting.settle().map_err(Failure::Temporary)?;
-    Ok(Reading { inputs, account, loss, buckets, flows })
+    let flows = meeting.settle(traces).map_err(Failure::Temporary)?;
+    let sample = flows.copies();
+    let duplicates = Duplicates { sample, correction: Correction::NotNeeded, removed: 0 };
+    Ok(Reading { inputs, account, loss, buckets, duplicates, flows })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -199,8 +204,10 @@ struct Worker<'a> {
     meeting: &'a Meeting,
     seed: &'a Seed,
     filter: Option<Filter>,
+    decoder: Decoder,
+    traces: bool,
     tables: Tables,
-    /// Observations that go into the tables together.
+    /// Observations that go into the tables together; written in place.
     pending: Vec<Observation>,
     counted: Counted,
     /// The bucket of the latest frame, which is nearly always the next one's too.
@@ -208,7 +215,13 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(plan: &'a Plan, progress: &'a Progress, meeting: &'a Meeting, seed: &'a Seed) -> Self {
+    fn new(
+        plan: &'a Plan,
+        progress: &'a Progress,
+        meeting: &'a Meeting,
+        seed: &'a Seed,
+        traces: bool,
+    ) -> Self {
         let accounts = vec![Account::default(); plan.sources.len()];
         Self {
             plan,
@@ -217,8 +230,10 @@ impl<'a> Worker<'a> {
             seed,
             // The expression was checked when the plan was made.
             filter: plan.request.filter.as_deref().and_then(|f| Filter::new(f).ok()),
-            tables: Tables::new(seed),
-            pending: Vec::with_capacity(TOGETHER),
+            decoder: Decoder::new(!plan.request.no_decap, &plan.request.vxlan_ports),
+            traces,
+            tables: Tables::new(seed, traces),
+            pending: vec![Observation::default(); TOGETHER],
             counted: Counted { accounts, buckets: BTreeSet::new() },
             bucket: Nanos::MIN,
         }
@@ -232,7 +247,8 @@ impl<'a> Worker<'a> {
             if trouble.is_none() && !self.progress.stop.load(Ordering::Relaxed) {
                 self.take(&batch);
                 if self.tables.memory() > budget {
-                    let tables = std::mem::replace(&mut self.tables, Tables::new(self.seed));
+                    let tables =
+                        std::mem::replace(&mut self.tables, Tables::new(self.seed, self.traces));
                     trouble = self.meeting.spill(tables).err();
                 }
             }
@@ -250,6 +266,7 @@ impl<'a> Worker<'a> {
 
     fn take(&mut self, batch: &Batch) {
         let account = &mut self.counted.accounts[batch.source];
+        let mut waiting = 0;
         for frame in &batch.frames {
             account.frames += 1;
             account.bytes += u64::from(frame.wire_len);
@@ -275,9 +292,11 @@ impl<'a> Worker<'a> {
                 account.skipped.count(SkipReason::Filtered);
                 continue;
             }
-            match decode(frame, data) {
-                Ok(seen) => {
+            let seen = &mut self.pending[waiting];
+            match self.decoder.decode(frame, data, seen) {
+                Ok(()) => {
                     account.observations += 1;
+                    account.opaque += u64::from(seen.opaque);
                     account.bad_checksums += u64::from(seen.bad_checksum);
                     match seen.body {
                         Body::Portless { .. } => account.portless += 1,
@@ -287,10 +306,10 @@ impl<'a> Worker<'a> {
                         }
                         Body::Segment { .. } | Body::Error { .. } => {}
                     }
-                    self.pending.push(seen);
-                    if self.pending.len() == TOGETHER {
+                    waiting += 1;
+                    if waiting == TOGETHER {
                         self.tables.observe(&self.pending);
-                        self.pending.clear();
+                        waiting = 0;
                     }
                 }
                 Err(reason) => {
@@ -301,8 +320,7 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        self.tables.observe(&self.pending);
-        self.pending.clear();
+        self.tables.observe(&self.pending[..waiting]);
         self.progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
     }
 }

@@ -156,9 +156,11 @@ fn accounting(report: &Report<'_>) -> Value {
         non_ip,
         portless,
         fragments,
+        opaque,
         bytes,
         ..
     } = report.account;
+    let view = &report.outcome.conversations.survey.vantage;
     let non_ip: BTreeMap<String, u64> = non_ip
         .iter()
         .map(|(ethertype, count)| match ethertype {
@@ -170,11 +172,19 @@ fn accounting(report: &Report<'_>) -> Value {
         "frames_read": frames,
         "observations": observations,
         "skipped": skipped,
-        "duplicates": 0,
+        "duplicates": report.duplicates.removed,
+        "copies": report.duplicates,
+        "view": {
+            "one_sided_frames": view.one_sided,
+            "split_frames": view.split,
+            "cut_one_way_frames": view.cut_one_way,
+        },
         "truncated": truncated,
         "loss": {
             "received": report.loss.received,
             "dropped": report.loss.dropped,
+            "acknowledged_bytes": view.acked,
+            "unseen_bytes": view.unseen,
             "by_source": report.inputs.iter().filter(|i| i.loss.dropped > 0).map(|i| {
                 json!({"file": i.name, "dropped": i.loss.dropped})
             }).collect::<Vec<_>>(),
@@ -183,6 +193,7 @@ fn accounting(report: &Report<'_>) -> Value {
         "bad_checksums": bad_checksums,
         "non_ip": non_ip,
         "portless": portless,
+        "opaque_tunnels": opaque,
         "fragments": {"later": fragments, "orphaned": report.orphan_fragments},
         "unknown_link_types": report.unknown_links.iter().cloned().collect::<BTreeMap<_, _>>(),
     })

@@ -14,7 +14,7 @@ mod time;
 use std::io::{self, Write};
 
 use crate::classify::{Outcome, Policy};
-use crate::model::{Account, InputRecord, Loss, Nanos};
+use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos};
 
 pub use community_id::community_id;
 pub use folder::{Folder, FolderError};
@@ -28,6 +28,8 @@ pub struct Report<'a> {
     pub account: &'a Account,
     /// What the captures say they lost.
     pub loss: Loss,
+    /// Packets that were seen more than once.
+    pub duplicates: Duplicates,
     /// Later fragments whose first fragment is not in the capture.
     pub orphan_fragments: u64,
     /// What the user wanted of the capture.

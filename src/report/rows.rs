@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use super::{Report, Time, community_id};
-use crate::classify::{Code, Conversation, Doubts, Judged, Policy};
+use crate::classify::{Code, Conversation, Doubts, Judged, Policy, Tag};
 
 /// What stands in a cell.
 pub(super) trait Cell {
@@ -124,6 +124,7 @@ record!(
         community_id: String,
         doubt: DoubtList,
         other_reading: String,
+        outer: Vec<String>,
     }
 );
 
@@ -252,13 +253,15 @@ fn conversation<'a>(
         other_reading: judged
             .and_then(|(_, j)| j.other)
             .map_or_else(String::new, |other: Code| format!("{}/{other}", other.verdict())),
+        outer: c.rare().outer.iter().map(|o| format!("{}>{}", o.src, o.dst)).collect(),
     }
 }
 
-/// VLANs of one frame, outermost first: `vlan:20`, `vlan:100.20`.
-fn tag(stack: &[u16]) -> String {
-    let ids: Vec<_> = stack.iter().map(u16::to_string).collect();
-    format!("vlan:{}", ids.join("."))
+/// Tags of one kind, outermost first: `vlan:20`, `vlan:100.20`, `vxlan:7`, `gre`.
+fn tag(stack: &[Tag]) -> String {
+    let name = stack.first().map_or("", |tag| tag.kind.name());
+    let ids: Vec<_> = stack.iter().filter_map(|tag| tag.id).map(|id| id.to_string()).collect();
+    if ids.is_empty() { name.to_owned() } else { format!("{name}:{}", ids.join(".")) }
 }
 
 fn flow_id(c: &Conversation) -> String {

@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::{Report, Time};
 use crate::classify::{Finding, Severity, Verdict};
-use crate::model::{Account, clean};
+use crate::model::{Account, Correction, Duplicates, clean};
 
 /// Findings shown in words; the rest are counted.
 const SHOWN: usize = 5;
@@ -131,6 +131,11 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         plural(report.inputs.iter().filter(|i| !i.passed_over).count() as u64, "input")
     )?;
     writeln!(out, "{BOLD}Frames{BOLD:#}    {}", frames(account))?;
+    for (reason, count) in account.skipped.iter() {
+        if let Some(advice) = reason.advice() {
+            writeln!(out, "{YELLOW}Skipped{YELLOW:#}   {count} {reason}: {advice}")?;
+        }
+    }
     for (link, count) in &report.unknown_links {
         let frames = plural(*count, "frame");
         writeln!(
@@ -147,10 +152,16 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
             report.loss.share() * 100.0
         ),
     };
+    let vantage = &report.outcome.conversations.survey.vantage;
+    if vantage.loss() > 0.0 {
+        let share = percent(vantage.loss());
+        loss.push_str(&format!("; {share} of acknowledged TCP bytes were not captured"));
+    }
     if account.truncated > 0 {
         loss.push_str(&format!("; {} frames cut short by the snaplen", account.truncated));
     }
     writeln!(out, "{BOLD}Loss{BOLD:#}      {loss}")?;
+    views(report, out)?;
     if let Some(filter) = &report.wishes.filter {
         writeln!(
             out,
@@ -189,6 +200,55 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         plural(outcome.rows.len() as u64, "row"),
         rows.join(", ")
     )
+}
+
+/// How the capture looks at the traffic, where that is not plain: doubled, one-sided or split views.
+fn views(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    /// Shares below it are not worth a line.
+    const TOLD: f64 = 0.01;
+    let Duplicates { sample, correction, .. } = report.duplicates;
+    if sample.share(sample.total()) >= TOLD {
+        let kinds = [
+            (sample.same, "the same again"),
+            (sample.interfaces, "from another interface"),
+            (sample.vlans, "in another VLAN"),
+            (sample.hops, "at another hop"),
+        ];
+        let kinds = kinds.into_iter().filter(|(count, _)| *count > 0);
+        let kinds: Vec<_> =
+            kinds.map(|(n, name)| format!("{} {name}", percent(sample.share(n)))).collect();
+        let done = match correction {
+            Correction::Done => "amounts count a packet once",
+            Correction::Off => "amounts include them (--dedup off)",
+            Correction::NotNeeded => "amounts include them",
+            Correction::Impossible => {
+                "amounts include them, for this input cannot be read twice (try --dedup on)"
+            }
+        };
+        let share = percent(sample.share(sample.total()));
+        let kinds = kinds.join(", ");
+        writeln!(out, "{BOLD}View{BOLD:#}      {share} of frames are copies ({kinds}): {done}")?;
+    }
+    let vantage = &report.outcome.conversations.survey.vantage;
+    let lines = [
+        (
+            vantage.one_sided,
+            "are of flows that show one direction only: nothing is claimed of them",
+        ),
+        (vantage.split, "are of flows whose directions carry different VLAN ids"),
+        (vantage.cut_one_way, "are of flows with one direction alone cut short by the snaplen"),
+    ];
+    for (frames, what) in lines {
+        let share = frames as f64 / report.account.frames.max(1) as f64;
+        if share >= TOLD {
+            writeln!(out, "{BOLD}View{BOLD:#}      {} of frames {what}", percent(share))?;
+        }
+    }
+    Ok(())
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
 }
 
 /// What is particular about single inputs, the worst first.

@@ -1,7 +1,7 @@
 //! Linux cooked captures, as of the device `any`: version 1 (LINKTYPE_LINUX_SLL, 113) and version 2
 //! (LINKTYPE_LINUX_SLL2, 276).
 
-use crate::decode::{Observation, Packet, ether};
+use crate::decode::{Layers, Next, Packet};
 use crate::model::{Mac, SkipReason};
 
 /// Packet type "sent to everybody", in both versions.
@@ -9,26 +9,44 @@ const BROADCAST: u16 = 1;
 /// The length of an Ethernet address.
 const MAC_LEN: u16 = 6;
 
-pub(super) fn version_1(packet: Packet<'_>, seen: &mut Observation) -> Result<(), SkipReason> {
+pub(super) fn version_1<'p>(
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
     let header: &[u8; 16] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedLinkHeader)?;
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
-    source(seen, word(4), &header[6..12]);
-    seen.broadcast = word(0) == BROADCAST;
+    source(layers, word(4), &header[6..12]);
+    layers.seen.broadcast = word(0) == BROADCAST;
     let rest = packet.after(header.len()).ok_or(SkipReason::TruncatedLinkHeader)?;
-    ether::decode(word(14), rest, seen)
+    Ok(carried(word(2), word(14), rest))
 }
 
-pub(super) fn version_2(packet: Packet<'_>, seen: &mut Observation) -> Result<(), SkipReason> {
+pub(super) fn version_2<'p>(
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
     let header: &[u8; 20] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedLinkHeader)?;
-    source(seen, u16::from(header[11]), &header[12..18]);
-    seen.broadcast = u16::from(header[10]) == BROADCAST;
+    let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
+    source(layers, u16::from(header[11]), &header[12..18]);
+    layers.seen.broadcast = u16::from(header[10]) == BROADCAST;
     let rest = packet.after(header.len()).ok_or(SkipReason::TruncatedLinkHeader)?;
-    ether::decode(u16::from_be_bytes([header[0], header[1]]), rest, seen)
+    Ok(carried(word(8), word(0), rest))
 }
 
 /// The sender's hardware address, where it is one of Ethernet.
-fn source(seen: &mut Observation, length: u16, address: &[u8]) {
+fn source(layers: &mut Layers<'_>, length: u16, address: &[u8]) {
     if let (MAC_LEN, Ok(mac)) = (length, address.try_into()) {
-        seen.link.source = Mac(mac);
+        layers.seen.link.source = Mac(mac);
+    }
+}
+
+/// What the protocol field announces, which depends on the device's type (ARPHRD).
+fn carried(device: u16, protocol: u16, rest: Packet<'_>) -> Next<'_> {
+    match (device, protocol) {
+        // 802.11 devices, bare or with radiotap: the frame starts anew, after a header of its own.
+        (801, _) => Next::Wlan(rest),
+        // Linux's own number for IEEE 802.2 frames.
+        (_, 4) => Next::Llc(rest),
+        _ => Next::Ether(protocol, rest),
     }
 }

@@ -2,14 +2,17 @@
 
 use etherparse::Ethernet2HeaderSlice;
 
-use crate::decode::{Observation, Packet, ether};
+use crate::decode::{Layers, Next, Packet};
 use crate::model::{Mac, SkipReason};
 
-pub(super) fn decode(packet: Packet<'_>, seen: &mut Observation) -> Result<(), SkipReason> {
+pub(in crate::decode) fn decode<'p>(
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
     let header = Ethernet2HeaderSlice::from_slice(packet.bytes)
         .map_err(|_| SkipReason::TruncatedLinkHeader)?;
-    seen.link.source = Mac(header.source());
-    seen.broadcast = Mac(header.destination()) == Mac::BROADCAST;
+    layers.seen.link.source = Mac(header.source());
+    layers.seen.broadcast = Mac(header.destination()) == Mac::BROADCAST;
     let rest = packet.after(header.slice().len()).ok_or(SkipReason::TruncatedLinkHeader)?;
-    ether::decode(header.ether_type().0, rest, seen)
+    Ok(Next::Ether(header.ether_type().0, rest))
 }

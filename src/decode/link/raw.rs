@@ -2,37 +2,37 @@
 //! operating systems gave it, 12 and 14; LINKTYPE_IPV4, 228; LINKTYPE_IPV6, 229), BSD loopback
 //! (LINKTYPE_NULL, 0; also Npcap's) and OpenBSD loopback (LINKTYPE_LOOP, 108).
 
-use crate::decode::{Body, Observation, Packet, ip};
+use crate::decode::{Layers, Next, Packet};
 use crate::model::SkipReason;
 
-pub(super) fn either(packet: Packet<'_>, seen: &mut Observation) -> Result<(), SkipReason> {
-    ip::decode(packet, None, seen)
+pub(super) fn either<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+    Ok(Next::Ip(None, packet))
 }
 
-pub(super) fn v4(packet: Packet<'_>, seen: &mut Observation) -> Result<(), SkipReason> {
-    ip::decode(packet, Some(4), seen)
+pub(super) fn v4<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+    Ok(Next::Ip(Some(4), packet))
 }
 
-pub(super) fn v6(packet: Packet<'_>, seen: &mut Observation) -> Result<(), SkipReason> {
-    ip::decode(packet, Some(6), seen)
+pub(super) fn v6<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+    Ok(Next::Ip(Some(6), packet))
 }
 
 /// An address family in the byte order of the capturing machine, or (OpenBSD) of the network. The
 /// family of IPv6 has a number of its own on each system, all below 256.
-pub(super) fn family(packet: Packet<'_>, seen: &mut Observation) -> Result<(), SkipReason> {
+pub(super) fn family<'p>(
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
     let word: &[u8; 4] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedLinkHeader)?;
     let family = match u32::from_le_bytes(*word) {
         low @ 0..=0xff => low,
         _ => u32::from_be_bytes(*word),
     };
     let rest = packet.after(word.len()).ok_or(SkipReason::TruncatedLinkHeader)?;
-    match family {
-        2 => ip::decode(rest, Some(4), seen),
+    Ok(match family {
+        2 => Next::Ip(Some(4), rest),
         // FreeBSD 28, Darwin 30, NetBSD and OpenBSD 24, Linux 10, Windows 23.
-        10 | 23 | 24 | 28 | 30 => ip::decode(rest, Some(6), seen),
-        _ => {
-            seen.body = Body::NonIp { ethertype: 0, claim: None };
-            Ok(())
-        }
-    }
+        10 | 23 | 24 | 28 | 30 => Next::Ip(Some(6), rest),
+        _ => layers.non_ip(0),
+    })
 }

@@ -1,0 +1,44 @@
+//! Serial lines: PPP with or without its HDLC framing (LINKTYPE_PPP, 9; LINKTYPE_PPP_HDLC, 50; with a
+//! direction before it, 166 and 204), PPP over Ethernet (LINKTYPE_PPP_ETHER, 51) and Cisco HDLC
+//! (LINKTYPE_C_HDLC, 104).
+
+use crate::decode::{Layers, Next, Packet, ppp};
+use crate::model::SkipReason;
+
+/// The "all stations" address and the "unnumbered information" control of PPP in HDLC framing.
+const FRAMING: &[u8] = &[0xff, 0x03];
+
+pub(super) fn ppp<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+    Ok(match packet.after(FRAMING.len()).filter(|_| packet.bytes.starts_with(FRAMING)) {
+        Some(rest) => Next::Ppp(rest),
+        None => match packet.bytes {
+            // Cisco's framing under the number of PPP: unicast or broadcast address, control 0.
+            [0x0f | 0x8f, 0x00, ..] => cisco_rest(packet)?,
+            _ => Next::Ppp(packet),
+        },
+    })
+}
+
+pub(super) fn ppp_direction<'p>(
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
+    ppp(packet.after(1).ok_or(SkipReason::TruncatedLinkHeader)?, layers)
+}
+
+pub(super) fn pppoe<'p>(
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
+    ppp::session(packet, layers)
+}
+
+pub(super) fn cisco<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+    cisco_rest(packet)
+}
+
+/// After an address and a control byte comes an ethertype.
+fn cisco_rest(packet: Packet<'_>) -> Result<Next<'_>, SkipReason> {
+    let cut = SkipReason::TruncatedLinkHeader;
+    Ok(Next::Ether(packet.u16(2).ok_or(cut)?, packet.after(4).ok_or(cut)?))
+}

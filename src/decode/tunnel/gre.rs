@@ -1,0 +1,78 @@
+//! Generic routing encapsulation (RFC 2784) with key and sequence number (RFC 2890), its version 1 of
+//! PPTP (RFC 2637), and what is built on it: NVGRE (RFC 7637) and ERSPAN (draft-foschiano-erspan).
+
+use super::{Found, Next, Packet, Tunnel};
+
+const CHECKSUM: u16 = 0x8000;
+const ROUTING: u16 = 0x4000;
+const KEY: u16 = 0x2000;
+const SEQUENCE: u16 = 0x1000;
+/// Version 1 only: an acknowledgement number.
+const ACKNOWLEDGES: u16 = 0x0080;
+
+pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
+    let (flags, protocol) = (packet.u16(0)?, packet.u16(2)?);
+    let version = flags & 7;
+    // Source routes (RFC 1701) are long gone, and have no length that could be trusted.
+    if version > 1 || flags & ROUTING != 0 {
+        return None;
+    }
+    let mut length = 4;
+    if flags & CHECKSUM != 0 {
+        length += 4;
+    }
+    let key = if flags & KEY != 0 { packet.u32(length) } else { None };
+    for (bit, size) in [(KEY, 4), (SEQUENCE, 4), (ACKNOWLEDGES, 4)] {
+        if flags & bit != 0 && (bit != ACKNOWLEDGES || version == 1) {
+            length += size;
+        }
+    }
+    let rest = packet.after(length)?;
+    let gre = |id, next| Some(Found { tunnel: Tunnel::Gre, id, next });
+    match protocol {
+        // Version 1 is PPP; its key is a length and the call's number.
+        0x880b if version == 1 => gre(key.map(|k| k & 0xffff), Next::Ppp(framed(rest))),
+        _ if version == 1 => None,
+        0x880b => gre(key, Next::Ppp(framed(rest))),
+        0x6558 => match key {
+            Some(key) if flags & (CHECKSUM | SEQUENCE) == 0 => {
+                let next = Next::Ethernet(rest);
+                Some(Found { tunnel: Tunnel::Nvgre, id: Some(key >> 8), next })
+            }
+            _ => gre(key, Next::Ethernet(rest)),
+        },
+        // Type I has no header of its own, and no sequence number either.
+        0x88be if flags & SEQUENCE == 0 => erspan(None, Some(rest)),
+        0x88be => erspan(Some(u32::from(rest.u16(2)? & 0x3ff)), rest.after(8)),
+        0x22eb => {
+            let optional = rest.bytes.get(11)? & 1 != 0;
+            let frame = rest.after(if optional { 20 } else { 12 })?;
+            let session = Some(u32::from(rest.u16(2)? & 0x3ff));
+            // Type III says what it carries: zero is Ethernet, two is IP.
+            match rest.u16(10)? >> 10 & 0x1f {
+                2 => {
+                    Some(Found { tunnel: Tunnel::Erspan, id: session, next: Next::Ip(None, frame) })
+                }
+                _ => erspan(session, Some(frame)),
+            }
+        }
+        // Cisco's redirection of web traffic has four bytes of its own in version 2 alone.
+        0x883e => match rest.bytes.first()? >> 4 {
+            4 => gre(key, Next::Ip(Some(4), rest)),
+            _ => gre(key, Next::Ip(Some(4), rest.after(4)?)),
+        },
+        0x0800 | 0x86dd | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x88e5 => {
+            gre(key, Next::Ether(protocol, rest))
+        }
+        _ => None,
+    }
+}
+
+fn erspan(session: Option<u32>, frame: Option<Packet<'_>>) -> Option<Found<'_>> {
+    Some(Found { tunnel: Tunnel::Erspan, id: session, next: Next::Ethernet(frame?) })
+}
+
+/// A PPP frame without the address and control bytes that may stand before it.
+fn framed(packet: Packet<'_>) -> Packet<'_> {
+    packet.after(2).filter(|_| packet.bytes.starts_with(&[0xff, 0x03])).unwrap_or(packet)
+}

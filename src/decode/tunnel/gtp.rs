@@ -1,0 +1,41 @@
+//! The user plane of the GPRS tunnelling protocol, version 1 (3GPP TS 29.281).
+
+use super::{Found, Next, Packet, Tunnel};
+
+/// Extension headers followed before a packet is given up.
+const MAX_EXTENSIONS: usize = 8;
+
+pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
+    const USER_DATA: u8 = 255;
+    let &[flags, USER_DATA, ..] = packet.bytes else {
+        return None;
+    };
+    // Version 1 of GTP itself, not of its charging protocol.
+    if flags & 0xf0 != 0x30 {
+        return None;
+    }
+    let id = Some(packet.u32(4)?);
+    let mut rest = packet.after(8)?;
+    // Any of the three flags brings all three optional fields.
+    if flags & 0x07 != 0 {
+        let mut extension = *rest.bytes.get(3)?;
+        rest = rest.after(4)?;
+        if flags & 0x04 == 0 {
+            extension = 0;
+        }
+        for _ in 0..MAX_EXTENSIONS {
+            if extension == 0 {
+                break;
+            }
+            // A length in units of four bytes, and at its end the next one's type.
+            let length = usize::from(*rest.bytes.first()?) * 4;
+            extension = *rest.bytes.get(length.checked_sub(1)?)?;
+            rest = rest.after(length)?;
+        }
+    }
+    let next = match rest.bytes.first()? >> 4 {
+        version @ (4 | 6) => Next::Ip(Some(version), rest),
+        _ => return None,
+    };
+    Some(Found { tunnel: Tunnel::Gtp, id, next })
+}

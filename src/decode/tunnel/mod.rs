@@ -1,0 +1,126 @@
+//! Tunnels over IP and over UDP: one file for each family, one line in the list.
+
+mod gre;
+mod gtp;
+mod ip;
+mod tzsp;
+mod vxlan;
+
+use serde::{Deserialize, Serialize};
+
+use super::ip::Ip;
+use super::{Layers, Next, Outer, Packet};
+use crate::model::Transport;
+
+/// Length of a UDP header in bytes.
+const UDP_HEADER: usize = 8;
+
+/// A kind of tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Tunnel {
+    /// IPv4 or IPv6 in IP.
+    IpInIp,
+    /// Generic routing encapsulation.
+    Gre,
+    /// Network virtualization by GRE.
+    Nvgre,
+    /// Encapsulated remote switched port analyzer, of any type.
+    Erspan,
+    /// Virtual extensible LAN.
+    Vxlan,
+    /// VXLAN with other things than Ethernet in it.
+    VxlanGpe,
+    /// Generic network virtualization encapsulation.
+    Geneve,
+    /// User plane of the GPRS tunnelling protocol.
+    Gtp,
+    /// Ethernet in IP.
+    EtherIp,
+    /// MPLS in IP or UDP.
+    MplsInIp,
+    /// TaZmen sniffer protocol.
+    Tzsp,
+}
+
+/// A kind of tunnel: the word for it in tags, what carries it, the document that describes it, since
+/// which version.
+pub const TUNNELS: &[(Tunnel, &str, &str, &str, &str)] = &[
+    (Tunnel::IpInIp, "ip-in-ip", "IP protocols 4 and 41", "RFC 2003, RFC 4213, RFC 2473", "0.1"),
+    (Tunnel::Gre, "gre", "IP protocol 47", "RFC 2784, RFC 2890, RFC 2637 (PPTP)", "0.1"),
+    (Tunnel::Nvgre, "nvgre", "GRE with Ethernet and a key", "RFC 7637", "0.1"),
+    (Tunnel::Erspan, "erspan", "GRE", "draft-foschiano-erspan (types I, II, III)", "0.1"),
+    (Tunnel::Vxlan, "vxlan", "UDP 4789, 8472, and --vxlan-port", "RFC 7348", "0.1"),
+    (Tunnel::VxlanGpe, "vxlan-gpe", "UDP 4790", "draft-ietf-nvo3-vxlan-gpe", "0.1"),
+    (Tunnel::Geneve, "geneve", "UDP 6081", "RFC 8926", "0.1"),
+    (Tunnel::Gtp, "gtp-u", "UDP 2152", "3GPP TS 29.281", "0.1"),
+    (Tunnel::EtherIp, "etherip", "IP protocol 97", "RFC 3378", "0.1"),
+    (Tunnel::MplsInIp, "mpls-in-ip", "IP protocol 137, UDP 6635", "RFC 4023, RFC 7510", "0.1"),
+    (Tunnel::Tzsp, "tzsp", "UDP 37008", "TaZmen Sniffer Protocol", "0.1"),
+];
+
+/// The UDP destination ports that tunnels are looked for at (IANA's, but for 8472, Linux's first port
+/// of VXLAN, and that of TZSP).
+pub(super) const PORTS: &[(u16, Tunnel)] = &[
+    (4789, Tunnel::Vxlan),
+    (8472, Tunnel::Vxlan),
+    (4790, Tunnel::VxlanGpe),
+    (6081, Tunnel::Geneve),
+    (2152, Tunnel::Gtp),
+    (6635, Tunnel::MplsInIp),
+    (37008, Tunnel::Tzsp),
+];
+
+impl Tunnel {
+    /// The word for it in tags.
+    pub fn name(self) -> &'static str {
+        TUNNELS.iter().find(|line| line.0 == self).map_or("tunnel", |line| line.1)
+    }
+}
+
+/// A tunnel's header as read: what it is, its number, and what it carries.
+struct Found<'p> {
+    tunnel: Tunnel,
+    id: Option<u32>,
+    next: Next<'p>,
+}
+
+/// Goes into the tunnel that an IP packet is, if it is one whose header can be read. Where it is not,
+/// the packet is a flow like any other.
+pub(super) fn inside<'p>(ip: &Ip<'p>, rest: Packet<'p>, layers: &mut Layers<'_>) -> Next<'p> {
+    let found = match ip.transport {
+        Transport::TCP => return Next::Done,
+        Transport::UDP => {
+            let Some(port) = rest.u16(2) else { return Next::Done };
+            let Some((_, tunnel)) = layers.decoder.ports.iter().find(|(known, _)| *known == port)
+            else {
+                return Next::Done;
+            };
+            rest.after(UDP_HEADER).and_then(|payload| over_udp(*tunnel, payload))
+        }
+        Transport(4) => self::ip::decode(4, rest),
+        Transport(41) => self::ip::decode(6, rest),
+        Transport(47) => gre::decode(rest),
+        Transport(97) => self::ip::etherip(rest),
+        Transport(137) => self::ip::mpls(rest),
+        _ => return Next::Done,
+    };
+    match found {
+        Some(Found { tunnel, id, next }) => {
+            layers.enter(tunnel, id, Outer { src: ip.src, dst: ip.dst });
+            next
+        }
+        None => Next::Done,
+    }
+}
+
+fn over_udp(tunnel: Tunnel, payload: Packet<'_>) -> Option<Found<'_>> {
+    match tunnel {
+        Tunnel::Vxlan => vxlan::plain(payload),
+        Tunnel::VxlanGpe => vxlan::generic(payload),
+        Tunnel::Geneve => vxlan::geneve(payload),
+        Tunnel::Gtp => gtp::decode(payload),
+        Tunnel::MplsInIp => self::ip::mpls(payload),
+        Tunnel::Tzsp => tzsp::decode(payload),
+        Tunnel::IpInIp | Tunnel::Gre | Tunnel::Nvgre | Tunnel::Erspan | Tunnel::EtherIp => None,
+    }
+}

@@ -1,0 +1,30 @@
+//! The TaZmen sniffer protocol, by which access points and routers (MikroTik, Cisco Meraki, Aruba)
+//! mirror frames over UDP.
+
+use super::{Found, Next, Packet, Tunnel};
+
+pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
+    const END: u8 = 1;
+    const PADDING: u8 = 0;
+    // Version 1, a received packet or one to be transmitted.
+    let &[1, 0 | 1, ..] = packet.bytes else {
+        return None;
+    };
+    let protocol = packet.u16(2)?;
+    let mut at = 4;
+    // Each field takes bytes of the packet, so this ends.
+    loop {
+        match *packet.bytes.get(at)? {
+            END => break,
+            PADDING => at += 1,
+            _ => at += 2 + usize::from(*packet.bytes.get(at + 1)?),
+        }
+    }
+    let frame = packet.after(at + 1)?;
+    let next = match protocol {
+        1 => Next::Ethernet(frame),
+        18 => Next::Wlan(frame),
+        _ => return None,
+    };
+    Some(Found { tunnel: Tunnel::Tzsp, id: None, next })
+}

@@ -1,0 +1,50 @@
+//! Overlay networks over UDP: VXLAN (RFC 7348), VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe) and GENEVE
+//! (RFC 8926). In all three the network's number stands in bytes 4 to 6.
+
+use super::{Found, Next, Packet, Tunnel};
+
+/// The number of the network, and whether the flag says that it is valid.
+fn network(packet: Packet<'_>) -> Option<u32> {
+    packet.u32(4).map(|word| word >> 8)
+}
+
+pub(super) fn plain(packet: Packet<'_>) -> Option<Found<'_>> {
+    let id = Some(network(packet)?);
+    // The flag of a valid number must be set; others are extensions (group policy).
+    let valid = packet.bytes[0] & 0x08 != 0;
+    let next = Next::Ethernet(packet.after(8)?);
+    valid.then_some(Found { tunnel: Tunnel::Vxlan, id, next })
+}
+
+pub(super) fn generic(packet: Packet<'_>) -> Option<Found<'_>> {
+    let (flags, id) = (packet.bytes.first()?, network(packet)?);
+    // Version 0, a valid number, and no operations message.
+    if flags & 0x30 != 0 || flags & 0x08 == 0 || flags & 0x01 != 0 {
+        return None;
+    }
+    let rest = packet.after(8)?;
+    // Without the flag of a next protocol it is plain VXLAN.
+    let next = match packet.bytes[3] {
+        _ if flags & 0x04 == 0 => Next::Ethernet(rest),
+        1 => Next::Ip(Some(4), rest),
+        2 => Next::Ip(Some(6), rest),
+        3 => Next::Ethernet(rest),
+        5 => Next::Ether(0x8847, rest),
+        _ => return None,
+    };
+    Some(Found { tunnel: Tunnel::VxlanGpe, id: Some(id), next })
+}
+
+pub(super) fn geneve(packet: Packet<'_>) -> Option<Found<'_>> {
+    let (first, id) = (packet.bytes.first()?, network(packet)?);
+    if first >> 6 != 0 {
+        return None;
+    }
+    let rest = packet.after(8 + usize::from(first & 0x3f) * 4)?;
+    let next = match packet.u16(2)? {
+        0x6558 => Next::Ethernet(rest),
+        ethertype @ (0x0800 | 0x86dd | 0x8847) => Next::Ether(ethertype, rest),
+        _ => return None,
+    };
+    Some(Found { tunnel: Tunnel::Geneve, id: Some(id), next })
+}
