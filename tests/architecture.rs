@@ -10,7 +10,7 @@ use syn::visit::Visit;
 /// Room, the rooms that it may import, and the outside crates that it may use beside `std`.
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("model", &[], &["serde"]),
-    ("capture", &["model"], &["pcap", "sha2"]),
+    ("capture", &["model"], &["pcap", "sha2", "flate2", "zstd", "liblzma", "lz4_flex", "bzip2"]),
     ("decode", &["model", "capture"], &["etherparse", "rapidhash", "serde"]),
     (
         "flow",

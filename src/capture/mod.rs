@@ -5,6 +5,7 @@
 //! frames and any worker can take any batch.
 
 mod filter;
+mod packed;
 mod pcap;
 mod pcapng;
 mod reader;

@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use sha2::{Digest, Sha256};
-
+use super::packed::{self, Tap};
 use super::pcap::{FILE_HEADER, Pcap};
 use super::pcapng::PcapNg;
 use super::sniff::looks_like;
@@ -33,15 +32,17 @@ pub struct Damage {
 
 /// A source being read.
 pub struct Reader {
+    /// The capture's bytes, decompressed.
     input: Box<dyn Read + Send>,
-    hasher: Option<Sha256>,
+    /// The source as it is.
+    tap: Tap,
     walk: Box<dyn Walk>,
-    format: &'static str,
+    format: String,
     /// Bytes read but not yet walked: the start of a record that the last block cut.
     carry: Vec<u8>,
     /// Bytes to pass over before the next record.
     skip: u64,
-    /// Offset of the first byte of `carry` in the file.
+    /// Offset of the first byte of `carry` in the decompressed file.
     offset: u64,
     /// Bytes that the next record needs, as far as known.
     need: usize,
@@ -60,24 +61,43 @@ impl Reader {
     }
 
     /// As [`Reader::open`], from any byte stream.
-    pub fn new(mut input: Box<dyn Read + Send>, hash: bool) -> Result<Self, OpenError> {
-        let mut hasher = hash.then(Sha256::new);
+    pub fn new(input: Box<dyn Read + Send>, hash: bool) -> Result<Self, OpenError> {
+        const START: usize = 512;
+        let mut tap = Tap::new(input, hash);
         let mut start = Buffer::default();
-        start.fill(&mut *input, 512, &mut hasher).map_err(OpenError::Io)?;
+        start.fill(&mut tap, START).map_err(OpenError::Io)?;
+        let mut input: Box<dyn Read + Send> = Box::new(tap.clone());
+        let mut packed = None;
+        if let Some(unpacked) = packed::unpack(start.filled(), &tap) {
+            let (unpacked, name) = unpacked.map_err(OpenError::Io)?;
+            (input, packed) = (unpacked, Some(name));
+            start.restart(&[]);
+            // What comes before the first error is a capture's start, or too little to be one.
+            if let Err(error) = start.fill(&mut *input, START)
+                && start.filled().is_empty()
+            {
+                return Err(OpenError::NotACapture(format!("damaged {name} data ({error})")));
+            }
+        }
         let start = start.filled();
         let (walk, format, header): (Box<dyn Walk>, _, _) = if let Some(pcap) = Pcap::new(start) {
             (Box::new(pcap), "pcap", FILE_HEADER)
         } else if let Some(pcapng) = PcapNg::new(start) {
             (Box::new(pcapng), "pcapng", 0)
         } else {
-            return Err(match Pcap::is_cut(start) {
-                true => OpenError::Cut(start.len() as u64),
-                false => OpenError::NotACapture(looks_like(start).to_owned()),
+            let looks = looks_like(start);
+            return Err(match (Pcap::is_cut(start), packed) {
+                (true, _) => OpenError::Cut(start.len() as u64),
+                (false, None) => OpenError::NotACapture(looks.to_owned()),
+                (false, Some(name)) => {
+                    OpenError::NotACapture(format!("{name} data, and in it {looks}"))
+                }
             });
         };
+        let format = packed.map_or_else(|| format.to_owned(), |name| format!("{format}, {name}"));
         let carry = start[header..].to_vec();
         let offset = header as u64;
-        Ok(Self { input, hasher, walk, format, carry, skip: 0, offset, need: 0, ended: false })
+        Ok(Self { input, tap, walk, format, carry, skip: 0, offset, need: 0, ended: false })
     }
 
     /// Fills `batch` with the next whole records. Returns false when the source has ended; the
@@ -92,7 +112,7 @@ impl Reader {
         self.pass_over().map_err(|e| damaged(e.to_string(), at))?;
         batch.buffer.restart(&self.carry);
         let target = BLOCK.max(self.need);
-        let read = batch.buffer.fill(&mut *self.input, target, &mut self.hasher);
+        let read = batch.buffer.fill(&mut *self.input, target);
         let bytes = batch.buffer.filled();
         let walked = self.walk.walk(bytes, &mut batch.frames);
         let whole = walked.consumed.min(bytes.len());
@@ -127,7 +147,7 @@ impl Reader {
         while self.skip > 0 {
             block.restart(&[]);
             let some = self.skip.min(BLOCK as u64) as usize;
-            let ended = block.fill(&mut *self.input, some, &mut self.hasher)?;
+            let ended = block.fill(&mut *self.input, some)?;
             self.skip -= block.filled as u64;
             self.offset += block.filled as u64;
             if ended {
@@ -137,28 +157,22 @@ impl Reader {
         Ok(())
     }
 
-    /// Bytes read so far.
-    pub fn offset(&self) -> u64 {
-        self.offset
+    /// Bytes of the source read so far, as it is, decompressed or not.
+    pub fn position(&self) -> u64 {
+        self.tap.position()
     }
 
     /// Ends the reading and writes what is known of the source into `record`. A wanted hash covers
     /// the whole source, also what could not be walked.
     pub fn finish(mut self, record: &mut InputRecord) -> io::Result<()> {
         let facts = self.walk.facts();
-        record.format = self.format.to_owned();
+        record.format = self.format;
         record.link_types = facts.link_types;
         record.link_types.sort_unstable();
         record.filters = facts.filters;
         record.filters.sort_unstable();
         record.loss = facts.loss;
-        if self.hasher.is_some() {
-            let mut rest = Buffer::default();
-            while !rest.fill(&mut *self.input, BLOCK, &mut self.hasher)? {
-                rest.restart(&[]);
-            }
-            record.sha256 = self.hasher.map(|h| crate::model::hex(&h.finalize()));
-        }
+        record.sha256 = self.tap.finish()?;
         Ok(())
     }
 }
@@ -187,24 +201,14 @@ impl Buffer {
 
     /// Reads until `target` bytes are held or the input ends; true at the end. What was read
     /// before an error is kept.
-    fn fill(
-        &mut self,
-        input: &mut dyn Read,
-        target: usize,
-        hasher: &mut Option<Sha256>,
-    ) -> io::Result<bool> {
+    fn fill(&mut self, input: &mut dyn Read, target: usize) -> io::Result<bool> {
         if self.bytes.len() < target {
             self.bytes.resize(target, 0);
         }
         while self.filled < target {
             match input.read(&mut self.bytes[self.filled..target]) {
                 Ok(0) => return Ok(true),
-                Ok(read) => {
-                    if let Some(hasher) = hasher {
-                        hasher.update(&self.bytes[self.filled..self.filled + read]);
-                    }
-                    self.filled += read;
-                }
+                Ok(read) => self.filled += read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

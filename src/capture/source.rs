@@ -1,5 +1,6 @@
 //! What the user named, as a list of sources in a fixed order.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
@@ -44,9 +45,25 @@ pub fn expand(arguments: &[PathBuf]) -> Result<Vec<Source>, Vec<SourceError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    sources.sort_by(|a, b| a.name.cmp(&b.name));
+    sources.sort_by(|a, b| in_order(&a.name, &b.name));
     mark_same(&mut sources);
     Ok(sources)
+}
+
+/// The order of names in which numbers count as numbers, so that a rotated set stands as it was
+/// written: `farm.pcap9` before `farm.pcap10`.
+fn in_order(a: &str, b: &str) -> Ordering {
+    let pieces = |text: &str| -> Vec<(String, u64)> {
+        let bytes = text.as_bytes();
+        let runs = bytes.chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit());
+        let piece = |run: &[u8]| {
+            let text = String::from_utf8_lossy(run).into_owned();
+            let number = text.parse().unwrap_or(u64::MAX);
+            if run[0].is_ascii_digit() { (String::new(), number) } else { (text, 0) }
+        };
+        runs.map(piece).collect()
+    };
+    pieces(a).cmp(&pieces(b)).then_with(|| a.cmp(b))
 }
 
 fn add(argument: &Path, sources: &mut Vec<Source>) -> std::io::Result<()> {
@@ -121,5 +138,17 @@ fn hash(source: &Source) -> Option<[u8; 32]> {
             0 => return Some(hasher.finalize().into()),
             n => hasher.update(&block[..n]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_names_count_as_numbers() {
+        let mut names = ["farm.pcap10", "farm.pcap9", "b", "a2/x", "a10/x", "farm.pcap009"];
+        names.sort_by(|a, b| in_order(a, b));
+        assert_eq!(names, ["a2/x", "a10/x", "b", "farm.pcap009", "farm.pcap9", "farm.pcap10"]);
     }
 }

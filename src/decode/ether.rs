@@ -43,7 +43,11 @@ pub(super) fn decode<'p>(
         0x88e5 => macsec(packet, layers)?,
         // Provider backbone bridging (IEEE 802.1ah): a service tag, then a whole frame.
         0x88e7 => Next::Ethernet(packet.after(4).ok_or(CUT)?),
-        // The tag between a Cisco switch and its extenders (VN-Tag).
+        // The tag between a switch and its port extenders: IEEE 802.1BR's, and Cisco's VN-Tag.
+        0x893f => Next::Ether(packet.u16(6).ok_or(CUT)?, packet.after(8).ok_or(CUT)?),
+        0x894f => service_chain(packet, layers)?,
+        // Cisco FabricPath: a forwarding tag, then a whole frame.
+        0x8903 => Next::Ethernet(packet.after(2).ok_or(CUT)?),
         0x8926 => Next::Ether(packet.u16(4).ok_or(CUT)?, packet.after(6).ok_or(CUT)?),
         _ => layers.non_ip(ethertype),
     })
@@ -105,6 +109,20 @@ fn macsec<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, S
     let ethertype = packet.u16(length).ok_or(CUT)?;
     let rest = packet.after(length + 2).ok_or(CUT)?;
     Ok(Next::Ether(ethertype, rest.limited(rest.wire.saturating_sub(CHECK_VALUE))))
+}
+
+/// The network service header (RFC 8300): its length in words of four bytes, and what follows it.
+fn service_chain<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+    let length = usize::from(packet.u16(0).ok_or(CUT)? & 0x3f) * 4;
+    let protocol = *packet.bytes.get(3).ok_or(CUT)?;
+    let rest = packet.after(length).ok_or(CUT)?;
+    Ok(match protocol {
+        1 => Next::Ip(Some(4), rest),
+        2 => Next::Ip(Some(6), rest),
+        3 => Next::Ethernet(rest),
+        5 => Next::Ether(0x8847, rest),
+        _ => layers.non_ip(0x894f),
+    })
 }
 
 /// Who says which IPv4 address is his; a probe (RFC 5227) claims nothing.

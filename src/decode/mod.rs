@@ -24,7 +24,7 @@ use crate::capture::Frame;
 use crate::model::{Mac, NO_TIME, Nanos, SkipReason, Transport};
 
 pub use icmp::ErrorKind;
-pub use link::LINKS;
+pub use link::{LINKS, LinkType};
 pub use tunnel::{TUNNELS, Tunnel};
 
 /// Facts about the packets of one side of a flow, as bits of an `Or`.
@@ -327,14 +327,12 @@ impl Decoder {
             cut: frame.cap_len < frame.wire_len,
             ..Observation::default()
         };
-        let (.., link) = LINKS
-            .iter()
-            .find(|(number, ..)| *number == frame.link)
-            .ok_or(SkipReason::UnknownLinkType)?;
+        let link = LINKS.iter().find(|link| link.number == frame.link);
+        let link = link.ok_or(SkipReason::UnknownLinkType)?;
         // A record may claim fewer bytes on the wire than it holds; what is held was on the wire.
         let wire = data.len().max(frame.wire_len as usize);
         let mut layers = Layers::new(self, seen);
-        let next = link(Packet { bytes: data, wire }, &mut layers)?;
+        let next = (link.decode)(Packet { bytes: data, wire }, &mut layers)?;
         layers.run(next)
     }
 }

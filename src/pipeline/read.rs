@@ -161,12 +161,12 @@ fn read(
     let mut more = true;
     while more && !progress.stop.load(Ordering::Relaxed) {
         let Ok(mut batch) = empty.recv() else { break };
-        let before = reader.offset();
+        let before = reader.position();
         more = reader.next(&mut batch).unwrap_or_else(|found| {
             damage = Some(found);
             false
         });
-        progress.bytes.fetch_add(reader.offset() - before, Ordering::Relaxed);
+        progress.bytes.fetch_add(reader.position() - before, Ordering::Relaxed);
         batch.source = number;
         frames += batch.frames.len();
         if full.send(batch).is_err() {

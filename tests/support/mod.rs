@@ -1,6 +1,8 @@
 //! What the tests share: running the program, finding fixtures, cutting and shuffling captures.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod tshark;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -12,31 +12,49 @@ use crate::model::SkipReason;
 /// Reads the header of a link type and says what it carries.
 type LinkDecoder = for<'p> fn(Packet<'p>, &mut Layers<'_>) -> Result<Next<'p>, SkipReason>;
 
-/// The link types that are decoded: registry number (LINKTYPE), name, the document that describes it,
-/// since which version, decoder. The commonest first.
-#[allow(
-    private_interfaces,
-    reason = "the list is read for its names; only this room calls decoders"
-)]
-pub const LINKS: &[(u16, &str, &str, &str, LinkDecoder)] = &[
-    (1, "Ethernet", "IEEE 802.3", "0.1", ethernet::decode),
-    (113, "Linux cooked", "LINKTYPE_LINUX_SLL", "0.1", cooked::version_1),
-    (276, "Linux cooked, version 2", "LINKTYPE_LINUX_SLL2", "0.1", cooked::version_2),
-    (101, "raw IP", "LINKTYPE_RAW", "0.1", raw::either),
-    (12, "raw IP", "DLT_RAW of most systems", "0.1", raw::either),
-    (14, "raw IP", "DLT_RAW of OpenBSD", "0.1", raw::either),
-    (228, "raw IPv4", "LINKTYPE_IPV4", "0.1", raw::v4),
-    (229, "raw IPv6", "LINKTYPE_IPV6", "0.1", raw::v6),
-    (0, "BSD loopback, Npcap loopback", "LINKTYPE_NULL", "0.1", raw::family),
-    (108, "OpenBSD loopback", "LINKTYPE_LOOP", "0.1", raw::family),
-    (9, "PPP", "RFC 1661, RFC 1662", "0.1", hdlc::ppp),
-    (50, "PPP in HDLC framing", "RFC 1662", "0.1", hdlc::ppp),
-    (51, "PPP over Ethernet", "RFC 2516", "0.1", hdlc::pppoe),
-    (166, "PPP with a direction", "LINKTYPE_PPP_PPPD", "0.1", hdlc::ppp_direction),
-    (204, "PPP with a direction", "LINKTYPE_PPP_WITH_DIR", "0.1", hdlc::ppp_direction),
-    (104, "Cisco HDLC", "LINKTYPE_C_HDLC", "0.1", hdlc::cisco),
-    (105, "IEEE 802.11", "IEEE 802.11", "0.1", wireless::plain),
-    (127, "IEEE 802.11 with radiotap", "radiotap.org", "0.1", wireless::radiotap),
-    (119, "IEEE 802.11 with Prism header", "LINKTYPE_IEEE802_11_PRISM", "0.1", wireless::prism),
-    (163, "IEEE 802.11 with AVS header", "LINKTYPE_IEEE802_11_AVS", "0.1", wireless::avs),
+/// A link type that is decoded.
+pub struct LinkType {
+    /// Its registry number (LINKTYPE).
+    pub number: u16,
+    /// Its name.
+    pub name: &'static str,
+    /// The document that describes it.
+    pub document: &'static str,
+    /// The version of rasaudit that first decoded it.
+    pub since: &'static str,
+    pub(super) decode: LinkDecoder,
+}
+
+const fn link(
+    number: u16,
+    name: &'static str,
+    document: &'static str,
+    since: &'static str,
+    decode: LinkDecoder,
+) -> LinkType {
+    LinkType { number, name, document, since, decode }
+}
+
+/// The link types that are decoded, the commonest first.
+pub const LINKS: &[LinkType] = &[
+    link(1, "Ethernet", "IEEE 802.3", "0.1", ethernet::decode),
+    link(113, "Linux cooked", "LINKTYPE_LINUX_SLL", "0.1", cooked::version_1),
+    link(276, "Linux cooked, version 2", "LINKTYPE_LINUX_SLL2", "0.1", cooked::version_2),
+    link(101, "raw IP", "LINKTYPE_RAW", "0.1", raw::either),
+    link(12, "raw IP", "DLT_RAW of most systems", "0.1", raw::either),
+    link(14, "raw IP", "DLT_RAW of OpenBSD", "0.1", raw::either),
+    link(228, "raw IPv4", "LINKTYPE_IPV4", "0.1", raw::v4),
+    link(229, "raw IPv6", "LINKTYPE_IPV6", "0.1", raw::v6),
+    link(0, "BSD loopback, Npcap loopback", "LINKTYPE_NULL", "0.1", raw::family),
+    link(108, "OpenBSD loopback", "LINKTYPE_LOOP", "0.1", raw::family),
+    link(9, "PPP", "RFC 1661, RFC 1662", "0.1", hdlc::ppp),
+    link(50, "PPP in HDLC framing", "RFC 1662", "0.1", hdlc::ppp),
+    link(51, "PPP over Ethernet", "RFC 2516", "0.1", hdlc::pppoe),
+    link(166, "PPP with a direction", "LINKTYPE_PPP_PPPD", "0.1", hdlc::ppp_direction),
+    link(204, "PPP with a direction", "LINKTYPE_PPP_WITH_DIR", "0.1", hdlc::ppp_direction),
+    link(104, "Cisco HDLC", "LINKTYPE_C_HDLC", "0.1", hdlc::cisco),
+    link(105, "IEEE 802.11", "IEEE 802.11", "0.1", wireless::plain),
+    link(127, "IEEE 802.11 with radiotap", "radiotap.org", "0.1", wireless::radiotap),
+    link(119, "IEEE 802.11 with Prism header", "LINKTYPE_IEEE802_11_PRISM", "0.1", wireless::prism),
+    link(163, "IEEE 802.11 with AVS header", "LINKTYPE_IEEE802_11_AVS", "0.1", wireless::avs),
 ];

@@ -61,7 +61,7 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
             4 => gre(key, Next::Ip(Some(4), rest)),
             _ => gre(key, Next::Ip(Some(4), rest.after(4)?)),
         },
-        0x0800 | 0x86dd | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x88e5 => {
+        0x0800 | 0x86dd | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x88e5 | 0x894f => {
             gre(key, Next::Ether(protocol, rest))
         }
         _ => None,

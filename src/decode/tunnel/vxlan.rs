@@ -29,6 +29,7 @@ pub(super) fn generic(packet: Packet<'_>) -> Option<Found<'_>> {
         1 => Next::Ip(Some(4), rest),
         2 => Next::Ip(Some(6), rest),
         3 => Next::Ethernet(rest),
+        4 => Next::Ether(0x894f, rest),
         5 => Next::Ether(0x8847, rest),
         _ => return None,
     };
@@ -43,7 +44,7 @@ pub(super) fn geneve(packet: Packet<'_>) -> Option<Found<'_>> {
     let rest = packet.after(8 + usize::from(first & 0x3f) * 4)?;
     let next = match packet.u16(2)? {
         0x6558 => Next::Ethernet(rest),
-        ethertype @ (0x0800 | 0x86dd | 0x8847) => Next::Ether(ethertype, rest),
+        ethertype @ (0x0800 | 0x86dd | 0x8847 | 0x894f) => Next::Ether(ethertype, rest),
         _ => return None,
     };
     Some(Found { tunnel: Tunnel::Geneve, id: Some(id), next })

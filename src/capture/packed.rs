@@ -1,0 +1,110 @@
+//! Compressed captures, decompressed as they are read: gzip, zstd, xz, lz4 and bzip2. Nothing is ever
+//! held whole, so that a small file that grows without end costs time, not memory.
+
+use std::io::{self, BufRead as _, BufReader, Cursor, Read};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use lz4_flex::frame::FrameDecoder;
+use sha2::{Digest, Sha256};
+
+/// The most memory that a decompressor may ask for its window, in bytes: the largest window of any
+/// preset of these formats.
+const WINDOW: u64 = 128 << 20;
+
+type Input = Box<dyn Read + Send>;
+type Opener = fn(BufReader<Whole>) -> io::Result<Input>;
+/// The bytes of a file from its start, though some have been looked at.
+type Whole = io::Chain<Cursor<Vec<u8>>, Tap>;
+
+/// The formats: name, first bytes, decompressor.
+const FORMATS: &[(&str, &[u8], Opener)] = &[
+    ("gzip", b"\x1f\x8b", |input| Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)))),
+    ("zstd", b"\x28\xb5\x2f\xfd", |input| {
+        let mut decoder = zstd::Decoder::with_buffer(input)?;
+        decoder.window_log_max(WINDOW.ilog2())?;
+        Ok(Box::new(decoder))
+    }),
+    ("xz", b"\xfd7zXZ\0", |input| {
+        let flags = liblzma::stream::CONCATENATED;
+        let stream = liblzma::stream::Stream::new_stream_decoder(WINDOW, flags)?;
+        Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream)))
+    }),
+    ("lz4", b"\x04\x22\x4d\x18", |input| Ok(Box::new(Lz4(Some(FrameDecoder::new(input)))))),
+    ("bzip2", b"BZh", |input| Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(input)))),
+];
+
+/// Frames of lz4 one after the other, of which its decoder reads one.
+struct Lz4(Option<FrameDecoder<BufReader<Whole>>>);
+
+impl Read for Lz4 {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.0 {
+            let read = decoder.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let mut rest = self.0.take().map(FrameDecoder::into_inner);
+            if let Some(rest) = rest.take_if(|rest| rest.fill_buf().is_ok_and(|b| !b.is_empty())) {
+                self.0 = Some(FrameDecoder::new(rest));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// The stream that `start` begins, decompressed, and the name of its format; none where it is not
+/// compressed in one of these.
+pub(super) fn unpack(start: &[u8], rest: &Tap) -> Option<io::Result<(Input, &'static str)>> {
+    let (name, _, open) = FORMATS.iter().find(|(_, magic, _)| start.starts_with(magic))?;
+    let whole = Cursor::new(start.to_vec()).chain(rest.clone());
+    let input = open(BufReader::with_capacity(super::BLOCK / 4, whole));
+    Some(input.map(|input| (input, *name)))
+}
+
+/// A source as it lies on the disk or comes through a pipe: its bytes are counted and, where wanted,
+/// hashed, whatever happens to them afterwards. Clones read the same source on.
+#[derive(Clone)]
+pub(super) struct Tap(Arc<Mutex<Tapped>>);
+
+struct Tapped {
+    input: Input,
+    read: u64,
+    hasher: Option<Sha256>,
+}
+
+impl Tap {
+    pub fn new(input: Input, hash: bool) -> Self {
+        Self(Arc::new(Mutex::new(Tapped { input, read: 0, hasher: hash.then(Sha256::new) })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tapped> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Bytes that came through.
+    pub fn position(&self) -> u64 {
+        self.lock().read
+    }
+
+    /// Reads what is left and gives the hash of all, if one is wanted.
+    pub fn finish(&mut self) -> io::Result<Option<String>> {
+        if self.lock().hasher.is_none() {
+            return Ok(None);
+        }
+        io::copy(&mut BufReader::with_capacity(super::BLOCK, self.clone()), &mut io::sink())?;
+        let hasher = self.lock().hasher.take();
+        Ok(hasher.map(|hasher| crate::model::hex(&hasher.finalize())))
+    }
+}
+
+impl Read for Tap {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut tapped = self.lock();
+        let read = tapped.input.read(buffer)?;
+        tapped.read += read as u64;
+        if let Some(hasher) = &mut tapped.hasher {
+            hasher.update(&buffer[..read]);
+        }
+        Ok(read)
+    }
+}

@@ -1,0 +1,136 @@
+//! What tshark sees in each frame, with all reassembly off.
+
+use std::path::Path;
+use std::process::Command;
+
+/// The innermost packet of a frame; what an ICMP error quotes is none.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Sees {
+    /// Source and destination with ports, and the protocol.
+    Flow(String, String, u8),
+    /// A later fragment.
+    Fragment,
+    /// Anything else.
+    Other,
+}
+
+/// A frame.
+#[derive(Debug)]
+pub struct Packet {
+    /// Its innermost packet.
+    pub sees: Sees,
+    /// Its layers, as tshark names them.
+    pub protocols: String,
+    /// Bytes on the wire.
+    pub length: u64,
+    /// Addresses and identification of the fragmented datagram that it is a part of.
+    pub datagram: Option<(String, String, String)>,
+}
+
+const FIELDS: &[&str] = &[
+    "frame.protocols",
+    "frame.len",
+    "ip.src",
+    "ip.dst",
+    "ipv6.src",
+    "ipv6.dst",
+    "tcp.srcport",
+    "tcp.dstport",
+    "udp.srcport",
+    "udp.dstport",
+    "sctp.srcport",
+    "sctp.dstport",
+    "ip.frag_offset",
+    "ip.flags.mf",
+    "ip.id",
+    "ipv6.fraghdr.offset",
+    "ipv6.fraghdr.ident",
+    "frame.encap_type",
+];
+
+/// The frames of a capture; none where tshark is not installed. `RASAUDIT_REQUIRE_TSHARK` makes that
+/// an error.
+pub fn packets(capture: &Path) -> Option<Vec<Packet>> {
+    let mut command = Command::new("tshark");
+    command.args(["-n", "-T", "fields", "-E", "occurrence=a", "-E", "separator=/t", "-r"]);
+    // Linux's first port of VXLAN, which tshark does not look at by itself.
+    command.arg(capture).args(["-d", "udp.port==8472,vxlan"]);
+    for option in [
+        "ip.defragment:FALSE",
+        "ipv6.defragment:FALSE",
+        "tcp.desegment_tcp_streams:FALSE",
+        "wlan.defragment:FALSE",
+    ] {
+        command.args(["-o", option]);
+    }
+    for field in FIELDS {
+        command.args(["-e", field]);
+    }
+    let output = match command.output() {
+        Ok(output) => output,
+        Err(_) if std::env::var_os("RASAUDIT_REQUIRE_TSHARK").is_none() => return None,
+        Err(error) => panic!("tshark is required: {error}"),
+    };
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!errors.contains("-o flag"), "{errors}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // tshark shows some blocks of pcapng files that carry no packet as frames without a link type.
+    let carries = |line: &&str| line.split('\t').next_back() != Some("");
+    Some(text.lines().filter(carries).map(packet).collect())
+}
+
+fn packet(line: &str) -> Packet {
+    let columns: Vec<Vec<&str>> = line.split('\t').map(|c| c.split(',').collect()).collect();
+    let protocols = columns[0].join(",");
+    let layers: Vec<&str> = protocols.split(':').collect();
+    // What comes after ICMP is what an error quotes.
+    let end = layers.iter().position(|l| matches!(*l, "icmp" | "icmpv6")).unwrap_or(layers.len());
+    let count = |name: &str| layers[..end].iter().filter(|l| **l == name).count();
+    let length = columns[1][0].parse().unwrap_or_default();
+    let mut found =
+        Packet { sees: Sees::Other, protocols: protocols.clone(), length, datagram: None };
+    let innermost = layers[..end].iter().rposition(|l| matches!(*l, "ip" | "ipv6"));
+    let Some(at) = innermost else { return found };
+    if layers[at..end].contains(&"eth") {
+        // A tunnel, and in it something else than IP.
+        return found;
+    }
+    let (v6, number) = (layers[at] == "ipv6", count(layers[at]));
+    let pick = |column: usize, number: usize| {
+        columns[column].get(number.wrapping_sub(1)).copied().unwrap_or_default().to_owned()
+    };
+    let (src, dst) = match v6 {
+        false => (pick(2, number), pick(3, number)),
+        true => (pick(4, number), pick(5, number)),
+    };
+    let (offset, id) = match v6 {
+        false => (pick(12, number), pick(14, number)),
+        true => (
+            columns[15].last().copied().unwrap_or_default().to_owned(),
+            columns[16].last().copied().unwrap_or_default().to_owned(),
+        ),
+    };
+    let fragments = layers[at..end].contains(&"ipv6.fraghdr");
+    let later = !matches!(offset.as_str(), "" | "0") && (!v6 || fragments);
+    let more = matches!(pick(13, number).as_str(), "1" | "True") && !v6;
+    if later || more || (v6 && fragments) {
+        found.datagram = Some((src.clone(), dst.clone(), id));
+    }
+    if later {
+        found.sees = Sees::Fragment;
+        return found;
+    }
+    let above = [("tcp", 6, 6), ("udp", 17, 8), ("udplite", 136, 8), ("sctp", 132, 10)];
+    for (name, protocol, column) in above {
+        if protocol != 136 && layers[at..end].contains(&name) {
+            let number = count(name);
+            let (sport, dport) = (pick(column, number), pick(column + 1, number));
+            if !sport.is_empty() {
+                found.sees =
+                    Sees::Flow(format!("{src} {sport}"), format!("{dst} {dport}"), protocol);
+            }
+            return found;
+        }
+    }
+    found
+}
