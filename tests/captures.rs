@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rasaudit::capture::{Batch, Reader, expand};
-use rasaudit::decode::{Body, Decoder, LINKS, Observation};
+use rasaudit::decode::{Body, Observation};
+use support::frames::{ours, shown};
 use support::tshark::{Packet, Sees};
 use support::{rasaudit, stdout};
 
@@ -91,45 +91,11 @@ fn foreign_captures_are_read_or_refused_by_name() {
     }
 }
 
-/// What we see in each frame; the link type's number where it is not decoded.
-fn ours(file: &Path) -> Vec<Result<Observation, u16>> {
-    let sources = expand(&[file.to_owned()]).expect("the file is there");
-    let Ok(mut reader) = Reader::open(&sources[0], false) else { return Vec::new() };
-    let (decoder, mut batch, mut found) = (Decoder::default(), Batch::default(), Vec::new());
-    let mut more = true;
-    while more {
-        more = reader.next(&mut batch).unwrap_or(false);
-        for frame in &batch.frames {
-            let mut seen = Observation::default();
-            let known = LINKS.iter().any(|link| link.number == frame.link);
-            let decoded = decoder.decode(frame, batch.data(frame), &mut seen);
-            found.push(match decoded {
-                _ if !known => Err(frame.link),
-                Ok(()) => Ok(seen),
-                Err(_) => Ok(Observation::default()),
-            });
-        }
-    }
-    found
-}
-
 /// Frames, as capinfos counts them; none where it gives up at once.
 fn capinfos(file: &Path) -> Option<usize> {
     let output = Command::new("capinfos").args(["-c", "-M", "-T", "-r"]).arg(file).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.trim_end().rsplit('\t').next()?.parse().ok()
-}
-
-fn shown(body: &Body) -> Sees {
-    match body {
-        Body::Segment { tuple, .. } if tuple.transport.has_ports() => Sees::Flow(
-            format!("{} {}", tuple.src, tuple.sport),
-            format!("{} {}", tuple.dst, tuple.dport),
-            tuple.transport.0,
-        ),
-        Body::Fragment { .. } => Sees::Fragment,
-        _ => Sees::Other,
-    }
 }
 
 #[test]

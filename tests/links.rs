@@ -1,56 +1,21 @@
-//! The same packets under every link type are the same conversations, but for what a link cannot say.
+//! The same packets under every link type and in every tunnel are the same conversations, but for what
+//! a wrapper cannot carry; and each wrapped frame is what tshark sees in it.
 
 mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
+use rasaudit::decode::Body;
+use support::frames::{ours, shown};
+use support::wrap::{self, Parts, WRAPPERS, Wrapper};
 use support::{Records, fixture, rasaudit, stdout};
 
-/// An Ethernet frame's destination, source, ethertype and payload.
-type Parts<'a> = (&'a [u8], &'a [u8], [u8; 2], &'a [u8]);
-/// A link type: its number and how it wraps a packet; none where it cannot carry it.
-type Wrapper = (u16, fn(Parts<'_>) -> Option<Vec<u8>>);
-
-fn ip_only(kind: [u8; 2], header: &[u8], payload: &[u8]) -> Option<Vec<u8>> {
-    matches!(kind, [0x08, 0x00] | [0x86, 0xdd]).then(|| [header, payload].concat())
-}
-
-fn packet_type(destination: &[u8]) -> u8 {
-    match destination {
-        [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => 1,
-        [first, ..] if first & 1 == 1 => 2,
-        _ => 3,
-    }
-}
-
-const WRAPPERS: &[Wrapper] = &[
-    (113, |(to, from, kind, payload)| {
-        let mut header = vec![0, packet_type(to), 0, 1, 0, 6];
-        header.extend(from);
-        header.extend([0, 0]);
-        header.extend(kind);
-        Some([&header, payload].concat())
-    }),
-    (276, |(to, from, kind, payload)| {
-        let mut header = kind.to_vec();
-        header.extend([0, 0, 0, 0, 0, 3, 0, 1, packet_type(to), 6]);
-        header.extend(from);
-        header.extend([0, 0]);
-        Some([&header, payload].concat())
-    }),
-    (101, |(_, _, kind, payload)| ip_only(kind, &[], payload)),
-    (0, |(_, _, kind, payload)| {
-        ip_only(kind, &if kind[0] == 8 { [2, 0, 0, 0] } else { [30, 0, 0, 0] }, payload)
-    }),
-    (108, |(_, _, kind, payload)| {
-        ip_only(kind, &if kind[0] == 8 { [0, 0, 0, 2] } else { [0, 0, 0, 24] }, payload)
-    }),
-];
-
-/// Client, server, transport, port -> verdict, code, state, direction, packets both ways.
-fn conversations(capture: &std::path::Path) -> BTreeMap<Vec<String>, Vec<String>> {
-    let inventory = fixture("farm-healthy/inventory.toml");
+/// Client, server, transport, port -> verdict, code, state, direction, flows, attempts, packets both
+/// ways.
+fn conversations(capture: &Path, inventory: &str) -> BTreeMap<Vec<String>, Vec<String>> {
+    let inventory = fixture(inventory);
     let output = rasaudit([
         "audit".as_ref(),
         capture.as_os_str(),
@@ -69,35 +34,108 @@ fn conversations(capture: &std::path::Path) -> BTreeMap<Vec<String>, Vec<String>
     .collect()
 }
 
-#[test]
-fn every_link_type_gives_the_same_conversations() {
+/// Wraps the frames of a fixture that carry a packet, and compares the conversations. Frames without a
+/// packet would be told as the tunnel's own.
+fn same_conversations(captured: &str, inventory: &str) {
     let scratch = tempfile::tempdir().expect("a scratch folder");
-    for fixed in ["farm-faults/span.pcap", "farm-healthy/span.pcap"] {
-        let capture = fixture(fixed);
-        let plain = conversations(&capture);
-        assert!(plain.len() > 100);
-        let records = Records::read(&capture);
-        for (link, wrap) in WRAPPERS {
-            let mut bytes = records.header.clone();
-            bytes[20..24].copy_from_slice(&u32::from(*link).to_le_bytes());
-            for record in &records.records {
-                let frame = &record[16..];
-                let parts = (&frame[..6], &frame[6..12], [frame[12], frame[13]], &frame[14..]);
-                let Some(wrapped) = wrap(parts) else { continue };
-                let wire = u32::from_le_bytes(record[12..16].try_into().expect("four bytes"));
-                let wire = wire + wrapped.len() as u32 - frame.len() as u32;
-                bytes.extend(&record[..8]);
-                bytes.extend((wrapped.len() as u32).to_le_bytes());
-                bytes.extend(wire.to_le_bytes());
-                bytes.extend(wrapped);
-            }
-            let path = scratch.path().join(format!("{link}.pcap"));
-            fs::write(&path, bytes).expect("the scratch folder is writable");
-            let wrapped = conversations(&path);
-            let differs: Vec<_> =
-                plain.iter().filter(|(key, value)| wrapped.get(*key) != Some(value)).collect();
-            assert!(differs.is_empty(), "{fixed} as link type {link}: {differs:?}");
-            assert_eq!(plain.len(), wrapped.len(), "{fixed} as link type {link}");
+    let capture = fixture(captured);
+    let records = Records::read(&capture);
+    let seen = ours(&capture);
+    let packet =
+        |number: usize| matches!(&seen[number], Ok(seen) if seen.content != 0 && !seen.opaque);
+    let plain_path = scratch.path().join("plain.pcap");
+    let mut plain = BTreeMap::new();
+    let mut kept = Vec::new();
+    for wrapper in WRAPPERS {
+        let carried = |number: usize, record: &[u8]| {
+            packet(number) && (wrapper.wrap)(Parts::new(&record[16..], record.len() - 16)).is_some()
+        };
+        let numbers: Vec<usize> =
+            (0..records.records.len()).filter(|n| carried(*n, &records.records[*n])).collect();
+        // What a wrapper cannot carry is left out of both sides.
+        if numbers != kept {
+            let frames: Vec<_> = numbers.iter().map(|n| records.records[*n].clone()).collect();
+            records.write(&plain_path, &frames);
+            plain = conversations(&plain_path, inventory);
+            assert!(plain.len() > 20, "{captured}: {}", plain.len());
+            kept = numbers;
         }
+        let path = scratch.path().join(format!("{}.pcap", wrapper.name));
+        fs::write(&path, wrap::capture(&records, wrapper, carried)).expect("writable");
+        let wrapped = conversations(&path, inventory);
+        let differs = plain.iter().filter(|(key, value)| wrapped.get(*key) != Some(value));
+        let differs: Vec<_> = differs.map(|(k, v)| (k, v, wrapped.get(k))).take(5).collect();
+        assert!(differs.is_empty(), "{captured} in {}: {differs:#?}", wrapper.name);
+        assert_eq!(plain.len(), wrapped.len(), "{captured} in {}", wrapper.name);
+    }
+}
+
+#[test]
+fn every_wrapper_gives_the_same_conversations_of_a_farm() {
+    same_conversations("farm-faults/span.pcap", "farm-healthy/inventory.toml");
+}
+
+#[test]
+fn every_wrapper_gives_the_same_conversations_of_a_healthy_farm() {
+    same_conversations("farm-healthy/span.pcap", "farm-healthy/inventory.toml");
+}
+
+#[test]
+fn every_wrapper_gives_the_same_conversations_of_every_kind_of_packet() {
+    same_conversations("decode-mix/mix.pcap", "decode-mix/inventory.toml");
+}
+
+/// The frames of the fixtures in `wrapped/`: a dozen, spread over a farm's ten minutes.
+fn dozen(records: &Records, wrapper: &Wrapper) -> Vec<u8> {
+    let step = records.records.len() / 12;
+    wrap::capture(records, wrapper, |number, _| number % step == 0)
+}
+
+#[test]
+fn the_fixtures_are_what_their_recipe_makes() {
+    let records = Records::read(&fixture("farm-healthy/span.pcap"));
+    let folder = fixture("wrapped");
+    for wrapper in WRAPPERS {
+        let path = folder.join(format!("{}.pcap", wrapper.name));
+        let made = dozen(&records, wrapper);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::create_dir_all(&folder).expect("writable");
+            fs::write(&path, &made).expect("writable");
+        }
+        assert_eq!(fs::read(&path).ok().as_ref(), Some(&made), "{}", path.display());
+    }
+    let files = fs::read_dir(&folder).expect("a folder").count();
+    assert_eq!(files, WRAPPERS.len(), "a file in {} belongs to no wrapper", folder.display());
+}
+
+#[test]
+fn tshark_sees_the_same_inside_every_wrapper() {
+    for wrapper in WRAPPERS {
+        let path = fixture("wrapped").join(format!("{}.pcap", wrapper.name));
+        let Some(theirs) = support::tshark::packets(&path) else {
+            support::skipped("tshark is not installed (apt-get install tshark)");
+            return;
+        };
+        let ours = ours(&path);
+        assert_eq!(theirs.len(), ours.len(), "{}", wrapper.name);
+        assert!(ours.len() >= 10, "{}: {}", wrapper.name, ours.len());
+        let mut flows = 0;
+        for (number, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
+            // tshark takes the number that Windows gives IPv6 for that of another protocol.
+            if wrapper.name == "npcap-loopback" && theirs.protocols.starts_with("null:ipx") {
+                continue;
+            }
+            let seen = ours.as_ref().unwrap_or_else(|link| panic!("link type {link}"));
+            flows += usize::from(matches!(seen.body, Body::Segment { .. }));
+            assert_eq!(
+                shown(&seen.body),
+                theirs.sees,
+                "{} frame {}: {}",
+                wrapper.name,
+                number + 1,
+                theirs.protocols
+            );
+        }
+        assert!(flows >= 6, "{}: {flows} packets of flows", wrapper.name);
     }
 }

@@ -1,7 +1,9 @@
 //! What the tests share: running the program, finding fixtures, cutting and shuffling captures.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod frames;
 pub mod tshark;
+pub mod wrap;
 
 use std::fs;
 use std::path::{Path, PathBuf};

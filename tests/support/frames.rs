@@ -1,0 +1,43 @@
+//! What we see in each frame, to be compared with what tshark does.
+
+use std::path::Path;
+
+use rasaudit::capture::{Batch, Reader, expand};
+use rasaudit::decode::{Body, Decoder, LINKS, Observation};
+
+use super::tshark::Sees;
+
+/// What we see in each frame; the link type's number where it is not decoded.
+pub fn ours(file: &Path) -> Vec<Result<Observation, u16>> {
+    let sources = expand(&[file.to_owned()]).expect("the file is there");
+    let Ok(mut reader) = Reader::open(&sources[0], false) else { return Vec::new() };
+    let (decoder, mut batch, mut found) = (Decoder::default(), Batch::default(), Vec::new());
+    let mut more = true;
+    while more {
+        more = reader.next(&mut batch).unwrap_or(false);
+        for frame in &batch.frames {
+            let mut seen = Observation::default();
+            let known = LINKS.iter().any(|link| link.number == frame.link);
+            let decoded = decoder.decode(frame, batch.data(frame), &mut seen);
+            found.push(match decoded {
+                _ if !known => Err(frame.link),
+                Ok(()) => Ok(seen),
+                Err(_) => Ok(Observation::default()),
+            });
+        }
+    }
+    found
+}
+
+/// The innermost packet.
+pub fn shown(body: &Body) -> Sees {
+    match body {
+        Body::Segment { tuple, .. } if tuple.transport.has_ports() => Sees::Flow(
+            format!("{} {}", tuple.src, tuple.sport),
+            format!("{} {}", tuple.dst, tuple.dport),
+            tuple.transport.0,
+        ),
+        Body::Fragment { .. } => Sees::Fragment,
+        _ => Sees::Other,
+    }
+}
