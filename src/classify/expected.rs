@@ -445,7 +445,7 @@ impl<'a> Assessor<'a> {
         if self.view.watched_s < watch_s {
             return unknown(Code::WindowTooShort, &claim);
         }
-        if self.unlisted_way(&claim).is_some() {
+        if self.unlisted_way(&claim).is_some() || self.view.misses_a_direction() {
             claim.doubts.add(Doubt::Coverage);
         }
         // In each watch time an exchange would have shown at least two frames.

@@ -80,6 +80,9 @@ impl Assessor<'_> {
         if silent && !self.view.is_certain_after(chances) {
             doubts.add(Doubt::Loss);
         }
+        if silent && self.view.misses_a_direction() {
+            doubts.add(Doubt::Coverage);
+        }
         // What every one of these clients could do another way is no loss to them, unless the row
         // asks for each pair.
         let of_each_pair = rows.iter().any(|r| {

@@ -33,6 +33,8 @@ pub struct View {
     pub watched_s: u64,
     /// A capture filter was on, of the user's or of the capture's own.
     pub filtered: bool,
+    /// The share of frames that belong to flows of which one direction alone was captured, 0 to 1.
+    pub one_sided: f64,
     /// The share of frames lost, 0 to 1, as far as the capture says.
     pub loss: f64,
     /// The share above which absence cannot be claimed.
@@ -50,6 +52,12 @@ impl View {
     /// Whether that many independent chances make an absence certain.
     fn is_certain_after(&self, chances: u64) -> bool {
         self.miss().powi(chances.min(1000) as i32) < 0.001
+    }
+
+    /// Whether the capture as a whole misses one direction, whatever it is said to cover. Then no
+    /// silence is certain.
+    fn misses_a_direction(&self) -> bool {
+        self.one_sided >= 0.1
     }
 
     /// Seconds to be watched before silence on a row means anything.

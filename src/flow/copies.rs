@@ -160,3 +160,64 @@ fn together<T>(mut sights: &[T], time: impl Fn(&T) -> Nanos) -> impl Iterator<It
         Some(packet)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(content: u64, time: Nanos, wire_len: u32) -> Trace {
+        let seen = Observation { time, wire_len, content, ..Observation::default() };
+        Trace::new(0, &seen, 7)
+    }
+
+    #[test]
+    fn copies_are_near_in_time_and_retransmissions_are_none() {
+        let millisecond = 1_000_000;
+        let mut traces = [
+            // A packet, its copy at the limit, and the same content again just beyond it.
+            trace(1, 0, 60),
+            trace(1, millisecond, 60),
+            trace(1, millisecond + 1, 60),
+            // Another packet, and a retransmission that repeats it to the last bit.
+            trace(2, 0, 70),
+            trace(2, 200 * millisecond, 70),
+            // Without content or time nothing is known.
+            trace(0, 0, 80),
+            trace(0, 0, 80),
+            trace(3, NO_TIME, 90),
+            trace(3, NO_TIME, 90),
+        ];
+        let found: Vec<_> = among(&mut traces).map(|(_, _, amount)| amount.bytes.0).collect();
+        assert_eq!(found, [60]);
+    }
+
+    #[test]
+    fn a_sample_does_not_depend_on_who_saw_what() {
+        let see = |sample: &mut Sample, number: u64| {
+            let content = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let time = number as Nanos;
+            for copy in 0..1 + number % 2 {
+                sample.see(&Observation {
+                    content,
+                    time: time + copy as i64,
+                    ..Default::default()
+                });
+            }
+        };
+        let mut whole = Sample::default();
+        let mut parts: [Sample; 3] = Default::default();
+        for number in 0..40_000 {
+            see(&mut whole, number);
+            see(&mut parts[number as usize % 7 % 3], number);
+        }
+        let [a, mut b, c] = parts;
+        b.merge(&c);
+        b.merge(&a);
+        assert_eq!(whole.sights, b.sights);
+        assert_eq!(whole.sights.len(), SAMPLED);
+        // Every second packet was seen twice: a third of the frames.
+        let copies = whole.copies();
+        assert!((copies.share(copies.same) - 1.0 / 3.0).abs() < 0.02, "{copies:?}");
+        assert_eq!((copies.total(), copies.alike), (copies.same, copies.same));
+    }
+}

@@ -152,6 +152,8 @@ fn judge(
         end,
         watched_s: reading.watched_s(),
         filtered,
+        one_sided: conversations.survey.vantage.one_sided as f64
+            / reading.account.frames.max(1) as f64,
         loss: reading.loss.share().max(conversations.survey.vantage.loss()),
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,

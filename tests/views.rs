@@ -1,0 +1,356 @@
+//! What a span port really delivers: frames twice, one direction only, directions under different
+//! VLANs, one direction cut short. It is said in the summary, and verdicts and states are those of the
+//! plain capture.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::{Records, fixture, rasaudit, stdout};
+
+/// A record of a capture: time in microseconds, bytes on the wire, bytes captured.
+#[derive(Clone)]
+struct Frame {
+    time: u64,
+    wire: u32,
+    bytes: Vec<u8>,
+}
+
+fn frames() -> Vec<Frame> {
+    let records = Records::read(&fixture("farm-faults/span.pcap"));
+    let number = |record: &[u8], at: usize| {
+        u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes"))
+    };
+    let frame = |record: &Vec<u8>| Frame {
+        time: u64::from(number(record, 0)) * 1_000_000 + u64::from(number(record, 4)),
+        wire: number(record, 12),
+        bytes: record[16..].to_vec(),
+    };
+    records.records.iter().map(frame).collect()
+}
+
+fn write(path: &Path, frames: &[Frame]) {
+    let mut bytes = Records::read(&fixture("farm-faults/span.pcap")).header;
+    for frame in frames {
+        bytes.extend(((frame.time / 1_000_000) as u32).to_le_bytes());
+        bytes.extend(((frame.time % 1_000_000) as u32).to_le_bytes());
+        bytes.extend((frame.bytes.len() as u32).to_le_bytes());
+        bytes.extend(frame.wire.to_le_bytes());
+        bytes.extend(&frame.bytes);
+    }
+    fs::write(path, bytes).expect("the scratch folder is writable");
+}
+
+/// A pcapng file of two interfaces that saw the same, the second 20 microseconds later.
+fn write_two_interfaces(path: &Path, frames: &[Frame]) {
+    let block = |kind: u32, body: &[u8]| {
+        let length = (body.len() + 12) as u32;
+        [&kind.to_le_bytes()[..], &length.to_le_bytes(), body, &length.to_le_bytes()].concat()
+    };
+    let mut section = 0x1a2b_3c4du32.to_le_bytes().to_vec();
+    section.extend([1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    let mut bytes = block(0x0a0d_0d0a, &section);
+    for _ in 0..2 {
+        bytes.extend(block(1, &[1, 0, 0, 0, 0, 0, 0, 0]));
+    }
+    for frame in frames {
+        for interface in 0..2u32 {
+            let time = frame.time + u64::from(interface) * 20;
+            let mut body = interface.to_le_bytes().to_vec();
+            body.extend(((time >> 32) as u32).to_le_bytes());
+            body.extend((time as u32).to_le_bytes());
+            body.extend((frame.bytes.len() as u32).to_le_bytes());
+            body.extend(frame.wire.to_le_bytes());
+            body.extend(&frame.bytes);
+            body.resize(body.len().next_multiple_of(4), 0);
+            bytes.extend(block(6, &body));
+        }
+    }
+    fs::write(path, bytes).expect("the scratch folder is writable");
+}
+
+/// An address' last byte tells the two directions of a conversation apart, whichever they are.
+fn is_forth(frame: &Frame) -> bool {
+    match frame.bytes[12..14] {
+        [0x08, 0x00] => frame.bytes[26..30] < frame.bytes[30..34],
+        [0x86, 0xdd] => frame.bytes[22..38] < frame.bytes[38..54],
+        _ => true,
+    }
+}
+
+fn tagged(frame: &Frame, vlan: u8) -> Frame {
+    let mut tagged = frame.clone();
+    tagged.bytes.splice(12..12, [0x81, 0x00, 0, vlan]);
+    tagged.wire += 4;
+    tagged
+}
+
+/// The frame as the next network sees it: another VLAN, the router's address, one hop less.
+fn routed(frame: &Frame) -> Frame {
+    let mut next = frame.clone();
+    next.time += 150;
+    next.bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0xfe]);
+    match next.bytes[12..14] {
+        [0x08, 0x00] => {
+            next.bytes[22] -= 1;
+            let sum = u32::from(next.bytes[24]) << 8 | u32::from(next.bytes[25]);
+            let sum = if sum + 0x100 > 0xffff { sum + 0x101 - 0x1_0000 } else { sum + 0x100 };
+            next.bytes[24..26].copy_from_slice(&(sum as u16).to_be_bytes());
+        }
+        [0x86, 0xdd] => next.bytes[21] -= 1,
+        _ => {}
+    }
+    tagged(&next, 30)
+}
+
+/// The frames with a copy after each, in order of time.
+fn doubled(frames: &[Frame], copy: impl Fn(&Frame) -> Option<Frame>) -> Vec<Frame> {
+    let mut all: Vec<Frame> =
+        frames.iter().cloned().chain(frames.iter().filter_map(copy)).collect();
+    all.sort_by_key(|frame| frame.time);
+    all
+}
+
+fn audit(capture: &Path, more: &[&str], format: &str) -> String {
+    let inventory = fixture("farm-healthy/inventory.toml");
+    let mut arguments = vec![
+        "audit".to_owned(),
+        capture.display().to_string(),
+        "-i".to_owned(),
+        inventory.display().to_string(),
+        "--format".to_owned(),
+        format.to_owned(),
+    ];
+    arguments.extend(more.iter().map(|m| (*m).to_owned()));
+    stdout(&rasaudit(arguments))
+}
+
+/// Columns of the conversations by name, a row a line.
+fn conversations(capture: &Path, more: &[&str], columns: &[&str]) -> Vec<String> {
+    let text = audit(capture, more, "conversations");
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let headers = reader.headers().expect("a header").clone();
+    let at = |name: &&str| headers.iter().position(|h| h == *name).expect("a column");
+    let picked: Vec<usize> = columns.iter().map(at).collect();
+    let rows = reader.records().map(|row| row.expect("a row"));
+    rows.map(|row| picked.iter().map(|c| &row[*c]).collect::<Vec<_>>().join(" ")).collect()
+}
+
+const JUDGED: &[&str] = &[
+    "client",
+    "server",
+    "transport",
+    "port",
+    "verdict",
+    "code",
+    "severity",
+    "certain",
+    "state",
+    "direction",
+    "rule",
+    "flows",
+    "established",
+    "doubt",
+];
+const AMOUNTS: &[&str] = &[
+    "client",
+    "server",
+    "transport",
+    "port",
+    "packets_to_server",
+    "packets_to_client",
+    "bytes_to_server",
+    "bytes_to_client",
+];
+
+fn findings(capture: &Path) -> Vec<String> {
+    let text = audit(capture, &[], "csv");
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let rows = reader.records().map(|row| row.expect("a row"));
+    rows.map(|row| row.iter().take(5).collect::<Vec<_>>().join(" ")).collect()
+}
+
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a scratch folder"))
+    }
+
+    fn file(&self, name: &str, frames: &[Frame]) -> PathBuf {
+        let path = self.0.path().join(name);
+        write(&path, frames);
+        path
+    }
+}
+
+/// Tells the lines that differ, not all of them.
+fn same_lines(plain: &[String], view: &[String]) {
+    let only = |a: &[String], b: &[String]| -> Vec<String> {
+        a.iter().filter(|line| !b.contains(line)).cloned().collect()
+    };
+    assert_eq!(only(plain, view), only(view, plain));
+    assert_eq!(plain.len(), view.len());
+}
+
+/// Holds a view of the farm against the plain capture.
+fn same_judgement(plain: &Path, view: &Path) {
+    same_lines(&conversations(plain, &[], JUDGED), &conversations(view, &[], JUDGED));
+    same_lines(&findings(plain), &findings(view));
+}
+
+#[test]
+fn a_frame_seen_twice_is_one_packet() {
+    let scratch = Scratch::new();
+    let frames = frames();
+    let plain = scratch.file("plain.pcap", &frames);
+    let twice = doubled(&frames, |f| Some(Frame { time: f.time + 3, ..f.clone() }));
+    let twice = scratch.file("twice.pcap", &twice);
+    same_judgement(&plain, &twice);
+    same_lines(&conversations(&plain, &[], AMOUNTS), &conversations(&twice, &[], AMOUNTS));
+    let text = audit(&twice, &[], "text");
+    assert!(
+        text.contains(
+            "50.0 % of frames are copies (50.0 % the same again): amounts count a packet once"
+        ),
+        "{text}"
+    );
+    // Without correction the amounts are those of the frames.
+    let off = conversations(&twice, &["--dedup", "off"], AMOUNTS);
+    assert_ne!(conversations(&plain, &[], AMOUNTS), off);
+    assert!(audit(&twice, &["--dedup", "off"], "text").contains("amounts include them"));
+    // A plain capture has no copies, even if they are looked for: what is sent again is no copy.
+    same_lines(
+        &conversations(&plain, &["--dedup", "on"], AMOUNTS),
+        &conversations(&plain, &["--dedup", "off"], AMOUNTS),
+    );
+}
+
+#[test]
+fn copies_with_the_same_stamp_count_too() {
+    let scratch = Scratch::new();
+    let frames = frames();
+    let plain = scratch.file("plain.pcap", &frames);
+    let twice = scratch.file("twice.pcap", &doubled(&frames, |f| Some(f.clone())));
+    same_judgement(&plain, &twice);
+    same_lines(&conversations(&plain, &[], AMOUNTS), &conversations(&twice, &[], AMOUNTS));
+}
+
+#[test]
+fn a_routed_packet_seen_on_both_sides_is_one_packet() {
+    let scratch = Scratch::new();
+    let frames = frames();
+    let plain = scratch.file("plain.pcap", &frames);
+    // A router passes on neither link-local nor broadcast packets; here it passes what has a hop left.
+    let passes = |f: &Frame| match f.bytes[12..14] {
+        [0x08, 0x00] => f.bytes[22] > 1 && f.bytes[0] & 1 == 0,
+        [0x86, 0xdd] => f.bytes[21] != 255 && f.bytes[0] & 1 == 0,
+        _ => false,
+    };
+    let both = doubled(&frames, |f| passes(f).then(|| routed(f)));
+    let both = scratch.file("both.pcap", &both);
+    same_judgement(&plain, &both);
+    let packets: Vec<&str> = AMOUNTS[..6].to_vec();
+    same_lines(&conversations(&plain, &[], &packets), &conversations(&both, &[], &packets));
+    let text = audit(&both, &[], "text");
+    assert!(text.contains("in another VLAN): amounts count a packet once"), "{text}");
+}
+
+#[test]
+fn two_interfaces_of_a_file_are_one_capture() {
+    let scratch = Scratch::new();
+    let frames = frames();
+    let plain = scratch.file("plain.pcap", &frames);
+    let both = scratch.0.path().join("both.pcapng");
+    write_two_interfaces(&both, &frames);
+    same_judgement(&plain, &both);
+    same_lines(&conversations(&plain, &[], AMOUNTS), &conversations(&both, &[], AMOUNTS));
+    let text = audit(&both, &[], "text");
+    assert!(text.contains("from another interface): amounts count a packet once"), "{text}");
+}
+
+#[test]
+fn directions_under_different_vlans_are_one_flow() {
+    let scratch = Scratch::new();
+    let frames = frames();
+    let plain = scratch.file("plain.pcap", &frames);
+    let split: Vec<Frame> =
+        frames.iter().map(|f| tagged(f, if is_forth(f) { 10 } else { 20 })).collect();
+    let split = scratch.file("split.pcap", &split);
+    same_judgement(&plain, &split);
+    let text = audit(&split, &[], "text");
+    assert!(text.contains("are of flows whose directions carry different VLAN ids"), "{text}");
+    assert!(!audit(&plain, &[], "text").contains("View "), "a plain view wants no word");
+}
+
+#[test]
+fn one_direction_cut_short_changes_nothing() {
+    let scratch = Scratch::new();
+    let frames = frames();
+    let plain = scratch.file("plain.pcap", &frames);
+    // To the TCP flags, but not to the end of the header.
+    let short = |f: &Frame| {
+        let keep = if is_forth(f) { f.bytes.len() } else { f.bytes.len().min(76) };
+        Frame { bytes: f.bytes[..keep].to_vec(), ..f.clone() }
+    };
+    let cut = scratch.file("cut.pcap", &frames.iter().map(short).collect::<Vec<_>>());
+    same_judgement(&plain, &cut);
+    let text = audit(&cut, &[], "text");
+    assert!(text.contains("with one direction alone cut short by the snaplen"), "{text}");
+}
+
+#[test]
+fn one_direction_alone_proves_nothing_missing() {
+    let scratch = Scratch::new();
+    let half: Vec<Frame> = frames().into_iter().filter(is_forth).collect();
+    let half = scratch.file("half.pcap", &half);
+    let text = audit(&half, &[], "text");
+    assert!(text.contains("of flows that show one direction only"), "{text}");
+    // Even the inventory's word that the capture covers everything makes none of it certain.
+    let claims = findings(&half).into_iter().filter(|f| f.contains(" missing "));
+    let certain: Vec<String> = claims.filter(|f| f.ends_with(" yes")).collect();
+    assert!(certain.is_empty(), "{certain:#?}");
+}
+
+#[test]
+fn lost_frames_are_estimated_from_what_was_acknowledged() {
+    let scratch = Scratch::new();
+    let frames = frames();
+    // Every twentieth frame is lost.
+    let lossy: Vec<Frame> = frames
+        .iter()
+        .enumerate()
+        .filter(|(number, _)| number % 20 != 7)
+        .map(|(_, frame)| frame.clone())
+        .collect();
+    let lossy = scratch.file("lossy.pcap", &lossy);
+    let json: serde_json::Value =
+        serde_json::from_str(&audit(&lossy, &[], "json")).expect("audit.json is JSON");
+    let loss = &json["accounting"]["loss"];
+    let (acked, unseen) =
+        (loss["acknowledged_bytes"].as_f64().unwrap(), loss["unseen_bytes"].as_f64().unwrap());
+    assert!((0.02..0.1).contains(&(unseen / acked)), "{unseen} of {acked}");
+    let text = audit(&lossy, &[], "text");
+    assert!(text.contains("% of acknowledged TCP bytes were not captured"), "{text}");
+    // So much loss proves no absence.
+    let never = findings(&lossy).into_iter().filter(|f| f.contains(" never-attempted "));
+    assert_eq!(never.collect::<Vec<_>>(), Vec::<String>::new());
+    let plain = scratch.file("plain.pcap", &frames);
+    assert!(!audit(&plain, &[], "text").contains("were not captured"));
+}
+
+#[test]
+fn copies_are_found_across_cuts_and_workers() {
+    let scratch = Scratch::new();
+    let twice = doubled(&frames(), |f| Some(Frame { time: f.time + 3, ..f.clone() }));
+    let whole = scratch.file("whole.pcap", &twice);
+    let folder = scratch.0.path().join("pieces");
+    fs::create_dir(&folder).expect("the scratch folder is writable");
+    let mut random = support::Random(7);
+    Records::read(&whole).cut(&folder, 9, &mut random);
+    let expected = conversations(&whole, &["--jobs", "1"], AMOUNTS);
+    for more in [&["--jobs", "3"][..], &["--jobs", "2", "--max-memory", "1"]] {
+        same_lines(&expected, &conversations(&folder, more, AMOUNTS));
+    }
+}
