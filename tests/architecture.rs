@@ -11,7 +11,7 @@ use syn::visit::Visit;
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("model", &[], &["serde"]),
     ("capture", &["model"], &["pcap", "sha2", "flate2", "zstd", "liblzma", "lz4_flex", "bzip2"]),
-    ("decode", &["model", "capture"], &["etherparse", "rapidhash", "serde"]),
+    ("decode", &["model", "capture"], &["etherparse", "serde"]),
     (
         "flow",
         &["model", "decode"],

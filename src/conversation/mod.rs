@@ -14,7 +14,7 @@ use std::collections::hash_map::Entry;
 use std::io;
 use std::net::IpAddr;
 
-use crate::flow::{Amount, Flow, Flows, IcmpError, TagKind};
+use crate::flow::{Amount, Flow, Flows, IcmpError, Seed, TagKind};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Transport};
 
 pub use crate::flow::{Outer, Tag};
@@ -165,7 +165,8 @@ impl Conversations {
         flows.visit(|table| table.iter().for_each(|flow| survey.add(&flow, lens)))?;
         // Dense conversations beside a small index: a map of them would hold half as much again.
         let mut one_sided = 0;
-        let (mut list, mut found) = (Vec::<Conversation>::new(), HashMap::<Subject, u32>::new());
+        let (mut list, mut found) =
+            (Vec::<Conversation>::new(), HashMap::<Subject, u32, Seed>::default());
         flows.visit(|table| {
             for flow in table.iter() {
                 let part = read_flow(&flow, &survey, lens);

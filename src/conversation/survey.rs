@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Lens;
 use super::direction::{broadcast_sender, handshake, is_group};
-use crate::flow::{Amount, Flow, Flows, Side, TagKind, sign};
+use crate::flow::{Amount, Flow, Flows, Seed, Side, TagKind, sign};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
 /// How an address was seen.
@@ -114,11 +114,11 @@ impl Vantage {
 pub struct Survey {
     /// From where the capture looks at the traffic.
     pub vantage: Vantage,
-    services: HashSet<(Endpoint, Transport)>,
-    asks: HashMap<(Endpoint, u16, Transport), Min>,
-    presences: HashMap<IpAddr, Presence>,
+    services: HashSet<(Endpoint, Transport), Seed>,
+    asks: HashMap<(Endpoint, u16, Transport), Min, Seed>,
+    presences: HashMap<IpAddr, Presence, Seed>,
     /// Pairs (silent, peer) where the peer acknowledges what the capture never shows.
-    blind: HashSet<(IpAddr, IpAddr)>,
+    blind: HashSet<(IpAddr, IpAddr), Seed>,
     sight: Sight,
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use etherparse::checksum::u64_16bit_word::{add_slice, ones_complement};
 use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 
 use super::{Body, Datagram, Layers, Next, Packet, sign, transport, tunnel};
@@ -91,22 +92,40 @@ pub(super) fn decode<'p>(
 /// A number for what two sights of one packet have in common. Time to live, traffic class and header
 /// checksum may change on the way; a packet's beginning is there even where the capture cut it.
 fn content(ip: &Ip<'_>) -> u64 {
+    /// What a TCP header is long, and so its sequence number and checksum are compared.
     const COMPARED: usize = 20;
-    let mut text = [0; 2 * 16 + 2 * 8 + 1 + COMPARED];
-    for (address, room) in [ip.src, ip.dst].into_iter().zip(text.chunks_exact_mut(16)) {
-        match address {
-            IpAddr::V4(v4) => room[..4].copy_from_slice(&v4.octets()),
-            IpAddr::V6(v6) => room.copy_from_slice(&v6.octets()),
+    let mut start = [0; 24];
+    if let Some(rest) = ip.rest {
+        match rest.bytes.first_chunk::<COMPARED>() {
+            Some(whole) => start[..COMPARED].copy_from_slice(whole),
+            None => start[..rest.bytes.len()].copy_from_slice(rest.bytes),
         }
     }
-    text[32..40].copy_from_slice(&ip.mark[0].to_le_bytes());
-    text[40..48].copy_from_slice(&ip.mark[1].to_le_bytes());
-    text[48] = ip.transport.0;
-    if let Some(rest) = ip.rest {
-        let compared = rest.bytes.len().min(COMPARED);
-        text[49..49 + compared].copy_from_slice(&rest.bytes[..compared]);
-    }
-    rapidhash::v3::rapidhash_v3(&text).max(1)
+    start[23] = ip.transport.0;
+    let word =
+        |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|byte| start[at + byte]));
+    let addresses = match (ip.src, ip.dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            u64::from(u32::from(src)) << 32 | u64::from(u32::from(dst))
+        }
+        (src, dst) => {
+            let halves = |address: IpAddr| match address {
+                IpAddr::V4(v4) => (0, u64::from(u32::from(v4))),
+                IpAddr::V6(v6) => ((u128::from(v6) >> 64) as u64, u128::from(v6) as u64),
+            };
+            let ((a, b), (c, d)) = (halves(src), halves(dst));
+            fold(a, b) ^ fold(c, d).rotate_left(32)
+        }
+    };
+    let header = fold(addresses, ip.mark[0]) ^ ip.mark[1];
+    fold(header, word(0) ^ fold(word(8), word(16))).max(1)
+}
+
+/// Two words as one in which every bit of both counts: the halves of their product.
+fn fold(a: u64, b: u64) -> u64 {
+    // Digits of pi, so that zeros do not wipe out what they meet.
+    let product = u128::from(a ^ 0x243f_6a88_85a3_08d3) * u128::from(b ^ 0x1319_8a2e_0370_7344);
+    product as u64 ^ (product >> 64) as u64
 }
 
 /// Reads the headers of an IP packet of either version. With `whole` the length in the header is
@@ -151,7 +170,8 @@ fn parse_v4(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
     let Ok(header) = Ipv4HeaderSlice::from_slice(packet.bytes) else {
         return Ok(ip);
     };
-    ip.bad_checksum = header.to_header().calc_header_checksum() != header.header_checksum();
+    // Over a sound header, its checksum among the rest, the sum is all ones (RFC 1071).
+    ip.bad_checksum = ones_complement(add_slice(0, header.slice())) != 0;
     let packet = if total == 0 { packet } else { sized(packet, total, whole) };
     let rest = packet.after(header_len);
     if ip.fragment.as_ref().is_none_or(|f| f.offset == 0) {

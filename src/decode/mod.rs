@@ -320,13 +320,14 @@ impl Decoder {
         data: &[u8],
         seen: &mut Observation,
     ) -> Result<(), SkipReason> {
-        *seen = Observation {
-            time: frame.time,
-            wire_len: frame.wire_len,
-            interface: frame.interface,
-            cut: frame.cap_len < frame.wire_len,
-            ..Observation::default()
-        };
+        // All but the body, which every way to an observation writes.
+        seen.time = frame.time;
+        seen.wire_len = frame.wire_len;
+        seen.interface = frame.interface;
+        seen.cut = frame.cap_len < frame.wire_len;
+        (seen.broadcast, seen.bad_checksum, seen.opaque) = (false, false, false);
+        seen.link = Link::default();
+        seen.content = 0;
         let link = LINKS.iter().find(|link| link.number == frame.link);
         let link = link.ok_or(SkipReason::UnknownLinkType)?;
         // A record may claim fewer bytes on the wire than it holds; what is held was on the wire.
@@ -384,12 +385,12 @@ impl<'a> Layers<'a> {
                 Next::Ip(version, packet) => ip::decode(packet, version, self),
                 Next::Done => return Ok(()),
             };
-            next = match (result, self.around) {
-                (Ok(next), _) => next,
-                (Err(reason), None) => return Err(reason),
-                // What it carries cannot be read, so the packet around it is what was seen.
-                (Err(_), Some(around)) => {
-                    *self.seen = Observation { opaque: true, ..around };
+            next = match result {
+                Ok(next) => next,
+                Err(reason) => {
+                    let Some(around) = &self.around else { return Err(reason) };
+                    // What it carries cannot be read, so the packet around it is what was seen.
+                    *self.seen = Observation { opaque: true, ..*around };
                     return Ok(());
                 }
             };

@@ -25,7 +25,7 @@ pub struct FlowTable {
     seed: Seed,
     index: HashTable<Slot>,
     records: Records,
-    interned: HashMap<Link, u16>,
+    interned: HashMap<Link, u16, Seed>,
     /// Every packet leaves a trace, by which copies are found.
     traces: bool,
     /// Traces held.
@@ -40,7 +40,7 @@ struct Records {
     /// Links by number less one.
     links: Vec<Link>,
     /// Rare evidence by position.
-    extras: HashMap<u32, Extra>,
+    extras: HashMap<u32, Extra, Seed>,
 }
 
 /// Where a packet belongs in a table.
@@ -87,7 +87,7 @@ impl FlowTable {
             seed: seed.clone(),
             index: HashTable::new(),
             records: Records::default(),
-            interned: HashMap::new(),
+            interned: HashMap::with_hasher(seed.clone()),
             traces,
             traced: 0,
         }
@@ -132,7 +132,11 @@ impl FlowTable {
         places.extend(batch.iter().map(|seen| match &seen.body {
             Body::Segment { tuple, .. } => {
                 let (key, side) = FlowKey::new(tuple);
-                Place { position: self.position(&key) as u32, side: side as u8 }
+                let position = self.position(&key);
+                // Nobody waits for what is read here: the processor fetches the record while the
+                // next packets are looked up.
+                std::hint::black_box(self.records.states[position].sides[side].link);
+                Place { position: position as u32, side: side as u8 }
             }
             _ => Place { position: 0, side: 0 },
         }));
