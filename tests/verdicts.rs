@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
+use support::wire::{ACK, RST, SYN, Wire};
 
 const HOSTS: &[(&str, &str, &str)] = &[
     ("gw1", "10.1.0.1", "gateway-normal"),
@@ -28,148 +29,73 @@ fn farm(features: &str, more: &str) -> String {
 
 const ALL: &str = "[capture]\ncovers = \"all\"\n";
 
-/// A capture in the making.
-#[derive(Default)]
-struct Wire(Vec<(u64, Vec<u8>)>);
-
-const SYN: u8 = 2;
-const RST: u8 = 4;
-const ACK: u8 = 16;
-
-impl Wire {
-    fn ip(&mut self, ms: u64, from: &str, to: &str, protocol: u8, body: &[u8]) {
-        let ip = |text: &str| text.parse::<Ipv4Addr>().expect("an address").octets();
-        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-        frame.extend([0x45, 0]);
-        frame.extend(((20 + body.len()) as u16).to_be_bytes());
-        frame.extend([0, 0, 0, 0, 64, protocol, 0, 0]);
-        frame.extend(ip(from));
-        frame.extend(ip(to));
-        frame.extend(body);
-        self.0.push((ms, frame));
-    }
-
-    fn tcp(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), flags: u8, payload: usize) {
-        let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
-        body.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 4, 0, 0, 0, 0, 0]);
-        body.resize(20 + payload, 0);
-        self.ip(ms, from.0, to.0, 6, &body);
-    }
-
-    fn udp(&mut self, ms: u64, from: (&str, u16), to: (&str, u16)) {
-        let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
-        body.extend([0, 12, 0, 0, 1, 2, 3, 4]);
-        self.ip(ms, from.0, to.0, 17, &body);
-    }
-
-    /// A connection with data both ways.
-    fn connect(&mut self, ms: u64, from: (&str, u16), to: (&str, u16)) {
-        self.session(ms, from, to, 0);
-    }
-
-    /// A connection that goes on for some seconds, a kilobyte each way a second.
-    fn session(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), seconds: u64) {
-        self.tcp(ms, from, to, SYN, 0);
-        self.tcp(ms + 1, to, from, SYN | ACK, 0);
-        self.tcp(ms + 2, from, to, ACK, 0);
-        for second in 0..=seconds {
-            self.tcp(ms + 3 + second * 1000, from, to, ACK, 1000);
-            self.tcp(ms + 4 + second * 1000, to, from, ACK, 1000);
-        }
-    }
-
-    /// A SYN that is repeated as a kernel does, at 1, 3 and 7 seconds.
-    fn knock(&mut self, ms: u64, from: (&str, u16), to: (&str, u16)) {
-        for later in [0, 1000, 3000, 7000] {
-            self.tcp(ms + later, from, to, SYN, 0);
-        }
-    }
-
-    /// Every host of the farm pings every other one each ten seconds, for 110 seconds: all are seen
-    /// sending, and the capture is watched.
-    fn pings() -> Self {
-        let mut wire = Self::default();
-        for second in (0..120).step_by(10) {
-            for (a, (_, from, _)) in HOSTS.iter().enumerate() {
-                for (_, to, _) in &HOSTS[a + 1..] {
-                    wire.ip(second * 1000, from, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
-                    wire.ip(second * 1000 + 1, to, from, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
-                }
+/// Every host of the farm pings every other one each ten seconds, for 110 seconds: all are seen
+/// sending, and the capture is watched.
+fn pings() -> Wire {
+    let mut wire = Wire::default();
+    for second in (0..120).step_by(10) {
+        for (a, (_, from, _)) in HOSTS.iter().enumerate() {
+            for (_, to, _) in &HOSTS[a + 1..] {
+                wire.ip(second * 1000, from, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+                wire.ip(second * 1000 + 1, to, from, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
             }
         }
-        wire
     }
+    wire
+}
 
-    /// What a healthy farm of this size shows all the time.
-    fn steady() -> Self {
-        let mut wire = Self::pings();
-        wire.connect(5_000, (GW, 50_000), (BROKER, 20_002));
-        wire.connect(5_100, (BROKER, 50_001), (DC, 389));
-        wire.connect(5_200, (BROKER, 50_002), (DC, 88));
-        wire.udp(5_300, (BROKER, 50_003), (DC, 53));
-        wire.udp(5_301, (DC, 53), (BROKER, 50_003));
-        wire.connect(5_400, (RDSH, 50_004), (BROKER, 20_003));
-        wire.udp(5_500, (RDSH, 50_005), (BROKER, 20_003));
-        wire
-    }
+/// What a healthy farm of this size shows all the time.
+fn steady() -> Wire {
+    let mut wire = pings();
+    wire.connect(5_000, (GW, 50_000), (BROKER, 20_002));
+    wire.connect(5_100, (BROKER, 50_001), (DC, 389));
+    wire.connect(5_200, (BROKER, 50_002), (DC, 88));
+    wire.udp(5_300, (BROKER, 50_003), (DC, 53));
+    wire.udp(5_301, (DC, 53), (BROKER, 50_003));
+    wire.connect(5_400, (RDSH, 50_004), (BROKER, 20_003));
+    wire.udp(5_500, (RDSH, 50_005), (BROKER, 20_003));
+    wire
+}
 
-    fn without(mut self, host: &str) -> Self {
-        let address = host.parse::<Ipv4Addr>().expect("an address").octets();
-        self.0.retain(|(_, frame)| frame[26..30] != address);
-        self
-    }
+fn without(mut wire: Wire, host: &str) -> Wire {
+    let address = host.parse::<Ipv4Addr>().expect("an address").octets();
+    wire.0.retain(|(_, frame)| frame[26..30] != address);
+    wire
+}
 
-    /// As pcapng, from an interface that says how many of a thousand frames it dropped, and perhaps
-    /// which filter was on.
-    fn pcapng(&self, dropped: u64, filter: &str) -> Vec<u8> {
-        let block = |kind: u32, mut body: Vec<u8>| {
-            body.resize(body.len().next_multiple_of(4), 0);
-            let length = (body.len() as u32 + 12).to_le_bytes();
-            [&kind.to_le_bytes()[..], &length, &body, &length].concat()
-        };
-        let option = |code: u16, mut value: Vec<u8>| {
-            let length = (value.len() as u16).to_le_bytes();
-            value.resize(value.len().next_multiple_of(4), 0);
-            [&code.to_le_bytes()[..], &length, &value].concat()
-        };
-        let mut section = 0x1a2b_3c4du32.to_le_bytes().to_vec();
-        section.extend([1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
-        let mut interface = vec![1, 0, 0, 0, 0, 0, 0, 0];
-        if !filter.is_empty() {
-            interface.extend(option(11, [b"\0", filter.as_bytes()].concat()));
-        }
-        let mut bytes = [block(0x0a0d_0d0a, section), block(1, interface)].concat();
-        for (ms, frame) in &self.0 {
-            let micros = (1_780_000_000_000 + ms) * 1000;
-            let length = frame.len() as u32;
-            let words = [0, (micros >> 32) as u32, micros as u32, length, length];
-            let mut body: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-            body.extend(frame);
-            bytes.extend(block(6, body));
-        }
-        let mut statistics = vec![0; 12];
-        statistics.extend(option(4, 1000u64.to_le_bytes().to_vec()));
-        statistics.extend(option(5, dropped.to_le_bytes().to_vec()));
-        bytes.extend(block(5, statistics));
-        bytes
+/// As pcapng, from an interface that says how many of a thousand frames it dropped, and perhaps
+/// which filter was on.
+fn pcapng(wire: &Wire, dropped: u64, filter: &str) -> Vec<u8> {
+    let block = |kind: u32, mut body: Vec<u8>| {
+        body.resize(body.len().next_multiple_of(4), 0);
+        let length = (body.len() as u32 + 12).to_le_bytes();
+        [&kind.to_le_bytes()[..], &length, &body, &length].concat()
+    };
+    let option = |code: u16, mut value: Vec<u8>| {
+        let length = (value.len() as u16).to_le_bytes();
+        value.resize(value.len().next_multiple_of(4), 0);
+        [&code.to_le_bytes()[..], &length, &value].concat()
+    };
+    let mut section = 0x1a2b_3c4du32.to_le_bytes().to_vec();
+    section.extend([1, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255]);
+    let mut interface = vec![1, 0, 0, 0, 0, 0, 0, 0];
+    if !filter.is_empty() {
+        interface.extend(option(11, [b"\0", filter.as_bytes()].concat()));
     }
-
-    fn file(&self) -> Vec<u8> {
-        let mut frames: Vec<_> = self.0.iter().collect();
-        frames.sort_by_key(|f| f.0);
-        let mut bytes: Vec<u8> = [0xa1b2_c3d4u32, 2 | 4 << 16, 0, 0, 65_535, 1]
-            .iter()
-            .flat_map(|w| w.to_le_bytes())
-            .collect();
-        for (ms, frame) in frames {
-            let length = frame.len() as u32;
-            let words =
-                [1_780_000_000 + (ms / 1000) as u32, (ms % 1000 * 1000) as u32, length, length];
-            bytes.extend(words.iter().flat_map(|w| w.to_le_bytes()));
-            bytes.extend(frame);
-        }
-        bytes
+    let mut bytes = [block(0x0a0d_0d0a, section), block(1, interface)].concat();
+    for (ms, frame) in &wire.0 {
+        let micros = (1_780_000_000_000 + ms) * 1000;
+        let length = frame.len() as u32;
+        let words = [0, (micros >> 32) as u32, micros as u32, length, length];
+        let mut body: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+        body.extend(frame);
+        bytes.extend(block(6, body));
     }
+    let mut statistics = vec![0; 12];
+    statistics.extend(option(4, 1000u64.to_le_bytes().to_vec()));
+    statistics.extend(option(5, dropped.to_le_bytes().to_vec()));
+    bytes.extend(block(5, statistics));
+    bytes
 }
 
 const GW: &str = "10.1.0.1";
@@ -248,7 +174,7 @@ fn expect(inventory: &str, wire: &Wire, expected: &[&str]) -> Audit {
 
 #[test]
 fn a_healthy_farm_has_no_findings() {
-    let audit = expect(&farm("", ALL), &Wire::steady(), &[]);
+    let audit = expect(&farm("", ALL), &steady(), &[]);
     assert!(audit.outcome.assessed_anything());
 }
 
@@ -309,7 +235,7 @@ fn each_code_of_permission_has_its_case() {
         ),
     ];
     for (features, more, client, server, expected) in cases {
-        let mut wire = Wire::steady();
+        let mut wire = steady();
         wire.connect(9_000, *client, *server);
         let inventory = farm(features, &format!("{more}{office}{ALL}"));
         let expected: Vec<&str> = [*expected].into_iter().filter(|e| !e.is_empty()).collect();
@@ -319,7 +245,7 @@ fn each_code_of_permission_has_its_case() {
 
 #[test]
 fn anybody_is_a_client_where_the_inventory_says_so() {
-    let mut wire = Wire::steady();
+    let mut wire = steady();
     wire.connect(9_000, (STRANGER, 50_100), (GW, 443));
     wire.connect(9_100, (STRANGER, 50_101), (BROKER, 4444));
     let any = farm("", ALL).replace("[farm]\n", "[farm]\nclients = \"any\"\n");
@@ -353,7 +279,7 @@ fn attempts_that_fail_are_missing_with_how_they_failed() {
         }
     };
     for how in ["unanswered", "refused", "half-open", "rejected"] {
-        let mut wire = Wire::steady();
+        let mut wire = steady();
         stop(&mut wire, (BROKER, 50_100), (RDSH, 30_004), how);
         let line = format!("{how} broker1>rdsh1 tcp/30004");
         let audit = expect(&farm("", ALL), &wire, &[&line]);
@@ -361,11 +287,11 @@ fn attempts_that_fail_are_missing_with_how_they_failed() {
         assert_eq!(row, 1, "{how}: its row is missing");
     }
     // One SYN may have been answered by what the capture lost.
-    let mut wire = Wire::steady();
+    let mut wire = steady();
     wire.tcp(20_000, (BROKER, 50_100), (RDSH, 30_004), SYN, 0);
     expect(&farm("", ALL), &wire, &["unanswered broker1>rdsh1 tcp/30004 ?"]);
     // One as young as the end of the capture may still be answered.
-    let mut wire = Wire::steady();
+    let mut wire = steady();
     wire.tcp(110_002, (BROKER, 50_100), (RDSH, 30_004), SYN, 0);
     expect(&farm("", ALL), &wire, &[]);
 }
@@ -374,7 +300,7 @@ fn attempts_that_fail_are_missing_with_how_they_failed() {
 fn silence_is_claimed_only_where_it_could_have_been_broken() {
     // Everything steady, but the session host never speaks to its broker.
     let silent = || {
-        let mut wire = Wire::steady();
+        let mut wire = steady();
         let of_rdsh = |f: &[u8]| f[26..30] == [10, 1, 0, 30] || f[30..34] == [10, 1, 0, 30];
         wire.0.retain(|(_, f)| f[23] == 1 || !of_rdsh(f));
         wire
@@ -396,7 +322,7 @@ fn silence_is_claimed_only_where_it_could_have_been_broken() {
     let found = findings(&audit(&farm("", ""), &wire));
     assert!(found.contains(&format!("{} ?", line("never-attempted"))), "{found:?}");
     // The host says nothing at all.
-    let found = findings(&audit(&farm("", ALL), &silent().without(RDSH)));
+    let found = findings(&audit(&farm("", ALL), &without(silent(), RDSH)));
     assert!(found.contains(&line("host-not-seen")), "{found:?}");
     // Nobody watched for long enough.
     let found = findings(&audit_with(&farm("", ALL), &silent(), None));
@@ -404,14 +330,14 @@ fn silence_is_claimed_only_where_it_could_have_been_broken() {
     // The capture lost too much, or less than that: then one watch time is not enough to be certain.
     let of_file =
         |file: Vec<u8>, filter| findings(&audit_file(&farm("", ALL), &file, Some(60), filter));
-    let found = of_file(silent().pcapng(20, ""), None);
+    let found = of_file(pcapng(&silent(), 20, ""), None);
     assert!(found.contains(&line("loss-too-high")), "{found:?}");
-    let found = of_file(silent().pcapng(9, ""), None);
+    let found = of_file(pcapng(&silent(), 9, ""), None);
     assert!(found.contains(&line("never-attempted")), "{found:?}");
     // A filter was on: the user's, or the capture's own.
     let found = of_file(silent().file(), Some("ip"));
     assert!(found.contains(&line("capture-filtered")), "{found:?}");
-    let found = of_file(silent().pcapng(0, "not port 53"), None);
+    let found = of_file(pcapng(&silent(), 0, "not port 53"), None);
     assert!(found.contains(&line("capture-filtered")), "{found:?}");
     // Only one direction of an attempt is there, on a span that shows nothing the other way.
     let mut wire = silent();
@@ -431,7 +357,7 @@ fn quantifiers_say_which_hosts_have_to_show() {
     let second = "[[host]]\nname = \"broker2\"\naddresses = [\"10.1.0.11\"]\nroles = [\"broker\"]\n\
                   [[service]]\nrole = \"parallels-licensing\"\naddresses = [\"203.0.113.5\"]\n";
     let inventory = farm("", &format!("{second}{ALL}"));
-    let mut wire = Wire::steady();
+    let mut wire = steady();
     let broker2 = "10.1.0.11";
     wire.connect(8_000, (broker2, 50_000), (DC, 389));
     wire.connect(8_100, (broker2, 50_001), (DC, 88));
@@ -460,7 +386,7 @@ fn a_trigger_makes_its_rows_due() {
     let office =
         "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
     let inventory = farm("", &format!("{office}{ALL}"));
-    let mut wire = Wire::steady();
+    let mut wire = steady();
     wire.session(10_000, ("10.9.0.5", 50_100), (GW, 80), 40);
     let line = "never-attempted gw1>rdsh1 tcp/3389".to_owned();
     let found = findings(&audit(&inventory, &wire));
@@ -472,7 +398,7 @@ fn a_trigger_makes_its_rows_due() {
     assert!(!found.iter().any(|f| f.contains("3389")), "{found:?}");
     // A session too short, or one that is still going on, asks for nothing.
     for (start, seconds) in [(10_000, 20), (70_000, 40)] {
-        let mut wire = Wire::steady();
+        let mut wire = steady();
         wire.session(start, ("10.9.0.5", 50_100), (GW, 80), seconds);
         let found = findings(&audit(&inventory, &wire));
         assert!(!found.contains(&line), "{found:?}");
@@ -484,8 +410,7 @@ fn a_trigger_makes_its_rows_due() {
 fn nothing_is_expected_of_a_feature_that_nobody_named() {
     let reporting = "[[host]]\nname = \"rep1\"\naddresses = [\"10.1.0.50\"]\nroles = [\"ras-reporting\"]\n\
                      [[host]]\nname = \"sql1\"\naddresses = [\"10.1.0.51\"]\nroles = [\"sql-server\"]\n";
-    let of =
-        |features| findings(&audit(&farm(features, &format!("{reporting}{ALL}")), &Wire::steady()));
+    let of = |features| findings(&audit(&farm(features, &format!("{reporting}{ALL}")), &steady()));
     let line = |code: &str| format!("{code} rep1>sql1 tcp/1433");
     assert!(of("").contains(&line("feature-unknown")), "{:?}", of(""));
     assert!(of("reporting = true").contains(&line("trigger-not-seen")));
@@ -505,7 +430,7 @@ fn a_virtual_address_counts_for_its_holders() {
     let office =
         "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
     let inventory = farm("", &format!("{halbs}{office}{ALL}"));
-    let mut wire = Wire::steady();
+    let mut wire = steady();
     wire.session(10_000, ("10.9.0.5", 50_100), ("10.1.0.40", 80), 40);
     for halb in ["10.1.0.41", "10.1.0.42"] {
         wire.ip(30_000, halb, GW, 1, &[8, 0, 0, 0, 0, 9, 0, 1]);
@@ -526,7 +451,7 @@ fn a_virtual_address_counts_for_its_holders() {
 
 #[test]
 fn many_ports_many_clients_and_floods_are_one_finding_each() {
-    let mut wire = Wire::steady();
+    let mut wire = steady();
     for port in 0..12 {
         wire.connect(9_000 + u64::from(port) * 10, (DC, 40_000 + port), (RDSH, 4_000 + port));
     }
@@ -561,7 +486,7 @@ fn many_ports_many_clients_and_floods_are_one_finding_each() {
 fn a_chosen_source_port_documents_nothing_for_certain() {
     // Midstream, so that only ports and the matrix speak for a direction: the session host sends
     // "from" its broker's port to a port of its own choice.
-    let mut wire = Wire::steady();
+    let mut wire = steady();
     for ms in [9_000, 9_010] {
         wire.tcp(ms, (RDSH, 443), (DC, 50_100), ACK, 100);
         wire.tcp(ms + 1, (DC, 50_100), (RDSH, 443), ACK, 100);
@@ -575,7 +500,7 @@ fn a_chosen_source_port_documents_nothing_for_certain() {
         assert!(!(documented && j.doubts.certain()), "{:?}", c.subject);
     }
     // With a handshake the direction is a fact, whatever the ports.
-    let mut wire = Wire::steady();
+    let mut wire = steady();
     wire.connect(9_000, (DC, 20_003), (RDSH, 4444));
     expect(&farm("", ALL), &wire, &["no-relation dc1>rdsh1 tcp/4444"]);
 }

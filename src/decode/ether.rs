@@ -17,40 +17,87 @@ const MAX_LENGTH: u16 = 1500;
 /// The labels of an MPLS stack that are followed.
 const MAX_LABELS: usize = 16;
 
+/// Reads what an ethertype announces and says what that carries.
+type EtherDecoder = for<'p> fn(u16, Packet<'p>, &mut Layers<'_>) -> Result<Next<'p>, SkipReason>;
+
+/// What ethertypes announce, beside IP.
+pub struct EtherType {
+    /// The numbers, by IEEE's registry.
+    pub numbers: &'static [u16],
+    /// What it is.
+    pub name: &'static str,
+    /// The document that describes it.
+    pub document: &'static str,
+    /// The version of rasaudit that first decoded it.
+    pub since: &'static str,
+    decode: EtherDecoder,
+}
+
+const fn ether(
+    numbers: &'static [u16],
+    name: &'static str,
+    document: &'static str,
+    since: &'static str,
+    decode: EtherDecoder,
+) -> EtherType {
+    EtherType { numbers, name, document, since, decode }
+}
+
+/// The ethertypes that are decoded beside IP.
+pub const ETHERTYPES: &[EtherType] = &[
+    ether(&[0x8100, 0x88a8, 0x9100], "VLAN tag", "IEEE 802.1Q, 802.1ad", "0.1", vlan),
+    ether(&[0x0806], "ARP", "RFC 826", "0.1", arp),
+    ether(&[0x8847, 0x8848], "MPLS label stack, pseudowire", "RFC 3032, RFC 4448", "0.1", mpls),
+    ether(&[0x8864], "PPP over Ethernet", "RFC 2516", "0.1", |_, packet, layers| {
+        ppp::session(packet, layers)
+    }),
+    ether(&[0x88e5], "MACsec in clear", "IEEE 802.1AE", "0.1", macsec),
+    ether(&[0x88e7], "provider backbone bridging", "IEEE 802.1ah", "0.1", |_, packet, _| {
+        Ok(Next::Ethernet(packet.after(4).ok_or(CUT)?))
+    }),
+    ether(&[0x893f], "bridge port extension", "IEEE 802.1BR", "0.1", |_, packet, _| {
+        Ok(Next::Ether(packet.u16(6).ok_or(CUT)?, packet.after(8).ok_or(CUT)?))
+    }),
+    ether(&[0x8926], "VN-Tag", "Cisco", "0.1", |_, packet, _| {
+        Ok(Next::Ether(packet.u16(4).ok_or(CUT)?, packet.after(6).ok_or(CUT)?))
+    }),
+    ether(&[0x8903], "FabricPath", "Cisco", "0.1", |_, packet, _| {
+        Ok(Next::Ethernet(packet.after(2).ok_or(CUT)?))
+    }),
+    ether(&[0x894f], "network service header", "RFC 8300", "0.1", service_chain),
+];
+
 pub(super) fn decode<'p>(
     ethertype: u16,
     packet: Packet<'p>,
     layers: &mut Layers<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    Ok(match ethertype {
-        0x0800 => Next::Ip(Some(4), packet),
-        0x86dd => Next::Ip(Some(6), packet),
-        // 0x8100 is 802.1Q, 0x88a8 802.1ad, 0x9100 what early stacking switches send.
-        0x8100 | 0x88a8 | 0x9100 => {
-            let tag = SingleVlanHeaderSlice::from_slice(packet.bytes)
-                .map_err(|_| SkipReason::TruncatedVlanTag)?;
-            layers.tag(TagKind::Vlan, Some(u32::from(tag.vlan_identifier().value())));
-            let rest = packet.after(tag.slice().len()).ok_or(SkipReason::TruncatedVlanTag)?;
-            Next::Ether(tag.ether_type().0, rest)
-        }
-        0x0806 => {
-            layers.seen.body = Body::NonIp { ethertype, claim: arp_claim(packet.bytes) };
-            Next::Done
-        }
-        length if length <= MAX_LENGTH => Next::Llc(packet.limited(usize::from(length))),
-        0x8847 | 0x8848 => mpls(packet, layers)?,
-        0x8864 => ppp::session(packet, layers)?,
-        0x88e5 => macsec(packet, layers)?,
-        // Provider backbone bridging (IEEE 802.1ah): a service tag, then a whole frame.
-        0x88e7 => Next::Ethernet(packet.after(4).ok_or(CUT)?),
-        // The tag between a switch and its port extenders: IEEE 802.1BR's, and Cisco's VN-Tag.
-        0x893f => Next::Ether(packet.u16(6).ok_or(CUT)?, packet.after(8).ok_or(CUT)?),
-        0x894f => service_chain(packet, layers)?,
-        // Cisco FabricPath: a forwarding tag, then a whole frame.
-        0x8903 => Next::Ethernet(packet.after(2).ok_or(CUT)?),
-        0x8926 => Next::Ether(packet.u16(4).ok_or(CUT)?, packet.after(6).ok_or(CUT)?),
-        _ => layers.non_ip(ethertype),
-    })
+    match ethertype {
+        0x0800 => Ok(Next::Ip(Some(4), packet)),
+        0x86dd => Ok(Next::Ip(Some(6), packet)),
+        length if length <= MAX_LENGTH => Ok(Next::Llc(packet.limited(usize::from(length)))),
+        _ => match ETHERTYPES.iter().find(|known| known.numbers.contains(&ethertype)) {
+            Some(known) => (known.decode)(ethertype, packet, layers),
+            None => Ok(layers.non_ip(ethertype)),
+        },
+    }
+}
+
+fn vlan<'p>(_: u16, packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+    let tag = SingleVlanHeaderSlice::from_slice(packet.bytes)
+        .map_err(|_| SkipReason::TruncatedVlanTag)?;
+    layers.tag(TagKind::Vlan, Some(u32::from(tag.vlan_identifier().value())));
+    let rest = packet.after(tag.slice().len()).ok_or(SkipReason::TruncatedVlanTag)?;
+    Ok(Next::Ether(tag.ether_type().0, rest))
+}
+
+fn arp<'p>(
+    ethertype: u16,
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
+    layers.seen.body = Body::NonIp { ethertype, claim: arp_claim(packet.bytes) };
+    Ok(Next::Done)
 }
 
 /// Logical link control (IEEE 802.2): SNAP with an ethertype, or IP's own service access point.
@@ -71,7 +118,7 @@ pub(super) fn llc<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Nex
 
 /// A stack of MPLS labels (RFC 3032), and what is below it: IP by its first nibble (RFC 4928), or an
 /// Ethernet pseudowire with a control word (RFC 4448) or, where an ethertype fits, without one.
-fn mpls<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+fn mpls<'p>(_: u16, packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
     let mut rest = packet;
     for _ in 0..MAX_LABELS {
         let entry = rest.u32(0).ok_or(CUT)?;
@@ -98,7 +145,7 @@ fn carries_ethernet(packet: Option<Packet<'_>>) -> bool {
 }
 
 /// IEEE 802.1AE: a security tag, and the frame's own ethertype where the text is in clear.
-fn macsec<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+fn macsec<'p>(_: u16, packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
     const CHECK_VALUE: usize = 16;
     let control = packet.bytes.first().ok_or(CUT)?;
     if control & 0x0c != 0 {
@@ -112,7 +159,11 @@ fn macsec<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, S
 }
 
 /// The network service header (RFC 8300): its length in words of four bytes, and what follows it.
-fn service_chain<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+fn service_chain<'p>(
+    _: u16,
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
     let length = usize::from(packet.u16(0).ok_or(CUT)? & 0x3f) * 4;
     let protocol = *packet.bytes.get(3).ok_or(CUT)?;
     let rest = packet.after(length).ok_or(CUT)?;

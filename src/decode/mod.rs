@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::Frame;
 use crate::model::{Mac, NO_TIME, Nanos, SkipReason, Transport};
 
+pub use ether::{ETHERTYPES, EtherType};
 pub use icmp::ErrorKind;
 pub use link::{LINKS, LinkType};
 pub use tunnel::{TUNNELS, Tunnel};

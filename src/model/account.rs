@@ -53,14 +53,14 @@ impl SkipReason {
                 "capture behind the access point or switch that decrypts, or decrypt first"
             }
             Self::WlanFragment | Self::WlanAggregate => "capture on the wired side",
-            Self::TooManyEncapsulations => "look at these frames: nobody wraps packets so often",
-            Self::UnknownLinkType
-            | Self::BadLinkHeader
-            | Self::WlanManagement
-            | Self::BadIpHeader
-            | Self::TooManyExtensionHeaders
-            | Self::Filtered
-            | Self::OutsideWindow => return None,
+            Self::TooManyEncapsulations | Self::TooManyExtensionHeaders => {
+                "look at these frames: nobody wraps packets so often"
+            }
+            Self::UnknownLinkType => "capture on an interface of another kind, such as Ethernet",
+            Self::BadLinkHeader | Self::BadIpHeader => {
+                "look at these frames: they are damaged, or the file names the wrong link type"
+            }
+            Self::WlanManagement | Self::Filtered | Self::OutsideWindow => return None,
         })
     }
 }

@@ -71,13 +71,18 @@ impl RuleFiles {
 
     /// A matrix of one file, judged with the other files of the built-in matrix `base`.
     pub fn with_matrix(file: &Path, base: &str) -> Result<Self, String> {
-        let mut rules = Self::named(base, None)?;
         let text = read(file).map_err(|e| e.to_string())?;
-        let matrix = rules.files.iter_mut().find(|(name, _)| name.ends_with("/matrix.csv"));
-        if let Some(entry) = matrix {
-            *entry = (file.display().to_string(), text);
+        Ok(Self::named(base, None)?.with("matrix.csv", file.display().to_string(), text))
+    }
+
+    /// The same rules with another text in the place of one file, which is shown as `name`.
+    #[must_use]
+    pub fn with(mut self, file: &str, name: String, text: String) -> Self {
+        let is_file = |path: &str| Path::new(path).file_name().is_some_and(|f| f == file);
+        if let Some(entry) = self.files.iter_mut().find(|(path, _)| is_file(path)) {
+            *entry = (name, text);
         }
-        Ok(rules)
+        self
     }
 
     fn read(name: &str, folder: &Path, root: Option<&Path>) -> io::Result<Self> {

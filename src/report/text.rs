@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::{Report, Time};
 use crate::classify::{Finding, Severity, Verdict};
-use crate::model::{Account, Correction, Duplicates, clean};
+use crate::model::{Account, Correction, Duplicates, SkipReason, clean};
 
 /// Findings shown in words; the rest are counted.
 const SHOWN: usize = 5;
@@ -132,15 +132,17 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     )?;
     writeln!(out, "{BOLD}Frames{BOLD:#}    {}", frames(account))?;
     for (reason, count) in account.skipped.iter() {
-        if let Some(advice) = reason.advice() {
+        // Unknown link types have lines of their own.
+        if let Some(advice) = reason.advice().filter(|_| reason != SkipReason::UnknownLinkType) {
             writeln!(out, "{YELLOW}Skipped{YELLOW:#}   {count} {reason}: {advice}")?;
         }
     }
     for (link, count) in &report.unknown_links {
         let frames = plural(*count, "frame");
+        let advice = SkipReason::UnknownLinkType.advice().unwrap_or_default();
         writeln!(
             out,
-            "{YELLOW}Links{YELLOW:#}     {frames} of link type {link}, which is not decoded"
+            "{YELLOW}Links{YELLOW:#}     {frames} of link type {link}, which is not decoded: {advice}"
         )?;
     }
     let mut loss = match report.loss.received {

@@ -3,6 +3,7 @@
 
 pub mod frames;
 pub mod tshark;
+pub mod wire;
 pub mod wrap;
 
 use std::fs;

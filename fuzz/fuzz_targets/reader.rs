@@ -1,0 +1,25 @@
+//! Capture files: whatever the bytes, reading ends, frames lie inside their batch, and nothing is read
+//! twice.
+#![no_main]
+
+use std::io::Cursor;
+
+use libfuzzer_sys::fuzz_target;
+use rasaudit::capture::{Batch, Reader};
+
+fuzz_target!(|bytes: &[u8]| {
+    let input = Box::new(Cursor::new(bytes.to_vec()));
+    let Ok(mut reader) = Reader::new(input, true) else { return };
+    let mut batch = Batch::default();
+    // A small file may decompress to a great one; a part of it shows enough.
+    for _ in 0..64 {
+        let more = reader.next(&mut batch);
+        for frame in &batch.frames {
+            assert_eq!(batch.data(frame).len(), frame.cap_len as usize);
+        }
+        if !more.unwrap_or(false) {
+            break;
+        }
+    }
+    assert!(reader.position() <= bytes.len() as u64);
+});

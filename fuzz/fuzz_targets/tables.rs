@@ -1,0 +1,51 @@
+//! Flow tables: a capture taken in by two workers in either order, spilled or not, is the same.
+#![no_main]
+
+use std::io::Cursor;
+
+use libfuzzer_sys::fuzz_target;
+use rasaudit::capture::{Batch, Reader};
+use rasaudit::decode::{Decoder, Observation};
+use rasaudit::flow::{Meeting, Seed, Tables};
+
+/// All that is known after the parts were taken in.
+fn met(seed: &Seed, parts: [&[Observation]; 2], spill: bool) -> (Vec<String>, String) {
+    let meeting = Meeting::new(seed, std::env::temp_dir());
+    for part in parts {
+        let mut tables = Tables::new(seed, true);
+        part.chunks(32).for_each(|chunk| tables.observe(chunk));
+        if spill { meeting.spill(tables) } else { meeting.take_in(tables) }.expect("a file");
+    }
+    let mut flows = meeting.settle(true).expect("a file");
+    let dropped = flows.drop_copies().expect("a file");
+    let mut all = Vec::new();
+    let list = |table: &rasaudit::flow::FlowTable| {
+        for flow in table.iter() {
+            let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.opened, s.acked, s.signs));
+            let links = [0, 1].map(|side| flow.links(side).copied().collect::<Vec<_>>());
+            let errors = flow.extra.map(|e| (e.errors.clone(), e.error_count));
+            all.push(format!("{:?} {sides:?} {links:?} {errors:?}", flow.key));
+        }
+    };
+    flows.visit(list).expect("a file");
+    all.sort();
+    (all, format!("{:?} {:?} {} {dropped}", flows.loose, flows.claims, flows.orphans))
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(mut reader) = Reader::new(Box::new(Cursor::new(bytes.to_vec())), false) else { return };
+    let (decoder, mut batch, mut seen) = (Decoder::default(), Batch::default(), Vec::new());
+    let _ = reader.next(&mut batch);
+    for frame in &batch.frames {
+        let mut observation = Observation::default();
+        if decoder.decode(frame, batch.data(frame), &mut observation).is_ok() {
+            seen.push(observation);
+        }
+    }
+    seen.truncate(512);
+    let seed = Seed::new();
+    let (front, back) = seen.split_at(seen.len() / 2);
+    let there = met(&seed, [front, back], false);
+    assert_eq!(there, met(&seed, [back, front], false));
+    assert_eq!(there, met(&seed, [back, front], true));
+});

@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Seeds the corpora of the fuzz targets from the project's fixtures and rules: fuzz/corpus/TARGET/."""
+
+import bz2, gzip, hashlib, lzma, struct
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CORPUS = ROOT / "fuzz/corpus"
+LINKS = [int(line.split("link(")[1].split(",")[0])
+         for line in (ROOT / "src/decode/link/mod.rs").read_text().splitlines()
+         if line.strip().startswith("link(") and line.split("link(")[1][0].isdigit()]
+FILES = ["matrix.csv", "roles.csv", "features.csv", "services.csv", "background.csv", "severity.csv"]
+LIMIT = 4096
+
+
+def put(target, data):
+    folder = CORPUS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
+def records(data):
+    at = 24
+    while at + 16 <= len(data):
+        length = struct.unpack_from("<I", data, at + 8)[0]
+        yield data[at : at + 16 + length]
+        at += 16 + length
+
+
+for path in sorted(ROOT.glob("fixtures/**/*.pcap*")):
+    data = path.read_bytes()
+    small = data[:LIMIT]
+    if data[:4] == b"\xd4\xc3\xb2\xa1":
+        small, link = data[:24], struct.unpack_from("<I", data, 20)[0]
+        for number, record in enumerate(records(data)):
+            if len(small) + len(record) <= LIMIT:
+                small += record
+            if link in LINKS and number < 100:
+                put("decode", bytes([LINKS.index(link), 0, 0, 0]) + record[16:])
+    put("tables", small)
+    for packed in (small, gzip.compress(small, mtime=0), bz2.compress(small), lzma.compress(small)):
+        put("reader", packed)
+for path in sorted(ROOT.glob("fixtures/**/*.toml")) + [ROOT / "src/policy/template.toml"]:
+    put("inventory", path.read_bytes()[:LIMIT])
+put("inventory", b"name,addresses,roles,macs\ngw1,10.0.0.1;fd00::1,gateway-normal,00:15:5d:10:00:07\n")
+for path in sorted(ROOT.glob("rules/**/*.csv")):
+    if path.name in FILES:
+        number = bytes([FILES.index(path.name)])
+        lines = path.read_bytes().splitlines(keepends=True)
+        put("rules", number + b"".join(lines[:20]))
+        put("rules", number + b"".join(lines[:1] + lines[-10:]))

@@ -1,0 +1,109 @@
+//! `docs/decoding.md` says what the lists in the code say. `UPDATE_GOLDEN=1 cargo test --test decoding`
+//! writes it anew.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rasaudit::decode::{ETHERTYPES, LINKS, TUNNELS};
+use rasaudit::model::SkipReason;
+use support::wrap::WRAPPERS;
+
+const HEAD: &str = "\
+# What is decoded
+
+Generated from the lists in the code by `tests/decoding.rs`; do not edit.
+
+Every frame is counted once: as an observation, or as skipped under one of the reasons at the end. Where a
+packet carries another one, the innermost is audited; what it was wrapped in stands in the column `tags`
+of `conversations.csv`, and between whom in `outer` (of a mirror, the sensor and its target).
+`--no-decap` audits tunnels themselves. Where the inner packet cannot be read (a mirror cut it off), the
+packet around it is what was observed (`opaque_tunnels` in `audit.json`).
+
+Capture files are pcap (both byte orders, microseconds and nanoseconds, and the older long records) and
+pcapng (several sections and interfaces; statistics, filters), also compressed with gzip, zstd, xz, lz4 or
+bzip2. Captures of Windows come as pcapng from Wireshark and from `pktmon etl2pcap`, whose copies of a
+packet at each layer of the stack are taken for what they are (see \"Packets seen twice\" in reports.md).
+
+";
+
+const TAIL: &str = "
+Above these: IPv4 with options, IPv6 with its extension headers (hop-by-hop, routing, fragment,
+destination options, AH, mobility, HIP, shim6; 16 at most), fragments joined with their first one by
+addresses, protocol and identification, TCP, UDP, SCTP, ICMP and ICMPv6; an ICMP error belongs to the flow
+that it quotes, through tunnels too. Every other protocol is a flow without ports (ESP is `ip-50`).
+At most 32 layers of a frame are followed. Several packets in one 802.11 frame are counted under a reason,
+not read; a later fragment of a fragmented outer packet belongs to the inner flow of its first one.
+";
+
+/// A section with a table.
+fn section(
+    title: &str,
+    lead: &str,
+    columns: &[&str],
+    rows: impl Iterator<Item = String>,
+) -> String {
+    let lead = if lead.is_empty() { String::new() } else { format!("{lead}\n\n") };
+    let rule = "| --- ".repeat(columns.len());
+    let rows: Vec<String> = rows.collect();
+    format!("## {title}\n\n{lead}| {} |\n{rule}|\n{}\n", columns.join(" | "), rows.join("\n"))
+}
+
+fn document() -> String {
+    let links = LINKS.iter();
+    let links = section(
+        "Link types",
+        "",
+        &["LINKTYPE", "link", "described in", "since"],
+        links.map(|l| format!("| {} | {} | {} | {} |", l.number, l.name, l.document, l.since)),
+    );
+    let snap = "| length | IEEE 802.3 with LLC and SNAP | IEEE 802.2, RFC 1042 | 0.1 |".to_owned();
+    let ethertypes = ETHERTYPES.iter().map(|e| {
+        let numbers: Vec<_> = e.numbers.iter().map(|n| format!("{n:#06x}")).collect();
+        format!("| {} | {} | {} | {} |", numbers.join(", "), e.name, e.document, e.since)
+    });
+    let ethertypes = section(
+        "Inside Ethernet",
+        "",
+        &["ethertype", "what", "described in", "since"],
+        ethertypes.chain([snap]),
+    );
+    let tunnels = TUNNELS.iter();
+    let tunnels = section(
+        "Tunnels",
+        "",
+        &["tag", "where", "described in", "since"],
+        tunnels.map(|(_, name, over, document, since)| {
+            format!("| `{name}` | {over} | {document} | {since} |")
+        }),
+    );
+    let mut loses: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for wrapper in WRAPPERS {
+        loses.entry(wrapper.loses).or_default().push(wrapper.name);
+    }
+    let loses = section(
+        "What a wrapper cannot carry",
+        "The tests put the same frames into each of these, and hold verdicts, states and directions to be\n\
+         the same (`tests/links.rs`). Evidence that is lost on the way:",
+        &["lost", "in"],
+        loses.iter().map(|(what, who)| format!("| {what} | {} |", who.join(", "))),
+    );
+    let reasons = section(
+        "Frames that are not observed",
+        "An unknown link type is told with its number and its name in the registry.",
+        &["reason", "what to do about it"],
+        SkipReason::ALL.iter().map(|r| format!("| `{r}` | {} |", r.advice().unwrap_or("nothing"))),
+    );
+    [HEAD, &links, "\n", &ethertypes, "\n", &tunnels, TAIL, "\n", &loses, "\n", &reasons].concat()
+}
+
+#[test]
+fn the_document_says_what_the_code_decodes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/decoding.md");
+    let text = document();
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).expect("the documents are writable");
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text);
+}

@@ -1,0 +1,297 @@
+//! What TCP, fragments and ICMP really do, and what a conversation is then said to be.
+
+mod support;
+
+use std::path::PathBuf;
+
+use rasaudit::pipeline::{Audit, Dedup, Limits, Plan, Progress, Request};
+use support::wire::{ACK, RST, SYN, Wire};
+
+const A: &str = "10.0.0.1";
+const B: &str = "10.0.0.2";
+const ROUTER: &str = "10.0.0.254";
+const CLIENT: (&str, u16) = (A, 50_000);
+const SERVER: (&str, u16) = (B, 443);
+const FIN: u8 = 1;
+
+/// Traffic of others, from which it shows that the capture sees both hosts, and that goes on.
+fn others() -> Wire {
+    let mut wire = Wire::default();
+    for (number, host) in [A, B].into_iter().enumerate() {
+        let port = 40_000 + number as u16;
+        wire.session(0, (host, port), ("10.0.0.3", 80), 20);
+    }
+    wire
+}
+
+fn read(files: &[Wire], plan: impl Fn(&mut Request)) -> Audit {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let captures: Vec<PathBuf> =
+        (0..files.len()).map(|n| scratch.path().join(format!("{n}.pcap"))).collect();
+    for (wire, path) in files.iter().zip(&captures) {
+        std::fs::write(path, wire.file()).expect("the scratch folder is writable");
+    }
+    let mut request =
+        Request { captures, jobs: Some(2), max_memory: 1 << 30, ..Request::default() };
+    plan(&mut request);
+    let plan = Plan::new(request).expect("a plan");
+    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: None };
+    Audit::of(&plan, None, &limits, &Progress::default()).expect("it is read")
+}
+
+/// Client, server, port, state, grade, five-tuples, SYNs, packets both ways, of all but the others.
+fn conversations(files: &[Wire]) -> Vec<String> {
+    told(&read(files, |_| {}))
+}
+
+fn told(audit: &Audit) -> Vec<String> {
+    let list = audit.outcome.conversations.list.iter();
+    let mine = list.filter(|c| c.subject.server.to_string() != "10.0.0.3");
+    mine.map(|c| {
+        let s = c.subject;
+        let (there, back) = (c.to_server.packets.0, c.to_client.packets.0);
+        format!(
+            "{}>{}:{} {} {} {} {} {there}/{back}",
+            s.client, s.server, s.port, c.state, c.grade, c.flows, c.attempts
+        )
+    })
+    .collect()
+}
+
+#[track_caller]
+fn expect(wire: &Wire, expected: &str) {
+    assert_eq!(conversations(std::slice::from_ref(wire)), [expected]);
+    // In any order of arrival, and in pieces.
+    let mut turned = wire.clone();
+    turned.0.reverse();
+    let (front, back) = turned.0.split_at(turned.0.len() / 2);
+    assert_eq!(conversations(&[Wire(back.to_vec()), Wire(front.to_vec())]), [expected]);
+}
+
+#[test]
+fn a_start_in_midstream() {
+    let mut wire = others();
+    wire.tcp(5_000, CLIENT, SERVER, ACK, 100);
+    wire.tcp(5_001, SERVER, CLIENT, ACK, 100);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 midstream ports 1 0 1/1");
+}
+
+#[test]
+fn a_syn_sent_again_is_one_attempt_at_one_connection() {
+    let mut wire = others();
+    wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
+    wire.tcp(6_000, CLIENT, SERVER, SYN, 0);
+    wire.tcp(6_001, SERVER, CLIENT, SYN | ACK, 0);
+    wire.tcp(6_002, CLIENT, SERVER, ACK, 0);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 established handshake 1 2 3/1");
+}
+
+#[test]
+fn both_open_at_once() {
+    // RFC 9293, figure 7: the client is who sent the first SYN.
+    let mut wire = others();
+    wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
+    wire.tcp(5_001, SERVER, CLIENT, SYN, 0);
+    wire.tcp(5_002, CLIENT, SERVER, SYN | ACK, 0);
+    wire.tcp(5_003, SERVER, CLIENT, SYN | ACK, 0);
+    wire.tcp(5_004, CLIENT, SERVER, ACK, 10);
+    wire.tcp(5_005, SERVER, CLIENT, ACK, 10);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 established handshake 1 1 3/3");
+}
+
+#[test]
+fn a_port_used_again() {
+    // The first connection succeeds, the second is refused: the best state counts, both SYNs too.
+    let mut wire = others();
+    wire.connect(5_000, CLIENT, SERVER);
+    wire.tcp(9_000, CLIENT, SERVER, SYN, 0);
+    wire.tcp(9_001, SERVER, CLIENT, RST | ACK, 0);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 established handshake 1 2 4/3");
+}
+
+#[test]
+fn a_storm_of_resets() {
+    let mut wire = others();
+    for number in 0..50 {
+        let client = (A, 50_000 + number);
+        wire.tcp(5_000 + u64::from(number), client, SERVER, SYN, 0);
+        wire.tcp(5_000 + u64::from(number), SERVER, client, RST | ACK, 0);
+    }
+    expect(&wire, "10.0.0.1>10.0.0.2:443 refused syn 50 50 50/50");
+    // Resets without anything that they answer prove nothing.
+    let mut wire = others();
+    for number in 0..50 {
+        wire.tcp(5_000 + number * 2, SERVER, CLIENT, RST, 0);
+    }
+    expect(&wire, "10.0.0.1>10.0.0.2:443 one-sided ports 1 0 0/50");
+}
+
+#[test]
+fn one_side_goes_on_after_the_other_has_ended() {
+    let mut wire = others();
+    wire.connect(5_000, CLIENT, SERVER);
+    wire.tcp(6_000, CLIENT, SERVER, FIN | ACK, 0);
+    wire.tcp(6_001, SERVER, CLIENT, ACK, 1000);
+    wire.tcp(7_000, SERVER, CLIENT, FIN | ACK, 0);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 established handshake 1 1 4/4");
+}
+
+#[test]
+fn nothing_but_keepalives() {
+    // RFC 9293, 3.8.4: a probe of one byte or none, and its acknowledgement.
+    let mut wire = others();
+    for second in 0..10 {
+        wire.tcp(5_000 + second * 1000, CLIENT, SERVER, ACK, 1);
+        wire.tcp(5_001 + second * 1000, SERVER, CLIENT, ACK, 0);
+    }
+    expect(&wire, "10.0.0.1>10.0.0.2:443 midstream ports 1 0 10/10");
+}
+
+#[test]
+fn a_syn_ack_that_overtook_its_syn() {
+    let mut wire = others();
+    wire.tcp(5_000, SERVER, CLIENT, SYN | ACK, 0);
+    wire.tcp(5_001, CLIENT, SERVER, SYN, 0);
+    wire.tcp(5_002, CLIENT, SERVER, ACK, 10);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 established handshake 1 1 2/1");
+}
+
+/// A piece of a datagram: `offset` in bytes.
+fn fragment(wire: &mut Wire, ms: u64, id: u16, offset: u16, more: bool, body: &[u8]) {
+    wire.ip(ms, A, B, 17, body);
+    let (_, frame) = wire.0.last_mut().expect("a frame");
+    frame[18..20].copy_from_slice(&id.to_be_bytes());
+    let place = offset / 8 | if more { 0x2000 } else { 0 };
+    frame[20..22].copy_from_slice(&place.to_be_bytes());
+}
+
+fn datagram(wire: &mut Wire, ms: u64, id: u16) {
+    let first = [&[0xc3, 0x50, 0x01, 0xbb, 0, 40, 0, 0][..], &[7; 8]].concat();
+    fragment(wire, ms, id, 0, true, &first);
+    fragment(wire, ms + 1, id, 16, true, &[8; 16]);
+    // The last one overlaps the one before.
+    fragment(wire, ms + 2, id, 24, false, &[9; 16]);
+}
+
+#[test]
+fn fragments_join_in_any_order_and_from_any_file() {
+    let mut wire = others();
+    datagram(&mut wire, 5_000, 1);
+    datagram(&mut wire, 5_100, 2);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 one-way ports 1 0 6/0");
+}
+
+#[test]
+fn fragments_without_their_first_are_counted_by_their_pair() {
+    let mut wire = others();
+    datagram(&mut wire, 5_000, 1);
+    let first = wire.0.len() - 3;
+    wire.0.remove(first);
+    let audit = read(&[wire], |_| {});
+    assert_eq!(told(&audit), Vec::<String>::new());
+    assert_eq!(audit.reading.flows.orphans, 2);
+    let pairs: Vec<_> = audit.reading.flows.loose.iter().collect();
+    let [((from, to, transport), side)] = pairs[..] else { panic!("{pairs:?}") };
+    assert_eq!((from.to_string(), to.to_string(), transport.0), (A.into(), B.into(), 17));
+    assert_eq!(side.sent.packets.0, 2);
+}
+
+/// An ICMP error from the router about `quoted`, an IP packet.
+fn error(wire: &mut Wire, ms: u64, kind: u8, code: u8, quoted: &[u8]) {
+    wire.ip(ms, ROUTER, A, 1, &[&[kind, code, 0, 0, 0, 0, 0, 0], quoted].concat());
+}
+
+#[test]
+fn an_error_about_a_fragment_belongs_to_the_flow_of_its_datagram() {
+    let mut wire = others();
+    datagram(&mut wire, 5_000, 1);
+    let later = wire.0.last().expect("a frame").1[14..].to_vec();
+    error(&mut wire, 5_010, 3, 13, &later);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 rejected protocol 1 0 3/0");
+}
+
+/// The frame of a wire, in VXLAN between two others, as an IP packet.
+fn in_vxlan(frame: &[u8], id: u16) -> Vec<u8> {
+    let body = [
+        &[0xc0, 0, 0x12, 0xb5][..],
+        &(16 + frame.len() as u16).to_be_bytes(),
+        &[0, 0, 8, 0, 0, 0, 0, 0, 100, 0],
+        frame,
+    ]
+    .concat();
+    let mut wire = Wire::default();
+    wire.ip(0, "192.0.2.1", "192.0.2.2", 17, &body);
+    let mut packet = wire.0[0].1[14..].to_vec();
+    packet[4..6].copy_from_slice(&id.to_be_bytes());
+    packet
+}
+
+#[test]
+fn an_error_about_a_tunnel_belongs_to_the_flow_in_it() {
+    let mut wire = others();
+    wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
+    let (_, inner) = wire.0.pop().expect("a frame");
+    let outer = in_vxlan(&inner, 9);
+    wire.0.push((5_000, [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0][..], &outer].concat()));
+    error(&mut wire, 5_010, 3, 1, &outer);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 rejected syn 1 1 1/0");
+    let audit = read(&[wire.clone()], |_| {});
+    let found = audit.outcome.conversations.list.iter().find(|c| c.subject.port == 443);
+    let rare = found.expect("the conversation").rare();
+    let outer: Vec<_> = rare.outer.iter().map(|o| format!("{}>{}", o.src, o.dst)).collect();
+    assert_eq!(outer, ["192.0.2.1>192.0.2.2"]);
+    // Without looking inside, the tunnel is the conversation.
+    let plain = read(&[wire], |request| request.no_decap = true);
+    assert_eq!(told(&plain), ["192.0.2.1>192.0.2.2:4789 rejected protocol 1 0 1/0"]);
+}
+
+#[test]
+fn a_tunnel_at_a_port_of_the_users_own() {
+    let mut wire = others();
+    wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
+    let (_, inner) = wire.0.pop().expect("a frame");
+    let mut outer = in_vxlan(&inner, 9);
+    outer[22..24].copy_from_slice(&4444u16.to_be_bytes());
+    wire.0.push((5_000, [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0][..], &outer].concat()));
+    let port = read(&[wire.clone()], |request| request.vxlan_ports = vec![4444]);
+    assert_eq!(told(&port), ["10.0.0.1>10.0.0.2:443 unanswered syn 1 1 1/0"]);
+    assert_eq!(told(&read(&[wire], |_| {})).len(), 1);
+}
+
+#[test]
+fn a_fragmented_tunnel_counts_for_the_flow_in_it() {
+    let mut wire = others();
+    wire.tcp(5_000, CLIENT, SERVER, ACK, 200);
+    let (_, inner) = wire.0.pop().expect("a frame");
+    let outer = in_vxlan(&inner, 77);
+    let (header, body) = outer.split_at(20);
+    let cut = 128;
+    for (offset, piece) in [(0, &body[..cut]), (cut, &body[cut..])] {
+        let mut packet = header.to_vec();
+        packet[2..4].copy_from_slice(&(20 + piece.len() as u16).to_be_bytes());
+        let place = (offset / 8) as u16 | if offset == 0 { 0x2000 } else { 0 };
+        packet[6..8].copy_from_slice(&place.to_be_bytes());
+        packet.extend(piece);
+        let frame = [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0][..], &packet].concat();
+        wire.0.push((5_000 + offset as u64, frame));
+    }
+    wire.tcp(5_300, SERVER, CLIENT, ACK, 10);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 midstream ports 1 0 2/1");
+}
+
+#[test]
+fn an_inner_flow_mirrored_twice_is_one_flow() {
+    let mut wire = others();
+    let mut plain = Wire::default();
+    plain.connect(5_000, CLIENT, SERVER);
+    for (ms, inner) in &plain.0 {
+        for mirror in 1..3u8 {
+            let mut outer = in_vxlan(inner, 9);
+            outer[15] = mirror;
+            let frame = [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0][..], &outer].concat();
+            wire.0.push((ms + u64::from(mirror), frame));
+        }
+    }
+    let audit = read(&[wire], |request| request.dedup = Dedup::Auto);
+    assert_eq!(told(&audit), ["10.0.0.1>10.0.0.2:443 established handshake 1 2 3/2"]);
+}
