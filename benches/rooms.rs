@@ -18,8 +18,8 @@ fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
 
-fn batches() -> Vec<Batch> {
-    let sources = expand(&[fixture("farm-healthy/span.pcap")]).expect("the fixture");
+fn batches(capture: &Path) -> Vec<Batch> {
+    let sources = expand(&[capture.to_owned()]).expect("the fixture");
     let mut reader = Reader::open(&sources[0], false).expect("a capture");
     let mut batches = Vec::new();
     loop {
@@ -33,7 +33,7 @@ fn batches() -> Vec<Batch> {
 }
 
 fn observations() -> Vec<Observation> {
-    let batches = batches();
+    let batches = batches(&fixture("farm-healthy/span.pcap"));
     let frames = batches.iter().flat_map(|b| b.frames.iter().map(move |f| (f, b.data(f))));
     let decoder = Decoder::default();
     let decoded = frames.filter_map(|(frame, data)| {
@@ -51,8 +51,37 @@ fn policy() -> Policy {
     Policy::new(matrix, inventory)
 }
 
+/// Decoding by family of packets: each wrapper's fixture, with the allocations it makes.
+fn families(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decode");
+    let wrapped = std::fs::read_dir(fixture("wrapped")).expect("the fixtures");
+    let mut files: Vec<PathBuf> = wrapped.map(|f| f.expect("an entry").path()).collect();
+    files.extend(["decode-mix/mix.pcap", "overlay/vxlan.pcap"].map(fixture));
+    files.sort();
+    let (decoder, mut seen) = (Decoder::default(), Observation::default());
+    for file in files {
+        let batches = batches(&file);
+        let frames: usize = batches.iter().map(|b| b.frames.len()).sum();
+        let mut all = || {
+            for batch in &batches {
+                for frame in &batch.frames {
+                    let _ = black_box(decoder.decode(frame, batch.data(frame), &mut seen));
+                }
+            }
+        };
+        let allocated = allocation_counter::measure(&mut all);
+        let name = file.file_stem().expect("a name").to_string_lossy().into_owned();
+        assert_eq!(allocated.count_total, 0, "{name}: decoding allocates");
+        group.throughput(Throughput::Elements(frames as u64));
+        group.bench_function(format!("{name} ({} allocations)", allocated.count_total), |b| {
+            b.iter(&mut all);
+        });
+    }
+    group.finish();
+}
+
 fn rooms(c: &mut Criterion) {
-    let batches = batches();
+    let batches = batches(&fixture("farm-healthy/span.pcap"));
     let frames: usize = batches.iter().map(|b| b.frames.len()).sum();
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(frames as u64));
@@ -99,6 +128,7 @@ fn rooms(c: &mut Criterion) {
         end: None,
         watched_s: 650,
         filtered: false,
+        one_sided: 0.0,
         loss: 0.0,
         max_loss: 0.01,
         min_watch: None,
@@ -146,5 +176,5 @@ fn rooms(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, rooms);
+criterion_group!(benches, families, rooms);
 criterion_main!(benches);

@@ -6,7 +6,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rasaudit::decode::{ETHERTYPES, LINKS, TUNNELS};
+use rasaudit::capture::{Batch, Reader, expand};
+use rasaudit::decode::{Decoder, ETHERTYPES, LINKS, Observation, TUNNELS};
 use rasaudit::model::SkipReason;
 use support::wrap::WRAPPERS;
 
@@ -96,6 +97,32 @@ fn document() -> String {
         SkipReason::ALL.iter().map(|r| format!("| `{r}` | {} |", r.advice().unwrap_or("nothing"))),
     );
     [HEAD, &links, "\n", &ethertypes, "\n", &tunnels, TAIL, "\n", &loses, "\n", &reasons].concat()
+}
+
+#[test]
+fn decoding_allocates_nothing() {
+    let mut counted = 0;
+    for folder in ["wrapped", "decode-mix", "overlay"] {
+        for entry in std::fs::read_dir(support::fixture(folder)).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_none_or(|e| e != "pcap") {
+                continue;
+            }
+            let sources = expand(std::slice::from_ref(&path)).expect("the fixture");
+            let mut reader = Reader::open(&sources[0], false).expect("a capture");
+            let mut batch = Batch::default();
+            let _ = reader.next(&mut batch);
+            let (decoder, mut seen) = (Decoder::default(), Observation::default());
+            let allocated = allocation_counter::measure(|| {
+                for frame in &batch.frames {
+                    let _ = decoder.decode(frame, batch.data(frame), &mut seen);
+                }
+            });
+            assert_eq!(allocated.count_total, 0, "{}", path.display());
+            counted += batch.frames.len();
+        }
+    }
+    assert!(counted > 500, "{counted}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ const PERMISSIVE: &[&str] = &[
     "Apache-2.0",
     "BSD-2-Clause",
     "BSD-3-Clause",
+    "bzip2-1.0.6",
     "ISC",
     "Zlib",
     "0BSD",

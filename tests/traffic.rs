@@ -161,7 +161,7 @@ fn fragment(wire: &mut Wire, ms: u64, id: u16, offset: u16, more: bool, body: &[
     wire.ip(ms, A, B, 17, body);
     let (_, frame) = wire.0.last_mut().expect("a frame");
     frame[18..20].copy_from_slice(&id.to_be_bytes());
-    let place = offset / 8 | if more { 0x2000 } else { 0 };
+    let place = (offset / 8) | if more { 0x2000 } else { 0 };
     frame[20..22].copy_from_slice(&place.to_be_bytes());
 }
 
@@ -235,7 +235,7 @@ fn an_error_about_a_tunnel_belongs_to_the_flow_in_it() {
     wire.0.push((5_000, [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0][..], &outer].concat()));
     error(&mut wire, 5_010, 3, 1, &outer);
     expect(&wire, "10.0.0.1>10.0.0.2:443 rejected syn 1 1 1/0");
-    let audit = read(&[wire.clone()], |_| {});
+    let audit = read(std::slice::from_ref(&wire), |_| {});
     let found = audit.outcome.conversations.list.iter().find(|c| c.subject.port == 443);
     let rare = found.expect("the conversation").rare();
     let outer: Vec<_> = rare.outer.iter().map(|o| format!("{}>{}", o.src, o.dst)).collect();
@@ -253,7 +253,7 @@ fn a_tunnel_at_a_port_of_the_users_own() {
     let mut outer = in_vxlan(&inner, 9);
     outer[22..24].copy_from_slice(&4444u16.to_be_bytes());
     wire.0.push((5_000, [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0][..], &outer].concat()));
-    let port = read(&[wire.clone()], |request| request.vxlan_ports = vec![4444]);
+    let port = read(std::slice::from_ref(&wire), |request| request.vxlan_ports = vec![4444]);
     assert_eq!(told(&port), ["10.0.0.1>10.0.0.2:443 unanswered syn 1 1 1/0"]);
     assert_eq!(told(&read(&[wire], |_| {})).len(), 1);
 }
@@ -269,7 +269,7 @@ fn a_fragmented_tunnel_counts_for_the_flow_in_it() {
     for (offset, piece) in [(0, &body[..cut]), (cut, &body[cut..])] {
         let mut packet = header.to_vec();
         packet[2..4].copy_from_slice(&(20 + piece.len() as u16).to_be_bytes());
-        let place = (offset / 8) as u16 | if offset == 0 { 0x2000 } else { 0 };
+        let place = ((offset / 8) as u16) | if offset == 0 { 0x2000 } else { 0 };
         packet[6..8].copy_from_slice(&place.to_be_bytes());
         packet.extend(piece);
         let frame = [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0][..], &packet].concat();

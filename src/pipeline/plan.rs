@@ -42,6 +42,7 @@ words!(
     }
 );
 
+#[expect(clippy::derivable_impls, reason = "a macro makes the words")]
 impl Default for Dedup {
     fn default() -> Self {
         Self::Auto
