@@ -60,7 +60,7 @@ pub(super) enum Command {
 
 #[derive(Args, Debug)]
 pub(super) struct AuditArguments {
-    /// Capture files (pcap, pcapng), folders of them, or - for standard input.
+    /// Capture files (pcap, pcapng, also compressed), folders of them, or - for standard input.
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
 
