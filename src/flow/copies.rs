@@ -109,29 +109,24 @@ impl Merge for Sample {
 /// What a packet of a flow leaves behind where copies are looked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Trace {
-    side: u8,
     content: u64,
-    link: Link,
+    /// The link, by its hash of this run.
+    link: u64,
     time: Nanos,
     wire_len: u32,
     payload: u32,
+    side: u8,
 }
 
 impl Trace {
-    pub(super) fn new(side: usize, seen: &Observation, payload: u32) -> Self {
-        Self {
-            side: side as u8,
-            content: seen.content,
-            link: seen.link,
-            time: seen.time,
-            wire_len: seen.wire_len,
-            payload,
-        }
+    pub(super) fn new(side: usize, seen: &Observation, payload: u32, link: u64) -> Self {
+        let &Observation { content, time, wire_len, .. } = seen;
+        Self { content, link, time, wire_len, payload, side: side as u8 }
     }
 }
 
-/// The copies among the packets of a flow: side, link, amount of each.
-pub(super) fn among(traces: &mut [Trace]) -> impl Iterator<Item = (usize, Link, Amount)> + '_ {
+/// The copies among the packets of a flow: side, hash of the link, amount of each.
+pub(super) fn among(traces: &mut [Trace]) -> impl Iterator<Item = (usize, u64, Amount)> + '_ {
     traces.sort_unstable();
     let same = |a: &Trace, b: &Trace| (a.side, a.content, a.link) == (b.side, b.content, b.link);
     let timed = |t: &&[Trace]| t[0].content != 0 && t[0].time != NO_TIME;
@@ -167,7 +162,7 @@ mod tests {
 
     fn trace(content: u64, time: Nanos, wire_len: u32) -> Trace {
         let seen = Observation { time, wire_len, content, ..Observation::default() };
-        Trace::new(0, &seen, 7)
+        Trace::new(0, &seen, 7, 0)
     }
 
     #[test]

@@ -256,15 +256,17 @@ impl Meeting {
         Ok(())
     }
 
+    /// Writes a partition in the place of the pieces that were written of it.
+    fn rewrite(&mut self, number: usize, partition: &Partition) -> io::Result<()> {
+        let files = self.files.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        files[number] = None;
+        if partition.flows.is_empty() { Ok(()) } else { self.write(number, partition) }
+    }
+
     /// The merged whole. Fragments join their flows here; with `traces` they are remembered too.
     pub fn settle(self, traces: bool) -> io::Result<Flows> {
-        let mut flows = Flows {
-            meeting: self,
-            loose: BTreeMap::new(),
-            claims: BTreeMap::new(),
-            orphans: 0,
-            drop_copies: false,
-        };
+        let mut flows =
+            Flows { meeting: self, loose: BTreeMap::new(), claims: BTreeMap::new(), orphans: 0 };
         let mut joined = Tables::new(&flows.meeting.seed, traces);
         for number in 0..PARTITIONS {
             let rest = flows.load(number)?.1;
@@ -304,8 +306,6 @@ pub struct Flows {
     pub claims: BTreeMap<(IpAddr, Mac), Claim>,
     /// Later fragments whose first fragment is not in the capture.
     pub orphans: u64,
-    /// Copies are taken out of what is read from files.
-    drop_copies: bool,
 }
 
 impl Flows {
@@ -323,17 +323,20 @@ impl Flows {
     pub fn drop_copies(&mut self) -> io::Result<u64> {
         let mut dropped = 0;
         for number in 0..PARTITIONS {
-            let mut from_files = self.load(number)?.0;
-            if let Some(mut here) = self.meeting.partitions.get_mut(&number) {
-                if from_files.is_empty() {
+            let mut flows = self.load(number)?.0;
+            match self.meeting.partitions.get_mut(&number) {
+                Some(mut here) if flows.is_empty() => {
                     dropped += here.flows.drop_copies();
                     continue;
                 }
-                from_files.merge(&here.flows);
+                Some(here) => flows.merge(&here.flows),
+                None => {}
             }
-            dropped += from_files.drop_copies();
+            dropped += flows.drop_copies();
+            // What is corrected, and much smaller without its traces, takes the place of its pieces.
+            self.meeting.partitions.remove(&number);
+            self.meeting.rewrite(number, &Partition { flows, rest: Rest::default() })?;
         }
-        self.drop_copies = true;
         Ok(dropped)
     }
 
@@ -343,16 +346,12 @@ impl Flows {
             let (from_files, _) = self.load(number)?;
             match self.meeting.partitions.get(&number) {
                 Some(here) if from_files.is_empty() => visitor(&here.flows),
-                here => {
+                Some(here) => {
                     let mut all = from_files;
-                    if let Some(here) = here {
-                        all.merge(&here.flows);
-                    }
-                    if self.drop_copies {
-                        all.drop_copies();
-                    }
+                    all.merge(&here.flows);
                     visitor(&all);
                 }
+                None => visitor(&from_files),
             }
         }
         Ok(())

@@ -166,7 +166,7 @@ impl FlowTable {
         if self.traces {
             self.traced += 1;
             let extra = self.records.extras.entry(position as u32).or_default();
-            extra.traces.push(Trace::new(side, seen, payload));
+            extra.traces.push(Trace::new(side, seen, payload, self.seed.hash_one(seen.link)));
         }
         self.records.keys[position]
     }
@@ -209,7 +209,7 @@ impl FlowTable {
             let mut traces = std::mem::take(&mut extra.traces);
             for (side, link, amount) in copies::among(&mut traces) {
                 sides[side].sent.remove(&amount);
-                extra.views[side].remove(&link, &amount);
+                extra.views[side].remove(|kept| self.seed.hash_one(kept) == link, &amount);
             }
             for (side, views) in sides.iter_mut().zip(&extra.views) {
                 if side.link == MANY_LINKS {

@@ -40,11 +40,11 @@ impl Views {
         self.kept.iter().map(|(link, _)| link)
     }
 
-    /// Takes copies out of what was seen on `link`.
-    pub(super) fn remove(&mut self, link: &Link, copies: &Amount) {
-        match self.kept.binary_search_by(|(kept, _)| kept.cmp(link)) {
-            Ok(position) => self.kept[position].1.remove(copies),
-            Err(_) => self.rest.remove(copies),
+    /// Takes copies out of what was seen on the link that `is_it`.
+    pub(super) fn remove(&mut self, is_it: impl Fn(&Link) -> bool, copies: &Amount) {
+        match self.kept.iter_mut().find(|(link, _)| is_it(link)) {
+            Some((_, amount)) => amount.remove(copies),
+            None => self.rest.remove(copies),
         }
     }
 

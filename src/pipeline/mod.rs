@@ -15,7 +15,7 @@ mod read;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::flow::Flows;
 use crate::model::{
@@ -35,6 +35,14 @@ pub struct Progress {
     pub frames: AtomicU64,
     /// Set to stop the work.
     pub stop: AtomicBool,
+}
+
+impl Progress {
+    /// The reading starts anew.
+    fn begin_again(&self) {
+        self.bytes.store(0, Ordering::Relaxed);
+        self.frames.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Why the work could not be done.
@@ -85,6 +93,7 @@ impl Reading {
             Dedup::Auto if sample.share(sample.alike) >= DOUBLED => {
                 if plan.reads_again() {
                     drop(reading);
+                    progress.begin_again();
                     reading = read::run(plan, progress, true)?;
                     Correction::Done
                 } else {
