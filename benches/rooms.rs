@@ -113,7 +113,7 @@ fn rooms(c: &mut Criterion) {
     group.throughput(Throughput::Elements(tables.flows.len() as u64));
     group.bench_function("merge", |b| {
         b.iter_batched(
-            || FlowTable::new(&seed, false),
+            || FlowTable::new(&seed),
             |mut table| {
                 table.merge(&tables.flows);
                 table.len()

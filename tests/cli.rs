@@ -70,11 +70,11 @@ fn a_file_that_is_no_capture_is_told_by_its_looks() {
         fs::write(&path, bytes).expect("the scratch folder is writable");
         path.display().to_string()
     };
-    let gzip = write("span.pcap.gz", b"\x1f\x8b\x08\0\0\0\0\0");
+    let elf = write("span.pcap.gz", b"\x7fELF\x02\x01\x01");
     let notes = write("notes.txt", b"captured on Monday\n");
-    let (code, _, err) = run(&["audit", &gzip, &notes]);
+    let (code, _, err) = run(&["audit", &elf, &notes]);
     assert_eq!(code, 2);
-    assert!(err.contains("gzip") && err.contains("text"), "both are told: {err}");
+    assert!(err.contains("ELF") && err.contains("text"), "both are told: {err}");
     // Found in a folder they are listed and passed over.
     fs::copy(fixture("farm-healthy/span.pcap"), scratch.path().join("span.pcap")).expect("a copy");
     let (code, out, err) = run(&["audit", &scratch.path().display().to_string()]);

@@ -92,11 +92,10 @@ fn a_cut_or_damaged_file_gives_what_could_be_read() {
             let told = stderr(&output);
             match code {
                 3 => assert!(told.contains("what could be read was used"), "{name}: {told}"),
-                2 => assert!(
-                    told.contains(&format!("damaged {name} data")) || told.contains("in it"),
-                    "{name}: {told}"
-                ),
-                0 => {}
+                2 => assert!(told.contains("in it"), "{name}: {told}"),
+                // Damage may strike what nobody checks; a cut is always seen, but by lz4 at the end of a
+                // block.
+                0 => assert!(number % 2 == 1 || *name == "lz4", "{name}"),
                 other => panic!("{name}: {other}"),
             }
             codes.push(code);

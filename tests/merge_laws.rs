@@ -206,10 +206,11 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
             .expect("a temporary file");
     }
     let mut flows = meeting.settle(true).expect("what was spilled comes back");
+    let removed = flows.drop_copies().expect("what was spilled comes back");
     let mut all = Vec::new();
     flows.visit(|table| all.extend(content(table))).expect("what was spilled comes back");
     all.sort();
-    (all, format!("{:?} {:?} {}", flows.loose, flows.claims, flows.orphans))
+    (all, format!("{:?} {:?} {:?} {removed}", flows.loose, flows.claims, flows.orphans))
 }
 
 proptest! {

@@ -189,11 +189,17 @@ fn fragments_without_their_first_are_counted_by_their_pair() {
     wire.0.remove(first);
     let audit = read(&[wire], |_| {});
     assert_eq!(told(&audit), Vec::<String>::new());
-    assert_eq!(audit.reading.flows.orphans, 2);
-    let pairs: Vec<_> = audit.reading.flows.loose.iter().collect();
-    let [((from, to, transport), side)] = pairs[..] else { panic!("{pairs:?}") };
+    let pairs: Vec<_> = audit.reading.flows.orphans.iter().collect();
+    let [((from, to, transport), packets)] = pairs[..] else { panic!("{pairs:?}") };
     assert_eq!((from.to_string(), to.to_string(), transport.0), (A.into(), B.into(), 17));
-    assert_eq!(side.sent.packets.0, 2);
+    assert_eq!(*packets, 2);
+    let mut json = Vec::new();
+    audit.write_format("json", &mut json).expect("in memory");
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    let told = serde_json::json!({"later": 2, "orphaned": 2, "orphans": [
+        {"source": A, "destination": B, "transport": "udp", "packets": 2},
+    ]});
+    assert_eq!(json["accounting"]["fragments"], told);
 }
 
 /// An ICMP error from the router about `quoted`, an IP packet.
@@ -294,4 +300,111 @@ fn an_inner_flow_mirrored_twice_is_one_flow() {
     }
     let audit = read(&[wire], |request| request.dedup = Dedup::Auto);
     assert_eq!(told(&audit), ["10.0.0.1>10.0.0.2:443 established handshake 1 2 3/2"]);
+}
+
+/// An IPv6 frame between fd00::1 and fd00::2; `next` is the protocol of what follows the header.
+fn ipv6(wire: &mut Wire, ms: u64, back: bool, next: u8, body: &[u8]) {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0];
+    frame.extend((body.len() as u16).to_be_bytes());
+    frame.extend([next, 64]);
+    for last in if back { [2, 1] } else { [1, 2] } {
+        frame.extend([0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last]);
+    }
+    frame.extend(body);
+    wire.0.push((ms, frame));
+}
+
+/// A UDP header from port 50000 to 443, and some payload.
+const UDP: [u8; 16] = [0xc3, 0x50, 0x01, 0xbb, 0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+
+#[test]
+fn ipv6_fragments_join_in_any_order_and_from_any_file() {
+    let piece = |offset: u16, more: u8, body: &[u8]| {
+        let place = (offset | u16::from(more)).to_be_bytes();
+        [&[17, 0, place[0], place[1], 0, 0, 0, 9][..], body].concat()
+    };
+    let mut wire = others();
+    ipv6(&mut wire, 5_000, false, 44, &piece(0, 1, &UDP));
+    ipv6(&mut wire, 5_001, false, 44, &piece(16, 1, &[7; 16]));
+    ipv6(&mut wire, 5_002, false, 44, &piece(24, 0, &[7; 16]));
+    expect(&wire, "fd00::1>fd00::2:443 one-sided ports 1 0 3/0");
+}
+
+#[test]
+fn extension_headers_are_passed_and_esp_has_no_ports() {
+    // Hop-by-hop options, routing, destination options; each names the next.
+    let options = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
+    let chain = [&options(43)[..], &[60, 0, 4, 0, 0, 0, 0, 0], &options(17), &UDP].concat();
+    let mut wire = others();
+    ipv6(&mut wire, 5_000, false, 0, &chain);
+    expect(&wire, "fd00::1>fd00::2:443 one-sided ports 1 0 1/0");
+    let mut wire = others();
+    ipv6(&mut wire, 5_000, false, 50, &[0, 0, 1, 0, 0, 0, 0, 1, 9, 9]);
+    let audit = read(&[wire], |_| {});
+    let list = audit.outcome.conversations.list.iter();
+    let esp: Vec<_> = list.filter(|c| c.subject.transport.0 == 50).collect();
+    assert_eq!(esp.len(), 1);
+    assert_eq!(esp[0].subject.shown_port(), None);
+}
+
+#[test]
+fn an_icmpv6_error_belongs_to_the_flow_in_a_tunnel() {
+    let mut wire = others();
+    ipv6(&mut wire, 5_000, false, 17, &UDP);
+    let inner = wire.0.pop().expect("a frame").1[14..].to_vec();
+    // IPv6 in IPv6; a router of the underlay cannot reach the other end.
+    ipv6(&mut wire, 5_000, false, 41, &inner);
+    let outer = wire.0.last().expect("a frame").1[14..].to_vec();
+    let error = [&[1, 1, 0, 0, 0, 0, 0, 0][..], &outer].concat();
+    ipv6(&mut wire, 5_001, true, 58, &error);
+    expect(&wire, "fd00::1>fd00::2:443 rejected protocol 1 0 1/0");
+}
+
+#[test]
+fn a_flow_that_moves_is_no_copy() {
+    // Half way another router takes over; elsewhere packets are seen twice.
+    let mut wire = others();
+    for number in 0..100u64 {
+        wire.tcp(5_000 + number * 10, CLIENT, SERVER, ACK, 100);
+        let (_, frame) = wire.0.last_mut().expect("a frame");
+        frame[18..20].copy_from_slice(&(number as u16).to_be_bytes());
+        if number >= 50 {
+            frame[11] = 0xee;
+        }
+    }
+    for number in 0..20u64 {
+        wire.udp(5_000 + number * 10, (A, 600), ("10.0.0.3", 80));
+        let (ms, frame) = wire.0.last().expect("a frame").clone();
+        wire.0.push((ms, frame));
+    }
+    wire.tcp(6_000, SERVER, CLIENT, ACK, 100);
+    for dedup in [Dedup::Auto, Dedup::On] {
+        let audit = read(std::slice::from_ref(&wire), |request| request.dedup = dedup);
+        assert_eq!(told(&audit), ["10.0.0.1>10.0.0.2:443 midstream ports 1 0 100/1"]);
+        assert_eq!(audit.reading.duplicates.removed, 20);
+    }
+    // A traceroute shows many hops, and no packet twice.
+    let mut wire = others();
+    for hop in 1..30u8 {
+        wire.udp(5_000 + u64::from(hop) * 100, CLIENT, SERVER);
+        let (_, frame) = wire.0.last_mut().expect("a frame");
+        (frame[19], frame[22]) = (hop, hop);
+    }
+    let audit = read(&[wire], |request| request.dedup = Dedup::On);
+    assert_eq!(audit.reading.duplicates.removed, 0);
+}
+
+#[test]
+fn a_generic_vxlan_is_known_at_any_port_of_the_users() {
+    let mut wire = others();
+    wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
+    let (_, inner) = wire.0.pop().expect("a frame");
+    // Flags of a network and of a next protocol, which is IPv4.
+    let tunnel = [&[0x0c, 0, 0, 1, 0, 0, 100, 0][..], &inner[14..]].concat();
+    let length = (8 + tunnel.len() as u16).to_be_bytes();
+    let body = [&[0xc0, 0, 0x17, 0xc1, length[0], length[1], 0, 0][..], &tunnel].concat();
+    wire.ip(5_000, "192.0.2.1", "192.0.2.2", 17, &body);
+    // Geneve's port, which the user gives to VXLAN.
+    let audit = read(&[wire], |request| request.vxlan_ports = vec![6081]);
+    assert_eq!(told(&audit), ["10.0.0.1>10.0.0.2:443 unanswered syn 1 1 1/0"]);
 }

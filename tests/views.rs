@@ -311,6 +311,15 @@ fn one_direction_alone_proves_nothing_missing() {
     let claims = findings(&half).into_iter().filter(|f| f.contains(" missing "));
     let certain: Vec<String> = claims.filter(|f| f.ends_with(" yes")).collect();
     assert!(certain.is_empty(), "{certain:#?}");
+    // Seen twice it is no less one-sided.
+    let share = |text: &str| {
+        let line = text.lines().find(|l| l.contains("show one direction only")).map(str::to_owned);
+        line.expect("a line")
+    };
+    let twice: Vec<Frame> = frames().into_iter().filter(is_forth).collect();
+    let twice = doubled(&twice, |f| Some(Frame { time: f.time + 3, ..f.clone() }));
+    let twice = audit(&scratch.file("twice.pcap", &twice), &[], "text");
+    assert_eq!(share(&twice), share(&text));
 }
 
 #[test]
@@ -333,9 +342,35 @@ fn lost_frames_are_estimated_from_what_was_acknowledged() {
     assert!((0.02..0.1).contains(&(unseen / acked)), "{unseen} of {acked}");
     let text = audit(&lossy, &[], "text");
     assert!(text.contains("% of acknowledged TCP bytes were not captured"), "{text}");
-    // So much loss proves no absence.
-    let never = findings(&lossy).into_iter().filter(|f| f.contains(" never-attempted "));
-    assert_eq!(never.collect::<Vec<_>>(), Vec::<String>::new());
+    // So much loss proves no absence, which the whole capture does.
+    let silent = |frames: &[Frame]| -> Vec<Frame> {
+        let port = 20_003u16.to_be_bytes();
+        let ports = |f: &Frame| match f.bytes[12..14] {
+            [0x08, 0x00] => f.bytes[34..38].chunks(2).any(|p| p == port),
+            [0x86, 0xdd] => f.bytes[54..58].chunks(2).any(|p| p == port),
+            _ => false,
+        };
+        frames.iter().filter(|f| !ports(f)).cloned().collect()
+    };
+    let never = |name: &str, frames: &[Frame]| {
+        let file = scratch.file(name, frames);
+        findings(&file).iter().filter(|f| f.contains(" never-attempted ")).count()
+    };
+    let silent = silent(&frames);
+    assert!(never("silent.pcap", &silent) > 0);
+    let lost = silent.iter().enumerate().filter(|(number, _)| number % 10 != 7);
+    let lost: Vec<Frame> = lost.map(|(_, frame)| frame.clone()).collect();
+    assert_eq!(never("silent-lossy.pcap", &lost), 0);
+    // Of what is lost for the most part the rest says nothing either.
+    let third: Vec<Frame> = silent
+        .iter()
+        .enumerate()
+        .filter(|(n, f)| n % 3 == 0 || f.wire < 80)
+        .map(|(_, f)| f.clone())
+        .collect();
+    let third = scratch.file("third.pcap", &third);
+    let text = audit(&third, &[], "text");
+    assert!(text.contains("at least 50.0 % of acknowledged"), "{text}");
     let plain = scratch.file("plain.pcap", &frames);
     assert!(!audit(&plain, &[], "text").contains("were not captured"));
 }

@@ -29,7 +29,7 @@ fn met(seed: &Seed, parts: [&[Observation]; 2], spill: bool) -> (Vec<String>, St
     };
     flows.visit(list).expect("a file");
     all.sort();
-    (all, format!("{:?} {:?} {} {dropped}", flows.loose, flows.claims, flows.orphans))
+    (all, format!("{:?} {:?} {:?} {dropped}", flows.loose, flows.claims, flows.orphans))
 }
 
 fuzz_target!(|bytes: &[u8]| {

@@ -43,8 +43,8 @@ impl Read for Lz4 {
             if read > 0 || buffer.is_empty() {
                 return Ok(read);
             }
-            let mut rest = self.0.take().map(FrameDecoder::into_inner);
-            if let Some(rest) = rest.take_if(|rest| rest.fill_buf().is_ok_and(|b| !b.is_empty())) {
+            let Some(mut rest) = self.0.take().map(FrameDecoder::into_inner) else { break };
+            if !rest.fill_buf()?.is_empty() {
                 self.0 = Some(FrameDecoder::new(rest));
             }
         }

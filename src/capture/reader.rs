@@ -15,6 +15,8 @@ use crate::model::InputRecord;
 pub enum OpenError {
     /// It is a capture that ends inside its own header, at this byte.
     Cut(u64),
+    /// It is compressed, in the format named, and cannot be decompressed from its start on.
+    Damaged(&'static str, String),
     /// It is no capture; the text says what it looks like.
     NotACapture(String),
     /// The operating system refuses.
@@ -76,7 +78,7 @@ impl Reader {
             if let Err(error) = start.fill(&mut *input, START)
                 && start.filled().is_empty()
             {
-                return Err(OpenError::NotACapture(format!("damaged {name} data ({error})")));
+                return Err(OpenError::Damaged(name, error.to_string()));
             }
         }
         let start = start.filled();

@@ -151,8 +151,6 @@ pub struct Conversations {
     pub list: Vec<Conversation>,
     /// Who was seen, and how.
     pub survey: Survey,
-    /// Later fragments whose first fragment is not in the capture.
-    pub orphan_fragments: u64,
     /// Bytes written to temporary files because memory ran short.
     pub spilled: u64,
 }
@@ -185,8 +183,8 @@ impl Conversations {
         drop(found);
         survey.vantage.one_sided = one_sided;
         list.sort_unstable_by_key(|c| c.subject);
-        let (orphan_fragments, spilled) = (flows.orphans, flows.spilled());
-        Ok(Self { list, survey, orphan_fragments, spilled })
+        let spilled = flows.spilled();
+        Ok(Self { list, survey, spilled })
     }
 }
 
@@ -221,7 +219,8 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
     for (side, macs) in [c, s].into_iter().zip(&mut rare.macs) {
         let link_local = crate::model::is_link_local(flow.key.endpoint(side).addr);
         for link in flow.links(side) {
-            let tags: Vec<Tag> = link.tags().filter(|tag| !is_priority(*tag)).collect();
+            let priority = Tag { kind: TagKind::Vlan, id: Some(0) };
+            let tags: Vec<Tag> = link.tags().filter(|tag| *tag != priority).collect();
             for stack in tags.chunk_by(|a, b| a.kind == b.kind) {
                 rare.tags.insert(stack.to_vec());
             }
@@ -252,11 +251,6 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
         server_number: server.port,
         rare: is_rare.then(|| Box::new(rare)),
     }
-}
-
-/// VLAN identifier zero is a priority, no VLAN (IEEE 802.1Q, 9.6).
-fn is_priority(tag: Tag) -> bool {
-    tag == Tag { kind: TagKind::Vlan, id: Some(0) }
 }
 
 impl Merge for Conversation {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::Lens;
 use super::direction::{broadcast_sender, handshake, is_group};
-use crate::flow::{Amount, Flow, Flows, Seed, Side, TagKind, sign};
+use crate::flow::{Amount, Flow, Flows, Link, Seed, Side, sign};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
 /// How an address was seen.
@@ -49,40 +49,64 @@ const TOO_FEW_BYTES: u64 = 64 << 10;
 /// From where the capture looks at the traffic, in frames and bytes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Vantage {
-    /// Packets of flows of which only one direction was captured.
+    /// Packets of flows.
+    pub packets: u64,
+    /// Of these, packets of flows of which only one direction was captured.
     pub one_sided: u64,
-    /// Packets of flows whose directions carry different VLAN identifiers.
+    /// Of these, packets of flows whose directions carry different VLAN identifiers.
     pub split: u64,
-    /// Packets of flows of which one direction alone was cut short.
+    /// Of these, packets of flows of which one direction alone was cut short.
     pub cut_one_way: u64,
     /// TCP bytes that were acknowledged in flows whose opening was seen.
     pub acked: u64,
     /// Of these, bytes that the capture does not show.
     pub unseen: u64,
+    /// Directions of flows that were counted there.
+    counted: u64,
+    /// Directions of flows that lack more than they show, which are not.
+    lacking: u64,
 }
 
 impl Vantage {
+    /// The share that `part` is of all packets of flows, 0 to 1.
+    pub fn share(&self, part: u64) -> f64 {
+        part as f64 / self.packets.max(1) as f64
+    }
+
     /// The share of frames lost, estimated from what was acknowledged but not seen; 0 to 1.
     pub fn loss(&self) -> f64 {
-        if self.acked < TOO_FEW_BYTES { 0.0 } else { self.unseen as f64 / self.acked as f64 }
+        if self.mostly_missing() {
+            0.5
+        } else if self.acked < TOO_FEW_BYTES {
+            0.0
+        } else {
+            self.unseen as f64 / self.acked as f64
+        }
+    }
+
+    /// Whether most flows lack more than they show.
+    pub fn mostly_missing(&self) -> bool {
+        self.lacking > self.counted.max(2)
     }
 
     fn add(&mut self, flow: &Flow<'_>) {
         let sides = flow.sides;
         let packets = sides[0].sent.packets.0 + sides[1].sent.packets.0;
+        self.packets += packets;
         if !sides.iter().all(Side::spoke) {
             return;
         }
-        if sides[0].has(sign::CUT) != sides[1].has(sign::CUT) {
+        // One snaplen cuts both directions at the same length.
+        let short =
+            |side: usize| sides[side].has(sign::CUT_SHORT) && !sides[side].has(sign::KEPT_LONG);
+        if (short(0) && sides[1].has(sign::KEPT_LONG))
+            || (short(1) && sides[0].has(sign::KEPT_LONG))
+        {
             self.cut_one_way += packets;
         }
-        let vlans = |side| {
-            let links = flow.links(side);
-            let tags = links.flat_map(|l| l.tags()).filter(|t| t.kind == TagKind::Vlan);
-            tags.filter_map(|t| t.id).collect::<BTreeSet<u32>>()
-        };
-        let tagged = |side| flow.links(side).any(|l| l.tags().any(|t| t.kind == TagKind::Vlan));
-        if (tagged(0) || tagged(1)) && vlans(0).is_disjoint(&vlans(1)) {
+        let vlans =
+            [0, 1].map(|side| flow.links(side).flat_map(Link::vlans).collect::<BTreeSet<u32>>());
+        if vlans.iter().any(|v| !v.is_empty()) && vlans[0].is_disjoint(&vlans[1]) {
             self.split += packets;
         }
         // Only where the opening was seen did the acknowledged bytes begin inside the capture.
@@ -100,11 +124,15 @@ impl Vantage {
             // A FIN takes a number of its own.
             let acked = u64::from(width).saturating_sub(u64::from(sides[side].has(sign::FIN)));
             let unseen = acked.saturating_sub(sent);
-            // More missing than seen is no loss: the port was used again, or somebody forged numbers.
-            if unseen <= sent {
-                self.acked = self.acked.saturating_add(acked);
-                self.unseen = self.unseen.saturating_add(unseen);
+            // A single flow that lacks more than it shows is no loss: the port was used again, or
+            // somebody forged numbers.
+            if unseen > sent {
+                self.lacking += 1;
+                continue;
             }
+            self.counted += 1;
+            self.acked = self.acked.saturating_add(acked);
+            self.unseen = self.unseen.saturating_add(unseen);
         }
     }
 }

@@ -138,10 +138,15 @@ fn mpls<'p>(_: u16, packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<
     Err(SkipReason::TooManyEncapsulations)
 }
 
-/// Whether a packet has an ethertype that is often carried where that of an Ethernet frame would be.
+/// Whether what stands where an Ethernet frame would have its ethertype is one that is known, or a length
+/// before SNAP.
 fn carries_ethernet(packet: Option<Packet<'_>>) -> bool {
-    let ethertype = packet.and_then(|p| p.u16(12));
-    matches!(ethertype, Some(0x0800 | 0x0806 | 0x86dd | 0x8100 | 0x88a8 | 0x8847 | 0x8864))
+    let Some((packet, ethertype)) = packet.and_then(|p| Some((p, p.u16(12)?))) else {
+        return false;
+    };
+    matches!(ethertype, 0x0800 | 0x86dd)
+        || ETHERTYPES.iter().any(|known| known.numbers.contains(&ethertype))
+        || (ethertype <= MAX_LENGTH && packet.bytes[14..].starts_with(&[0xaa, 0xaa, 0x03]))
 }
 
 /// IEEE 802.1AE: a security tag, and the frame's own ethertype where the text is in clear.
@@ -166,6 +171,10 @@ fn service_chain<'p>(
 ) -> Result<Next<'p>, SkipReason> {
     let length = usize::from(packet.u16(0).ok_or(CUT)? & 0x3f) * 4;
     let protocol = *packet.bytes.get(3).ok_or(CUT)?;
+    // The base header and the service path are two words.
+    if length < 8 {
+        return Ok(layers.non_ip(0x894f));
+    }
     let rest = packet.after(length).ok_or(CUT)?;
     Ok(match protocol {
         1 => Next::Ip(Some(4), rest),

@@ -83,7 +83,7 @@ pub(super) fn decode<'p>(
     seen.body = body;
     if let Body::Segment { signs, fragment, .. } = &mut seen.body {
         *signs |= if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
-        *signs |= if seen.cut { sign::CUT } else { 0 };
+        *signs |= seen.kept;
         *fragment = layers.datagram;
     }
     Ok(if layers.decoder.decap { tunnel::inside(&ip, rest, layers) } else { Next::Done })

@@ -54,9 +54,14 @@ pub mod sign {
     pub const BROADCAST: u16 = 1 << 10;
     /// Sent to another address of the link layer.
     pub const UNICAST: u16 = 1 << 11;
-    /// The capture kept fewer bytes than were on the wire.
-    pub const CUT: u16 = 1 << 12;
+    /// The capture kept some bytes of a longer frame, fewer than [`super::SHORT`].
+    pub const CUT_SHORT: u16 = 1 << 12;
+    /// The capture kept at least [`super::SHORT`] bytes of a frame.
+    pub const KEPT_LONG: u16 = 1 << 13;
 }
+
+/// Bytes of a frame below which a snaplen is a short one: headers, and next to no payload.
+pub const SHORT: u32 = 96;
 
 /// The most tags kept as evidence of one frame; deeper ones are followed, not kept.
 pub const KEPT_TAGS: usize = 4;
@@ -142,6 +147,12 @@ impl Link {
         self.tags.iter().copied().take_while(|tag| tag.kind != TagKind::None)
     }
 
+    /// The VLANs it was in, outermost first. Identifier zero is a priority, no VLAN (IEEE 802.1Q, 9.6).
+    pub fn vlans(&self) -> impl Iterator<Item = u32> + '_ {
+        let vlans = self.tags().filter(|tag| tag.kind == TagKind::Vlan);
+        vlans.filter_map(|tag| tag.id).filter(|id| *id != 0)
+    }
+
     /// The ends of the tunnels it went through, outermost first.
     pub fn outer(&self) -> impl Iterator<Item = Outer> + '_ {
         self.outer.iter().copied().flatten()
@@ -196,8 +207,8 @@ pub struct Observation {
     pub interface: u16,
     /// Sent to the link layer's broadcast address.
     pub broadcast: bool,
-    /// The capture kept fewer bytes than were on the wire.
-    pub cut: bool,
+    /// What the capture kept of the frame, as [`sign::CUT_SHORT`], [`sign::KEPT_LONG`] or neither.
+    pub kept: u16,
     /// The IPv4 header checksum is wrong. Counted, never a reason to drop.
     pub bad_checksum: bool,
     /// It carries a packet that could not be read; what is told is the packet around it.
@@ -218,7 +229,7 @@ impl Default for Observation {
             wire_len: 0,
             interface: 0,
             broadcast: false,
-            cut: false,
+            kept: 0,
             bad_checksum: false,
             opaque: false,
             link: Link::default(),
@@ -310,8 +321,9 @@ impl Decoder {
     /// A decoder; without `decap` a tunnel is a flow like any other. VXLAN is also looked for at
     /// `vxlan_ports`.
     pub fn new(decap: bool, vxlan_ports: &[u16]) -> Self {
-        let more = vxlan_ports.iter().map(|port| (*port, Tunnel::Vxlan));
-        Self { decap, ports: tunnel::PORTS.iter().copied().chain(more).collect() }
+        // The user knows better what is at a port than the registry.
+        let own = vxlan_ports.iter().map(|port| (*port, Tunnel::Vxlan));
+        Self { decap, ports: own.chain(tunnel::PORTS.iter().copied()).collect() }
     }
 
     /// Decodes one frame into `seen`, whatever was in it. After an error it means nothing.
@@ -325,7 +337,11 @@ impl Decoder {
         seen.time = frame.time;
         seen.wire_len = frame.wire_len;
         seen.interface = frame.interface;
-        seen.cut = frame.cap_len < frame.wire_len;
+        seen.kept = match frame.cap_len {
+            SHORT.. => sign::KEPT_LONG,
+            short if short < frame.wire_len => sign::CUT_SHORT,
+            _ => 0,
+        };
         (seen.broadcast, seen.bad_checksum, seen.opaque) = (false, false, false);
         seen.link = Link::default();
         seen.content = 0;
@@ -361,8 +377,8 @@ enum Next<'p> {
     Llc(Packet<'p>),
     /// A PPP frame from its protocol field on.
     Ppp(Packet<'p>),
-    /// An IEEE 802.11 frame.
-    Wlan(Packet<'p>),
+    /// An IEEE 802.11 frame; with or without padding of its header to words of four bytes.
+    Wlan(Packet<'p>, bool),
     /// IP, of a version that the layer below announced, if it announced one.
     Ip(Option<u8>, Packet<'p>),
     /// Nothing that is read.
@@ -382,7 +398,7 @@ impl<'a> Layers<'a> {
                 Next::Ether(ethertype, packet) => ether::decode(ethertype, packet, self),
                 Next::Llc(packet) => ether::llc(packet, self),
                 Next::Ppp(packet) => ppp::decode(packet, self),
-                Next::Wlan(packet) => wlan::decode(packet, self),
+                Next::Wlan(packet, padded) => wlan::decode(packet, padded, self),
                 Next::Ip(version, packet) => ip::decode(packet, version, self),
                 Next::Done => return Ok(()),
             };

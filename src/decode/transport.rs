@@ -30,7 +30,7 @@ pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, layers: &Layers<'_>) -> Body
     match ip.transport {
         Transport::TCP => {
             let (signs, payload) = tcp(rest);
-            let acked = rest.u32(8).filter(|_| signs & sign::ACK != 0);
+            let acked = rest.u32(8).filter(|_| signs & (sign::ACK | sign::SYN_ACK) != 0);
             segment(ports, signs, payload, acked)
         }
         Transport::UDP => {

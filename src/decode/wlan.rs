@@ -7,6 +7,7 @@ const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
+    padded: bool,
     layers: &mut Layers<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let &[control, flags, ..] = packet.bytes else {
@@ -50,6 +51,9 @@ pub(super) fn decode<'p>(
         if flags & 0x80 != 0 {
             length += 4;
         }
+    }
+    if padded {
+        length = length.next_multiple_of(4);
     }
     layers.seen.link.source = source;
     layers.seen.broadcast = destination == Mac::BROADCAST;

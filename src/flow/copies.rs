@@ -5,12 +5,12 @@
 //! content has the least numbers, and so is the same whoever saw which frame. Where copies are to be
 //! dropped from the amounts, each packet leaves a [`Trace`] until all of a flow has been seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::Amount;
-use crate::decode::{Link, Observation, TagKind};
+use super::{Amount, Seed};
+use crate::decode::{Link, Observation};
 use crate::model::{Copies, Merge, NO_TIME, Nanos, Sum};
 
 /// How far apart two sights of one packet may be, in nanoseconds of packet time. A retransmission
@@ -76,7 +76,7 @@ impl Sample {
                     let first = &packet[0];
                     let count = if copy.interface != first.interface {
                         &mut copies.interfaces
-                    } else if !vlans(&copy.link).eq(vlans(&first.link)) {
+                    } else if !copy.link.vlans().eq(first.link.vlans()) {
                         &mut copies.vlans
                     } else if copy.link != first.link {
                         &mut copies.hops
@@ -84,16 +84,11 @@ impl Sample {
                         &mut copies.same
                     };
                     *count += 1;
-                    copies.alike += u64::from(copy.link == first.link);
                 }
             }
         }
         copies
     }
-}
-
-fn vlans(link: &Link) -> impl Iterator<Item = Option<u32>> + '_ {
-    link.tags().filter(|tag| tag.kind == TagKind::Vlan).map(|tag| tag.id)
 }
 
 impl Merge for Sample {
@@ -106,42 +101,79 @@ impl Merge for Sample {
     }
 }
 
-/// What a packet of a flow leaves behind where copies are looked for.
+/// What a packet leaves behind where copies are looked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct Trace {
-    content: u64,
+pub(super) struct Trace {
+    pub content: u64,
     /// The link, by its hash of this run.
     link: u64,
     time: Nanos,
+    /// The flow, by its hash of this run, and the side.
+    flow: (u64, u8),
     wire_len: u32,
     payload: u32,
-    side: u8,
 }
 
 impl Trace {
-    pub(super) fn new(side: usize, seen: &Observation, payload: u32, link: u64) -> Self {
+    /// None for a packet that nothing is known of to compare.
+    pub fn new(
+        seed: &Seed,
+        flow: u64,
+        side: usize,
+        seen: &Observation,
+        payload: u32,
+    ) -> Option<Self> {
         let &Observation { content, time, wire_len, .. } = seen;
-        Self { content, link, time, wire_len, payload, side: side as u8 }
+        let (link, flow) = (seed.hash_one(seen.link), (flow, side as u8));
+        let known = content != 0 && time != NO_TIME;
+        known.then_some(Self { content, link, time, flow, wire_len, payload })
     }
 }
 
-/// The copies among the packets of a flow: side, hash of the link, amount of each.
-pub(super) fn among(traces: &mut [Trace]) -> impl Iterator<Item = (usize, u64, Amount)> + '_ {
-    traces.sort_unstable();
-    let same = |a: &Trace, b: &Trace| (a.side, a.content, a.link) == (b.side, b.content, b.link);
-    let timed = |t: &&[Trace]| t[0].content != 0 && t[0].time != NO_TIME;
-    traces.chunk_by(same).filter(timed).flat_map(|sights| together(sights, |t| t.time)).flat_map(
-        |packet| {
-            packet[1..].iter().map(|copy| {
-                let amount = Amount {
-                    packets: Sum(1),
-                    bytes: Sum(u64::from(copy.wire_len)),
-                    payload: Sum(u64::from(copy.payload)),
-                };
-                (usize::from(copy.side), copy.link, amount)
-            })
-        },
-    )
+/// The copies to be taken out, by flow and side.
+#[derive(Default)]
+pub(super) struct Removals(HashMap<(u64, u8), Amount, Seed>);
+
+impl Removals {
+    /// Finds the copies among packets. All packets of a content must be there.
+    ///
+    /// Sights of a content on one link within a millisecond are one packet. Of a content that was seen
+    /// on several links, the one counts that shows it most often: the others are other places on its
+    /// way. A flow that only moved from one link to another shows no content on both.
+    pub fn find(&mut self, mut traces: Vec<Trace>) {
+        traces.sort_unstable();
+        for sights in traces.chunk_by(|a, b| (a.content, a.flow) == (b.content, b.flow)) {
+            if sights.len() == 1 {
+                continue;
+            }
+            let (mut all, mut most) = (Amount::default(), Amount::default());
+            for link in sights.chunk_by(|a, b| a.link == b.link) {
+                link.iter().for_each(|trace| all.merge(&trace.amount()));
+                let mut here = Amount::default();
+                together(link, |t| t.time).for_each(|packet| here.merge(&packet[0].amount()));
+                most = most.max(here);
+            }
+            all.remove(&most);
+            if all.packets.0 > 0 {
+                self.0.entry(sights[0].flow).or_default().merge(&all);
+            }
+        }
+    }
+
+    /// What is to be taken out of a side.
+    pub fn of(&self, flow: u64, side: usize) -> Option<&Amount> {
+        self.0.get(&(flow, side as u8))
+    }
+}
+
+impl Trace {
+    fn amount(&self) -> Amount {
+        Amount {
+            packets: Sum(1),
+            bytes: Sum(u64::from(self.wire_len)),
+            payload: Sum(u64::from(self.payload)),
+        }
+    }
 }
 
 /// Sights in order of time, divided into those of one packet: not further apart than a copy may be
@@ -160,30 +192,44 @@ fn together<T>(mut sights: &[T], time: impl Fn(&T) -> Nanos) -> impl Iterator<It
 mod tests {
     use super::*;
 
-    fn trace(content: u64, time: Nanos, wire_len: u32) -> Trace {
-        let seen = Observation { time, wire_len, content, ..Observation::default() };
-        Trace::new(0, &seen, 7, 0)
+    fn trace(content: u64, link: u64, time: Nanos) -> Trace {
+        Trace { content, link, time, flow: (1, 0), wire_len: 60, payload: 7 }
     }
+
+    fn removed(traces: Vec<Trace>) -> u64 {
+        let mut removals = Removals::default();
+        removals.find(traces);
+        removals.of(1, 0).map_or(0, |amount| amount.packets.0)
+    }
+
+    const MILLISECOND: Nanos = 1_000_000;
 
     #[test]
     fn copies_are_near_in_time_and_retransmissions_are_none() {
-        let millisecond = 1_000_000;
-        let mut traces = [
-            // A packet, its copy at the limit, and the same content again just beyond it.
-            trace(1, 0, 60),
-            trace(1, millisecond, 60),
-            trace(1, millisecond + 1, 60),
-            // Another packet, and a retransmission that repeats it to the last bit.
-            trace(2, 0, 70),
-            trace(2, 200 * millisecond, 70),
-            // Without content or time nothing is known.
-            trace(0, 0, 80),
-            trace(0, 0, 80),
-            trace(3, NO_TIME, 90),
-            trace(3, NO_TIME, 90),
-        ];
-        let found: Vec<_> = among(&mut traces).map(|(_, _, amount)| amount.bytes.0).collect();
-        assert_eq!(found, [60]);
+        // A packet, its copy at the limit, and the same content again just beyond it.
+        let near = [0, MILLISECOND, MILLISECOND + 1].map(|time| trace(1, 5, time));
+        assert_eq!(removed(near.to_vec()), 1);
+        let retransmission = [0, 200 * MILLISECOND].map(|time| trace(2, 5, time));
+        assert_eq!(removed(retransmission.to_vec()), 0);
+    }
+
+    #[test]
+    fn a_packet_at_several_places_counts_once_and_a_flow_that_moved_whole() {
+        // Behind a slow router, and a heartbeat that is the same each time.
+        let behind =
+            [(5, 0), (6, 3 * MILLISECOND), (5, 9000 * MILLISECOND), (6, 9003 * MILLISECOND)];
+        assert_eq!(removed(behind.map(|(link, time)| trace(1, link, time)).to_vec()), 2);
+        let moved = (0..10).map(|n| trace(n + 1, u64::from(n > 4), n as Nanos * MILLISECOND));
+        assert_eq!(removed(moved.collect()), 0);
+    }
+
+    #[test]
+    fn what_has_no_content_or_time_leaves_no_trace() {
+        let seen = Observation { time: 5, content: 5, ..Observation::default() };
+        let trace = |seen| Trace::new(&Seed::new(), 1, 0, &seen, 0);
+        assert!(trace(seen).is_some());
+        assert!(trace(Observation { content: 0, ..seen }).is_none());
+        assert!(trace(Observation { time: NO_TIME, ..seen }).is_none());
     }
 
     #[test]
@@ -213,6 +259,6 @@ mod tests {
         // Every second packet was seen twice: a third of the frames.
         let copies = whole.copies();
         assert!((copies.share(copies.same) - 1.0 / 3.0).abs() < 0.02, "{copies:?}");
-        assert_eq!((copies.total(), copies.alike), (copies.same, copies.same));
+        assert_eq!(copies.total(), copies.same);
     }
 }

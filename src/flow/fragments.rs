@@ -25,10 +25,13 @@ pub struct Fragments {
 /// The datagrams of one key, in the course of time.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub(super) struct Datagrams {
-    firsts: Vec<(Nanos, FlowKey, u8)>,
+    firsts: Vec<First>,
     later: Vec<Later>,
     errors: Vec<(Nanos, ErrorKind, IpAddr)>,
 }
+
+/// A first fragment: when, of which flow and side, and where it was seen.
+type First = (Nanos, FlowKey, u8, Link);
 
 /// A later fragment as it was seen.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -42,8 +45,8 @@ pub(super) struct Later {
 }
 
 impl Later {
-    /// The packet again, as one of the flow that it turned out to belong to.
-    pub fn seen(&self) -> Observation {
+    /// The packet again.
+    fn seen(&self) -> Observation {
         Observation {
             time: self.time,
             wire_len: self.wire_len,
@@ -75,9 +78,9 @@ pub(super) enum Joined {
 
 impl Fragments {
     /// Remembers the flow of a first fragment.
-    pub fn first(&mut self, key: Datagram, time: Nanos, flow: FlowKey, side: usize) {
+    pub fn first(&mut self, key: Datagram, time: Nanos, flow: FlowKey, side: usize, link: Link) {
         self.count += 1;
-        self.datagrams.entry(key).or_default().firsts.push((time, flow, side as u8));
+        self.datagrams.entry(key).or_default().firsts.push((time, flow, side as u8, link));
     }
 
     /// Remembers a later fragment.
@@ -123,13 +126,22 @@ impl Fragments {
             datagrams.firsts.sort_unstable();
             for later in &datagrams.later {
                 joined.push(match nearest(&datagrams.firsts, later.time) {
-                    Some((flow, side)) => Joined::Flow(flow, side, later.seen(), later.payload),
+                    Some(&(_, flow, side, link)) => {
+                        let side = usize::from(side);
+                        // The first piece of a tunnel told all of the inner packet's payload, and
+                        // what the inner packet was wrapped in.
+                        let outer = flow.endpoint(side).addr != key.src;
+                        let (payload, link) =
+                            if outer { (0, link) } else { (later.payload, later.link) };
+                        let seen = Observation { link, ..later.seen() };
+                        Joined::Flow(flow, side, seen, payload)
+                    }
                     None => Joined::Orphan(key, later.seen()),
                 });
             }
             for (time, kind, by) in datagrams.errors {
-                if let Some((flow, side)) = nearest(&datagrams.firsts, time) {
-                    joined.push(Joined::Error(flow, side, time, kind, by));
+                if let Some(&(_, flow, side, _)) = nearest(&datagrams.firsts, time) {
+                    joined.push(Joined::Error(flow, usize::from(side), time, kind, by));
                 }
             }
         }
@@ -137,13 +149,13 @@ impl Fragments {
     }
 }
 
-/// The flow and side of the first fragment nearest in time, if one is near enough. `firsts` is sorted.
-fn nearest(firsts: &[(Nanos, FlowKey, u8)], time: Nanos) -> Option<(FlowKey, usize)> {
+/// The first fragment nearest in time, if one is near enough. `firsts` is sorted.
+fn nearest(firsts: &[First], time: Nanos) -> Option<&First> {
     // The last first fragment at or before the time, and the one after that.
     let after = firsts.partition_point(|first| first.0 <= time);
     let near = &firsts[after.saturating_sub(1)..(after + 1).min(firsts.len())];
     let nearest = near.iter().map(|first| first.0).min_by_key(|first| first.abs_diff(time))?;
     // Of equal ones the least, wherever the search ended among them.
     let least = &firsts[firsts.partition_point(|first| first.0 < nearest)];
-    (nearest.abs_diff(time) <= TIMEOUT as u64).then_some((least.1, usize::from(least.2)))
+    (nearest.abs_diff(time) <= TIMEOUT as u64).then_some(least)
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 
-use super::copies::Sample;
+use super::copies::{Removals, Sample, Trace};
 use super::fragments::{Fragments, Joined};
 use super::state::Side;
 use super::table::{FlowTable, Place, partition};
@@ -35,6 +35,8 @@ pub struct Tables {
     pub flows: FlowTable,
     rest: Rest,
     sample: Sample,
+    traces: bool,
+    seed: Seed,
     /// Scratch: the places of the packets of a batch.
     places: Vec<Place>,
 }
@@ -47,6 +49,8 @@ struct Rest {
     /// Address claims.
     claims: HashMap<(IpAddr, Mac), Claim>,
     fragments: Fragments,
+    /// What each packet leaves behind where copies are looked for.
+    traces: Vec<Trace>,
 }
 
 /// How often and when a hardware address claimed an IP address.
@@ -77,10 +81,13 @@ impl Rest {
             self.claims.entry(key).or_default().merge(&claim);
         }
         self.fragments.merge(other.fragments);
+        self.traces.extend(other.traces);
     }
 
     fn memory(&self) -> usize {
-        (self.loose.len() + self.claims.len()) * 256 + self.fragments.memory()
+        (self.loose.len() + self.claims.len()) * 256
+            + self.fragments.memory()
+            + self.traces.capacity() * size_of::<Trace>()
     }
 
     fn split(self, seed: &Seed) -> Vec<Self> {
@@ -94,6 +101,10 @@ impl Rest {
         for (key, datagrams) in self.fragments.datagrams {
             parts[partition(seed.hash_one(key), PARTITIONS)].fragments.insert(key, datagrams);
         }
+        // All traces of a content meet in one partition, however many one flow has.
+        for trace in self.traces {
+            parts[partition(seed.hash_one(trace.content), PARTITIONS)].traces.push(trace);
+        }
         parts
     }
 }
@@ -102,9 +113,11 @@ impl Tables {
     /// Empty tables. With `traces` they remember each packet until copies have been taken out.
     pub fn new(seed: &Seed, traces: bool) -> Self {
         Self {
-            flows: FlowTable::new(seed, traces),
+            flows: FlowTable::new(seed),
             rest: Rest::default(),
             sample: Sample::default(),
+            traces,
+            seed: seed.clone(),
             places: Vec::new(),
         }
     }
@@ -125,11 +138,13 @@ impl Tables {
         match seen.body {
             Body::Segment { signs, payload, acked, fragment, .. } => {
                 let flow = self.flows.observe(place, seen, payload, signs);
+                self.trace(&flow, usize::from(place.side), seen, payload);
                 if let Some(acked) = acked {
                     self.flows.observe_ack(place, acked);
                 }
                 if let Some(datagram) = fragment {
-                    self.rest.fragments.first(datagram, time, flow, usize::from(place.side));
+                    let side = usize::from(place.side);
+                    self.rest.fragments.first(datagram, time, flow, side, seen.link);
                 }
             }
             Body::Fragment { datagram, payload } => {
@@ -155,6 +170,13 @@ impl Tables {
                 claim.last.see(time);
             }
             Body::NonIp { claim: None, .. } => {}
+        }
+    }
+
+    fn trace(&mut self, flow: &FlowKey, side: usize, seen: &Observation, payload: u32) {
+        if self.traces {
+            let flow = self.flows.hash(flow);
+            self.rest.traces.extend(Trace::new(&self.seed, flow, side, seen, payload));
         }
     }
 
@@ -186,7 +208,7 @@ struct Partition {
 
 impl Partition {
     fn new(seed: &Seed) -> Self {
-        Self { flows: FlowTable::new(seed, false), rest: Rest::default() }
+        Self { flows: FlowTable::new(seed), rest: Rest::default() }
     }
 }
 
@@ -265,11 +287,21 @@ impl Meeting {
 
     /// The merged whole. Fragments join their flows here; with `traces` they are remembered too.
     pub fn settle(self, traces: bool) -> io::Result<Flows> {
-        let mut flows =
-            Flows { meeting: self, loose: BTreeMap::new(), claims: BTreeMap::new(), orphans: 0 };
+        let mut flows = Flows {
+            meeting: self,
+            loose: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            orphans: BTreeMap::new(),
+        };
         let mut joined = Tables::new(&flows.meeting.seed, traces);
         for number in 0..PARTITIONS {
+            // Traces wait until those of fragments have come.
+            let here = flows.meeting.partitions.get_mut(&number);
+            let traces = here.map(|mut here| std::mem::take(&mut here.rest.traces));
             let rest = flows.load(number)?.1;
+            if let Some(mut here) = flows.meeting.partitions.get_mut(&number) {
+                here.rest.traces = traces.unwrap_or_default();
+            }
             for (key, side) in rest.loose {
                 flows.loose.entry(key).or_default().merge(&side);
             }
@@ -279,13 +311,14 @@ impl Meeting {
                     Joined::Flow(key, side, seen, payload) => {
                         let place = joined.flows.place(&key, side);
                         joined.flows.observe(place, &seen, payload, 0);
+                        joined.trace(&key, side, &seen, payload);
                     }
                     Joined::Error(key, side, time, kind, by) => {
                         joined.flows.observe_error(&key, side, kind, by, time);
                     }
                     Joined::Orphan(key, seen) => {
-                        flows.orphans += 1;
                         let pair = (key.src, key.dst, key.transport);
+                        *flows.orphans.entry(pair).or_default() += 1;
                         let side = flows.loose.entry(pair).or_default();
                         side.see(seen.time, seen.wire_len, 0, 0);
                     }
@@ -304,8 +337,8 @@ pub struct Flows {
     pub loose: BTreeMap<PairKey, Side>,
     /// Address claims (ARP).
     pub claims: BTreeMap<(IpAddr, Mac), Claim>,
-    /// Later fragments whose first fragment is not in the capture.
-    pub orphans: u64,
+    /// Later fragments whose first fragment is not in the capture, by pair.
+    pub orphans: BTreeMap<PairKey, u64>,
 }
 
 impl Flows {
@@ -319,25 +352,29 @@ impl Flows {
         self.meeting.sample.lock().unwrap_or_else(|p| p.into_inner()).copies()
     }
 
-    /// Takes the copies out of all amounts, once. Returns how many packets that were.
+    /// Takes the copies out of all amounts, once, where traces were wanted. Returns how many packets
+    /// that were.
     pub fn drop_copies(&mut self) -> io::Result<u64> {
-        let mut dropped = 0;
+        let (mut removals, mut removed) = (Removals::default(), 0);
+        for number in 0..PARTITIONS {
+            removals.find(self.load(number)?.1.traces);
+        }
         for number in 0..PARTITIONS {
             let mut flows = self.load(number)?.0;
             match self.meeting.partitions.get_mut(&number) {
                 Some(mut here) if flows.is_empty() => {
-                    dropped += here.flows.drop_copies();
+                    removed += here.flows.remove(&removals);
                     continue;
                 }
                 Some(here) => flows.merge(&here.flows),
                 None => {}
             }
-            dropped += flows.drop_copies();
-            // What is corrected, and much smaller without its traces, takes the place of its pieces.
+            removed += flows.remove(&removals);
+            // What is corrected takes the place of its pieces.
             self.meeting.partitions.remove(&number);
             self.meeting.rewrite(number, &Partition { flows, rest: Rest::default() })?;
         }
-        Ok(dropped)
+        Ok(removed)
     }
 
     /// Visits all flows, a partition at a time, in no order that means anything.
@@ -360,7 +397,7 @@ impl Flows {
     /// What the temporary file of a partition holds, and the rest that is in memory (once).
     fn load(&mut self, number: usize) -> io::Result<(FlowTable, Rest)> {
         let seed = &self.meeting.seed;
-        let (mut flows, mut rest) = (FlowTable::new(seed, false), Rest::default());
+        let (mut flows, mut rest) = (FlowTable::new(seed), Rest::default());
         if let Some(mut here) = self.meeting.partitions.get_mut(&number) {
             rest = std::mem::take(&mut here.rest);
         }

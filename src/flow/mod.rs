@@ -11,7 +11,6 @@ mod key;
 mod meeting;
 mod state;
 mod table;
-mod views;
 
 pub use key::FlowKey;
 pub use meeting::{Claim, Flows, Meeting, PairKey, Tables};
@@ -23,4 +22,4 @@ pub use table::{Flow, FlowTable};
 pub type Seed = ahash::RandomState;
 
 // The words of observations that states are made of, for the rooms that read states.
-pub use crate::decode::{ErrorKind, Outer, Tag, TagKind, icmp_paired, sign};
+pub use crate::decode::{ErrorKind, Link, Outer, Tag, TagKind, icmp_paired, sign};

@@ -4,9 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::copies::Trace;
-use super::views::Views;
-use crate::decode::{ErrorKind, sign};
+use crate::decode::{ErrorKind, Link, sign};
 use crate::model::{AtMost, Max, Merge, Min, Nanos, Span, Sum};
 
 /// Packets and bytes. Sums: they decide nothing.
@@ -21,11 +19,13 @@ pub struct Amount {
 }
 
 impl Amount {
-    /// Takes copies out again.
-    pub(super) fn remove(&mut self, copies: &Self) {
+    /// Takes copies out again. Returns how many packets that were.
+    pub(super) fn remove(&mut self, copies: &Self) -> u64 {
+        let before = self.packets.0;
         self.packets.0 = self.packets.0.saturating_sub(copies.packets.0);
         self.bytes.0 = self.bytes.0.saturating_sub(copies.bytes.0);
         self.payload.0 = self.payload.0.saturating_sub(copies.payload.0);
+        before - self.packets.0
     }
 }
 
@@ -143,9 +143,7 @@ pub struct IcmpError {
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Extra {
     /// The links each side was seen on, where they are several.
-    pub(super) views: [Views; 2],
-    /// The packets, where copies among them are looked for.
-    pub(super) traces: Vec<Trace>,
+    pub(super) links: [AtMost<Link, 16>; 2],
     /// The ICMP errors that quote the flow.
     pub errors: AtMost<IcmpError, 16>,
     /// Time of the earliest of them.
@@ -158,10 +156,9 @@ pub struct Extra {
 
 impl Merge for Extra {
     fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.views.iter_mut().zip(&other.views) {
+        for (mine, theirs) in self.links.iter_mut().zip(&other.links) {
             mine.merge(theirs);
         }
-        self.traces.extend_from_slice(&other.traces);
         self.errors.merge(&other.errors);
         self.error_first.merge(&other.error_first);
         self.error_last.merge(&other.error_last);

@@ -8,12 +8,11 @@ use std::collections::HashMap;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-use super::copies::{self, Trace};
-use super::state::{Amount, Extra, FlowState, IcmpError, Side};
-use super::views::Views;
+use super::copies::Removals;
+use super::state::{Extra, FlowState, IcmpError, Side};
 use super::{FlowKey, Seed};
 use crate::decode::{Body, ErrorKind, Link, Observation};
-use crate::model::{Merge, Nanos, Sum};
+use crate::model::{AtMost, Merge, Nanos};
 
 /// A side's link number: none seen yet.
 const NO_LINK: u16 = 0;
@@ -26,10 +25,6 @@ pub struct FlowTable {
     index: HashTable<Slot>,
     records: Records,
     interned: HashMap<Link, u16, Seed>,
-    /// Every packet leaves a trace, by which copies are found.
-    traces: bool,
-    /// Traces held.
-    traced: usize,
 }
 
 /// The content of a table without its index: what is written to a temporary file.
@@ -73,7 +68,7 @@ impl<'a> Flow<'a> {
     pub fn links(&self, side: usize) -> impl Iterator<Item = &'a Link> + use<'a> {
         let single = self.links.get(usize::from(self.sides[side].link).wrapping_sub(1));
         let many = match self.sides[side].link {
-            MANY_LINKS => self.extra.map(|e| e.views[side].links()),
+            MANY_LINKS => self.extra.map(|e| e.links[side].iter()),
             _ => None,
         };
         single.filter(|_| many.is_none()).into_iter().chain(many.into_iter().flatten())
@@ -81,15 +76,13 @@ impl<'a> Flow<'a> {
 }
 
 impl FlowTable {
-    /// An empty table. With `traces` it remembers each packet until copies have been taken out.
-    pub fn new(seed: &Seed, traces: bool) -> Self {
+    /// An empty table.
+    pub fn new(seed: &Seed) -> Self {
         Self {
             seed: seed.clone(),
             index: HashTable::new(),
             records: Records::default(),
             interned: HashMap::with_hasher(seed.clone()),
-            traces,
-            traced: 0,
         }
     }
 
@@ -105,13 +98,11 @@ impl FlowTable {
 
     /// Bytes of memory that the table holds, about.
     pub fn memory(&self) -> usize {
-        const EXTRA: usize = 512;
+        const EXTRA: usize = 1024;
         self.records.keys.capacity() * size_of::<FlowKey>()
             + self.records.states.capacity() * size_of::<FlowState>()
             + self.index.capacity() * (size_of::<Slot>() + 1) * 8 / 7
             + self.records.extras.len() * EXTRA
-            // A growing vector has room for as much again.
-            + self.traced * size_of::<Trace>() * 2
     }
 
     /// The flows, in no order that means anything.
@@ -152,21 +143,11 @@ impl FlowTable {
     ) -> FlowKey {
         let (position, side) = (place.position as usize, usize::from(place.side));
         let record = &mut self.records.states[position].sides[side];
+        record.see(seen.time, seen.wire_len, payload, signs);
         // Nearly every packet of a side comes over the link that its first one came over.
         let known = record.link.wrapping_sub(1);
-        if self.records.links.get(usize::from(known)) == Some(&seen.link) {
-            record.see(seen.time, seen.wire_len, payload, signs);
-        } else {
-            let (bytes, payload_sum) = (u64::from(seen.wire_len), u64::from(payload));
-            let one = Amount { packets: Sum(1), bytes: Sum(bytes), payload: Sum(payload_sum) };
-            self.add_link(position, side, &seen.link, &one);
-            let record = &mut self.records.states[position].sides[side];
-            record.see(seen.time, seen.wire_len, payload, signs);
-        }
-        if self.traces {
-            self.traced += 1;
-            let extra = self.records.extras.entry(position as u32).or_default();
-            extra.traces.push(Trace::new(side, seen, payload, self.seed.hash_one(seen.link)));
+        if self.records.links.get(usize::from(known)) != Some(&seen.link) {
+            self.add_link(position, side, &seen.link);
         }
         self.records.keys[position]
     }
@@ -199,32 +180,21 @@ impl FlowTable {
         Place { position: self.position(key) as u32, side: side as u8 }
     }
 
-    /// Takes the copies out of the amounts: packets seen twice on one link, and of several links all
-    /// but the one that shows most. Returns how many packets that were.
-    pub(super) fn drop_copies(&mut self) -> u64 {
-        let mut dropped = 0;
-        for (position, extra) in &mut self.records.extras {
-            let sides = &mut self.records.states[*position as usize].sides;
-            let before: u64 = sides.iter().map(|side| side.sent.packets.0).sum();
-            let mut traces = std::mem::take(&mut extra.traces);
-            for (side, link, amount) in copies::among(&mut traces) {
-                sides[side].sent.remove(&amount);
-                extra.views[side].remove(|kept| self.seed.hash_one(kept) == link, &amount);
-            }
-            for (side, views) in sides.iter_mut().zip(&extra.views) {
-                if side.link == MANY_LINKS {
-                    side.sent = views.largest();
+    /// Takes copies out of the amounts, once. Returns how many packets that were.
+    pub(super) fn remove(&mut self, copies: &Removals) -> u64 {
+        let mut removed = 0;
+        for (key, state) in self.records.keys.iter().zip(&mut self.records.states) {
+            for (number, side) in state.sides.iter_mut().enumerate() {
+                if let Some(amount) = copies.of(self.seed.hash_one(key), number) {
+                    removed += side.sent.remove(amount);
                 }
             }
-            let after: u64 = sides.iter().map(|side| side.sent.packets.0).sum();
-            dropped += before - after;
         }
-        self.traced = 0;
-        dropped
+        removed
     }
 
     /// The hash of a key; also decides its partition.
-    fn hash(&self, key: &FlowKey) -> u64 {
+    pub(super) fn hash(&self, key: &FlowKey) -> u64 {
         self.seed.hash_one(key)
     }
 
@@ -247,28 +217,22 @@ impl FlowTable {
         position
     }
 
-    /// Notes that `amount` of a side, which is not yet part of its sum, was seen on `link`. A side on
-    /// a single link needs no amounts beside its sum.
-    fn add_link(&mut self, position: usize, side: usize, link: &Link, amount: &Amount) {
+    fn add_link(&mut self, position: usize, side: usize, link: &Link) {
         let number = self.intern(link);
         let record = &mut self.records.states[position].sides[side];
         match (record.link, number) {
             (NO_LINK, Some(number)) => record.link = number,
             (old, Some(number)) if old == number => {}
-            _ => self.views(position, side).add(link, amount),
+            (old, _) => {
+                record.link = MANY_LINKS;
+                let links =
+                    &mut self.records.extras.entry(position as u32).or_default().links[side];
+                if let Some(old) = self.records.links.get(usize::from(old).wrapping_sub(1)) {
+                    links.insert(*old);
+                }
+                links.insert(*link);
+            }
         }
-    }
-
-    /// The amounts by link of a side that is on several.
-    fn views(&mut self, position: usize, side: usize) -> &mut Views {
-        let record = &mut self.records.states[position].sides[side];
-        let single = self.records.links.get(usize::from(record.link).wrapping_sub(1));
-        record.link = MANY_LINKS;
-        let views = &mut self.records.extras.entry(position as u32).or_default().views[side];
-        if let Some(single) = single {
-            views.add(single, &record.sent);
-        }
-        views
     }
 
     /// The number of a link; none when the numbers are used up.
@@ -298,26 +262,40 @@ impl FlowTable {
             let key = &other.records.keys[from as usize];
             let position = self.position(key);
             let theirs = other.records.states[from as usize];
+            self.records.states[position].merge(&theirs);
             for (side, theirs) in theirs.sides.iter().enumerate() {
                 let link = usize::from(theirs.link).wrapping_sub(1);
                 if let Some(link) = other.records.links.get(link) {
-                    self.add_link(position, side, link, &theirs.sent);
-                } else if theirs.link == MANY_LINKS {
-                    // Its amounts by link come with the rare evidence.
-                    self.views(position, side);
+                    self.add_link(position, side, link);
                 }
             }
-            self.records.states[position].merge(&theirs);
             if let Some(theirs) = other.records.extras.get(&from) {
-                self.traced += theirs.traces.len();
-                self.records.extras.entry(position as u32).or_default().merge(theirs);
+                self.merge_extra(position, theirs);
+            }
+        }
+    }
+
+    fn merge_extra(&mut self, position: usize, theirs: &Extra) {
+        for (side, links) in theirs.links.iter().enumerate() {
+            for link in links.iter() {
+                self.add_link(position, side, link);
+            }
+        }
+        let without_links =
+            Extra { links: [AtMost::default(), AtMost::default()], ..theirs.clone() };
+        let mine = self.records.extras.entry(position as u32).or_default();
+        mine.merge(&without_links);
+        // A set that overflowed elsewhere has overflowed here.
+        for (side, links) in theirs.links.iter().enumerate() {
+            if links.more() {
+                mine.links[side].merge(links);
             }
         }
     }
 
     /// A table of the flows at `positions` alone.
     pub(super) fn subset(&self, positions: &[u32]) -> Self {
-        let mut part = Self::new(&self.seed, self.traces);
+        let mut part = Self::new(&self.seed);
         part.merge_from(self, positions);
         part
     }
@@ -336,8 +314,8 @@ impl FlowTable {
     /// Reads what [`FlowTable::to_bytes`] wrote.
     pub(super) fn from_bytes(seed: &Seed, bytes: &[u8]) -> Result<Self, postcard::Error> {
         let records: Records = postcard::from_bytes(bytes)?;
-        let mut table = Self::new(seed, false);
-        let read = Self { records, ..Self::new(seed, false) };
+        let mut table = Self::new(seed);
+        let read = Self { records, ..Self::new(seed) };
         table.merge(&read);
         Ok(table)
     }
@@ -372,7 +350,7 @@ mod tests {
     #[test]
     fn links_stay_a_set_through_merges_and_files() {
         let seed = Seed::new();
-        let (mut a, mut b) = (FlowTable::new(&seed, false), FlowTable::new(&seed, false));
+        let (mut a, mut b) = (FlowTable::new(&seed), FlowTable::new(&seed));
         for vlan in [7, 7, 9] {
             see(&mut a, 1, 5, link(vlan));
         }
@@ -395,7 +373,7 @@ mod tests {
     #[test]
     fn more_links_than_numbers_are_kept_in_the_side_table() {
         let seed = Seed::new();
-        let mut table = FlowTable::new(&seed, false);
+        let mut table = FlowTable::new(&seed);
         for number in 0..70_000u32 {
             let [_, a, b, c] = number.to_be_bytes();
             let mut link = Link::default();

@@ -171,15 +171,17 @@ pub struct Copies {
     pub vlans: u64,
     /// Copies with another hardware address, time to live or tunnel.
     pub hops: u64,
-    /// Copies that came over the same link as the first, of whatever kind.
-    #[serde(skip)]
-    pub alike: u64,
 }
 
 impl Copies {
     /// All copies in the sample.
     pub fn total(self) -> u64 {
         self.same + self.interfaces + self.vlans + self.hops
+    }
+
+    /// Whether there are so many that amounts mean something else.
+    pub fn shows_doubling(self) -> bool {
+        self.share(self.total()) >= 0.01
     }
 
     /// The share that `count` of the sampled frames is, 0 to 1.
@@ -201,6 +203,13 @@ words!(
         Impossible = "impossible",
     }
 );
+
+impl Duplicates {
+    /// Whether amounts count packets more than once.
+    pub fn are_counted(self) -> bool {
+        self.sample.shows_doubling() && self.correction != Correction::Done
+    }
+}
 
 /// Packets that the capture shows more than once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]

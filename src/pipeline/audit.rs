@@ -84,7 +84,7 @@ impl Audit {
             account: &self.reading.account,
             loss: self.reading.loss,
             duplicates: self.reading.duplicates,
-            orphan_fragments: self.reading.flows.orphans,
+            orphans: &self.reading.flows.orphans,
             wishes: &self.wishes,
             unknown_links: self.unknown_links(),
             watched_s: self.reading.watched_s(),
@@ -148,13 +148,13 @@ fn judge(
     if single && policy.learn_loopback(conversations.ends()) {
         conversations = Conversations::read(&mut reading.flows, &Judge::new(policy), sight)?;
     }
+    let vantage = conversations.survey.vantage;
     let view = View {
         end,
         watched_s: reading.watched_s(),
         filtered,
-        one_sided: conversations.survey.vantage.one_sided as f64
-            / reading.account.frames.max(1) as f64,
-        loss: reading.loss.share().max(conversations.survey.vantage.loss()),
+        one_sided: vantage.share(vantage.one_sided),
+        loss: reading.loss.share().max(reading.estimated_loss(&vantage)),
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
     };

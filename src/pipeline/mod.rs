@@ -17,6 +17,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::conversation::Vantage;
 use crate::flow::Flows;
 use crate::model::{
     Account, BUCKET_NS, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND,
@@ -74,38 +75,38 @@ pub struct Reading {
     pub flows: Flows,
 }
 
-/// The share of copies in a sample from which a capture counts as doubled.
-const DOUBLED: f64 = 0.01;
-
 impl Reading {
     /// Reads all sources.
     ///
-    /// Copies that came over the links of their originals take a second reading, in which every packet
-    /// is remembered; the others are told apart by their links in the first.
+    /// Where a sample shows that packets were seen twice, they are read a second time, and every packet is
+    /// remembered until its copies are found.
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, Failure> {
         let wanted = plan.request.dedup;
         let mut reading = read::run(plan, progress, wanted == Dedup::On)?;
         let sample = reading.duplicates.sample;
-        let doubled = sample.share(sample.total()) >= DOUBLED;
+        let doubled = sample.shows_doubling();
         reading.duplicates.correction = match wanted {
             Dedup::Off => Correction::Off,
+            Dedup::On => Correction::Done,
             Dedup::Auto if !doubled => Correction::NotNeeded,
-            Dedup::Auto if sample.share(sample.alike) >= DOUBLED => {
-                if plan.reads_again() {
-                    drop(reading);
-                    progress.begin_again();
-                    reading = read::run(plan, progress, true)?;
-                    Correction::Done
-                } else {
-                    Correction::Impossible
-                }
+            Dedup::Auto if !plan.reads_again() => Correction::Impossible,
+            Dedup::Auto => {
+                drop(reading);
+                progress.begin_again();
+                reading = read::run(plan, progress, true)?;
+                Correction::Done
             }
-            Dedup::Auto | Dedup::On => Correction::Done,
         };
         if reading.duplicates.correction == Correction::Done {
             reading.duplicates.removed = reading.flows.drop_copies().map_err(Failure::Temporary)?;
         }
         Ok(reading)
+    }
+
+    /// The share of frames lost, as the traffic itself shows it; zero where amounts count copies, which
+    /// stand in for what was lost.
+    fn estimated_loss(&self, vantage: &Vantage) -> f64 {
+        if self.duplicates.are_counted() { 0.0 } else { vantage.loss() }
     }
 
     /// Seconds that were watched.

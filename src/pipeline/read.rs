@@ -140,6 +140,11 @@ fn read(
                     input.error = Some(told("cut off inside the file header", at, 0));
                     return Ok(());
                 }
+                OpenError::Damaged(format, what) => {
+                    format.clone_into(&mut input.format);
+                    input.error = Some(told(&format!("cannot be decompressed ({what})"), 0, 0));
+                    return Ok(());
+                }
                 OpenError::NotACapture(looks) => {
                     let hint = match source.name.rsplit('.').next() {
                         Some("toml" | "csv") => "; give an inventory with --inventory",

@@ -13,6 +13,9 @@ use super::{Report, Time};
 use crate::classify::Covers;
 use crate::model::{Account, InputRecord};
 
+/// Pairs that are listed with their orphaned fragments; more are a flood, and only counted.
+const MAX_ORPHANS: usize = 100;
+
 /// The version of the layout.
 const SCHEMA: &str = "rasaudit.audit/1";
 
@@ -161,6 +164,14 @@ fn accounting(report: &Report<'_>) -> Value {
         ..
     } = report.account;
     let view = &report.outcome.conversations.survey.vantage;
+    let orphans: Vec<Value> = report
+        .orphans
+        .iter()
+        .take(MAX_ORPHANS)
+        .map(|((src, dst, transport), packets)| {
+            json!({"source": src, "destination": dst, "transport": transport.to_string(), "packets": packets})
+        })
+        .collect();
     let non_ip: BTreeMap<String, u64> = non_ip
         .iter()
         .map(|(ethertype, count)| match ethertype {
@@ -194,7 +205,7 @@ fn accounting(report: &Report<'_>) -> Value {
         "non_ip": non_ip,
         "portless": portless,
         "opaque_tunnels": opaque,
-        "fragments": {"later": fragments, "orphaned": report.orphan_fragments},
+        "fragments": {"later": fragments, "orphaned": report.orphans.values().sum::<u64>(), "orphans": orphans},
         "unknown_link_types": report.unknown_links.iter().cloned().collect::<BTreeMap<_, _>>(),
     })
 }

@@ -11,10 +11,12 @@ mod rows;
 mod text;
 mod time;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::net::IpAddr;
 
 use crate::classify::{Outcome, Policy};
-use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos};
+use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Transport};
 
 pub use community_id::community_id;
 pub use folder::{Folder, FolderError};
@@ -30,8 +32,8 @@ pub struct Report<'a> {
     pub loss: Loss,
     /// Packets that were seen more than once.
     pub duplicates: Duplicates,
-    /// Later fragments whose first fragment is not in the capture.
-    pub orphan_fragments: u64,
+    /// Later fragments whose first fragment is not in the capture: source, destination, protocol.
+    pub orphans: &'a BTreeMap<(IpAddr, IpAddr, Transport), u64>,
     /// What the user wanted of the capture.
     pub wishes: &'a Wishes,
     /// Link types that are not decoded, by name, with their frames.

@@ -155,9 +155,10 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         ),
     };
     let vantage = &report.outcome.conversations.survey.vantage;
-    if vantage.loss() > 0.0 {
+    if vantage.loss() > 0.0 && !report.duplicates.are_counted() {
         let share = percent(vantage.loss());
-        loss.push_str(&format!("; {share} of acknowledged TCP bytes were not captured"));
+        let least = if vantage.mostly_missing() { "at least " } else { "" };
+        loss.push_str(&format!("; {least}{share} of acknowledged TCP bytes were not captured"));
     }
     if account.truncated > 0 {
         loss.push_str(&format!("; {} frames cut short by the snaplen", account.truncated));
@@ -209,7 +210,7 @@ fn views(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     /// Shares below it are not worth a line.
     const TOLD: f64 = 0.01;
     let Duplicates { sample, correction, .. } = report.duplicates;
-    if sample.share(sample.total()) >= TOLD {
+    if sample.shows_doubling() {
         let kinds = [
             (sample.same, "the same again"),
             (sample.interfaces, "from another interface"),
@@ -241,9 +242,9 @@ fn views(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         (vantage.cut_one_way, "are of flows with one direction alone cut short by the snaplen"),
     ];
     for (frames, what) in lines {
-        let share = frames as f64 / report.account.frames.max(1) as f64;
+        let share = vantage.share(frames);
         if share >= TOLD {
-            writeln!(out, "{BOLD}View{BOLD:#}      {} of frames {what}", percent(share))?;
+            writeln!(out, "{BOLD}View{BOLD:#}      {} of packets {what}", percent(share))?;
         }
     }
     Ok(())

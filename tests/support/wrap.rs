@@ -140,7 +140,7 @@ fn snap(frame: Parts<'_>) -> Vec<u8> {
 const MACS: &str = "hardware addresses; frames that are no IP packets";
 const SENDERS: &str = "the destination's hardware address";
 const UNDER: &str = "hardware addresses of the inner packet; what is no IP packet";
-const NOTHING: &str = "nothing";
+pub const NOTHING: &str = "nothing";
 
 macro_rules! wrappers {
     ($($name:literal, $link:literal, $loses:expr, |$frame:ident| $wrap:expr;)+) => {

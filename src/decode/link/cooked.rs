@@ -1,6 +1,7 @@
 //! Linux cooked captures, as of the device `any`: version 1 (LINKTYPE_LINUX_SLL, 113) and version 2
 //! (LINKTYPE_LINUX_SLL2, 276).
 
+use super::wireless;
 use crate::decode::{Layers, Next, Packet};
 use crate::model::{Mac, SkipReason};
 
@@ -18,7 +19,7 @@ pub(super) fn version_1<'p>(
     source(layers, word(4), &header[6..12]);
     layers.seen.broadcast = word(0) == BROADCAST;
     let rest = packet.after(header.len()).ok_or(SkipReason::TruncatedLinkHeader)?;
-    Ok(carried(word(2), word(14), rest))
+    carried(word(2), word(14), rest, layers)
 }
 
 pub(super) fn version_2<'p>(
@@ -30,7 +31,7 @@ pub(super) fn version_2<'p>(
     source(layers, u16::from(header[11]), &header[12..18]);
     layers.seen.broadcast = u16::from(header[10]) == BROADCAST;
     let rest = packet.after(header.len()).ok_or(SkipReason::TruncatedLinkHeader)?;
-    Ok(carried(word(8), word(0), rest))
+    carried(word(8), word(0), rest, layers)
 }
 
 /// The sender's hardware address, where it is one of Ethernet.
@@ -41,12 +42,19 @@ fn source(layers: &mut Layers<'_>, length: u16, address: &[u8]) {
 }
 
 /// What the protocol field announces, which depends on the device's type (ARPHRD).
-fn carried(device: u16, protocol: u16, rest: Packet<'_>) -> Next<'_> {
+fn carried<'p>(
+    device: u16,
+    protocol: u16,
+    rest: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
     match (device, protocol) {
-        // 802.11 devices, bare or with radiotap: the frame starts anew, after a header of its own.
-        (801, _) => Next::Wlan(rest),
+        // 802.11 devices: bare, with Prism's header, with radiotap.
+        (801, _) => wireless::plain(rest, layers),
+        (802, _) => wireless::prism(rest, layers),
+        (803, _) => wireless::radiotap(rest, layers),
         // Linux's own number for IEEE 802.2 frames.
-        (_, 4) => Next::Llc(rest),
-        _ => Next::Ether(protocol, rest),
+        (_, 4) => Ok(Next::Llc(rest)),
+        _ => Ok(Next::Ether(protocol, rest)),
     }
 }

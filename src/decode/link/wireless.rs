@@ -7,7 +7,7 @@ use crate::model::SkipReason;
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
 pub(super) fn plain<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
-    Ok(Next::Wlan(packet))
+    Ok(Next::Wlan(packet, false))
 }
 
 /// radiotap.org: a length, bit maps of which fields are present, the fields. Of these only the flags
@@ -17,6 +17,7 @@ pub(super) fn radiotap<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Nex
     const HAS_FLAGS: u32 = 1 << 1;
     const MORE_MAPS: u32 = 1 << 31;
     const FCS_AT_END: u8 = 0x10;
+    const PADDED: u8 = 0x20;
     let word = |at: usize| -> Option<u32> {
         Some(u32::from_le_bytes(*packet.bytes.get(at..)?.first_chunk()?))
     };
@@ -42,7 +43,8 @@ pub(super) fn radiotap<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Nex
     };
     let frame = packet.after(length).ok_or(CUT)?;
     let fcs = if flags & FCS_AT_END != 0 { 4 } else { 0 };
-    Ok(Next::Wlan(frame.limited(frame.wire.saturating_sub(fcs))))
+    let frame = frame.limited(frame.wire.saturating_sub(fcs));
+    Ok(Next::Wlan(frame, flags & PADDED != 0))
 }
 
 /// A message code, then the header's length in the byte order of the capturing machine.
@@ -56,11 +58,11 @@ pub(super) fn prism<'p>(
     }
     let length = packet.u32(4).ok_or(CUT)?;
     let length = if length > 0xffff { length.swap_bytes() } else { length };
-    Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?))
+    Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, false))
 }
 
 /// A magic number, then the header's length in network order.
 pub(super) fn avs<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
     let length = packet.u32(4).ok_or(CUT)?;
-    Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?))
+    Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, false))
 }

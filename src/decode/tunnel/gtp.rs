@@ -23,9 +23,12 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
         if flags & 0x04 == 0 {
             extension = 0;
         }
-        for _ in 0..MAX_EXTENSIONS {
+        for number in 0.. {
             if extension == 0 {
                 break;
+            }
+            if number == MAX_EXTENSIONS {
+                return None;
             }
             // A length in units of four bytes, and at its end the next one's type.
             let length = usize::from(*rest.bytes.first()?) * 4;

@@ -23,7 +23,7 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
     let frame = packet.after(at + 1)?;
     let next = match protocol {
         1 => Next::Ethernet(frame),
-        18 => Next::Wlan(frame),
+        18 => Next::Wlan(frame, false),
         _ => return None,
     };
     Some(Found { tunnel: Tunnel::Tzsp, id: None, next })

@@ -3,13 +3,17 @@
 
 use super::{Found, Next, Packet, Tunnel};
 
-/// The number of the network, and whether the flag says that it is valid.
+/// The number of the network.
 fn network(packet: Packet<'_>) -> Option<u32> {
     packet.u32(4).map(|word| word >> 8)
 }
 
 pub(super) fn plain(packet: Packet<'_>) -> Option<Found<'_>> {
     let id = Some(network(packet)?);
+    // With the flag of a next protocol it is the generic extension, whatever its port.
+    if packet.bytes[0] & 0x04 != 0 {
+        return generic(packet);
+    }
     // The flag of a valid number must be set; others are extensions (group policy).
     let valid = packet.bytes[0] & 0x08 != 0;
     let next = Next::Ethernet(packet.after(8)?);
