@@ -161,3 +161,30 @@ fn a_cut_capture_says_where_and_exits_with_3() {
         assert!(told.contains(part), "{told}");
     }
 }
+
+/// Files put one after the other are read on; the second header is no frame of the year 2055.
+#[test]
+fn captures_put_one_after_the_other_are_read_on() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let bytes = fs::read(fixture("decode-mix/mix.pcap")).expect("the fixture");
+    let path = scratch.path().join("both.pcap");
+    fs::write(&path, [&bytes[..], &bytes].concat()).expect("writable");
+    let (frames, damaged) = read(&path, 1, false).expect("a capture");
+    let (once, _) = read(&fixture("decode-mix/mix.pcap"), 1, false).expect("a capture");
+    assert_eq!((frames, damaged), (2 * once, false));
+}
+
+/// A named pipe can be opened once only.
+#[test]
+fn a_named_pipe_is_read() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let pipe = scratch.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let (from, to) = (fixture("decode-mix/mix.pcap"), pipe.clone());
+    let writer = std::thread::spawn(move || fs::copy(from, to).expect("the reader is there"));
+    let output = rasaudit(["audit".as_ref(), pipe.as_os_str()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(support::stdout(&output).contains("84 frames in 1 input"));
+    writer.join().expect("all was written");
+}

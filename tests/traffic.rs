@@ -252,6 +252,99 @@ fn an_error_about_a_tunnel_belongs_to_the_flow_in_it() {
 }
 
 #[test]
+fn nobody_but_the_server_refuses() {
+    // A filter in between says "port unreachable"; so does the end of a tunnel of the tunnel's port.
+    let mut wire = others();
+    wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
+    let (_, inner) = wire.0.last().expect("a frame").clone();
+    error(&mut wire, 5_010, 3, 3, &inner[14..]);
+    expect(&wire, "10.0.0.1>10.0.0.2:443 rejected syn 1 1 1/0");
+    wire.ip(5_020, B, A, 1, &[&[3, 3, 0, 0, 0, 0, 0, 0], &inner[14..]].concat());
+    expect(&wire, "10.0.0.1>10.0.0.2:443 refused syn 1 1 1/0");
+    let mut wire = others();
+    let outer = in_vxlan(&inner, 9);
+    wire.0.push((5_000, [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0][..], &outer].concat()));
+    wire.ip(5_010, "192.0.2.2", "192.0.2.1", 1, &[&[3, 3, 0, 0, 0, 0, 0, 0], &outer[..]].concat());
+    expect(&wire, "10.0.0.1>10.0.0.2:443 rejected syn 1 1 1/0");
+}
+
+#[test]
+fn what_only_comes_to_the_port_of_a_tunnel_is_none() {
+    // Answers of a name server to clients whose ports are those of tunnels.
+    for port in [4789, 8472, 4790, 6635, 2152, 37008] {
+        let mut wire = others();
+        for id in 0..200u8 {
+            let answer =
+                [&[id, 8, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0][..], b"\x07example\x03com\0"];
+            let body = answer.concat();
+            let length = (8 + body.len() as u16).to_be_bytes();
+            let ports = [53u16.to_be_bytes(), u16::to_be_bytes(port)].concat();
+            wire.ip(
+                5_000 + u64::from(id) * 5,
+                B,
+                A,
+                17,
+                &[&ports, &length[..], &[0, 0], &body].concat(),
+            );
+        }
+        let told = conversations(&[wire]);
+        assert_eq!(told, ["10.0.0.1>10.0.0.2:53 one-sided ports 1 0 0/200"], "{port}");
+    }
+}
+
+#[test]
+fn a_port_used_again_and_a_forged_acknowledgement_are_no_loss() {
+    let bulk = |wire: &mut Wire, at: u64, port: u16, base: u32, kilobytes: u32| {
+        let (from, to) = ((A, port), SERVER);
+        let mut number = |flags, ack: u32, there: bool, payload, ms| {
+            if there {
+                wire.tcp(ms, from, to, flags, payload)
+            } else {
+                wire.tcp(ms, to, from, flags, payload)
+            }
+            let (_, frame) = wire.0.last_mut().expect("a frame");
+            frame[42..46].copy_from_slice(&ack.to_be_bytes());
+        };
+        number(SYN, 0, true, 0, at);
+        number(SYN | ACK, base, false, 0, at + 1);
+        number(ACK, 1, true, 0, at + 2);
+        for sent in 0..kilobytes {
+            number(ACK, 1, true, 1000, at + 3 + u64::from(sent) * 2);
+            number(ACK, base + (sent + 1) * 1000, false, 0, at + 4 + u64::from(sent) * 2);
+        }
+        number(ACK | FIN, 1, true, 0, at + 900);
+        number(ACK | FIN, base + kilobytes * 1000 + 1, false, 0, at + 901);
+    };
+    let loss = |wire: Wire| {
+        let audit = read(&[wire], |_| {});
+        let vantage = audit.outcome.conversations.survey.vantage;
+        (vantage.loss(), vantage.acked)
+    };
+    let mut wire = others();
+    (0..4).for_each(|n| bulk(&mut wire, 2_000, 51_000 + n, 1000, 100));
+    let (none, acked) = loss(wire.clone());
+    assert_eq!(none, 0.0);
+    assert!(acked > 300_000, "{acked}");
+    // Linux begins 65,537 above where the first connection ended.
+    let mut again = wire.clone();
+    bulk(&mut again, 4_000, 51_000, 101_000 + 65_537, 100);
+    assert_eq!(loss(again).0, 0.0);
+    let mut forged = wire.clone();
+    forged.tcp(6_000, SERVER, (A, 51_000), ACK, 0);
+    forged.0.last_mut().expect("a frame").1[42..46].copy_from_slice(&150_000u32.to_be_bytes());
+    assert_eq!(loss(forged).0, 0.0);
+    // What really is lost is lost of many.
+    let mut lossy = wire;
+    let mut number = 0;
+    lossy.0.retain(|(_, frame)| {
+        number += 1;
+        frame.len() < 500 || number % 10 != 0
+    });
+    let (share, _) = loss(lossy);
+    assert!((0.04..0.25).contains(&share), "{share}");
+}
+
+#[test]
 fn a_tunnel_at_a_port_of_the_users_own() {
     let mut wire = others();
     wire.tcp(5_000, CLIENT, SERVER, SYN, 0);

@@ -13,6 +13,9 @@ pub(super) struct Pcap {
     nanos: bool,
     record_header: usize,
     link: u16,
+    /// The link types of all headers, of which a file that others were appended to has several.
+    links: Vec<u16>,
+    magic: [u8; 4],
 }
 
 impl Pcap {
@@ -41,7 +44,17 @@ impl Pcap {
         };
         // The upper six bits carry frame check sequence facts, not the link type.
         let link = order.u32(field(header, 20)?) & 0x03ff_ffff;
-        Some(Self { order, nanos, record_header, link: u16::try_from(link).unwrap_or(u16::MAX) })
+        let link = u16::try_from(link).unwrap_or(u16::MAX);
+        let magic = field(header, 0)?;
+        Some(Self { order, nanos, record_header, link, links: vec![link], magic })
+    }
+
+    /// The file header that stands where a record is expected, because files were put one after the
+    /// other. As a record it would be empty and of the year 2055.
+    fn appended(&self, bytes: &[u8]) -> Option<Self> {
+        let header = bytes.get(..FILE_HEADER).filter(|b| b.starts_with(&self.magic))?;
+        let version = [4, 6].map(|at| self.order.u16(field(header, at).unwrap_or_default()));
+        (version == [2, 4]).then(|| Self::new(header)).flatten()
     }
 }
 
@@ -49,6 +62,17 @@ impl Walk for Pcap {
     fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
         let mut at = 0;
         while let Some(header) = bytes.get(at..at + self.record_header) {
+            if header.starts_with(&self.magic) {
+                if bytes.len() < at + FILE_HEADER {
+                    return Walked { consumed: at, need: FILE_HEADER, damage: None };
+                }
+                if let Some(mut next) = self.appended(&bytes[at..]) {
+                    next.links.append(&mut self.links);
+                    *self = next;
+                    at += FILE_HEADER;
+                    continue;
+                }
+            }
             let word = |position| self.order.u32(field(header, position).unwrap_or_default());
             let cap_len = word(8) as usize;
             if cap_len > MAX_RECORD {
@@ -74,6 +98,8 @@ impl Walk for Pcap {
     }
 
     fn facts(&self) -> Facts {
-        Facts { link_types: vec![self.link], ..Facts::default() }
+        let mut facts = Facts::default();
+        self.links.iter().for_each(|link| facts.link(*link));
+        facts
     }
 }

@@ -12,6 +12,8 @@ const OLD_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
+/// The option of a packet that counts those lost before it.
+const DROP_COUNT: u16 = 4;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 
 /// The shortest block: type, length, length again.
@@ -26,8 +28,31 @@ pub(super) struct PcapNg {
     interfaces: Vec<Interface>,
     section: u32,
     facts: Facts,
-    /// The latest counters of each interface, by section and interface number.
-    statistics: BTreeMap<(u32, u32), Loss>,
+    /// What each interface counted, by section and interface number.
+    counters: BTreeMap<(u32, u32), Counters>,
+}
+
+/// What is known of the loss of an interface.
+#[derive(Default)]
+struct Counters {
+    /// The latest of its own statistics.
+    statistics: Loss,
+    /// Its packets in the file.
+    packets: u64,
+    /// Packets that it says were lost between those.
+    gaps: u64,
+}
+
+impl Counters {
+    fn loss(&self) -> Loss {
+        let dropped = self.statistics.dropped.max(self.gaps);
+        let received = match self.statistics.received {
+            // Where it does not say what it received, that is what is there and what is not.
+            0 if dropped > 0 => self.packets.saturating_add(dropped),
+            received => received,
+        };
+        Loss { received, dropped }
+    }
 }
 
 struct Interface {
@@ -73,7 +98,7 @@ impl PcapNg {
             interfaces: Vec::new(),
             section: 0,
             facts: Facts::default(),
-            statistics: BTreeMap::new(),
+            counters: BTreeMap::new(),
         })
     }
 
@@ -142,6 +167,20 @@ impl PcapNg {
                     link: interface.link,
                     interface: number as u16,
                 });
+                let counters = self.counters.entry((self.section, number)).or_default();
+                counters.packets += 1;
+                let after = 20 + (cap_len as usize).next_multiple_of(4);
+                if kind == ENHANCED_PACKET {
+                    for (code, value) in options(order, body.get(after..).unwrap_or_default()) {
+                        if let (DROP_COUNT, Some(count)) = (code, field(value, 0)) {
+                            counters.gaps = counters.gaps.saturating_add(order.u64(count));
+                        }
+                    }
+                } else {
+                    // The older block has sixteen bits for it, all ones where nothing is known.
+                    let lost = order.u16(field(body, 2).unwrap_or_default());
+                    counters.gaps += u64::from(if lost == u16::MAX { 0 } else { lost });
+                }
             }
             SIMPLE_PACKET => {
                 let interface = self
@@ -162,7 +201,8 @@ impl PcapNg {
             }
             STATISTICS => {
                 let number = word(0)?;
-                let loss = self.statistics.entry((self.section, number)).or_default();
+                let counters = self.counters.entry((self.section, number)).or_default();
+                let loss = &mut counters.statistics;
                 let (mut interface, mut system) = (0, 0);
                 for (code, value) in options(order, body.get(12..).unwrap_or_default()) {
                     let count = field(value, 0).map_or(0, |b| order.u64(b));
@@ -235,7 +275,7 @@ impl Walk for PcapNg {
 
     fn facts(&self) -> Facts {
         let mut facts = self.facts.clone();
-        for loss in self.statistics.values() {
+        for loss in self.counters.values().map(Counters::loss) {
             facts.loss.received = facts.loss.received.saturating_add(loss.received);
             facts.loss.dropped = facts.loss.dropped.saturating_add(loss.dropped);
         }

@@ -75,7 +75,10 @@ fn add(argument: &Path, sources: &mut Vec<Source>) -> std::io::Result<()> {
     if metadata.is_dir() {
         return add_folder(argument, sources);
     }
-    fs::File::open(argument)?;
+    // What is no regular file, such as a named pipe, can be opened once only.
+    if metadata.is_file() {
+        fs::File::open(argument)?;
+    }
     sources.push(source(Some(argument.to_owned()), metadata.len(), false));
     Ok(())
 }

@@ -50,18 +50,16 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> State {
     if reading.broadcast {
         return State::OneWay;
     }
-    let quoted = |kinds: &[ErrorKind]| {
-        flow.extra.is_some_and(|extra| {
-            extra.errors.iter().any(|e| usize::from(e.side) == c && kinds.contains(&e.kind))
-        })
-    };
-    let by_icmp = if quoted(&[ErrorKind::PortUnreachable]) {
-        Some(State::Refused)
-    } else if quoted(&[ErrorKind::Prohibited, ErrorKind::HostUnreachable]) {
-        Some(State::Rejected)
-    } else {
-        None
-    };
+    let errors = flow.extra.into_iter().flat_map(|extra| extra.errors.iter());
+    let by_icmp = errors.filter(|e| usize::from(e.side) == c).filter_map(|e| match e.kind {
+        // Nobody but the server can refuse; others who say so are filters.
+        ErrorKind::PortUnreachable if e.by == server_addr => Some(State::Refused),
+        ErrorKind::PortUnreachable | ErrorKind::Prohibited | ErrorKind::HostUnreachable => {
+            Some(State::Rejected)
+        }
+        ErrorKind::Other => None,
+    });
+    let by_icmp = by_icmp.min();
     if flow.key.transport() == Transport::TCP {
         return tcp(client, server, by_icmp, |silent_is_server| {
             if silent_is_server {

@@ -61,6 +61,8 @@ pub struct Vantage {
     pub acked: u64,
     /// Of these, bytes that the capture does not show.
     pub unseen: u64,
+    /// Of these, those of the direction that lacks most: unseen, acknowledged.
+    worst: (u64, u64),
     /// Directions of flows that were counted there.
     counted: u64,
     /// Directions of flows that lack more than they show, which are not.
@@ -77,10 +79,10 @@ impl Vantage {
     pub fn loss(&self) -> f64 {
         if self.mostly_missing() {
             0.5
-        } else if self.acked < TOO_FEW_BYTES {
-            0.0
         } else {
-            self.unseen as f64 / self.acked as f64
+            // One flow alone proves nothing: what it lacks may be a forged acknowledgement.
+            let (unseen, acked) = (self.unseen - self.worst.0, self.acked - self.worst.1);
+            if acked < TOO_FEW_BYTES { 0.0 } else { unseen as f64 / acked as f64 }
         }
     }
 
@@ -89,7 +91,7 @@ impl Vantage {
         self.lacking > self.counted.max(2)
     }
 
-    fn add(&mut self, flow: &Flow<'_>) {
+    fn add(&mut self, flow: &Flow<'_>, doubled: bool) {
         let sides = flow.sides;
         let packets = sides[0].sent.packets.0 + sides[1].sent.packets.0;
         self.packets += packets;
@@ -111,18 +113,25 @@ impl Vantage {
         }
         // Only where the opening was seen did the acknowledged bytes begin inside the capture.
         let opened = [0, 1].map(|s: usize| sides[s].has(sign::SYN) || sides[s].has(sign::SYN_ACK));
-        if opened != [true, true] {
+        // A port that is used again has two ranges of numbers, and a gap between them that nobody sent.
+        // A SYN sent again looks the same, and costs the estimate a flow.
+        let single = if doubled { 2 } else { 1 };
+        let again = sides.iter().any(|side| side.syns.0 > single);
+        if opened != [true, true] || again {
             return;
         }
         for side in 0..2 {
             let sent = sides[side].sent.payload.0;
             let Some(width) = sides[1 - side].acked.width() else { continue };
             // Numbers that went past zero span nearly everything; such a flow says nothing.
-            if width > u32::MAX / 2 || sent == 0 {
+            if width > u32::MAX / 2 {
                 continue;
             }
             // A FIN takes a number of its own.
             let acked = u64::from(width).saturating_sub(u64::from(sides[side].has(sign::FIN)));
+            if acked == 0 {
+                continue;
+            }
             let unseen = acked.saturating_sub(sent);
             // A single flow that lacks more than it shows is no loss: the port was used again, or
             // somebody forged numbers.
@@ -131,6 +140,7 @@ impl Vantage {
                 continue;
             }
             self.counted += 1;
+            self.worst = self.worst.max((unseen, acked));
             self.acked = self.acked.saturating_add(acked);
             self.unseen = self.unseen.saturating_add(unseen);
         }
@@ -155,6 +165,8 @@ pub struct Survey {
 pub struct Sight {
     /// A filter was on: what is not there may have been left out.
     pub filtered: bool,
+    /// Packets were seen twice.
+    pub doubled: bool,
     /// Time of the latest frame.
     pub end: Option<Nanos>,
 }
@@ -223,7 +235,7 @@ impl Survey {
     }
 
     pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn Lens) {
-        self.vantage.add(flow);
+        self.vantage.add(flow, self.sight.doubled);
         let transport = flow.key.transport();
         let broadcast = broadcast_sender(flow, lens);
         if let Some(side) = broadcast {

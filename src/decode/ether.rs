@@ -127,15 +127,30 @@ fn mpls<'p>(_: u16, packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<
         if entry & 0x100 == 0 {
             continue;
         }
-        return Ok(match rest.bytes.first().ok_or(CUT)? >> 4 {
-            4 => Next::Ip(Some(4), rest),
-            6 => Next::Ip(Some(6), rest),
-            0 if carries_ethernet(rest.after(4)) => Next::Ethernet(rest.after(4).ok_or(CUT)?),
-            _ if carries_ethernet(Some(rest)) => Next::Ethernet(rest),
-            _ => layers.non_ip(0x8847),
-        });
+        // The first byte of a hardware address may look like that of IP.
+        let version = rest.bytes.first().ok_or(CUT)? >> 4;
+        return match version {
+            4 | 6 if fits_ip(rest, version) || !carries_ethernet(Some(rest)) => {
+                Ok(Next::Ip(Some(version), rest))
+            }
+            0 if carries_ethernet(rest.after(4)) => Ok(Next::Ethernet(rest.after(4).ok_or(CUT)?)),
+            _ if carries_ethernet(Some(rest)) => Ok(Next::Ethernet(rest)),
+            // In a tunnel nothing is sure to be MPLS that shows nothing known.
+            _ if layers.around.is_some() => Err(SkipReason::BadLinkHeader),
+            _ => Ok(layers.non_ip(0x8847)),
+        };
     }
     Err(SkipReason::TooManyEncapsulations)
+}
+
+/// Whether the length that an IP header of this version would have fits what is there.
+fn fits_ip(packet: Packet<'_>, version: u8) -> bool {
+    let length = match version {
+        4 => packet.u16(2).map(usize::from),
+        _ => packet.u16(4).map(|payload| 40 + usize::from(payload)),
+    };
+    // A short frame was padded on its way; a long one shows its length.
+    length.is_some_and(|length| length <= packet.wire && packet.wire <= length.max(60))
 }
 
 /// Whether what stands where an Ethernet frame would have its ethertype is one that is known, or a length

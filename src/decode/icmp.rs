@@ -28,9 +28,17 @@ pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, layers: &Layers<'_>) -> Body
     if let Some(error) = error_kind(ip.transport, kind, code) {
         // An error about an error is never sent (RFC 1122, 3.2.2). A forged one must not recurse.
         let quoted = rest.after(8).filter(|_| !layers.quoted);
-        return quoted.and_then(|packet| quote(packet, layers)).map_or(portless, |quoted| {
-            Body::Error { quoted, kind: error, by: ip.src, to: ip.dst, transport: ip.transport }
-        });
+        return quoted.and_then(|packet| quote(packet, layers)).map_or(
+            portless,
+            |(quoted, inside)| {
+                // The end of a tunnel refuses the tunnel, not what is in it: that finds no way.
+                let kind = match error {
+                    ErrorKind::PortUnreachable if inside => ErrorKind::HostUnreachable,
+                    kind => kind,
+                };
+                Body::Error { quoted, kind, by: ip.src, to: ip.dst, transport: ip.transport }
+            },
+        );
     }
     let (sport, dport) = icmp_ports(ip.transport, kind, code);
     let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
@@ -38,16 +46,18 @@ pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, layers: &Layers<'_>) -> Body
     Body::Segment { tuple, signs: 0, payload, acked: None, fragment: None }
 }
 
-/// The innermost packet of what an error quotes.
-fn quote(packet: Packet<'_>, layers: &Layers<'_>) -> Option<Quoted> {
+/// The innermost packet of what an error quotes, and whether it is in a tunnel.
+fn quote(packet: Packet<'_>, layers: &Layers<'_>) -> Option<(Quoted, bool)> {
     let mut seen = Observation::default();
     let mut inner = Layers { quoted: true, ..Layers::new(layers.decoder, &mut seen) };
     inner.run(Next::Ip(None, packet)).ok()?;
-    match seen.body {
-        Body::Segment { tuple, .. } => Some(Quoted::Flow(tuple)),
-        Body::Fragment { datagram, .. } => Some(Quoted::Fragment(datagram)),
-        Body::Error { .. } | Body::Portless { .. } | Body::NonIp { .. } => None,
-    }
+    let inside = !seen.opaque && seen.link.outer().next().is_some();
+    let quoted = match seen.body {
+        Body::Segment { tuple, .. } => Quoted::Flow(tuple),
+        Body::Fragment { datagram, .. } => Quoted::Fragment(datagram),
+        Body::Error { .. } | Body::Portless { .. } | Body::NonIp { .. } => return None,
+    };
+    Some((quoted, inside))
 }
 
 fn error_kind(transport: Transport, kind: u8, code: u8) -> Option<ErrorKind> {

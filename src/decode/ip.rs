@@ -94,16 +94,26 @@ pub(super) fn decode<'p>(
 fn content(ip: &Ip<'_>) -> u64 {
     /// What a TCP header is long, and so its sequence number and checksum are compared.
     const COMPARED: usize = 20;
+    /// Where there is no identification: a TCP header with its options.
+    const MORE: usize = 60;
+    let bytes = ip.rest.map_or(&[][..], |rest| rest.bytes);
     let mut start = [0; 24];
-    if let Some(rest) = ip.rest {
-        match rest.bytes.first_chunk::<COMPARED>() {
-            Some(whole) => start[..COMPARED].copy_from_slice(whole),
-            None => start[..rest.bytes.len()].copy_from_slice(rest.bytes),
-        }
+    match bytes.first_chunk::<COMPARED>() {
+        Some(whole) => start[..COMPARED].copy_from_slice(whole),
+        None => start[..bytes.len()].copy_from_slice(bytes),
     }
     start[23] = ip.transport.0;
     let word =
         |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|byte| start[at + byte]));
+    let more = match ip.mark[1] >> 16 {
+        0 => bytes.get(COMPARED..bytes.len().min(MORE)).unwrap_or_default(),
+        _ => &[],
+    };
+    let more = more.chunks(8).fold(0, |all, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        fold(all, u64::from_le_bytes(word))
+    });
     let addresses = match (ip.src, ip.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             u64::from(u32::from(src)) << 32 | u64::from(u32::from(dst))
@@ -118,7 +128,7 @@ fn content(ip: &Ip<'_>) -> u64 {
         }
     };
     let header = fold(addresses, ip.mark[0]) ^ ip.mark[1];
-    fold(header, word(0) ^ fold(word(8), word(16))).max(1)
+    fold(header, word(0) ^ fold(word(8), word(16)) ^ more).max(1)
 }
 
 /// Two words as one in which every bit of both counts: the halves of their product.

@@ -31,6 +31,18 @@ struct Sight {
     link: Link,
 }
 
+impl Sight {
+    /// How unlike another sight of the packet it is: not at all, by interface, by hop, by VLAN.
+    fn unlike(&self, other: &Self) -> u8 {
+        match (self.link == other.link, self.interface == other.interface) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, _) if self.link.vlans().eq(other.link.vlans()) => 2,
+            (false, _) => 3,
+        }
+    }
+}
+
 /// A sample of contents, each with its sights.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Sample {
@@ -72,18 +84,15 @@ impl Sample {
         for sights in self.sights.values() {
             copies.sampled += sights.len() as u64;
             for packet in together(sights, |sight| sight.time) {
-                for copy in &packet[1..] {
-                    let first = &packet[0];
-                    let count = if copy.interface != first.interface {
-                        &mut copies.interfaces
-                    } else if !copy.link.vlans().eq(first.link.vlans()) {
-                        &mut copies.vlans
-                    } else if copy.link != first.link {
-                        &mut copies.hops
-                    } else {
-                        &mut copies.same
-                    };
-                    *count += 1;
+                for (number, copy) in packet.iter().enumerate().skip(1) {
+                    // Of the sights before it the one most like it says what kind of copy it is.
+                    let before = packet[..number].iter();
+                    *match before.map(|earlier| copy.unlike(earlier)).min().unwrap_or_default() {
+                        0 => &mut copies.same,
+                        1 => &mut copies.interfaces,
+                        2 => &mut copies.hops,
+                        _ => &mut copies.vlans,
+                    } += 1;
                 }
             }
         }

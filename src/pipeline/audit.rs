@@ -138,7 +138,8 @@ fn judge(
     let captured_with = reading.inputs.iter().any(|i| !i.filters.is_empty());
     let filtered = plan.request.filter.is_some() || captured_with;
     let end = reading.account.last.get();
-    let sight = Sight { filtered, end };
+    let doubled = reading.duplicates.sample.shows_doubling();
+    let sight = Sight { filtered, doubled, end };
     let Some(policy) = policy else {
         return Ok(Outcome::unjudged(Conversations::read(&mut reading.flows, &NoPolicy, sight)?));
     };

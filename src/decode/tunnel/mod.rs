@@ -109,7 +109,11 @@ pub(super) fn inside<'p>(ip: &Ip<'p>, rest: Packet<'p>, layers: &mut Layers<'_>)
             layers.enter(tunnel, id, Outer { src: ip.src, dst: ip.dst });
             next
         }
-        None => Next::Done,
+        None => {
+            // Whatever comes to a UDP port may be something else; a protocol number is sure.
+            layers.seen.opaque = ip.transport != Transport::UDP;
+            Next::Done
+        }
     }
 }
 

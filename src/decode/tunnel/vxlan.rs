@@ -14,8 +14,24 @@ pub(super) fn plain(packet: Packet<'_>) -> Option<Found<'_>> {
     if packet.bytes[0] & 0x04 != 0 {
         return generic(packet);
     }
-    // The flag of a valid number must be set; others are extensions (group policy).
-    let valid = packet.bytes[0] & 0x08 != 0;
+    // The flag of a valid number must be set, and what is reserved zero: others' datagrams come to this
+    // port too.
+    let word = packet.u32(0)?;
+    // Group policy (draft-smith-vxlan-group-policy) uses some of the reserved bits, and so does Cisco's
+    // fabric, which says so by one more flag.
+    let reserved = match word >> 24 {
+        0x08 => word & 0x00ff_ffff,
+        0x88 => word & 0x00b7_0000,
+        0xc8 => {
+            return Some(Found {
+                tunnel: Tunnel::Vxlan,
+                id,
+                next: Next::Ethernet(packet.after(8)?),
+            });
+        }
+        _ => return None,
+    };
+    let valid = reserved == 0 && packet.bytes[7] == 0;
     let next = Next::Ethernet(packet.after(8)?);
     valid.then_some(Found { tunnel: Tunnel::Vxlan, id, next })
 }
@@ -23,7 +39,7 @@ pub(super) fn plain(packet: Packet<'_>) -> Option<Found<'_>> {
 pub(super) fn generic(packet: Packet<'_>) -> Option<Found<'_>> {
     let (flags, id) = (packet.bytes.first()?, network(packet)?);
     // Version 0, a valid number, and no operations message.
-    if flags & 0x30 != 0 || flags & 0x08 == 0 || flags & 0x01 != 0 {
+    if flags & 0x30 != 0 || flags & 0x08 == 0 || flags & 0x01 != 0 || packet.bytes[7] != 0 {
         return None;
     }
     let rest = packet.after(8)?;
