@@ -3,8 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::ip::Ip;
-use super::{Body, Layers, Next, Observation, Packet, Quoted, Tuple, icmp_ports};
+use super::{Body, Carrier, Layers, Next, Observation, Packet, Quoted, Tuple, icmp_ports};
 use crate::model::Transport;
 
 /// What an ICMP error says about the packet it quotes.
@@ -20,7 +19,7 @@ pub enum ErrorKind {
     Other,
 }
 
-pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, layers: &Layers<'_>) -> Body {
+pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &Layers<'_>) -> Body {
     let portless = Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport };
     let &[kind, code, ..] = rest.bytes else {
         return portless;

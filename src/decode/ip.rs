@@ -5,19 +5,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use etherparse::checksum::u64_16bit_word::{add_slice, ones_complement};
 use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 
-use super::{Body, Datagram, Layers, Next, Packet, sign, transport, tunnel};
+use super::{Body, Carrier, Datagram, Layers, Next, Packet, sign, transport, tunnel};
 use crate::model::{SkipReason, Transport};
 
 /// IPv6 extension headers followed before a packet is given up.
 const MAX_EXTENSIONS: usize = 16;
 
 /// An IP packet down to where its transport starts.
-pub(super) struct Ip<'a> {
-    pub src: IpAddr,
-    pub dst: IpAddr,
-    pub transport: Transport,
+struct Ip<'a> {
+    src: IpAddr,
+    dst: IpAddr,
+    transport: Transport,
     /// The transport header and what follows; none where the capture ends before it.
-    pub rest: Option<Packet<'a>>,
+    rest: Option<Packet<'a>>,
     fragment: Option<Fragment>,
     hops: u8,
     /// What tells the packet from others between the same addresses: length and flow label (IPv6),
@@ -78,7 +78,8 @@ pub(super) fn decode<'p>(
         Some((true, datagram)) => layers.datagram = Some(datagram),
         None => {}
     }
-    let body = transport::decode(&ip, rest, layers);
+    let carrier = Carrier { src: ip.src, dst: ip.dst, transport: ip.transport };
+    let body = transport::decode(&carrier, rest, layers);
     let seen = &mut *layers.seen;
     seen.body = body;
     if let Body::Segment { signs, fragment, .. } = &mut seen.body {
@@ -86,7 +87,7 @@ pub(super) fn decode<'p>(
         *signs |= seen.kept;
         *fragment = layers.datagram;
     }
-    Ok(if layers.decoder.decap { tunnel::inside(&ip, rest, layers) } else { Next::Done })
+    Ok(if layers.decoder.decap { tunnel::inside(&carrier, rest, layers) } else { Next::Done })
 }
 
 /// A number for what two sights of one packet have in common. Time to live, traffic class and header

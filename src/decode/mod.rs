@@ -11,6 +11,7 @@ mod ether;
 mod icmp;
 mod ip;
 mod link;
+mod observation;
 mod ppp;
 mod transport;
 mod tunnel;
@@ -18,290 +19,20 @@ mod wlan;
 
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
-
 use crate::capture::Frame;
-use crate::model::{Mac, NO_TIME, Nanos, SkipReason, Transport};
+use crate::model::{SkipReason, Transport};
 
 pub use ether::{ETHERTYPES, EtherType};
 pub use icmp::ErrorKind;
 pub use link::{LINKS, LinkType};
+pub use observation::{
+    Body, Datagram, KEPT_TAGS, KEPT_TUNNELS, Link, Observation, Outer, Quoted, SHORT, Tag, TagKind,
+    Tuple, sign,
+};
 pub use tunnel::{TUNNELS, Tunnel};
-
-/// Facts about the packets of one side of a flow, as bits of an `Or`.
-pub mod sign {
-    /// TCP: a SYN without ACK.
-    pub const SYN: u16 = 1 << 0;
-    /// TCP: a SYN with ACK.
-    pub const SYN_ACK: u16 = 1 << 1;
-    /// TCP: an ACK that is neither SYN nor RST.
-    pub const ACK: u16 = 1 << 2;
-    /// Transport payload, at least one byte.
-    pub const DATA: u16 = 1 << 3;
-    /// TCP: a FIN.
-    pub const FIN: u16 = 1 << 4;
-    /// TCP: an RST.
-    pub const RST: u16 = 1 << 5;
-    /// DNS (RFC 1035): the query/response bit says query.
-    pub const DNS_QUERY: u16 = 1 << 6;
-    /// DNS: the query/response bit says response.
-    pub const DNS_ANSWER: u16 = 1 << 7;
-    /// TLS (RFC 8446): a ClientHello starts a segment.
-    pub const CLIENT_HELLO: u16 = 1 << 8;
-    /// TLS: a ServerHello starts a segment.
-    pub const SERVER_HELLO: u16 = 1 << 9;
-    /// Sent to the link layer's broadcast address.
-    pub const BROADCAST: u16 = 1 << 10;
-    /// Sent to another address of the link layer.
-    pub const UNICAST: u16 = 1 << 11;
-    /// The capture kept some bytes of a longer frame, fewer than [`super::SHORT`].
-    pub const CUT_SHORT: u16 = 1 << 12;
-    /// The capture kept at least [`super::SHORT`] bytes of a frame.
-    pub const KEPT_LONG: u16 = 1 << 13;
-}
-
-/// Bytes of a frame below which a snaplen is a short one: headers, and next to no payload.
-pub const SHORT: u32 = 96;
-
-/// The most tags kept as evidence of one frame; deeper ones are followed, not kept.
-pub const KEPT_TAGS: usize = 4;
-
-/// The most tunnels whose endpoints are kept as evidence of one frame.
-pub const KEPT_TUNNELS: usize = 2;
 
 /// Layers followed before a frame is given up. A packet in VXLAN has three more than without.
 const MAX_LAYERS: usize = 32;
-
-/// What a packet was wrapped in.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
-pub enum TagKind {
-    /// Nothing.
-    #[default]
-    None,
-    /// IEEE 802.1Q or 802.1ad; the VLAN identifier.
-    Vlan,
-    /// MPLS (RFC 3032); the label.
-    Mpls,
-    /// PPP over Ethernet (RFC 2516); the session.
-    Pppoe,
-    /// IEEE 802.1AE in clear; no number.
-    Macsec,
-    /// A tunnel of the list; the number of its key, network or session where it has one.
-    Tunnel(Tunnel),
-}
-
-impl TagKind {
-    /// The word for it in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "",
-            Self::Vlan => "vlan",
-            Self::Mpls => "mpls",
-            Self::Pppoe => "pppoe",
-            Self::Macsec => "macsec",
-            Self::Tunnel(tunnel) => tunnel.name(),
-        }
-    }
-}
-
-/// What a packet was wrapped in, and the number that the wrapper gives it.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
-pub struct Tag {
-    /// What it is.
-    pub kind: TagKind,
-    /// The number, where the wrapper carries one.
-    pub id: Option<u32>,
-}
-
-/// The ends of a tunnel: who wrapped the packet, and for whom. Of a mirror this is the sensor.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Outer {
-    /// Who wrapped the packet.
-    pub src: IpAddr,
-    /// For whom.
-    pub dst: IpAddr,
-}
-
-/// What the layers below say of an IP packet.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
-pub struct Link {
-    /// Tags, outermost first; [`TagKind::None`] where there is none.
-    tags: [Tag; KEPT_TAGS],
-    /// The ends of tunnels, outermost first.
-    outer: [Option<Outer>; KEPT_TUNNELS],
-    /// Who put the frame on this link; [`Mac::NONE`] where the link has no addresses.
-    pub source: Mac,
-    /// The packet's time to live or hop limit, by which two sights of one packet are told apart.
-    pub hops: u8,
-}
-
-impl Link {
-    /// What the packet was wrapped in, outermost first.
-    pub fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
-        self.tags.iter().copied().take_while(|tag| tag.kind != TagKind::None)
-    }
-
-    /// The VLANs it was in, outermost first. Identifier zero is a priority, no VLAN (IEEE 802.1Q, 9.6).
-    pub fn vlans(&self) -> impl Iterator<Item = u32> + '_ {
-        let vlans = self.tags().filter(|tag| tag.kind == TagKind::Vlan);
-        vlans.filter_map(|tag| tag.id).filter(|id| *id != 0)
-    }
-
-    /// The ends of the tunnels it went through, outermost first.
-    pub fn outer(&self) -> impl Iterator<Item = Outer> + '_ {
-        self.outer.iter().copied().flatten()
-    }
-
-    /// The same link with `tag` inside the others.
-    #[must_use]
-    pub fn tagged(mut self, kind: TagKind, id: Option<u32>) -> Self {
-        if let Some(room) = self.tags.iter_mut().find(|tag| tag.kind == TagKind::None) {
-            *room = Tag { kind, id };
-        }
-        self
-    }
-}
-
-/// Addresses, ports and protocol of one packet, in the direction it was sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Tuple {
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address.
-    pub dst: IpAddr,
-    /// Source port; ICMP: see [`icmp_ports`].
-    pub sport: u16,
-    /// Destination port; ICMP: see [`icmp_ports`].
-    pub dport: u16,
-    /// The protocol above IP.
-    pub transport: Transport,
-}
-
-/// What makes IP fragments one datagram (RFC 791, RFC 8200).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Datagram {
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address.
-    pub dst: IpAddr,
-    /// The protocol of the fragmented part, which all its fragments name.
-    pub transport: Transport,
-    /// IP identification.
-    pub id: u32,
-}
-
-/// The facts of one frame.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Observation {
-    /// Packet time in nanoseconds, or [`crate::model::NO_TIME`].
-    pub time: Nanos,
-    /// Bytes on the wire.
-    pub wire_len: u32,
-    /// The interface of the file that saw it.
-    pub interface: u16,
-    /// Sent to the link layer's broadcast address.
-    pub broadcast: bool,
-    /// What the capture kept of the frame, as [`sign::CUT_SHORT`], [`sign::KEPT_LONG`] or neither.
-    pub kept: u16,
-    /// The IPv4 header checksum is wrong. Counted, never a reason to drop.
-    pub bad_checksum: bool,
-    /// It carries a packet that could not be read; what is told is the packet around it.
-    pub opaque: bool,
-    /// Evidence of the layers below.
-    pub link: Link,
-    /// What two sights of one packet have in common, hop or tag aside, as a number that differs for
-    /// different packets; zero for what is no IP packet. The same on every machine and in every run.
-    pub content: u64,
-    /// What the frame carries.
-    pub body: Body,
-}
-
-impl Default for Observation {
-    fn default() -> Self {
-        Self {
-            time: NO_TIME,
-            wire_len: 0,
-            interface: 0,
-            broadcast: false,
-            kept: 0,
-            bad_checksum: false,
-            opaque: false,
-            link: Link::default(),
-            content: 0,
-            body: Body::NonIp { ethertype: 0, claim: None },
-        }
-    }
-}
-
-/// What a frame carries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Body {
-    /// A packet of a flow.
-    Segment {
-        /// Its flow, in the direction it was sent.
-        tuple: Tuple,
-        /// Facts about it, see [`sign`].
-        signs: u16,
-        /// Transport payload in bytes, by the lengths in the headers.
-        payload: u32,
-        /// TCP: what it acknowledges (RFC 9293, 3.4).
-        acked: Option<u32>,
-        /// The datagram that it is the first fragment of, or that carried it in one.
-        fragment: Option<Datagram>,
-    },
-    /// A later fragment; its ports are in the first one.
-    Fragment {
-        /// What it is a part of.
-        datagram: Datagram,
-        /// Bytes of IP payload that it carries.
-        payload: u32,
-    },
-    /// An ICMP error about a packet.
-    Error {
-        /// The packet that it quotes.
-        quoted: Quoted,
-        /// What the error says.
-        kind: ErrorKind,
-        /// Who says so.
-        by: IpAddr,
-        /// Whom it was sent to.
-        to: IpAddr,
-        /// ICMP or ICMPv6.
-        transport: Transport,
-    },
-    /// An IP packet that shows no ports: cut off before them, or an ICMP error that quotes nothing
-    /// readable.
-    Portless {
-        /// Source address.
-        src: IpAddr,
-        /// Destination address.
-        dst: IpAddr,
-        /// The protocol above IP.
-        transport: Transport,
-    },
-    /// A frame that is no IP packet.
-    NonIp {
-        /// The ethertype; zero where there is none, as in most of IEEE 802.2.
-        ethertype: u16,
-        /// The address claim of an ARP packet for IPv4 over Ethernet (RFC 826).
-        claim: Option<(IpAddr, Mac)>,
-    },
-}
-
-/// The packet that an ICMP error is about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Quoted {
-    /// Its flow, in the direction it was sent.
-    Flow(Tuple),
-    /// It is a later fragment; the flow is that of its datagram.
-    Fragment(Datagram),
-}
 
 /// How frames are decoded.
 #[derive(Clone, Debug)]
@@ -353,6 +84,14 @@ impl Decoder {
         let next = (link.decode)(Packet { bytes: data, wire }, &mut layers)?;
         layers.run(next)
     }
+}
+
+/// An IP packet as the layers above it see it.
+#[derive(Clone, Copy)]
+struct Carrier {
+    src: IpAddr,
+    dst: IpAddr,
+    transport: Transport,
 }
 
 /// The layers of one packet, on the way from the outermost to the innermost.
@@ -424,13 +163,7 @@ impl<'a> Layers<'a> {
     /// what follows.
     fn enter(&mut self, tunnel: Tunnel, id: Option<u32>, ends: Outer) {
         self.around = Some(*self.seen);
-        self.tag(TagKind::Tunnel(tunnel), id);
-        let link = &mut self.seen.link;
-        if let Some(room) = link.outer.iter_mut().find(|outer| outer.is_none()) {
-            *room = Some(ends);
-        }
-        // The frame's addresses are those of the tunnel's end, not of the inner packet's sender.
-        link.source = Mac::NONE;
+        self.seen.link = self.seen.link.through(tunnel, id, ends);
         self.seen.broadcast = false;
         self.seen.content = 0;
     }

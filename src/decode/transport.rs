@@ -2,14 +2,13 @@
 
 use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
 
-use super::ip::Ip;
-use super::{Body, Layers, Packet, Tuple, icmp, sign};
+use super::{Body, Carrier, Layers, Packet, Tuple, icmp, sign};
 use crate::model::Transport;
 
 /// The port of DNS (RFC 1035), whose messages say which side asks.
 const DNS: u16 = 53;
 
-pub(super) fn decode(ip: &Ip<'_>, rest: Packet<'_>, layers: &Layers<'_>) -> Body {
+pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &Layers<'_>) -> Body {
     let segment = |(sport, dport), signs, payload: usize, acked| {
         let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
         // What comes with a SYN or RST is no conversation yet, or none any more.

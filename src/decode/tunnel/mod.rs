@@ -8,8 +8,7 @@ mod vxlan;
 
 use serde::{Deserialize, Serialize};
 
-use super::ip::Ip;
-use super::{Layers, Next, Outer, Packet};
+use super::{Carrier, Layers, Next, Outer, Packet};
 use crate::model::Transport;
 
 /// Length of a UDP header in bytes.
@@ -86,7 +85,7 @@ struct Found<'p> {
 
 /// Goes into the tunnel that an IP packet is, if it is one whose header can be read. Where it is not,
 /// the packet is a flow like any other.
-pub(super) fn inside<'p>(ip: &Ip<'p>, rest: Packet<'p>, layers: &mut Layers<'_>) -> Next<'p> {
+pub(super) fn inside<'p>(ip: &Carrier, rest: Packet<'p>, layers: &mut Layers<'_>) -> Next<'p> {
     let found = match ip.transport {
         Transport::TCP => return Next::Done,
         Transport::UDP => {
