@@ -104,8 +104,8 @@ fn content(ip: &Ip<'_>) -> u64 {
         None => start[..bytes.len()].copy_from_slice(bytes),
     }
     start[23] = ip.transport.0;
-    let word =
-        |at: usize| u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|byte| start[at + byte]));
+    let words =
+        [0, 8, 16].map(|at| start[at..].first_chunk().map_or(0, |w| u64::from_le_bytes(*w)));
     let more = match ip.mark[1] >> 16 {
         0 => bytes.get(COMPARED..bytes.len().min(MORE)).unwrap_or_default(),
         _ => &[],
@@ -129,7 +129,7 @@ fn content(ip: &Ip<'_>) -> u64 {
         }
     };
     let header = fold(addresses, ip.mark[0]) ^ ip.mark[1];
-    fold(header, word(0) ^ fold(word(8), word(16)) ^ more).max(1)
+    fold(header, words[0] ^ fold(words[1], words[2]) ^ more).max(1)
 }
 
 /// Two words as one in which every bit of both counts: the halves of their product.
