@@ -63,6 +63,21 @@ fn every_unreadable_name_is_told_at_once() {
 }
 
 #[test]
+fn what_is_wrong_with_options_of_reading_is_told() {
+    let capture = fixture("decode-mix/mix.pcap").display().to_string();
+    for (options, told) in [
+        (&["--dedup", "maybe"][..], "[possible values: auto, on, off]"),
+        (&["--vxlan-port", "0"], "0 is not in 1..=65535"),
+        (&["--vxlan-port", "4789,http"], "invalid digit"),
+        (&["--vxlan-port", "4444", "--no-decap"], "cannot be used with"),
+    ] {
+        let (code, _, err) = run(&[&["audit", &capture], options].concat());
+        assert_eq!(code, 2, "{options:?}");
+        assert!(err.contains(told), "{options:?}: {err}");
+    }
+}
+
+#[test]
 fn a_file_that_is_no_capture_is_told_by_its_looks() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let write = |name: &str, bytes: &[u8]| {

@@ -303,4 +303,25 @@ mod tests {
         let found: Vec<_> = options(Order::Little, &bytes).collect();
         assert_eq!(found, [(9, &[6u8][..])]);
     }
+
+    #[test]
+    fn packets_tell_of_those_lost_before_them() {
+        let mut file = PcapNg::new(&[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 28, 0x1a, 0x2b, 0x3c, 0x4d])
+            .expect("a section");
+        let mut frames = Vec::new();
+        file.block(INTERFACE, &[1, 0, 0, 0, 0, 0, 0, 0], 0, &mut frames).expect("an interface");
+        let mut packet = [0u32, 0, 0, 3, 3].map(u32::to_le_bytes).concat();
+        // Three bytes and a pad; then the option: three packets were lost before this one.
+        packet.extend([7, 7, 7, 0, 4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        for _ in 0..2 {
+            file.block(ENHANCED_PACKET, &packet, 0, &mut frames).expect("a packet");
+        }
+        let mut statistics = vec![0; 12];
+        assert_eq!(file.facts().loss, Loss { received: 8, dropped: 6 });
+        // The interface's own statistics know of more.
+        statistics.extend([4, 0, 8, 0, 100, 0, 0, 0, 0, 0, 0, 0]);
+        statistics.extend([5, 0, 8, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
+        file.block(STATISTICS, &statistics, 0, &mut frames).expect("statistics");
+        assert_eq!(file.facts().loss, Loss { received: 100, dropped: 9 });
+    }
 }
