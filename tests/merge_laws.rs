@@ -6,7 +6,9 @@ use rasaudit::decode::{
     Body, Datagram, ErrorKind, Link, Observation, Quoted, TagKind, Tuple, sign,
 };
 use rasaudit::flow::{Amount, FlowTable, Meeting, Seed, Side, Tables};
-use rasaudit::model::{Account, AtMost, Mac, Max, Merge, Min, Or, SkipReason, Sum, Transport};
+use rasaudit::model::{
+    Account, AtMost, Mac, Max, Merge, Min, Or, SkipReason, Span, Sum, Transport,
+};
 
 /// Commutative, associative, and with the empty value as its neutral element.
 fn laws<T: Merge + Clone + PartialEq + std::fmt::Debug + Default>(a: &T, b: &T, c: &T) {
@@ -49,6 +51,14 @@ fn max() -> impl Strategy<Value = Max> {
     })
 }
 
+fn spans() -> impl Strategy<Value = Span> {
+    proptest::collection::vec(any::<u32>(), 0..3).prop_map(|numbers| {
+        let mut span = Span::default();
+        numbers.into_iter().for_each(|n| span.see(n));
+        span
+    })
+}
+
 fn sets() -> impl Strategy<Value = AtMost<u8, 4>> {
     proptest::collection::vec(0..20u8, 0..12).prop_map(|members| {
         let mut set = AtMost::default();
@@ -58,11 +68,11 @@ fn sets() -> impl Strategy<Value = AtMost<u8, 4>> {
 }
 
 fn sides() -> impl Strategy<Value = Side> {
-    (sums(), sums(), min(), max(), min(), any::<u32>(), any::<u16>()).prop_map(
-        |(packets, bytes, first, last, syn, syns, signs)| {
+    (sums(), sums(), min(), max(), min(), spans(), any::<u32>(), any::<u16>()).prop_map(
+        |(packets, bytes, first, last, syn, acked, syns, signs)| {
             let mut side = Side::default();
             side.sent = Amount { packets, bytes, payload: bytes };
-            (side.first, side.last, side.opened) = (first, last, syn);
+            (side.first, side.last, side.opened, side.acked) = (first, last, syn, acked);
             (side.syns, side.signs) = (Sum(syns), Or(signs));
             side
         },
@@ -86,11 +96,13 @@ fn accounts() -> impl Strategy<Value = Account> {
 
 proptest! {
     #[test]
-    fn building_blocks_merge(a in (sums(), min(), max(), sets()), b in (sums(), min(), max(), sets()), c in (sums(), min(), max(), sets())) {
+    fn building_blocks_merge(a in (sums(), min(), max(), sets(), spans()), b in (sums(), min(), max(), sets(), spans()), c in (sums(), min(), max(), sets(), spans())) {
         laws(&a.0, &b.0, &c.0);
         laws(&a.1, &b.1, &c.1);
         laws(&a.2, &b.2, &c.2);
         laws(&a.3, &b.3, &c.3);
+        laws(&a.4, &b.4, &c.4);
+        idempotent(&a.4, &b.4);
         idempotent(&a.1, &b.1);
         idempotent(&a.2, &b.2);
         idempotent(&a.3, &b.3);
@@ -162,18 +174,20 @@ fn observations() -> impl Strategy<Value = Observation> {
             }
         },
     );
-    (body, 0..200i64, 60..1500u32, 0..3u16).prop_map(|(body, time, wire_len, vlan)| Observation {
-        time: time * 1_000_000_000,
-        wire_len,
-        link: {
-            let mut link = Link::default().tagged(TagKind::Vlan, Some(u32::from(vlan)));
-            link.source = Mac([2, 0, 0, 0, 1, vlan as u8]);
-            link
+    (body, 0..200i64, 60..1500u32, prop_oneof![0..3u16, 0..40u16]).prop_map(
+        |(body, time, wire_len, vlan)| Observation {
+            time: time * 1_000_000_000,
+            wire_len,
+            link: {
+                let mut link = Link::default().tagged(TagKind::Vlan, Some(u32::from(vlan)));
+                link.source = Mac([2, 0, 0, 0, 1, vlan as u8]);
+                link
+            },
+            content: u64::from(vlan % 2),
+            body,
+            ..Observation::default()
         },
-        content: u64::from(vlan % 2),
-        body,
-        ..Observation::default()
-    })
+    )
 }
 
 /// All that a table knows, in order.

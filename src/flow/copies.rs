@@ -110,15 +110,16 @@ impl Merge for Sample {
     }
 }
 
-/// What a packet leaves behind where copies are looked for.
+/// What a packet leaves behind where copies are looked for. Sorted, the sights of a packet stand together,
+/// by link and time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) struct Trace {
     pub content: u64,
+    /// The flow, by its hash of this run, and the side.
+    flow: (u64, u8),
     /// The link, by its hash of this run.
     link: u64,
     time: Nanos,
-    /// The flow, by its hash of this run, and the side.
-    flow: (u64, u8),
     wire_len: u32,
     payload: u32,
 }

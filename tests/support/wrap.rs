@@ -184,6 +184,11 @@ wrappers! {
         let fcs: &[u8] = if f.whole.len() == f.wire { &[1, 2, 3, 4] } else { &[] };
         Some([&header[..], &wlan(f, true), fcs].concat())
     };
+    "radiotap-padded", 127, NOTHING, |f| {
+        // Flags that announce padding of the 802.11 header, which has 26 bytes, to words.
+        let frame = wlan(f, true);
+        Some([&[0, 0, 9, 0, 2, 0, 0, 0, 0x20][..], &frame[..26], &[0, 0], &frame[26..]].concat())
+    };
     "prism", 119, NOTHING, |f| {
         let mut header = vec![0; 144];
         header[..8].copy_from_slice(&[0x44, 0, 0, 0, 144, 0, 0, 0]);
