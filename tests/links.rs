@@ -12,6 +12,24 @@ use support::frames::{ours, shown};
 use support::wrap::{self, Parts, WRAPPERS, Wrapper};
 use support::{Records, fixture, rasaudit, stdout};
 
+/// What tells conversations apart, and what a wrapper must not change.
+const CONVERSATION: &[&str] = &[
+    "client",
+    "server",
+    "transport",
+    "port",
+    "verdict",
+    "code",
+    "state",
+    "direction",
+    "rule",
+    "flows",
+    "attempts",
+    "established",
+    "packets_to_server",
+    "packets_to_client",
+];
+
 /// Client, server, transport, port -> verdict, code, state, direction, flows, attempts, packets both
 /// ways.
 fn conversations(capture: &Path, inventory: &str) -> BTreeMap<Vec<String>, Vec<String>> {
@@ -25,13 +43,8 @@ fn conversations(capture: &Path, inventory: &str) -> BTreeMap<Vec<String>, Vec<S
         "conversations".as_ref(),
     ]);
     let text = stdout(&output);
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let rows = reader.records().map(|r| r.expect("a row"));
-    rows.map(|r| {
-        let pick = |columns: &[usize]| columns.iter().map(|c| r[*c].to_owned()).collect();
-        (pick(&[0, 3, 6, 7]), pick(&[8, 9, 12, 13, 14, 15, 16, 17, 18, 19]))
-    })
-    .collect()
+    let rows = support::columns(&text, CONVERSATION).into_iter();
+    rows.map(|mut row| (row.drain(..4).collect(), row)).collect()
 }
 
 /// Wraps the frames of a fixture that carry a packet, and compares the conversations. Frames without a

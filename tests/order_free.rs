@@ -4,7 +4,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use support::{FIXTURES, Random, Records, audit, fixture, reports};
+use support::{FIXTURES, Random, Records, audit, columns, fixture, reports};
 
 struct Case {
     capture: PathBuf,
@@ -78,21 +78,6 @@ fn cut_at_random_records_in_any_order() {
             );
         }
     }
-}
-
-/// The columns of a CSV report by name.
-fn columns(report: &str, wanted: &[&str]) -> Vec<Vec<String>> {
-    let mut reader = csv::Reader::from_reader(report.as_bytes());
-    let header = reader.headers().expect("a header").clone();
-    let positions: Vec<usize> =
-        wanted.iter().map(|w| header.iter().position(|h| h == *w).expect("the column")).collect();
-    reader
-        .records()
-        .map(|row| {
-            let row = row.expect("a row");
-            positions.iter().map(|p| row[*p].to_owned()).collect()
-        })
-        .collect()
 }
 
 /// Packets that were reordered on their way into the file, with the stamps they had.

@@ -129,12 +129,7 @@ fn audit(capture: &Path, more: &[&str], format: &str) -> String {
 /// Columns of the conversations by name, a row a line.
 fn conversations(capture: &Path, more: &[&str], columns: &[&str]) -> Vec<String> {
     let text = audit(capture, more, "conversations");
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let headers = reader.headers().expect("a header").clone();
-    let at = |name: &&str| headers.iter().position(|h| h == *name).expect("a column");
-    let picked: Vec<usize> = columns.iter().map(at).collect();
-    let rows = reader.records().map(|row| row.expect("a row"));
-    rows.map(|row| picked.iter().map(|c| &row[*c]).collect::<Vec<_>>().join(" ")).collect()
+    support::columns(&text, columns).iter().map(|row| row.join(" ")).collect()
 }
 
 const JUDGED: &[&str] = &[
@@ -166,9 +161,8 @@ const AMOUNTS: &[&str] = &[
 
 fn findings(capture: &Path) -> Vec<String> {
     let text = audit(capture, &[], "csv");
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let rows = reader.records().map(|row| row.expect("a row"));
-    rows.map(|row| row.iter().take(5).collect::<Vec<_>>().join(" ")).collect()
+    let wanted = ["id", "severity", "verdict", "code", "certain"];
+    support::columns(&text, &wanted).iter().map(|row| row.join(" ")).collect()
 }
 
 struct Scratch(tempfile::TempDir);

@@ -8,6 +8,7 @@
 mod direction;
 mod state;
 mod survey;
+mod vantage;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,7 +21,8 @@ use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Transport};
 pub use crate::flow::{Outer, Tag};
 pub use direction::Grade;
 pub use state::State;
-pub use survey::{Presence, Sight, Survey, Vantage};
+pub use survey::{Presence, Sight, Survey};
+pub use vantage::Vantage;
 
 /// What the direction of a flow asks of the policy.
 pub trait Lens {

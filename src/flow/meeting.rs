@@ -36,7 +36,6 @@ pub struct Tables {
     rest: Rest,
     sample: Sample,
     traces: bool,
-    seed: Seed,
     /// Scratch: the places of the packets of a batch.
     places: Vec<Place>,
 }
@@ -117,7 +116,6 @@ impl Tables {
             rest: Rest::default(),
             sample: Sample::default(),
             traces,
-            seed: seed.clone(),
             places: Vec::new(),
         }
     }
@@ -137,11 +135,8 @@ impl Tables {
         let time = seen.time;
         match seen.body {
             Body::Segment { signs, payload, acked, fragment, .. } => {
-                let flow = self.flows.observe(place, seen, payload, signs);
+                let flow = self.flows.observe(place, seen, payload, signs, acked);
                 self.trace(&flow, usize::from(place.side), seen, payload);
-                if let Some(acked) = acked {
-                    self.flows.observe_ack(place, acked);
-                }
                 if let Some(datagram) = fragment {
                     let side = usize::from(place.side);
                     self.rest.fragments.first(datagram, time, flow, side, seen.link);
@@ -175,8 +170,7 @@ impl Tables {
 
     fn trace(&mut self, flow: &FlowKey, side: usize, seen: &Observation, payload: u32) {
         if self.traces {
-            let flow = self.flows.hash(flow);
-            self.rest.traces.extend(Trace::new(&self.seed, flow, side, seen, payload));
+            self.rest.traces.extend(self.flows.trace(flow, side, seen, payload));
         }
     }
 
@@ -310,7 +304,7 @@ impl Meeting {
                 match piece {
                     Joined::Flow(key, side, seen, payload) => {
                         let place = joined.flows.place(&key, side);
-                        joined.flows.observe(place, &seen, payload, 0);
+                        joined.flows.observe(place, &seen, payload, 0, None);
                         joined.trace(&key, side, &seen, payload);
                     }
                     Joined::Error(key, side, time, kind, by) => {

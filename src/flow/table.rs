@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
-use super::copies::Removals;
+use super::copies::{Removals, Trace};
 use super::state::{Extra, FlowState, IcmpError, Side};
 use super::{FlowKey, Seed};
 use crate::decode::{Body, ErrorKind, Link, Observation};
@@ -140,10 +140,14 @@ impl FlowTable {
         seen: &Observation,
         payload: u32,
         signs: u16,
+        acked: Option<u32>,
     ) -> FlowKey {
         let (position, side) = (place.position as usize, usize::from(place.side));
         let record = &mut self.records.states[position].sides[side];
         record.see(seen.time, seen.wire_len, payload, signs);
+        if let Some(acked) = acked {
+            record.acked.see(acked);
+        }
         // Nearly every packet of a side comes over the link that its first one came over.
         let known = record.link.wrapping_sub(1);
         if self.records.links.get(usize::from(known)) != Some(&seen.link) {
@@ -169,10 +173,15 @@ impl FlowTable {
         extra.error_count.add(1);
     }
 
-    /// Notes what a packet of the flow at a place acknowledges.
-    pub(super) fn observe_ack(&mut self, place: Place, acked: u32) {
-        let record = &mut self.records.states[place.position as usize];
-        record.sides[usize::from(place.side)].acked.see(acked);
+    /// What a packet of a flow leaves behind, by which its copies are found.
+    pub(super) fn trace(
+        &self,
+        flow: &FlowKey,
+        side: usize,
+        seen: &Observation,
+        payload: u32,
+    ) -> Option<Trace> {
+        Trace::new(&self.seed, self.hash(flow), side, seen, payload)
     }
 
     /// Where a side of a flow is, new if it is.
@@ -194,7 +203,7 @@ impl FlowTable {
     }
 
     /// The hash of a key; also decides its partition.
-    pub(super) fn hash(&self, key: &FlowKey) -> u64 {
+    fn hash(&self, key: &FlowKey) -> u64 {
         self.seed.hash_one(key)
     }
 
@@ -340,7 +349,7 @@ mod tests {
         let seen = Observation { time, wire_len: 60, link, body, ..Observation::default() };
         let mut places = Vec::new();
         table.locate(&[seen], &mut places);
-        table.observe(places[0], &seen, 0, sign::SYN);
+        table.observe(places[0], &seen, 0, sign::SYN, None);
     }
 
     fn link(vlan: u32) -> Link {

@@ -134,3 +134,18 @@ impl Records {
         files
     }
 }
+
+/// The columns of a CSV report by name.
+pub fn columns(report: &str, wanted: &[&str]) -> Vec<Vec<String>> {
+    let mut reader = csv::Reader::from_reader(report.as_bytes());
+    let header = reader.headers().expect("a header").clone();
+    let positions: Vec<usize> =
+        wanted.iter().map(|w| header.iter().position(|h| h == *w).expect("the column")).collect();
+    reader
+        .records()
+        .map(|row| {
+            let row = row.expect("a row");
+            positions.iter().map(|p| row[*p].to_owned()).collect()
+        })
+        .collect()
+}

@@ -1,0 +1,109 @@
+//! From where the capture looks at the traffic: what it shows of one direction only, and what it lost.
+
+use std::collections::BTreeSet;
+
+use crate::flow::{Flow, Link, Side, sign};
+
+/// Acknowledged bytes below which a share of unseen ones says nothing.
+const TOO_FEW_BYTES: u64 = 64 << 10;
+
+/// From where the capture looks at the traffic, in frames and bytes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Vantage {
+    /// Packets of flows.
+    pub packets: u64,
+    /// Of these, packets of flows of which only one direction was captured.
+    pub one_sided: u64,
+    /// Of these, packets of flows whose directions carry different VLAN identifiers.
+    pub split: u64,
+    /// Of these, packets of flows of which one direction alone was cut short.
+    pub cut_one_way: u64,
+    /// TCP bytes that were acknowledged in flows whose opening was seen.
+    pub acked: u64,
+    /// Of these, bytes that the capture does not show.
+    pub unseen: u64,
+    /// Of these, those of the direction that lacks most: unseen, acknowledged.
+    worst: (u64, u64),
+    /// Directions of flows that were counted there.
+    counted: u64,
+    /// Directions of flows that lack more than they show, which are not.
+    lacking: u64,
+}
+
+impl Vantage {
+    /// The share that `part` is of all packets of flows, 0 to 1.
+    pub fn share(&self, part: u64) -> f64 {
+        part as f64 / self.packets.max(1) as f64
+    }
+
+    /// The share of frames lost, estimated from what was acknowledged but not seen; 0 to 1.
+    pub fn loss(&self) -> f64 {
+        if self.mostly_missing() {
+            0.5
+        } else {
+            // One flow alone proves nothing: what it lacks may be a forged acknowledgement.
+            let (unseen, acked) = (self.unseen - self.worst.0, self.acked - self.worst.1);
+            if acked < TOO_FEW_BYTES { 0.0 } else { unseen as f64 / acked as f64 }
+        }
+    }
+
+    /// Whether most flows lack more than they show.
+    pub fn mostly_missing(&self) -> bool {
+        self.lacking > self.counted.max(2)
+    }
+
+    pub(super) fn add(&mut self, flow: &Flow<'_>, doubled: bool) {
+        let sides = flow.sides;
+        let packets = sides[0].sent.packets.0 + sides[1].sent.packets.0;
+        self.packets += packets;
+        if !sides.iter().all(Side::spoke) {
+            return;
+        }
+        // One snaplen cuts both directions at the same length.
+        let short =
+            |side: usize| sides[side].has(sign::CUT_SHORT) && !sides[side].has(sign::KEPT_LONG);
+        if (short(0) && sides[1].has(sign::KEPT_LONG))
+            || (short(1) && sides[0].has(sign::KEPT_LONG))
+        {
+            self.cut_one_way += packets;
+        }
+        let vlans =
+            [0, 1].map(|side| flow.links(side).flat_map(Link::vlans).collect::<BTreeSet<u32>>());
+        if vlans.iter().any(|v| !v.is_empty()) && vlans[0].is_disjoint(&vlans[1]) {
+            self.split += packets;
+        }
+        // Only where the opening was seen did the acknowledged bytes begin inside the capture.
+        let opened = [0, 1].map(|s: usize| sides[s].has(sign::SYN) || sides[s].has(sign::SYN_ACK));
+        // A port that is used again has two ranges of numbers, and a gap between them that nobody sent.
+        // A SYN sent again looks the same, and costs the estimate a flow.
+        let single = if doubled { 2 } else { 1 };
+        let again = sides.iter().any(|side| side.syns.0 > single);
+        if opened != [true, true] || again {
+            return;
+        }
+        for side in 0..2 {
+            let sent = sides[side].sent.payload.0;
+            let Some(width) = sides[1 - side].acked.width() else { continue };
+            // Numbers that went past zero span nearly everything; such a flow says nothing.
+            if width > u32::MAX / 2 {
+                continue;
+            }
+            // A FIN takes a number of its own.
+            let acked = u64::from(width).saturating_sub(u64::from(sides[side].has(sign::FIN)));
+            if acked == 0 {
+                continue;
+            }
+            let unseen = acked.saturating_sub(sent);
+            // A single flow that lacks more than it shows is no loss: the port was used again, or
+            // somebody forged numbers.
+            if unseen > sent {
+                self.lacking += 1;
+                continue;
+            }
+            self.counted += 1;
+            self.worst = self.worst.max((unseen, acked));
+            self.acked = self.acked.saturating_add(acked);
+            self.unseen = self.unseen.saturating_add(unseen);
+        }
+    }
+}
