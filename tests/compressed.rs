@@ -91,7 +91,10 @@ fn a_cut_or_damaged_file_gives_what_could_be_read() {
             // Nothing at all may be left of the capture, or the damage may strike what nobody checks.
             let told = stderr(&output);
             match code {
-                3 => assert!(told.contains("what could be read was used"), "{name}: {told}"),
+                3 => assert!(
+                    told.contains("what could be read was used") || told.contains("copy it again"),
+                    "{name}: {told}"
+                ),
                 2 => assert!(told.contains("in it"), "{name}: {told}"),
                 // Damage may strike what nobody checks; a cut is always seen, but by lz4 at the end of a
                 // block.

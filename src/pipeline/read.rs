@@ -142,7 +142,10 @@ fn read(
                 }
                 OpenError::Damaged(format, what) => {
                     format.clone_into(&mut input.format);
-                    input.error = Some(told(&format!("cannot be decompressed ({what})"), 0, 0));
+                    input.error = Some(format!(
+                        "cannot be decompressed as {format} ({what}); nothing of it could be used: \
+                         copy it again from where it was taken"
+                    ));
                     return Ok(());
                 }
                 OpenError::NotACapture(looks) => {
