@@ -4,6 +4,7 @@ mod support;
 
 use std::path::PathBuf;
 
+use rasaudit::model::SkipReason;
 use rasaudit::pipeline::{Audit, Dedup, Limits, Plan, Progress, Request};
 use support::wire::{ACK, RST, SYN, Wire};
 
@@ -500,4 +501,29 @@ fn a_generic_vxlan_is_known_at_any_port_of_the_users() {
     // Geneve's port, which the user gives to VXLAN.
     let audit = read(&[wire], |request| request.vxlan_ports = vec![6081]);
     assert_eq!(told(&audit), ["10.0.0.1>10.0.0.2:443 unanswered syn 1 1 1/0"]);
+}
+
+#[test]
+fn depth_is_bounded_and_what_lies_deeper_is_counted() {
+    let tagged = |tags: usize| {
+        let mut wire = others();
+        wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
+        let (_, frame) = wire.0.last_mut().expect("a frame");
+        frame.splice(12..12, [0x81, 0x00, 0x00, 0x07].repeat(tags));
+        let audit = read(&[wire], |_| {});
+        let skipped = audit.reading.account.skipped.get(SkipReason::TooManyEncapsulations);
+        (told(&audit).len(), skipped)
+    };
+    assert_eq!(tagged(20), (1, 0));
+    assert_eq!(tagged(40), (0, 1));
+    // Tunnels in tunnels, too.
+    let mut wire = others();
+    wire.tcp(5_000, CLIENT, SERVER, SYN, 0);
+    let (_, mut frame) = wire.0.pop().expect("a frame");
+    for _ in 0..12 {
+        frame = [&[0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 8, 0][..], &in_vxlan(&frame, 9)].concat();
+    }
+    wire.0.push((5_000, frame));
+    let audit = read(&[wire], |_| {});
+    assert_eq!(audit.reading.account.skipped.get(SkipReason::TooManyEncapsulations), 1);
 }
