@@ -104,12 +104,12 @@ fn rooms(c: &mut Criterion) {
     group.bench_function("observe", |b| {
         b.iter(|| {
             let mut tables = Tables::new(&seed, false);
-            seen.chunks(32).for_each(|s| tables.observe(s));
+            seen.chunks(32).for_each(|s| tables.observe(s, &[]));
             black_box(tables.flows.len())
         });
     });
     let mut tables = Tables::new(&seed, false);
-    seen.chunks(32).for_each(|s| tables.observe(s));
+    seen.chunks(32).for_each(|s| tables.observe(s, &[]));
     group.throughput(Throughput::Elements(tables.flows.len() as u64));
     group.bench_function("merge", |b| {
         b.iter_batched(
@@ -136,7 +136,7 @@ fn rooms(c: &mut Criterion) {
     let conversations = || {
         let meeting = Meeting::new(&seed, std::env::temp_dir());
         let mut tables = Tables::new(&seed, false);
-        seen.chunks(32).for_each(|s| tables.observe(s));
+        seen.chunks(32).for_each(|s| tables.observe(s, &[]));
         meeting.take_in(tables).expect("in memory");
         let mut flows = meeting.settle(false).expect("in memory");
         let judge = rasaudit::classify::Judge::new(&policy);

@@ -12,9 +12,10 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("model", &[], &["serde"]),
     ("capture", &["model"], &["pcap", "sha2", "flate2", "zstd", "liblzma", "lz4_flex", "bzip2"]),
     ("decode", &["model", "capture"], &["etherparse", "serde"]),
+    ("names", &["model", "decode"], &["domain", "tls_parser", "httparse", "serde"]),
     (
         "flow",
-        &["model", "decode"],
+        &["model", "decode", "names"],
         &["dashmap", "hashbrown", "ahash", "serde", "postcard", "tempfile"],
     ),
     ("conversation", &["model", "flow"], &[]),
@@ -69,6 +70,8 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "icmp_paired",
         ],
     ),
+    ("names", "decode", &["Observation", "Body", "Tuple", "sign"]),
+    ("flow", "names", &["read", "Clue", "Hello", "Lookup", "Pieces", "Ports", "Reply"]),
     // The list of names that arguments are checked against.
     ("cli", "report", &["FORMATS"]),
 ];

@@ -161,6 +161,7 @@ fn observations() -> impl Strategy<Value = Observation> {
                     tuple,
                     signs,
                     payload: 8,
+                    seq: id,
                     acked: Some(id),
                     fragment: Some(Datagram { src, dst, transport, id }),
                 },
@@ -168,6 +169,7 @@ fn observations() -> impl Strategy<Value = Observation> {
                     tuple,
                     signs: signs & !sign::BROADCAST,
                     payload: 9,
+                    seq: id,
                     acked: None,
                     fragment: None,
                 },
@@ -215,7 +217,7 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let meeting = Meeting::new(&seed, std::env::temp_dir());
     for part in parts {
         let mut tables = Tables::new(&seed, true);
-        tables.observe(part);
+        tables.observe(part, &[]);
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }
             .expect("a temporary file");
     }

@@ -13,7 +13,7 @@ fn met(seed: &Seed, parts: [&[Observation]; 2], spill: bool) -> (Vec<String>, St
     let meeting = Meeting::new(seed, std::env::temp_dir());
     for part in parts {
         let mut tables = Tables::new(seed, true);
-        part.chunks(32).for_each(|chunk| tables.observe(chunk));
+        part.chunks(32).for_each(|chunk| tables.observe(chunk), &[]);
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }.expect("a file");
     }
     let mut flows = meeting.settle(true).expect("a file");

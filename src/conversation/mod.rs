@@ -6,20 +6,24 @@
 //! of the policy go through [`Lens`].
 
 mod direction;
+mod names;
 mod state;
 mod survey;
 mod vantage;
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 
-use crate::flow::{Amount, Flow, Flows, IcmpError, Seed, TagKind};
+use names::Directory;
+
+use crate::flow::{Amount, Flow, Flows, Hello, IcmpError, Seed, TagKind};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Transport};
 
 pub use crate::flow::{Outer, Tag};
 pub use direction::Grade;
+pub use names::{Known, ServerNames};
 pub use state::State;
 pub use survey::{Presence, Sight, Survey};
 pub use vantage::Vantage;
@@ -91,6 +95,10 @@ pub struct Conversation {
     /// The number that stands for the server's port in its first flow: for ICMP the type of the reply,
     /// or the code.
     pub server_number: u16,
+    /// An endpoint mapper on the server announced the port to the client.
+    pub announced: bool,
+    /// The number of the server's names.
+    names: u32,
     /// What few conversations have.
     rare: Option<Box<Rare>>,
 }
@@ -155,6 +163,8 @@ pub struct Conversations {
     pub survey: Survey,
     /// Bytes written to temporary files because memory ran short.
     pub spilled: u64,
+    /// The names of servers, each set of them once.
+    names: Vec<ServerNames>,
 }
 
 impl Conversations {
@@ -167,9 +177,14 @@ impl Conversations {
         let mut one_sided = 0;
         let (mut list, mut found) =
             (Vec::<Conversation>::new(), HashMap::<Subject, u32, Seed>::default());
+        let mut heard: HashMap<Subject, BTreeSet<Hello>, Seed> = HashMap::default();
         flows.visit(|table| {
             for flow in table.iter() {
-                let part = read_flow(&flow, &survey, lens);
+                let (part, client) = read_flow(&flow, &survey, lens);
+                if let Some(names) = flow.heard {
+                    let hellos = names.hellos(client, &flow.sides[client]);
+                    heard.entry(part.subject).or_default().extend(hellos);
+                }
                 if part.state == State::OneSided {
                     one_sided += part.to_server.packets.0 + part.to_client.packets.0;
                 }
@@ -186,7 +201,20 @@ impl Conversations {
         survey.vantage.one_sided = one_sided;
         list.sort_unstable_by_key(|c| c.subject);
         let spilled = flows.spilled();
-        Ok(Self { list, survey, spilled })
+        let mut directory = Directory::new(flows);
+        for c in &mut list {
+            let Subject { client, server, transport, port } = c.subject;
+            let hellos = heard.remove(&c.subject).unwrap_or_default();
+            c.names = directory.number(client, server, &hellos);
+            c.announced = transport == Transport::TCP
+                && flows.announced.get(&(server, client)).is_some_and(|p| p.contains(&port));
+        }
+        Ok(Self { list, survey, spilled, names: directory.into_sets() })
+    }
+
+    /// The names of a conversation's server.
+    pub fn names_of(&self, c: &Conversation) -> &ServerNames {
+        &self.names[c.names as usize]
     }
 }
 
@@ -198,7 +226,8 @@ impl Conversations {
     }
 }
 
-fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation {
+/// The conversation that a flow is a part of, and which side is the client.
+fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> (Conversation, usize) {
     let reading = direction::read(flow, survey, lens);
     let (c, s) = (reading.client, 1 - reading.client);
     let (client, server) = (flow.key.endpoint(c), flow.key.endpoint(s));
@@ -236,7 +265,7 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
         !(rare.tags.is_empty() && rare.errors.is_empty() && rare.macs.iter().all(AtMost::is_empty));
     let mut client_ports = AtMost::default();
     client_ports.insert(client.port);
-    Conversation {
+    let part = Conversation {
         subject,
         grade: reading.grade,
         state,
@@ -251,8 +280,11 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Conversation 
         last,
         client_ports,
         server_number: server.port,
+        announced: false,
+        names: 0,
         rare: is_rare.then(|| Box::new(rare)),
-    }
+    };
+    (part, c)
 }
 
 impl Merge for Conversation {

@@ -42,7 +42,7 @@ pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &Layers<'_>) -> Bod
     let (sport, dport) = icmp_ports(ip.transport, kind, code);
     let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
     let payload = rest.wire.saturating_sub(8) as u32;
-    Body::Segment { tuple, signs: 0, payload, acked: None, fragment: None }
+    Body::Segment { tuple, signs: 0, payload, seq: 0, acked: None, fragment: None }
 }
 
 /// The innermost packet of what an error quotes, and whether it is in a tunnel.

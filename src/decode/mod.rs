@@ -76,11 +76,13 @@ impl Decoder {
         (seen.broadcast, seen.bad_checksum, seen.opaque) = (false, false, false);
         seen.link = Link::default();
         seen.content = 0;
+        (seen.payload_at, seen.payload_kept) = (0, 0);
         let link = LINKS.iter().find(|link| link.number == frame.link);
         let link = link.ok_or(SkipReason::UnknownLinkType)?;
         // A record may claim fewer bytes on the wire than it holds; what is held was on the wire.
         let wire = data.len().max(frame.wire_len as usize);
         let mut layers = Layers::new(self, seen);
+        layers.start = data.as_ptr().addr();
         let next = (link.decode)(Packet { bytes: data, wire }, &mut layers)?;
         layers.run(next)
     }
@@ -98,6 +100,8 @@ struct Carrier {
 struct Layers<'a> {
     decoder: &'a Decoder,
     seen: &'a mut Observation,
+    /// The address of the frame's first byte, by which the place of its payload is told.
+    start: usize,
     /// The packet is the one that an ICMP error quotes.
     quoted: bool,
     /// The fragmented datagram that this is the first fragment of.
@@ -126,7 +130,7 @@ enum Next<'p> {
 
 impl<'a> Layers<'a> {
     fn new(decoder: &'a Decoder, seen: &'a mut Observation) -> Self {
-        Self { decoder, seen, quoted: false, datagram: None, around: None }
+        Self { decoder, seen, start: 0, quoted: false, datagram: None, around: None }
     }
 
     /// Goes through the layers from `next` on.
@@ -166,6 +170,13 @@ impl<'a> Layers<'a> {
         self.seen.link = self.seen.link.through(tunnel, id, ends);
         self.seen.broadcast = false;
         self.seen.content = 0;
+        (self.seen.payload_at, self.seen.payload_kept) = (0, 0);
+    }
+
+    /// Notes where the payload of the packet lies.
+    fn hold(&mut self, payload: &[u8]) {
+        self.seen.payload_at = payload.as_ptr().addr().wrapping_sub(self.start) as u32;
+        self.seen.payload_kept = payload.len() as u32;
     }
 
     /// Ends the way at something that is no IP packet.

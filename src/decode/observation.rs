@@ -222,8 +222,20 @@ pub struct Observation {
     /// What two sights of one packet have in common, hop or tag aside, as a number that differs for
     /// different packets; zero for what is no IP packet. The same on every machine and in every run.
     pub content: u64,
+    /// Where the transport payload starts in the bytes that the capture kept of the frame.
+    pub payload_at: u32,
+    /// How many bytes of it the capture kept.
+    pub payload_kept: u32,
     /// What the frame carries.
     pub body: Body,
+}
+
+impl Observation {
+    /// The transport payload, as far as the capture kept it; `frame` is what was decoded.
+    pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        let start = self.payload_at as usize;
+        frame.get(start..start + self.payload_kept as usize).unwrap_or_default()
+    }
 }
 
 impl Default for Observation {
@@ -238,6 +250,8 @@ impl Default for Observation {
             opaque: false,
             link: Link::default(),
             content: 0,
+            payload_at: 0,
+            payload_kept: 0,
             body: Body::NonIp { ethertype: 0, claim: None },
         }
     }
@@ -254,7 +268,9 @@ pub enum Body {
         signs: u16,
         /// Transport payload in bytes, by the lengths in the headers.
         payload: u32,
-        /// TCP: what it acknowledges (RFC 9293, 3.4).
+        /// TCP: the number of its first byte (RFC 9293, 3.4); else zero.
+        seq: u32,
+        /// TCP: what it acknowledges.
         acked: Option<u32>,
         /// The datagram that it is the first fragment of, or that carried it in one.
         fragment: Option<Datagram>,

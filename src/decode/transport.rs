@@ -8,19 +8,22 @@ use crate::model::Transport;
 /// The port of DNS (RFC 1035), whose messages say which side asks.
 const DNS: u16 = 53;
 
-pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &Layers<'_>) -> Body {
-    let segment = |(sport, dport), signs, payload: usize, acked| {
+/// The length of a UDP header in bytes.
+const UDP_HEADER: usize = 8;
+
+pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) -> Body {
+    let segment = |(sport, dport), signs, payload: usize, (seq, acked)| {
         let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
         // What comes with a SYN or RST is no conversation yet, or none any more.
         let speaks = payload > 0 && signs & (sign::SYN | sign::SYN_ACK | sign::RST) == 0;
         let signs = if speaks { signs | sign::DATA } else { signs };
-        Body::Segment { tuple, signs, payload: payload as u32, acked, fragment: None }
+        Body::Segment { tuple, signs, payload: payload as u32, seq, acked, fragment: None }
     };
     if ip.transport.is_icmp() {
         return icmp::decode(ip, rest, layers);
     }
     if !ip.transport.has_ports() {
-        return segment((0, 0), 0, rest.wire, None);
+        return segment((0, 0), 0, rest.wire, (0, None));
     }
     let (Some(sport), Some(dport)) = (rest.u16(0), rest.u16(2)) else {
         return Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport };
@@ -28,20 +31,22 @@ pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &Layers<'_>) -> Bod
     let ports = (sport, dport);
     match ip.transport {
         Transport::TCP => {
-            let (signs, payload) = tcp(rest);
+            let (signs, payload, held) = tcp(rest);
+            layers.hold(held);
             let acked = rest.u32(8).filter(|_| signs & (sign::ACK | sign::SYN_ACK) != 0);
-            segment(ports, signs, payload, acked)
+            segment(ports, signs, payload, (rest.u32(4).unwrap_or_default(), acked))
         }
         Transport::UDP => {
             let (signs, payload) = udp(rest, ports);
-            segment(ports, signs, payload, None)
+            layers.hold(rest.bytes.get(UDP_HEADER..).unwrap_or_default());
+            segment(ports, signs, payload, (0, None))
         }
-        _ => segment(ports, 0, rest.wire.saturating_sub(12), None),
+        _ => segment(ports, 0, rest.wire.saturating_sub(12), (0, None)),
     }
 }
 
-/// The signs of a TCP segment and its payload length.
-fn tcp(rest: Packet<'_>) -> (u16, usize) {
+/// The signs of a TCP segment, its payload length, and what was captured of the payload.
+fn tcp(rest: Packet<'_>) -> (u16, usize, &[u8]) {
     let (flags, header_len, payload) = match TcpHeaderSlice::from_slice(rest.bytes) {
         Ok(header) => {
             let length = header.slice().len();
@@ -50,7 +55,7 @@ fn tcp(rest: Packet<'_>) -> (u16, usize) {
         // Cut off inside the header: the flags may still be there.
         Err(_) => match rest.bytes.get(12..14) {
             Some(&[offset, flags]) => (flags, usize::from(offset >> 4) * 4, &[][..]),
-            _ => return (0, 0),
+            _ => return (0, 0, &[]),
         },
     };
     let [syn, ack, rst, fin] = [0x02, 0x10, 0x04, 0x01].map(|bit| flags & bit != 0);
@@ -72,24 +77,23 @@ fn tcp(rest: Packet<'_>) -> (u16, usize) {
             _ => 0,
         };
     }
-    (signs, rest.wire.saturating_sub(header_len.max(20)))
+    (signs, rest.wire.saturating_sub(header_len.max(20)), payload)
 }
 
 /// The signs of a UDP datagram and its payload length.
 fn udp(rest: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) {
-    const HEADER: usize = 8;
     let Ok(header) = UdpHeaderSlice::from_slice(rest.bytes) else {
-        return (0, rest.wire.saturating_sub(HEADER));
+        return (0, rest.wire.saturating_sub(UDP_HEADER));
     };
-    let mut payload = rest.wire.saturating_sub(HEADER);
+    let mut payload = rest.wire.saturating_sub(UDP_HEADER);
     // A length of zero stands for the rest of a jumbogram (RFC 2675).
-    if header.length() >= HEADER as u16 {
-        payload = payload.min(usize::from(header.length()) - HEADER);
+    if header.length() >= UDP_HEADER as u16 {
+        payload = payload.min(usize::from(header.length()) - UDP_HEADER);
     }
     // A query goes to the port of DNS and an answer comes from it; bits that say otherwise are
     // somebody's disguise.
     let mut signs = 0;
-    if let Some(message) = rest.bytes.get(HEADER..HEADER + 12) {
+    if let Some(message) = rest.bytes.get(UDP_HEADER..UDP_HEADER + 12) {
         match message[2] & 0x80 {
             0 if dport == DNS => signs |= sign::DNS_QUERY,
             0x80 if sport == DNS => signs |= sign::DNS_ANSWER,

@@ -21,7 +21,8 @@ use super::state::Side;
 use super::table::{FlowTable, Place, partition};
 use super::{FlowKey, Seed};
 use crate::decode::{Body, Observation, Quoted};
-use crate::model::{Copies, Mac, Max, Merge, Min, Sum, Transport};
+use crate::model::{AtMost, Copies, Mac, Max, Merge, Min, Sum, Transport};
+use crate::names::{Clue, Lookup, Ports, Reply, read};
 
 /// Hash partitions. Enough that one of them is small beside the memory of all.
 const PARTITIONS: usize = 64;
@@ -48,6 +49,10 @@ struct Rest {
     /// Address claims.
     claims: HashMap<(IpAddr, Mac), Claim>,
     fragments: Fragments,
+    /// DNS lookups.
+    lookups: HashMap<Lookup, Reply>,
+    /// TCP ports that endpoint mappers announced, by mapper and who asked it.
+    announced: HashMap<(IpAddr, IpAddr), Ports>,
     /// What each packet leaves behind where copies are looked for.
     traces: Vec<Trace>,
 }
@@ -80,11 +85,19 @@ impl Rest {
             self.claims.entry(key).or_default().merge(&claim);
         }
         self.fragments.merge(other.fragments);
+        for (lookup, reply) in other.lookups {
+            self.lookups.entry(lookup).or_default().merge(&reply);
+        }
+        for (pair, ports) in other.announced {
+            self.announced.entry(pair).or_default().merge(&ports);
+        }
         self.traces.extend(other.traces);
     }
 
     fn memory(&self) -> usize {
-        (self.loose.len() + self.claims.len()) * 256
+        const LOOKUP: usize = 400;
+        (self.loose.len() + self.claims.len() + self.announced.len()) * 256
+            + self.lookups.len() * LOOKUP
             + self.fragments.memory()
             + self.traces.capacity() * size_of::<Trace>()
     }
@@ -99,6 +112,12 @@ impl Rest {
         }
         for (key, datagrams) in self.fragments.datagrams {
             parts[partition(seed.hash_one(key), PARTITIONS)].fragments.insert(key, datagrams);
+        }
+        for (lookup, reply) in self.lookups {
+            parts[partition(seed.hash_one(&lookup), PARTITIONS)].lookups.insert(lookup, reply);
+        }
+        for (pair, ports) in self.announced {
+            parts[partition(seed.hash_one(pair), PARTITIONS)].announced.insert(pair, ports);
         }
         // All traces of a content meet in one partition, however many one flow has.
         for trace in self.traces {
@@ -120,13 +139,19 @@ impl Tables {
         }
     }
 
-    /// Takes in observations; best some dozens at once.
-    pub fn observe(&mut self, batch: &[Observation]) {
+    /// Takes in observations; best some dozens at once. `payloads` are what the capture kept of their
+    /// transport payloads, in the same order; without them no names are learned.
+    pub fn observe(&mut self, batch: &[Observation], payloads: &[&[u8]]) {
         let mut places = std::mem::take(&mut self.places);
         self.flows.locate(batch, &mut places);
         for (seen, place) in batch.iter().zip(&places) {
             self.sample.see(seen);
             self.take(seen, *place);
+        }
+        for ((seen, place), payload) in batch.iter().zip(&places).zip(payloads) {
+            if !payload.is_empty() {
+                self.listen(seen, *place, payload);
+            }
         }
         self.places = places;
     }
@@ -165,6 +190,23 @@ impl Tables {
                 claim.last.see(time);
             }
             Body::NonIp { claim: None, .. } => {}
+        }
+    }
+
+    /// Takes in what a payload tells about names.
+    fn listen(&mut self, seen: &Observation, place: Place, payload: &[u8]) {
+        match (read(seen, payload), seen.body) {
+            (Some(Clue::Hello(hello)), _) => self.flows.observe_hello(place, hello),
+            (Some(Clue::Part), Body::Segment { seq, acked: Some(acked), .. }) => {
+                self.flows.observe_part(place, seen.time, seq, acked, payload);
+            }
+            (Some(Clue::Lookup(lookup, reply)), _) => {
+                self.rest.lookups.entry(lookup).or_default().merge(&reply);
+            }
+            (Some(Clue::Announced(ports)), Body::Segment { tuple, .. }) => {
+                self.rest.announced.entry((tuple.src, tuple.dst)).or_default().merge(&ports);
+            }
+            _ => {}
         }
     }
 
@@ -286,6 +328,8 @@ impl Meeting {
             loose: BTreeMap::new(),
             claims: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            lookups: BTreeMap::new(),
+            announced: BTreeMap::new(),
         };
         let mut joined = Tables::new(&flows.meeting.seed, traces);
         for number in 0..PARTITIONS {
@@ -300,6 +344,14 @@ impl Meeting {
                 flows.loose.entry(key).or_default().merge(&side);
             }
             flows.claims.extend(rest.claims);
+            flows.announced.extend(rest.announced);
+            // An answer that nobody asked for is none.
+            for (lookup, reply) in rest.lookups.into_iter().filter(|(_, r)| r.asked.0 != 0) {
+                for (address, names) in reply.answers.iter() {
+                    let told = flows.lookups.entry((lookup.client, *address)).or_default();
+                    told.insert(names.clone());
+                }
+            }
             for piece in rest.fragments.resolve() {
                 match piece {
                     Joined::Flow(key, side, seen, payload) => {
@@ -333,6 +385,10 @@ pub struct Flows {
     pub claims: BTreeMap<(IpAddr, Mac), Claim>,
     /// Later fragments whose first fragment is not in the capture, by pair.
     pub orphans: BTreeMap<PairKey, u64>,
+    /// The names by which a client was told an address: the name asked for, then its aliases.
+    pub lookups: BTreeMap<(IpAddr, IpAddr), AtMost<Vec<String>, 16>>,
+    /// TCP ports that an endpoint mapper announced, by mapper and who asked it.
+    pub announced: BTreeMap<(IpAddr, IpAddr), Ports>,
 }
 
 impl Flows {

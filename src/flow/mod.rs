@@ -7,11 +7,13 @@
 
 mod copies;
 mod fragments;
+mod heard;
 mod key;
 mod meeting;
 mod state;
 mod table;
 
+pub use heard::Heard;
 pub use key::FlowKey;
 pub use meeting::{Claim, Flows, Meeting, PairKey, Tables};
 pub use state::{Amount, Extra, FlowState, IcmpError, Side};
@@ -20,6 +22,9 @@ pub use table::{Flow, FlowTable};
 /// The keyed hash of one run. Its seed is random, so that nobody can choose addresses and ports that
 /// collide; no result depends on it.
 pub type Seed = ahash::RandomState;
+
+// The facts of names, for the rooms that read flows.
+pub use crate::names::{Hello, Lookup, Ports};
 
 // The words of observations that states are made of, for the rooms that read states.
 pub use crate::decode::{ErrorKind, Link, Outer, Tag, TagKind, icmp_paired, sign};

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::copies::{Removals, Trace};
 use super::state::{Extra, FlowState, IcmpError, Side};
-use super::{FlowKey, Seed};
+use super::{FlowKey, Heard, Seed};
 use crate::decode::{Body, ErrorKind, Link, Observation};
 use crate::model::{AtMost, Merge, Nanos};
+use crate::names::{Hello, Pieces};
 
 /// A side's link number: none seen yet.
 const NO_LINK: u16 = 0;
@@ -25,6 +26,8 @@ pub struct FlowTable {
     index: HashTable<Slot>,
     records: Records,
     interned: HashMap<Link, u16, Seed>,
+    /// Bytes that the names hold, about.
+    heard: usize,
 }
 
 /// The content of a table without its index: what is written to a temporary file.
@@ -36,6 +39,8 @@ struct Records {
     links: Vec<Link>,
     /// Rare evidence by position.
     extras: HashMap<u32, Extra, Seed>,
+    /// What was said about names, by position.
+    heard: HashMap<u32, Heard, Seed>,
 }
 
 /// Where a packet belongs in a table.
@@ -60,6 +65,8 @@ pub struct Flow<'a> {
     pub sides: &'a [Side; 2],
     /// Its rare evidence.
     pub extra: Option<&'a Extra>,
+    /// What it tells about names.
+    pub heard: Option<&'a Heard>,
     links: &'a [Link],
 }
 
@@ -83,6 +90,7 @@ impl FlowTable {
             index: HashTable::new(),
             records: Records::default(),
             interned: HashMap::with_hasher(seed.clone()),
+            heard: 0,
         }
     }
 
@@ -103,6 +111,7 @@ impl FlowTable {
             + self.records.states.capacity() * size_of::<FlowState>()
             + self.index.capacity() * (size_of::<Slot>() + 1) * 8 / 7
             + self.records.extras.len() * EXTRA
+            + self.heard
     }
 
     /// The flows, in no order that means anything.
@@ -112,6 +121,7 @@ impl FlowTable {
             key,
             sides: &state.sides,
             extra: records.extras.get(&(position as u32)),
+            heard: records.heard.get(&(position as u32)),
             links: &records.links,
         })
     }
@@ -154,6 +164,40 @@ impl FlowTable {
             self.add_link(position, side, &seen.link);
         }
         self.records.keys[position]
+    }
+
+    /// Takes in the name that a side asked for.
+    pub(super) fn observe_hello(&mut self, place: Place, hello: Hello) {
+        self.hear(place.position, |heard| heard.hellos[usize::from(place.side)].insert(hello));
+    }
+
+    /// Takes in what may be a part of the message that names the server.
+    pub(super) fn observe_part(
+        &mut self,
+        place: Place,
+        time: Nanos,
+        seq: u32,
+        acked: u32,
+        bytes: &[u8],
+    ) {
+        let side = usize::from(place.side);
+        let first = self.records.states[place.position as usize].sides[side].first;
+        // Nearly all packets of a long flow end here.
+        if let Some(first) = first.get().filter(|first| Pieces::is_young(time, *first)) {
+            self.hear(place.position, |heard| {
+                heard.pieces[side].see(first, time, seq, acked, bytes)
+            });
+        }
+    }
+
+    fn hear(&mut self, position: u32, change: impl FnOnce(&mut Heard)) {
+        let heard = self.records.heard.entry(position).or_default();
+        let before = heard.memory();
+        change(heard);
+        self.heard = (self.heard + heard.memory()).saturating_sub(before);
+        if *heard == Heard::default() {
+            self.records.heard.remove(&position);
+        }
     }
 
     /// Attaches an ICMP error to the flow that it quotes.
@@ -281,6 +325,9 @@ impl FlowTable {
             if let Some(theirs) = other.records.extras.get(&from) {
                 self.merge_extra(position, theirs);
             }
+            if let Some(theirs) = other.records.heard.get(&from) {
+                self.hear(position as u32, |heard| heard.merge(theirs));
+            }
         }
     }
 
@@ -345,7 +392,7 @@ mod tests {
         let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let tuple = Tuple { src, dst, sport, dport: 443, transport: Transport::TCP };
         let (signs, acked, fragment) = (sign::SYN, None, None);
-        let body = Body::Segment { tuple, signs, payload: 0, acked, fragment };
+        let body = Body::Segment { tuple, signs, payload: 0, seq: 0, acked, fragment };
         let seen = Observation { time, wire_len: 60, link, body, ..Observation::default() };
         let mut places = Vec::new();
         table.locate(&[seen], &mut places);

@@ -202,6 +202,11 @@ impl<T: Ord + Clone, const N: usize> AtMost<T, N> {
         self.kept.iter()
     }
 
+    /// Whether a member is kept.
+    pub fn contains(&self, member: &T) -> bool {
+        self.kept.binary_search(member).is_ok()
+    }
+
     /// The number of kept members.
     pub fn len(&self) -> usize {
         self.kept.len()

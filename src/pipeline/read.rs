@@ -275,6 +275,7 @@ impl<'a> Worker<'a> {
     fn take(&mut self, batch: &Batch) {
         let account = &mut self.counted.accounts[batch.source];
         let mut waiting = 0;
+        let mut payloads: Vec<&[u8]> = Vec::with_capacity(TOGETHER);
         for frame in &batch.frames {
             account.frames += 1;
             account.bytes += u64::from(frame.wire_len);
@@ -315,8 +316,10 @@ impl<'a> Worker<'a> {
                         Body::Segment { .. } | Body::Error { .. } => {}
                     }
                     waiting += 1;
+                    payloads.push(seen.payload(data));
                     if waiting == TOGETHER {
-                        self.tables.observe(&self.pending);
+                        self.tables.observe(&self.pending, &payloads);
+                        payloads.clear();
                         waiting = 0;
                     }
                 }
@@ -328,7 +331,7 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        self.tables.observe(&self.pending[..waiting]);
+        self.tables.observe(&self.pending[..waiting], &payloads);
         self.progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
     }
 }

@@ -201,7 +201,8 @@ pub(super) fn conversations<'a>(report: &Report<'a>) -> impl Iterator<Item = Con
     let (outcome, policy) = (report.outcome, report.policy);
     outcome.conversations.list.iter().enumerate().map(move |(number, c)| {
         let judged = policy.map(|policy| (policy, &outcome.judged[number]));
-        conversation(c, judged)
+        let names = outcome.conversations.names_of(c).seen.clone();
+        ConversationRow { names, ..conversation(c, judged) }
     })
 }
 

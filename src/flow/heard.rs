@@ -1,0 +1,40 @@
+//! What the sides of a flow said about whom they want to talk to.
+
+use serde::{Deserialize, Serialize};
+
+use super::Side;
+use crate::model::{AtMost, Merge};
+use crate::names::{Hello, Pieces};
+
+/// What a flow tells about the server's name; few flows do.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Heard {
+    /// What stood whole in one segment, of each side.
+    pub(super) hellos: [AtMost<Hello, 4>; 2],
+    /// What may be parts of it.
+    pub(super) pieces: [Pieces; 2],
+}
+
+impl Heard {
+    /// What a side said.
+    pub fn hellos(&self, number: usize, side: &Side) -> impl Iterator<Item = Hello> + use<> {
+        let joined = side.first.get().and_then(|first| self.pieces[number].hello(first));
+        let whole: Vec<Hello> = self.hellos[number].iter().cloned().collect();
+        whole.into_iter().chain(joined)
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        let hellos = self.hellos.iter().flat_map(|h| h.iter());
+        let names: usize = hellos.map(|hello| size_of::<Hello>() + hello.name.len()).sum();
+        size_of::<Self>() + names + self.pieces.iter().map(Pieces::memory).sum::<usize>()
+    }
+}
+
+impl Merge for Heard {
+    fn merge(&mut self, other: &Self) {
+        for side in 0..2 {
+            self.hellos[side].merge(&other.hellos[side]);
+            self.pieces[side].merge(&other.pieces[side]);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! HTTP/1 requests (RFC 9112): the host that a client asks for.
+
+use super::{Hello, host_name};
+
+/// Header fields of a request that are read before the host is given up.
+const MAX_FIELDS: usize = 64;
+
+/// Whether a payload starts like a request.
+pub(super) fn is_request(payload: &[u8]) -> bool {
+    const METHODS: &[&[u8]] =
+        &[b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"DELETE ", b"PATCH ", b"CONNECT "];
+    METHODS.iter().any(|method| payload.starts_with(method))
+}
+
+/// The host of a request; nothing where its header is not there whole.
+pub(super) fn host(payload: &[u8]) -> Option<Hello> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    let complete = request.parse(payload).ok()?.is_complete();
+    let mut hosts = request.headers.iter().filter(|f| f.name.eq_ignore_ascii_case("host"));
+    let host = hosts.next().map(|field| field.value.trim_ascii());
+    let (host, None) = (host, hosts.next()) else { return None };
+    if host.is_none() && !complete {
+        return None;
+    }
+    // A port may follow; an IPv6 address stands in brackets and is no name.
+    let host = host.filter(|host| !host.starts_with(b"["));
+    let name = host.and_then(|h| h.split(|b| *b == b':').next()).and_then(host_name);
+    Some(Hello { name: name.unwrap_or_default(), hidden: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_field_names_the_server() {
+        let name = |text: &str| host(text.as_bytes()).map(|hello| hello.name);
+        let request = "GET / HTTP/1.1\r\nAccept: */*\r\nhost: Download.Example.com:80 \r\n\r\n";
+        assert_eq!(name(request).as_deref(), Some("download.example.com"));
+        assert_eq!(name("GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n").as_deref(), Some(""));
+        assert_eq!(name("GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n").as_deref(), Some(""));
+        assert_eq!(name("GET / HTTP/1.0\r\n\r\n").as_deref(), Some(""));
+        // Not there yet, and twice.
+        assert_eq!(name("GET / HTTP/1.1\r\nAccept: */*\r\n"), None);
+        assert_eq!(name("GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n"), None);
+    }
+}

@@ -1,0 +1,117 @@
+//! Payload to facts about names and ports: DNS lookups, TLS server names, HTTP hosts, ports that an RPC
+//! endpoint mapper announced.
+//!
+//! Like decoding it is total: bytes that are no such message, or a broken one, are no fact. Nothing is
+//! decided here; whose name it is and what it is worth are questions for later rooms.
+
+mod dns;
+mod http;
+mod pieces;
+mod rpc;
+mod tls;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use pieces::Pieces;
+
+use crate::decode::{Body, Observation, sign};
+use crate::model::{AtMost, Merge, Or, Transport};
+
+/// The port of DNS (RFC 1035).
+const DNS: u16 = 53;
+/// The port of the DCE/RPC endpoint mapper (IANA "epmap").
+const ENDPOINT_MAPPER: u16 = 135;
+
+/// What one packet tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Clue {
+    /// A DNS message.
+    Lookup(Lookup, Reply),
+    /// The name that a client asked a server for.
+    Hello(Hello),
+    /// The start of a message that names the server, or what may be a later part of one.
+    Part,
+    /// An endpoint mapper announced TCP ports of its host.
+    Announced(Ports),
+}
+
+/// TCP ports that an endpoint mapper announced, the least ones.
+pub type Ports = AtMost<u16, 64>;
+
+/// The identity of a DNS lookup: who asked whom for which name, with which port and number.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Lookup {
+    /// Who asked.
+    pub client: IpAddr,
+    /// The resolver.
+    pub resolver: IpAddr,
+    /// The client's port.
+    pub port: u16,
+    /// The number of the message.
+    pub id: u16,
+    /// The name asked for, in lower case and without a final dot.
+    pub name: String,
+}
+
+/// What was seen of a DNS lookup. Idempotent.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Reply {
+    /// 1 once the question was seen.
+    pub asked: Or,
+    /// The addresses answered, each with the names that led to it: first the one asked for, then aliases.
+    pub answers: AtMost<(IpAddr, Vec<String>), 64>,
+}
+
+impl Merge for Reply {
+    fn merge(&mut self, other: &Self) {
+        self.asked.merge(&other.asked);
+        self.answers.merge(&other.answers);
+    }
+}
+
+/// What a client said about whom it wants to talk to: TLS server name (RFC 6066) or HTTP host (RFC 9112).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// The name, in lower case and without a final dot; empty where it named none.
+    pub name: String,
+    /// The true name may be another, in an encrypted ClientHello inside this one.
+    pub hidden: bool,
+}
+
+/// Reads what the payload of a packet tells. `payload` is what the capture kept of it.
+pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
+    let Body::Segment { tuple, signs, .. } = &seen.body else { return None };
+    match tuple.transport {
+        Transport::UDP if tuple.sport == DNS || tuple.dport == DNS => dns::read(tuple, payload),
+        Transport::TCP if tuple.sport == ENDPOINT_MAPPER => rpc::read(payload).map(Clue::Announced),
+        Transport::TCP if tuple.sport == DNS || tuple.dport == DNS => {
+            // Messages over TCP have their length before them (RFC 1035, 4.2.2).
+            dns::read(tuple, payload.get(2..)?)
+        }
+        Transport::TCP if signs & sign::CLIENT_HELLO != 0 => {
+            Some(tls::hello(payload).map_or(Clue::Part, Clue::Hello))
+        }
+        Transport::TCP if http::is_request(payload) => {
+            Some(http::host(payload).map_or(Clue::Part, Clue::Hello))
+        }
+        // What continues a message comes from its client, whose port is nearly always the higher one, and
+        // is no record of TLS itself.
+        Transport::TCP if tuple.sport > tuple.dport => {
+            let is_record = matches!(payload, [0x14..=0x17, 0x03, ..]);
+            (!is_record && !payload.is_empty()).then_some(Clue::Part)
+        }
+        _ => None,
+    }
+}
+
+/// A host name as reports and patterns have it; nothing for an address or what is no name.
+fn host_name(bytes: &[u8]) -> Option<String> {
+    let name = std::str::from_utf8(bytes).ok()?.trim_end_matches('.').to_ascii_lowercase();
+    let is_name = !name.is_empty()
+        && name.len() <= 253
+        && name.bytes().all(|b| b.is_ascii_graphic())
+        && name.parse::<IpAddr>().is_err();
+    is_name.then_some(name)
+}
