@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::View;
 use super::coverage::{HostReport, Unit, hosts, unlisted, watched};
-use super::finding::{End, Finding, service_words};
+use super::finding::Finding;
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use crate::conversation::{Conversation, Conversations, State};
@@ -94,15 +94,15 @@ impl Silence {
 
 /// The ground of a claim.
 #[derive(Clone)]
-struct Claim {
-    source: usize,
+pub(super) struct Claim {
+    pub source: usize,
     /// The rows that were due, or would have been.
-    rows: Vec<usize>,
-    to: Vec<Unit>,
-    doubts: Doubts,
-    watch_s: u64,
+    pub rows: Vec<usize>,
+    pub to: Vec<Unit>,
+    pub doubts: Doubts,
+    pub watch_s: u64,
     /// The trigger that made it due.
-    trigger: Option<String>,
+    pub trigger: Option<String>,
 }
 
 pub(super) struct Assessor<'a> {
@@ -111,7 +111,7 @@ pub(super) struct Assessor<'a> {
     pub(super) conversations: &'a Conversations,
     pub(super) judged: &'a [Judged],
     pub(super) view: &'a View,
-    hosts: Vec<HostReport>,
+    pub(super) hosts: Vec<HostReport>,
     pub(super) rows: Vec<RowReport>,
     attempts: HashMap<(&'a str, usize), Vec<Attempt>>,
     triggers: HashMap<&'a str, Vec<Through>>,
@@ -172,7 +172,7 @@ impl<'a> Assessor<'a> {
             let matrix = &self.policy.matrix;
             let rows: Vec<usize> = self
                 .judge
-                .fitting(c)
+                .fitting(self.conversations, c, j)
                 .into_iter()
                 .filter(|row| self.policy.feature_state(&matrix.rows[*row]) != FeatureState::Off)
                 .collect();
@@ -231,7 +231,8 @@ impl<'a> Assessor<'a> {
     fn is_present(&self, row: &Row) -> bool {
         let (roles, present) = (&self.policy.matrix.roles, self.judge.present());
         let played = |role: usize| roles[role].everybody || roles[role].members.meets(present);
-        played(row.source) && (row.scope == Scope::Localhost || played(row.destination))
+        let anybody = row.scope == Scope::Localhost || row.only.is_some();
+        played(row.source) && (anybody || played(row.destination))
     }
 
     /// Looks for silence on a group.
@@ -328,7 +329,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// Whether a unicast frame of it was seen.
-    fn is_sending(&self, unit: Unit) -> bool {
+    pub(super) fn is_sending(&self, unit: Unit) -> bool {
         match unit {
             Unit::Host(host) => self.hosts[host].presence.unicast_sent.0 > 0,
             Unit::Service(service) => {
@@ -419,6 +420,10 @@ impl<'a> Assessor<'a> {
         }
         // What was tried one way was tried; the rest of the group is what is silent.
         claim.rows.retain(|row| !attempts.iter().any(|a| a.rows.contains(row)));
+        if claim.to.is_empty() && due.iter().any(|row| matrix.rows[*row].only.is_some()) {
+            // Nobody of that name was seen, so nobody knows who should have been talked to.
+            return unknown(Code::HostNotSeen, &claim);
+        }
         if claim.to.is_empty() {
             // A network may play the role: then others are there, but nobody knows which.
             let others = |row: &usize| self.is_played_by_network(matrix.rows[*row].destination);
@@ -448,6 +453,9 @@ impl<'a> Assessor<'a> {
         if self.unlisted_way(&claim).is_some() || self.view.misses_a_direction() {
             claim.doubts.add(Doubt::Coverage);
         }
+        if claim.rows.iter().all(|row| matrix.rows[*row].is_doubtful()) {
+            claim.doubts.add(Doubt::Row);
+        }
         // In each watch time an exchange would have shown at least two frames.
         let chances = 2 * (self.view.watched_s / watch_s.max(1)).max(1);
         if !self.view.is_certain_after(chances) {
@@ -457,7 +465,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// An address without a role where the service of a claim was reached.
-    fn unlisted_way(&self, claim: &Claim) -> Option<IpAddr> {
+    pub(super) fn unlisted_way(&self, claim: &Claim) -> Option<IpAddr> {
         let rows = claim.rows.iter().map(|row| &self.policy.matrix.rows[*row]);
         rows.filter(|row| row.transport.has_ports()).find_map(|row| {
             let services = self.unlisted.iter();
@@ -495,7 +503,7 @@ impl<'a> Assessor<'a> {
 
     /// Whether the span covers what a source says to all of `to`: stated (true), inferred (false),
     /// or not.
-    fn covers(&self, source: usize, to: &[Unit]) -> Option<bool> {
+    pub(super) fn covers(&self, source: usize, to: &[Unit]) -> Option<bool> {
         let all = |covered: &dyn Fn(usize) -> bool| {
             covered(source)
                 || to.iter().all(|unit| matches!(unit, Unit::Host(host) if covered(*host)))
@@ -505,183 +513,6 @@ impl<'a> Assessor<'a> {
             Some(Covers::Hosts(hosts)) => all(&|host| hosts.contains(&host)).then_some(true),
             None => all(&|host| self.watched.contains(&host)).then_some(false),
         }
-    }
-
-    /// A finding about a claim, without its words.
-    fn claimed(&self, code: Code, group: &str, claim: &Claim, any_source: bool) -> Finding {
-        let policy = self.policy;
-        let matrix = &policy.matrix;
-        let host_end = |host: usize| {
-            let entry = &policy.inventory.hosts[host];
-            let address = entry.addresses.first().map_or_else(String::new, ToString::to_string);
-            let party = crate::policy::Party { who: Who::Host(host), roles: entry.roles };
-            End::of(policy, &party, &address)
-        };
-        let roles = |role: fn(&Row) -> usize| {
-            claim.rows.iter().fold(RoleSet::default(), |set, row| {
-                set.with(matrix.roles[role(&matrix.rows[*row])].members)
-            })
-        };
-        let client = if any_source {
-            End::any_of(policy, roles(|r| r.source))
-        } else {
-            host_end(claim.source)
-        };
-        let server = match claim.to.as_slice() {
-            [Unit::Host(host)] => host_end(*host),
-            _ => End::any_of(policy, roles(|r| r.destination)),
-        };
-        let mut finding = Finding::new(code, client, server);
-        finding.severity = self.judge.severity(code, true, claim.doubts);
-        finding.doubts = claim.doubts;
-        finding.certain = claim.doubts.certain();
-        if let Some(row) = claim.rows.first() {
-            let row = &matrix.rows[*row];
-            finding.transport = row.transport.to_string();
-            finding.rule.clone_from(&row.id);
-            finding.trace.push(format!("row {} ({}, {})", row.id, row.purpose, row.provenance));
-        }
-        let mut ports: Vec<String> = Vec::new();
-        for port in claim.rows.iter().map(|r| policy.ports_here(&matrix.rows[*r])) {
-            if !port.is_empty() && !ports.contains(&port) {
-                ports.push(port);
-            }
-        }
-        finding.port = ports.join(";");
-        group.clone_into(&mut finding.group);
-        if let Some(trigger) = &claim.trigger {
-            finding.trace.push(format!(
-                "expected because a conversation of {trigger} went through this host"
-            ));
-        }
-        finding.trace.push(format!(
-            "watched {} s, the row needs {}; loss at most {:.2} %",
-            self.view.watched_s,
-            claim.watch_s,
-            self.view.miss() * 100.0
-        ));
-        let coverage = match (&policy.inventory.covers, self.covers(claim.source, &claim.to)) {
-            (Some(_), Some(_)) => "the inventory states that the capture covers the pair",
-            (Some(_), None) => "the inventory states that the capture does not cover the pair",
-            (None, Some(_)) => "the capture covers the pair, as its other traffic shows",
-            (None, None) => "nothing shows that the capture covers the pair",
-        };
-        finding.trace.push(coverage.to_owned());
-        if let Some(address) = self.unlisted_way(claim) {
-            finding.trace.push(format!(
-                "the same service was reached at {address}, which has no role in the inventory: it may be another address of a listed host"
-            ));
-        }
-        finding
-    }
-
-    /// What a claim is about, in words.
-    fn services(&self, claim: &Claim) -> String {
-        let rows = claim.rows.iter().map(|r| &self.policy.matrix.rows[*r]);
-        let words: BTreeSet<String> =
-            rows.map(|row| service_words(row.transport, &self.policy.ports_here(row))).collect();
-        words.into_iter().collect::<Vec<_>>().join(" or ")
-    }
-
-    fn never_attempted(&mut self, group: &str, claim: &Claim, any_source: bool) {
-        let mut finding = self.claimed(Code::NeverAttempted, group, claim, any_source);
-        let (client, server) =
-            (finding.client.words_with_roles(), finding.server.words_with_roles());
-        let because = if claim.trigger.is_some() { ", though users worked through it" } else { "" };
-        finding.message = format!(
-            "{client} never opened {} to {server} in {} s watched{because}",
-            self.services(claim),
-            self.view.watched_s
-        );
-        finding.action = format!(
-            "Check that the service of {} runs and knows where to go, and that nothing on the host itself keeps it from trying",
-            finding.client.words()
-        );
-        finding.identify();
-        self.findings.push(finding);
-        let name = self.policy.inventory.hosts[claim.source].name.clone();
-        for row in &claim.rows {
-            self.rows[*row].status = Status::Missing;
-            self.rows[*row].source_hosts_missing.insert(name.clone());
-        }
-    }
-
-    fn not_assessable(&mut self, group: &str, code: Code, claim: &Claim, any_source: bool) {
-        let mut finding = self.claimed(code, group, claim, any_source);
-        let (client, server) = (finding.client.words(), finding.server.words());
-        let minutes = claim.watch_s.div_ceil(60).max(1);
-        let features: BTreeSet<&str> = claim
-            .rows
-            .iter()
-            .flat_map(|r| &self.policy.matrix.rows[*r].features)
-            .map(String::as_str)
-            .filter(|f| !self.policy.inventory.features.contains_key(*f))
-            .collect();
-        let unseen_end = if self.is_sending(Unit::Host(claim.source)) {
-            &finding.server
-        } else {
-            &finding.client
-        };
-        let unseen = unseen_end.words();
-        let never_seen = match unseen.strip_prefix("any ") {
-            Some(roles) => format!("no {roles} was seen sending"),
-            None => format!("{unseen} was never seen sending"),
-        };
-        let (why, action) = match code {
-            Code::HostNotSeen => (
-                never_seen,
-                format!("Capture at the switch port of {unseen} for {minutes} minutes"),
-            ),
-            Code::PairNotCovered => (
-                "nothing shows that the capture covers the pair".to_owned(),
-                format!(
-                    "Capture at the switch port of {client} for {minutes} minutes, or state in [capture] what the span covers"
-                ),
-            ),
-            Code::OneSidedView => (
-                "only one direction of the pair is visible".to_owned(),
-                format!("Mirror both directions of the switch port of {client}"),
-            ),
-            Code::LoopbackOnly => (
-                "the farm has no second host of the role".to_owned(),
-                format!(
-                    "Nothing, if that is so; else list the other hosts, or capture on the loopback interface of {client}"
-                ),
-            ),
-            Code::WindowTooShort => (
-                format!("{} s were watched, {} are needed", self.view.watched_s, claim.watch_s),
-                format!("Capture for at least {minutes} minutes"),
-            ),
-            Code::CaptureFiltered => (
-                "a capture filter may have hidden it".to_owned(),
-                "Capture without a filter".to_owned(),
-            ),
-            Code::LossTooHigh => (
-                format!("the capture lost {:.1} % of its frames", self.view.loss * 100.0),
-                "Capture again with a larger buffer or a shorter snaplen".to_owned(),
-            ),
-            Code::FeatureUnknown => (
-                "the inventory does not say whether its feature is in use".to_owned(),
-                format!(
-                    "Set {} to true or false in [farm.features]",
-                    features.into_iter().collect::<Vec<_>>().join(" and ")
-                ),
-            ),
-            _ => (
-                "nothing was seen that makes it necessary".to_owned(),
-                format!("Capture while somebody works through {client}"),
-            ),
-        };
-        finding.message =
-            format!("{} from {client} to {server} cannot be assessed: {why}", self.services(claim));
-        finding.action = action;
-        finding.identify();
-        self.findings.push(finding);
-        for row in &claim.rows {
-            let reason = &mut self.rows[*row].reason;
-            *reason = Some(reason.map_or(code, |first| first.min(code)));
-        }
-        self.hosts[claim.source].rows_not_assessable += claim.rows.len() as u64;
     }
 
     /// The status of every row: the first that applies.
@@ -697,7 +528,8 @@ impl<'a> Assessor<'a> {
                 report.reason = Some(Code::OneSidedView);
             }
             report.status = match report.status {
-                _ if !present => Status::RoleAbsent,
+                // What a name alone told may be in no list.
+                _ if !present && report.conversations == 0 => Status::RoleAbsent,
                 _ if off => Status::FeatureOff,
                 Status::Missing => Status::Missing,
                 _ if report.visible > 0 => Status::Seen,

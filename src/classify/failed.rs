@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::expected::Assessor;
-use super::finding::{
-    About, End, Finding, Fold, Key, display_filter, ends, fold_clients, service_words, trace, who,
-};
+use super::finding::{End, Finding};
+use super::fold::{About, Fold, Key, ends, fold_clients};
 use super::judge::Judged;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
+use super::wording::{display_filter, service_words, trace, who};
 use crate::policy::Quantifier;
 
 /// What worked for a client of a group: servers and services, in words.
@@ -71,7 +71,7 @@ impl Assessor<'_> {
             chances += c.chances;
             attempts += c.attempts;
             ports.insert(c.subject.port);
-            let fitting = self.judge.fitting(c).into_iter();
+            let fitting = self.judge.fitting(self.conversations, c, j).into_iter();
             rows.extend(fitting.filter(|r| policy.matrix.rows[*r].group == *group));
             sources.insert(policy.label(&j.client, c.subject.client));
         }
@@ -150,7 +150,7 @@ impl Assessor<'_> {
             ),
         };
         finding.display_filter = display_filter(list, &fold.members, ports.len() > 1);
-        finding.trace = trace(self.judge, &finding, c, j);
+        finding.trace = trace(self.judge, self.conversations, &finding, fold.members[0], j);
         finding.trace.extend(who(policy, list, judged, fold));
         finding.identify();
         for row in rows {

@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 
 use super::verdict::{Code, Doubt, Doubts, Verdict};
-use crate::conversation::{Conversation, Lens, State, Subject};
+use crate::conversation::{Conversation, Conversations, Known, Lens, ServerNames, State, Subject};
 use crate::model::{Endpoint, Transport};
-use crate::policy::{FeatureState, Party, Policy, RoleSet, Row, Scope, Severity, Who};
+use crate::policy::{
+    Exposure, FeatureState, Only, Party, Policy, RoleSet, Row, Scope, Severity, Who,
+};
 
 /// What decided about a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +29,8 @@ pub struct Judged {
     pub server: Party,
     /// Why it is not certain.
     pub doubts: Doubts,
+    /// The name that decided: its place among the server's names, and among that one's aliases.
+    pub named: Option<(usize, usize)>,
     /// The code of the other orientation, where it differs and the direction is a guess.
     pub other: Option<Code>,
     /// How much it weighs.
@@ -42,15 +46,19 @@ impl Judged {
 
 /// How the judge is asked: the traffic, and how it travelled.
 #[derive(Clone, Copy)]
-struct Asked {
-    client: Party,
-    server: Party,
-    client_roles: RoleSet,
-    server_roles: RoleSet,
-    subject: Subject,
-    broadcast: bool,
+pub(super) struct Asked<'n> {
+    pub client: Party,
+    pub server: Party,
+    pub client_roles: RoleSet,
+    pub server_roles: RoleSet,
+    pub subject: Subject,
+    pub broadcast: bool,
     /// It answers a broadcast, and so belongs to the broadcast's row.
-    answer: bool,
+    pub answer: bool,
+    /// An endpoint mapper announced the port.
+    pub announced: bool,
+    /// The server's name.
+    pub name: Option<&'n str>,
 }
 
 /// Judges conversations by a policy.
@@ -84,11 +92,23 @@ impl<'a> Judge<'a> {
         self.present
     }
 
-    /// Judges a conversation.
-    pub fn judge(&self, conversation: &Conversation) -> Judged {
+    /// Judges a conversation whose server has these names.
+    pub fn judge(&self, conversation: &Conversation, names: &ServerNames) -> Judged {
         let asked = self.asked(conversation);
-        let ruling = self.rule(&asked);
+        let mut ruling = self.rule(&asked);
         let mut doubts = Doubts::default();
+        let mut named = None;
+        if self.is_named(&asked, ruling)
+            && let Some((place, decided)) = self.by_names(&asked, names)
+        {
+            (ruling, named) = (decided, Some(place));
+            let about_names = decided.code != Code::UnknownHost || self.only_a_name_decides(&asked);
+            if about_names && !names.known[place.0].is_strong() {
+                doubts.add(Doubt::Name);
+            }
+        } else if ruling.code == Code::UnknownHost && self.only_a_name_decides(&asked) {
+            doubts.add(Doubt::Name);
+        }
         let mut other = None;
         if conversation.grade.is_guess() {
             other = self.other_reading(conversation, &asked, ruling.code);
@@ -97,11 +117,8 @@ impl<'a> Judge<'a> {
                 doubts.add(Doubt::Direction);
             }
         }
-        if ruling.row.is_some_and(|row| self.policy.matrix.rows[row].is_doubtful()) {
+        if ruling.row.is_some_and(|row| self.is_doubtful(row, conversation.announced)) {
             doubts.add(Doubt::Row);
-        }
-        if ruling.code == Code::UnknownHost && self.only_a_name_decides(&asked) {
-            doubts.add(Doubt::Name);
         }
         let strangers = asked.client.who == Who::Stranger && asked.server.who == Who::Stranger;
         let severity = match strangers {
@@ -109,7 +126,50 @@ impl<'a> Judge<'a> {
             true => Severity::Info,
             false => self.severity(ruling.code, conversation.state.reached(), doubts),
         };
-        Judged { ruling, client: asked.client, server: asked.server, doubts, other, severity }
+        Judged {
+            ruling,
+            client: asked.client,
+            server: asked.server,
+            doubts,
+            named,
+            other,
+            severity,
+        }
+    }
+
+    /// Whether a row leaves a doubt: it is doubtful itself, or it allows a range of which an endpoint
+    /// mapper would say which port it is, and none was heard to.
+    fn is_doubtful(&self, row: usize, announced: bool) -> bool {
+        let row = &self.policy.matrix.rows[row];
+        row.is_doubtful() || (row.announced_by.is_some() && !announced)
+    }
+
+    /// Whether the server's name may say more than its address did. Hosts and services that are listed
+    /// by address need no name.
+    fn is_named(&self, asked: &Asked<'_>, ruling: Ruling) -> bool {
+        let listed = matches!(asked.server.who, Who::Host(_) | Who::Service(_));
+        let undecided =
+            matches!(ruling.code.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
+        !listed && !asked.broadcast && undecided
+    }
+
+    /// The ruling by the server's names: of the aliases of one name the best, of several names the worst.
+    fn by_names(&self, asked: &Asked<'_>, names: &ServerNames) -> Option<((usize, usize), Ruling)> {
+        let of_name = |(number, known): (usize, &Known)| {
+            let aliases = known.names.iter().enumerate().map(|(alias, name)| {
+                let asked = self.with_name(asked, name);
+                ((number, alias), self.rule(&asked))
+            });
+            aliases.min_by_key(|(place, ruling)| (ruling.code, *place))
+        };
+        let rulings = names.known.iter().enumerate().filter_map(of_name);
+        // Of equally bad ones the first.
+        rulings.max_by_key(|(place, ruling)| (ruling.code, std::cmp::Reverse(*place)))
+    }
+
+    fn with_name<'n>(&self, asked: &Asked<'_>, name: &'n str) -> Asked<'n> {
+        let server_roles = asked.server_roles.with(self.policy.roles_of_name(name));
+        Asked { server_roles, name: Some(name), ..*asked }
     }
 
     /// The severity of a code; what is not certain is never above medium.
@@ -119,33 +179,47 @@ impl<'a> Judge<'a> {
         if doubts.certain() { severity } else { severity.min(Severity::Medium) }
     }
 
-    /// Every row that documents a conversation, whatever its features.
-    pub fn fitting(&self, conversation: &Conversation) -> Vec<usize> {
-        let asked = self.asked(conversation);
+    /// Every row that documents a conversation as it was judged, whatever its features.
+    pub fn fitting(&self, all: &Conversations, c: &Conversation, judged: &Judged) -> Vec<usize> {
+        let mut asked = self.asked(c);
+        if let Some((number, alias)) = judged.named {
+            asked = self.with_name(&asked, &all.names_of(c).known[number].names[alias]);
+        }
         self.fits(&asked).map(|(row, _)| row).collect()
     }
 
-    fn asked(&self, c: &Conversation) -> Asked {
+    fn asked(&self, c: &Conversation) -> Asked<'static> {
         let client = self.policy.party(c.subject.client, c.rare().macs[0].iter());
         let server = self.policy.party(c.subject.server, c.rare().macs[1].iter());
-        self.ask(client, server, c.subject, c.broadcast, c.state == State::AnswerOnly)
+        Asked {
+            broadcast: c.broadcast,
+            answer: c.state == State::AnswerOnly,
+            announced: c.announced,
+            client_roles: self.policy.client_roles(&client, &server, c.broadcast),
+            ..self.ask(client, server, c.subject)
+        }
     }
 
-    fn ask(
-        &self,
-        client: Party,
-        server: Party,
-        subject: Subject,
-        broadcast: bool,
-        answer: bool,
-    ) -> Asked {
-        let client_roles = self.policy.client_roles(&client, &server, broadcast);
-        let server_roles = server.roles;
-        Asked { client, server, client_roles, server_roles, subject, broadcast, answer }
+    /// The question of plain traffic between two parties.
+    pub(super) fn ask(&self, client: Party, server: Party, subject: Subject) -> Asked<'static> {
+        Asked {
+            client,
+            server,
+            client_roles: self.policy.client_roles(&client, &server, false),
+            server_roles: server.roles,
+            subject,
+            broadcast: false,
+            answer: false,
+            announced: false,
+            name: None,
+        }
     }
 
     /// The rows that join the two ends on this port, moved ports counted where they are now.
-    fn fits(&self, asked: &Asked) -> impl Iterator<Item = (usize, bool)> + use<'_> {
+    pub(super) fn fits<'q>(
+        &'q self,
+        asked: &Asked<'q>,
+    ) -> impl Iterator<Item = (usize, bool)> + use<'q, 'a> {
         let asked = *asked;
         let (matrix, subject) = (&self.policy.matrix, asked.subject);
         let inside = subject.client.is_loopback() && subject.server.is_loopback();
@@ -154,14 +228,21 @@ impl<'a> Judge<'a> {
                 let row = &matrix.rows[found.row];
                 let scope_fits = match row.scope {
                     Scope::Localhost => inside,
-                    Scope::Broadcast => asked.broadcast || asked.answer,
+                    Scope::Broadcast if row.multicast.is_empty() => {
+                        asked.answer || (asked.broadcast && !is_multicast(subject.server))
+                    }
+                    Scope::Broadcast => row.multicast.contains(&subject.server),
                     Scope::Network | Scope::Internet => !asked.broadcast && !inside,
                 };
-                let destination_fits = match row.scope {
-                    Scope::Localhost => true,
+                let destination_fits = match (&row.only, row.scope) {
+                    (Some(Only::Name(name)), _) => asked.name.is_some_and(|n| name.matches(n)),
+                    (Some(Only::Address(address)), _) => *address == subject.server,
+                    (None, Scope::Localhost) => true,
                     // Somebody of the destination role has to be there to be asked.
-                    Scope::Broadcast if asked.broadcast => matrix.is_destination(row, self.present),
-                    _ => matrix.is_destination(row, asked.server_roles),
+                    (None, Scope::Broadcast) if asked.broadcast => {
+                        matrix.is_destination(row, self.present)
+                    }
+                    (None, _) => matrix.is_destination(row, asked.server_roles),
                 };
                 let fits =
                     scope_fits && destination_fits && matrix.is_source(row, asked.client_roles);
@@ -170,30 +251,41 @@ impl<'a> Judge<'a> {
         )
     }
 
-    fn rule(&self, asked: &Asked) -> Ruling {
+    /// The ruling on a question: the first code that applies.
+    pub(super) fn rule(&self, asked: &Asked<'_>) -> Ruling {
         let ruling = |code, row| Ruling { code, row };
-        let mut off = None;
-        let mut best: Option<((FeatureState, bool, bool, usize), Code)> = None;
+        let matrix = &self.policy.matrix;
+        let (mut off, mut best) = (None, None);
         for (number, moved) in self.fits(asked) {
-            let row = &self.policy.matrix.rows[number];
+            let row = &matrix.rows[number];
             let features = self.policy.feature_state(row);
             if features == FeatureState::Off {
                 off = off.or(Some(number));
                 continue;
             }
-            let rank = (features, row.is_doubtful(), moved, number);
-            let code = if moved { Code::Renumbered } else { Code::Matrix };
+            let code = match &row.overlay {
+                Some(_) => Code::Overlay,
+                None if moved => Code::Renumbered,
+                None => Code::Matrix,
+            };
+            let doubtful = self.is_doubtful(number, asked.announced);
+            let overlay = row.overlay.is_some();
+            let rank = (overlay, features, doubtful, moved, matrix.precedence(number));
             if best.is_none_or(|(least, _)| rank < least) {
-                best = Some((rank, code));
+                best = Some((rank, ruling(code, Some(number))));
             }
         }
-        if let Some(((.., number), code)) = best {
-            return ruling(code, Some(number));
+        if let Some((_, decided)) = best {
+            return decided;
         }
         if self.is_background(asked) {
             return ruling(Code::Background, None);
         }
         let ends_have_roles = !asked.client_roles.is_empty() && !asked.server_roles.is_empty();
+        // Where the document itself says that a port is internal, that comes before roles.
+        if let Some(row) = self.exposed(asked).filter(|row| matrix.rows[*row].exposure.is_some()) {
+            return ruling(Code::ExposedInternal, Some(row));
+        }
         if !asked.broadcast && ends_have_roles && self.joined(asked) {
             return if off.is_some() {
                 ruling(Code::FeatureOff, off)
@@ -227,14 +319,14 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether some row joins the two ends in this direction, on whatever port.
-    fn joined(&self, asked: &Asked) -> bool {
+    fn joined(&self, asked: &Asked<'_>) -> bool {
         asked.client_roles.iter().any(|role| {
             let (reach, anybody) = self.joins[role];
             anybody || reach.meets(asked.server_roles)
         })
     }
 
-    fn is_background(&self, asked: &Asked) -> bool {
+    fn is_background(&self, asked: &Asked<'_>) -> bool {
         let Subject { server, transport, port, .. } = asked.subject;
         self.policy.background(transport, port).is_some_and(|entry| {
             entry.anywhere || asked.broadcast || asked.answer || crate::model::is_link_local(server)
@@ -242,7 +334,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The row that would document it, had the inventory not moved its port elsewhere.
-    fn moved_away(&self, asked: &Asked) -> Option<usize> {
+    fn moved_away(&self, asked: &Asked<'_>) -> Option<usize> {
         let (matrix, Subject { transport, port, .. }) = (&self.policy.matrix, asked.subject);
         self.policy.moved_away(transport, port, asked.server).find(|row| {
             let row = &matrix.rows[*row];
@@ -251,7 +343,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn other_transport(&self, asked: &Asked) -> Option<usize> {
+    fn other_transport(&self, asked: &Asked<'_>) -> Option<usize> {
         let others = [Transport::TCP, Transport::UDP, Transport::SCTP];
         others.into_iter().filter(|t| *t != asked.subject.transport).find_map(|transport| {
             let subject = Subject { transport, ..asked.subject };
@@ -260,7 +352,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn reversed(&self, asked: &Asked) -> Option<usize> {
+    fn reversed(&self, asked: &Asked<'_>) -> Option<usize> {
         let turned = Asked {
             client: asked.server,
             server: asked.client,
@@ -271,13 +363,14 @@ impl<'a> Judge<'a> {
                 server: asked.subject.client,
                 ..asked.subject
             },
+            name: None,
             ..*asked
         };
         self.fits(&turned).map(|(row, _)| row).next()
     }
 
     /// Rows that document the port at the server, for whomever.
-    fn documented_for_others(&self, asked: &Asked) -> impl Iterator<Item = usize> + use<'_> {
+    fn documented_for_others(&self, asked: &Asked<'_>) -> impl Iterator<Item = usize> + use<'_> {
         let (server, roles, subject) = (asked.server, asked.server_roles, asked.subject);
         let matrix = &self.policy.matrix;
         self.policy.candidates(subject.transport, subject.port, server).map(|c| c.row).filter(
@@ -291,21 +384,23 @@ impl<'a> Judge<'a> {
 
     /// The row of an internal port of a farm host that somebody outside reaches: documented, but
     /// for nobody who comes from outside.
-    fn exposed(&self, asked: &Asked) -> Option<usize> {
+    fn exposed(&self, asked: &Asked<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
         let farm = asked.server_roles.iter().any(|r| matrix.roles[r].kind == "ras-component");
         if !farm || asked.broadcast || self.policy.is_internal(asked.subject.client) {
             return None;
         }
-        let outside =
-            |row: &Row| row.scope == Scope::Internet || matrix.roles[row.source].kind == "client";
+        let outside = |row: &Row| match row.exposure {
+            Some(exposure) => exposure == Exposure::External,
+            None => row.scope == Scope::Internet || matrix.roles[row.source].kind == "client",
+        };
         let mut rows = self.documented_for_others(asked).peekable();
         let first = *rows.peek()?;
         (!rows.any(|row| outside(&matrix.rows[row]))).then_some(first)
     }
 
     /// Whether the client may go to a service on this port, so that the server's name would decide.
-    fn only_a_name_decides(&self, asked: &Asked) -> bool {
+    fn only_a_name_decides(&self, asked: &Asked<'_>) -> bool {
         let matrix = &self.policy.matrix;
         let Subject { server, transport, port, .. } = asked.subject;
         !self.policy.is_internal(server)
@@ -317,7 +412,7 @@ impl<'a> Judge<'a> {
 
     /// The code of the other orientation, if it is worse or gives another verdict. Of several
     /// client ports the worst counts.
-    fn other_reading(&self, c: &Conversation, asked: &Asked, shown: Code) -> Option<Code> {
+    fn other_reading(&self, c: &Conversation, asked: &Asked<'_>, shown: Code) -> Option<Code> {
         let ports = c.client_ports.iter().map(|port| {
             let subject = Subject {
                 client: c.subject.server,
@@ -325,11 +420,17 @@ impl<'a> Judge<'a> {
                 port: *port,
                 ..c.subject
             };
-            self.rule(&self.ask(asked.server, asked.client, subject, c.broadcast, asked.answer))
-                .code
+            let turned = self.ask(asked.server, asked.client, subject);
+            let roles = self.policy.client_roles(&asked.server, &asked.client, c.broadcast);
+            let (broadcast, answer) = (c.broadcast, asked.answer);
+            self.rule(&Asked { client_roles: roles, broadcast, answer, ..turned }).code
         });
         ports.max().filter(|other| *other > shown || other.verdict() != shown.verdict())
     }
+}
+
+fn is_multicast(address: IpAddr) -> bool {
+    address.is_multicast()
 }
 
 /// The two questions of direction, answered by the judge.
@@ -341,7 +442,6 @@ impl Lens for Judge<'_> {
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool {
         let subject = Subject { client, server: server.addr, transport, port: server.port };
         let (client, server) = (self.policy.party(client, []), self.policy.party(server.addr, []));
-        let asked = self.ask(client, server, subject, false, false);
-        self.rule(&asked).code.verdict() == Verdict::Documented
+        self.rule(&self.ask(client, server, subject)).code.verdict() == Verdict::Documented
     }
 }

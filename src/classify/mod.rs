@@ -3,12 +3,15 @@
 //! Pure: conversations, a policy and the facts about the capture go in; judgements, findings and
 //! the status of every matrix row come out, sorted, decided once.
 
+mod claims;
 mod coverage;
 mod expected;
 mod failed;
 mod finding;
+mod fold;
 mod judge;
 mod verdict;
+mod wording;
 
 use std::collections::BTreeMap;
 
@@ -84,8 +87,11 @@ impl Outcome {
     /// Judges a capture.
     pub fn of(policy: &Policy, conversations: Conversations, view: &View) -> Self {
         let judge = Judge::new(policy);
-        let judged: Vec<Judged> = conversations.list.iter().map(|c| judge.judge(c)).collect();
-        let mut findings = finding::of_conversations(&judge, &conversations.list, &judged);
+        let judged: Vec<Judged> = {
+            let judged = |c: &Conversation| judge.judge(c, conversations.names_of(c));
+            conversations.list.iter().map(judged).collect()
+        };
+        let mut findings = fold::of_conversations(&judge, &conversations, &judged);
         let expected = expected::assess(&judge, &conversations, &judged, view);
         findings.extend(expected.findings);
         findings.sort_by_cached_key(Finding::order);

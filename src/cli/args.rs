@@ -124,6 +124,15 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "How it is judged")]
     pub rules: Option<PathBuf>,
 
+    /// Judge by this overlay too: windows-domain, or a CSV file. Can be given several times.
+    #[arg(
+        long = "overlay",
+        value_name = "NAME",
+        requires = "inventory",
+        help_heading = "How it is judged"
+    )]
+    pub overlays: Vec<String>,
+
     /// Watch time from which silence means something, in place of each row's own: 600s, 10m.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "How it is judged")]
     pub min_watch: Option<u64>,

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::AuditArguments;
 use super::complain;
 use super::exit::Exit;
-use super::rules::{complain_all, load_policy};
+use super::rules::{Wanted, complain_all, load_policy};
 use crate::pipeline::{Audit, Failure, Folder, Limits, Plan, Progress, Request, prepare_folder};
 use crate::policy::Policy;
 
@@ -117,9 +117,12 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>)> {
         ));
         return None;
     }
-    let (matrix, rules) = (arguments.matrix.as_deref(), arguments.rules.as_deref());
-    let policy =
-        arguments.inventory.as_deref().map(|file| load_policy(file, matrix, rules)).transpose();
+    let wanted = Wanted {
+        matrix: arguments.matrix.as_deref(),
+        rules: arguments.rules.as_deref(),
+        overlays: &arguments.overlays,
+    };
+    let policy = arguments.inventory.as_deref().map(|file| load_policy(file, &wanted)).transpose();
     let policy = policy.map_err(|problems| complain_all(&problems));
     Some((plan.ok()?, policy.ok()?))
 }

@@ -10,7 +10,9 @@ use super::args::{CheckArguments, ShowArguments};
 use super::complain;
 use super::exit::Exit;
 use crate::model::clean;
-use crate::policy::{Inventory, MATRICES, Matrix, Policy, Problem, RoleSet, RuleFiles, is_toml};
+use crate::policy::{
+    Inventory, MATRICES, Matrix, NamedRules, Policy, Problem, RoleSet, RuleFiles, is_toml,
+};
 
 /// Tells all problems of a file.
 pub(super) fn complain_all(problems: &[Problem]) {
@@ -23,12 +25,17 @@ fn whole_file(file: &str, message: String) -> Vec<Problem> {
     vec![Problem { file: file.to_owned(), line: 0, message }]
 }
 
+/// The rules that the command line asks for, beside those that an inventory names.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wanted<'a> {
+    pub matrix: Option<&'a str>,
+    pub rules: Option<&'a Path>,
+    pub overlays: &'a [String],
+}
+
 /// Loads an inventory and the matrix that it names, or says everything that is wrong.
-pub(super) fn load_policy(
-    file: &Path,
-    matrix: Option<&str>,
-    rules: Option<&Path>,
-) -> Result<Policy, Vec<Problem>> {
+pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Vec<Problem>> {
+    let Wanted { matrix, rules, overlays } = *wanted;
     let name = file.display().to_string();
     let text = fs::read(file).map_err(|error| whole_file(&name, error.to_string()))?;
     let text = String::from_utf8(text).map_err(|error| {
@@ -39,9 +46,10 @@ pub(super) fn load_policy(
         vec![Problem { file: name.clone(), line, message: "the file is not UTF-8 text".into() }]
     })?;
     let toml = is_toml(&name);
-    let own = Inventory::matrix_name(&text).filter(|_| toml);
+    let named = if toml { Inventory::rules_named(&text) } else { NamedRules::default() };
+    let own = &named.matrix;
     let mut problems = Vec::new();
-    let files = match (&own, matrix) {
+    let files = match (own, matrix) {
         (Some((own, line)), Some(given)) if own != given => {
             let message = format!("the matrix is \"{own}\" here and \"{given}\" by --matrix");
             problems.push(Problem { file: name.clone(), line: *line, message });
@@ -64,7 +72,21 @@ pub(super) fn load_policy(
     };
     // Without its matrix the rest of the inventory is still checked, against the one built in.
     let built_in = || RuleFiles::named(MATRICES[0], None).map_err(|m| whole_file(&name, m));
-    let matrix = files.map_or_else(built_in, Ok)?.load()?;
+    let mut files = files.map_or_else(built_in, Ok)?;
+    if named.no_background {
+        files.without_background();
+    }
+    for (overlay, line) in &named.overlays {
+        if let Err(message) = files.add_overlay(overlay, file.parent()) {
+            problems.push(Problem { file: name.clone(), line: *line, message });
+        }
+    }
+    for overlay in overlays {
+        if let Err(message) = files.add_overlay(overlay, None) {
+            problems.extend(whole_file("--overlay", message));
+        }
+    }
+    let matrix = files.load()?;
     let inventory = if toml {
         Inventory::from_toml(&name, &text, &matrix)
     } else {
@@ -93,7 +115,12 @@ fn find_matrix(name: &str, rules: Option<&Path>, from: Option<&Path>) -> Result<
 }
 
 pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
-    match load_policy(&arguments.file, arguments.matrix.as_deref(), arguments.rules.as_deref()) {
+    let wanted = Wanted {
+        matrix: arguments.matrix.as_deref(),
+        rules: arguments.rules.as_deref(),
+        ..Wanted::default()
+    };
+    match load_policy(&arguments.file, &wanted) {
         Ok(policy) => {
             let inventory = &policy.inventory;
             writeln!(
@@ -152,8 +179,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
-    let wanted =
-        |role: &Option<String>| role.as_deref().map(|r| role_named(&matrix, r)).transpose();
+    let wanted = |role: &Option<String>| role.as_deref().map(|r| matrix.roles_named(r)).transpose();
     let (from, to) = match (wanted(&arguments.from), wanted(&arguments.to)) {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => {
@@ -166,8 +192,11 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
     let table = if arguments.roles {
         roles(&matrix)
     } else if arguments.features {
-        let mut table = new_table(&["feature", "the farm ..."]);
-        table.add_rows(matrix.features.iter().map(|(name, meaning)| [name, meaning]));
+        let mut table = new_table(&["feature", "usually", "meaning"]);
+        for (name, feature) in &matrix.features {
+            let usual = if feature.usual { "on" } else { "off" };
+            table.add_row([name, usual, &feature.meaning]);
+        }
         table
     } else {
         rows(&matrix, from, to)
@@ -177,14 +206,6 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
     }
     writeln!(io::stdout(), "{table}")?;
     Ok(Exit::Compliant)
-}
-
-/// A role or group by any of its names.
-fn role_named(matrix: &Matrix, name: &str) -> Result<RoleSet, String> {
-    if let Some(number) = matrix.role(name) {
-        return Ok(matrix.roles[number].members);
-    }
-    matrix.playable_role(name).map(RoleSet::one)
 }
 
 fn new_table(header: &[&str]) -> Table {

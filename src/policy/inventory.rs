@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::csv_file::each_record;
-use super::{Matrix, Problem, Problems, RoleSet, nearest};
+use super::{Matrix, Pattern, Problem, Problems, RoleSet, nearest};
 use crate::model::{Mac, Transport, hex};
 
 /// A commented file to start from.
@@ -91,8 +91,8 @@ pub struct Network {
 pub struct Service {
     /// Its role's number.
     pub role: usize,
-    /// Names that DNS or TLS may show, in lower case.
-    pub names: Vec<String>,
+    /// Names that DNS or TLS may show.
+    pub names: Vec<Pattern>,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
     /// Its line in the file.
@@ -102,8 +102,8 @@ pub struct Service {
 /// A documented port that listens elsewhere on this site.
 #[derive(Clone, Debug)]
 pub struct MovedPort {
-    /// The role that listens.
-    pub role: usize,
+    /// The roles that listen.
+    pub roles: RoleSet,
     /// TCP or UDP.
     pub transport: Transport,
     /// The documented port.
@@ -129,12 +129,22 @@ pub fn is_toml(file: &str) -> bool {
 }
 
 impl Inventory {
-    /// The name of the matrix in a TOML inventory, and its line, before anything else is known of it. A
-    /// file without one, or with a broken one, is told when it is loaded.
-    pub fn matrix_name(text: &str) -> Option<(String, usize)> {
+    /// The rules that a TOML inventory names, before anything else is known of it. What is broken in it
+    /// is told when it is loaded.
+    pub fn rules_named(text: &str) -> NamedRules {
         let (document, _) = DeTable::parse_recoverable(text);
-        let name = document.get_ref().get("farm")?.get_ref().as_table()?.get("matrix")?;
-        Some((name.get_ref().as_str()?.to_owned(), line_of(text, name.span().start)))
+        let farm = document.get_ref().get("farm").and_then(|farm| farm.get_ref().as_table());
+        let Some(farm) = farm else { return NamedRules::default() };
+        let placed = |value: &Spanned<DeValue<'_>>| {
+            Some((value.get_ref().as_str()?.to_owned(), line_of(text, value.span().start)))
+        };
+        let overlays = farm.get("overlays").and_then(|list| list.get_ref().as_array());
+        let background = farm.get("background").and_then(|value| value.get_ref().as_bool());
+        NamedRules {
+            matrix: farm.get("matrix").and_then(placed),
+            overlays: overlays.into_iter().flat_map(|l| l.iter()).filter_map(placed).collect(),
+            no_background: background == Some(false),
+        }
     }
 
     /// Reads a TOML inventory against its matrix.
@@ -179,7 +189,18 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// A text with the line where it stands.
-type Placed = (String, usize);
+pub type Placed = (String, usize);
+
+/// The rules that an inventory names.
+#[derive(Clone, Default, Debug)]
+pub struct NamedRules {
+    /// The matrix.
+    pub matrix: Option<Placed>,
+    /// The overlays.
+    pub overlays: Vec<Placed>,
+    /// The traffic of every network is to be judged like any other.
+    pub no_background: bool,
+}
 
 /// Whether one host can have the address.
 fn is_somebody(address: IpAddr) -> bool {
@@ -336,7 +357,11 @@ impl<'a> Loader<'a> {
         let Some(table) = farm.get_ref().as_table() else {
             return self.problems.add(line, "farm must be a table [farm]");
         };
-        self.known_keys(table, "[farm]", &["name", "matrix", "clients", "features"]);
+        self.known_keys(
+            table,
+            "[farm]",
+            &["name", "matrix", "clients", "overlays", "background", "features"],
+        );
         self.inventory.farm = self.text(table, "name").map(|t| t.0).unwrap_or_default();
         match self.text(table, "matrix") {
             Some((name, _)) => self.inventory.matrix = name,
@@ -351,6 +376,11 @@ impl<'a> Loader<'a> {
                     .add(line, format!("clients is \"any\" or \"listed\", not \"{word}\"{near}"));
             }
             None => {}
+        }
+        // Read beforehand, because they belong to the rules; here their shape alone is looked at.
+        self.texts(table, "overlays");
+        if let Some(value) = table.get("background").filter(|v| v.get_ref().as_bool().is_none()) {
+            self.problems.add(self.place(value), "background is true or false");
         }
         let Some(features) = table.get("features") else {
             return;
@@ -520,12 +550,16 @@ impl<'a> Loader<'a> {
         let addresses = self.texts(table, "addresses").unwrap_or_default();
         let addresses = self.addresses(addresses);
         let names: Vec<_> = self.texts(table, "names").unwrap_or_default();
-        for (name, at) in names.iter().filter(|(name, _)| name.trim_matches(['*', '.']).is_empty())
-        {
-            self.problems.add(*at, format!("the name \"{name}\" matches everything"));
-        }
-        let names: Vec<_> = names.into_iter().map(|(name, _)| name.to_lowercase()).collect();
-        if names.is_empty() && addresses.is_empty() {
+        let given = !names.is_empty();
+        let names = names.into_iter().filter_map(|(name, at)| match Pattern::parse(&name) {
+            Ok(pattern) => Some(pattern),
+            Err(message) => {
+                self.problems.add(at, message);
+                None
+            }
+        });
+        let names = names.collect();
+        if !given && !table.contains_key("addresses") {
             self.problems.add(line, "a service needs names or addresses");
         }
         match self.text(table, "role") {
@@ -542,8 +576,8 @@ impl<'a> Loader<'a> {
             return;
         };
         self.known_keys(table, "[[moved-port]]", &["role", "transport", "from", "to", "host"]);
-        let role = match self.text(table, "role") {
-            Some((text, at)) => self.matrix.playable_role(&text).map_err(|m| (at, m)),
+        let roles = match self.text(table, "role") {
+            Some((text, at)) => self.matrix.roles_named(&text).map_err(|m| (at, m)),
             None => Err((line, "a moved port needs role = \"...\"".to_owned())),
         };
         let transport = match self.text(table, "transport") {
@@ -568,33 +602,32 @@ impl<'a> Loader<'a> {
             }
         };
         let (from, to) = (port("from"), port("to"));
-        match (role, transport, from, to) {
-            (Ok(role), Ok(transport), Ok(from), Ok(to)) => {
+        match (roles, transport, from, to) {
+            (Ok(roles), Ok(transport), Ok(from), Ok(to)) => {
                 let documented = self.matrix.rows.iter().any(|row| {
                     row.transport == transport
                         && row.ports.contains(&from)
-                        && self.matrix.is_destination(row, RoleSet::one(role))
+                        && self.matrix.is_destination(row, roles)
                 });
+                let slugs = self.matrix.role_names(roles).join(", ");
                 if !documented {
-                    let slug = &self.matrix.roles[role].slug;
                     let message =
-                        format!("the matrix documents no {transport} port {from} of {slug}");
+                        format!("the matrix documents no {transport} port {from} of {slugs}");
                     self.problems.add(line, message);
                 }
                 if let Some(Some(number)) = host
-                    && !self.inventory.hosts[number].roles.meets(RoleSet::one(role))
+                    && !self.inventory.hosts[number].roles.meets(roles)
                 {
-                    let (slug, host) =
-                        (&self.matrix.roles[role].slug, &self.inventory.hosts[number].name);
-                    self.problems.add(line, format!("{host} does not play the role {slug}"));
+                    let host = &self.inventory.hosts[number].name;
+                    self.problems.add(line, format!("{host} does not play the role {slugs}"));
                 }
                 if let Some(host) = host.unwrap_or(Some(usize::MAX)) {
                     let host = (host != usize::MAX).then_some(host);
-                    self.inventory.moved.push(MovedPort { role, transport, from, to, host });
+                    self.inventory.moved.push(MovedPort { roles, transport, from, to, host });
                 }
             }
-            (role, transport, from, to) => {
-                let errors = [role.err(), transport.err(), from.err(), to.err()];
+            (roles, transport, from, to) => {
+                let errors = [roles.err(), transport.err(), from.err(), to.err()];
                 for (at, message) in errors.into_iter().flatten() {
                     self.problems.add(at, message);
                 }

@@ -175,7 +175,7 @@ impl Policy {
             m.transport == row.transport
                 && m.host.is_none()
                 && row.ports.contains(&m.from)
-                && self.matrix.is_destination(row, RoleSet::one(m.role))
+                && self.matrix.is_destination(row, m.roles)
         });
         moved.map_or_else(|| row.ports_text(), |m| m.to.to_string())
     }
@@ -188,8 +188,17 @@ impl Policy {
         server: Party,
     ) -> impl Iterator<Item = usize> + '_ {
         self.rows_at(transport, port).filter(move |row| {
-            self.moves(transport, server).any(|m| m.from == port && self.is_of(*row, m.role))
+            self.moves(transport, server).any(|m| m.from == port && self.is_of(*row, m.roles))
         })
+    }
+
+    /// The roles of the services that a name belongs to: those of the inventory and those of the rules.
+    pub fn roles_of_name(&self, name: &str) -> RoleSet {
+        let listed =
+            self.inventory.services.iter().filter(|s| s.names.iter().any(|n| n.matches(name)));
+        let shipped = self.matrix.services.iter().filter(|(_, pattern)| pattern.matches(name));
+        let roles = listed.map(|s| s.role).chain(shipped.map(|(role, _)| *role));
+        roles.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role)))
     }
 
     /// The roles that somebody plays: a host, a network, a service, or anybody.
@@ -269,25 +278,25 @@ impl Policy {
         let moved_here = self.moves(transport, server).filter(move |m| m.to == port);
         let moved = moved_here.flat_map(move |m| {
             self.rows_at(transport, m.from)
-                .filter(move |row| self.is_of(*row, m.role))
+                .filter(move |row| self.is_of(*row, m.roles))
                 .map(|row| Candidate { row, moved: true })
         });
         self.rows_at(transport, port)
             .filter(move |row| {
-                !self.moves(transport, server).any(|m| m.from == port && self.is_of(*row, m.role))
+                !self.moves(transport, server).any(|m| m.from == port && self.is_of(*row, m.roles))
             })
             .map(|row| Candidate { row, moved: false })
             .chain(moved)
     }
 
-    fn is_of(&self, row: usize, role: usize) -> bool {
-        self.matrix.is_destination(&self.matrix.rows[row], RoleSet::one(role))
+    fn is_of(&self, row: usize, roles: RoleSet) -> bool {
+        self.matrix.is_destination(&self.matrix.rows[row], roles)
     }
 
     fn moves(&self, transport: Transport, server: Party) -> impl Iterator<Item = &MovedPort> {
         self.inventory.moved.iter().filter(move |m| {
             m.transport == transport
-                && server.roles.meets(RoleSet::one(m.role))
+                && server.roles.meets(m.roles)
                 && m.host.is_none_or(|host| server.who == Who::Host(host))
         })
     }
@@ -354,7 +363,7 @@ impl Policy {
 
     /// What a party is, and by which line of the inventory.
     pub fn describe(&self, party: &Party) -> String {
-        let roles = match self.matrix.role_names(party.roles) {
+        let roles = match self.matrix.role_titles(party.roles) {
             names if names.is_empty() => "no role".to_owned(),
             names => names.join(", "),
         };

@@ -4,17 +4,29 @@
 //! Files that a user wrote are loaded with all their problems at once, each with file, line and the
 //! nearest right word. No port number of the product stands here: the matrix is data in `rules/`.
 
+mod background;
 mod csv_file;
 mod inventory;
+mod lint;
+mod load;
 mod lookup;
 mod matrix;
+mod pattern;
 mod problem;
+mod role;
+mod row;
 mod rules;
+mod severity;
 
-pub use inventory::{Covers, Host, Inventory, MovedPort, Network, Service, TEMPLATE, is_toml};
-pub use lookup::{Candidate, FeatureState, Party, Policy, Who};
-pub use matrix::{
-    Background, Expectation, Matrix, Quantifier, Role, RoleSet, Row, Scope, Severity, SeverityTable,
+pub use background::Background;
+pub use inventory::{
+    Covers, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE, is_toml,
 };
+pub use lookup::{Candidate, FeatureState, Party, Policy, Who};
+pub use matrix::{Feature, Matrix};
+pub use pattern::Pattern;
 pub use problem::{Problem, Problems, nearest};
-pub use rules::{MATRICES, RuleFiles};
+pub use role::{Role, RoleSet};
+pub use row::{Certainty, Example, Expectation, Exposure, Only, Quantifier, Row, Scope, Towards};
+pub use rules::{MATRICES, OVERLAYS, RuleFiles};
+pub use severity::{Severity, SeverityTable};

@@ -9,29 +9,81 @@ use sha2::{Digest, Sha256};
 use super::{Matrix, Problem};
 use crate::model::hex;
 
-/// A shipped matrix: its name, its title and its files, each with name and text.
-type Shipped = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+/// A file that is built in: its name and its text.
+type BuiltIn = (&'static str, &'static str);
+
+/// A shipped matrix: its name, its title and its files.
+type Shipped = (&'static str, &'static str, &'static [BuiltIn]);
 
 /// The matrices that are built in.
-const SHIPPED: &[Shipped] = &[(
-    "ras-19",
-    "Parallels RAS 19",
-    &[
-        ("matrix.csv", include_str!("../../rules/ras-19/matrix.csv")),
-        ("roles.csv", include_str!("../../rules/ras-19/roles.csv")),
-        ("features.csv", include_str!("../../rules/ras-19/features.csv")),
-        ("services.csv", include_str!("../../rules/ras-19/services.csv")),
-    ],
-)];
-
-/// Files that all matrices share.
-const SHARED: &[(&str, &str)] = &[
-    ("background.csv", include_str!("../../rules/background.csv")),
-    ("severity.csv", include_str!("../../rules/severity.csv")),
+const SHIPPED: &[Shipped] = &[
+    (
+        "ras-19",
+        "Parallels RAS 19",
+        &[
+            ("matrix.csv", include_str!("../../rules/ras-19/matrix.csv")),
+            ("endpoints.csv", include_str!("../../rules/ras-19/endpoints.csv")),
+            ("roles.csv", include_str!("../../rules/ras-19/roles.csv")),
+            ("features.csv", include_str!("../../rules/ras-19/features.csv")),
+            ("services.csv", include_str!("../../rules/ras-19/services.csv")),
+        ],
+    ),
+    (
+        "ras-legacy",
+        "Parallels RAS before 19",
+        &[
+            ("matrix.csv", include_str!("../../rules/ras-legacy/matrix.csv")),
+            ("roles.csv", include_str!("../../rules/ras-legacy/roles.csv")),
+            ("features.csv", include_str!("../../rules/ras-legacy/features.csv")),
+            ("services.csv", include_str!("../../rules/ras-legacy/services.csv")),
+        ],
+    ),
 ];
 
+/// The overlays that are built in.
+const SHIPPED_OVERLAYS: &[BuiltIn] = &[
+    (BACKGROUND, include_str!("../../rules/overlays/network-background.csv")),
+    ("windows-domain", include_str!("../../rules/overlays/windows-domain.csv")),
+];
+
+/// The overlay that is on unless the inventory says otherwise.
+const BACKGROUND: &str = "network-background";
+
+/// How much findings weigh, in all matrices.
+const SEVERITIES: BuiltIn = ("severity.csv", include_str!("../../rules/severity.csv"));
+
 /// The names of the matrices that are built in.
-pub const MATRICES: &[&str] = &["ras-19"];
+pub const MATRICES: &[&str] = &["ras-19", "ras-legacy"];
+
+/// The names of the overlays that are built in.
+pub const OVERLAYS: &[&str] = &[BACKGROUND, "windows-domain"];
+
+/// A file of rules.
+#[derive(Clone, Debug)]
+pub(super) struct RuleFile {
+    /// The name by which it is known; of an overlay the overlay's name.
+    pub name: String,
+    /// How problems name it.
+    pub shown: String,
+    pub text: String,
+}
+
+impl RuleFile {
+    fn built_in(name: &str, folder: &str, text: &str) -> Self {
+        let shown = match name.ends_with(".csv") {
+            true => format!("{folder}/{name}"),
+            false => format!("{folder}/{name}.csv"),
+        };
+        Self { name: name.to_owned(), shown, text: text.to_owned() }
+    }
+
+    fn read(name: &str, path: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
+        Ok(Self { name: name.to_owned(), shown: path.display().to_string(), text })
+    }
+}
 
 /// The text of the files that a matrix is made of.
 #[derive(Debug)]
@@ -40,8 +92,10 @@ pub struct RuleFiles {
     pub name: String,
     /// The product version it is for, in words.
     pub title: String,
-    /// File name as shown in problems, and text.
-    files: Vec<(String, String)>,
+    pub(super) files: Vec<RuleFile>,
+    pub(super) overlays: Vec<RuleFile>,
+    /// The folder that takes the place of the project's own `rules/`.
+    root: Option<PathBuf>,
 }
 
 impl RuleFiles {
@@ -49,79 +103,117 @@ impl RuleFiles {
     /// `rules/`), else among those built in.
     pub fn named(name: &str, rules: Option<&Path>) -> Result<Self, String> {
         if let Some(root) = rules {
-            return Self::read(name, &root.join(name), Some(root)).map_err(|e| e.to_string());
+            return Self::read(name, &root.join(name), Some(root));
         }
         let (name, title, files) = SHIPPED.iter().find(|(n, ..)| *n == name).ok_or_else(|| {
             let near = super::nearest(name, MATRICES.iter().copied());
             let known = MATRICES.join(", ");
             format!("no matrix is called \"{name}\"{near} (known: {known}, or a folder of rules)")
         })?;
-        let files = files
-            .iter()
-            .map(|(file, text)| (format!("rules/{name}/{file}"), (*text).to_owned()))
-            .chain(SHARED.iter().map(|(file, text)| (format!("rules/{file}"), (*text).to_owned())))
-            .collect();
-        Ok(Self { name: (*name).to_owned(), title: (*title).to_owned(), files })
+        let folder = format!("rules/{name}");
+        let own = files.iter().map(|(file, text)| RuleFile::built_in(file, &folder, text));
+        let files = own.chain([RuleFile::built_in(SEVERITIES.0, "rules", SEVERITIES.1)]).collect();
+        let (name, title) = ((*name).to_owned(), (*title).to_owned());
+        let mut rules = Self { name, title, files, overlays: Vec::new(), root: None };
+        rules.add_overlay(BACKGROUND, None)?;
+        Ok(rules)
     }
 
     /// A matrix in a folder of its own.
     pub fn folder(folder: &Path) -> Result<Self, String> {
-        Self::read(&folder.display().to_string(), folder, None).map_err(|e| e.to_string())
+        Self::read(&folder.display().to_string(), folder, None)
     }
 
     /// A matrix of one file, judged with the other files of the built-in matrix `base`.
     pub fn with_matrix(file: &Path, base: &str) -> Result<Self, String> {
-        let text = read(file).map_err(|e| e.to_string())?;
-        Ok(Self::named(base, None)?.with("matrix.csv", file.display().to_string(), text))
+        let read = RuleFile::read("matrix.csv", file).map_err(|e| e.to_string())?;
+        // The endpoints belong to the matrix that is replaced.
+        let mut rules =
+            Self::named(base, None)?.with("endpoints.csv", String::new(), String::new());
+        rules = rules.with("matrix.csv", read.shown, read.text);
+        Ok(rules)
     }
 
-    /// The same rules with another text in the place of one file, which is shown as `name`.
+    /// The same rules with another text in the place of one file, which is shown as `shown`. An overlay
+    /// goes by its name.
     #[must_use]
-    pub fn with(mut self, file: &str, name: String, text: String) -> Self {
-        let is_file = |path: &str| Path::new(path).file_name().is_some_and(|f| f == file);
-        if let Some(entry) = self.files.iter_mut().find(|(path, _)| is_file(path)) {
-            *entry = (name, text);
+    pub fn with(mut self, name: &str, shown: String, text: String) -> Self {
+        let mut files = self.files.iter_mut().chain(&mut self.overlays);
+        if let Some(file) = files.find(|file| file.name == name) {
+            (file.shown, file.text) = (shown, text);
         }
         self
     }
 
-    fn read(name: &str, folder: &Path, root: Option<&Path>) -> io::Result<Self> {
+    /// Adds an overlay: one of those built in or in the folder of rules, by name, or a CSV file, as
+    /// seen from the folder `from`.
+    pub fn add_overlay(&mut self, name: &str, from: Option<&Path>) -> Result<(), String> {
+        if self.overlays.iter().any(|o| o.name == name) {
+            return Ok(());
+        }
+        let is_path = name.contains(['/', '\\']) || name.to_lowercase().ends_with(".csv");
+        let in_root = self.root.as_ref().map(|r| r.join("overlays").join(format!("{name}.csv")));
+        let file = match (is_path, in_root.filter(|path| path.exists())) {
+            (true, _) => {
+                let path = from.map_or_else(|| PathBuf::from(name), |from| from.join(name));
+                RuleFile::read(name, &path).map_err(|e| e.to_string())?
+            }
+            (false, Some(path)) => RuleFile::read(name, &path).map_err(|e| e.to_string())?,
+            (false, None) => {
+                let (name, text) =
+                    SHIPPED_OVERLAYS.iter().find(|(n, _)| *n == name).ok_or_else(|| {
+                        let near = super::nearest(name, OVERLAYS.iter().copied());
+                        let known = OVERLAYS.join(", ");
+                        format!(
+                            "no overlay is called \"{name}\"{near} (known: {known}, or a CSV file)"
+                        )
+                    })?;
+                RuleFile::built_in(name, "rules/overlays", text)
+            }
+        };
+        self.overlays.push(file);
+        Ok(())
+    }
+
+    /// Leaves the traffic of every network to the matrix.
+    pub fn without_background(&mut self) {
+        self.overlays.retain(|overlay| overlay.name != BACKGROUND);
+    }
+
+    fn read(name: &str, folder: &Path, root: Option<&Path>) -> Result<Self, String> {
         let mut files = Vec::new();
         for (file, ..) in SHIPPED[0].2 {
             let path = folder.join(file);
             // Only the matrix and its roles are needed; a site's own matrix may have no features.
             let needed = matches!(*file, "matrix.csv" | "roles.csv");
             if needed || path.exists() {
-                files.push((path.display().to_string(), read(&path)?));
+                files.push(RuleFile::read(file, &path).map_err(|e| e.to_string())?);
             }
         }
-        for (file, text) in SHARED {
-            let path: Option<PathBuf> = root.map(|r| r.join(file)).filter(|p| p.exists());
-            files.push(match path {
-                Some(path) => (path.display().to_string(), read(&path)?),
-                None => (format!("rules/{file}"), (*text).to_owned()),
-            });
-        }
+        let severities = root.map(|r| r.join(SEVERITIES.0)).filter(|path| path.exists());
+        files.push(match severities {
+            Some(path) => RuleFile::read(SEVERITIES.0, &path).map_err(|e| e.to_string())?,
+            None => RuleFile::built_in(SEVERITIES.0, "rules", SEVERITIES.1),
+        });
         let shipped = SHIPPED.iter().find(|(n, ..)| *n == name && root.is_some());
-        let title = shipped.map_or(name, |(_, title, _)| title);
-        Ok(Self { name: name.to_owned(), title: title.to_owned(), files })
+        let title = shipped.map_or(name, |(_, title, _)| title).to_owned();
+        let root = root.map(Path::to_owned);
+        let mut rules = Self { name: name.to_owned(), title, files, overlays: Vec::new(), root };
+        rules.add_overlay(BACKGROUND, None)?;
+        Ok(rules)
     }
 
-    /// The name and text of the file whose path ends in `name`; empty text where there is none.
+    /// How problems call a file, and its text; nothing where there is none.
     pub(super) fn file(&self, name: &str) -> (&str, &str) {
-        self.files
-            .iter()
-            .find(|(path, _)| Path::new(path).file_name().is_some_and(|f| f == name))
-            .or_else(|| self.files.first().filter(|_| name == "matrix.csv"))
-            .map_or(("", ""), |(path, text)| (path, text))
+        let file = self.files.iter().find(|file| file.name == name);
+        file.map_or(("", ""), |file| (&file.shown, &file.text))
     }
 
     /// SHA-256 over the names and texts of all files.
     pub fn sha256(&self) -> String {
         let mut hasher = Sha256::new();
-        for (path, text) in &self.files {
-            let name = Path::new(path).file_name().unwrap_or_default().as_encoded_bytes();
-            for part in [name, text.as_bytes()] {
+        for file in self.files.iter().chain(&self.overlays) {
+            for part in [file.name.as_bytes(), file.text.as_bytes()] {
                 hasher.update((part.len() as u64).to_le_bytes());
                 hasher.update(part);
             }
@@ -133,9 +225,4 @@ impl RuleFiles {
     pub fn load(&self) -> Result<Matrix, Vec<Problem>> {
         Matrix::load(self)
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    fs::read_to_string(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }

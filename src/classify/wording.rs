@@ -1,0 +1,358 @@
+//! Findings about conversations in words: what was found, what to do about it, what was considered.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::finding::Finding;
+use super::fold::{About, Fold, ends};
+use super::judge::{Judge, Judged};
+use super::verdict::{Code, Doubt};
+use crate::conversation::{Conversation, Conversations, State};
+use crate::model::Transport;
+use crate::policy::{FeatureState, Policy, RoleSet, Row};
+
+/// The clients of a fold of many, in words; nothing for one.
+pub(super) fn who(
+    policy: &Policy,
+    list: &[Conversation],
+    judged: &[Judged],
+    fold: &Fold,
+) -> Vec<String> {
+    const SHOWN: usize = 20;
+    if fold.network.is_none() {
+        return Vec::new();
+    }
+    let name = |n: &usize| policy.label(&judged[*n].client, list[*n].subject.client);
+    let clients: BTreeSet<String> = fold.members.iter().map(name).collect();
+    let shown: Vec<&str> = clients.iter().take(SHOWN).map(String::as_str).collect();
+    let more = clients.len() - shown.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    vec![format!("{} clients: {}{more}", clients.len(), shown.join(", "))]
+}
+
+/// The finding of a fold, with its explanation.
+pub(super) fn explain(
+    judge: &Judge<'_>,
+    conversations: &Conversations,
+    judged: &[Judged],
+    fold: &Fold,
+) -> Finding {
+    let (policy, list, members) = (judge.policy, &conversations.list, &fold.members);
+    let (first, ruling) = (members[0], judged[members[0]].ruling);
+    let many_ports = fold.about == About::ManyPorts;
+    let (client, server) = ends(policy, list, judged, fold);
+    let mut finding = Finding::new(ruling.code, client, server);
+    let transport = list[first].subject.transport;
+    finding.transport = transport.to_string();
+    finding.port = match list[first].subject.shown_port() {
+        _ if many_ports => "*".to_owned(),
+        Some(port) => port.to_string(),
+        None => String::new(),
+    };
+    if let Some(row) = ruling.row {
+        finding.rule.clone_from(&policy.matrix.rows[row].id);
+    }
+    // The shown severity and doubts are those of the member that weighs most.
+    let weight = |n: &&usize| (judged[**n].severity, judged[**n].doubts.certain(), Reverse(**n));
+    if let Some(worst) = members.iter().max_by_key(weight) {
+        finding.severity = judged[*worst].severity;
+        finding.doubts = judged[*worst].doubts;
+        finding.certain = finding.doubts.certain();
+    }
+    for number in members {
+        finding.add(&list[*number]);
+    }
+    let service = if many_ports {
+        let ports: BTreeSet<u16> = members.iter().map(|n| list[*n].subject.port).collect();
+        let reached = members.iter().filter(|n| list[**n].state.reached());
+        let reached: BTreeSet<u16> = reached.map(|n| list[*n].subject.port).collect();
+        let (low, high) = (ports.first().unwrap_or(&0), ports.last().unwrap_or(&0));
+        let list = if reached.is_empty() {
+            "none reached".into()
+        } else {
+            format!("reached: {}", some(&reached))
+        };
+        format!(
+            "{} {} ports from {low} to {high}, {list}",
+            ports.len(),
+            transport.to_string().to_uppercase()
+        )
+    } else {
+        service_words(transport, &finding.port)
+    };
+    let (did, how) = how_far(finding.state, finding.count);
+    finding.message = message(judge, &finding, ruling.row, &format!("{did} {service}"), &how);
+    finding.action = action(policy, &finding, ruling.row);
+    finding.display_filter = display_filter(list, members, many_ports);
+    finding.trace = trace(judge, conversations, &finding, first, &judged[first]);
+    finding.trace.extend(who(policy, list, judged, fold));
+    finding.identify();
+    finding
+}
+
+/// The first of some ports in words.
+fn some(ports: &BTreeSet<u16>) -> String {
+    let shown: Vec<String> = ports.iter().take(20).map(u16::to_string).collect();
+    let more = ports.len().saturating_sub(shown.len());
+    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
+}
+
+/// `TCP 443`, `ICMP type 3`, `IP protocol 112`.
+pub(super) fn service_words(transport: Transport, port: &str) -> String {
+    match transport {
+        t if t.is_icmp() => format!("{} type {port}", t.to_string().to_uppercase()),
+        t if t.has_ports() => format!("{} {port}", t.to_string().to_uppercase()),
+        t => format!("IP protocol {}", t.0),
+    }
+}
+
+/// What the client did, and what came of it.
+fn how_far(state: Option<State>, count: u64) -> (&'static str, String) {
+    let (did, state) = match state {
+        Some(State::Established) => ("opened", "and was answered"),
+        Some(State::Midstream) => ("used", "on a connection that was open already"),
+        Some(State::HalfOpen) => ("tried", "and was answered, but did not go on"),
+        Some(State::Refused) => ("tried", "and was refused"),
+        Some(State::Rejected) => ("tried", "and was rejected on the way"),
+        Some(State::Unanswered) => ("tried", "and got no answer"),
+        Some(State::OneWay) => ("sent", "one way, without an answer"),
+        Some(State::AnswerOnly) => ("asked", "by broadcast, and was answered"),
+        Some(State::OneSided) | None => ("tried", "with only one direction visible"),
+    };
+    let many = if count == 1 { String::new() } else { format!(" ({count} conversations)") };
+    (did, format!("{state}{many}"))
+}
+
+fn message(
+    judge: &Judge<'_>,
+    finding: &Finding,
+    row: Option<usize>,
+    did: &str,
+    how: &str,
+) -> String {
+    let policy = judge.policy;
+    let row = row.map(|r| &policy.matrix.rows[r]);
+    let (client, server) = (finding.client.words_with_roles(), finding.server.words_with_roles());
+    let talked = format!("{client} {did} to {server} {how}");
+    let reason = match (finding.code, row) {
+        (Code::FeatureOff, Some(row)) => {
+            format!(
+                "the matrix documents it only with {}, which the inventory says is off",
+                off(policy, row)
+            )
+        }
+        (Code::WrongTransport, Some(row)) => {
+            format!("the matrix documents this port between them over {} only", row.transport)
+        }
+        (Code::Reversed, Some(_)) => {
+            "the matrix documents this port the other way round".to_owned()
+        }
+        (Code::PortNotInMatrix, Some(row)) => {
+            format!(
+                "the inventory moved this port of {} elsewhere",
+                policy.matrix.roles[row.destination].name
+            )
+        }
+        (Code::PortNotInMatrix, None) => {
+            "the matrix joins these roles, but not on this port".to_owned()
+        }
+        (Code::ExposedInternal, Some(row)) => format!(
+            "the port is internal to the farm ({}), and the client comes from outside",
+            row.purpose
+        ),
+        (Code::WrongSource, Some(_)) => {
+            let others = documented_sources(judge, finding, row);
+            format!("the matrix documents this port there for {others} only")
+        }
+        (Code::NoRelation, _) => "the matrix never joins these roles in this direction".to_owned(),
+        (Code::NoRole, _) => "an end of it has no role in the inventory".to_owned(),
+        _ => "the inventory does not list one end of it".to_owned(),
+    };
+    format!("{talked}; {reason}")
+}
+
+/// The features of a row that are off, in words.
+pub(super) fn off(policy: &Policy, row: &Row) -> String {
+    let is_off = |f: &&String| policy.inventory.features.get(*f) == Some(&false);
+    let names: Vec<_> = row.features.iter().filter(is_off).map(String::as_str).collect();
+    format!("the feature {}", names.join(" and "))
+}
+
+/// The roles that may use the port that a row documents.
+fn documented_sources(judge: &Judge<'_>, finding: &Finding, row: Option<&Row>) -> String {
+    let matrix = &judge.policy.matrix;
+    let Some(row) = row else { return String::new() };
+    let port = *row.ports.start();
+    let same = |r: &&Row| {
+        r.transport == row.transport
+            && r.ports.contains(&port)
+            && matrix.roles[r.destination].members.meets(matrix.roles[row.destination].members)
+            && finding.server.roles.split(';').any(|role| {
+                matrix
+                    .role(role)
+                    .is_some_and(|n| matrix.roles[r.destination].members.meets(RoleSet::one(n)))
+            })
+    };
+    let sources: BTreeSet<&str> =
+        matrix.rows.iter().filter(same).map(|r| matrix.roles[r.source].name.as_str()).collect();
+    sources.into_iter().collect::<Vec<_>>().join(", ")
+}
+
+fn action(policy: &Policy, finding: &Finding, row: Option<usize>) -> String {
+    match finding.code {
+        Code::FeatureOff => {
+            let row = row.map(|r| &policy.matrix.rows[r]);
+            let feature = row.map_or_else(String::new, |r| off(policy, r));
+            format!("Set {feature} to true in the inventory if the farm uses it; else find out what uses it")
+        }
+        Code::WrongTransport | Code::PortNotInMatrix => format!(
+            "Find out what on {} uses it; close it, or record a moved port in the inventory",
+            finding.server.words()
+        ),
+        Code::Reversed => "Check the roles of both hosts in the inventory; else find out why the server calls back".to_owned(),
+        Code::ExposedInternal => format!("Close the port of {} to addresses outside the farm", finding.server.words()),
+        Code::WrongSource | Code::NoRelation => format!(
+            "Find out why {} talks to {}; forbid it on the firewall between them, or correct the roles in the inventory",
+            finding.client.words(),
+            finding.server.words()
+        ),
+        Code::NoRole => "Give the host its roles in the inventory".to_owned(),
+        _ => "List the host in the inventory with its roles, or find out who it is".to_owned(),
+    }
+}
+
+/// A Wireshark display filter for the packets of some conversations.
+pub(super) fn display_filter(list: &[Conversation], members: &[usize], many_ports: bool) -> String {
+    const SHOWN: usize = 8;
+    let address = |a: IpAddr| match a {
+        IpAddr::V4(a) => format!("ip.addr == {a}"),
+        IpAddr::V6(a) => format!("ipv6.addr == {a}"),
+    };
+    let pairs: BTreeSet<(IpAddr, IpAddr)> =
+        members.iter().map(|n| (list[*n].subject.client, list[*n].subject.server)).collect();
+    let servers: BTreeSet<IpAddr> = pairs.iter().map(|p| p.1).collect();
+    let ends: Vec<String> = if pairs.len() <= SHOWN {
+        pairs.iter().map(|(c, s)| format!("({} && {})", address(*c), address(*s))).collect()
+    } else {
+        servers.iter().take(SHOWN).map(|s| format!("({})", address(*s))).collect()
+    };
+    let mut filter = ends.join(" || ");
+    if ends.len() > 1 {
+        filter = format!("({filter})");
+    }
+    let subject = list[members[0]].subject;
+    let _ = match subject.transport {
+        t if t.has_ports() && !many_ports => write!(filter, " && {t}.port == {}", subject.port),
+        t if t.has_ports() => write!(filter, " && {t}"),
+        Transport::ICMP => write!(filter, " && icmp.type == {}", subject.port),
+        Transport::ICMP6 => write!(filter, " && icmpv6.type == {}", subject.port),
+        t if subject.server.is_ipv6() => write!(filter, " && ipv6.nxt == {}", t.0),
+        t => write!(filter, " && ip.proto == {}", t.0),
+    };
+    filter
+}
+
+/// What was considered for the first conversation of a finding.
+pub(super) fn trace(
+    judge: &Judge<'_>,
+    conversations: &Conversations,
+    finding: &Finding,
+    number: usize,
+    j: &Judged,
+) -> Vec<String> {
+    let (policy, c) = (judge.policy, &conversations.list[number]);
+    let mut trace = vec![
+        format!("client {}: {}", c.subject.client, policy.describe(&j.client)),
+        format!("server {}: {}", c.subject.server, policy.describe(&j.server)),
+        format!(
+            "direction by {}; state {}; {} packets and {} bytes to the server, {} and {} back",
+            c.grade,
+            c.state,
+            c.to_server.packets.0,
+            c.to_server.bytes.0,
+            c.to_client.packets.0,
+            c.to_client.bytes.0
+        ),
+    ];
+    for error in c.rare().errors.iter() {
+        let whose = if error.side == 0 { "client" } else { "server" };
+        trace.push(format!(
+            "{} answered a packet of the {whose} with ICMP {:?}",
+            error.by, error.kind
+        ));
+    }
+    trace.extend(about_names(conversations, c, j));
+    if let Some(row) = j.ruling.row {
+        let row = &policy.matrix.rows[row];
+        let features = match policy.feature_state(row) {
+            FeatureState::On => String::new(),
+            FeatureState::Unknown => {
+                format!("; the inventory does not name {}", row.features.join(" and "))
+            }
+            FeatureState::Off => format!("; {} is off", off(policy, row)),
+        };
+        trace.push(format!("row {} ({}, {}){features}", row.id, row.purpose, row.provenance));
+        if row.is_doubtful() {
+            trace.push(format!("the row is {}: {}", row.certainty, row.note));
+        }
+        trace.extend(about_announcement(row, c));
+    } else {
+        let nearest = nearest_rows(judge, j);
+        if nearest.is_empty() {
+            trace.push("no row of the matrix joins these ends".to_owned());
+        } else {
+            trace.push(format!("rows that join these ends: {}", nearest.join(", ")));
+        }
+    }
+    if let Some(other) = j.other {
+        trace.push(format!("read the other way round it would be {}/{}", other.verdict(), other));
+    }
+    if finding.count > 1 {
+        trace.push(format!("the first of {} conversations of this finding", finding.count));
+    }
+    trace
+}
+
+/// What the capture shows of the server's name, where that was asked for.
+fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<String> {
+    let names = all.names_of(c);
+    if let Some((number, alias)) = j.named {
+        let known = &names.known[number];
+        let (asked, name) = (&known.names[0], &known.names[alias]);
+        let alias = if alias == 0 { String::new() } else { format!(", an alias of {asked},") };
+        return Some(format!("the server is {name}{alias} {}", known.witnesses()));
+    }
+    let why = match names.hidden {
+        true => {
+            "the client's TLS hello may hide another name inside (ECH), and no DNS answer tells it"
+        }
+        false => "no DNS answer and no TLS or HTTP request tells the server's name",
+    };
+    j.doubts.iter().any(|d| d == Doubt::Name).then(|| why.to_owned())
+}
+
+/// Whether the port of a row's range was announced.
+fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
+    let mapper = row.announced_by?;
+    let (port, server, client) = (c.subject.port, c.subject.server, c.subject.client);
+    Some(match c.announced {
+        true => format!(
+            "the endpoint mapper (TCP {mapper}) of {server} announced port {port} to {client}"
+        ),
+        false => format!(
+            "no answer of the endpoint mapper (TCP {mapper}) of {server} to {client} that announces port {port} was seen; the row's range decides"
+        ),
+    })
+}
+
+/// Rows that join the two ends on other ports.
+fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
+    const SHOWN: usize = 5;
+    let policy = judge.policy;
+    let (client, server) = (policy.client_roles(&j.client, &j.server, false), j.server.roles);
+    let matrix = &policy.matrix;
+    let joins = |row: &&Row| matrix.is_source(row, client) && matrix.is_destination(row, server);
+    matrix.rows.iter().filter(joins).take(SHOWN).map(|row| row.id.as_str()).collect()
+}

@@ -1,0 +1,252 @@
+//! What is wrong with a matrix that can be read: rows that say a thing twice, hide each other,
+//! contradict each other, or can never show.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Expectation, Exposure, Matrix, Only, Problem, RoleSet, Row, Scope};
+use crate::model::Transport;
+
+impl Matrix {
+    /// Everything that is wrong with the rows, in the order of their files and lines.
+    pub fn lint(&self) -> Vec<Problem> {
+        let mut lint = Lint { matrix: self, problems: Vec::new() };
+        for (number, row) in self.rows.iter().enumerate() {
+            lint.completeness(row);
+            lint.observable(row);
+            lint.satisfiable(row);
+            lint.consistent(row);
+            lint.others(number, row);
+            lint.shadow(number, row);
+        }
+        lint.groups();
+        lint.names();
+        let mut problems = lint.problems;
+        problems.sort_by(|a, b| (&a.file, a.line, &a.message).cmp(&(&b.file, b.line, &b.message)));
+        problems
+    }
+
+    /// How many pairs of roles a row joins. Of two rows that document the same, the narrower speaks.
+    pub fn breadth(&self, row: &Row) -> usize {
+        let side = |role: usize| match &self.roles[role] {
+            role if role.everybody => RoleSet::MAX,
+            role => role.members.len(),
+        };
+        side(row.source) * side(row.destination)
+    }
+
+    /// Of the rows that document the same traffic the least decides: the matrix before its overlays,
+    /// what is certain before what is doubtful, what was written for these roles before what was written
+    /// for many.
+    pub fn precedence(&self, number: usize) -> (bool, bool, usize, usize) {
+        let row = &self.rows[number];
+        (row.overlay.is_some(), row.is_doubtful(), self.breadth(row), number)
+    }
+}
+
+struct Lint<'m> {
+    matrix: &'m Matrix,
+    problems: Vec<Problem>,
+}
+
+impl Lint<'_> {
+    fn add(&mut self, row: &Row, message: impl Into<String>) {
+        let message = format!("{}: {}", row.id, message.into());
+        self.problems.push(Problem { file: row.file.to_string(), line: row.line, message });
+    }
+
+    fn completeness(&mut self, row: &Row) {
+        if row.purpose.is_empty() {
+            self.add(row, "does not say what the traffic is for");
+        }
+        if row.examples.is_empty() {
+            self.add(row, "has no example conversation that it must decide");
+        }
+        if row.is_doubtful() && row.note.is_empty() {
+            self.add(row, format!("is {}, and no note says why", row.certainty));
+        }
+    }
+
+    /// Whether a capture could show it where it is expected.
+    fn observable(&mut self, row: &Row) {
+        if row.scope == Scope::Localhost && row.is_expected() {
+            self.add(row, "is expected, and stays inside a host where no span sees it");
+        }
+        if row.scope == Scope::Broadcast && row.transport == Transport::TCP {
+            self.add(row, "is TCP, which is never broadcast");
+        }
+        if row.scope != Scope::Broadcast && !row.multicast.is_empty() {
+            self.add(row, "names multicast addresses, and its scope is not broadcast");
+        }
+        if row.transport.has_ports() && *row.ports.start() == 0 {
+            self.add(row, "has port 0, which nobody listens on");
+        }
+    }
+
+    /// Whether what it asks for can ever come true.
+    fn satisfiable(&mut self, row: &Row) {
+        let matrix = self.matrix;
+        if row.is_expected() && row.watch_s == 0 {
+            self.add(row, "is expected, and does not say how long to watch (watch_s)");
+        }
+        for (side, role) in [("source", row.source), ("destination", row.destination)] {
+            let role = &matrix.roles[role];
+            let played =
+                role.everybody || role.members.iter().any(|m| matrix.roles[m].is_playable());
+            let stands_alone =
+                side == "destination" && (row.only.is_some() || row.scope == Scope::Localhost);
+            if !played && !stands_alone {
+                self.add(row, format!("nobody can play the {side} role {}", role.slug));
+            }
+        }
+        for trigger in &row.triggers {
+            if *trigger == row.group {
+                self.add(row, "waits for its own group");
+            }
+            let rows = matrix.groups.get(trigger).into_iter().flatten();
+            let mut rows = rows.map(|n| &matrix.rows[*n]);
+            let can_show = |r: &Row| {
+                r.transport.has_ports() && !matches!(r.scope, Scope::Broadcast | Scope::Localhost)
+            };
+            if !rows.any(can_show) {
+                self.add(row, format!("waits for {trigger}, which is never established"));
+            }
+        }
+    }
+
+    /// Whether its own cells agree.
+    fn consistent(&mut self, row: &Row) {
+        let matrix = self.matrix;
+        if row.expectation == Expectation::Feature && row.features.is_empty() {
+            self.add(row, "is expected with its feature, and names none");
+        }
+        let localhost = [
+            row.scope == Scope::Localhost,
+            row.expectation == Expectation::Localhost,
+            matrix.roles[row.destination].slug == "localhost",
+        ];
+        if localhost.contains(&true) && localhost.contains(&false) {
+            self.add(row, "scope, expectation and destination do not agree on localhost");
+        }
+        let everybody = matrix.roles[row.source].everybody;
+        match row.exposure {
+            Some(Exposure::External) if !everybody => {
+                self.add(row, "is external, and not open to everybody");
+            }
+            Some(Exposure::Internal) if everybody => {
+                self.add(row, "is internal, and open to everybody");
+            }
+            _ => {}
+        }
+    }
+
+    /// Earlier rows that say the same, or nearly.
+    fn others(&mut self, number: usize, row: &Row) {
+        let matrix = self.matrix;
+        let of = |r: &Row| (r.source, r.destination, r.transport, r.scope);
+        let features = |r: &Row| r.features.iter().cloned().collect::<BTreeSet<_>>();
+        let same = |r: &&Row| of(r) == of(row) && r.only == row.only;
+        for other in matrix.rows[..number].iter().filter(same) {
+            let overlap =
+                other.ports.start() <= row.ports.end() && row.ports.start() <= other.ports.end();
+            if !overlap {
+                continue;
+            }
+            if other.ports != row.ports {
+                self.add(row, format!("its ports overlap with those of {}", other.id));
+            } else if features(other) == features(row) {
+                self.add(row, format!("says the same as {}", other.id));
+            } else {
+                self.add(row, format!("contradicts {}, which needs other features", other.id));
+            }
+        }
+    }
+
+    /// Whether it ever decides: some pair of roles and port for which no other row comes first.
+    fn shadow(&mut self, number: usize, row: &Row) {
+        let matrix = self.matrix;
+        let mine = matrix.precedence(number);
+        let members = |role: usize| -> Vec<RoleSet> {
+            match &matrix.roles[role] {
+                role if role.everybody => vec![RoleSet::default()],
+                role => role.members.iter().map(RoleSet::one).collect(),
+            }
+        };
+        let before = |r: &usize| {
+            let other = &matrix.rows[*r];
+            *r != number
+                && other.scope == row.scope
+                && other.transport == row.transport
+                && matrix.precedence(*r) < mine
+        };
+        let rivals: Vec<usize> = (0..matrix.rows.len()).filter(before).collect();
+        let mut by = None;
+        for source in members(row.source) {
+            for destination in members(row.destination) {
+                for port in [*row.ports.start(), *row.ports.end()] {
+                    let hides = |r: &&usize| {
+                        let other = &matrix.rows[**r];
+                        other.ports.contains(&port)
+                            && matrix.is_source(other, source)
+                            && match (&row.only, &other.only) {
+                                (None, None) => matrix.is_destination(other, destination),
+                                (Some(mine), Some(theirs)) => covers(theirs, mine),
+                                _ => false,
+                            }
+                    };
+                    match rivals.iter().find(hides) {
+                        Some(other) => by = Some(*other),
+                        None => return,
+                    }
+                }
+            }
+        }
+        if let Some(other) = by {
+            let message = format!("never decides: {} always comes first", matrix.rows[other].id);
+            self.add(row, message);
+        }
+    }
+
+    fn groups(&mut self) {
+        let matrix = self.matrix;
+        for (group, rows) in &matrix.groups {
+            let mut expected = rows.iter().map(|n| &matrix.rows[*n]).filter(|r| r.is_expected());
+            let Some(first) = expected.next() else { continue };
+            for row in expected.filter(|row| row.quantifier != first.quantifier) {
+                let (mine, theirs) = (row.quantifier, first.quantifier);
+                let message = format!(
+                    "asks for {mine}, and {} of the same group {group} for {theirs}",
+                    first.id
+                );
+                self.add(row, message);
+            }
+        }
+        for feature in matrix.features.keys() {
+            if !matrix.rows.iter().any(|row| row.features.contains(feature)) {
+                let message = format!("no row needs the feature \"{feature}\"");
+                self.problems.push(Problem { file: "features.csv".to_owned(), line: 0, message });
+            }
+        }
+    }
+
+    /// Names that would stand for two roles in an inventory.
+    fn names(&mut self) {
+        let mut known: BTreeMap<String, &str> = BTreeMap::new();
+        for role in self.matrix.roles.iter().filter(|role| role.is_playable()) {
+            for name in [&role.slug, &role.name].into_iter().chain(&role.aliases) {
+                let first = known.entry(name.to_lowercase()).or_insert(&role.slug);
+                if *first != role.slug {
+                    let message = format!("\"{name}\" stands for {first} and for {}", role.slug);
+                    self.problems.push(Problem { file: "roles.csv".to_owned(), line: 0, message });
+                }
+            }
+        }
+    }
+}
+
+/// Whether one destination holds everything of the other.
+fn covers(wide: &Only, narrow: &Only) -> bool {
+    match (wide, narrow) {
+        (Only::Name(pattern), Only::Name(name)) => pattern.matches(&name.to_string()),
+        _ => wide == narrow,
+    }
+}

@@ -1,0 +1,510 @@
+//! Reading the rule files into a matrix; of each file all problems at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::csv_file::{Record, each_record};
+use super::rules::RuleFile;
+use super::{
+    Background, Certainty, Example, Expectation, Exposure, Feature, Matrix, Only, Pattern, Problem,
+    Problems, Quantifier, Role, RoleSet, Row, RuleFiles, Scope, Severity, SeverityTable, Towards,
+    nearest,
+};
+use crate::model::Transport;
+
+impl Matrix {
+    pub(super) fn load(files: &RuleFiles) -> Result<Self, Vec<Problem>> {
+        let mut matrix = Self {
+            name: files.name.clone(),
+            title: files.title.clone(),
+            sha256: files.sha256(),
+            roles: Vec::new(),
+            rows: Vec::new(),
+            features: BTreeMap::new(),
+            services: Vec::new(),
+            background: Vec::new(),
+            severities: SeverityTable::default(),
+            groups: BTreeMap::new(),
+        };
+        let mut loader = Loader { matrix: &mut matrix, problems: Vec::new(), ids: BTreeSet::new() };
+        loader.read(files.file("roles.csv"), &["slug", "name", "kind"], Loader::roles);
+        loader.read(files.file("features.csv"), &["feature", "meaning"], Loader::features);
+        loader.read(files.file("matrix.csv"), MATRIX_COLUMNS, Loader::rows);
+        loader.read(files.file("endpoints.csv"), ENDPOINT_COLUMNS, Loader::rows);
+        for overlay in &files.overlays {
+            loader.overlay(overlay);
+        }
+        loader.read(files.file("services.csv"), &["role", "name"], Loader::services);
+        let columns = &["verdict", "code", "reached", "attempted"];
+        loader.read(files.file("severity.csv"), columns, Loader::severities);
+        loader.triggers();
+        let problems = loader.problems;
+        if problems.is_empty() { Ok(matrix) } else { Err(problems) }
+    }
+}
+
+/// What a matrix must have; what is left out of the others has a plain meaning.
+const MATRIX_COLUMNS: &[&str] = &[
+    "id",
+    "source_role",
+    "destination_role",
+    "transport",
+    "port_low",
+    "port_high",
+    "purpose",
+    "provenance",
+];
+
+const ENDPOINT_COLUMNS: &[&str] =
+    &["id", "source_role", "destination", "transport", "port", "purpose", "provenance"];
+
+const BACKGROUND_COLUMNS: &[&str] = &["id", "transport", "port", "towards"];
+
+/// The role that the rows of `endpoints.csv` go to, which nobody plays.
+const ENDPOINT_KIND: &str = "endpoint";
+
+/// A file being read.
+struct Reading<'a> {
+    file: Arc<str>,
+    /// The overlay that it is.
+    overlay: Option<&'a str>,
+    problems: Problems,
+}
+
+impl Reading<'_> {
+    fn add(&mut self, record: &Record<'_>, message: impl Into<String>) {
+        self.problems.add(record.line, message);
+    }
+
+    /// The value of a cell that holds a word of a list.
+    fn word<T>(
+        &mut self,
+        record: &Record<'_>,
+        column: &str,
+        value: Option<T>,
+        known: &[&str],
+    ) -> Option<T> {
+        if value.is_none() {
+            let (text, known) = (record.get(column), known.iter().copied());
+            self.add(record, format!("{column}: unknown \"{text}\"{}", nearest(text, known)));
+        }
+        value
+    }
+
+    /// The value of a cell that may be empty.
+    fn number<T: std::str::FromStr + Default>(
+        &mut self,
+        record: &Record<'_>,
+        column: &str,
+        what: &str,
+    ) -> Option<T> {
+        match record.get(column) {
+            "" => Some(T::default()),
+            text => {
+                let value = text.parse().ok();
+                if value.is_none() {
+                    self.add(record, format!("{column}: \"{text}\" is {what}"));
+                }
+                value
+            }
+        }
+    }
+}
+
+struct Loader<'m> {
+    matrix: &'m mut Matrix,
+    problems: Vec<Problem>,
+    ids: BTreeSet<String>,
+}
+
+impl Loader<'_> {
+    /// Reads a file whole, so that the problems of all of them are told at once.
+    fn read(
+        &mut self,
+        file: (&str, &str),
+        columns: &[&str],
+        each: fn(&mut Self, &Record<'_>, &mut Reading<'_>),
+    ) {
+        self.read_as(None, file, columns, each);
+    }
+
+    fn read_as(
+        &mut self,
+        overlay: Option<&str>,
+        (file, text): (&str, &str),
+        columns: &[&str],
+        each: fn(&mut Self, &Record<'_>, &mut Reading<'_>),
+    ) {
+        if text.is_empty() {
+            return;
+        }
+        let mut problems = Problems::of(file);
+        let mut reading = Reading { file: file.into(), overlay, problems: Problems::of(file) };
+        each_record(text, columns, &mut problems, |record, _| each(self, &record, &mut reading));
+        if columns.contains(&"slug") {
+            self.members(text, &mut reading);
+        }
+        for found in [problems, reading.problems] {
+            self.problems.extend(found.or(()).err().into_iter().flatten());
+        }
+    }
+
+    /// An overlay is a list of rows, or of background traffic; its columns tell.
+    fn overlay(&mut self, overlay: &RuleFile) {
+        let file = (overlay.shown.as_str(), overlay.text.as_str());
+        let header = overlay.text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
+        let is_background = header.split(',').any(|column| column.trim() == "towards");
+        match is_background {
+            true => self.read(file, BACKGROUND_COLUMNS, Self::background),
+            false => self.read_as(Some(&overlay.name), file, MATRIX_COLUMNS, Self::rows),
+        }
+    }
+
+    fn roles(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+        let slug = record.get("slug").to_owned();
+        if self.matrix.role(&slug).is_some() {
+            reading.add(record, format!("the role \"{slug}\" stands here twice"));
+        }
+        if self.matrix.roles.len() == RoleSet::MAX {
+            return reading.add(record, format!("more than {} roles", RoleSet::MAX));
+        }
+        self.matrix.roles.push(Role {
+            slug,
+            name: record.get("name").to_owned(),
+            aliases: record.list("aliases").map(str::to_owned).collect(),
+            kind: record.get("kind").to_owned(),
+            members: RoleSet::one(self.matrix.roles.len()),
+            everybody: record.get("members") == "*",
+        });
+    }
+
+    /// The members of groups, which may stand further down than the group.
+    fn members(&mut self, text: &str, reading: &mut Reading<'_>) {
+        let mut ignored = Problems::default();
+        each_record(text, &[], &mut ignored, |record, _| {
+            let Some(number) = self.matrix.role(record.get("slug")) else { return };
+            if self.matrix.roles[number].everybody {
+                return;
+            }
+            let mut set = RoleSet::default();
+            for member in record.list("members") {
+                match self.matrix.role(member) {
+                    Some(role) => set = set.with(RoleSet::one(role)),
+                    None => reading.add(&record, self.unknown_role(member)),
+                }
+            }
+            if !set.is_empty() {
+                self.matrix.roles[number].members = set;
+            }
+        });
+    }
+
+    fn unknown_role(&self, slug: &str) -> String {
+        let known = self.matrix.roles.iter().map(|r| r.slug.as_str());
+        format!("unknown role \"{slug}\"{}", nearest(slug, known))
+    }
+
+    fn features(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+        let name = record.get("feature").to_owned();
+        let usual = match record.get("default") {
+            "on" => true,
+            "off" | "" => false,
+            other => {
+                return reading.add(record, format!("default is on or off, not \"{other}\""));
+            }
+        };
+        let feature = Feature { meaning: record.get("meaning").to_owned(), usual };
+        if self.matrix.features.insert(name.clone(), feature).is_some() {
+            reading.add(record, format!("the feature \"{name}\" stands here twice"));
+        }
+    }
+
+    fn rows(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+        if !self.ids.insert(record.get("id").to_owned()) {
+            reading.add(record, format!("the id \"{}\" stands here twice", record.get("id")));
+        }
+        if let Some(row) = self.row(record, reading) {
+            let groups = &mut self.matrix.groups;
+            groups.entry(row.group.clone()).or_default().push(self.matrix.rows.len());
+            self.matrix.rows.push(row);
+        }
+    }
+
+    /// One row; none, with all its problems told, where it cannot be read.
+    fn row(&self, record: &Record<'_>, reading: &mut Reading<'_>) -> Option<Row> {
+        let source = self.role(record, "source_role", reading);
+        let (destination, only) = match record.get("destination") {
+            "" => (self.role(record, "destination_role", reading), None),
+            text => self.endpoint(text, record, reading),
+        };
+        let scope = match record.get("scope") {
+            "" if only.is_some() => Some(Scope::Internet),
+            "" => Some(Scope::Network),
+            text => reading.word(record, "scope", Scope::parse(text), Scope::NAMES),
+        };
+        let expectation = match record.get("expectation") {
+            "" => Some(Expectation::OnDemand),
+            text => {
+                let value = Expectation::parse(text);
+                reading.word(record, "expectation", value, Expectation::NAMES)
+            }
+        };
+        let quantifier = match record.get("quantifier") {
+            "" => Some(Quantifier::AnyDestination),
+            text => {
+                let value = Quantifier::parse(text);
+                reading.word(record, "quantifier", value, Quantifier::NAMES)
+            }
+        };
+        let certainty = match record.get("certainty") {
+            "" => Some(Certainty::Document),
+            text => reading.word(record, "certainty", Certainty::parse(text), Certainty::NAMES),
+        };
+        let exposure = match record.get("exposure") {
+            "" => Some(None),
+            text => {
+                let value = Exposure::parse(text).map(Some);
+                reading.word(record, "exposure", value, Exposure::NAMES)
+            }
+        };
+        let features = self.conditions(record, reading);
+        let (transport, ports) = ports(record, reading)?;
+        let watch_s = reading.number(record, "watch_s", "no number of seconds");
+        let announced_by = reading.number(record, "announced_by", "no port");
+        let multicast = multicast(record, reading);
+        for column in ["id", "provenance"] {
+            if record.get(column).is_empty() {
+                reading.add(record, format!("{column} is empty"));
+            }
+        }
+        let group = match record.get("group") {
+            "" => record.get("id"),
+            group => group,
+        };
+        Some(Row {
+            id: record.get("id").to_owned(),
+            section: record.get("section").to_owned(),
+            source: source?,
+            destination: destination?,
+            only,
+            transport,
+            ports,
+            features,
+            scope: scope?,
+            exposure: exposure?,
+            multicast,
+            announced_by: Some(announced_by?).filter(|port| *port > 0),
+            expectation: expectation?,
+            purpose: record.get("purpose").to_owned(),
+            provenance: record.get("provenance").to_owned(),
+            certainty: certainty?,
+            note: record.get("note").to_owned(),
+            group: group.to_owned(),
+            quantifier: quantifier?,
+            triggers: record.list("trigger").map(str::to_owned).collect(),
+            watch_s: watch_s?,
+            examples: self.examples(record, reading),
+            overlay: reading.overlay.map(str::to_owned),
+            file: Arc::clone(&reading.file),
+            line: record.line,
+        })
+    }
+
+    fn role(&self, record: &Record<'_>, column: &str, reading: &mut Reading<'_>) -> Option<usize> {
+        let role = self.matrix.role(record.get(column));
+        if role.is_none() {
+            let message = self.unknown_role(record.get(column));
+            reading.add(record, format!("{column}: {message}"));
+        }
+        role
+    }
+
+    /// The destination of a row that goes to a name or an address.
+    fn endpoint(
+        &self,
+        text: &str,
+        record: &Record<'_>,
+        reading: &mut Reading<'_>,
+    ) -> (Option<usize>, Option<Only>) {
+        let role = self.matrix.roles.iter().position(|role| role.kind == ENDPOINT_KIND);
+        if role.is_none() {
+            reading.add(record, format!("no role of the kind {ENDPOINT_KIND} stands in the roles"));
+        }
+        let only = match text.parse() {
+            Ok(address) => Ok(Only::Address(address)),
+            Err(_) => Pattern::parse(text).map(Only::Name),
+        };
+        match only {
+            Ok(only) => (role, Some(only)),
+            Err(message) => {
+                reading.add(record, format!("destination: {message}"));
+                (None, None)
+            }
+        }
+    }
+
+    fn conditions(&self, record: &Record<'_>, reading: &mut Reading<'_>) -> Vec<String> {
+        let words = record.get("condition").split('+').map(str::trim).filter(|f| !f.is_empty());
+        let features: Vec<String> = words.map(str::to_owned).collect();
+        for feature in features.iter().filter(|f| !self.matrix.features.contains_key(*f)) {
+            let near = nearest(feature, self.matrix.features.keys().map(String::as_str));
+            reading.add(record, format!("condition: unknown feature \"{feature}\"{near}"));
+        }
+        features
+    }
+
+    fn examples(&self, record: &Record<'_>, reading: &mut Reading<'_>) -> Vec<Example> {
+        let mut examples = Vec::new();
+        for text in record.list("example") {
+            match self.example(text) {
+                Ok(example) => examples.push(example),
+                Err(message) => reading.add(record, format!("example \"{text}\": {message}")),
+            }
+        }
+        examples
+    }
+
+    fn example(&self, text: &str) -> Result<Example, String> {
+        let shape = "an example is FROM > TO TRANSPORT/PORT";
+        let (from, rest) = text.split_once('>').ok_or(shape)?;
+        let (to, service) = rest.trim().split_once(' ').ok_or(shape)?;
+        let (transport, port) = service.trim().split_once('/').ok_or(shape)?;
+        let port: u16 = port.parse().map_err(|_| format!("\"{port}\" is no port"))?;
+        let (transport, port) = match transport {
+            "ip" => (u8::try_from(port).ok().map(Transport), 0),
+            text => (Transport::parse(text).filter(|t| t.has_ports()), port),
+        };
+        let to = match to {
+            "broadcast" => Towards::Everybody,
+            "localhost" => Towards::Itself,
+            text => match (self.matrix.role(text), text.parse()) {
+                (Some(role), _) => Towards::Role(role),
+                (None, Ok(address)) => Towards::Address(address),
+                (None, Err(_)) if text.contains('.') => Towards::Name(text.to_lowercase()),
+                _ => return Err(self.unknown_role(text)),
+            },
+        };
+        let playable = |role: &usize| self.matrix.roles[*role].is_playable();
+        let from = self.matrix.role(from.trim()).ok_or_else(|| self.unknown_role(from.trim()))?;
+        for role in [Some(from), if let Towards::Role(to) = to { Some(to) } else { None }] {
+            if let Some(role) = role.filter(|role| !playable(role)) {
+                return Err(format!("nobody plays \"{}\"", self.matrix.roles[role].slug));
+            }
+        }
+        Ok(Example { from, to, transport: transport.ok_or(shape)?, port })
+    }
+
+    fn triggers(&mut self) {
+        for row in &self.matrix.rows {
+            let mut problems = Problems::of(&row.file);
+            for trigger in row.triggers.iter().filter(|t| !self.matrix.groups.contains_key(*t)) {
+                let near = nearest(trigger, self.matrix.groups.keys().map(String::as_str));
+                problems.add(row.line, format!("unknown trigger group \"{trigger}\"{near}"));
+            }
+            self.problems.extend(problems.or(()).err().into_iter().flatten());
+        }
+    }
+
+    fn services(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+        let role = self.role(record, "role", reading);
+        match (role, Pattern::parse(record.get("name"))) {
+            (Some(role), Ok(name)) => self.matrix.services.push((role, name)),
+            (_, Err(message)) => reading.add(record, message),
+            (None, Ok(_)) => {}
+        }
+    }
+
+    fn background(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+        let Some(transport) = Transport::parse(record.get("transport")) else {
+            let message = format!("unknown transport \"{}\"", record.get("transport"));
+            return reading.add(record, message);
+        };
+        if transport == Transport::TCP {
+            return reading.add(record, "TCP is never background");
+        }
+        let port = record.get("port");
+        if !port.is_empty() && port.parse::<u16>().is_err() {
+            return reading.add(record, format!("\"{port}\" is no port"));
+        }
+        let anywhere = match record.get("towards") {
+            "anywhere" => true,
+            "group" => false,
+            other => {
+                let near = nearest(other, ["anywhere", "group"]);
+                return reading.add(record, format!("towards is anywhere or group{near}"));
+            }
+        };
+        let id = record.get("id").to_owned();
+        self.matrix.background.push(Background {
+            id,
+            transport,
+            port: port.parse().ok(),
+            anywhere,
+        });
+    }
+
+    fn severities(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+        let level = |column, reading: &mut Reading<'_>| {
+            let text = record.get(column);
+            let level = Severity::parse(text);
+            if level.is_none() {
+                let near = nearest(text, Severity::NAMES.iter().copied());
+                reading.add(record, format!("{column}: unknown severity \"{text}\"{near}"));
+            }
+            level
+        };
+        let (reached, attempted) = (level("reached", reading), level("attempted", reading));
+        if let (Some(reached), Some(attempted)) = (reached, attempted) {
+            self.matrix.severities.set(
+                record.get("verdict"),
+                record.get("code"),
+                reached,
+                attempted,
+            );
+        }
+    }
+}
+
+/// The protocol and the ports of a row; a single port may stand in `port` alone.
+fn ports(
+    record: &Record<'_>,
+    reading: &mut Reading<'_>,
+) -> Option<(Transport, std::ops::RangeInclusive<u16>)> {
+    let number = |column: &str, reading: &mut Reading<'_>| -> Option<u16> {
+        let value = record.get(column).parse().ok();
+        if value.is_none() {
+            let message = format!("{column}: \"{}\" is no number up to 65535", record.get(column));
+            reading.add(record, message);
+        }
+        value
+    };
+    let (low, high) = match record.get("port") {
+        "" => (number("port_low", reading), number("port_high", reading)),
+        _ => (number("port", reading), number("port", reading)),
+    };
+    let (low, high) = (low?, high?);
+    let (transport, ports) = match record.get("transport") {
+        "ip" => (u8::try_from(low).ok().map(Transport), 0..=0),
+        text => (Transport::parse(text).filter(|t| t.has_ports()), low..=high),
+    };
+    if transport.is_none() {
+        let text = record.get("transport");
+        reading.add(record, format!("transport: \"{text}\" is not tcp, udp, sctp or ip"));
+    }
+    if low > high {
+        reading.add(record, format!("port_low {low} is above port_high {high}"));
+    }
+    Some((transport?, ports))
+}
+
+fn multicast(record: &Record<'_>, reading: &mut Reading<'_>) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for text in record.list("multicast") {
+        match text.parse::<IpAddr>() {
+            Ok(address) if address.is_multicast() => addresses.push(address),
+            _ => reading.add(record, format!("multicast: \"{text}\" is no multicast address")),
+        }
+    }
+    addresses
+}

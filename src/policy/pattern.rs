@@ -1,0 +1,97 @@
+//! Patterns of host names, as the vendor's lists write them.
+
+use std::fmt;
+
+/// A host name or a pattern of names. They match label by label, without case.
+///
+/// A star that is the whole first label stands for one label or more (`*.example.com` is every name
+/// below `example.com`, and not `example.com` itself); a star inside a label stands for one character
+/// or more of that label alone (`*xt.example.com` is `a1xt.example.com`, and not `a.xt.example.com`).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Pattern(String);
+
+impl Pattern {
+    /// Reads a pattern; else what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let name = text.trim().trim_end_matches('.').to_lowercase();
+        let labels: Vec<&str> = name.split('.').collect();
+        let is_label = |label: &&str| {
+            let known = |c: char| c.is_ascii_alphanumeric() || "-_*".contains(c);
+            (1..=63).contains(&label.len()) && label.chars().all(known)
+        };
+        if name.len() > 253 || !labels.iter().all(is_label) {
+            return Err(format!("\"{text}\" is no host name like www.example.com"));
+        }
+        if labels.iter().skip(1).any(|l| l.contains('*')) || labels[0].matches('*').count() > 1 {
+            return Err(format!("\"{text}\": one star may stand, in the first label"));
+        }
+        if labels[0].contains('*') && labels.len() < 3 {
+            return Err(format!("\"{text}\" matches everything below a top-level domain"));
+        }
+        Ok(Self(name))
+    }
+
+    /// Whether a name fits; case and a final dot mean nothing.
+    pub fn matches(&self, name: &str) -> bool {
+        let name = name.trim_end_matches('.').as_bytes();
+        let Some((before, after)) = self.0.split_once('*') else {
+            return name.eq_ignore_ascii_case(self.0.as_bytes());
+        };
+        let Some(middle) = name.len().checked_sub(before.len() + after.len()) else {
+            return false;
+        };
+        let (start, rest) = name.split_at(before.len());
+        let (star, end) = rest.split_at(middle);
+        let whole_label = before.is_empty() && after.starts_with('.');
+        !star.is_empty()
+            && (whole_label || !star.contains(&b'.'))
+            && !star.starts_with(b".")
+            && start.eq_ignore_ascii_case(before.as_bytes())
+            && end.eq_ignore_ascii_case(after.as_bytes())
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_match_by_label_without_case() {
+        let cases = [
+            ("ras.example.com", "RAS.Example.com.", true),
+            ("ras.example.com", "xras.example.com", false),
+            ("ras.example.com", "ras.example.com.evil.net", false),
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "A.b.EXAMPLE.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "evilexample.com", false),
+            ("*.example.com", ".example.com", false),
+            ("*xt.blob.example.com", "gsm1xt.blob.example.com", true),
+            ("*xt.blob.example.com", "xt.blob.example.com", false),
+            ("*xt.blob.example.com", "a.xt.blob.example.com", false),
+            ("*xt.blob.example.com", "a.bxt.blob.example.com", false),
+            ("a*z.example.com", "abcz.example.com", true),
+            ("a*z.example.com", "az.example.com", false),
+        ];
+        for (pattern, name, expected) in cases {
+            assert_eq!(
+                Pattern::parse(pattern).unwrap().matches(name),
+                expected,
+                "{pattern} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_would_match_everything_is_refused() {
+        for wrong in ["*", "*.com", "", "a..b", "*.*.example.com", "a.*.example.com", "a b.com"] {
+            assert!(Pattern::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Roles, and sets of them.
+
+/// A set of roles of one matrix.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct RoleSet(u128);
+
+impl RoleSet {
+    /// The most roles that a matrix may have.
+    pub(super) const MAX: usize = 128;
+
+    /// The set of one role.
+    pub fn one(role: usize) -> Self {
+        Self(1 << role)
+    }
+
+    /// Both sets together.
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// The roles in both sets.
+    pub fn common(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// The number of roles.
+    pub fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Whether there is no role.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether the sets share a role.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The roles, by number.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..Self::MAX).filter(move |role| self.0 >> role & 1 == 1)
+    }
+}
+
+/// A role as the matrix knows it.
+#[derive(Clone, Debug)]
+pub struct Role {
+    /// Its stable name.
+    pub slug: String,
+    /// Its name in this product version.
+    pub name: String,
+    /// Other names that an inventory may use: of other product versions.
+    pub aliases: Vec<String>,
+    /// `client`, `ras-component`, `infrastructure`, `external-service`, `hypervisor`, `group`, `pseudo`
+    /// or `endpoint`.
+    pub kind: String,
+    /// The roles that it stands for; itself where it is no group.
+    pub members: RoleSet,
+    /// It stands for every address, in the inventory or not.
+    pub everybody: bool,
+}
+
+impl Role {
+    /// Whether a host can play it: groups, pseudo roles and endpoints stand for something else.
+    pub fn is_playable(&self) -> bool {
+        !matches!(self.kind.as_str(), "group" | "pseudo" | "endpoint")
+    }
+}

@@ -1,0 +1,44 @@
+//! How much findings weigh.
+
+use std::collections::HashMap;
+
+use crate::model::words;
+
+words!(
+    /// How much a finding weighs.
+    Severity {
+        /// Nothing to do.
+        Info = "info",
+        /// Look at it some day.
+        Low = "low",
+        /// Look at it.
+        Medium = "medium",
+        /// Look at it now.
+        High = "high",
+        /// Drop everything.
+        Critical = "critical",
+    }
+);
+
+/// Severity by verdict and code, for what was reached and for what was only attempted.
+#[derive(Clone, Default, Debug)]
+pub struct SeverityTable(HashMap<(String, String), (Severity, Severity)>);
+
+impl SeverityTable {
+    pub(super) fn set(
+        &mut self,
+        verdict: &str,
+        code: &str,
+        reached: Severity,
+        attempted: Severity,
+    ) {
+        self.0.insert((verdict.to_owned(), code.to_owned()), (reached, attempted));
+    }
+
+    /// The severity of a code.
+    pub fn get(&self, verdict: &str, code: &str, reached: bool) -> Severity {
+        let key = (verdict.to_owned(), code.to_owned());
+        let found = self.0.get(&key).or_else(|| self.0.get(&(key.0, "*".to_owned())));
+        found.map_or(Severity::Info, |(r, attempted)| if reached { *r } else { *attempted })
+    }
+}
