@@ -24,7 +24,17 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "report",
         &["model", "classify"],
-        &["csv", "serde", "serde_json", "anstyle", "base64", "sha1", "jiff", "tempfile"],
+        &[
+            "csv",
+            "serde",
+            "serde_json",
+            "anstyle",
+            "base64",
+            "comfy_table",
+            "sha1",
+            "jiff",
+            "tempfile",
+        ],
     ),
     (
         "pipeline",
@@ -41,7 +51,6 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "anstream",
             "anstyle",
             "ctrlc",
-            "comfy_table",
             "jiff",
             "crossbeam_channel",
             "terminal_size",
@@ -73,7 +82,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     ("names", "decode", &["Observation", "Body", "Tuple", "sign"]),
     ("flow", "names", &["read", "Clue", "Hello", "Lookup", "Pieces", "Ports", "Reply"]),
     // The list of names that arguments are checked against.
-    ("cli", "report", &["FORMATS"]),
+    ("cli", "report", &["FORMATS", "SHEETS", "Sheet"]),
 ];
 
 /// All paths of a file, and the names of its own modules.

@@ -167,7 +167,7 @@ impl<'a> Judge<'a> {
         rulings.max_by_key(|(place, ruling)| (ruling.code, std::cmp::Reverse(*place)))
     }
 
-    fn with_name<'n>(&self, asked: &Asked<'_>, name: &'n str) -> Asked<'n> {
+    pub(super) fn with_name<'n>(&self, asked: &Asked<'_>, name: &'n str) -> Asked<'n> {
         let server_roles = asked.server_roles.with(self.policy.roles_of_name(name));
         Asked { server_roles, name: Some(name), ..*asked }
     }
@@ -370,7 +370,10 @@ impl<'a> Judge<'a> {
     }
 
     /// Rows that document the port at the server, for whomever.
-    fn documented_for_others(&self, asked: &Asked<'_>) -> impl Iterator<Item = usize> + use<'_> {
+    pub(super) fn documented_for_others(
+        &self,
+        asked: &Asked<'_>,
+    ) -> impl Iterator<Item = usize> + use<'_> {
         let (server, roles, subject) = (asked.server, asked.server_roles, asked.subject);
         let matrix = &self.policy.matrix;
         self.policy.candidates(subject.transport, subject.port, server).map(|c| c.row).filter(

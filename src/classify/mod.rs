@@ -10,6 +10,7 @@ mod failed;
 mod finding;
 mod fold;
 mod judge;
+mod question;
 mod verdict;
 mod wording;
 
@@ -19,6 +20,7 @@ pub use coverage::{Coverage, HostReport};
 pub use expected::RowReport;
 pub use finding::{End, Finding};
 pub use judge::{Judge, Judged, Ruling};
+pub use question::{Answer, Question, check_examples};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
 
 use crate::model::Nanos;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use crate::model::Nanos;
+use crate::model::{Nanos, Transport};
 use crate::pipeline::Dedup;
 use crate::policy::Severity;
-use crate::report::FORMATS;
+use crate::report::{FORMATS, SHEETS};
 
 /// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 ///
@@ -48,6 +48,9 @@ pub(super) enum Command {
     /// Show and check port matrices.
     #[command(subcommand)]
     Matrix(MatrixCommand),
+    /// Tell whether the matrix documents some traffic, by which row, and if not, what is nearest.
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArguments),
     /// Start and check inventories.
     #[command(subcommand)]
     Inventory(InventoryCommand),
@@ -159,12 +162,58 @@ pub(super) struct AuditArguments {
 pub(super) enum MatrixCommand {
     /// Show what the matrix documents.
     Show(ShowArguments),
-    /// Check a matrix file or a folder of rules; all problems at once.
+    /// Check a matrix: its rows against each other and against their examples; all problems at once.
     Check {
-        /// A matrix as CSV (judged with the built-in roles), or a folder of rules.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        /// A built-in matrix, a folder of rules, or a matrix or overlay as CSV (with the built-in roles).
+        #[arg(value_name = "MATRIX")]
+        name: String,
     },
+    /// Tell in rows what one matrix opens and closes against another.
+    Diff(DiffArguments),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DiffArguments {
+    /// The matrix of now: a name or a folder of rules.
+    #[arg(value_name = "OLD")]
+    pub old: String,
+    /// The matrix that comes in its place.
+    #[arg(value_name = "NEW")]
+    pub new: String,
+    /// How it is written.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(SHEETS))]
+    pub format: String,
+}
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  rasaudit explain --from gw1 --to broker1 --port 20003/tcp -i inventory.toml
+  rasaudit explain --from console --to broker --port 20002/tcp
+  rasaudit explain --from avd-session-host --to login.windows.net --port 443/tcp
+  rasaudit explain --from parallels-client --to broadcast --port 20000/udp --matrix ras-legacy
+
+Exit codes: 0 documented, 1 not documented, 2 could not be answered.";
+
+#[derive(Args, Debug)]
+pub(super) struct ExplainArguments {
+    /// Who would open it: a host of the inventory, an address, or a role.
+    #[arg(long, value_name = "HOST|ROLE")]
+    pub from: String,
+    /// Who would serve it: also a host name, broadcast, or localhost.
+    #[arg(long, value_name = "HOST|ROLE")]
+    pub to: String,
+    /// The port and its protocol: 20003/tcp. For a protocol without ports its number: 112/ip.
+    #[arg(long, value_name = "PORT/PROTOCOL", value_parser = parse_service)]
+    pub port: (u16, Transport),
+    /// Which host plays which role, and which features are on.
+    #[arg(short, long, value_name = "FILE")]
+    pub inventory: Option<PathBuf>,
+    /// The matrix, where there is no inventory or it names none: a name or a folder of rules.
+    #[arg(long, value_name = "NAME")]
+    pub matrix: Option<String>,
+    /// Judge by this overlay too: windows-domain, or a CSV file.
+    #[arg(long = "overlay", value_name = "NAME", requires = "inventory")]
+    pub overlays: Vec<String>,
 }
 
 #[derive(Args, Debug)]
@@ -184,6 +233,12 @@ pub(super) struct ShowArguments {
     /// The matrix: a name or a folder of rules.
     #[arg(long, value_name = "NAME", default_value = "ras-19")]
     pub matrix: String,
+    /// With the rows of this overlay: windows-domain, or a CSV file.
+    #[arg(long = "overlay", value_name = "NAME")]
+    pub overlays: Vec<String>,
+    /// How it is written; all but the table tell also what each row rests on.
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(SHEETS))]
+    pub format: String,
 }
 
 #[derive(Subcommand, Debug)]
@@ -240,6 +295,21 @@ fn parse_time(text: &str) -> Result<Nanos, String> {
     let time =
         time.ok_or("give a time like 2026-05-04T08:00:00Z or a date like 2026-05-04 (UTC)")?;
     Nanos::try_from(time.as_nanosecond()).map_err(|_| "the time is out of range".to_owned())
+}
+
+/// A port and its protocol from `20003/tcp` or `tcp/20003`; for `112/ip` the protocol alone.
+fn parse_service(text: &str) -> Result<(u16, Transport), String> {
+    let wrong = || "give a port and a protocol like 20003/tcp, or 112/ip".to_owned();
+    let (a, b) = text.split_once('/').ok_or_else(wrong)?;
+    let (port, transport) = if a.parse::<u16>().is_ok() { (a, b) } else { (b, a) };
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    match transport.to_lowercase().as_str() {
+        "ip" => u8::try_from(port).map(|number| (0, Transport(number))).map_err(|_| wrong()),
+        other => {
+            let transport = Transport::parse(other).filter(|t| t.has_ports());
+            transport.map(|transport| (port, transport)).ok_or_else(wrong)
+        }
+    }
 }
 
 /// Seconds from `600`, `600s`, `10m`, `1h`.

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::args::AuditArguments;
 use super::complain;
 use super::exit::Exit;
-use super::rules::{Wanted, complain_all, load_policy};
+use super::policy::{Wanted, complain_all, load_policy};
 use crate::pipeline::{Audit, Failure, Folder, Limits, Plan, Progress, Request, prepare_folder};
 use crate::policy::Policy;
 

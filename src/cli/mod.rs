@@ -3,7 +3,9 @@
 mod args;
 mod audit;
 mod exit;
-mod rules;
+mod explain;
+mod matrix;
+mod policy;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -39,9 +41,11 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> io::Result<Exit> {
     match arguments.command {
         Command::Audit(audit) => audit::run(&audit),
-        Command::Matrix(MatrixCommand::Show(show)) => rules::show(&show),
-        Command::Matrix(MatrixCommand::Check { file }) => rules::check_matrix(&file),
-        Command::Inventory(InventoryCommand::Check(check)) => rules::check_inventory(&check),
+        Command::Matrix(MatrixCommand::Show(show)) => matrix::show(&show),
+        Command::Matrix(MatrixCommand::Check { name }) => matrix::check(&name),
+        Command::Matrix(MatrixCommand::Diff(diff)) => matrix::diff(&diff),
+        Command::Explain(explain) => explain::run(&explain),
+        Command::Inventory(InventoryCommand::Check(check)) => policy::check_inventory(&check),
         Command::Inventory(InventoryCommand::Template) => {
             io::stdout().write_all(crate::policy::TEMPLATE.as_bytes())?;
             Ok(Exit::Compliant)

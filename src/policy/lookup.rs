@@ -260,6 +260,11 @@ impl Policy {
         }
     }
 
+    /// Whether an IPv4 address stands for everybody on a link.
+    pub fn is_everybody(&self, address: IpAddr) -> bool {
+        matches!(address, IpAddr::V4(v4) if v4.is_broadcast()) || self.is_broadcast(address)
+    }
+
     /// Whether an address counts as inside; what never crosses a router does.
     pub fn is_internal(&self, address: IpAddr) -> bool {
         is_link_local(address)

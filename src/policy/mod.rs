@@ -6,6 +6,7 @@
 
 mod background;
 mod csv_file;
+mod diff;
 mod inventory;
 mod lint;
 mod load;
@@ -19,6 +20,7 @@ mod rules;
 mod severity;
 
 pub use background::Background;
+pub use diff::Change;
 pub use inventory::{
     Covers, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE, is_toml,
 };

@@ -8,6 +8,7 @@ mod csv;
 mod folder;
 mod json;
 mod rows;
+mod sheet;
 mod text;
 mod time;
 
@@ -20,6 +21,7 @@ use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Transport};
 
 pub use community_id::community_id;
 pub use folder::{Folder, FolderError};
+pub use sheet::{SHEETS, Sheet};
 pub use time::Time;
 
 /// Everything that a report tells.

@@ -30,6 +30,56 @@ impl Wire {
         self.ip(ms, from.0, to.0, 6, &body);
     }
 
+    /// Data of a connection, at a place of its stream.
+    pub fn data(
+        &mut self,
+        ms: u64,
+        from: (&str, u16),
+        to: (&str, u16),
+        (seq, acked): (u32, u32),
+        data: &[u8],
+    ) {
+        let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+        body.extend([seq.to_be_bytes(), acked.to_be_bytes()].concat());
+        body.extend([0x50, ACK | 8, 4, 0, 0, 0, 0, 0]);
+        body.extend(data);
+        self.ip(ms, from.0, to.0, 6, &body);
+    }
+
+    /// A connection whose client starts with `first`, in segments of at most `most` bytes.
+    pub fn start(
+        &mut self,
+        ms: u64,
+        from: (&str, u16),
+        to: (&str, u16),
+        first: &[u8],
+        most: usize,
+    ) {
+        self.tcp(ms, from, to, SYN, 0);
+        self.tcp(ms + 1, to, from, SYN | ACK, 0);
+        self.tcp(ms + 2, from, to, ACK, 0);
+        for (number, part) in first.chunks(most).enumerate() {
+            let at = ((number * most) as u32 + 2, 2);
+            self.data(ms + 3 + number as u64, from, to, at, part);
+        }
+        self.data(ms + 30, to, from, (2, first.len() as u32 + 2), &[0x16, 3, 3, 0, 1, 2]);
+    }
+
+    /// A question of DNS and its answer: the names lead from one to the next, the last to the address.
+    pub fn lookup(&mut self, ms: u64, client: &str, resolver: &str, names: &[&str], address: &str) {
+        let [query, answer] = dns(ms as u16, names, address);
+        self.datagram(ms, (client, 40_000), (resolver, 53), &query);
+        self.datagram(ms + 1, (resolver, 53), (client, 40_000), &answer);
+    }
+
+    pub fn datagram(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), data: &[u8]) {
+        let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+        body.extend((8 + data.len() as u16).to_be_bytes());
+        body.extend([0, 0]);
+        body.extend(data);
+        self.ip(ms, from.0, to.0, 17, &body);
+    }
+
     pub fn udp(&mut self, ms: u64, from: (&str, u16), to: (&str, u16)) {
         let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
         body.extend([0, 12, 0, 0, 1, 2, 3, 4]);
@@ -75,4 +125,50 @@ impl Wire {
         }
         bytes
     }
+}
+
+/// A question of DNS, and the answer to it.
+pub fn dns(id: u16, names: &[&str], address: &str) -> [Vec<u8>; 2] {
+    let name = |text: &str| -> Vec<u8> {
+        let labels = text.split('.').flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat());
+        labels.chain([0]).collect()
+    };
+    let record = |owner: &str, kind: u8, data: &[u8]| {
+        [&name(owner)[..], &[0, kind, 0, 1, 0, 0, 0, 60, 0, data.len() as u8], data].concat()
+    };
+    let address = address.parse::<Ipv4Addr>().expect("an address").octets();
+    let mut records: Vec<u8> =
+        names.windows(2).flat_map(|pair| record(pair[0], 5, &name(pair[1]))).collect();
+    records.extend(record(names[names.len() - 1], 1, &address));
+    let message = |flags: [u8; 2], count: u8, records: &[u8]| {
+        let header = [0, 1, 0, count, 0, 0, 0, 0];
+        [&id.to_be_bytes()[..], &flags, &header, &name(names[0]), &[0, 1, 0, 1], records].concat()
+    };
+    [message([1, 0], 0, &[]), message([0x81, 0x80], names.len() as u8, &records)]
+}
+
+/// A ClientHello of TLS 1.3 for a name (none if empty), padded to about `size` bytes before the name;
+/// `hidden` with the extension of an encrypted one.
+pub fn client_hello(name: &str, hidden: bool, size: usize) -> Vec<u8> {
+    let sized = |bytes: &[u8], width: usize| {
+        let length = (bytes.len() as u32).to_be_bytes();
+        [&length[4 - width..], bytes].concat()
+    };
+    let extension = |kind: u16, data: &[u8]| [kind.to_be_bytes().to_vec(), sized(data, 2)].concat();
+    let mut extensions = extension(21, &vec![0; size]);
+    if hidden {
+        extensions.extend(extension(0xfe0d, &[0; 40]));
+    }
+    if !name.is_empty() {
+        let entry = [vec![0], sized(name.as_bytes(), 2)].concat();
+        extensions.extend(extension(0, &sized(&entry, 2)));
+    }
+    extensions.extend(extension(43, &[2, 3, 4]));
+    let mut body = vec![3, 3];
+    body.extend([7; 32]);
+    body.extend(
+        [sized(&[], 1), sized(&[0x13, 0x01], 2), sized(&[0], 1), sized(&extensions, 2)].concat(),
+    );
+    let message = [vec![1], sized(&body, 3)].concat();
+    [vec![0x16, 3, 1], sized(&message, 2)].concat()
 }

@@ -1,18 +1,14 @@
-//! `rasaudit matrix` and `rasaudit inventory`: showing and checking what is judged by.
+//! Loading and checking what is judged by: matrix and inventory, with all their problems at once.
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use comfy_table::{ContentArrangement, Table};
-
-use super::args::{CheckArguments, ShowArguments};
+use super::args::CheckArguments;
 use super::complain;
 use super::exit::Exit;
 use crate::model::clean;
-use crate::policy::{
-    Inventory, MATRICES, Matrix, NamedRules, Policy, Problem, RoleSet, RuleFiles, is_toml,
-};
+use crate::policy::{Inventory, MATRICES, Matrix, NamedRules, Policy, Problem, RuleFiles, is_toml};
 
 /// Tells all problems of a file.
 pub(super) fn complain_all(problems: &[Problem]) {
@@ -21,7 +17,7 @@ pub(super) fn complain_all(problems: &[Problem]) {
     }
 }
 
-fn whole_file(file: &str, message: String) -> Vec<Problem> {
+pub(super) fn whole_file(file: &str, message: String) -> Vec<Problem> {
     vec![Problem { file: file.to_owned(), line: 0, message }]
 }
 
@@ -104,7 +100,11 @@ pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Ve
 }
 
 /// A matrix by name, or a folder of rules, as seen from the folder of the inventory.
-fn find_matrix(name: &str, rules: Option<&Path>, from: Option<&Path>) -> Result<RuleFiles, String> {
+pub(super) fn find_matrix(
+    name: &str,
+    rules: Option<&Path>,
+    from: Option<&Path>,
+) -> Result<RuleFiles, String> {
     let folder = from.map_or_else(|| Path::new(name).to_owned(), |from| from.join(name));
     let is_path = name.contains(['/', '\\']) || name.starts_with('.');
     let is_name = rules.is_some() || MATRICES.contains(&name);
@@ -142,105 +142,7 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
     }
 }
 
-pub(super) fn check_matrix(file: &Path) -> io::Result<Exit> {
-    let name = file.display().to_string();
-    let files = match file.is_dir() {
-        true => RuleFiles::folder(file),
-        false => RuleFiles::with_matrix(file, MATRICES[0]),
-    };
-    let loaded = files.map_err(|message| whole_file(&name, message)).and_then(|files| files.load());
-    match loaded {
-        Ok(matrix) => {
-            writeln!(
-                io::stdout(),
-                "{}: sound; {} rows in {} groups, {} roles, {} features",
-                clean(&name),
-                matrix.rows.len(),
-                matrix.groups.len(),
-                matrix.roles.len(),
-                matrix.features.len(),
-            )?;
-            Ok(Exit::Compliant)
-        }
-        Err(problems) => {
-            complain_all(&problems);
-            Ok(Exit::CannotDo)
-        }
-    }
-}
-
-pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
-    let name = arguments.matrix.as_str();
-    let loaded = find_matrix(name, None, None).map_err(|message| whole_file("--matrix", message));
-    let matrix = match loaded.and_then(|files| files.load()) {
-        Ok(matrix) => matrix,
-        Err(problems) => {
-            complain_all(&problems);
-            return Ok(Exit::CannotDo);
-        }
-    };
-    let wanted = |role: &Option<String>| role.as_deref().map(|r| matrix.roles_named(r)).transpose();
-    let (from, to) = match (wanted(&arguments.from), wanted(&arguments.to)) {
-        (Ok(from), Ok(to)) => (from, to),
-        (from, to) => {
-            for message in [from.err(), to.err()].into_iter().flatten() {
-                complain(&format!("{message} (rasaudit matrix show --roles lists them)"));
-            }
-            return Ok(Exit::CannotDo);
-        }
-    };
-    let table = if arguments.roles {
-        roles(&matrix)
-    } else if arguments.features {
-        let mut table = new_table(&["feature", "usually", "meaning"]);
-        for (name, feature) in &matrix.features {
-            let usual = if feature.usual { "on" } else { "off" };
-            table.add_row([name, usual, &feature.meaning]);
-        }
-        table
-    } else {
-        rows(&matrix, from, to)
-    };
-    if table.is_empty() {
-        complain("no row of the matrix fits");
-    }
-    writeln!(io::stdout(), "{table}")?;
-    Ok(Exit::Compliant)
-}
-
-fn new_table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(comfy_table::presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(header.iter().map(|h| h.to_uppercase()));
-    table
-}
-
-fn roles(matrix: &Matrix) -> Table {
-    let mut table = new_table(&["role", "name", "also", "kind"]);
-    for role in matrix.roles.iter().filter(|r| r.is_playable()) {
-        table.add_row([&role.slug, &role.name, &role.aliases.join("; "), &role.kind]);
-    }
-    table
-}
-
-fn rows(matrix: &Matrix, from: Option<RoleSet>, to: Option<RoleSet>) -> Table {
-    let mut table = new_table(&["from", "to", "transport", "ports", "feature", "need", "purpose"]);
-    for row in &matrix.rows {
-        let fits = from.is_none_or(|roles| matrix.is_source(row, roles))
-            && to.is_none_or(|roles| matrix.is_destination(row, roles));
-        if fits {
-            table.add_row([
-                matrix.roles[row.source].slug.clone(),
-                matrix.roles[row.destination].slug.clone(),
-                row.transport.to_string(),
-                row.ports_text(),
-                row.features.join("+"),
-                row.expectation.to_string(),
-                row.purpose.clone(),
-            ]);
-        }
-    }
-    table
+/// A matrix by name or folder alone, or everything that is wrong with it.
+pub(super) fn load_matrix(name: &str) -> Result<Matrix, Vec<Problem>> {
+    find_matrix(name, None, None).map_err(|message| whole_file("--matrix", message))?.load()
 }

@@ -1,0 +1,165 @@
+//! Questions that no capture asked: what the policy says of traffic between two ends, and whether each
+//! row of a matrix decides its own examples.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::judge::{Asked, Judge, Ruling};
+use crate::conversation::Subject;
+use crate::model::Transport;
+use crate::policy::{
+    Example, Host, Inventory, Matrix, Party, Policy, Problem, RoleSet, Row, Towards, Who,
+};
+
+/// Traffic to be judged.
+pub struct Question {
+    /// Who would open it.
+    pub from: Party,
+    /// Who would serve it.
+    pub to: Party,
+    /// The client's address; any, where none is known.
+    pub client: IpAddr,
+    /// The server's address.
+    pub server: IpAddr,
+    /// The protocol above IP.
+    pub transport: Transport,
+    /// The server's port.
+    pub port: u16,
+    /// It goes to everybody on the link.
+    pub broadcast: bool,
+    /// The server's name, where it is known by name.
+    pub name: Option<String>,
+}
+
+/// What the policy says.
+pub struct Answer<'a> {
+    /// The first code that applies, and the row that decides.
+    pub ruling: Ruling,
+    /// Every row that documents it, whatever its features.
+    pub documenting: Vec<&'a Row>,
+    /// Rows that join the two ends, on other ports.
+    pub joining: Vec<&'a Row>,
+    /// Rows that document the port at the server, for others.
+    pub for_others: Vec<&'a Row>,
+}
+
+impl<'a> Judge<'a> {
+    /// Judges traffic that nobody captured.
+    pub fn answer(&self, question: &Question) -> Answer<'a> {
+        let subject = Subject {
+            client: question.client,
+            server: question.server,
+            transport: question.transport,
+            port: question.port,
+        };
+        let plain = self.ask(question.from, question.to, subject);
+        let mut asked = Asked { broadcast: question.broadcast, ..plain };
+        asked.client_roles =
+            self.policy.client_roles(&asked.client, &asked.server, question.broadcast);
+        if let Some(name) = &question.name {
+            asked = self.with_name(&asked, name);
+        }
+        let matrix = &self.policy.matrix;
+        let row = |number: usize| &matrix.rows[number];
+        let documenting: Vec<usize> = self.fits(&asked).map(|(row, _)| row).collect();
+        let joins = |number: &usize| {
+            let row = row(*number);
+            row.only.is_none()
+                && matrix.is_source(row, asked.client_roles)
+                && matrix.is_destination(row, asked.server_roles)
+        };
+        let others = |n: &usize| !documenting.contains(n);
+        Answer {
+            ruling: self.rule(&asked),
+            documenting: documenting.iter().copied().map(row).collect(),
+            joining: (0..matrix.rows.len()).filter(joins).filter(others).map(row).collect(),
+            for_others: self.documented_for_others(&asked).filter(others).map(row).collect(),
+        }
+    }
+}
+
+/// The examples of a matrix that are decided by another row than their own, or by none.
+pub fn check_examples(matrix: &Matrix) -> Vec<Problem> {
+    let policy = Policy::new(matrix.clone(), farm(matrix, |_| true));
+    let judge = Judge::new(&policy);
+    let mut problems = Vec::new();
+    for (number, row) in matrix.rows.iter().enumerate() {
+        for example in &row.examples {
+            let ruling = match example.to {
+                // What goes to everybody is for whichever of its addressees is there.
+                Towards::Everybody => {
+                    let takes =
+                        RoleSet::one(example.from).with(matrix.roles[row.destination].members);
+                    let policy =
+                        Policy::new(matrix.clone(), farm(matrix, |role| takes.meets(role)));
+                    Judge::new(&policy).answer(&example_question(&policy, row, example)).ruling
+                }
+                _ => judge.answer(&example_question(&policy, row, example)).ruling,
+            };
+            if ruling.row == Some(number) && ruling.code.verdict() == super::Verdict::Documented {
+                continue;
+            }
+            let by =
+                ruling.row.map_or_else(String::new, |row| format!(" by {}", matrix.rows[row].id));
+            let message = format!(
+                "{}: its example is decided as {}/{}{by}",
+                row.id,
+                ruling.code.verdict(),
+                ruling.code
+            );
+            problems.push(Problem { file: row.file.to_string(), line: row.line, message });
+        }
+    }
+    problems
+}
+
+/// A farm with two hosts of each of some roles and every feature.
+fn farm(matrix: &Matrix, takes: impl Fn(RoleSet) -> bool) -> Inventory {
+    let playable = matrix.roles.iter().enumerate().filter(|(_, role)| role.is_playable());
+    let playable = playable.filter(|(number, _)| takes(RoleSet::one(*number)));
+    let hosts = playable.flat_map(|(number, role)| {
+        [0, 1].map(|copy| Host {
+            name: format!("{}{}", role.slug, copy + 1),
+            addresses: vec![Ipv4Addr::new(10, 0, copy, number as u8 + 1).into()],
+            macs: Vec::new(),
+            roles: RoleSet::one(number),
+            held_by: Vec::new(),
+            line: 0,
+        })
+    });
+    Inventory {
+        hosts: hosts.collect(),
+        features: matrix.features.keys().map(|feature| (feature.clone(), true)).collect(),
+        ..Inventory::default()
+    }
+}
+
+fn example_question(policy: &Policy, row: &Row, example: &Example) -> Question {
+    // Of the two hosts of each role the first asks and the second answers.
+    let host = |role: usize, copy: usize| {
+        let hosts = policy.inventory.hosts.iter().filter(|h| h.roles == RoleSet::one(role));
+        hosts.map(|host| host.addresses[0]).nth(copy).unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+    };
+    let somebody = IpAddr::from(Ipv4Addr::new(198, 51, 100, 7));
+    let (mut client, mut name) = (host(example.from, 0), None);
+    let server = match &example.to {
+        Towards::Role(role) => host(*role, 1),
+        Towards::Everybody => row.multicast.first().copied().unwrap_or(Ipv4Addr::BROADCAST.into()),
+        Towards::Itself => {
+            client = Ipv4Addr::LOCALHOST.into();
+            client
+        }
+        Towards::Name(text) => {
+            name = Some(text.clone());
+            somebody
+        }
+        Towards::Address(address) => *address,
+    };
+    let from = Party { who: Who::Stranger, roles: RoleSet::one(example.from) };
+    let to = match example.to {
+        Towards::Itself => from,
+        _ => policy.party(server, []),
+    };
+    let broadcast = example.to == Towards::Everybody;
+    let (transport, port) = (example.transport, example.port);
+    Question { from, to, client, server, transport, port, broadcast, name }
+}

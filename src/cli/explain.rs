@@ -1,0 +1,211 @@
+//! `rasaudit explain`: is this documented, by which row, under which feature; and if not, what is nearest.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::args::ExplainArguments;
+use super::complain;
+use super::exit::Exit;
+use super::policy::{Wanted, complain_all, load_matrix, load_policy};
+use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict};
+use crate::model::clean;
+use crate::policy::{FeatureState, Inventory, RoleSet, Row, Who, nearest};
+
+/// One end as the user named it.
+struct End {
+    party: Party,
+    address: IpAddr,
+    /// A name that no host of the inventory has.
+    name: Option<String>,
+    broadcast: bool,
+    /// The other end is the same host.
+    itself: bool,
+    words: String,
+}
+
+pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
+    let policy = match &arguments.inventory {
+        Some(file) => {
+            let matrix = arguments.matrix.as_deref();
+            load_policy(file, &Wanted { matrix, overlays: &arguments.overlays, rules: None })
+        }
+        None => load_matrix(arguments.matrix.as_deref().unwrap_or(crate::policy::MATRICES[0]))
+            .map(|matrix| Policy::new(matrix, Inventory::default())),
+    };
+    let policy = match policy {
+        Ok(policy) => policy,
+        Err(problems) => {
+            complain_all(&problems);
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let (from, to) = match (end(&policy, &arguments.from), end(&policy, &arguments.to)) {
+        (Ok(from), Ok(to)) => (from, to),
+        (from, to) => {
+            for message in [from.err(), to.err()].into_iter().flatten() {
+                complain(&message);
+            }
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let (port, transport) = arguments.port;
+    let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let question = Question {
+        from: from.party,
+        to: if to.itself { from.party } else { to.party },
+        client: if to.itself { localhost } else { from.address },
+        server: if to.itself { localhost } else { to.address },
+        transport,
+        port,
+        broadcast: to.broadcast,
+        name: to.name.clone(),
+    };
+    let judge = Judge::new(&policy);
+    let answer = judge.answer(&question);
+    let documented = answer.ruling.code.verdict() == Verdict::Documented;
+    tell(&policy, (&from, &to), arguments, &answer, &mut io::stdout().lock())?;
+    Ok(if documented { Exit::Compliant } else { Exit::Findings })
+}
+
+/// A host of the inventory, an address, a role or group, a host name, `broadcast` or `localhost`.
+fn end(policy: &Policy, text: &str) -> Result<End, String> {
+    let nowhere = IpAddr::from(Ipv4Addr::UNSPECIFIED);
+    let stranger = Party { who: Who::Stranger, roles: RoleSet::default() };
+    let end = |party, address, words| End {
+        party,
+        address,
+        name: None,
+        broadcast: false,
+        itself: false,
+        words,
+    };
+    let hosts = &policy.inventory.hosts;
+    if let Some(number) = hosts.iter().position(|host| host.name.eq_ignore_ascii_case(text)) {
+        let party = Party { who: Who::Host(number), roles: hosts[number].roles };
+        let address = hosts[number].addresses.first().copied().unwrap_or(nowhere);
+        return Ok(end(party, address, policy.describe(&party)));
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let party = policy.party(address, []);
+        let broadcast = address.is_multicast() || policy.is_everybody(address);
+        return Ok(End { broadcast, ..end(party, address, policy.describe(&party)) });
+    }
+    match text {
+        "broadcast" => {
+            let words = "everybody on the link".to_owned();
+            return Ok(End { broadcast: true, ..end(stranger, Ipv4Addr::BROADCAST.into(), words) });
+        }
+        "localhost" => {
+            return Ok(End {
+                itself: true,
+                ..end(stranger, nowhere, "the host itself".to_owned())
+            });
+        }
+        _ => {}
+    }
+    match policy.matrix.roles_named(text) {
+        Ok(roles) => {
+            let words = policy.matrix.role_titles(roles).join(", or ");
+            Ok(end(Party { who: Who::Stranger, roles }, nowhere, words))
+        }
+        Err(_) if text.contains('.') => {
+            let (name, words) = (Some(text.to_lowercase()), "a host known by name".to_owned());
+            let outside = IpAddr::from(Ipv4Addr::new(198, 51, 100, 1));
+            Ok(End { name, ..end(stranger, outside, words) })
+        }
+        Err(_) => {
+            let roles = policy.matrix.roles.iter().map(|role| role.slug.as_str());
+            let known = hosts.iter().map(|host| host.name.as_str()).chain(roles);
+            let near = nearest(text, known);
+            Err(format!("\"{text}\" is no host of the inventory, no role, no address{near}"))
+        }
+    }
+}
+
+fn tell(
+    policy: &Policy,
+    (from, to): (&End, &End),
+    arguments: &ExplainArguments,
+    answer: &Answer<'_>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let code = answer.ruling.code;
+    let service = format!("{} {}", arguments.port.1.to_string().to_uppercase(), arguments.port.0);
+    let verdict = match code.verdict() {
+        Verdict::Documented => "is documented",
+        Verdict::Background => "is traffic of every network",
+        _ => "is not documented",
+    };
+    let (a, b) = (clean(&arguments.from), clean(&arguments.to));
+    writeln!(out, "{service} from {a} to {b} {verdict} ({}/{code}).", code.verdict())?;
+    writeln!(out)?;
+    writeln!(out, "From      {}", clean(&from.words))?;
+    writeln!(out, "To        {}", clean(&to.words))?;
+    if let Some(row) = answer.ruling.row.map(|row| &policy.matrix.rows[row]) {
+        about(policy, "Decided", row, out)?;
+    }
+    let others = answer.documenting.iter().filter(|row| {
+        answer.ruling.row.is_none_or(|decided| policy.matrix.rows[decided].id != row.id)
+    });
+    for row in others {
+        about(policy, "Also", row, out)?;
+    }
+    if code.verdict() == Verdict::Documented {
+        return Ok(());
+    }
+    const SHOWN: usize = 8;
+    let lists = [
+        ("From these ends the matrix documents other ports:", &answer.joining),
+        ("Others may open this port there:", &answer.for_others),
+    ];
+    for (title, rows) in lists.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+        writeln!(out)?;
+        writeln!(out, "{title}")?;
+        for row in rows.iter().take(SHOWN) {
+            writeln!(out, "  {}", line(policy, row))?;
+        }
+        if rows.len() > SHOWN {
+            writeln!(out, "  and {} more", rows.len() - SHOWN)?;
+        }
+    }
+    if answer.joining.is_empty() && answer.for_others.is_empty() {
+        writeln!(out)?;
+        writeln!(out, "No row joins these two, and none documents this port there.")?;
+    }
+    Ok(())
+}
+
+fn line(policy: &Policy, row: &Row) -> String {
+    let from = &policy.matrix.roles[row.source].slug;
+    let to = policy.matrix.destination_text(row);
+    let service = format!("{} {}", row.transport.to_string().to_uppercase(), row.ports_text());
+    format!("{from} > {to}: {} ({}; {})", service.trim_end(), row.purpose, row.id)
+}
+
+/// A row with what it rests on.
+fn about(policy: &Policy, title: &str, row: &Row, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{title:<9} {}", line(policy, row))?;
+    writeln!(out, "          {}, {}", row.provenance, row.certainty)?;
+    if !row.note.is_empty() {
+        writeln!(out, "          note: {}", row.note)?;
+    }
+    for name in &row.features {
+        let state = match policy.inventory.features.get(name) {
+            Some(true) => "on",
+            Some(false) => "off",
+            None => "not named by the inventory",
+        };
+        let meaning = policy.matrix.features.get(name).map_or("", |f| f.meaning.as_str());
+        writeln!(out, "          needs the feature {name} ({meaning}), which is {state}")?;
+    }
+    if policy.feature_state(row) == FeatureState::Off {
+        writeln!(out, "          with its feature on this row would document it")?;
+    }
+    if let Some(mapper) = row.announced_by {
+        writeln!(
+            out,
+            "          certain only where an endpoint mapper (TCP {mapper}) announced the port in the capture"
+        )?;
+    }
+    Ok(())
+}

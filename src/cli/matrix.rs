@@ -1,0 +1,193 @@
+//! `rasaudit matrix`: showing, checking and comparing port matrices.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::args::{DiffArguments, ShowArguments};
+use super::complain;
+use super::exit::Exit;
+use super::policy::{complain_all, find_matrix, load_matrix, whole_file};
+use crate::classify::check_examples;
+use crate::model::clean;
+use crate::policy::{Change, MATRICES, Matrix, RoleSet, Row, RuleFiles};
+use crate::report::Sheet;
+
+pub(super) fn check(name: &str) -> io::Result<Exit> {
+    let path = Path::new(name);
+    let files = match path.is_file() {
+        true => RuleFiles::with_matrix(path, MATRICES[0]),
+        false if path.is_dir() => RuleFiles::folder(path),
+        false => find_matrix(name, None, None),
+    };
+    let loaded = files.map_err(|message| whole_file(name, message)).and_then(|files| files.load());
+    let matrix = match loaded {
+        Ok(matrix) => matrix,
+        Err(problems) => {
+            complain_all(&problems);
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let mut problems = matrix.lint();
+    problems.extend(check_examples(&matrix));
+    // Of a file alone its own rows are in question, not the roles and features that it is read with.
+    problems.retain(|problem| !path.is_file() || problem.file == name);
+    if !problems.is_empty() {
+        complain_all(&problems);
+        return Ok(Exit::CannotDo);
+    }
+    writeln!(
+        io::stdout(),
+        "{}: sound; {} rows in {} groups, {} roles, {} features; every example is decided by its row",
+        clean(name),
+        matrix.rows.len(),
+        matrix.groups.len(),
+        matrix.roles.len(),
+        matrix.features.len(),
+    )?;
+    Ok(Exit::Compliant)
+}
+
+pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
+    let mut loaded = find_matrix(&arguments.matrix, None, None);
+    if let Ok(files) = &mut loaded {
+        for overlay in &arguments.overlays {
+            if let Err(message) = files.add_overlay(overlay, None) {
+                complain(&message);
+                return Ok(Exit::CannotDo);
+            }
+        }
+    }
+    let loaded = loaded.map_err(|message| whole_file("--matrix", message));
+    let matrix = match loaded.and_then(|files| files.load()) {
+        Ok(matrix) => matrix,
+        Err(problems) => {
+            complain_all(&problems);
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let wanted = |role: &Option<String>| role.as_deref().map(|r| matrix.roles_named(r)).transpose();
+    let (from, to) = match (wanted(&arguments.from), wanted(&arguments.to)) {
+        (Ok(from), Ok(to)) => (from, to),
+        (from, to) => {
+            for message in [from.err(), to.err()].into_iter().flatten() {
+                complain(&format!("{message} (rasaudit matrix show --roles lists them)"));
+            }
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let table = if arguments.roles {
+        roles(&matrix)
+    } else if arguments.features {
+        features(&matrix)
+    } else {
+        rows(&matrix, from, to, arguments.format != "table")
+    };
+    if table.rows.is_empty() {
+        complain("no row of the matrix fits");
+    }
+    table.write(&arguments.format, &mut io::stdout().lock())?;
+    Ok(Exit::Compliant)
+}
+
+pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
+    let (old, new) = match (load_matrix(&arguments.old), load_matrix(&arguments.new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (old, new) => {
+            for problems in [old.err(), new.err()].into_iter().flatten() {
+                complain_all(&problems);
+            }
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let mut table =
+        Sheet::new(&["change", "from", "to", "transport", "ports", "feature", "purpose", "rule"]);
+    let mut add = |change: &str, found: Vec<Change<'_>>| {
+        for Change { row, from, to } in found {
+            table.rows.push(vec![
+                change.to_owned(),
+                from.join(", "),
+                to.join(", "),
+                transport(row),
+                row.ports_text(),
+                row.features.join("+"),
+                row.purpose.clone(),
+                row.id.clone(),
+            ]);
+        }
+    };
+    add("opens", new.beyond(&old));
+    add("closes", old.beyond(&new));
+    table.write(&arguments.format, &mut io::stdout().lock())?;
+    Ok(Exit::Compliant)
+}
+
+fn transport(row: &Row) -> String {
+    row.transport.to_string()
+}
+
+fn roles(matrix: &Matrix) -> Sheet {
+    let mut table = Sheet::new(&["role", "name", "also", "kind"]);
+    for role in matrix.roles.iter().filter(|r| r.is_playable()) {
+        let also = role.aliases.join("; ");
+        table.rows.push(vec![role.slug.clone(), role.name.clone(), also, role.kind.clone()]);
+    }
+    table
+}
+
+fn features(matrix: &Matrix) -> Sheet {
+    let mut table = Sheet::new(&["feature", "usually", "meaning"]);
+    for (name, feature) in &matrix.features {
+        let usual = if feature.usual { "on" } else { "off" };
+        table.rows.push(vec![name.clone(), usual.to_owned(), feature.meaning.clone()]);
+    }
+    table
+}
+
+/// The rows between some roles; `whole` with what they rest on.
+fn rows(matrix: &Matrix, from: Option<RoleSet>, to: Option<RoleSet>, whole: bool) -> Sheet {
+    const SHORT: &[&str] = &["from", "to", "transport", "ports", "feature", "need", "purpose"];
+    const WHOLE: &[&str] = &[
+        "from",
+        "to",
+        "transport",
+        "ports",
+        "feature",
+        "need",
+        "purpose",
+        "rule",
+        "scope",
+        "certainty",
+        "provenance",
+        "note",
+        "overlay",
+    ];
+    let mut table = Sheet::new(if whole { WHOLE } else { SHORT });
+    for row in &matrix.rows {
+        let fits = from.is_none_or(|roles| matrix.is_source(row, roles))
+            && to.is_none_or(|roles| matrix.is_destination(row, roles));
+        if !fits {
+            continue;
+        }
+        let mut cells = vec![
+            matrix.roles[row.source].slug.clone(),
+            matrix.destination_text(row),
+            transport(row),
+            row.ports_text(),
+            row.features.join("+"),
+            row.expectation.to_string(),
+            row.purpose.clone(),
+        ];
+        if whole {
+            cells.extend([
+                row.id.clone(),
+                row.scope.to_string(),
+                row.certainty.to_string(),
+                row.provenance.clone(),
+                row.note.clone(),
+                row.overlay.clone().unwrap_or_default(),
+            ]);
+        }
+        table.rows.push(cells);
+    }
+    table
+}

@@ -1,0 +1,81 @@
+//! What one matrix opens and closes against another, in rows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Matrix, Only, Row, Scope};
+
+/// A row of one matrix that the other does not have, or not for all its pairs of roles.
+pub struct Change<'m> {
+    /// The row.
+    pub row: &'m Row,
+    /// The source roles that the other matrix does not let do it; `any address` for everybody.
+    pub from: Vec<&'m str>,
+    /// The destination roles, or the name or address of an endpoint.
+    pub to: Vec<String>,
+}
+
+impl Matrix {
+    /// The rows of this matrix, as far as `other` does not document the same.
+    pub fn beyond<'m>(&'m self, other: &Matrix) -> Vec<Change<'m>> {
+        self.rows.iter().flat_map(|row| self.row_beyond(row, other)).collect()
+    }
+
+    fn row_beyond<'m>(&'m self, row: &'m Row, other: &Matrix) -> Vec<Change<'m>> {
+        // Pairs by destination, so that destinations with the same sources are told together.
+        let mut by_destination: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+        for (source, slug) in self.sides(row.source) {
+            for destination in self.destinations(row) {
+                if !other.documents(row, source, &destination) {
+                    by_destination.entry(destination).or_default().insert(slug);
+                }
+            }
+        }
+        let mut by_sources: BTreeMap<Vec<&str>, Vec<String>> = BTreeMap::new();
+        for (destination, sources) in by_destination {
+            by_sources.entry(sources.into_iter().collect()).or_default().push(destination);
+        }
+        by_sources.into_iter().map(|(from, to)| Change { row, from, to }).collect()
+    }
+
+    /// The roles that a side stands for, by slug; nothing for everybody.
+    fn sides(&self, role: usize) -> Vec<(Option<&str>, &str)> {
+        match &self.roles[role] {
+            role if role.everybody => vec![(None, "any address")],
+            role => self.role_names(role.members).into_iter().map(|s| (Some(s), s)).collect(),
+        }
+    }
+
+    fn destinations(&self, row: &Row) -> Vec<String> {
+        let role = &self.roles[row.destination];
+        match row.only.is_some() || row.scope == Scope::Localhost || role.everybody {
+            true => vec![self.destination_text(row)],
+            false => self.role_names(role.members).into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    /// Whether some row documents what a row of another matrix does, between these two.
+    fn documents(&self, wanted: &Row, source: Option<&str>, destination: &str) -> bool {
+        let is_member = |role: usize, slug: &str| {
+            let role = &self.roles[role];
+            role.everybody || role.slug == slug || self.role_names(role.members).contains(&slug)
+        };
+        self.rows.iter().any(|row| {
+            row.transport == wanted.transport
+                && (row.scope == Scope::Broadcast) == (wanted.scope == Scope::Broadcast)
+                && (row.scope == Scope::Localhost) == (wanted.scope == Scope::Localhost)
+                && row.ports.contains(wanted.ports.start())
+                && row.ports.contains(wanted.ports.end())
+                && match source {
+                    Some(slug) => is_member(row.source, slug),
+                    None => self.roles[row.source].everybody,
+                }
+                && match (&row.only, &wanted.only) {
+                    (None, None) => is_member(row.destination, destination),
+                    (Some(Only::Name(pattern)), Some(Only::Name(name))) => {
+                        pattern == name || pattern.matches(&name.to_string())
+                    }
+                    (mine, theirs) => mine == theirs,
+                }
+        })
+    }
+}

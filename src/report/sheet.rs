@@ -1,0 +1,89 @@
+//! A table of plain texts in the forms that people and programs ask for.
+
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table};
+
+use crate::model::{cell, clean};
+
+/// A table of texts.
+pub struct Sheet {
+    /// The names of the columns.
+    pub columns: &'static [&'static str],
+    /// The cells, row by row.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// The forms of a sheet, by name.
+pub const SHEETS: &[&str] = &["table", "csv", "json", "markdown"];
+
+impl Sheet {
+    /// An empty table.
+    pub fn new(columns: &'static [&'static str]) -> Self {
+        Self { columns, rows: Vec::new() }
+    }
+
+    /// Writes it in one of [`SHEETS`].
+    pub fn write(&self, form: &str, out: &mut dyn Write) -> io::Result<()> {
+        match form {
+            "csv" => self.csv(out),
+            "json" => self.json(out),
+            "markdown" => self.markdown(out),
+            _ => self.table(out),
+        }
+    }
+
+    fn table(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut table = Table::new();
+        table
+            .load_style(comfy_table::presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_header(self.columns.iter().map(|name| name.to_uppercase()));
+        for row in &self.rows {
+            table.add_row(row.iter().map(|text| clean(text)));
+        }
+        writeln!(out, "{table}")
+    }
+
+    fn csv(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut writer = csv::Writer::from_writer(out);
+        writer.write_record(self.columns)?;
+        for row in &self.rows {
+            writer.write_record(row.iter().map(|text| cell(text).into_owned()))?;
+        }
+        writer.flush()
+    }
+
+    fn json(&self, out: &mut dyn Write) -> io::Result<()> {
+        let rows: Vec<serde_json::Map<String, serde_json::Value>> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let cells = self.columns.iter().zip(row);
+                cells.map(|(name, text)| ((*name).to_owned(), text.as_str().into())).collect()
+            })
+            .collect();
+        serde_json::to_writer_pretty(&mut *out, &rows)?;
+        writeln!(out)
+    }
+
+    fn markdown(&self, out: &mut dyn Write) -> io::Result<()> {
+        // A bar would end the cell, and markup would be markup.
+        let plain = |text: &str| {
+            clean(text).chars().fold(String::new(), |mut safe, c| {
+                if "\\|*_`<>[]&".contains(c) {
+                    safe.push('\\');
+                }
+                safe.push(c);
+                safe
+            })
+        };
+        let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
+        writeln!(out, "{}", line(self.columns.iter().map(|c| plain(c)).collect()))?;
+        writeln!(out, "{}", line(vec!["---".to_owned(); self.columns.len()]))?;
+        for row in &self.rows {
+            writeln!(out, "{}", line(row.iter().map(|text| plain(text)).collect()))?;
+        }
+        Ok(())
+    }
+}
