@@ -87,6 +87,13 @@ impl<'a> Judge<'a> {
         Self { policy, joins: joins.collect(), present: policy.present_roles() }
     }
 
+    /// A judge for whom somebody plays every role: for questions without an inventory.
+    pub fn of_any_farm(policy: &'a Policy) -> Self {
+        let roles = policy.matrix.roles.iter();
+        let present = roles.map(|r| r.members).fold(RoleSet::default(), RoleSet::with);
+        Self { present, ..Self::new(policy) }
+    }
+
     /// The roles that somebody in the inventory plays.
     pub fn present(&self) -> RoleSet {
         self.present

@@ -22,6 +22,7 @@ pub use finding::{End, Finding};
 pub use judge::{Judge, Judged, Ruling};
 pub use question::{Answer, Question, check_examples};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
+pub use wording::service_words;
 
 use crate::model::Nanos;
 

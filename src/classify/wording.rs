@@ -100,7 +100,7 @@ fn some(ports: &BTreeSet<u16>) -> String {
 }
 
 /// `TCP 443`, `ICMP type 3`, `IP protocol 112`.
-pub(super) fn service_words(transport: Transport, port: &str) -> String {
+pub fn service_words(transport: Transport, port: &str) -> String {
     match transport {
         t if t.is_icmp() => format!("{} type {port}", t.to_string().to_uppercase()),
         t if t.has_ports() => format!("{} {port}", t.to_string().to_uppercase()),

@@ -7,7 +7,7 @@ use super::args::ExplainArguments;
 use super::complain;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_matrix, load_policy};
-use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict};
+use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict, service_words};
 use crate::model::clean;
 use crate::policy::{FeatureState, Inventory, RoleSet, Row, Who, nearest};
 
@@ -60,7 +60,10 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
         broadcast: to.broadcast,
         name: to.name.clone(),
     };
-    let judge = Judge::new(&policy);
+    let judge = match arguments.inventory {
+        Some(_) => Judge::new(&policy),
+        None => Judge::of_any_farm(&policy),
+    };
     let answer = judge.answer(&question);
     let documented = answer.ruling.code.verdict() == Verdict::Documented;
     tell(&policy, (&from, &to), arguments, &answer, &mut io::stdout().lock())?;
@@ -130,7 +133,7 @@ fn tell(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let code = answer.ruling.code;
-    let service = format!("{} {}", arguments.port.1.to_string().to_uppercase(), arguments.port.0);
+    let service = service_words(arguments.port.1, &arguments.port.0.to_string());
     let verdict = match code.verdict() {
         Verdict::Documented => "is documented",
         Verdict::Background => "is traffic of every network",
@@ -178,8 +181,8 @@ fn tell(
 fn line(policy: &Policy, row: &Row) -> String {
     let from = &policy.matrix.roles[row.source].slug;
     let to = policy.matrix.destination_text(row);
-    let service = format!("{} {}", row.transport.to_string().to_uppercase(), row.ports_text());
-    format!("{from} > {to}: {} ({}; {})", service.trim_end(), row.purpose, row.id)
+    let service = service_words(row.transport, &row.ports_text());
+    format!("{from} > {to}: {service} ({}; {})", row.purpose, row.id)
 }
 
 /// A row with what it rests on.

@@ -1,0 +1,444 @@
+//! What a site may choose: the matrix of its version, overlays, moved ports, rules of its own; and the rows that
+//! need more than two roles and a port: broadcasts, announced ports, exposure.
+
+mod support;
+
+use std::fs;
+
+use support::wire::{ACK, Wire};
+use support::{columns, rasaudit, stderr, stdout};
+
+const HOSTS: &[(&str, &str, &str)] = &[
+    ("gw1", "10.1.0.1", "gateway-normal"),
+    ("gw2", "10.1.0.2", "gateway-forwarding"),
+    ("halb1", "10.1.0.5", "halb"),
+    ("halb2", "10.1.0.6", "halb"),
+    ("broker1", "10.1.0.10", "broker"),
+    ("dc1", "10.1.0.20", "ad-dc"),
+    ("rdsh1", "10.1.0.30", "rdsh-agent"),
+    ("pa1", "10.1.0.40", "provider-agent"),
+    ("guest1", "10.1.0.45", "guest-agent"),
+    ("hv1", "10.1.0.50", "hyper-v"),
+    ("con1", "10.1.0.60", "console"),
+    ("web1", "10.1.0.70", "web-admin"),
+];
+const GW: &str = "10.1.0.1";
+const BROKER: &str = "10.1.0.10";
+const DC: &str = "10.1.0.20";
+const RDSH: &str = "10.1.0.30";
+const PA: &str = "10.1.0.40";
+const HV: &str = "10.1.0.50";
+const PC: &str = "10.1.9.7";
+const OUTSIDE: &str = "198.51.100.7";
+
+fn farm(matrix: &str, farm: &str, more: &str) -> String {
+    let mut text = format!("[farm]\nmatrix = \"{matrix}\"\n{farm}\n");
+    for (name, address, role) in HOSTS {
+        text += &format!(
+            "[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n"
+        );
+    }
+    let clients =
+        "[[network]]\nname = \"office\"\ncidr = \"10.1.9.0/24\"\nroles = [\"parallels-client\"]\n";
+    text + clients + more
+}
+
+/// The report of a format.
+fn audit(inventory: &str, wire: &Wire, format: &str) -> String {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let (capture, path) = (scratch.path().join("a.pcap"), scratch.path().join("a.toml"));
+    fs::write(&capture, wire.file()).expect("writable");
+    fs::write(&path, inventory).expect("writable");
+    let run = rasaudit([
+        "audit",
+        &capture.display().to_string(),
+        "-i",
+        &path.display().to_string(),
+        "--format",
+        format,
+    ]);
+    assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
+    stdout(&run)
+}
+
+/// What was made of the conversation with this server and port: code, certain, doubt, rule.
+fn judged(inventory: &str, wire: &Wire, server: &str, port: u16) -> [String; 4] {
+    let report = audit(inventory, wire, "conversations");
+    let rows = columns(&report, &["server", "port", "code", "certain", "doubt", "rule"]);
+    let row = rows.into_iter().find(|row| row[0] == server && row[1] == port.to_string());
+    let row = row.unwrap_or_else(|| panic!("no conversation with {server} {port}:\n{report}"));
+    row[2..].to_vec().try_into().expect("four cells")
+}
+
+fn connection(from: &str, to: &str, port: u16) -> Wire {
+    let mut wire = Wire::default();
+    wire.connect(0, (from, 50_000), (to, port));
+    wire
+}
+
+#[test]
+fn an_older_farm_is_judged_by_its_own_matrix_and_told_in_its_own_names() {
+    let inventory = farm("ras-legacy", "", "");
+    let code =
+        |from, to, port| judged(&inventory, &connection(from, to, port), to, port)[0].clone();
+    assert_eq!(code(OUTSIDE, GW, 80), "matrix");
+    assert_eq!(code(PC, GW, 80), "matrix");
+    assert_eq!(code(RDSH, BROKER, 20_003), "matrix");
+    // An internal port, from the farm, from a client inside, and from outside.
+    assert_eq!(code(BROKER, GW, 49_179), "matrix");
+    assert_eq!(code(PC, BROKER, 20_002), "wrong-source");
+    assert_eq!(code(OUTSIDE, GW, 49_179), "exposed-internal");
+    assert_eq!(code(OUTSIDE, RDSH, 3389), "exposed-internal");
+    // RAS 19 has other ports here.
+    assert_eq!(code(PA, "10.1.0.45", 30_010), "port-not-in-matrix");
+    let told = audit(&inventory, &connection(PC, BROKER, 20_002), "text");
+    assert!(told.contains("Publishing Agent") && told.contains("(Client)"), "{told}");
+    assert!(
+        told.contains("documents this port there for Console, Secure Client Gateway only"),
+        "{told}"
+    );
+    assert!(told.contains("Parallels RAS before 19"), "{told}");
+}
+
+/// What is internal by the document's own word is exposed from outside even to somebody whom the inventory
+/// takes for a client.
+#[test]
+fn an_internal_port_is_exposed_whoever_comes_from_outside() {
+    let listed = farm("ras-legacy", "clients = \"any\"", "");
+    let judged = judged(&listed, &connection(OUTSIDE, GW, 49_179), GW, 49_179);
+    assert_eq!(judged[0], "exposed-internal");
+    let findings = audit(&listed, &connection(OUTSIDE, GW, 49_179), "csv");
+    assert_eq!(columns(&findings, &["code", "severity"])[0], ["exposed-internal", "critical"]);
+}
+
+#[test]
+fn broadcasts_match_broadcast_addresses_and_groups_their_group() {
+    let to = |from: &str, to: &str, port: u16| {
+        let mut wire = Wire::default();
+        wire.udp(0, (from, 50_000), (to, port));
+        judged(&farm("ras-19", "", ""), &wire, to, port)[0].clone()
+    };
+    for everybody in ["255.255.255.255", "10.1.9.255"] {
+        assert_eq!(to(PC, everybody, 20_000), "matrix", "{everybody}");
+    }
+    assert_eq!(to("10.1.0.45", "10.1.0.255", 30_006), "matrix");
+    assert_eq!(to(PC, "224.0.0.251", 20_000), "no-relation");
+    assert_eq!(to(RDSH, "255.255.255.255", 20_000), "no-relation");
+    assert_eq!(to(PC, "255.255.255.255", 20_001), "no-relation");
+    let vrrp = |to: &str| {
+        let mut wire = Wire::default();
+        wire.ip(0, "10.1.0.5", to, 112, &[0x21, 1, 100, 1, 0, 1, 0, 0]);
+        let report = audit(&farm("ras-19", "", ""), &wire, "conversations");
+        columns(&report, &["code"])[0][0].clone()
+    };
+    assert_eq!(vrrp("224.0.0.18"), "matrix");
+    assert_eq!(vrrp("224.0.0.19"), "no-relation");
+    assert_eq!(vrrp("255.255.255.255"), "no-relation");
+}
+
+/// A lookup's answer belongs to it.
+#[test]
+fn the_answer_to_a_broadcast_is_documented_with_it() {
+    let mut wire = Wire::default();
+    wire.udp(0, (PC, 50_000), ("10.1.9.255", 20_000));
+    wire.udp(5, (GW, 20_000), (PC, 50_000));
+    let [code, certain, _, rule] = judged(&farm("ras-19", "", ""), &wire, GW, 20_000);
+    assert_eq!([code, certain], ["matrix", "yes"]);
+    assert!(rule.starts_with("ras19.parallels-client.gateway-normal.udp.20000"), "{rule}");
+}
+
+/// The answer of an endpoint mapper that a port serves.
+fn announcement(port: u16) -> Vec<u8> {
+    let uuid = [0; 16];
+    let floor = |left: &[u8], right: &[u8]| {
+        let sized = |b: &[u8]| [&(b.len() as u16).to_le_bytes()[..], b].concat();
+        [sized(left), sized(right)].concat()
+    };
+    let interface = [&[0x0d][..], &uuid, &[1, 0]].concat();
+    let floors = [
+        floor(&interface, &[0, 0]),
+        floor(&interface, &[0, 0]),
+        floor(&[0x0b], &[0, 0]),
+        floor(&[7], &port.to_be_bytes()),
+        floor(&[9], &[10, 1, 0, 50]),
+    ];
+    let tower = [&[5, 0][..], &floors.concat()].concat();
+    let mut stub = vec![0; 40];
+    stub.extend((tower.len() as u32).to_le_bytes());
+    stub.extend(&tower);
+    let mut pdu = vec![5, 0, 2, 3, 0x10, 0, 0, 0];
+    pdu.extend((24 + stub.len() as u16).to_le_bytes());
+    pdu.resize(24, 0);
+    pdu.extend(stub);
+    pdu
+}
+
+/// The mapper of `to` tells `from` a port, over a connection of its own.
+fn announce(wire: &mut Wire, from: &str, to: &str, port: u16) {
+    wire.connect(0, (from, 50_100), (to, 135));
+    wire.data(50, (to, 135), (from, 50_100), (3000, 3000), &announcement(port));
+}
+
+#[test]
+fn a_dynamic_port_is_certain_where_it_was_announced() {
+    const RANGE: &str = "ras19.provider-agent.hyper-v.tcp.49152-65535";
+    let inventory = farm("ras-19", "[farm.features]\nprovider-hyper-v = true\n", "");
+    let opened = |announced: Option<(&str, &str, u16)>| {
+        let mut wire = Wire::default();
+        if let Some((from, to, port)) = announced {
+            announce(&mut wire, from, to, port);
+        }
+        wire.connect(1000, (PA, 50_000), (HV, 49_700));
+        judged(&inventory, &wire, HV, 49_700)
+    };
+    let words = |certain: &str, doubt: &str| ["matrix", certain, doubt, RANGE].map(str::to_owned);
+    assert_eq!(opened(Some((PA, HV, 49_700))), words("yes", ""));
+    // Silence of the mapper, another port, another asker: the row's range decides. None is a violation.
+    assert_eq!(opened(None), words("no", "row"));
+    assert_eq!(opened(Some((PA, HV, 49_701))), words("no", "row"));
+    assert_eq!(opened(Some((BROKER, HV, 49_700))), words("no", "row"));
+    // A mapper documents nothing that no row does.
+    let mut wire = Wire::default();
+    announce(&mut wire, RDSH, HV, 49_700);
+    wire.connect(1000, (RDSH, 50_000), (HV, 49_700));
+    assert_eq!(judged(&inventory, &wire, HV, 49_700)[0], "wrong-source");
+}
+
+/// 49179 is the port of a push, lies inside the dynamic range, and is a port that a Windows client may pick.
+#[test]
+fn every_reading_of_49179_comes_out_right() {
+    let features = "[farm.features]\nprovider-hyper-v = true\n";
+    let inventory = farm("ras-19", features, "");
+    let push = |from, to| judged(&inventory, &connection(from, to, 49_179), to, 49_179);
+    assert_eq!(push(BROKER, RDSH), ["matrix", "yes", "", "ras19.broker.rdsh-agent.tcp.49179"]);
+    assert_eq!(push(PA, HV)[..3], ["matrix", "no", "row"]);
+    assert_eq!(push(PA, RDSH)[0], "wrong-source");
+    // As a client's port, with a handshake.
+    let mut wire = Wire::default();
+    wire.connect(0, (RDSH, 49_179), (BROKER, 20_003));
+    assert_eq!(judged(&inventory, &wire, BROKER, 20_003)[..2], ["matrix", "yes"]);
+    // Without one both readings are documented, and the lower port is shown: no doubt about the verdict.
+    let midstream = |from: (&str, u16), to: (&str, u16)| {
+        let mut wire = Wire::default();
+        for second in 0..3 {
+            wire.tcp(second * 1000, from, to, ACK, 100);
+            wire.tcp(second * 1000 + 5, to, from, ACK, 100);
+        }
+        wire
+    };
+    let wire = midstream((RDSH, 49_179), (BROKER, 20_003));
+    assert_eq!(judged(&inventory, &wire, BROKER, 20_003)[..2], ["matrix", "yes"]);
+    // A client port inside the range never turns a violation into a documented flow.
+    let wire = midstream((HV, 49_179), (PA, 4444));
+    let [code, certain, doubt, _] = judged(&inventory, &wire, PA, 4444);
+    assert_eq!([&*code, &*certain, &*doubt], ["no-relation", "no", "direction"]);
+    // The controller's range, with the overlay, beside the push.
+    let inventory = farm("ras-19", "overlays = [\"windows-domain\"]", "");
+    let wire = connection(RDSH, DC, 49_179);
+    let expected = ["overlay", "no", "row", "windows-domain.rpc-dynamic.tcp"];
+    assert_eq!(judged(&inventory, &wire, DC, 49_179), expected);
+    let mut wire = wire;
+    announce(&mut wire, RDSH, DC, 49_179);
+    assert_eq!(judged(&inventory, &wire, DC, 49_179)[..2], ["overlay", "yes"]);
+    assert_eq!(
+        judged(&inventory, &connection(BROKER, RDSH, 49_179), RDSH, 49_179)[3],
+        "ras19.broker.rdsh-agent.tcp.49179"
+    );
+}
+
+#[test]
+fn overlays_are_off_until_they_are_named() {
+    let kerberos = || connection(RDSH, DC, 88);
+    let plain = farm("ras-19", "", "");
+    assert_eq!(judged(&plain, &kerberos(), DC, 88)[0], "wrong-source");
+    let domain = farm("ras-19", "overlays = [\"windows-domain\"]", "");
+    assert_eq!(
+        judged(&domain, &kerberos(), DC, 88),
+        ["overlay", "yes", "", "windows-domain.kerberos.tcp"]
+    );
+    // What the matrix itself documents stays the matrix's.
+    assert_eq!(judged(&domain, &connection(BROKER, DC, 88), DC, 88)[0], "matrix");
+    // Nobody but a domain member, and nothing but the listed ports.
+    assert_eq!(judged(&domain, &connection(RDSH, DC, 4444), DC, 4444)[0], "port-not-in-matrix");
+    assert_eq!(judged(&domain, &connection(OUTSIDE, DC, 88), DC, 88)[0], "unknown-host");
+    // Background is on, until it is switched off.
+    let mut mdns = Wire::default();
+    mdns.udp(0, (RDSH, 5353), ("224.0.0.251", 5353));
+    assert_eq!(judged(&plain, &mdns, "224.0.0.251", 5353)[0], "background");
+    let off = farm("ras-19", "background = false", "");
+    assert_eq!(judged(&off, &mdns, "224.0.0.251", 5353)[0], "no-relation");
+}
+
+#[test]
+fn a_site_may_add_an_overlay_and_a_matrix_of_its_own() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let write = |name: &str, text: &str| {
+        fs::write(scratch.path().join(name), text).expect("writable");
+        scratch.path().join(name).display().to_string()
+    };
+    let header = "id,source_role,destination_role,transport,port_low,port_high,purpose,provenance";
+    write(
+        "backup.csv",
+        &format!("{header}\nsite.backup,rdsh-agent,ad-dc,tcp,9000,9000,Backup,change 17\n"),
+    );
+    write(
+        "noise.csv",
+        "id,transport,port,towards,purpose,provenance\nsite.noise,udp,9999,group,A beacon,change 18\n",
+    );
+    let mut wire = connection(RDSH, DC, 9000);
+    wire.udp(10, (RDSH, 50_000), ("224.0.0.99", 9999));
+    let capture = scratch.path().join("a.pcap");
+    fs::write(&capture, wire.file()).expect("writable");
+    let run = |inventory: &str, more: &[&str]| {
+        let inventory = write("a.toml", inventory);
+        let capture = capture.display().to_string();
+        let base = ["audit", &capture, "-i", &inventory, "--format", "conversations"];
+        rasaudit(base.iter().chain(more))
+    };
+    let codes = |output: &std::process::Output| -> Vec<String> {
+        columns(&stdout(output), &["code"]).into_iter().map(|mut row| row.remove(0)).collect()
+    };
+    let named = run(&farm("ras-19", "overlays = [\"backup.csv\", \"./noise.csv\"]", ""), &[]);
+    assert_eq!(codes(&named), ["overlay", "background"], "{}", stderr(&named));
+    let path = scratch.path().join("backup.csv").display().to_string();
+    let given = run(&farm("ras-19", "", ""), &["--overlay", &path]);
+    assert_eq!(codes(&given), ["overlay", "no-relation"], "{}", stderr(&given));
+    // All problems at once: an overlay that is not there, and one that is broken.
+    write(
+        "broken.csv",
+        &format!("{header}\nsite.a,rdsh-agnt,ad-dc,tcp,9000,9000,Backup,change 17\n"),
+    );
+    let wrong = run(&farm("ras-19", "overlays = [\"windows-domian\"]", ""), &[]);
+    assert!(
+        stderr(&wrong).contains(
+            "a.toml:3: no overlay is called \"windows-domian\"; did you mean \"windows-domain\"?"
+        ),
+        "{}",
+        stderr(&wrong)
+    );
+    let wrong = run(&farm("ras-19", "overlays = [\"broken.csv\"]", ""), &[]);
+    assert!(
+        stderr(&wrong).contains(
+            "broken.csv:2: source_role: unknown role \"rdsh-agnt\"; did you mean \"rdsh-agent\"?"
+        ),
+        "{}",
+        stderr(&wrong)
+    );
+    assert_eq!(wrong.status.code(), Some(2));
+    // A matrix of the site's own, in a folder beside the inventory.
+    fs::create_dir(scratch.path().join("own")).expect("writable");
+    write(
+        "own/roles.csv",
+        "slug,name,kind\nrdsh-agent,Host,ras-component\nad-dc,Controller,infrastructure\n",
+    );
+    write(
+        "own/matrix.csv",
+        &format!("{header}\nown.a,rdsh-agent,ad-dc,tcp,9000,9000,Backup,change 17\n"),
+    );
+    let own = "[farm]\nmatrix = \"./own\"\n[[host]]\nname = \"a\"\naddresses = [\"10.1.0.30\"]\nroles = [\"Host\"]\n\
+               [[host]]\nname = \"b\"\naddresses = [\"10.1.0.20\"]\nroles = [\"ad-dc\"]\n";
+    let judged = run(own, &[]);
+    assert_eq!(codes(&judged)[0], "matrix", "{}", stderr(&judged));
+}
+
+#[test]
+fn any_port_may_be_renumbered() {
+    let moved = |role: &str, from: u16, to: u16, more: &str| {
+        let text = format!(
+            "[[moved-port]]\nrole = \"{role}\"\ntransport = \"tcp\"\nfrom = {from}\nto = {to}\n{more}\n"
+        );
+        farm("ras-19", "", &text)
+    };
+    let code = |inventory: &str, from, to, port| {
+        judged(inventory, &connection(from, to, port), to, port)[0].clone()
+    };
+    // Gateway, RDP for all kinds of session hosts at once, portal, a broker's own.
+    let gateway = moved("gateway-normal", 443, 8443, "");
+    assert_eq!(code(&gateway, PC, GW, 8443), "renumbered");
+    assert_eq!(code(&gateway, PC, GW, 443), "port-not-in-matrix");
+    assert_eq!(code(&gateway, PC, "10.1.0.2", 443), "matrix");
+    let rdp = moved("session-host", 3389, 33_890, "");
+    for host in [RDSH, "10.1.0.45"] {
+        assert_eq!(code(&rdp, GW, host, 33_890), "renumbered");
+        assert_eq!(code(&rdp, GW, host, 3389), "port-not-in-matrix");
+    }
+    let portal = moved("web-admin", 20_443, 8444, "");
+    let browser = portal.replace("parallels-client\"]", "parallels-client\", \"web-browser\"]");
+    assert_eq!(code(&browser, PC, "10.1.0.70", 8444), "renumbered");
+    let broker = moved("broker", 20_003, 21_003, "host = \"broker1\"");
+    assert_eq!(code(&broker, RDSH, BROKER, 21_003), "renumbered");
+}
+
+/// A finding about a feature that is off names it, and so does the trace of what one that nobody named documents.
+#[test]
+fn features_are_named_where_they_decide() {
+    let off = farm(
+        "ras-19",
+        "[farm.features]\nmfa = false\n",
+        "[[host]]\nname = \"mfa1\"\naddresses = [\"10.1.0.99\"]\nroles = [\"mfa-server\"]\n",
+    );
+    let report = audit(&off, &connection(BROKER, "10.1.0.99", 1812), "csv");
+    let finding = columns(&report, &["code", "message", "action"]);
+    assert_eq!(finding[0][0], "feature-off");
+    assert!(finding[0][1].contains("only with the feature mfa"), "{finding:?}");
+    assert!(finding[0][2].contains("mfa to true"), "{finding:?}");
+    let explain = |inventory: &str, more: &[&str]| {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let path = scratch.path().join("a.toml");
+        fs::write(&path, inventory).expect("writable");
+        let base = ["explain", "-i", &path.display().to_string()].map(str::to_owned);
+        rasaudit(base.into_iter().chain(more.iter().map(|m| (*m).to_owned())))
+    };
+    let told = explain(&off, &["--from", "broker1", "--to", "mfa1", "--port", "1812/tcp"]);
+    assert_eq!(told.status.code(), Some(1));
+    let text = stdout(&told);
+    assert!(
+        text.contains("unexpected-port/feature-off")
+            && text.contains("feature mfa (a second factor is asked for), which is off"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_question_about_a_port_is_explained() {
+    let explain = |more: &[&str]| {
+        let run = rasaudit([&["explain"], more].concat());
+        (run.status.code(), stdout(&run), stderr(&run))
+    };
+    let (code, out, _) =
+        explain(&["--from", "console", "--to", "Connection Broker", "--port", "20002/tcp"]);
+    assert!(
+        code == Some(0)
+            && out.contains("is documented")
+            && out.contains("ras19.console.broker.tcp.20002"),
+        "{out}"
+    );
+    let (code, out, _) =
+        explain(&["--from", "rdsh-agent", "--to", "sql-server", "--port", "1433/tcp"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        out.contains("undocumented/wrong-source") && out.contains("ssrs > sql-server"),
+        "{out}"
+    );
+    let (code, out, _) = explain(&["--from", "halb", "--to", "224.0.0.18", "--port", "112/ip"]);
+    assert!(code == Some(0) && out.contains("VRRP"), "{out}");
+    let (code, out, _) = explain(&[
+        "--from",
+        "client",
+        "--to",
+        "broadcast",
+        "--port",
+        "20000/udp",
+        "--matrix",
+        "ras-legacy",
+    ]);
+    assert!(code == Some(1) && out.contains("no-relation"), "{out}");
+    let (code, _, err) = explain(&["--from", "consol", "--to", "brokr", "--port", "1/tcp"]);
+    assert_eq!(code, Some(2));
+    assert!(
+        err.contains("did you mean \"console\"?") && err.contains("did you mean \"broker\"?"),
+        "{err}"
+    );
+    let (code, _, err) = explain(&["--from", "console", "--to", "broker", "--port", "20002"]);
+    assert!(code == Some(2) && err.contains("20003/tcp"), "{err}");
+}
