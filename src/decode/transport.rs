@@ -23,6 +23,7 @@ pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) ->
         return icmp::decode(ip, rest, layers);
     }
     if !ip.transport.has_ports() {
+        layers.hold(rest.bytes);
         return segment((0, 0), 0, rest.wire, (0, None));
     }
     let (Some(sport), Some(dport)) = (rest.u16(0), rest.u16(2)) else {

@@ -53,6 +53,8 @@ struct Rest {
     lookups: HashMap<Lookup, Reply>,
     /// TCP ports that endpoint mappers announced, by mapper and who asked it.
     announced: HashMap<(IpAddr, IpAddr), Ports>,
+    /// Who held virtual addresses, by address.
+    holders: HashMap<IpAddr, Holders>,
     /// What each packet leaves behind where copies are looked for.
     traces: Vec<Trace>,
 }
@@ -91,12 +93,15 @@ impl Rest {
         for (pair, ports) in other.announced {
             self.announced.entry(pair).or_default().merge(&ports);
         }
+        for (address, holders) in other.holders {
+            self.holders.entry(address).or_default().merge(&holders);
+        }
         self.traces.extend(other.traces);
     }
 
     fn memory(&self) -> usize {
         const LOOKUP: usize = 400;
-        (self.loose.len() + self.claims.len() + self.announced.len()) * 256
+        (self.loose.len() + self.claims.len() + self.announced.len() + self.holders.len()) * 256
             + self.lookups.len() * LOOKUP
             + self.fragments.memory()
             + self.traces.capacity() * size_of::<Trace>()
@@ -115,6 +120,9 @@ impl Rest {
         }
         for (lookup, reply) in self.lookups {
             parts[partition(seed.hash_one(&lookup), PARTITIONS)].lookups.insert(lookup, reply);
+        }
+        for (address, holders) in self.holders {
+            parts[partition(seed.hash_one(address), PARTITIONS)].holders.insert(address, holders);
         }
         for (pair, ports) in self.announced {
             parts[partition(seed.hash_one(pair), PARTITIONS)].announced.insert(pair, ports);
@@ -205,6 +213,11 @@ impl Tables {
             }
             (Some(Clue::Announced(ports)), Body::Segment { tuple, .. }) => {
                 self.rest.announced.entry((tuple.src, tuple.dst)).or_default().merge(&ports);
+            }
+            (Some(Clue::Holds(addresses)), Body::Segment { tuple, .. }) => {
+                for address in addresses {
+                    self.rest.holders.entry(address).or_default().insert(tuple.src);
+                }
             }
             _ => {}
         }
@@ -330,6 +343,7 @@ impl Meeting {
             orphans: BTreeMap::new(),
             lookups: BTreeMap::new(),
             announced: BTreeMap::new(),
+            holders: BTreeMap::new(),
         };
         let mut joined = Tables::new(&flows.meeting.seed, traces);
         for number in 0..PARTITIONS {
@@ -345,6 +359,7 @@ impl Meeting {
             }
             flows.claims.extend(rest.claims);
             flows.announced.extend(rest.announced);
+            flows.holders.extend(rest.holders);
             // An answer that nobody asked for is none.
             for (lookup, reply) in rest.lookups.into_iter().filter(|(_, r)| r.asked.0 != 0) {
                 for (address, names) in reply.answers.iter() {
@@ -389,7 +404,12 @@ pub struct Flows {
     pub lookups: BTreeMap<(IpAddr, IpAddr), AtMost<Vec<String>, 16>>,
     /// TCP ports that an endpoint mapper announced, by mapper and who asked it.
     pub announced: BTreeMap<(IpAddr, IpAddr), Ports>,
+    /// Who held virtual addresses, by address (VRRP).
+    pub holders: BTreeMap<IpAddr, Holders>,
 }
+
+/// Addresses that advertised themselves as the master of a virtual one.
+pub type Holders = AtMost<IpAddr, 8>;
 
 impl Flows {
     /// Bytes written to temporary files because memory ran short.

@@ -1,5 +1,5 @@
 //! Payload to facts about names and ports: DNS lookups, TLS server names, HTTP hosts, ports that an RPC
-//! endpoint mapper announced.
+//! endpoint mapper announced, addresses that balancers hold.
 //!
 //! Like decoding it is total: bytes that are no such message, or a broken one, are no fact. Nothing is
 //! decided here; whose name it is and what it is worth are questions for later rooms.
@@ -9,6 +9,7 @@ mod http;
 mod pieces;
 mod rpc;
 mod tls;
+mod vrrp;
 
 use std::net::IpAddr;
 
@@ -35,6 +36,8 @@ pub enum Clue {
     Part,
     /// An endpoint mapper announced TCP ports of its host.
     Announced(Ports),
+    /// The sender holds virtual addresses.
+    Holds(Vec<IpAddr>),
 }
 
 /// TCP ports that an endpoint mapper announced, the least ones.
@@ -84,6 +87,7 @@ pub struct Hello {
 pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
     let Body::Segment { tuple, signs, .. } = &seen.body else { return None };
     match tuple.transport {
+        vrrp::PROTOCOL => Some(Clue::Holds(vrrp::read(tuple, payload)?)),
         Transport::UDP if tuple.sport == DNS || tuple.dport == DNS => dns::read(tuple, payload),
         Transport::TCP if tuple.sport == ENDPOINT_MAPPER => rpc::read(payload).map(Clue::Announced),
         Transport::TCP if tuple.sport == DNS || tuple.dport == DNS => {

@@ -1,0 +1,58 @@
+//! VRRP advertisements (RFC 3768, RFC 9568): the virtual addresses of a router that is their master.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::decode::Tuple;
+use crate::model::Transport;
+
+/// The protocol number of VRRP.
+pub(super) const PROTOCOL: Transport = Transport(112);
+
+/// The addresses of an advertisement; nothing where it is none, or not there whole.
+pub(super) fn read(tuple: &Tuple, payload: &[u8]) -> Option<Vec<IpAddr>> {
+    let &[0x21 | 0x31, _, priority, count, _, _, _, _, ref addresses @ ..] = payload else {
+        return None;
+    };
+    // A master that gives up says so with a priority of zero.
+    if priority == 0 || !tuple.dst.is_multicast() {
+        return None;
+    }
+    let count = usize::from(count);
+    let (v4, v6) = (addresses.as_chunks::<4>().0, addresses.as_chunks::<16>().0);
+    let all: Vec<IpAddr> = match tuple.src {
+        IpAddr::V4(_) => v4.iter().take(count).map(|b| Ipv4Addr::from(*b).into()).collect(),
+        IpAddr::V6(_) => v6.iter().take(count).map(|b| Ipv6Addr::from(*b).into()).collect(),
+    };
+    (count > 0 && all.len() == count).then_some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertisement_names_its_addresses() {
+        let tuple = |src: &str, dst: &str| Tuple {
+            src: src.parse().unwrap(),
+            dst: dst.parse().unwrap(),
+            sport: 0,
+            dport: 0,
+            transport: PROTOCOL,
+        };
+        // Version 2, with authentication data behind; as keepalived sends it.
+        let bytes = [0x21, 51, 150, 1, 0, 1, 0x3e, 0x23, 10, 67, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0];
+        let v4 = tuple("10.67.0.1", "224.0.0.18");
+        assert_eq!(read(&v4, &bytes), Some(vec!["10.67.0.100".parse().unwrap()]));
+        for end in 0..12 {
+            assert_eq!(read(&v4, &bytes[..end]), None);
+        }
+        let mut leaves = bytes;
+        leaves[2] = 0;
+        assert_eq!(read(&v4, &leaves), None);
+        assert_eq!(read(&tuple("10.67.0.1", "10.67.0.2"), &bytes), None);
+        let mut v3 = vec![0x31, 52, 150, 1, 0, 100, 0, 0];
+        v3.extend("fd67::100".parse::<Ipv6Addr>().unwrap().octets());
+        let v6 = tuple("fe80::1", "ff02::12");
+        assert_eq!(read(&v6, &v3), Some(vec!["fd67::100".parse().unwrap()]));
+    }
+}
