@@ -147,7 +147,7 @@ pub(super) fn fold_clients(
 }
 
 /// The /24 or /64 of an address.
-fn prefix_of(address: IpAddr) -> IpNet {
+pub(super) fn prefix_of(address: IpAddr) -> IpNet {
     let length = if address.is_ipv4() { 24 } else { 64 };
     IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |net| net.trunc())
 }

@@ -5,6 +5,7 @@
 
 mod claims;
 mod coverage;
+mod draft;
 mod expected;
 mod failed;
 mod finding;
@@ -17,6 +18,7 @@ mod wording;
 use std::collections::BTreeMap;
 
 pub use coverage::{Coverage, HostReport};
+pub use draft::{Draft, DraftHost, Guess};
 pub use expected::RowReport;
 pub use finding::{End, Finding};
 pub use judge::{Judge, Judged, Ruling};
@@ -28,7 +30,7 @@ use crate::model::Nanos;
 
 // What the judgement is about, for those who tell it.
 pub use crate::conversation::{Conversation, Conversations, Tag, Vantage};
-pub use crate::policy::{Covers, Party, Policy, Severity};
+pub use crate::policy::{Covers, Matrix, Party, Policy, Severity};
 
 /// What the judgement has to know of the capture and the user's wishes.
 #[derive(Clone, Debug)]

@@ -23,6 +23,7 @@ pub struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
+  rasaudit inventory draft farm.pcapng -o inventory.toml   a first inventory from the traffic
   rasaudit inventory template > inventory.toml      a commented file to start from
   rasaudit inventory check inventory.toml           all its problems at once
   rasaudit audit farm.pcapng -i inventory.toml      the summary
@@ -243,10 +244,35 @@ pub(super) struct ShowArguments {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum InventoryCommand {
+    /// Write a first inventory from captures: hosts, what each serves, the roles that would fit.
+    Draft(DraftArguments),
     /// Check an inventory; all problems at once.
     Check(CheckArguments),
     /// Print a commented inventory to start from.
     Template,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DraftArguments {
+    /// Capture files (pcap, pcapng, also compressed), folders of them, or - for standard input.
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub captures: Vec<PathBuf>,
+    /// Write the draft into this file, which must not exist yet; else to standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The matrix by which roles are guessed: a name or a folder of rules.
+    #[arg(long, value_name = "NAME", default_value = "ras-19")]
+    pub matrix: String,
+    /// Worker threads; all processors if left out. The result is the same.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// Memory for flow tables before they spill to temporary files: 512MiB, 2GiB. The result is the
+    /// same.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
+    pub max_memory: usize,
+    /// No progress; errors still show.
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[derive(Args, Debug)]

@@ -1,22 +1,16 @@
 //! `rasaudit audit`: from arguments to reports.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Instant;
 
 use super::args::AuditArguments;
 use super::complain;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy};
-use crate::pipeline::{Audit, Failure, Folder, Limits, Plan, Progress, Request, prepare_folder};
+use super::work::{stop_on_interrupt, tell, with_bar};
+use crate::pipeline::{Audit, Limits, Plan, Progress, Request, prepare_folder};
 use crate::policy::Policy;
-
-/// How long the work may take to stop by itself after an interrupt. A read that waits for standard
-/// input cannot stop.
-const GRACE: Duration = Duration::from_millis(500);
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let Some((plan, policy)) = prepare(arguments) else {
@@ -80,20 +74,6 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     })
 }
 
-/// Stops the work on an interrupt: by itself where it can, else by ending the program. Either way
-/// nothing half written is left.
-fn stop_on_interrupt(progress: Arc<Progress>, folder: Arc<Mutex<Option<Folder>>>) {
-    // Without a handler an interrupt ends the program at once, which is no worse.
-    let _ = ctrlc::set_handler(move || {
-        progress.stop.store(true, Ordering::Relaxed);
-        std::thread::sleep(GRACE);
-        let mut folder = folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        drop(folder.take());
-        complain("interrupted; nothing was written");
-        std::process::exit(130);
-    });
-}
-
 /// Checks everything that can be checked before the work starts, and tells all that is wrong.
 fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>)> {
     let request = Request {
@@ -125,57 +105,6 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>)> {
     let policy = arguments.inventory.as_deref().map(|file| load_policy(file, &wanted)).transpose();
     let policy = policy.map_err(|problems| complain_all(&problems));
     Some((plan.ok()?, policy.ok()?))
-}
-
-fn tell(failure: Failure) -> Exit {
-    match failure {
-        Failure::Interrupted => {
-            complain("interrupted; nothing was written");
-            return Exit::Interrupted;
-        }
-        Failure::Sources(sources) => {
-            for (name, reason) in sources {
-                complain(&format!("{name} {reason}"));
-            }
-        }
-        Failure::Temporary(error) => {
-            complain(&format!("temporary files in {}: {error}", std::env::temp_dir().display()));
-        }
-        Failure::Output(path, error) => complain(&format!("{}: {error}", path.display())),
-    }
-    Exit::CannotDo
-}
-
-/// Shows a bar on a terminal while `work` runs.
-fn with_bar<T>(plan: &Plan, progress: &Progress, wanted: bool, work: impl FnOnce() -> T) -> T {
-    if !wanted || !io::stderr().is_terminal() {
-        return work();
-    }
-    let sources = plan.sources.iter().filter(|s| s.same_as.is_none());
-    let known = sources.clone().all(|s| s.path.is_some());
-    let bar = ProgressBar::new(sources.map(|s| s.size).sum());
-    let template = if known {
-        "{bar:32} {bytes}/{total_bytes} {msg} {binary_bytes_per_sec} {eta} left"
-    } else {
-        "{spinner} {bytes} {msg} {binary_bytes_per_sec}"
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    let (done, wait) = crossbeam_channel::bounded::<()>(0);
-    std::thread::scope(|scope| {
-        let shown = &bar;
-        scope.spawn(move || {
-            while wait.recv_timeout(Duration::from_millis(100)).is_err_and(|e| e.is_timeout()) {
-                shown.set_position(progress.bytes.load(Ordering::Relaxed));
-                shown.set_message(format!("{} frames", progress.frames.load(Ordering::Relaxed)));
-            }
-            shown.finish_and_clear();
-        });
-        let result = work();
-        drop(done);
-        result
-    })
 }
 
 /// The report on standard output: the wanted format, or the summary.

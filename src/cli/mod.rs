@@ -2,10 +2,12 @@
 
 mod args;
 mod audit;
+mod draft;
 mod exit;
 mod explain;
 mod matrix;
 mod policy;
+mod work;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -45,6 +47,7 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
         Command::Matrix(MatrixCommand::Check { name }) => matrix::check(&name),
         Command::Matrix(MatrixCommand::Diff(diff)) => matrix::diff(&diff),
         Command::Explain(explain) => explain::run(&explain),
+        Command::Inventory(InventoryCommand::Draft(draft)) => draft::run(&draft),
         Command::Inventory(InventoryCommand::Check(check)) => policy::check_inventory(&check),
         Command::Inventory(InventoryCommand::Template) => {
             io::stdout().write_all(crate::policy::TEMPLATE.as_bytes())?;

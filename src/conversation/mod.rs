@@ -12,13 +12,13 @@ mod survey;
 mod vantage;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 
 use names::Directory;
 
-use crate::flow::{Amount, Flow, Flows, Hello, IcmpError, Seed, TagKind};
+use crate::flow::{Amount, Flow, Flows, Hello, Holders, IcmpError, Seed, TagKind};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Transport};
 
 pub use crate::flow::{Outer, Tag};
@@ -163,6 +163,10 @@ pub struct Conversations {
     pub survey: Survey,
     /// Bytes written to temporary files because memory ran short.
     pub spilled: u64,
+    /// The names by which anybody looked an address up, the least ones.
+    pub called: BTreeMap<IpAddr, AtMost<String, 8>>,
+    /// Who held virtual addresses (VRRP), by address.
+    pub holders: BTreeMap<IpAddr, Holders>,
     /// The names of servers, each set of them once.
     names: Vec<ServerNames>,
 }
@@ -209,7 +213,13 @@ impl Conversations {
             c.announced = transport == Transport::TCP
                 && flows.announced.get(&(server, client)).is_some_and(|p| p.contains(&port));
         }
-        Ok(Self { list, survey, spilled, names: directory.into_sets() })
+        let mut called: BTreeMap<IpAddr, AtMost<String, 8>> = BTreeMap::new();
+        for ((_, address), chains) in &flows.lookups {
+            let asked = chains.iter().filter_map(|chain| chain.first());
+            asked.for_each(|name| called.entry(*address).or_default().insert(name.clone()));
+        }
+        let (holders, names) = (flows.holders.clone(), directory.into_sets());
+        Ok(Self { list, survey, spilled, called, holders, names })
     }
 
     /// The names of a conversation's server.

@@ -54,9 +54,7 @@ impl Audit {
         if progress.stop.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted);
         }
-        let inputs = reading.inputs.iter().filter(|i| !i.passed_over);
-        let damaged: Vec<_> =
-            inputs.filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))).collect();
+        let damaged = reading.damaged();
         let failing =
             limits.fail_on.filter(|from| outcome.worst().is_some_and(|worst| worst >= *from));
         let mut exit_reasons = damaged.clone();
@@ -127,6 +125,16 @@ pub fn prepare_folder(target: &std::path::Path) -> Result<Folder, Failure> {
     Folder::prepare(target).map_err(|e| Failure::Output(e.path, e.error))
 }
 
+/// What limits the view of what was read.
+pub(super) fn sight(plan: &Plan, reading: &Reading) -> Sight {
+    let captured_with = reading.inputs.iter().any(|i| !i.filters.is_empty());
+    Sight {
+        filtered: plan.request.filter.is_some() || captured_with,
+        doubled: reading.duplicates.sample.shows_doubling(),
+        end: reading.account.last.get(),
+    }
+}
+
 /// Judges what was read. Without a stated one, the policy learns from the conversations which host a
 /// loopback capture was taken on.
 fn judge(
@@ -135,11 +143,7 @@ fn judge(
     policy: Option<&mut Policy>,
     limits: &Limits,
 ) -> io::Result<Outcome> {
-    let captured_with = reading.inputs.iter().any(|i| !i.filters.is_empty());
-    let filtered = plan.request.filter.is_some() || captured_with;
-    let end = reading.account.last.get();
-    let doubled = reading.duplicates.sample.shows_doubling();
-    let sight = Sight { filtered, doubled, end };
+    let sight = sight(plan, reading);
     let Some(policy) = policy else {
         return Ok(Outcome::unjudged(Conversations::read(&mut reading.flows, &NoPolicy, sight)?));
     };
@@ -151,9 +155,9 @@ fn judge(
     }
     let vantage = conversations.survey.vantage;
     let view = View {
-        end,
+        end: sight.end,
         watched_s: reading.watched_s(),
-        filtered,
+        filtered: sight.filtered,
         one_sided: vantage.share(vantage.one_sided),
         loss: reading.loss.share().max(reading.estimated_loss(&vantage)),
         max_loss: limits.max_loss,
@@ -163,7 +167,7 @@ fn judge(
 }
 
 /// What direction may ask where there is no policy: nothing is documented.
-struct NoPolicy;
+pub(super) struct NoPolicy;
 
 impl Lens for NoPolicy {
     fn is_broadcast(&self, address: IpAddr) -> bool {

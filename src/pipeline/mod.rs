@@ -9,6 +9,7 @@
 //! Any worker takes any batch. Nothing that is shared is touched for a packet or a flow.
 
 mod audit;
+mod draft;
 mod plan;
 mod read;
 
@@ -25,6 +26,7 @@ use crate::model::{
 
 pub use crate::report::Folder;
 pub use audit::{Audit, Limits, prepare_folder};
+pub use draft::Drafted;
 pub use plan::{Dedup, Plan, Request};
 
 /// How far the reading is; for whoever shows it.
@@ -107,6 +109,12 @@ impl Reading {
     /// stand in for what was lost.
     fn estimated_loss(&self, vantage: &Vantage) -> f64 {
         if self.duplicates.are_counted() { 0.0 } else { vantage.loss() }
+    }
+
+    /// The inputs that could be read only in part: name and what is wrong.
+    fn damaged(&self) -> Vec<String> {
+        let inputs = self.inputs.iter().filter(|input| !input.passed_over);
+        inputs.filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))).collect()
     }
 
     /// Seconds that were watched.

@@ -5,6 +5,7 @@
 
 mod community_id;
 mod csv;
+mod draft;
 mod folder;
 mod json;
 mod rows;
@@ -20,6 +21,7 @@ use crate::classify::{Outcome, Policy};
 use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Transport};
 
 pub use community_id::community_id;
+pub use draft::draft;
 pub use folder::{Folder, FolderError};
 pub use sheet::{SHEETS, Sheet};
 pub use time::Time;

@@ -1,0 +1,45 @@
+//! A drafted inventory: what was read, without a policy to judge it by.
+
+use std::io::{self, Write};
+use std::sync::atomic::Ordering;
+
+use super::audit::{NoPolicy, sight};
+use super::{Failure, Plan, Progress, Reading};
+use crate::classify::Draft;
+use crate::conversation::Conversations;
+use crate::policy::Matrix;
+use crate::report;
+
+/// A finished draft.
+pub struct Drafted {
+    /// The inputs that could be read only in part: name and what is wrong.
+    pub damaged: Vec<String>,
+    draft: Draft,
+    about: String,
+}
+
+impl Drafted {
+    /// Reads captures and drafts an inventory against a matrix.
+    pub fn of(plan: &Plan, matrix: &Matrix, progress: &Progress) -> Result<Self, Failure> {
+        let mut reading = Reading::of(plan, progress)?;
+        let sight = sight(plan, &reading);
+        let conversations = Conversations::read(&mut reading.flows, &NoPolicy, sight)
+            .map_err(Failure::Temporary)?;
+        if progress.stop.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted);
+        }
+        let about = format!(
+            "{} frames of {} inputs ({} s)",
+            reading.account.frames,
+            reading.inputs.iter().filter(|input| !input.passed_over).count(),
+            reading.watched_s()
+        );
+        let damaged = reading.damaged();
+        Ok(Self { damaged, draft: Draft::of(matrix, &conversations), about })
+    }
+
+    /// Writes the inventory.
+    pub fn write(&self, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
+        report::draft(&self.draft, matrix, &self.about, out)
+    }
+}
