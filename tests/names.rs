@@ -334,7 +334,7 @@ fn a_finding_tells_what_its_name_rests_on() {
     let file = scratch.path().join("a.pcap");
     fs::write(&file, wire.file()).expect("writable");
     let json: serde_json::Value =
-        serde_json::from_str(&audit(&[file.clone()], "json", &[])).expect("JSON");
+        serde_json::from_str(&audit(std::slice::from_ref(&file), "json", &[])).expect("JSON");
     let findings = json["findings"].as_array().expect("findings");
     let finding = findings.iter().find(|f| f["code"] == "unknown-host").expect("the finding");
     let trace = finding["trace"].to_string();
@@ -360,7 +360,7 @@ fn a_hello_over_several_segments_is_read_whoever_holds_them() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let whole = scratch.path().join("whole.pcap");
     fs::write(&whole, wire.file()).expect("writable");
-    let expected = audit(&[whole.clone()], "conversations", &["--jobs", "1"]);
+    let expected = audit(std::slice::from_ref(&whole), "conversations", &["--jobs", "1"]);
     let certain = columns(&expected, &["rule", "certain"]);
     let is_named =
         |row: &&Vec<String>| row[0] == "avd.required.any.wvd.microsoft.com" && row[1] == "yes";
