@@ -9,7 +9,8 @@ CORPUS = ROOT / "fuzz/corpus"
 LINKS = [int(line.split("link(")[1].split(",")[0])
          for line in (ROOT / "src/decode/link/mod.rs").read_text().splitlines()
          if line.strip().startswith("link(") and line.split("link(")[1][0].isdigit()]
-FILES = ["matrix.csv", "roles.csv", "features.csv", "services.csv", "background.csv", "severity.csv"]
+FILES = ["matrix.csv", "roles.csv", "features.csv", "services.csv", "severity.csv", "endpoints.csv",
+         "network-background.csv"]
 LIMIT = 4096
 
 
@@ -38,6 +39,15 @@ for path in sorted(ROOT.glob("fixtures/**/*.pcap*")):
             if link in LINKS and number < 100:
                 put("decode", bytes([LINKS.index(link), 0, 0, 0]) + record[16:])
     put("tables", small)
+    if path.parent.name == "services":
+        # Whatever its ports: the payloads of Ethernet frames with IPv4, in each way to travel.
+        for record in records(data):
+            frame = record[16:]
+            if frame[12:14] == b"\x08\x00":
+                above = frame[14 + (frame[14] & 15) * 4:]
+                skip = {6: above[12] // 16 * 4 if len(above) > 12 else 0, 17: 8}.get(frame[23], 0)
+                for way in range(8) if above[skip:] else ():
+                    put("names", bytes([way, 99]) + above[skip:])
     for packed in (small, gzip.compress(small, mtime=0), bz2.compress(small), lzma.compress(small)):
         put("reader", packed)
 for path in sorted(ROOT.glob("fixtures/**/*.toml")) + [ROOT / "src/policy/template.toml"]:

@@ -8,12 +8,18 @@ use rasaudit::capture::{Batch, Reader};
 use rasaudit::decode::{Decoder, Observation};
 use rasaudit::flow::{Meeting, Seed, Tables};
 
+/// An observation and its payload.
+type Seen<'a> = (Observation, &'a [u8]);
+
 /// All that is known after the parts were taken in.
-fn met(seed: &Seed, parts: [&[Observation]; 2], spill: bool) -> (Vec<String>, String) {
+fn met(seed: &Seed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, String) {
     let meeting = Meeting::new(seed, std::env::temp_dir());
     for part in parts {
         let mut tables = Tables::new(seed, true);
-        part.chunks(32).for_each(|chunk| tables.observe(chunk), &[]);
+        for chunk in part.chunks(32) {
+            let (seen, payloads): (Vec<_>, Vec<_>) = chunk.iter().copied().unzip();
+            tables.observe(&seen, &payloads);
+        }
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }.expect("a file");
     }
     let mut flows = meeting.settle(true).expect("a file");
@@ -24,12 +30,14 @@ fn met(seed: &Seed, parts: [&[Observation]; 2], spill: bool) -> (Vec<String>, St
             let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.opened, s.acked, s.signs));
             let links = [0, 1].map(|side| flow.links(side).copied().collect::<Vec<_>>());
             let errors = flow.extra.map(|e| (e.errors.clone(), e.error_count));
-            all.push(format!("{:?} {sides:?} {links:?} {errors:?}", flow.key));
+            let hellos = flow.heard.map(|heard| [0, 1].map(|side| heard.hellos(side, &flow.sides[side]).collect::<Vec<_>>()));
+            all.push(format!("{:?} {sides:?} {links:?} {errors:?} {hellos:?}", flow.key));
         }
     };
     flows.visit(list).expect("a file");
     all.sort();
-    (all, format!("{:?} {:?} {:?} {dropped}", flows.loose, flows.claims, flows.orphans))
+    let names = format!("{:?} {:?} {:?}", flows.lookups, flows.announced, flows.holders);
+    (all, format!("{:?} {:?} {:?} {dropped} {names}", flows.loose, flows.claims, flows.orphans))
 }
 
 fuzz_target!(|bytes: &[u8]| {
@@ -39,7 +47,7 @@ fuzz_target!(|bytes: &[u8]| {
     for frame in &batch.frames {
         let mut observation = Observation::default();
         if decoder.decode(frame, batch.data(frame), &mut observation).is_ok() {
-            seen.push(observation);
+            seen.push((observation, observation.payload(batch.data(frame))));
         }
     }
     seen.truncate(512);

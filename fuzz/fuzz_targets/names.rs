@@ -1,0 +1,43 @@
+//! Payloads: DNS, TLS, HTTP, RPC, VRRP. The first byte chooses how the payload travels; the second where a hello is
+//! cut in two, which must read the same from both orders.
+#![no_main]
+
+use std::net::IpAddr;
+
+use libfuzzer_sys::fuzz_target;
+use rasaudit::decode::{Body, Observation, Tuple, sign};
+use rasaudit::model::{Merge, Transport};
+use rasaudit::names::{Pieces, read};
+
+fuzz_target!(|bytes: &[u8]| {
+    let &[how, cut, ref payload @ ..] = bytes else { return };
+    let address = |last| IpAddr::from([10, 0, 0, last]);
+    let (transport, sport, dport, signs) = match how % 8 {
+        0 => (Transport::UDP, 53, 40_000, 0),
+        1 => (Transport::UDP, 40_000, 53, 0),
+        2 => (Transport::TCP, 53, 40_000, 0),
+        3 => (Transport::TCP, 135, 40_000, 0),
+        4 => (Transport(112), 0, 0, 0),
+        5 => (Transport::TCP, 40_000, 443, sign::CLIENT_HELLO),
+        _ => (Transport::TCP, 40_000, 80, 0),
+    };
+    let dst = if transport == Transport(112) { IpAddr::from([224, 0, 0, 18]) } else { address(2) };
+    let tuple = Tuple { src: address(1), dst, sport, dport, transport };
+    let body = Body::Segment { tuple, signs, payload: 0, seq: 1, acked: Some(1), fragment: None };
+    let seen = Observation { body, ..Observation::default() };
+    assert_eq!(read(&seen, payload), read(&seen, payload));
+    let at = usize::from(cut) * payload.len() / 256;
+    let piece = |from: usize, part: &[u8]| {
+        let mut pieces = Pieces::default();
+        pieces.see(0, from as i64, from as u32, 1, part);
+        pieces
+    };
+    let (front, back) = (piece(0, &payload[..at]), piece(at, &payload[at..]));
+    let (mut forth, mut turned) = (front.clone(), back.clone());
+    forth.merge(&back);
+    turned.merge(&front);
+    assert_eq!(forth, turned);
+    forth.merge(&turned);
+    assert_eq!(forth, turned);
+    assert_eq!(forth.hello(0), turned.hello(0));
+});
