@@ -83,6 +83,7 @@ pub(super) fn explain(
         service_words(transport, &finding.port)
     };
     let (did, how) = how_far(finding.state, finding.count);
+    let how = format!("{}{how}", called(conversations, first, &judged[first]));
     finding.message = message(judge, &finding, ruling.row, &format!("{did} {service}"), &how);
     finding.action = action(policy, &finding, ruling.row);
     finding.display_filter = display_filter(list, members, many_ports);
@@ -90,6 +91,13 @@ pub(super) fn explain(
     finding.trace.extend(who(policy, list, judged, fold));
     finding.identify();
     finding
+}
+
+/// The name that decided about a server, behind its address.
+fn called(conversations: &Conversations, number: usize, j: &Judged) -> String {
+    let names = conversations.names_of(&conversations.list[number]);
+    let name = j.named.map(|(known, alias)| &names.known[known].names[alias]);
+    name.map_or_else(String::new, |name| format!("called {name} "))
 }
 
 /// The first of some ports in words.

@@ -16,6 +16,10 @@ pub const FIXTURES: &[(&str, &str, &str)] = &[
     ("farm-faults", "farm-faults/span.pcap", "farm-healthy/inventory.toml"),
     ("decode-mix", "decode-mix/mix.pcap", "decode-mix/inventory.toml"),
     ("decode-mix", "formats/sections.pcapng", "decode-mix/inventory.toml"),
+    ("services/names", "services/names.pcap", "services/inventory.toml"),
+    ("services/rpc", "services/rpc.pcap", "services/inventory.toml"),
+    ("services/lookups", "services/lookups.pcap", "services/inventory.toml"),
+    ("services/vrrp", "services/vrrp.pcap", "services/inventory.toml"),
 ];
 
 pub fn fixture(path: &str) -> PathBuf {
