@@ -11,7 +11,7 @@ use rasaudit::classify::{Outcome, View};
 use rasaudit::conversation::{Conversations, Sight};
 use rasaudit::decode::{Decoder, Observation};
 use rasaudit::flow::{FlowTable, Meeting, Seed, Tables};
-use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
+use rasaudit::pipeline::{Audit, FailOn, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
 
 fn fixture(path: &str) -> PathBuf {
@@ -163,12 +163,12 @@ fn rooms(c: &mut Criterion) {
         ..Request::default()
     };
     let plan = Plan::new(request).expect("the fixture");
-    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: None };
+    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
     group.bench_function("farm", |b| {
         b.iter_batched(
             self::policy,
             |policy| {
-                Audit::of(&plan, Some(policy), &limits, &Progress::default()).expect("sound").failed
+                Audit::of(&plan, Some(policy), None, &limits, &Progress::default()).expect("sound").failed
             },
             BatchSize::SmallInput,
         );

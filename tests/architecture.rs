@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["dashmap", "hashbrown", "ahash", "serde", "postcard", "tempfile"],
     ),
     ("conversation", &["model", "flow"], &[]),
-    ("policy", &["model"], &["csv", "toml", "ipnet", "sha2", "strsim"]),
+    ("policy", &["model"], &["csv", "toml", "ipnet", "sha2", "strsim", "jiff"]),
     ("classify", &["model", "conversation", "policy"], &["serde", "sha2", "ipnet"]),
     (
         "report",

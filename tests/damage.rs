@@ -21,7 +21,7 @@ fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
         ..Request::default()
     };
     let plan = Plan::new(request).expect("the file is there");
-    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: None };
+    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
     let progress = Progress::default();
     let policy = judged.then(|| {
         static LOADED: OnceLock<(Matrix, Inventory)> = OnceLock::new();
@@ -33,7 +33,7 @@ fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
         });
         Policy::new(matrix.clone(), inventory.clone())
     });
-    let audit = match Audit::of(&plan, policy, &limits, &progress) {
+    let audit = match Audit::of(&plan, policy, None, &limits, &progress) {
         Ok(audit) => audit,
         Err(Failure::Sources(_)) => return None,
         Err(other) => panic!("{other:?}"),

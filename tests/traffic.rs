@@ -36,7 +36,7 @@ fn read(files: &[Wire], plan: impl Fn(&mut Request)) -> Audit {
         Request { captures, jobs: Some(2), max_memory: 1 << 30, ..Request::default() };
     plan(&mut request);
     let plan = Plan::new(request).expect("a plan");
-    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: None };
+    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
     Audit::of(&plan, None, &limits, &Progress::default()).expect("it is read")
 }
 

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{Conversation, Conversations, Known, Lens, ServerNames, State, Subject};
-use crate::model::{Endpoint, Transport};
+use crate::model::{Endpoint, Nanos, Transport};
 use crate::policy::{
-    Exposure, FeatureState, Only, Party, Policy, RoleSet, Row, Scope, Severity, Who,
+    Excepted, Exposure, FeatureState, Only, Party, Policy, RoleSet, Row, Scope, Severity, Who,
 };
 
 /// What decided about a conversation.
@@ -16,6 +16,8 @@ pub struct Ruling {
     pub code: Code,
     /// The row that decided, by position.
     pub row: Option<usize>,
+    /// The exception that decided, by position.
+    pub exception: Option<usize>,
 }
 
 /// A conversation's judgement.
@@ -59,6 +61,8 @@ pub(super) struct Asked<'n> {
     pub announced: bool,
     /// The server's name.
     pub name: Option<&'n str>,
+    /// When it ended.
+    pub last: Option<Nanos>,
 }
 
 /// Judges conversations by a policy.
@@ -202,6 +206,7 @@ impl<'a> Judge<'a> {
             broadcast: c.broadcast,
             answer: c.state == State::AnswerOnly,
             announced: c.announced,
+            last: c.last.get(),
             client_roles: self.policy.client_roles(&client, &server, c.broadcast),
             ..self.ask(client, server, c.subject)
         }
@@ -219,6 +224,7 @@ impl<'a> Judge<'a> {
             answer: false,
             announced: false,
             name: None,
+            last: None,
         }
     }
 
@@ -258,9 +264,27 @@ impl<'a> Judge<'a> {
         )
     }
 
-    /// The ruling on a question: the first code that applies.
+    /// The ruling on a question: the first code that applies. An exception justifies what nothing else does.
     pub(super) fn rule(&self, asked: &Asked<'_>) -> Ruling {
-        let ruling = |code, row| Ruling { code, row };
+        let ruling = self.rule_without_exceptions(asked);
+        if !matches!(ruling.code.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented) {
+            return ruling;
+        }
+        let Subject { client, server, transport, port } = asked.subject;
+        let ends = [(&asked.client, client), (&asked.server, server)];
+        match self.policy.exceptions.find(ends, transport, port, asked.last) {
+            Some(Excepted::Holds(number)) => {
+                Ruling { code: Code::Exception, exception: Some(number), row: None }
+            }
+            Some(Excepted::Expired(number)) => {
+                Ruling { code: Code::ExpiredException, exception: Some(number), ..ruling }
+            }
+            None => ruling,
+        }
+    }
+
+    fn rule_without_exceptions(&self, asked: &Asked<'_>) -> Ruling {
+        let ruling = |code, row| Ruling { code, row, exception: None };
         let matrix = &self.policy.matrix;
         let (mut off, mut best) = (None, None);
         for (number, moved) in self.fits(asked) {

@@ -12,6 +12,7 @@ mod finding;
 mod fold;
 mod judge;
 mod question;
+mod unused;
 mod verdict;
 mod wording;
 
@@ -86,6 +87,8 @@ pub struct Outcome {
     pub rows: Vec<RowReport>,
     /// One for each host of the inventory, in the same order.
     pub hosts: Vec<HostReport>,
+    /// Conversations that each exception justified, in the order of the list.
+    pub excepted: Vec<u64>,
 }
 
 impl Outcome {
@@ -99,14 +102,26 @@ impl Outcome {
         let mut findings = fold::of_conversations(&judge, &conversations, &judged);
         let expected = expected::assess(&judge, &conversations, &judged, view);
         findings.extend(expected.findings);
+        let mut excepted = vec![0; policy.exceptions.list.len()];
+        for number in judged.iter().filter_map(|j| j.ruling.exception) {
+            excepted[number] += 1;
+        }
+        findings.extend(unused::exceptions(&judge, &excepted));
         findings.sort_by_cached_key(Finding::order);
-        Self { judged, findings, rows: expected.rows, hosts: expected.hosts, conversations }
+        Self {
+            judged,
+            findings,
+            rows: expected.rows,
+            hosts: expected.hosts,
+            excepted,
+            conversations,
+        }
     }
 
     /// Conversations without a judgement, where there is no policy to judge by.
     pub fn unjudged(conversations: Conversations) -> Self {
-        let (judged, findings, rows, hosts) = Default::default();
-        Self { judged, findings, rows, hosts, conversations }
+        let (judged, findings, rows, hosts, excepted) = Default::default();
+        Self { judged, findings, rows, hosts, excepted, conversations }
     }
 
     /// Whether anything of the farm could be judged at all.

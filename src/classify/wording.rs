@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::finding::Finding;
 use super::fold::{About, Fold, ends};
-use super::judge::{Judge, Judged};
+use super::judge::{Judge, Judged, Ruling};
 use super::verdict::{Code, Doubt};
 use crate::conversation::{Conversation, Conversations, State};
 use crate::model::Transport;
@@ -51,7 +51,9 @@ pub(super) fn explain(
         Some(port) => port.to_string(),
         None => String::new(),
     };
-    if let Some(row) = ruling.row {
+    if let Some(exception) = ruling.exception {
+        finding.rule = exception_rule(policy, exception);
+    } else if let Some(row) = ruling.row {
         finding.rule.clone_from(&policy.matrix.rows[row].id);
     }
     // The shown severity and doubts are those of the member that weighs most.
@@ -84,13 +86,18 @@ pub(super) fn explain(
     };
     let (did, how) = how_far(finding.state, finding.count);
     let how = format!("{}{how}", called(conversations, first, &judged[first]));
-    finding.message = message(judge, &finding, ruling.row, &format!("{did} {service}"), &how);
+    finding.message = message(judge, &finding, ruling, &format!("{did} {service}"), &how);
     finding.action = action(policy, &finding, ruling.row);
     finding.display_filter = display_filter(list, members, many_ports);
     finding.trace = trace(judge, conversations, &finding, first, &judged[first]);
     finding.trace.extend(who(policy, list, judged, fold));
     finding.identify();
     finding
+}
+
+/// How reports name an exception where a row would stand.
+pub(super) fn exception_rule(policy: &Policy, exception: usize) -> String {
+    format!("exception:{}", policy.exceptions.list[exception].id)
 }
 
 /// The name that decided about a server, behind its address.
@@ -136,7 +143,7 @@ fn how_far(state: Option<State>, count: u64) -> (&'static str, String) {
 fn message(
     judge: &Judge<'_>,
     finding: &Finding,
-    row: Option<usize>,
+    Ruling { row, exception, .. }: Ruling,
     did: &str,
     how: &str,
 ) -> String {
@@ -145,6 +152,7 @@ fn message(
     let (client, server) = (finding.client.words_with_roles(), finding.server.words_with_roles());
     let talked = format!("{client} {did} to {server} {how}");
     let reason = match (finding.code, row) {
+        (Code::ExpiredException, _) => return format!("{talked}; {}", expired(judge, exception)),
         (Code::FeatureOff, Some(row)) => {
             format!(
                 "the matrix documents it only with {}, which the inventory says is off",
@@ -179,6 +187,14 @@ fn message(
         _ => "the inventory does not list one end of it".to_owned(),
     };
     format!("{talked}; {reason}")
+}
+
+/// Why an exception no longer holds.
+fn expired(judge: &Judge<'_>, exception: Option<usize>) -> String {
+    let exception = exception.and_then(|number| judge.policy.exceptions.list.get(number));
+    exception.map_or_else(String::new, |e| {
+        format!("the exception {} for it ({}, owner {}) expired after {}", e.id, e.reason, e.owner, e.expires)
+    })
 }
 
 /// The features of a row that are off, in words.
@@ -219,6 +235,7 @@ fn action(policy: &Policy, finding: &Finding, row: Option<usize>) -> String {
             "Find out what on {} uses it; close it, or record a moved port in the inventory",
             finding.server.words()
         ),
+        Code::ExpiredException => "Renew the exception with a new approval, or close the port".to_owned(),
         Code::Reversed => "Check the roles of both hosts in the inventory; else find out why the server calls back".to_owned(),
         Code::ExposedInternal => format!("Close the port of {} to addresses outside the farm", finding.server.words()),
         Code::WrongSource | Code::NoRelation => format!(

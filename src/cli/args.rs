@@ -6,7 +6,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::model::{Nanos, Transport};
-use crate::pipeline::Dedup;
+use crate::pipeline::{Dedup, FailOn};
 use crate::policy::Severity;
 use crate::report::{FORMATS, SHEETS};
 
@@ -55,6 +55,9 @@ pub(super) enum Command {
     /// Start and check inventories.
     #[command(subcommand)]
     Inventory(InventoryCommand),
+    /// Start and check lists of exceptions.
+    #[command(subcommand)]
+    Exceptions(ExceptionsCommand),
     /// Print completions for a shell.
     Completions {
         /// The shell.
@@ -83,7 +86,8 @@ pub(super) struct AuditArguments {
     )]
     pub format: Option<String>,
 
-    /// Exit with 1 from this severity on: info, low, medium, high, critical, or never.
+    /// Exit with 1 from this severity on: info, low, medium, high, critical; never; or new, for findings that
+    /// --known does not have.
     #[arg(long, value_name = "SEVERITY", default_value = "low", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: FailOn,
 
@@ -136,6 +140,14 @@ pub(super) struct AuditArguments {
         help_heading = "How it is judged"
     )]
     pub overlays: Vec<String>,
+
+    /// Exceptions of the site: traffic that somebody answers for (`rasaudit exceptions template`).
+    #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
+    pub exceptions: Option<PathBuf>,
+
+    /// The findings.csv of an earlier audit: findings are told as new, gone or still there.
+    #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
+    pub known: Option<PathBuf>,
 
     /// Watch time from which silence means something, in place of each row's own: 600s, 10m.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "How it is judged")]
@@ -288,22 +300,38 @@ pub(super) struct CheckArguments {
     pub rules: Option<PathBuf>,
 }
 
+#[derive(Subcommand, Debug)]
+pub(super) enum ExceptionsCommand {
+    /// Print a list to start from; with the findings of an audit, one line for each that an exception could settle.
+    Template {
+        /// The findings.csv of an audit.
+        #[arg(long, value_name = "FINDINGS")]
+        from: Option<PathBuf>,
+    },
+    /// Check a list against an inventory; all problems at once.
+    Check {
+        /// The list.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The inventory whose hosts, networks and roles it speaks of.
+        #[arg(short, long, value_name = "FILE")]
+        inventory: PathBuf,
+    },
+}
+
 fn dedup() -> impl TypedValueParser<Value = Dedup> {
     let names = PossibleValuesParser::new(Dedup::NAMES.iter().copied());
     names.map(|name| Dedup::parse(&name).unwrap_or_default())
 }
 
-/// From which severity on the exit code tells of findings; none for never.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct FailOn(pub Option<Severity>);
-
 fn fail_on(text: &str) -> Result<FailOn, String> {
     match text {
-        "never" => Ok(FailOn(None)),
-        text => Severity::parse(text).map(|s| FailOn(Some(s))).ok_or_else(|| {
-            let names = Severity::NAMES.iter().copied().chain(["never"]);
+        "never" => Ok(FailOn::Never),
+        "new" => Ok(FailOn::New),
+        text => Severity::parse(text).map(FailOn::From).ok_or_else(|| {
+            let names = Severity::NAMES.iter().copied().chain(["never", "new"]);
             let near = crate::policy::nearest(text, names);
-            format!("a severity is {} or never{near}", Severity::NAMES.join(", "))
+            format!("a severity is {}, never or new{near}", Severity::NAMES.join(", "))
         }),
     }
 }
@@ -423,7 +451,7 @@ mod tests {
         assert_eq!(parse_size("0"), Ok(0));
         assert!(parse_size("99999999999999999999G").is_err());
         assert!(parse_size("MiB").is_err());
-        assert_eq!(fail_on("never"), Ok(FailOn(None)));
+        assert_eq!(fail_on("never"), Ok(FailOn::Never));
         assert!(fail_on("hgh").unwrap_err().contains("did you mean \"high\"?"));
     }
 }

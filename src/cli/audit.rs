@@ -6,14 +6,17 @@ use std::time::Instant;
 
 use super::args::AuditArguments;
 use super::complain;
+use super::exceptions::load_exceptions;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy};
 use super::work::{stop_on_interrupt, tell, with_bar};
-use crate::pipeline::{Audit, Limits, Plan, Progress, Request, prepare_folder};
-use crate::policy::Policy;
+use crate::pipeline::{
+    Audit, FailOn, Known, Limits, Plan, Progress, Request, prepare_folder,
+};
+use crate::policy::{Exceptions, Policy};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
-    let Some((plan, policy)) = prepare(arguments) else {
+    let Some((plan, policy, known)) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
     let (progress, folder) = (Arc::new(Progress::default()), Arc::new(Mutex::new(None)));
@@ -28,10 +31,10 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         max_loss: arguments.max_loss,
         min_watch: arguments.min_watch,
         as_of: arguments.as_of,
-        fail_on: arguments.fail_on.0,
+        fail_on: arguments.fail_on,
     };
     let audit = with_bar(&plan, &progress, !arguments.quiet, || {
-        Audit::of(&plan, policy, &limits, &progress)
+        Audit::of(&plan, policy, known, &limits, &progress)
     });
     let audit = match audit {
         Ok(audit) => audit,
@@ -75,7 +78,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
 }
 
 /// Checks everything that can be checked before the work starts, and tells all that is wrong.
-fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>)> {
+fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<Known>)> {
     let request = Request {
         captures: arguments.captures.clone(),
         jobs: arguments.jobs.map(usize::from),
@@ -104,7 +107,21 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>)> {
     };
     let policy = arguments.inventory.as_deref().map(|file| load_policy(file, &wanted)).transpose();
     let policy = policy.map_err(|problems| complain_all(&problems));
-    Some((plan.ok()?, policy.ok()?))
+    let policy = policy.and_then(|policy| match (policy, &arguments.exceptions) {
+        (Some(mut policy), Some(file)) => {
+            let exceptions = load_exceptions(file, &policy).map_err(|p| complain_all(&p))?;
+            policy.exceptions = Exceptions { as_of: arguments.as_of, ..exceptions };
+            Ok(Some(policy))
+        }
+        (policy, _) => Ok(policy),
+    });
+    let known = arguments.known.as_deref().map(load_known).transpose();
+    let known = known.map_err(|message| complain(&message));
+    if arguments.fail_on == FailOn::New && arguments.known.is_none() {
+        complain("--fail-on new needs --known, the findings.csv of an earlier audit");
+        return None;
+    }
+    Some((plan.ok()?, policy.ok()?, known.ok()?))
 }
 
 /// The report on standard output: the wanted format, or the summary.
@@ -127,4 +144,10 @@ fn print(arguments: &AuditArguments, audit: &Audit) -> io::Result<()> {
             out.flush()
         }
     }
+}
+
+fn load_known(file: &std::path::Path) -> Result<Known, String> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    Known::load(&name, &text)
 }

@@ -3,6 +3,7 @@
 mod args;
 mod audit;
 mod draft;
+mod exceptions;
 mod exit;
 mod explain;
 mod matrix;
@@ -53,6 +54,7 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
             io::stdout().write_all(crate::policy::TEMPLATE.as_bytes())?;
             Ok(Exit::Compliant)
         }
+        Command::Exceptions(command) => exceptions::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "rasaudit", &mut script);

@@ -10,7 +10,7 @@ use crate::classify::{Judge, Outcome, View};
 use crate::conversation::{Conversations, Lens, Sight};
 use crate::model::{Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
-use crate::report::{self, FORMATS, Folder, Report, Wishes};
+use crate::report::{self, FORMATS, Folder, Known, Report, Wishes};
 
 /// What the judgement may claim, and what is to be told of it.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +21,37 @@ pub struct Limits {
     pub min_watch: Option<u64>,
     /// Expiry dates are held against it.
     pub as_of: Option<Nanos>,
-    /// The severity from which findings fail the audit; none for never.
-    pub fail_on: Option<Severity>,
+    /// Which findings fail the audit.
+    pub fail_on: FailOn,
+}
+
+/// Which findings fail an audit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FailOn {
+    /// None.
+    Never,
+    /// Those of this severity or above.
+    From(Severity),
+    /// Those above info that an earlier audit did not have.
+    New,
+}
+
+impl FailOn {
+    /// Why the findings fail the audit, if they do.
+    fn reason(self, outcome: &Outcome, known: Option<&Known>) -> Option<String> {
+        match self {
+            Self::Never => None,
+            Self::From(from) => outcome
+                .worst()
+                .filter(|worst| *worst >= from)
+                .map(|_| format!("findings of severity {from} or above")),
+            Self::New => outcome
+                .findings
+                .iter()
+                .any(|f| f.severity > Severity::Info && known.is_none_or(|k| !k.has(&f.id)))
+                .then(|| "new findings".to_owned()),
+        }
+    }
 }
 
 /// A finished audit.
@@ -36,15 +65,17 @@ pub struct Audit {
     /// Whether findings reach the severity that fails the audit.
     pub failed: bool,
     policy: Option<Policy>,
+    known: Option<Known>,
     wishes: Wishes,
     exit_reasons: Vec<String>,
 }
 
 impl Audit {
-    /// Reads and judges; without a policy it lists conversations only.
+    /// Reads and judges; without a policy it lists conversations only. What `known` holds is not new.
     pub fn of(
         plan: &Plan,
         mut policy: Option<Policy>,
+        known: Option<Known>,
         limits: &Limits,
         progress: &Progress,
     ) -> Result<Self, Failure> {
@@ -55,10 +86,10 @@ impl Audit {
             return Err(Failure::Interrupted);
         }
         let damaged = reading.damaged();
-        let failing =
-            limits.fail_on.filter(|from| outcome.worst().is_some_and(|worst| worst >= *from));
+        let failing = limits.fail_on.reason(&outcome, known.as_ref());
+        let failed = failing.is_some();
         let mut exit_reasons = damaged.clone();
-        exit_reasons.extend(failing.map(|from| format!("findings of severity {from} or above")));
+        exit_reasons.extend(failing);
         let wishes = Wishes {
             filter: plan.request.filter.clone(),
             since: plan.request.since,
@@ -69,8 +100,9 @@ impl Audit {
             reading,
             outcome,
             damaged,
-            failed: failing.is_some(),
+            failed,
             policy,
+            known,
             wishes,
             exit_reasons,
         })
@@ -84,6 +116,7 @@ impl Audit {
             duplicates: self.reading.duplicates,
             orphans: &self.reading.flows.orphans,
             wishes: &self.wishes,
+            known: self.known.as_ref(),
             unknown_links: self.unknown_links(),
             watched_s: self.reading.watched_s(),
             policy: self.policy.as_ref(),

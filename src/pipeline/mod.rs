@@ -24,8 +24,8 @@ use crate::model::{
     Account, BUCKET_NS, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND,
 };
 
-pub use crate::report::Folder;
-pub use audit::{Audit, Limits, prepare_folder};
+pub use crate::report::{Folder, Known};
+pub use audit::{Audit, FailOn, Limits, prepare_folder};
 pub use draft::Drafted;
 pub use plan::{Dedup, Plan, Request};
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Background, Inventory, Matrix, MovedPort, RoleSet, Row};
+use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row};
 use crate::model::{Mac, Transport, is_link_local};
 
 /// What an address is to the inventory.
@@ -56,6 +56,8 @@ pub struct Policy {
     pub matrix: Matrix,
     /// The inventory.
     pub inventory: Inventory,
+    /// The site's exceptions.
+    pub exceptions: Exceptions,
     addresses: HashMap<IpAddr, Who>,
     networks: Vec<(u8, HashMap<IpAddr, usize>)>,
     single_ports: HashMap<(Transport, u16), Vec<usize>>,
@@ -112,6 +114,7 @@ impl Policy {
             client_targets,
             matrix,
             inventory,
+            exceptions: Exceptions::default(),
         }
     }
 

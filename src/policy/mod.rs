@@ -7,6 +7,7 @@
 mod background;
 mod csv_file;
 mod diff;
+mod exceptions;
 mod inventory;
 mod lint;
 mod load;
@@ -21,6 +22,7 @@ mod severity;
 
 pub use background::Background;
 pub use diff::Change;
+pub use exceptions::{EXCEPTION_COLUMNS, Excepted, Exception, Exceptions, Side};
 pub use inventory::{
     Covers, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE, is_toml,
 };

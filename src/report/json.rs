@@ -8,9 +8,10 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::known::changes;
 use super::rows::{self, FindingRow};
-use super::{Report, Time};
-use crate::classify::Covers;
+use super::{Known, Report, Time};
+use crate::classify::{Covers, Outcome, Policy};
 use crate::model::{Account, InputRecord};
 
 /// Pairs that are listed with their orphaned fragments; more are a flood, and only counted.
@@ -53,7 +54,8 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
         }),
     )?;
     map.serialize_entry("inventory", &policy.map(|p| json!({"sha256": p.inventory.sha256})))?;
-    map.serialize_entry("exceptions", &Value::Null)?;
+    map.serialize_entry("exceptions", &policy.and_then(|p| exceptions(p, outcome)))?;
+    map.serialize_entry("known", &report.known.map(|known| since(known, outcome)))?;
     map.serialize_entry("filter", &report.wishes.filter)?;
     map.serialize_entry(
         "coverage",
@@ -128,6 +130,32 @@ fn summary(report: &Report<'_>) -> Value {
         },
         "matrix_rows": rows,
     })
+}
+
+/// The site's exceptions and what each justified.
+fn exceptions(policy: &Policy, outcome: &Outcome) -> Option<Value> {
+    let exceptions = &policy.exceptions;
+    let list = exceptions.list.iter().zip(&outcome.excepted).map(|(exception, conversations)| {
+        json!({
+            "id": exception.id,
+            "owner": exception.owner,
+            "reason": exception.reason,
+            "approved_by": exception.approved_by,
+            "created": exception.created.to_string(),
+            "expires": exception.expires.to_string(),
+            "conversations": conversations,
+        })
+    });
+    let list: Vec<Value> = list.collect();
+    (!exceptions.file.is_empty()).then(|| json!({"sha256": exceptions.sha256, "list": list}))
+}
+
+/// What changed against an earlier audit.
+fn since(known: &Known, outcome: &Outcome) -> Value {
+    let (new, still, gone) = changes(known, outcome);
+    let gone: Vec<Value> =
+        gone.into_iter().map(|(id, message)| json!({"id": id, "message": message})).collect();
+    json!({"new": new, "still_there": still, "gone": gone})
 }
 
 fn input(input: &InputRecord) -> Value {

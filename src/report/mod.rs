@@ -6,8 +6,10 @@
 mod community_id;
 mod csv;
 mod draft;
+mod exceptions;
 mod folder;
 mod json;
+mod known;
 mod rows;
 mod sheet;
 mod text;
@@ -22,7 +24,9 @@ use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Transport};
 
 pub use community_id::community_id;
 pub use draft::draft;
+pub use exceptions::exceptions_from;
 pub use folder::{Folder, FolderError};
+pub use known::Known;
 pub use sheet::{SHEETS, Sheet};
 pub use time::Time;
 
@@ -40,6 +44,8 @@ pub struct Report<'a> {
     pub orphans: &'a BTreeMap<(IpAddr, IpAddr, Transport), u64>,
     /// What the user wanted of the capture.
     pub wishes: &'a Wishes,
+    /// The findings of an earlier audit.
+    pub known: Option<&'a Known>,
     /// Link types that are not decoded, by name, with their frames.
     pub unknown_links: Vec<(String, u64)>,
     /// Seconds that were watched.

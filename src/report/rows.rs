@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use super::{Report, Time, community_id};
-use crate::classify::{Code, Conversation, Doubts, Judged, Policy, Tag};
+use crate::classify::{Code, Conversation, Doubts, Judged, Policy, Ruling, Tag};
 
 /// What stands in a cell.
 pub(super) trait Cell {
@@ -109,7 +109,7 @@ record!(
         certain: Option<bool>,
         state: &'a str,
         direction: &'a str,
-        rule: &'a str,
+        rule: String,
         flows: u64,
         attempts: u64,
         established: u64,
@@ -155,6 +155,7 @@ record!(
         action: &'a str,
         display_filter: &'a str,
         doubt: DoubtList,
+        since: &'a str,
     }
 );
 
@@ -235,9 +236,13 @@ fn conversation<'a>(
         certain: judged.map(|(_, j)| j.doubts.certain()),
         state: c.state.name(),
         direction: c.grade.name(),
-        rule: judged
-            .and_then(|(policy, j)| j.ruling.row.map(|row| policy.matrix.rows[row].id.as_str()))
-            .unwrap_or_default(),
+        rule: judged.map_or_else(String::new, |(policy, j)| match j.ruling {
+            Ruling { exception: Some(number), .. } => {
+                format!("exception:{}", policy.exceptions.list[number].id)
+            }
+            Ruling { row: Some(row), .. } => policy.matrix.rows[row].id.clone(),
+            _ => String::new(),
+        }),
         flows: c.flows,
         attempts: c.attempts,
         established: c.established,
@@ -303,6 +308,7 @@ pub(super) fn findings<'a>(report: &Report<'a>) -> impl Iterator<Item = FindingR
         action: &f.action,
         display_filter: &f.display_filter,
         doubt: DoubtList(f.doubts),
+        since: report.known.map_or("", |known| if known.has(&f.id) { "known" } else { "new" }),
     })
 }
 

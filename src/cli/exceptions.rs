@@ -1,0 +1,71 @@
+//! `rasaudit exceptions`: starting and checking lists of exceptions.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::args::ExceptionsCommand;
+use super::complain;
+use super::exit::Exit;
+use super::policy::{Wanted, complain_all, load_policy, whole_file};
+use crate::model::clean;
+use crate::policy::{EXCEPTION_COLUMNS, Exceptions, Policy, Problem};
+use crate::report::exceptions_from;
+
+/// What a list says of itself.
+const ABOUT: &str = "\
+# Traffic that the matrix does not permit and somebody answers for: one line each, and every cell but port and
+# direction is needed. from, to: a host or network of the inventory, an address or prefix, role:NAME, or *.
+# transport: tcp, udp, ... or *. port: 443, 5000-5010 or *. direction: to-server (if left out) or both.
+# created, expires: 2027-01-31; the last day counts. rasaudit exceptions check FILE -i inventory.toml
+";
+
+pub(super) fn run(command: &ExceptionsCommand) -> io::Result<Exit> {
+    match command {
+        ExceptionsCommand::Template { from } => template(from.as_deref()),
+        ExceptionsCommand::Check { file, inventory } => check(file, inventory),
+    }
+}
+
+fn template(from: Option<&Path>) -> io::Result<Exit> {
+    let mut lines = String::new();
+    if let Some(path) = from {
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"));
+        match text.and_then(|text| exceptions_from(&name, &text)) {
+            Ok(made) => lines = made,
+            Err(message) => {
+                complain(&message);
+                return Ok(Exit::CannotDo);
+            }
+        }
+    }
+    let mut out = io::stdout().lock();
+    out.write_all(ABOUT.as_bytes())?;
+    writeln!(out, "{}", EXCEPTION_COLUMNS.join(","))?;
+    out.write_all(lines.as_bytes())?;
+    Ok(Exit::Compliant)
+}
+
+/// Reads a list against a policy.
+pub(super) fn load_exceptions(file: &Path, policy: &Policy) -> Result<Exceptions, Vec<Problem>> {
+    let name = file.display().to_string();
+    let text = fs::read_to_string(file).map_err(|error| whole_file(&name, error.to_string()))?;
+    Exceptions::load(&name, &text, &policy.matrix, &policy.inventory)
+}
+
+fn check(file: &Path, inventory: &Path) -> io::Result<Exit> {
+    let loaded = load_policy(inventory, &Wanted::default())
+        .and_then(|policy| load_exceptions(file, &policy));
+    match loaded {
+        Ok(exceptions) => {
+            let (name, count) = (exceptions.file, exceptions.list.len());
+            writeln!(io::stdout(), "{}: sound; exceptions: {count}", clean(&name))?;
+            Ok(Exit::Compliant)
+        }
+        Err(problems) => {
+            complain_all(&problems);
+            Ok(Exit::CannotDo)
+        }
+    }
+}

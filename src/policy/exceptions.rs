@@ -1,0 +1,305 @@
+//! The site's exceptions: traffic that the matrix does not permit and somebody answers for.
+//!
+//! A CSV list. Owner, reason, approval, creation and expiry are mandatory, and all problems are told at once.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
+
+use super::csv_file::{Record, each_record};
+use super::{Inventory, Matrix, Party, Problem, Problems, RoleSet, Who, nearest};
+use crate::model::{Nanos, Transport, hex};
+
+/// The columns of an exceptions list.
+pub const EXCEPTION_COLUMNS: &[&str] = &[
+    "id",
+    "from",
+    "to",
+    "transport",
+    "port",
+    "direction",
+    "owner",
+    "reason",
+    "approved_by",
+    "created",
+    "expires",
+];
+
+/// A list of exceptions.
+#[derive(Clone, Default, Debug)]
+pub struct Exceptions {
+    /// The file as the user named it.
+    pub file: String,
+    /// SHA-256 of the file, in hex.
+    pub sha256: String,
+    /// The exceptions, in the order of the file.
+    pub list: Vec<Exception>,
+    /// The time that expiry is held against, in place of each conversation's last packet.
+    pub as_of: Option<Nanos>,
+}
+
+/// One exception.
+#[derive(Clone, Debug)]
+pub struct Exception {
+    /// Its name in the list.
+    pub id: String,
+    /// Who may open it.
+    pub from: Side,
+    /// Who may serve it.
+    pub to: Side,
+    /// The protocol above IP; none for every one.
+    pub transport: Option<Transport>,
+    /// The ports; none for every one.
+    pub ports: Option<(u16, u16)>,
+    /// It holds in the other direction too.
+    pub both: bool,
+    /// Who answers for it.
+    pub owner: String,
+    /// Why it is needed.
+    pub reason: String,
+    /// Who approved it.
+    pub approved_by: String,
+    /// The day it was made.
+    pub created: Date,
+    /// The last day it holds.
+    pub expires: Date,
+    /// The first moment at which it no longer holds.
+    pub ends: Nanos,
+    /// Its line in the file.
+    pub line: usize,
+}
+
+/// One side of an exception.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Side {
+    /// A host of the inventory, by number.
+    Host(usize),
+    /// A network of the inventory, by number.
+    Network(usize),
+    /// Addresses.
+    Addresses(IpNet),
+    /// Whoever plays one of these roles.
+    Roles(RoleSet),
+    /// Anybody.
+    Any,
+}
+
+/// What an exception comes to for some traffic.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Excepted {
+    /// It holds: its number.
+    Holds(usize),
+    /// It would have held, had it not expired: its number.
+    Expired(usize),
+}
+
+impl Side {
+    fn takes(&self, party: &Party, address: IpAddr) -> bool {
+        match self {
+            Self::Host(host) => party.who == Who::Host(*host),
+            Self::Network(network) => party.who == Who::Network(*network),
+            Self::Addresses(net) => net.contains(&address),
+            Self::Roles(roles) => roles.meets(party.roles),
+            Self::Any => true,
+        }
+    }
+}
+
+impl Exception {
+    fn takes(
+        &self,
+        ends: [(&Party, IpAddr); 2],
+        transport: Transport,
+        port: u16,
+    ) -> bool {
+        let [client, server] = ends;
+        let fits = |from: (&Party, IpAddr), to: (&Party, IpAddr)| {
+            self.from.takes(from.0, from.1) && self.to.takes(to.0, to.1)
+        };
+        self.transport.is_none_or(|t| t == transport)
+            && self.ports.is_none_or(|(low, high)| {
+                transport.has_ports() && (low..=high).contains(&port)
+            })
+            && (fits(client, server) || (self.both && fits(server, client)))
+    }
+}
+
+impl Exceptions {
+    /// The exception for some traffic whose last packet came at `last`: one that holds, before one that has
+    /// expired; the first of the list.
+    pub fn find(
+        &self,
+        ends: [(&Party, IpAddr); 2],
+        transport: Transport,
+        port: u16,
+        last: Option<Nanos>,
+    ) -> Option<Excepted> {
+        let now = self.as_of.or(last);
+        let mut expired = None;
+        for (number, exception) in self.list.iter().enumerate() {
+            if !exception.takes(ends, transport, port) {
+                continue;
+            }
+            // Traffic without a time is held against no expiry.
+            if now.is_none_or(|now| now < exception.ends) {
+                return Some(Excepted::Holds(number));
+            }
+            expired = expired.or(Some(Excepted::Expired(number)));
+        }
+        expired
+    }
+
+    /// Reads a list against an inventory and its matrix.
+    pub fn load(
+        file: &str,
+        text: &str,
+        matrix: &Matrix,
+        inventory: &Inventory,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::of(file);
+        let mut exceptions = Self {
+            file: file.to_owned(),
+            sha256: hex(&Sha256::digest(text.as_bytes())),
+            ..Self::default()
+        };
+        let mut ids: BTreeMap<String, usize> = BTreeMap::new();
+        each_record(text, EXCEPTION_COLUMNS, &mut problems, |record, problems| {
+            if let Some(first) = ids.insert(record.get("id").to_owned(), record.line) {
+                let message = format!("the id \"{}\" was given in line {first} already", record.get("id"));
+                problems.add(record.line, message);
+            }
+            exceptions.list.extend(Reader { matrix, inventory, record: &record, problems }.read());
+        });
+        problems.or(exceptions)
+    }
+}
+
+struct Reader<'a, 'r> {
+    matrix: &'a Matrix,
+    inventory: &'a Inventory,
+    record: &'a Record<'r>,
+    problems: &'a mut Problems,
+}
+
+impl Reader<'_, '_> {
+    fn problem(&mut self, message: impl Into<String>) {
+        self.problems.add(self.record.line, message);
+    }
+
+    /// One exception; none, with all its problems told, where it cannot be read.
+    fn read(mut self) -> Option<Exception> {
+        for column in ["id", "owner", "reason", "approved_by", "created", "expires"] {
+            if self.record.get(column).is_empty() {
+                self.problem(format!("{column} is empty; an exception needs it"));
+            }
+        }
+        let (from, to) = (self.side("from"), self.side("to"));
+        let transport = match self.record.get("transport") {
+            "*" => Some(None),
+            text => {
+                let transport = Transport::parse(text);
+                if transport.is_none() {
+                    self.problem(format!("transport: \"{text}\" is not tcp, udp, sctp, icmp, ip-N or *"));
+                }
+                transport.map(Some)
+            }
+        };
+        let ports = self.ports();
+        let both = match self.record.get("direction") {
+            "" | "to-server" => Some(false),
+            "both" => Some(true),
+            text => {
+                let near = nearest(text, ["to-server", "both"]);
+                self.problem(format!("direction is to-server or both, not \"{text}\"{near}"));
+                None
+            }
+        };
+        let (created, expires) = (self.date("created"), self.date("expires"));
+        if let (Some(created), Some(expires)) = (created, expires)
+            && expires < created
+        {
+            self.problem(format!("expires {expires} before it was created ({created})"));
+        }
+        let cell = |column: &str| self.record.get(column).to_owned();
+        Some(Exception {
+            id: cell("id"),
+            owner: cell("owner"),
+            reason: cell("reason"),
+            approved_by: cell("approved_by"),
+            line: self.record.line,
+            from: from?,
+            to: to?,
+            transport: transport?,
+            ports: ports?,
+            both: both?,
+            created: created?,
+            expires: expires?,
+            ends: end_of(expires?)?,
+        })
+    }
+
+    /// A host or network by name, an address, a prefix, a role, or `*`.
+    fn side(&mut self, column: &str) -> Option<Side> {
+        let text = self.record.get(column);
+        let (hosts, networks) = (&self.inventory.hosts, &self.inventory.networks);
+        if text == "*" {
+            return Some(Side::Any);
+        }
+        if let Some(host) = hosts.iter().position(|host| host.name == text) {
+            return Some(Side::Host(host));
+        }
+        if let Some(network) = networks.iter().position(|network| network.name == text) {
+            return Some(Side::Network(network));
+        }
+        if let Some(role) = text.strip_prefix("role:") {
+            let roles = self.matrix.roles_named(role);
+            return roles.map(Side::Roles).map_err(|m| self.problem(format!("{column}: {m}"))).ok();
+        }
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Some(Side::Addresses(address.into()));
+        }
+        if let Ok(net) = text.parse::<IpNet>() {
+            return Some(Side::Addresses(net.trunc()));
+        }
+        let known = hosts.iter().map(|h| h.name.as_str()).chain(networks.iter().map(|n| n.name.as_str()));
+        let near = nearest(text, known);
+        self.problem(format!(
+            "{column}: \"{text}\" is no host or network of the inventory, no address or prefix, no role:NAME and not *{near}"
+        ));
+        None
+    }
+
+    fn ports(&mut self) -> Option<Option<(u16, u16)>> {
+        let text = self.record.get("port");
+        if matches!(text, "*" | "") {
+            return Some(None);
+        }
+        let (low, high) = text.split_once('-').unwrap_or((text, text));
+        match (low.trim().parse(), high.trim().parse()) {
+            (Ok(low), Ok(high)) if low <= high => Some(Some((low, high))),
+            _ => {
+                self.problem(format!("port: \"{text}\" is no port, no range like 5000-5010 and not *"));
+                None
+            }
+        }
+    }
+
+    fn date(&mut self, column: &str) -> Option<Date> {
+        let text = self.record.get(column);
+        let date = text.parse().ok();
+        if date.is_none() && !text.is_empty() {
+            self.problem(format!("{column}: \"{text}\" is no date like 2027-01-31"));
+        }
+        date
+    }
+}
+
+/// The first moment after a day (UTC).
+fn end_of(day: Date) -> Option<Nanos> {
+    let after = day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?;
+    Nanos::try_from(after.timestamp().as_nanosecond()).ok()
+}
