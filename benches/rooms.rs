@@ -168,7 +168,9 @@ fn rooms(c: &mut Criterion) {
         b.iter_batched(
             self::policy,
             |policy| {
-                Audit::of(&plan, Some(policy), None, &limits, &Progress::default()).expect("sound").failed
+                Audit::of(&plan, Some(policy), None, &limits, &Progress::default())
+                    .expect("sound")
+                    .failed
             },
             BatchSize::SmallInput,
         );

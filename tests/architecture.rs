@@ -82,7 +82,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     ("names", "decode", &["Observation", "Body", "Tuple", "sign"]),
     ("flow", "names", &["read", "Clue", "Hello", "Lookup", "Pieces", "Ports", "Reply"]),
     // The list of names that arguments are checked against.
-    ("cli", "report", &["FORMATS", "SHEETS", "Sheet"]),
+    ("cli", "report", &["FORMATS", "SHEETS", "Sheet", "exceptions_from"]),
 ];
 
 /// All paths of a file, and the names of its own modules.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-use rasaudit::pipeline::{Audit, Failure, Limits, Plan, Progress, Request};
+use rasaudit::pipeline::{Audit, FailOn, Failure, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Matrix, Policy, RuleFiles};
 use support::{FIXTURES, Random, Records, audit, fixture, rasaudit, reports, stderr};
 

@@ -182,3 +182,23 @@ fn a_draft_of_a_damaged_capture_says_so() {
     let none = rasaudit(["inventory", "draft", "/nonexistent.pcap"]);
     assert_eq!((none.status.code(), stdout(&none).as_str()), (Some(2), ""));
 }
+
+/// What comes through a router shows the router's hardware address, and joins nothing; a name that was looked up
+/// for one address of each kind does.
+#[test]
+fn hosts_are_joined_only_where_that_is_sure() {
+    let capture = fixture("services/names.pcap");
+    let drafted = draft(&[capture], &[]);
+    let joined = hosts(&drafted);
+    assert!(joined.values().all(|(addresses, _)| addresses.len() <= 2), "{drafted}");
+    let mut wire = Wire::default();
+    wire.connect(0, ("10.1.0.30", 50_000), ("10.1.0.10", 20_002));
+    // The same hardware address, and a hop count that no system starts with.
+    for (_, frame) in &mut wire.0 {
+        frame[22] = 61;
+    }
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let file = scratch.path().join("a.pcap");
+    fs::write(&file, wire.file()).expect("writable");
+    assert!(!draft(&[file], &[]).contains("macs"), "a router's hardware address is nobody's");
+}

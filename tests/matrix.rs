@@ -68,6 +68,7 @@ fn every_number_of_both_documents_stands_in_the_matrix_with_its_pair_of_roles() 
         [
             "ras19.console.performance-monitor.tcp.3000",
             "legacy.any-farm-host.performance-monitor.tcp.8086",
+            "legacy.parallels-client.gateway.udp.20000",
         ]
         .contains(&row.id.as_str())
     };
@@ -134,7 +135,7 @@ fn rows_by_section_are_those_of_the_transcription() {
 }
 
 #[test]
-fn rows_of_the_older_document_are_those_of_the_transcription_and_one_more() {
+fn rows_of_the_older_document_are_those_of_the_transcription_and_two_more() {
     let matrix = matrix("ras-legacy");
     assert!(matrix.rows.iter().all(|row| row.provenance.starts_with("kb-123255 line ")));
     let expected = [
@@ -149,7 +150,8 @@ fn rows_of_the_older_document_are_those_of_the_transcription_and_one_more() {
         ("rdsh-agent", 6),
         ("remote-pc-agent", 5),
         ("reporting", 1),
-        ("secure-client-gateway", 10),
+        // Ten in the document: clients ask for gateways too.
+        ("secure-client-gateway", 11),
         ("vdi-agent", 4),
     ];
     assert_eq!(sections(&matrix), expected);
@@ -157,7 +159,7 @@ fn rows_of_the_older_document_are_those_of_the_transcription_and_one_more() {
     assert_eq!(
         [Exposure::Internal, Exposure::Outbound, Exposure::External, Exposure::Localhost]
             .map(count),
-        [39, 20, 11, 1]
+        [40, 20, 11, 1]
     );
 }
 
@@ -459,6 +461,11 @@ fn the_lint_finds_each_kind_of_problem() {
             "b: asks for one-source",
         ),
         (
+            "a,broker,gateway,tcp,100,200,,,,p,q,,,,,,,,,broker > gateway-forwarding tcp/100\n\
+             b,broker,gateway-normal,tcp,150,250,,,,p,q,,,,,,,,,broker > gateway-normal tcp/250",
+            "b: its ports overlap with those of a, for roles in common",
+        ),
+        (
             "a,any,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,internal,broker > ad-dc tcp/5000",
             "internal, and open to everybody",
         ),
@@ -479,6 +486,12 @@ fn the_lint_finds_each_kind_of_problem() {
         assert_eq!(checked.status.code(), Some(2), "{expected}\n{rows}");
         assert!(told.contains(expected), "{expected}\n{told}");
     }
+    // A range whose middle alone is its own, and a row that decides only while a feature is off, are no mistakes.
+    let sound = "a,broker,ad-dc,tcp,100,200,,,,p,q,,,,,,,,,broker > ad-dc tcp/150\n\
+                 b,broker,any-farm-host,tcp,300,300,,,,p,q,,,,,,,,,broker > halb tcp/300";
+    fs::write(&path, format!("{header}\n{sound}\n")).expect("writable");
+    let checked = rasaudit(["matrix".as_ref(), "check".as_ref(), path.as_os_str()]);
+    assert!(checked.status.success(), "{}", stderr(&checked));
     fs::write(
         &path,
         format!("{header}\na,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n"),
@@ -557,9 +570,14 @@ fn a_diff_tells_what_an_upgrade_opens_and_closes() {
     let push =
         rows.iter().find(|r| r[5] == "legacy.any-farm-host.rdsh-agent.tcp.49179").expect("the row");
     assert!(
-        push[0] == "closes" && push[1].contains("console") && !push[1].contains("broker"),
+        push[0] == "narrows" && push[1].contains("console") && !push[1].contains("broker"),
         "{push:?}"
     );
+    // The front door stays open, for fewer.
+    let web = rows.iter().find(|r| r[5] == "legacy.any.gateway.tcp.443").expect("the row");
+    assert_eq!(web[..2], ["narrows", "any address"]);
+    // Names of services change too.
+    assert!(rows.iter().any(|r| r[0] == "closes" && r[2] == "erp.2x.com"));
     let none = rasaudit(["matrix", "diff", "ras-19", "ras-19", "--format", "json"]);
     assert_eq!(stdout(&none).trim(), "[]");
     let wrong = rasaudit(["matrix", "diff", "ras-legacy", "ras-20"]);

@@ -432,7 +432,26 @@ fn a_question_about_a_port_is_explained() {
         "--matrix",
         "ras-legacy",
     ]);
-    assert!(code == Some(1) && out.contains("no-relation"), "{out}");
+    assert!(code == Some(0) && out.contains("inferred"), "{out}");
+    // A group is asked member by member; a role comes from nowhere, so not from outside.
+    let (code, out, _) = explain(&["--from", "gateway", "--to", "broker", "--port", "20002/tcp"]);
+    assert!(
+        code == Some(1)
+            && out.contains("yes  gateway-normal")
+            && out.contains("no   gateway-forwarding"),
+        "{out}"
+    );
+    let (_, out, _) = explain(&[
+        "--from",
+        "ad-dc",
+        "--to",
+        "broker",
+        "--port",
+        "20001/tcp",
+        "--matrix",
+        "ras-legacy",
+    ]);
+    assert!(out.contains("wrong-source"), "{out}");
     let (code, _, err) = explain(&["--from", "consol", "--to", "brokr", "--port", "1/tcp"]);
     assert_eq!(code, Some(2));
     assert!(
@@ -441,4 +460,96 @@ fn a_question_about_a_port_is_explained() {
     );
     let (code, _, err) = explain(&["--from", "console", "--to", "broker", "--port", "20002"]);
     assert!(code == Some(2) && err.contains("20003/tcp"), "{err}");
+}
+
+/// Rows that go to a name or an address, and those to everybody, name the feature that is off.
+#[test]
+fn a_feature_that_is_off_is_named_for_endpoints_and_broadcasts_too() {
+    let host = |name: &str, address: &str, role: &str| {
+        format!("[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n")
+    };
+    let more =
+        host("avd1", "10.1.0.80", "avd-session-host") + &host("wyse1", "10.1.0.81", "wyse-broker");
+    let off = farm("ras-19", "[farm.features]\navd = false\nwyse = false\n", &more);
+    let wire = connection("10.1.0.80", "168.63.129.16", 80);
+    assert_eq!(judged(&off, &wire, "168.63.129.16", 80)[0], "feature-off");
+    let mut wire = Wire::default();
+    wire.udp(0, ("10.1.0.60", 50_000), ("255.255.255.255", 1234));
+    let told = audit(&off, &wire, "text");
+    assert!(told.contains("no-relation") && told.contains("only with the feature wyse"), "{told}");
+}
+
+/// A port that the site moved is moved for lookups and for servers known by name, too.
+#[test]
+fn moved_ports_follow_broadcasts_and_names() {
+    let moved = |role: &str, transport: &str, from: u16, to: u16| {
+        let text = format!(
+            "[[moved-port]]\nrole = \"{role}\"\ntransport = \"{transport}\"\nfrom = {from}\nto = {to}\n"
+        );
+        farm("ras-19", "", &text)
+    };
+    let lookup = |port| {
+        let mut wire = Wire::default();
+        wire.udp(0, (PC, 50_000), ("10.1.9.255", port));
+        wire.udp(5, (GW, port), (PC, 50_000));
+        wire
+    };
+    let gateways = moved("gateway", "udp", 20_000, 21_000);
+    for server in ["10.1.9.255", GW] {
+        assert_eq!(judged(&gateways, &lookup(21_000), server, 21_000)[0], "renumbered", "{server}");
+        assert_ne!(judged(&gateways, &lookup(20_000), server, 20_000)[0], "matrix", "{server}");
+    }
+    let licences = moved("parallels-licensing", "tcp", 443, 8443);
+    let mut wire = Wire::default();
+    wire.lookup(0, BROKER, DC, &["ras.parallels.com"], OUTSIDE);
+    wire.connect(10, (BROKER, 50_000), (OUTSIDE, 8443));
+    assert_eq!(judged(&licences, &wire, OUTSIDE, 8443)[0], "renumbered");
+}
+
+/// What a host says to itself over its own address stays inside it; what the older document files under the
+/// host itself is exposed where somebody outside reaches it.
+#[test]
+fn ports_of_the_host_itself() {
+    let rdsh = connection(RDSH, RDSH, 30_005);
+    assert_eq!(judged(&farm("ras-19", "", ""), &rdsh, RDSH, 30_005)[0], "matrix");
+    let legacy = farm("ras-legacy", "", "");
+    let outside = connection(OUTSIDE, RDSH, 30_005);
+    assert_eq!(judged(&legacy, &outside, RDSH, 30_005)[0], "exposed-internal");
+    let lookup = {
+        let mut wire = Wire::default();
+        wire.udp(0, (OUTSIDE, 50_000), (GW, 20_000));
+        wire
+    };
+    assert_eq!(judged(&legacy, &lookup, GW, 20_000)[0], "exposed-internal");
+    // A capture on a loopback interface has watched such rows, whether they showed or not.
+    let on = farm("ras-19", "", "[capture]\non = \"rdsh1\"\n");
+    let status = |wire: &Wire, inventory: &str| {
+        let rows = columns(&audit(inventory, wire, "matrix"), &["rule", "status", "reason"]);
+        let row = rows.into_iter().find(|row| row[0] == "ras19.rdsh-agent.localhost.tcp.30005");
+        row.expect("the row")[1..].to_vec()
+    };
+    let quiet = connection("127.0.0.1", "127.0.0.1", 40_000);
+    assert_eq!(status(&quiet, &on), ["not-expected", ""]);
+    assert_eq!(status(&connection("127.0.0.1", "127.0.0.1", 30_005), &on), ["seen", ""]);
+    assert_eq!(status(&connection(RDSH, BROKER, 20_003), &on), ["not-assessable", "loopback-only"]);
+}
+
+/// The mapper may be asked over another address of the same two hosts.
+#[test]
+fn an_announcement_holds_between_hosts() {
+    let inventory = farm("ras-19", "[farm.features]\nprovider-hyper-v = true\n", "")
+        .replace("\"10.1.0.40\"", "\"10.1.0.40\", \"10.2.0.40\"")
+        .replace("\"10.1.0.50\"", "\"10.1.0.50\", \"10.2.0.50\"");
+    let mut wire = Wire::default();
+    announce(&mut wire, "10.2.0.40", "10.2.0.50", 49_700);
+    wire.connect(1000, (PA, 50_000), (HV, 49_700));
+    assert_eq!(judged(&inventory, &wire, HV, 49_700)[..2], ["matrix", "yes"]);
+}
+
+/// Outside nobody knows which address is the last of its network.
+#[test]
+fn an_address_outside_that_ends_in_255_is_no_broadcast() {
+    let mut wire = Wire::default();
+    wire.udp(0, (PC, 50_000), ("203.0.113.255", 3390));
+    assert_eq!(judged(&farm("ras-19", "", ""), &wire, "203.0.113.255", 3390)[0], "unknown-host");
 }

@@ -5,7 +5,7 @@ mod support;
 use std::path::PathBuf;
 
 use rasaudit::model::SkipReason;
-use rasaudit::pipeline::{Audit, Dedup, Limits, Plan, Progress, Request};
+use rasaudit::pipeline::{Audit, Dedup, FailOn, Limits, Plan, Progress, Request};
 use support::wire::{ACK, RST, SYN, Wire};
 
 const A: &str = "10.0.0.1";
@@ -37,7 +37,7 @@ fn read(files: &[Wire], plan: impl Fn(&mut Request)) -> Audit {
     plan(&mut request);
     let plan = Plan::new(request).expect("a plan");
     let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
-    Audit::of(&plan, None, &limits, &Progress::default()).expect("it is read")
+    Audit::of(&plan, None, None, &limits, &Progress::default()).expect("it is read")
 }
 
 /// Client, server, port, state, grade, five-tuples, SYNs, packets both ways, of all but the others.

@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     let at = usize::from(cut) * payload.len() / 256;
     let piece = |from: usize, part: &[u8]| {
         let mut pieces = Pieces::default();
-        pieces.see(0, from as i64, from as u32, 1, part);
+        pieces.see(from as i64, from as u32, part);
         pieces
     };
     let (front, back) = (piece(0, &payload[..at]), piece(at, &payload[at..]));

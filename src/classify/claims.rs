@@ -141,7 +141,14 @@ impl Assessor<'_> {
             Some(roles) => format!("no {roles} was seen sending"),
             None => format!("{unseen} was never seen sending"),
         };
+        let outside = claim.rows.iter().any(|row| self.policy.matrix.rows[*row].only.is_some());
         let (why, action) = match code {
+            Code::HostNotSeen if outside => (
+                "the capture shows nobody of that name or address".to_owned(),
+                format!(
+                    "Capture at the switch port of {client} for {minutes} minutes, its DNS included"
+                ),
+            ),
             Code::HostNotSeen => (
                 never_seen,
                 format!("Capture at the switch port of {unseen} for {minutes} minutes"),

@@ -125,8 +125,9 @@ impl<'a> Drafter<'a> {
         &self.policy.matrix
     }
 
-    /// Sorts addresses into hosts. Two are one host where both show one and the same hardware address, and that
-    /// shows no other address of their kind; behind a router, or where an address moves, they stay apart.
+    /// Sorts addresses into hosts. An IPv4 address and some of IPv6 are one host where they show one and the same
+    /// hardware address, which shows no other of IPv4, and none of their packets has passed a router; or where one
+    /// name was looked up for one of each. Otherwise they stay apart.
     fn join(&mut self) {
         let presences = self.conversations.survey.presences();
         let spoke =
@@ -147,7 +148,8 @@ impl<'a> Drafter<'a> {
             let theirs = &by_mac[mac];
             let single = |a: &IpAddr| addresses[a].len() == 1;
             let v4 = theirs.iter().filter(|a| a.is_ipv4()).count();
-            v4 <= 1 && theirs.len() - v4 <= 2 && theirs.iter().all(single)
+            let near = |a: &IpAddr| presences.get(a).is_some_and(|p| !p.routed);
+            v4 <= 1 && theirs.len() - v4 <= 2 && theirs.iter().all(|a| single(a) && near(a))
         };
         let mut taken = BTreeSet::new();
         for (address, macs) in &addresses {
@@ -155,7 +157,10 @@ impl<'a> Drafter<'a> {
                 continue;
             }
             let mac = macs.iter().next().copied().filter(|mac| macs.len() == 1 && joins(mac));
-            let all = mac.map_or_else(|| [*address].into(), |mac| by_mac[&mac].clone());
+            let mut all = mac.map_or_else(|| [*address].into(), |mac| by_mac[&mac].clone());
+            if let Some(other) = self.namesake(*address, &addresses).filter(|_| all.len() == 1) {
+                all.extend(Some(other).filter(|other| taken.insert(*other)));
+            }
             taken.extend(&all);
             self.add(Entity { addresses: all, mac, held_by: BTreeSet::new() });
         }
@@ -164,6 +169,22 @@ impl<'a> Drafter<'a> {
             let held_by = holders.iter().filter_map(host).collect();
             self.add(Entity { addresses: [*address].into(), mac: None, held_by });
         }
+    }
+
+    /// The address of the other kind that alone shares the only name of an address.
+    fn namesake(
+        &self,
+        address: IpAddr,
+        addresses: &BTreeMap<IpAddr, BTreeSet<Mac>>,
+    ) -> Option<IpAddr> {
+        let called = &self.conversations.called;
+        let only = |a: &IpAddr| called.get(a).filter(|names| names.len() == 1)?.iter().next();
+        let name = only(&address)?;
+        let mut same =
+            addresses.keys().filter(|a| called.get(*a).is_some_and(|n| n.contains(name)));
+        let (first, second, None) = (same.next()?, same.next()?, same.next()) else { return None };
+        let other = if *first == address { second } else { first };
+        (other.is_ipv4() != address.is_ipv4() && only(other) == Some(name)).then_some(*other)
     }
 
     fn add(&mut self, entity: Entity) {

@@ -521,7 +521,12 @@ impl<'a> Assessor<'a> {
             let present = self.is_present(row);
             let off = self.policy.feature_state(row) == FeatureState::Off;
             let report = &mut self.rows[number];
-            if report.conversations == 0 && row.scope == Scope::Localhost {
+            // A loopback capture shows what stays inside the host that it was taken on.
+            let on = self.policy.inventory.on.filter(|_| self.conversations.survey.saw_loopback());
+            let watched = on.is_some_and(|host| {
+                self.policy.matrix.is_source(row, self.policy.inventory.hosts[host].roles)
+            });
+            if report.conversations == 0 && row.scope == Scope::Localhost && !watched {
                 report.reason = Some(Code::LoopbackOnly);
             }
             if report.conversations > 0 && report.visible == 0 {

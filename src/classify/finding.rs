@@ -86,7 +86,7 @@ impl End {
         let identity = match party.who {
             Who::Host(_) => name.clone(),
             Who::Network(_) => format!("{name}\u{1f}{roles}"),
-            Who::Service(_) | Who::Stranger => address.to_owned(),
+            Who::Service(_) | Who::Stranger | Who::Asked => address.to_owned(),
         };
         Self {
             address: address.to_owned(),

@@ -114,7 +114,8 @@ impl<'a> Judge<'a> {
         {
             (ruling, named) = (decided, Some(place));
             let about_names = decided.code != Code::UnknownHost || self.only_a_name_decides(&asked);
-            if about_names && !names.known[place.0].is_strong() {
+            let sure = names.known[place.0].is_strong(place.1) && !names.hidden;
+            if about_names && !sure {
                 doubts.add(Doubt::Name);
             }
         } else if ruling.code == Code::UnknownHost && self.only_a_name_decides(&asked) {
@@ -173,7 +174,11 @@ impl<'a> Judge<'a> {
             });
             aliases.min_by_key(|(place, ruling)| (ruling.code, *place))
         };
-        let rulings = names.known.iter().enumerate().filter_map(of_name);
+        // What only one witness says is nothing against an address inside, or against a listed network.
+        let inside =
+            asked.server.who != Who::Stranger || self.policy.is_internal(asked.subject.server);
+        let known = names.known.iter().enumerate().filter(|(_, k)| !inside || k.is_strong(0));
+        let rulings = known.filter_map(of_name);
         // Of equally bad ones the first.
         rulings.max_by_key(|(place, ruling)| (ruling.code, std::cmp::Reverse(*place)))
     }
@@ -235,33 +240,34 @@ impl<'a> Judge<'a> {
     ) -> impl Iterator<Item = (usize, bool)> + use<'q, 'a> {
         let asked = *asked;
         let (matrix, subject) = (&self.policy.matrix, asked.subject);
-        let inside = subject.client.is_loopback() && subject.server.is_loopback();
-        self.policy.candidates(subject.transport, subject.port, asked.server).filter_map(
-            move |found| {
-                let row = &matrix.rows[found.row];
-                let scope_fits = match row.scope {
-                    Scope::Localhost => inside,
-                    Scope::Broadcast if row.multicast.is_empty() => {
-                        asked.answer || (asked.broadcast && !is_multicast(subject.server))
-                    }
-                    Scope::Broadcast => row.multicast.contains(&subject.server),
-                    Scope::Network | Scope::Internet => !asked.broadcast && !inside,
-                };
-                let destination_fits = match (&row.only, row.scope) {
-                    (Some(Only::Name(name)), _) => asked.name.is_some_and(|n| name.matches(n)),
-                    (Some(Only::Address(address)), _) => *address == subject.server,
-                    (None, Scope::Localhost) => true,
-                    // Somebody of the destination role has to be there to be asked.
-                    (None, Scope::Broadcast) if asked.broadcast => {
-                        matrix.is_destination(row, self.present)
-                    }
-                    (None, _) => matrix.is_destination(row, asked.server_roles),
-                };
-                let fits =
-                    scope_fits && destination_fits && matrix.is_source(row, asked.client_roles);
-                fits.then_some((found.row, found.moved))
-            },
-        )
+        let same = matches!(asked.client.who, Who::Host(_)) && asked.client.who == asked.server.who;
+        let loopback = subject.client.is_loopback() && subject.server.is_loopback();
+        // What goes to everybody goes to whoever is there, and a name may have roles that its address has not.
+        let roles = if asked.broadcast { self.present } else { asked.server_roles };
+        let server = Party { roles, ..asked.server };
+        self.policy.candidates(subject.transport, subject.port, server).filter_map(move |found| {
+            let row = &matrix.rows[found.row];
+            let scope_fits = match row.scope {
+                Scope::Localhost => loopback || same,
+                Scope::Broadcast if row.multicast.is_empty() => {
+                    asked.answer || (asked.broadcast && !is_multicast(subject.server))
+                }
+                Scope::Broadcast => row.multicast.contains(&subject.server),
+                Scope::Network | Scope::Internet => !asked.broadcast && !loopback,
+            };
+            let destination_fits = match (&row.only, row.scope) {
+                (Some(Only::Name(name)), _) => asked.name.is_some_and(|n| name.matches(n)),
+                (Some(Only::Address(address)), _) => *address == subject.server,
+                (None, Scope::Localhost) => true,
+                // Somebody of the destination role has to be there to be asked.
+                (None, Scope::Broadcast) if asked.broadcast => {
+                    matrix.is_destination(row, self.present)
+                }
+                (None, _) => matrix.is_destination(row, asked.server_roles),
+            };
+            let fits = scope_fits && destination_fits && matrix.is_source(row, asked.client_roles);
+            fits.then_some((found.row, found.moved))
+        })
     }
 
     /// The ruling on a question: the first code that applies. An exception justifies what nothing else does.
@@ -312,6 +318,10 @@ impl<'a> Judge<'a> {
         if self.is_background(asked) {
             return ruling(Code::Background, None);
         }
+        // A name or an address of the matrix itself has no role that could be joined.
+        if let Some(row) = off.filter(|row| matrix.rows[*row].only.is_some()) {
+            return ruling(Code::FeatureOff, Some(row));
+        }
         let ends_have_roles = !asked.client_roles.is_empty() && !asked.server_roles.is_empty();
         // Where the document itself says that a port is internal, that comes before roles.
         if let Some(row) = self.exposed(asked).filter(|row| matrix.rows[*row].exposure.is_some()) {
@@ -334,7 +344,7 @@ impl<'a> Judge<'a> {
             return ruling(Code::ExposedInternal, Some(row));
         }
         if asked.broadcast && !asked.client_roles.is_empty() {
-            return ruling(Code::NoRelation, None);
+            return ruling(Code::NoRelation, off);
         }
         if !asked.broadcast && ends_have_roles {
             return match self.documented_for_others(asked).next() {
@@ -421,8 +431,27 @@ impl<'a> Judge<'a> {
     fn exposed(&self, asked: &Asked<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
         let farm = asked.server_roles.iter().any(|r| matrix.roles[r].kind == "ras-component");
-        if !farm || asked.broadcast || self.policy.is_internal(asked.subject.client) {
+        let outside_client =
+            asked.client.who != Who::Asked && !self.policy.is_internal(asked.subject.client);
+        if !farm || asked.broadcast || !outside_client {
             return None;
+        }
+        // A port that the document files under the host itself, or under lookups, is internal too.
+        let Subject { transport, port, .. } = asked.subject;
+        let own =
+            self.policy.candidates(transport, port, asked.server).map(|c| c.row).find(|row| {
+                let row = &matrix.rows[*row];
+                let internal =
+                    matches!(row.exposure, Some(Exposure::Internal | Exposure::Localhost));
+                internal
+                    && match row.scope {
+                        Scope::Localhost => matrix.is_source(row, asked.server_roles),
+                        Scope::Broadcast => matrix.is_destination(row, asked.server_roles),
+                        Scope::Network | Scope::Internet => false,
+                    }
+            });
+        if own.is_some() {
+            return own;
         }
         let outside = |row: &Row| match row.exposure {
             Some(exposure) => exposure == Exposure::External,
@@ -471,6 +500,10 @@ fn is_multicast(address: IpAddr) -> bool {
 impl Lens for Judge<'_> {
     fn is_broadcast(&self, address: IpAddr) -> bool {
         self.policy.is_broadcast(address)
+    }
+
+    fn canonical(&self, address: IpAddr) -> IpAddr {
+        self.policy.canonical(address)
     }
 
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool {

@@ -27,10 +27,15 @@ pub(super) fn exceptions(judge: &Judge<'_>, used: &[u64]) -> Vec<Finding> {
             finding.group.clone_from(&finding.rule);
             finding.message = format!(
                 "the exception {} ({}, owner {}, line {} of {}) matched nothing that needs one",
-                exception.id, exception.reason, exception.owner, exception.line, policy.exceptions.file
+                exception.id,
+                exception.reason,
+                exception.owner,
+                exception.line,
+                policy.exceptions.file
             );
             finding.action =
-                "Remove it if it is no longer needed; else capture where its traffic shows".to_owned();
+                "Remove it if it is no longer needed; else capture where its traffic shows"
+                    .to_owned();
             finding.identify();
             finding
         })

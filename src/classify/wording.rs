@@ -182,7 +182,15 @@ fn message(
             let others = documented_sources(judge, finding, row);
             format!("the matrix documents this port there for {others} only")
         }
-        (Code::NoRelation, _) => "the matrix never joins these roles in this direction".to_owned(),
+        (Code::NoRelation, Some(row)) => {
+            let (feature, purpose) = (off(policy, row), &row.purpose);
+            format!(
+                "the matrix documents it only with {feature} ({purpose}), which the inventory says is off"
+            )
+        }
+        (Code::NoRelation, None) => {
+            "the matrix never joins these roles in this direction".to_owned()
+        }
         (Code::NoRole, _) => "an end of it has no role in the inventory".to_owned(),
         _ => "the inventory does not list one end of it".to_owned(),
     };
@@ -193,7 +201,10 @@ fn message(
 fn expired(judge: &Judge<'_>, exception: Option<usize>) -> String {
     let exception = exception.and_then(|number| judge.policy.exceptions.list.get(number));
     exception.map_or_else(String::new, |e| {
-        format!("the exception {} for it ({}, owner {}) expired after {}", e.id, e.reason, e.owner, e.expires)
+        format!(
+            "the exception {} for it ({}, owner {}) expired after {}",
+            e.id, e.reason, e.owner, e.expires
+        )
     })
 }
 
@@ -347,11 +358,15 @@ fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<Stri
         let known = &names.known[number];
         let (asked, name) = (&known.names[0], &known.names[alias]);
         let alias = if alias == 0 { String::new() } else { format!(", an alias of {asked},") };
-        return Some(format!("the server is {name}{alias} {}", known.witnesses()));
+        let hidden = match names.hidden {
+            true => "; another may be hidden (ECH, or beyond what is kept)",
+            false => "",
+        };
+        return Some(format!("the server is {name}{alias} {}{hidden}", known.witnesses()));
     }
     let why = match names.hidden {
         true => {
-            "the client's TLS hello may hide another name inside (ECH), and no DNS answer tells it"
+            "the client may have named another server, in an encrypted TLS hello (ECH) or beyond what is kept"
         }
         false => "no DNS answer and no TLS or HTTP request tells the server's name",
     };
@@ -367,7 +382,7 @@ fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
             "the endpoint mapper (TCP {mapper}) of {server} announced port {port} to {client}"
         ),
         false => format!(
-            "no answer of the endpoint mapper (TCP {mapper}) of {server} to {client} that announces port {port} was seen; the row's range decides"
+            "no answer of the endpoint mapper (TCP {mapper}) of {server} to {client} that announces port {port} could be read; the row's range decides"
         ),
     })
 }

@@ -10,9 +10,7 @@ use super::exceptions::load_exceptions;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy};
 use super::work::{stop_on_interrupt, tell, with_bar};
-use crate::pipeline::{
-    Audit, FailOn, Known, Limits, Plan, Progress, Request, prepare_folder,
-};
+use crate::pipeline::{Audit, FailOn, Known, Limits, Plan, Progress, Request, prepare_folder};
 use crate::policy::{Exceptions, Policy};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {

@@ -65,9 +65,65 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
         None => Judge::of_any_farm(&policy),
     };
     let answer = judge.answer(&question);
+    let mut out = io::stdout().lock();
+    if let Some(members) = members(&judge, &question) {
+        let all = members.iter().all(|(_, _, documented)| *documented);
+        by_member(&policy, arguments, &members, &mut out)?;
+        return Ok(if all { Exit::Compliant } else { Exit::Findings });
+    }
     let documented = answer.ruling.code.verdict() == Verdict::Documented;
-    tell(&policy, (&from, &to), arguments, &answer, &mut io::stdout().lock())?;
+    tell(&policy, (&from, &to), arguments, &answer, &mut out)?;
     Ok(if documented { Exit::Compliant } else { Exit::Findings })
+}
+
+/// Where a group was asked about whose members do not all have the same answer: each pair of roles, and
+/// whether it is documented.
+fn members(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize, usize, bool)>> {
+    let each = |party: &Party| -> Vec<usize> {
+        match party.who {
+            Who::Asked => party.roles.iter().collect(),
+            _ => Vec::new(),
+        }
+    };
+    let (from, to) = (each(&question.from), each(&question.to));
+    let (mut pairs, many) = (Vec::new(), from.len() > 1 || to.len() > 1);
+    for source in from.iter().map(|r| Some(*r)).chain(from.is_empty().then_some(None)) {
+        for target in to.iter().map(|r| Some(*r)).chain(to.is_empty().then_some(None)) {
+            let one = |party: Party, role: Option<usize>| match role {
+                Some(role) => Party { roles: RoleSet::one(role), ..party },
+                None => party,
+            };
+            let question = Question {
+                from: one(question.from, source),
+                to: one(question.to, target),
+                name: question.name.clone(),
+                ..*question
+            };
+            let documented = judge.answer(&question).ruling.code.verdict() == Verdict::Documented;
+            pairs.push((source.unwrap_or(usize::MAX), target.unwrap_or(usize::MAX), documented));
+        }
+    }
+    let differ = pairs.iter().any(|p| p.2) && pairs.iter().any(|p| !p.2);
+    (many && differ).then_some(pairs)
+}
+
+fn by_member(
+    policy: &Policy,
+    arguments: &ExplainArguments,
+    members: &[(usize, usize, bool)],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let service = service_words(arguments.port.1, &arguments.port.0.to_string());
+    let (a, b) = (clean(&arguments.from), clean(&arguments.to));
+    writeln!(out, "{service} from {a} to {b} is documented for some of them only:")?;
+    let slug = |role: usize, other: &str| {
+        policy.matrix.roles.get(role).map_or_else(|| other.to_owned(), |role| role.slug.clone())
+    };
+    for (source, target, documented) in members {
+        let word = if *documented { "yes" } else { "no" };
+        writeln!(out, "  {word:<4} {} > {}", slug(*source, &a), slug(*target, &b))?;
+    }
+    Ok(())
 }
 
 /// A host of the inventory, an address, a role or group, a host name, `broadcast` or `localhost`.
@@ -109,7 +165,7 @@ fn end(policy: &Policy, text: &str) -> Result<End, String> {
     match policy.matrix.roles_named(text) {
         Ok(roles) => {
             let words = policy.matrix.role_titles(roles).join(", or ");
-            Ok(end(Party { who: Who::Stranger, roles }, nowhere, words))
+            Ok(end(Party { who: Who::Asked, roles }, nowhere, words))
         }
         Err(_) if text.contains('.') => {
             let (name, words) = (Some(text.to_lowercase()), "a host known by name".to_owned());
@@ -171,7 +227,8 @@ fn tell(
             writeln!(out, "  and {} more", rows.len() - SHOWN)?;
         }
     }
-    if answer.joining.is_empty() && answer.for_others.is_empty() {
+    let silent = answer.joining.is_empty() && answer.for_others.is_empty();
+    if silent && answer.documenting.is_empty() {
         writeln!(out)?;
         writeln!(out, "No row joins these two, and none documents this port there.")?;
     }

@@ -1,5 +1,6 @@
 //! `rasaudit matrix`: showing, checking and comparing port matrices.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -99,12 +100,21 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
-    let mut table =
-        Sheet::new(&["change", "from", "to", "transport", "ports", "feature", "purpose", "rule"]);
-    let mut add = |change: &str, found: Vec<Change<'_>>| {
-        for Change { row, from, to } in found {
+    let mut table = Sheet::new(&[
+        "change",
+        "from",
+        "to",
+        "transport",
+        "ports",
+        "feature",
+        "purpose",
+        "rule",
+        "others",
+    ]);
+    let mut add = |change: [&str; 2], found: Vec<Change<'_>>| {
+        for Change { row, from, to, others } in found {
             table.rows.push(vec![
-                change.to_owned(),
+                change[usize::from(!others.is_empty())].to_owned(),
                 from.join(", "),
                 to.join(", "),
                 transport(row),
@@ -112,11 +122,26 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
                 row.features.join("+"),
                 row.purpose.clone(),
                 row.id.clone(),
+                others.join(", "),
             ]);
         }
     };
-    add("opens", new.beyond(&old));
-    add("closes", old.beyond(&new));
+    // Where the other matrix lets somebody else do it, the port itself stays open.
+    add(["opens", "widens"], new.beyond(&old));
+    add(["closes", "narrows"], old.beyond(&new));
+    let names = |matrix: &Matrix| -> BTreeSet<(String, String)> {
+        let slug = |role: usize| matrix.roles[role].slug.clone();
+        matrix.services.iter().map(|(role, name)| (slug(*role), name.to_string())).collect()
+    };
+    let (before, after) = (names(&old), names(&new));
+    let services = [("opens", after.difference(&before)), ("closes", before.difference(&after))];
+    for (change, (role, name)) in
+        services.into_iter().flat_map(|(change, list)| list.map(move |service| (change, service)))
+    {
+        let purpose = format!("{name} stands for {role}");
+        let cells = [change, "", name, "", "", "", &purpose, "", ""];
+        table.rows.push(cells.map(str::to_owned).to_vec());
+    }
     table.write(&arguments.format, &mut io::stdout().lock())?;
     Ok(Exit::Compliant)
 }

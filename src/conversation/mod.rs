@@ -12,13 +12,13 @@ mod survey;
 mod vantage;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
 
-use names::Directory;
+use names::{Asked, Directory};
 
-use crate::flow::{Amount, Flow, Flows, Hello, Holders, IcmpError, Seed, TagKind};
+use crate::flow::{Amount, Flow, Flows, Holders, IcmpError, Seed, TagKind};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Transport};
 
 pub use crate::flow::{Outer, Tag};
@@ -35,6 +35,11 @@ pub trait Lens {
 
     /// Whether a documented row fits a conversation read this way.
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool;
+
+    /// One address for all of a host's, as far as the inventory knows them.
+    fn canonical(&self, address: IpAddr) -> IpAddr {
+        address
+    }
 }
 
 /// The identity of a conversation.
@@ -181,13 +186,15 @@ impl Conversations {
         let mut one_sided = 0;
         let (mut list, mut found) =
             (Vec::<Conversation>::new(), HashMap::<Subject, u32, Seed>::default());
-        let mut heard: HashMap<Subject, BTreeSet<Hello>, Seed> = HashMap::default();
+        let mut heard: HashMap<Subject, Asked, Seed> = HashMap::default();
         flows.visit(|table| {
             for flow in table.iter() {
                 let (part, client) = read_flow(&flow, &survey, lens);
                 if let Some(names) = flow.heard {
                     let hellos = names.hellos(client, &flow.sides[client]);
-                    heard.entry(part.subject).or_default().extend(hellos);
+                    let asked = heard.entry(part.subject).or_default();
+                    asked.hellos.extend(hellos);
+                    asked.more |= names.more(client);
                 }
                 if part.state == State::OneSided {
                     one_sided += part.to_server.packets.0 + part.to_client.packets.0;
@@ -205,17 +212,17 @@ impl Conversations {
         survey.vantage.one_sided = one_sided;
         list.sort_unstable_by_key(|c| c.subject);
         let spilled = flows.spilled();
-        let mut directory = Directory::new(flows);
+        let mut directory = Directory::new(flows, lens);
         for c in &mut list {
             let Subject { client, server, transport, port } = c.subject;
-            let hellos = heard.remove(&c.subject).unwrap_or_default();
-            c.names = directory.number(client, server, &hellos);
-            c.announced = transport == Transport::TCP
-                && flows.announced.get(&(server, client)).is_some_and(|p| p.contains(&port));
+            let asked = heard.remove(&c.subject).unwrap_or_default();
+            c.names = directory.number(client, server, &asked);
+            c.announced =
+                transport == Transport::TCP && directory.is_announced(client, server, port);
         }
         let mut called: BTreeMap<IpAddr, AtMost<String, 8>> = BTreeMap::new();
         for ((_, address), chains) in &flows.lookups {
-            let asked = chains.iter().filter_map(|chain| chain.first());
+            let asked = chains.iter().filter_map(|chain: &Vec<String>| chain.first());
             asked.for_each(|name| called.entry(*address).or_default().insert(name.clone()));
         }
         let (holders, names) = (flows.holders.clone(), directory.into_sets());

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use crate::flow::{Flows, Hello};
-use crate::model::AtMost;
+use super::Lens;
+use crate::flow::{Flows, Hello, Lookups, Ports};
+use crate::model::Merge;
 
 /// What the capture shows of a server's names, to one client.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct ServerNames {
     /// The names it may be judged by; of several the worst counts.
     pub known: Vec<Known>,
-    /// A client may have asked for another name in an encrypted ClientHello.
+    /// A client may have asked for another name, in an encrypted ClientHello or beyond those that are kept.
     pub hidden: bool,
     /// Every name seen: those that the client asked the server for, then those of DNS.
     pub seen: Vec<String>,
@@ -29,9 +30,10 @@ pub struct Known {
 }
 
 impl Known {
-    /// Whether two witnesses agree. Alone, a client chooses its server name, and anyone can forge an answer.
-    pub fn is_strong(&self) -> bool {
-        self.by_dns && self.by_hello
+    /// Whether two witnesses agree on a name, by its place. Alone, a client chooses its server name, and anyone
+    /// can forge an answer; an alias stands in the answer alone.
+    pub fn is_strong(&self, alias: usize) -> bool {
+        self.by_dns && self.by_hello && alias == 0
     }
 
     /// The witnesses in words.
@@ -44,27 +46,57 @@ impl Known {
     }
 }
 
-/// The names of all servers: each set of names once.
+/// What a client asked a server for by name.
+#[derive(Default)]
+pub(super) struct Asked {
+    pub hellos: BTreeSet<Hello>,
+    /// There was more than is kept.
+    pub more: bool,
+}
+
+/// The names of all servers, each set of names once, and the ports that mappers announced. What one address of
+/// a host was told, its others know too.
 pub(super) struct Directory<'a> {
     sets: Vec<ServerNames>,
     numbers: HashMap<ServerNames, u32>,
-    lookups: &'a BTreeMap<(IpAddr, IpAddr), AtMost<Vec<String>, 16>>,
+    lookups: Lookups,
+    announced: BTreeMap<(IpAddr, IpAddr), Ports>,
+    lens: &'a dyn Lens,
 }
 
 impl<'a> Directory<'a> {
-    pub fn new(flows: &'a Flows) -> Self {
+    pub fn new(flows: &Flows, lens: &'a dyn Lens) -> Self {
+        let (mut lookups, mut announced) = (Lookups::new(), BTreeMap::<_, Ports>::new());
+        for ((client, address), chains) in &flows.lookups {
+            let told = lookups.entry((lens.canonical(*client), *address)).or_default();
+            told.extend(chains.iter().cloned());
+        }
+        for ((mapper, client), ports) in &flows.announced {
+            let pair = (lens.canonical(*mapper), lens.canonical(*client));
+            announced.entry(pair).or_default().merge(ports);
+        }
         // Number zero is a server without a name.
         let sets = vec![ServerNames::default()];
-        Self { sets, numbers: HashMap::new(), lookups: &flows.lookups }
+        Self { sets, numbers: HashMap::new(), lookups, announced, lens }
     }
 
-    /// The number of the names that `client` knows `server` by, having asked it for `hellos`.
-    pub fn number(&mut self, client: IpAddr, server: IpAddr, hellos: &BTreeSet<Hello>) -> u32 {
-        let told = self.lookups.get(&(client, server));
-        if told.is_none() && hellos.is_empty() {
+    /// Whether an endpoint mapper on the server announced a port to the client.
+    pub fn is_announced(&self, client: IpAddr, server: IpAddr, port: u16) -> bool {
+        let pair = (self.lens.canonical(server), self.lens.canonical(client));
+        !self.announced.is_empty() && self.announced.get(&pair).is_some_and(|p| p.contains(&port))
+    }
+
+    /// The number of the names that `client` knows `server` by, having asked it for some.
+    pub fn number(&mut self, client: IpAddr, server: IpAddr, asked: &Asked) -> u32 {
+        let told = match self.lookups.is_empty() {
+            true => None,
+            false => self.lookups.get(&(self.lens.canonical(client), server)),
+        };
+        if told.is_none() && asked.hellos.is_empty() {
             return 0;
         }
-        let set = names(hellos, &told.into_iter().flat_map(AtMost::iter).collect::<Vec<_>>());
+        let mut set = names(&asked.hellos, &told.into_iter().flatten().collect::<Vec<_>>());
+        set.hidden |= asked.more;
         if let Some(number) = self.numbers.get(&set) {
             return *number;
         }
@@ -81,22 +113,22 @@ impl<'a> Directory<'a> {
 
 fn names(hellos: &BTreeSet<Hello>, told: &[&Vec<String>]) -> ServerNames {
     let mut set = ServerNames::default();
-    let mut supported = false;
+    let mut supported = !hellos.is_empty();
     for hello in hellos {
         let chain = told.iter().find(|chain| chain.contains(&hello.name));
         // What an encrypted hello shows outside is its name only where DNS says the same.
         set.hidden |= hello.hidden && chain.is_none();
+        supported &= chain.is_some();
         if hello.name.is_empty() || (hello.hidden && chain.is_none()) {
             continue;
         }
-        supported |= chain.is_some();
         let mut names = vec![hello.name.clone()];
         names.extend(
             chain.into_iter().flat_map(|c| c.iter()).filter(|n| **n != hello.name).cloned(),
         );
         set.known.push(Known { names, by_dns: chain.is_some(), by_hello: true });
     }
-    // Many names share an address; those of DNS matter where the client's own word is not borne out.
+    // Many names share an address; those of DNS matter where some word of the client's is not borne out.
     if !supported {
         let chains = told.iter().filter(|chain| !chain.is_empty());
         set.known.extend(chains.map(|chain| Known {
@@ -132,12 +164,12 @@ mod tests {
         let (a, b) = (chain(&["a.example", "cdn.example"]), chain(&["b.example"]));
         let set = names(&[hello("a.example", false)].into(), &[&a, &b]);
         assert_eq!(set.known.len(), 1);
-        assert!(set.known[0].is_strong());
+        assert!(set.known[0].is_strong(0) && !set.known[0].is_strong(1));
         assert_eq!(set.known[0].names, ["a.example", "cdn.example"]);
         assert_eq!(set.seen, ["a.example", "cdn.example", "b.example"]);
         // A name that DNS does not know stands beside those that it does.
         let set = names(&[hello("c.example", false)].into(), &[&a, &b]);
-        let witnesses: Vec<_> = set.known.iter().map(|k| (&*k.names[0], k.is_strong())).collect();
+        let witnesses: Vec<_> = set.known.iter().map(|k| (&*k.names[0], k.is_strong(0))).collect();
         assert_eq!(witnesses, [("c.example", false), ("a.example", false), ("b.example", false)]);
     }
 
@@ -148,8 +180,11 @@ mod tests {
         let set = names(&outer, &[]);
         assert!(set.hidden && set.known.is_empty());
         let set = names(&outer, &[&a]);
-        assert!(set.hidden && set.known.iter().all(|k| !k.is_strong()));
+        assert!(set.hidden && set.known.iter().all(|k| !k.is_strong(0)));
         let set = names(&[hello("a.example", true)].into(), &[&a]);
-        assert!(!set.hidden && set.known[0].is_strong());
+        assert!(!set.hidden && set.known[0].is_strong(0));
+        // One plain word does not bear out what another connection hides.
+        let both = [hello("a.example", false), hello("public.example", true)].into();
+        assert!(names(&both, &[&a]).hidden);
     }
 }

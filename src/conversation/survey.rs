@@ -25,6 +25,8 @@ pub struct Presence {
     pub last: Max,
     /// Hardware addresses that its frames came from.
     pub macs: AtMost<Mac, 4>,
+    /// Some packet of its own had passed a router: its hop count is none that systems start with.
+    pub routed: bool,
 }
 
 impl Merge for Presence {
@@ -36,8 +38,12 @@ impl Merge for Presence {
         self.first.merge(&other.first);
         self.last.merge(&other.last);
         self.macs.merge(&other.macs);
+        self.routed |= other.routed;
     }
 }
+
+/// The hop counts that systems send with (RFC 1700 and the stacks' own defaults).
+const FRESH: [u8; 4] = [32, 64, 128, 255];
 
 /// How long an answer may take, in nanoseconds. Silence younger than this when the capture ends, or
 /// its time is cut off, means nothing.
@@ -75,6 +81,11 @@ impl Survey {
     /// How an address was seen.
     pub fn presence(&self, address: IpAddr) -> Option<&Presence> {
         self.presences.get(&address)
+    }
+
+    /// Whether anything was seen that stays inside a host.
+    pub fn saw_loopback(&self) -> bool {
+        self.presences.keys().any(IpAddr::is_loopback)
     }
 
     /// All addresses seen, in order.
@@ -147,6 +158,9 @@ impl Survey {
             let silent = !flow.sides[1 - side].spoke();
             let macs = flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE);
             self.count(sender, target, &flow.sides[side], broadcast == Some(side), silent, macs);
+            if broadcast != Some(side) && flow.links(side).any(|l| !FRESH.contains(&l.hops)) {
+                self.presences.entry(sender).or_default().routed = true;
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use crate::names::{Hello, Pieces};
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Heard {
     /// What stood whole in one segment, of each side.
-    pub(super) hellos: [AtMost<Hello, 4>; 2],
+    pub(super) hellos: [AtMost<Hello, 16>; 2],
     /// What may be parts of it.
     pub(super) pieces: [Pieces; 2],
 }
@@ -21,6 +21,11 @@ impl Heard {
         let joined = side.first.get().and_then(|first| self.pieces[number].hello(first));
         let whole: Vec<Hello> = self.hellos[number].iter().cloned().collect();
         whole.into_iter().chain(joined)
+    }
+
+    /// Whether a side said more than is kept.
+    pub fn more(&self, number: usize) -> bool {
+        self.hellos[number].more()
     }
 
     pub(super) fn memory(&self) -> usize {

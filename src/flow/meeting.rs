@@ -4,7 +4,7 @@
 //! A temporary file belongs to one partition and holds pieces, each a length in eight bytes and a
 //! serialized [`Partition`]. It has no name, and so goes with the process however that ends.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::IpAddr;
@@ -205,8 +205,8 @@ impl Tables {
     fn listen(&mut self, seen: &Observation, place: Place, payload: &[u8]) {
         match (read(seen, payload), seen.body) {
             (Some(Clue::Hello(hello)), _) => self.flows.observe_hello(place, hello),
-            (Some(Clue::Part), Body::Segment { seq, acked: Some(acked), .. }) => {
-                self.flows.observe_part(place, seen.time, seq, acked, payload);
+            (Some(Clue::Part), Body::Segment { seq, .. }) => {
+                self.flows.observe_part(place, seen.time, seq, payload);
             }
             (Some(Clue::Lookup(lookup, reply)), _) => {
                 self.rest.lookups.entry(lookup).or_default().merge(&reply);
@@ -401,12 +401,15 @@ pub struct Flows {
     /// Later fragments whose first fragment is not in the capture, by pair.
     pub orphans: BTreeMap<PairKey, u64>,
     /// The names by which a client was told an address: the name asked for, then its aliases.
-    pub lookups: BTreeMap<(IpAddr, IpAddr), AtMost<Vec<String>, 16>>,
+    pub lookups: Lookups,
     /// TCP ports that an endpoint mapper announced, by mapper and who asked it.
     pub announced: BTreeMap<(IpAddr, IpAddr), Ports>,
     /// Who held virtual addresses, by address (VRRP).
     pub holders: BTreeMap<IpAddr, Holders>,
 }
+
+/// The names by which clients were told addresses.
+pub type Lookups = BTreeMap<(IpAddr, IpAddr), BTreeSet<Vec<String>>>;
 
 /// Addresses that advertised themselves as the master of a virtual one.
 pub type Holders = AtMost<IpAddr, 8>;

@@ -172,21 +172,12 @@ impl FlowTable {
     }
 
     /// Takes in what may be a part of the message that names the server.
-    pub(super) fn observe_part(
-        &mut self,
-        place: Place,
-        time: Nanos,
-        seq: u32,
-        acked: u32,
-        bytes: &[u8],
-    ) {
+    pub(super) fn observe_part(&mut self, place: Place, time: Nanos, seq: u32, bytes: &[u8]) {
         let side = usize::from(place.side);
         let first = self.records.states[place.position as usize].sides[side].first;
         // Nearly all packets of a long flow end here.
-        if let Some(first) = first.get().filter(|first| Pieces::is_young(time, *first)) {
-            self.hear(place.position, |heard| {
-                heard.pieces[side].see(first, time, seq, acked, bytes)
-            });
+        if first.get().is_some_and(|first| Pieces::is_young(time, first)) {
+            self.hear(place.position, |heard| heard.pieces[side].see(time, seq, bytes));
         }
     }
 

@@ -25,6 +25,9 @@ const DNS: u16 = 53;
 /// The port of the DCE/RPC endpoint mapper (IANA "epmap").
 const ENDPOINT_MAPPER: u16 = 135;
 
+/// The least port that systems give to clients (Linux; RFC 6335 has 49152).
+const EPHEMERAL: u16 = 32_768;
+
 /// What one packet tells.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Clue {
@@ -91,8 +94,10 @@ pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
         Transport::UDP if tuple.sport == DNS || tuple.dport == DNS => dns::read(tuple, payload),
         Transport::TCP if tuple.sport == ENDPOINT_MAPPER => rpc::read(payload).map(Clue::Announced),
         Transport::TCP if tuple.sport == DNS || tuple.dport == DNS => {
-            // Messages over TCP have their length before them (RFC 1035, 4.2.2).
-            dns::read(tuple, payload.get(2..)?)
+            // Messages over TCP have their length before them (RFC 1035, 4.2.2), perhaps in a segment of its own.
+            let length = payload.first_chunk().map_or(0, |b| usize::from(u16::from_be_bytes(*b)));
+            let message = if length + 2 == payload.len() { &payload[2..] } else { payload };
+            dns::read(tuple, message)
         }
         Transport::TCP if signs & sign::CLIENT_HELLO != 0 => {
             Some(tls::hello(payload).map_or(Clue::Part, Clue::Hello))
@@ -100,10 +105,13 @@ pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
         Transport::TCP if http::is_request(payload) => {
             Some(http::host(payload).map_or(Clue::Part, Clue::Hello))
         }
-        // What continues a message comes from its client, whose port is nearly always the higher one, and
-        // is no record of TLS itself.
-        Transport::TCP if tuple.sport > tuple.dport => {
-            let is_record = matches!(payload, [0x14..=0x17, 0x03, ..]);
+        // What continues a message comes from its client, whose port is nearly always the higher one where
+        // not both are of the kind that clients have, and is no other record of TLS.
+        Transport::TCP if tuple.sport > tuple.dport || tuple.sport >= EPHEMERAL => {
+            let is_record = matches!(
+                payload,
+                [0x14 | 0x15 | 0x17, 0x03, ..] | [0x16, 0x03, _, _, _, 0 | 2..=255, ..]
+            );
             (!is_record && !payload.is_empty()).then_some(Clue::Part)
         }
         _ => None,

@@ -9,16 +9,21 @@ use crate::model::{Merge, Nanos, SECOND};
 /// Bytes that are kept of a side.
 const KEPT: usize = 4096;
 
-/// How long after its first packet a side is young, in nanoseconds: what comes later starts nothing.
+/// Pieces that are kept of a side.
+const MOST: usize = 64;
+
+/// How long after the first piece others still belong to the start, in nanoseconds.
 const YOUNG: Nanos = 3 * SECOND;
 
-/// Data segments of the first flight of a side: those that acknowledge least, and of these the earliest,
-/// as many as hold 4 KiB. Which they are does not depend on the order of arrival, nor on where they are
-/// gathered: a segment that is left out anywhere would be left out of the whole.
+/// How long after the side's first packet its first data may come: a SYN may be repeated a few times.
+const LATE: Nanos = 60 * SECOND;
+
+/// The earliest data segments of a side, as many as hold 4 KiB. Which they are does not depend on the order of
+/// arrival, nor on where they are gathered: of segments sorted by time a segment that too much stands before in
+/// some part has too much before it in the whole, and the earliest piece of a part is no earlier than that of
+/// the whole.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Pieces {
-    /// What the flight acknowledges. A client that waits for the server's answer has seen nothing of it.
-    acked: u32,
     /// In the order of their times.
     list: Vec<Piece>,
 }
@@ -31,21 +36,18 @@ struct Piece {
 }
 
 impl Pieces {
-    /// Whether a packet comes early enough on a side whose first packet came at `first`.
+    /// Whether data may still be the first on a side whose first packet came at `first`. The side's true first
+    /// packet came no later than that of any part of it.
     pub fn is_young(time: Nanos, first: Nanos) -> bool {
-        time.saturating_sub(first) <= YOUNG
+        time.saturating_sub(first) <= LATE
     }
 
-    /// Takes in a data segment of a side whose first packet came at `first`, as far as is known here.
-    pub fn see(&mut self, first: Nanos, time: Nanos, seq: u32, acked: u32, bytes: &[u8]) {
-        // The side's true first packet came no later, and so the segment is not young there either.
-        if !Self::is_young(time, first) || (!self.list.is_empty() && acked > self.acked) {
+    /// Takes in a data segment.
+    pub fn see(&mut self, time: Nanos, seq: u32, bytes: &[u8]) {
+        let first = self.list.first().map_or(time, |piece| piece.time);
+        if time.saturating_sub(first) > YOUNG {
             return;
         }
-        if acked < self.acked {
-            self.list.clear();
-        }
-        self.acked = acked;
         self.add(Piece { time, seq, bytes: bytes.into() });
         self.trim();
     }
@@ -61,9 +63,11 @@ impl Pieces {
 
     fn trim(&mut self) {
         self.list.sort_unstable();
+        self.list.truncate(MOST);
+        let first = self.list.first().map_or(0, |piece| piece.time);
         let mut before = 0;
         self.list.retain(|piece| {
-            let fits = before < KEPT;
+            let fits = before < KEPT && piece.time.saturating_sub(first) <= YOUNG;
             before += piece.bytes.len();
             fits
         });
@@ -81,39 +85,41 @@ impl Pieces {
 
     /// What the pieces together say of the server's name, on a side whose first packet came at `first`.
     pub fn hello(&self, first: Nanos) -> Option<Hello> {
-        let starts =
-            |bytes: &[u8]| matches!(bytes, [0x16, 0x03, _, _, _, 1, ..]) || http::is_request(bytes);
-        let young = || self.list.iter().filter(|piece| Self::is_young(piece.time, first));
-        let start = young().find(|piece| starts(&piece.bytes))?;
-        let mut bytes = Vec::new();
-        // Each pass adds what continues the bytes so far; of several the earliest.
-        while bytes.len() < KEPT {
-            let at = |p: &&Piece| {
-                let skip = bytes.len().checked_sub(p.seq.wrapping_sub(start.seq) as usize);
-                skip.filter(|skip| *skip < p.bytes.len()).is_some()
-            };
-            let Some(next) = (if bytes.is_empty() { Some(start) } else { young().find(at) }) else {
-                break;
-            };
-            let skip = bytes.len() - next.seq.wrapping_sub(start.seq) as usize;
-            bytes.extend_from_slice(&next.bytes[skip..]);
+        let young: Vec<&Piece> =
+            self.list.iter().filter(|piece| Self::is_young(piece.time, first)).collect();
+        // The first that with its continuation says something.
+        young.iter().find_map(|start| {
+            let may_start = matches!(start.bytes.first(), Some(0x16 | b'A'..=b'Z'));
+            may_start.then(|| read(&joined(start, &young))).flatten()
+        })
+    }
+}
+
+/// The bytes from a piece on, as far as others continue it without a gap; of several the earliest.
+fn joined(start: &Piece, pieces: &[&Piece]) -> Vec<u8> {
+    let mut bytes = start.bytes.to_vec();
+    while bytes.len() < KEPT {
+        let rest = |piece: &&Piece| {
+            let skip = bytes.len().checked_sub(piece.seq.wrapping_sub(start.seq) as usize)?;
+            piece.bytes.get(skip..).filter(|rest| !rest.is_empty()).map(<[u8]>::to_vec)
+        };
+        match pieces.iter().find_map(rest) {
+            Some(more) => bytes.extend(more),
+            None => break,
         }
-        match http::is_request(&bytes) {
-            true => http::host(&bytes),
-            false => tls::hello(&bytes),
-        }
+    }
+    bytes
+}
+
+fn read(bytes: &[u8]) -> Option<Hello> {
+    match http::is_request(bytes) {
+        true => http::host(bytes),
+        false => tls::hello(bytes),
     }
 }
 
 impl Merge for Pieces {
     fn merge(&mut self, other: &Self) {
-        if other.list.is_empty() || (!self.list.is_empty() && self.acked < other.acked) {
-            return;
-        }
-        if self.list.is_empty() || other.acked < self.acked {
-            self.clone_from(other);
-            return;
-        }
         other.list.iter().for_each(|piece| self.add(piece.clone()));
         self.trim();
     }
@@ -126,34 +132,49 @@ mod tests {
     const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nAccept: */*\r\nHost: www.example.com\r\n\r\n";
 
     #[test]
-    fn pieces_join_in_any_order() {
-        let mut forth = Pieces::default();
-        let mut back = Pieces::default();
-        let parts = [(10, 0, 20), (11, 20, 40), (12, 40, REQUEST.len())];
-        for (time, from, to) in parts {
-            forth.see(9, time, 1000 + from as u32, 7, &REQUEST[from..to]);
+    fn pieces_join_in_any_order_and_of_any_size() {
+        for size in [1, 5, 20, 100] {
+            let mut forth = Pieces::default();
+            let mut back = Pieces::default();
+            let parts: Vec<_> = REQUEST.chunks(size).enumerate().collect();
+            for (number, part) in &parts {
+                forth.see(*number as i64, 1000 + (number * size) as u32, part);
+            }
+            for (number, part) in parts.iter().rev() {
+                let mut one = Pieces::default();
+                one.see(*number as i64, 1000 + (number * size) as u32, part);
+                back.merge(&one);
+            }
+            assert_eq!(forth, back);
+            assert_eq!(forth.hello(0).unwrap().name, "www.example.com", "{size}");
         }
-        for (time, from, to) in parts.into_iter().rev() {
-            let mut one = Pieces::default();
-            one.see(time, time, 1000 + from as u32, 7, &REQUEST[from..to]);
-            back.merge(&one);
-        }
-        assert_eq!(forth, back);
-        assert_eq!(forth.hello(9).unwrap().name, "www.example.com");
+    }
+
+    /// A worker that holds only what comes later neither keeps out nor drives out what comes first.
+    #[test]
+    fn what_comes_later_elsewhere_changes_nothing() {
+        let mut early = Pieces::default();
+        early.see(0, 1, &REQUEST[..20]);
+        early.see(1, 21, &REQUEST[20..]);
+        let mut late = Pieces::default();
+        late.see(YOUNG + 2, 7, &[0x17; 5000]);
+        let mut all = late.clone();
+        all.merge(&early);
+        assert_eq!(all, early);
+        early.merge(&late);
+        assert_eq!(all, early);
     }
 
     #[test]
     fn a_gap_is_no_name_and_numbers_may_wrap() {
         let mut pieces = Pieces::default();
         let seq = u32::MAX - 10;
-        pieces.see(0, 1, seq, 7, &REQUEST[..20]);
-        pieces.see(0, 2, seq.wrapping_add(30), 7, &REQUEST[30..]);
+        pieces.see(1, seq, &REQUEST[..20]);
+        pieces.see(2, seq.wrapping_add(30), &REQUEST[30..]);
         assert_eq!(pieces.hello(0), None);
-        pieces.see(0, 3, seq.wrapping_add(15), 7, &REQUEST[15..35]);
+        pieces.see(3, seq.wrapping_add(15), &REQUEST[15..35]);
         assert_eq!(pieces.hello(0).unwrap().name, "www.example.com");
-        // Later flights and old sides are left out.
-        pieces.see(0, 4, 5, 8, b"x");
-        pieces.see(0, YOUNG + 1, 5, 7, b"x");
-        assert_eq!(pieces.list.len(), 3);
+        // Data that comes long after the opening starts nothing.
+        assert_eq!(pieces.hello(-LATE), None);
     }
 }

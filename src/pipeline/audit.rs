@@ -96,16 +96,7 @@ impl Audit {
             until: plan.request.until,
             as_of: limits.as_of,
         };
-        Ok(Self {
-            reading,
-            outcome,
-            damaged,
-            failed,
-            policy,
-            known,
-            wishes,
-            exit_reasons,
-        })
+        Ok(Self { reading, outcome, damaged, failed, policy, known, wishes, exit_reasons })
     }
 
     fn report(&self) -> Report<'_> {

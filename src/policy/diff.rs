@@ -12,6 +12,8 @@ pub struct Change<'m> {
     pub from: Vec<&'m str>,
     /// The destination roles, or the name or address of an endpoint.
     pub to: Vec<String>,
+    /// Who may do it by the other matrix, to at least one of them.
+    pub others: Vec<String>,
 }
 
 impl Matrix {
@@ -34,7 +36,11 @@ impl Matrix {
         for (destination, sources) in by_destination {
             by_sources.entry(sources.into_iter().collect()).or_default().push(destination);
         }
-        by_sources.into_iter().map(|(from, to)| Change { row, from, to }).collect()
+        let change = |(from, to): (Vec<&'m str>, Vec<String>)| {
+            let others = other.sources_of(row, &to);
+            Change { row, from, to, others }
+        };
+        by_sources.into_iter().map(change).collect()
     }
 
     /// The roles that a side stands for, by slug; nothing for everybody.
@@ -53,29 +59,46 @@ impl Matrix {
         }
     }
 
+    /// Who may do to one of some destinations what a row of another matrix does.
+    fn sources_of(&self, wanted: &Row, destinations: &[String]) -> Vec<String> {
+        let rows = self
+            .rows
+            .iter()
+            .filter(|row| destinations.iter().any(|to| self.is_same_service(row, wanted, to)));
+        let sources: BTreeSet<String> =
+            rows.map(|row| self.roles[row.source].slug.clone()).collect();
+        sources.into_iter().collect()
+    }
+
+    fn is_member(&self, role: usize, slug: &str) -> bool {
+        let role = &self.roles[role];
+        role.everybody || role.slug == slug || self.role_names(role.members).contains(&slug)
+    }
+
     /// Whether some row documents what a row of another matrix does, between these two.
     fn documents(&self, wanted: &Row, source: Option<&str>, destination: &str) -> bool {
-        let is_member = |role: usize, slug: &str| {
-            let role = &self.roles[role];
-            role.everybody || role.slug == slug || self.role_names(role.members).contains(&slug)
-        };
         self.rows.iter().any(|row| {
-            row.transport == wanted.transport
-                && (row.scope == Scope::Broadcast) == (wanted.scope == Scope::Broadcast)
-                && (row.scope == Scope::Localhost) == (wanted.scope == Scope::Localhost)
-                && row.ports.contains(wanted.ports.start())
-                && row.ports.contains(wanted.ports.end())
+            self.is_same_service(row, wanted, destination)
                 && match source {
-                    Some(slug) => is_member(row.source, slug),
+                    Some(slug) => self.is_member(row.source, slug),
                     None => self.roles[row.source].everybody,
                 }
-                && match (&row.only, &wanted.only) {
-                    (None, None) => is_member(row.destination, destination),
-                    (Some(Only::Name(pattern)), Some(Only::Name(name))) => {
-                        pattern == name || pattern.matches(&name.to_string())
-                    }
-                    (mine, theirs) => mine == theirs,
-                }
         })
+    }
+
+    /// Whether a row of this matrix covers what a row of another does to a destination, whoever does it.
+    fn is_same_service(&self, row: &Row, wanted: &Row, destination: &str) -> bool {
+        row.transport == wanted.transport
+            && (row.scope == Scope::Broadcast) == (wanted.scope == Scope::Broadcast)
+            && (row.scope == Scope::Localhost) == (wanted.scope == Scope::Localhost)
+            && row.ports.contains(wanted.ports.start())
+            && row.ports.contains(wanted.ports.end())
+            && match (&row.only, &wanted.only) {
+                (None, None) => self.is_member(row.destination, destination),
+                (Some(Only::Name(pattern)), Some(Only::Name(name))) => {
+                    pattern == name || pattern.matches(&name.to_string())
+                }
+                (mine, theirs) => mine == theirs,
+            }
     }
 }

@@ -110,20 +110,15 @@ impl Side {
 }
 
 impl Exception {
-    fn takes(
-        &self,
-        ends: [(&Party, IpAddr); 2],
-        transport: Transport,
-        port: u16,
-    ) -> bool {
+    fn takes(&self, ends: [(&Party, IpAddr); 2], transport: Transport, port: u16) -> bool {
         let [client, server] = ends;
         let fits = |from: (&Party, IpAddr), to: (&Party, IpAddr)| {
             self.from.takes(from.0, from.1) && self.to.takes(to.0, to.1)
         };
         self.transport.is_none_or(|t| t == transport)
-            && self.ports.is_none_or(|(low, high)| {
-                transport.has_ports() && (low..=high).contains(&port)
-            })
+            && self
+                .ports
+                .is_none_or(|(low, high)| transport.has_ports() && (low..=high).contains(&port))
             && (fits(client, server) || (self.both && fits(server, client)))
     }
 }
@@ -169,7 +164,8 @@ impl Exceptions {
         let mut ids: BTreeMap<String, usize> = BTreeMap::new();
         each_record(text, EXCEPTION_COLUMNS, &mut problems, |record, problems| {
             if let Some(first) = ids.insert(record.get("id").to_owned(), record.line) {
-                let message = format!("the id \"{}\" was given in line {first} already", record.get("id"));
+                let message =
+                    format!("the id \"{}\" was given in line {first} already", record.get("id"));
                 problems.add(record.line, message);
             }
             exceptions.list.extend(Reader { matrix, inventory, record: &record, problems }.read());
@@ -203,7 +199,9 @@ impl Reader<'_, '_> {
             text => {
                 let transport = Transport::parse(text);
                 if transport.is_none() {
-                    self.problem(format!("transport: \"{text}\" is not tcp, udp, sctp, icmp, ip-N or *"));
+                    self.problem(format!(
+                        "transport: \"{text}\" is not tcp, udp, sctp, icmp, ip-N or *"
+                    ));
                 }
                 transport.map(Some)
             }
@@ -265,7 +263,8 @@ impl Reader<'_, '_> {
         if let Ok(net) = text.parse::<IpNet>() {
             return Some(Side::Addresses(net.trunc()));
         }
-        let known = hosts.iter().map(|h| h.name.as_str()).chain(networks.iter().map(|n| n.name.as_str()));
+        let known =
+            hosts.iter().map(|h| h.name.as_str()).chain(networks.iter().map(|n| n.name.as_str()));
         let near = nearest(text, known);
         self.problem(format!(
             "{column}: \"{text}\" is no host or network of the inventory, no address or prefix, no role:NAME and not *{near}"
@@ -282,7 +281,9 @@ impl Reader<'_, '_> {
         match (low.trim().parse(), high.trim().parse()) {
             (Ok(low), Ok(high)) if low <= high => Some(Some((low, high))),
             _ => {
-                self.problem(format!("port: \"{text}\" is no port, no range like 5000-5010 and not *"));
+                self.problem(format!(
+                    "port: \"{text}\" is no port, no range like 5000-5010 and not *"
+                ));
                 None
             }
         }

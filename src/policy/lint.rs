@@ -2,6 +2,7 @@
 //! contradict each other, or can never show.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use super::{Expectation, Exposure, Matrix, Only, Problem, RoleSet, Row, Scope};
 use crate::model::Transport;
@@ -145,6 +146,26 @@ impl Lint<'_> {
         let of = |r: &Row| (r.source, r.destination, r.transport, r.scope);
         let features = |r: &Row| r.features.iter().cloned().collect::<BTreeSet<_>>();
         let same = |r: &&Row| of(r) == of(row) && r.only == row.only;
+        let partly = |r: &&Row| {
+            let (a, b) = (&r.ports, &row.ports);
+            let apart = a.end() < b.start() || b.end() < a.start();
+            let inside = |a: &RangeInclusive<u16>, b: &RangeInclusive<u16>| {
+                a.start() >= b.start() && a.end() <= b.end()
+            };
+            let meet = |a: usize, b: usize| matrix.roles[a].members.meets(matrix.roles[b].members);
+            !(apart || inside(a, b) || inside(b, a))
+                && (r.transport, r.scope) == (row.transport, row.scope)
+                && of(r) != of(row)
+                && r.only == row.only
+                && meet(r.source, row.source)
+                && meet(r.destination, row.destination)
+        };
+        for other in matrix.rows[..number].iter().filter(partly) {
+            self.add(
+                row,
+                format!("its ports overlap with those of {}, for roles in common", other.id),
+            );
+        }
         for other in matrix.rows[..number].iter().filter(same) {
             let overlap =
                 other.ports.start() <= row.ports.end() && row.ports.start() <= other.ports.end();
@@ -182,10 +203,12 @@ impl Lint<'_> {
         let mut by = None;
         for source in members(row.source) {
             for destination in members(row.destination) {
-                for port in [*row.ports.start(), *row.ports.end()] {
+                for port in edges(row, rivals.iter().map(|r| &matrix.rows[*r])) {
                     let hides = |r: &&usize| {
                         let other = &matrix.rows[**r];
-                        other.ports.contains(&port)
+                        // With a feature off that only the other needs, this row decides.
+                        other.features.iter().all(|f| row.features.contains(f))
+                            && other.ports.contains(&port)
                             && matrix.is_source(other, source)
                             && match (&row.only, &other.only) {
                                 (None, None) => matrix.is_destination(other, destination),
@@ -241,6 +264,14 @@ impl Lint<'_> {
             }
         }
     }
+}
+
+/// The ports of a row at which another row could take over: its own ends, and those next to the others' ends.
+fn edges<'r>(row: &Row, others: impl Iterator<Item = &'r Row>) -> BTreeSet<u16> {
+    let (low, high) = (*row.ports.start(), *row.ports.end());
+    let near = |r: &Row| [r.ports.start().saturating_sub(1), r.ports.end().saturating_add(1)];
+    let all = others.flat_map(near).chain([low, high]);
+    all.filter(|port| row.ports.contains(port)).collect()
 }
 
 /// Whether one destination holds everything of the other.

@@ -17,6 +17,8 @@ pub enum Who {
     Service(usize),
     /// Somebody in a network, by number.
     Network(usize),
+    /// Somebody of whom a question gives the roles alone.
+    Asked,
     /// In no list.
     Stranger,
 }
@@ -133,7 +135,7 @@ impl Policy {
             Who::Host(host) => self.inventory.hosts[host].roles,
             Who::Service(service) => RoleSet::one(self.inventory.services[service].role),
             Who::Network(network) => self.inventory.networks[network].roles,
-            Who::Stranger => RoleSet::default(),
+            Who::Stranger | Who::Asked => RoleSet::default(),
         };
         Party { who, roles }
     }
@@ -245,6 +247,14 @@ impl Policy {
         }
     }
 
+    /// The first address of the host that an address belongs to; of others the address itself.
+    pub fn canonical(&self, address: IpAddr) -> IpAddr {
+        match self.addresses.get(&address) {
+            Some(Who::Host(host)) => self.inventory.hosts[*host].addresses[0],
+            _ => address,
+        }
+    }
+
     /// Whether an IPv4 address is the last of its network: of the longest prefix of the inventory
     /// that holds it, else of its /24.
     pub fn is_broadcast(&self, address: IpAddr) -> bool {
@@ -259,7 +269,8 @@ impl Policy {
                 let cidr = self.inventory.networks[network].cidr;
                 cidr.prefix_len() < 31 && cidr.broadcast() == address
             }
-            None => v4.octets()[3] == 255,
+            // Outside nobody knows the networks.
+            None => v4.octets()[3] == 255 && self.is_internal(address),
         }
     }
 
@@ -357,7 +368,7 @@ impl Policy {
         match party.who {
             Who::Host(host) => &self.inventory.hosts[host].name,
             Who::Network(network) => &self.inventory.networks[network].name,
-            Who::Service(_) | Who::Stranger => "",
+            Who::Service(_) | Who::Stranger | Who::Asked => "",
         }
     }
 
@@ -387,7 +398,7 @@ impl Policy {
                 (format!("network {} ({})", network.name, network.cidr), network.line)
             }
             Who::Service(service) => ("service".to_owned(), inventory.services[service].line),
-            Who::Stranger => return "not in the inventory".to_owned(),
+            Who::Stranger | Who::Asked => return "not in the inventory".to_owned(),
         };
         format!("{what}, {roles}, by line {line} of the inventory")
     }

@@ -13,8 +13,17 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, String> {
             format!("{file}: has no column \"{name}\"; give the findings.csv of an audit")
         })
     };
-    let wanted =
-        ["id", "verdict", "client", "client_name", "server", "server_name", "transport", "port", "message"];
+    let wanted = [
+        "id",
+        "verdict",
+        "client",
+        "client_name",
+        "server",
+        "server_name",
+        "transport",
+        "port",
+        "message",
+    ];
     let mut places = Vec::new();
     for name in wanted {
         places.push(column(name)?);

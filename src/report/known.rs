@@ -32,7 +32,11 @@ impl Known {
         let header = reader.headers().map_err(|error| format!("{file}: {error}"))?.clone();
         let column = |name: &str| {
             let position = header.iter().position(|column| column == name);
-            position.ok_or_else(|| format!("{file}: has no column \"{name}\"; give the findings.csv of an earlier audit"))
+            position.ok_or_else(|| {
+                format!(
+                    "{file}: has no column \"{name}\"; give the findings.csv of an earlier audit"
+                )
+            })
         };
         let (id, severity, message) = (column("id")?, column("severity")?, column("message")?);
         let mut known = Self { file: file.to_owned(), findings: BTreeMap::new() };

@@ -196,14 +196,18 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     let excepted: u64 = outcome.excepted.iter().sum();
     if excepted > 0 {
         let used = outcome.excepted.iter().filter(|count| **count > 0).count();
-        let (talks, of) = (plural(excepted, "conversation"), plural(outcome.excepted.len() as u64, "exception"));
+        let (talks, of) =
+            (plural(excepted, "conversation"), plural(outcome.excepted.len() as u64, "exception"));
         writeln!(out, "{BOLD}Excepted{BOLD:#}  {talks} by {used} of {of}, current or expired")?;
     }
     if let Some(known) = report.known {
         let (new, still, gone) = changes(known, outcome);
         let file = clean(&known.file);
         let gone = gone.len();
-        writeln!(out, "{BOLD}Since{BOLD:#}     {new} new, {still} still there, {gone} gone since {file}")?;
+        writeln!(
+            out,
+            "{BOLD}Since{BOLD:#}     {new} new, {still} still there, {gone} gone since {file}"
+        )?;
     }
     let mut rows: BTreeMap<_, u64> = BTreeMap::new();
     for row in &outcome.rows {
