@@ -202,3 +202,50 @@ fn hosts_are_joined_only_where_that_is_sure() {
     fs::write(&file, wire.file()).expect("writable");
     assert!(!draft(&[file], &[]).contains("macs"), "a router's hardware address is nobody's");
 }
+
+/// A scanner that many hosts answer, and a server with many names, leave a draft that can be read.
+#[test]
+fn a_draft_stays_readable() {
+    let mut wire = Wire::default();
+    for number in 0..2000u64 {
+        let server = format!("10.7.{}.{}", number / 250, number % 250 + 1);
+        wire.connect(number * 10, ("10.1.0.30", 50_000), (&server, 443));
+    }
+    for number in 0..300u16 {
+        let hello = support::wire::client_hello(&format!("n{number}.example"), false, 9);
+        wire.start(
+            u64::from(number) * 50,
+            ("10.1.0.31", 50_000 + number),
+            ("203.0.113.9", 443),
+            &hello,
+            1400,
+        );
+    }
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let file = scratch.path().join("a.pcap");
+    fs::write(&file, wire.file()).expect("writable");
+    let drafted = draft(&[file], &[]);
+    let longest = drafted.lines().map(str::len).max();
+    assert!(longest.is_some_and(|length| length < 400), "{longest:?}");
+    assert_eq!(hosts(&drafted).len(), 2002);
+}
+
+/// What means something to the program itself is no name of a host.
+#[test]
+fn no_host_is_called_like_a_word_of_the_program() {
+    let mut wire = Wire::default();
+    for (number, name) in
+        ["broker.example", "localhost.example", "a\\.b.example"].iter().enumerate()
+    {
+        let server = format!("10.1.0.{}", number + 10);
+        wire.lookup(number as u64 * 10, "10.1.0.30", "10.1.0.20", &[name], &server);
+        wire.connect(1000 + number as u64, ("10.1.0.30", 50_000), (&server, 20_002));
+    }
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let file = scratch.path().join("a.pcap");
+    fs::write(&file, wire.file()).expect("writable");
+    let drafted = draft(&[file], &[]);
+    for host in ["host-10-1-0-10", "host-10-1-0-11", "host-10-1-0-12"] {
+        assert!(drafted.contains(&format!("name = \"{host}\"")), "{drafted}");
+    }
+}

@@ -98,8 +98,8 @@ fn the_lab_farms_show_what_was_injected() {
             "farm-faults/span.pcap",
             &[
                 ("undocumented", "wrong-source", "10.20.9.102", "broker1", "tcp", "20002"),
-                ("missing", "unanswered", "10.20.1.52", "broker1", "tcp", "20003"),
                 ("missing", "refused", "10.20.1.84", "sql1", "tcp", "1433"),
+                ("missing", "unanswered", "10.20.1.52", "broker1", "tcp", "20003"),
             ],
             1,
         ),

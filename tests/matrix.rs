@@ -642,3 +642,33 @@ fn every_code_has_a_severity() {
         assert!(reached >= attempted, "{verdict}/{code}");
     }
 }
+
+/// What is empty is no matrix, and a list of background traffic and an overlay are checked as what they are.
+#[test]
+fn files_of_every_kind_are_checked() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let check = |name: &str, text: &str| {
+        let path = scratch.path().join(name);
+        fs::write(&path, text).expect("writable");
+        let run = rasaudit(["matrix".as_ref(), "check".as_ref(), path.as_os_str()]);
+        (run.status.code(), stdout(&run), stderr(&run))
+    };
+    let (code, _, err) = check("empty.csv", "");
+    assert!(code == Some(2) && err.contains("missing columns"), "{err}");
+    let header =
+        "id,source_role,destination_role,transport,port_low,port_high,purpose,provenance,example";
+    let (code, _, err) = check("header.csv", header);
+    assert!(code == Some(2) && err.contains("has no row"), "{err}");
+    let row = "a,brokr,ad-dc,tcp,5000,5000,p,q,broker > ad-dc tcp/5000";
+    let (_, _, err) = check("windows.csv", &format!("{header}\r\n\r\n{row}\r\n"));
+    assert!(err.contains("windows.csv:3: source_role"), "{err}");
+    let background = include_str!("../rules/overlays/network-background.csv");
+    let (code, out, err) = check("noise.csv", background);
+    assert!(code == Some(0) && out.contains("12 kinds of background traffic"), "{out}{err}");
+    for overlay in OVERLAYS {
+        let run = rasaudit(["matrix", "check", overlay]);
+        assert!(run.status.success(), "{overlay}: {}", stderr(&run));
+    }
+    let missing = rasaudit(["matrix", "check", "/nonexistent.csv"]);
+    assert!(stderr(&missing).contains("no such file"), "{}", stderr(&missing));
+}

@@ -433,7 +433,7 @@ fn a_finding_tells_what_its_name_rests_on() {
     assert!(trace.contains("by the client's own word alone"), "{trace}");
     assert!(finding["doubt"].to_string().contains("name"), "{finding}");
     let csv = audit(&[file], "conversations", &[]);
-    assert!(csv.contains(",'=cmd()|x.evil.example,"), "{csv}");
+    assert!(csv.contains(",\\061cmd\\040\\041\\124x.evil.example,"), "{csv}");
 }
 
 /// A ClientHello over several segments is read from any cuts, by any number of workers, from packets in any
@@ -493,4 +493,26 @@ fn a_short_snaplen_leaves_no_name() {
     }
     let [code, names, certain, doubt, _] = judged(&wire, OUTSIDE);
     assert_eq!([&*code, &*names, &*certain, &*doubt], ["unknown-host", "", "no", "name"]);
+}
+
+/// A name cannot break the list that it stands in, and many names do not fill a cell.
+#[test]
+fn names_keep_to_their_cell() {
+    let mut wire = Wire::default();
+    hello(&mut wire, AVD, "a;b.example", false);
+    let [_, names, ..] = judged(&wire, OUTSIDE);
+    assert_eq!(names, "a\\059b.example");
+    let mut wire = Wire::default();
+    for number in 0..500u16 {
+        let name = format!("n{number}.example");
+        wire.start(
+            u64::from(number) * 40,
+            (AVD, 50_000 + number),
+            (OUTSIDE, 443),
+            &client_hello(&name, false, 9),
+            1400,
+        );
+    }
+    let [_, names, ..] = judged(&wire, OUTSIDE);
+    assert!(names.split(';').count() <= 32, "{}", names.len());
 }

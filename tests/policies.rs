@@ -553,3 +553,51 @@ fn an_address_outside_that_ends_in_255_is_no_broadcast() {
     wire.udp(0, (PC, 50_000), ("203.0.113.255", 3390));
     assert_eq!(judged(&farm("ras-19", "", ""), &wire, "203.0.113.255", 3390)[0], "unknown-host");
 }
+
+/// Moves that contradict each other are told.
+#[test]
+fn a_port_is_moved_once() {
+    let moved = |role: &str, from: u16, to: u16, more: &str| {
+        format!(
+            "[[moved-port]]\nrole = \"{role}\"\ntransport = \"tcp\"\nfrom = {from}\nto = {to}\n{more}\n"
+        )
+    };
+    let problems = |moves: &[String]| {
+        let scratch = tempfile::tempdir().expect("a scratch folder");
+        let path = scratch.path().join("a.toml");
+        fs::write(&path, farm("ras-19", "", &moves.concat())).expect("writable");
+        stderr(&rasaudit(["inventory", "check", &path.display().to_string()]))
+    };
+    assert!(problems(&[moved("gateway", 443, 443, "")]).contains("moved to itself"));
+    let twice =
+        [moved("gateway", 443, 8443, ""), moved("gateway-normal", 443, 9443, "host = \"gw1\"")];
+    assert!(problems(&twice).contains("was moved above already"), "{}", problems(&twice));
+    let apart =
+        [moved("gateway-normal", 443, 8443, ""), moved("gateway-forwarding", 443, 9443, "")];
+    assert_eq!(problems(&apart), "");
+}
+
+#[test]
+fn odd_questions_are_answered_or_refused_with_a_reason() {
+    let explain = |from: &str, to: &str, port: &str| {
+        let run = rasaudit(["explain", "--from", from, "--to", to, "--port", port]);
+        (run.status.code(), stdout(&run) + &stderr(&run))
+    };
+    for (from, to, port, code, part) in [
+        ("broker", "999.1.1.1", "443/tcp", 2, "is no IP address"),
+        ("broker", "10.1.1.0/24", "443/tcp", 2, "is no IP address"),
+        ("broker", "*.windows.net", "443/tcp", 2, "no host of the inventory"),
+        ("localhost", "broker", "443/tcp", 2, "--from is who opens it"),
+        ("gateway-normal", "127.0.0.1", "20020/tcp", 0, "web server"),
+        ("rdsh-agent", "[fd00::1]", "443/tcp", 1, "not documented"),
+        ("rdsh-agent", "224.0.0.251", "5353/udp", 0, "mdns"),
+        ("rdsh-agent", "broker", "8/icmp", 0, "icmp"),
+        ("rdsh-agent", "broker", "70000/tcp", 2, "from 1 to 65535"),
+        ("rdsh-agent", "broker", "0/tcp", 2, "at least 1"),
+        ("rdsh-agent", "broker", "+443/tcp", 2, "20003/tcp"),
+        ("rdsh-agent", "broker", "6/ip", 2, "443/tcp"),
+    ] {
+        let (got, text) = explain(from, to, port);
+        assert!(got == Some(code) && text.contains(part), "{from} {to} {port}: {got:?} {text}");
+    }
+}

@@ -10,7 +10,7 @@ use super::fold::prefix_of;
 use super::wording::service_words;
 use crate::conversation::{Conversation, Conversations, State};
 use crate::model::{Mac, Transport, is_link_local};
-use crate::policy::{Inventory, Matrix, Policy, RoleSet, Scope};
+use crate::policy::{Inventory, Matrix, Only, Policy, RoleSet, Scope};
 
 /// How often the roles of hosts and of their peers are weighed against each other.
 const ROUNDS: usize = 6;
@@ -27,12 +27,24 @@ pub struct Draft {
     pub hosts: Vec<DraftHost>,
     /// Networks of clients, with how many were seen in each.
     pub networks: Vec<(IpNet, usize)>,
-    /// Addresses outside that served somebody: the address, its names, by whom and how it was used.
-    pub outside: Vec<(IpAddr, Vec<String>, String)>,
+    /// Addresses outside that served somebody.
+    pub outside: Vec<Outside>,
     /// Addresses outside that opened something inside.
     pub from_outside: usize,
     /// Features without which some of the traffic would not be documented, with an example.
     pub features: BTreeMap<String, String>,
+}
+
+/// A server outside.
+pub struct Outside {
+    /// Its address.
+    pub address: IpAddr,
+    /// The names by which it was known.
+    pub names: Vec<String>,
+    /// How it was used, and by whom.
+    pub uses: Vec<String>,
+    /// The role that its name has in the rules, if one has.
+    pub role: Option<usize>,
 }
 
 /// A host as its traffic shows it.
@@ -78,6 +90,20 @@ struct Item {
     words: String,
 }
 
+/// What the items of an entity come to.
+struct Weighed {
+    /// The roles that explain most of them, those that would show the same among them.
+    roles: RoleSet,
+    guesses: Vec<Guess>,
+    perhaps: Option<Guess>,
+    unexplained: Vec<String>,
+}
+
+/// Whether a hardware address is its host's own, not one that moves with a virtual address (RFC 9568, 7.3).
+fn is_own(mac: &Mac) -> bool {
+    !matches!(mac.0, [0, 0, 0x5e, 0, 1 | 2, _])
+}
+
 /// Who is inside, where nobody said so: private and unique-local addresses.
 fn is_inside(policy: &Policy, address: IpAddr) -> bool {
     !address.is_multicast()
@@ -99,12 +125,19 @@ impl Draft {
             conversations,
             entities: Vec::new(),
             of_address: BTreeMap::new(),
+            by_name: BTreeMap::new(),
             roles: Vec::new(),
         };
+        for (address, names) in &conversations.called {
+            for name in names.iter() {
+                drafter.by_name.entry(name.clone()).or_default().insert(*address);
+            }
+        }
         drafter.join();
         drafter.roles = vec![RoleSet::default(); drafter.entities.len()];
         for _ in 0..ROUNDS {
-            let roles = (0..drafter.entities.len()).map(|e| drafter.weigh(e).0);
+            // All at once, by what was thought of the others the round before.
+            let roles = drafter.items().into_iter().map(|items| drafter.weigh(items).roles);
             drafter.roles = roles.collect();
         }
         drafter.draft()
@@ -116,6 +149,8 @@ struct Drafter<'a> {
     conversations: &'a Conversations,
     entities: Vec<Entity>,
     of_address: BTreeMap<IpAddr, usize>,
+    /// The addresses that each name was looked up for.
+    by_name: BTreeMap<String, BTreeSet<IpAddr>>,
     /// What each entity is taken for so far.
     roles: Vec<RoleSet>,
 }
@@ -135,7 +170,7 @@ impl<'a> Drafter<'a> {
         let addresses: BTreeMap<IpAddr, BTreeSet<Mac>> = presences
             .iter()
             .filter(|(address, p)| is_inside(self.policy, **address) && spoke(p))
-            .map(|(address, p)| (*address, p.macs.iter().copied().collect()))
+            .map(|(address, p)| (*address, p.macs.iter().copied().filter(is_own).collect()))
             .collect();
         let virtuals = &self.conversations.holders;
         let mut by_mac: BTreeMap<Mac, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -180,8 +215,8 @@ impl<'a> Drafter<'a> {
         let called = &self.conversations.called;
         let only = |a: &IpAddr| called.get(a).filter(|names| names.len() == 1)?.iter().next();
         let name = only(&address)?;
-        let mut same =
-            addresses.keys().filter(|a| called.get(*a).is_some_and(|n| n.contains(name)));
+        let theirs = self.by_name.get(name).into_iter().flatten();
+        let mut same = theirs.filter(|a| addresses.contains_key(*a));
         let (first, second, None) = (same.next()?, same.next()?, same.next()) else { return None };
         let other = if *first == address { second } else { first };
         (other.is_ipv4() != address.is_ipv4() && only(other) == Some(name)).then_some(*other)
@@ -236,6 +271,13 @@ impl<'a> Drafter<'a> {
         for number in self.policy.rows_at(c.subject.transport, c.subject.port) {
             let row = &matrix.rows[number];
             let broadcast = c.broadcast || c.state == State::AnswerOnly;
+            if let Some(Only::Name(pattern)) = &row.only {
+                let names = &self.conversations.names_of(c).seen;
+                if names.iter().any(|name| pattern.matches(name)) {
+                    client = client.with(matrix.roles[row.source].members);
+                }
+                continue;
+            }
             if row.scope == Scope::Localhost || row.only.is_some() || row.overlay.is_some() {
                 continue;
             }
@@ -271,41 +313,48 @@ impl<'a> Drafter<'a> {
         (client, server)
     }
 
-    /// What an entity did and serves.
-    fn items(&self, entity: usize) -> Vec<Item> {
-        let mut items: BTreeMap<(bool, Transport, u16, RoleSet), BTreeSet<String>> =
-            BTreeMap::new();
-        for c in self.telling() {
+    /// What each entity did and serves.
+    fn items(&self) -> Vec<Vec<Item>> {
+        /// Serves or opens, which service, as which roles would; and with whom, nobody for everybody.
+        type Items = BTreeMap<(bool, Transport, u16, RoleSet), BTreeSet<Option<IpAddr>>>;
+        let mut items: Vec<Items> = vec![Items::new(); self.entities.len()];
+        for c in self.telling().filter(|c| !self.is_background(c)) {
             let (client, server) = self.fits(c);
             let subject = c.subject;
-            if self.entity(subject.client) == Some(entity) {
-                let to =
-                    if c.broadcast { "everybody".to_owned() } else { self.label(subject.server) };
-                let key = (false, subject.transport, subject.port, client);
-                items.entry(key).or_default().insert(to);
+            let (transport, port) = (subject.transport, subject.port);
+            if let Some(entity) = self.entity(subject.client) {
+                let peer = Some(subject.server).filter(|_| !c.broadcast);
+                items[entity].entry((false, transport, port, client)).or_default().insert(peer);
             }
-            if self.entity(subject.server) == Some(entity) {
-                let key = (true, subject.transport, subject.port, server);
-                items.entry(key).or_default().insert(self.label(subject.client));
+            if let Some(entity) = self.entity(subject.server) {
+                let peer = Some(subject.client);
+                items[entity].entry((true, transport, port, server)).or_default().insert(peer);
             }
         }
         let words = |((serves, transport, port, fits), peers): (
             (bool, Transport, u16, RoleSet),
-            BTreeSet<String>,
+            BTreeSet<Option<IpAddr>>,
         )| {
             let what = service_words(transport, &port.to_string());
-            let some = peers.iter().next().cloned().unwrap_or_default();
+            let some = match peers.first() {
+                Some(Some(address)) => self.label(*address),
+                _ => "everybody".to_owned(),
+            };
             let more = match peers.len() {
                 1 => some,
                 n => format!("{some} and {} more", n - 1),
             };
-            let words = match serves {
-                true => format!("serves {what} to {more}"),
-                false => format!("opens {what} to {more}"),
-            };
-            Item { fits, words }
+            let verb = if serves { "serves" } else { "opens" };
+            let to = if serves { "to" } else { "at" };
+            Item { fits, words: format!("{verb} {what} {to} {more}") }
         };
-        items.into_iter().map(words).collect()
+        items.into_iter().map(|items| items.into_iter().map(words).collect()).collect()
+    }
+
+    /// Whether it is traffic of every network, which says nothing of a role.
+    fn is_background(&self, c: &Conversation) -> bool {
+        let entry = self.policy.background(c.subject.transport, c.subject.port);
+        entry.is_some_and(|entry| entry.anywhere || c.broadcast || c.state == State::AnswerOnly)
     }
 
     fn label(&self, address: IpAddr) -> String {
@@ -317,10 +366,9 @@ impl<'a> Drafter<'a> {
 
     /// The roles that explain most of what an entity does; then what was decided on, what too little speaks
     /// for, and what stays unexplained.
-    fn weigh(&self, entity: usize) -> (RoleSet, Vec<Guess>, Option<Guess>, Vec<String>) {
-        let mut items = self.items(entity);
-        let (unknown, known): (Vec<_>, Vec<_>) = items.drain(..).partition(|i| i.fits.is_empty());
-        let mut items = known;
+    fn weigh(&self, items: Vec<Item>) -> Weighed {
+        let (unknown, mut items): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| item.fits.is_empty());
         items.sort_by_key(|item| item.fits.len());
         let (mut roles, mut guesses, mut perhaps) = (RoleSet::default(), Vec::new(), None);
         while !items.is_empty() && guesses.len() < MOST_ROLES {
@@ -360,8 +408,8 @@ impl<'a> Drafter<'a> {
             }
         }
         // What is left over is explained only where a role was found for it.
-        let left = items.iter().chain(&unknown).map(|item| item.words.clone()).collect();
-        (roles, guesses, perhaps, left)
+        let unexplained = items.iter().chain(&unknown).map(|item| item.words.clone()).collect();
+        Weighed { roles, guesses, perhaps, unexplained }
     }
 
     /// What an item says, and who else would do so.
@@ -381,7 +429,15 @@ impl<'a> Drafter<'a> {
         let called = addresses.iter().filter_map(|a| self.conversations.called.get(a));
         let names: BTreeSet<&str> =
             called.flat_map(|names| names.iter()).map(String::as_str).collect();
-        let mut labels: BTreeSet<&str> = names.iter().filter_map(|n| n.split('.').next()).collect();
+        // A label that means something else to the program, or that needs escapes, names nobody.
+        let matrix = self.matrix();
+        let plain = |label: &&str| {
+            let known = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+            let taken = ["localhost", "broadcast", "everybody"].contains(label);
+            label.chars().all(known) && !taken && matrix.roles_named(label).is_err()
+        };
+        let labels = names.iter().filter_map(|n| n.split('.').next()).filter(plain);
+        let mut labels: BTreeSet<&str> = labels.collect();
         match (labels.pop_first(), labels.is_empty(), addresses.first()) {
             (Some(label), true, _) => label.to_owned(),
             (_, _, Some(address)) => {
@@ -392,7 +448,7 @@ impl<'a> Drafter<'a> {
     }
 
     fn draft(self) -> Draft {
-        let mut hosts = Vec::new();
+        let (mut hosts, mut items, serves) = (Vec::new(), self.items(), self.serves());
         let mut networks: BTreeMap<IpNet, Vec<usize>> = BTreeMap::new();
         let is_client = |role: usize| self.matrix().roles[role].kind == "client";
         let mut others = BTreeSet::new();
@@ -400,7 +456,7 @@ impl<'a> Drafter<'a> {
             let roles = self.roles[number];
             let may = roles.is_empty() || roles.iter().any(is_client);
             for prefix in entity.addresses.iter().map(|address| prefix_of(*address)) {
-                match may && self.serves(number).is_empty() {
+                match may && serves[number].is_empty() {
                     true => networks.entry(prefix).or_default().push(number),
                     false => drop(others.insert(prefix)),
                 }
@@ -432,7 +488,8 @@ impl<'a> Drafter<'a> {
         };
         for (number, entity) in self.entities.iter().enumerate() {
             let mut addresses: Vec<IpAddr> = entity.addresses.iter().copied().collect();
-            let (_, mut roles, mut perhaps, unexplained) = self.weigh(number);
+            let Weighed { guesses: mut roles, mut perhaps, unexplained, .. } =
+                self.weigh(std::mem::take(&mut items[number]));
             if in_network.contains(&number) {
                 // What it is by its network, it is by its other addresses too.
                 addresses.retain(|address| !networks.contains_key(&prefix_of(*address)));
@@ -448,7 +505,7 @@ impl<'a> Drafter<'a> {
                 name: name(number),
                 addresses,
                 mac: entity.mac,
-                serves: self.serves(number),
+                serves: serves[number].iter().map(|(s, clients)| (*s, clients.len())).collect(),
                 roles,
                 perhaps,
                 unexplained,
@@ -465,20 +522,20 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// What an entity serves to whom it does not only broadcast.
-    fn serves(&self, entity: usize) -> BTreeMap<(Transport, u16), usize> {
-        let mut clients: BTreeMap<(Transport, u16), BTreeSet<IpAddr>> = BTreeMap::new();
+    /// What each entity serves, with its clients.
+    fn serves(&self) -> Vec<BTreeMap<(Transport, u16), BTreeSet<IpAddr>>> {
+        let mut serves = vec![BTreeMap::<_, BTreeSet<_>>::new(); self.entities.len()];
         for c in self.telling().filter(|c| c.state.reached()) {
-            if self.entity(c.subject.server) == Some(entity) {
+            if let Some(entity) = self.entity(c.subject.server) {
                 let service = (c.subject.transport, c.subject.port);
-                clients.entry(service).or_default().insert(c.subject.client);
+                serves[entity].entry(service).or_default().insert(c.subject.client);
             }
         }
-        clients.into_iter().map(|(service, clients)| (service, clients.len())).collect()
+        serves
     }
 
     /// Servers outside with their use, and the number of clients outside.
-    fn outside(&self) -> (Vec<(IpAddr, Vec<String>, String)>, usize) {
+    fn outside(&self) -> (Vec<Outside>, usize) {
         let is_outside = |a: IpAddr| {
             self.entity(a).is_none()
                 && !self.policy.is_internal(a)
@@ -500,8 +557,12 @@ impl<'a> Drafter<'a> {
             }
         }
         let told = servers.into_iter().map(|(address, (names, uses))| {
-            let uses: Vec<String> = uses.into_iter().collect();
-            (address, names.into_iter().collect(), uses.join(", "))
+            let mut roles = names
+                .iter()
+                .flat_map(|name| self.policy.roles_of_name(name).iter().collect::<Vec<_>>());
+            let role = roles.next();
+            let (names, uses) = (names.into_iter().collect(), uses.into_iter().collect());
+            Outside { address, names, uses, role }
         });
         (told.collect(), clients.len())
     }

@@ -71,8 +71,8 @@ impl Assessor<'_> {
             chances += c.chances;
             attempts += c.attempts;
             ports.insert(c.subject.port);
-            let fitting = self.judge.fitting(self.conversations, c, j).into_iter();
-            rows.extend(fitting.filter(|r| policy.matrix.rows[*r].group == *group));
+            // Of a host with several roles every row that documents it has failed.
+            rows.extend(self.judge.fitting(self.conversations, c, j));
             sources.insert(policy.label(&j.client, c.subject.client));
         }
         // A refusal was seen; silence may be the capture's.

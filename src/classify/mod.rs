@@ -19,7 +19,7 @@ mod wording;
 use std::collections::BTreeMap;
 
 pub use coverage::{Coverage, HostReport};
-pub use draft::{Draft, DraftHost, Guess};
+pub use draft::{Draft, DraftHost, Guess, Outside};
 pub use expected::RowReport;
 pub use finding::{End, Finding};
 pub use judge::{Judge, Judged, Ruling};

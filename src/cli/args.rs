@@ -355,14 +355,27 @@ fn parse_time(text: &str) -> Result<Nanos, String> {
 fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     let wrong = || "give a port and a protocol like 20003/tcp, or 112/ip".to_owned();
     let (a, b) = text.split_once('/').ok_or_else(wrong)?;
-    let (port, transport) = if a.parse::<u16>().is_ok() { (a, b) } else { (b, a) };
-    let port: u16 = port.parse().map_err(|_| wrong())?;
-    match transport.to_lowercase().as_str() {
-        "ip" => u8::try_from(port).map(|number| (0, Transport(number))).map_err(|_| wrong()),
-        other => {
-            let transport = Transport::parse(other).filter(|t| t.has_ports());
-            transport.map(|transport| (port, transport)).ok_or_else(wrong)
-        }
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (number, transport) = if is_number(a) { (a, b) } else { (b, a) };
+    if !is_number(number) {
+        return Err(wrong());
+    }
+    let port: u16 =
+        number.parse().map_err(|_| format!("{number} is no port: they go from 1 to 65535"))?;
+    match (transport.to_lowercase().as_str(), port) {
+        ("ip", _) => match u8::try_from(port).map(Transport) {
+            Ok(ip) if ip.has_ports() || ip.is_icmp() => {
+                Err(format!("for IP protocol {port} give a port or type: 443/{ip}"))
+            }
+            Ok(ip) => Ok((0, ip)),
+            Err(_) => Err(format!("{port} is no IP protocol: they go up to 255")),
+        },
+        (other, port) => match Transport::parse(other) {
+            Some(transport) if transport.is_icmp() => Ok((port, transport)),
+            Some(transport) if transport.has_ports() && port > 0 => Ok((port, transport)),
+            Some(transport) if transport.has_ports() => Err("a port is at least 1".to_owned()),
+            _ => Err(wrong()),
+        },
     }
 }
 

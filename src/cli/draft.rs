@@ -38,6 +38,11 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     for problem in &drafted.damaged {
         complain(problem);
     }
+    if drafted.is_empty() {
+        complain(
+            "no host inside was seen: the draft is empty (rasaudit audit tells what the capture holds)",
+        );
+    }
     let mut text = Vec::new();
     drafted.write(&matrix, &mut text)?;
     match &arguments.out {

@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_matrix, load_policy};
 use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict, service_words};
 use crate::model::clean;
-use crate::policy::{FeatureState, Inventory, RoleSet, Row, Who, nearest};
+use crate::policy::{FeatureState, Inventory, Pattern, RoleSet, Row, Who, nearest};
 
 /// One end as the user named it.
 struct End {
@@ -48,6 +48,10 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
+    if from.itself || from.broadcast {
+        complain("--from is who opens it: a host, an address or a role");
+        return Ok(Exit::CannotDo);
+    }
     let (port, transport) = arguments.port;
     let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
     let question = Question {
@@ -71,7 +75,8 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
         by_member(&policy, arguments, &members, &mut out)?;
         return Ok(if all { Exit::Compliant } else { Exit::Findings });
     }
-    let documented = answer.ruling.code.verdict() == Verdict::Documented;
+    let verdict = answer.ruling.code.verdict();
+    let documented = matches!(verdict, Verdict::Documented | Verdict::Background);
     tell(&policy, (&from, &to), arguments, &answer, &mut out)?;
     Ok(if documented { Exit::Compliant } else { Exit::Findings })
 }
@@ -144,7 +149,13 @@ fn end(policy: &Policy, text: &str) -> Result<End, String> {
         let address = hosts[number].addresses.first().copied().unwrap_or(nowhere);
         return Ok(end(party, address, policy.describe(&party)));
     }
-    if let Ok(address) = text.parse::<IpAddr>() {
+    if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        if address.is_loopback() {
+            return Ok(End {
+                itself: true,
+                ..end(stranger, nowhere, "the host itself".to_owned())
+            });
+        }
         let party = policy.party(address, []);
         let broadcast = address.is_multicast() || policy.is_everybody(address);
         return Ok(End { broadcast, ..end(party, address, policy.describe(&party)) });
@@ -167,7 +178,10 @@ fn end(policy: &Policy, text: &str) -> Result<End, String> {
             let words = policy.matrix.role_titles(roles).join(", or ");
             Ok(end(Party { who: Who::Asked, roles }, nowhere, words))
         }
-        Err(_) if text.contains('.') => {
+        Err(_) if text.chars().all(|c| c.is_ascii_digit() || ".:/".contains(c)) => {
+            Err(format!("\"{text}\" is no IP address"))
+        }
+        Err(_) if is_host_name(text) => {
             let (name, words) = (Some(text.to_lowercase()), "a host known by name".to_owned());
             let outside = IpAddr::from(Ipv4Addr::new(198, 51, 100, 1));
             Ok(End { name, ..end(stranger, outside, words) })
@@ -179,6 +193,11 @@ fn end(policy: &Policy, text: &str) -> Result<End, String> {
             Err(format!("\"{text}\" is no host of the inventory, no role, no address{near}"))
         }
     }
+}
+
+/// Whether a text can be a host's name: a pattern of one name.
+fn is_host_name(text: &str) -> bool {
+    text.contains('.') && !text.contains('*') && Pattern::parse(text).is_ok()
 }
 
 fn tell(
@@ -208,6 +227,11 @@ fn tell(
     });
     for row in others {
         about(policy, "Also", row, out)?;
+    }
+    if code.verdict() == Verdict::Background {
+        let entry = policy.background(arguments.port.1, arguments.port.0);
+        let id = entry.map_or("", |entry| entry.id.as_str());
+        return writeln!(out, "Listed    {id}, among the traffic of every network");
     }
     if code.verdict() == Verdict::Documented {
         return Ok(());
@@ -239,7 +263,11 @@ fn line(policy: &Policy, row: &Row) -> String {
     let from = &policy.matrix.roles[row.source].slug;
     let to = policy.matrix.destination_text(row);
     let service = service_words(row.transport, &row.ports_text());
-    format!("{from} > {to}: {service} ({}; {})", row.purpose, row.id)
+    let off = match policy.feature_state(row) {
+        FeatureState::Off => "; its feature is off",
+        _ => "",
+    };
+    format!("{from} > {to}: {service} ({}; {}{off})", row.purpose, row.id)
 }
 
 /// A row with what it rests on.

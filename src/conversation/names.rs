@@ -14,7 +14,7 @@ pub struct ServerNames {
     pub known: Vec<Known>,
     /// A client may have asked for another name, in an encrypted ClientHello or beyond those that are kept.
     pub hidden: bool,
-    /// Every name seen: those that the client asked the server for, then those of DNS.
+    /// The names seen, as many as reports show: those that the client asked the server for, then those of DNS.
     pub seen: Vec<String>,
 }
 
@@ -28,6 +28,9 @@ pub struct Known {
     /// The client named it to the server: TLS server name or HTTP host.
     pub by_hello: bool,
 }
+
+/// The most names of one server that are shown.
+const SHOWN: usize = 32;
 
 impl Known {
     /// Whether two witnesses agree on a name, by its place. Alone, a client chooses its server name, and anyone
@@ -140,7 +143,7 @@ fn names(hellos: &BTreeSet<Hello>, told: &[&Vec<String>]) -> ServerNames {
     set.known.dedup();
     let asked = hellos.iter().map(|hello| &hello.name).filter(|name| !name.is_empty());
     for name in asked.chain(told.iter().flat_map(|chain| chain.iter())) {
-        if !set.seen.contains(name) {
+        if set.seen.len() < SHOWN && !set.seen.contains(name) {
             set.seen.push(name.clone());
         }
     }

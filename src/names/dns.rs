@@ -6,7 +6,7 @@ use domain::base::iana::{Class, Rcode};
 use domain::base::{Message, ParsedName};
 use domain::rdata::{A, Aaaa, Cname};
 
-use super::{Clue, Lookup, Reply};
+use super::{Clue, Lookup, Reply, escaped};
 use crate::decode::Tuple;
 use crate::model::{AtMost, Or};
 
@@ -66,7 +66,7 @@ fn text(name: impl std::fmt::Display) -> String {
     if text.ends_with('.') {
         text.pop();
     }
-    text
+    escaped(&text)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ const MAX_FIELDS: usize = 64;
 /// Whether a payload starts like a request.
 pub(super) fn is_request(payload: &[u8]) -> bool {
     const METHODS: &[&[u8]] =
-        &[b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"DELETE ", b"PATCH ", b"CONNECT "];
+        &[b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"DELETE ", b"PATCH "];
     METHODS.iter().any(|method| payload.starts_with(method))
 }
 
@@ -17,6 +17,10 @@ pub(super) fn host(payload: &[u8]) -> Option<Hello> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let complete = request.parse(payload).ok()?.is_complete();
+    // Asked with a whole address it is a proxy, and the host another's (RFC 9112, 3.2.2).
+    if !request.path.is_none_or(|path| path.starts_with(['/', '*'])) {
+        return Some(Hello { name: String::new(), hidden: false });
+    }
     let mut hosts = request.headers.iter().filter(|f| f.name.eq_ignore_ascii_case("host"));
     let host = hosts.next().map(|field| field.value.trim_ascii());
     let (host, None) = (host, hosts.next()) else { return None };
@@ -41,6 +45,9 @@ mod tests {
         assert_eq!(name("GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n").as_deref(), Some(""));
         assert_eq!(name("GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n").as_deref(), Some(""));
         assert_eq!(name("GET / HTTP/1.0\r\n\r\n").as_deref(), Some(""));
+        // A proxy's host is another's.
+        let proxied = "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
+        assert_eq!(name(proxied).as_deref(), Some(""));
         // Not there yet, and twice.
         assert_eq!(name("GET / HTTP/1.1\r\nAccept: */*\r\n"), None);
         assert_eq!(name("GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n"), None);

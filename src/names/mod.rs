@@ -125,5 +125,17 @@ fn host_name(bytes: &[u8]) -> Option<String> {
         && name.len() <= 253
         && name.bytes().all(|b| b.is_ascii_graphic())
         && name.parse::<IpAddr>().is_err();
-    is_name.then_some(name)
+    is_name.then(|| escaped(&name))
+}
+
+/// A name with every character that no host name has written as DNS writes odd ones: `\059` (RFC 1035, 5.1).
+/// What is escaped already stays as it is.
+fn escaped(name: &str) -> String {
+    name.chars().fold(String::with_capacity(name.len()), |mut text, c| {
+        match c {
+            'a'..='z' | '0'..='9' | '-' | '_' | '.' | '\\' => text.push(c),
+            odd => text.push_str(&format!("\\{:03}", u32::from(odd) & 0xff)),
+        }
+        text
+    })
 }

@@ -29,13 +29,21 @@ impl Drafted {
             return Err(Failure::Interrupted);
         }
         let about = format!(
-            "{} frames of {} inputs ({} s)",
+            "{} frames in {} ({} s)",
             reading.account.frames,
-            reading.inputs.iter().filter(|input| !input.passed_over).count(),
+            match reading.inputs.iter().filter(|input| !input.passed_over).count() {
+                1 => "1 input".to_owned(),
+                n => format!("{n} inputs"),
+            },
             reading.watched_s()
         );
         let damaged = reading.damaged();
         Ok(Self { damaged, draft: Draft::of(matrix, &conversations), about })
+    }
+
+    /// Whether no host was found.
+    pub fn is_empty(&self) -> bool {
+        self.draft.hosts.is_empty() && self.draft.networks.is_empty()
     }
 
     /// Writes the inventory.

@@ -51,15 +51,30 @@ pub(super) fn each_record(
     for row in reader.records() {
         match row {
             Ok(cells) => {
-                let line = cells.position().map_or(0, |p| p.line() as usize);
+                let line = cells.position().map_or(0, |p| line_of(text, p));
                 visit(Record { line, header: &header, cells: &cells }, problems);
             }
             Err(error) => {
-                let line = error.position().map_or(0, |p| p.line() as usize);
+                let line = error.position().map_or(0, |p| line_of(text, p));
                 problems.add(line, csv_error(&error));
             }
         }
     }
+}
+
+/// The line of a record. The reader gives the place where the one before ended, which may be before the line's end
+/// (as Windows has it), before empty lines and before comments.
+fn line_of(text: &str, position: &csv::Position) -> usize {
+    let rest = text.get(position.byte() as usize..).unwrap_or_default();
+    let mut line = position.line() as usize;
+    for skipped in rest.split_inclusive('\n') {
+        let blank = skipped.trim_end_matches(['\r', '\n']).is_empty();
+        if !(blank || skipped.starts_with('#')) {
+            break;
+        }
+        line += 1;
+    }
+    line
 }
 
 fn csv_error(error: &csv::Error) -> String {

@@ -621,6 +621,20 @@ impl<'a> Loader<'a> {
                     let host = &self.inventory.hosts[number].name;
                     self.problems.add(line, format!("{host} does not play the role {slugs}"));
                 }
+                if from == to {
+                    self.problems.add(line, format!("the port {from} is moved to itself"));
+                }
+                let again = self.inventory.moved.iter().any(|m| {
+                    m.transport == transport && m.from == from && m.roles.meets(roles) && {
+                        let here = host.flatten();
+                        m.host.is_none() || here.is_none() || m.host == here
+                    }
+                });
+                if again {
+                    let message =
+                        format!("{transport} port {from} of {slugs} was moved above already");
+                    self.problems.add(line, message);
+                }
                 if let Some(host) = host.unwrap_or(Some(usize::MAX)) {
                     let host = (host != usize::MAX).then_some(host);
                     self.inventory.moved.push(MovedPort { roles, transport, from, to, host });

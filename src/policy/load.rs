@@ -39,6 +39,10 @@ impl Matrix {
         let columns = &["verdict", "code", "reached", "attempted"];
         loader.read(files.file("severity.csv"), columns, Loader::severities);
         loader.triggers();
+        if loader.matrix.rows.is_empty() && loader.problems.is_empty() {
+            let (file, message) = (files.file("matrix.csv").0.to_owned(), "has no row".to_owned());
+            loader.problems.push(Problem { file, line: 0, message });
+        }
         let problems = loader.problems;
         if problems.is_empty() { Ok(matrix) } else { Err(problems) }
     }
@@ -136,7 +140,8 @@ impl Loader<'_> {
         columns: &[&str],
         each: fn(&mut Self, &Record<'_>, &mut Reading<'_>),
     ) {
-        if text.is_empty() {
+        // A file that is not there; one that is empty lacks its columns.
+        if file.is_empty() {
             return;
         }
         let mut problems = Problems::of(file);
@@ -153,9 +158,7 @@ impl Loader<'_> {
     /// An overlay is a list of rows, or of background traffic; its columns tell.
     fn overlay(&mut self, overlay: &RuleFile) {
         let file = (overlay.shown.as_str(), overlay.text.as_str());
-        let header = overlay.text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
-        let is_background = header.split(',').any(|column| column.trim() == "towards");
-        match is_background {
+        match overlay.is_background() {
             true => self.read(file, BACKGROUND_COLUMNS, Self::background),
             false => self.read_as(Some(&overlay.name), file, MATRIX_COLUMNS, Self::rows),
         }

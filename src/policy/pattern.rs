@@ -14,6 +14,9 @@ impl Pattern {
     /// Reads a pattern; else what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let name = text.trim().trim_end_matches('.').to_lowercase();
+        if name.parse::<std::net::IpAddr>().is_ok() {
+            return Err(format!("\"{text}\" is an address, not a name"));
+        }
         let labels: Vec<&str> = name.split('.').collect();
         let is_label = |label: &&str| {
             let known = |c: char| c.is_ascii_alphanumeric() || "-_*".contains(c);

@@ -69,6 +69,12 @@ pub(super) struct RuleFile {
 }
 
 impl RuleFile {
+    /// Whether it lists traffic of every network rather than rows.
+    pub fn is_background(&self) -> bool {
+        let header = self.text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
+        header.split(',').any(|column| column.trim() == "towards")
+    }
+
     fn built_in(name: &str, folder: &str, text: &str) -> Self {
         let shown = match name.ends_with(".csv") {
             true => format!("{folder}/{name}"),
@@ -124,14 +130,26 @@ impl RuleFiles {
         Self::read(&folder.display().to_string(), folder, None)
     }
 
+    /// A file alone, with the roles and features of the built-in matrix `base`: a list of background traffic as
+    /// an overlay, any other as the matrix.
+    pub fn of_file(file: &Path, base: &str) -> Result<Self, String> {
+        let name = file.display().to_string();
+        let read = RuleFile::read(&name, file).map_err(|e| e.to_string())?;
+        if !read.is_background() {
+            return Self::with_matrix(file, base);
+        }
+        let mut rules = Self::named(base, None)?;
+        rules.overlays = vec![read];
+        Ok(rules)
+    }
+
     /// A matrix of one file, judged with the other files of the built-in matrix `base`.
     pub fn with_matrix(file: &Path, base: &str) -> Result<Self, String> {
         let read = RuleFile::read("matrix.csv", file).map_err(|e| e.to_string())?;
+        let mut rules = Self::named(base, None)?;
         // The endpoints belong to the matrix that is replaced.
-        let mut rules =
-            Self::named(base, None)?.with("endpoints.csv", String::new(), String::new());
-        rules = rules.with("matrix.csv", read.shown, read.text);
-        Ok(rules)
+        rules.files.retain(|file| file.name != "endpoints.csv");
+        Ok(rules.with("matrix.csv", read.shown, read.text))
     }
 
     /// The same rules with another text in the place of one file, which is shown as `shown`. An overlay

@@ -9,6 +9,9 @@ use crate::model::clean;
 /// Lines of evidence shown of each role.
 const SHOWN: usize = 4;
 
+/// So many roles are told by name where too little tells which it is.
+const MANY: usize = 5;
+
 /// Servers outside that are told.
 const OUTSIDE: usize = 30;
 
@@ -61,16 +64,22 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
         let roles = matrix.roles.iter().filter(|r| r.kind == "client").map(|r| quoted(&r.slug));
         writeln!(out, "roles = [{}]", roles.collect::<Vec<_>>().join(", "))?;
     }
-    for (address, names, uses) in draft.outside.iter().take(OUTSIDE) {
+    for server in draft.outside.iter().take(OUTSIDE) {
         writeln!(out)?;
-        let names = match names.as_slice() {
+        let names = match server.names.as_slice() {
             [] => "no name seen".to_owned(),
-            names => names.join(", "),
+            names => some(names),
         };
-        writeln!(out, "# Outside: {address} ({}), {}", clean(&names), clean(uses))?;
-        writeln!(out, "# [[service]]")?;
-        writeln!(out, "# role = \"...\"")?;
-        writeln!(out, "# addresses = [\"{address}\"]")?;
+        let (address, uses) = (server.address, some(&server.uses));
+        writeln!(out, "# Outside: {address} ({}): {}", clean(&names), clean(&uses))?;
+        match server.role.map(|role| &matrix.roles[role].slug) {
+            Some(role) => writeln!(out, "# The rules know it by its name: {role}")?,
+            None => {
+                writeln!(out, "# [[service]]")?;
+                writeln!(out, "# role = \"...\"")?;
+                writeln!(out, "# addresses = [\"{address}\"]")?;
+            }
+        }
     }
     match draft.outside.len().saturating_sub(OUTSIDE) {
         0 => Ok(()),
@@ -101,7 +110,10 @@ fn host(host: &DraftHost, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()
     }
     if let Some(guess) = host.perhaps.as_ref().filter(|_| !held) {
         let one_of: Vec<&str> = slugs(guess, matrix).collect();
-        writeln!(out, "# Too little to tell, perhaps {}:", one_of.join(" or "))?;
+        match one_of.len() {
+            0..=MANY => writeln!(out, "# Too little to tell, perhaps {}:", one_of.join(" or "))?,
+            many => writeln!(out, "# Too little to tell, {many} roles do as much:")?,
+        }
         for line in guess.evidence.iter().take(SHOWN) {
             writeln!(out, "#   {}", clean(line))?;
         }
@@ -133,6 +145,15 @@ fn host(host: &DraftHost, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()
         writeln!(out, "held-by = [{}]", holders.join(", "))?;
     }
     Ok(())
+}
+
+/// The first of some texts.
+fn some(texts: &[String]) -> String {
+    let shown = texts.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match texts.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// The roles of a guess, the proposed one first.
