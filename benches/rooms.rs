@@ -10,7 +10,7 @@ use rasaudit::capture::{Batch, Reader, expand};
 use rasaudit::classify::{Outcome, View};
 use rasaudit::conversation::{Conversations, Sight};
 use rasaudit::decode::{Decoder, Observation};
-use rasaudit::flow::{FlowTable, Meeting, Seed, Tables};
+use rasaudit::flow::{FlowTable, Keep, Meeting, Seed, Tables};
 use rasaudit::pipeline::{Audit, FailOn, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
 
@@ -103,12 +103,12 @@ fn rooms(c: &mut Criterion) {
     group.throughput(Throughput::Elements(seen.len() as u64));
     group.bench_function("observe", |b| {
         b.iter(|| {
-            let mut tables = Tables::new(&seed, false);
+            let mut tables = Tables::new(&seed, &Keep::default());
             seen.chunks(32).for_each(|s| tables.observe(s, &[]));
             black_box(tables.flows.len())
         });
     });
-    let mut tables = Tables::new(&seed, false);
+    let mut tables = Tables::new(&seed, &Keep::default());
     seen.chunks(32).for_each(|s| tables.observe(s, &[]));
     group.throughput(Throughput::Elements(tables.flows.len() as u64));
     group.bench_function("merge", |b| {
@@ -135,7 +135,7 @@ fn rooms(c: &mut Criterion) {
     };
     let conversations = || {
         let meeting = Meeting::new(&seed, std::env::temp_dir());
-        let mut tables = Tables::new(&seed, false);
+        let mut tables = Tables::new(&seed, &Keep::default());
         seen.chunks(32).for_each(|s| tables.observe(s, &[]));
         meeting.take_in(tables).expect("in memory");
         let mut flows = meeting.settle(false).expect("in memory");

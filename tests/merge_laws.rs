@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rasaudit::decode::{
     Body, Datagram, ErrorKind, Link, Observation, Quoted, TagKind, Tuple, sign,
 };
-use rasaudit::flow::{Amount, FlowTable, Meeting, Seed, Side, Tables};
+use rasaudit::flow::{Amount, FlowTable, Keep, Meeting, Parts, Seed, Side, Tables};
 use rasaudit::model::{
     Account, AtMost, Mac, Max, Merge, Min, Or, SkipReason, Span, Sum, Transport,
 };
@@ -216,7 +216,7 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let seed = Seed::new();
     let meeting = Meeting::new(&seed, std::env::temp_dir());
     for part in parts {
-        let mut tables = Tables::new(&seed, true);
+        let mut tables = Tables::new(&seed, &Keep { traces: true, parts: Parts::All });
         tables.observe(part, &[]);
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }
             .expect("a temporary file");

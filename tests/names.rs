@@ -464,6 +464,16 @@ fn a_hello_over_several_segments_is_read_whoever_holds_them() {
         let files = records.cut(cut.path(), pieces, &mut random);
         assert_eq!(audit(&files, "conversations", &["--jobs", jobs]), expected, "{pieces} {jobs}");
     }
+    // Standard input cannot be read a second time.
+    let inventory = scratch.path().join("inventory.toml");
+    fs::write(&inventory, INVENTORY).expect("writable");
+    let piped = std::process::Command::new(env!("CARGO_BIN_EXE_rasaudit"))
+        .args(["audit", "-", "--format", "conversations", "-i"])
+        .arg(&inventory)
+        .stdin(fs::File::open(&whole).expect("the capture"))
+        .output()
+        .expect("the program runs");
+    assert_eq!(stdout(&piped), expected, "standard input");
     let spilled = audit(&[whole], "conversations", &["--max-memory", "1", "--jobs", "2"]);
     assert_eq!(spilled, expected);
     // Shuffled, and each frame twice.

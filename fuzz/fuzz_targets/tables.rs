@@ -6,7 +6,7 @@ use std::io::Cursor;
 use libfuzzer_sys::fuzz_target;
 use rasaudit::capture::{Batch, Reader};
 use rasaudit::decode::{Decoder, Observation};
-use rasaudit::flow::{Meeting, Seed, Tables};
+use rasaudit::flow::{Keep, Meeting, Parts, Seed, Tables};
 
 /// An observation and its payload.
 type Seen<'a> = (Observation, &'a [u8]);
@@ -15,7 +15,7 @@ type Seen<'a> = (Observation, &'a [u8]);
 fn met(seed: &Seed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, String) {
     let meeting = Meeting::new(seed, std::env::temp_dir());
     for part in parts {
-        let mut tables = Tables::new(seed, true);
+        let mut tables = Tables::new(seed, &Keep { traces: true, parts: Parts::All });
         for chunk in part.chunks(32) {
             let (seen, payloads): (Vec<_>, Vec<_>) = chunk.iter().copied().unzip();
             tables.observe(&seen, &payloads);

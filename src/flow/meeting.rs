@@ -4,13 +4,13 @@
 //! A temporary file belongs to one partition and holds pieces, each a length in eight bytes and a
 //! serialized [`Partition`]. It has no name, and so goes with the process however that ends.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,28 @@ use crate::names::{Clue, Lookup, Ports, Reply, read};
 /// Hash partitions. Enough that one of them is small beside the memory of all.
 const PARTITIONS: usize = 64;
 
+/// What tables remember of single packets.
+#[derive(Clone, Default, Debug)]
+pub struct Keep {
+    /// Each packet, until copies have been taken out.
+    pub traces: bool,
+    /// Parts of messages that name a server.
+    pub parts: Parts,
+}
+
+/// Which parts of messages that name a server are remembered. A message nearly always stands in one segment;
+/// where it goes on, any data of the side may be a part of it, and that is much to remember of all sides.
+#[derive(Clone, Default, Debug)]
+pub enum Parts {
+    /// Starts alone, by which it is known which sides have to be read again.
+    #[default]
+    Starts,
+    /// All of these sides.
+    Of(Arc<HashSet<(FlowKey, u8)>>),
+    /// All, where nothing can be read again.
+    All,
+}
+
 /// Source, destination and protocol of packets without ports.
 pub type PairKey = (IpAddr, IpAddr, Transport);
 
@@ -36,7 +58,7 @@ pub struct Tables {
     pub flows: FlowTable,
     rest: Rest,
     sample: Sample,
-    traces: bool,
+    keep: Keep,
     /// Scratch: the places of the packets of a batch.
     places: Vec<Place>,
 }
@@ -55,6 +77,8 @@ struct Rest {
     announced: HashMap<(IpAddr, IpAddr), Ports>,
     /// Who held virtual addresses, by address.
     holders: HashMap<IpAddr, Holders>,
+    /// Sides that started a message which goes on in another segment.
+    starts: HashSet<(FlowKey, u8)>,
     /// What each packet leaves behind where copies are looked for.
     traces: Vec<Trace>,
 }
@@ -96,12 +120,18 @@ impl Rest {
         for (address, holders) in other.holders {
             self.holders.entry(address).or_default().merge(&holders);
         }
+        self.starts.extend(other.starts);
         self.traces.extend(other.traces);
     }
 
     fn memory(&self) -> usize {
         const LOOKUP: usize = 400;
-        (self.loose.len() + self.claims.len() + self.announced.len() + self.holders.len()) * 256
+        (self.loose.len()
+            + self.claims.len()
+            + self.announced.len()
+            + self.holders.len()
+            + self.starts.len())
+            * 256
             + self.lookups.len() * LOOKUP
             + self.fragments.memory()
             + self.traces.capacity() * size_of::<Trace>()
@@ -121,6 +151,9 @@ impl Rest {
         for (lookup, reply) in self.lookups {
             parts[partition(seed.hash_one(&lookup), PARTITIONS)].lookups.insert(lookup, reply);
         }
+        for (key, side) in self.starts {
+            parts[partition(seed.hash_one(key), PARTITIONS)].starts.insert((key, side));
+        }
         for (address, holders) in self.holders {
             parts[partition(seed.hash_one(address), PARTITIONS)].holders.insert(address, holders);
         }
@@ -136,13 +169,13 @@ impl Rest {
 }
 
 impl Tables {
-    /// Empty tables. With `traces` they remember each packet until copies have been taken out.
-    pub fn new(seed: &Seed, traces: bool) -> Self {
+    /// Empty tables.
+    pub fn new(seed: &Seed, keep: &Keep) -> Self {
         Self {
             flows: FlowTable::new(seed),
             rest: Rest::default(),
             sample: Sample::default(),
-            traces,
+            keep: keep.clone(),
             places: Vec::new(),
         }
     }
@@ -205,8 +238,24 @@ impl Tables {
     fn listen(&mut self, seen: &Observation, place: Place, payload: &[u8]) {
         match (read(seen, payload), seen.body) {
             (Some(Clue::Hello(hello)), _) => self.flows.observe_hello(place, hello),
-            (Some(Clue::Part), Body::Segment { seq, .. }) => {
-                self.flows.observe_part(place, seen.time, seq, payload);
+            (Some(clue @ (Clue::Start | Clue::Part)), Body::Segment { tuple, seq, .. }) => {
+                let side = || {
+                    let (key, side) = FlowKey::new(&tuple);
+                    (key, side as u8)
+                };
+                let wanted = match &self.keep.parts {
+                    Parts::Starts => {
+                        if clue == Clue::Start {
+                            self.rest.starts.insert(side());
+                        }
+                        false
+                    }
+                    Parts::Of(sides) => sides.contains(&side()),
+                    Parts::All => true,
+                };
+                if wanted {
+                    self.flows.observe_part(place, seen.time, seq, payload);
+                }
             }
             (Some(Clue::Lookup(lookup, reply)), _) => {
                 self.rest.lookups.entry(lookup).or_default().merge(&reply);
@@ -224,7 +273,7 @@ impl Tables {
     }
 
     fn trace(&mut self, flow: &FlowKey, side: usize, seen: &Observation, payload: u32) {
-        if self.traces {
+        if self.keep.traces {
             self.rest.traces.extend(self.flows.trace(flow, side, seen, payload));
         }
     }
@@ -344,8 +393,10 @@ impl Meeting {
             lookups: BTreeMap::new(),
             announced: BTreeMap::new(),
             holders: BTreeMap::new(),
+            starts: HashSet::new(),
         };
-        let mut joined = Tables::new(&flows.meeting.seed, traces);
+        let keep = Keep { traces, ..Keep::default() };
+        let mut joined = Tables::new(&flows.meeting.seed, &keep);
         for number in 0..PARTITIONS {
             // Traces wait until those of fragments have come.
             let here = flows.meeting.partitions.get_mut(&number);
@@ -360,6 +411,7 @@ impl Meeting {
             flows.claims.extend(rest.claims);
             flows.announced.extend(rest.announced);
             flows.holders.extend(rest.holders);
+            flows.starts.extend(rest.starts);
             // An answer that nobody asked for is none.
             for (lookup, reply) in rest.lookups.into_iter().filter(|(_, r)| r.asked.0 != 0) {
                 for (address, names) in reply.answers.iter() {
@@ -406,6 +458,8 @@ pub struct Flows {
     pub announced: BTreeMap<(IpAddr, IpAddr), Ports>,
     /// Who held virtual addresses, by address (VRRP).
     pub holders: BTreeMap<IpAddr, Holders>,
+    /// Sides that started a message which goes on in another segment, where starts alone were remembered.
+    pub starts: HashSet<(FlowKey, u8)>,
 }
 
 /// The names by which clients were told addresses.

@@ -15,7 +15,7 @@ mod table;
 
 pub use heard::Heard;
 pub use key::FlowKey;
-pub use meeting::{Claim, Flows, Holders, Lookups, Meeting, PairKey, Tables};
+pub use meeting::{Claim, Flows, Holders, Keep, Lookups, Meeting, PairKey, Parts, Tables};
 pub use state::{Amount, Extra, FlowState, IcmpError, Side};
 pub use table::{Flow, FlowTable};
 

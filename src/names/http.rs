@@ -5,11 +5,18 @@ use super::{Hello, host_name};
 /// Header fields of a request that are read before the host is given up.
 const MAX_FIELDS: usize = 64;
 
+/// What requests start with.
+const METHODS: &[&[u8]] =
+    &[b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"DELETE ", b"PATCH "];
+
 /// Whether a payload starts like a request.
 pub(super) fn is_request(payload: &[u8]) -> bool {
-    const METHODS: &[&[u8]] =
-        &[b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"DELETE ", b"PATCH "];
     METHODS.iter().any(|method| payload.starts_with(method))
+}
+
+/// Whether a payload starts like a request, as far as it goes.
+pub(super) fn may_be_request(payload: &[u8]) -> bool {
+    METHODS.iter().any(|method| payload.starts_with(method) || method.starts_with(payload))
 }
 
 /// The host of a request; nothing where its header is not there whole.

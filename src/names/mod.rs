@@ -35,7 +35,9 @@ pub enum Clue {
     Lookup(Lookup, Reply),
     /// The name that a client asked a server for.
     Hello(Hello),
-    /// The start of a message that names the server, or what may be a later part of one.
+    /// The start of a message that names the server, which goes on elsewhere.
+    Start,
+    /// What may be a later part of such a message.
     Part,
     /// An endpoint mapper announced TCP ports of its host.
     Announced(Ports),
@@ -100,11 +102,12 @@ pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
             dns::read(tuple, message)
         }
         Transport::TCP if signs & sign::CLIENT_HELLO != 0 => {
-            Some(tls::hello(payload).map_or(Clue::Part, Clue::Hello))
+            Some(tls::hello(payload).map_or(Clue::Start, Clue::Hello))
         }
         Transport::TCP if http::is_request(payload) => {
-            Some(http::host(payload).map_or(Clue::Part, Clue::Hello))
+            Some(http::host(payload).map_or(Clue::Start, Clue::Hello))
         }
+        Transport::TCP if starts(payload) => Some(Clue::Start),
         // What continues a message comes from its client, whose port is nearly always the higher one where
         // not both are of the kind that clients have, and is no other record of TLS.
         Transport::TCP if tuple.sport > tuple.dport || tuple.sport >= EPHEMERAL => {
@@ -116,6 +119,13 @@ pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
         }
         _ => None,
     }
+}
+
+/// Whether bytes are the start of a message that may name a server, however few they are.
+fn starts(bytes: &[u8]) -> bool {
+    const HELLO: [Option<u8>; 6] = [Some(0x16), Some(0x03), None, None, None, Some(1)];
+    let is_hello = bytes.iter().zip(HELLO).all(|(byte, wanted)| wanted.is_none_or(|w| w == *byte));
+    !bytes.is_empty() && (is_hello || http::may_be_request(bytes))
 }
 
 /// A host name as reports and patterns have it; nothing for an address or what is no name.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hello, http, tls};
+use super::{Hello, http, starts, tls};
 use crate::model::{Merge, Nanos, SECOND};
 
 /// Bytes that are kept of a side.
@@ -88,10 +88,9 @@ impl Pieces {
         let young: Vec<&Piece> =
             self.list.iter().filter(|piece| Self::is_young(piece.time, first)).collect();
         // The first that with its continuation says something.
-        young.iter().find_map(|start| {
-            let may_start = matches!(start.bytes.first(), Some(0x16 | b'A'..=b'Z'));
-            may_start.then(|| read(&joined(start, &young))).flatten()
-        })
+        young
+            .iter()
+            .find_map(|start| starts(&start.bytes).then(|| read(&joined(start, &young))).flatten())
     }
 }
 

@@ -16,10 +16,11 @@ mod read;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::conversation::Vantage;
-use crate::flow::Flows;
+use crate::flow::{Flows, Keep, Parts};
 use crate::model::{
     Account, BUCKET_NS, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND,
 };
@@ -80,25 +81,32 @@ pub struct Reading {
 impl Reading {
     /// Reads all sources.
     ///
-    /// Where a sample shows that packets were seen twice, they are read a second time, and every packet is
-    /// remembered until its copies are found.
+    /// Where a sample shows that packets were seen twice, or a message that names a server goes on in another
+    /// segment, they are read a second time: then every packet is remembered until its copies are found, and the
+    /// start of such sides.
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, Failure> {
-        let wanted = plan.request.dedup;
-        let mut reading = read::run(plan, progress, wanted == Dedup::On)?;
-        let sample = reading.duplicates.sample;
-        let doubled = sample.shows_doubling();
-        reading.duplicates.correction = match wanted {
+        let (wanted, again) = (plan.request.dedup, plan.reads_again());
+        let parts = if again { Parts::Starts } else { Parts::All };
+        let mut keep = Keep { traces: wanted == Dedup::On, parts };
+        let mut reading = read::run(plan, progress, &keep)?;
+        let doubled = reading.duplicates.sample.shows_doubling();
+        let correction = match wanted {
             Dedup::Off => Correction::Off,
             Dedup::On => Correction::Done,
             Dedup::Auto if !doubled => Correction::NotNeeded,
-            Dedup::Auto if !plan.reads_again() => Correction::Impossible,
-            Dedup::Auto => {
-                drop(reading);
-                progress.begin_again();
-                reading = read::run(plan, progress, true)?;
-                Correction::Done
-            }
+            Dedup::Auto if !again => Correction::Impossible,
+            Dedup::Auto => Correction::Done,
         };
+        // A message that names a server and goes on in another segment is looked for in all of its side's.
+        let sides = std::mem::take(&mut reading.flows.starts);
+        let traces = correction == Correction::Done;
+        if !sides.is_empty() || traces != keep.traces {
+            drop(reading);
+            progress.begin_again();
+            keep = Keep { traces, parts: Parts::Of(Arc::new(sides)) };
+            reading = read::run(plan, progress, &keep)?;
+        }
+        reading.duplicates.correction = correction;
         if reading.duplicates.correction == Correction::Done {
             reading.duplicates.removed = reading.flows.drop_copies().map_err(Failure::Temporary)?;
         }

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::{Failure, Plan, Progress, Reading, total};
 use crate::capture::{Batch, Filter, OpenError, Reader};
 use crate::decode::{Body, Decoder, Observation};
-use crate::flow::{Meeting, Seed, Tables};
+use crate::flow::{Keep, Meeting, Seed, Tables};
 use crate::model::{
     Account, BUCKET_NS, Correction, Duplicates, InputRecord, Merge, NO_TIME, Nanos, SkipReason,
 };
@@ -24,7 +24,7 @@ const WAITING: usize = 2;
 const TOGETHER: usize = 32;
 
 /// Reads all sources. With `traces` the tables remember each packet, so that copies can be taken out.
-pub(super) fn run(plan: &Plan, progress: &Progress, traces: bool) -> Result<Reading, Failure> {
+pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Reading, Failure> {
     let jobs = plan.jobs.max(1);
     let readers = plan.sources.len().min(jobs);
     let seed = Seed::new();
@@ -52,7 +52,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress, traces: bool) -> Result<Read
     let counted = thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs)
             .map(|_| {
-                let worker = Worker::new(plan, progress, &meeting, &seed, traces);
+                let worker = Worker::new(plan, progress, &meeting, &seed, keep);
                 let (full_out, empty_in) = (full_out.clone(), empty_in.clone());
                 scope.spawn(move || worker.work(&full_out, &empty_in))
             })
@@ -101,7 +101,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress, traces: bool) -> Result<Read
         return Err(Failure::Sources(inputs.iter().map(told).collect()));
     }
     let (account, loss) = total(&inputs);
-    let flows = meeting.settle(traces).map_err(Failure::Temporary)?;
+    let flows = meeting.settle(keep.traces).map_err(Failure::Temporary)?;
     let sample = flows.copies();
     let duplicates = Duplicates { sample, correction: Correction::NotNeeded, removed: 0 };
     Ok(Reading { inputs, account, loss, buckets, duplicates, flows })
@@ -213,7 +213,7 @@ struct Worker<'a> {
     seed: &'a Seed,
     filter: Option<Filter>,
     decoder: Decoder,
-    traces: bool,
+    keep: &'a Keep,
     tables: Tables,
     /// Observations that go into the tables together; written in place.
     pending: Vec<Observation>,
@@ -228,7 +228,7 @@ impl<'a> Worker<'a> {
         progress: &'a Progress,
         meeting: &'a Meeting,
         seed: &'a Seed,
-        traces: bool,
+        keep: &'a Keep,
     ) -> Self {
         let accounts = vec![Account::default(); plan.sources.len()];
         Self {
@@ -239,8 +239,8 @@ impl<'a> Worker<'a> {
             // The expression was checked when the plan was made.
             filter: plan.request.filter.as_deref().and_then(|f| Filter::new(f).ok()),
             decoder: Decoder::new(!plan.request.no_decap, &plan.request.vxlan_ports),
-            traces,
-            tables: Tables::new(seed, traces),
+            keep,
+            tables: Tables::new(seed, keep),
             pending: vec![Observation::default(); TOGETHER],
             counted: Counted { accounts, buckets: BTreeSet::new() },
             bucket: Nanos::MIN,
@@ -256,7 +256,7 @@ impl<'a> Worker<'a> {
                 self.take(&batch);
                 if self.tables.memory() > budget {
                     let tables =
-                        std::mem::replace(&mut self.tables, Tables::new(self.seed, self.traces));
+                        std::mem::replace(&mut self.tables, Tables::new(self.seed, self.keep));
                     trouble = self.meeting.spill(tables).err();
                 }
             }
