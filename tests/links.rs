@@ -33,16 +33,7 @@ const CONVERSATION: &[&str] = &[
 /// Client, server, transport, port -> verdict, code, state, direction, flows, attempts, packets both
 /// ways.
 fn conversations(capture: &Path, inventory: &str) -> BTreeMap<Vec<String>, Vec<String>> {
-    let inventory = fixture(inventory);
-    let output = rasaudit([
-        "audit".as_ref(),
-        capture.as_os_str(),
-        "-i".as_ref(),
-        inventory.as_os_str(),
-        "--format".as_ref(),
-        "conversations".as_ref(),
-    ]);
-    let text = stdout(&output);
+    let text = support::conversations(capture, &fixture(inventory));
     let rows = support::columns(&text, CONVERSATION).into_iter();
     rows.map(|mut row| (row.drain(..4).collect(), row)).collect()
 }

@@ -286,18 +286,10 @@ impl<'m> Farm<'m> {
         let (capture, inventory) = (scratch.path().join("a.pcap"), scratch.path().join("a.toml"));
         fs::write(&capture, self.wire.file()).expect("writable");
         fs::write(&inventory, &self.inventory).expect("writable");
-        let audit = rasaudit([
-            "audit".as_ref(),
-            capture.as_os_str(),
-            "-i".as_ref(),
-            inventory.as_os_str(),
-            "--format".as_ref(),
-            "conversations".as_ref(),
-        ]);
-        assert!(audit.status.code().is_some_and(|code| code < 2), "{}", stderr(&audit));
+        let report = support::conversations(&capture, &inventory);
         let wanted = ["client", "server", "transport", "port", "rule", "verdict", "certain"];
         let mut decided = BTreeMap::new();
-        for row in columns(&stdout(&audit), &wanted) {
+        for row in columns(&report, &wanted) {
             let key: [String; 4] = row[..4].to_vec().try_into().expect("four cells");
             decided.insert(key, row[4..].to_vec());
         }

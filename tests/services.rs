@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use support::{columns, fixture, rasaudit, skipped, stderr, stdout};
+use support::{columns, conversations, fixture, skipped};
 
 const SCENARIOS: &[&str] = &["names", "rpc", "lookups", "vrrp"];
 
@@ -54,19 +54,10 @@ fn expected(scenario: &str) -> &'static [&'static str] {
 
 /// What the program makes of a capture, background aside.
 fn judged(capture: &Path) -> BTreeSet<String> {
-    let inventory = fixture("services/inventory.toml");
-    let run = rasaudit([
-        "audit".as_ref(),
-        capture.as_os_str(),
-        "-i".as_ref(),
-        inventory.as_os_str(),
-        "--format".as_ref(),
-        "conversations".as_ref(),
-    ]);
-    assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
+    let report = conversations(capture, &fixture("services/inventory.toml"));
     let wanted =
         ["client_name", "server_name", "server", "transport", "port", "code", "certain", "rule"];
-    let rows = columns(&stdout(&run), &wanted).into_iter().filter(|row| row[5] != "background");
+    let rows = columns(&report, &wanted).into_iter().filter(|row| row[5] != "background");
     rows.map(|row| {
         let server = if row[1].is_empty() { &row[2] } else { &row[1] };
         // Which dynamic port a service has is a race.

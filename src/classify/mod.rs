@@ -12,6 +12,7 @@ mod finding;
 mod fold;
 mod judge;
 mod question;
+mod unpermitted;
 mod unused;
 mod verdict;
 mod wording;
@@ -99,7 +100,7 @@ impl Outcome {
             let judged = |c: &Conversation| judge.judge(c, conversations.names_of(c));
             conversations.list.iter().map(judged).collect()
         };
-        let mut findings = fold::of_conversations(&judge, &conversations, &judged);
+        let mut findings = unpermitted::of_conversations(&judge, &conversations, &judged);
         let expected = expected::assess(&judge, &conversations, &judged, view);
         findings.extend(expected.findings);
         let mut excepted = vec![0; policy.exceptions.list.len()];

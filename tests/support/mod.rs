@@ -45,6 +45,20 @@ pub fn audit(captures: &[PathBuf], inventory: &Path, out: &Path, more: &[&str]) 
     output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
 }
 
+/// Audits a capture and gives the report of its conversations.
+pub fn conversations(capture: &Path, inventory: &Path) -> String {
+    let output = rasaudit([
+        "audit".as_ref(),
+        capture.as_os_str(),
+        "-i".as_ref(),
+        inventory.as_os_str(),
+        "--format".as_ref(),
+        "conversations".as_ref(),
+    ]);
+    assert!(output.status.code().is_some_and(|code| code < 2), "{}", stderr(&output));
+    stdout(&output)
+}
+
 pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("UTF-8 on standard output")
 }

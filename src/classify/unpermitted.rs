@@ -1,0 +1,63 @@
+//! Conversations that nobody documented become findings.
+
+use std::collections::BTreeMap;
+
+use super::finding::{End, Finding};
+use super::fold::{About, Key, fold_clients, fold_ports};
+use super::judge::{Judge, Judged};
+use super::verdict::{Code, Verdict};
+use super::wording::explain;
+use crate::conversation::{Conversation, Conversations};
+use crate::policy::Who;
+
+/// The findings of conversations that nobody documented.
+pub(super) fn of_conversations(
+    judge: &Judge<'_>,
+    conversations: &Conversations,
+    judged: &[Judged],
+) -> Vec<Finding> {
+    let (policy, list) = (judge.policy, &conversations.list);
+    let wanted =
+        |j: &Judged| matches!(j.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
+    let mut strangers = Vec::new();
+    let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
+    for (number, (c, j)) in list.iter().zip(judged).enumerate().filter(|(_, (_, j))| wanted(j)) {
+        if j.client.who == Who::Stranger && j.server.who == Who::Stranger {
+            strangers.push(number);
+            continue;
+        }
+        let key = Key {
+            code: j.ruling.code,
+            client: End::of(policy, &j.client, &c.subject.client.to_string()).identity(),
+            server: End::of(policy, &j.server, &c.subject.server.to_string()).identity(),
+            transport: c.subject.transport,
+            about: About::Port(c.subject.port),
+        };
+        groups.entry(key).or_default().push(number);
+    }
+    let folds = fold_clients(policy, fold_ports(groups), list, judged);
+    let mut findings: Vec<Finding> =
+        folds.iter().map(|fold| explain(judge, conversations, judged, fold)).collect();
+    if !strangers.is_empty() {
+        findings.push(of_strangers(list, &strangers));
+    }
+    findings
+}
+
+fn of_strangers(list: &[Conversation], members: &[usize]) -> Finding {
+    let mut finding = Finding::new(Code::UnknownHost, End::everybody(), End::everybody());
+    for number in members {
+        finding.add(&list[*number]);
+    }
+    "*".clone_into(&mut finding.transport);
+    "*".clone_into(&mut finding.port);
+    finding.message = format!(
+        "{} conversations between addresses that the inventory does not list",
+        finding.count
+    );
+    finding.action =
+        "List the hosts in the inventory if they belong to the farm; the conversations are in conversations.csv"
+            .into();
+    finding.identify();
+    finding
+}
