@@ -91,11 +91,7 @@ fn an_exception_justifies_what_nothing_else_does() {
         let judged = site.judged(&list, &[]);
         let codes: Vec<_> = judged.iter().map(|row| (&*row[1], &*row[2], &*row[3])).collect();
         let monitor = ("9100", "exception", excepted[1]);
-        assert_eq!(
-            codes,
-            [monitor, ("445", "port-not-in-matrix", ""), monitor],
-            "{from}"
-        );
+        assert_eq!(codes, [monitor, ("445", "port-not-in-matrix", ""), monitor], "{from}");
     }
     // One address alone; another port, transport or direction.
     let one = site.judged(&site.list(&[&MONITOR.replacen("office", "10.1.9.8", 1)]), &[]);

@@ -10,7 +10,7 @@ use std::path::Path;
 use rasaudit::decode::Body;
 use support::frames::{ours, shown};
 use support::wrap::{self, Parts, WRAPPERS, Wrapper};
-use support::{Records, fixture, rasaudit, stdout};
+use support::{Records, fixture};
 
 /// What tells conversations apart, and what a wrapper must not change.
 const CONVERSATION: &[&str] = &[

@@ -159,6 +159,7 @@ pub(super) fn assess(
     for rows in policy.matrix.groups.values() {
         assessor.group(rows);
     }
+    assessor.contradictions();
     assessor.statuses();
     Assessed { findings: assessor.findings, rows: assessor.rows, hosts: assessor.hosts }
 }
@@ -499,6 +500,15 @@ impl<'a> Assessor<'a> {
             }
         }
         result
+    }
+
+    /// Whether the span covers all that a host says: stated (true), inferred (false), or not.
+    pub(super) fn watches(&self, host: usize) -> Option<bool> {
+        match &self.policy.inventory.covers {
+            Some(Covers::All) => Some(true),
+            Some(Covers::Hosts(hosts)) => hosts.contains(&host).then_some(true),
+            None => self.watched.contains(&host).then_some(false),
+        }
     }
 
     /// Whether the span covers what a source says to all of `to`: stated (true), inferred (false),

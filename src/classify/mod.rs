@@ -4,6 +4,7 @@
 //! the status of every matrix row come out, sorted, decided once.
 
 mod claims;
+mod contradictions;
 mod coverage;
 mod draft;
 mod expected;

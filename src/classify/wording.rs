@@ -11,7 +11,7 @@ use super::judge::{Judge, Judged, Ruling};
 use super::verdict::{Code, Doubt};
 use crate::conversation::{Conversation, Conversations, State};
 use crate::model::Transport;
-use crate::policy::{FeatureState, Policy, RoleSet, Row};
+use crate::policy::{FeatureState, Policy, RoleSet, Row, Scope};
 
 /// The clients of a fold of many, in words; nothing for one.
 pub(super) fn who(
@@ -342,6 +342,7 @@ pub(super) fn trace(
             trace.push(format!("rows that join these ends: {}", nearest.join(", ")));
         }
     }
+    trace.extend(seems(policy, c, j));
     if let Some(other) = j.other {
         trace.push(format!("read the other way round it would be {}/{}", other.verdict(), other));
     }
@@ -349,6 +350,31 @@ pub(super) fn trace(
         trace.push(format!("the first of {} conversations of this finding", finding.count));
     }
     trace
+}
+
+/// The roles that an end without one would need for the matrix to document it, where they are few.
+fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
+    const FEW: usize = 4;
+    let matrix = &policy.matrix;
+    let rows = || {
+        let rows = policy.rows_at(c.subject.transport, c.subject.port).map(|row| &matrix.rows[row]);
+        rows.filter(|row| row.scope == Scope::Network && row.only.is_none())
+    };
+    let (client, server) = (j.client.roles, j.server.roles);
+    let (who, address, roles) = match (client.is_empty(), server.is_empty()) {
+        (true, false) => {
+            let fits = rows().filter(|row| matrix.is_destination(row, server));
+            ("does", c.subject.client, fits.map(|row| row.source).collect::<BTreeSet<_>>())
+        }
+        (false, true) => {
+            let fits = rows().filter(|row| matrix.is_source(row, client));
+            ("serves", c.subject.server, fits.map(|row| row.destination).collect())
+        }
+        _ => return None,
+    };
+    let names: Vec<&str> = roles.iter().map(|role| matrix.roles[*role].name.as_str()).collect();
+    ((1..=FEW).contains(&names.len()))
+        .then(|| format!("{address} {who} what {} would", names.join(", ")))
 }
 
 /// What the capture shows of the server's name, where that was asked for.

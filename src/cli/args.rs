@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use crate::classify::Code;
 use crate::model::{Nanos, Transport};
 use crate::pipeline::{Dedup, FailOn};
 use crate::policy::Severity;
@@ -148,6 +149,10 @@ pub(super) struct AuditArguments {
     /// The findings.csv of an earlier audit: findings are told as new, gone or still there.
     #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
     pub known: Option<PathBuf>,
+
+    /// Give the findings of a code another severity: refused=low. Can be given several times.
+    #[arg(long = "severity", value_name = "CODE=LEVEL", requires = "inventory", value_parser = parse_severity, help_heading = "How it is judged")]
+    pub severities: Vec<(Code, Severity)>,
 
     /// Watch time from which silence means something, in place of each row's own: 600s, 10m.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "How it is judged")]
@@ -349,6 +354,19 @@ fn parse_time(text: &str) -> Result<Nanos, String> {
     let time =
         time.ok_or("give a time like 2026-05-04T08:00:00Z or a date like 2026-05-04 (UTC)")?;
     Nanos::try_from(time.as_nanosecond()).map_err(|_| "the time is out of range".to_owned())
+}
+
+/// A code and its severity from `refused=low`.
+fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
+    let (code, level) =
+        text.split_once('=').ok_or("give a code and a severity like refused=low")?;
+    let near =
+        |word: &str, known: &[&'static str]| crate::policy::nearest(word, known.iter().copied());
+    let code = Code::parse(code)
+        .ok_or_else(|| format!("\"{code}\" is no code of a finding{}", near(code, Code::NAMES)))?;
+    let level = Severity::parse(level)
+        .ok_or_else(|| format!("\"{level}\" is no severity{}", near(level, Severity::NAMES)))?;
+    Ok((code, level))
 }
 
 /// A port and its protocol from `20003/tcp` or `tcp/20003`; for `112/ip` the protocol alone.

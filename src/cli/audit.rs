@@ -113,6 +113,15 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<K
         }
         (policy, _) => Ok(policy),
     });
+    let policy = policy.map(|policy| {
+        policy.map(|mut policy| {
+            for (code, severity) in &arguments.severities {
+                let (verdict, table) = (code.verdict(), &mut policy.matrix.severities);
+                table.override_code(verdict.name(), code.name(), *severity);
+            }
+            policy
+        })
+    });
     let known = arguments.known.as_deref().map(load_known).transpose();
     let known = known.map_err(|message| complain(&message));
     if arguments.fail_on == FailOn::New && arguments.known.is_none() {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::direction::{broadcast_sender, handshake, is_group};
 use super::{Lens, Vantage};
-use crate::flow::{Amount, Flow, Flows, Seed, Side, sign};
+use crate::flow::{Amount, Claim, Flow, Flows, Seed, Side, sign};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
 /// How an address was seen.
@@ -59,6 +59,8 @@ pub struct Survey {
     presences: HashMap<IpAddr, Presence, Seed>,
     /// Pairs (silent, peer) where the peer acknowledges what the capture never shows.
     blind: HashSet<(IpAddr, IpAddr), Seed>,
+    /// Address claims (ARP), by address and who claims it.
+    pub claims: BTreeMap<(IpAddr, Mac), Claim>,
     sight: Sight,
 }
 
@@ -175,6 +177,7 @@ impl Survey {
                 [].into_iter(),
             );
         }
+        self.claims.clone_from(&flows.claims);
         for ((address, mac), claim) in &flows.claims {
             let presence = self.presences.entry(*address).or_default();
             presence.sent.packets.merge(&claim.frames);

@@ -10,7 +10,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::known::changes;
 use super::{Report, Time};
-use crate::classify::{Finding, Severity, Verdict};
+use crate::classify::{Coverage, Finding, Severity, Verdict};
 use crate::model::{Account, Correction, Duplicates, SkipReason, clean};
 
 /// Findings shown in words; the rest are counted.
@@ -193,6 +193,7 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
     let talks = plural(outcome.judged.len() as u64, "conversation");
     writeln!(out, "{BOLD}Talks{BOLD:#}     {talks}{counts}")?;
+    unseen(report, out)?;
     let excepted: u64 = outcome.excepted.iter().sum();
     if excepted > 0 {
         let used = outcome.excepted.iter().filter(|count| **count > 0).count();
@@ -220,6 +221,28 @@ fn facts(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
         plural(outcome.rows.len() as u64, "row"),
         rows.join(", ")
     )
+}
+
+/// Hosts of which nothing was seen, and what that leaves open.
+fn unseen(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    const SHOWN: usize = 4;
+    let Some(policy) = report.policy else { return Ok(()) };
+    let hosts = policy.inventory.hosts.iter().zip(&report.outcome.hosts);
+    let unseen: Vec<String> = hosts
+        .filter(|(host, seen)| !host.is_virtual() && seen.coverage == Coverage::NotSeen)
+        .map(|(host, seen)| match seen.rows_not_assessable {
+            0 => clean(&host.name).into_owned(),
+            rows => format!("{} ({} not assessable)", clean(&host.name), plural(rows, "row")),
+        })
+        .collect();
+    let shown = unseen.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match unseen.len() {
+        0 => Ok(()),
+        n if n > SHOWN => {
+            writeln!(out, "{YELLOW}Unseen{YELLOW:#}    {shown} and {} more", n - SHOWN)
+        }
+        _ => writeln!(out, "{YELLOW}Unseen{YELLOW:#}    {shown}"),
+    }
 }
 
 /// How the capture looks at the traffic, where that is not plain: doubled, one-sided or split views.

@@ -1,0 +1,233 @@
+//! Where the inventory and the capture contradict each other: hosts that serve what only another role serves,
+//! roles of which nothing shows, addresses that two hosts claim at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::coverage::Unit;
+use super::expected::Assessor;
+use super::finding::{End, Finding};
+use super::judge::Judged;
+use super::verdict::{Code, Doubt, Doubts, Verdict};
+use super::wording::service_words;
+use crate::conversation::{Conversation, Grade, State};
+use crate::model::Mac;
+use crate::policy::{FeatureState, Party, RoleSet, Scope, Who};
+
+/// Seconds to be watched before a silent role means anything.
+const WATCH_S: u64 = 600;
+
+impl Assessor<'_> {
+    /// Looks for contradictions.
+    pub(super) fn contradictions(&mut self) {
+        self.mismatches();
+        self.silent_roles();
+        self.address_conflicts();
+    }
+
+    fn host_end(&self, host: usize) -> End {
+        let entry = &self.policy.inventory.hosts[host];
+        let address = entry.addresses.first().map_or_else(String::new, ToString::to_string);
+        End::of(self.policy, &Party { who: Who::Host(host), roles: entry.roles }, &address)
+    }
+
+    fn contradict(&mut self, code: Code, host: usize, about: String, doubts: Doubts) -> Finding {
+        let mut finding = Finding::new(code, self.host_end(host), self.host_end(host));
+        finding.severity = self.judge.severity(code, true, doubts);
+        finding.doubts = doubts;
+        finding.certain = doubts.certain();
+        finding.group = about;
+        let line = self.policy.inventory.hosts[host].line;
+        let party = Party { who: Who::Host(host), roles: self.policy.inventory.hosts[host].roles };
+        finding.trace.push(format!("{}, in line {line}", self.policy.describe(&party)));
+        finding
+    }
+
+    /// Hosts that serve by handshake what only one other role of the product serves.
+    fn mismatches(&mut self) {
+        let (policy, list) = (self.policy, &self.conversations.list);
+        let matrix = &policy.matrix;
+        let mut served: BTreeMap<(usize, u16), Vec<usize>> = BTreeMap::new();
+        for (number, (c, j)) in list.iter().zip(self.judged).enumerate() {
+            let proved = c.grade == Grade::Handshake && c.state == State::Established;
+            if let Who::Host(host) = j.server.who
+                && proved
+                && !policy.inventory.hosts[host].roles.is_empty()
+            {
+                served.entry((host, c.subject.port)).or_default().push(number);
+            }
+        }
+        for ((host, port), members) in served {
+            let c = &list[members[0]];
+            let roles = self.serving(c);
+            let own = policy.inventory.hosts[host].roles;
+            // What a moved port serves is said by the inventory.
+            let documented =
+                members.iter().any(|n| self.judged[*n].verdict() == Verdict::Documented);
+            if documented || roles.len() != 1 || roles.meets(own) {
+                continue;
+            }
+            // A port of the product's own tells; one that everybody uses, like that of a web server, does not.
+            if roles.iter().any(|role| matrix.roles[role].kind != "ras-component") {
+                continue;
+            }
+            let service = service_words(c.subject.transport, &port.to_string());
+            let mut finding = self.contradict(
+                Code::RoleMismatch,
+                host,
+                format!("{}/{port}", c.subject.transport),
+                Doubts::default(),
+            );
+            finding.transport = c.subject.transport.to_string();
+            finding.port = port.to_string();
+            for number in &members {
+                finding.add(&list[*number]);
+            }
+            let (name, other) =
+                (finding.client.words_with_roles(), matrix.role_titles(roles).join(", "));
+            finding.message = format!("{name} serves {service}, as only {other} does");
+            finding.action = format!(
+                "Add the role to {} in the inventory if it plays it; else find out what listens there",
+                finding.client.words()
+            );
+            finding.display_filter = super::wording::display_filter(list, &members, false);
+            finding.identify();
+            self.findings.push(finding);
+        }
+    }
+
+    /// The roles that some row lets serve a conversation's port, anybody and the host itself aside.
+    fn serving(&self, c: &Conversation) -> RoleSet {
+        let matrix = &self.policy.matrix;
+        let rows =
+            self.policy.rows_at(c.subject.transport, c.subject.port).map(|r| &matrix.rows[r]);
+        let rows = rows.filter(|row| {
+            let to = &matrix.roles[row.destination];
+            row.scope == Scope::Network
+                && row.only.is_none()
+                && row.overlay.is_none()
+                && !to.everybody
+        });
+        rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
+    }
+
+    /// Roles of hosts that were watched long enough, of which no row showed anything.
+    fn silent_roles(&mut self) {
+        if self.view.filtered || self.view.watched_s < self.view.watch(WATCH_S) {
+            return;
+        }
+        let (policy, matrix) = (self.policy, &self.policy.matrix);
+        let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
+        for (c, j) in self.conversations.list.iter().zip(self.judged) {
+            for row in self.fitting_rows(c, j) {
+                let row = &matrix.rows[row];
+                for (party, role) in [(&j.client, row.source), (&j.server, row.destination)] {
+                    if let Who::Host(host) = party.who {
+                        for holder in policy.holders(host) {
+                            let roles = shown.entry(*holder).or_default();
+                            *roles = roles.with(matrix.roles[role].members);
+                        }
+                    }
+                }
+            }
+        }
+        for host in 0..policy.inventory.hosts.len() {
+            let entry = &policy.inventory.hosts[host];
+            if entry.is_virtual() || !self.is_sending(Unit::Host(host)) {
+                continue;
+            }
+            // What it should have done and did not is said already.
+            let told = |f: &Finding| f.verdict == Verdict::Missing && f.client.name == entry.name;
+            if self.findings.iter().any(told) {
+                continue;
+            }
+            let certain = match self.watches(host) {
+                Some(stated) => stated && !self.view.misses_a_direction(),
+                None => continue,
+            };
+            let seen = shown.get(&host).copied().unwrap_or_default();
+            for role in entry.roles.iter().filter(|r| !seen.meets(RoleSet::one(*r))) {
+                // A role that needs a feature which is off or unknown may well be silent.
+                let one = RoleSet::one(role);
+                let due = matrix.rows.iter().any(|row| {
+                    row.is_expected()
+                        && policy.feature_state(row) == FeatureState::On
+                        && (matrix.is_source(row, one) || matrix.is_destination(row, one))
+                });
+                if !due {
+                    continue;
+                }
+                let mut doubts = Doubts::default();
+                if !certain {
+                    doubts.add(Doubt::Coverage);
+                }
+                let slug = matrix.roles[role].slug.clone();
+                let mut finding = self.contradict(Code::SilentRole, host, slug, doubts);
+                let (name, title) = (finding.client.words(), &matrix.roles[role].name);
+                finding.message = format!(
+                    "{name} showed nothing of the role {title} in {} s watched, though it was seen sending",
+                    self.view.watched_s
+                );
+                finding.action = format!(
+                    "Check that {name} still plays the role, and correct the inventory if not"
+                );
+                finding.identify();
+                self.findings.push(finding);
+            }
+        }
+    }
+
+    fn fitting_rows(&self, c: &Conversation, j: &Judged) -> Vec<usize> {
+        match j.verdict() {
+            Verdict::Documented => self.judge.fitting(self.conversations, c, j),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Addresses of hosts that two hardware addresses claim in the same time.
+    fn address_conflicts(&mut self) {
+        let claims = &self.conversations.survey.claims;
+        let mut conflicts: BTreeMap<(usize, IpAddr), BTreeSet<Mac>> = BTreeMap::new();
+        for ((address, mac), claim) in claims {
+            let Who::Host(host) = self.policy.party(*address, []).who else { continue };
+            let is_virtual = self.policy.inventory.hosts[host].is_virtual()
+                || self.conversations.holders.contains_key(address);
+            let others = claims.range((*address, Mac::NONE)..=(*address, Mac::BROADCAST));
+            for ((_, other), theirs) in others.filter(|((_, other), _)| other > mac) {
+                let meet = match (
+                    claim.first.get(),
+                    claim.last.get(),
+                    theirs.first.get(),
+                    theirs.last.get(),
+                ) {
+                    (Some(a), Some(b), Some(c), Some(d)) => a <= d && c <= b,
+                    _ => false,
+                };
+                if meet && !is_virtual {
+                    conflicts.entry((host, *address)).or_default().extend([*mac, *other]);
+                }
+            }
+        }
+        for ((host, address), macs) in conflicts {
+            let mut finding = self.contradict(
+                Code::AddressConflict,
+                host,
+                address.to_string(),
+                Doubts::default(),
+            );
+            let macs: Vec<String> = macs.iter().map(Mac::to_string).collect();
+            finding.message = format!(
+                "{address} of {} is claimed by several hardware addresses at the same time: {}",
+                finding.client.words(),
+                macs.join(", ")
+            );
+            finding.action = format!(
+                "Find the host that uses {address} beside {}, or list a virtual address with held-by",
+                finding.client.words()
+            );
+            finding.display_filter = format!("arp.src.proto_ipv4 == {address}");
+            finding.identify();
+            self.findings.push(finding);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Where inventory and capture contradict each other, and how findings weigh at the site's wish.
+
+mod support;
+
+use std::fs;
+
+use support::wire::Wire;
+use support::{columns, fixture, rasaudit, stderr, stdout};
+
+const BROKER: &str = "10.1.0.10";
+const DC: &str = "10.1.0.20";
+const RDSH: &str = "10.1.0.30";
+const GW: &str = "10.1.0.1";
+
+fn inventory(more: &str) -> String {
+    let mut text = "[farm]\nmatrix = \"ras-19\"\n".to_owned();
+    for (name, address, role) in [
+        ("gw1", GW, "gateway-normal"),
+        ("broker1", BROKER, "broker"),
+        ("dc1", DC, "ad-dc"),
+        ("rdsh1", RDSH, "rdsh-agent"),
+    ] {
+        text += &format!(
+            "[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n"
+        );
+    }
+    text + more
+}
+
+/// The findings of the inventory verdict: code, host, certain, message.
+fn contradictions(inventory: &str, wire: &Wire) -> Vec<[String; 4]> {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let (capture, path) = (scratch.path().join("a.pcap"), scratch.path().join("a.toml"));
+    fs::write(&capture, wire.file()).expect("writable");
+    fs::write(&path, inventory).expect("writable");
+    let run = rasaudit([
+        "audit",
+        &capture.display().to_string(),
+        "-i",
+        &path.display().to_string(),
+        "--format",
+        "csv",
+    ]);
+    assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
+    let rows = columns(&stdout(&run), &["verdict", "code", "client_name", "certain", "message"]);
+    let rows = rows.into_iter().filter(|row| row[0] == "inventory");
+    rows.map(|row| row[1..].to_vec().try_into().expect("four cells")).collect()
+}
+
+#[test]
+fn a_host_that_serves_what_only_another_role_serves_is_named() {
+    let mut wire = Wire::default();
+    wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
+    wire.connect(10, (BROKER, 50_001), (RDSH, 30_006));
+    // A port that others use too tells nothing.
+    wire.connect(15, (BROKER, 50_001), (GW, 8080));
+    wire.connect(20, (BROKER, 50_002), (RDSH, 9999));
+    // What is only tried is served by nobody.
+    wire.knock(30, (BROKER, 50_003), (GW, 30_006));
+    let found = contradictions(&inventory(""), &wire);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0][..3], ["role-mismatch", "rdsh1", "yes"]);
+    assert!(found[0][3].contains("serves TCP 30006, as only RAS Provider Agent does"), "{found:?}");
+    let both = inventory("").replace("[\"rdsh-agent\"]", "[\"rdsh-agent\", \"provider-agent\"]");
+    assert_eq!(contradictions(&both, &wire), [] as [[String; 4]; 0]);
+    let moved = inventory(
+        "[[moved-port]]\nrole = \"rdsh-agent\"\ntransport = \"tcp\"\nfrom = 30004\nto = 30006\n",
+    );
+    assert_eq!(contradictions(&moved, &wire), [] as [[String; 4]; 0]);
+}
+
+/// Every host talks for eleven minutes; the domain controller does nothing that its role does.
+fn eleven_minutes() -> Wire {
+    let mut wire = Wire::default();
+    for second in (0..670).step_by(10) {
+        for to in [BROKER, DC, GW] {
+            wire.ip(second * 1000, RDSH, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+            wire.ip(second * 1000 + 1, to, RDSH, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+        }
+    }
+    wire.connect(1_000, (GW, 50_000), (BROKER, 20_002));
+    wire.connect(2_000, (RDSH, 50_001), (BROKER, 20_003));
+    wire
+}
+
+#[test]
+fn a_role_of_which_nothing_shows_is_told_where_the_capture_could_show_it() {
+    let all = inventory("[capture]\ncovers = \"all\"\n");
+    let found = contradictions(&all, &eleven_minutes());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0][..3], ["silent-role", "dc1", "yes"]);
+    let mut wire = eleven_minutes();
+    wire.connect(3_000, (BROKER, 50_000), (DC, 389));
+    assert!(contradictions(&all, &wire).is_empty());
+    // Not covered, or not long enough.
+    let other = inventory("[capture]\ncovers = [\"gw1\"]\n");
+    assert!(contradictions(&other, &eleven_minutes()).is_empty());
+    let mut short = eleven_minutes();
+    short.0.retain(|(ms, _)| *ms < 300_000);
+    assert!(contradictions(&all, &short).is_empty());
+}
+
+/// An address claim (ARP): who says that an address is his.
+fn claim(wire: &mut Wire, ms: u64, address: &str, mac: u8) {
+    let ip = address.parse::<std::net::Ipv4Addr>().expect("an address").octets();
+    let mut frame = vec![0xff; 6];
+    frame.extend([2, 0, 0, 0, 0, mac, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+    frame.extend([2, 0, 0, 0, 0, mac]);
+    frame.extend(ip);
+    frame.extend([0xff; 6]);
+    frame.extend(ip);
+    wire.0.push((ms, frame));
+}
+
+#[test]
+fn an_address_that_two_hosts_claim_at_once_is_a_conflict() {
+    let mut wire = Wire::default();
+    wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
+    for (ms, mac) in [(100, 7), (200, 8), (300, 7), (400, 8)] {
+        claim(&mut wire, ms, BROKER, mac);
+    }
+    // One after the other: a card was changed, or a standby took over.
+    for (ms, mac) in [(100, 7), (200, 7), (300, 8), (400, 8)] {
+        claim(&mut wire, ms, DC, mac);
+    }
+    let found = contradictions(&inventory(""), &wire);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0][..3], ["address-conflict", "broker1", "yes"]);
+    assert!(found[0][3].contains("02:00:00:00:00:07, 02:00:00:00:00:08"), "{found:?}");
+    // A virtual address moves.
+    let held =
+        inventory("").replace("roles = [\"broker\"]", "roles = []\nheld-by = [\"dc1\", \"rdsh1\"]");
+    assert!(contradictions(&held, &wire).is_empty());
+}
+
+#[test]
+fn a_site_may_weigh_codes_its_own_way() {
+    let faults = fixture("farm-faults/span.pcap").display().to_string();
+    let inventory = fixture("farm-healthy/inventory.toml").display().to_string();
+    let audit = |more: &[&str]| {
+        let base = ["audit", &faults, "-i", &inventory, "--format", "csv"];
+        let run = rasaudit(base.iter().chain(more));
+        (run.status.code(), stdout(&run), stderr(&run))
+    };
+    let (_, csv, _) = audit(&["--severity", "wrong-source=critical", "--severity", "refused=info"]);
+    let weights = columns(&csv, &["code", "severity"]);
+    let of = |code: &str| weights.iter().find(|row| row[0] == code).map(|row| row[1].clone());
+    assert_eq!(of("wrong-source").as_deref(), Some("critical"));
+    assert_eq!(of("refused").as_deref(), Some("info"));
+    assert_eq!(of("unanswered").as_deref(), Some("high"));
+    let (code, _, err) = audit(&["--severity", "refusd=low"]);
+    assert!(code == Some(2) && err.contains("did you mean \"refused\"?"), "{err}");
+    let (code, _, err) = audit(&["--severity", "refused=lo"]);
+    assert!(code == Some(2) && err.contains("did you mean \"low\"?"), "{err}");
+}
+
+/// A host in no list is told with the role that it seems to play.
+#[test]
+fn a_host_in_no_list_is_told_with_what_it_does() {
+    let mut wire = Wire::default();
+    wire.connect(0, ("10.1.0.99", 50_000), (BROKER, 20_003));
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let (capture, path) = (scratch.path().join("a.pcap"), scratch.path().join("a.toml"));
+    fs::write(&capture, wire.file()).expect("writable");
+    fs::write(&path, inventory("")).expect("writable");
+    let run = rasaudit([
+        "audit",
+        &capture.display().to_string(),
+        "-i",
+        &path.display().to_string(),
+        "--format",
+        "json",
+    ]);
+    let json: serde_json::Value = serde_json::from_str(&stdout(&run)).expect("JSON");
+    let finding =
+        json["findings"].as_array().expect("findings").iter().find(|f| f["code"] == "unknown-host");
+    let trace = finding.expect("the finding")["trace"].to_string();
+    assert!(
+        trace.contains("10.1.0.99 does what RAS RD Session Host Agent") && trace.contains("would"),
+        "{trace}"
+    );
+}
