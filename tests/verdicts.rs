@@ -481,6 +481,49 @@ fn many_ports_many_clients_and_floods_are_one_finding_each() {
     assert_eq!(sorted, [12, 12, 120], "{counts:?}");
 }
 
+#[test]
+fn each_grade_of_direction_has_its_case() {
+    type Case = (&'static str, (&'static str, u16), (&'static str, u16), u64);
+    let cases: &[Case] = &[
+        ("handshake", (GW, 50_000), (BROKER, 20_002), 0),
+        ("syn", (GW, 50_100), (BROKER, 4444), 0),
+        ("protocol", (GW, 1), (BROKER, 8), 0),
+        // The broker's 20003 was opened by a handshake; nothing else tells, the ports least of all.
+        ("service", (DC, 443), (BROKER, 20_003), 1),
+        // One class of ports, and one orientation that has a row.
+        ("matrix", (GW, 20_500), (RDSH, 3389), 1),
+        ("ports", (DC, 50_100), (RDSH, 4444), 1),
+        ("first", (DC, 50_200), (RDSH, 50_300), 1),
+        ("unknown", (DC, 50_400), (RDSH, 50_500), 0),
+    ];
+    let mut wire = steady();
+    for &(grade, client, server, later) in cases {
+        match grade {
+            "handshake" | "protocol" => {}
+            "syn" => wire.knock(9_000, client, server),
+            _ => {
+                wire.tcp(9_000, client, server, ACK, 100);
+                wire.tcp(9_000 + later, server, client, ACK, 100);
+            }
+        }
+    }
+    let audit = audit(&farm("", ALL), &wire);
+    for &(grade, client, server, _) in cases {
+        let of = |c: &&rasaudit::conversation::Conversation| {
+            let ends = [c.subject.client.to_string(), c.subject.server.to_string()];
+            let here = ends.iter().all(|end| end == client.0 || end == server.0);
+            here && [client.1, server.1].contains(&c.subject.port)
+        };
+        let list = audit.outcome.conversations.list.iter().filter(of);
+        let found: Vec<_> = list.map(|c| (c.grade.name(), c.subject.client.to_string())).collect();
+        // Of two sides without evidence either may be shown.
+        let one = found.iter().any(|(g, c)| *g == grade && (grade == "unknown" || c == client.0));
+        assert!(one, "{grade}: {found:?}");
+    }
+    let names: Vec<&str> = cases.iter().map(|case| case.0).collect();
+    assert_eq!(names, rasaudit::conversation::Grade::NAMES);
+}
+
 /// An attacker chooses source ports; that must not document a violation for certain.
 #[test]
 fn a_chosen_source_port_documents_nothing_for_certain() {
