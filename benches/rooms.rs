@@ -130,6 +130,7 @@ fn rooms(c: &mut Criterion) {
         filtered: false,
         one_sided: 0.0,
         loss: 0.0,
+        suspected_loss: 0.0,
         max_loss: 0.01,
         min_watch: None,
     };

@@ -48,6 +48,8 @@ pub struct View {
     pub one_sided: f64,
     /// The share of frames lost, 0 to 1, as far as the capture says.
     pub loss: f64,
+    /// The share that may have been lost, 0 to 1, from evidence too small to state it.
+    pub suspected_loss: f64,
     /// The share above which absence cannot be claimed.
     pub max_loss: f64,
     /// Seconds that replace every row's own watch time.
@@ -57,7 +59,7 @@ pub struct View {
 impl View {
     /// How likely, at worst, one chance to see something was lost.
     fn miss(&self) -> f64 {
-        self.loss.max(0.01)
+        self.loss.max(self.suspected_loss).max(0.01)
     }
 
     /// Whether that many independent chances make an absence certain.

@@ -38,13 +38,21 @@ impl Vantage {
 
     /// The share of frames lost, estimated from what was acknowledged but not seen; 0 to 1.
     pub fn loss(&self) -> f64 {
-        if self.mostly_missing() {
-            0.5
+        if self.acked - self.worst.1 < TOO_FEW_BYTES && !self.mostly_missing() {
+            0.0
         } else {
-            // One flow alone proves nothing: what it lacks may be a forged acknowledgement.
-            let (unseen, acked) = (self.unseen - self.worst.0, self.acked - self.worst.1);
-            if acked < TOO_FEW_BYTES { 0.0 } else { unseen as f64 / acked as f64 }
+            self.suspected_loss()
         }
+    }
+
+    /// The same from however few bytes: too little to state a loss, but a reason to doubt silence.
+    pub fn suspected_loss(&self) -> f64 {
+        if self.mostly_missing() {
+            return 0.5;
+        }
+        // One flow alone proves nothing: what it lacks may be a forged acknowledgement.
+        let (unseen, acked) = (self.unseen - self.worst.0, self.acked - self.worst.1);
+        unseen as f64 / acked.max(1) as f64
     }
 
     /// Whether most flows lack more than they show.

@@ -183,7 +183,8 @@ fn judge(
         watched_s: reading.watched_s(),
         filtered: sight.filtered,
         one_sided: vantage.share(vantage.one_sided),
-        loss: reading.loss.share().max(reading.estimated_loss(&vantage)),
+        loss: reading.loss.share().max(reading.estimated(vantage.loss())),
+        suspected_loss: reading.estimated(vantage.suspected_loss()),
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
     };

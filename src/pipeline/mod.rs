@@ -19,7 +19,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::conversation::Vantage;
 use crate::flow::{Flows, Keep, Parts};
 use crate::model::{
     Account, BUCKET_NS, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND,
@@ -113,10 +112,10 @@ impl Reading {
         Ok(reading)
     }
 
-    /// The share of frames lost, as the traffic itself shows it; zero where amounts count copies, which
+    /// A share of frames lost that the traffic itself shows; zero where amounts count copies, which
     /// stand in for what was lost.
-    fn estimated_loss(&self, vantage: &Vantage) -> f64 {
-        if self.duplicates.are_counted() { 0.0 } else { vantage.loss() }
+    fn estimated(&self, share: f64) -> f64 {
+        if self.duplicates.are_counted() { 0.0 } else { share }
     }
 
     /// The inputs that could be read only in part: name and what is wrong.
