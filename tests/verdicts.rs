@@ -542,6 +542,17 @@ fn a_chosen_source_port_documents_nothing_for_certain() {
         let documented = j.verdict().name() == "documented";
         assert!(!(documented && j.doubts.certain()), "{:?}", c.subject);
     }
+    // Nor does a SYN-ACK that is sent into a connection from before the capture, which the other side
+    // answers with a challenge ACK.
+    let mut wire = steady();
+    wire.tcp(8_000, (RDSH, 3389), (GW, 4444), ACK, 100);
+    wire.tcp(8_001, (GW, 4444), (RDSH, 3389), ACK, 100);
+    wire.tcp(9_000, (RDSH, 3389), (GW, 4444), SYN | ACK, 0);
+    wire.tcp(9_001, (GW, 4444), (RDSH, 3389), ACK, 0);
+    let judged = self::audit(&farm("", ALL), &wire);
+    let mut all = judged.outcome.conversations.list.iter().zip(&judged.outcome.judged);
+    let (c, j) = all.find(|(c, _)| [3389, 4444].contains(&c.subject.port)).expect("it is there");
+    assert!(c.grade.is_guess() && !j.doubts.certain(), "{} {:?}", c.grade, c.subject);
     // With a handshake the direction is a fact, whatever the ports.
     let mut wire = steady();
     wire.connect(9_000, (DC, 20_003), (RDSH, 4444));

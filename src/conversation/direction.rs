@@ -112,11 +112,16 @@ fn earliest(times: [Min; 2]) -> Option<usize> {
 }
 
 /// The client of a three-way handshake. A SYN with its SYN-ACK outweighs a SYN-ACK with an ACK,
-/// which one side alone could forge into a connection that the other opened.
+/// which one side alone could forge into a connection that it opened itself: the other's answer would be a
+/// challenge ACK (RFC 5961, 4). So such a SYN-ACK counts only where neither side spoke before it.
 pub(super) fn handshake(flow: &Flow<'_>) -> Option<usize> {
     let sides = flow.sides;
     let opened = [0, 1].map(|c| sides[c].has(sign::SYN) && sides[1 - c].has(sign::SYN_ACK));
-    let accepted = [0, 1].map(|c| sides[c].has(sign::ACK) && sides[1 - c].has(sign::SYN_ACK));
+    let accepted = [0, 1].map(|c| {
+        let at = sides[1 - c].syn_ack();
+        let begins = sides[1 - c].first == at && earliest([at, sides[c].first]) == Some(0);
+        sides[c].has(sign::ACK) && sides[1 - c].has(sign::SYN_ACK) && begins
+    });
     only(opened)
         .or_else(|| earliest([sides[0].syn(), sides[1].syn()]).filter(|_| opened[0]))
         .or_else(|| only(accepted))
