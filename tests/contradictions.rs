@@ -2,10 +2,8 @@
 
 mod support;
 
-use std::fs;
-
 use support::wire::Wire;
-use support::{columns, fixture, rasaudit, stderr, stdout};
+use support::{Site, columns, fixture, hosts, rasaudit, stderr, stdout};
 
 const BROKER: &str = "10.1.0.10";
 const DC: &str = "10.1.0.20";
@@ -14,35 +12,21 @@ const GW: &str = "10.1.0.1";
 
 fn inventory(more: &str) -> String {
     let mut text = "[farm]\nmatrix = \"ras-19\"\n".to_owned();
-    for (name, address, role) in [
+    text += &hosts(&[
         ("gw1", GW, "gateway-normal"),
         ("broker1", BROKER, "broker"),
         ("dc1", DC, "ad-dc"),
         ("rdsh1", RDSH, "rdsh-agent"),
-    ] {
-        text += &format!(
-            "[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n"
-        );
-    }
+    ]);
     text + more
 }
 
 /// The findings of the inventory verdict: code, host, certain, message.
 fn contradictions(inventory: &str, wire: &Wire) -> Vec<[String; 4]> {
-    let scratch = tempfile::tempdir().expect("a scratch folder");
-    let (capture, path) = (scratch.path().join("a.pcap"), scratch.path().join("a.toml"));
-    fs::write(&capture, wire.file()).expect("writable");
-    fs::write(&path, inventory).expect("writable");
-    let run = rasaudit([
-        "audit",
-        &capture.display().to_string(),
-        "-i",
-        &path.display().to_string(),
-        "--format",
-        "csv",
-    ]);
-    assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
-    let rows = columns(&stdout(&run), &["verdict", "code", "client_name", "certain", "message"]);
+    let rows = columns(
+        &Site::new(inventory, wire).report("csv"),
+        &["verdict", "code", "client_name", "certain", "message"],
+    );
     let rows = rows.into_iter().filter(|row| row[0] == "inventory");
     rows.map(|row| row[1..].to_vec().try_into().expect("four cells")).collect()
 }
@@ -100,28 +84,16 @@ fn a_role_of_which_nothing_shows_is_told_where_the_capture_could_show_it() {
     assert!(contradictions(&all, &short).is_empty());
 }
 
-/// An address claim (ARP): who says that an address is his.
-fn claim(wire: &mut Wire, ms: u64, address: &str, mac: u8) {
-    let ip = address.parse::<std::net::Ipv4Addr>().expect("an address").octets();
-    let mut frame = vec![0xff; 6];
-    frame.extend([2, 0, 0, 0, 0, mac, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
-    frame.extend([2, 0, 0, 0, 0, mac]);
-    frame.extend(ip);
-    frame.extend([0xff; 6]);
-    frame.extend(ip);
-    wire.0.push((ms, frame));
-}
-
 #[test]
 fn an_address_that_two_hosts_claim_at_once_is_a_conflict() {
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
     for (ms, mac) in [(100, 7), (200, 8), (300, 7), (400, 8)] {
-        claim(&mut wire, ms, BROKER, mac);
+        wire.claim(ms, BROKER, mac);
     }
     // One after the other: a card was changed, or a standby took over.
     for (ms, mac) in [(100, 7), (200, 7), (300, 8), (400, 8)] {
-        claim(&mut wire, ms, DC, mac);
+        wire.claim(ms, DC, mac);
     }
     let found = contradictions(&inventory(""), &wire);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -159,19 +131,8 @@ fn a_site_may_weigh_codes_its_own_way() {
 fn a_host_in_no_list_is_told_with_what_it_does() {
     let mut wire = Wire::default();
     wire.connect(0, ("10.1.0.99", 50_000), (BROKER, 20_003));
-    let scratch = tempfile::tempdir().expect("a scratch folder");
-    let (capture, path) = (scratch.path().join("a.pcap"), scratch.path().join("a.toml"));
-    fs::write(&capture, wire.file()).expect("writable");
-    fs::write(&path, inventory("")).expect("writable");
-    let run = rasaudit([
-        "audit",
-        &capture.display().to_string(),
-        "-i",
-        &path.display().to_string(),
-        "--format",
-        "json",
-    ]);
-    let json: serde_json::Value = serde_json::from_str(&stdout(&run)).expect("JSON");
+    let report = Site::new(&inventory(""), &wire).report("json");
+    let json: serde_json::Value = serde_json::from_str(&report).expect("JSON");
     let finding =
         json["findings"].as_array().expect("findings").iter().find(|f| f["code"] == "unknown-host");
     let trace = finding.expect("the finding")["trace"].to_string();

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use support::wire::Wire;
-use support::{columns, fixture, rasaudit, stderr, stdout};
+use support::{Site, columns, fixture, rasaudit, stderr, stdout};
 
 const INVENTORY: &str = r#"
 [farm]
@@ -27,25 +27,22 @@ roles = ["parallels-client"]
 "#;
 const HEADER: &str = "id,from,to,transport,port,direction,owner,reason,approved_by,created,expires";
 
-/// A folder with a capture, its inventory, and lists.
-struct Site(tempfile::TempDir);
+/// A site with lists of exceptions.
+struct Listed(Site);
 
-impl Site {
+impl Listed {
     /// A monitor outside the matrix reaches the broker twice, and a client a session host, on 2026-05-28.
     fn new() -> Self {
-        let site = Self(tempfile::tempdir().expect("a scratch folder"));
         let mut wire = Wire::default();
         wire.connect(0, ("10.1.9.7", 50_000), ("10.1.0.10", 9100));
         wire.connect(100, ("10.1.9.8", 50_000), ("10.1.0.10", 9100));
         wire.connect(200, ("10.1.9.7", 50_001), ("10.1.0.30", 445));
         wire.connect(300, ("10.1.0.30", 50_002), ("10.1.0.10", 20_003));
-        fs::write(site.path("a.pcap"), wire.file()).expect("writable");
-        fs::write(site.path("a.toml"), INVENTORY).expect("writable");
-        site
+        Self(Site::new(INVENTORY, &wire))
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.0.folder.path().join(name)
     }
 
     fn list(&self, lines: &[&str]) -> String {
@@ -55,17 +52,7 @@ impl Site {
     }
 
     fn audit(&self, format: &str, more: &[&str]) -> (Option<i32>, String, String) {
-        let (capture, inventory) = (self.path("a.pcap"), self.path("a.toml"));
-        let base = [
-            "audit",
-            &capture.display().to_string(),
-            "-i",
-            &inventory.display().to_string(),
-            "--format",
-            format,
-        ]
-        .map(str::to_owned);
-        let run = rasaudit(base.into_iter().chain(more.iter().map(|m| (*m).to_owned())));
+        let run = self.0.run(&[&["--format", format], more].concat());
         (run.status.code(), stdout(&run), stderr(&run))
     }
 
@@ -84,7 +71,7 @@ const MONITOR: &str = "mon,office,broker1,tcp,9100,,ops,monitoring,alice,2026-01
 
 #[test]
 fn an_exception_justifies_what_nothing_else_does() {
-    let site = Site::new();
+    let site = Listed::new();
     let excepted = ["excepted", "exception:mon"];
     for from in ["office", "10.1.9.0/24", "role:parallels-client", "role:Client", "*"] {
         let list = site.list(&[&MONITOR.replacen("office", from, 1)]);
@@ -112,7 +99,7 @@ fn an_exception_justifies_what_nothing_else_does() {
 
 #[test]
 fn what_a_list_justifies_stays_in_the_totals() {
-    let site = Site::new();
+    let site = Listed::new();
     let list = site.list(&[MONITOR]);
     let (_, text, _) = site.audit("text", &["--exceptions", &list]);
     assert!(text.contains("2 excepted"), "{text}");
@@ -129,7 +116,7 @@ fn what_a_list_justifies_stays_in_the_totals() {
 
 #[test]
 fn expired_and_unused_exceptions_are_findings() {
-    let site = Site::new();
+    let site = Listed::new();
     // The capture is of 2026-05-28; the last day counts.
     let until = |day: &str| site.list(&[&MONITOR.replace("2026-12-31", day)]);
     assert_eq!(site.judged(&until("2026-05-28"), &[])[0][2], "exception");
@@ -161,7 +148,7 @@ fn expired_and_unused_exceptions_are_findings() {
 
 #[test]
 fn all_problems_of_a_list_are_told_at_once() {
-    let site = Site::new();
+    let site = Listed::new();
     let list = site.list(&[
         "a,offce,broker1,tcp,9100,,ops,x,alice,2026-01-01,2026-12-31",
         "a,office,role:brokr,tpc,9100,there,,x,alice,2026-13-01,2025-12-31",
@@ -195,7 +182,7 @@ fn all_problems_of_a_list_are_told_at_once() {
 /// The findings of an audit become lines in which only what people know has to be filled in.
 #[test]
 fn a_list_starts_from_findings() {
-    let site = Site::new();
+    let site = Listed::new();
     let (_, findings, _) = site.audit("csv", &[]);
     fs::write(site.path("findings.csv"), findings).expect("writable");
     let made = rasaudit([

@@ -6,7 +6,7 @@ mod support;
 use std::fs;
 
 use support::wire::{ACK, Wire};
-use support::{columns, rasaudit, stderr, stdout};
+use support::{Site, columns, hosts, rasaudit, stderr, stdout};
 
 const HOSTS: &[(&str, &str, &str)] = &[
     ("gw1", "10.1.0.1", "gateway-normal"),
@@ -33,11 +33,7 @@ const OUTSIDE: &str = "198.51.100.7";
 
 fn farm(matrix: &str, farm: &str, more: &str) -> String {
     let mut text = format!("[farm]\nmatrix = \"{matrix}\"\n{farm}\n");
-    for (name, address, role) in HOSTS {
-        text += &format!(
-            "[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n"
-        );
-    }
+    text += &hosts(HOSTS);
     let clients =
         "[[network]]\nname = \"office\"\ncidr = \"10.1.9.0/24\"\nroles = [\"parallels-client\"]\n";
     text + clients + more
@@ -45,20 +41,7 @@ fn farm(matrix: &str, farm: &str, more: &str) -> String {
 
 /// The report of a format.
 fn audit(inventory: &str, wire: &Wire, format: &str) -> String {
-    let scratch = tempfile::tempdir().expect("a scratch folder");
-    let (capture, path) = (scratch.path().join("a.pcap"), scratch.path().join("a.toml"));
-    fs::write(&capture, wire.file()).expect("writable");
-    fs::write(&path, inventory).expect("writable");
-    let run = rasaudit([
-        "audit",
-        &capture.display().to_string(),
-        "-i",
-        &path.display().to_string(),
-        "--format",
-        format,
-    ]);
-    assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
-    stdout(&run)
+    Site::new(inventory, wire).report(format)
 }
 
 /// What was made of the conversation with this server and port: code, certain, doubt, rule.

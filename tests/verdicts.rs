@@ -19,11 +19,7 @@ const HOSTS: &[(&str, &str, &str)] = &[
 /// A farm of [`HOSTS`], with more TOML behind them.
 fn farm(features: &str, more: &str) -> String {
     let mut text = format!("[farm]\nmatrix = \"ras-19\"\n[farm.features]\n{features}\n");
-    for (name, address, role) in HOSTS {
-        text += &format!(
-            "[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n"
-        );
-    }
+    text += &support::hosts(HOSTS);
     text + more
 }
 

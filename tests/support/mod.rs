@@ -45,6 +45,46 @@ pub fn audit(captures: &[PathBuf], inventory: &Path, out: &Path, more: &[&str]) 
     output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
 }
 
+/// A made capture with its inventory, in a folder of their own.
+pub struct Site {
+    pub folder: tempfile::TempDir,
+    pub capture: PathBuf,
+    pub inventory: PathBuf,
+}
+
+impl Site {
+    pub fn new(inventory: &str, wire: &wire::Wire) -> Self {
+        let folder = tempfile::tempdir().expect("a scratch folder");
+        let at = |name| folder.path().join(name);
+        let site = Self { capture: at("a.pcap"), inventory: at("a.toml"), folder };
+        fs::write(&site.capture, wire.file()).expect("writable");
+        fs::write(&site.inventory, inventory).expect("writable");
+        site
+    }
+
+    /// Runs `audit`.
+    pub fn run<S: AsRef<std::ffi::OsStr>>(&self, more: &[S]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        command.arg("audit").arg(&self.capture).arg("-i").arg(&self.inventory);
+        command.args(more).output().expect("the program runs")
+    }
+
+    /// The report of a format.
+    pub fn report(&self, format: &str) -> String {
+        let run = self.run(&["--format", format]);
+        assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
+        stdout(&run)
+    }
+}
+
+/// Hosts of an inventory: name, address, role.
+pub fn hosts(list: &[(&str, &str, &str)]) -> String {
+    let entry = |(name, address, role): &(&str, &str, &str)| {
+        format!("[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n")
+    };
+    list.iter().map(entry).collect()
+}
+
 /// Audits a capture and gives the report of its conversations.
 pub fn conversations(capture: &Path, inventory: &Path) -> String {
     let output = rasaudit([

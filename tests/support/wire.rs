@@ -109,6 +109,18 @@ impl Wire {
         }
     }
 
+    /// An address claim (ARP): who says that an address is his.
+    pub fn claim(&mut self, ms: u64, address: &str, mac: u8) {
+        let ip = address.parse::<std::net::Ipv4Addr>().expect("an address").octets();
+        let mut frame = vec![0xff; 6];
+        frame.extend([2, 0, 0, 0, 0, mac, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2]);
+        frame.extend([2, 0, 0, 0, 0, mac]);
+        frame.extend(ip);
+        frame.extend([0xff; 6]);
+        frame.extend(ip);
+        self.0.push((ms, frame));
+    }
+
     pub fn file(&self) -> Vec<u8> {
         let mut frames: Vec<_> = self.0.iter().collect();
         frames.sort_by_key(|f| f.0);
