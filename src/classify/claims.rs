@@ -7,6 +7,7 @@ use super::expected::{Assessor, Claim};
 use super::finding::{End, Finding};
 use super::verdict::{Code, Status};
 use super::wording::service_words;
+use crate::conversation::Subject;
 use crate::policy::{Party, RoleSet, Row, Who};
 
 impl Assessor<'_> {
@@ -57,10 +58,16 @@ impl Assessor<'_> {
         }
         finding.port = ports.join(";");
         group.clone_into(&mut finding.group);
-        if let Some(trigger) = &claim.trigger {
+        if let Some((group, number)) = &claim.trigger {
+            let c = &self.conversations.list[*number];
+            let Subject { client, server, transport, port } = c.subject;
             finding.trace.push(format!(
-                "expected because a conversation of {trigger} went through this host"
+                "expected because a conversation of {group} went through this host: {client} to {server}, {}, {} packets and {} bytes",
+                service_words(transport, &port.to_string()),
+                c.to_server.packets.0 + c.to_client.packets.0,
+                c.to_server.bytes.0 + c.to_client.bytes.0
             ));
+            finding.grounds.trigger = Some(*number);
         }
         finding.trace.push(format!(
             "watched {} s, the row needs {}; loss at most {:.2} %",

@@ -16,6 +16,8 @@ use crate::policy::{FeatureState, Party, RoleSet, Scope, Who};
 
 /// Seconds to be watched before a silent role means anything.
 const WATCH_S: u64 = 600;
+/// Hardware addresses that are shown of one address.
+const CLAIMANTS: usize = 8;
 
 impl Assessor<'_> {
     /// Looks for contradictions.
@@ -81,7 +83,7 @@ impl Assessor<'_> {
             finding.transport = c.subject.transport.to_string();
             finding.port = port.to_string();
             for number in &members {
-                finding.add(&list[*number]);
+                finding.add(list, *number);
             }
             let (name, other) =
                 (finding.client.words_with_roles(), matrix.role_titles(roles).join(", "));
@@ -215,17 +217,21 @@ impl Assessor<'_> {
                 address.to_string(),
                 Doubts::default(),
             );
-            let macs: Vec<String> = macs.iter().map(Mac::to_string).collect();
+            let more = macs.len().saturating_sub(CLAIMANTS);
+            let shown: Vec<String> = macs.iter().take(CLAIMANTS).map(Mac::to_string).collect();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             finding.message = format!(
-                "{address} of {} is claimed by several hardware addresses at the same time: {}",
+                "{address} of {} is claimed by several hardware addresses at the same time: {}{more}",
                 finding.client.words(),
-                macs.join(", ")
+                shown.join(", ")
             );
             finding.action = format!(
                 "Find the host that uses {address} beside {}, or list a virtual address with held-by",
                 finding.client.words()
             );
             finding.display_filter = format!("arp.src.proto_ipv4 == {address}");
+            let claimants = macs.iter().take(CLAIMANTS);
+            finding.grounds.claims = claimants.map(|mac| (address, *mac)).collect();
             finding.identify();
             self.findings.push(finding);
         }

@@ -56,16 +56,19 @@ struct Attempt {
     rows: Vec<usize>,
 }
 
-/// A trigger, and the hosts it went through: one, or the holders of a virtual address.
-type Through = Vec<usize>;
+/// A conversation that triggers, and the hosts it went through: one, or the holders of a virtual address.
+struct Through {
+    conversation: usize,
+    hosts: Vec<usize>,
+}
 
 /// What became of the triggers of a row, for one source.
 enum Trigger {
     NotSeen,
     /// Only through a virtual address, and another of its holders did what follows.
     AnsweredByHolder,
-    /// The group that triggered.
-    Seen(String),
+    /// The group that triggered, and its conversation.
+    Seen(String, usize),
 }
 
 /// What the silence of one source on one group means.
@@ -101,8 +104,8 @@ pub(super) struct Claim {
     pub to: Vec<Unit>,
     pub doubts: Doubts,
     pub watch_s: u64,
-    /// The trigger that made it due.
-    pub trigger: Option<String>,
+    /// The group that made it due, and its conversation.
+    pub trigger: Option<(String, usize)>,
 }
 
 pub(super) struct Assessor<'a> {
@@ -168,8 +171,8 @@ impl<'a> Assessor<'a> {
     /// Sorts documented conversations by row, group and source.
     fn collect(&mut self) {
         let documented = |j: &Judged| j.verdict() == Verdict::Documented;
-        let pairs = self.conversations.list.iter().zip(self.judged);
-        for (c, j) in pairs.filter(|(_, j)| documented(j)) {
+        let pairs = self.conversations.list.iter().zip(self.judged).enumerate();
+        for (number, (c, j)) in pairs.filter(|(_, (_, j))| documented(j)) {
             let matrix = &self.policy.matrix;
             let rows: Vec<usize> = self
                 .judge
@@ -201,7 +204,8 @@ impl<'a> Assessor<'a> {
             };
             for (group, rows) in groups {
                 if !through.is_empty() && self.is_trigger(c) {
-                    self.triggers.entry(group).or_default().push(through.clone());
+                    let through = Through { conversation: number, hosts: through.clone() };
+                    self.triggers.entry(group).or_default().push(through);
                 }
                 if let Who::Host(client) = j.client.who {
                     for source in self.policy.holders(client) {
@@ -389,8 +393,8 @@ impl<'a> Assessor<'a> {
                     answered = true;
                     false
                 }
-                Trigger::Seen(name) => {
-                    trigger = Some(name);
+                Trigger::Seen(name, conversation) => {
+                    trigger = Some((name, conversation));
                     true
                 }
             }
@@ -487,14 +491,14 @@ impl<'a> Assessor<'a> {
         let mut result = Trigger::NotSeen;
         for name in &row.triggers {
             let seen = self.triggers.get(name.as_str()).into_iter().flatten();
-            for through in seen.filter(|through| through.contains(&source)) {
-                let answered = through.iter().any(|holder| {
+            for through in seen.filter(|through| through.hosts.contains(&source)) {
+                let answered = through.hosts.iter().any(|holder| {
                     let attempts = self.attempts.get(&(group, *holder));
                     *holder != source
                         && attempts.is_some_and(|a| a.iter().any(|a| a.state.reached()))
                 });
                 if !answered {
-                    return Trigger::Seen(name.clone());
+                    return Trigger::Seen(name.clone(), through.conversation);
                 }
                 result = Trigger::AnsweredByHolder;
             }

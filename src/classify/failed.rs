@@ -66,7 +66,7 @@ impl Assessor<'_> {
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for number in &fold.members {
             let (c, j) = (&list[*number], &judged[*number]);
-            finding.add(c);
+            finding.add(list, *number);
             doubts = doubts.with(j.doubts);
             chances += c.chances;
             attempts += c.attempts;

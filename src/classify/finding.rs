@@ -1,13 +1,14 @@
 //! A finding: what somebody should look at, with its evidence.
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::verdict::{Code, Doubts, Verdict};
 use crate::conversation::{Conversation, Grade, State};
-use crate::model::{Nanos, hex};
+use crate::model::{Mac, Nanos, hex};
 use crate::policy::{Party, Policy, RoleSet, Severity, Who};
 
 /// Something that somebody should look at.
@@ -56,6 +57,20 @@ pub struct Finding {
     pub doubts: Doubts,
     /// What was considered, in the order of the considering.
     pub trace: Vec<String>,
+    /// The packets that it rests on.
+    #[serde(skip)]
+    pub grounds: Grounds,
+}
+
+/// The packets that a finding rests on, by what they belong to. Nothing where it rests on an absence.
+#[derive(Clone, Default, Debug)]
+pub struct Grounds {
+    /// Conversations, by their position in the list.
+    pub conversations: Vec<usize>,
+    /// The conversation that made something due which is missing.
+    pub trigger: Option<usize>,
+    /// Claims of an address (ARP) that contradict each other.
+    pub claims: Vec<(IpAddr, Mac)>,
 }
 
 /// One end of a finding.
@@ -219,11 +234,14 @@ impl Finding {
             display_filter: String::new(),
             doubts: Doubts::default(),
             trace: Vec::new(),
+            grounds: Grounds::default(),
         }
     }
 
     /// Takes in a conversation that the finding stands for.
-    pub(super) fn add(&mut self, c: &Conversation) {
+    pub(super) fn add(&mut self, list: &[Conversation], number: usize) {
+        let c = &list[number];
+        self.grounds.conversations.push(number);
         self.count += 1;
         self.state = self.state.into_iter().chain([c.state]).min();
         self.direction = self.direction.into_iter().chain([c.grade]).min();

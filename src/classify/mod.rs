@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 pub use coverage::{Coverage, HostReport};
 pub use draft::{Draft, DraftHost, Guess, Outside};
 pub use expected::RowReport;
-pub use finding::{End, Finding};
+pub use finding::{End, Finding, Grounds};
 pub use judge::{Judge, Judged, Ruling};
 pub use question::{Answer, Question, check_examples};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};

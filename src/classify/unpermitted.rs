@@ -47,7 +47,7 @@ pub(super) fn of_conversations(
 fn of_strangers(list: &[Conversation], members: &[usize]) -> Finding {
     let mut finding = Finding::new(Code::UnknownHost, End::everybody(), End::everybody());
     for number in members {
-        finding.add(&list[*number]);
+        finding.add(list, *number);
     }
     "*".clone_into(&mut finding.transport);
     "*".clone_into(&mut finding.port);

@@ -64,7 +64,7 @@ pub(super) fn explain(
         finding.certain = finding.doubts.certain();
     }
     for number in members {
-        finding.add(&list[*number]);
+        finding.add(list, *number);
     }
     let service = if many_ports {
         let ports: BTreeSet<u16> = members.iter().map(|n| list[*n].subject.port).collect();

@@ -87,6 +87,11 @@ pub(super) struct AuditArguments {
     )]
     pub format: Option<String>,
 
+    /// Write the frames that each finding rests on into this folder, one pcapng file a finding. The captures are
+    /// read once more for it.
+    #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "Reports")]
+    pub evidence: Option<PathBuf>,
+
     /// Exit with 1 from this severity on: info, low, medium, high, critical; never; or new, for findings that
     /// --known does not have.
     #[arg(long, value_name = "SEVERITY", default_value = "low", value_parser = fail_on, help_heading = "Reports")]

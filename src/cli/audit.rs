@@ -10,18 +10,18 @@ use super::exceptions::load_exceptions;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy};
 use super::work::{stop_on_interrupt, tell, with_bar};
-use crate::pipeline::{Audit, FailOn, Known, Limits, Plan, Progress, Request, prepare_folder};
+use crate::pipeline::{Audit, FailOn, Folders, Known, Limits, Plan, Progress, Request};
 use crate::policy::{Exceptions, Policy};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let Some((plan, policy, known)) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
-    let (progress, folder) = (Arc::new(Progress::default()), Arc::new(Mutex::new(None)));
-    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folder));
+    let (progress, folders) = (Arc::new(Progress::default()), Arc::<Mutex<Folders>>::default());
+    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
     // Made before the long work starts, so that a wrong name is told at once.
-    match arguments.out.as_deref().map(prepare_folder).transpose() {
-        Ok(made) => *folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = made,
+    match Folders::prepare(arguments.out.as_deref(), arguments.evidence.as_deref()) {
+        Ok(made) => *folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = made,
         Err(failure) => return Ok(tell(failure)),
     }
     let started = Instant::now();
@@ -38,7 +38,8 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         Ok(audit) => audit,
         Err(failure) => {
             // The interrupt handler keeps its share for ever; what is in it must go now.
-            drop(folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take());
+            let mut folders = folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            drop(std::mem::take(&mut *folders));
             return Ok(tell(failure));
         }
     };
@@ -57,10 +58,8 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         complain(problem);
     }
     // Held to the end: an interrupt from here on comes too late, and the reports are whole.
-    let mut folder = folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if let Some(folder) = folder.take()
-        && let Err(failure) = audit.write_folder(folder)
-    {
+    let mut folders = folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if let Err(failure) = audit.write_folders(std::mem::take(&mut *folders)) {
         return Ok(tell(failure));
     }
     match print(arguments, &audit) {
@@ -88,6 +87,7 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<K
         no_decap: arguments.no_decap,
         vxlan_ports: arguments.vxlan_ports.clone(),
         dedup: arguments.dedup,
+        evidence: arguments.evidence.clone(),
     };
     let plan = Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(w)));
     let lists_nothing = |format: &&str| matches!(*format, "csv" | "matrix" | "hosts");

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::args::DraftArguments;
 use super::complain;
@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         return Ok(Exit::CannotDo);
     }
     let progress = Arc::new(Progress::default());
-    stop_on_interrupt(Arc::clone(&progress), Arc::new(Mutex::new(None)));
+    stop_on_interrupt(Arc::clone(&progress), Arc::default());
     let drafted =
         with_bar(&plan, &progress, !arguments.quiet, || Drafted::of(&plan, &matrix, &progress));
     let drafted = match drafted {

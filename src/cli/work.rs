@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::complain;
 use super::exit::Exit;
-use crate::pipeline::{Failure, Folder, Plan, Progress};
+use crate::pipeline::{Failure, Folders, Plan, Progress};
 
 /// How long the work may take to stop by itself after an interrupt. A read that waits for standard
 /// input cannot stop.
@@ -17,13 +17,13 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// Stops the work on an interrupt: by itself where it can, else by ending the program. Either way
 /// nothing half written is left.
-pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folder: Arc<Mutex<Option<Folder>>>) {
+pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Folders>>) {
     // Without a handler an interrupt ends the program at once, which is no worse.
     let _ = ctrlc::set_handler(move || {
         progress.stop.store(true, Ordering::Relaxed);
         std::thread::sleep(GRACE);
-        let mut folder = folder.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        drop(folder.take());
+        let mut folders = folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        drop(std::mem::take(&mut *folders));
         complain("interrupted; nothing was written");
         std::process::exit(130);
     });

@@ -7,6 +7,7 @@
 
 mod direction;
 mod names;
+mod pick;
 mod state;
 mod survey;
 mod vantage;
@@ -24,6 +25,7 @@ use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Transport};
 pub use crate::flow::{Outer, Tag};
 pub use direction::Grade;
 pub use names::{Known, ServerNames};
+pub use pick::{Picked, Speaking};
 pub use state::State;
 pub use survey::{Presence, Sight, Survey};
 pub use vantage::Vantage;

@@ -2,15 +2,16 @@
 
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{Failure, Plan, Progress, Reading};
+use super::{Failure, Plan, Progress, Reading, evidence};
 use crate::capture::link_name;
 use crate::classify::{Judge, Outcome, View};
 use crate::conversation::{Conversations, Lens, Sight};
 use crate::model::{Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
-use crate::report::{self, FORMATS, Folder, Known, Report, Wishes};
+use crate::report::{self, Evidence, FORMATS, Folder, FolderError, Known, Report, Wishes};
 
 /// What the judgement may claim, and what is to be told of it.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,8 @@ pub struct Audit {
     known: Option<Known>,
     wishes: Wishes,
     exit_reasons: Vec<String>,
+    /// What each finding rests on, where it was wanted.
+    evidence: Vec<Evidence>,
 }
 
 impl Audit {
@@ -85,6 +88,10 @@ impl Audit {
         if progress.stop.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted);
         }
+        let evidence = match policy.as_ref().filter(|_| plan.request.evidence.is_some()) {
+            Some(policy) => evidence::gather(plan, progress, &mut reading, policy, &outcome)?,
+            None => Vec::new(),
+        };
         let damaged = reading.damaged();
         let failing = limits.fail_on.reason(&outcome, known.as_ref());
         let failed = failing.is_some();
@@ -96,7 +103,17 @@ impl Audit {
             until: plan.request.until,
             as_of: limits.as_of,
         };
-        Ok(Self { reading, outcome, damaged, failed, policy, known, wishes, exit_reasons })
+        Ok(Self {
+            reading,
+            outcome,
+            damaged,
+            failed,
+            policy,
+            known,
+            wishes,
+            exit_reasons,
+            evidence,
+        })
     }
 
     fn report(&self) -> Report<'_> {
@@ -121,9 +138,19 @@ impl Audit {
         links.map(|(link, frames)| (link_name(*link), *frames)).collect()
     }
 
-    /// Writes all reports into a folder.
-    pub fn write_folder(&self, folder: Folder) -> Result<(), Failure> {
-        folder.write(&self.report()).map_err(|e| Failure::Output(e.path, e.error))
+    /// Writes the reports and the evidence into their folders: everything, or nothing.
+    pub fn write_folders(&self, mut folders: Folders) -> Result<(), Failure> {
+        let mut write = || {
+            if let Some(folder) = &mut folders.reports {
+                folder.stage_reports(&self.report())?;
+            }
+            if let Some(folder) = &mut folders.evidence {
+                folder.stage_evidence(self.outcome.findings.iter().zip(&self.evidence))?;
+            }
+            let mut folders = [folders.evidence.take(), folders.reports.take()].into_iter();
+            folders.try_for_each(|folder| folder.map_or(Ok(()), Folder::publish))
+        };
+        write().map_err(failed)
     }
 
     /// Writes one report by the name of its format.
@@ -144,9 +171,32 @@ impl Audit {
     }
 }
 
-/// Makes the folder for reports, so that a wrong name is told before the long work starts.
-pub fn prepare_folder(target: &std::path::Path) -> Result<Folder, Failure> {
-    Folder::prepare(target).map_err(|e| Failure::Output(e.path, e.error))
+/// Folders that wait for what will be written. Those that were made for it go when nothing is.
+#[derive(Default)]
+pub struct Folders {
+    reports: Option<Folder>,
+    evidence: Option<Folder>,
+}
+
+impl Folders {
+    /// Makes the folders, so that a wrong name is told before the long work starts.
+    pub fn prepare(reports: Option<&Path>, evidence: Option<&Path>) -> Result<Self, Failure> {
+        let made = Self {
+            evidence: evidence.map(Folder::for_evidence).transpose().map_err(failed)?,
+            reports: reports.map(Folder::for_reports).transpose().map_err(failed)?,
+        };
+        match (reports, evidence) {
+            (Some(a), Some(b)) if a.canonicalize().ok() == b.canonicalize().ok() => {
+                let what = "is the folder of --out; --evidence wants a folder of its own";
+                Err(Failure::Output(b.to_owned(), io::Error::other(what)))
+            }
+            _ => Ok(made),
+        }
+    }
+}
+
+fn failed(error: FolderError) -> Failure {
+    Failure::Output(error.path, error.error)
 }
 
 /// What limits the view of what was read.

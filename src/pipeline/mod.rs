@@ -10,6 +10,7 @@
 
 mod audit;
 mod draft;
+mod evidence;
 mod plan;
 mod read;
 
@@ -24,8 +25,8 @@ use crate::model::{
     Account, BUCKET_NS, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND,
 };
 
-pub use crate::report::{Folder, Known};
-pub use audit::{Audit, FailOn, Limits, prepare_folder};
+pub use crate::report::Known;
+pub use audit::{Audit, FailOn, Folders, Limits};
 pub use draft::Drafted;
 pub use plan::{Dedup, Plan, Request};
 

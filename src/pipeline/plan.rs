@@ -1,6 +1,6 @@
 //! What is to be read, checked before anything long starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::capture::{Filter, Source, expand};
 use crate::model::{Nanos, words};
@@ -28,6 +28,8 @@ pub struct Request {
     pub vxlan_ports: Vec<u16>,
     /// Whether copies of packets are taken out of amounts.
     pub dedup: Dedup,
+    /// Where the frames that findings rest on are written.
+    pub evidence: Option<PathBuf>,
 }
 
 words!(
@@ -91,6 +93,7 @@ impl Plan {
         {
             wrong.push("--since is not before --until: no frame can be inside".to_owned());
         }
+        wrong.extend(request.evidence.as_deref().and_then(|to| no_place(to, &request, &sources)));
         if !wrong.is_empty() {
             return Err(wrong);
         }
@@ -101,6 +104,37 @@ impl Plan {
 
     /// Whether all sources can be read once more.
     pub fn reads_again(&self) -> bool {
-        self.sources.iter().all(|s| s.path.as_ref().is_some_and(|path| path.is_file()))
+        self.sources.iter().all(is_file)
+    }
+}
+
+fn is_file(source: &Source) -> bool {
+    source.path.as_ref().is_some_and(|path| path.is_file())
+}
+
+/// Why evidence cannot be written to a folder.
+fn no_place(folder: &Path, request: &Request, sources: &[Source]) -> Option<String> {
+    if let Some(source) = sources.iter().find(|s| !is_file(s)) {
+        let name = if source.path.is_none() { "standard input" } else { &source.name };
+        return Some(format!(
+            "--evidence reads the captures once more, which {name} does not allow: write it to a file first"
+        ));
+    }
+    let folder = resolved(folder);
+    let read =
+        request.captures.iter().filter(|c| c.is_dir()).find(|c| folder.starts_with(resolved(c)));
+    read.map(|read| {
+        let read = read.display();
+        format!("--evidence is inside {read}, which is read: the next audit would take the evidence for captures")
+    })
+}
+
+/// The path without links and detours, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let there = whole.ancestors().find_map(|p| Some((p, p.canonicalize().ok()?)));
+    match there {
+        Some((there, real)) => real.join(whole.strip_prefix(there).unwrap_or(Path::new(""))),
+        None => whole,
     }
 }

@@ -7,8 +7,8 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::{Failure, Plan, Progress, Reading, total};
-use crate::capture::{Batch, Filter, OpenError, Reader};
+use super::{Failure, Plan, Progress, Reading, Request, total};
+use crate::capture::{Batch, Filter, Frame, OpenError, Reader};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{Keep, Meeting, Seed, Tables};
 use crate::model::{
@@ -25,10 +25,57 @@ const TOGETHER: usize = 32;
 
 /// Reads all sources. With `traces` the tables remember each packet, so that copies can be taken out.
 pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Reading, Failure> {
-    let jobs = plan.jobs.max(1);
-    let readers = plan.sources.len().min(jobs);
     let seed = Seed::new();
     let meeting = Meeting::new(&seed, plan.temp.clone());
+    let work =
+        |batches: &Batches<'_>| Worker::new(plan, progress, &meeting, &seed, keep).work(batches);
+    let (mut inputs, counted) = each_batch(plan, progress, work)?;
+    let mut buckets = BTreeSet::new();
+    for counted in counted {
+        let counted = counted.map_err(Failure::Temporary)?;
+        for (input, account) in inputs.iter_mut().zip(&counted.accounts) {
+            input.account.merge(account);
+        }
+        buckets.extend(counted.buckets);
+    }
+    // Nothing that was named or found is a capture: there is nothing to say about a farm.
+    if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
+        let told = |i: &InputRecord| (i.name.clone(), i.error.clone().unwrap_or_default());
+        return Err(Failure::Sources(inputs.iter().map(told).collect()));
+    }
+    let (account, loss) = total(&inputs);
+    let flows = meeting.settle(keep.traces).map_err(Failure::Temporary)?;
+    let sample = flows.copies();
+    let duplicates = Duplicates { sample, correction: Correction::NotNeeded, removed: 0 };
+    Ok(Reading { inputs, account, loss, buckets, duplicates, flows })
+}
+
+/// The batches that a worker gets, each to be given back.
+pub(super) struct Batches<'a> {
+    full: &'a Receiver<Batch>,
+    empty: &'a Sender<Batch>,
+}
+
+impl Batches<'_> {
+    /// Hands each batch to `take`, until there are no more.
+    pub fn each(&self, mut take: impl FnMut(&Batch)) {
+        for batch in self.full {
+            take(&batch);
+            // The reader may have ended already.
+            let _ = self.empty.try_send(batch);
+        }
+    }
+}
+
+/// Reads all sources: workers that do `work` share their batches. Returns what is known of the inputs beside
+/// their frames, and what each worker found.
+pub(super) fn each_batch<T: Send>(
+    plan: &Plan,
+    progress: &Progress,
+    work: impl Fn(&Batches<'_>) -> T + Sync,
+) -> Result<(Vec<InputRecord>, Vec<T>), Failure> {
+    let jobs = plan.jobs.max(1);
+    let readers = plan.sources.len().min(jobs);
     let (full_in, full_out) = bounded::<Batch>(jobs * WAITING);
     let pool = jobs * (WAITING + 1) + readers;
     let (empty_in, empty_out) = bounded::<Batch>(pool);
@@ -49,12 +96,11 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Readi
     let inputs = Mutex::new(inputs);
     let unreadable = Mutex::new(Vec::new());
 
-    let counted = thread::scope(|scope| {
+    let found = thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs)
             .map(|_| {
-                let worker = Worker::new(plan, progress, &meeting, &seed, keep);
-                let (full_out, empty_in) = (full_out.clone(), empty_in.clone());
-                scope.spawn(move || worker.work(&full_out, &empty_in))
+                let (full, empty, work) = (full_out.clone(), empty_in.clone(), &work);
+                scope.spawn(move || work(&Batches { full: &full, empty: &empty }))
             })
             .collect();
         for _ in 0..readers {
@@ -86,25 +132,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Readi
         let named = |(number, reason): (usize, String)| (plan.sources[number].name.clone(), reason);
         return Err(Failure::Sources(unreadable.into_iter().map(named).collect()));
     }
-    let mut inputs = inputs.into_inner().unwrap_or_else(|p| p.into_inner());
-    let mut buckets = BTreeSet::new();
-    for counted in counted {
-        let counted = counted.map_err(Failure::Temporary)?;
-        for (input, account) in inputs.iter_mut().zip(&counted.accounts) {
-            input.account.merge(account);
-        }
-        buckets.extend(counted.buckets);
-    }
-    // Nothing that was named or found is a capture: there is nothing to say about a farm.
-    if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
-        let told = |i: &InputRecord| (i.name.clone(), i.error.clone().unwrap_or_default());
-        return Err(Failure::Sources(inputs.iter().map(told).collect()));
-    }
-    let (account, loss) = total(&inputs);
-    let flows = meeting.settle(keep.traces).map_err(Failure::Temporary)?;
-    let sample = flows.copies();
-    let duplicates = Duplicates { sample, correction: Correction::NotNeeded, removed: 0 };
-    Ok(Reading { inputs, account, loss, buckets, duplicates, flows })
+    Ok((inputs.into_inner().unwrap_or_else(|p| p.into_inner()), found))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -206,12 +234,46 @@ struct Counted {
     buckets: BTreeSet<Nanos>,
 }
 
+/// Which frames the user wants left out.
+pub(super) struct Gate {
+    since: Option<Nanos>,
+    until: Option<Nanos>,
+    filter: Option<Filter>,
+}
+
+impl Gate {
+    pub fn new(request: &Request) -> Self {
+        // The expression was checked when the plan was made.
+        let filter = request.filter.as_deref().and_then(|f| Filter::new(f).ok());
+        Self { since: request.since, until: request.until, filter }
+    }
+
+    /// Whether a frame is before or after the wanted time.
+    pub fn is_outside(&self, frame: &Frame) -> bool {
+        let timed = frame.time != NO_TIME;
+        let early = self.since.is_some_and(|since| timed && frame.time < since);
+        let late = self.until.is_some_and(|until| timed && frame.time >= until);
+        early || late
+    }
+
+    /// Whether the filter lets a frame pass.
+    pub fn passes(&mut self, frame: &Frame, data: &[u8]) -> bool {
+        let filter = self.filter.as_mut();
+        filter.is_none_or(|filter| filter.passes(frame.link, data, frame.wire_len))
+    }
+}
+
+/// A decoder as the user wants it.
+pub(super) fn decoder(request: &Request) -> Decoder {
+    Decoder::new(!request.no_decap, &request.vxlan_ports)
+}
+
 struct Worker<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
     meeting: &'a Meeting,
     seed: &'a Seed,
-    filter: Option<Filter>,
+    gate: Gate,
     decoder: Decoder,
     keep: &'a Keep,
     tables: Tables,
@@ -236,9 +298,8 @@ impl<'a> Worker<'a> {
             progress,
             meeting,
             seed,
-            // The expression was checked when the plan was made.
-            filter: plan.request.filter.as_deref().and_then(|f| Filter::new(f).ok()),
-            decoder: Decoder::new(!plan.request.no_decap, &plan.request.vxlan_ports),
+            gate: Gate::new(&plan.request),
+            decoder: decoder(&plan.request),
             keep,
             tables: Tables::new(seed, keep),
             pending: vec![Observation::default(); TOGETHER],
@@ -247,22 +308,20 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn work(mut self, full: &Receiver<Batch>, empty: &Sender<Batch>) -> std::io::Result<Counted> {
+    fn work(mut self, batches: &Batches<'_>) -> std::io::Result<Counted> {
         // Half of the memory for the tables of all workers; where they meet needs as much again.
         let budget = self.plan.request.max_memory / 2 / self.plan.jobs.max(1);
         let mut trouble = None;
-        for batch in full {
+        batches.each(|batch| {
             if trouble.is_none() && !self.progress.stop.load(Ordering::Relaxed) {
-                self.take(&batch);
+                self.take(batch);
                 if self.tables.memory() > budget {
                     let tables =
                         std::mem::replace(&mut self.tables, Tables::new(self.seed, self.keep));
                     trouble = self.meeting.spill(tables).err();
                 }
             }
-            // The reader may have ended already.
-            let _ = empty.try_send(batch);
-        }
+        });
         match trouble {
             Some(error) => Err(error),
             None => {
@@ -280,24 +339,19 @@ impl<'a> Worker<'a> {
             account.frames += 1;
             account.bytes += u64::from(frame.wire_len);
             account.truncated += u64::from(frame.cap_len < frame.wire_len);
-            let timed = frame.time != NO_TIME;
-            let early = self.plan.request.since.is_some_and(|since| timed && frame.time < since);
-            let late = self.plan.request.until.is_some_and(|until| timed && frame.time >= until);
-            if early || late {
+            if self.gate.is_outside(frame) {
                 account.skipped.count(SkipReason::OutsideWindow);
                 continue;
             }
             account.first.see(frame.time);
             account.last.see(frame.time);
             let bucket = frame.time.div_euclid(BUCKET_NS);
-            if timed && bucket != self.bucket {
+            if frame.time != NO_TIME && bucket != self.bucket {
                 self.bucket = bucket;
                 self.counted.buckets.insert(bucket);
             }
             let data = batch.data(frame);
-            if let Some(filter) = &mut self.filter
-                && !filter.passes(frame.link, data, frame.wire_len)
-            {
+            if !self.gate.passes(frame, data) {
                 account.skipped.count(SkipReason::Filtered);
                 continue;
             }

@@ -1,14 +1,14 @@
-//! The files of `--out`: all of them whole, or none touched.
+//! Folders of files that are written all of them whole, or none touched.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
 use super::{FORMATS, Report};
 
-/// Why reports cannot be written.
+/// Why files cannot be written.
 #[derive(Debug)]
 pub struct FolderError {
     /// What could not be written.
@@ -17,53 +17,100 @@ pub struct FolderError {
     pub error: io::Error,
 }
 
-/// A folder for reports, with room for the new ones beside the old.
+/// A folder for files, with room for the new ones beside the old.
 pub struct Folder {
     target: PathBuf,
     staging: TempDir,
-    /// The topmost folder that was made for these reports; it goes if none is written.
+    /// The topmost folder that was made for these files; it goes if none is written.
     made: Option<PathBuf>,
+    /// The names of the new files, in the order in which they come to their places.
+    staged: Vec<String>,
+    /// The names of old ones that go when the new ones come.
+    replaced: Vec<String>,
 }
 
 impl Folder {
     /// Makes the folder before the long work starts, so that a wrong name is told at once.
-    pub fn prepare(target: &Path) -> Result<Self, FolderError> {
+    pub(super) fn prepare(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         if target.exists() && !target.is_dir() {
-            return Err(failed(io::Error::other("is a file; --out wants a folder")));
+            return Err(failed(io::Error::other("is a file; a report or evidence wants a folder")));
         }
         let made =
             target.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).last();
         let made = made.map(Path::to_owned);
         fs::create_dir_all(target).map_err(failed)?;
+        let staging = tempfile::Builder::new().prefix(".rasaudit-").tempdir_in(target);
+        let (staged, replaced) = (Vec::new(), Vec::new());
+        Ok(Self {
+            target: target.to_owned(),
+            staging: staging.map_err(failed)?,
+            made,
+            staged,
+            replaced,
+        })
+    }
+
+    /// Makes a folder for reports.
+    pub fn for_reports(target: &Path) -> Result<Self, FolderError> {
+        let folder = Self::prepare(target)?;
         // Whatever keeps one report from its place must keep all of them back.
-        for path in FORMATS.iter().filter_map(|(_, file, _)| Some(target.join((*file)?))) {
+        for path in FORMATS.iter().filter_map(|(_, file, _)| Some(folder.place((*file)?))) {
             if path.is_dir() {
                 let error = io::Error::other("is a folder where a report belongs");
                 return Err(FolderError { path, error });
             }
         }
-        let staging = tempfile::Builder::new().prefix(".rasaudit-").tempdir_in(target);
-        Ok(Self { target: target.to_owned(), staging: staging.map_err(failed)?, made })
+        Ok(folder)
     }
 
-    /// Writes every report beside its place, then moves all of them into place.
-    pub fn write(mut self, report: &Report<'_>) -> Result<(), FolderError> {
-        let files = || FORMATS.iter().filter_map(|(_, file, writer)| Some((((*file)?), *writer)));
-        for (name, writer) in files() {
-            let path = self.staging.path().join(name);
-            let write = || {
-                let mut out = BufWriter::new(File::create(&path)?);
-                writer(report, &mut out)?;
-                out.flush()?;
-                out.get_ref().sync_all()
-            };
-            write().map_err(|error| FolderError { path: self.target.join(name), error })?;
+    /// Writes every report, beside its place.
+    pub fn stage_reports(&mut self, report: &Report<'_>) -> Result<(), FolderError> {
+        for (name, writer) in
+            FORMATS.iter().filter_map(|(_, file, writer)| Some(((*file)?, writer)))
+        {
+            self.stage(name, |out| writer(report, out))?;
         }
-        for (name, _) in files() {
-            let target = self.target.join(name);
-            fs::rename(self.staging.path().join(name), &target)
-                .map_err(|error| FolderError { path: target, error })?;
+        Ok(())
+    }
+
+    /// Names old files that go when the new ones come to their places.
+    pub(super) fn replaces(&mut self, names: Vec<String>) {
+        self.replaced = names;
+    }
+
+    /// Where a file will be.
+    pub(super) fn place(&self, name: &str) -> PathBuf {
+        self.target.join(name)
+    }
+
+    /// Writes a file beside its place.
+    pub(super) fn stage(
+        &mut self,
+        name: &str,
+        write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), FolderError> {
+        let staged = || {
+            let mut out = BufWriter::new(File::create(self.staging.path().join(name))?);
+            write(&mut out)?;
+            out.flush()?;
+            out.get_ref().sync_all()
+        };
+        staged().map_err(|error| FolderError { path: self.place(name), error })?;
+        self.staged.push(name.to_owned());
+        Ok(())
+    }
+
+    /// Moves all files into place.
+    pub fn publish(mut self) -> Result<(), FolderError> {
+        for name in self.replaced.iter().filter(|name| !self.staged.contains(name)) {
+            let path = self.place(name);
+            fs::remove_file(&path).map_err(|error| FolderError { path, error })?;
+        }
+        for name in &self.staged {
+            let path = self.place(name);
+            fs::rename(self.staging.path().join(name), &path)
+                .map_err(|error| FolderError { path, error })?;
         }
         self.made = None;
         Ok(())

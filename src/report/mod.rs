@@ -6,6 +6,7 @@
 mod community_id;
 mod csv;
 mod draft;
+mod evidence;
 mod exceptions;
 mod folder;
 mod json;
@@ -24,6 +25,7 @@ use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Transport};
 
 pub use community_id::community_id;
 pub use draft::draft;
+pub use evidence::{Evidence, EvidenceFrame};
 pub use exceptions::exceptions_from;
 pub use folder::{Folder, FolderError};
 pub use known::Known;

@@ -1,0 +1,70 @@
+//! Which flows speak for some conversations: the few whose packets are worth a look.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+
+use super::{Conversations, Grade, Lens, State, Subject, direction, read_flow};
+use crate::flow::{FlowKey, Flows};
+use crate::model::{Endpoint, Nanos, Transport};
+
+/// A flow that speaks for a conversation, and which side of it is the client. In the order of what they have to
+/// say: those that came furthest, then the earliest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Speaking {
+    /// What became of it.
+    pub state: State,
+    /// Its earliest packet or error, in nanoseconds since the epoch.
+    pub first: Option<Nanos>,
+    /// The flow.
+    pub flow: FlowKey,
+    /// The side that is the client.
+    pub client: usize,
+}
+
+/// The flows that speak for some conversations.
+#[derive(Default, Debug)]
+pub struct Picked {
+    /// Of each conversation, the best first.
+    pub flows: HashMap<Subject, Vec<Speaking>>,
+    /// A flow whose handshake proves that an endpoint serves, for conversations that are read by that.
+    pub proofs: BTreeMap<(Endpoint, Transport), Speaking>,
+}
+
+impl Conversations {
+    /// Picks at most `most` flows of each of `wanted`, which are positions in the list; always the same ones.
+    pub fn pick(
+        &self,
+        flows: &mut Flows,
+        lens: &dyn Lens,
+        wanted: &BTreeSet<usize>,
+        most: usize,
+    ) -> io::Result<Picked> {
+        let mut picked = Picked::default();
+        let mut unproved = BTreeSet::new();
+        for number in wanted {
+            let c = &self.list[*number];
+            picked.flows.insert(c.subject, Vec::with_capacity(most));
+            if c.grade == Grade::Service {
+                unproved.insert((c.subject.endpoint(), c.subject.transport));
+            }
+        }
+        flows.visit(|table| {
+            for flow in table.iter() {
+                let (part, client) = read_flow(&flow, &self.survey, lens);
+                let (state, first) = (part.state, part.first.get());
+                let speaking = Speaking { state, first, flow: *flow.key, client };
+                if let Some(best) = picked.flows.get_mut(&part.subject) {
+                    let at = best.partition_point(|other| *other < speaking);
+                    best.insert(at, speaking);
+                    best.truncate(most);
+                }
+                let served = (part.subject.endpoint(), part.subject.transport);
+                if unproved.contains(&served) && direction::handshake(&flow).is_some() {
+                    let proof = picked.proofs.entry(served).or_insert(speaking);
+                    *proof = speaking.min(*proof);
+                }
+            }
+        })?;
+        Ok(picked)
+    }
+}

@@ -1,0 +1,401 @@
+//! The frames that findings rest on: the files are read once more, for a few flows alone.
+//!
+//! Which flows and which frames is asked of the merged evidence and of the frames themselves, so the answer
+//! depends neither on workers nor on the order of files.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use super::read::{Batches, Gate, decoder, each_batch};
+use super::{Failure, Plan, Progress, Reading, Request};
+use crate::capture::Frame;
+use crate::classify::{Conversation, Judge, Outcome, Policy};
+use crate::conversation::{Lens, Speaking, Subject};
+use crate::decode::{Body, Observation, Quoted, Tuple, sign};
+use crate::flow::{FlowKey, Seed};
+use crate::model::{AtMost, Mac, Merge, Nanos};
+use crate::names::{Clue, read};
+use crate::report::{Evidence, EvidenceFrame};
+
+/// The most flows that speak for one finding, ...
+const FLOWS: usize = 8;
+/// ... and for all of them together; each has at least one.
+const ALL_FLOWS: usize = 2048;
+/// Frames of one kind from one side of a flow: the earliest. Of each side its last frame is kept too.
+const FRAMES: usize = 4;
+/// Bytes of a frame that are kept: headers, and names in full.
+const SNAPLEN: usize = 2048;
+
+/// What frames may belong to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Ground {
+    Flow(FlowKey),
+    /// DNS answers to a client, its one address for all, that give a server's address.
+    Names(IpAddr, IpAddr),
+    /// Address claims (ARP).
+    Claims(IpAddr, Mac),
+}
+
+/// What a ground is to a finding.
+#[derive(Clone, Copy)]
+enum Part {
+    Own(Subject, usize),
+    Trigger(Subject, usize),
+    Proof(Subject, usize),
+    Names,
+    Claims(Mac),
+}
+
+/// What a frame of a flow is, the most telling first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Kind {
+    Syn,
+    SynAck,
+    Rst,
+    Fin,
+    Hello,
+    Dns,
+    Data,
+    Ack,
+    Other,
+    /// An ICMP error about a packet of the side.
+    Error,
+    Answer,
+    Claim,
+}
+
+/// A frame as it was captured.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Kept {
+    time: Nanos,
+    link: u16,
+    wire_len: u32,
+    data: Box<[u8]>,
+    kind: Kind,
+    /// Who sent an ICMP error.
+    by: Option<IpAddr>,
+}
+
+/// What is looked for.
+#[derive(Default)]
+struct Targets {
+    numbers: HashMap<Ground, usize, Seed>,
+}
+
+impl Targets {
+    fn add(&mut self, ground: Ground) -> usize {
+        let next = self.numbers.len();
+        *self.numbers.entry(ground).or_insert(next)
+    }
+}
+
+/// The frames found so far. The least of each kind, so that it does not matter who found them when.
+#[derive(Default)]
+struct Found {
+    frames: BTreeMap<(usize, usize, Kind), AtMost<Kept, FRAMES>>,
+    last: BTreeMap<(usize, usize), Kept>,
+    /// All frames that were read, for each source.
+    read: Vec<u64>,
+}
+
+impl Found {
+    fn keep(
+        &mut self,
+        (ground, side): (usize, usize),
+        (kind, by): (Kind, Option<IpAddr>),
+        frame: &Frame,
+        data: &[u8],
+    ) {
+        let kept = || Kept {
+            time: frame.time,
+            link: frame.link,
+            wire_len: frame.wire_len,
+            data: data[..data.len().min(SNAPLEN)].into(),
+            kind,
+            by,
+        };
+        let set = self.frames.entry((ground, side, kind)).or_default();
+        // Most frames of a long flow end here.
+        let early = set.iter().last().is_none_or(|last| frame.time <= last.time);
+        if early || set.len() < FRAMES {
+            set.insert(kept());
+        }
+        match self.last.get_mut(&(ground, side)) {
+            Some(last) if frame.time < last.time => {}
+            Some(last) => {
+                let kept = kept();
+                if kept > *last {
+                    *last = kept;
+                }
+            }
+            None => drop(self.last.insert((ground, side), kept())),
+        }
+    }
+}
+
+impl Merge for Found {
+    fn merge(&mut self, other: &Self) {
+        for (place, set) in &other.frames {
+            self.frames.entry(*place).or_default().merge(set);
+        }
+        for (place, theirs) in &other.last {
+            let mine = self.last.entry(*place).or_insert_with(|| theirs.clone());
+            if theirs > mine {
+                mine.clone_from(theirs);
+            }
+        }
+        self.read.resize(self.read.len().max(other.read.len()), 0);
+        self.read.iter_mut().zip(&other.read).for_each(|(mine, theirs)| *mine += theirs);
+    }
+}
+
+/// Finds the frames that each finding rests on, in the order of the findings.
+pub(super) fn gather(
+    plan: &Plan,
+    progress: &Progress,
+    reading: &mut Reading,
+    policy: &Policy,
+    outcome: &Outcome,
+) -> Result<Vec<Evidence>, Failure> {
+    let judge = Judge::new(policy);
+    let (chosen, targets) = choose(reading, &judge, outcome).map_err(Failure::Temporary)?;
+    progress.begin_again();
+    // What the files are was told when they were first read.
+    let request = Request { hash: false, ..plan.request.clone() };
+    let plan = Plan { request, ..plan.clone() };
+    let search = |batches: &Batches<'_>| search(batches, &plan, progress, &targets, &judge);
+    let (_, parts) = each_batch(&plan, progress, search)?;
+    let mut found = Found::default();
+    parts.iter().for_each(|part| found.merge(part));
+    let changed =
+        reading.inputs.iter().zip(&found.read).filter(|(i, read)| i.account.frames != **read);
+    let changed: Vec<(String, String)> = changed
+        .map(|(input, _)| {
+            (input.name.clone(), "changed while it was read; audit a copy of it".to_owned())
+        })
+        .collect();
+    if !changed.is_empty() {
+        return Err(Failure::Sources(changed));
+    }
+    Ok(chosen.iter().map(|chosen| chosen.evidence(&found)).collect())
+}
+
+/// What was chosen to speak for a finding.
+struct Chosen {
+    parts: Vec<(usize, Part)>,
+    note: String,
+}
+
+impl Chosen {
+    fn evidence(&self, found: &Found) -> Evidence {
+        // A frame may belong to several parts, and is written once.
+        let mut frames: BTreeMap<&Kept, Vec<String>> = BTreeMap::new();
+        for (ground, part) in &self.parts {
+            let least = found.frames.range((*ground, 0, Kind::Syn)..(ground + 1, 0, Kind::Syn));
+            let least = least.flat_map(|((_, side, _), set)| set.iter().map(|kept| (*side, kept)));
+            let last = found.last.range((*ground, 0)..(ground + 1, 0));
+            for (side, kept) in least.chain(last.map(|((_, side), kept)| (*side, kept))) {
+                let (words, shows) = (part.words(side, kept), frames.entry(kept).or_default());
+                if !shows.contains(&words) {
+                    shows.push(words);
+                }
+            }
+        }
+        let frame = |(kept, shows): (&Kept, Vec<String>)| EvidenceFrame {
+            time: kept.time,
+            link: kept.link,
+            wire_len: kept.wire_len,
+            data: kept.data.to_vec(),
+            shows: shows.join("; "),
+        };
+        Evidence { frames: frames.into_iter().map(frame).collect(), note: self.note.clone() }
+    }
+}
+
+impl Part {
+    /// What a frame shows, in words.
+    fn words(self, side: usize, kept: &Kept) -> String {
+        let of = |subject: Subject, client: usize| {
+            let (who, address) = if side == client {
+                ("client", subject.client)
+            } else {
+                ("server", subject.server)
+            };
+            let what = match kept.kind {
+                Kind::Syn => "SYN",
+                Kind::SynAck => "SYN-ACK",
+                Kind::Rst => "RST",
+                Kind::Fin => "FIN",
+                Kind::Hello => "TLS hello",
+                Kind::Dns => "DNS message",
+                Kind::Ack => "ACK",
+                Kind::Error => {
+                    let by = kept.by.map_or_else(String::new, |by| format!(" from {by}"));
+                    return format!("ICMP error{by} about a packet of the {who} {address}");
+                }
+                Kind::Data => "data",
+                _ => "packet",
+            };
+            format!("{what} of the {who} {address}")
+        };
+        match self {
+            Self::Own(subject, client) => of(subject, client),
+            Self::Trigger(subject, client) => {
+                format!("what makes it due: {}", of(subject, client))
+            }
+            Self::Proof(subject, client) => {
+                format!("proves who serves the port: {}", of(subject, client))
+            }
+            Self::Names => "tells the client a name of the server".to_owned(),
+            Self::Claims(mac) => format!("{mac} claims the address"),
+        }
+    }
+}
+
+/// Chooses flows, address claims and names that speak for each finding.
+fn choose(
+    reading: &mut Reading,
+    judge: &Judge<'_>,
+    outcome: &Outcome,
+) -> std::io::Result<(Vec<Chosen>, Targets)> {
+    let list = &outcome.conversations.list;
+    let share = (ALL_FLOWS / outcome.findings.len().max(1)).clamp(1, FLOWS);
+    // Of many conversations those that came furthest, in the order of the list.
+    let furthest = |all: &[usize]| {
+        let mut best = all.to_vec();
+        best.sort_by_key(|number| (list[*number].state, *number));
+        best.truncate(share);
+        best
+    };
+    let speaking: Vec<Vec<usize>> =
+        outcome.findings.iter().map(|f| furthest(&f.grounds.conversations)).collect();
+    let triggers = outcome.findings.iter().filter_map(|f| f.grounds.trigger);
+    let wanted: BTreeSet<usize> = speaking.iter().flatten().copied().chain(triggers).collect();
+    let picked = outcome.conversations.pick(&mut reading.flows, judge, &wanted, share)?;
+    let mut targets = Targets::default();
+    let mut chosen = Vec::with_capacity(outcome.findings.len());
+    for (finding, speaking) in outcome.findings.iter().zip(&speaking) {
+        let mut parts = Vec::new();
+        let flows_of = |c: &Conversation| picked.flows.get(&c.subject).into_iter().flatten();
+        // Each conversation speaks once before any speaks twice.
+        let mut flows: Vec<(usize, usize, Speaking)> = Vec::new();
+        for (order, number) in speaking.iter().enumerate() {
+            let flows_here = flows_of(&list[*number]).enumerate();
+            flows.extend(flows_here.map(|(turn, flow)| (turn, order, *flow)));
+        }
+        flows.sort_unstable();
+        let all: u64 = finding.grounds.conversations.iter().map(|n| list[*n].flows).sum();
+        flows.truncate(share);
+        for (_, order, flow) in &flows {
+            let c = &list[speaking[*order]];
+            let number = targets.add(Ground::Flow(flow.flow));
+            parts.push((number, Part::Own(c.subject, flow.client)));
+        }
+        for number in speaking {
+            let c = &list[*number];
+            if let Some(proof) = picked.proofs.get(&(c.subject.endpoint(), c.subject.transport)) {
+                let number = targets.add(Ground::Flow(proof.flow));
+                parts.push((number, Part::Proof(c.subject, proof.client)));
+            }
+            if outcome.conversations.names_of(c).known.iter().any(|known| known.by_dns) {
+                let client = judge.canonical(c.subject.client);
+                parts.push((targets.add(Ground::Names(client, c.subject.server)), Part::Names));
+            }
+        }
+        if let Some(c) = finding.grounds.trigger.map(|number| &list[number])
+            && let Some(flow) = flows_of(c).next()
+        {
+            let number = targets.add(Ground::Flow(flow.flow));
+            parts.push((number, Part::Trigger(c.subject, flow.client)));
+        }
+        for (address, mac) in &finding.grounds.claims {
+            parts.push((targets.add(Ground::Claims(*address, *mac)), Part::Claims(*mac)));
+        }
+        let note = if parts.is_empty() {
+            "rests on what is absent; what the capture could see stands in hosts.csv and in the trace of audit.json".to_owned()
+        } else if all > flows.len() as u64 {
+            format!(
+                "{} of {all} flows, those that came furthest; display_filter shows all",
+                flows.len()
+            )
+        } else {
+            String::new()
+        };
+        chosen.push(Chosen { parts, note });
+    }
+    Ok((chosen, targets))
+}
+
+/// What one worker finds.
+fn search(
+    batches: &Batches<'_>,
+    plan: &Plan,
+    progress: &Progress,
+    targets: &Targets,
+    judge: &Judge<'_>,
+) -> Found {
+    let (mut gate, decoder) = (Gate::new(&plan.request), decoder(&plan.request));
+    let mut found = Found { read: vec![0; plan.sources.len()], ..Found::default() };
+    let with_names = targets.numbers.keys().any(|ground| matches!(ground, Ground::Names(..)));
+    batches.each(|batch| {
+        if progress.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        for frame in &batch.frames {
+            found.read[batch.source] += 1;
+            let data = batch.data(frame);
+            let mut seen = Observation::default();
+            if gate.is_outside(frame)
+                || !gate.passes(frame, data)
+                || decoder.decode(frame, data, &mut seen).is_err()
+            {
+                continue;
+            }
+            let mut keep = |(ground, side), kind, by| {
+                if let Some(number) = targets.numbers.get(&ground) {
+                    found.keep((*number, side), (kind, by), frame, data);
+                }
+            };
+            let flow = |tuple: &Tuple| {
+                let (key, side) = FlowKey::new(tuple);
+                (Ground::Flow(key), side)
+            };
+            match seen.body {
+                Body::Segment { tuple, signs, .. } => keep(flow(&tuple), kind(signs), None),
+                Body::Error { quoted: Quoted::Flow(tuple), by, .. } => {
+                    keep(flow(&tuple), Kind::Error, Some(by));
+                }
+                Body::NonIp { claim: Some((address, mac)), .. } => {
+                    keep((Ground::Claims(address, mac), 0), Kind::Claim, None);
+                }
+                _ => {}
+            }
+            if with_names && let Some(Clue::Lookup(lookup, reply)) = read(&seen, seen.payload(data))
+            {
+                let client = judge.canonical(lookup.client);
+                for (address, _) in reply.answers.iter() {
+                    keep((Ground::Names(client, *address), 0), Kind::Answer, None);
+                }
+            }
+        }
+        progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
+    });
+    found
+}
+
+/// What a frame of a flow is.
+fn kind(signs: u16) -> Kind {
+    let kinds = [
+        (sign::SYN, Kind::Syn),
+        (sign::SYN_ACK, Kind::SynAck),
+        (sign::RST, Kind::Rst),
+        (sign::FIN, Kind::Fin),
+        (sign::CLIENT_HELLO | sign::SERVER_HELLO, Kind::Hello),
+        (sign::DNS_QUERY | sign::DNS_ANSWER, Kind::Dns),
+        (sign::DATA, Kind::Data),
+        (sign::ACK, Kind::Ack),
+    ];
+    let first = kinds.into_iter().find(|(sign, _)| signs & sign != 0);
+    first.map_or(Kind::Other, |(_, kind)| kind)
+}

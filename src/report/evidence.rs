@@ -1,0 +1,180 @@
+//! The frames that findings rest on: one pcapng file a finding, and an index of all findings.
+
+use std::borrow::Cow;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use csv::{Terminator, WriterBuilder};
+use pcap_file::pcapng::PcapNgWriter;
+use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
+use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
+use pcap_file::{DataLink, Endianness, PcapError};
+use sha2::{Digest, Sha256};
+
+use super::folder::{Folder, FolderError};
+use crate::classify::Finding;
+use crate::model::{NO_TIME, Nanos, cell, clean, hex};
+
+/// The index of a folder of evidence.
+pub(super) const INDEX: &str = "evidence.csv";
+
+/// The most bytes of a comment; the format can hold 65,535 (pcapng, 3.5).
+const COMMENT: usize = 16 << 10;
+
+/// The frames that a finding rests on.
+#[derive(Clone, Default, Debug)]
+pub struct Evidence {
+    /// The frames, in the order of their times.
+    pub frames: Vec<EvidenceFrame>,
+    /// What was left out, or why there is no frame, in words.
+    pub note: String,
+}
+
+/// A frame as it was captured, and what it shows.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct EvidenceFrame {
+    /// Packet time in nanoseconds, or [`NO_TIME`].
+    pub time: Nanos,
+    /// Link type, by its registry number.
+    pub link: u16,
+    /// Bytes on the wire.
+    pub wire_len: u32,
+    /// The first bytes of the frame.
+    pub data: Vec<u8>,
+    /// What it shows, in words.
+    pub shows: String,
+}
+
+impl Folder {
+    /// Makes a folder for evidence, or empties one of an earlier audit when the new evidence is there. A folder
+    /// that holds anything else is refused.
+    pub fn for_evidence(target: &Path) -> Result<Self, FolderError> {
+        let failed = |error| FolderError { path: target.to_owned(), error };
+        let is_evidence = |name: &str| {
+            let id = name.strip_suffix(".pcapng");
+            let is_id = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
+            name == INDEX || id.is_some_and(is_id)
+        };
+        let mut earlier = Vec::new();
+        if target.is_dir() {
+            for entry in std::fs::read_dir(target).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                if !is_file || !is_evidence(&name) {
+                    let name = clean(&name);
+                    return Err(failed(io::Error::other(format!(
+                        "holds {name}, which is no evidence of an earlier audit; --evidence wants a folder of its own"
+                    ))));
+                }
+                earlier.push(name);
+            }
+        }
+        let mut folder = Self::prepare(target)?;
+        folder.replaces(earlier);
+        Ok(folder)
+    }
+
+    /// Writes the evidence of findings, beside its place.
+    pub fn stage_evidence<'a>(
+        &mut self,
+        all: impl Iterator<Item = (&'a Finding, &'a Evidence)>,
+    ) -> Result<(), FolderError> {
+        let mut index = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
+        let columns =
+            ["id", "severity", "verdict", "code", "file", "frames", "sha256", "message", "note"];
+        let mut rows = vec![columns.map(str::to_owned)];
+        for (finding, evidence) in all {
+            let (mut file, mut digest) = (String::new(), String::new());
+            if !evidence.frames.is_empty() {
+                file = format!("{}.pcapng", finding.id);
+                let bytes = pcapng(finding, evidence).map_err(|error| FolderError {
+                    path: self.place(&file),
+                    error: match error {
+                        PcapError::IoError(error) => error,
+                        other => io::Error::other(other.to_string()),
+                    },
+                })?;
+                digest = hex(&Sha256::digest(&bytes));
+                self.stage(&file, |out| out.write_all(&bytes))?;
+            }
+            rows.push([
+                finding.id.clone(),
+                finding.severity.to_string(),
+                finding.verdict.to_string(),
+                finding.code.to_string(),
+                file,
+                evidence.frames.len().to_string(),
+                digest,
+                finding.message.clone(),
+                evidence.note.clone(),
+            ]);
+        }
+        self.stage(INDEX, |out| {
+            for row in rows {
+                index.write_record(row.iter().map(|text| cell(text).into_owned()))?;
+            }
+            let bytes = index.into_inner().map_err(|error| error.into_error())?;
+            out.write_all(&bytes)
+        })
+    }
+}
+
+/// The file of one finding (draft-ietf-opsawg-pcapng): an interface for each link type, times in nanoseconds,
+/// and with each frame what it shows.
+fn pcapng(finding: &Finding, evidence: &Evidence) -> Result<Vec<u8>, PcapError> {
+    let Finding { id, verdict, code, severity, message, action, trace, .. } = finding;
+    let about = format!("finding {id} ({verdict}/{code}, {severity})");
+    let mut whole = vec![format!("{about}: {message}"), action.clone()];
+    whole.extend(trace.iter().cloned());
+    whole.extend((!evidence.note.is_empty()).then(|| evidence.note.clone()));
+    let section = SectionHeaderBlock {
+        endianness: Endianness::Little,
+        options: vec![
+            SectionHeaderOption::Comment(comment(&whole.join("\n")).into()),
+            SectionHeaderOption::UserApplication(
+                concat!("rasaudit ", env!("CARGO_PKG_VERSION")).into(),
+            ),
+        ],
+        ..SectionHeaderBlock::default()
+    };
+    let mut file = PcapNgWriter::with_section_header(Vec::new(), section)?;
+    let mut links: Vec<u16> = evidence.frames.iter().map(|frame| frame.link).collect();
+    links.sort_unstable();
+    links.dedup();
+    for link in &links {
+        const NANOSECONDS: u8 = 9;
+        file.write_pcapng_block(InterfaceDescriptionBlock {
+            linktype: DataLink::from(u32::from(*link)),
+            snaplen: 0,
+            options: vec![InterfaceDescriptionOption::IfTsResol(NANOSECONDS)],
+        })?;
+    }
+    for frame in &evidence.frames {
+        let timed = if frame.time == NO_TIME { "; the capture has no time for it" } else { "" };
+        let text = comment(&format!("{about}: {}{timed}", frame.shows));
+        file.write_pcapng_block(EnhancedPacketBlock {
+            interface_id: links.partition_point(|link| *link < frame.link) as u32,
+            timestamp: Duration::from_nanos(u64::try_from(frame.time).unwrap_or_default()),
+            original_len: frame.wire_len,
+            data: Cow::Borrowed(&frame.data),
+            options: vec![EnhancedPacketOption::Comment(text.into())],
+        })?;
+    }
+    Ok(file.into_inner())
+}
+
+/// Text that steers nothing, cut where the format or a reader would have enough.
+fn comment(text: &str) -> String {
+    let mut text = text.split('\n').map(clean).collect::<Vec<_>>().join("\n");
+    if text.len() > COMMENT {
+        let whole = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= COMMENT).last();
+        text.truncate(whole.unwrap_or_default());
+        text.push_str(" ...");
+    }
+    text
+}

@@ -1,0 +1,376 @@
+//! The frames that findings rest on: they are frames of the capture, they show what the finding says, and they are
+//! the same however the capture was read.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use support::wire::{ACK, RST, SYN, Wire, client_hello};
+use support::{FIXTURES, Random, Records, Site, columns, fixture, hosts, rasaudit, stderr};
+
+const GW: &str = "10.1.0.1";
+const BROKER: &str = "10.1.0.10";
+const DC: &str = "10.1.0.20";
+const RDSH: &str = "10.1.0.30";
+const PC: &str = "10.1.0.90";
+
+fn farm(more: &str) -> String {
+    let hosts = hosts(&[
+        ("gw1", GW, "gateway-normal"),
+        ("broker1", BROKER, "broker"),
+        ("dc1", DC, "ad-dc"),
+        ("rdsh1", RDSH, "rdsh-agent"),
+        ("pc1", PC, "parallels-client"),
+    ]);
+    format!("[farm]\nmatrix = \"ras-19\"\n{hosts}{more}")
+}
+
+/// A frame of evidence: time in nanoseconds, bytes on the wire, bytes kept, comment.
+type Frame = (u64, u32, Vec<u8>, String);
+
+fn frames(file: &Path) -> Vec<Frame> {
+    let mut reader =
+        PcapNgReader::new(fs::File::open(file).expect("the file is there")).expect("pcapng");
+    let mut frames = Vec::new();
+    while let Some(block) = reader.next_block() {
+        if let Block::EnhancedPacket(packet) = block.expect("a whole block") {
+            let comment = packet.options.iter().find_map(|option| match option {
+                EnhancedPacketOption::Comment(text) => Some(text.to_string()),
+                _ => None,
+            });
+            frames.push((
+                packet.timestamp.as_nanos() as u64,
+                packet.original_len,
+                packet.data.to_vec(),
+                comment.expect("a comment"),
+            ));
+        }
+    }
+    frames
+}
+
+/// A finding, as the index of the evidence tells it.
+#[derive(Debug)]
+struct Told {
+    id: String,
+    code: String,
+    note: String,
+    frames: Vec<Frame>,
+}
+
+/// What a folder of evidence holds, in the order of its index; the index agrees with the files.
+fn told(folder: &Path) -> Vec<Told> {
+    let index = fs::read_to_string(folder.join("evidence.csv")).expect("an index");
+    let rows = columns(&index, &["id", "code", "file", "frames", "note"]);
+    let mut files: BTreeSet<String> = BTreeSet::from(["evidence.csv".to_owned()]);
+    let told = rows.into_iter().map(|row| {
+        let [id, code, file, count, note] = row.try_into().expect("five cells");
+        let frames = if file.is_empty() { Vec::new() } else { frames(&folder.join(&file)) };
+        assert_eq!(count, frames.len().to_string(), "{id}");
+        assert!(file.is_empty() || file == format!("{id}.pcapng"), "{file}");
+        files.extend((!file.is_empty()).then_some(file));
+        Told { id, code, note, frames }
+    });
+    let told: Vec<Told> = told.collect();
+    let there = fs::read_dir(folder).expect("a folder");
+    let there = there.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned());
+    assert_eq!(there.collect::<BTreeSet<_>>(), files);
+    told
+}
+
+/// The evidence of a made capture.
+fn evidence(inventory: &str, wire: &Wire) -> Vec<Told> {
+    let site = Site::new(inventory, wire);
+    let folder = site.folder.path().join("evidence");
+    let run = site.run(&["-q".as_ref(), "--evidence".as_ref(), folder.as_os_str()]);
+    assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
+    told(&folder)
+}
+
+/// The one finding of a code; its comments.
+fn comments(told: &[Told], code: &str) -> Vec<String> {
+    let all: Vec<&Told> = told.iter().filter(|t| t.code == code).collect();
+    assert_eq!(all.len(), 1, "{code} in {told:?}");
+    let shows = |(.., comment): &Frame| comment.split_once(": ").expect("a colon").1.to_owned();
+    all[0].frames.iter().map(shows).collect()
+}
+
+fn audited(capture: &[PathBuf], inventory: &Path, evidence: &Path, more: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+    command.arg("audit").args(capture).arg("-i").arg(inventory).arg("--evidence").arg(evidence);
+    let run = command.arg("-q").args(more).output().expect("the program runs");
+    assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
+}
+
+/// All files of a folder.
+fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
+    let file = |entry: fs::DirEntry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        (name, fs::read(entry.path()).expect("a file"))
+    };
+    entries.map(file).collect()
+}
+
+#[test]
+fn evidence_is_of_the_capture_and_names_its_finding() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    for (number, (_, capture, inventory)) in FIXTURES.iter().enumerate() {
+        let (capture, inventory) = (fixture(capture), fixture(inventory));
+        if capture.extension().is_none_or(|e| e != "pcap") {
+            continue;
+        }
+        let (out, folder) = (scratch.path().join("out"), scratch.path().join(number.to_string()));
+        let out_text = out.display().to_string();
+        audited(&[capture.clone()], &inventory, &folder, &["--out", &out_text]);
+        let file = fs::read(&capture).expect("the fixture is there");
+        // Microseconds, or nanoseconds by the magic number.
+        let unit = if file[0] == 0x4d { 1 } else { 1000 };
+        let word = |record: &[u8], at: usize| {
+            u64::from(u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes")))
+        };
+        let records: BTreeSet<(u64, u32, Vec<u8>)> = Records::read(&capture)
+            .records
+            .iter()
+            .map(|r| {
+                let time = word(r, 0) * 1_000_000_000 + word(r, 4) * unit;
+                (time, word(r, 12) as u32, r[16..].to_vec())
+            })
+            .collect();
+        let told = told(&folder);
+        let findings = fs::read_to_string(out.join("findings.csv")).expect("the findings");
+        let ids = columns(&findings, &["id", "count", "code"]);
+        assert_eq!(ids.len(), told.len());
+        for (row, told) in ids.iter().zip(&told) {
+            assert_eq!(row[0], told.id);
+            // Whatever was made of conversations can be shown.
+            assert_eq!(row[1] == "0", told.frames.is_empty(), "{told:?}");
+            assert_eq!(told.note.contains("what is absent"), told.frames.is_empty(), "{told:?}");
+            for (time, wire_len, data, comment) in &told.frames {
+                assert!(comment.starts_with(&format!("finding {} (", told.id)), "{comment}");
+                assert!(records.contains(&(*time, *wire_len, data.clone())), "{comment}");
+            }
+            let times: Vec<u64> = told.frames.iter().map(|f| f.0).collect();
+            assert!(times.is_sorted(), "{times:?}");
+        }
+    }
+}
+
+#[test]
+fn evidence_is_the_same_whatever_the_workers_the_order_and_the_cuts() {
+    let capture = fixture("farm-faults/span.pcap");
+    let inventory = fixture("farm-healthy/inventory.toml");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let mut runs = 0;
+    let mut run = |captures: &[PathBuf], more: &[&str]| {
+        runs += 1;
+        let folder = scratch.path().join(format!("evidence{runs}"));
+        audited(captures, &inventory, &folder, more);
+        bytes(&folder)
+    };
+    let whole = run(&[capture.clone()], &["--jobs", "1"]);
+    assert_eq!(whole.len(), 4, "three findings and the index");
+    assert_eq!(run(&[capture.clone()], &["--jobs", "8"]), whole);
+    assert_eq!(run(&[capture.clone()], &["--jobs", "2", "--max-memory", "1"]), whole);
+    for seed in 1..=3 {
+        let mut random = Random(seed);
+        let pieces = scratch.path().join(format!("pieces{seed}"));
+        fs::create_dir(&pieces).expect("a folder");
+        let mut files = Records::read(&capture).cut(&pieces, 5, &mut random);
+        random.shuffle(&mut files);
+        assert_eq!(run(&files, &["--jobs", "2"]), whole, "seed {seed}");
+    }
+    // The same file twice, and frames that a span shows twice, one after the other.
+    let copy = scratch.path().join("copy.pcap");
+    fs::copy(&capture, &copy).expect("a copy");
+    assert_eq!(run(&[capture.clone(), copy], &[]), whole);
+}
+
+/// Each file shows, in Wireshark's own eyes, packets of its finding alone.
+#[test]
+fn tshark_reads_the_evidence_and_its_display_filters_fit() {
+    let required = std::env::var_os("RASAUDIT_REQUIRE_TSHARK").is_some();
+    if Command::new("tshark").arg("--version").output().is_err() {
+        assert!(!required, "tshark is not installed");
+        return support::skipped("evidence is not shown to tshark, which is not installed");
+    }
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let (out, folder) = (scratch.path().join("out"), scratch.path().join("evidence"));
+    let inventory = fixture("farm-healthy/inventory.toml");
+    let out_text = out.display().to_string();
+    audited(&[fixture("farm-faults/span.pcap")], &inventory, &folder, &["--out", &out_text]);
+    let findings = fs::read_to_string(out.join("findings.csv")).expect("the findings");
+    let rows = columns(&findings, &["id", "display_filter"]);
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        let tshark = |filter: &str| {
+            let file = folder.join(format!("{}.pcapng", row[0]));
+            let mut command = Command::new("tshark");
+            let fields = ["-T", "fields", "-e", "frame.comment", "-Y", filter];
+            let run = command.arg("-r").arg(file).args(fields).output().expect("tshark runs");
+            assert!(run.status.success(), "{}", stderr(&run));
+            String::from_utf8_lossy(&run.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let all = tshark("frame");
+        assert!(all.len() > 2 && all.iter().all(|comment| comment.contains(&row[0])), "{all:?}");
+        assert_eq!(tshark(&row[1]), all, "{}", row[1]);
+    }
+}
+
+#[test]
+fn each_kind_of_ground_is_shown() {
+    // Refused and rejected: the answers are there, and who says so.
+    let mut wire = Wire::default();
+    for ms in [0, 500] {
+        wire.tcp(ms, (RDSH, 50_000), (BROKER, 20_003), SYN, 0);
+        wire.tcp(ms + 1, (BROKER, 20_003), (RDSH, 50_000), RST | ACK, 0);
+    }
+    wire.tcp(20, (GW, 50_000), (BROKER, 20_002), SYN, 0);
+    let (_, quoted) = wire.0.last().expect("a frame").clone();
+    let error = [&[3, 13, 0, 0, 0, 0, 0, 0][..], &quoted[14..42]].concat();
+    wire.ip(21, "10.1.0.254", GW, 1, &error);
+    let told_of = evidence(&farm(""), &wire);
+    let refused = comments(&told_of, "refused");
+    let syn = format!("SYN of the client {RDSH}");
+    let rst = format!("RST of the server {BROKER}");
+    assert_eq!(refused, [syn.as_str(), &rst, &syn, &rst]);
+    let rejected = comments(&told_of, "rejected");
+    let error = format!("ICMP error from 10.1.0.254 about a packet of the client {GW}");
+    assert_eq!(rejected, [format!("SYN of the client {GW}"), error]);
+
+    // What a guess of the direction rests on: another flow's handshake.
+    let mut wire = Wire::default();
+    wire.tcp(0, (PC, 50_000), (BROKER, 9100), ACK, 10);
+    wire.tcp(1, (BROKER, 9100), (PC, 50_000), ACK, 10);
+    wire.connect(1000, (DC, 50_009), (BROKER, 9100));
+    let told_of = evidence(&farm(""), &wire);
+    let proved = told_of.iter().find(|t| t.frames.iter().any(|f| f.3.contains("proves")));
+    let proved = proved.expect("a proof");
+    let proof = format!("proves who serves the port: SYN-ACK of the server {BROKER}");
+    assert!(proved.frames.iter().any(|f| f.3.contains(&proof)), "{proved:?}");
+
+    // A name: the client's hello, and what the resolver told it. Another client's answer is none of its.
+    let mut wire = Wire::default();
+    let (outside, name) = ("203.0.113.9", "files.example.net");
+    wire.lookup(0, RDSH, DC, &[name], outside);
+    wire.lookup(10, BROKER, DC, &[name], outside);
+    wire.start(100, (RDSH, 50_000), (outside, 443), &client_hello(name, false, 0), 2000);
+    let told_of = evidence(&farm(""), &wire);
+    let named = comments(&told_of, "unknown-host");
+    assert!(named.contains(&format!("TLS hello of the client {RDSH}")), "{named:?}");
+    let names = named.iter().filter(|c| *c == "tells the client a name of the server");
+    assert_eq!(names.count(), 1, "{named:?}");
+
+    // Claims of one address.
+    let mut wire = Wire::default();
+    wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
+    for (ms, mac) in [(10, 7), (20, 8), (30, 7), (40, 8)] {
+        wire.claim(ms, BROKER, mac);
+    }
+    let conflict = comments(&evidence(&farm(""), &wire), "address-conflict");
+    let claims = |mac: u8| format!("02:00:00:00:00:0{mac} claims the address");
+    assert_eq!(conflict, [claims(7), claims(8), claims(7), claims(8)]);
+}
+
+/// A user's session makes what follows due: it is what a missing flow rests on.
+#[test]
+fn what_made_a_flow_due_is_its_evidence() {
+    let mut wire = Wire::default();
+    wire.session(1000, (PC, 50_000), (GW, 443), 60);
+    for second in (0..700).step_by(5) {
+        for to in [BROKER, RDSH, DC] {
+            wire.ip(second * 1000, GW, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+            wire.ip(second * 1000 + 1, to, GW, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+        }
+    }
+    let told_of = evidence(&farm("[capture]\ncovers = \"all\"\n"), &wire);
+    let due: Vec<&Told> =
+        told_of.iter().filter(|t| t.code == "never-attempted" && !t.frames.is_empty()).collect();
+    assert!(!due.is_empty(), "{told_of:?}");
+    for told in due {
+        let what = format!("what makes it due: SYN of the client {PC}");
+        assert!(told.frames[0].3.ends_with(&what), "{told:?}");
+    }
+    // What is due all the time rests on nothing that a frame shows.
+    let steady = told_of.iter().find(|t| t.code == "never-attempted" && t.frames.is_empty());
+    assert!(steady.is_some_and(|t| t.note.contains("what is absent")), "{told_of:?}");
+}
+
+/// However much there is of a finding, its file stays small, and says what it leaves out.
+#[test]
+fn evidence_is_bounded() {
+    let mut wire = Wire::default();
+    for port in 0..2000u16 {
+        wire.tcp(u64::from(port), (PC, 40_000), (BROKER, 1 + port), SYN, 0);
+        wire.tcp(u64::from(port), (BROKER, 1 + port), (PC, 40_000), RST | ACK, 0);
+    }
+    wire.session(10_000, (RDSH, 50_000), (BROKER, 9100), 500);
+    let long = vec![0; 9000];
+    wire.data(20_000, (RDSH, 50_000), (BROKER, 9100), (0xffff, 1), &long);
+    let told_of = evidence(&farm(""), &wire);
+    let scan = told_of.iter().find(|t| t.note.contains("flows")).expect("the scan");
+    assert!(scan.note.starts_with("8 of 19"), "{scan:?}");
+    assert!(scan.frames.len() == 16, "{scan:?}");
+    let session = told_of.iter().find(|t| t.frames.iter().any(|f| f.3.contains("SYN-ACK")));
+    let session = session.expect("the session");
+    // The handshake, the first data of each side, and the last packet of each.
+    let last = session.frames.last().expect("frames");
+    assert!((5..40).contains(&session.frames.len()), "{}", session.frames.len());
+    assert!(last.0 / 1_000_000 - session.frames[0].0 / 1_000_000 > 499_000, "{last:?}");
+    for (_, wire_len, data, _) in &session.frames {
+        assert!(data.len() <= 2048 && *wire_len as usize >= data.len());
+    }
+}
+
+#[test]
+fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let capture = fixture("farm-faults/span.pcap");
+    let inventory = fixture("farm-healthy/inventory.toml");
+    let folder = scratch.path().join("evidence");
+    // What a finding of an earlier audit left behind goes; the new ones come.
+    fs::create_dir(&folder).expect("a folder");
+    for name in ["0123456789ab.pcapng", "evidence.csv"] {
+        fs::write(folder.join(name), "old").expect("writable");
+    }
+    audited(&[capture.clone()], &inventory, &folder, &[]);
+    assert_eq!(told(&folder).len(), 3);
+
+    let refused = |captures: &[&Path], to: &Path, more: &[&str]| {
+        let mut arguments: Vec<std::ffi::OsString> = vec!["audit".into()];
+        arguments.extend(captures.iter().map(|c| c.as_os_str().to_owned()));
+        arguments.extend(["--evidence".into(), to.into()]);
+        arguments.extend(more.iter().map(Into::into));
+        let run = rasaudit(arguments);
+        assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
+        assert!(run.stdout.is_empty());
+        stderr(&run)
+    };
+    let with = ["-i", &inventory.display().to_string()];
+    // Somebody else's file.
+    fs::write(folder.join("notes.txt"), "mine").expect("writable");
+    let err = refused(&[&capture], &folder, &with);
+    assert!(err.contains("holds notes.txt") && err.contains("a folder of its own"), "{err}");
+    assert_eq!(fs::read(folder.join("notes.txt")).expect("it stays"), b"mine");
+    // What cannot be read again, and what would be read the next time.
+    let new = scratch.path().join("new");
+    let err = refused(&[Path::new("-")], &new, &with);
+    assert!(err.contains("standard input does not allow"), "{err}");
+    let captures = scratch.path().join("captures");
+    fs::create_dir(&captures).expect("a folder");
+    fs::copy(&capture, captures.join("a.pcap")).expect("a copy");
+    let err = refused(&[&captures], &captures.join("x/../y"), &with);
+    assert!(err.contains("is inside") && err.contains("which is read"), "{err}");
+    let err = refused(&[&capture], &new, &[]);
+    assert!(err.contains("--inventory"), "{err}");
+    // The same folder for reports and evidence.
+    let same = new.display().to_string();
+    let err = refused(&[&capture], &new, &[&with[..], &["--out", &same]].concat());
+    assert!(err.contains("a folder of its own"), "{err}");
+    assert!(!new.exists() && !captures.join("y").exists(), "nothing is left behind");
+}
