@@ -127,7 +127,7 @@ fn evidence_is_of_the_capture_and_names_its_finding() {
         }
         let (out, folder) = (scratch.path().join("out"), scratch.path().join(number.to_string()));
         let out_text = out.display().to_string();
-        audited(&[capture.clone()], &inventory, &folder, &["--out", &out_text]);
+        audited(std::slice::from_ref(&capture), &inventory, &folder, &["--out", &out_text]);
         let file = fs::read(&capture).expect("the fixture is there");
         // Microseconds, or nanoseconds by the magic number.
         let unit = if file[0] == 0x4d { 1 } else { 1000 };
@@ -173,10 +173,10 @@ fn evidence_is_the_same_whatever_the_workers_the_order_and_the_cuts() {
         audited(captures, &inventory, &folder, more);
         bytes(&folder)
     };
-    let whole = run(&[capture.clone()], &["--jobs", "1"]);
+    let whole = run(std::slice::from_ref(&capture), &["--jobs", "1"]);
     assert_eq!(whole.len(), 4, "three findings and the index");
-    assert_eq!(run(&[capture.clone()], &["--jobs", "8"]), whole);
-    assert_eq!(run(&[capture.clone()], &["--jobs", "2", "--max-memory", "1"]), whole);
+    assert_eq!(run(std::slice::from_ref(&capture), &["--jobs", "8"]), whole);
+    assert_eq!(run(std::slice::from_ref(&capture), &["--jobs", "2", "--max-memory", "1"]), whole);
     for seed in 1..=3 {
         let mut random = Random(seed);
         let pieces = scratch.path().join(format!("pieces{seed}"));
@@ -338,7 +338,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     for name in ["0123456789ab.pcapng", "evidence.csv"] {
         fs::write(folder.join(name), "old").expect("writable");
     }
-    audited(&[capture.clone()], &inventory, &folder, &[]);
+    audited(std::slice::from_ref(&capture), &inventory, &folder, &[]);
     assert_eq!(told(&folder).len(), 3);
 
     let refused = |captures: &[&Path], to: &Path, more: &[&str]| {

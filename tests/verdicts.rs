@@ -413,6 +413,22 @@ fn nothing_is_expected_of_a_feature_that_nobody_named() {
     assert!(!of("reporting = false").iter().any(|f| f.contains("1433")));
 }
 
+/// Absence is certain only of a host that was there long enough itself.
+#[test]
+fn a_host_that_was_there_for_a_moment_is_missed_for_certain_nowhere() {
+    let missed = |wire: &Wire| -> Vec<String> {
+        let lines = findings(&audit(&farm("", ALL), wire)).into_iter();
+        lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect()
+    };
+    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
+    let speaks = |frame: &[u8]| frame[26..30] == rdsh;
+    let mut wire = steady();
+    wire.0.retain(|(_, frame)| frame[23] == 1 || !(speaks(frame) || frame[30..34] == rdsh));
+    assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003"]);
+    wire.0.retain(|(ms, frame)| !speaks(frame) || *ms > 80_000);
+    assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
+}
+
 #[test]
 fn a_virtual_address_counts_for_its_holders() {
     let halb = |name: &str, last: u8, more: &str| {
@@ -428,8 +444,10 @@ fn a_virtual_address_counts_for_its_holders() {
     let inventory = farm("", &format!("{halbs}{office}{ALL}"));
     let mut wire = steady();
     wire.session(10_000, ("10.9.0.5", 50_100), ("10.1.0.40", 80), 40);
-    for halb in ["10.1.0.41", "10.1.0.42"] {
-        wire.ip(30_000, halb, GW, 1, &[8, 0, 0, 0, 0, 9, 0, 1]);
+    for (halb, second) in
+        [("10.1.0.41", 0), ("10.1.0.42", 0), ("10.1.0.41", 110), ("10.1.0.42", 110)]
+    {
+        wire.ip(second * 1000, halb, GW, 1, &[8, 0, 0, 0, 0, 9, 0, 1]);
     }
     let silent = |wire: &Wire| -> Vec<String> {
         let lines = findings(&audit(&inventory, wire)).into_iter();

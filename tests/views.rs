@@ -70,6 +70,58 @@ fn write_two_interfaces(path: &Path, frames: &[Frame]) {
     fs::write(path, bytes).expect("the scratch folder is writable");
 }
 
+/// A snaplen shows in each host's share of packets that were cut, in both directions, whoever counted them.
+#[test]
+fn a_snaplen_is_told_by_host_and_direction() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let gateway = [10, 20, 1, 21];
+    // All that the gateway sends is cut after 64 bytes, and nothing else.
+    let cut = |frame: &Frame| {
+        let mut frame = frame.clone();
+        if frame.bytes[12..14] == [8, 0] && frame.bytes[26..30] == gateway {
+            frame.bytes.truncate(64);
+        }
+        frame
+    };
+    let frames: Vec<Frame> = frames().iter().map(cut).collect();
+    let is_cut = |frame: &&Frame| frame.wire as usize > frame.bytes.len();
+    // The lab's own capture has a snaplen; what it cut is the base.
+    let files = [0, 1].map(|half: usize| {
+        let path = scratch.path().join(format!("{half}.pcap"));
+        let middle = frames.len() / 2;
+        write(&path, if half == 0 { &frames[..middle] } else { &frames[middle..] });
+        path
+    });
+    assert!(frames.iter().filter(is_cut).count() > 300);
+    let inventory = fixture("farm-healthy/inventory.toml");
+    let hosts = |more: &[&str]| {
+        let mut arguments: Vec<std::ffi::OsString> = vec!["audit".into()];
+        arguments.extend(files.iter().map(Into::into));
+        arguments.extend([
+            "-i".into(),
+            inventory.clone().into(),
+            "--format".into(),
+            "hosts".into(),
+        ]);
+        arguments.extend(more.iter().map(Into::into));
+        stdout(&rasaudit(arguments))
+    };
+    let report = hosts(&["--jobs", "1"]);
+    assert_eq!(hosts(&["--jobs", "3", "--max-memory", "1"]), report);
+    let shares = support::columns(
+        &report,
+        &["name", "truncated_sent", "truncated_received", "first_sent", "last_received"],
+    );
+    let of = |name: &str| shares.iter().find(|row| row[0] == name).expect("the host").clone();
+    let gateway = of("gw1");
+    let sent: f64 = gateway[1].parse().expect("a share");
+    let received: f64 = gateway[2].parse().expect("a share");
+    assert!(sent > 0.9 && sent <= 1.0, "{gateway:?}");
+    assert!(received < sent, "{gateway:?}");
+    assert!(gateway[3].starts_with("2026-") && gateway[4] > gateway[3], "{gateway:?}");
+    assert_eq!(of("halb2")[1..], ["0.0000", "0.0000", "", ""]);
+}
+
 /// An address' last byte tells the two directions of a conversation apart, whichever they are.
 fn is_forth(frame: &Frame) -> bool {
     match frame.bytes[12..14] {

@@ -7,8 +7,12 @@ use super::expected::{Assessor, Claim};
 use super::finding::{End, Finding};
 use super::verdict::{Code, Status};
 use super::wording::service_words;
-use crate::conversation::Subject;
+use crate::conversation::{Presence, Subject};
+use crate::model::SECOND;
 use crate::policy::{Party, RoleSet, Row, Who};
+
+/// Hosts of a claim that its trace tells of.
+const SHOWN: usize = 5;
 
 impl Assessor<'_> {
     /// A finding about a claim, without its words.
@@ -82,12 +86,33 @@ impl Assessor<'_> {
             (None, None) => "nothing shows that the capture covers the pair",
         };
         finding.trace.push(coverage.to_owned());
+        let sources = [Unit::Host(claim.source)];
+        finding.trace.extend(
+            sources.iter().chain(&claim.to).take(SHOWN).filter_map(|unit| self.seen(*unit)),
+        );
         if let Some(address) = self.unlisted_way(claim) {
             finding.trace.push(format!(
                 "the same service was reached at {address}, which has no role in the inventory: it may be another address of a listed host"
             ));
         }
         finding
+    }
+
+    /// How a host was seen, in words.
+    fn seen(&self, unit: Unit) -> Option<String> {
+        let Unit::Host(host) = unit else { return None };
+        let (name, report) = (&self.policy.inventory.hosts[host].name, &self.hosts[host]);
+        let Presence { unicast_sent, received, sent_in, .. } = &report.presence;
+        let seconds = sent_in.length().unwrap_or_default() / SECOND;
+        Some(match (unicast_sent.0, received.packets.0) {
+            (0, 0) => format!("{name} was not seen"),
+            (0, received) => {
+                format!("{name} was sent {received} packets and not seen sending any to one host")
+            }
+            (sent, received) => format!(
+                "{name} sent {sent} packets and was sent {received}; {seconds} s from its first to its last"
+            ),
+        })
     }
 
     /// What a claim is about, in words.

@@ -20,6 +20,9 @@ const TRIGGER_BYTES: u64 = 20 * 1000;
 /// ... so long, and so long before the capture ends, in nanoseconds.
 const TRIGGER_NS: Nanos = 30 * SECOND;
 
+/// Seconds that a host's own time may fall short of a row's: watched time is counted in tens of seconds.
+const SLACK_S: Nanos = 20;
+
 /// What a row of the matrix came to.
 #[derive(Clone, Debug)]
 pub struct RowReport {
@@ -455,7 +458,10 @@ impl<'a> Assessor<'a> {
         if self.view.watched_s < watch_s {
             return unknown(Code::WindowTooShort, &claim);
         }
-        if self.unlisted_way(&claim).is_some() || self.view.misses_a_direction() {
+        // A host that was there for a moment only had no time to do what it does now and then.
+        let there = self.hosts[source].presence.sent_in.length().unwrap_or_default();
+        let too_short = there / SECOND < self.view.watched_s.min(watch_s) as Nanos - SLACK_S;
+        if too_short || self.unlisted_way(&claim).is_some() || self.view.misses_a_direction() {
             claim.doubts.add(Doubt::Coverage);
         }
         if claim.rows.iter().all(|row| matrix.rows[*row].is_doubtful()) {

@@ -32,7 +32,7 @@ pub use wording::service_words;
 use crate::model::Nanos;
 
 // What the judgement is about, for those who tell it.
-pub use crate::conversation::{Conversation, Conversations, Tag, Vantage};
+pub use crate::conversation::{Conversation, Conversations, Presence, Tag, Vantage};
 pub use crate::policy::{Covers, Matrix, Party, Policy, Severity};
 
 /// What the judgement has to know of the capture and the user's wishes.

@@ -27,7 +27,7 @@ pub use direction::Grade;
 pub use names::{Known, ServerNames};
 pub use pick::{Picked, Speaking};
 pub use state::State;
-pub use survey::{Presence, Sight, Survey};
+pub use survey::{Presence, Sight, Survey, Window};
 pub use vantage::Vantage;
 
 /// What the direction of a flow asks of the policy.

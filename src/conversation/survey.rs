@@ -19,10 +19,12 @@ pub struct Presence {
     pub unicast_sent: Sum,
     /// It was sent something that only follows from an answer of its own.
     pub answered_unseen: bool,
-    /// The earliest packet it sent or received.
-    pub first: Min,
-    /// The latest.
-    pub last: Max,
+    /// When it sent.
+    pub sent_in: Window,
+    /// When something was sent to it alone.
+    pub received_in: Window,
+    /// Packets of flows that it sent, and that were sent to it alone, which the capture cut short.
+    pub cut: [Sum; 2],
     /// Hardware addresses that its frames came from.
     pub macs: AtMost<Mac, 4>,
     /// Some packet of its own had passed a router: its hop count is none that systems start with.
@@ -35,10 +37,34 @@ impl Merge for Presence {
         self.received.merge(&other.received);
         self.unicast_sent.merge(&other.unicast_sent);
         self.answered_unseen |= other.answered_unseen;
-        self.first.merge(&other.first);
-        self.last.merge(&other.last);
+        self.sent_in.merge(&other.sent_in);
+        self.received_in.merge(&other.received_in);
+        self.cut.iter_mut().zip(&other.cut).for_each(|(mine, theirs)| mine.merge(theirs));
         self.macs.merge(&other.macs);
         self.routed |= other.routed;
+    }
+}
+
+/// From the first packet to the last.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Window {
+    /// The earliest.
+    pub first: Min,
+    /// The latest.
+    pub last: Max,
+}
+
+impl Window {
+    /// How long it is, in nanoseconds.
+    pub fn length(&self) -> Option<Nanos> {
+        Some(self.last.get()?.saturating_sub(self.first.get()?))
+    }
+}
+
+impl Merge for Window {
+    fn merge(&mut self, other: &Self) {
+        self.first.merge(&other.first);
+        self.last.merge(&other.last);
     }
 }
 
@@ -159,7 +185,14 @@ impl Survey {
             let (sender, target) = (flow.key.endpoint(side).addr, flow.key.endpoint(1 - side).addr);
             let silent = !flow.sides[1 - side].spoke();
             let macs = flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE);
-            self.count(sender, target, &flow.sides[side], broadcast == Some(side), silent, macs);
+            let to_all = broadcast == Some(side);
+            self.count(sender, target, &flow.sides[side], to_all, silent, macs);
+            if flow.cut[side] > 0 {
+                self.presences.entry(sender).or_default().cut[0].add(flow.cut[side]);
+                if !to_all {
+                    self.presences.entry(target).or_default().cut[1].add(flow.cut[side]);
+                }
+            }
             if broadcast != Some(side) && flow.links(side).any(|l| !FRESH.contains(&l.hops)) {
                 self.presences.entry(sender).or_default().routed = true;
             }
@@ -181,8 +214,7 @@ impl Survey {
         for ((address, mac), claim) in &flows.claims {
             let presence = self.presences.entry(*address).or_default();
             presence.sent.packets.merge(&claim.frames);
-            presence.first.merge(&claim.first);
-            presence.last.merge(&claim.last);
+            presence.sent_in.merge(&Window { first: claim.first, last: claim.last });
             presence.macs.insert(*mac);
         }
     }
@@ -199,10 +231,10 @@ impl Survey {
         if !side.spoke() {
             return;
         }
+        let window = Window { first: side.first, last: side.last };
         let from = self.presences.entry(sender).or_default();
         from.sent.merge(&side.sent);
-        from.first.merge(&side.first);
-        from.last.merge(&side.last);
+        from.sent_in.merge(&window);
         macs.for_each(|mac| from.macs.insert(mac));
         if broadcast {
             return;
@@ -210,8 +242,7 @@ impl Survey {
         from.unicast_sent.merge(&side.sent.packets);
         let to = self.presences.entry(target).or_default();
         to.received.merge(&side.sent);
-        to.first.merge(&side.first);
-        to.last.merge(&side.last);
+        to.received_in.merge(&window);
         // An acknowledgement to somebody who says nothing: he did, but not where we listen.
         if target_silent && side.has(sign::ACK) {
             to.answered_unseen = true;

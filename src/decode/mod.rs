@@ -72,7 +72,7 @@ impl Decoder {
             SHORT.. => sign::KEPT_LONG,
             short if short < frame.wire_len => sign::CUT_SHORT,
             _ => 0,
-        };
+        } | if frame.cap_len < frame.wire_len { sign::CUT } else { 0 };
         (seen.broadcast, seen.bad_checksum, seen.opaque) = (false, false, false);
         seen.link = Link::default();
         seen.content = 0;

@@ -38,6 +38,8 @@ pub mod sign {
     pub const CUT_SHORT: u16 = 1 << 12;
     /// The capture kept at least [`super::SHORT`] bytes of a frame.
     pub const KEPT_LONG: u16 = 1 << 13;
+    /// The capture kept fewer bytes than the frame had.
+    pub const CUT: u16 = 1 << 14;
 }
 
 /// Bytes of a frame below which a snaplen is a short one: headers, and next to no payload.
@@ -211,7 +213,7 @@ pub struct Observation {
     pub interface: u16,
     /// Sent to the link layer's broadcast address.
     pub broadcast: bool,
-    /// What the capture kept of the frame, as [`sign::CUT_SHORT`], [`sign::KEPT_LONG`] or neither.
+    /// What the capture kept of the frame, as [`sign::CUT_SHORT`] or [`sign::KEPT_LONG`], and [`sign::CUT`].
     pub kept: u16,
     /// The IPv4 header checksum is wrong. Counted, never a reason to drop.
     pub bad_checksum: bool,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::copies::{Removals, Trace};
 use super::state::{Extra, FlowState, IcmpError, Side};
 use super::{FlowKey, Heard, Seed};
-use crate::decode::{Body, ErrorKind, Link, Observation};
+use crate::decode::{Body, ErrorKind, Link, Observation, sign};
 use crate::model::{AtMost, Merge, Nanos};
 use crate::names::{Hello, Pieces};
 
@@ -41,6 +41,9 @@ struct Records {
     extras: HashMap<u32, Extra, Seed>,
     /// What was said about names, by position.
     heard: HashMap<u32, Heard, Seed>,
+    /// How many packets of each side were cut short, by position. As long as the last flow of which any was: where
+    /// nothing is cut it costs nothing, where a snaplen is set nearly every flow has some.
+    cut: Vec<[u64; 2]>,
 }
 
 /// Where a packet belongs in a table.
@@ -67,6 +70,8 @@ pub struct Flow<'a> {
     pub extra: Option<&'a Extra>,
     /// What it tells about names.
     pub heard: Option<&'a Heard>,
+    /// How many packets of each side the capture cut short.
+    pub cut: [u64; 2],
     links: &'a [Link],
 }
 
@@ -111,6 +116,7 @@ impl FlowTable {
             + self.records.states.capacity() * size_of::<FlowState>()
             + self.index.capacity() * (size_of::<Slot>() + 1) * 8 / 7
             + self.records.extras.len() * EXTRA
+            + self.records.cut.capacity() * size_of::<[u64; 2]>()
             + self.heard
     }
 
@@ -122,6 +128,7 @@ impl FlowTable {
             sides: &state.sides,
             extra: records.extras.get(&(position as u32)),
             heard: records.heard.get(&(position as u32)),
+            cut: records.cut.get(position).copied().unwrap_or_default(),
             links: &records.links,
         })
     }
@@ -163,7 +170,19 @@ impl FlowTable {
         if self.records.links.get(usize::from(known)) != Some(&seen.link) {
             self.add_link(position, side, &seen.link);
         }
+        if seen.kept & sign::CUT != 0 {
+            self.cut(position)[side] += 1;
+        }
         self.records.keys[position]
+    }
+
+    /// How many packets of the sides of a flow were cut short.
+    fn cut(&mut self, position: usize) -> &mut [u64; 2] {
+        let cut = &mut self.records.cut;
+        if cut.len() <= position {
+            cut.resize(position + 1, [0; 2]);
+        }
+        &mut cut[position]
     }
 
     /// Takes in the name that a side asked for.
@@ -316,6 +335,13 @@ impl FlowTable {
             if let Some(theirs) = other.records.extras.get(&from) {
                 self.merge_extra(position, theirs);
             }
+            let theirs = other.records.cut.get(from as usize).filter(|cut| **cut != [0; 2]);
+            if let Some(theirs) = theirs {
+                self.cut(position)
+                    .iter_mut()
+                    .zip(theirs)
+                    .for_each(|(mine, theirs)| *mine += theirs);
+            }
             if let Some(theirs) = other.records.heard.get(&from) {
                 self.hear(position as u32, |heard| heard.merge(theirs));
             }
@@ -376,7 +402,7 @@ pub(super) fn partition(hash: u64, parts: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::{Tuple, sign};
+    use crate::decode::Tuple;
     use crate::model::{Mac, Transport};
 
     fn see(table: &mut FlowTable, sport: u16, time: Nanos, link: Link) {

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use super::{Report, Time, community_id};
-use crate::classify::{Code, Conversation, Doubts, Judged, Policy, Ruling, Tag};
+use crate::classify::{Code, Conversation, Doubts, Judged, Policy, Presence, Ruling, Tag};
+use crate::model::Merge as _;
 
 /// What stands in a cell.
 pub(super) trait Cell {
@@ -24,7 +25,7 @@ macro_rules! displayed {
         }
     )+};
 }
-displayed!(u16, u64, String, &str, IpAddr, Time);
+displayed!(u16, u64, String, &str, IpAddr, Time, Share);
 
 impl Cell for bool {
     fn write(&self, out: &mut String) {
@@ -49,6 +50,31 @@ impl<T: Cell> Cell for Vec<T> {
             }
             value.write(out);
         }
+    }
+}
+
+/// A share, 0 to 1, in ten thousandths.
+#[derive(Clone, Copy)]
+pub(super) struct Share(u64);
+
+impl Share {
+    /// The share of `part` in `whole`. Of packets seen twice the whole counts one sight, the part may count both.
+    fn of(part: u64, whole: u64) -> Self {
+        let share = u128::from(part.min(whole)) * 10_000 / u128::from(whole.max(1));
+        // However few, they are not none.
+        Self((share as u64).max(u64::from(part > 0 && whole > 0)))
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:04}", self.0 / 10_000, self.0 % 10_000)
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0 as f64 / 10_000.0)
     }
 }
 
@@ -194,6 +220,12 @@ record!(
         last_seen: Option<Time>,
         coverage: &'a str,
         rows_not_assessable: u64,
+        first_sent: Option<Time>,
+        last_sent: Option<Time>,
+        first_received: Option<Time>,
+        last_received: Option<Time>,
+        truncated_sent: Share,
+        truncated_received: Share,
     }
 );
 
@@ -344,6 +376,9 @@ pub(super) fn hosts<'a>(report: &Report<'a>) -> impl Iterator<Item = HostRow<'a>
     let policy = report.policy;
     let hosts = policy.map(|p| p.inventory.hosts.iter()).into_iter().flatten();
     hosts.zip(&report.outcome.hosts).filter_map(move |(host, seen)| {
+        let Presence { sent_in: sent, received_in: received, cut, .. } = &seen.presence;
+        let mut either = *sent;
+        either.merge(received);
         Some(HostRow {
             name: &host.name,
             addresses: host.addresses.clone(),
@@ -351,10 +386,16 @@ pub(super) fn hosts<'a>(report: &Report<'a>) -> impl Iterator<Item = HostRow<'a>
             frames_sent: seen.presence.sent.packets.0,
             frames_received: seen.presence.received.packets.0,
             unicast_sent: seen.presence.unicast_sent.0,
-            first_seen: seen.presence.first.get().map(Time),
-            last_seen: seen.presence.last.get().map(Time),
+            first_seen: either.first.get().map(Time),
+            last_seen: either.last.get().map(Time),
             coverage: seen.coverage.name(),
             rows_not_assessable: seen.rows_not_assessable,
+            first_sent: sent.first.get().map(Time),
+            last_sent: sent.last.get().map(Time),
+            first_received: received.first.get().map(Time),
+            last_received: received.last.get().map(Time),
+            truncated_sent: Share::of(cut[0].0, seen.presence.sent.packets.0),
+            truncated_received: Share::of(cut[1].0, seen.presence.received.packets.0),
         })
     })
 }
