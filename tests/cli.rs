@@ -410,3 +410,38 @@ fn completions_are_made() {
         assert!(code == 0 && out.contains("rasaudit"), "{shell}");
     }
 }
+
+/// A file that is not there is told with the one beside it that was meant.
+#[test]
+fn a_wrong_file_name_is_told_with_the_nearest() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let at = |name: &str| scratch.path().join(name).display().to_string();
+    for name in ["inventory.toml", "farm.pcap", "findings.csv", "exceptions.csv"] {
+        fs::write(at(name), "").expect("writable");
+    }
+    let capture = fixture("farm-faults/span.pcap").display().to_string();
+    let inventory = fixture("farm-healthy/inventory.toml").display().to_string();
+    for (arguments, meant) in [
+        (vec!["audit", &capture, "-i", &at("inventry.toml")], "inventory.toml"),
+        (vec!["audit", &at("fram.pcap")], "farm.pcap"),
+        (vec!["audit", &capture, "-i", &inventory, "--known", &at("finding.csv")], "findings.csv"),
+        (
+            vec!["audit", &capture, "-i", &inventory, "--exceptions", &at("exeptions.csv")],
+            "exceptions.csv",
+        ),
+        (vec!["inventory", "check", &at("inventorytoml")], "inventory.toml"),
+    ] {
+        let run = rasaudit(&arguments);
+        assert_eq!(run.status.code(), Some(2), "{arguments:?}");
+        let err = stderr(&run);
+        assert!(err.contains(&format!("did you mean \"{meant}\"?")), "{err}");
+    }
+    let run = rasaudit(["audit", &capture, "-i", &at("xyzzy")]);
+    assert!(!stderr(&run).contains("did you mean"), "{}", stderr(&run));
+    let run = rasaudit(["audit", &capture, "-i", &inventory, "--severity", "xyzzy=high"]);
+    assert!(
+        stderr(&run).contains("they are") && stderr(&run).contains("wrong-source"),
+        "{}",
+        stderr(&run)
+    );
+}

@@ -78,8 +78,8 @@ fn every_prefix_is_read_to_its_last_whole_record() {
         }
         assert_eq!(read(&file, 1, false).expect("a capture").0, before, "{}", file.display());
     }
-    for (_, capture, _) in FIXTURES.iter().filter(|f| f.0.starts_with("farm")) {
-        let capture = Records::read(&fixture(capture));
+    for case in FIXTURES.iter().filter(|f| f.name.starts_with("farm")) {
+        let capture = Records::read(&case.capture());
         let mut random = Random(7);
         for _ in 0..40 {
             let count = random.below(capture.records.len());

@@ -120,14 +120,13 @@ fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn evidence_is_of_the_capture_and_names_its_finding() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
-    for (number, (_, capture, inventory)) in FIXTURES.iter().enumerate() {
-        let (capture, inventory) = (fixture(capture), fixture(inventory));
-        if capture.extension().is_none_or(|e| e != "pcap") {
-            continue;
-        }
+    for (number, case) in FIXTURES.iter().filter(|case| case.is_pcap()).enumerate() {
+        let (capture, inventory) = (case.capture(), case.inventory());
         let (out, folder) = (scratch.path().join("out"), scratch.path().join(number.to_string()));
         let out_text = out.display().to_string();
-        audited(std::slice::from_ref(&capture), &inventory, &folder, &["--out", &out_text]);
+        let more = [case.more(), vec!["--out".to_owned(), out_text]].concat();
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        audited(std::slice::from_ref(&capture), &inventory, &folder, &more);
         let file = fs::read(&capture).expect("the fixture is there");
         // Microseconds, or nanoseconds by the magic number.
         let unit = if file[0] == 0x4d { 1 } else { 1000 };

@@ -23,18 +23,17 @@ fn check(name: &str, file: &str, actual: &str) {
 
 #[test]
 fn every_fixture_gives_its_reports() {
-    for (name, capture, inventory) in FIXTURES.iter().filter(|f| f.1.ends_with(".pcap")) {
+    for case in FIXTURES.iter().filter(|f| f.is_pcap()) {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let out = scratch.path().join("report");
-        let (capture, inventory) = (fixture(capture), fixture(inventory));
-        audit(std::slice::from_ref(&capture), &inventory, &out, &[]);
+        let more = case.more();
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        audit(&[case.capture()], &case.inventory(), &out, &more);
         for file in ["findings.csv", "conversations.csv", "matrix.csv", "hosts.csv"] {
             let text = fs::read_to_string(out.join(file)).expect("the report was written");
-            check(name, file, &text);
+            check(case.name, file, &text);
         }
-        let summary =
-            rasaudit(["audit".as_ref(), capture.as_os_str(), "-i".as_ref(), inventory.as_os_str()]);
-        check(name, "summary.txt", &stdout(&summary));
+        check(case.name, "summary.txt", &stdout(&rasaudit(case.arguments())));
     }
 }
 
@@ -76,8 +75,9 @@ fn every_capture_is_audited_and_described() {
         count += 1;
         let folder = path.parent().and_then(|p| p.file_name()).expect("a folder").to_string_lossy();
         let name = path.file_name().expect("a name").to_string_lossy();
-        let audited = FIXTURES.iter().any(|f| f.1 == format!("{folder}/{name}")) || folder == "formats"
-            // tests/links.rs and tests/tshark.rs hold these.
+        let audited = FIXTURES.iter().any(|f| f.capture() == path) || folder == "formats"
+            // tests/coverage.rs, tests/links.rs and tests/tshark.rs hold these.
+            || folder == "farm-codes"
             || folder == "wrapped"
             || folder == "overlay";
         assert!(audited, "{folder}/{name} is in no list");

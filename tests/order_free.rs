@@ -4,20 +4,22 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use support::{FIXTURES, Random, Records, audit, columns, fixture, reports};
+use support::{FIXTURES, Random, Records, audit, columns, reports};
 
 struct Case {
     capture: PathBuf,
     inventory: PathBuf,
+    more: Vec<String>,
     scratch: tempfile::TempDir,
     runs: usize,
 }
 
 impl Case {
     fn all() -> impl Iterator<Item = Self> {
-        FIXTURES.iter().map(|(_, capture, inventory)| Self {
-            capture: fixture(capture),
-            inventory: fixture(inventory),
+        FIXTURES.iter().map(|case| Self {
+            capture: case.capture(),
+            inventory: case.inventory(),
+            more: case.more(),
             scratch: tempfile::tempdir().expect("a scratch folder"),
             runs: 0,
         })
@@ -26,7 +28,9 @@ impl Case {
     fn run(&mut self, captures: &[PathBuf], more: &[&str]) -> Vec<(String, String)> {
         self.runs += 1;
         let out = self.scratch.path().join(format!("report{}", self.runs));
-        audit(captures, &self.inventory, &out, more);
+        let all: Vec<&str> =
+            self.more.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        audit(captures, &self.inventory, &out, &all);
         reports(&out)
     }
 

@@ -13,12 +13,18 @@ fn audit_json_fits_its_schema_and_its_account_closes() {
     let schema: Value =
         serde_json::from_str(&fs::read_to_string(path).expect("the schema")).expect("JSON");
     let validator = jsonschema::validator_for(&schema).expect("a schema");
-    let empty = [("empty", "formats/empty.pcap", "farm-healthy/inventory.toml")];
-    for (name, capture, inventory) in FIXTURES.iter().chain(&empty) {
-        let capture = fixture(capture).display().to_string();
-        let inventory = fixture(inventory).display().to_string();
-        for arguments in [vec!["-i", inventory.as_str()], vec![]] {
-            let arguments = [vec!["audit", &capture, "--format", "json"], arguments].concat();
+    let text = |path: std::path::PathBuf| path.display().to_string();
+    let empty = [
+        "audit".to_owned(),
+        text(fixture("formats/empty.pcap")),
+        "-i".to_owned(),
+        text(fixture("farm-healthy/inventory.toml")),
+    ];
+    let cases = FIXTURES.iter().map(|case| (case.name, case.arguments()));
+    for (name, whole) in cases.chain([("empty", empty.to_vec())]) {
+        // With the inventory, and without.
+        for arguments in [&whole[..], &whole[..2]] {
+            let arguments = [arguments, &["--format".to_owned(), "json".to_owned()]].concat();
             let json: Value = serde_json::from_str(&stdout(&rasaudit(&arguments))).expect("JSON");
             let errors: Vec<String> = validator
                 .iter_errors(&json)

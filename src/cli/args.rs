@@ -367,8 +367,12 @@ fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
         text.split_once('=').ok_or("give a code and a severity like refused=low")?;
     let near =
         |word: &str, known: &[&'static str]| crate::policy::nearest(word, known.iter().copied());
-    let code = Code::parse(code)
-        .ok_or_else(|| format!("\"{code}\" is no code of a finding{}", near(code, Code::NAMES)))?;
+    let code = Code::parse(code).ok_or_else(|| match near(code, Code::NAMES) {
+        none if none.is_empty() => {
+            format!("\"{code}\" is no code of a finding; they are {}", Code::NAMES.join(", "))
+        }
+        near => format!("\"{code}\" is no code of a finding{near}"),
+    })?;
     let level = Severity::parse(level)
         .ok_or_else(|| format!("\"{level}\" is no severity{}", near(level, Severity::NAMES)))?;
     Ok((code, level))

@@ -11,7 +11,7 @@ use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy};
 use super::work::{stop_on_interrupt, tell, with_bar};
 use crate::pipeline::{Audit, FailOn, Folders, Known, Limits, Plan, Progress, Request};
-use crate::policy::{Exceptions, Policy};
+use crate::policy::{Exceptions, Policy, unreadable};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let Some((plan, policy, known)) = prepare(arguments) else {
@@ -155,6 +155,7 @@ fn print(arguments: &AuditArguments, audit: &Audit) -> io::Result<()> {
 
 fn load_known(file: &std::path::Path) -> Result<Known, String> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| format!("{name}: {}", unreadable(file, &error)))?;
     Known::load(&name, &text)
 }

@@ -9,7 +9,7 @@ use super::complain;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy, whole_file};
 use crate::model::clean;
-use crate::policy::{EXCEPTION_COLUMNS, Exceptions, Policy, Problem};
+use crate::policy::{EXCEPTION_COLUMNS, Exceptions, Policy, Problem, unreadable};
 use crate::report::exceptions_from;
 
 /// What a list says of itself.
@@ -31,7 +31,8 @@ fn template(from: Option<&Path>) -> io::Result<Exit> {
     let mut lines = String::new();
     if let Some(path) = from {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"));
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|error| format!("{name}: {}", unreadable(path, &error)));
         match text.and_then(|text| exceptions_from(&name, &text)) {
             Ok(made) => lines = made,
             Err(message) => {
@@ -50,7 +51,8 @@ fn template(from: Option<&Path>) -> io::Result<Exit> {
 /// Reads a list against a policy.
 pub(super) fn load_exceptions(file: &Path, policy: &Policy) -> Result<Exceptions, Vec<Problem>> {
     let name = file.display().to_string();
-    let text = fs::read_to_string(file).map_err(|error| whole_file(&name, error.to_string()))?;
+    let text = fs::read_to_string(file);
+    let text = text.map_err(|error| whole_file(&name, unreadable(file, &error)))?;
     Exceptions::load(&name, &text, &policy.matrix, &policy.inventory)
 }
 

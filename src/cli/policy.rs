@@ -8,7 +8,9 @@ use super::args::CheckArguments;
 use super::complain;
 use super::exit::Exit;
 use crate::model::clean;
-use crate::policy::{Inventory, MATRICES, Matrix, NamedRules, Policy, Problem, RuleFiles, is_toml};
+use crate::policy::{
+    Inventory, MATRICES, Matrix, NamedRules, Policy, Problem, RuleFiles, is_toml, unreadable,
+};
 
 /// Tells all problems of a file.
 pub(super) fn complain_all(problems: &[Problem]) {
@@ -33,7 +35,7 @@ pub(super) struct Wanted<'a> {
 pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Vec<Problem>> {
     let Wanted { matrix, rules, overlays } = *wanted;
     let name = file.display().to_string();
-    let text = fs::read(file).map_err(|error| whole_file(&name, error.to_string()))?;
+    let text = fs::read(file).map_err(|error| whole_file(&name, unreadable(file, &error)))?;
     let text = String::from_utf8(text).map_err(|error| {
         let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
             .iter()

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::capture::{Filter, Source, expand};
+use crate::capture::{Filter, Source, SourceError, expand};
 use crate::model::{Nanos, words};
+use crate::policy::unreadable;
 
 /// What the user wants read, and how.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +81,10 @@ impl Plan {
                 sources
             }
             Err(errors) => {
-                wrong.extend(errors.iter().map(|e| format!("{}: {}", e.name, e.error)));
+                let told = |e: &SourceError| {
+                    format!("{}: {}", e.name, unreadable(Path::new(&e.name), &e.error))
+                };
+                wrong.extend(errors.iter().map(told));
                 Vec::new()
             }
         };

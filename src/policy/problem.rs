@@ -1,6 +1,7 @@
 //! What is wrong with a file that a user wrote.
 
-use std::fmt;
+use std::path::Path;
+use std::{fmt, io};
 
 /// One problem, with its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,6 +61,20 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Stri
         .filter(|(likeness, _)| *likeness > 0.75)
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
         .map_or_else(String::new, |(_, k)| format!("; did you mean \"{k}\"?"))
+}
+
+/// Why a file that the user named cannot be read, with the file beside it whose name is most like the one given.
+pub fn unreadable(path: &Path, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::NotFound {
+        return error.to_string();
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = folder.unwrap_or(Path::new(".")).read_dir().into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort_unstable();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!("{error}{}", nearest(&name, names.iter().map(String::as_str)))
 }
 
 #[cfg(test)]

@@ -10,16 +10,60 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// The fixtures that have an inventory and a capture: name, capture, inventory, further arguments.
-pub const FIXTURES: &[(&str, &str, &str)] = &[
-    ("farm-healthy", "farm-healthy/span.pcap", "farm-healthy/inventory.toml"),
-    ("farm-faults", "farm-faults/span.pcap", "farm-healthy/inventory.toml"),
-    ("decode-mix", "decode-mix/mix.pcap", "decode-mix/inventory.toml"),
-    ("decode-mix", "formats/sections.pcapng", "decode-mix/inventory.toml"),
-    ("services/names", "services/names.pcap", "services/inventory.toml"),
-    ("services/rpc", "services/rpc.pcap", "services/inventory.toml"),
-    ("services/lookups", "services/lookups.pcap", "services/inventory.toml"),
-    ("services/vrrp", "services/vrrp.pcap", "services/inventory.toml"),
+/// A capture with its inventory, below `fixtures/`.
+pub struct Fixture {
+    pub name: &'static str,
+    capture: &'static str,
+    inventory: &'static str,
+    exceptions: Option<&'static str>,
+}
+
+impl Fixture {
+    const fn new(name: &'static str, capture: &'static str, inventory: &'static str) -> Self {
+        Self { name, capture, inventory, exceptions: None }
+    }
+
+    pub fn capture(&self) -> PathBuf {
+        fixture(self.capture)
+    }
+
+    pub fn inventory(&self) -> PathBuf {
+        fixture(self.inventory)
+    }
+
+    /// What its audit needs beside capture and inventory.
+    pub fn more(&self) -> Vec<String> {
+        let exceptions = self.exceptions.map(|file| fixture(file).display().to_string());
+        exceptions.map_or_else(Vec::new, |file| vec!["--exceptions".to_owned(), file])
+    }
+
+    /// The arguments of its audit.
+    pub fn arguments(&self) -> Vec<String> {
+        let (capture, inventory) = (self.capture(), self.inventory());
+        let [capture, inventory] = [capture, inventory].map(|path| path.display().to_string());
+        [vec!["audit".to_owned(), capture, "-i".to_owned(), inventory], self.more()].concat()
+    }
+
+    /// Whether it is a plain pcap file.
+    pub fn is_pcap(&self) -> bool {
+        self.capture.ends_with(".pcap")
+    }
+}
+
+/// The fixtures that have an inventory and a capture.
+pub const FIXTURES: &[Fixture] = &[
+    Fixture::new("farm-healthy", "farm-healthy/span.pcap", "farm-healthy/inventory.toml"),
+    Fixture::new("farm-faults", "farm-faults/span.pcap", "farm-healthy/inventory.toml"),
+    Fixture {
+        exceptions: Some("farm-codes/exceptions.csv"),
+        ..Fixture::new("farm-codes", "farm-codes/span.pcap", "farm-codes/inventory.toml")
+    },
+    Fixture::new("decode-mix", "decode-mix/mix.pcap", "decode-mix/inventory.toml"),
+    Fixture::new("decode-mix", "formats/sections.pcapng", "decode-mix/inventory.toml"),
+    Fixture::new("services/names", "services/names.pcap", "services/inventory.toml"),
+    Fixture::new("services/rpc", "services/rpc.pcap", "services/inventory.toml"),
+    Fixture::new("services/lookups", "services/lookups.pcap", "services/inventory.toml"),
+    Fixture::new("services/vrrp", "services/vrrp.pcap", "services/inventory.toml"),
 ];
 
 pub fn fixture(path: &str) -> PathBuf {
