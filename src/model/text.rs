@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 /// Whether a character would steer a terminal or turn the text around: controls, and the
 /// bidirectional and invisible formatting characters.
-fn steers(c: char) -> bool {
+pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

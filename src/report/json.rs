@@ -8,6 +8,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
+use super::json_text::pretty;
 use super::known::changes;
 use super::rows::{self, FindingRow};
 use super::{Known, Report, Time};
@@ -21,7 +22,7 @@ const MAX_ORPHANS: usize = 100;
 const SCHEMA: &str = "rasaudit.audit/1";
 
 pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let mut serializer = serde_json::Serializer::pretty(&mut *out);
+    let mut serializer = pretty(&mut *out);
     let mut map = serializer.serialize_map(None)?;
     let policy = report.policy;
     let outcome = report.outcome;

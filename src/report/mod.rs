@@ -10,6 +10,7 @@ mod evidence;
 mod exceptions;
 mod folder;
 mod json;
+mod json_text;
 mod known;
 mod rows;
 mod sheet;

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use comfy_table::{ContentArrangement, Table};
+use serde::Serialize as _;
 
+use super::json_text::pretty;
 use crate::model::{cell, clean};
 
 /// A table of texts.
@@ -63,7 +65,7 @@ impl Sheet {
                 cells.map(|(name, text)| ((*name).to_owned(), text.as_str().into())).collect()
             })
             .collect();
-        serde_json::to_writer_pretty(&mut *out, &rows)?;
+        rows.serialize(&mut pretty(&mut *out))?;
         writeln!(out)
     }
 

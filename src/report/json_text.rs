@@ -1,0 +1,73 @@
+//! JSON for eyes: indented, and with everything that steers a terminal or turns text around escaped. The values are
+//! the same.
+
+use std::io::{self, Write};
+
+use serde_json::Serializer;
+use serde_json::ser::{Formatter, PrettyFormatter};
+
+use crate::model::steers;
+
+/// A serializer that writes such JSON.
+pub(super) fn pretty<W: Write>(out: W) -> Serializer<W, Harmless> {
+    Serializer::with_formatter(out, Harmless(PrettyFormatter::new()))
+}
+
+pub(super) struct Harmless(PrettyFormatter<'static>);
+
+/// Leaves the layout to the formatter inside.
+macro_rules! inside {
+    ($($method:ident($($argument:ident: $type:ty)?)),+) => {$(
+        fn $method<W: ?Sized + Write>(&mut self, out: &mut W $(, $argument: $type)?) -> io::Result<()> {
+            self.0.$method(out $(, $argument)?)
+        }
+    )+};
+}
+
+impl Formatter for Harmless {
+    inside!(
+        begin_array(), end_array(), begin_array_value(first: bool), end_array_value(),
+        begin_object(), end_object(), begin_object_key(first: bool), begin_object_value(),
+        end_object_value()
+    );
+
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut start = 0;
+        for (at, c) in fragment.char_indices().filter(|(_, c)| steers(*c)) {
+            out.write_all(&fragment.as_bytes()[start..at])?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            start = at + c.len_utf8();
+        }
+        out.write_all(&fragment.as_bytes()[start..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Serialize as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn what_steers_is_escaped_and_nothing_is_lost() {
+        let value = json!({"a\u{202e}": ["\u{9b}31m", "plain \"é\" \\ \n", "\u{7f}", {}, []]});
+        let mut text = Vec::new();
+        value.serialize(&mut pretty(&mut text)).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("\"a\\u202e\"") && text.contains("\"\\u009b31m\""), "{text}");
+        assert!(!text.chars().any(|c| steers(c) && c != '\n'), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        // But for that it is laid out as ever.
+        let plain = json!({"a": [1, "b"], "c": {}});
+        let mut text = Vec::new();
+        plain.serialize(&mut pretty(&mut text)).unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), serde_json::to_string_pretty(&plain).unwrap());
+    }
+}
