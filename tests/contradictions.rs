@@ -103,6 +103,20 @@ fn an_address_that_two_hosts_claim_at_once_is_a_conflict() {
     let held =
         inventory("").replace("roles = [\"broker\"]", "roles = []\nheld-by = [\"dc1\", \"rdsh1\"]");
     assert!(contradictions(&held, &wire).is_empty());
+    // Neighbour discovery tells the same of IPv6.
+    let mut wire = Wire::default();
+    for (ms, mac) in [(0, 7), (100, 8), (200, 7), (300, 8)] {
+        wire.advertisement(ms, "fd00::10", mac);
+    }
+    for (ms, mac) in [(100, 7), (200, 7), (300, 8), (400, 8)] {
+        wire.advertisement(ms, "fd00::20", mac);
+    }
+    let dual = inventory("")
+        .replace(&format!("\"{BROKER}\""), &format!("\"{BROKER}\", \"fd00::10\""))
+        .replace(&format!("\"{DC}\""), &format!("\"{DC}\", \"fd00::20\""));
+    let found = contradictions(&dual, &wire);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0][3].starts_with("fd00::10 of broker1 is claimed"), "{found:?}");
 }
 
 #[test]

@@ -229,7 +229,12 @@ impl Assessor<'_> {
                 "Find the host that uses {address} beside {}, or list a virtual address with held-by",
                 finding.client.words()
             );
-            finding.display_filter = format!("arp.src.proto_ipv4 == {address}");
+            finding.display_filter = match address {
+                IpAddr::V4(_) => format!("arp.src.proto_ipv4 == {address}"),
+                IpAddr::V6(_) => format!(
+                    "icmpv6.nd.na.target_address == {address} || (icmpv6.type == 135 && ipv6.src == {address})"
+                ),
+            };
             let claimants = macs.iter().take(CLAIMANTS);
             finding.grounds.claims = claimants.map(|mac| (address, *mac)).collect();
             finding.identify();

@@ -69,7 +69,7 @@ pub struct Grounds {
     pub conversations: Vec<usize>,
     /// The conversation that made something due which is missing.
     pub trigger: Option<usize>,
-    /// Claims of an address (ARP) that contradict each other.
+    /// Claims of an address (ARP, neighbour discovery) that contradict each other.
     pub claims: Vec<(IpAddr, Mac)>,
 }
 

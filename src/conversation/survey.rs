@@ -85,7 +85,7 @@ pub struct Survey {
     presences: HashMap<IpAddr, Presence, Seed>,
     /// Pairs (silent, peer) where the peer acknowledges what the capture never shows.
     blind: HashSet<(IpAddr, IpAddr), Seed>,
-    /// Address claims (ARP), by address and who claims it.
+    /// Address claims (ARP, neighbour discovery), by address and who claims it.
     pub claims: BTreeMap<(IpAddr, Mac), Claim>,
     sight: Sight,
 }
@@ -213,7 +213,10 @@ impl Survey {
         self.claims.clone_from(&flows.claims);
         for ((address, mac), claim) in &flows.claims {
             let presence = self.presences.entry(*address).or_default();
-            presence.sent.packets.merge(&claim.frames);
+            // The messages of neighbour discovery are packets of flows, and counted as such.
+            if address.is_ipv4() {
+                presence.sent.packets.merge(&claim.frames);
+            }
             presence.sent_in.merge(&Window { first: claim.first, last: claim.last });
             presence.macs.insert(*mac);
         }

@@ -19,7 +19,7 @@ pub enum ErrorKind {
     Other,
 }
 
-pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &Layers<'_>) -> Body {
+pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) -> Body {
     let portless = Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport };
     let &[kind, code, ..] = rest.bytes else {
         return portless;
@@ -39,6 +39,7 @@ pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &Layers<'_>) -> Bod
             },
         );
     }
+    layers.hold(rest.bytes.get(8..).unwrap_or_default());
     let (sport, dport) = icmp_ports(ip.transport, kind, code);
     let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
     let payload = rest.wire.saturating_sub(8) as u32;

@@ -21,7 +21,7 @@ use super::state::Side;
 use super::table::{FlowTable, Place, partition};
 use super::{FlowKey, Seed};
 use crate::decode::{Body, Observation, Quoted};
-use crate::model::{AtMost, Copies, Mac, Max, Merge, Min, Sum, Transport};
+use crate::model::{AtMost, Copies, Mac, Max, Merge, Min, Nanos, Sum, Transport};
 use crate::names::{Clue, Lookup, Ports, Reply, read};
 
 /// Hash partitions. Enough that one of them is small beside the memory of all.
@@ -224,14 +224,16 @@ impl Tables {
                 self.loose((by, to, transport), seen);
             }
             Body::Portless { src, dst, transport } => self.loose((src, dst, transport), seen),
-            Body::NonIp { claim: Some(claim), .. } => {
-                let claim = self.rest.claims.entry(claim).or_default();
-                claim.frames.add(1);
-                claim.first.see(time);
-                claim.last.see(time);
-            }
+            Body::NonIp { claim: Some((address, mac)), .. } => self.claim(address, mac, time),
             Body::NonIp { claim: None, .. } => {}
         }
+    }
+
+    fn claim(&mut self, address: IpAddr, mac: Mac, time: Nanos) {
+        let claim = self.rest.claims.entry((address, mac)).or_default();
+        claim.frames.add(1);
+        claim.first.see(time);
+        claim.last.see(time);
     }
 
     /// Takes in what a payload tells about names.
@@ -268,6 +270,7 @@ impl Tables {
                     self.rest.holders.entry(address).or_default().insert(tuple.src);
                 }
             }
+            (Some(Clue::Claims(address, mac)), _) => self.claim(address, mac, seen.time),
             _ => {}
         }
     }
@@ -448,7 +451,7 @@ pub struct Flows {
     meeting: Meeting,
     /// Packets whose ports were not seen, and ICMP errors, by pair.
     pub loose: BTreeMap<PairKey, Side>,
-    /// Address claims (ARP).
+    /// Address claims (ARP, neighbour discovery).
     pub claims: BTreeMap<(IpAddr, Mac), Claim>,
     /// Later fragments whose first fragment is not in the capture, by pair.
     pub orphans: BTreeMap<PairKey, u64>,

@@ -1,11 +1,12 @@
 //! Payload to facts about names and ports: DNS lookups, TLS server names, HTTP hosts, ports that an RPC
-//! endpoint mapper announced, addresses that balancers hold.
+//! endpoint mapper announced, addresses that balancers hold, hardware addresses of neighbours.
 //!
 //! Like decoding it is total: bytes that are no such message, or a broken one, are no fact. Nothing is
 //! decided here; whose name it is and what it is worth are questions for later rooms.
 
 mod dns;
 mod http;
+mod nd;
 mod pieces;
 mod rpc;
 mod tls;
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use pieces::Pieces;
 
 use crate::decode::{Body, Observation, sign};
-use crate::model::{AtMost, Merge, Or, Transport};
+use crate::model::{AtMost, Mac, Merge, Or, Transport};
 
 /// The port of DNS (RFC 1035).
 const DNS: u16 = 53;
@@ -43,6 +44,8 @@ pub enum Clue {
     Announced(Ports),
     /// The sender holds virtual addresses.
     Holds(Vec<IpAddr>),
+    /// An address is said to be at a hardware address.
+    Claims(IpAddr, Mac),
 }
 
 /// TCP ports that an endpoint mapper announced, the least ones.
@@ -92,6 +95,10 @@ pub struct Hello {
 pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
     let Body::Segment { tuple, signs, .. } = &seen.body else { return None };
     match tuple.transport {
+        Transport::ICMP6 => {
+            let (address, mac) = nd::read(tuple, seen.link.hops, payload)?;
+            Some(Clue::Claims(address, mac))
+        }
         vrrp::PROTOCOL => Some(Clue::Holds(vrrp::read(tuple, payload)?)),
         Transport::UDP if tuple.sport == DNS || tuple.dport == DNS => dns::read(tuple, payload),
         Transport::TCP if tuple.sport == ENDPOINT_MAPPER => rpc::read(payload).map(Clue::Announced),

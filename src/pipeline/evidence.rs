@@ -33,7 +33,7 @@ enum Ground {
     Flow(FlowKey),
     /// DNS answers to a client, its one address for all, that give a server's address.
     Names(IpAddr, IpAddr),
-    /// Address claims (ARP).
+    /// Address claims (ARP, neighbour discovery).
     Claims(IpAddr, Mac),
 }
 
@@ -337,7 +337,7 @@ fn search(
 ) -> Found {
     let (mut gate, decoder) = (Gate::new(&plan.request), decoder(&plan.request));
     let mut found = Found { read: vec![0; plan.sources.len()], ..Found::default() };
-    let with_names = targets.numbers.keys().any(|ground| matches!(ground, Ground::Names(..)));
+    let with_clues = targets.numbers.keys().any(|ground| !matches!(ground, Ground::Flow(_)));
     batches.each(|batch| {
         if progress.stop.load(Ordering::Relaxed) {
             return;
@@ -371,12 +371,18 @@ fn search(
                 }
                 _ => {}
             }
-            if with_names && let Some(Clue::Lookup(lookup, reply)) = read(&seen, seen.payload(data))
-            {
-                let client = judge.canonical(lookup.client);
-                for (address, _) in reply.answers.iter() {
-                    keep((Ground::Names(client, *address), 0), Kind::Answer, None);
+            let clue = if with_clues { read(&seen, seen.payload(data)) } else { None };
+            match clue {
+                Some(Clue::Lookup(lookup, reply)) => {
+                    let client = judge.canonical(lookup.client);
+                    for (address, _) in reply.answers.iter() {
+                        keep((Ground::Names(client, *address), 0), Kind::Answer, None);
+                    }
                 }
+                Some(Clue::Claims(address, mac)) => {
+                    keep((Ground::Claims(address, mac), 0), Kind::Claim, None);
+                }
+                _ => {}
             }
         }
         progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);

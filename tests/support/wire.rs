@@ -121,6 +121,18 @@ impl Wire {
         self.0.push((ms, frame));
     }
 
+    /// The same in neighbour discovery: an advertisement to all nodes.
+    pub fn advertisement(&mut self, ms: u64, address: &str, mac: u8) {
+        let ip = |text: &str| text.parse::<std::net::Ipv6Addr>().expect("an address").octets();
+        let mut frame = vec![0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, mac, 0x86, 0xdd];
+        frame.extend([0x60, 0, 0, 0, 0, 32, 58, 255]);
+        frame.extend([ip(address), ip("ff02::1")].concat());
+        frame.extend([136, 0, 0, 0, 0x20, 0, 0, 0]);
+        frame.extend(ip(address));
+        frame.extend([2, 1, 2, 0, 0, 0, 0, mac]);
+        self.0.push((ms, frame));
+    }
+
     pub fn file(&self) -> Vec<u8> {
         let mut frames: Vec<_> = self.0.iter().collect();
         frames.sort_by_key(|f| f.0);

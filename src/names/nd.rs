@@ -1,0 +1,76 @@
+//! Neighbour discovery of IPv6 (RFC 4861): which hardware address an address is said to be at.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::decode::Tuple;
+use crate::model::Mac;
+
+/// The types of a solicitation and an advertisement.
+const SOLICITATION: u16 = 135;
+const ADVERTISEMENT: u16 = 136;
+/// The options that carry the sender's hardware address, and that of the address asked for (4.6.1).
+const SOURCE: u8 = 1;
+const TARGET: u8 = 2;
+
+/// The claim of a message; `hops` is its hop limit. One that passed a router is forged and counts for nothing (7.1).
+pub(super) fn read(tuple: &Tuple, hops: u8, payload: &[u8]) -> Option<(IpAddr, Mac)> {
+    if hops != 255 {
+        return None;
+    }
+    let (target, options) = payload.split_first_chunk::<16>()?;
+    let (address, wanted) = match tuple.sport {
+        ADVERTISEMENT => (IpAddr::from(Ipv6Addr::from(*target)), TARGET),
+        // Who asks whether an address is taken has none yet.
+        SOLICITATION if !tuple.src.is_unspecified() => (tuple.src, SOURCE),
+        _ => return None,
+    };
+    let mut options = options;
+    // Options are counted in eight bytes; the length of an Ethernet address is one.
+    while let &[kind, length, ref rest @ ..] = options {
+        if let (true, 1, Some(mac)) = (kind == wanted, length, rest.first_chunk::<6>()) {
+            return Some((address, Mac(*mac)));
+        }
+        if length == 0 {
+            return None;
+        }
+        options = options.get(usize::from(length) * 8..)?;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Transport;
+
+    #[test]
+    fn solicitations_and_advertisements_claim_addresses() {
+        let tuple = |src: &str, kind| Tuple {
+            src: src.parse().unwrap(),
+            dst: "ff02::1".parse().unwrap(),
+            sport: kind,
+            dport: 0,
+            transport: Transport::ICMP6,
+        };
+        let target: Ipv6Addr = "fd00::5".parse().unwrap();
+        let body = |options: &[u8]| [&target.octets()[..], options].concat();
+        let mac = Mac([2, 0, 0, 0, 0, 7]);
+        let own = body(&[TARGET, 1, 2, 0, 0, 0, 0, 7]);
+        let advertised = tuple("fe80::1", ADVERTISEMENT);
+        assert_eq!(read(&advertised, 255, &own), Some((target.into(), mac)));
+        assert_eq!(read(&advertised, 254, &own), None);
+        // Behind an option that nobody knows; cut off; with a length of zero, which would never end.
+        let behind = body(&[14, 1, 0, 0, 0, 0, 0, 0, TARGET, 1, 2, 0, 0, 0, 0, 7]);
+        assert_eq!(read(&advertised, 255, &behind), Some((target.into(), mac)));
+        for end in 0..own.len() {
+            assert_eq!(read(&advertised, 255, &own[..end]), None);
+        }
+        assert_eq!(read(&advertised, 255, &body(&[14, 0, 1, 1, 1, 1, 1, 1])), None);
+        // Who asks tells his own.
+        let asked = body(&[SOURCE, 1, 2, 0, 0, 0, 0, 7]);
+        let source = ("fd00::9".parse::<IpAddr>().unwrap(), mac);
+        assert_eq!(read(&tuple("fd00::9", SOLICITATION), 255, &asked), Some(source));
+        assert_eq!(read(&tuple("::", SOLICITATION), 255, &asked), None);
+        assert_eq!(read(&tuple("fd00::9", SOLICITATION), 255, &own), None);
+    }
+}
