@@ -8,15 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rasaudit::classify::Code;
-use support::{Records, columns, fixture, rasaudit, stderr, stdout};
-
-/// What was done: kind, then verdict, code, client, server, transport, port, state.
-fn truth(kind: &str) -> BTreeSet<Vec<String>> {
-    let text = fs::read_to_string(fixture("farm-codes/truth.tsv")).expect("the truth");
-    let lines = text.lines().filter(|line| !line.starts_with('#')).skip(1);
-    let rows = lines.map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>());
-    rows.filter(|row| row[0] == kind).map(|row| row[1..].to_vec()).collect()
-}
+use support::truth::{KEYS, above_info, audit, findings, truth};
+use support::{Records, columns, fixture};
 
 /// What stands after the name of `[capture] covers`.
 fn inventory(scratch: &Path, covers: Option<&str>) -> PathBuf {
@@ -29,62 +22,8 @@ fn inventory(scratch: &Path, covers: Option<&str>) -> PathBuf {
     path
 }
 
-const KEYS: &[&str] =
-    &["verdict", "code", "client_name", "server_name", "transport", "port", "state"];
-
-/// The report of a format.
-fn audit(captures: &[PathBuf], inventory: &Path, format: &str, more: &[&str]) -> String {
-    let mut arguments: Vec<std::ffi::OsString> = vec!["audit".into()];
-    arguments.extend(captures.iter().map(Into::into));
-    arguments.extend(["-i".into(), inventory.into(), "--format".into(), format.into()]);
-    arguments.extend(["--exceptions".into(), fixture("farm-codes/exceptions.csv").into()]);
-    arguments.extend(more.iter().map(Into::into));
-    let run = rasaudit(arguments);
-    assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
-    stdout(&run)
-}
-
-/// A finding as the truth has it, and whether it is certain.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Told {
-    keys: Vec<String>,
-    severity: String,
-    certain: bool,
-    action: String,
-}
-
-fn findings(captures: &[PathBuf], inventory: &Path, more: &[&str]) -> Vec<Told> {
-    let report = audit(captures, inventory, "csv", more);
-    let own = ["client", "client_roles", "server", "server_roles", "severity", "certain", "action"];
-    columns(&report, &[KEYS, &own].concat())
-        .into_iter()
-        .map(|row| {
-            // The name of an end, else its address, else its roles.
-            let end = |name: usize, own: usize| {
-                let names = [&row[name], &row[own], &row[own + 1]];
-                names.into_iter().find(|n| !n.is_empty()).cloned().unwrap_or_default()
-            };
-            let mut keys = row[..7].to_vec();
-            (keys[2], keys[3]) = (end(2, 7), end(3, 9));
-            if keys[1] == "unused-exception" {
-                (keys[2], keys[3]) = Default::default();
-            }
-            Told {
-                keys,
-                severity: row[11].clone(),
-                certain: row[12] == "yes",
-                action: row[13].clone(),
-            }
-        })
-        .collect()
-}
-
 fn view(name: &str) -> Vec<PathBuf> {
     vec![fixture(&format!("farm-codes/{name}.pcap"))]
-}
-
-fn above_info(told: &[Told]) -> BTreeSet<Vec<String>> {
-    told.iter().filter(|t| t.severity != "info").map(|t| t.keys.clone()).collect()
 }
 
 #[test]
@@ -93,9 +32,6 @@ fn the_whole_switch_shows_every_code_and_nothing_else() {
     let inventory = fixture("farm-codes/inventory.toml");
     let told = findings(&whole, &inventory, &[]);
     assert_eq!(above_info(&told), truth("finding"));
-    let notes = told.iter().map(|t| t.keys.clone()).collect::<BTreeSet<_>>();
-    let missing: Vec<_> = truth("note").into_iter().filter(|n| !notes.contains(n)).collect();
-    assert!(missing.is_empty(), "{missing:?} in {notes:?}");
     // Stated coverage makes silence certain. A guess is what two things over UDP are: who asked is not said there.
     let unsure: Vec<&str> = told
         .iter()
@@ -115,7 +51,7 @@ fn the_whole_switch_shows_every_code_and_nothing_else() {
 fn every_code_is_shown_by_real_traffic() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let mut shown: BTreeSet<String> = BTreeSet::new();
-    for kind in ["finding", "note", "conversation"] {
+    for kind in ["finding", "conversation"] {
         shown.extend(truth(kind).into_iter().map(|line| line[1].clone()));
     }
     let whole = inventory(scratch.path(), Some("\"all\""));
@@ -147,9 +83,9 @@ fn every_code_is_shown_by_real_traffic() {
     assert_eq!(unseen, [] as [&str; 0]);
 }
 
-/// Whether a host of the view is an end of a finding.
-fn touches(told: &Told, hosts: &[&str], roles: &[&str]) -> bool {
-    told.keys[2..4].iter().any(|end| hosts.contains(&end.as_str()) || roles.contains(&end.as_str()))
+/// Whether one of the hosts is an end of a finding.
+fn touches(keys: &[String], hosts: &[&str]) -> bool {
+    keys[2..4].iter().any(|end| hosts.contains(&end.as_str()))
 }
 
 /// At one switch port and at two, what is told is true, and absence is claimed of pairs with those ports alone.
@@ -169,7 +105,7 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
             let false_ones: Vec<_> = above_info(told).difference(&truth).cloned().collect();
             assert_eq!(false_ones, [] as [Vec<String>; 0], "{name}");
             for told in told.iter().filter(|t| t.keys[0] == "missing") {
-                assert!(touches(told, hosts, &["broker"]), "{name}: {told:?}");
+                assert!(touches(&told.keys, hosts), "{name}: {told:?}");
                 // Attempts are seen; silence is certain where the inventory answers for the view.
                 let silence = told.keys[1] == "never-attempted";
                 assert!(!silence || told.certain == certain, "{name}: {told:?}");
@@ -178,11 +114,7 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
             let lost: Vec<_> = truth
                 .iter()
                 .filter(|line| line[0] != "inventory")
-                .filter(|line| {
-                    hosts.contains(&line[2].as_str())
-                        || hosts.contains(&line[3].as_str())
-                        || line[3] == "broker"
-                })
+                .filter(|line| touches(line, hosts))
                 .filter(|line| !above_info(told).contains(*line))
                 .collect();
             assert_eq!(lost, [] as [&Vec<String>; 0], "{name}, stated {certain}");
@@ -197,4 +129,39 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
     let stated = inventory(scratch.path(), Some("\"all\""));
     let sent = findings(&view("span-gw1-sent"), &stated, &[]);
     assert!(!sent.is_empty() && sent.iter().all(|t| t.keys[0] != "missing"), "{sent:?}");
+}
+
+/// Every finding says what its state rests on, and which packets of each side say so.
+#[test]
+fn a_state_is_told_with_what_it_rests_on() {
+    let inventory = fixture("farm-codes/inventory.toml");
+    let json = audit(&view("span"), &inventory, "json", &[]);
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let findings = json["findings"].as_array().expect("findings");
+    let of = |code: &str| {
+        let finding = findings.iter().find(|f| f["code"] == code).expect("the finding");
+        finding["trace"].to_string()
+    };
+    for (code, rests_on) in [
+        ("wrong-source", "state established: SYN of the client, SYN-ACK of the server, then ACK"),
+        (
+            "wrong-source",
+            "seen of the client: SYN, ACK, data, FIN; of the server: SYN-ACK, ACK, data, FIN",
+        ),
+        ("refused", "state refused: RST of the server, answering a SYN"),
+        ("refused", "seen of the client: SYN; of the server: RST"),
+        (
+            "rejected",
+            "10.20.1.31 answered a packet of the client with ICMP: administratively prohibited",
+        ),
+        ("unanswered", "state unanswered: asked and not answered"),
+        ("unanswered", "seen of the client: SYN; of the server: nothing"),
+        ("half-open", "state half-open: SYN-ACK of the server, then silence of the client"),
+        ("half-open", "seen of the client: SYN; of the server: SYN-ACK"),
+        ("wrong-transport", "state established: both sides spoke"),
+        ("address-conflict", " claimed it in "),
+        ("never-attempted", " s from its first to its last"),
+    ] {
+        assert!(of(code).contains(rests_on), "{code}: {}", of(code));
+    }
 }

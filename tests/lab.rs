@@ -4,10 +4,11 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use support::truth::{above_info, findings, truth};
 use support::{fixture, rasaudit, stdout};
 
 /// Long enough for every kind of conversation once, and for sessions to count as triggers.
@@ -22,7 +23,7 @@ fn missing() -> Option<String> {
         let script = format!("PATH=$PATH:/usr/sbin:/sbin; {script}");
         Command::new("sh").args(["-c", &script]).output().is_ok_and(|d| d.status.success())
     };
-    let programs = ["ip", "iptables", "ip6tables", "tcpdump", "python3", "sysctl"];
+    let programs = ["ip", "tc", "iptables", "ip6tables", "tcpdump", "python3", "sysctl"];
     let missing: Vec<_> =
         programs.iter().filter(|p| !run(&format!("command -v {p}"))).copied().collect();
     if !missing.is_empty() {
@@ -30,13 +31,15 @@ fn missing() -> Option<String> {
     }
     // Root inside a container may be no root at all.
     let probe = "n=ras-probe-$$; ip netns add $n && { ip -n $n link add v0 type veth peer name v1 && \
-        ip -n $n link add b0 type bridge && ip netns exec $n iptables -A INPUT -p tcp --dport 9 -j DROP; \
-        r=$?; ip netns del $n; exit $r; }";
-    (!run(probe)).then(|| "no network namespace with bridge and filter can be made here".to_owned())
+        ip -n $n link add b0 type bridge && ip netns exec $n iptables -A INPUT -p tcp --dport 9 -j DROP && \
+        tc -n $n qdisc add dev v0 clsact && tc -n $n filter add dev v0 ingress protocol all u32 \
+        match u32 0 0 action mirred egress mirror dev v1; r=$?; ip netns del $n; exit $r; }";
+    (!run(probe))
+        .then(|| "no network namespace with bridge, filter and mirror can be made here".to_owned())
 }
 
-/// Runs a scenario and gives the findings above info: verdict, code, client, server, port.
-fn run(scenario: &str, folder: &Path) -> Vec<[String; 5]> {
+/// Runs a scenario and gives its capture.
+fn record(scenario: &str, folder: &Path) -> PathBuf {
     let capture = folder.join(format!("{scenario}.pcap"));
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let farm = Command::new("python3")
@@ -47,6 +50,12 @@ fn run(scenario: &str, folder: &Path) -> Vec<[String; 5]> {
         .output()
         .expect("the lab runs");
     assert!(farm.status.success(), "{}", String::from_utf8_lossy(&farm.stderr));
+    capture
+}
+
+/// Runs a scenario and gives the findings above info: verdict, code, client, server, port.
+fn run(scenario: &str, folder: &Path) -> Vec<[String; 5]> {
+    let capture = record(scenario, folder);
     let output = rasaudit([
         "audit".as_ref(),
         capture.as_os_str(),
@@ -77,10 +86,12 @@ fn the_lab_farm_shows_what_is_injected_and_nothing_else() {
         return;
     }
     let scratch = tempfile::tempdir().expect("a scratch folder");
-    let (healthy, faults) = thread::scope(|scope| {
+    let (healthy, faults, codes) = thread::scope(|scope| {
         let healthy = scope.spawn(|| run("healthy", scratch.path()));
         let faults = scope.spawn(|| run("faults", scratch.path()));
-        (healthy.join().expect("a result"), faults.join().expect("a result"))
+        let codes = scope.spawn(|| record("codes", scratch.path()));
+        let codes = codes.join().expect("a capture");
+        (healthy.join().expect("a result"), faults.join().expect("a result"), codes)
     });
     assert_eq!(healthy, Vec::<[String; 5]>::new());
     let expected = [
@@ -89,4 +100,7 @@ fn the_lab_farm_shows_what_is_injected_and_nothing_else() {
         ["undocumented", "wrong-source", "10.20.9.102", "broker1", "20002"],
     ];
     assert_eq!(faults, expected);
+    let inventory = fixture("farm-codes/inventory.toml");
+    let told = findings(&[codes], &inventory, &["--min-watch", "60s"]);
+    assert_eq!(above_info(&told), truth("finding"));
 }

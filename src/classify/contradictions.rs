@@ -10,8 +10,8 @@ use super::finding::{End, Finding};
 use super::judge::Judged;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use super::wording::service_words;
-use crate::conversation::{Conversation, Grade, State};
-use crate::model::Mac;
+use crate::conversation::{Conversation, Grade, State, Window};
+use crate::model::{Mac, SECOND};
 use crate::policy::{FeatureState, Party, RoleSet, Scope, Who};
 
 /// Seconds to be watched before a silent role means anything.
@@ -39,9 +39,8 @@ impl Assessor<'_> {
         finding.doubts = doubts;
         finding.certain = doubts.certain();
         finding.group = about;
-        let line = self.policy.inventory.hosts[host].line;
         let party = Party { who: Who::Host(host), roles: self.policy.inventory.hosts[host].roles };
-        finding.trace.push(format!("{}, in line {line}", self.policy.describe(&party)));
+        finding.trace.push(self.policy.describe(&party));
         finding
     }
 
@@ -235,6 +234,15 @@ impl Assessor<'_> {
                     "icmpv6.nd.na.target_address == {address} || (icmpv6.type == 135 && ipv6.src == {address})"
                 ),
             };
+            for mac in macs.iter().take(CLAIMANTS) {
+                let claim = &claims[&(address, *mac)];
+                let window = Window { first: claim.first, last: claim.last };
+                let seconds = window.length().unwrap_or_default() / SECOND;
+                let frames = claim.frames.0;
+                finding
+                    .trace
+                    .push(format!("{mac} claimed it in {frames} frames, over {seconds} s"));
+            }
             let claimants = macs.iter().take(CLAIMANTS);
             finding.grounds.claims = claimants.map(|mac| (address, *mac)).collect();
             finding.identify();

@@ -9,7 +9,7 @@ use super::finding::Finding;
 use super::fold::{About, Fold, ends};
 use super::judge::{Judge, Judged, Ruling};
 use super::verdict::{Code, Doubt};
-use crate::conversation::{Conversation, Conversations, State};
+use crate::conversation::{Conversation, Conversations, State, sign};
 use crate::model::Transport;
 use crate::policy::{FeatureState, Policy, RoleSet, Row, Scope};
 
@@ -303,20 +303,22 @@ pub(super) fn trace(
         format!("client {}: {}", c.subject.client, policy.describe(&j.client)),
         format!("server {}: {}", c.subject.server, policy.describe(&j.server)),
         format!(
-            "direction by {}; state {}; {} packets and {} bytes to the server, {} and {} back",
+            "direction by {}; {} packets and {} bytes to the server, {} and {} back",
             c.grade,
-            c.state,
             c.to_server.packets.0,
             c.to_server.bytes.0,
             c.to_client.packets.0,
             c.to_client.bytes.0
         ),
     ];
+    trace.push(format!("state {}: {}", c.state, rests_on(c)));
+    trace.extend(flags(c));
     for error in c.rare().errors.iter() {
         let whose = if error.side == 0 { "client" } else { "server" };
         trace.push(format!(
-            "{} answered a packet of the {whose} with ICMP {:?}",
-            error.by, error.kind
+            "{} answered a packet of the {whose} with ICMP: {}",
+            error.by,
+            error.kind.words()
         ));
     }
     trace.extend(about_names(conversations, c, j));
@@ -350,6 +352,57 @@ pub(super) fn trace(
         trace.push(format!("the first of {} conversations of this finding", finding.count));
     }
     trace
+}
+
+/// What the state of a conversation rests on.
+fn rests_on(c: &Conversation) -> String {
+    let tcp = c.subject.transport == Transport::TCP;
+    let of = |side: usize, signs: u16| c.signs[side].has(signs);
+    let text = match c.state {
+        State::Established if tcp => {
+            "SYN of the client, SYN-ACK of the server, then ACK or data of the client"
+        }
+        State::Established => "both sides spoke",
+        State::Midstream => "packets both ways, and no handshake in the capture",
+        State::AnswerOnly => "the answer to a broadcast that the capture shows",
+        State::HalfOpen if of(0, sign::RST) => "SYN-ACK of the server, then RST of the client",
+        State::HalfOpen => {
+            "SYN-ACK of the server, then silence of the client, of whom other packets are seen"
+        }
+        State::Refused if of(1, sign::RST) => "RST of the server, answering a SYN",
+        State::Refused => "ICMP port unreachable from the server itself",
+        State::Rejected => {
+            "an ICMP error from something on the way, or from a filter of the server"
+        }
+        State::Unanswered => {
+            "asked and not answered, while the capture shows what the server, or others, send to this side"
+        }
+        State::OneWay => "datagrams that ask for no answer",
+        State::OneSided => "one direction, and nothing shows that the other would be visible",
+    };
+    match c.attempts {
+        0 | 1 => text.to_owned(),
+        n => format!("{text} ({n} SYNs in {} flows)", c.flows),
+    }
+}
+
+/// Which kinds of TCP packets each side sent.
+fn flags(c: &Conversation) -> Option<String> {
+    const NAMES: [(u16, &str); 6] = [
+        (sign::SYN, "SYN"),
+        (sign::SYN_ACK, "SYN-ACK"),
+        (sign::ACK, "ACK"),
+        (sign::DATA, "data"),
+        (sign::FIN, "FIN"),
+        (sign::RST, "RST"),
+    ];
+    let sent = |side: usize| {
+        let names = NAMES.iter().filter(|(bit, _)| c.signs[side].has(*bit)).map(|(_, name)| *name);
+        let names: Vec<&str> = names.collect();
+        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    };
+    (c.subject.transport == Transport::TCP)
+        .then(|| format!("seen of the client: {}; of the server: {}", sent(0), sent(1)))
 }
 
 /// The roles that an end without one would need for the matrix to document it, where they are few.

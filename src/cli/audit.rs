@@ -10,7 +10,7 @@ use super::exceptions::load_exceptions;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy};
 use super::work::{stop_on_interrupt, tell, with_bar};
-use crate::pipeline::{Audit, FailOn, Folders, Known, Limits, Plan, Progress, Request};
+use crate::pipeline::{Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request};
 use crate::policy::{Exceptions, Policy, unreadable};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
@@ -137,10 +137,11 @@ fn print(arguments: &AuditArguments, audit: &Audit) -> io::Result<()> {
         None if arguments.quiet => Ok(()),
         None | Some("text") => {
             let mut text = Vec::new();
-            let files = arguments.out.as_deref().map(|out| out.display().to_string());
+            let (reports, evidence) = (arguments.out.as_deref(), arguments.evidence.as_deref());
+            let places = Places { reports, evidence };
             let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
             let width = width.filter(|_| io::stdout().is_terminal());
-            audit.write_summary(files.as_deref(), width, &mut text)?;
+            audit.write_summary(&places, width, &mut text)?;
             let mut out = anstream::stdout();
             out.write_all(&text)?;
             out.flush()

@@ -20,9 +20,9 @@ use std::net::IpAddr;
 use names::{Asked, Directory};
 
 use crate::flow::{Amount, Flow, Flows, Holders, IcmpError, Seed, TagKind};
-use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Transport};
+use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Or, Transport};
 
-pub use crate::flow::{Outer, Tag};
+pub use crate::flow::{Outer, Tag, sign};
 pub use direction::Grade;
 pub use names::{Known, ServerNames};
 pub use pick::{Picked, Speaking};
@@ -89,6 +89,8 @@ pub struct Conversation {
     /// Independent chances to see an answer, over all five-tuples: one for each, and one more each
     /// time a failed attempt was repeated later.
     pub chances: u64,
+    /// Kinds of packets that were seen of the client and of the server, see [`sign`].
+    pub signs: [Or; 2],
     /// Sent by the client.
     pub to_server: Amount,
     /// Sent by the server.
@@ -293,6 +295,7 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> (Conversation
         attempts: u64::from(flow.sides[c].syns.0),
         established: u64::from(state == State::Established),
         chances: state::chances(flow, &reading, state),
+        signs: [c, s].map(|side| flow.sides[side].signs),
         to_server: flow.sides[c].sent,
         to_client: flow.sides[s].sent,
         first,
@@ -320,6 +323,7 @@ impl Merge for Conversation {
         self.flows += other.flows;
         self.attempts += other.attempts;
         self.established += other.established;
+        self.signs.iter_mut().zip(&other.signs).for_each(|(mine, theirs)| mine.merge(theirs));
         self.to_server.merge(&other.to_server);
         self.to_client.merge(&other.to_client);
         self.first.merge(&other.first);

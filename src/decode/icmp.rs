@@ -19,6 +19,18 @@ pub enum ErrorKind {
     Other,
 }
 
+impl ErrorKind {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::PortUnreachable => "port unreachable",
+            Self::Prohibited => "administratively prohibited",
+            Self::HostUnreachable => "host unreachable",
+            Self::Other => "time exceeded, packet too big or bad parameter",
+        }
+    }
+}
+
 pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) -> Body {
     let portless = Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport };
     let &[kind, code, ..] = rest.bytes else {

@@ -11,7 +11,7 @@ use crate::classify::{Judge, Outcome, View};
 use crate::conversation::{Conversations, Lens, Sight};
 use crate::model::{Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
-use crate::report::{self, Evidence, FORMATS, Folder, FolderError, Known, Report, Wishes};
+use crate::report::{self, Evidence, FORMATS, Folder, FolderError, Known, Places, Report, Wishes};
 
 /// What the judgement may claim, and what is to be told of it.
 #[derive(Clone, Copy, Debug)]
@@ -159,15 +159,15 @@ impl Audit {
         writer.map_or(Ok(()), |(.., writer)| writer(&self.report(), out))
     }
 
-    /// Writes the summary; `files` says where the reports were written, `width` how many columns the
+    /// Writes the summary; `places` says what was written where, `width` how many columns the
     /// terminal has, if it is one.
     pub fn write_summary(
         &self,
-        files: Option<&str>,
+        places: &Places<'_>,
         width: Option<usize>,
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        report::summary(&self.report(), files, width, out)
+        report::summary(&self.report(), places, width, out)
     }
 }
 

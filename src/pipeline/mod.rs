@@ -25,7 +25,7 @@ use crate::model::{
     Account, BUCKET_NS, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND,
 };
 
-pub use crate::report::Known;
+pub use crate::report::{Known, Places};
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use draft::Drafted;
 pub use plan::{Dedup, Plan, Request};

@@ -20,6 +20,7 @@ mod time;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
+use std::path::Path;
 
 use crate::classify::{Outcome, Policy};
 use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Transport};
@@ -88,12 +89,21 @@ pub const FORMATS: &[(&str, Option<&str>, Writer)] = &[
     ("json", Some("audit.json"), json::write),
 ];
 
-/// The terminal's summary, with the place of the files, for a terminal of `width` columns.
+/// The folders that were written into.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Places<'a> {
+    /// All reports.
+    pub reports: Option<&'a Path>,
+    /// The frames that findings rest on.
+    pub evidence: Option<&'a Path>,
+}
+
+/// The terminal's summary, with the places of the files, for a terminal of `width` columns.
 pub fn summary(
     report: &Report<'_>,
-    files: Option<&str>,
+    places: &Places<'_>,
     width: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    text::summary(report, files, width, out)
+    text::summary(report, places, width, out)
 }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 
 use super::known::changes;
-use super::{Report, Time};
+use super::{Places, Report, Time};
 use crate::classify::{Coverage, Finding, Severity, Verdict};
 use crate::model::{Account, Correction, Duplicates, SkipReason, clean};
 
@@ -24,14 +24,14 @@ const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiCo
 
 /// `--format text`.
 pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
-    summary(report, None, None, out)
+    summary(report, &Places::default(), None, out)
 }
 
-/// The summary; `files` says where the reports were written. For a terminal of `width` columns
+/// The summary; `places` says what was written where. For a terminal of `width` columns
 /// sentences are cut to a line each, so that the whole fits one screen.
 pub(super) fn summary(
     report: &Report<'_>,
-    files: Option<&str>,
+    places: &Places<'_>,
     width: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -46,13 +46,17 @@ pub(super) fn summary(
         writeln!(out, "  rasaudit inventory template > inventory.toml    (then fill it in)")?;
         writeln!(out, "  rasaudit audit CAPTURE... --inventory inventory.toml --out report/")?;
     }
-    if let Some(files) = files {
-        writeln!(out)?;
-        writeln!(
-            out,
-            "{BOLD}Reports{BOLD:#}   {} (findings, conversations, matrix, hosts as .csv; audit.json)",
-            clean(files)
-        )?;
+    let Places { reports, evidence } = places;
+    let lines = [
+        ("Reports ", reports, "findings, conversations, matrix, hosts as .csv; audit.json"),
+        ("Evidence", evidence, "the frames of each finding as ID.pcapng; evidence.csv lists all"),
+    ];
+    for (number, (name, folder, what)) in lines.iter().filter(|l| l.1.is_some()).enumerate() {
+        if number == 0 {
+            writeln!(out)?;
+        }
+        let folder = folder.map_or_else(String::new, |folder| folder.display().to_string());
+        writeln!(out, "{BOLD}{name}{BOLD:#}  {} ({what})", clean(&folder))?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod frames;
+pub mod truth;
 pub mod tshark;
 pub mod wire;
 pub mod wrap;
