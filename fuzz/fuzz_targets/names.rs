@@ -1,11 +1,11 @@
-//! Payloads: DNS, TLS, HTTP, RPC, VRRP. The first byte chooses how the payload travels; the second where a hello is
+//! Payloads: DNS, TLS, HTTP, RPC, VRRP, neighbour discovery. The first byte chooses how the payload travels; the second where a hello is
 //! cut in two, which must read the same from both orders.
 #![no_main]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use libfuzzer_sys::fuzz_target;
-use rasaudit::decode::{Body, Observation, Tuple, sign};
+use rasaudit::decode::{Body, Link, Observation, Tuple, sign};
 use rasaudit::model::{Merge, Transport};
 use rasaudit::names::{Pieces, read};
 
@@ -19,12 +19,17 @@ fuzz_target!(|bytes: &[u8]| {
         3 => (Transport::TCP, 135, 40_000, 0),
         4 => (Transport(112), 0, 0, 0),
         5 => (Transport::TCP, 40_000, 443, sign::CLIENT_HELLO),
-        _ => (Transport::TCP, 40_000, 80, 0),
+        6 => (Transport::TCP, 40_000, 80, 0),
+        _ => (Transport::ICMP6, 135 + u16::from(how >> 7), 0, 0),
     };
     let dst = if transport == Transport(112) { IpAddr::from([224, 0, 0, 18]) } else { address(2) };
-    let tuple = Tuple { src: address(1), dst, sport, dport, transport };
+    let src = if transport == Transport::ICMP6 { Ipv6Addr::LOCALHOST.into() } else { address(1) };
+    let tuple = Tuple { src, dst, sport, dport, transport };
     let body = Body::Segment { tuple, signs, payload: 0, seq: 1, acked: Some(1), fragment: None };
-    let seen = Observation { body, ..Observation::default() };
+    // Neighbour discovery is believed where it passed no router.
+    let mut link = Link::default();
+    link.hops = 255;
+    let seen = Observation { body, link, ..Observation::default() };
     assert_eq!(read(&seen, payload), read(&seen, payload));
     let at = usize::from(cut) * payload.len() / 256;
     let piece = |from: usize, part: &[u8]| {

@@ -51,7 +51,8 @@ pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) ->
             },
         );
     }
-    layers.hold(rest.bytes.get(8..).unwrap_or_default());
+    // From behind the checksum on.
+    layers.hold(rest.bytes.get(4..).unwrap_or_default());
     let (sport, dport) = icmp_ports(ip.transport, kind, code);
     let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
     let payload = rest.wire.saturating_sub(8) as u32;

@@ -8,6 +8,8 @@ use crate::model::Mac;
 /// The types of a solicitation and an advertisement.
 const SOLICITATION: u16 = 135;
 const ADVERTISEMENT: u16 = 136;
+/// The flag of an advertisement by which it takes the place of what was known.
+const OVERRIDE: u8 = 0x20;
 /// The options that carry the sender's hardware address, and that of the address asked for (4.6.1).
 const SOURCE: u8 = 1;
 const TARGET: u8 = 2;
@@ -17,9 +19,12 @@ pub(super) fn read(tuple: &Tuple, hops: u8, payload: &[u8]) -> Option<(IpAddr, M
     if hops != 255 {
         return None;
     }
-    let (target, options) = payload.split_first_chunk::<16>()?;
+    let (flags, rest) = payload.split_first_chunk::<4>()?;
+    let (target, options) = rest.split_first_chunk::<16>()?;
+    let (target, overrides) = (Ipv6Addr::from(*target), flags[0] & OVERRIDE != 0);
     let (address, wanted) = match tuple.sport {
-        ADVERTISEMENT => (IpAddr::from(Ipv6Addr::from(*target)), TARGET),
+        // One that overrides nothing speaks for an anycast address, or as somebody's proxy (4.4).
+        ADVERTISEMENT if overrides && !target.is_multicast() => (IpAddr::from(target), TARGET),
         // Who asks whether an address is taken has none yet.
         SOLICITATION if !tuple.src.is_unspecified() => (tuple.src, SOURCE),
         _ => return None,
@@ -53,12 +58,15 @@ mod tests {
             transport: Transport::ICMP6,
         };
         let target: Ipv6Addr = "fd00::5".parse().unwrap();
-        let body = |options: &[u8]| [&target.octets()[..], options].concat();
+        let body = |options: &[u8]| [&[OVERRIDE, 0, 0, 0][..], &target.octets(), options].concat();
         let mac = Mac([2, 0, 0, 0, 0, 7]);
         let own = body(&[TARGET, 1, 2, 0, 0, 0, 0, 7]);
         let advertised = tuple("fe80::1", ADVERTISEMENT);
         assert_eq!(read(&advertised, 255, &own), Some((target.into(), mac)));
         assert_eq!(read(&advertised, 254, &own), None);
+        let mut shy = own.clone();
+        shy[0] = 0;
+        assert_eq!(read(&advertised, 255, &shy), None);
         // Behind an option that nobody knows; cut off; with a length of zero, which would never end.
         let behind = body(&[14, 1, 0, 0, 0, 0, 0, 0, TARGET, 1, 2, 0, 0, 0, 0, 7]);
         assert_eq!(read(&advertised, 255, &behind), Some((target.into(), mac)));
