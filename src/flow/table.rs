@@ -246,10 +246,15 @@ impl FlowTable {
     /// Takes copies out of the amounts, once. Returns how many packets that were.
     pub(super) fn remove(&mut self, copies: &Removals) -> u64 {
         let mut removed = 0;
-        for (key, state) in self.records.keys.iter().zip(&mut self.records.states) {
-            for (number, side) in state.sides.iter_mut().enumerate() {
-                if let Some(amount) = copies.of(self.seed.hash_one(key), number) {
-                    removed += side.sent.remove(amount);
+        for (position, key) in self.records.keys.iter().enumerate() {
+            for (number, side) in self.records.states[position].sides.iter_mut().enumerate() {
+                let Some(amount) = copies.of(self.seed.hash_one(key), number) else { continue };
+                let before = side.sent.packets.0;
+                removed += side.sent.remove(amount);
+                // Of a packet and its copies some may be cut and others not: their share stays.
+                if let Some(cut) = self.records.cut.get_mut(position) {
+                    let share = u128::from(cut[number]) * u128::from(side.sent.packets.0);
+                    cut[number] = (share / u128::from(before.max(1))) as u64;
                 }
             }
         }

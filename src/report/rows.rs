@@ -58,11 +58,14 @@ impl<T: Cell> Cell for Vec<T> {
 pub(super) struct Share(u64);
 
 impl Share {
-    /// The share of `part` in `whole`. Of packets seen twice the whole counts one sight, the part may count both.
-    fn of(part: u64, whole: u64) -> Self {
-        let share = u128::from(part.min(whole)) * 10_000 / u128::from(whole.max(1));
+    /// The share of `part` in `whole`; none of nothing.
+    fn of(part: u64, whole: u64) -> Option<Self> {
+        if whole == 0 {
+            return None;
+        }
+        let share = u128::from(part.min(whole)) * 10_000 / u128::from(whole);
         // However few, they are not none.
-        Self((share as u64).max(u64::from(part > 0 && whole > 0)))
+        Some(Self((share as u64).max(u64::from(part > 0))))
     }
 }
 
@@ -224,8 +227,8 @@ record!(
         last_sent: Option<Time>,
         first_received: Option<Time>,
         last_received: Option<Time>,
-        truncated_sent: Share,
-        truncated_received: Share,
+        truncated_sent: Option<Share>,
+        truncated_received: Option<Share>,
     }
 );
 
