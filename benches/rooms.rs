@@ -131,6 +131,7 @@ fn rooms(c: &mut Criterion) {
         one_sided: 0.0,
         loss: 0.0,
         suspected_loss: 0.0,
+        damaged: false,
         max_loss: 0.01,
         min_watch: None,
     };

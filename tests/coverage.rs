@@ -51,14 +51,13 @@ fn the_whole_switch_shows_every_code_and_nothing_else() {
 fn every_code_is_shown_by_real_traffic() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let mut shown: BTreeSet<String> = BTreeSet::new();
-    for kind in ["finding", "conversation"] {
-        shown.extend(truth(kind).into_iter().map(|line| line[1].clone()));
-    }
     let whole = inventory(scratch.path(), Some("\"all\""));
     let mut show = |captures: &[PathBuf], inventory: &Path, more: &[&str]| {
         shown.extend(findings(captures, inventory, more).into_iter().map(|t| t.keys[1].clone()));
         let rows = columns(&audit(captures, inventory, "matrix", more), &["reason"]);
         shown.extend(rows.into_iter().flatten().filter(|reason| !reason.is_empty()));
+        let rows = columns(&audit(captures, inventory, "conversations", more), &["code"]);
+        shown.extend(rows.into_iter().flatten());
     };
     show(&view("span"), &whole, &[]);
     show(&view("span"), &whole, &["--filter", "tcp"]);
@@ -160,7 +159,7 @@ fn a_state_is_told_with_what_it_rests_on() {
         ("half-open", "seen of the client: SYN; of the server: SYN-ACK"),
         ("wrong-transport", "state established: both sides spoke"),
         ("address-conflict", " claimed it in "),
-        ("never-attempted", " s from its first to its last"),
+        ("never-attempted", " s from the first to the last"),
     ] {
         assert!(of(code).contains(rests_on), "{code}: {}", of(code));
     }

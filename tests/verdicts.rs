@@ -427,6 +427,10 @@ fn a_host_that_was_there_for_a_moment_is_missed_for_certain_nowhere() {
     assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003"]);
     wire.0.retain(|(ms, frame)| !speaks(frame) || *ms > 80_000);
     assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
+    // What anybody can send in its name does not make it there any longer.
+    wire.claim(0, RDSH, 9);
+    wire.udp(1, (RDSH, 137), ("10.1.0.255", 137));
+    assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Assessor<'_> {
             finding.grounds.trigger = Some(*number);
         }
         finding.trace.push(format!(
-            "watched {} s, the row needs {}; loss at most {:.2} %",
+            "watched {} s, the row needs {}; loss taken as {:.2} % (what the capture says or acknowledgements show, and at least 1 %)",
             self.view.watched_s,
             claim.watch_s,
             self.view.miss() * 100.0
@@ -86,10 +86,12 @@ impl Assessor<'_> {
             (None, None) => "nothing shows that the capture covers the pair",
         };
         finding.trace.push(coverage.to_owned());
-        let sources = [Unit::Host(claim.source)];
-        finding.trace.extend(
-            sources.iter().chain(&claim.to).take(SHOWN).filter_map(|unit| self.seen(*unit)),
-        );
+        finding.trace.extend(self.unread());
+        let hosts = [&[Unit::Host(claim.source)], &claim.to[..]].concat();
+        finding.trace.extend(hosts.iter().take(SHOWN).filter_map(|unit| self.seen(*unit)));
+        if hosts.len() > SHOWN {
+            finding.trace.push(format!("and {} more hosts, in hosts.csv", hosts.len() - SHOWN));
+        }
         if let Some(address) = self.unlisted_way(claim) {
             finding.trace.push(format!(
                 "the same service was reached at {address}, which has no role in the inventory: it may be another address of a listed host"
@@ -98,19 +100,25 @@ impl Assessor<'_> {
         finding
     }
 
+    /// That part of the input could not be read, in words.
+    pub(super) fn unread(&self) -> Option<String> {
+        let why = "part of the input could not be read: what seems absent may be in it";
+        self.view.damaged.then(|| why.to_owned())
+    }
+
     /// How a host was seen, in words.
-    fn seen(&self, unit: Unit) -> Option<String> {
+    pub(super) fn seen(&self, unit: Unit) -> Option<String> {
         let Unit::Host(host) = unit else { return None };
         let (name, report) = (&self.policy.inventory.hosts[host].name, &self.hosts[host]);
-        let Presence { unicast_sent, received, sent_in, .. } = &report.presence;
-        let seconds = sent_in.length().unwrap_or_default() / SECOND;
+        let Presence { unicast_sent, received, unicast_in, .. } = &report.presence;
+        let seconds = unicast_in.length().unwrap_or_default() / SECOND;
         Some(match (unicast_sent.0, received.packets.0) {
             (0, 0) => format!("{name} was not seen"),
             (0, received) => {
                 format!("{name} was sent {received} packets and not seen sending any to one host")
             }
             (sent, received) => format!(
-                "{name} sent {sent} packets and was sent {received}; {seconds} s from its first to its last"
+                "{name} sent {sent} packets to single hosts, {seconds} s from the first to the last, and was sent {received}"
             ),
         })
     }

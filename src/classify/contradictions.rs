@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::coverage::Unit;
 use super::expected::Assessor;
+use super::filter::display_filter;
 use super::finding::{End, Finding};
 use super::judge::Judged;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
@@ -16,6 +17,8 @@ use crate::policy::{FeatureState, Party, RoleSet, Scope, Who};
 
 /// Seconds to be watched before a silent role means anything.
 const WATCH_S: u64 = 600;
+/// Rows that are shown of one role.
+const SHOWN: usize = 5;
 /// Hardware addresses that are shown of one address.
 const CLAIMANTS: usize = 8;
 
@@ -91,7 +94,7 @@ impl Assessor<'_> {
                 "Add the role to {} in the inventory if it plays it; else find out what listens there",
                 finding.client.words()
             );
-            finding.display_filter = super::wording::display_filter(list, &members, false);
+            finding.display_filter = display_filter(list, &members);
             finding.identify();
             self.findings.push(finding);
         }
@@ -143,7 +146,7 @@ impl Assessor<'_> {
                 continue;
             }
             let certain = match self.watches(host) {
-                Some(stated) => stated && !self.view.misses_a_direction(),
+                Some(stated) => stated && !self.view.hides(),
                 None => continue,
             };
             let seen = shown.get(&host).copied().unwrap_or_default();
@@ -164,6 +167,18 @@ impl Assessor<'_> {
                 }
                 let slug = matrix.roles[role].slug.clone();
                 let mut finding = self.contradict(Code::SilentRole, host, slug, doubts);
+                let of_role = matrix.rows.iter().filter(|row| {
+                    row.is_expected()
+                        && (matrix.is_source(row, one) || matrix.is_destination(row, one))
+                });
+                let ids: Vec<&str> = of_role.take(SHOWN).map(|row| row.id.as_str()).collect();
+                finding.trace.push(format!("rows that would show it: {}", ids.join(", ")));
+                finding.trace.push(match self.policy.inventory.covers {
+                    Some(_) => "the inventory states that the capture covers the host".to_owned(),
+                    None => "the capture covers the host, as its other traffic shows".to_owned(),
+                });
+                finding.trace.extend(self.seen(Unit::Host(host)));
+                finding.trace.extend(self.unread());
                 let (name, title) = (finding.client.words(), &matrix.roles[role].name);
                 finding.message = format!(
                     "{name} showed nothing of the role {title} in {} s watched, though it was seen sending",

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::judge::Judged;
-use crate::conversation::{Conversations, Presence};
+use crate::conversation::{Conversations, Presence, Window};
 use crate::model::{AtMost, Merge, Sum, Transport, words};
 use crate::policy::{Policy, Who};
 
@@ -56,6 +56,7 @@ pub(super) fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostR
             // What stays inside a host shows nothing of its switch port.
             if address.is_loopback() {
                 presence.unicast_sent = Sum(0);
+                presence.unicast_in = Window::default();
             }
             // What a virtual address carries shows none of its holders in particular.
             presences[host].merge(&presence);

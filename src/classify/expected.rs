@@ -459,9 +459,9 @@ impl<'a> Assessor<'a> {
             return unknown(Code::WindowTooShort, &claim);
         }
         // A host that was there for a moment only had no time to do what it does now and then.
-        let there = self.hosts[source].presence.sent_in.length().unwrap_or_default();
+        let there = self.hosts[source].presence.unicast_in.length().unwrap_or_default();
         let too_short = there / SECOND < self.view.watched_s.min(watch_s) as Nanos - SLACK_S;
-        if too_short || self.unlisted_way(&claim).is_some() || self.view.misses_a_direction() {
+        if too_short || self.unlisted_way(&claim).is_some() || self.view.hides() {
             claim.doubts.add(Doubt::Coverage);
         }
         if claim.rows.iter().all(|row| matrix.rows[*row].is_doubtful()) {

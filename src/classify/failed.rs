@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::expected::Assessor;
+use super::filter::display_filter;
 use super::finding::{End, Finding};
 use super::fold::{About, Fold, Key, ends, fold_clients};
 use super::judge::Judged;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
-use super::wording::{display_filter, service_words, trace, who};
+use super::wording::{service_words, trace, who};
 use crate::policy::Quantifier;
 
 /// What worked for a client of a group: servers and services, in words.
@@ -80,7 +81,7 @@ impl Assessor<'_> {
         if silent && !self.view.is_certain_after(chances) {
             doubts.add(Doubt::Loss);
         }
-        if silent && self.view.misses_a_direction() {
+        if silent && self.view.hides() {
             doubts.add(Doubt::Coverage);
         }
         // What every one of these clients could do another way is no loss to them, unless the row
@@ -149,7 +150,7 @@ impl Assessor<'_> {
                 "Open {service} from {from} to {to} on the firewalls between them and on {to} itself"
             ),
         };
-        finding.display_filter = display_filter(list, &fold.members, ports.len() > 1);
+        finding.display_filter = display_filter(list, &fold.members);
         finding.trace = trace(self.judge, self.conversations, &finding, fold.members[0], j);
         finding.trace.extend(who(policy, list, judged, fold));
         finding.identify();

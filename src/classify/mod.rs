@@ -9,6 +9,7 @@ mod coverage;
 mod draft;
 mod expected;
 mod failed;
+mod filter;
 mod finding;
 mod fold;
 mod judge;
@@ -50,6 +51,8 @@ pub struct View {
     pub loss: f64,
     /// The share that may have been lost, 0 to 1, from evidence too small to state it.
     pub suspected_loss: f64,
+    /// Part of the input could not be read: what seems absent may be in it.
+    pub damaged: bool,
     /// The share above which absence cannot be claimed.
     pub max_loss: f64,
     /// Seconds that replace every row's own watch time.
@@ -71,6 +74,11 @@ impl View {
     /// silence is certain.
     fn misses_a_direction(&self) -> bool {
         self.one_sided >= 0.1
+    }
+
+    /// Whether something beside loss keeps every silence from being certain.
+    fn hides(&self) -> bool {
+        self.damaged || self.misses_a_direction()
     }
 
     /// Seconds to be watched before silence on a row means anything.

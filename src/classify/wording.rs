@@ -2,9 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::net::IpAddr;
 
+use super::filter::display_filter;
 use super::finding::Finding;
 use super::fold::{About, Fold, ends};
 use super::judge::{Judge, Judged, Ruling};
@@ -88,7 +87,7 @@ pub(super) fn explain(
     let how = format!("{}{how}", called(conversations, first, &judged[first]));
     finding.message = message(judge, &finding, ruling, &format!("{did} {service}"), &how);
     finding.action = action(policy, &finding, ruling.row);
-    finding.display_filter = display_filter(list, members, many_ports);
+    finding.display_filter = display_filter(list, members);
     finding.trace = trace(judge, conversations, &finding, first, &judged[first]);
     finding.trace.extend(who(policy, list, judged, fold));
     finding.identify();
@@ -134,7 +133,9 @@ fn how_far(state: Option<State>, count: u64) -> (&'static str, String) {
         Some(State::Unanswered) => ("tried", "and got no answer"),
         Some(State::OneWay) => ("sent", "one way, without an answer"),
         Some(State::AnswerOnly) => ("asked", "by broadcast, and was answered"),
-        Some(State::OneSided) | None => ("tried", "with only one direction visible"),
+        Some(State::OneSided) | None => {
+            ("tried", "with too little visible to tell what came of it")
+        }
     };
     let many = if count == 1 { String::new() } else { format!(" ({count} conversations)") };
     (did, format!("{state}{many}"))
@@ -259,37 +260,6 @@ fn action(policy: &Policy, finding: &Finding, row: Option<usize>) -> String {
     }
 }
 
-/// A Wireshark display filter for the packets of some conversations.
-pub(super) fn display_filter(list: &[Conversation], members: &[usize], many_ports: bool) -> String {
-    const SHOWN: usize = 8;
-    let address = |a: IpAddr| match a {
-        IpAddr::V4(a) => format!("ip.addr == {a}"),
-        IpAddr::V6(a) => format!("ipv6.addr == {a}"),
-    };
-    let pairs: BTreeSet<(IpAddr, IpAddr)> =
-        members.iter().map(|n| (list[*n].subject.client, list[*n].subject.server)).collect();
-    let servers: BTreeSet<IpAddr> = pairs.iter().map(|p| p.1).collect();
-    let ends: Vec<String> = if pairs.len() <= SHOWN {
-        pairs.iter().map(|(c, s)| format!("({} && {})", address(*c), address(*s))).collect()
-    } else {
-        servers.iter().take(SHOWN).map(|s| format!("({})", address(*s))).collect()
-    };
-    let mut filter = ends.join(" || ");
-    if ends.len() > 1 {
-        filter = format!("({filter})");
-    }
-    let subject = list[members[0]].subject;
-    let _ = match subject.transport {
-        t if t.has_ports() && !many_ports => write!(filter, " && {t}.port == {}", subject.port),
-        t if t.has_ports() => write!(filter, " && {t}"),
-        Transport::ICMP => write!(filter, " && icmp.type == {}", subject.port),
-        Transport::ICMP6 => write!(filter, " && icmpv6.type == {}", subject.port),
-        t if subject.server.is_ipv6() => write!(filter, " && ipv6.nxt == {}", t.0),
-        t => write!(filter, " && ip.proto == {}", t.0),
-    };
-    filter
-}
-
 /// What was considered for the first conversation of a finding.
 pub(super) fn trace(
     judge: &Judge<'_>,
@@ -311,7 +281,11 @@ pub(super) fn trace(
             c.to_client.bytes.0
         ),
     ];
-    trace.push(format!("state {}: {}", c.state, rests_on(c)));
+    let syns = match c.attempts {
+        0 | 1 => String::new(),
+        n => format!(" (in all {n} SYNs in {} flows)", c.flows),
+    };
+    trace.push(format!("state {}: {}{syns}", c.state, c.basis.words()));
     trace.extend(flags(c));
     for error in c.rare().errors.iter() {
         let whose = if error.side == 0 { "client" } else { "server" };
@@ -352,38 +326,6 @@ pub(super) fn trace(
         trace.push(format!("the first of {} conversations of this finding", finding.count));
     }
     trace
-}
-
-/// What the state of a conversation rests on.
-fn rests_on(c: &Conversation) -> String {
-    let tcp = c.subject.transport == Transport::TCP;
-    let of = |side: usize, signs: u16| c.signs[side].has(signs);
-    let text = match c.state {
-        State::Established if tcp => {
-            "SYN of the client, SYN-ACK of the server, then ACK or data of the client"
-        }
-        State::Established => "both sides spoke",
-        State::Midstream => "packets both ways, and no handshake in the capture",
-        State::AnswerOnly => "the answer to a broadcast that the capture shows",
-        State::HalfOpen if of(0, sign::RST) => "SYN-ACK of the server, then RST of the client",
-        State::HalfOpen => {
-            "SYN-ACK of the server, then silence of the client, of whom other packets are seen"
-        }
-        State::Refused if of(1, sign::RST) => "RST of the server, answering a SYN",
-        State::Refused => "ICMP port unreachable from the server itself",
-        State::Rejected => {
-            "an ICMP error from something on the way, or from a filter of the server"
-        }
-        State::Unanswered => {
-            "asked and not answered, while the capture shows what the server, or others, send to this side"
-        }
-        State::OneWay => "datagrams that ask for no answer",
-        State::OneSided => "one direction, and nothing shows that the other would be visible",
-    };
-    match c.attempts {
-        0 | 1 => text.to_owned(),
-        n => format!("{text} ({n} SYNs in {} flows)", c.flows),
-    }
 }
 
 /// Which kinds of TCP packets each side sent.

@@ -26,7 +26,7 @@ pub use crate::flow::{Outer, Tag, sign};
 pub use direction::Grade;
 pub use names::{Known, ServerNames};
 pub use pick::{Picked, Speaking};
-pub use state::State;
+pub use state::{Basis, State};
 pub use survey::{Presence, Sight, Survey, Window};
 pub use vantage::Vantage;
 
@@ -78,6 +78,8 @@ pub struct Conversation {
     pub grade: Grade,
     /// The best state among its flows.
     pub state: State,
+    /// What it rests on, in the best of those.
+    pub basis: Basis,
     /// Sent to a broadcast or multicast address, or to everybody on the link.
     pub broadcast: bool,
     /// Five-tuples.
@@ -290,6 +292,7 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> (Conversation
         subject,
         grade: reading.grade,
         state,
+        basis: state::basis(flow, &reading, state),
         broadcast: reading.broadcast,
         flows: 1,
         attempts: u64::from(flow.sides[c].syns.0),
@@ -317,7 +320,7 @@ impl Merge for Conversation {
             std::cmp::Ordering::Less => {}
             std::cmp::Ordering::Greater => self.chances = other.chances,
         }
-        self.state = self.state.min(other.state);
+        (self.state, self.basis) = (self.state, self.basis).min((other.state, other.basis));
         self.grade = self.grade.min(other.grade);
         self.broadcast &= other.broadcast;
         self.flows += other.flows;

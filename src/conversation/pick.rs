@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::net::IpAddr;
 
 use super::{Conversations, Grade, Lens, State, Subject, direction, read_flow};
 use crate::flow::{FlowKey, Flows};
@@ -28,6 +29,8 @@ pub struct Picked {
     pub flows: HashMap<Subject, Vec<Speaking>>,
     /// A flow whose handshake proves that an endpoint serves, for conversations that are read by that.
     pub proofs: BTreeMap<(Endpoint, Transport), Speaking>,
+    /// Broadcasts of a client to a port, for conversations that may be read by having been asked for so.
+    pub asked: BTreeMap<(IpAddr, u16), Vec<(Speaking, Subject)>>,
 }
 
 impl Conversations {
@@ -47,6 +50,9 @@ impl Conversations {
             if c.grade == Grade::Service {
                 unproved.insert((c.subject.endpoint(), c.subject.transport));
             }
+            if c.grade == Grade::Protocol && c.subject.transport == Transport::UDP {
+                picked.asked.insert((c.subject.client, c.subject.port), Vec::new());
+            }
         }
         flows.visit(|table| {
             for flow in table.iter() {
@@ -56,6 +62,15 @@ impl Conversations {
                 if let Some(best) = picked.flows.get_mut(&part.subject) {
                     let at = best.partition_point(|other| *other < speaking);
                     best.insert(at, speaking);
+                    best.truncate(most);
+                }
+                let asked = (part.subject.client, part.subject.port);
+                if part.broadcast
+                    && part.subject.transport == Transport::UDP
+                    && let Some(best) = picked.asked.get_mut(&asked)
+                {
+                    let at = best.partition_point(|other| *other < (speaking, part.subject));
+                    best.insert(at, (speaking, part.subject));
                     best.truncate(most);
                 }
                 let served = (part.subject.endpoint(), part.subject.transport);

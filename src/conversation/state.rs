@@ -42,6 +42,95 @@ impl State {
     }
 }
 
+/// What a state rests on, in the packets of one flow.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Basis {
+    /// All of a three-way handshake.
+    Handshake,
+    /// A handshake without its SYN.
+    Accepted,
+    /// Packets of both sides.
+    BothSpoke,
+    /// Packets of both sides, of a connection whose opening is not in the capture.
+    BothWays,
+    /// The answer to a broadcast.
+    BroadcastAnswer,
+    /// A SYN-ACK, and the client's RST.
+    ResetByClient,
+    /// A SYN-ACK, and a silent client.
+    SilentClient,
+    /// An RST of the server, answering a SYN.
+    ResetByServer,
+    /// ICMP port unreachable from the server.
+    PortUnreachable,
+    /// An ICMP error from something on the way, or of a filter.
+    IcmpError,
+    /// Attempts, and a silent server that the capture could have shown.
+    SilentServer,
+    /// Datagrams that ask for no answer.
+    NoAnswerWanted,
+    /// One direction, where nothing shows that the other would be visible.
+    OneDirection,
+    /// Packets both ways that show neither an opening nor an answer to one.
+    Unclear,
+}
+
+impl Basis {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Handshake => {
+                "SYN of the client, SYN-ACK of the server, then ACK or data of the client"
+            }
+            Self::Accepted => {
+                "SYN-ACK of the server, then ACK or data of the client; its SYN is not in the capture"
+            }
+            Self::BothSpoke => "both sides spoke",
+            Self::BothWays => "packets both ways, and no handshake in the capture",
+            Self::BroadcastAnswer => "the answer to a broadcast that the capture shows",
+            Self::ResetByClient => "SYN-ACK of the server, then RST of the client",
+            Self::SilentClient => {
+                "SYN-ACK of the server, then silence of the client, of whom other packets are seen"
+            }
+            Self::ResetByServer => "RST of the server, answering a SYN",
+            Self::PortUnreachable => "ICMP port unreachable from the server itself",
+            Self::IcmpError => {
+                "an ICMP error from something on the way, or from a filter of the server"
+            }
+            Self::SilentServer => {
+                "asked and not answered, while the capture shows what the server, or others, send to this side"
+            }
+            Self::NoAnswerWanted => "datagrams that ask for no answer",
+            Self::OneDirection => {
+                "one direction, and nothing shows that the other would be visible"
+            }
+            Self::Unclear => "packets both ways that show neither an opening nor an answer to one",
+        }
+    }
+}
+
+/// What the state of a flow rests on.
+pub(super) fn basis(flow: &Flow<'_>, reading: &Reading, state: State) -> Basis {
+    let (client, server) = (&flow.sides[reading.client], &flow.sides[1 - reading.client]);
+    let tcp = flow.key.transport() == Transport::TCP;
+    match state {
+        State::Established if !tcp => Basis::BothSpoke,
+        State::Established if client.has(sign::SYN) => Basis::Handshake,
+        State::Established => Basis::Accepted,
+        State::Midstream => Basis::BothWays,
+        State::AnswerOnly => Basis::BroadcastAnswer,
+        State::HalfOpen if client.has(sign::RST) => Basis::ResetByClient,
+        State::HalfOpen => Basis::SilentClient,
+        State::Refused if tcp && server.has(sign::RST) => Basis::ResetByServer,
+        State::Refused => Basis::PortUnreachable,
+        State::Rejected => Basis::IcmpError,
+        State::Unanswered => Basis::SilentServer,
+        State::OneWay => Basis::NoAnswerWanted,
+        State::OneSided if client.spoke() && server.spoke() => Basis::Unclear,
+        State::OneSided => Basis::OneDirection,
+    }
+}
+
 /// The state of a flow in a reading.
 pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> State {
     let (c, s) = (reading.client, 1 - reading.client);

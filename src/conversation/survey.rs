@@ -17,6 +17,8 @@ pub struct Presence {
     pub received: Amount,
     /// Packets it sent to one address.
     pub unicast_sent: Sum,
+    /// When it sent those. Broadcasts and address claims, which anybody can make in its name, do not count.
+    pub unicast_in: Window,
     /// It was sent something that only follows from an answer of its own.
     pub answered_unseen: bool,
     /// When it sent.
@@ -37,6 +39,7 @@ impl Merge for Presence {
         self.received.merge(&other.received);
         self.unicast_sent.merge(&other.unicast_sent);
         self.answered_unseen |= other.answered_unseen;
+        self.unicast_in.merge(&other.unicast_in);
         self.sent_in.merge(&other.sent_in);
         self.received_in.merge(&other.received_in);
         self.cut.iter_mut().zip(&other.cut).for_each(|(mine, theirs)| mine.merge(theirs));
@@ -212,11 +215,12 @@ impl Survey {
         }
         self.claims.clone_from(&flows.claims);
         for ((address, mac), claim) in &flows.claims {
-            let presence = self.presences.entry(*address).or_default();
-            // The messages of neighbour discovery are packets of flows, and counted as such.
-            if address.is_ipv4() {
-                presence.sent.packets.merge(&claim.frames);
+            // A message of neighbour discovery is a packet of a flow, and counts for its sender.
+            if address.is_ipv6() {
+                continue;
             }
+            let presence = self.presences.entry(*address).or_default();
+            presence.sent.packets.merge(&claim.frames);
             presence.sent_in.merge(&Window { first: claim.first, last: claim.last });
             presence.macs.insert(*mac);
         }
@@ -243,6 +247,7 @@ impl Survey {
             return;
         }
         from.unicast_sent.merge(&side.sent.packets);
+        from.unicast_in.merge(&window);
         let to = self.presences.entry(target).or_default();
         to.received.merge(&side.sent);
         to.received_in.merge(&window);

@@ -54,11 +54,15 @@ impl Problems {
 
 /// ` (did you mean "...")`, with the known word most like `word`, or nothing where none is alike.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    near(word, known, 0.75)
+}
+
+fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>, least: f64) -> String {
     let word = word.to_lowercase();
     known
         .into_iter()
         .map(|k| (strsim::jaro_winkler(&word, &k.to_lowercase()), k))
-        .filter(|(likeness, _)| *likeness > 0.75)
+        .filter(|(likeness, _)| *likeness > least)
         .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
         .map_or_else(String::new, |(_, k)| format!("; did you mean \"{k}\"?"))
 }
@@ -74,7 +78,8 @@ pub fn unreadable(path: &Path, error: &io::Error) -> String {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort_unstable();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    format!("{error}{}", nearest(&name, names.iter().map(String::as_str)))
+    // A folder may hold anything: only a slip of the finger is worth a word.
+    format!("{error}{}", near(&name, names.iter().map(String::as_str), 0.88))
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ impl Fixture {
 
     /// What its audit needs beside capture and inventory.
     pub fn more(&self) -> Vec<String> {
-        let exceptions = self.exceptions.map(|file| fixture(file).display().to_string());
+        // As the user would name it, below the folder of the package: reports tell the name.
+        let exceptions = self.exceptions.map(|file| format!("fixtures/{file}"));
         exceptions.map_or_else(Vec::new, |file| vec!["--exceptions".to_owned(), file])
     }
 

@@ -23,7 +23,7 @@ pub fn audit(captures: &[PathBuf], inventory: &Path, format: &str, more: &[&str]
     let mut arguments: Vec<std::ffi::OsString> = vec!["audit".into()];
     arguments.extend(captures.iter().map(Into::into));
     arguments.extend(["-i".into(), inventory.into(), "--format".into(), format.into()]);
-    arguments.extend(["--exceptions".into(), fixture("farm-codes/exceptions.csv").into()]);
+    arguments.extend(["--exceptions".into(), "fixtures/farm-codes/exceptions.csv".into()]);
     arguments.extend(more.iter().map(Into::into));
     let run = rasaudit(arguments);
     assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));

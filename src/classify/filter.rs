@@ -1,0 +1,128 @@
+//! Wireshark display filters that show the packets of conversations, in both directions, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::conversation::Conversation;
+use crate::model::Transport;
+
+/// The most pairs of addresses that are written out one by one.
+const PAIRS: usize = 8;
+/// The most addresses in one set. Of more clients, and of more servers, the filter names none and shows more.
+const ADDRESSES: usize = 64;
+
+/// The filter for conversations of one transport. ICMP errors that quote their packets pass it too, since Wireshark
+/// looks into what they quote.
+pub(super) fn display_filter(list: &[Conversation], members: &[usize]) -> String {
+    let transport = list[members[0]].subject.transport;
+    let mut pairs: BTreeMap<(IpAddr, IpAddr), BTreeSet<(u16, u16)>> = BTreeMap::new();
+    for c in members.iter().map(|number| &list[*number]) {
+        let ports = pairs.entry((c.subject.client, c.subject.server)).or_default();
+        // An ICMP reply has a type of its own.
+        let back = if c.is_paired_icmp() { c.server_number } else { c.subject.port };
+        ports.insert((c.subject.port, back));
+    }
+    let of = |client: &[IpAddr], server: &[IpAddr], ports: &BTreeSet<(u16, u16)>| {
+        let (there, back) = ports.iter().copied().unzip();
+        let forth = direction(client, server, &service(transport, server, "dstport", &there));
+        let back = direction(server, client, &service(transport, server, "srcport", &back));
+        format!("({forth}) || ({back})")
+    };
+    if pairs.len() <= PAIRS {
+        let each = pairs.iter().map(|((c, s), ports)| of(&[*c], &[*s], ports));
+        return each.collect::<Vec<_>>().join(" || ");
+    }
+    let some = |addresses: BTreeSet<IpAddr>| -> Vec<IpAddr> {
+        if addresses.len() > ADDRESSES { Vec::new() } else { addresses.into_iter().collect() }
+    };
+    let clients = some(pairs.keys().map(|(client, _)| *client).collect());
+    let servers = some(pairs.keys().map(|(_, server)| *server).collect());
+    of(&clients, &servers, &pairs.into_values().flatten().collect())
+}
+
+/// Packets from some addresses to others, that something else holds of; no address stands for any.
+fn direction(from: &[IpAddr], to: &[IpAddr], what: &str) -> String {
+    let side = |field: &str, addresses: &[IpAddr]| {
+        let of = |v6: bool| {
+            let texts = addresses.iter().filter(|a| a.is_ipv6() == v6).map(IpAddr::to_string);
+            let texts: Vec<String> = texts.collect();
+            let field = format!("{}.{field}", if v6 { "ipv6" } else { "ip" });
+            is_one_of(&field, &texts)
+        };
+        let parts: Vec<String> = [of(false), of(true)].into_iter().flatten().collect();
+        if parts.len() > 1 {
+            Some(format!("({})", parts.join(" || ")))
+        } else {
+            parts.into_iter().next()
+        }
+    };
+    let parts = [side("src", from), side("dst", to), Some(what.to_owned())];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" && ")
+}
+
+/// The service, as packets in one direction show it.
+fn service(
+    transport: Transport,
+    server: &[IpAddr],
+    field: &str,
+    numbers: &BTreeSet<u16>,
+) -> String {
+    let field = match transport {
+        Transport::ICMP => "icmp.type".to_owned(),
+        Transport::ICMP6 => "icmpv6.type".to_owned(),
+        t if t.has_ports() => format!("{t}.{field}"),
+        t if server.iter().any(IpAddr::is_ipv6) => return format!("ipv6.nxt == {}", t.0),
+        t => return format!("ip.proto == {}", t.0),
+    };
+    is_one_of(&field, &ranges(numbers)).unwrap_or(field)
+}
+
+/// Numbers as ranges, `1..5`.
+fn ranges(numbers: &BTreeSet<u16>) -> Vec<String> {
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if number - *last == 1 => *last = *number,
+            _ => runs.push((*number, *number)),
+        }
+    }
+    let text = |(first, last): (u16, u16)| {
+        if first == last { first.to_string() } else { format!("{first}..{last}") }
+    };
+    runs.into_iter().map(text).collect()
+}
+
+/// A field that has one of some values; nothing where there is none.
+fn is_one_of(field: &str, values: &[String]) -> Option<String> {
+    match values {
+        [] => None,
+        [one] if !one.contains("..") => Some(format!("{field} == {one}")),
+        values => Some(format!("{field} in {{{}}}", values.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_ranges() {
+        let text = |numbers: &[u16]| ranges(&numbers.iter().copied().collect()).join(" ");
+        assert_eq!(text(&[1, 2, 3, 7, 9, 10]), "1..3 7 9..10");
+        assert_eq!(text(&[65535, 65534, 0]), "0 65534..65535");
+        assert_eq!(
+            is_one_of("tcp.dstport", &["1..3".to_owned()]).unwrap(),
+            "tcp.dstport in {1..3}"
+        );
+        assert_eq!(is_one_of("ip.src", &[]), None);
+    }
+
+    #[test]
+    fn directions_join_both_families() {
+        let [a, b, c] = ["10.0.0.1", "fd00::1", "10.0.0.2"].map(|a| a.parse().unwrap());
+        let text = direction(&[a, b], &[c], "tcp.dstport == 443");
+        let from = "(ip.src == 10.0.0.1 || ipv6.src == fd00::1)";
+        assert_eq!(text, format!("{from} && ip.dst == 10.0.0.2 && tcp.dstport == 443"));
+        assert_eq!(direction(&[], &[], "tcp.dstport == 443"), "tcp.dstport == 443");
+    }
+}
