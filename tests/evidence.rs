@@ -149,7 +149,7 @@ fn evidence_is_of_the_capture_and_names_its_finding() {
             assert_eq!(row[0], told.id);
             // Whatever was made of conversations can be shown.
             assert!(row[1] == "0" || !told.frames.is_empty(), "{told:?}");
-            assert_eq!(told.note.contains("what is absent"), told.frames.is_empty(), "{told:?}");
+            assert!(!told.frames.is_empty() || !told.note.is_empty(), "{told:?}");
             for (time, wire_len, data, comment) in &told.frames {
                 assert!(comment.starts_with(&format!("finding {} (", told.id)), "{comment}");
                 assert!(records.contains(&(*time, *wire_len, data.clone())), "{comment}");
@@ -190,7 +190,8 @@ fn evidence_is_the_same_whatever_the_workers_the_order_and_the_cuts() {
     assert_eq!(run(&[capture.clone(), copy], &[]), whole);
 }
 
-/// Each file shows, in Wireshark's own eyes, packets of its finding alone.
+/// In Wireshark's own eyes: each file shows packets of its finding alone, and of the whole capture the display filter
+/// shows exactly the packets of the finding's conversations.
 #[test]
 fn tshark_reads_the_evidence_and_its_display_filters_fit() {
     let required = std::env::var_os("RASAUDIT_REQUIRE_TSHARK").is_some();
@@ -198,27 +199,51 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
         assert!(!required, "tshark is not installed");
         return support::skipped("evidence is not shown to tshark, which is not installed");
     }
+    let tshark = |file: &Path, filter: &str| {
+        let mut command = Command::new("tshark");
+        // A SYN that comes again is a packet of its own, and nothing is put together.
+        let fields = ["-n", "-T", "fields", "-e", "frame.comment", "-Y", filter];
+        let run = command.arg("-r").arg(file).args(fields).output().expect("tshark runs");
+        assert!(run.status.success(), "{filter}: {}", stderr(&run));
+        String::from_utf8_lossy(&run.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
     let scratch = tempfile::tempdir().expect("a scratch folder");
-    let (out, folder) = (scratch.path().join("out"), scratch.path().join("evidence"));
-    let inventory = fixture("farm-healthy/inventory.toml");
-    let out_text = out.display().to_string();
-    audited(&[fixture("farm-faults/span.pcap")], &inventory, &folder, &["--out", &out_text]);
-    let findings = fs::read_to_string(out.join("findings.csv")).expect("the findings");
-    let rows = columns(&findings, &["id", "display_filter"]);
-    assert_eq!(rows.len(), 3);
-    for row in rows {
-        let tshark = |filter: &str| {
-            let file = folder.join(format!("{}.pcapng", row[0]));
-            let mut command = Command::new("tshark");
-            let fields = ["-T", "fields", "-e", "frame.comment", "-Y", filter];
-            let run = command.arg("-r").arg(file).args(fields).output().expect("tshark runs");
-            assert!(run.status.success(), "{}", stderr(&run));
-            String::from_utf8_lossy(&run.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
-        };
-        let all = tshark("frame");
-        assert!(all.len() > 2 && all.iter().all(|comment| comment.contains(&row[0])), "{all:?}");
-        assert_eq!(tshark(&row[1]), all, "{}", row[1]);
+    let mut checked = 0;
+    for case in FIXTURES.iter().filter(|case| case.name.starts_with("farm-")) {
+        let (out, folder) = (scratch.path().join("out"), scratch.path().join(case.name));
+        let more = [case.more(), vec!["--out".to_owned(), out.display().to_string()]].concat();
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        audited(&[case.capture()], &case.inventory(), &folder, &more);
+        let read = |name: &str| fs::read_to_string(out.join(name)).expect("a report");
+        let keys =
+            ["client", "server", "transport", "port", "packets_to_server", "packets_to_client"];
+        let packets = columns(&read("conversations.csv"), &keys);
+        let wanted = ["id", "display_filter", "code", "client", "server", "transport", "port"];
+        for row in columns(&read("findings.csv"), &wanted) {
+            let [id, filter, code, ends @ ..] = &row[..] else { unreachable!() };
+            let file = folder.join(format!("{id}.pcapng"));
+            if !file.exists() || code == "address-conflict" {
+                continue;
+            }
+            let all = tshark(&file, "frame");
+            assert!(all.iter().all(|comment| comment.contains(id)), "{all:?}");
+            let broadcast = |comment: &&String| comment.contains("the broadcast that was answered");
+            let own = all.len() - all.iter().filter(broadcast).count();
+            assert_eq!(tshark(&file, filter).len(), own, "{filter}");
+            // One conversation, or several of one pair of addresses and a port.
+            let sum: u64 = packets
+                .iter()
+                .filter(|conversation| conversation[..4] == *ends)
+                .flat_map(|conversation| &conversation[4..])
+                .map(|count| count.parse::<u64>().expect("a number"))
+                .sum();
+            if sum > 0 && code != "rejected" {
+                assert_eq!(tshark(&case.capture(), filter).len() as u64, sum, "{code}: {filter}");
+                checked += 1;
+            }
+        }
     }
+    assert!(checked > 15, "{checked}");
 }
 
 #[test]
@@ -262,7 +287,7 @@ fn each_kind_of_ground_is_shown() {
     let told_of = evidence(&farm(""), &wire);
     let named = comments(&told_of, "unknown-host");
     assert!(named.contains(&format!("TLS hello of the client {RDSH}")), "{named:?}");
-    let names = named.iter().filter(|c| *c == "tells the client a name of the server");
+    let names = named.iter().filter(|c| *c == "DNS answer to the client with the server's address");
     assert_eq!(names.count(), 1, "{named:?}");
 
     // Claims of one address.
@@ -281,6 +306,38 @@ fn each_kind_of_ground_is_shown() {
     let dual = farm("").replace(&format!("\"{BROKER}\""), "\"fd00::10\"");
     let conflict = comments(&evidence(&dual, &wire), "address-conflict");
     assert_eq!(conflict, [claims(7), claims(8), claims(7), claims(8)]);
+}
+
+/// The answers to a broadcast rest on the broadcast.
+#[test]
+fn an_answer_is_shown_with_the_broadcast_that_it_answers() {
+    let mut wire = Wire::default();
+    wire.udp(0, (PC, 50_000), ("10.1.0.255", 9999));
+    wire.udp(5, (RDSH, 9999), (PC, 50_000));
+    let told_of = evidence(&farm(""), &wire);
+    let answered = told_of.iter().find(|t| t.frames.iter().any(|f| f.3.contains("of the server")));
+    let answered = answered.expect("the answer");
+    let broadcast = format!("the broadcast that was answered: data of the client {PC}");
+    assert!(answered.frames[0].3.ends_with(&broadcast), "{answered:?}");
+    assert_eq!(answered.frames.len(), 2, "{answered:?}");
+}
+
+/// Of very many findings those that weigh most have frames, and the others say that they were left out.
+#[test]
+fn a_flood_of_findings_leaves_the_evidence_bounded() {
+    let mut wire = Wire::default();
+    for number in 0..700u16 {
+        let [high, low] = number.to_be_bytes();
+        // A network, a port and so a finding of its own for each.
+        let from = format!("192.{}.{low}.7", 2 + high);
+        wire.connect(u64::from(number) * 10, (&from, 50_000), (BROKER, 3000 + number));
+    }
+    let told_of = evidence(&farm(""), &wire);
+    assert!(told_of.len() >= 700, "{}", told_of.len());
+    let (with, without): (Vec<&Told>, Vec<&Told>) =
+        told_of.iter().partition(|told| !told.frames.is_empty());
+    assert_eq!(with.len(), 512);
+    assert!(without.iter().all(|t| t.note.starts_with("left out: the 512")), "{:?}", without[0]);
 }
 
 /// A user's session makes what follows due: it is what a missing flow rests on.
@@ -339,13 +396,14 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     let capture = fixture("farm-faults/span.pcap");
     let inventory = fixture("farm-healthy/inventory.toml");
     let folder = scratch.path().join("evidence");
-    // What a finding of an earlier audit left behind goes; the new ones come.
-    fs::create_dir(&folder).expect("a folder");
-    for name in ["0123456789ab.pcapng", "evidence.csv"] {
-        fs::write(folder.join(name), "old").expect("writable");
-    }
+    // What an earlier audit wrote goes, and what one that was killed left behind does not matter; the new one comes.
+    audited(&[fixture("decode-mix/mix.pcap")], &fixture("decode-mix/inventory.toml"), &folder, &[]);
+    assert!(told(&folder).len() > 3);
+    fs::create_dir(folder.join(".rasaudit-left")).expect("a folder");
     audited(std::slice::from_ref(&capture), &inventory, &folder, &[]);
-    assert_eq!(told(&folder).len(), 3);
+    fs::remove_dir(folder.join(".rasaudit-left")).expect("it stays");
+    let now = told(&folder);
+    assert_eq!(now.len(), 3);
 
     let refused = |captures: &[&Path], to: &Path, more: &[&str]| {
         let mut arguments: Vec<std::ffi::OsString> = vec!["audit".into()];
@@ -363,6 +421,31 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     let err = refused(&[&capture], &folder, &with);
     assert!(err.contains("holds notes.txt") && err.contains("a folder of its own"), "{err}");
     assert_eq!(fs::read(folder.join("notes.txt")).expect("it stays"), b"mine");
+    fs::remove_file(folder.join("notes.txt")).expect("the file");
+    // A capture of the user's that is named like evidence, and evidence that somebody has worked on.
+    let own = folder.join("202611211200.pcapng");
+    fs::copy(&capture, &own).expect("a copy");
+    let err = refused(&[&own], &folder, &with);
+    assert!(err.contains("lies in that folder"), "{err}");
+    let err = refused(&[&capture], &folder, &with);
+    assert!(err.contains("holds 202611211200.pcapng"), "{err}");
+    fs::remove_file(&own).expect("it stays");
+    let worked_on = folder.join(format!("{}.pcapng", now[0].id));
+    let err = refused(&[&worked_on], &folder, &with);
+    assert!(err.contains("lies in that folder"), "{err}");
+    fs::write(&worked_on, "changed").expect("writable");
+    let err = refused(&[&capture], &folder, &with);
+    assert!(err.contains("is not what an earlier audit wrote there"), "{err}");
+    assert_eq!(fs::read(&worked_on).expect("it stays"), b"changed");
+    // Files named like evidence without its index.
+    let other = scratch.path().join("other");
+    fs::create_dir(&other).expect("a folder");
+    for name in ["0123456789ab.pcapng", "evidence.csv"] {
+        fs::write(other.join(name), "mine").expect("writable");
+        let err = refused(&[&capture], &other, &with);
+        assert!(err.contains(&format!("holds {name}")), "{err}");
+        fs::remove_file(other.join(name)).expect("it stays");
+    }
     // What cannot be read again, and what would be read the next time.
     let new = scratch.path().join("new");
     let err = refused(&[Path::new("-")], &new, &with);
@@ -376,7 +459,9 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     assert!(err.contains("--inventory"), "{err}");
     // The same folder for reports and evidence.
     let same = new.display().to_string();
-    let err = refused(&[&capture], &new, &[&with[..], &["--out", &same]].concat());
-    assert!(err.contains("a folder of its own"), "{err}");
+    for out in [same.clone(), format!("{same}/report")] {
+        let err = refused(&[&capture], &new, &[&with[..], &["--out", &out]].concat());
+        assert!(err.contains("a folder of its own"), "{err}");
+    }
     assert!(!new.exists() && !captures.join("y").exists(), "nothing is left behind");
 }

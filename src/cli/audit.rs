@@ -9,7 +9,7 @@ use super::complain;
 use super::exceptions::load_exceptions;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy};
-use super::work::{stop_on_interrupt, tell, with_bar};
+use super::work::{stop_on_interrupt, take, tell, with_bar};
 use crate::pipeline::{Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request};
 use crate::policy::{Exceptions, Policy, unreadable};
 
@@ -17,13 +17,13 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let Some((plan, policy, known)) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
-    let (progress, folders) = (Arc::new(Progress::default()), Arc::<Mutex<Folders>>::default());
-    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
     // Made before the long work starts, so that a wrong name is told at once.
-    match Folders::prepare(arguments.out.as_deref(), arguments.evidence.as_deref()) {
-        Ok(made) => *folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = made,
+    let folders = match Folders::prepare(arguments.out.as_deref(), arguments.evidence.as_deref()) {
+        Ok(folders) => Arc::new(Mutex::new(Some(folders))),
         Err(failure) => return Ok(tell(failure)),
-    }
+    };
+    let progress = Arc::new(Progress::default());
+    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
     let started = Instant::now();
     let limits = Limits {
         max_loss: arguments.max_loss,
@@ -38,8 +38,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         Ok(audit) => audit,
         Err(failure) => {
             // The interrupt handler keeps its share for ever; what is in it must go now.
-            let mut folders = folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            drop(std::mem::take(&mut *folders));
+            drop(take(&folders));
             return Ok(tell(failure));
         }
     };
@@ -57,9 +56,9 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     for problem in &audit.damaged {
         complain(problem);
     }
-    // Held to the end: an interrupt from here on comes too late, and the reports are whole.
-    let mut folders = folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    if let Err(failure) = audit.write_folders(std::mem::take(&mut *folders)) {
+    // Whoever has not got them comes too late: an interrupt stops the writing, and then nothing is written.
+    let Some(folders) = take(&folders) else { return Ok(Exit::Interrupted) };
+    if let Err(failure) = audit.write_folders(folders, &progress) {
         return Ok(tell(failure));
     }
     match print(arguments, &audit) {

@@ -3,14 +3,14 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::args::DraftArguments;
 use super::complain;
 use super::exit::Exit;
 use super::policy::{complain_all, load_matrix};
 use super::work::{stop_on_interrupt, tell, with_bar};
-use crate::pipeline::{Drafted, Plan, Progress, Request};
+use crate::pipeline::{Drafted, Folders, Plan, Progress, Request};
 
 pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     let matrix = load_matrix(&arguments.matrix).map_err(|problems| complain_all(&problems));
@@ -28,7 +28,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         return Ok(Exit::CannotDo);
     }
     let progress = Arc::new(Progress::default());
-    stop_on_interrupt(Arc::clone(&progress), Arc::default());
+    stop_on_interrupt(Arc::clone(&progress), Arc::new(Mutex::new(Some(Folders::default()))));
     let drafted =
         with_bar(&plan, &progress, !arguments.quiet, || Drafted::of(&plan, &matrix, &progress));
     let drafted = match drafted {

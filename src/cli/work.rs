@@ -17,16 +17,24 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// Stops the work on an interrupt: by itself where it can, else by ending the program. Either way
 /// nothing half written is left.
-pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Folders>>) {
+///
+/// Whoever takes the folders writes into them, and stops by itself or comes to its end.
+pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Option<Folders>>>) {
     // Without a handler an interrupt ends the program at once, which is no worse.
     let _ = ctrlc::set_handler(move || {
         progress.stop.store(true, Ordering::Relaxed);
         std::thread::sleep(GRACE);
-        let mut folders = folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        drop(std::mem::take(&mut *folders));
-        complain("interrupted; nothing was written");
-        std::process::exit(130);
+        if let Some(folders) = take(&folders) {
+            drop(folders);
+            complain("interrupted; nothing was written");
+            std::process::exit(130);
+        }
     });
+}
+
+/// Takes the folders, once.
+pub(super) fn take(folders: &Mutex<Option<Folders>>) -> Option<Folders> {
+    folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
 }
 
 pub(super) fn tell(failure: Failure) -> Exit {

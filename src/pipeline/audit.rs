@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use super::evidence::Gathered;
+use super::plan::resolved;
 use super::{Failure, Plan, Progress, Reading, evidence};
 use crate::capture::link_name;
 use crate::classify::{Judge, Outcome, View};
 use crate::conversation::{Conversations, Lens, Sight};
 use crate::model::{Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
-use crate::report::{self, Evidence, FORMATS, Folder, FolderError, Known, Places, Report, Wishes};
+use crate::report::{self, FORMATS, Folder, FolderError, Known, Places, Report, Wishes};
 
 /// What the judgement may claim, and what is to be told of it.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +72,7 @@ pub struct Audit {
     wishes: Wishes,
     exit_reasons: Vec<String>,
     /// What each finding rests on, where it was wanted.
-    evidence: Vec<Evidence>,
+    evidence: Option<Gathered>,
 }
 
 impl Audit {
@@ -89,8 +91,8 @@ impl Audit {
             return Err(Failure::Interrupted);
         }
         let evidence = match policy.as_ref().filter(|_| plan.request.evidence.is_some()) {
-            Some(policy) => evidence::gather(plan, progress, &mut reading, policy, &outcome)?,
-            None => Vec::new(),
+            Some(policy) => Some(evidence::gather(plan, progress, &mut reading, policy, &outcome)?),
+            None => None,
         };
         let damaged = reading.damaged();
         let failing = limits.fail_on.reason(&outcome, known.as_ref());
@@ -138,19 +140,23 @@ impl Audit {
         links.map(|(link, frames)| (link_name(*link), *frames)).collect()
     }
 
-    /// Writes the reports and the evidence into their folders: everything, or nothing.
-    pub fn write_folders(&self, mut folders: Folders) -> Result<(), Failure> {
-        let mut write = || {
-            if let Some(folder) = &mut folders.reports {
-                folder.stage_reports(&self.report())?;
-            }
-            if let Some(folder) = &mut folders.evidence {
-                folder.stage_evidence(self.outcome.findings.iter().zip(&self.evidence))?;
-            }
-            let mut folders = [folders.evidence.take(), folders.reports.take()].into_iter();
-            folders.try_for_each(|folder| folder.map_or(Ok(()), Folder::publish))
-        };
-        write().map_err(failed)
+    /// Writes the reports and the evidence into their folders. Nothing comes to its place before all is written,
+    /// and until then the work can be stopped.
+    pub fn write_folders(&self, mut folders: Folders, progress: &Progress) -> Result<(), Failure> {
+        if let Some(folder) = &mut folders.reports {
+            folder.stage_reports(&self.report()).map_err(failed)?;
+        }
+        if let (Some(folder), Some(gathered)) = (&mut folders.evidence, &self.evidence) {
+            let findings = self.outcome.findings.iter().enumerate();
+            let going_on = findings.take_while(|_| !progress.stop.load(Ordering::Relaxed));
+            let evidence = going_on.map(|(number, finding)| (finding, gathered.of(number)));
+            folder.stage_evidence(evidence).map_err(failed)?;
+        }
+        if progress.stop.load(Ordering::Relaxed) {
+            return Err(Failure::Interrupted);
+        }
+        let folders = [folders.reports.take(), folders.evidence.take()];
+        folders.into_iter().flatten().try_for_each(Folder::publish).map_err(failed)
     }
 
     /// Writes one report by the name of its format.
@@ -186,8 +192,8 @@ impl Folders {
             reports: reports.map(Folder::for_reports).transpose().map_err(failed)?,
         };
         match (reports, evidence) {
-            (Some(a), Some(b)) if a.canonicalize().ok() == b.canonicalize().ok() => {
-                let what = "is the folder of --out; --evidence wants a folder of its own";
+            (Some(a), Some(b)) if resolved(a).starts_with(resolved(b)) => {
+                let what = "holds the folder of --out; --evidence wants a folder of its own";
                 Err(Failure::Output(b.to_owned(), io::Error::other(what)))
             }
             _ => Ok(made),
@@ -235,6 +241,7 @@ fn judge(
         one_sided: vantage.share(vantage.one_sided),
         loss: reading.loss.share().max(reading.estimated(vantage.loss())),
         suspected_loss: reading.estimated(vantage.suspected_loss()),
+        damaged: !reading.damaged().is_empty(),
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
     };

@@ -8,20 +8,22 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::read::{Batches, Gate, decoder, each_batch};
-use super::{Failure, Plan, Progress, Reading, Request};
+use super::{Failure, Plan, Progress, Reading};
 use crate::capture::Frame;
-use crate::classify::{Conversation, Judge, Outcome, Policy};
-use crate::conversation::{Lens, Speaking, Subject};
+use crate::classify::{Code, Conversation, Judge, Outcome, Policy, Verdict};
+use crate::conversation::{Grade, Lens, Speaking, Subject};
 use crate::decode::{Body, Observation, Quoted, Tuple, sign};
 use crate::flow::{FlowKey, Seed};
-use crate::model::{AtMost, Mac, Merge, Nanos};
+use crate::model::{AtMost, InputRecord, Mac, Merge, Nanos};
 use crate::names::{Clue, read};
 use crate::report::{Evidence, EvidenceFrame};
 
 /// The most flows that speak for one finding, ...
 const FLOWS: usize = 8;
-/// ... and for all of them together; each has at least one.
-const ALL_FLOWS: usize = 2048;
+/// ... and for all of them together.
+const ALL_FLOWS: usize = 1024;
+/// The most findings that have frames: the ones that weigh most.
+const FINDINGS: usize = 512;
 /// Frames of one kind from one side of a flow: the earliest. Of each side its last frame is kept too.
 const FRAMES: usize = 4;
 /// Bytes of a frame that are kept: headers, and names in full.
@@ -43,6 +45,7 @@ enum Part {
     Own(Subject, usize),
     Trigger(Subject, usize),
     Proof(Subject, usize),
+    Asked(Subject, usize),
     Names,
     Claims(Mac),
 }
@@ -157,28 +160,40 @@ pub(super) fn gather(
     reading: &mut Reading,
     policy: &Policy,
     outcome: &Outcome,
-) -> Result<Vec<Evidence>, Failure> {
+) -> Result<Gathered, Failure> {
     let judge = Judge::new(policy);
     let (chosen, targets) = choose(reading, &judge, outcome).map_err(Failure::Temporary)?;
     progress.begin_again();
-    // What the files are was told when they were first read.
-    let request = Request { hash: false, ..plan.request.clone() };
-    let plan = Plan { request, ..plan.clone() };
-    let search = |batches: &Batches<'_>| search(batches, &plan, progress, &targets, &judge);
-    let (_, parts) = each_batch(&plan, progress, search)?;
-    let mut found = Found::default();
-    parts.iter().for_each(|part| found.merge(part));
-    let changed =
-        reading.inputs.iter().zip(&found.read).filter(|(i, read)| i.account.frames != **read);
-    let changed: Vec<(String, String)> = changed
-        .map(|(input, _)| {
-            (input.name.clone(), "changed while it was read; audit a copy of it".to_owned())
-        })
-        .collect();
+    let search = |batches: &Batches<'_>| search(batches, plan, progress, &targets, &judge);
+    let (again, parts) = each_batch(plan, progress, search)?;
+    let mut found = Found { read: vec![0; plan.sources.len()], ..Found::default() };
+    parts.into_iter().for_each(|part| found.merge(&part));
+    let same = |(first, (again, read)): &(&InputRecord, (&InputRecord, &u64))| {
+        first.account.frames == **read && first.sha256 == again.sha256
+    };
+    let inputs = reading.inputs.iter().zip(again.iter().zip(&found.read));
+    let changed = inputs.filter(|input| !same(input)).map(|(input, _)| {
+        (input.name.clone(), "changed while it was read; audit a copy of it".to_owned())
+    });
+    let changed: Vec<(String, String)> = changed.collect();
     if !changed.is_empty() {
         return Err(Failure::Sources(changed));
     }
-    Ok(chosen.iter().map(|chosen| chosen.evidence(&found)).collect())
+    Ok(Gathered { chosen, found })
+}
+
+/// The frames that findings rest on.
+pub(super) struct Gathered {
+    /// In the order of the findings.
+    chosen: Vec<Chosen>,
+    found: Found,
+}
+
+impl Gathered {
+    /// The evidence of a finding, by its position.
+    pub fn of(&self, number: usize) -> Evidence {
+        self.chosen[number].evidence(&self.found)
+    }
 }
 
 /// What was chosen to speak for a finding.
@@ -247,7 +262,10 @@ impl Part {
             Self::Proof(subject, client) => {
                 format!("proves who serves the port: {}", of(subject, client))
             }
-            Self::Names => "tells the client a name of the server".to_owned(),
+            Self::Asked(subject, client) => {
+                format!("the broadcast that was answered: {}", of(subject, client))
+            }
+            Self::Names => "DNS answer to the client with the server's address".to_owned(),
             Self::Claims(mac) => format!("{mac} claims the address"),
         }
     }
@@ -260,7 +278,8 @@ fn choose(
     outcome: &Outcome,
 ) -> std::io::Result<(Vec<Chosen>, Targets)> {
     let list = &outcome.conversations.list;
-    let share = (ALL_FLOWS / outcome.findings.len().max(1)).clamp(1, FLOWS);
+    let share = (ALL_FLOWS / outcome.findings.len().clamp(1, FINDINGS)).clamp(1, FLOWS);
+    let shown = &outcome.findings[..outcome.findings.len().min(FINDINGS)];
     // Of many conversations those that came furthest, in the order of the list.
     let furthest = |all: &[usize]| {
         let mut best = all.to_vec();
@@ -269,13 +288,13 @@ fn choose(
         best
     };
     let speaking: Vec<Vec<usize>> =
-        outcome.findings.iter().map(|f| furthest(&f.grounds.conversations)).collect();
-    let triggers = outcome.findings.iter().filter_map(|f| f.grounds.trigger);
+        shown.iter().map(|f| furthest(&f.grounds.conversations)).collect();
+    let triggers = shown.iter().filter_map(|f| f.grounds.trigger);
     let wanted: BTreeSet<usize> = speaking.iter().flatten().copied().chain(triggers).collect();
     let picked = outcome.conversations.pick(&mut reading.flows, judge, &wanted, share)?;
     let mut targets = Targets::default();
     let mut chosen = Vec::with_capacity(outcome.findings.len());
-    for (finding, speaking) in outcome.findings.iter().zip(&speaking) {
+    for (finding, speaking) in shown.iter().zip(&speaking) {
         let mut parts = Vec::new();
         let flows_of = |c: &Conversation| picked.flows.get(&c.subject).into_iter().flatten();
         // Each conversation speaks once before any speaks twice.
@@ -298,6 +317,12 @@ fn choose(
                 let number = targets.add(Ground::Flow(proof.flow));
                 parts.push((number, Part::Proof(c.subject, proof.client)));
             }
+            let broadcasts = picked.asked.get(&(c.subject.client, c.subject.port));
+            let answers = broadcasts.filter(|_| !c.broadcast && c.grade == Grade::Protocol);
+            for (flow, subject) in answers.into_iter().flatten() {
+                let number = targets.add(Ground::Flow(flow.flow));
+                parts.push((number, Part::Asked(*subject, flow.client)));
+            }
             if outcome.conversations.names_of(c).known.iter().any(|known| known.by_dns) {
                 let client = judge.canonical(c.subject.client);
                 parts.push((targets.add(Ground::Names(client, c.subject.server)), Part::Names));
@@ -312,18 +337,28 @@ fn choose(
         for (address, mac) in &finding.grounds.claims {
             parts.push((targets.add(Ground::Claims(*address, *mac)), Part::Claims(*mac)));
         }
-        let note = if parts.is_empty() {
-            "rests on what is absent; what the capture could see stands in hosts.csv and in the trace of audit.json".to_owned()
-        } else if all > flows.len() as u64 {
-            format!(
-                "{} of {all} flows, those that came furthest; display_filter shows all",
+        let note = match finding.verdict {
+            _ if all > flows.len() as u64 => format!(
+                "{} of {all} flows, those with the best state, the earliest first; display_filter shows all",
                 flows.len()
-            )
-        } else {
-            String::new()
+            ),
+            _ if !parts.is_empty() => String::new(),
+            Verdict::NotAssessable => {
+                "says what could not be assessed; its message and action say why".to_owned()
+            }
+            _ if finding.code == Code::UnusedException => {
+                "is about the list of exceptions, not about frames".to_owned()
+            }
+            _ => "rests on what is absent; its trace in audit.json says what the capture could see"
+                .to_owned(),
         };
         chosen.push(Chosen { parts, note });
     }
+    let left_out = format!("left out: the {FINDINGS} findings that weigh most have frames");
+    chosen.resize_with(outcome.findings.len(), || Chosen {
+        parts: Vec::new(),
+        note: left_out.clone(),
+    });
     Ok((chosen, targets))
 }
 

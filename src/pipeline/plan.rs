@@ -125,6 +125,10 @@ fn no_place(folder: &Path, request: &Request, sources: &[Source]) -> Option<Stri
         ));
     }
     let folder = resolved(folder);
+    let inside = |s: &&Source| s.path.as_ref().is_some_and(|p| resolved(p).starts_with(&folder));
+    if let Some(source) = sources.iter().find(inside) {
+        return Some(format!("--evidence: {} lies in that folder; give another", source.name));
+    }
     let read =
         request.captures.iter().filter(|c| c.is_dir()).find(|c| folder.starts_with(resolved(c)));
     read.map(|read| {
@@ -134,7 +138,7 @@ fn no_place(folder: &Path, request: &Request, sources: &[Source]) -> Option<Stri
 }
 
 /// The path without links and detours, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
+pub(super) fn resolved(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let there = whole.ancestors().find_map(|p| Some((p, p.canonicalize().ok()?)));
     match there {

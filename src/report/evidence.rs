@@ -1,6 +1,7 @@
 //! The frames that findings rest on: one pcapng file a finding, and an index of all findings.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +21,14 @@ use crate::classify::Finding;
 use crate::model::{NO_TIME, Nanos, cell, clean, hex};
 
 /// The index of a folder of evidence.
-pub(super) const INDEX: &str = "evidence.csv";
+const INDEX: &str = "evidence.csv";
+
+/// Its columns.
+const COLUMNS: [&str; 9] =
+    ["id", "severity", "verdict", "code", "file", "frames", "sha256", "message", "note"];
+/// The places of the file and its digest among them.
+const FILE: usize = 4;
+const DIGEST: usize = 6;
 
 /// The most bytes of a comment; the format can hold 65,535 (pcapng, 3.5).
 const COMMENT: usize = 16 << 10;
@@ -50,25 +58,28 @@ pub struct EvidenceFrame {
 }
 
 impl Folder {
-    /// Makes a folder for evidence, or empties one of an earlier audit when the new evidence is there. A folder
-    /// that holds anything else is refused.
+    /// Makes a folder for evidence. The evidence of an earlier audit goes when the new evidence is there: what its
+    /// index lists, as it was written. A folder that holds anything else is refused.
     pub fn for_evidence(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
-        let is_evidence = |name: &str| {
-            let id = name.strip_suffix(".pcapng");
-            let is_id = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
-            name == INDEX || id.is_some_and(is_id)
-        };
         let mut earlier = Vec::new();
         if target.is_dir() {
+            let listed = listed(&target.join(INDEX));
             for entry in std::fs::read_dir(target).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name().to_string_lossy().into_owned();
-                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-                if !is_file || !is_evidence(&name) {
+                if Self::is_staging(&name) {
+                    continue;
+                }
+                let unchanged = |digest: &String| {
+                    let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                    is_file && digest_of(&entry.path()).is_ok_and(|found| found == *digest)
+                };
+                let is_index = name == INDEX && !listed.is_empty();
+                if !is_index && !listed.get(&name).is_some_and(unchanged) {
                     let name = clean(&name);
                     return Err(failed(io::Error::other(format!(
-                        "holds {name}, which is no evidence of an earlier audit; --evidence wants a folder of its own"
+                        "holds {name}, which is not what an earlier audit wrote there; --evidence wants a folder of its own"
                     ))));
                 }
                 earlier.push(name);
@@ -82,17 +93,15 @@ impl Folder {
     /// Writes the evidence of findings, beside its place.
     pub fn stage_evidence<'a>(
         &mut self,
-        all: impl Iterator<Item = (&'a Finding, &'a Evidence)>,
+        all: impl Iterator<Item = (&'a Finding, Evidence)>,
     ) -> Result<(), FolderError> {
         let mut index = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
-        let columns =
-            ["id", "severity", "verdict", "code", "file", "frames", "sha256", "message", "note"];
-        let mut rows = vec![columns.map(str::to_owned)];
+        let mut rows = vec![COLUMNS.map(str::to_owned)];
         for (finding, evidence) in all {
             let (mut file, mut digest) = (String::new(), String::new());
             if !evidence.frames.is_empty() {
                 file = format!("{}.pcapng", finding.id);
-                let bytes = pcapng(finding, evidence).map_err(|error| FolderError {
+                let bytes = pcapng(finding, &evidence).map_err(|error| FolderError {
                     path: self.place(&file),
                     error: match error {
                         PcapError::IoError(error) => error,
@@ -111,7 +120,7 @@ impl Folder {
                 evidence.frames.len().to_string(),
                 digest,
                 finding.message.clone(),
-                evidence.note.clone(),
+                evidence.note,
             ]);
         }
         self.stage(INDEX, |out| {
@@ -122,6 +131,23 @@ impl Folder {
             out.write_all(&bytes)
         })
     }
+}
+
+/// The files that an index lists, with their SHA-256; none where it is no index.
+fn listed(index: &Path) -> BTreeMap<String, String> {
+    let Ok(mut reader) = csv::Reader::from_path(index) else { return BTreeMap::new() };
+    if reader.headers().map_or(true, |header| *header != COLUMNS[..]) {
+        return BTreeMap::new();
+    }
+    let mut listed = BTreeMap::from([(INDEX.to_owned(), String::new())]);
+    for row in reader.records().flatten().filter(|row| !row[FILE].is_empty()) {
+        listed.insert(row[FILE].to_owned(), row[DIGEST].to_owned());
+    }
+    listed
+}
+
+fn digest_of(path: &Path) -> io::Result<String> {
+    Ok(hex(&Sha256::digest(std::fs::read(path)?)))
 }
 
 /// The file of one finding (draft-ietf-opsawg-pcapng): an interface for each link type, times in nanoseconds,

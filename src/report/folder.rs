@@ -1,5 +1,6 @@
 //! Folders of files that are written all of them whole, or none touched.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,9 @@ pub struct FolderError {
     /// Why.
     pub error: io::Error,
 }
+
+/// How the names of folders start in which files wait. One is left behind only where the program was killed.
+const STAGING: &str = ".rasaudit-";
 
 /// A folder for files, with room for the new ones beside the old.
 pub struct Folder {
@@ -40,7 +44,7 @@ impl Folder {
             target.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).last();
         let made = made.map(Path::to_owned);
         fs::create_dir_all(target).map_err(failed)?;
-        let staging = tempfile::Builder::new().prefix(".rasaudit-").tempdir_in(target);
+        let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(target);
         let (staged, replaced) = (Vec::new(), Vec::new());
         Ok(Self {
             target: target.to_owned(),
@@ -74,6 +78,11 @@ impl Folder {
         Ok(())
     }
 
+    /// Whether a name is that of a folder in which files wait, of this run or another.
+    pub(super) fn is_staging(name: &str) -> bool {
+        name.starts_with(STAGING)
+    }
+
     /// Names old files that go when the new ones come to their places.
     pub(super) fn replaces(&mut self, names: Vec<String>) {
         self.replaced = names;
@@ -101,18 +110,19 @@ impl Folder {
         Ok(())
     }
 
-    /// Moves all files into place.
+    /// Moves all files into place; then the old ones go that nothing took the place of.
     pub fn publish(mut self) -> Result<(), FolderError> {
-        for name in self.replaced.iter().filter(|name| !self.staged.contains(name)) {
-            let path = self.place(name);
-            fs::remove_file(&path).map_err(|error| FolderError { path, error })?;
-        }
         for name in &self.staged {
             let path = self.place(name);
             fs::rename(self.staging.path().join(name), &path)
                 .map_err(|error| FolderError { path, error })?;
         }
         self.made = None;
+        let staged: HashSet<&String> = self.staged.iter().collect();
+        for name in self.replaced.iter().filter(|name| !staged.contains(name)) {
+            let path = self.place(name);
+            fs::remove_file(&path).map_err(|error| FolderError { path, error })?;
+        }
         Ok(())
     }
 }
