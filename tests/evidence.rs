@@ -7,9 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::Ordering;
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
+use rasaudit::pipeline::{Audit, FailOn, Failure, Folders, Limits, Plan, Progress, Request};
+use rasaudit::policy::{Inventory, Policy, RuleFiles};
 use support::wire::{ACK, RST, SYN, Wire, client_hello};
 use support::{FIXTURES, Random, Records, Site, columns, fixture, hosts, rasaudit, stderr};
 
@@ -464,4 +467,33 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
         assert!(err.contains("a folder of its own"), "{err}");
     }
     assert!(!new.exists() && !captures.join("y").exists(), "nothing is left behind");
+}
+
+/// Who interrupts while files are written finds none of them, not even the folders.
+#[test]
+fn an_interrupt_while_files_are_written_leaves_nothing() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let (reports, evidence) = (scratch.path().join("a/report"), scratch.path().join("b/evidence"));
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+    let text = fs::read_to_string(fixture("farm-healthy/inventory.toml")).expect("the inventory");
+    let inventory = Inventory::from_toml("inventory.toml", &text, &matrix).expect("sound");
+    let plan = Plan::new(Request {
+        captures: vec![fixture("farm-faults/span.pcap")],
+        max_memory: 1 << 30,
+        evidence: Some(evidence.clone()),
+        ..Request::default()
+    });
+    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
+    let progress = Progress::default();
+    let policy = Some(Policy::new(matrix, inventory));
+    let audit = Audit::of(&plan.expect("a plan"), policy, None, &limits, &progress);
+    let audit = audit.unwrap_or_else(|failure| panic!("{failure:?}"));
+    let folders = || Folders::prepare(Some(&reports), Some(&evidence)).expect("folders");
+    progress.stop.store(true, Ordering::Relaxed);
+    let interrupted = audit.write_folders(folders(), &progress);
+    assert!(matches!(interrupted, Err(Failure::Interrupted)), "{interrupted:?}");
+    assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 0);
+    progress.stop.store(false, Ordering::Relaxed);
+    audit.write_folders(folders(), &progress).expect("all is written");
+    assert!(reports.join("audit.json").exists() && told(&evidence).len() == 3);
 }

@@ -413,6 +413,23 @@ fn nothing_is_expected_of_a_feature_that_nobody_named() {
     assert!(!of("reporting = false").iter().any(|f| f.contains("1433")));
 }
 
+/// What could not be read may hold what seems absent.
+#[test]
+fn an_unreadable_part_of_the_input_keeps_silence_from_being_certain() {
+    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
+    let mut wire = steady();
+    wire.0.retain(|(_, frame)| frame[23] == 1 || !(frame[26..30] == rdsh || frame[30..34] == rdsh));
+    let mut file = wire.file();
+    let missed = |file: &[u8]| -> Vec<String> {
+        let lines = findings(&audit_file(&farm("", ALL), file, Some(60), None)).into_iter();
+        lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect()
+    };
+    assert_eq!(missed(&file), ["never-attempted rdsh1>broker1 tcp/20003"]);
+    // The last record is cut off.
+    file.truncate(file.len() - 5);
+    assert_eq!(missed(&file), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
+}
+
 /// Absence is certain only of a host that was there long enough itself.
 #[test]
 fn a_host_that_was_there_for_a_moment_is_missed_for_certain_nowhere() {

@@ -9,21 +9,23 @@ use super::complain;
 use super::exceptions::load_exceptions;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy};
-use super::work::{stop_on_interrupt, take, tell, with_bar};
+use super::work::{put, stop_on_interrupt, take, tell, with_bar};
 use crate::pipeline::{Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request};
 use crate::policy::{Exceptions, Policy, unreadable};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
+    let progress = Arc::new(Progress::default());
+    let folders = Arc::new(Mutex::new(Some(Folders::default())));
+    // First of all: telling files of one content apart reads them, which may take its time.
+    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
     let Some((plan, policy, known)) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
     // Made before the long work starts, so that a wrong name is told at once.
-    let folders = match Folders::prepare(arguments.out.as_deref(), arguments.evidence.as_deref()) {
-        Ok(folders) => Arc::new(Mutex::new(Some(folders))),
+    match Folders::prepare(arguments.out.as_deref(), arguments.evidence.as_deref()) {
+        Ok(made) => put(&folders, made),
         Err(failure) => return Ok(tell(failure)),
-    };
-    let progress = Arc::new(Progress::default());
-    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
+    }
     let started = Instant::now();
     let limits = Limits {
         max_loss: arguments.max_loss,

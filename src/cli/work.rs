@@ -32,6 +32,11 @@ pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Opti
     });
 }
 
+/// Puts folders where an interrupt finds them.
+pub(super) fn put(shared: &Mutex<Option<Folders>>, folders: Folders) {
+    *shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(folders);
+}
+
 /// Takes the folders, once.
 pub(super) fn take(folders: &Mutex<Option<Folders>>) -> Option<Folders> {
     folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
