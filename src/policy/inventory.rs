@@ -210,7 +210,8 @@ fn is_somebody(address: IpAddr) -> bool {
 }
 
 struct Loader<'a> {
-    text: &'a str,
+    /// Where each line but the first starts, in bytes: lines are asked for once a value.
+    lines: Vec<usize>,
     matrix: &'a Matrix,
     problems: Problems,
     more: Option<Problems>,
@@ -221,10 +222,15 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn new(file: &str, text: &'a str, matrix: &'a Matrix) -> Self {
+    fn new(file: &str, text: &str, matrix: &'a Matrix) -> Self {
         let internal = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
         Self {
-            text,
+            lines: text
+                .bytes()
+                .enumerate()
+                .filter(|(_, b)| *b == b'\n')
+                .map(|(at, _)| at + 1)
+                .collect(),
             matrix,
             problems: Problems::of(file),
             more: None,
@@ -254,7 +260,7 @@ impl<'a> Loader<'a> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        line_of(self.text, offset)
+        1 + self.lines.partition_point(|start| *start <= offset)
     }
 
     fn place<T>(&self, value: &Spanned<T>) -> usize {
