@@ -13,11 +13,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("capture", &["model"], &["pcap", "sha2", "flate2", "zstd", "liblzma", "lz4_flex", "bzip2"]),
     ("decode", &["model", "capture"], &["etherparse", "serde"]),
     ("names", &["model", "decode"], &["domain", "tls_parser", "httparse", "serde"]),
-    (
-        "flow",
-        &["model", "decode", "names"],
-        &["dashmap", "hashbrown", "ahash", "serde", "postcard", "tempfile"],
-    ),
+    ("flow", &["model", "decode", "names"], &["dashmap", "ahash", "serde", "postcard", "tempfile"]),
     ("conversation", &["model", "flow"], &[]),
     ("policy", &["model"], &["csv", "toml", "ipnet", "sha2", "strsim", "jiff"]),
     ("classify", &["model", "conversation", "policy"], &["serde", "sha2", "ipnet"]),
@@ -51,7 +47,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "classify",
             "report",
         ],
-        &["crossbeam_channel"],
+        &["cpu_time", "crossbeam_channel"],
     ),
     (
         "cli",
@@ -92,7 +88,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("names", "decode", &["Observation", "Body", "Tuple", "sign"]),
-    ("flow", "names", &["read", "Clue", "Hello", "Lookup", "Pieces", "Ports", "Reply"]),
+    ("flow", "names", &["read", "is_mute", "Clue", "Hello", "Lookup", "Pieces", "Ports", "Reply"]),
     // The list of names that arguments are checked against.
     ("cli", "report", &["FORMATS", "SHEETS", "Sheet", "exceptions_from"]),
 ];

@@ -93,28 +93,6 @@ pub(super) fn decode<'p>(
 /// A number for what two sights of one packet have in common. Time to live, traffic class and header
 /// checksum may change on the way; a packet's beginning is there even where the capture cut it.
 fn content(ip: &Ip<'_>) -> u64 {
-    /// What a TCP header is long, and so its sequence number and checksum are compared.
-    const COMPARED: usize = 20;
-    /// Where there is no identification: a TCP header with its options.
-    const MORE: usize = 60;
-    let bytes = ip.rest.map_or(&[][..], |rest| rest.bytes);
-    let mut start = [0; 24];
-    match bytes.first_chunk::<COMPARED>() {
-        Some(whole) => start[..COMPARED].copy_from_slice(whole),
-        None => start[..bytes.len()].copy_from_slice(bytes),
-    }
-    start[23] = ip.transport.0;
-    let words =
-        [0, 8, 16].map(|at| start[at..].first_chunk().map_or(0, |w| u64::from_le_bytes(*w)));
-    let more = match ip.mark[1] >> 16 {
-        0 => bytes.get(COMPARED..bytes.len().min(MORE)).unwrap_or_default(),
-        _ => &[],
-    };
-    let more = more.chunks(8).fold(0, |all, chunk| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        fold(all, u64::from_le_bytes(word))
-    });
     let addresses = match (ip.src, ip.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             u64::from(u32::from(src)) << 32 | u64::from(u32::from(dst))
@@ -128,7 +106,38 @@ fn content(ip: &Ip<'_>) -> u64 {
             fold(a, b) ^ fold(c, d).rotate_left(32)
         }
     };
-    let header = fold(addresses, ip.mark[0]) ^ ip.mark[1];
+    content_of(addresses, ip.mark, ip.transport, ip.rest.map_or(&[][..], |rest| rest.bytes))
+}
+
+/// The same from its parts: the addresses as a number, the marks of [`Ip`], and what is above IP.
+pub(super) fn content_of(
+    addresses: u64,
+    mark: [u64; 2],
+    transport: Transport,
+    bytes: &[u8],
+) -> u64 {
+    /// What a TCP header is long, and so its sequence number and checksum are compared.
+    const COMPARED: usize = 20;
+    /// Where there is no identification: a TCP header with its options.
+    const MORE: usize = 60;
+    let mut start = [0; 24];
+    match bytes.first_chunk::<COMPARED>() {
+        Some(whole) => start[..COMPARED].copy_from_slice(whole),
+        None => start[..bytes.len()].copy_from_slice(bytes),
+    }
+    start[23] = transport.0;
+    let words =
+        [0, 8, 16].map(|at| start[at..].first_chunk().map_or(0, |w| u64::from_le_bytes(*w)));
+    let more = match mark[1] >> 16 {
+        0 => bytes.get(COMPARED..bytes.len().min(MORE)).unwrap_or_default(),
+        _ => &[],
+    };
+    let more = more.chunks(8).fold(0, |all, chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        fold(all, u64::from_le_bytes(word))
+    });
+    let header = fold(addresses, mark[0]) ^ mark[1];
     fold(header, words[0] ^ fold(words[1], words[2]) ^ more).max(1)
 }
 

@@ -13,6 +13,7 @@ mod ip;
 mod link;
 mod observation;
 mod ppp;
+mod straight;
 mod transport;
 mod tunnel;
 mod wlan;
@@ -33,6 +34,9 @@ pub use tunnel::{TUNNELS, Tunnel};
 
 /// Layers followed before a frame is given up. A packet in VXLAN has three more than without.
 const MAX_LAYERS: usize = 32;
+
+/// The link type of Ethernet.
+const ETHERNET: u16 = 1;
 
 /// How frames are decoded.
 #[derive(Clone, Debug)]
@@ -64,7 +68,18 @@ impl Decoder {
         data: &[u8],
         seen: &mut Observation,
     ) -> Result<(), SkipReason> {
-        // All but the body, which every way to an observation writes.
+        Self::prepare(frame, seen);
+        // A record may claim fewer bytes on the wire than it holds; what is held was on the wire.
+        let wire = data.len().max(frame.wire_len as usize);
+        if frame.link == ETHERNET && straight::decode(self, data, wire, seen) {
+            return Ok(());
+        }
+        self.by_layers(frame.link, Packet { bytes: data, wire }, seen)
+    }
+
+    /// Writes what is known before anything is decoded: all but the body, which every way to an observation
+    /// writes.
+    fn prepare(frame: &Frame, seen: &mut Observation) {
         seen.time = frame.time;
         seen.wire_len = frame.wire_len;
         seen.interface = frame.interface;
@@ -74,16 +89,23 @@ impl Decoder {
             _ => 0,
         } | if frame.cap_len < frame.wire_len { sign::CUT } else { 0 };
         (seen.broadcast, seen.bad_checksum, seen.opaque) = (false, false, false);
-        seen.link = Link::default();
+        seen.link.clear();
         seen.content = 0;
         (seen.payload_at, seen.payload_kept) = (0, 0);
-        let link = LINKS.iter().find(|link| link.number == frame.link);
-        let link = link.ok_or(SkipReason::UnknownLinkType)?;
-        // A record may claim fewer bytes on the wire than it holds; what is held was on the wire.
-        let wire = data.len().max(frame.wire_len as usize);
+    }
+
+    /// Decodes a frame from layer to layer.
+    fn by_layers(
+        &self,
+        link: u16,
+        packet: Packet<'_>,
+        seen: &mut Observation,
+    ) -> Result<(), SkipReason> {
         let mut layers = Layers::new(self, seen);
-        layers.start = data.as_ptr().addr();
-        let next = (link.decode)(Packet { bytes: data, wire }, &mut layers)?;
+        layers.start = packet.bytes.as_ptr().addr();
+        let link = LINKS.iter().find(|known| known.number == link);
+        let link = link.ok_or(SkipReason::UnknownLinkType)?;
+        let next = (link.decode)(packet, &mut layers)?;
         layers.run(next)
     }
 }

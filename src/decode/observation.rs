@@ -137,6 +137,22 @@ impl Hash for Link {
 }
 
 impl Link {
+    /// The whole link as a number that is not zero, where it is no more than a sender and a hop count.
+    pub fn short(&self) -> Option<u64> {
+        let Mac([a, b, c, d, e, f]) = self.source;
+        let plain = self.tags[0].kind == TagKind::None;
+        plain.then_some(u64::from_be_bytes([1, self.hops, a, b, c, d, e, f]))
+    }
+
+    /// Forgets what another packet was wrapped in.
+    pub(super) fn clear(&mut self) {
+        // Without a tag there is no tunnel either: nearly no packet has to pay for the room of both.
+        if self.tags[0].kind != TagKind::None {
+            *self = Self::default();
+        }
+        (self.source, self.hops) = (Mac::NONE, 0);
+    }
+
     /// What the packet was wrapped in, outermost first.
     pub fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
         self.tags.iter().copied().take_while(|tag| tag.kind != TagKind::None)

@@ -59,6 +59,11 @@ fn tcp(rest: Packet<'_>) -> (u16, usize, &[u8]) {
             _ => return (0, 0, &[]),
         },
     };
+    (signs_of(flags, payload), rest.wire.saturating_sub(header_len.max(20)), payload)
+}
+
+/// The signs of a TCP segment with these flags and this payload, but for there being one.
+pub(super) fn signs_of(flags: u8, payload: &[u8]) -> u16 {
     let [syn, ack, rst, fin] = [0x02, 0x10, 0x04, 0x01].map(|bit| flags & bit != 0);
     let mut signs = match (syn, ack, rst) {
         (_, _, true) => sign::RST,
@@ -78,11 +83,11 @@ fn tcp(rest: Packet<'_>) -> (u16, usize, &[u8]) {
             _ => 0,
         };
     }
-    (signs, rest.wire.saturating_sub(header_len.max(20)), payload)
+    signs
 }
 
 /// The signs of a UDP datagram and its payload length.
-fn udp(rest: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) {
+pub(super) fn udp(rest: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) {
     let Ok(header) = UdpHeaderSlice::from_slice(rest.bytes) else {
         return (0, rest.wire.saturating_sub(UDP_HEADER));
     };

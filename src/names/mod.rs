@@ -128,6 +128,21 @@ pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
     }
 }
 
+/// Whether nothing is in a payload but perhaps a later part of a message that names a server: what nearly all
+/// payloads are.
+pub fn is_mute(seen: &Observation, payload: &[u8]) -> bool {
+    let Body::Segment { tuple, .. } = &seen.body else { return true };
+    let starts =
+        || payload.first().is_some_and(|first| *first == 0x16 || first.is_ascii_uppercase());
+    let answers = |port| matches!(port, DNS | ENDPOINT_MAPPER);
+    match tuple.transport {
+        Transport::TCP => !(answers(tuple.sport) || tuple.dport == DNS || starts()),
+        Transport::UDP => tuple.sport != DNS && tuple.dport != DNS,
+        Transport::ICMP6 | vrrp::PROTOCOL => false,
+        _ => true,
+    }
+}
+
 /// Whether bytes are the start of a message that may name a server, however few they are.
 fn starts(bytes: &[u8]) -> bool {
     const HELLO: [Option<u8>; 6] = [Some(0x16), Some(0x03), None, None, None, Some(1)];

@@ -1,0 +1,169 @@
+//! The straight way through what nearly every frame is: Ethernet, an IPv4 header without options that is no
+//! fragment, and TCP or UDP with their headers whole, in no tunnel. Half of what a packet costs otherwise is
+//! going from layer to layer.
+//!
+//! What it says is what the layers say one by one; the test below holds both to it.
+
+use std::net::Ipv4Addr;
+
+use super::ip::content_of;
+use super::transport::{signs_of, udp};
+use super::{Body, Decoder, Observation, Packet, Tuple, sign};
+use crate::model::{Mac, Transport};
+
+/// Where things are in the frame.
+const IP: usize = 14;
+const ABOVE: usize = IP + 20;
+/// The bytes that are needed: up to the end of a TCP header without options.
+const HEADERS: usize = ABOVE + 20;
+
+/// Decodes a frame, if it is of that kind. `wire` is its length on the wire. If not, `seen` is as good as
+/// before.
+pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Observation) -> bool {
+    let Some(head) = data.first_chunk::<HEADERS>() else { return false };
+    let be16 = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+    let be32 = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let (total, fragment, transport) =
+        (usize::from(be16(16)), be16(20) & 0x3fff, Transport(head[23]));
+    let is_plain = head[12] == 0x08 && head[13] == 0x00 && head[14] == 0x45 && fragment == 0;
+    if !is_plain || total < HEADERS - IP {
+        return false;
+    }
+    let bytes = &data[ABOVE..data.len().min(IP + total)];
+    let rest = Packet { bytes, wire: (wire - IP).min(total) - (ABOVE - IP) };
+    let (sport, dport) = (be16(34), be16(36));
+    let (signs, header, payload, seq, acked);
+    match transport {
+        Transport::TCP => {
+            header = usize::from(head[46] >> 4) * 4;
+            if header < 20 || header > bytes.len() {
+                return false;
+            }
+            let flags = signs_of(head[47], &bytes[header..]);
+            payload = rest.wire.saturating_sub(header);
+            let speaks = payload > 0 && flags & (sign::SYN | sign::SYN_ACK | sign::RST) == 0;
+            signs = if speaks { flags | sign::DATA } else { flags };
+            seq = be32(38);
+            acked = (flags & (sign::ACK | sign::SYN_ACK) != 0).then(|| be32(42));
+        }
+        Transport::UDP => {
+            if decoder.decap && decoder.ports.iter().any(|(port, _)| *port == dport) {
+                return false;
+            }
+            header = 8;
+            let flags;
+            (flags, payload) = udp(rest, (sport, dport));
+            signs = if payload > 0 { flags | sign::DATA } else { flags };
+            (seq, acked) = (0, None);
+        }
+        _ => return false,
+    }
+    let mac = |at: usize| {
+        Mac([head[at], head[at + 1], head[at + 2], head[at + 3], head[at + 4], head[at + 5]])
+    };
+    seen.link.source = mac(6);
+    seen.link.hops = head[22];
+    seen.broadcast = mac(0) == Mac::BROADCAST;
+    // Over a sound header, its checksum among the rest, the sum is all ones (RFC 1071).
+    let sum: u64 = [14, 18, 22, 26, 30].map(|at| u64::from(be32(at))).iter().sum();
+    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    let sum = (sum & 0xffff) + (sum >> 16);
+    seen.bad_checksum = (sum & 0xffff) + (sum >> 16) != 0xffff;
+    let addresses = u64::from(be32(26)) << 32 | u64::from(be32(30));
+    let mark = [total as u64, u64::from(be32(18))];
+    seen.content = content_of(addresses, mark, transport, bytes);
+    seen.payload_at = (ABOVE + header) as u32;
+    seen.payload_kept = (bytes.len() - header) as u32;
+    let cast = if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
+    let [src, dst] = [26, 30].map(|at| Ipv4Addr::from(be32(at)).into());
+    seen.body = Body::Segment {
+        tuple: Tuple { src, dst, sport, dport, transport },
+        signs: signs | cast | seen.kept,
+        payload: payload as u32,
+        seq,
+        acked,
+        fragment: None,
+    };
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::capture::{Batch, Frame, Reader, expand};
+    use crate::decode::ETHERNET;
+
+    /// The frames of all fixtures that are Ethernet.
+    fn frames() -> Vec<(Frame, Vec<u8>)> {
+        let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")];
+        let mut files: Vec<PathBuf> = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                match path.extension().and_then(|e| e.to_str()) {
+                    _ if path.is_dir() => folders.push(path),
+                    Some("pcap" | "pcapng") => files.push(path),
+                    _ => {}
+                }
+            }
+        }
+        let mut frames = Vec::new();
+        for source in files.iter().flat_map(|file| expand(std::slice::from_ref(file)).unwrap()) {
+            let Ok(mut reader) = Reader::open(&source, false) else { continue };
+            let mut more = true;
+            while more {
+                let mut batch = Batch::default();
+                more = reader.next(&mut batch).unwrap_or(false);
+                let ethernet = batch.frames.iter().filter(|f| f.link == ETHERNET);
+                frames.extend(ethernet.map(|f| (*f, batch.data(f).to_vec())));
+            }
+        }
+        frames
+    }
+
+    /// Both ways agree on a frame. Returns whether the straight one took it.
+    fn agree(decoder: &Decoder, frame: &Frame, data: &[u8]) -> bool {
+        let wire = data.len().max(frame.wire_len as usize);
+        let mut straight = Observation::default();
+        // What another packet left behind must not show.
+        straight.link = straight.link.tagged(super::super::TagKind::Vlan, Some(7));
+        let mut layers = Observation::default();
+        Decoder::prepare(frame, &mut straight);
+        Decoder::prepare(frame, &mut layers);
+        if !decode(decoder, data, wire, &mut straight) {
+            return false;
+        }
+        let packet = Packet { bytes: data, wire };
+        assert_eq!(decoder.by_layers(frame.link, packet, &mut layers), Ok(()), "{data:02x?}");
+        assert_eq!(straight, layers, "{data:02x?}");
+        true
+    }
+
+    #[test]
+    fn agrees_with_the_layers_on_every_fixture_and_on_damaged_frames() {
+        let frames = frames();
+        let decoders = [Decoder::default(), Decoder::new(false, &[])];
+        for decoder in &decoders {
+            let taken = frames.iter().filter(|(frame, data)| agree(decoder, frame, data)).count();
+            // Most of a farm's traffic goes straight.
+            assert!(taken * 2 > frames.len(), "{taken} of {}", frames.len());
+        }
+        let damage = (0..frames.len(), 0..80usize, any::<u8>(), 0..1600usize, any::<bool>());
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(20_000));
+        let outcome = runner.run(&damage, |(number, at, byte, cut, decap)| {
+            let (frame, mut data) = frames[number].clone();
+            if let Some(place) = data.get_mut(at) {
+                *place = byte;
+            }
+            data.truncate(cut);
+            let frame = Frame { cap_len: data.len() as u32, ..frame };
+            agree(&decoders[usize::from(decap)], &frame, &data);
+            Ok(())
+        });
+        outcome.unwrap();
+    }
+}
