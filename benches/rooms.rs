@@ -10,7 +10,7 @@ use rasaudit::capture::{Batch, Reader, expand};
 use rasaudit::classify::{Outcome, View};
 use rasaudit::conversation::{Conversations, Sight};
 use rasaudit::decode::{Decoder, Observation};
-use rasaudit::flow::{FlowTable, Keep, Meeting, Seed, Tables};
+use rasaudit::flow::{Keep, Meeting, Seed};
 use rasaudit::pipeline::{Audit, FailOn, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
 
@@ -99,28 +99,15 @@ fn rooms(c: &mut Criterion) {
 
     let seen = observations();
     let seed = Seed::new();
+    let meeting = || Meeting::new(&seed, std::env::temp_dir());
+    let filled = || {
+        let mut tables = meeting().tables(&Keep::default());
+        seen.chunks(32).for_each(|s| tables.observe(s, &[]));
+        tables
+    };
     let mut group = c.benchmark_group("flow");
     group.throughput(Throughput::Elements(seen.len() as u64));
-    group.bench_function("observe", |b| {
-        b.iter(|| {
-            let mut tables = Tables::new(&seed, &Keep::default());
-            seen.chunks(32).for_each(|s| tables.observe(s, &[]));
-            black_box(tables.flows.len())
-        });
-    });
-    let mut tables = Tables::new(&seed, &Keep::default());
-    seen.chunks(32).for_each(|s| tables.observe(s, &[]));
-    group.throughput(Throughput::Elements(tables.flows.len() as u64));
-    group.bench_function("merge", |b| {
-        b.iter_batched(
-            || FlowTable::new(&seed),
-            |mut table| {
-                table.merge(&tables.flows);
-                table.len()
-            },
-            BatchSize::SmallInput,
-        );
-    });
+    group.bench_function("observe", |b| b.iter(|| black_box(filled().len())));
     group.finish();
 
     let policy = policy();
@@ -136,11 +123,9 @@ fn rooms(c: &mut Criterion) {
         min_watch: None,
     };
     let conversations = || {
-        let meeting = Meeting::new(&seed, std::env::temp_dir());
-        let mut tables = Tables::new(&seed, &Keep::default());
-        seen.chunks(32).for_each(|s| tables.observe(s, &[]));
-        meeting.take_in(tables).expect("in memory");
-        let mut flows = meeting.settle(false).expect("in memory");
+        let meeting = meeting();
+        meeting.take_in(filled()).expect("in memory");
+        let mut flows = meeting.settle(false, 1).expect("in memory");
         let judge = rasaudit::classify::Judge::new(&policy);
         Conversations::read(&mut flows, &judge, Sight::default()).expect("in memory")
     };

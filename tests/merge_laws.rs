@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rasaudit::decode::{
     Body, Datagram, ErrorKind, Link, Observation, Quoted, TagKind, Tuple, sign,
 };
-use rasaudit::flow::{Amount, FlowTable, Keep, Meeting, Parts, Seed, Side, Tables};
+use rasaudit::flow::{Amount, Keep, Meeting, Parts, Seed, Shard, Side};
 use rasaudit::model::{
     Account, AtMost, Mac, Max, Merge, Min, Or, SkipReason, Span, Sum, Transport,
 };
@@ -192,12 +192,12 @@ fn observations() -> impl Strategy<Value = Observation> {
     )
 }
 
-/// All that a table knows, in order.
-fn content(table: &FlowTable) -> Vec<String> {
-    let mut flows: Vec<String> = table
+/// All that is known of some flows, in order.
+fn content(shard: &Shard<'_>) -> Vec<String> {
+    let mut flows: Vec<String> = shard
         .iter()
         .map(|flow| {
-            // The number of a link means something in its table alone; the links themselves count.
+            // The number of a link means something in its run alone; the links themselves count.
             let links: Vec<Vec<_>> = [0, 1].map(|side| flow.links(side).collect()).into();
             let sides =
                 flow.sides.map(|s| (s.sent, s.first, s.last, s.opened, s.acked, s.syns, s.signs));
@@ -216,15 +216,15 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let seed = Seed::new();
     let meeting = Meeting::new(&seed, std::env::temp_dir());
     for part in parts {
-        let mut tables = Tables::new(&seed, &Keep { traces: true, parts: Parts::All });
+        let mut tables = meeting.tables(&Keep { traces: true, parts: Parts::All });
         tables.observe(part, &[]);
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }
             .expect("a temporary file");
     }
-    let mut flows = meeting.settle(true).expect("what was spilled comes back");
+    let mut flows = meeting.settle(true, 2).expect("what was spilled comes back");
     let removed = flows.drop_copies().expect("what was spilled comes back");
     let mut all = Vec::new();
-    flows.visit(|table| all.extend(content(table))).expect("what was spilled comes back");
+    flows.visit(|shard| all.extend(content(&shard))).expect("what was spilled comes back");
     all.sort();
     (all, format!("{:?} {:?} {:?} {removed}", flows.loose, flows.claims, flows.orphans))
 }

@@ -47,12 +47,12 @@ fn ours(capture: &Path) -> Directions {
         ..Request::default()
     };
     let plan = Plan::new(request).expect("the fixture is there");
-    let mut reading = Reading::of(&plan, &Progress::default()).expect("the fixture is read");
+    let reading = Reading::of(&plan, &Progress::default()).expect("the fixture is read");
     let mut directions = Directions::new();
     reading
         .flows
-        .visit(|table| {
-            for flow in table.iter().filter(|f| f.key.transport().has_ports()) {
+        .visit(|shard| {
+            for flow in shard.iter().filter(|f| f.key.transport().has_ports()) {
                 for side in 0..2 {
                     let sent = flow.sides[side].sent;
                     if sent.packets.0 > 0 {

@@ -6,7 +6,7 @@ use std::io::Cursor;
 use libfuzzer_sys::fuzz_target;
 use rasaudit::capture::{Batch, Reader};
 use rasaudit::decode::{Decoder, Observation};
-use rasaudit::flow::{Keep, Meeting, Parts, Seed, Tables};
+use rasaudit::flow::{Keep, Meeting, Parts, Seed};
 
 /// An observation and its payload.
 type Seen<'a> = (Observation, &'a [u8]);
@@ -15,18 +15,18 @@ type Seen<'a> = (Observation, &'a [u8]);
 fn met(seed: &Seed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, String) {
     let meeting = Meeting::new(seed, std::env::temp_dir());
     for part in parts {
-        let mut tables = Tables::new(seed, &Keep { traces: true, parts: Parts::All });
+        let mut tables = meeting.tables(&Keep { traces: true, parts: Parts::All });
         for chunk in part.chunks(32) {
             let (seen, payloads): (Vec<_>, Vec<_>) = chunk.iter().copied().unzip();
             tables.observe(&seen, &payloads);
         }
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }.expect("a file");
     }
-    let mut flows = meeting.settle(true).expect("a file");
+    let mut flows = meeting.settle(true, 2).expect("a file");
     let dropped = flows.drop_copies().expect("a file");
     let mut all = Vec::new();
-    let list = |table: &rasaudit::flow::FlowTable| {
-        for flow in table.iter() {
+    let list = |shard: rasaudit::flow::Shard<'_>| {
+        for flow in shard.iter() {
             let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.opened, s.acked, s.signs));
             let links = [0, 1].map(|side| flow.links(side).copied().collect::<Vec<_>>());
             let errors = flow.extra.map(|e| (e.errors.clone(), e.error_count));

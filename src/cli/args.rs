@@ -105,6 +105,10 @@ pub(super) struct AuditArguments {
     #[arg(short, long, help_heading = "Reports")]
     pub verbose: bool,
 
+    /// Tell the time that each step takes, on standard error.
+    #[arg(long, help_heading = "Resources")]
+    pub timings: bool,
+
     /// Leave out frames before this time (RFC 3339, or a date; UTC).
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "What is read")]
     pub since: Option<Nanos>,

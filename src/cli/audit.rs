@@ -10,7 +10,9 @@ use super::exceptions::load_exceptions;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy};
 use super::work::{put, stop_on_interrupt, take, tell, with_bar};
-use crate::pipeline::{Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request};
+use crate::pipeline::{
+    Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request, Step,
+};
 use crate::policy::{Exceptions, Policy, unreadable};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
@@ -67,6 +69,10 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         // Whoever reads our output has seen enough; the audit's result stands.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         result => result?,
+    }
+    progress.timings.done("reports");
+    if arguments.timings {
+        tell_timings(&progress, audit.reading.account.frames);
     }
     Ok(match (audit.damaged.is_empty(), audit.failed) {
         (false, _) => Exit::Partial,
@@ -130,6 +136,17 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<K
         return None;
     }
     Some((plan.ok()?, policy.ok()?, known.ok()?))
+}
+
+/// What each step took, by the clock and of all processors; and of the processors for each frame.
+fn tell_timings(progress: &Progress, frames: u64) {
+    anstream::eprintln!("{:<14} {:>10} {:>10} {:>12}", "step", "wall", "cpu", "cpu a frame");
+    for Step { name, wall, cpu } in progress.timings.steps() {
+        let [wall, each] =
+            [wall.as_secs_f64() * 1e3, cpu.as_secs_f64() * 1e9 / frames.max(1) as f64];
+        let cpu = cpu.as_secs_f64() * 1e3;
+        anstream::eprintln!("{name:<14} {wall:>7.1} ms {cpu:>7.1} ms {each:>9.1} ns");
+    }
 }
 
 /// The report on standard output: the wanted format, or the summary.

@@ -187,14 +187,14 @@ impl Conversations {
     pub fn read(flows: &mut Flows, lens: &dyn Lens, sight: Sight) -> io::Result<Self> {
         let mut survey = Survey::new(sight);
         survey.add_loose(flows, lens);
-        flows.visit(|table| table.iter().for_each(|flow| survey.add(&flow, lens)))?;
+        flows.visit(|shard| shard.iter().for_each(|flow| survey.add(&flow, lens)))?;
         // Dense conversations beside a small index: a map of them would hold half as much again.
         let mut one_sided = 0;
         let (mut list, mut found) =
             (Vec::<Conversation>::new(), HashMap::<Subject, u32, Seed>::default());
         let mut heard: HashMap<Subject, Asked, Seed> = HashMap::default();
-        flows.visit(|table| {
-            for flow in table.iter() {
+        flows.visit(|shard| {
+            for flow in shard.iter() {
                 let (part, client) = read_flow(&flow, &survey, lens);
                 if let Some(names) = flow.heard {
                     let hellos = names.hellos(client, &flow.sides[client]);

@@ -54,8 +54,8 @@ impl Conversations {
                 picked.asked.insert((c.subject.client, c.subject.port), Vec::new());
             }
         }
-        flows.visit(|table| {
-            for flow in table.iter() {
+        flows.visit(|shard| {
+            for flow in shard.iter() {
                 let (part, client) = read_flow(&flow, &self.survey, lens);
                 let (state, first) = (part.state, part.first.get());
                 let speaking = Speaking { state, first, flow: *flow.key, client };

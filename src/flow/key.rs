@@ -1,21 +1,24 @@
 //! What makes packets one flow: the two endpoints in canonical order, and the transport.
 
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::Seed;
 use crate::decode::Tuple;
 use crate::model::{Endpoint, Transport};
 
 /// The identity of a flow, without direction. VLANs and tunnels are evidence, not identity: a span
 /// often shows the two directions under different tags.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct FlowKey {
-    lo: u128,
-    hi: u128,
-    ports: u32,
-    transport: u8,
-    v6: bool,
+    /// The lesser address, its upper half first.
+    lo: [u64; 2],
+    /// The greater one.
+    hi: [u64; 2],
+    /// Two bytes of port for each address, in their order, one of transport, one that says IPv6.
+    rest: u64,
 }
 
 impl FlowKey {
@@ -24,37 +27,71 @@ impl FlowKey {
     pub fn new(tuple: &Tuple) -> (Self, usize) {
         let (src, dst) = ((number(tuple.src), tuple.sport), (number(tuple.dst), tuple.dport));
         let (lo, hi, side) = if src <= dst { (src, dst, 0) } else { (dst, src, 1) };
-        let key = Self {
-            lo: lo.0,
-            hi: hi.0,
-            ports: u32::from(lo.1) << 16 | u32::from(hi.1),
-            transport: tuple.transport.0,
-            v6: tuple.src.is_ipv6(),
-        };
-        (key, side)
+        let ports = u64::from(lo.1) << 16 | u64::from(hi.1);
+        let kind = u64::from(tuple.transport.0) << 8 | u64::from(tuple.src.is_ipv6());
+        (Self { lo: lo.0, hi: hi.0, rest: ports << 16 | kind }, side)
     }
 
     /// The endpoint of a side.
     pub fn endpoint(&self, side: usize) -> Endpoint {
-        let (addr, port) =
-            if side == 0 { (self.lo, self.ports >> 16) } else { (self.hi, self.ports & 0xffff) };
-        Endpoint::new(self.address(addr), port as u16)
+        let (address, port) =
+            if side == 0 { (self.lo, self.rest >> 32) } else { (self.hi, self.rest >> 16) };
+        Endpoint::new(self.address(address), port as u16)
     }
 
-    fn address(&self, number: u128) -> IpAddr {
-        if self.v6 { Ipv6Addr::from(number).into() } else { Ipv4Addr::from(number as u32).into() }
+    fn address(&self, [upper, lower]: [u64; 2]) -> IpAddr {
+        match self.is_v6() {
+            true => Ipv6Addr::from(u128::from(upper) << 64 | u128::from(lower)).into(),
+            false => Ipv4Addr::from(lower as u32).into(),
+        }
+    }
+
+    fn is_v6(&self) -> bool {
+        self.rest & 1 == 1
     }
 
     /// The transport.
     pub fn transport(&self) -> Transport {
-        Transport(self.transport)
+        Transport((self.rest >> 8) as u8)
+    }
+
+    /// A hash of the two addresses, the transport and the lesser port, and one of all. A service has
+    /// nearly always the lesser port, so flows of one conversation have the first hash in common.
+    pub(super) fn hashes(&self, seed: &Seed) -> (u64, u64) {
+        let ports = [(self.rest >> 32) as u16, (self.rest >> 16) as u16];
+        let [least, most] = if ports[0] <= ports[1] { ports } else { [ports[1], ports[0]] };
+        let mut hasher = seed.build_hasher();
+        self.hash_addresses(&mut hasher);
+        hasher.write_u64(u64::from(least) << 16 | self.rest & 0xffff);
+        let talk = hasher.finish();
+        // Who has the greater port is the rest of the identity.
+        hasher.write_u64(u64::from(most) << 1 | u64::from(ports[0] <= ports[1]));
+        (talk, hasher.finish())
+    }
+
+    fn hash_addresses(&self, state: &mut impl Hasher) {
+        if self.is_v6() {
+            self.lo.iter().chain(&self.hi).for_each(|half| state.write_u64(*half));
+        } else {
+            state.write_u64(self.lo[1] << 32 | self.hi[1]);
+        }
     }
 }
 
-fn number(address: IpAddr) -> u128 {
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash_addresses(state);
+        state.write_u64(self.rest);
+    }
+}
+
+fn number(address: IpAddr) -> [u64; 2] {
     match address {
-        IpAddr::V4(v4) => u128::from(u32::from(v4)),
-        IpAddr::V6(v6) => v6.into(),
+        IpAddr::V4(v4) => [0, u64::from(u32::from(v4))],
+        IpAddr::V6(v6) => {
+            let number = u128::from(v6);
+            [(number >> 64) as u64, number as u64]
+        }
     }
 }
 

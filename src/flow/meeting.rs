@@ -9,23 +9,21 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 
 use super::copies::{Removals, Sample, Trace};
 use super::fragments::{Fragments, Joined};
+use super::links::{Book, Links};
 use super::state::Side;
-use super::table::{FlowTable, Place, partition};
+use super::table::{Flow, FlowTable, FlowTables, PARTITIONS, Place, partition};
 use super::{FlowKey, Seed};
-use crate::decode::{Body, Observation, Quoted};
+use crate::decode::{Body, Link, Observation, Quoted};
 use crate::model::{AtMost, Copies, Mac, Max, Merge, Min, Nanos, Sum, Transport};
-use crate::names::{Clue, Lookup, Ports, Reply, read};
-
-/// Hash partitions. Enough that one of them is small beside the memory of all.
-const PARTITIONS: usize = 64;
+use crate::names::{Clue, Lookup, Ports, Reply, is_mute, read};
 
 /// What tables remember of single packets.
 #[derive(Clone, Default, Debug)]
@@ -54,8 +52,7 @@ pub type PairKey = (IpAddr, IpAddr, Transport);
 
 /// What one worker has seen: private, no locks.
 pub struct Tables {
-    /// The flows.
-    pub flows: FlowTable,
+    flows: FlowTables,
     rest: Rest,
     sample: Sample,
     keep: Keep,
@@ -140,39 +137,38 @@ impl Rest {
     fn split(self, seed: &Seed) -> Vec<Self> {
         let mut parts: Vec<Self> = (0..PARTITIONS).map(|_| Self::default()).collect();
         for (key, side) in self.loose {
-            parts[partition(seed.hash_one(key), PARTITIONS)].loose.insert(key, side);
+            parts[partition(seed.hash_one(key))].loose.insert(key, side);
         }
         for (key, claim) in self.claims {
-            parts[partition(seed.hash_one(key), PARTITIONS)].claims.insert(key, claim);
+            parts[partition(seed.hash_one(key))].claims.insert(key, claim);
         }
         for (key, datagrams) in self.fragments.datagrams {
-            parts[partition(seed.hash_one(key), PARTITIONS)].fragments.insert(key, datagrams);
+            parts[partition(seed.hash_one(key))].fragments.insert(key, datagrams);
         }
         for (lookup, reply) in self.lookups {
-            parts[partition(seed.hash_one(&lookup), PARTITIONS)].lookups.insert(lookup, reply);
+            parts[partition(seed.hash_one(&lookup))].lookups.insert(lookup, reply);
         }
         for (key, side) in self.starts {
-            parts[partition(seed.hash_one(key), PARTITIONS)].starts.insert((key, side));
+            parts[partition(seed.hash_one(key))].starts.insert((key, side));
         }
         for (address, holders) in self.holders {
-            parts[partition(seed.hash_one(address), PARTITIONS)].holders.insert(address, holders);
+            parts[partition(seed.hash_one(address))].holders.insert(address, holders);
         }
         for (pair, ports) in self.announced {
-            parts[partition(seed.hash_one(pair), PARTITIONS)].announced.insert(pair, ports);
+            parts[partition(seed.hash_one(pair))].announced.insert(pair, ports);
         }
         // All traces of a content meet in one partition, however many one flow has.
         for trace in self.traces {
-            parts[partition(seed.hash_one(trace.content), PARTITIONS)].traces.push(trace);
+            parts[partition(seed.hash_one(trace.content))].traces.push(trace);
         }
         parts
     }
 }
 
 impl Tables {
-    /// Empty tables.
-    pub fn new(seed: &Seed, keep: &Keep) -> Self {
+    fn new(seed: &Seed, book: &Arc<Book>, keep: &Keep) -> Self {
         Self {
-            flows: FlowTable::new(seed),
+            flows: FlowTables::new(seed, Links::new(seed, book)),
             rest: Rest::default(),
             sample: Sample::default(),
             keep: keep.clone(),
@@ -201,10 +197,13 @@ impl Tables {
         let time = seen.time;
         match seen.body {
             Body::Segment { signs, payload, acked, fragment, .. } => {
-                let flow = self.flows.observe(place, seen, payload, signs, acked);
-                self.trace(&flow, usize::from(place.side), seen, payload);
+                self.flows.observe(place, seen, payload, signs, acked);
+                if !self.keep.traces && fragment.is_none() {
+                    return;
+                }
+                let (flow, side) = (self.flows.key(place), usize::from(place.side));
+                self.trace(&flow, side, seen, payload);
                 if let Some(datagram) = fragment {
-                    let side = usize::from(place.side);
                     self.rest.fragments.first(datagram, time, flow, side, seen.link);
                 }
             }
@@ -238,6 +237,9 @@ impl Tables {
 
     /// Takes in what a payload tells about names.
     fn listen(&mut self, seen: &Observation, place: Place, payload: &[u8]) {
+        if matches!(self.keep.parts, Parts::Starts) && is_mute(seen, payload) {
+            return;
+        }
         match (read(seen, payload), seen.body) {
             (Some(Clue::Hello(hello)), _) => self.flows.observe_hello(place, hello),
             (Some(clue @ (Clue::Start | Clue::Part)), Body::Segment { tuple, seq, .. }) => {
@@ -281,6 +283,12 @@ impl Tables {
         }
     }
 
+    fn into_partitions(self, seed: &Seed) -> impl Iterator<Item = (usize, Partition)> {
+        let rests = self.rest.split(seed);
+        let parts = self.flows.parts.into_iter().zip(rests);
+        parts.map(|(flows, rest)| Partition { flows, rest }).enumerate()
+    }
+
     fn loose(&mut self, key: PairKey, seen: &Observation) {
         let signs = if seen.broadcast { crate::decode::sign::BROADCAST } else { 0 };
         self.rest.loose.entry(key).or_default().see(seen.time, seen.wire_len, 0, signs);
@@ -290,26 +298,40 @@ impl Tables {
     pub fn memory(&self) -> usize {
         self.flows.memory() + self.rest.memory()
     }
+
+    /// The number of flows.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether there is no flow.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Where tables meet. Shared by all workers; locks are taken for a partition, never for a flow.
 pub struct Meeting {
     seed: Seed,
-    partitions: DashMap<usize, Partition>,
+    book: Arc<Book>,
+    partitions: DashMap<usize, Vec<Partition>>,
     sample: Mutex<Sample>,
     files: Mutex<Vec<Option<File>>>,
     folder: PathBuf,
     spilled: AtomicU64,
 }
 
+/// A worker's part of a partition.
+#[derive(Default)]
 struct Partition {
     flows: FlowTable,
     rest: Rest,
 }
 
 impl Partition {
-    fn new(seed: &Seed) -> Self {
-        Self { flows: FlowTable::new(seed), rest: Rest::default() }
+    fn merge(&mut self, other: Self, seed: &Seed, links: &mut Links) {
+        self.flows.merge(other.flows, seed, links);
+        self.rest.merge(other.rest);
     }
 }
 
@@ -318,12 +340,18 @@ impl Meeting {
     pub fn new(seed: &Seed, folder: PathBuf) -> Self {
         Self {
             seed: seed.clone(),
+            book: Arc::default(),
             partitions: DashMap::new(),
             sample: Mutex::new(Sample::default()),
             files: Mutex::new((0..PARTITIONS).map(|_| None).collect()),
             folder,
             spilled: AtomicU64::new(0),
         }
+    }
+
+    /// Empty tables for a worker.
+    pub fn tables(&self, keep: &Keep) -> Tables {
+        Tables::new(&self.seed, &self.book, keep)
     }
 
     /// Takes in the tables of a worker that has ended.
@@ -333,27 +361,53 @@ impl Meeting {
             return self.spill(tables);
         }
         self.take_sample(&tables);
-        let positions = tables.flows.by_partition(PARTITIONS);
-        for (number, rest) in tables.rest.split(&self.seed).into_iter().enumerate() {
-            let mut here =
-                self.partitions.entry(number).or_insert_with(|| Partition::new(&self.seed));
-            here.flows.merge_from(&tables.flows, &positions[number]);
-            here.rest.merge(rest);
+        for (number, partition) in tables.into_partitions(&self.seed) {
+            self.partitions.entry(number).or_default().push(partition);
         }
         Ok(())
+    }
+
+    /// Merges what the workers brought, on `jobs` threads.
+    pub fn merge(&self, jobs: usize) {
+        let next = AtomicUsize::new(0);
+        let work = || {
+            let mut links = Links::new(&self.seed, &self.book);
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= PARTITIONS {
+                    return;
+                }
+                self.merge_partition(number, &mut links);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..jobs {
+                scope.spawn(work);
+            }
+            work();
+        });
+    }
+
+    /// Makes one of the parts of a partition, the largest of them the place for all.
+    fn merge_partition(&self, number: usize, links: &mut Links) {
+        let Some(mut parts) = self.partitions.get_mut(&number) else { return };
+        let mut all = std::mem::take(&mut *parts);
+        all.sort_by_key(|part| part.flows.len());
+        let Some(mut whole) = all.pop() else { return };
+        for part in all {
+            whole.merge(part, &self.seed, links);
+        }
+        parts.push(whole);
     }
 
     /// Writes the tables of a worker that has grown over its share of memory into the temporary
     /// files.
     pub fn spill(&self, tables: Tables) -> io::Result<()> {
         self.take_sample(&tables);
-        let positions = tables.flows.by_partition(PARTITIONS);
-        for (number, rest) in tables.rest.split(&self.seed).into_iter().enumerate() {
-            if positions[number].is_empty() && rest.memory() == 0 {
-                continue;
+        for (number, partition) in tables.into_partitions(&self.seed) {
+            if !(partition.flows.is_empty() && partition.rest.memory() == 0) {
+                self.write(number, &partition)?;
             }
-            let flows = tables.flows.subset(&positions[number]);
-            self.write(number, &Partition { flows, rest })?;
         }
         Ok(())
     }
@@ -366,7 +420,7 @@ impl Meeting {
         let flows = partition.flows.to_bytes().map_err(io::Error::other)?;
         let rest = postcard::to_stdvec(&partition.rest).map_err(io::Error::other)?;
         // Writing is rare and large; one lock for all files keeps it simple.
-        let mut files = self.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut files = self.files();
         let file = match &mut files[number] {
             Some(file) => file,
             none => none.insert(tempfile::tempfile_in(&self.folder)?),
@@ -379,16 +433,19 @@ impl Meeting {
         Ok(())
     }
 
-    /// Writes a partition in the place of the pieces that were written of it.
-    fn rewrite(&mut self, number: usize, partition: &Partition) -> io::Result<()> {
-        let files = self.files.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-        files[number] = None;
-        if partition.flows.is_empty() { Ok(()) } else { self.write(number, partition) }
+    fn files(&self) -> MutexGuard<'_, Vec<Option<File>>> {
+        self.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// The merged whole. Fragments join their flows here; with `traces` they are remembered too.
-    pub fn settle(self, traces: bool) -> io::Result<Flows> {
+    /// The merged whole; merging takes `jobs` threads. Fragments join their flows here; with `traces` they are
+    /// remembered too.
+    pub fn settle(self, traces: bool, jobs: usize) -> io::Result<Flows> {
+        self.merge(jobs);
+        let keep = Keep { traces, ..Keep::default() };
+        let mut joined = self.tables(&keep);
         let mut flows = Flows {
+            parts: self.take_parts(),
+            links: Vec::new(),
             meeting: self,
             loose: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -398,16 +455,11 @@ impl Meeting {
             holders: BTreeMap::new(),
             starts: HashSet::new(),
         };
-        let keep = Keep { traces, ..Keep::default() };
-        let mut joined = Tables::new(&flows.meeting.seed, &keep);
         for number in 0..PARTITIONS {
+            let mut rest = std::mem::take(&mut flows.parts[number].rest);
             // Traces wait until those of fragments have come.
-            let here = flows.meeting.partitions.get_mut(&number);
-            let traces = here.map(|mut here| std::mem::take(&mut here.rest.traces));
-            let rest = flows.load(number)?.1;
-            if let Some(mut here) = flows.meeting.partitions.get_mut(&number) {
-                here.rest.traces = traces.unwrap_or_default();
-            }
+            flows.parts[number].rest.traces = std::mem::take(&mut rest.traces);
+            rest.merge(flows.load(number)?.rest);
             for (key, side) in rest.loose {
                 flows.loose.entry(key).or_default().merge(&side);
             }
@@ -441,14 +493,37 @@ impl Meeting {
                 }
             }
         }
-        flows.meeting.take_in(joined)?;
+        let mut links = Links::new(&flows.meeting.seed, &flows.meeting.book);
+        for (number, part) in joined.into_partitions(&flows.meeting.seed) {
+            flows.parts[number].merge(part, &flows.meeting.seed, &mut links);
+        }
+        flows.links = flows.meeting.book.all();
+        // What was spilled is read back from its file; what is in memory follows it there.
+        if flows.spilled() > 0 {
+            for (number, part) in flows.parts.iter_mut().enumerate() {
+                flows.meeting.write(number, &std::mem::take(part))?;
+            }
+        }
         Ok(flows)
+    }
+
+    /// What is in memory of each partition.
+    fn take_parts(&self) -> Vec<Partition> {
+        let part = |number| {
+            let parts = self.partitions.remove(&number);
+            parts.and_then(|(_, mut parts)| parts.pop()).unwrap_or_default()
+        };
+        (0..PARTITIONS).map(part).collect()
     }
 }
 
 /// All flows of a run, merged; one partition of them in memory at a time where they were spilled.
 pub struct Flows {
     meeting: Meeting,
+    /// What is in memory of each partition.
+    parts: Vec<Partition>,
+    /// The links of all flows by number less one.
+    links: Vec<Link>,
     /// Packets whose ports were not seen, and ICMP errors, by pair.
     pub loose: BTreeMap<PairKey, Side>,
     /// Address claims (ARP, neighbour discovery).
@@ -487,68 +562,102 @@ impl Flows {
     pub fn drop_copies(&mut self) -> io::Result<u64> {
         let (mut removals, mut removed) = (Removals::default(), 0);
         for number in 0..PARTITIONS {
-            removals.find(self.load(number)?.1.traces);
+            let mut traces = std::mem::take(&mut self.parts[number].rest.traces);
+            traces.extend(self.load(number)?.rest.traces);
+            removals.find(traces);
         }
+        let seed = self.meeting.seed.clone();
         for number in 0..PARTITIONS {
-            let mut flows = self.load(number)?.0;
-            match self.meeting.partitions.get_mut(&number) {
-                Some(mut here) if flows.is_empty() => {
-                    removed += here.flows.remove(&removals);
-                    continue;
-                }
-                Some(here) => flows.merge(&here.flows),
-                None => {}
+            let mut from_file = self.load(number)?;
+            if from_file.flows.is_empty() {
+                removed += self.parts[number].flows.remove(&removals, &seed);
+                continue;
             }
-            removed += flows.remove(&removals);
+            removed += from_file.flows.remove(&removals, &seed);
             // What is corrected takes the place of its pieces.
-            self.meeting.partitions.remove(&number);
-            self.meeting.rewrite(number, &Partition { flows, rest: Rest::default() })?;
+            self.meeting.files()[number] = None;
+            from_file.rest = Rest::default();
+            self.meeting.write(number, &from_file)?;
         }
         Ok(removed)
     }
 
     /// Visits all flows, a partition at a time, in no order that means anything.
-    pub fn visit(&mut self, mut visitor: impl FnMut(&FlowTable)) -> io::Result<()> {
-        for number in 0..PARTITIONS {
-            let (from_files, _) = self.load(number)?;
-            match self.meeting.partitions.get(&number) {
-                Some(here) if from_files.is_empty() => visitor(&here.flows),
-                Some(here) => {
-                    let mut all = from_files;
-                    all.merge(&here.flows);
-                    visitor(&all);
+    pub fn visit(&self, mut visitor: impl FnMut(Shard<'_>)) -> io::Result<()> {
+        (0..PARTITIONS).try_for_each(|number| self.visit_one(number, &mut visitor))
+    }
+
+    /// Visits all flows on `jobs` threads, each with a value of its own that takes them in.
+    pub fn fold<T: Default + Send>(
+        &self,
+        jobs: usize,
+        take: impl Fn(&mut T, Shard<'_>) + Sync,
+    ) -> io::Result<Vec<T>> {
+        let next = AtomicUsize::new(0);
+        let work = || -> io::Result<T> {
+            let mut all = T::default();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= PARTITIONS {
+                    return Ok(all);
                 }
-                None => visitor(&from_files),
+                self.visit_one(number, &mut |shard| take(&mut all, shard))?;
             }
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..jobs).map(|_| scope.spawn(work)).collect();
+            let mut all = vec![work()?];
+            for other in others {
+                all.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(all)
+        })
+    }
+
+    fn visit_one(&self, number: usize, visitor: &mut impl FnMut(Shard<'_>)) -> io::Result<()> {
+        let links = &self.links;
+        match self.load(number)?.flows {
+            none if none.is_empty() => visitor(Shard { table: &self.parts[number].flows, links }),
+            flows => visitor(Shard { table: &flows, links }),
         }
         Ok(())
     }
 
-    /// What the temporary file of a partition holds, and the rest that is in memory (once).
-    fn load(&mut self, number: usize) -> io::Result<(FlowTable, Rest)> {
-        let seed = &self.meeting.seed;
-        let (mut flows, mut rest) = (FlowTable::new(seed), Rest::default());
-        if let Some(mut here) = self.meeting.partitions.get_mut(&number) {
-            rest = std::mem::take(&mut here.rest);
+    /// What the temporary file of a partition holds.
+    fn load(&self, number: usize) -> io::Result<Partition> {
+        let mut whole = Partition::default();
+        let Meeting { seed, book, .. } = &self.meeting;
+        let mut files = self.meeting.files();
+        let Some(file) = &mut files[number] else { return Ok(whole) };
+        let mut links = Links::new(seed, book);
+        let end = file.seek(SeekFrom::End(0))?;
+        file.seek(SeekFrom::Start(0))?;
+        while file.stream_position()? < end {
+            let mut next = || {
+                let mut length = [0; 8];
+                file.read_exact(&mut length)?;
+                let mut bytes = vec![0; u64::from_le_bytes(length) as usize];
+                file.read_exact(&mut bytes)?;
+                io::Result::Ok(bytes)
+            };
+            let (flow_bytes, rest_bytes) = (next()?, next()?);
+            let flows = FlowTable::from_bytes(seed, &flow_bytes).map_err(io::Error::other)?;
+            let rest = postcard::from_bytes(&rest_bytes).map_err(io::Error::other)?;
+            whole.merge(Partition { flows, rest }, seed, &mut links);
         }
-        let files = self.meeting.files.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(file) = &mut files[number] {
-            let end = file.seek(SeekFrom::End(0))?;
-            file.seek(SeekFrom::Start(0))?;
-            while file.stream_position()? < end {
-                let mut next = || {
-                    let mut length = [0; 8];
-                    file.read_exact(&mut length)?;
-                    let mut bytes = vec![0; u64::from_le_bytes(length) as usize];
-                    file.read_exact(&mut bytes)?;
-                    io::Result::Ok(bytes)
-                };
-                let (flow_bytes, rest_bytes) = (next()?, next()?);
-                let piece = FlowTable::from_bytes(seed, &flow_bytes).map_err(io::Error::other)?;
-                flows.merge(&piece);
-                rest.merge(postcard::from_bytes(&rest_bytes).map_err(io::Error::other)?);
-            }
-        }
-        Ok((flows, rest))
+        Ok(whole)
+    }
+}
+
+/// The flows of one partition.
+pub struct Shard<'a> {
+    table: &'a FlowTable,
+    links: &'a [Link],
+}
+
+impl<'a> Shard<'a> {
+    /// The flows, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = Flow<'a>> + use<'a> {
+        self.table.iter(self.links)
     }
 }

@@ -1,23 +1,25 @@
 //! Observations become flow states, and flow states merge.
 //!
-//! A [`FlowTable`] is a bag of partial states that has not been merged yet. Workers fill private
-//! [`Tables`]; when they end, or grow over their share of memory, the tables meet in the hash
-//! partitions of a [`Meeting`], in memory or in temporary files. No state holds a conclusion: who
+//! Workers fill private [`Tables`], in hash partitions from the start; when they end, or grow over their
+//! share of memory, equal partitions meet in a [`Meeting`], in memory or in temporary files. No state holds a conclusion: who
 //! opened a flow is asked of the merged whole.
 
 mod copies;
 mod fragments;
 mod heard;
+mod index;
 mod key;
+mod links;
 mod meeting;
+mod prefetch;
 mod state;
 mod table;
 
 pub use heard::Heard;
 pub use key::FlowKey;
-pub use meeting::{Claim, Flows, Holders, Keep, Lookups, Meeting, PairKey, Parts, Tables};
+pub use meeting::{Claim, Flows, Holders, Keep, Lookups, Meeting, PairKey, Parts, Shard, Tables};
 pub use state::{Amount, Extra, FlowState, IcmpError, Side};
-pub use table::{Flow, FlowTable};
+pub use table::Flow;
 
 /// The keyed hash of one run. Its seed is random, so that nobody can choose addresses and ports that
 /// collide; no result depends on it.

@@ -39,7 +39,7 @@ impl Merge for Amount {
 
 /// What one side of a flow sent. One cache line.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct Side {
     /// Packets and bytes sent.
     pub sent: Amount,

@@ -1,31 +1,30 @@
-//! One bag of flow states: a compact index beside dense records.
+//! Bags of flow states: a compact index beside dense records.
 //!
-//! The index holds four bytes of hash and four of position for each flow, so that a lookup misses
-//! memory once for the index and once for the record. What few flows need lies in a side table.
+//! What few flows need lies in side tables.
 
 use std::collections::HashMap;
 
-use hashbrown::HashTable;
 use serde::{Deserialize, Serialize};
 
 use super::copies::{Removals, Trace};
+use super::index::Index;
+use super::links::{Links, MANY_LINKS, NO_LINK};
+use super::prefetch::prefetch;
 use super::state::{Extra, FlowState, IcmpError, Side};
 use super::{FlowKey, Heard, Seed};
 use crate::decode::{Body, ErrorKind, Link, Observation, sign};
 use crate::model::{AtMost, Merge, Nanos};
 use crate::names::{Hello, Pieces};
 
-/// A side's link number: none seen yet.
-const NO_LINK: u16 = 0;
-/// A side's link number: look into the side table, which then holds all links of the side.
-const MANY_LINKS: u16 = u16::MAX;
+/// Partitions by hash. Enough that one of them is small beside the memory of all, and little enough to stay in
+/// a processor's cache while it is worked on.
+pub(super) const PARTITIONS: usize = 64;
 
-/// A bag of flow states by key.
-pub struct FlowTable {
-    seed: Seed,
-    index: HashTable<Slot>,
+/// The flows of one partition.
+#[derive(Default)]
+pub(super) struct FlowTable {
+    index: Index,
     records: Records,
-    interned: HashMap<Link, u16, Seed>,
     /// Bytes that the names hold, about.
     heard: usize,
 }
@@ -33,30 +32,31 @@ pub struct FlowTable {
 /// The content of a table without its index: what is written to a temporary file.
 #[derive(Default, Serialize, Deserialize)]
 struct Records {
-    keys: Vec<FlowKey>,
-    states: Vec<FlowState>,
-    /// Links by number less one.
-    links: Vec<Link>,
+    flows: Vec<Record>,
     /// Rare evidence by position.
     extras: HashMap<u32, Extra, Seed>,
     /// What was said about names, by position.
     heard: HashMap<u32, Heard, Seed>,
-    /// How many packets of each side were cut short, by position. As long as the last flow of which any was: where
-    /// nothing is cut it costs nothing, where a snaplen is set nearly every flow has some.
-    cut: Vec<[u64; 2]>,
 }
 
-/// Where a packet belongs in a table.
-#[derive(Clone, Copy)]
+/// A flow. Three cache lines, of which a packet needs two: that of its side, and that of the key.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[repr(C)]
+struct Record {
+    state: FlowState,
+    key: FlowKey,
+    /// How many packets of each side were cut short.
+    cut: [u64; 2],
+}
+
+const _: () = assert!(size_of::<Record>() == 192);
+
+/// Where a packet belongs in a worker's tables.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Place {
+    partition: u32,
     position: u32,
     pub side: u8,
-}
-
-#[derive(Clone, Copy)]
-struct Slot {
-    tag: u32,
-    position: u32,
 }
 
 /// A flow as its table holds it.
@@ -88,116 +88,42 @@ impl<'a> Flow<'a> {
 }
 
 impl FlowTable {
-    /// An empty table.
-    pub fn new(seed: &Seed) -> Self {
-        Self {
-            seed: seed.clone(),
-            index: HashTable::new(),
-            records: Records::default(),
-            interned: HashMap::with_hasher(seed.clone()),
-            heard: 0,
-        }
-    }
-
     /// The number of flows.
     pub fn len(&self) -> usize {
-        self.records.keys.len()
+        self.records.flows.len()
     }
 
     /// Whether there is no flow.
     pub fn is_empty(&self) -> bool {
-        self.records.keys.is_empty()
+        self.records.flows.is_empty()
     }
 
     /// Bytes of memory that the table holds, about.
     pub fn memory(&self) -> usize {
         const EXTRA: usize = 1024;
-        self.records.keys.capacity() * size_of::<FlowKey>()
-            + self.records.states.capacity() * size_of::<FlowState>()
-            + self.index.capacity() * (size_of::<Slot>() + 1) * 8 / 7
+        self.records.flows.capacity() * size_of::<Record>()
+            + self.index.memory()
             + self.records.extras.len() * EXTRA
-            + self.records.cut.capacity() * size_of::<[u64; 2]>()
             + self.heard
     }
 
-    /// The flows, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = Flow<'_>> {
+    /// The flows, in no order that means anything. `links` are all of the run.
+    pub fn iter<'a>(&'a self, links: &'a [Link]) -> impl Iterator<Item = Flow<'a>> {
         let records = &self.records;
-        records.keys.iter().zip(&records.states).enumerate().map(|(position, (key, state))| Flow {
-            key,
-            sides: &state.sides,
-            extra: records.extras.get(&(position as u32)),
-            heard: records.heard.get(&(position as u32)),
-            cut: records.cut.get(position).copied().unwrap_or_default(),
-            links: &records.links,
-        })
-    }
-
-    /// Finds the flow of each packet, new if it is. All of a batch are looked up before any record is
-    /// touched, so that the processor waits for several misses of memory at once.
-    pub(super) fn locate(&mut self, batch: &[Observation], places: &mut Vec<Place>) {
-        places.clear();
-        places.extend(batch.iter().map(|seen| match &seen.body {
-            Body::Segment { tuple, .. } => {
-                let (key, side) = FlowKey::new(tuple);
-                let position = self.position(&key);
-                // Nobody waits for what is read here: the processor fetches the record while the
-                // next packets are looked up.
-                std::hint::black_box(self.records.states[position].sides[side].link);
-                Place { position: position as u32, side: side as u8 }
+        records.flows.iter().enumerate().map(move |(position, flow)| {
+            // Nearly always nothing is there.
+            let extra =
+                (!records.extras.is_empty()).then(|| records.extras.get(&(position as u32)));
+            let heard = (!records.heard.is_empty()).then(|| records.heard.get(&(position as u32)));
+            Flow {
+                key: &flow.key,
+                sides: &flow.state.sides,
+                extra: extra.flatten(),
+                heard: heard.flatten(),
+                cut: flow.cut,
+                links,
             }
-            _ => Place { position: 0, side: 0 },
-        }));
-    }
-
-    /// Takes in one packet of the flow at a place. Returns the key.
-    pub(super) fn observe(
-        &mut self,
-        place: Place,
-        seen: &Observation,
-        payload: u32,
-        signs: u16,
-        acked: Option<u32>,
-    ) -> FlowKey {
-        let (position, side) = (place.position as usize, usize::from(place.side));
-        let record = &mut self.records.states[position].sides[side];
-        record.see(seen.time, seen.wire_len, payload, signs);
-        if let Some(acked) = acked {
-            record.acked.see(acked);
-        }
-        // Nearly every packet of a side comes over the link that its first one came over.
-        let known = record.link.wrapping_sub(1);
-        if self.records.links.get(usize::from(known)) != Some(&seen.link) {
-            self.add_link(position, side, &seen.link);
-        }
-        if seen.kept & sign::CUT != 0 {
-            self.cut(position)[side] += 1;
-        }
-        self.records.keys[position]
-    }
-
-    /// How many packets of the sides of a flow were cut short.
-    fn cut(&mut self, position: usize) -> &mut [u64; 2] {
-        let cut = &mut self.records.cut;
-        if cut.len() <= position {
-            cut.resize(position + 1, [0; 2]);
-        }
-        &mut cut[position]
-    }
-
-    /// Takes in the name that a side asked for.
-    pub(super) fn observe_hello(&mut self, place: Place, hello: Hello) {
-        self.hear(place.position, |heard| heard.hellos[usize::from(place.side)].insert(hello));
-    }
-
-    /// Takes in what may be a part of the message that names the server.
-    pub(super) fn observe_part(&mut self, place: Place, time: Nanos, seq: u32, bytes: &[u8]) {
-        let side = usize::from(place.side);
-        let first = self.records.states[place.position as usize].sides[side].first;
-        // Nearly all packets of a long flow end here.
-        if first.get().is_some_and(|first| Pieces::is_young(time, first)) {
-            self.hear(place.position, |heard| heard.pieces[side].see(time, seq, bytes));
-        }
+        })
     }
 
     fn hear(&mut self, position: u32, change: impl FnOnce(&mut Heard)) {
@@ -210,142 +136,77 @@ impl FlowTable {
         }
     }
 
-    /// Attaches an ICMP error to the flow that it quotes.
-    pub(super) fn observe_error(
-        &mut self,
-        key: &FlowKey,
-        side: usize,
-        kind: ErrorKind,
-        by: std::net::IpAddr,
-        time: Nanos,
-    ) {
-        let position = self.position(key);
-        let extra = self.records.extras.entry(position as u32).or_default();
-        extra.errors.insert(IcmpError { side: side as u8, kind, by });
-        extra.error_first.see(time);
-        extra.error_last.see(time);
-        extra.error_count.add(1);
-    }
-
-    /// What a packet of a flow leaves behind, by which its copies are found.
-    pub(super) fn trace(
-        &self,
-        flow: &FlowKey,
-        side: usize,
-        seen: &Observation,
-        payload: u32,
-    ) -> Option<Trace> {
-        Trace::new(&self.seed, self.hash(flow), side, seen, payload)
-    }
-
-    /// Where a side of a flow is, new if it is.
-    pub(super) fn place(&mut self, key: &FlowKey, side: usize) -> Place {
-        Place { position: self.position(key) as u32, side: side as u8 }
-    }
-
     /// Takes copies out of the amounts, once. Returns how many packets that were.
-    pub(super) fn remove(&mut self, copies: &Removals) -> u64 {
+    pub fn remove(&mut self, copies: &Removals, seed: &Seed) -> u64 {
         let mut removed = 0;
-        for (position, key) in self.records.keys.iter().enumerate() {
-            for (number, side) in self.records.states[position].sides.iter_mut().enumerate() {
-                let Some(amount) = copies.of(self.seed.hash_one(key), number) else { continue };
+        for Record { key, state, cut } in &mut self.records.flows {
+            for (number, side) in state.sides.iter_mut().enumerate() {
+                let Some(amount) = copies.of(seed.hash_one(*key), number) else { continue };
                 let before = side.sent.packets.0;
                 removed += side.sent.remove(amount);
                 // Of a packet and its copies some may be cut and others not: their share stays.
-                if let Some(cut) = self.records.cut.get_mut(position) {
-                    let share = u128::from(cut[number]) * u128::from(side.sent.packets.0);
-                    cut[number] = (share / u128::from(before.max(1))) as u64;
-                }
+                let share = u128::from(cut[number]) * u128::from(side.sent.packets.0);
+                cut[number] = (share / u128::from(before.max(1))) as u64;
             }
         }
         removed
     }
 
-    /// The hash of a key; also decides its partition.
-    fn hash(&self, key: &FlowKey) -> u64 {
-        self.seed.hash_one(key)
-    }
-
     /// The position of a flow, new if it is.
-    fn position(&mut self, key: &FlowKey) -> usize {
-        let hash = self.hash(key);
-        let tag = hash as u32;
-        let Records { keys, states, .. } = &mut self.records;
-        let same = |slot: &Slot| slot.tag == tag && keys[slot.position as usize] == *key;
-        if let Some(slot) = self.index.find(hash, same) {
-            return slot.position as usize;
+    fn position(&mut self, key: &FlowKey, hash: u64) -> usize {
+        let flows = &mut self.records.flows;
+        let new = flows.len();
+        let position = self.index.find_or_insert(hash, new, |at| flows[at].key == *key);
+        if position == new {
+            flows.push(Record { key: *key, state: FlowState::default(), cut: [0; 2] });
         }
-        let position = keys.len();
-        let seed = &self.seed;
-        self.index.insert_unique(hash, Slot { tag, position: position as u32 }, |slot| {
-            seed.hash_one(keys[slot.position as usize])
-        });
-        keys.push(*key);
-        states.push(FlowState::default());
         position
     }
 
-    fn add_link(&mut self, position: usize, side: usize, link: &Link) {
-        let number = self.intern(link);
-        let record = &mut self.records.states[position].sides[side];
+    fn add_link(
+        &mut self,
+        position: usize,
+        side: usize,
+        number: Option<u16>,
+        link: &Link,
+        links: &Links,
+    ) {
+        let record = &mut self.records.flows[position].state.sides[side];
         match (record.link, number) {
             (NO_LINK, Some(number)) => record.link = number,
             (old, Some(number)) if old == number => {}
             (old, _) => {
                 record.link = MANY_LINKS;
-                let links =
-                    &mut self.records.extras.entry(position as u32).or_default().links[side];
-                if let Some(old) = self.records.links.get(usize::from(old).wrapping_sub(1)) {
-                    links.insert(*old);
+                let many = &mut self.records.extras.entry(position as u32).or_default().links[side];
+                if let Some(old) = links.get(old) {
+                    many.insert(*old);
                 }
-                links.insert(*link);
+                many.insert(*link);
             }
         }
     }
 
-    /// The number of a link; none when the numbers are used up.
-    fn intern(&mut self, link: &Link) -> Option<u16> {
-        if let Some(number) = self.interned.get(link) {
-            return Some(*number);
+    /// Takes in all flows of `other`, whose links have the same numbers.
+    pub fn merge(&mut self, other: Self, seed: &Seed, links: &mut Links) {
+        if self.is_empty() {
+            *self = other;
+            return;
         }
-        let number =
-            u16::try_from(self.records.links.len() + 1).ok().filter(|n| *n != MANY_LINKS)?;
-        self.records.links.push(*link);
-        self.interned.insert(*link, number);
-        Some(number)
-    }
-
-    /// The positions of the flows of each of `parts` partitions.
-    pub(super) fn by_partition(&self, parts: usize) -> Vec<Vec<u32>> {
-        let mut positions = vec![Vec::new(); parts];
-        for (position, key) in self.records.keys.iter().enumerate() {
-            positions[partition(self.hash(key), parts)].push(position as u32);
-        }
-        positions
-    }
-
-    /// Takes in the flows of `other` at `positions`.
-    pub(super) fn merge_from(&mut self, other: &Self, positions: &[u32]) {
-        for &from in positions {
-            let key = &other.records.keys[from as usize];
-            let position = self.position(key);
-            let theirs = other.records.states[from as usize];
-            self.records.states[position].merge(&theirs);
-            for (side, theirs) in theirs.sides.iter().enumerate() {
-                let link = usize::from(theirs.link).wrapping_sub(1);
-                if let Some(link) = other.records.links.get(link) {
-                    self.add_link(position, side, link);
+        for (from, Record { key, state, cut }) in other.records.flows.iter().enumerate() {
+            let position = self.position(key, key.hashes(seed).1);
+            let mine = &mut self.records.flows[position];
+            mine.state.merge(state);
+            mine.cut.iter_mut().zip(cut).for_each(|(mine, theirs)| *mine += theirs);
+            for (side, theirs) in state.sides.iter().enumerate() {
+                if let (true, Some(link)) =
+                    (theirs.link != NO_LINK, links.get(theirs.link).copied())
+                {
+                    self.add_link(position, side, Some(theirs.link), &link, links);
                 }
             }
+            let from = from as u32;
             if let Some(theirs) = other.records.extras.get(&from) {
-                self.merge_extra(position, theirs);
-            }
-            let theirs = other.records.cut.get(from as usize).filter(|cut| **cut != [0; 2]);
-            if let Some(theirs) = theirs {
-                self.cut(position)
-                    .iter_mut()
-                    .zip(theirs)
-                    .for_each(|(mine, theirs)| *mine += theirs);
+                self.merge_extra(position, theirs, links);
             }
             if let Some(theirs) = other.records.heard.get(&from) {
                 self.hear(position as u32, |heard| heard.merge(theirs));
@@ -353,10 +214,11 @@ impl FlowTable {
         }
     }
 
-    fn merge_extra(&mut self, position: usize, theirs: &Extra) {
-        for (side, links) in theirs.links.iter().enumerate() {
-            for link in links.iter() {
-                self.add_link(position, side, link);
+    fn merge_extra(&mut self, position: usize, theirs: &Extra, links: &mut Links) {
+        for (side, many) in theirs.links.iter().enumerate() {
+            for link in many.iter() {
+                let number = links.number(link);
+                self.add_link(position, side, number, link, links);
             }
         }
         let without_links =
@@ -371,54 +233,193 @@ impl FlowTable {
         }
     }
 
-    /// A table of the flows at `positions` alone.
-    pub(super) fn subset(&self, positions: &[u32]) -> Self {
-        let mut part = Self::new(&self.seed);
-        part.merge_from(self, positions);
-        part
-    }
-
-    /// Takes in all flows of `other`.
-    pub fn merge(&mut self, other: &Self) {
-        let all: Vec<u32> = (0..other.len() as u32).collect();
-        self.merge_from(other, &all);
-    }
-
     /// Writes the records; the index is made anew when they are read.
-    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
         postcard::to_stdvec(&self.records)
     }
 
     /// Reads what [`FlowTable::to_bytes`] wrote.
-    pub(super) fn from_bytes(seed: &Seed, bytes: &[u8]) -> Result<Self, postcard::Error> {
+    pub fn from_bytes(seed: &Seed, bytes: &[u8]) -> Result<Self, postcard::Error> {
         let records: Records = postcard::from_bytes(bytes)?;
-        let mut table = Self::new(seed);
-        let read = Self { records, ..Self::new(seed) };
-        table.merge(&read);
-        Ok(table)
+        let mut index = Index::default();
+        for (position, flow) in records.flows.iter().enumerate() {
+            index.find_or_insert(flow.key.hashes(seed).1, position, |_| false);
+        }
+        let heard = records.heard.values().map(Heard::memory).sum();
+        Ok(Self { index, records, heard })
     }
 }
 
-/// The partition of a hash, from bits that neither the index nor its tags use first.
-pub(super) fn partition(hash: u64, parts: usize) -> usize {
-    (hash >> 40) as usize % parts
+/// All flows of one worker, in their partitions.
+pub(super) struct FlowTables {
+    seed: Seed,
+    pub parts: Vec<FlowTable>,
+    links: Links,
+    /// Scratch: the keys and hashes of the packets of a batch.
+    found: Vec<(FlowKey, u64, Place)>,
+}
+
+impl FlowTables {
+    pub fn new(seed: &Seed, links: Links) -> Self {
+        let parts = (0..PARTITIONS).map(|_| FlowTable::default()).collect();
+        Self { seed: seed.clone(), parts, links, found: Vec::new() }
+    }
+
+    /// The number of flows.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(FlowTable::len).sum()
+    }
+
+    /// Bytes of memory that the tables hold, about.
+    pub fn memory(&self) -> usize {
+        self.parts.iter().map(FlowTable::memory).sum()
+    }
+
+    /// Finds the flow of each packet, new if it is. First the slots of all of a batch are fetched, then the
+    /// records, so that the processor waits for all of them at once and not for one after the other.
+    pub fn locate(&mut self, batch: &[Observation], places: &mut Vec<Place>) {
+        let Self { seed, parts, found, .. } = self;
+        found.clear();
+        for seen in batch {
+            let Body::Segment { tuple, .. } = &seen.body else { continue };
+            let (key, side) = FlowKey::new(tuple);
+            let (talk, hash) = key.hashes(seed);
+            let partition = partition(talk);
+            parts[partition].index.prefetch(hash);
+            let place = Place { partition: partition as u32, position: 0, side: side as u8 };
+            found.push((key, hash, place));
+        }
+        for (_, hash, place) in found.iter() {
+            let table = &parts[place.partition as usize];
+            let position = table.index.guess(*hash);
+            let record = table.records.flows.get(position);
+            prefetch(record.map(|record| &record.key));
+            prefetch(record.map(|record| &record.state.sides[usize::from(place.side)]));
+        }
+        places.clear();
+        let mut found = found.iter();
+        for seen in batch {
+            let mut place = Place::default();
+            if let Body::Segment { .. } = &seen.body
+                && let Some((key, hash, at)) = found.next()
+            {
+                let position = parts[at.partition as usize].position(key, *hash);
+                place = Place { position: position as u32, ..*at };
+            }
+            places.push(place);
+        }
+    }
+
+    /// Takes in one packet of the flow at a place.
+    pub fn observe(
+        &mut self,
+        place: Place,
+        seen: &Observation,
+        payload: u32,
+        signs: u16,
+        acked: Option<u32>,
+    ) {
+        let (position, side) = (place.position as usize, usize::from(place.side));
+        let table = &mut self.parts[place.partition as usize];
+        let Record { state, cut, .. } = &mut table.records.flows[position];
+        let record = &mut state.sides[side];
+        record.see(seen.time, seen.wire_len, payload, signs);
+        if let Some(acked) = acked {
+            record.acked.see(acked);
+        }
+        if seen.kept & sign::CUT != 0 {
+            cut[side] += 1;
+        }
+        if !self.links.is(record.link, &seen.link) {
+            let number = self.links.number(&seen.link);
+            table.add_link(position, side, number, &seen.link, &self.links);
+        }
+    }
+
+    /// The key of the flow at a place.
+    pub fn key(&self, place: Place) -> FlowKey {
+        self.parts[place.partition as usize].records.flows[place.position as usize].key
+    }
+
+    /// Takes in the name that a side asked for.
+    pub fn observe_hello(&mut self, place: Place, hello: Hello) {
+        let table = &mut self.parts[place.partition as usize];
+        table.hear(place.position, |heard| heard.hellos[usize::from(place.side)].insert(hello));
+    }
+
+    /// Takes in what may be a part of the message that names the server.
+    pub fn observe_part(&mut self, place: Place, time: Nanos, seq: u32, bytes: &[u8]) {
+        let side = usize::from(place.side);
+        let table = &mut self.parts[place.partition as usize];
+        let first = table.records.flows[place.position as usize].state.sides[side].first;
+        // Nearly all packets of a long flow end here.
+        if first.get().is_some_and(|first| Pieces::is_young(time, first)) {
+            table.hear(place.position, |heard| heard.pieces[side].see(time, seq, bytes));
+        }
+    }
+
+    /// Attaches an ICMP error to the flow that it quotes.
+    pub fn observe_error(
+        &mut self,
+        key: &FlowKey,
+        side: usize,
+        kind: ErrorKind,
+        by: std::net::IpAddr,
+        time: Nanos,
+    ) {
+        let place = self.place(key, side);
+        let extras = &mut self.parts[place.partition as usize].records.extras;
+        let extra = extras.entry(place.position).or_default();
+        extra.errors.insert(IcmpError { side: side as u8, kind, by });
+        extra.error_first.see(time);
+        extra.error_last.see(time);
+        extra.error_count.add(1);
+    }
+
+    /// What a packet of a flow leaves behind, by which its copies are found.
+    pub fn trace(
+        &self,
+        flow: &FlowKey,
+        side: usize,
+        seen: &Observation,
+        payload: u32,
+    ) -> Option<Trace> {
+        Trace::new(&self.seed, self.seed.hash_one(flow), side, seen, payload)
+    }
+
+    /// Where a side of a flow is, new if it is.
+    pub fn place(&mut self, key: &FlowKey, side: usize) -> Place {
+        let (talk, hash) = key.hashes(&self.seed);
+        let partition = partition(talk);
+        let position = self.parts[partition].position(key, hash);
+        Place { partition: partition as u32, position: position as u32, side: side as u8 }
+    }
+}
+
+/// The partition of a hash.
+pub(super) fn partition(hash: u64) -> usize {
+    // The lower bits find the slot in the index.
+    (hash >> 40) as usize % PARTITIONS
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::links::Book;
     use super::*;
     use crate::decode::Tuple;
     use crate::model::{Mac, Transport};
 
-    fn see(table: &mut FlowTable, sport: u16, time: Nanos, link: Link) {
+    fn see(tables: &mut FlowTables, sport: u16, time: Nanos, link: Link) {
         let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let tuple = Tuple { src, dst, sport, dport: 443, transport: Transport::TCP };
         let (signs, acked, fragment) = (sign::SYN, None, None);
         let body = Body::Segment { tuple, signs, payload: 0, seq: 0, acked, fragment };
         let seen = Observation { time, wire_len: 60, link, body, ..Observation::default() };
         let mut places = Vec::new();
-        table.locate(&[seen], &mut places);
-        table.observe(places[0], &seen, 0, sign::SYN, None);
+        tables.locate(&[seen], &mut places);
+        tables.observe(places[0], &seen, 0, sign::SYN, None);
     }
 
     fn link(vlan: u32) -> Link {
@@ -427,17 +428,27 @@ mod tests {
 
     #[test]
     fn links_stay_a_set_through_merges_and_files() {
-        let seed = Seed::new();
-        let (mut a, mut b) = (FlowTable::new(&seed), FlowTable::new(&seed));
+        let (seed, book) = (Seed::new(), Arc::new(Book::default()));
+        let tables = || FlowTables::new(&seed, Links::new(&seed, &book));
+        let (mut a, mut b) = (tables(), tables());
+        // One finds the links in another order than the other.
+        see(&mut b, 2, 5, link(1));
+        see(&mut b, 1, 4, link(8));
         for vlan in [7, 7, 9] {
             see(&mut a, 1, 5, link(vlan));
         }
-        see(&mut b, 2, 5, link(1));
-        see(&mut b, 1, 4, link(8));
-        a.merge(&b);
-        let back = FlowTable::from_bytes(&seed, &a.to_bytes().unwrap()).unwrap();
-        for table in [&a, &back] {
-            let flow = table.iter().find(|f| f.key.endpoint(0).port == 1).unwrap();
+        let mut links = Links::new(&seed, &book);
+        for (mine, theirs) in a.parts.iter_mut().zip(b.parts) {
+            mine.merge(theirs, &seed, &mut links);
+        }
+        let back = a
+            .parts
+            .iter()
+            .map(|table| FlowTable::from_bytes(&seed, &table.to_bytes().unwrap()).unwrap());
+        let (back, all): (Vec<FlowTable>, _) = (back.collect(), book.all());
+        for parts in [&a.parts, &back] {
+            let mut flows = parts.iter().flat_map(|table| table.iter(&all));
+            let flow = flows.find(|f| f.key.endpoint(0).port == 1).unwrap();
             assert_eq!(
                 flow.links(0).map(|l| l.tags().next().unwrap().id).collect::<Vec<_>>(),
                 [7, 8, 9].map(Some)
@@ -450,15 +461,16 @@ mod tests {
 
     #[test]
     fn more_links_than_numbers_are_kept_in_the_side_table() {
-        let seed = Seed::new();
-        let mut table = FlowTable::new(&seed);
+        let (seed, book) = (Seed::new(), Arc::new(Book::default()));
+        let mut tables = FlowTables::new(&seed, Links::new(&seed, &book));
         for number in 0..70_000u32 {
             let [_, a, b, c] = number.to_be_bytes();
             let mut link = Link::default();
             link.source = Mac([2, 0, 0, a, b, c]);
-            see(&mut table, 1, 5, link);
+            see(&mut tables, 1, 5, link);
         }
-        let flow = table.iter().next().unwrap();
+        let all = book.all();
+        let flow = tables.parts.iter().flat_map(|table| table.iter(&all)).next().unwrap();
         assert_eq!(flow.links(0).count(), 16);
         assert_eq!(flow.links(0).next().unwrap().source, Mac([2, 0, 0, 0, 0, 0]));
     }

@@ -85,15 +85,17 @@ impl Audit {
         progress: &Progress,
     ) -> Result<Self, Failure> {
         let mut reading = Reading::of(plan, progress)?;
-        let outcome =
-            judge(plan, &mut reading, policy.as_mut(), limits).map_err(Failure::Temporary)?;
+        let outcome = judge(plan, &mut reading, policy.as_mut(), limits, progress)
+            .map_err(Failure::Temporary)?;
         if progress.stop.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted);
         }
+        progress.timings.done("judgement");
         let evidence = match policy.as_ref().filter(|_| plan.request.evidence.is_some()) {
             Some(policy) => Some(evidence::gather(plan, progress, &mut reading, policy, &outcome)?),
             None => None,
         };
+        progress.timings.done("evidence");
         let damaged = reading.damaged();
         let failing = limits.fail_on.reason(&outcome, known.as_ref());
         let failed = failing.is_some();
@@ -222,6 +224,7 @@ fn judge(
     reading: &mut Reading,
     policy: Option<&mut Policy>,
     limits: &Limits,
+    progress: &Progress,
 ) -> io::Result<Outcome> {
     let sight = sight(plan, reading);
     let Some(policy) = policy else {
@@ -233,6 +236,7 @@ fn judge(
     if single && policy.learn_loopback(conversations.ends()) {
         conversations = Conversations::read(&mut reading.flows, &Judge::new(policy), sight)?;
     }
+    progress.timings.done("conversations");
     let vantage = conversations.survey.vantage;
     let view = View {
         end: sight.end,

@@ -1,9 +1,9 @@
 //! The order of work: threads, channels, memory limits, stopping.
 //!
 //! ```text
-//!  reader (one a source) --full batches--> workers, each with tables of its own
-//!         ^-----------empty batches----------'        |
-//!                                                 the meeting -> conversations -> judgement
+//!  workers in turn: read a batch --> decode it, into tables of their own
+//!                                        |
+//!                       the meeting -> conversations -> judgement
 //! ```
 //!
 //! Any worker takes any batch. Nothing that is shared is touched for a packet or a flow.
@@ -13,6 +13,7 @@ mod draft;
 mod evidence;
 mod plan;
 mod read;
+mod timings;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -29,6 +30,7 @@ pub use crate::report::{Known, Places};
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use draft::Drafted;
 pub use plan::{Dedup, Plan, Request};
+pub use timings::{Step, Timings};
 
 /// How far the reading is; for whoever shows it.
 #[derive(Default)]
@@ -39,6 +41,8 @@ pub struct Progress {
     pub frames: AtomicU64,
     /// Set to stop the work.
     pub stop: AtomicBool,
+    /// What each step of the work took.
+    pub timings: Timings,
 }
 
 impl Progress {

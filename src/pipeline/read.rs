@@ -5,19 +5,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::{Failure, Plan, Progress, Reading, Request, total};
-use crate::capture::{Batch, Filter, Frame, OpenError, Reader};
+use crate::capture::{Batch, Damage, Filter, Frame, OpenError, Reader};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{Keep, Meeting, Seed, Tables};
 use crate::model::{
     Account, BUCKET_NS, Correction, Duplicates, InputRecord, Merge, NO_TIME, Nanos, SkipReason,
 };
-
-/// Full batches that may wait for a worker, for each worker. Enough to even out; memory is this
-/// times the size of a batch.
-const WAITING: usize = 2;
 
 /// Observations that are looked up together: enough for their misses of memory to overlap, few enough
 /// to stay in the first-level cache.
@@ -27,9 +23,10 @@ const TOGETHER: usize = 32;
 pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Reading, Failure> {
     let seed = Seed::new();
     let meeting = Meeting::new(&seed, plan.temp.clone());
-    let work =
-        |batches: &Batches<'_>| Worker::new(plan, progress, &meeting, &seed, keep).work(batches);
+    let work = |batches: &Batches<'_>| Worker::new(plan, progress, &meeting, keep).work(batches);
+    progress.timings.done("start");
     let (mut inputs, counted) = each_batch(plan, progress, work)?;
+    progress.timings.done("packets");
     let mut buckets = BTreeSet::new();
     for counted in counted {
         let counted = counted.map_err(Failure::Temporary)?;
@@ -44,25 +41,55 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Readi
         return Err(Failure::Sources(inputs.iter().map(told).collect()));
     }
     let (account, loss) = total(&inputs);
-    let flows = meeting.settle(keep.traces).map_err(Failure::Temporary)?;
+    let flows = meeting.settle(keep.traces, plan.jobs).map_err(Failure::Temporary)?;
+    progress.timings.done("merge");
     let sample = flows.copies();
     let duplicates = Duplicates { sample, correction: Correction::NotNeeded, removed: 0 };
     Ok(Reading { inputs, account, loss, buckets, duplicates, flows })
 }
 
-/// The batches that a worker gets, each to be given back.
+/// The batches that a worker gets.
 pub(super) struct Batches<'a> {
-    full: &'a Receiver<Batch>,
-    empty: &'a Sender<Batch>,
+    sources: &'a Sources<'a>,
+    turns: Receiver<Turn>,
+}
+
+/// What the workers share: who has a turn reads the next batch of its source, and gives the turn on before he
+/// looks into the batch. So the bytes that a worker has read are still in the cache of its processor.
+struct Sources<'a> {
+    plan: &'a Plan,
+    progress: &'a Progress,
+    /// The next source that nobody has opened.
+    next: AtomicUsize,
+    inputs: Mutex<Vec<InputRecord>>,
+    /// Sources that the user named and that are no captures, with the reason.
+    unreadable: Mutex<Vec<(usize, String)>>,
+}
+
+/// The right to read on. The channel of turns lives as long as one of them does.
+struct Turn {
+    source: Option<Open>,
+    back: Sender<Turn>,
+}
+
+/// A source that is being read.
+struct Open {
+    number: usize,
+    reader: Reader,
+    frames: usize,
 }
 
 impl Batches<'_> {
     /// Hands each batch to `take`, until there are no more.
     pub fn each(&self, mut take: impl FnMut(&Batch)) {
-        for batch in self.full {
-            take(&batch);
-            // The reader may have ended already.
-            let _ = self.empty.try_send(batch);
+        let mut batch = Batch::default();
+        for mut turn in &self.turns {
+            if self.sources.read(&mut turn.source, &mut batch) {
+                let back = turn.back.clone();
+                // The others wait for it, and so are there to take it.
+                let _ = back.send(turn);
+                take(&batch);
+            }
         }
     }
 }
@@ -74,65 +101,43 @@ pub(super) fn each_batch<T: Send>(
     progress: &Progress,
     work: impl Fn(&Batches<'_>) -> T + Sync,
 ) -> Result<(Vec<InputRecord>, Vec<T>), Failure> {
+    let inputs = plan.sources.iter().map(|s| InputRecord {
+        name: s.name.clone(),
+        size: s.size,
+        same_as: s.same_as.clone(),
+        ..InputRecord::default()
+    });
+    let sources = Sources {
+        plan,
+        progress,
+        next: AtomicUsize::new(0),
+        inputs: Mutex::new(inputs.collect()),
+        unreadable: Mutex::default(),
+    };
     let jobs = plan.jobs.max(1);
-    let readers = plan.sources.len().min(jobs);
-    let (full_in, full_out) = bounded::<Batch>(jobs * WAITING);
-    let pool = jobs * (WAITING + 1) + readers;
-    let (empty_in, empty_out) = bounded::<Batch>(pool);
-    for _ in 0..pool {
-        let _ = empty_in.send(Batch::default());
+    let (back, turns) = unbounded();
+    for _ in 0..plan.sources.len().min(jobs) {
+        let _ = back.send(Turn { source: None, back: back.clone() });
     }
-    let next = AtomicUsize::new(0);
-    let inputs: Vec<InputRecord> = plan
-        .sources
-        .iter()
-        .map(|s| InputRecord {
-            name: s.name.clone(),
-            size: s.size,
-            same_as: s.same_as.clone(),
-            ..InputRecord::default()
-        })
-        .collect();
-    let inputs = Mutex::new(inputs);
-    let unreadable = Mutex::new(Vec::new());
-
+    drop(back);
     let found = thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs)
-            .map(|_| {
-                let (full, empty, work) = (full_out.clone(), empty_in.clone(), &work);
-                scope.spawn(move || work(&Batches { full: &full, empty: &empty }))
-            })
-            .collect();
-        for _ in 0..readers {
-            let (full_in, empty_out) = (full_in.clone(), empty_out.clone());
-            let (next, inputs, unreadable) = (&next, &inputs, &unreadable);
-            scope.spawn(move || {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= plan.sources.len() || progress.stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    if let Err(reason) = read(plan, number, progress, &full_in, &empty_out, inputs)
-                    {
-                        lock(unreadable).push((number, reason));
-                    }
-                }
-            });
-        }
-        // The threads hold their own ends: when one side is gone, the other must not wait for it.
-        drop((full_in, full_out, empty_in, empty_out));
+        let start = |_| {
+            let (batches, work) = (Batches { sources: &sources, turns: turns.clone() }, &work);
+            scope.spawn(move || work(&batches))
+        };
+        let workers: Vec<_> = (0..jobs).map(start).collect();
         workers.into_iter().map(join).collect::<Vec<_>>()
     });
     if progress.stop.load(Ordering::Relaxed) {
         return Err(Failure::Interrupted);
     }
-    let mut unreadable = unreadable.into_inner().unwrap_or_else(|p| p.into_inner());
+    let mut unreadable = sources.unreadable.into_inner().unwrap_or_else(|p| p.into_inner());
     if !unreadable.is_empty() {
         unreadable.sort();
         let named = |(number, reason): (usize, String)| (plan.sources[number].name.clone(), reason);
         return Err(Failure::Sources(unreadable.into_iter().map(named).collect()));
     }
-    Ok((inputs.into_inner().unwrap_or_else(|p| p.into_inner()), found))
+    Ok((sources.inputs.into_inner().unwrap_or_else(|p| p.into_inner()), found))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -144,83 +149,95 @@ fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Reads one source. The error is for a source that the user named and that is no capture.
-fn read(
-    plan: &Plan,
-    number: usize,
-    progress: &Progress,
-    full: &Sender<Batch>,
-    empty: &Receiver<Batch>,
-    inputs: &Mutex<Vec<InputRecord>>,
-) -> Result<(), String> {
-    let source = &plan.sources[number];
-    if source.same_as.is_some() {
-        return Ok(());
-    }
-    let mut reader = match Reader::open(source, plan.request.hash) {
-        Ok(reader) => reader,
-        Err(error) => {
-            let mut inputs = lock(inputs);
-            let input = &mut inputs[number];
-            let (reason, passed_over) = match error {
-                OpenError::Cut(at) => {
-                    "pcap".clone_into(&mut input.format);
-                    input.error = Some(told("cut off inside the file header", at, 0));
-                    return Ok(());
-                }
-                OpenError::Damaged(format, what) => {
-                    format.clone_into(&mut input.format);
-                    input.error = Some(format!(
-                        "cannot be decompressed as {format} ({what}); nothing of it could be used: \
-                         copy it again from where it was taken"
-                    ));
-                    return Ok(());
-                }
-                OpenError::NotACapture(looks) => {
-                    let hint = match source.name.rsplit('.').next() {
-                        Some("toml" | "csv") => "; give an inventory with --inventory",
-                        _ => "",
-                    };
-                    (format!("is no capture file; it looks like {looks}{hint}"), true)
-                }
-                OpenError::Io(error) => (format!("cannot be read: {error}"), false),
-            };
-            if !source.found {
-                return Err(reason);
+impl Sources<'_> {
+    /// Reads the next batch of the source that is open, or of the next one. False where there is none.
+    fn read(&self, source: &mut Option<Open>, batch: &mut Batch) -> bool {
+        loop {
+            if self.progress.stop.load(Ordering::Relaxed) {
+                return false;
             }
-            input.error = Some(reason);
-            input.passed_over = passed_over;
-            return Ok(());
-        }
-    };
-    let (mut frames, mut damage) = (0, None);
-    let mut more = true;
-    while more && !progress.stop.load(Ordering::Relaxed) {
-        let Ok(mut batch) = empty.recv() else { break };
-        let before = reader.position();
-        more = reader.next(&mut batch).unwrap_or_else(|found| {
-            damage = Some(found);
-            false
-        });
-        progress.bytes.fetch_add(reader.position() - before, Ordering::Relaxed);
-        batch.source = number;
-        frames += batch.frames.len();
-        if full.send(batch).is_err() {
-            break;
+            if let Some(open) = source {
+                let before = open.reader.position();
+                let more = open.reader.next(batch);
+                let read = open.reader.position() - before;
+                self.progress.bytes.fetch_add(read, Ordering::Relaxed);
+                batch.source = open.number;
+                open.frames += batch.frames.len();
+                if more != Ok(true)
+                    && let Some(open) = source.take()
+                {
+                    self.close(open, more.err());
+                }
+                return true;
+            }
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= self.plan.sources.len() {
+                return false;
+            }
+            match self.open(number) {
+                Ok(opened) => *source = opened,
+                Err(reason) => lock(&self.unreadable).push((number, reason)),
+            }
         }
     }
-    let mut record = InputRecord::default();
-    let finished = reader.finish(&mut record);
-    let mut inputs = lock(inputs);
-    let input = &mut inputs[number];
-    (input.format, input.link_types) = (record.format, record.link_types);
-    (input.filters, input.loss, input.sha256) = (record.filters, record.loss, record.sha256);
-    input.error = match (damage, finished) {
-        (Some(damage), _) => Some(told(&damage.what, damage.offset, frames)),
-        (None, Err(error)) => Some(error.to_string()),
-        (None, Ok(())) => None,
-    };
-    Ok(())
+
+    /// Opens a source. The error is for one that the user named and that is no capture.
+    fn open(&self, number: usize) -> Result<Option<Open>, String> {
+        let source = &self.plan.sources[number];
+        if source.same_as.is_some() {
+            return Ok(None);
+        }
+        let error = match Reader::open(source, self.plan.request.hash) {
+            Ok(reader) => return Ok(Some(Open { number, reader, frames: 0 })),
+            Err(error) => error,
+        };
+        let mut inputs = lock(&self.inputs);
+        let input = &mut inputs[number];
+        let (reason, passed_over) = match error {
+            OpenError::Cut(at) => {
+                "pcap".clone_into(&mut input.format);
+                input.error = Some(told("cut off inside the file header", at, 0));
+                return Ok(None);
+            }
+            OpenError::Damaged(format, what) => {
+                format.clone_into(&mut input.format);
+                input.error = Some(format!(
+                    "cannot be decompressed as {format} ({what}); nothing of it could be used: \
+                     copy it again from where it was taken"
+                ));
+                return Ok(None);
+            }
+            OpenError::NotACapture(looks) => {
+                let hint = match source.name.rsplit('.').next() {
+                    Some("toml" | "csv") => "; give an inventory with --inventory",
+                    _ => "",
+                };
+                (format!("is no capture file; it looks like {looks}{hint}"), true)
+            }
+            OpenError::Io(error) => (format!("cannot be read: {error}"), false),
+        };
+        if !source.found {
+            return Err(reason);
+        }
+        input.error = Some(reason);
+        input.passed_over = passed_over;
+        Ok(None)
+    }
+
+    /// Notes what is known of a source that has come to its end.
+    fn close(&self, Open { number, reader, frames }: Open, damage: Option<Damage>) {
+        let mut record = InputRecord::default();
+        let finished = reader.finish(&mut record);
+        let mut inputs = lock(&self.inputs);
+        let input = &mut inputs[number];
+        (input.format, input.link_types) = (record.format, record.link_types);
+        (input.filters, input.loss, input.sha256) = (record.filters, record.loss, record.sha256);
+        input.error = match (damage, finished) {
+            (Some(damage), _) => Some(told(&damage.what, damage.offset, frames)),
+            (None, Err(error)) => Some(error.to_string()),
+            (None, Ok(())) => None,
+        };
+    }
 }
 
 /// How an input ended too early.
@@ -272,7 +289,6 @@ struct Worker<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
     meeting: &'a Meeting,
-    seed: &'a Seed,
     gate: Gate,
     decoder: Decoder,
     keep: &'a Keep,
@@ -285,23 +301,16 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(
-        plan: &'a Plan,
-        progress: &'a Progress,
-        meeting: &'a Meeting,
-        seed: &'a Seed,
-        keep: &'a Keep,
-    ) -> Self {
+    fn new(plan: &'a Plan, progress: &'a Progress, meeting: &'a Meeting, keep: &'a Keep) -> Self {
         let accounts = vec![Account::default(); plan.sources.len()];
         Self {
             plan,
             progress,
             meeting,
-            seed,
             gate: Gate::new(&plan.request),
             decoder: decoder(&plan.request),
             keep,
-            tables: Tables::new(seed, keep),
+            tables: meeting.tables(keep),
             pending: vec![Observation::default(); TOGETHER],
             counted: Counted { accounts, buckets: BTreeSet::new() },
             bucket: Nanos::MIN,
@@ -316,8 +325,8 @@ impl<'a> Worker<'a> {
             if trouble.is_none() && !self.progress.stop.load(Ordering::Relaxed) {
                 self.take(batch);
                 if self.tables.memory() > budget {
-                    let tables =
-                        std::mem::replace(&mut self.tables, Tables::new(self.seed, self.keep));
+                    let empty = self.meeting.tables(self.keep);
+                    let tables = std::mem::replace(&mut self.tables, empty);
                     trouble = self.meeting.spill(tables).err();
                 }
             }
