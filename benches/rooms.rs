@@ -119,6 +119,7 @@ fn rooms(c: &mut Criterion) {
         loss: 0.0,
         suspected_loss: 0.0,
         damaged: false,
+        sealed: false,
         max_loss: 0.01,
         min_watch: None,
     };

@@ -142,7 +142,10 @@ fn a_state_is_told_with_what_it_rests_on() {
         finding["trace"].to_string()
     };
     for (code, rests_on) in [
-        ("wrong-source", "state established: SYN of the client, SYN-ACK of the server, then ACK"),
+        (
+            "wrong-source",
+            "state established: SYN of the client, SYN-ACK of the server, ACK or data",
+        ),
         (
             "wrong-source",
             "seen of the client: SYN, ACK, data, FIN; of the server: SYN-ACK, ACK, data, FIN",
@@ -155,7 +158,10 @@ fn a_state_is_told_with_what_it_rests_on() {
         ),
         ("unanswered", "state unanswered: asked and not answered"),
         ("unanswered", "seen of the client: SYN; of the server: nothing"),
-        ("half-open", "state half-open: SYN-ACK of the server, then silence of the client"),
+        (
+            "half-open",
+            "state half-open: SYN-ACK of the server, and nothing of the client that answers it",
+        ),
         ("half-open", "seen of the client: SYN; of the server: SYN-ACK"),
         ("wrong-transport", "state established: both sides spoke"),
         ("address-conflict", " claimed it in "),

@@ -264,8 +264,27 @@ fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
     wire.tcp(2, (RDSH, 30_004), (BROKER, 445), ACK, 100);
     is_a_violation(&wire, RDSH);
     // A connection from before the capture, from a documented port.
+    let before = |wire: &mut Wire| {
+        wire.tcp(100, (RDSH, 30_004), (BROKER, 445), ACK, 100);
+        wire.tcp(101, (BROKER, 445), (RDSH, 30_004), ACK, 100);
+    };
     let mut wire = Wire::default();
-    wire.tcp(0, (RDSH, 30_004), (BROKER, 445), ACK, 100);
-    wire.tcp(1, (BROKER, 445), (RDSH, 30_004), ACK, 100);
+    before(&mut wire);
+    is_a_violation(&wire, RDSH);
+    // The same where others show that the port serves: a stranger, or the broker itself.
+    for client in [EVIL, BROKER] {
+        let mut wire = Wire::default();
+        wire.connect(0, (client, 50_000), (RDSH, 30_004));
+        before(&mut wire);
+        let rows = judged(&wire, RDSH);
+        let abuse = rows.iter().find(|row| row[0] == RDSH && row[1] == BROKER && row[2] == "445");
+        assert_eq!(abuse.expect("told apart from the other")[4], "no");
+    }
+    // A whole opening the other way round, forged before the real one.
+    let mut wire = Wire::default();
+    wire.tcp(0, (BROKER, 445), (RDSH, 30_004), SYN, 0);
+    wire.tcp(1, (RDSH, 30_004), (BROKER, 445), SYN | ACK, 0);
+    wire.tcp(2, (BROKER, 445), (RDSH, 30_004), support::wire::RST, 0);
+    wire.connect(1000, (RDSH, 30_004), (BROKER, 445));
     is_a_violation(&wire, RDSH);
 }

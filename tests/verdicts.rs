@@ -359,6 +359,9 @@ fn quantifiers_say_which_hosts_have_to_show() {
     wire.connect(8_100, (broker2, 50_001), (DC, 88));
     wire.udp(8_200, (broker2, 50_002), (DC, 53));
     wire.udp(8_201, (DC, 53), (broker2, 50_002));
+    // It is there to the end.
+    wire.udp(110_000, (broker2, 50_003), (DC, 53));
+    wire.udp(110_001, (DC, 53), (broker2, 50_003));
     wire.ip(8_300, "203.0.113.5", BROKER, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
     let found = |wire: &Wire| -> Vec<String> {
         let lines = findings(&audit(&inventory, wire)).into_iter();
@@ -450,6 +453,101 @@ fn a_host_that_was_there_for_a_moment_is_missed_for_certain_nowhere() {
     assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
 }
 
+/// What can be hidden in traffic that is there is not certainly absent.
+#[test]
+fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
+    let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
+    let silent = || {
+        let mut wire = steady();
+        wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == rdsh || f[30..34] == rdsh));
+        wire
+    };
+    let missed = |wire: &Wire| -> (Vec<String>, String) {
+        let audit = audit(&farm("", ALL), wire);
+        let lines = findings(&audit).into_iter();
+        let mut of = audit.outcome.findings.iter().filter(|f| f.code.name() == "never-attempted");
+        let trace = of.next().map(|f| f.trace.join("\n")).unwrap_or_default();
+        (lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect(), trace)
+    };
+    assert_eq!(missed(&silent()).0, ["never-attempted rdsh1>broker1 tcp/20003"]);
+    let mut cases: Vec<(Wire, &str)> = Vec::new();
+    // IPsec between the two.
+    let mut wire = silent();
+    wire.ip(20_000, RDSH, BROKER, 50, &[0; 40]);
+    cases.push((wire, "exchanged IP protocol 50"));
+    // A fragment whose first one is missing.
+    let mut wire = silent();
+    wire.ip(20_000, RDSH, BROKER, 6, &[0; 40]);
+    let last = wire.0.len() - 1;
+    wire.0[last].1[20..22].copy_from_slice(&[0, 5]);
+    cases.push((wire, "fragments whose first one is not in the capture"));
+    // Somebody inside whom nobody listed uses the service: perhaps the host at its other address.
+    let mut wire = silent();
+    wire.connect(20_000, ("10.1.0.31", 50_100), (BROKER, 20_003));
+    cases.push((wire, "10.1.0.31, which has no role in the inventory, used the same service"));
+    // The one who would have been asked was there for a moment only.
+    let mut wire = silent();
+    let broker = BROKER.parse::<Ipv4Addr>().expect("an address").octets();
+    wire.0.retain(|(ms, f)| *ms < 30_000 || f[26..30] != broker);
+    cases.push((wire, "broker1 "));
+    for (wire, reason) in cases {
+        let (found, trace) = missed(&wire);
+        assert_eq!(found, ["never-attempted rdsh1>broker1 tcp/20003 ?"], "{reason}");
+        assert!(trace.contains(reason), "{reason}: {trace}");
+    }
+}
+
+/// An address that is sent what the capture never shows is not left unanswered there.
+#[test]
+fn a_client_of_whom_one_direction_is_visible_is_left_without_an_answer_by_nobody() {
+    let asks = |wire: &mut Wire| {
+        for number in 0..40 {
+            let query = support::wire::dns(number, &["a.example"], "10.1.0.1");
+            let at = 30_000 + u64::from(number) * 100;
+            wire.datagram(at, (BROKER, 50_200 + number), (DC, 53), &query[0]);
+        }
+    };
+    let unanswered = |wire: &Wire| {
+        findings(&audit(&farm("", ALL), wire))
+            .into_iter()
+            .filter(|f| f.starts_with("unanswered"))
+            .count()
+    };
+    let broker = BROKER.parse::<Ipv4Addr>().expect("an address").octets();
+    let mut wire = steady();
+    wire.0.retain(|(ms, _)| !(5_300..5_302).contains(ms));
+    asks(&mut wire);
+    assert_eq!(unanswered(&wire), 1);
+    // Nothing to the host itself is visible, and it acknowledges what it was sent.
+    wire.0.retain(|(_, frame)| frame[30..34] != broker);
+    wire.tcp(20_000, (BROKER, 50_100), (DC, 389), ACK, 100);
+    assert_eq!(unanswered(&wire), 0);
+}
+
+#[test]
+fn a_silent_role_is_claimed_where_silence_can_be() {
+    let told = |audit: &Audit| -> Vec<String> {
+        findings(audit).into_iter().filter(|f| f.starts_with("silent-role")).collect()
+    };
+    // The domain controller says nothing of its role but is pinged.
+    let dc = DC.parse::<Ipv4Addr>().expect("an address").octets();
+    let mut wire = steady();
+    wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == dc || f[30..34] == dc));
+    // So that its brokers' silence is said of them alone.
+    let audit_of = |wire: &Wire, dropped| {
+        audit_file(&farm("", ALL), &pcapng(wire, dropped, ""), Some(60), None)
+    };
+    assert!(
+        told(&audit_of(&wire, 0))
+            .iter()
+            .any(|f| f.starts_with("silent-role dc1") && !f.ends_with('?'))
+    );
+    assert_eq!(told(&audit_of(&wire, 400)), [""; 0], "with that much lost it may have spoken");
+    wire.0.retain(|(ms, f)| *ms < 1_000 || f[26..30] != dc);
+    let told = told(&audit_of(&wire, 0));
+    assert!(told.iter().all(|f| !f.starts_with("silent-role dc1") || f.ends_with('?')), "{told:?}");
+}
+
 #[test]
 fn a_virtual_address_counts_for_its_holders() {
     let halb = |name: &str, last: u8, more: &str| {
@@ -523,8 +621,8 @@ fn each_grade_of_direction_has_its_case() {
         ("handshake", (GW, 50_000), (BROKER, 20_002), 0),
         ("syn", (GW, 50_100), (BROKER, 4444), 0),
         ("protocol", (GW, 1), (BROKER, 8), 0),
-        // The broker's 20003 was opened by a handshake; nothing else tells, the ports least of all.
-        ("service", (DC, 443), (BROKER, 20_003), 1),
+        // The broker's 20003 was opened by a handshake.
+        ("service", (DC, 50_050), (BROKER, 20_003), 1),
         // One class of ports, and one orientation that has a row.
         ("matrix", (GW, 20_500), (RDSH, 3389), 1),
         ("ports", (DC, 50_100), (RDSH, 4444), 1),

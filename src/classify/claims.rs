@@ -92,18 +92,18 @@ impl Assessor<'_> {
         if hosts.len() > SHOWN {
             finding.trace.push(format!("and {} more hosts, in hosts.csv", hosts.len() - SHOWN));
         }
-        if let Some(address) = self.unlisted_way(claim) {
-            finding.trace.push(format!(
-                "the same service was reached at {address}, which has no role in the inventory: it may be another address of a listed host"
-            ));
-        }
+        finding.trace.extend(self.hidden_way(claim));
         finding
     }
 
     /// That part of the input could not be read, in words.
     pub(super) fn unread(&self) -> Option<String> {
-        let why = "part of the input could not be read: what seems absent may be in it";
-        self.view.damaged.then(|| why.to_owned())
+        let why = match (self.view.damaged, self.view.sealed) {
+            (true, _) => "part of the input could not be read: what seems absent may be in it",
+            (_, true) => "some frames are encrypted by the link: what seems absent may be in them",
+            _ => return None,
+        };
+        Some(why.to_owned())
     }
 
     /// How a host was seen, in words.

@@ -117,7 +117,9 @@ impl Assessor<'_> {
 
     /// Roles of hosts that were watched long enough, of which no row showed anything.
     fn silent_roles(&mut self) {
-        if self.view.filtered || self.view.watched_s < self.view.watch(WATCH_S) {
+        let watch_s = self.view.watch(WATCH_S);
+        let lost = self.view.loss > self.view.max_loss;
+        if self.view.filtered || lost || self.view.watched_s < watch_s {
             return;
         }
         let (policy, matrix) = (self.policy, &self.policy.matrix);
@@ -146,7 +148,11 @@ impl Assessor<'_> {
                 continue;
             }
             let certain = match self.watches(host) {
-                Some(stated) => stated && !self.view.hides(),
+                Some(stated) => {
+                    let there =
+                        self.was_there_for(Unit::Host(host), self.view.watched_s.min(watch_s));
+                    stated && there && !self.view.hides()
+                }
                 None => continue,
             };
             let seen = shown.get(&host).copied().unwrap_or_default();
@@ -164,6 +170,10 @@ impl Assessor<'_> {
                 let mut doubts = Doubts::default();
                 if !certain {
                     doubts.add(Doubt::Coverage);
+                }
+                // In each watch time an exchange would have shown at least two frames.
+                if !self.view.is_certain_after(2 * (self.view.watched_s / watch_s.max(1)).max(1)) {
+                    doubts.add(Doubt::Loss);
                 }
                 let slug = matrix.roles[role].slug.clone();
                 let mut finding = self.contradict(Code::SilentRole, host, slug, doubts);
@@ -235,7 +245,7 @@ impl Assessor<'_> {
             let shown: Vec<String> = macs.iter().take(CLAIMANTS).map(Mac::to_string).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             finding.message = format!(
-                "{address} of {} is claimed by several hardware addresses at the same time: {}{more}",
+                "{address} of {} is claimed by several hardware addresses in overlapping times: {}{more}",
                 finding.client.words(),
                 shown.join(", ")
             );

@@ -1,11 +1,11 @@
 //! What the capture shows of hosts: how each was seen, whose switch port the span carries, and which
 //! services answer at addresses that nobody listed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::judge::Judged;
-use crate::conversation::{Conversations, Presence, Window};
+use crate::conversation::{Conversations, Presence, Subject, Window};
 use crate::model::{AtMost, Merge, Sum, Transport, words};
 use crate::policy::{Policy, Who};
 
@@ -77,19 +77,66 @@ pub(super) fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostR
     presences.into_iter().map(report).collect()
 }
 
-/// Services reached at addresses without a role, each with the least of those addresses.
+/// Addresses without a role that may be further ones of listed hosts, by what they served or used; of several the
+/// least.
+#[derive(Default)]
+pub(super) struct Unlisted {
+    /// Services reached at such addresses.
+    pub servers: HashMap<(Transport, u16), IpAddr>,
+    /// Services of hosts that such addresses inside used.
+    pub clients: HashMap<(usize, Transport, u16), IpAddr>,
+}
+
 pub(super) fn unlisted(
+    policy: &Policy,
     conversations: &Conversations,
     judged: &[Judged],
-) -> HashMap<(Transport, u16), IpAddr> {
-    let mut services = HashMap::new();
-    let pairs = conversations.list.iter().zip(judged);
-    for (c, _) in pairs.filter(|(c, j)| c.state.reached() && j.server.roles.is_empty()) {
-        let address =
-            services.entry((c.subject.transport, c.subject.port)).or_insert(c.subject.server);
-        *address = c.subject.server.min(*address);
+) -> Unlisted {
+    let mut unlisted = Unlisted::default();
+    for (c, j) in conversations.list.iter().zip(judged) {
+        let Subject { client, server, transport, port } = c.subject;
+        if c.state.reached() && j.server.roles.is_empty() {
+            let address = unlisted.servers.entry((transport, port)).or_insert(server);
+            *address = server.min(*address);
+        }
+        if let Who::Host(host) = j.server.who
+            && j.client.roles.is_empty()
+            && policy.is_internal(client)
+        {
+            let address = unlisted.clients.entry((host, transport, port)).or_insert(client);
+            *address = client.min(*address);
+        }
     }
-    services
+    unlisted
+}
+
+/// IP protocols that carry others: IP in IP, GRE, ESP, EtherIP, MPLS.
+const CARRIERS: [u8; 6] = [4, 41, 47, 50, 97, 137];
+/// UDP ports of tunnels and of what seals: IPsec (RFC 3948), WireGuard, OpenVPN, and those that are read where they
+/// can be.
+const CARRIER_PORTS: [u16; 10] = [4500, 51820, 1194, 4789, 8472, 4790, 6081, 2152, 6635, 37008];
+
+/// Pairs of addresses, the lesser first, between which something went that could not be read, in words.
+pub(super) fn sealed(conversations: &Conversations) -> BTreeMap<(IpAddr, IpAddr), String> {
+    let mut pairs = BTreeMap::new();
+    let ordered = |a: IpAddr, b: IpAddr| (a.min(b), a.max(b));
+    for c in &conversations.list {
+        let Subject { client, server, transport, port } = c.subject;
+        let carries = CARRIERS.contains(&transport.0)
+            || (transport == Transport::UDP && CARRIER_PORTS.contains(&port));
+        if carries {
+            let what = match c.subject.shown_port() {
+                Some(port) => format!("{transport} {port}"),
+                None => format!("IP protocol {}", transport.0),
+            };
+            pairs.entry(ordered(client, server)).or_insert(what);
+        }
+    }
+    for (src, dst, _) in &conversations.orphans {
+        let what = || "fragments whose first one is not in the capture".to_owned();
+        pairs.entry(ordered(*src, *dst)).or_insert_with(what);
+    }
+    pairs
 }
 
 /// The hosts that have at least two peers who talk to nobody else: the span carries their port.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::View;
-use super::coverage::{HostReport, Unit, hosts, unlisted, watched};
+use super::coverage::{HostReport, Unit, Unlisted, hosts, sealed, unlisted, watched};
 use super::finding::Finding;
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
@@ -124,7 +124,9 @@ pub(super) struct Assessor<'a> {
     watched: HashSet<usize>,
     /// Services that somebody reached at an address which the inventory does not list, or lists without
     /// a role: it may be a listed host's other address.
-    unlisted: HashMap<(Transport, u16), IpAddr>,
+    unlisted: Unlisted,
+    /// Pairs of addresses, the lesser first, between which something went that could not be read, in words.
+    sealed: BTreeMap<(IpAddr, IpAddr), String>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -157,7 +159,8 @@ pub(super) fn assess(
         attempts: HashMap::new(),
         triggers: HashMap::new(),
         watched: watched(conversations, judged),
-        unlisted: unlisted(conversations, judged),
+        unlisted: unlisted(policy, conversations, judged),
+        sealed: sealed(conversations),
         findings: Vec::new(),
     };
     assessor.collect();
@@ -458,10 +461,14 @@ impl<'a> Assessor<'a> {
         if self.view.watched_s < watch_s {
             return unknown(Code::WindowTooShort, &claim);
         }
-        // A host that was there for a moment only had no time to do what it does now and then.
-        let there = self.hosts[source].presence.unicast_in.length().unwrap_or_default();
-        let too_short = there / SECOND < self.view.watched_s.min(watch_s) as Nanos - SLACK_S;
-        if too_short || self.unlisted_way(&claim).is_some() || self.view.hides() {
+        // A host that was there for a moment only had no time to do what it does now and then, or to be asked.
+        let due_s = self.view.watched_s.min(watch_s);
+        let in_time = |unit: &Unit| self.was_there_for(*unit, due_s);
+        if !in_time(&Unit::Host(source))
+            || !claim.to.iter().any(in_time)
+            || self.hidden_way(&claim).is_some()
+            || self.view.hides()
+        {
             claim.doubts.add(Doubt::Coverage);
         }
         if claim.rows.iter().all(|row| matrix.rows[*row].is_doubtful()) {
@@ -475,13 +482,47 @@ impl<'a> Assessor<'a> {
         Silence::Missing(claim)
     }
 
-    /// An address without a role where the service of a claim was reached.
-    pub(super) fn unlisted_way(&self, claim: &Claim) -> Option<IpAddr> {
+    /// Whether something was seen sending for so many seconds, give or take. Of a service only that it was.
+    pub(super) fn was_there_for(&self, unit: Unit, seconds: u64) -> bool {
+        let Unit::Host(host) = unit else { return self.is_sending(unit) };
+        let there = self.hosts[host].presence.unicast_in.length().unwrap_or_default();
+        there / SECOND >= seconds as Nanos - SLACK_S
+    }
+
+    /// How what a claim misses may have gone all the same, in words.
+    pub(super) fn hidden_way(&self, claim: &Claim) -> Option<String> {
         let rows = claim.rows.iter().map(|row| &self.policy.matrix.rows[*row]);
-        rows.filter(|row| row.transport.has_ports()).find_map(|row| {
-            let services = self.unlisted.iter();
-            let fits = services.filter(|((t, p), _)| *t == row.transport && row.ports.contains(p));
-            fits.map(|(_, address)| *address).min()
+        let rows: Vec<&Row> = rows.filter(|row| row.transport.has_ports()).collect();
+        let covers = |(transport, port): &(Transport, u16)| {
+            rows.iter().any(|row| row.transport == *transport && row.ports.contains(port))
+        };
+        let servers = self.unlisted.servers.iter().filter(|(service, _)| covers(service));
+        if let Some(address) = servers.map(|(_, address)| *address).min() {
+            return Some(format!(
+                "the same service was reached at {address}, which has no role in the inventory: it may be another address of a listed host"
+            ));
+        }
+        let clients = self.unlisted.clients.iter();
+        let clients = clients.filter(|((host, transport, port), _)| {
+            covers(&(*transport, *port)) && claim.to.contains(&Unit::Host(*host))
+        });
+        if let Some(address) = clients.map(|(_, address)| *address).min() {
+            return Some(format!(
+                "{address}, which has no role in the inventory, used the same service: it may be another address of a listed host"
+            ));
+        }
+        let hosts = &self.policy.inventory.hosts;
+        let targets = claim.to.iter().filter_map(|unit| match unit {
+            Unit::Host(host) => Some(&hosts[*host].addresses),
+            _ => None,
+        });
+        let mut pairs = targets.flatten().flat_map(|to| {
+            hosts[claim.source].addresses.iter().map(move |from| (*from.min(to), *from.max(to)))
+        });
+        pairs.find_map(|pair| {
+            self.sealed.get(&pair).map(|what| {
+                format!("{} and {} exchanged {what}, which may hold it", pair.0, pair.1)
+            })
         })
     }
 

@@ -10,6 +10,7 @@ use super::fold::{About, Fold, Key, ends, fold_clients};
 use super::judge::Judged;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use super::wording::{service_words, trace, who};
+use crate::conversation::Basis;
 use crate::policy::Quantifier;
 
 /// What worked for a client of a group: servers and services, in words.
@@ -108,7 +109,11 @@ impl Assessor<'_> {
         if let Some(row) = j.ruling.row {
             finding.rule.clone_from(&policy.matrix.rows[row].id);
         }
-        let errors = fold.members.iter().flat_map(|n| list[*n].rare().errors.iter());
+        // Of a port that an RST refused an error about some other attempt says nothing.
+        let telling = fold.members.iter().map(|n| &list[*n]);
+        let telling =
+            telling.filter(|c| matches!(c.basis, Basis::IcmpError | Basis::PortUnreachable));
+        let errors = telling.flat_map(|c| c.rare().errors.iter());
         let who_says: BTreeSet<String> =
             errors.filter(|e| e.side == 0).map(|e| e.by.to_string()).collect();
         let how = match code {
@@ -122,7 +127,15 @@ impl Assessor<'_> {
             false => format!(", says {}", who_says.into_iter().collect::<Vec<_>>().join(", ")),
         };
         let mut other = worked(&fold.members[0]).into_iter().flatten();
+        let lucky =
+            fold.members.iter().filter(|n| worked(n).is_some_and(|w| !w.is_empty())).count();
         let alternative = match (other.next(), other.count()) {
+            _ if lucky > 0 && !all_worked => {
+                format!(
+                    "; of {} conversations {lucky} have another way that worked",
+                    fold.members.len()
+                )
+            }
             (Some((server, service)), 0) => format!("; {service} to {server} worked"),
             (Some((server, service)), n) => {
                 format!("; {service} to {server} and {n} other ways worked")

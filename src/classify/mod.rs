@@ -53,6 +53,8 @@ pub struct View {
     pub suspected_loss: f64,
     /// Part of the input could not be read: what seems absent may be in it.
     pub damaged: bool,
+    /// Frames were encrypted by the link (MACsec): what seems absent may be in them.
+    pub sealed: bool,
     /// The share above which absence cannot be claimed.
     pub max_loss: f64,
     /// Seconds that replace every row's own watch time.
@@ -78,7 +80,7 @@ impl View {
 
     /// Whether something beside loss keeps every silence from being certain.
     fn hides(&self) -> bool {
-        self.damaged || self.misses_a_direction()
+        self.damaged || self.sealed || self.misses_a_direction()
     }
 
     /// Seconds to be watched before silence on a row means anything.

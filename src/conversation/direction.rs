@@ -55,7 +55,8 @@ pub(super) fn read(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading
         if let Some(client) = handshake(flow) {
             return reading(client, Grade::Handshake);
         }
-        if let Some(client) = earliest([flow.sides[0].syn(), flow.sides[1].syn()]) {
+        let syns = [0, 1].map(|side: usize| flow.sides[side].has(sign::SYN));
+        if let Some(client) = only(syns) {
             return reading(client, Grade::Syn);
         }
     }
@@ -69,11 +70,15 @@ pub(super) fn read(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading
         return reading(client, Grade::Protocol);
     }
     let ends = [flow.key.endpoint(0), flow.key.endpoint(1)];
+    let ports = ends.map(|end| end.port);
+    let by_ports = by_ports(ports).filter(|_| transport.has_ports());
+    // A host that shares the port of its own service can open connections from it: where the other port is none
+    // that clients are given, a proven service proves nothing of this flow.
+    let clientlike = |client: usize| port_class(ports[client]) >= EPHEMERAL_CLASS;
     let serves = ends.map(|end| survey.serves(end, transport));
-    if let Some(server) = only(serves) {
+    if let Some(server) = only(serves).filter(|server| clientlike(1 - server)) {
         return reading(1 - server, Grade::Service);
     }
-    let by_ports = by_ports([ends[0].port, ends[1].port]).filter(|_| transport.has_ports());
     let fits = [0, 1].map(|s| lens.is_documented(ends[1 - s].addr, ends[s], transport));
     let by_matrix = only(fits).map(|server| 1 - server);
     match (by_matrix, by_ports) {
@@ -122,14 +127,16 @@ pub(super) fn handshake(flow: &Flow<'_>) -> Option<usize> {
         let begins = sides[1 - c].first == at && earliest([at, sides[c].first]) == Some(0);
         sides[c].has(sign::ACK) && sides[1 - c].has(sign::SYN_ACK) && begins
     });
-    only(opened)
-        .or_else(|| earliest([sides[0].syn(), sides[1].syn()]).filter(|_| opened[0]))
-        .or_else(|| only(accepted))
-        .or_else(|| {
-            earliest([sides[0].syn_ack(), sides[1].syn_ack()])
-                .filter(|_| accepted[0])
-                .map(|server| 1 - server)
-        })
+    // Where both sides show all of an opening one of them is forged, or the port was used again the other way
+    // round: nothing here tells which.
+    if opened == [true, true] {
+        return None;
+    }
+    only(opened).or_else(|| only(accepted)).or_else(|| {
+        earliest([sides[0].syn_ack(), sides[1].syn_ack()])
+            .filter(|_| accepted[0])
+            .map(|server| 1 - server)
+    })
 }
 
 /// The side that sent to a broadcast or multicast address. An address that itself sends is none,
@@ -201,16 +208,22 @@ fn asks(flow: &Flow<'_>, side: usize) -> bool {
 /// registered ones rather than ephemeral ones, the lower ephemeral range of old rather than
 /// the dynamic range (RFC 6335).
 fn by_ports(ports: [u16; 2]) -> Option<usize> {
-    let class = |port| match port {
-        0..1024 => 0,
-        1024..32768 => 1,
-        32768..49152 => 2,
-        49152.. => 3,
-    };
-    match class(ports[0]).cmp(&class(ports[1])) {
+    match port_class(ports[0]).cmp(&port_class(ports[1])) {
         std::cmp::Ordering::Less => Some(1),
         std::cmp::Ordering::Equal => None,
         std::cmp::Ordering::Greater => Some(0),
+    }
+}
+
+/// The first class that systems give to clients.
+const EPHEMERAL_CLASS: u8 = 2;
+
+fn port_class(port: u16) -> u8 {
+    match port {
+        0..1024 => 0,
+        1024..32768 => 1,
+        32768..49152 => EPHEMERAL_CLASS,
+        49152.. => 3,
     }
 }
 

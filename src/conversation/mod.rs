@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 use names::{Asked, Directory};
 
-use crate::flow::{Amount, Flow, Flows, Holders, IcmpError, Seed, TagKind};
+use crate::flow::{Amount, Flow, Flows, Holders, IcmpError, PairKey, Seed, TagKind};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Or, Transport};
 
 pub use crate::flow::{Outer, Tag, sign};
@@ -176,6 +176,8 @@ pub struct Conversations {
     pub spilled: u64,
     /// The names by which anybody looked an address up, the least ones.
     pub called: BTreeMap<IpAddr, AtMost<String, 8>>,
+    /// Source, destination and protocol of later fragments whose first one is not in the capture.
+    pub orphans: Vec<PairKey>,
     /// Who held virtual addresses (VRRP), by address.
     pub holders: BTreeMap<IpAddr, Holders>,
     /// The names of servers, each set of them once.
@@ -232,7 +234,8 @@ impl Conversations {
             asked.for_each(|name| called.entry(*address).or_default().insert(name.clone()));
         }
         let (holders, names) = (flows.holders.clone(), directory.into_sets());
-        Ok(Self { list, survey, spilled, called, holders, names })
+        let orphans = flows.orphans.keys().copied().collect();
+        Ok(Self { list, survey, spilled, called, orphans, holders, names })
     }
 
     /// The names of a conversation's server.

@@ -3,7 +3,7 @@
 use super::Survey;
 use super::direction::Reading;
 use crate::flow::{ErrorKind, Flow, Side, sign};
-use crate::model::{SECOND, Transport, words};
+use crate::model::{Max, Min, SECOND, Transport, words};
 
 words!(
     /// How far a flow or conversation came. The best state comes first: proof of success, then proof of
@@ -80,31 +80,33 @@ impl Basis {
     pub fn words(self) -> &'static str {
         match self {
             Self::Handshake => {
-                "SYN of the client, SYN-ACK of the server, then ACK or data of the client"
+                "SYN of the client, SYN-ACK of the server, ACK or data of the client, and its last packet after the SYN-ACK"
             }
             Self::Accepted => {
-                "SYN-ACK of the server, then ACK or data of the client; its SYN is not in the capture"
+                "SYN-ACK of the server, ACK or data of the client, and its last packet after the SYN-ACK; its SYN is not in the capture"
             }
             Self::BothSpoke => "both sides spoke",
             Self::BothWays => "packets both ways, and no handshake in the capture",
             Self::BroadcastAnswer => "the answer to a broadcast that the capture shows",
-            Self::ResetByClient => "SYN-ACK of the server, then RST of the client",
+            Self::ResetByClient => "SYN-ACK of the server, and RST of the client",
             Self::SilentClient => {
-                "SYN-ACK of the server, then silence of the client, of whom other packets are seen"
+                "SYN-ACK of the server, and nothing of the client that answers it"
             }
             Self::ResetByServer => "RST of the server, answering a SYN",
-            Self::PortUnreachable => "ICMP port unreachable from the server itself",
+            Self::PortUnreachable => "ICMP port or protocol unreachable from the server itself",
             Self::IcmpError => {
                 "an ICMP error from something on the way, or from a filter of the server"
             }
             Self::SilentServer => {
                 "asked and not answered, while the capture shows what the server, or others, send to this side"
             }
-            Self::NoAnswerWanted => "datagrams that ask for no answer",
-            Self::OneDirection => {
-                "one direction, and nothing shows that the other would be visible"
+            Self::NoAnswerWanted => {
+                "datagrams, of which the protocol does not tell that they ask for an answer"
             }
-            Self::Unclear => "packets both ways that show neither an opening nor an answer to one",
+            Self::OneDirection => {
+                "one direction, and too little to say that the other would have shown: coverage, time or a filter"
+            }
+            Self::Unclear => "packets both ways that show no opening with its answer",
         }
     }
 }
@@ -175,10 +177,12 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> State {
 
 fn tcp(client: &Side, server: &Side, by_icmp: Option<State>, sees: impl Fn(bool) -> bool) -> State {
     if server.has(sign::SYN_ACK) {
-        if client.has(sign::ACK | sign::DATA) {
+        // What the client acknowledged before belongs to an earlier connection of these ports.
+        if client.has(sign::ACK | sign::DATA) && follows(client.last, server.syn_ack()) {
             return State::Established;
         }
-        return if sees(false) { State::HalfOpen } else { State::OneSided };
+        // A SYN-ACK alone may be anybody's.
+        return if client.spoke() && sees(false) { State::HalfOpen } else { State::OneSided };
     }
     let speaks = client.has(sign::ACK | sign::DATA);
     let answers = server.has(sign::ACK | sign::DATA);
@@ -189,7 +193,7 @@ fn tcp(client: &Side, server: &Side, by_icmp: Option<State>, sees: impl Fn(bool)
     if speaks || !client.has(sign::SYN) {
         return by_icmp.filter(|_| !speaks && !server.spoke()).unwrap_or(State::OneSided);
     }
-    if server.has(sign::RST) && !answers {
+    if server.has(sign::RST) && !answers && follows(server.last, client.syn()) {
         return State::Refused;
     }
     if let Some(state) = by_icmp.filter(|_| !server.spoke()) {
@@ -199,6 +203,15 @@ fn tcp(client: &Side, server: &Side, by_icmp: Option<State>, sees: impl Fn(bool)
         return State::Unanswered;
     }
     State::OneSided
+}
+
+/// Whether the latest packet of a side may follow something of the other's. Clocks of two interfaces differ, by
+/// less than a second.
+fn follows(last: Max, first: Min) -> bool {
+    match (last.get(), first.get()) {
+        (Some(last), Some(first)) => last.saturating_add(SECOND) >= first,
+        _ => true,
+    }
 }
 
 /// Whether the client's packets ask for a reply, by the protocol's own word.
@@ -255,7 +268,8 @@ mod tests {
             (SYN | ACK, SYN_ACK, true, State::Established),
             (SYN, SYN_ACK, true, State::HalfOpen),
             (SYN | RST, SYN_ACK, true, State::HalfOpen),
-            (0, SYN_ACK, true, State::HalfOpen),
+            // A SYN-ACK to somebody who was not seen asking is anybody's.
+            (0, SYN_ACK, true, State::OneSided),
             (0, SYN_ACK, false, State::OneSided),
             (ACK | DATA, ACK | DATA, false, State::Midstream),
             (ACK, ACK, false, State::Midstream),
@@ -273,6 +287,27 @@ mod tests {
             let state = tcp(&side(client), &side(server), None, |_| sees);
             assert_eq!(state, expected, "{client:#b} {server:#b} {sees}");
         }
+    }
+
+    #[test]
+    fn what_came_long_before_answers_nothing() {
+        use sign::{ACK, RST, SYN, SYN_ACK};
+        let at = |signs, first: i64, last: i64| {
+            let mut seen = side(signs);
+            seen.first.see(first * SECOND);
+            seen.last.see(last * SECOND);
+            if signs & (SYN | SYN_ACK) != 0 {
+                seen.opened.see(last * SECOND);
+            }
+            seen
+        };
+        let state = |client: Side, server: Side| tcp(&client, &server, None, |_| true);
+        // An ACK of an earlier connection, then a SYN whose answer nobody took up.
+        assert_eq!(state(at(SYN | ACK, 0, 10), at(SYN_ACK, 20, 20)), State::HalfOpen);
+        assert_eq!(state(at(SYN | ACK, 0, 20), at(SYN_ACK, 20, 20)), State::Established);
+        // A reset of an earlier connection refuses nothing.
+        assert_eq!(state(at(SYN, 10, 10), at(RST, 0, 0)), State::OneSided);
+        assert_eq!(state(at(SYN, 10, 10), at(RST, 10, 10)), State::Refused);
     }
 
     #[test]

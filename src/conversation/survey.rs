@@ -88,6 +88,8 @@ pub struct Survey {
     presences: HashMap<IpAddr, Presence, Seed>,
     /// Pairs (silent, peer) where the peer acknowledges what the capture never shows.
     blind: HashSet<(IpAddr, IpAddr), Seed>,
+    /// Addresses that acknowledge to anybody what the capture never shows.
+    deaf: HashSet<IpAddr, Seed>,
     /// Address claims (ARP, neighbour discovery), by address and who claims it.
     pub claims: BTreeMap<(IpAddr, Mac), Claim>,
     sight: Sight,
@@ -136,8 +138,16 @@ impl Survey {
         in_time
             && !self.sight.filtered
             && !self.blind.contains(&(silent, peer))
+            && !self.is_hidden_from(peer)
             && (self.presence(silent).is_some_and(|p| p.unicast_sent.0 > 0)
                 || self.presence(peer).is_some_and(|p| p.received.packets.0 > 0))
+    }
+
+    /// Whether the capture shows nothing of what is sent to an address that was sent something: it acknowledges
+    /// packets, and none to it alone was ever seen.
+    fn is_hidden_from(&self, peer: IpAddr) -> bool {
+        let received = self.presence(peer).map_or(0, |presence| presence.received.packets.0);
+        received == 0 && self.deaf.contains(&peer)
     }
 
     /// Whether another flow proves by handshake that the endpoint serves.
@@ -255,6 +265,7 @@ impl Survey {
         if target_silent && side.has(sign::ACK) {
             to.answered_unseen = true;
             self.blind.insert((target, sender));
+            self.deaf.insert(sender);
         }
     }
 }

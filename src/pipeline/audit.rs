@@ -11,7 +11,7 @@ use super::{Failure, Plan, Progress, Reading, evidence};
 use crate::capture::link_name;
 use crate::classify::{Judge, Outcome, View};
 use crate::conversation::{Conversations, Lens, Sight};
-use crate::model::{Endpoint, Nanos, Transport};
+use crate::model::{Endpoint, Nanos, SkipReason, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{self, FORMATS, Folder, FolderError, Known, Places, Report, Wishes};
 
@@ -246,6 +246,7 @@ fn judge(
         loss: reading.loss.share().max(reading.estimated(vantage.loss())),
         suspected_loss: reading.estimated(vantage.suspected_loss()),
         damaged: !reading.damaged().is_empty(),
+        sealed: reading.account.skipped.get(SkipReason::EncryptedLink) > 0,
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
     };
