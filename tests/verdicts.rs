@@ -524,6 +524,26 @@ fn a_client_of_whom_one_direction_is_visible_is_left_without_an_answer_by_nobody
     assert_eq!(unanswered(&wire), 0);
 }
 
+/// Who acknowledges what the capture never shows of somebody had an answer that it did not show either.
+#[test]
+fn what_a_peer_acknowledges_unseen_keeps_his_silence_from_being_claimed() {
+    let unanswered = |wire: &Wire| {
+        let lines = findings(&audit(&farm("", ALL), wire)).into_iter();
+        lines.filter(|f| f.starts_with("unanswered rdsh1>broker1")).count()
+    };
+    let ends = [[10, 1, 0, 30], [10, 1, 0, 10]];
+    let mut wire = steady();
+    wire.0.retain(|(_, f)| {
+        f[23] == 1
+            || !(ends.contains(&f[26..30].try_into().unwrap_or_default())
+                && ends.contains(&f[30..34].try_into().unwrap_or_default()))
+    });
+    wire.knock(20_000, (RDSH, 50_100), (BROKER, 20_003));
+    assert_eq!(unanswered(&wire), 1);
+    wire.tcp(21_000, (RDSH, 50_101), (BROKER, 445), ACK, 100);
+    assert_eq!(unanswered(&wire), 0);
+}
+
 #[test]
 fn a_silent_role_is_claimed_where_silence_can_be() {
     let told = |audit: &Audit| -> Vec<String> {
@@ -543,6 +563,11 @@ fn a_silent_role_is_claimed_where_silence_can_be() {
             .any(|f| f.starts_with("silent-role dc1") && !f.ends_with('?'))
     );
     assert_eq!(told(&audit_of(&wire, 400)), [""; 0], "with that much lost it may have spoken");
+    // Part of the capture cannot be read.
+    let mut file = pcapng(&wire, 0, "");
+    file.truncate(file.len() - 5);
+    let part = told(&audit_file(&farm("", ALL), &file, Some(60), None));
+    assert!(part.contains(&"silent-role dc1>dc1 / ?".to_owned()), "{part:?}");
     wire.0.retain(|(ms, f)| *ms < 1_000 || f[26..30] != dc);
     let told = told(&audit_of(&wire, 0));
     assert!(told.iter().all(|f| !f.starts_with("silent-role dc1") || f.ends_with('?')), "{told:?}");

@@ -22,14 +22,24 @@ pub(super) fn display_filter(list: &[Conversation], members: &[usize]) -> String
         let back = if c.is_paired_icmp() { c.server_number } else { c.subject.port };
         ports.insert((c.subject.port, back));
     }
-    let of = |client: &[IpAddr], server: &[IpAddr], ports: &BTreeSet<(u16, u16)>| {
+    let families = [false, true].map(|v6| pairs.keys().any(|(_, server)| server.is_ipv6() == v6));
+    let of = |client: &[IpAddr], server: &[IpAddr], ports: &BTreeSet<(u16, u16)>, other: &str| {
         let (there, back) = ports.iter().copied().unzip();
-        let forth = direction(client, server, &service(transport, server, "dstport", &there));
-        let back = direction(server, client, &service(transport, server, "srcport", &back));
-        format!("({forth}) || ({back})")
+        let [forth, back] = [("dstport", "srcport", there), ("srcport", "dstport", back)].map(
+            |(at, beside, numbers)| {
+                let mut what = service(transport, families, at, &numbers);
+                if !other.is_empty() {
+                    what = format!("{what} && !({transport}.{beside} in {{{other}}})");
+                }
+                what
+            },
+        );
+        format!("({}) || ({})", direction(client, server, &forth), direction(server, client, &back))
     };
     if pairs.len() <= PAIRS {
-        let each = pairs.iter().map(|((c, s), ports)| of(&[*c], &[*s], ports));
+        let each = pairs.iter().map(|((c, s), ports)| {
+            of(&[*c], &[*s], ports, &turned(list, (*c, *s), transport, ports).join(", "))
+        });
         return each.collect::<Vec<_>>().join(" || ");
     }
     let some = |addresses: BTreeSet<IpAddr>| -> Vec<IpAddr> {
@@ -37,7 +47,33 @@ pub(super) fn display_filter(list: &[Conversation], members: &[usize]) -> String
     };
     let clients = some(pairs.keys().map(|(client, _)| *client).collect());
     let servers = some(pairs.keys().map(|(_, server)| *server).collect());
-    of(&clients, &servers, &pairs.into_values().flatten().collect())
+    of(&clients, &servers, &pairs.into_values().flatten().collect(), "")
+}
+
+/// The ports that the server of a pair asked at the client from one of the ports that it serves here: to a filter by
+/// one port such packets look like answers.
+fn turned(
+    list: &[Conversation],
+    (client, server): (IpAddr, IpAddr),
+    transport: Transport,
+    ports: &BTreeSet<(u16, u16)>,
+) -> Vec<String> {
+    if !transport.has_ports() {
+        return Vec::new();
+    }
+    let from = list.partition_point(|c| (c.subject.client, c.subject.server) < (server, client));
+    let others = list[from..]
+        .iter()
+        .take_while(|c| c.subject.client == server && c.subject.server == client);
+    // Of many ports the least are known.
+    let from_here = |c: &&Conversation, port: u16| {
+        let beyond = c.client_ports.iter().last().is_some_and(|last| *last < port);
+        c.client_ports.contains(&port) || (c.client_ports.more() && beyond)
+    };
+    let turned = others
+        .filter(|c| c.subject.transport == transport)
+        .filter(|c| ports.iter().any(|(port, _)| from_here(c, *port)));
+    ranges(&turned.map(|c| c.subject.port).collect())
 }
 
 /// Packets from some addresses to others, that something else holds of; no address stands for any.
@@ -63,7 +99,7 @@ fn direction(from: &[IpAddr], to: &[IpAddr], what: &str) -> String {
 /// The service, as packets in one direction show it.
 fn service(
     transport: Transport,
-    server: &[IpAddr],
+    families: [bool; 2],
     field: &str,
     numbers: &BTreeSet<u16>,
 ) -> String {
@@ -71,8 +107,25 @@ fn service(
         Transport::ICMP => "icmp.type".to_owned(),
         Transport::ICMP6 => "icmpv6.type".to_owned(),
         t if t.has_ports() => format!("{t}.{field}"),
-        t if server.iter().any(IpAddr::is_ipv6) => return format!("ipv6.nxt == {}", t.0),
-        t => return format!("ip.proto == {}", t.0),
+        Transport(number) => {
+            // What follows an authentication header or extension headers is named by the last of them.
+            const V4: &[&str] = &["ip.proto", "ah.next_header"];
+            const V6: &[&str] = &[
+                "ipv6.nxt",
+                "ipv6.hopopts.nxt",
+                "ipv6.routing.nxt",
+                "ipv6.fraghdr.nxt",
+                "ipv6.dstopts.nxt",
+                "ah.next_header",
+            ];
+            let lists = match families {
+                [true, true] => [&V4[..1], V6],
+                [_, true] => [&[][..], V6],
+                _ => [V4, &[]],
+            };
+            let each = lists.into_iter().flatten().map(|field| format!("{field} == {number}"));
+            return format!("({})", each.collect::<Vec<_>>().join(" || "));
+        }
     };
     is_one_of(&field, &ranges(numbers)).unwrap_or(field)
 }

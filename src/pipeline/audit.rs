@@ -158,7 +158,7 @@ impl Audit {
             return Err(Failure::Interrupted);
         }
         let folders = [folders.reports.take(), folders.evidence.take()];
-        folders.into_iter().flatten().try_for_each(Folder::publish).map_err(failed)
+        Folder::publish(folders.into_iter().flatten().collect()).map_err(failed)
     }
 
     /// Writes one report by the name of its format.

@@ -16,7 +16,7 @@ use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeade
 use pcap_file::{DataLink, Endianness, PcapError};
 use sha2::{Digest, Sha256};
 
-use super::folder::{Folder, FolderError};
+use super::folder::{Folder, FolderError, digest_of};
 use crate::classify::Finding;
 use crate::model::{NO_TIME, Nanos, cell, clean, hex};
 
@@ -71,18 +71,14 @@ impl Folder {
                 if Self::is_staging(&name) {
                     continue;
                 }
-                let unchanged = |digest: &String| {
-                    let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
-                    is_file && digest_of(&entry.path()).is_ok_and(|found| found == *digest)
-                };
-                let is_index = name == INDEX && !listed.is_empty();
-                if !is_index && !listed.get(&name).is_some_and(unchanged) {
+                let found = digest_of(&entry.path()).ok();
+                let Some(digest) = found.filter(|digest| listed.get(&name) == Some(digest)) else {
                     let name = clean(&name);
                     return Err(failed(io::Error::other(format!(
                         "holds {name}, which is not what an earlier audit wrote there; --evidence wants a folder of its own"
                     ))));
-                }
-                earlier.push(name);
+                };
+                earlier.push((name, digest));
             }
         }
         let mut folder = Self::prepare(target)?;
@@ -95,7 +91,6 @@ impl Folder {
         &mut self,
         all: impl Iterator<Item = (&'a Finding, Evidence)>,
     ) -> Result<(), FolderError> {
-        let mut index = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
         let mut rows = vec![COLUMNS.map(str::to_owned)];
         for (finding, evidence) in all {
             let (mut file, mut digest) = (String::new(), String::new());
@@ -123,31 +118,53 @@ impl Folder {
                 evidence.note,
             ]);
         }
-        self.stage(INDEX, |out| {
-            for row in rows {
-                index.write_record(row.iter().map(|text| cell(text).into_owned()))?;
-            }
-            let bytes = index.into_inner().map_err(|error| error.into_error())?;
-            out.write_all(&bytes)
-        })
+        let bytes = sealed(rows).map_err(|error| FolderError { path: self.place(INDEX), error })?;
+        self.stage(INDEX, |out| out.write_all(&bytes))
     }
 }
 
-/// The files that an index lists, with their SHA-256; none where it is no index.
+/// The index as a file. Its last line is about itself.
+fn sealed(rows: Vec<[String; COLUMNS.len()]>) -> io::Result<Vec<u8>> {
+    let mut index = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
+    for row in rows {
+        index.write_record(row.iter().map(|text| cell(text).into_owned()))?;
+    }
+    let mut bytes = index.into_inner().map_err(|error| error.into_error())?;
+    let seal = seal(&bytes);
+    bytes.extend(seal.bytes());
+    Ok(bytes)
+}
+
+/// The last line of an index: the SHA-256 of the lines above.
+fn seal(above: &[u8]) -> String {
+    let mut row = [""; COLUMNS.len()];
+    let digest = hex(&Sha256::digest(above));
+    (row[FILE], row[DIGEST]) = (INDEX, &digest);
+    row.join(",") + "\r\n"
+}
+
+/// The files that an index lists, itself among them, with their SHA-256; none where it is no index, or was changed.
 fn listed(index: &Path) -> BTreeMap<String, String> {
-    let Ok(mut reader) = csv::Reader::from_path(index) else { return BTreeMap::new() };
+    let none = BTreeMap::new();
+    let Ok((digest, bytes)) = digest_of(index).and_then(|d| Ok((d, std::fs::read(index)?))) else {
+        return none;
+    };
+    let mut reader = csv::Reader::from_reader(&bytes[..]);
     if reader.headers().map_or(true, |header| *header != COLUMNS[..]) {
-        return BTreeMap::new();
+        return none;
     }
-    let mut listed = BTreeMap::from([(INDEX.to_owned(), String::new())]);
-    for row in reader.records().flatten().filter(|row| !row[FILE].is_empty()) {
-        listed.insert(row[FILE].to_owned(), row[DIGEST].to_owned());
+    let length = seal(&[]).len();
+    let Some((above, last)) = bytes.len().checked_sub(length).map(|at| bytes.split_at(at)) else {
+        return none;
+    };
+    if last != seal(above).as_bytes() {
+        return none;
     }
+    let files = reader.records().flatten().filter(|row| !row[FILE].is_empty());
+    let mut listed: BTreeMap<String, String> =
+        files.map(|row| (row[FILE].to_owned(), row[DIGEST].to_owned())).collect();
+    listed.insert(INDEX.to_owned(), digest);
     listed
-}
-
-fn digest_of(path: &Path) -> io::Result<String> {
-    Ok(hex(&Sha256::digest(std::fs::read(path)?)))
 }
 
 /// The file of one finding (draft-ietf-opsawg-pcapng): an interface for each link type, times in nanoseconds,

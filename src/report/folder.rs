@@ -1,13 +1,14 @@
 //! Folders of files that are written all of them whole, or none touched.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use super::{FORMATS, Report};
+use crate::model::hex;
 
 /// Why files cannot be written.
 #[derive(Debug)]
@@ -29,8 +30,12 @@ pub struct Folder {
     made: Option<PathBuf>,
     /// The names of the new files, in the order in which they come to their places.
     staged: Vec<String>,
-    /// The names of old ones that go when the new ones come.
-    replaced: Vec<String>,
+    /// The old ones that go when the new ones come, with the SHA-256 that they must still have. None where what has
+    /// a new one's name goes.
+    replaced: Option<Vec<(String, String)>>,
+    /// Old ones that were moved aside, and new ones that came to their places.
+    aside: Vec<String>,
+    placed: Vec<String>,
 }
 
 impl Folder {
@@ -43,15 +48,21 @@ impl Folder {
         let made =
             target.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).last();
         let made = made.map(Path::to_owned);
+        // A detour (`new/../old`) would make folders that are in no way part of the target's path.
+        let below = made.as_ref().and_then(|made| target.strip_prefix(made).ok());
+        if below.is_some_and(|path| path.components().any(|part| part == Component::ParentDir)) {
+            return Err(failed(io::Error::other("leads through .. where there is nothing yet")));
+        }
         fs::create_dir_all(target).map_err(failed)?;
         let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(target);
-        let (staged, replaced) = (Vec::new(), Vec::new());
         Ok(Self {
             target: target.to_owned(),
             staging: staging.map_err(failed)?,
             made,
-            staged,
-            replaced,
+            staged: Vec::new(),
+            replaced: None,
+            aside: Vec::new(),
+            placed: Vec::new(),
         })
     }
 
@@ -59,12 +70,10 @@ impl Folder {
     pub fn for_reports(target: &Path) -> Result<Self, FolderError> {
         let folder = Self::prepare(target)?;
         // Whatever keeps one report from its place must keep all of them back.
-        for path in FORMATS.iter().filter_map(|(_, file, _)| Some(folder.place((*file)?))) {
-            if path.is_dir() {
-                let error = io::Error::other("is a folder where a report belongs");
-                return Err(FolderError { path, error });
-            }
-        }
+        FORMATS
+            .iter()
+            .filter_map(|(_, file, _)| *file)
+            .try_for_each(|name| folder.is_free(name))?;
         Ok(folder)
     }
 
@@ -83,9 +92,22 @@ impl Folder {
         name.starts_with(STAGING)
     }
 
-    /// Names old files that go when the new ones come to their places.
-    pub(super) fn replaces(&mut self, names: Vec<String>) {
-        self.replaced = names;
+    /// Names old files that go when the new ones come to their places, with their SHA-256. With it nothing else is
+    /// replaced.
+    pub(super) fn replaces(&mut self, files: Vec<(String, String)>) {
+        self.replaced = Some(files);
+    }
+
+    /// That no folder stands where a file belongs.
+    fn is_free(&self, name: &str) -> Result<(), FolderError> {
+        let path = self.place(name);
+        match path.is_dir() {
+            true => {
+                let error = io::Error::other("is a folder where a file of the report belongs");
+                Err(FolderError { path, error })
+            }
+            false => Ok(()),
+        }
     }
 
     /// Where a file will be.
@@ -110,20 +132,96 @@ impl Folder {
         Ok(())
     }
 
-    /// Moves all files into place; then the old ones go that nothing took the place of.
-    pub fn publish(mut self) -> Result<(), FolderError> {
-        for name in &self.staged {
-            let path = self.place(name);
-            fs::rename(self.staging.path().join(name), &path)
-                .map_err(|error| FolderError { path, error })?;
+    /// Moves the files of all folders into place, or none.
+    pub fn publish(mut folders: Vec<Self>) -> Result<(), FolderError> {
+        let placed = folders.iter_mut().try_for_each(|folder| {
+            folder.move_aside()?;
+            folder.place_all()
+        });
+        for folder in &mut folders {
+            match placed {
+                Ok(()) => folder.made = None,
+                Err(_) => folder.undo(),
+            }
         }
-        self.made = None;
-        let staged: HashSet<&String> = self.staged.iter().collect();
-        for name in self.replaced.iter().filter(|name| !staged.contains(name)) {
-            let path = self.place(name);
-            fs::remove_file(&path).map_err(|error| FolderError { path, error })?;
+        placed
+    }
+
+    /// Moves the old files aside. In a folder of our own alone that is what was written there before and has not
+    /// changed since; where the user named the folder, what has a report's name.
+    fn move_aside(&mut self) -> Result<(), FolderError> {
+        let old: Vec<String> = match &self.replaced {
+            None => self.staged.clone(),
+            Some(replaced) => {
+                for (name, digest) in replaced {
+                    let path = self.place(name);
+                    if digest_of(&path).ok().as_ref() != Some(digest) {
+                        let error = io::Error::other(
+                            "was changed while the audit ran; nothing was written",
+                        );
+                        return Err(FolderError { path, error });
+                    }
+                }
+                replaced.iter().map(|(name, _)| name.clone()).collect()
+            }
+        };
+        fs::create_dir(self.old()).map_err(|error| FolderError { path: self.old(), error })?;
+        for name in old {
+            self.is_free(&name)?;
+            let path = self.place(&name);
+            match fs::rename(&path, self.old().join(&name)) {
+                Ok(()) => self.aside.push(name),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(FolderError { path, error }),
+            }
         }
         Ok(())
+    }
+
+    /// Moves the new files to their places, where nothing may be.
+    fn place_all(&mut self) -> Result<(), FolderError> {
+        for name in self.staged.clone() {
+            let path = self.place(&name);
+            place(&self.staging.path().join(&name), &path)
+                .map_err(|error| FolderError { path, error })?;
+            self.placed.push(name);
+        }
+        Ok(())
+    }
+
+    /// Makes everything as it was.
+    fn undo(&mut self) {
+        for name in std::mem::take(&mut self.placed) {
+            let _ = fs::remove_file(self.place(&name));
+        }
+        for name in std::mem::take(&mut self.aside) {
+            let _ = place(&self.old().join(&name), &self.place(&name));
+        }
+    }
+
+    /// Where old files wait until the new ones are in place.
+    fn old(&self) -> PathBuf {
+        self.staging.path().join("old")
+    }
+}
+
+/// Moves a file to a place where nothing is.
+fn place(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from),
+        // Not every file system has links.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !to.exists() => {
+            fs::rename(from, to)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The SHA-256 of a file, which is one.
+pub(super) fn digest_of(path: &Path) -> io::Result<String> {
+    match fs::symlink_metadata(path)?.is_file() {
+        true => Ok(hex(&Sha256::digest(fs::read(path)?))),
+        false => Err(io::Error::other("is no file")),
     }
 }
 
@@ -135,5 +233,85 @@ impl Drop for Folder {
         for folder in self.target.ancestors().take_while(|p| p.starts_with(&topmost)) {
             let _ = fs::remove_dir(folder);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What somebody does in a folder while the audit runs.
+    type Meanwhile = fn(&Path);
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    fn text(path: &Path) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    /// A folder of our own with two old files, one of which a new one replaces, and the new ones.
+    fn own(at: &Path) -> Folder {
+        fs::create_dir_all(at).unwrap();
+        for name in ["a", "b"] {
+            fs::write(at.join(name), "old").unwrap();
+        }
+        let mut folder = Folder::prepare(at).unwrap();
+        let old = ["a", "b"].map(|n| (n.to_owned(), digest_of(&at.join(n)).unwrap()));
+        folder.replaces(old.to_vec());
+        for name in ["a", "c"] {
+            folder.stage(name, |out| out.write_all(b"new")).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn all_files_come_to_their_places_or_none() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = scratch.path().join("own");
+        Folder::publish(vec![own(&at)]).unwrap();
+        assert_eq!(names(&at), ["a", "c"]);
+        assert_eq!(text(&at.join("a")), "new");
+        // What appeared, was changed, or stands in the way after the folder was made, stays, and so does the rest.
+        let cases: [(&str, Meanwhile); 4] = [
+            ("c", |at| fs::write(at.join("c"), "mine").unwrap()),
+            ("b", |at| fs::write(at.join("b"), "mine").unwrap()),
+            ("b", |at| fs::remove_file(at.join("b")).unwrap()),
+            ("c", |at| fs::create_dir(at.join("c")).unwrap()),
+        ];
+        for (number, (name, meanwhile)) in cases.into_iter().enumerate() {
+            let [at, reports] =
+                ["own", "reports"].map(|n| scratch.path().join(format!("{n}{number}")));
+            let folder = own(&at);
+            meanwhile(&at);
+            let before = names(&at);
+            fs::create_dir(&reports).unwrap();
+            fs::write(reports.join("r"), "old").unwrap();
+            let mut others = Folder::prepare(&reports).unwrap();
+            others.stage("r", |out| out.write_all(b"new")).unwrap();
+            let error = Folder::publish(vec![others, folder]).unwrap_err();
+            assert_eq!(error.path, at.join(name));
+            let after: Vec<String> = names(&at);
+            let kept = |names: Vec<String>| -> Vec<String> {
+                names.into_iter().filter(|n| !Folder::is_staging(n)).collect()
+            };
+            assert_eq!(kept(after), kept(before));
+            assert_eq!(text(&at.join("a")), "old");
+            assert_eq!(text(&reports.join("r")), "old");
+            assert_eq!(names(&reports), ["r"]);
+        }
+    }
+
+    #[test]
+    fn a_detour_through_folders_that_are_not_there_is_no_place() {
+        let scratch = tempfile::tempdir().unwrap();
+        fs::create_dir(scratch.path().join("old")).unwrap();
+        assert!(Folder::prepare(&scratch.path().join("new/../old")).is_err());
+        assert_eq!(names(scratch.path()), ["old"]);
     }
 }
