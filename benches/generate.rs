@@ -79,7 +79,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Sessions of 2 to 108 packets, most of them short, a window of them at a time.
+/// Sessions of 3 to 108 packets, most of them short, a window of them at a time.
 fn mixed(
     out: &mut Capture,
     packets: u64,
@@ -93,11 +93,11 @@ fn mixed(
     for _ in 0..packets {
         if open.len() < AT_ONCE && next < flows {
             let length = match random.below(100) {
-                0..70 => 2 + random.below(5),
+                0..70 => 3 + random.below(4),
                 70..95 => 7 + random.below(15),
                 _ => 20 + random.below(89),
             };
-            open.push((next, ((f64::from(length) * scale) as u32).max(2)));
+            open.push((next, ((f64::from(length) * scale) as u32).max(3)));
             next += 1;
         }
         // The last session goes on until the capture ends.

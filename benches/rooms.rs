@@ -8,7 +8,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 
 use rasaudit::capture::{Batch, Reader, expand};
 use rasaudit::classify::{Outcome, View};
-use rasaudit::conversation::{Conversations, Sight};
+use rasaudit::conversation::{Conversations, Sight, Work};
 use rasaudit::decode::{Decoder, Observation};
 use rasaudit::flow::{Keep, Meeting, Seed};
 use rasaudit::pipeline::{Audit, FailOn, Limits, Plan, Progress, Request};
@@ -128,7 +128,8 @@ fn rooms(c: &mut Criterion) {
         meeting.take_in(filled()).expect("in memory");
         let mut flows = meeting.settle(false, 1).expect("in memory");
         let judge = rasaudit::classify::Judge::new(&policy);
-        Conversations::read(&mut flows, &judge, Sight::default()).expect("in memory")
+        Conversations::read(&mut flows, &judge, Sight::default(), Work { jobs: 1, keep: false })
+            .expect("in memory")
     };
     let mut group = c.benchmark_group("classify");
     group.throughput(Throughput::Elements(conversations().list.len() as u64));

@@ -15,7 +15,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("names", &["model", "decode"], &["domain", "tls_parser", "httparse", "serde"]),
     ("flow", &["model", "decode", "names"], &["dashmap", "ahash", "serde", "postcard", "tempfile"]),
     ("conversation", &["model", "flow"], &[]),
-    ("policy", &["model"], &["csv", "toml", "ipnet", "sha2", "strsim", "jiff"]),
+    ("policy", &["model"], &["ahash", "csv", "toml", "ipnet", "sha2", "strsim", "jiff"]),
     ("classify", &["model", "conversation", "policy"], &["serde", "sha2", "ipnet"]),
     (
         "report",

@@ -8,7 +8,6 @@ use super::coverage::Unit;
 use super::expected::Assessor;
 use super::filter::display_filter;
 use super::finding::{End, Finding};
-use super::judge::Judged;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use super::wording::service_words;
 use crate::conversation::{Conversation, Grade, State, Window};
@@ -124,9 +123,9 @@ impl Assessor<'_> {
         }
         let (policy, matrix) = (self.policy, &self.policy.matrix);
         let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
-        for (c, j) in self.conversations.list.iter().zip(self.judged) {
-            for row in self.fitting_rows(c, j) {
-                let row = &matrix.rows[row];
+        for (fitting, j) in self.fitting.iter().zip(self.judged) {
+            for row in fitting.iter().flat_map(|fitting| &fitting.rows) {
+                let row = &matrix.rows[*row];
                 for (party, role) in [(&j.client, row.source), (&j.server, row.destination)] {
                     if let Who::Host(host) = party.who {
                         for holder in policy.holders(host) {
@@ -200,13 +199,6 @@ impl Assessor<'_> {
                 finding.identify();
                 self.findings.push(finding);
             }
-        }
-    }
-
-    fn fitting_rows(&self, c: &Conversation, j: &Judged) -> Vec<usize> {
-        match j.verdict() {
-            Verdict::Documented => self.judge.fitting(self.conversations, c, j),
-            _ => Vec::new(),
         }
     }
 

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use super::View;
 use super::coverage::{HostReport, Unit, Unlisted, hosts, sealed, unlisted, watched};
 use super::finding::Finding;
-use super::judge::{Judge, Judged};
+use super::judge::{Judge, Judged, Kind};
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use crate::conversation::{Conversation, Conversations, State};
 use crate::model::{Max, Merge, Min, Nanos, SECOND, Transport};
@@ -56,7 +57,49 @@ struct Attempt {
     to: Unit,
     state: State,
     /// The rows that document it.
-    rows: Vec<usize>,
+    rows: Rc<[usize]>,
+}
+
+/// The rows that document conversations of one kind.
+pub(super) struct Fitting<'a> {
+    /// Whatever their features.
+    pub rows: Vec<usize>,
+    /// Those whose features are not off, by group.
+    groups: BTreeMap<&'a str, Rc<[usize]>>,
+}
+
+impl<'a> Fitting<'a> {
+    fn new(policy: &'a Policy, rows: Vec<usize>) -> Self {
+        let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for row in &rows {
+            let entry = &policy.matrix.rows[*row];
+            if policy.feature_state(entry) != FeatureState::Off {
+                groups.entry(entry.group.as_str()).or_default().push(*row);
+            }
+        }
+        let groups = groups.into_iter().map(|(group, rows)| (group, rows.into())).collect();
+        Self { rows, groups }
+    }
+}
+
+/// What documents each conversation that is documented. Many are of one kind, and are asked for once.
+fn fitting<'a>(
+    judge: &Judge<'a>,
+    conversations: &Conversations,
+    judged: &[Judged],
+) -> Vec<Option<Rc<Fitting<'a>>>> {
+    let mut kinds: HashMap<Kind, Rc<Fitting<'a>>> = HashMap::new();
+    let of = |(c, j): (&Conversation, &Judged)| {
+        if j.verdict() != Verdict::Documented {
+            return None;
+        }
+        let new = || Rc::new(Fitting::new(judge.policy, judge.fitting(conversations, c, j)));
+        Some(match judge.kind(c, j) {
+            Some(kind) => Rc::clone(kinds.entry(kind).or_insert_with(new)),
+            None => new(),
+        })
+    };
+    conversations.list.iter().zip(judged).map(of).collect()
 }
 
 /// A conversation that triggers, and the hosts it went through: one, or the holders of a virtual address.
@@ -119,6 +162,8 @@ pub(super) struct Assessor<'a> {
     pub(super) view: &'a View,
     pub(super) hosts: Vec<HostReport>,
     pub(super) rows: Vec<RowReport>,
+    /// What documents each conversation.
+    pub(super) fitting: Vec<Option<Rc<Fitting<'a>>>>,
     attempts: HashMap<(&'a str, usize), Vec<Attempt>>,
     triggers: HashMap<&'a str, Vec<Through>>,
     watched: HashSet<usize>,
@@ -156,6 +201,7 @@ pub(super) fn assess(
         view,
         hosts: hosts(policy, conversations),
         rows: vec![row; policy.matrix.rows.len()],
+        fitting: fitting(judge, conversations, judged),
         attempts: HashMap::new(),
         triggers: HashMap::new(),
         watched: watched(conversations, judged),
@@ -176,48 +222,41 @@ pub(super) fn assess(
 impl<'a> Assessor<'a> {
     /// Sorts documented conversations by row, group and source.
     fn collect(&mut self) {
-        let documented = |j: &Judged| j.verdict() == Verdict::Documented;
-        let pairs = self.conversations.list.iter().zip(self.judged).enumerate();
-        for (number, (c, j)) in pairs.filter(|(_, (_, j))| documented(j)) {
-            let matrix = &self.policy.matrix;
-            let rows: Vec<usize> = self
-                .judge
-                .fitting(self.conversations, c, j)
-                .into_iter()
-                .filter(|row| self.policy.feature_state(&matrix.rows[*row]) != FeatureState::Off)
-                .collect();
-            let name = self.policy.label(&j.client, c.subject.client);
-            let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-            for row in rows {
-                let report = &mut self.rows[row];
+        // Whose name stands in which row already.
+        let mut named: HashSet<(usize, Who, Option<IpAddr>)> = HashSet::new();
+        for (number, (c, j)) in self.conversations.list.iter().zip(self.judged).enumerate() {
+            let Some(fitting) = self.fitting[number].clone() else { continue };
+            let address = matches!(j.client.who, Who::Stranger).then_some(c.subject.client);
+            for row in fitting.groups.values().flat_map(|rows| rows.iter()) {
+                let report = &mut self.rows[*row];
                 report.conversations += 1;
                 report.visible += u64::from(c.state != State::OneSided);
                 report.first.merge(&c.first);
                 report.last.merge(&c.last);
-                if !report.source_hosts_seen.contains(&name) {
-                    report.source_hosts_seen.insert(name.clone());
+                if named.insert((*row, j.client.who, address)) {
+                    let name = self.policy.label(&j.client, c.subject.client);
+                    report.source_hosts_seen.insert(name);
                 }
-                groups.entry(matrix.rows[row].group.as_str()).or_default().push(row);
             }
             let through = match j.server.who {
-                Who::Host(host) => self.policy.holders(host).to_vec(),
-                _ => Vec::new(),
+                Who::Host(host) => self.policy.holders(host),
+                _ => &[],
             };
             let to: Vec<Unit> = match j.server.who {
                 Who::Service(service) => vec![Unit::Service(service)],
                 Who::Host(_) => through.iter().map(|h| Unit::Host(*h)).collect(),
                 _ => vec![Unit::Other(c.subject.server)],
             };
-            for (group, rows) in groups {
+            for (group, rows) in &fitting.groups {
                 if !through.is_empty() && self.is_trigger(c) {
-                    let through = Through { conversation: number, hosts: through.clone() };
+                    let through = Through { conversation: number, hosts: through.to_vec() };
                     self.triggers.entry(group).or_default().push(through);
                 }
                 if let Who::Host(client) = j.client.who {
                     for source in self.policy.holders(client) {
                         let attempts = self.attempts.entry((group, *source)).or_default();
                         let attempt =
-                            |to: &Unit| Attempt { to: *to, state: c.state, rows: rows.clone() };
+                            |to: &Unit| Attempt { to: *to, state: c.state, rows: Rc::clone(rows) };
                         attempts.extend(to.iter().map(attempt));
                     }
                 }

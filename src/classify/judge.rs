@@ -46,6 +46,16 @@ impl Judged {
     }
 }
 
+/// What plain conversations that the same rows document have in common.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct Kind {
+    client: RoleSet,
+    server: RoleSet,
+    same: bool,
+    loopback: bool,
+    service: (Transport, u16),
+}
+
 /// How the judge is asked: the traffic, and how it travelled.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'n> {
@@ -193,6 +203,26 @@ impl<'a> Judge<'a> {
         let table = &self.policy.matrix.severities;
         let severity = table.get(code.verdict().name(), code.name(), first);
         if doubts.certain() { severity } else { severity.min(Severity::Medium) }
+    }
+
+    /// What decides which rows document a conversation, so that those of one kind are documented by the same; none
+    /// where a name or this one address decides.
+    pub(super) fn kind(&self, c: &Conversation, judged: &Judged) -> Option<Kind> {
+        let Subject { client, server, transport, port } = c.subject;
+        let Judged { client: from, server: to, named, .. } = judged;
+        let plain = named.is_none() && !c.broadcast && c.state != State::AnswerOnly;
+        // A host may have moved the port.
+        let plain = plain && self.policy.inventory.moved.is_empty();
+        let own = |row: &Row| row.only.is_some() || !row.multicast.is_empty();
+        let by_address =
+            self.policy.rows_at(transport, port).any(|row| own(&self.policy.matrix.rows[row]));
+        (plain && !by_address).then_some(Kind {
+            client: self.policy.client_roles(from, to, false),
+            server: to.roles,
+            same: matches!(from.who, Who::Host(_)) && from.who == to.who,
+            loopback: client.is_loopback() && server.is_loopback(),
+            service: (transport, port),
+        })
     }
 
     /// Every row that documents a conversation as it was judged, whatever its features.

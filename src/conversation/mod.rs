@@ -19,8 +19,8 @@ use std::net::IpAddr;
 
 use names::{Asked, Directory};
 
-use crate::flow::{Amount, Flow, Flows, Holders, IcmpError, PairKey, Seed, TagKind};
-use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Or, Transport};
+use crate::flow::{Amount, Flow, Flows, Holders, IcmpError, PairKey, Seed, Shard, TagKind};
+use crate::model::{AtMost, Endpoint, Few, Mac, Max, Merge, Min, Or, Transport};
 
 pub use crate::flow::{Outer, Tag, sign};
 pub use direction::Grade;
@@ -31,7 +31,7 @@ pub use survey::{Presence, Sight, Survey, Window};
 pub use vantage::Vantage;
 
 /// What the direction of a flow asks of the policy.
-pub trait Lens {
+pub trait Lens: Sync {
     /// Whether the address is the broadcast address of a network, as far as the inventory knows.
     fn is_broadcast(&self, address: IpAddr) -> bool;
 
@@ -102,7 +102,7 @@ pub struct Conversation {
     /// The latest.
     pub last: Max,
     /// The client's ports, for the reading in the other direction.
-    pub client_ports: AtMost<u16, 16>,
+    pub client_ports: Few<u16, 16>,
     /// The number that stands for the server's port in its first flow: for ICMP the type of the reply,
     /// or the code.
     pub server_number: u16,
@@ -166,6 +166,15 @@ impl Conversation {
     }
 }
 
+/// How flows are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// On so many threads.
+    pub jobs: usize,
+    /// The flows are needed afterwards.
+    pub keep: bool,
+}
+
 /// The conversations of a capture in order, with what the capture could see.
 pub struct Conversations {
     /// Sorted by subject.
@@ -186,45 +195,40 @@ pub struct Conversations {
 
 impl Conversations {
     /// Reads all flows: once to learn who serves and who is seen, once to read directions and states.
-    pub fn read(flows: &mut Flows, lens: &dyn Lens, sight: Sight) -> io::Result<Self> {
+    pub fn read(
+        flows: &mut Flows,
+        lens: &dyn Lens,
+        sight: Sight,
+        Work { jobs, keep }: Work,
+    ) -> io::Result<Self> {
         let mut survey = Survey::new(sight);
         survey.add_loose(flows, lens);
-        flows.visit(|shard| shard.iter().for_each(|flow| survey.add(&flow, lens)))?;
-        // Dense conversations beside a small index: a map of them would hold half as much again.
-        let mut one_sided = 0;
-        let (mut list, mut found) =
-            (Vec::<Conversation>::new(), HashMap::<Subject, u32, Seed>::default());
-        let mut heard: HashMap<Subject, Asked, Seed> = HashMap::default();
-        flows.visit(|shard| {
-            for flow in shard.iter() {
-                let (part, client) = read_flow(&flow, &survey, lens);
-                if let Some(names) = flow.heard {
-                    let hellos = names.hellos(client, &flow.sides[client]);
-                    let asked = heard.entry(part.subject).or_default();
-                    asked.hellos.extend(hellos);
-                    asked.more |= names.more(client);
-                }
-                if part.state == State::OneSided {
-                    one_sided += part.to_server.packets.0 + part.to_client.packets.0;
-                }
-                match found.entry(part.subject) {
-                    Entry::Occupied(entry) => list[*entry.get() as usize].merge(&part),
-                    Entry::Vacant(entry) => {
-                        entry.insert(list.len() as u32);
-                        list.push(part);
-                    }
-                }
-            }
+        let surveys = flows.fold(jobs, |survey: &mut Survey, shard| {
+            shard.iter().for_each(|flow| survey.add(&flow, lens, sight));
         })?;
-        drop(found);
+        surveys.into_iter().for_each(|part| survey.merge(part));
+        let parts = flows.fold(jobs, |part: &mut Part, shard| part.read(&shard, &survey, lens))?;
+        // Nobody asks for the flows again, unless the inventory learns from what stays inside a host.
+        if !keep && !survey.saw_loopback() {
+            flows.release();
+        }
+        let (mut one_sided, mut lists) = (0, Vec::new());
+        let mut heard: HashMap<Subject, Asked, Seed> = HashMap::default();
+        for part in parts {
+            one_sided += part.one_sided;
+            lists.extend(part.lists);
+            for (subject, theirs) in part.heard {
+                heard.entry(subject).or_default().merge(theirs);
+            }
+        }
+        let mut list = joined(lists);
         survey.vantage.one_sided = one_sided;
-        list.sort_unstable_by_key(|c| c.subject);
         let spilled = flows.spilled();
-        let mut directory = Directory::new(flows, lens);
+        let (mut directory, nothing) = (Directory::new(flows, lens), Asked::default());
         for c in &mut list {
             let Subject { client, server, transport, port } = c.subject;
-            let asked = heard.remove(&c.subject).unwrap_or_default();
-            c.names = directory.number(client, server, &asked);
+            let asked = heard.get(&c.subject).unwrap_or(&nothing);
+            c.names = directory.number(client, server, asked);
             c.announced =
                 transport == Transport::TCP && directory.is_announced(client, server, port);
         }
@@ -250,6 +254,63 @@ impl Conversations {
         let unicast = self.list.iter().filter(|c| !c.broadcast);
         unicast.map(|c| (c.subject.client, c.subject.server))
     }
+}
+
+/// The conversations of some partitions of the flows.
+#[derive(Default)]
+struct Part {
+    /// Those of each partition, sorted.
+    lists: Vec<Vec<Conversation>>,
+    heard: HashMap<Subject, Asked, Seed>,
+    one_sided: u64,
+}
+
+impl Part {
+    fn read(&mut self, shard: &Shard<'_>, survey: &Survey, lens: &dyn Lens) {
+        // Dense conversations beside a small index: a map of them would hold half as much again.
+        let mut list = Vec::<Conversation>::new();
+        let mut found = HashMap::<Subject, u32, Seed>::default();
+        for flow in shard.iter() {
+            let (part, client) = read_flow(&flow, survey, lens);
+            if let Some(names) = flow.heard {
+                let asked = self.heard.entry(part.subject).or_default();
+                asked.hellos.extend(names.hellos(client, &flow.sides[client]));
+                asked.more |= names.more(client);
+            }
+            if part.state == State::OneSided {
+                self.one_sided += part.to_server.packets.0 + part.to_client.packets.0;
+            }
+            match found.entry(part.subject) {
+                Entry::Occupied(entry) => list[*entry.get() as usize].merge(&part),
+                Entry::Vacant(entry) => {
+                    entry.insert(list.len() as u32);
+                    list.push(part);
+                }
+            }
+        }
+        list.sort_unstable_by_key(|c| c.subject);
+        self.lists.push(list);
+    }
+}
+
+/// Sorted lists as one. A conversation is nearly always in one of them, because its flows have the lesser port in
+/// common; where not, its parts merge.
+fn joined(lists: Vec<Vec<Conversation>>) -> Vec<Conversation> {
+    let of = |(number, list): (usize, &Vec<Conversation>)| {
+        list.iter().map(move |c| (c.subject, number as u32)).collect::<Vec<_>>()
+    };
+    let mut order: Vec<(Subject, u32)> = lists.iter().enumerate().flat_map(of).collect();
+    order.sort_unstable();
+    let mut rest: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
+    let mut whole: Vec<Conversation> = Vec::with_capacity(order.len());
+    for (_, number) in order {
+        let Some(next) = rest[number as usize].next() else { continue };
+        match whole.last_mut() {
+            Some(last) if last.subject == next.subject => last.merge(&next),
+            _ => whole.push(next),
+        }
+    }
+    whole
 }
 
 /// The conversation that a flow is a part of, and which side is the client.
@@ -289,7 +350,7 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> (Conversation
     }
     let is_rare =
         !(rare.tags.is_empty() && rare.errors.is_empty() && rare.macs.iter().all(AtMost::is_empty));
-    let mut client_ports = AtMost::default();
+    let mut client_ports = Few::default();
     client_ports.insert(client.port);
     let part = Conversation {
         subject,

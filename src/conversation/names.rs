@@ -57,6 +57,13 @@ pub(super) struct Asked {
     pub more: bool,
 }
 
+impl Asked {
+    pub fn merge(&mut self, other: Self) {
+        self.hellos.extend(other.hellos);
+        self.more |= other.more;
+    }
+}
+
 /// The names of all servers, each set of names once, and the ports that mappers announced. What one address of
 /// a host was told, its others know too.
 pub(super) struct Directory<'a> {

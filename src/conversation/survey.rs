@@ -182,8 +182,26 @@ impl Survey {
         }
     }
 
-    pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn Lens) {
-        self.vantage.add(flow, self.sight.doubled);
+    /// Takes in what another part of the flows shows.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.vantage.merge(&other.vantage);
+        self.services.extend(other.services);
+        for (ask, first) in other.asks {
+            self.asks.entry(ask).or_default().merge(&first);
+        }
+        if self.presences.is_empty() {
+            self.presences = other.presences;
+        } else {
+            for (address, presence) in other.presences {
+                self.presences.entry(address).or_default().merge(&presence);
+            }
+        }
+        self.blind.extend(other.blind);
+        self.deaf.extend(other.deaf);
+    }
+
+    pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn Lens, sight: Sight) {
+        self.vantage.add(flow, sight.doubled);
         let transport = flow.key.transport();
         let broadcast = broadcast_sender(flow, lens);
         if let Some(side) = broadcast {

@@ -60,6 +60,21 @@ impl Vantage {
         self.lacking > self.counted.max(2)
     }
 
+    /// Takes in what another part of the flows shows.
+    pub(super) fn merge(&mut self, other: &Self) {
+        let Self { packets, one_sided, split, cut_one_way, acked, unseen, worst, counted, lacking } =
+            other;
+        self.packets += packets;
+        self.one_sided += one_sided;
+        self.split += split;
+        self.cut_one_way += cut_one_way;
+        self.acked = self.acked.saturating_add(*acked);
+        self.unseen = self.unseen.saturating_add(*unseen);
+        self.worst = self.worst.max(*worst);
+        self.counted += counted;
+        self.lacking += lacking;
+    }
+
     pub(super) fn add(&mut self, flow: &Flow<'_>, doubled: bool) {
         let sides = flow.sides;
         let packets = sides[0].sent.packets.0 + sides[1].sent.packets.0;

@@ -582,6 +582,12 @@ impl Flows {
         Ok(removed)
     }
 
+    /// Gives the memory of the flows back. There are none from then on.
+    pub fn release(&mut self) {
+        self.parts.iter_mut().for_each(|part| *part = Partition::default());
+        self.meeting.files().iter_mut().for_each(|file| *file = None);
+    }
+
     /// Visits all flows, a partition at a time, in no order that means anything.
     pub fn visit(&self, mut visitor: impl FnMut(Shard<'_>)) -> io::Result<()> {
         (0..PARTITIONS).try_for_each(|number| self.visit_one(number, &mut visitor))

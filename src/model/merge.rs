@@ -226,3 +226,55 @@ impl<T: Ord + Clone, const N: usize> Merge for AtMost<T, N> {
         self.more |= other.more;
     }
 }
+/// As [`AtMost`], for small members and without memory of its own: for sets that every one of very many things has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Few<T, const N: usize> {
+    /// The first `count` are members, sorted.
+    kept: [T; N],
+    count: u8,
+    more: bool,
+}
+
+impl<T: Copy + Default, const N: usize> Default for Few<T, N> {
+    fn default() -> Self {
+        Self { kept: [T::default(); N], count: 0, more: false }
+    }
+}
+
+impl<T: Copy + Ord, const N: usize> Few<T, N> {
+    /// Takes in one member.
+    pub fn insert(&mut self, member: T) {
+        let count = usize::from(self.count);
+        let Err(position) = self.kept[..count].binary_search(&member) else { return };
+        self.more |= count == N;
+        if position == N {
+            return;
+        }
+        let last = count.min(N - 1);
+        self.kept.copy_within(position..last, position + 1);
+        self.kept[position] = member;
+        self.count = (last + 1) as u8;
+    }
+
+    /// The kept members, least first.
+    pub fn iter(&self) -> std::slice::Iter<'_, T> {
+        self.kept[..usize::from(self.count)].iter()
+    }
+
+    /// Whether a member is kept.
+    pub fn contains(&self, member: &T) -> bool {
+        self.kept[..usize::from(self.count)].binary_search(member).is_ok()
+    }
+
+    /// Whether members beyond the kept ones were seen.
+    pub fn more(&self) -> bool {
+        self.more
+    }
+}
+
+impl<T: Copy + Ord, const N: usize> Merge for Few<T, N> {
+    fn merge(&mut self, other: &Self) {
+        other.iter().for_each(|member| self.insert(*member));
+        self.more |= other.more;
+    }
+}

@@ -12,7 +12,7 @@ pub use account::{
     Account, Copies, Correction, Duplicates, InputRecord, Loss, Reasons, SkipReason,
 };
 pub use addr::{Endpoint, Mac, Transport, is_link_local};
-pub use merge::{AtMost, Max, Merge, Min, Or, Span, Sum};
+pub use merge::{AtMost, Few, Max, Merge, Min, Or, Span, Sum};
 pub use text::{cell, clean, steers};
 pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};
 pub(crate) use words::words;

@@ -10,7 +10,7 @@ use super::plan::resolved;
 use super::{Failure, Plan, Progress, Reading, evidence};
 use crate::capture::link_name;
 use crate::classify::{Judge, Outcome, View};
-use crate::conversation::{Conversations, Lens, Sight};
+use crate::conversation::{Conversations, Lens, Sight, Work};
 use crate::model::{Endpoint, Nanos, SkipReason, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{self, FORMATS, Folder, FolderError, Known, Places, Report, Wishes};
@@ -227,14 +227,21 @@ fn judge(
     progress: &Progress,
 ) -> io::Result<Outcome> {
     let sight = sight(plan, reading);
+    let work = Work { jobs: plan.jobs, keep: plan.request.evidence.is_some() };
     let Some(policy) = policy else {
-        return Ok(Outcome::unjudged(Conversations::read(&mut reading.flows, &NoPolicy, sight)?));
+        return Ok(Outcome::unjudged(Conversations::read(
+            &mut reading.flows,
+            &NoPolicy,
+            sight,
+            work,
+        )?));
     };
-    let mut conversations = Conversations::read(&mut reading.flows, &Judge::new(policy), sight)?;
+    let mut conversations =
+        Conversations::read(&mut reading.flows, &Judge::new(policy), sight, work)?;
     // Another input may have been taken on another host.
     let single = reading.inputs.iter().filter(|i| i.account.frames > 0).count() == 1;
     if single && policy.learn_loopback(conversations.ends()) {
-        conversations = Conversations::read(&mut reading.flows, &Judge::new(policy), sight)?;
+        conversations = Conversations::read(&mut reading.flows, &Judge::new(policy), sight, work)?;
     }
     progress.timings.done("conversations");
     let vantage = conversations.survey.vantage;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::audit::{NoPolicy, sight};
 use super::{Failure, Plan, Progress, Reading};
 use crate::classify::Draft;
-use crate::conversation::Conversations;
+use crate::conversation::{Conversations, Work};
 use crate::policy::Matrix;
 use crate::report;
 
@@ -22,8 +22,8 @@ impl Drafted {
     /// Reads captures and drafts an inventory against a matrix.
     pub fn of(plan: &Plan, matrix: &Matrix, progress: &Progress) -> Result<Self, Failure> {
         let mut reading = Reading::of(plan, progress)?;
-        let sight = sight(plan, &reading);
-        let conversations = Conversations::read(&mut reading.flows, &NoPolicy, sight)
+        let (sight, work) = (sight(plan, &reading), Work { jobs: plan.jobs, keep: false });
+        let conversations = Conversations::read(&mut reading.flows, &NoPolicy, sight, work)
             .map_err(Failure::Temporary)?;
         if progress.stop.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted);

@@ -8,6 +8,9 @@ use ipnet::IpNet;
 use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row};
 use crate::model::{Mac, Transport, is_link_local};
 
+/// The keyed hash of the maps that are asked for each conversation.
+type Seed = ahash::RandomState;
+
 /// What an address is to the inventory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Who {
@@ -60,9 +63,9 @@ pub struct Policy {
     pub inventory: Inventory,
     /// The site's exceptions.
     pub exceptions: Exceptions,
-    addresses: HashMap<IpAddr, Who>,
-    networks: Vec<(u8, HashMap<IpAddr, usize>)>,
-    single_ports: HashMap<(Transport, u16), Vec<usize>>,
+    addresses: HashMap<IpAddr, Who, Seed>,
+    networks: Vec<(u8, HashMap<IpAddr, usize, Seed>)>,
+    single_ports: HashMap<(Transport, u16), Vec<usize>, Seed>,
     port_ranges: Vec<usize>,
     clients: RoleSet,
     client_targets: RoleSet,
@@ -73,7 +76,7 @@ pub struct Policy {
 impl Policy {
     /// Indexes a matrix and an inventory.
     pub fn new(matrix: Matrix, inventory: Inventory) -> Self {
-        let mut addresses = HashMap::new();
+        let mut addresses = HashMap::default();
         for (number, service) in inventory.services.iter().enumerate() {
             addresses.extend(service.addresses.iter().map(|a| (*a, Who::Service(number))));
         }
@@ -81,12 +84,12 @@ impl Policy {
             addresses.extend(host.addresses.iter().map(|a| (*a, Who::Host(number))));
         }
         // Longest prefix first; one map a length, so that a look-up costs the number of lengths.
-        let mut networks: BTreeMap<u8, HashMap<IpAddr, usize>> = BTreeMap::new();
+        let mut networks: BTreeMap<u8, HashMap<IpAddr, usize, Seed>> = BTreeMap::new();
         for (number, network) in inventory.networks.iter().enumerate() {
             let length = network.cidr.prefix_len();
             networks.entry(length).or_default().insert(network.cidr.network(), number);
         }
-        let mut single_ports: HashMap<_, Vec<usize>> = HashMap::new();
+        let mut single_ports: HashMap<_, Vec<usize>, Seed> = HashMap::default();
         let mut port_ranges = Vec::new();
         for (number, row) in matrix.rows.iter().enumerate() {
             if row.ports.start() == row.ports.end() {
