@@ -10,7 +10,11 @@ use syn::visit::Visit;
 /// Room, the rooms that it may import, and the outside crates that it may use beside `std`.
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("model", &[], &["serde"]),
-    ("capture", &["model"], &["pcap", "sha2", "flate2", "zstd", "liblzma", "lz4_flex", "bzip2"]),
+    (
+        "capture",
+        &["model"],
+        &["crossbeam_channel", "pcap", "sha2", "flate2", "zstd", "liblzma", "lz4_flex", "bzip2"],
+    ),
     ("decode", &["model", "capture"], &["etherparse", "serde"]),
     ("names", &["model", "decode"], &["domain", "tls_parser", "httparse", "serde"]),
     ("flow", &["model", "decode", "names"], &["dashmap", "ahash", "serde", "postcard", "tempfile"]),

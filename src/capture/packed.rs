@@ -4,6 +4,7 @@
 use std::io::{self, BufRead as _, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use lz4_flex::frame::FrameDecoder;
 use sha2::{Digest, Sha256};
 
@@ -58,7 +59,60 @@ pub(super) fn unpack(start: &[u8], rest: &Tap) -> Option<io::Result<(Input, &'st
     let (name, _, open) = FORMATS.iter().find(|(_, magic, _)| start.starts_with(magic))?;
     let whole = Cursor::new(start.to_vec()).chain(rest.clone());
     let input = open(BufReader::with_capacity(super::BLOCK / 4, whole));
-    Some(input.map(|input| (input, *name)))
+    Some(input.and_then(|input| Ok((Box::new(Pump::start(input)?) as Input, *name))))
+}
+
+/// Decompressed blocks that may wait for whoever reads them.
+const WAITING: usize = 4;
+
+/// A decompressor that works ahead in a thread of its own. It ends with its input, or when nobody wants more.
+struct Pump {
+    blocks: Receiver<io::Result<Vec<u8>>>,
+    /// Blocks that have been read, to be filled again.
+    empty: Sender<Vec<u8>>,
+    block: Vec<u8>,
+    at: usize,
+}
+
+impl Pump {
+    fn start(mut input: Input) -> io::Result<Self> {
+        let (full, blocks) = bounded(WAITING);
+        let (empty, emptied) = bounded::<Vec<u8>>(WAITING + 2);
+        std::thread::Builder::new().name("decompressor".to_owned()).spawn(move || {
+            loop {
+                let mut block = emptied.try_recv().unwrap_or_default();
+                block.clear();
+                let read = input.by_ref().take(super::BLOCK as u64).read_to_end(&mut block);
+                // What came before an error counts.
+                let ended = block.len() < super::BLOCK;
+                if full.send(Ok(block)).is_err() {
+                    return;
+                }
+                if let Err(error) = read {
+                    let _ = full.send(Err(error));
+                    return;
+                }
+                if ended {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { blocks, empty, block: Vec::new(), at: 0 })
+    }
+}
+
+impl Read for Pump {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.block.len() {
+            let Ok(next) = self.blocks.recv() else { return Ok(0) };
+            let _ = self.empty.try_send(std::mem::replace(&mut self.block, next?));
+            self.at = 0;
+        }
+        let some = buffer.len().min(self.block.len() - self.at);
+        buffer[..some].copy_from_slice(&self.block[self.at..self.at + some]);
+        self.at += some;
+        Ok(some)
+    }
 }
 
 /// A source as it lies on the disk or comes through a pipe: its bytes are counted and, where wanted,
