@@ -20,6 +20,9 @@ use crate::names::{Hello, Pieces};
 /// a processor's cache while it is worked on.
 pub(super) const PARTITIONS: usize = 64;
 
+/// Flows that are looked up together.
+const TOGETHER: usize = 32;
+
 /// The flows of one partition.
 #[derive(Default)]
 pub(super) struct FlowTable {
@@ -192,25 +195,62 @@ impl FlowTable {
             *self = other;
             return;
         }
-        for (from, Record { key, state, cut }) in other.records.flows.iter().enumerate() {
-            let position = self.position(key, key.hashes(seed).1);
-            let mine = &mut self.records.flows[position];
-            mine.state.merge(state);
-            mine.cut.iter_mut().zip(cut).for_each(|(mine, theirs)| *mine += theirs);
-            for (side, theirs) in state.sides.iter().enumerate() {
-                if let (true, Some(link)) =
-                    (theirs.link != NO_LINK, links.get(theirs.link).copied())
-                {
-                    self.add_link(position, side, Some(theirs.link), &link, links);
+        let hash = |record: &Record| record.key.hashes(seed).1;
+        for (number, chunk) in other.records.flows.chunks(TOGETHER).enumerate() {
+            let mut hashes = [0; TOGETHER];
+            for (hashed, record) in hashes.iter_mut().zip(chunk) {
+                *hashed = hash(record);
+                self.index.prefetch(*hashed);
+            }
+            for hash in &hashes[..chunk.len()] {
+                let record = self.records.flows.get(self.index.guess(*hash));
+                prefetch(record.map(|record| &record.key));
+            }
+            for (place, (hash, theirs)) in hashes.iter().zip(chunk).enumerate() {
+                let from = (number * TOGETHER + place) as u32;
+                self.merge_flow(*hash, theirs, links);
+                if !(other.records.extras.is_empty() && other.records.heard.is_empty()) {
+                    self.merge_rare(*hash, theirs, &other.records, from, links);
                 }
             }
-            let from = from as u32;
-            if let Some(theirs) = other.records.extras.get(&from) {
-                self.merge_extra(position, theirs, links);
+        }
+    }
+
+    fn merge_flow(&mut self, hash: u64, theirs: &Record, links: &Links) {
+        let position = self.position(&theirs.key, hash);
+        let mine = &mut self.records.flows[position];
+        mine.state.merge(&theirs.state);
+        mine.cut.iter_mut().zip(&theirs.cut).for_each(|(mine, theirs)| *mine += theirs);
+        for (side, theirs) in theirs.state.sides.iter().enumerate() {
+            let mine = self.records.flows[position].state.sides[side].link;
+            if theirs.link != NO_LINK
+                && mine != theirs.link
+                && let Some(link) = links.get(theirs.link)
+            {
+                self.add_link(position, side, Some(theirs.link), link, links);
             }
-            if let Some(theirs) = other.records.heard.get(&from) {
-                self.hear(position as u32, |heard| heard.merge(theirs));
-            }
+        }
+    }
+
+    /// Takes in what few flows have, of the flow at `from` of another table.
+    fn merge_rare(
+        &mut self,
+        hash: u64,
+        flow: &Record,
+        theirs: &Records,
+        from: u32,
+        links: &mut Links,
+    ) {
+        let (extra, heard) = (theirs.extras.get(&from), theirs.heard.get(&from));
+        if extra.is_none() && heard.is_none() {
+            return;
+        }
+        let position = self.position(&flow.key, hash);
+        if let Some(extra) = extra {
+            self.merge_extra(position, extra, links);
+        }
+        if let Some(theirs) = heard {
+            self.hear(position as u32, |heard| heard.merge(theirs));
         }
     }
 
