@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -9,8 +10,9 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use rasaudit::capture::{Batch, Reader, expand};
 use rasaudit::classify::{Outcome, View};
 use rasaudit::conversation::{Conversations, Sight, Work};
-use rasaudit::decode::{Decoder, Observation};
+use rasaudit::decode::{Body, Decoder, Observation, Tuple, sign};
 use rasaudit::flow::{Keep, Meeting, Seed};
+use rasaudit::model::Transport;
 use rasaudit::pipeline::{Audit, FailOn, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
 
@@ -167,5 +169,96 @@ fn rooms(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, families, rooms);
+/// Observations of many flows in random order; each has the source address, and so on, that `end` makes of its number.
+fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<Observation> {
+    let mut state = 1u64;
+    let mut observations = Vec::with_capacity(packets as usize);
+    for number in 0..packets {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let flow = if number < flows { number } else { (state >> 33) as u32 % flows };
+        let (address, sport) = end(flow);
+        let tuple = Tuple {
+            src: Ipv4Addr::from(address).into(),
+            dst: Ipv4Addr::new(10, 20, 1, 1).into(),
+            sport,
+            dport: 443,
+            transport: Transport::TCP,
+        };
+        let (signs, acked, fragment) = (sign::ACK | sign::UNICAST, Some(number), None);
+        let body = Body::Segment { tuple, signs, payload: 0, seq: 0, acked, fragment };
+        observations.push(Observation { time: i64::from(number), body, ..Observation::default() });
+    }
+    observations
+}
+
+/// Flow tables by size, with addresses chosen by somebody who wants them to collide, and two that meet.
+fn tables(c: &mut Criterion) {
+    let seed = Seed::new();
+    let meeting = || Meeting::new(&seed, std::env::temp_dir());
+    let filled = |meeting: &Meeting, seen: &[Observation]| {
+        let mut tables = meeting.tables(&Keep::default());
+        seen.chunks(32).for_each(|s| tables.observe(s, &[]));
+        tables
+    };
+    let spread = |flow: u32| (0x0a00_0000 | flow, (flow >> 4) as u16 | 0x8000);
+    let cases = [
+        ("1,000 flows", synthetic(1_000, 1_000_000, spread)),
+        ("100,000 flows", synthetic(100_000, 1_000_000, spread)),
+        ("1,000,000 flows", synthetic(1_000_000, 2_000_000, spread)),
+        // Addresses that differ where a hash without a key, of the lower bits, would not look.
+        ("100,000 flows, chosen", synthetic(100_000, 1_000_000, |flow| (flow << 15, 0x8000))),
+    ];
+    let mut group = c.benchmark_group("observe");
+    group.sample_size(10);
+    for (name, seen) in &cases {
+        group.throughput(Throughput::Elements(seen.len() as u64));
+        group.bench_function(*name, |b| b.iter(|| black_box(filled(&meeting(), seen).len())));
+    }
+    group.finish();
+    let seen = &cases[1].1;
+    let mut group = c.benchmark_group("merge");
+    group.sample_size(10);
+    group.throughput(Throughput::Elements(100_000));
+    for jobs in [1, 2] {
+        group.bench_function(format!("100,000 flows on {jobs} threads"), |b| {
+            let two = || {
+                let meeting = meeting();
+                for half in seen.chunks(seen.len() / 2) {
+                    meeting.take_in(filled(&meeting, half)).expect("in memory");
+                }
+                meeting
+            };
+            b.iter_batched(
+                two,
+                |m| m.settle(false, jobs).expect("in memory"),
+                BatchSize::LargeInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// Each report of the farm.
+fn reports(c: &mut Criterion) {
+    let request = Request {
+        captures: vec![fixture("farm-faults/span.pcap")],
+        jobs: Some(1),
+        max_memory: 1 << 30,
+        ..Request::default()
+    };
+    let plan = Plan::new(request).expect("the fixture");
+    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
+    let progress = Progress::default();
+    let audit = Audit::of(&plan, Some(policy()), None, &limits, &progress).expect("sound");
+    let mut group = c.benchmark_group("report");
+    group.throughput(Throughput::Elements(audit.outcome.conversations.list.len() as u64));
+    for format in ["text", "csv", "conversations", "matrix", "hosts", "json"] {
+        group.bench_function(format, |b| {
+            b.iter(|| audit.write_format(format, &mut std::io::sink()).expect("a sink"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, families, rooms, tables, reports);
 criterion_main!(benches);

@@ -65,7 +65,8 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
     seen.link.hops = head[22];
     seen.broadcast = mac(0) == Mac::BROADCAST;
     // Over a sound header, its checksum among the rest, the sum is all ones (RFC 1071).
-    let sum: u64 = [14, 18, 22, 26, 30].map(|at| u64::from(be32(at))).iter().sum();
+    let word = |at: usize| u64::from(be32(at));
+    let sum = word(14) + word(18) + word(22) + word(26) + word(30);
     let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
     seen.bad_checksum = (sum & 0xffff) + (sum >> 16) != 0xffff;
@@ -75,7 +76,7 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
     seen.payload_at = (ABOVE + header) as u32;
     seen.payload_kept = (bytes.len() - header) as u32;
     let cast = if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
-    let [src, dst] = [26, 30].map(|at| Ipv4Addr::from(be32(at)).into());
+    let (src, dst) = (Ipv4Addr::from(be32(26)).into(), Ipv4Addr::from(be32(30)).into());
     seen.body = Body::Segment {
         tuple: Tuple { src, dst, sport, dport, transport },
         signs: signs | cast | seen.kept,
