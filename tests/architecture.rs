@@ -17,10 +17,14 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("decode", &["model", "capture"], &["etherparse", "serde"]),
     ("names", &["model", "decode"], &["domain", "tls_parser", "httparse", "serde"]),
-    ("flow", &["model", "decode", "names"], &["dashmap", "ahash", "serde", "postcard", "tempfile"]),
+    (
+        "flow",
+        &["model", "decode", "names"],
+        &["dashmap", "ahash", "libc", "serde", "postcard", "tempfile"],
+    ),
     ("conversation", &["model", "flow"], &[]),
     ("policy", &["model"], &["ahash", "csv", "toml", "ipnet", "sha2", "strsim", "jiff"]),
-    ("classify", &["model", "conversation", "policy"], &["serde", "sha2", "ipnet"]),
+    ("classify", &["model", "conversation", "policy"], &["ahash", "serde", "sha2", "ipnet"]),
     (
         "report",
         &["model", "classify"],

@@ -207,21 +207,39 @@ impl Conversations {
             shard.iter().for_each(|flow| survey.add(&flow, lens, sight));
         })?;
         surveys.into_iter().for_each(|part| survey.merge(part));
-        let parts = flows.fold(jobs, |part: &mut Part, shard| part.read(&shard, &survey, lens))?;
+        let read = |part: &mut Part, shard: Shard<'_>| part.read(&shard, &survey, lens);
         // Nobody asks for the flows again, unless the inventory learns from what stays inside a host.
-        if !keep && !survey.saw_loopback() {
-            flows.release();
-        }
-        let (mut one_sided, mut lists) = (0, Vec::new());
+        let again = keep || survey.saw_loopback();
+        let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
+        let (mut one_sided, mut list) = (0, Vec::new());
         let mut heard: HashMap<Subject, Asked, Seed> = HashMap::default();
         for part in parts {
             one_sided += part.one_sided;
-            lists.extend(part.lists);
+            match list.is_empty() {
+                true => list = part.list,
+                false => list.extend(part.list),
+            }
+            if heard.is_empty() {
+                heard = part.heard;
+                continue;
+            }
             for (subject, theirs) in part.heard {
-                heard.entry(subject).or_default().merge(theirs);
+                match heard.entry(subject) {
+                    Entry::Occupied(mut entry) => entry.get_mut().merge(&theirs),
+                    Entry::Vacant(entry) => drop(entry.insert(theirs)),
+                }
             }
         }
-        let mut list = joined(lists);
+        list.sort_by_cached_key(|c| c.subject);
+        // A conversation is nearly always whole, because its flows have the lesser port in common and so the
+        // partition; where not, its parts merge.
+        list.dedup_by(|part, whole| {
+            let same = part.subject == whole.subject;
+            if same {
+                whole.merge(part);
+            }
+            same
+        });
         survey.vantage.one_sided = one_sided;
         let spilled = flows.spilled();
         let (mut directory, nothing) = (Directory::new(flows, lens), Asked::default());
@@ -259,8 +277,7 @@ impl Conversations {
 /// The conversations of some partitions of the flows.
 #[derive(Default)]
 struct Part {
-    /// Those of each partition, sorted.
-    lists: Vec<Vec<Conversation>>,
+    list: Vec<Conversation>,
     heard: HashMap<Subject, Asked, Seed>,
     one_sided: u64,
 }
@@ -268,13 +285,13 @@ struct Part {
 impl Part {
     fn read(&mut self, shard: &Shard<'_>, survey: &Survey, lens: &dyn Lens) {
         // Dense conversations beside a small index: a map of them would hold half as much again.
-        let mut list = Vec::<Conversation>::new();
+        let list = &mut self.list;
         let mut found = HashMap::<Subject, u32, Seed>::default();
         for flow in shard.iter() {
             let (part, client) = read_flow(&flow, survey, lens);
             if let Some(names) = flow.heard {
                 let asked = self.heard.entry(part.subject).or_default();
-                asked.hellos.extend(names.hellos(client, &flow.sides[client]));
+                names.hellos(client, &flow.sides[client]).for_each(|h| asked.hellos.insert(h));
                 asked.more |= names.more(client);
             }
             if part.state == State::OneSided {
@@ -288,29 +305,7 @@ impl Part {
                 }
             }
         }
-        list.sort_unstable_by_key(|c| c.subject);
-        self.lists.push(list);
     }
-}
-
-/// Sorted lists as one. A conversation is nearly always in one of them, because its flows have the lesser port in
-/// common; where not, its parts merge.
-fn joined(lists: Vec<Vec<Conversation>>) -> Vec<Conversation> {
-    let of = |(number, list): (usize, &Vec<Conversation>)| {
-        list.iter().map(move |c| (c.subject, number as u32)).collect::<Vec<_>>()
-    };
-    let mut order: Vec<(Subject, u32)> = lists.iter().enumerate().flat_map(of).collect();
-    order.sort_unstable();
-    let mut rest: Vec<_> = lists.into_iter().map(Vec::into_iter).collect();
-    let mut whole: Vec<Conversation> = Vec::with_capacity(order.len());
-    for (_, number) in order {
-        let Some(next) = rest[number as usize].next() else { continue };
-        match whole.last_mut() {
-            Some(last) if last.subject == next.subject => last.merge(&next),
-            _ => whole.push(next),
-        }
-    }
-    whole
 }
 
 /// The conversation that a flow is a part of, and which side is the client.

@@ -1,11 +1,11 @@
 //! The names of servers, as clients asked for them and as resolvers told them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::Lens;
-use crate::flow::{Flows, Hello, Lookups, Ports};
-use crate::model::Merge;
+use crate::flow::{Flows, Hello, Ports, Seed};
+use crate::model::{AtMost, Merge};
 
 /// What the capture shows of a server's names, to one client.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
@@ -52,14 +52,17 @@ impl Known {
 /// What a client asked a server for by name.
 #[derive(Default)]
 pub(super) struct Asked {
-    pub hellos: BTreeSet<Hello>,
+    pub hellos: Hellos,
     /// There was more than is kept.
     pub more: bool,
 }
 
+/// All of them; nearly always it is one.
+pub(super) type Hellos = AtMost<Hello, { usize::MAX }>;
+
 impl Asked {
-    pub fn merge(&mut self, other: Self) {
-        self.hellos.extend(other.hellos);
+    pub fn merge(&mut self, other: &Self) {
+        self.hellos.merge(&other.hellos);
         self.more |= other.more;
     }
 }
@@ -68,15 +71,17 @@ impl Asked {
 /// a host was told, its others know too.
 pub(super) struct Directory<'a> {
     sets: Vec<ServerNames>,
-    numbers: HashMap<ServerNames, u32>,
-    lookups: Lookups,
-    announced: BTreeMap<(IpAddr, IpAddr), Ports>,
+    numbers: HashMap<ServerNames, u32, Seed>,
+    /// What each client was told of an address.
+    lookups: HashMap<(IpAddr, IpAddr), BTreeSet<Vec<String>>, Seed>,
+    announced: HashMap<(IpAddr, IpAddr), Ports, Seed>,
     lens: &'a dyn Lens,
 }
 
 impl<'a> Directory<'a> {
     pub fn new(flows: &Flows, lens: &'a dyn Lens) -> Self {
-        let (mut lookups, mut announced) = (Lookups::new(), BTreeMap::<_, Ports>::new());
+        let mut lookups = HashMap::<_, BTreeSet<Vec<String>>, Seed>::default();
+        let mut announced = HashMap::<_, Ports, Seed>::default();
         for ((client, address), chains) in &flows.lookups {
             let told = lookups.entry((lens.canonical(*client), *address)).or_default();
             told.extend(chains.iter().cloned());
@@ -87,7 +92,7 @@ impl<'a> Directory<'a> {
         }
         // Number zero is a server without a name.
         let sets = vec![ServerNames::default()];
-        Self { sets, numbers: HashMap::new(), lookups, announced, lens }
+        Self { sets, numbers: HashMap::default(), lookups, announced, lens }
     }
 
     /// Whether an endpoint mapper on the server announced a port to the client.
@@ -121,10 +126,10 @@ impl<'a> Directory<'a> {
     }
 }
 
-fn names(hellos: &BTreeSet<Hello>, told: &[&Vec<String>]) -> ServerNames {
+fn names(hellos: &Hellos, told: &[&Vec<String>]) -> ServerNames {
     let mut set = ServerNames::default();
     let mut supported = !hellos.is_empty();
-    for hello in hellos {
+    for hello in hellos.iter() {
         let chain = told.iter().find(|chain| chain.contains(&hello.name));
         // What an encrypted hello shows outside is its name only where DNS says the same.
         set.hidden |= hello.hidden && chain.is_none();
@@ -165,6 +170,12 @@ mod tests {
         Hello { name: name.to_owned(), hidden }
     }
 
+    fn set<const N: usize>(members: [Hello; N]) -> Hellos {
+        let mut set = Hellos::new();
+        members.into_iter().for_each(|hello| set.insert(hello));
+        set
+    }
+
     fn chain(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
@@ -172,29 +183,29 @@ mod tests {
     #[test]
     fn dns_bears_out_what_the_client_says() {
         let (a, b) = (chain(&["a.example", "cdn.example"]), chain(&["b.example"]));
-        let set = names(&[hello("a.example", false)].into(), &[&a, &b]);
-        assert_eq!(set.known.len(), 1);
-        assert!(set.known[0].is_strong(0) && !set.known[0].is_strong(1));
-        assert_eq!(set.known[0].names, ["a.example", "cdn.example"]);
-        assert_eq!(set.seen, ["a.example", "cdn.example", "b.example"]);
+        let told = names(&set([hello("a.example", false)]), &[&a, &b]);
+        assert_eq!(told.known.len(), 1);
+        assert!(told.known[0].is_strong(0) && !told.known[0].is_strong(1));
+        assert_eq!(told.known[0].names, ["a.example", "cdn.example"]);
+        assert_eq!(told.seen, ["a.example", "cdn.example", "b.example"]);
         // A name that DNS does not know stands beside those that it does.
-        let set = names(&[hello("c.example", false)].into(), &[&a, &b]);
-        let witnesses: Vec<_> = set.known.iter().map(|k| (&*k.names[0], k.is_strong(0))).collect();
+        let told = names(&set([hello("c.example", false)]), &[&a, &b]);
+        let witnesses: Vec<_> = told.known.iter().map(|k| (&*k.names[0], k.is_strong(0))).collect();
         assert_eq!(witnesses, [("c.example", false), ("a.example", false), ("b.example", false)]);
     }
 
     #[test]
     fn an_encrypted_hello_counts_where_dns_says_the_same() {
         let a = chain(&["a.example"]);
-        let outer = [hello("public.example", true)].into();
-        let set = names(&outer, &[]);
-        assert!(set.hidden && set.known.is_empty());
-        let set = names(&outer, &[&a]);
-        assert!(set.hidden && set.known.iter().all(|k| !k.is_strong(0)));
-        let set = names(&[hello("a.example", true)].into(), &[&a]);
-        assert!(!set.hidden && set.known[0].is_strong(0));
+        let outer = set([hello("public.example", true)]);
+        let told = names(&outer, &[]);
+        assert!(told.hidden && told.known.is_empty());
+        let told = names(&outer, &[&a]);
+        assert!(told.hidden && told.known.iter().all(|k| !k.is_strong(0)));
+        let told = names(&set([hello("a.example", true)]), &[&a]);
+        assert!(!told.hidden && told.known[0].is_strong(0));
         // One plain word does not bear out what another connection hides.
-        let both = [hello("a.example", false), hello("public.example", true)].into();
+        let both = set([hello("a.example", false), hello("public.example", true)]);
         assert!(names(&both, &[&a]).hidden);
     }
 }

@@ -17,10 +17,9 @@ pub struct Heard {
 
 impl Heard {
     /// What a side said.
-    pub fn hellos(&self, number: usize, side: &Side) -> impl Iterator<Item = Hello> + use<> {
+    pub fn hellos(&self, number: usize, side: &Side) -> impl Iterator<Item = Hello> {
         let joined = side.first.get().and_then(|first| self.pieces[number].hello(first));
-        let whole: Vec<Hello> = self.hellos[number].iter().cloned().collect();
-        whole.into_iter().chain(joined)
+        self.hellos[number].iter().cloned().chain(joined)
     }
 
     /// Whether a side said more than is kept.

@@ -2,7 +2,7 @@
 //!
 //! A look-up misses memory once, and growing never looks at a key.
 
-use super::prefetch::prefetch;
+use super::memory::prefetch;
 
 /// A slot that holds nothing.
 const EMPTY: u32 = u32::MAX;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::copies::{Removals, Sample, Trace};
 use super::fragments::{Fragments, Joined};
 use super::links::{Book, Links};
+use super::memory::return_large_blocks;
 use super::state::Side;
 use super::table::{Flow, FlowTable, FlowTables, PARTITIONS, Place, partition};
 use super::{FlowKey, Seed};
@@ -338,6 +339,7 @@ impl Partition {
 impl Meeting {
     /// An empty meeting that spills into unnamed files in `folder`.
     pub fn new(seed: &Seed, folder: PathBuf) -> Self {
+        return_large_blocks();
         Self {
             seed: seed.clone(),
             book: Arc::default(),
@@ -582,12 +584,6 @@ impl Flows {
         Ok(removed)
     }
 
-    /// Gives the memory of the flows back. There are none from then on.
-    pub fn release(&mut self) {
-        self.parts.iter_mut().for_each(|part| *part = Partition::default());
-        self.meeting.files().iter_mut().for_each(|file| *file = None);
-    }
-
     /// Visits all flows, a partition at a time, in no order that means anything.
     pub fn visit(&self, mut visitor: impl FnMut(Shard<'_>)) -> io::Result<()> {
         (0..PARTITIONS).try_for_each(|number| self.visit_one(number, &mut visitor))
@@ -600,7 +596,7 @@ impl Flows {
         take: impl Fn(&mut T, Shard<'_>) + Sync,
     ) -> io::Result<Vec<T>> {
         let next = AtomicUsize::new(0);
-        let work = || -> io::Result<T> {
+        on_threads(jobs, || {
             let mut all = T::default();
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
@@ -609,15 +605,33 @@ impl Flows {
                 }
                 self.visit_one(number, &mut |shard| take(&mut all, shard))?;
             }
-        };
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..jobs).map(|_| scope.spawn(work)).collect();
-            let mut all = vec![work()?];
-            for other in others {
-                all.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        })
+    }
+
+    /// As [`Flows::fold`], and each partition gives its memory back once it was visited. There are no flows from
+    /// then on.
+    pub fn drain<T: Default + Send>(
+        &mut self,
+        jobs: usize,
+        take: impl Fn(&mut T, Shard<'_>) + Sync,
+    ) -> io::Result<Vec<T>> {
+        let empty = (0..PARTITIONS).map(|_| Partition::default()).collect();
+        let parts = std::mem::replace(&mut self.parts, empty);
+        let waiting = Mutex::new(parts.into_iter().enumerate());
+        let next = || waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+        let all = on_threads(jobs, || {
+            let mut all = T::default();
+            while let Some((number, mut part)) = next() {
+                let spilled = self.load(number)?;
+                if !spilled.flows.is_empty() {
+                    part = spilled;
+                }
+                take(&mut all, Shard { table: &part.flows, links: &self.links });
             }
             Ok(all)
-        })
+        });
+        self.meeting.files().iter_mut().for_each(|file| *file = None);
+        all
     }
 
     fn visit_one(&self, number: usize, visitor: &mut impl FnMut(Shard<'_>)) -> io::Result<()> {
@@ -653,6 +667,18 @@ impl Flows {
         }
         Ok(whole)
     }
+}
+
+/// What each of `jobs` threads comes to.
+fn on_threads<T: Send>(jobs: usize, work: impl Fn() -> io::Result<T> + Sync) -> io::Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..jobs).map(|_| scope.spawn(&work)).collect();
+        let mut all = vec![work()?];
+        for other in others {
+            all.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(all)
+    })
 }
 
 /// The flows of one partition.

@@ -5,13 +5,14 @@
 //! opened a flow is asked of the merged whole.
 
 mod copies;
+mod dense;
 mod fragments;
 mod heard;
 mod index;
 mod key;
 mod links;
 mod meeting;
-mod prefetch;
+mod memory;
 mod state;
 mod table;
 

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::copies::{Removals, Trace};
+use super::dense::Dense;
 use super::index::Index;
 use super::links::{Links, MANY_LINKS, NO_LINK};
-use super::prefetch::prefetch;
+use super::memory::prefetch;
 use super::state::{Extra, FlowState, IcmpError, Side};
 use super::{FlowKey, Heard, Seed};
 use crate::decode::{Body, ErrorKind, Link, Observation, sign};
@@ -35,7 +36,7 @@ pub(super) struct FlowTable {
 /// The content of a table without its index: what is written to a temporary file.
 #[derive(Default, Serialize, Deserialize)]
 struct Records {
-    flows: Vec<Record>,
+    flows: Dense<Record>,
     /// Rare evidence by position.
     extras: HashMap<u32, Extra, Seed>,
     /// What was said about names, by position.
@@ -104,7 +105,7 @@ impl FlowTable {
     /// Bytes of memory that the table holds, about.
     pub fn memory(&self) -> usize {
         const EXTRA: usize = 1024;
-        self.records.flows.capacity() * size_of::<Record>()
+        self.records.flows.memory()
             + self.index.memory()
             + self.records.extras.len() * EXTRA
             + self.heard
@@ -142,7 +143,7 @@ impl FlowTable {
     /// Takes copies out of the amounts, once. Returns how many packets that were.
     pub fn remove(&mut self, copies: &Removals, seed: &Seed) -> u64 {
         let mut removed = 0;
-        for Record { key, state, cut } in &mut self.records.flows {
+        for Record { key, state, cut } in self.records.flows.iter_mut() {
             for (number, side) in state.sides.iter_mut().enumerate() {
                 let Some(amount) = copies.of(seed.hash_one(*key), number) else { continue };
                 let before = side.sent.packets.0;

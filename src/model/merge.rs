@@ -187,6 +187,9 @@ impl<T: Ord + Clone, const N: usize> AtMost<T, N> {
             return;
         };
         if self.kept.len() < N {
+            if self.kept.is_empty() {
+                self.kept.reserve_exact(1);
+            }
             self.kept.insert(position, member);
             return;
         }
