@@ -82,9 +82,9 @@ pub(super) fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostR
 #[derive(Default)]
 pub(super) struct Unlisted {
     /// Services reached at such addresses.
-    pub servers: HashMap<(Transport, u16), IpAddr>,
+    pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
     /// Services of hosts that such addresses inside used.
-    pub clients: HashMap<(usize, Transport, u16), IpAddr>,
+    pub clients: HashMap<(usize, Transport, u16), IpAddr, ahash::RandomState>,
 }
 
 pub(super) fn unlisted(
@@ -141,7 +141,7 @@ pub(super) fn sealed(conversations: &Conversations) -> BTreeMap<(IpAddr, IpAddr)
 
 /// The hosts that have at least two peers who talk to nobody else: the span carries their port.
 pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
-    let mut peers: HashMap<Unit, AtMost<Unit, 2>> = HashMap::new();
+    let mut peers = HashMap::<Unit, AtMost<Unit, 2>, ahash::RandomState>::default();
     let unit = |who, address| match who {
         Who::Host(host) => Unit::Host(host),
         Who::Service(service) => Unit::Service(service),

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use super::View;
 use super::coverage::{HostReport, Unit, Unlisted, hosts, sealed, unlisted, watched};
 use super::finding::Finding;
-use super::judge::{Judge, Judged, Kind};
+use super::judge::{ByKind, Judge, Judged};
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use crate::conversation::{Conversation, Conversations, State};
 use crate::model::{Max, Merge, Min, Nanos, SECOND, Transport};
@@ -88,16 +88,11 @@ fn fitting<'a>(
     conversations: &Conversations,
     judged: &[Judged],
 ) -> Vec<Option<Rc<Fitting<'a>>>> {
-    let mut kinds: HashMap<Kind, Rc<Fitting<'a>>> = HashMap::new();
+    let mut known = ByKind::default();
     let of = |(c, j): (&Conversation, &Judged)| {
-        if j.verdict() != Verdict::Documented {
-            return None;
-        }
-        let new = || Rc::new(Fitting::new(judge.policy, judge.fitting(conversations, c, j)));
-        Some(match judge.kind(c, j) {
-            Some(kind) => Rc::clone(kinds.entry(kind).or_insert_with(new)),
-            None => new(),
-        })
+        let new = |rows| Rc::new(Fitting::new(judge.policy, rows));
+        let documented = j.verdict() == Verdict::Documented;
+        documented.then(|| judge.fitting(conversations, c, j, &mut known, new))
     };
     conversations.list.iter().zip(judged).map(of).collect()
 }
@@ -164,7 +159,7 @@ pub(super) struct Assessor<'a> {
     pub(super) rows: Vec<RowReport>,
     /// What documents each conversation.
     pub(super) fitting: Vec<Option<Rc<Fitting<'a>>>>,
-    attempts: HashMap<(&'a str, usize), Vec<Attempt>>,
+    attempts: HashMap<(&'a str, usize), Vec<Attempt>, ahash::RandomState>,
     triggers: HashMap<&'a str, Vec<Through>>,
     watched: HashSet<usize>,
     /// Services that somebody reached at an address which the inventory does not list, or lists without
@@ -202,7 +197,7 @@ pub(super) fn assess(
         hosts: hosts(policy, conversations),
         rows: vec![row; policy.matrix.rows.len()],
         fitting: fitting(judge, conversations, judged),
-        attempts: HashMap::new(),
+        attempts: HashMap::default(),
         triggers: HashMap::new(),
         watched: watched(conversations, judged),
         unlisted: unlisted(policy, conversations, judged),
@@ -223,7 +218,7 @@ impl<'a> Assessor<'a> {
     /// Sorts documented conversations by row, group and source.
     fn collect(&mut self) {
         // Whose name stands in which row already.
-        let mut named: HashSet<(usize, Who, Option<IpAddr>)> = HashSet::new();
+        let mut named = HashSet::<(usize, Who, Option<IpAddr>), ahash::RandomState>::default();
         for (number, (c, j)) in self.conversations.list.iter().zip(self.judged).enumerate() {
             let Some(fitting) = self.fitting[number].clone() else { continue };
             let address = matches!(j.client.who, Who::Stranger).then_some(c.subject.client);
@@ -242,11 +237,12 @@ impl<'a> Assessor<'a> {
                 Who::Host(host) => self.policy.holders(host),
                 _ => &[],
             };
-            let to: Vec<Unit> = match j.server.who {
-                Who::Service(service) => vec![Unit::Service(service)],
-                Who::Host(_) => through.iter().map(|h| Unit::Host(*h)).collect(),
-                _ => vec![Unit::Other(c.subject.server)],
+            let other = match j.server.who {
+                Who::Service(service) => Some(Unit::Service(service)),
+                Who::Host(_) => None,
+                _ => Some(Unit::Other(c.subject.server)),
             };
+            let to = || through.iter().map(|host| Unit::Host(*host)).chain(other);
             for (group, rows) in &fitting.groups {
                 if !through.is_empty() && self.is_trigger(c) {
                     let through = Through { conversation: number, hosts: through.to_vec() };
@@ -255,9 +251,8 @@ impl<'a> Assessor<'a> {
                 if let Who::Host(client) = j.client.who {
                     for source in self.policy.holders(client) {
                         let attempts = self.attempts.entry((group, *source)).or_default();
-                        let attempt =
-                            |to: &Unit| Attempt { to: *to, state: c.state, rows: Rc::clone(rows) };
-                        attempts.extend(to.iter().map(attempt));
+                        let attempt = |to| Attempt { to, state: c.state, rows: Rc::clone(rows) };
+                        attempts.extend(to().map(attempt));
                     }
                 }
             }

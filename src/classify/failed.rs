@@ -30,7 +30,7 @@ impl Assessor<'_> {
             let code = Code::parse(c.state.name()).filter(|_| c.state.failed());
             let (Some(group), Some(code)) = (group(j), code) else { continue };
             let end =
-                |party, address: IpAddr| End::of(policy, party, &address.to_string()).identity();
+                |party, address: IpAddr| End::identity_of(policy, party, || address.to_string());
             ways.entry((group, c.subject.client)).or_default();
             let key = Key {
                 code,
@@ -74,7 +74,7 @@ impl Assessor<'_> {
             attempts += c.attempts;
             ports.insert(c.subject.port);
             // Of a host with several roles every row that documents it has failed.
-            rows.extend(self.judge.fitting(self.conversations, c, j));
+            rows.extend(self.fitting[*number].iter().flat_map(|fitting| &fitting.rows).copied());
             sources.insert(policy.label(&j.client, c.subject.client));
         }
         // A refusal was seen; silence may be the capture's.

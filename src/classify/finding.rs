@@ -97,19 +97,29 @@ impl End {
     pub fn of(policy: &Policy, party: &Party, address: &str) -> Self {
         let roles = policy.matrix.role_names(party.roles).join(";");
         let titles = titles(policy, party.roles);
-        let name = policy.name_of(party).to_owned();
-        let identity = match party.who {
-            Who::Host(_) => name.clone(),
-            Who::Network(_) => format!("{name}\u{1f}{roles}"),
-            Who::Service(_) | Who::Stranger | Who::Asked => address.to_owned(),
-        };
         Self {
             address: address.to_owned(),
-            name,
+            name: policy.name_of(party).to_owned(),
             roles,
             titles,
-            identity,
+            identity: Self::identity_of(policy, party, || address.to_owned()),
             in_network: matches!(party.who, Who::Network(_)),
+        }
+    }
+
+    /// What makes the end that an address is the same in another capture.
+    pub(super) fn identity_of(
+        policy: &Policy,
+        party: &Party,
+        address: impl FnOnce() -> String,
+    ) -> String {
+        let name = policy.name_of(party);
+        match party.who {
+            Who::Host(_) => name.to_owned(),
+            Who::Network(_) => {
+                format!("{name}\u{1f}{}", policy.matrix.role_names(party.roles).join(";"))
+            }
+            Who::Service(_) | Who::Stranger | Who::Asked => address(),
         }
     }
 
@@ -135,11 +145,6 @@ impl End {
         self.name = if network == "*" { "many networks".to_owned() } else { network.to_owned() };
         self.identity = format!("{network} *");
         self.in_network = true;
-    }
-
-    /// What makes it the same end in another capture.
-    pub(super) fn identity(self) -> String {
-        self.identity
     }
 
     /// Both ends as one: what they share, `*` where they differ.

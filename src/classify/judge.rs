@@ -1,5 +1,6 @@
 //! Permission: which code a conversation gets, and which row decided it.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::verdict::{Code, Doubt, Doubts, Verdict};
@@ -47,14 +48,18 @@ impl Judged {
 }
 
 /// What plain conversations that the same rows document have in common.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
     client: RoleSet,
     server: RoleSet,
     same: bool,
     loopback: bool,
+    announced: bool,
     service: (Transport, u16),
 }
+
+/// Things by kind; of some kinds nothing is held, and has to be asked for each conversation.
+pub(super) type ByKind<T> = HashMap<Kind, T, ahash::RandomState>;
 
 /// How the judge is asked: the traffic, and how it travelled.
 #[derive(Clone, Copy)]
@@ -113,10 +118,23 @@ impl<'a> Judge<'a> {
         self.present
     }
 
+    /// Judges all conversations, in their order.
+    pub(super) fn judge_all(&self, conversations: &Conversations) -> Vec<Judged> {
+        // Nearly all are of a kind that was ruled on before.
+        let mut known = ByKind::default();
+        let judged = |c| self.judge(c, conversations.names_of(c), &mut known);
+        conversations.list.iter().map(judged).collect()
+    }
+
     /// Judges a conversation whose server has these names.
-    pub fn judge(&self, conversation: &Conversation, names: &ServerNames) -> Judged {
+    fn judge(
+        &self,
+        conversation: &Conversation,
+        names: &ServerNames,
+        known: &mut ByKind<Ruling>,
+    ) -> Judged {
         let asked = self.asked(conversation);
-        let mut ruling = self.rule(&asked);
+        let mut ruling = self.rule_once(&asked, known);
         let mut doubts = Doubts::default();
         let mut named = None;
         if self.is_named(&asked, ruling)
@@ -205,38 +223,76 @@ impl<'a> Judge<'a> {
         if doubts.certain() { severity } else { severity.min(Severity::Medium) }
     }
 
-    /// What decides which rows document a conversation, so that those of one kind are documented by the same; none
-    /// where a name or this one address decides.
-    pub(super) fn kind(&self, c: &Conversation, judged: &Judged) -> Option<Kind> {
-        let Subject { client, server, transport, port } = c.subject;
-        let Judged { client: from, server: to, named, .. } = judged;
-        let plain = named.is_none() && !c.broadcast && c.state != State::AnswerOnly;
+    /// What decides which rows document it, so that plain traffic of one kind is documented by the same; none for
+    /// what is not plain. Of a kind that [`Judge::goes_by_kind`] denies, one address may be documented alone.
+    fn kind(&self, asked: &Asked<'_>) -> Option<Kind> {
+        let Subject { client, server, transport, port } = asked.subject;
         // A host may have moved the port.
-        let plain = plain && self.policy.inventory.moved.is_empty();
-        let own = |row: &Row| row.only.is_some() || !row.multicast.is_empty();
-        let by_address =
-            self.policy.rows_at(transport, port).any(|row| own(&self.policy.matrix.rows[row]));
-        (plain && !by_address).then_some(Kind {
-            client: self.policy.client_roles(from, to, false),
-            server: to.roles,
-            same: matches!(from.who, Who::Host(_)) && from.who == to.who,
+        let moved = !self.policy.inventory.moved.is_empty();
+        let plain = asked.name.is_none() && !asked.broadcast && !asked.answer && !moved;
+        plain.then(|| Kind {
+            client: asked.client_roles,
+            server: asked.server_roles,
+            same: matches!(asked.client.who, Who::Host(_)) && asked.client.who == asked.server.who,
             loopback: client.is_loopback() && server.is_loopback(),
+            announced: asked.announced,
             service: (transport, port),
         })
     }
 
-    /// Every row that documents a conversation as it was judged, whatever its features.
-    pub fn fitting(&self, all: &Conversations, c: &Conversation, judged: &Judged) -> Vec<usize> {
-        let mut asked = self.asked(c);
+    /// Whether no row of the kind's service is for an address or a name of its own.
+    fn goes_by_kind(&self, Kind { service: (transport, port), .. }: Kind) -> bool {
+        let own = |row: &Row| row.only.is_some() || !row.multicast.is_empty();
+        !self.policy.rows_at(transport, port).any(|row| own(&self.policy.matrix.rows[row]))
+    }
+
+    /// The ruling on a question. What rows say about a kind is asked for once; what they do not document may
+    /// hang on the addresses.
+    fn rule_once(&self, asked: &Asked<'_>, known: &mut ByKind<Ruling>) -> Ruling {
+        let Some(kind) = self.kind(asked) else { return self.rule(asked) };
+        if let Some(ruling) = known.get(&kind) {
+            return *ruling;
+        }
+        let ruling = self.rule(asked);
+        let by_row = ruling.row.is_some() && ruling.code.verdict() == Verdict::Documented;
+        if by_row && self.goes_by_kind(kind) {
+            known.insert(kind, ruling);
+        }
+        ruling
+    }
+
+    /// Every row that documents a conversation as it was judged, whatever its features, as `T` makes it of them;
+    /// of one kind it is made once.
+    pub(super) fn fitting<T: Clone>(
+        &self,
+        all: &Conversations,
+        c: &Conversation,
+        judged: &Judged,
+        known: &mut ByKind<T>,
+        make: impl FnOnce(Vec<usize>) -> T,
+    ) -> T {
+        let mut asked = self.asked_of(c, judged.client, judged.server);
         if let Some((number, alias)) = judged.named {
             asked = self.with_name(&asked, &all.names_of(c).known[number].names[alias]);
         }
-        self.fits(&asked).map(|(row, _)| row).collect()
+        let kind = self.kind(&asked);
+        if let Some(made) = kind.and_then(|kind| known.get(&kind)) {
+            return made.clone();
+        }
+        let made = make(self.fits(&asked).map(|(row, _)| row).collect());
+        if let Some(kind) = kind.filter(|kind| self.goes_by_kind(*kind)) {
+            known.insert(kind, made.clone());
+        }
+        made
     }
 
     fn asked(&self, c: &Conversation) -> Asked<'static> {
         let client = self.policy.party(c.subject.client, c.rare().macs[0].iter());
         let server = self.policy.party(c.subject.server, c.rare().macs[1].iter());
+        self.asked_of(c, client, server)
+    }
+
+    fn asked_of(&self, c: &Conversation, client: Party, server: Party) -> Asked<'static> {
         Asked {
             broadcast: c.broadcast,
             answer: c.state == State::AnswerOnly,

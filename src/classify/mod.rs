@@ -109,10 +109,7 @@ impl Outcome {
     /// Judges a capture.
     pub fn of(policy: &Policy, conversations: Conversations, view: &View) -> Self {
         let judge = Judge::new(policy);
-        let judged: Vec<Judged> = {
-            let judged = |c: &Conversation| judge.judge(c, conversations.names_of(c));
-            conversations.list.iter().map(judged).collect()
-        };
+        let judged = judge.judge_all(&conversations);
         let mut findings = unpermitted::of_conversations(&judge, &conversations, &judged);
         let expected = expected::assess(&judge, &conversations, &judged, view);
         findings.extend(expected.findings);

@@ -28,8 +28,8 @@ pub(super) fn of_conversations(
         }
         let key = Key {
             code: j.ruling.code,
-            client: End::of(policy, &j.client, &c.subject.client.to_string()).identity(),
-            server: End::of(policy, &j.server, &c.subject.server.to_string()).identity(),
+            client: End::identity_of(policy, &j.client, || c.subject.client.to_string()),
+            server: End::identity_of(policy, &j.server, || c.subject.server.to_string()),
             transport: c.subject.transport,
             about: About::Port(c.subject.port),
         };

@@ -40,7 +40,13 @@ impl RoleSet {
 
     /// The roles, by number.
     pub fn iter(self) -> impl Iterator<Item = usize> {
-        (0..Self::MAX).filter(move |role| self.0 >> role & 1 == 1)
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            let role = rest.trailing_zeros() as usize;
+            // Takes the lowest one out.
+            rest &= rest.checked_sub(1)?;
+            Some(role)
+        })
     }
 }
 
