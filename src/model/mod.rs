@@ -13,7 +13,7 @@ pub use account::{
 };
 pub use addr::{Endpoint, Mac, Transport, is_link_local};
 pub use merge::{AtMost, Few, Max, Merge, Min, Or, Span, Sum};
-pub use text::{cell, clean, steers};
+pub use text::{cell, clean, is_plain, steers};
 pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};
 pub(crate) use words::words;
 

@@ -12,7 +12,7 @@ pub fn steers(c: char) -> bool {
 
 /// Text with everything that steers written out, as `\u{1b}`.
 pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(steers) {
+    if is_plain(text) || !text.chars().any(steers) {
         return Cow::Borrowed(text);
     }
     let mut clean = String::with_capacity(text.len() + 8);
@@ -26,10 +26,20 @@ pub fn clean(text: &str) -> Cow<'_, str> {
     Cow::Owned(clean)
 }
 
+/// Whether a text is printable ASCII alone, in which nothing steers. Nearly all of a report is.
+pub fn is_plain(text: &str) -> bool {
+    // Without a way out of the loop, so that many bytes are looked at together.
+    text.bytes().fold(true, |plain, byte| plain & (byte.wrapping_sub(b' ') < 0x5f))
+}
+
 /// A cell that no spreadsheet takes for a formula: what starts like a formula gets an apostrophe
 /// before it, as spreadsheets write text themselves. So does each piece after a semicolon, at which
 /// a spreadsheet of another country may cut.
 pub fn cell(text: &str) -> Cow<'_, str> {
+    let starts_plainly = text.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric());
+    if starts_plainly && is_plain(text) && !text.contains(';') {
+        return Cow::Borrowed(text);
+    }
     let text = clean(text);
     let is_formula = |piece: &str| {
         let first = piece.trim_start().chars().next();

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde_json::Serializer;
 use serde_json::ser::{Formatter, PrettyFormatter};
 
-use crate::model::steers;
+use crate::model::{is_plain, steers};
 
 /// A serializer that writes such JSON.
 pub(super) fn pretty<W: Write>(out: W) -> Serializer<W, Harmless> {
@@ -36,6 +36,9 @@ impl Formatter for Harmless {
         out: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
+        if is_plain(fragment) {
+            return out.write_all(fragment.as_bytes());
+        }
         let mut start = 0;
         for (at, c) in fragment.char_indices().filter(|(_, c)| steers(*c)) {
             out.write_all(&fragment.as_bytes()[start..at])?;
