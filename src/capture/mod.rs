@@ -1,10 +1,11 @@
-//! Where frames come from: capture files and standard input, as batches of whole records.
+//! Where frames come from: capture files, standard input and live interfaces, as batches of whole records.
 //!
 //! This room reads; it does not look inside a frame. One [`Reader`] per source fills pooled
 //! [`Batch`]es with large reads; record headers are walked here, so that a batch holds whole
 //! frames and any worker can take any batch.
 
 mod filter;
+mod live;
 mod packed;
 mod pcap;
 mod pcapng;
@@ -13,6 +14,7 @@ mod sniff;
 mod source;
 
 pub use filter::{Filter, link_name};
+pub use live::{Gone, Interface, Tap, Wire, interfaces, widened};
 pub use reader::{Damage, OpenError, Reader};
 pub use source::{Source, SourceError, expand};
 
@@ -59,6 +61,19 @@ impl Batch {
     pub fn data(&self, frame: &Frame) -> &[u8] {
         let start = frame.offset as usize;
         &self.buffer.filled()[start..start + frame.cap_len as usize]
+    }
+
+    /// Takes everything out.
+    fn clear(&mut self) {
+        self.frames.clear();
+        self.buffer.restart(&[]);
+    }
+
+    /// Adds a frame with what was captured of it.
+    fn push(&mut self, frame: Frame, data: &[u8]) {
+        let offset = self.buffer.filled().len() as u32;
+        self.buffer.extend(data);
+        self.frames.push(Frame { offset, cap_len: data.len() as u32, ..frame });
     }
 }
 

@@ -192,8 +192,18 @@ impl Buffer {
         &self.bytes[..self.filled]
     }
 
+    /// Adds bytes at the end.
+    pub fn extend(&mut self, more: &[u8]) {
+        let end = self.filled + more.len();
+        if self.bytes.len() < end {
+            self.bytes.resize(end.next_power_of_two(), 0);
+        }
+        self.bytes[self.filled..end].copy_from_slice(more);
+        self.filled = end;
+    }
+
     /// Starts again with `start`.
-    fn restart(&mut self, start: &[u8]) {
+    pub fn restart(&mut self, start: &[u8]) {
         if self.bytes.len() < start.len() {
             self.bytes.resize(start.len(), 0);
         }

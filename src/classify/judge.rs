@@ -160,6 +160,9 @@ impl<'a> Judge<'a> {
         if ruling.row.is_some_and(|row| self.is_doubtful(row, conversation.announced)) {
             doubts.add(Doubt::Row);
         }
+        if conversation.rare().folded > 0 {
+            doubts.add(Doubt::Fold);
+        }
         let strangers = asked.client.who == Who::Stranger && asked.server.who == Who::Stranger;
         let severity = match strangers {
             // A span full of strangers' traffic must stay readable.

@@ -125,6 +125,8 @@ words!(
         Name = "name",
         /// The capture may have lost what would contradict.
         Loss = "loss",
+        /// Memory ran short, and it was taken together with other flows.
+        Fold = "fold",
     }
 );
 

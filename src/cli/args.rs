@@ -47,6 +47,11 @@ pub(super) enum Command {
     /// Audit captures against a farm's inventory.
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit(Box<AuditArguments>),
+    /// Watch a span port: an audit of each window, and of all of them.
+    #[command(after_help = LIVE_EXAMPLES)]
+    Live(Box<LiveArguments>),
+    /// List the interfaces that can be watched, and why others cannot.
+    Interfaces,
     /// Show and check port matrices.
     #[command(subcommand)]
     Matrix(MatrixCommand),
@@ -121,6 +126,122 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "BPF", help_heading = "What is read")]
     pub filter: Option<String>,
 
+    #[command(flatten)]
+    pub tunnels: Tunnels,
+
+    /// Take copies of packets out of amounts: auto (where a sample shows doubling), on, off. A copy has
+    /// the same content within 1 ms of packet time. Verdicts and states are the same.
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "What is read")]
+    pub dedup: Dedup,
+
+    #[command(flatten)]
+    pub judging: Judging,
+
+    /// The findings.csv of an earlier audit: findings are told as new, gone or still there.
+    #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
+    pub known: Option<PathBuf>,
+
+    /// Hold expiry dates against this time in place of each conversation's last packet.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "How it is judged")]
+    pub as_of: Option<Nanos>,
+
+    /// Worker threads; all processors if left out. The result is the same.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
+    pub jobs: Option<u16>,
+
+    /// Memory for flow tables before they spill to temporary files: 512MiB, 2GiB. The result is the
+    /// same.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
+    pub max_memory: usize,
+}
+
+const LIVE_EXAMPLES: &str = "\
+Examples:
+  rasaudit interfaces
+  rasaudit live eth1 -i inventory.toml --out reports/
+  rasaudit live eth1 eth2 -i inventory.toml --out reports/ --every 5m --state /var/lib/rasaudit
+  rasaudit live eth1 -i inventory.toml --out reports/ --windows 1 --every 10m
+
+Signals: INT and TERM close the window, write the last report and end with an audit's exit code; HUP reads
+inventory, rules and exceptions anew; USR1 closes the window now.";
+
+#[derive(Args, Debug)]
+pub(super) struct LiveArguments {
+    /// The interfaces that the span port is on (`rasaudit interfaces` lists them).
+    #[arg(required = true, value_name = "INTERFACE")]
+    pub interfaces: Vec<String>,
+
+    /// Which host plays which role: inventory.toml.
+    #[arg(short, long, value_name = "FILE", required = true)]
+    pub inventory: Option<PathBuf>,
+
+    /// Write the reports of every window into this folder: one folder each, and `latest` for the last one.
+    #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
+    pub out: Option<PathBuf>,
+
+    /// How many of these folders are kept.
+    #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Reports")]
+    pub keep: u16,
+
+    /// How long a window is: 60s, 5m.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_window, help_heading = "Reports")]
+    pub every: u64,
+
+    /// Stop after so many windows.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Reports")]
+    pub windows: Option<u64>,
+
+    /// Keep the view of all windows in this folder, and go on with it after a restart.
+    #[arg(long, value_name = "DIR", help_heading = "Reports")]
+    pub state: Option<PathBuf>,
+
+    /// How new findings are told on standard output: a line of text, or of JSON.
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = PossibleValuesParser::new(["text", "json"]), help_heading = "Reports")]
+    pub format: String,
+
+    /// Exit with 1 at the end from this severity on: info, low, medium, high, critical; or never.
+    #[arg(long, value_name = "SEVERITY", default_value = "low", value_parser = fail_on, help_heading = "Reports")]
+    pub fail_on: FailOn,
+
+    /// Tell errors and what is new, nothing else.
+    #[arg(short, long, help_heading = "Reports")]
+    pub quiet: bool,
+
+    /// A BPF expression for the kernel. Frames with VLAN tags pass too, unless it speaks of them. Nothing is then
+    /// claimed missing.
+    #[arg(long, value_name = "BPF", help_heading = "What is read")]
+    pub filter: Option<String>,
+
+    /// Bytes kept of each frame. The default holds all headers, and names in the first segment of a connection.
+    #[arg(long, value_name = "BYTES", default_value_t = 1600, value_parser = clap::value_parser!(u32).range(64..=262_144), help_heading = "What is read")]
+    pub snaplen: u32,
+
+    /// Do not ask the interface for frames to other hosts.
+    #[arg(long, help_heading = "What is read")]
+    pub no_promiscuous: bool,
+
+    #[command(flatten)]
+    pub tunnels: Tunnels,
+
+    #[command(flatten)]
+    pub judging: Judging,
+
+    /// Threads for each interface; they share its frames, flow by flow. The result is the same.
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Resources")]
+    pub jobs: u16,
+
+    /// The kernel's buffer for each thread: 64MiB.
+    #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size, help_heading = "Resources")]
+    pub buffer: usize,
+
+    /// Memory for all of it. Above it flows of hosts outside fold, which is counted and told.
+    #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size, help_heading = "Resources")]
+    pub max_memory: usize,
+}
+
+/// How tunnels are read.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Tunnels {
     /// Audit tunnels themselves, not the packets in them.
     #[arg(long, help_heading = "What is read")]
     pub no_decap: bool,
@@ -128,12 +249,11 @@ pub(super) struct AuditArguments {
     /// Look for VXLAN at these UDP ports too, beside 4789 and 8472.
     #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "What is read")]
     pub vxlan_ports: Vec<u16>,
+}
 
-    /// Take copies of packets out of amounts: auto (where a sample shows doubling), on, off. A copy has
-    /// the same content within 1 ms of packet time. Verdicts and states are the same.
-    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "What is read")]
-    pub dedup: Dedup,
-
+/// What is judged by, beside the inventory.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Judging {
     /// The matrix, where the inventory names none: a name or a folder of rules.
     #[arg(long, value_name = "NAME", requires = "inventory", help_heading = "How it is judged")]
     pub matrix: Option<String>,
@@ -155,10 +275,6 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
     pub exceptions: Option<PathBuf>,
 
-    /// The findings.csv of an earlier audit: findings are told as new, gone or still there.
-    #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
-    pub known: Option<PathBuf>,
-
     /// Give the findings of a code another severity: refused=low. Can be given several times.
     #[arg(long = "severity", value_name = "CODE=LEVEL", requires = "inventory", value_parser = parse_severity, help_heading = "How it is judged")]
     pub severities: Vec<(Code, Severity)>,
@@ -170,19 +286,6 @@ pub(super) struct AuditArguments {
     /// Share of lost frames above which nothing is claimed missing: 1%, 0.01.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share, help_heading = "How it is judged")]
     pub max_loss: f64,
-
-    /// Hold expiry dates against this time in place of each conversation's last packet.
-    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "How it is judged")]
-    pub as_of: Option<Nanos>,
-
-    /// Worker threads; all processors if left out. The result is the same.
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
-    pub jobs: Option<u16>,
-
-    /// Memory for flow tables before they spill to temporary files: 512MiB, 2GiB. The result is the
-    /// same.
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
-    pub max_memory: usize,
 }
 
 #[derive(Subcommand, Debug)]
@@ -418,6 +521,14 @@ fn parse_duration(text: &str) -> Result<u64, String> {
     let duration: jiff::SignedDuration =
         text.parse().map_err(|_| "give a time like 600s, 10m or 1h".to_owned())?;
     u64::try_from(duration.as_secs()).map_err(|_| "a time cannot be negative".to_owned())
+}
+
+/// A window's seconds: at least one.
+fn parse_window(text: &str) -> Result<u64, String> {
+    match parse_duration(text)? {
+        0 => Err("a window takes at least a second".to_owned()),
+        seconds => Ok(seconds),
+    }
 }
 
 /// A share from `1%` or `0.01`.

@@ -6,14 +6,13 @@ use std::time::Instant;
 
 use super::args::AuditArguments;
 use super::complain;
-use super::exceptions::load_exceptions;
 use super::exit::Exit;
-use super::policy::{Wanted, complain_all, load_policy};
+use super::policy::{complain_all, load_judging};
 use super::work::{put, stop_on_interrupt, take, tell, with_bar};
 use crate::pipeline::{
     Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request, Step,
 };
-use crate::policy::{Exceptions, Policy, unreadable};
+use crate::policy::{Policy, unreadable};
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
@@ -30,8 +29,8 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     }
     let started = Instant::now();
     let limits = Limits {
-        max_loss: arguments.max_loss,
-        min_watch: arguments.min_watch,
+        max_loss: arguments.judging.max_loss,
+        min_watch: arguments.judging.min_watch,
         as_of: arguments.as_of,
         fail_on: arguments.fail_on,
     };
@@ -91,8 +90,8 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<K
         since: arguments.since,
         until: arguments.until,
         hash: arguments.out.is_some(),
-        no_decap: arguments.no_decap,
-        vxlan_ports: arguments.vxlan_ports.clone(),
+        no_decap: arguments.tunnels.no_decap,
+        vxlan_ports: arguments.tunnels.vxlan_ports.clone(),
         dedup: arguments.dedup,
         evidence: arguments.evidence.clone(),
     };
@@ -105,30 +104,10 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<K
         ));
         return None;
     }
-    let wanted = Wanted {
-        matrix: arguments.matrix.as_deref(),
-        rules: arguments.rules.as_deref(),
-        overlays: &arguments.overlays,
-    };
-    let policy = arguments.inventory.as_deref().map(|file| load_policy(file, &wanted)).transpose();
+    let inventory = arguments.inventory.as_deref();
+    let load = |file| load_judging(file, &arguments.judging, arguments.as_of);
+    let policy = inventory.map(load).transpose();
     let policy = policy.map_err(|problems| complain_all(&problems));
-    let policy = policy.and_then(|policy| match (policy, &arguments.exceptions) {
-        (Some(mut policy), Some(file)) => {
-            let exceptions = load_exceptions(file, &policy).map_err(|p| complain_all(&p))?;
-            policy.exceptions = Exceptions { as_of: arguments.as_of, ..exceptions };
-            Ok(Some(policy))
-        }
-        (policy, _) => Ok(policy),
-    });
-    let policy = policy.map(|policy| {
-        policy.map(|mut policy| {
-            for (code, severity) in &arguments.severities {
-                let (verdict, table) = (code.verdict(), &mut policy.matrix.severities);
-                table.override_code(verdict.name(), code.name(), *severity);
-            }
-            policy
-        })
-    });
     let known = arguments.known.as_deref().map(load_known).transpose();
     let known = known.map_err(|message| complain(&message));
     if arguments.fail_on == FailOn::New && arguments.known.is_none() {

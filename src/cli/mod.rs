@@ -6,6 +6,7 @@ mod draft;
 mod exceptions;
 mod exit;
 mod explain;
+mod live;
 mod matrix;
 mod policy;
 mod work;
@@ -44,6 +45,8 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> io::Result<Exit> {
     match arguments.command {
         Command::Audit(audit) => audit::run(&audit),
+        Command::Live(arguments) => live::run(&arguments),
+        Command::Interfaces => live::interfaces(),
         Command::Matrix(MatrixCommand::Show(show)) => matrix::show(&show),
         Command::Matrix(MatrixCommand::Check { name }) => matrix::check(&name),
         Command::Matrix(MatrixCommand::Diff(diff)) => matrix::diff(&diff),

@@ -127,6 +127,8 @@ pub struct Rare {
     pub macs: [AtMost<Mac, 4>; 2],
     /// ICMP errors; side 0 is the client's packet quoted, side 1 the server's.
     pub errors: AtMost<IcmpError, 16>,
+    /// Flows that were folded into others because memory ran short.
+    pub folded: u64,
 }
 
 impl Merge for Rare {
@@ -137,6 +139,7 @@ impl Merge for Rare {
             mine.merge(theirs);
         }
         self.errors.merge(&other.errors);
+        self.folded += other.folded;
     }
 }
 
@@ -148,6 +151,7 @@ impl Conversation {
             outer: AtMost::new(),
             macs: [AtMost::new(), AtMost::new()],
             errors: AtMost::new(),
+            folded: 0,
         };
         self.rare.as_deref().unwrap_or(&NONE)
     }
@@ -328,6 +332,7 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> (Conversation
         for error in extra.errors.iter() {
             rare.errors.insert(IcmpError { side: error.side ^ c as u8, ..*error });
         }
+        rare.folded = extra.folded.0;
     }
     for (side, macs) in [c, s].into_iter().zip(&mut rare.macs) {
         let link_local = crate::model::is_link_local(flow.key.endpoint(side).addr);
@@ -343,8 +348,10 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> (Conversation
             }
         }
     }
-    let is_rare =
-        !(rare.tags.is_empty() && rare.errors.is_empty() && rare.macs.iter().all(AtMost::is_empty));
+    let is_rare = rare.folded > 0
+        || !(rare.tags.is_empty()
+            && rare.errors.is_empty()
+            && rare.macs.iter().all(AtMost::is_empty));
     let mut client_ports = Few::default();
     client_ports.insert(client.port);
     let part = Conversation {
@@ -353,7 +360,7 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> (Conversation
         state,
         basis: state::basis(flow, &reading, state),
         broadcast: reading.broadcast,
-        flows: 1,
+        flows: rare.folded.max(1),
         attempts: u64::from(flow.sides[c].syns.0),
         established: u64::from(state == State::Established),
         chances: state::chances(flow, &reading, state),

@@ -44,7 +44,7 @@ impl Sight {
 }
 
 /// A sample of contents, each with its sights.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub(super) struct Sample {
     sights: BTreeMap<u64, Vec<Sight>>,
     /// The greatest content of a full sample.

@@ -60,6 +60,11 @@ impl<T> Dense<T> {
         self.pieces.iter().flatten()
     }
 
+    /// The members in order, each piece giving its memory back once it is done with.
+    pub fn into_iter(self) -> impl Iterator<Item = T> {
+        self.pieces.into_iter().flatten()
+    }
+
     /// The members in order, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.pieces.iter_mut().flatten()

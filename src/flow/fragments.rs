@@ -12,7 +12,7 @@ use crate::model::{Nanos, SECOND};
 
 /// How long a datagram may take to arrive: the longest reassembly timeout (RFC 8200, 4.5).
 /// Identifications are used again sooner than a capture ends.
-const TIMEOUT: Nanos = 60 * SECOND;
+pub(super) const TIMEOUT: Nanos = 60 * SECOND;
 
 /// Fragments that have not met yet. Merging is the union of what was seen.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
@@ -116,6 +116,26 @@ impl Fragments {
         for (key, datagrams) in other.datagrams {
             self.datagrams.entry(key).or_default().append(datagrams);
         }
+    }
+
+    /// Takes out the datagrams of which a piece came at or after `since`: what is missing of them may still come.
+    pub(super) fn hold_back(&mut self, since: Nanos) -> Self {
+        let young = |d: &Datagrams| {
+            let firsts = d.firsts.iter().map(|first| first.0);
+            let later = d.later.iter().map(|later| later.time);
+            firsts.chain(later).chain(d.errors.iter().map(|e| e.0)).any(|time| time >= since)
+        };
+        let mut held = Self::default();
+        for (key, datagrams) in std::mem::take(&mut self.datagrams) {
+            let whose = if young(&datagrams) { &mut held.datagrams } else { &mut self.datagrams };
+            whose.insert(key, datagrams);
+        }
+        let count = |fragments: &Self| {
+            let of = |d: &Datagrams| d.firsts.len() + d.later.len() + d.errors.len();
+            fragments.datagrams.values().map(of).sum()
+        };
+        (self.count, held.count) = (count(self), count(&held));
+        held
     }
 
     /// Joins each later fragment with the first fragment nearest in time, of equally near ones the

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Side;
-use crate::model::{AtMost, Merge};
+use crate::model::{AtMost, Merge, Nanos};
 use crate::names::{Hello, Pieces};
 
 /// What a flow tells about the server's name; few flows do.
@@ -25,6 +25,25 @@ impl Heard {
     /// Whether a side said more than is kept.
     pub fn more(&self, number: usize) -> bool {
         self.hellos[number].more()
+    }
+
+    /// Turns the sides round.
+    pub(super) fn turn(&mut self) {
+        self.hellos.swap(0, 1);
+        self.pieces.swap(0, 1);
+    }
+
+    /// Reads the names out of the pieces of sides that started before `time`; then they are not needed any more.
+    pub(super) fn settle(&mut self, sides: &[Side; 2], time: Nanos) {
+        for (number, side) in sides.iter().enumerate() {
+            let Some(first) = side.first.get().filter(|first| !Pieces::is_young(time, *first))
+            else {
+                continue;
+            };
+            if let Some(hello) = std::mem::take(&mut self.pieces[number]).hello(first) {
+                self.hellos[number].insert(hello);
+            }
+        }
     }
 
     pub(super) fn memory(&self) -> usize {

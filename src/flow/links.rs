@@ -30,6 +30,16 @@ impl Book {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// Gives these links their old numbers, before any other.
+    pub fn restore(&self, links: &[Link]) {
+        let mut book = self.lock();
+        for link in links {
+            book.list.push(*link);
+            let number = book.list.len() as u16;
+            book.numbers.insert(*link, number);
+        }
+    }
+
     /// All links, by number less one.
     pub fn all(&self) -> Vec<Link> {
         self.lock().list.clone()

@@ -16,7 +16,7 @@ use dashmap::DashMap;
 use serde::{Deserialize, Serialize};
 
 use super::copies::{Removals, Sample, Trace};
-use super::fragments::{Fragments, Joined};
+use super::fragments::{Fragments, Joined, TIMEOUT};
 use super::links::{Book, Links};
 use super::memory::return_large_blocks;
 use super::state::Side;
@@ -53,7 +53,7 @@ pub type PairKey = (IpAddr, IpAddr, Transport);
 
 /// What one worker has seen: private, no locks.
 pub struct Tables {
-    flows: FlowTables,
+    pub(super) flows: FlowTables,
     rest: Rest,
     sample: Sample,
     keep: Keep,
@@ -313,10 +313,10 @@ impl Tables {
 
 /// Where tables meet. Shared by all workers; locks are taken for a partition, never for a flow.
 pub struct Meeting {
-    seed: Seed,
-    book: Arc<Book>,
+    pub(super) seed: Seed,
+    pub(super) book: Arc<Book>,
     partitions: DashMap<usize, Vec<Partition>>,
-    sample: Mutex<Sample>,
+    pub(super) sample: Mutex<Sample>,
     files: Mutex<Vec<Option<File>>>,
     folder: PathBuf,
     spilled: AtomicU64,
@@ -324,8 +324,8 @@ pub struct Meeting {
 
 /// A worker's part of a partition.
 #[derive(Default)]
-struct Partition {
-    flows: FlowTable,
+pub(super) struct Partition {
+    pub(super) flows: FlowTable,
     rest: Rest,
 }
 
@@ -349,6 +349,11 @@ impl Meeting {
             folder,
             spilled: AtomicU64::new(0),
         }
+    }
+
+    /// Another meeting, whose flows can be taken in where this one's are.
+    pub fn another(&self) -> Self {
+        Self { book: Arc::clone(&self.book), ..Self::new(&self.seed, self.folder.clone()) }
     }
 
     /// Empty tables for a worker.
@@ -442,7 +447,29 @@ impl Meeting {
     /// The merged whole; merging takes `jobs` threads. Fragments join their flows here; with `traces` they are
     /// remembered too.
     pub fn settle(self, traces: bool, jobs: usize) -> io::Result<Flows> {
+        self.settle_with(traces, jobs, &mut Pending::default(), None)
+    }
+
+    /// As [`Meeting::settle`], for one window of many: `pending` is what the window before left open, and then what
+    /// this one does, whose last packet came at `end`.
+    pub fn settle_window(
+        self,
+        jobs: usize,
+        pending: &mut Pending,
+        end: Option<Nanos>,
+    ) -> io::Result<Flows> {
+        self.settle_with(false, jobs, pending, end.map(|end| end - TIMEOUT))
+    }
+
+    fn settle_with(
+        self,
+        traces: bool,
+        jobs: usize,
+        pending: &mut Pending,
+        since: Option<Nanos>,
+    ) -> io::Result<Flows> {
         self.merge(jobs);
+        pending.parts.resize_with(PARTITIONS, Default::default);
         let keep = Keep { traces, ..Keep::default() };
         let mut joined = self.tables(&keep);
         let mut flows = Flows {
@@ -462,6 +489,21 @@ impl Meeting {
             // Traces wait until those of fragments have come.
             flows.parts[number].rest.traces = std::mem::take(&mut rest.traces);
             rest.merge(flows.load(number)?.rest);
+            let open = std::mem::take(&mut pending.parts[number]);
+            rest.fragments.merge(open.fragments);
+            for (lookup, reply) in &open.lookups {
+                rest.lookups.entry(lookup.clone()).or_default().merge(reply);
+            }
+            if let Some(since) = since {
+                let held = &mut pending.parts[number];
+                held.fragments = rest.fragments.hold_back(since);
+                // A lookup waits for one window.
+                let waits = |lookup: &Lookup, reply: &Reply| {
+                    !reply.is_whole() && !open.lookups.contains_key(lookup)
+                };
+                let waiting = rest.lookups.iter().filter(|(lookup, reply)| waits(lookup, reply));
+                held.lookups = waiting.map(|(l, r)| (l.clone(), r.clone())).collect();
+            }
             for (key, side) in rest.loose {
                 flows.loose.entry(key).or_default().merge(&side);
             }
@@ -519,13 +561,26 @@ impl Meeting {
     }
 }
 
+/// What a window leaves open for the next one: fragments and lookups of which something may still come.
+#[derive(Default)]
+pub struct Pending {
+    parts: Vec<Open>,
+}
+
+/// What one partition leaves open.
+#[derive(Default)]
+struct Open {
+    fragments: Fragments,
+    lookups: HashMap<Lookup, Reply>,
+}
+
 /// All flows of a run, merged; one partition of them in memory at a time where they were spilled.
 pub struct Flows {
-    meeting: Meeting,
+    pub(super) meeting: Meeting,
     /// What is in memory of each partition.
-    parts: Vec<Partition>,
+    pub(super) parts: Vec<Partition>,
     /// The links of all flows by number less one.
-    links: Vec<Link>,
+    pub(super) links: Vec<Link>,
     /// Packets whose ports were not seen, and ICMP errors, by pair.
     pub loose: BTreeMap<PairKey, Side>,
     /// Address claims (ARP, neighbour discovery).
@@ -644,7 +699,7 @@ impl Flows {
     }
 
     /// What the temporary file of a partition holds.
-    fn load(&self, number: usize) -> io::Result<Partition> {
+    pub(super) fn load(&self, number: usize) -> io::Result<Partition> {
         let mut whole = Partition::default();
         let Meeting { seed, book, .. } = &self.meeting;
         let mut files = self.meeting.files();

@@ -15,12 +15,16 @@ mod meeting;
 mod memory;
 mod state;
 mod table;
+mod windows;
 
 pub use heard::Heard;
 pub use key::FlowKey;
-pub use meeting::{Claim, Flows, Holders, Keep, Lookups, Meeting, PairKey, Parts, Shard, Tables};
+pub use meeting::{
+    Claim, Flows, Holders, Keep, Lookups, Meeting, PairKey, Parts, Pending, Shard, Tables,
+};
 pub use state::{Amount, Extra, FlowState, IcmpError, Side};
 pub use table::Flow;
+pub use windows::Fold;
 
 /// The keyed hash of one run. Its seed is random, so that nobody can choose addresses and ports that
 /// collide; no result depends on it.

@@ -152,6 +152,18 @@ pub struct Extra {
     pub error_last: Max,
     /// How many there were.
     pub error_count: Sum,
+    /// Flows that were taken into this one when memory ran short.
+    pub folded: Sum,
+}
+
+impl Extra {
+    /// Turns the sides round.
+    pub(super) fn turn(&mut self) {
+        self.links.swap(0, 1);
+        let mut errors = AtMost::new();
+        self.errors.iter().for_each(|e| errors.insert(IcmpError { side: e.side ^ 1, ..*e }));
+        self.errors = errors;
+    }
 }
 
 impl Merge for Extra {
@@ -163,5 +175,6 @@ impl Merge for Extra {
         self.error_first.merge(&other.error_first);
         self.error_last.merge(&other.error_last);
         self.error_count.merge(&other.error_count);
+        self.folded.merge(&other.folded);
     }
 }

@@ -55,6 +55,42 @@ struct Record {
 
 const _: () = assert!(size_of::<Record>() == 192);
 
+/// A flow with all that is known of it.
+pub(super) struct Whole {
+    record: Record,
+    extra: Option<Extra>,
+    heard: Option<Heard>,
+}
+
+impl Whole {
+    /// The partition it belongs to.
+    pub fn partition(&self, seed: &Seed) -> usize {
+        partition(self.record.key.hashes(seed).0)
+    }
+
+    /// The same under another key, whose side 0 is side `first` of this one.
+    fn turned(mut self, key: FlowKey, first: usize) -> Self {
+        self.record.key = key;
+        if first == 1 {
+            self.record.state.sides.swap(0, 1);
+            self.record.cut.swap(0, 1);
+            if let Some(extra) = &mut self.extra {
+                extra.turn();
+            }
+            if let Some(heard) = &mut self.heard {
+                heard.turn();
+            }
+        }
+        self
+    }
+}
+
+/// A table without the flows for which others stand, and those.
+pub(super) struct Split {
+    pub kept: FlowTable,
+    pub moved: Vec<Whole>,
+}
+
 /// Where a packet belongs in a worker's tables.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Place {
@@ -274,6 +310,77 @@ impl FlowTable {
         }
     }
 
+    /// Takes out the flows for which another stands, by `stands_for`: that one, and which side of the flow is its
+    /// side 0.
+    pub fn split(
+        self,
+        seed: &Seed,
+        stands_for: impl Fn(&FlowKey, &[Side; 2]) -> Option<(FlowKey, usize)>,
+    ) -> Split {
+        let mut split = Split { kept: Self::default(), moved: Vec::new() };
+        for flow in self.into_flows() {
+            match stands_for(&flow.record.key, &flow.record.state.sides) {
+                Some((key, first)) => split.moved.push(flow.turned(key, first)),
+                None => split.kept.put(flow, seed),
+            }
+        }
+        split
+    }
+
+    /// Its flows where they belong by another seed.
+    pub fn into_partitions(self, seed: &Seed) -> Vec<Self> {
+        let mut parts: Vec<Self> = (0..PARTITIONS).map(|_| Self::default()).collect();
+        self.into_flows().for_each(|flow| parts[flow.partition(seed)].put(flow, seed));
+        parts
+    }
+
+    fn into_flows(self) -> impl Iterator<Item = Whole> {
+        let Records { flows, mut extras, mut heard } = self.records;
+        flows.into_iter().enumerate().map(move |(position, record)| {
+            let position = position as u32;
+            Whole { record, extra: extras.remove(&position), heard: heard.remove(&position) }
+        })
+    }
+
+    /// Adds a flow that is not there.
+    fn put(&mut self, Whole { record, extra, heard }: Whole, seed: &Seed) {
+        let position = self.position(&record.key, record.key.hashes(seed).1);
+        self.records.flows[position] = record;
+        if let Some(extra) = extra {
+            self.records.extras.insert(position as u32, extra);
+        }
+        if let Some(heard) = heard {
+            self.hear(position as u32, |mine| *mine = heard);
+        }
+    }
+
+    /// Takes in a flow that another one stands for.
+    pub fn take_folded(&mut self, flow: Whole, seed: &Seed, links: &mut Links) {
+        let hash = flow.record.key.hashes(seed).1;
+        let position = self.position(&flow.record.key, hash) as u32;
+        self.merge_flow(hash, &flow.record, links);
+        if let Some(heard) = &flow.heard {
+            self.hear(position, |mine| mine.merge(heard));
+        }
+        if let Some(extra) = &flow.extra {
+            self.merge_extra(position as usize, extra, links);
+        }
+        // One that was folded before has brought its number.
+        if flow.extra.is_none_or(|extra| extra.folded.0 == 0) {
+            self.records.extras.entry(position).or_default().folded.0 += 1;
+        }
+    }
+
+    /// Reads names out of what is kept of sides that started before `time`, and forgets the bytes.
+    pub fn settle_names(&mut self, time: Nanos) {
+        let Records { flows, heard, .. } = &mut self.records;
+        for (position, heard) in heard.iter_mut() {
+            heard.settle(&flows[*position as usize].state.sides, time);
+        }
+        heard.retain(|_, heard| *heard != Heard::default());
+        self.heard = heard.values().map(Heard::memory).sum();
+    }
+
     /// Writes the records; the index is made anew when they are read.
     pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
         postcard::to_stdvec(&self.records)
@@ -304,6 +411,11 @@ impl FlowTables {
     pub fn new(seed: &Seed, links: Links) -> Self {
         let parts = (0..PARTITIONS).map(|_| FlowTable::default()).collect();
         Self { seed: seed.clone(), parts, links, found: Vec::new() }
+    }
+
+    /// What folding needs.
+    pub fn for_folding(&mut self) -> (&mut [FlowTable], &Seed, &mut Links) {
+        (&mut self.parts, &self.seed, &mut self.links)
     }
 
     /// The number of flows.

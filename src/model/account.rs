@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::merge::{Max, Merge, Min};
 use super::words;
@@ -101,12 +102,31 @@ impl Merge for Reasons {
 
 impl Serialize for Reasons {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter().map(|(reason, count)| (reason.name(), count)))
+        // Some formats write the number of entries first.
+        let mut map = serializer.serialize_map(Some(self.iter().count()))?;
+        for (reason, count) in self.iter() {
+            map.serialize_entry(reason.name(), &count)?;
+        }
+        map.end()
+    }
+}
+
+/// By name, as they are written; a reason of another version is counted no more.
+impl<'de> Deserialize<'de> for Reasons {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
+        let mut reasons = Self::default();
+        for (name, count) in counts {
+            if let Some(reason) = SkipReason::parse(&name) {
+                reasons.0[reason as usize] += count;
+            }
+        }
+        Ok(reasons)
     }
 }
 
 /// What became of the frames of one input, or of all. Merges.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Account {
     /// Frames read from the input.
     pub frames: u64,
@@ -223,7 +243,7 @@ pub struct Duplicates {
 }
 
 /// Frames that the capture itself says it lost.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Loss {
     /// Frames that the capturing interface or system received, as far as it says.
     pub received: u64,
@@ -247,7 +267,7 @@ impl Merge for Loss {
 }
 
 /// One input: what it is, and what was read of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct InputRecord {
     /// The file as the user named it, or `-` for standard input.
     pub name: String,

@@ -75,6 +75,13 @@ pub struct Reply {
     pub answers: AtMost<(IpAddr, Vec<String>), 64>,
 }
 
+impl Reply {
+    /// Whether question and answer were seen.
+    pub fn is_whole(&self) -> bool {
+        self.asked.0 != 0 && !self.answers.is_empty()
+    }
+}
+
 impl Merge for Reply {
     fn merge(&mut self, other: &Self) {
         self.asked.merge(&other.asked);

@@ -1,8 +1,9 @@
 //! An audit: what was read, judged, ready to be told.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use super::evidence::Gathered;
@@ -11,9 +12,10 @@ use super::{Failure, Plan, Progress, Reading, evidence};
 use crate::capture::link_name;
 use crate::classify::{Judge, Outcome, View};
 use crate::conversation::{Conversations, Lens, Sight, Work};
+use crate::flow::Flows;
 use crate::model::{Endpoint, Nanos, SkipReason, Transport};
 use crate::policy::{Policy, Severity};
-use crate::report::{self, FORMATS, Folder, FolderError, Known, Places, Report, Wishes};
+use crate::report::{self, Dated, FORMATS, Folder, FolderError, Known, Places, Report, Wishes};
 
 /// What the judgement may claim, and what is to be told of it.
 #[derive(Clone, Copy, Debug)]
@@ -79,23 +81,38 @@ impl Audit {
     /// Reads and judges; without a policy it lists conversations only. What `known` holds is not new.
     pub fn of(
         plan: &Plan,
-        mut policy: Option<Policy>,
+        policy: Option<Policy>,
         known: Option<Known>,
         limits: &Limits,
         progress: &Progress,
     ) -> Result<Self, Failure> {
-        let mut reading = Reading::of(plan, progress)?;
-        let outcome = judge(plan, &mut reading, policy.as_mut(), limits, progress)
+        let reading = Reading::of(plan, progress)?;
+        let keep = plan.request.evidence.is_some();
+        let mut audit = Self::judged(plan, reading, policy, known, limits, progress, keep)?;
+        if let (true, Some(policy)) = (keep, &audit.policy) {
+            let (reading, outcome) = (&mut audit.reading, &audit.outcome);
+            audit.evidence = Some(evidence::gather(plan, progress, reading, policy, outcome)?);
+        }
+        progress.timings.done("evidence");
+        Ok(audit)
+    }
+
+    /// Judges what was read; with `keep` the flows stay.
+    pub(super) fn judged(
+        plan: &Plan,
+        mut reading: Reading,
+        mut policy: Option<Policy>,
+        known: Option<Known>,
+        limits: &Limits,
+        progress: &Progress,
+        keep: bool,
+    ) -> Result<Self, Failure> {
+        let outcome = judge(plan, &mut reading, policy.as_mut(), limits, progress, keep)
             .map_err(Failure::Temporary)?;
         if progress.stop.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted);
         }
         progress.timings.done("judgement");
-        let evidence = match policy.as_ref().filter(|_| plan.request.evidence.is_some()) {
-            Some(policy) => Some(evidence::gather(plan, progress, &mut reading, policy, &outcome)?),
-            None => None,
-        };
-        progress.timings.done("evidence");
         let damaged = reading.damaged();
         let failing = limits.fail_on.reason(&outcome, known.as_ref());
         let failed = failing.is_some();
@@ -116,8 +133,20 @@ impl Audit {
             known,
             wishes,
             exit_reasons,
-            evidence,
+            evidence: None,
         })
+    }
+
+    /// Takes the flows out; what reports tell of them stays.
+    pub(super) fn take_flows(&mut self, empty: Flows) -> Flows {
+        let flows = std::mem::replace(&mut self.reading.flows, empty);
+        self.reading.flows.orphans.clone_from(&flows.orphans);
+        flows
+    }
+
+    /// What was read.
+    pub(super) fn into_reading(self) -> Reading {
+        self.reading
     }
 
     fn report(&self) -> Report<'_> {
@@ -159,6 +188,18 @@ impl Audit {
         }
         let folders = [folders.reports.take(), folders.evidence.take()];
         Folder::publish(folders.into_iter().flatten().collect()).map_err(failed)
+    }
+
+    /// Writes the reports of a live audit: of all windows, and of the last one alone. Returns where.
+    pub fn write_dated(&self, window: &Self, dated: &Dated) -> Result<PathBuf, Failure> {
+        dated.write(&self.report(), &window.report()).map_err(failed)
+    }
+
+    /// The findings above info that are not among `before`, a line each, of text or of JSON.
+    pub fn new_findings(&self, before: &BTreeSet<String>, json: bool) -> Vec<String> {
+        report::lines(&self.report(), json, |finding| {
+            finding.severity > Severity::Info && !before.contains(&finding.id)
+        })
     }
 
     /// Writes one report by the name of its format.
@@ -225,9 +266,10 @@ fn judge(
     policy: Option<&mut Policy>,
     limits: &Limits,
     progress: &Progress,
+    keep: bool,
 ) -> io::Result<Outcome> {
     let sight = sight(plan, reading);
-    let work = Work { jobs: plan.jobs, keep: plan.request.evidence.is_some() };
+    let work = Work { jobs: plan.jobs, keep };
     let Some(policy) = policy else {
         return Ok(Outcome::unjudged(Conversations::read(
             &mut reading.flows,

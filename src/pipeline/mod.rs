@@ -11,8 +11,10 @@
 mod audit;
 mod draft;
 mod evidence;
+mod live;
 mod plan;
 mod read;
+mod state;
 mod timings;
 
 use std::collections::BTreeSet;
@@ -21,15 +23,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::capture::Filter;
 use crate::flow::{Flows, Keep, Parts};
 use crate::model::{
     Account, BUCKET_NS, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND,
 };
 
-pub use crate::report::{Known, Places};
+pub use crate::capture::{Gone, Interface, Tap, interfaces};
+pub use crate::flow::Fold;
+pub use crate::report::{Dated, Known, Places};
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use draft::Drafted;
+pub use live::{Closed, Control, Ended, Listener, Notice, Watch, watch};
 pub use plan::{Dedup, Plan, Request};
+pub use state::StateError;
 pub use timings::{Step, Timings};
 
 /// How far the reading is; for whoever shows it.
@@ -133,6 +140,11 @@ impl Reading {
     pub fn watched_s(&self) -> u64 {
         self.buckets.len() as u64 * (BUCKET_NS / SECOND) as u64
     }
+}
+
+/// Checks a filter expression for live interfaces; the error is libpcap's own.
+pub fn check_filter(expression: &str) -> Result<(), String> {
+    Filter::new(expression).map(drop)
 }
 
 /// Everything of all inputs.

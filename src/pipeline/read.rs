@@ -246,9 +246,10 @@ fn told(what: &str, offset: u64, frames: usize) -> String {
 }
 
 /// What a worker counted beside its tables.
-struct Counted {
-    accounts: Vec<Account>,
-    buckets: BTreeSet<Nanos>,
+#[derive(Default)]
+pub(super) struct Counted {
+    pub accounts: Vec<Account>,
+    pub buckets: BTreeSet<Nanos>,
 }
 
 /// Which frames the user wants left out.
@@ -285,7 +286,8 @@ pub(super) fn decoder(request: &Request) -> Decoder {
     Decoder::new(!request.no_decap, &request.vxlan_ports)
 }
 
-struct Worker<'a> {
+/// Decodes batches into tables of its own.
+pub(super) struct Worker<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
     meeting: &'a Meeting,
@@ -301,7 +303,12 @@ struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    fn new(plan: &'a Plan, progress: &'a Progress, meeting: &'a Meeting, keep: &'a Keep) -> Self {
+    pub fn new(
+        plan: &'a Plan,
+        progress: &'a Progress,
+        meeting: &'a Meeting,
+        keep: &'a Keep,
+    ) -> Self {
         let accounts = vec![Account::default(); plan.sources.len()];
         Self {
             plan,
@@ -340,7 +347,27 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn take(&mut self, batch: &Batch) {
+    /// The tables as they are.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    /// The tables, to be folded.
+    pub fn tables_mut(&mut self) -> &mut Tables {
+        &mut self.tables
+    }
+
+    /// Gives away what was found, and starts anew.
+    pub fn hand_over(&mut self) -> (Tables, Counted) {
+        let accounts = vec![Account::default(); self.plan.sources.len()];
+        let empty = Counted { accounts, buckets: BTreeSet::new() };
+        self.bucket = Nanos::MIN;
+        let tables = std::mem::replace(&mut self.tables, self.meeting.tables(self.keep));
+        (tables, std::mem::replace(&mut self.counted, empty))
+    }
+
+    /// Decodes a batch into the tables.
+    pub fn take(&mut self, batch: &Batch) {
         let account = &mut self.counted.accounts[batch.source];
         let mut waiting = 0;
         let mut payloads: Vec<&[u8]> = Vec::with_capacity(TOGETHER);

@@ -56,6 +56,7 @@ pub struct Candidate {
 }
 
 /// A matrix and an inventory, indexed.
+#[derive(Clone)]
 pub struct Policy {
     /// The matrix.
     pub matrix: Matrix,

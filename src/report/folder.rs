@@ -20,7 +20,7 @@ pub struct FolderError {
 }
 
 /// How the names of folders start in which files wait. One is left behind only where the program was killed.
-const STAGING: &str = ".rasaudit-";
+pub(super) const STAGING: &str = ".rasaudit-";
 
 /// A folder for files, with room for the new ones beside the old.
 pub struct Folder {

@@ -1,19 +1,26 @@
-//! JSON for eyes: indented, and with everything that steers a terminal or turns text around escaped. The values are
+//! JSON for eyes: indented or in one line, and with everything that steers a terminal or turns text around escaped. The values are
 //! the same.
 
 use std::io::{self, Write};
 
 use serde_json::Serializer;
-use serde_json::ser::{Formatter, PrettyFormatter};
+use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use crate::model::{is_plain, steers};
 
 /// A serializer that writes such JSON.
-pub(super) fn pretty<W: Write>(out: W) -> Serializer<W, Harmless> {
+pub(super) fn pretty<W: Write>(out: W) -> Serializer<W, Harmless<PrettyFormatter<'static>>> {
     Serializer::with_formatter(out, Harmless(PrettyFormatter::new()))
 }
 
-pub(super) struct Harmless(PrettyFormatter<'static>);
+pub(super) struct Harmless<F>(F);
+
+impl Harmless<CompactFormatter> {
+    /// All in one line.
+    pub fn one_line() -> Self {
+        Self(CompactFormatter)
+    }
+}
 
 /// Leaves the layout to the formatter inside.
 macro_rules! inside {
@@ -24,7 +31,7 @@ macro_rules! inside {
     )+};
 }
 
-impl Formatter for Harmless {
+impl<F: Formatter> Formatter for Harmless<F> {
     inside!(
         begin_array(), end_array(), begin_array_value(first: bool), end_array_value(),
         begin_object(), end_object(), begin_object_key(first: bool), begin_object_value(),

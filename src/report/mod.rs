@@ -5,6 +5,7 @@
 
 mod community_id;
 mod csv;
+mod dated;
 mod draft;
 mod evidence;
 mod exceptions;
@@ -12,6 +13,7 @@ mod folder;
 mod json;
 mod json_text;
 mod known;
+mod line;
 mod rows;
 mod sheet;
 mod text;
@@ -26,11 +28,13 @@ use crate::classify::{Outcome, Policy};
 use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Transport};
 
 pub use community_id::community_id;
+pub use dated::Dated;
 pub use draft::draft;
 pub use evidence::{Evidence, EvidenceFrame};
 pub use exceptions::exceptions_from;
 pub use folder::{Folder, FolderError};
 pub use known::Known;
+pub use line::lines;
 pub use sheet::{SHEETS, Sheet};
 pub use time::Time;
 

@@ -1,0 +1,224 @@
+//! Live interfaces, read with libpcap.
+//!
+//! Whoever opens a [`Wire`] reads it and decodes in the same thread: between the kernel's ring and the flow tables
+//! there is no queue, so that the kernel's counter is the one place where frames are lost. Several wires of one
+//! interface share its load by the kernel's fan-out.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use pcap::{Active, Capture, Device, Error, IfFlags, Precision, Stat};
+
+use super::{Batch, Frame};
+use crate::model::{Loss, Nanos};
+
+/// How long the kernel gathers frames, and how long a read waits for them, in milliseconds. It bounds how late a
+/// window closes on a silent wire.
+const WAIT_MS: u16 = 100;
+
+/// Frames of a batch.
+const BATCH: usize = 1024;
+
+/// How frames are taken from an interface.
+#[derive(Clone, Debug)]
+pub struct Tap {
+    /// Bytes kept of each frame.
+    pub snaplen: u32,
+    /// Bytes of the kernel's buffer, for each wire.
+    pub buffer: u32,
+    /// Whether frames to other hosts are asked for.
+    pub promiscuous: bool,
+    /// A BPF expression for the kernel.
+    pub filter: Option<String>,
+}
+
+/// An interface that is being read.
+pub struct Wire {
+    capture: Capture<Active>,
+    link: u16,
+    /// Nanoseconds of one unit of the fraction of a second.
+    unit: Nanos,
+    counted: Stat,
+}
+
+/// Why an interface is not read on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gone(pub String);
+
+impl Wire {
+    /// Opens an interface. Wires with one `group` share its frames, those of one flow going to one of them.
+    pub fn open(name: &str, tap: &Tap, group: Option<u16>) -> Result<Self, Gone> {
+        let open = |precision| {
+            Capture::from_device(name)?
+                .promisc(tap.promiscuous)
+                .snaplen(tap.snaplen.try_into().unwrap_or(i32::MAX))
+                .buffer_size(tap.buffer.try_into().unwrap_or(i32::MAX))
+                .timeout(WAIT_MS.into())
+                .immediate_mode(false)
+                .precision(precision)
+                .open()
+        };
+        let (mut capture, unit) = match open(Precision::Nano) {
+            Ok(capture) => (capture, 1),
+            // Where nothing finer is offered, microseconds are.
+            Err(_) => (open(Precision::Micro).map_err(gone)?, 1000),
+        };
+        if let Some(filter) = &tap.filter {
+            let wide = widened(filter);
+            let set = match wide {
+                // Where frames have no tags to look behind, the expression stands as it is.
+                Some(wide) => capture.filter(&wide, true).or_else(|_| capture.filter(filter, true)),
+                None => capture.filter(filter, true),
+            };
+            set.map_err(gone)?;
+        }
+        if let Some(group) = group {
+            fan_out(&capture, group).map_err(Gone)?;
+        }
+        let link = u16::try_from(capture.get_datalink().0).unwrap_or(u16::MAX);
+        // In files raw IP is 101, in libpcap's interface 12.
+        let link = if link == 12 { 101 } else { link };
+        let capture = capture.setnonblock().map_err(gone)?;
+        let counted = Stat { received: 0, dropped: 0, if_dropped: 0 };
+        Ok(Self { capture, link, unit, counted })
+    }
+
+    /// The link type of its frames, by registry number.
+    pub fn link(&self) -> u16 {
+        self.link
+    }
+
+    /// Fills `batch` with what has come, up to some hundred frames; it stays empty where nothing comes for a while.
+    pub fn next(&mut self, batch: &mut Batch) -> Result<(), Gone> {
+        batch.clear();
+        let mut waited = false;
+        while batch.frames.len() < BATCH {
+            match self.capture.next_packet() {
+                Ok(packet) => {
+                    let header = packet.header;
+                    let (s, fraction) = (Nanos::from(header.ts.tv_sec), header.ts.tv_usec);
+                    let frame = Frame {
+                        time: s * 1_000_000_000 + Nanos::from(fraction) * self.unit,
+                        offset: 0,
+                        cap_len: 0,
+                        wire_len: header.len.max(header.caplen),
+                        link: self.link,
+                        interface: 0,
+                    };
+                    batch.push(frame, packet.data);
+                }
+                Err(Error::TimeoutExpired) if waited || !batch.frames.is_empty() => break,
+                Err(Error::TimeoutExpired) => {
+                    // libpcap's own wait has no end on a silent wire.
+                    wait(&self.capture);
+                    waited = true;
+                }
+                Err(error) => return Err(gone(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames that the kernel saw, and those that it or the interface dropped, since this was last asked.
+    pub fn loss(&mut self) -> Loss {
+        let Ok(now) = self.capture.stats() else { return Loss::default() };
+        let before = std::mem::replace(&mut self.counted, now);
+        // The counters have 32 bits and go round.
+        let since = |now: u32, before: u32| u64::from(now.wrapping_sub(before));
+        let dropped = since(now.dropped, before.dropped);
+        let missed = since(now.if_dropped, before.if_dropped);
+        Loss { received: since(now.received, before.received) + missed, dropped: dropped + missed }
+    }
+}
+
+fn gone(error: Error) -> Gone {
+    let text = error.to_string();
+    Gone(text.strip_prefix("libpcap error: ").unwrap_or(&text).to_owned())
+}
+
+/// Waits until something came, or a little while.
+fn wait(capture: &Capture<Active>) {
+    use nix::poll::{PollFd, PollFlags, poll};
+    // Whatever is wrong is told by the next read.
+    let _ = poll(&mut [PollFd::new(capture.as_fd(), PollFlags::POLLIN)], WAIT_MS);
+}
+
+/// An expression that lets pass with a VLAN tag, or two, what it lets pass without: one that speaks of no tag would
+/// silently leave tagged frames out. None where it speaks of them itself.
+pub fn widened(filter: &str) -> Option<String> {
+    let mut words = filter.split(|c: char| !c.is_ascii_alphanumeric());
+    (!words.any(|word| word == "vlan"))
+        .then(|| format!("({filter}) or (vlan and (({filter}) or (vlan and ({filter}))))"))
+}
+
+#[cfg(target_os = "linux")]
+fn fan_out(capture: &Capture<Active>, group: u16) -> Result<(), String> {
+    use nix::{setsockopt_impl, sockopt_impl};
+    sockopt_impl!(
+        /// The fan-out group of a packet socket (packet(7)): its number, and how frames are shared out.
+        FanOut, SetOnly, libc::SOL_PACKET, libc::PACKET_FANOUT, u32
+    );
+    // By the flow's hash, and fragments joined before, so that they go where their flow goes.
+    const SHARED: u32 = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_DEFRAG;
+    nix::sys::socket::setsockopt(capture, FanOut, &(SHARED << 16 | u32::from(group)))
+        .map_err(|error| format!("its frames cannot be shared out to several threads: {error}"))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn fan_out(_: &Capture<Active>, _: u16) -> Result<(), String> {
+    Err("its frames cannot be shared out to several threads on this system".to_owned())
+}
+
+/// An interface of this host.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// What the system says of it.
+    pub description: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it is up, and connected as far as known.
+    pub up: bool,
+    /// Whether frames can be taken from it; if not, why.
+    pub usable: Result<(), Gone>,
+}
+
+/// The interfaces that frames could be taken from.
+pub fn interfaces() -> Result<Vec<Interface>, String> {
+    let tap = Tap { snaplen: 128, buffer: 1 << 20, promiscuous: false, filter: None };
+    let devices = Device::list().map_err(|error| error.to_string())?;
+    let interface = |device: Device| Interface {
+        up: device.flags.if_flags.contains(IfFlags::UP | IfFlags::RUNNING),
+        usable: Wire::open(&device.name, &tap, None).map(drop),
+        description: device.desc.unwrap_or_default(),
+        addresses: device.addresses.into_iter().map(|a| a.addr).collect(),
+        name: device.name,
+    };
+    Ok(devices.into_iter().map(interface).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::Filter;
+
+    #[test]
+    fn a_filter_lets_tagged_frames_pass_too() {
+        let tagged = |tags: usize| {
+            let mut frame = vec![2; 12];
+            (0..tags).for_each(|_| frame.extend([0x81, 0, 0, 7]));
+            frame.extend([8, 0, 0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0]);
+            frame.extend([10, 0, 0, 1, 10, 0, 0, 2, 0xc3, 0x50, 1, 0xbb]);
+            frame.resize(80, 0);
+            frame
+        };
+        for (expression, passes) in [("port 443", true), ("udp", false), ("net 10.0.0.0/8", true)] {
+            let mut filter = Filter::new(&widened(expression).expect("no tag is named")).unwrap();
+            for tags in 0..3 {
+                assert_eq!(filter.passes(1, &tagged(tags), 80), passes, "{expression} {tags}");
+            }
+        }
+        assert_eq!(widened("vlan 7 and port 443"), None);
+    }
+}

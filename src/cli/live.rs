@@ -1,0 +1,303 @@
+//! `rasaudit live` and `rasaudit interfaces`.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use super::args::{Judging, LiveArguments};
+use super::complain;
+use super::exit::Exit;
+use super::policy::{complain_all, load_judging, whole_file};
+use super::work::tell;
+use crate::model::{Loss, clean};
+use crate::pipeline::{
+    Closed, Control, Dated, Ended, FailOn, Fold, Limits, Listener, Notice, StateError, Tap, Watch,
+    watch,
+};
+use crate::policy::{Policy, Problem};
+
+/// Lists the interfaces.
+pub(super) fn interfaces() -> io::Result<Exit> {
+    let found = match crate::pipeline::interfaces() {
+        Ok(found) => found,
+        Err(message) => {
+            complain(&message);
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let mut text = String::new();
+    for interface in &found {
+        let mut addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
+        addresses.sort();
+        let link = if interface.up { "up" } else { "down" };
+        let can = match &interface.usable {
+            Ok(()) => "can be watched".to_owned(),
+            Err(gone) => format!("cannot be watched: {}", gone.0),
+        };
+        let name = &interface.name;
+        let line = format!("{name:<16} {link:<5} {can}  {}", addresses.join(" "));
+        text.push_str(&clean(line.trim_end()));
+        text.push('\n');
+    }
+    io::stdout().write_all(text.as_bytes())?;
+    if !found.iter().any(|interface| interface.usable.is_ok()) {
+        complain(
+            "no interface can be watched: run as root, or give the program what it needs with \
+             `setcap cap_net_raw+ep` (docs/live.md)",
+        );
+        return Ok(Exit::CannotDo);
+    }
+    Ok(Exit::Compliant)
+}
+
+/// Watches until a signal says stop.
+pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
+    let Some(inventory) = arguments.inventory.as_deref() else { return Ok(Exit::CannotDo) };
+    let policy = match load_safely(inventory, &arguments.judging) {
+        Ok(policy) => policy,
+        Err(problems) => {
+            complain_all(&problems);
+            return Ok(Exit::CannotDo);
+        }
+    };
+    if arguments.fail_on == FailOn::New {
+        complain("--fail-on new is for audit: live tells what is new as it comes");
+        return Ok(Exit::CannotDo);
+    }
+    if let Some(Err(error)) = arguments.filter.as_deref().map(crate::pipeline::check_filter) {
+        complain(&format!("--filter: {error}"));
+        return Ok(Exit::CannotDo);
+    }
+    let out = arguments.out.as_deref();
+    let dated = match out.map(|out| Dated::prepare(out, arguments.keep.into())).transpose() {
+        Ok(dated) => dated,
+        Err(error) => {
+            complain(&format!("{}: {}", error.path.display(), error.error));
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let wanted = Watch {
+        interfaces: arguments.interfaces.clone(),
+        threads: arguments.jobs.into(),
+        tap: Tap {
+            snaplen: arguments.snaplen,
+            buffer: u32::try_from(arguments.buffer).unwrap_or(u32::MAX),
+            promiscuous: !arguments.no_promiscuous,
+            filter: arguments.filter.clone(),
+        },
+        every: Duration::from_secs(arguments.every),
+        max_memory: arguments.max_memory,
+        no_decap: arguments.tunnels.no_decap,
+        vxlan_ports: arguments.tunnels.vxlan_ports.clone(),
+        state: arguments.state.clone(),
+        windows: arguments.windows,
+    };
+    let limits = Limits {
+        max_loss: arguments.judging.max_loss,
+        min_watch: arguments.judging.min_watch,
+        as_of: None,
+        fail_on: arguments.fail_on,
+    };
+    let control = Arc::new(Control::default());
+    listen_to_signals(&control)?;
+    let teller = Teller {
+        arguments,
+        inventory,
+        dated,
+        findings: AtomicU64::new(0),
+        trouble: AtomicBool::new(false),
+    };
+    let ended = with_status(&control, !arguments.quiet, &teller, || {
+        watch(&wanted, policy, &limits, &control, &teller)
+    });
+    Ok(match ended {
+        Ok(Ended { partial, .. }) if partial || teller.trouble.load(Ordering::Relaxed) => {
+            Exit::Partial
+        }
+        Ok(Ended { failed: true, .. }) => Exit::Findings,
+        Ok(_) => Exit::Compliant,
+        Err(failure) => tell(failure),
+    })
+}
+
+/// Loads what is judged by, from files that nobody else can change.
+fn load_safely(inventory: &Path, judging: &Judging) -> Result<Policy, Vec<Problem>> {
+    let files = [Some(inventory), judging.exceptions.as_deref(), judging.rules.as_deref()];
+    let open: Vec<Problem> = files
+        .into_iter()
+        .flatten()
+        .filter(|file| others_may_write(file))
+        .flat_map(|file| {
+            let message = "others may write it, and so change what is reported: chmod go-w";
+            whole_file(&file.display().to_string(), message.to_owned())
+        })
+        .collect();
+    if open.is_empty() { load_judging(inventory, judging, None) } else { Err(open) }
+}
+
+#[cfg(unix)]
+fn others_may_write(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata().is_ok_and(|data| data.permissions().mode() & 0o022 != 0)
+}
+
+#[cfg(not(unix))]
+fn others_may_write(_: &Path) -> bool {
+    false
+}
+
+/// INT and TERM end, HUP reloads, USR1 closes the window. A second INT or TERM ends at once.
+fn listen_to_signals(control: &Arc<Control>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
+    let control = Arc::clone(control);
+    std::thread::spawn(move || {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => control.reload.store(true, Ordering::Relaxed),
+                SIGUSR1 => control.now.store(true, Ordering::Relaxed),
+                _ if control.stop.swap(true, Ordering::Relaxed) => std::process::exit(130),
+                _ => {}
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Tells what happens.
+struct Teller<'a> {
+    arguments: &'a LiveArguments,
+    inventory: &'a Path,
+    dated: Option<Dated>,
+    /// Findings of all windows.
+    findings: AtomicU64,
+    /// The last reports could not be written.
+    trouble: AtomicBool,
+}
+
+impl Teller<'_> {
+    fn say(&self, text: &str) {
+        if !self.arguments.quiet {
+            anstream::eprintln!("{}", clean(text));
+        }
+    }
+}
+
+impl Listener for Teller<'_> {
+    fn notice(&self, notice: &Notice) {
+        let state =
+            |StateError { path, error }: &StateError| format!("{}: {error}", path.display());
+        match notice {
+            Notice::Lost(name, why) => complain(&format!(
+                "{name} cannot be read any more ({why}); it is tried again every second"
+            )),
+            Notice::Back(name, after) => {
+                self.say(&format!("{name} is read again, after {} s", after.as_secs()));
+            }
+            Notice::Folded(fold, flows) => {
+                self.say(&format!(
+                    "memory runs short: {flows} flows were folded ({})",
+                    told(*fold)
+                ));
+            }
+            Notice::Broken(error) => complain(&format!("{}; an older one is used", state(error))),
+            Notice::Restored(flows) => {
+                self.say(&format!("goes on with {flows} flows of an earlier run"));
+            }
+            Notice::NotSaved(error) => {
+                complain(&format!("{}; the state of the window before stays", state(error)));
+            }
+        }
+    }
+
+    fn reload(&self) -> Option<Policy> {
+        match load_safely(self.inventory, &self.arguments.judging) {
+            Ok(policy) => {
+                self.say("inventory, rules and exceptions were read anew");
+                Some(policy)
+            }
+            Err(problems) => {
+                complain_all(&problems);
+                complain("what was read before stays");
+                None
+            }
+        }
+    }
+
+    fn closed(&self, closed: &Closed<'_>) {
+        let Closed { window, all, before, .. } = closed;
+        self.findings.store(all.outcome.findings.len() as u64, Ordering::Relaxed);
+        let mut out = io::stdout().lock();
+        for line in all.new_findings(before, self.arguments.format == "json") {
+            // Whoever does not listen any more still gets reports.
+            let _ = writeln!(out, "{line}");
+        }
+        let _ = out.flush();
+        let Loss { received, dropped } = window.reading.loss;
+        if dropped > 0 {
+            self.say(&format!("{dropped} of {received} frames of this window were lost"));
+        }
+        let Some(dated) = &self.dated else { return };
+        match all.write_dated(window, dated) {
+            Ok(place) => {
+                self.trouble.store(false, Ordering::Relaxed);
+                self.say(&format!("{} frames: {}", window.reading.account.frames, place.display()));
+            }
+            Err(failure) => {
+                self.trouble.store(true, Ordering::Relaxed);
+                tell(failure);
+            }
+        }
+    }
+}
+
+fn told(fold: Fold) -> &'static str {
+    match fold {
+        Fold::Attempts => "unanswered and one-way flows from outside, by network",
+        Fold::Outside => "flows from outside, by network",
+        Fold::Ports => "by conversation",
+        Fold::Networks => "by conversation, addresses outside by network",
+    }
+}
+
+/// Shows a line on a terminal while `work` runs.
+fn with_status<T>(
+    control: &Control,
+    wanted: bool,
+    teller: &Teller<'_>,
+    work: impl FnOnce() -> T,
+) -> T {
+    if !wanted || !io::stderr().is_terminal() {
+        return work();
+    }
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    let (done, wait) = crossbeam_channel::bounded::<()>(0);
+    std::thread::scope(|scope| {
+        let shown = &bar;
+        scope.spawn(move || {
+            let (mut before, mut since) = (0, Instant::now());
+            while wait.recv_timeout(Duration::from_secs(1)).is_err_and(|e| e.is_timeout()) {
+                let frames = control.progress.frames.load(Ordering::Relaxed);
+                let rate = (frames - before) as f64 / since.elapsed().as_secs_f64();
+                (before, since) = (frames, Instant::now());
+                let findings = teller.findings.load(Ordering::Relaxed);
+                shown.set_message(format!(
+                    "{frames} frames, {rate:.0} a second, {findings} findings"
+                ));
+                shown.tick();
+            }
+            shown.finish_and_clear();
+        });
+        let result = work();
+        drop(done);
+        result
+    })
+}

@@ -1,0 +1,286 @@
+//! Flows of window after window as one: taking in, folding when memory runs short, saving and restoring.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::copies::Sample;
+use super::links::Links;
+use super::meeting::{Claim, Flows, Holders, Lookups, Meeting, PairKey, Tables};
+use super::state::Side;
+use super::table::{FlowTable, PARTITIONS, Split};
+use super::{FlowKey, Ports, Seed};
+use crate::decode::{Link, Tuple, sign};
+use crate::model::{Mac, Merge, Nanos, words};
+
+words!(
+    /// How flows are folded when memory runs short, from what loses least to what loses most. Each takes in those
+    /// before it. What was folded is never certain.
+    Fold {
+        /// Flows without an established handshake that a host outside the inventory opened: by its /24 or /64,
+        /// server, transport and service port.
+        Attempts = "attempts-from-outside",
+        /// All flows that a host outside the inventory opened: the same.
+        Outside = "flows-from-outside",
+        /// All flows: by client, server, transport and service port.
+        Ports = "client-ports",
+        /// All flows, and servers outside the inventory by their /24 or /64 too.
+        Networks = "outside-networks",
+    }
+);
+
+/// The flow that stands for `key` when memory runs short, and which side of `key` is its side 0; none where it stays
+/// as it is. `is_listed` says whether an address is the inventory's.
+fn stands_for(
+    key: &FlowKey,
+    sides: &[Side; 2],
+    fold: Fold,
+    is_listed: &dyn Fn(IpAddr) -> bool,
+) -> Option<(FlowKey, usize)> {
+    let transport = key.transport();
+    let ends = [key.endpoint(0), key.endpoint(1)];
+    let asks = |side: usize| sides[side].has(sign::SYN) && !sides[side].has(sign::SYN_ACK);
+    let accepted = |side: usize| sides[side].has(sign::SYN_ACK);
+    let opener = match [asks(0) || accepted(1), asks(1) || accepted(0)] {
+        [true, false] => 0,
+        [false, true] => 1,
+        // As direction guesses: who has the greater port asks.
+        _ => usize::from(ends[1].port > ends[0].port),
+    };
+    let (client, server) = (ends[opener], ends[1 - opener]);
+    let outside = !is_listed(client.addr);
+    let established = accepted(1 - opener) && sides[opener].has(sign::ACK);
+    let folds = match fold {
+        Fold::Attempts => outside && !established,
+        Fold::Outside => outside,
+        Fold::Ports | Fold::Networks => true,
+    };
+    if !folds {
+        return None;
+    }
+    let whole = fold == Fold::Networks && !is_listed(server.addr);
+    let tuple = Tuple {
+        src: if outside { network(client.addr) } else { client.addr },
+        dst: if whole { network(server.addr) } else { server.addr },
+        // What an ICMP conversation is stands in both numbers.
+        sport: if transport.has_ports() { 0 } else { client.port },
+        dport: server.port,
+        transport,
+    };
+    let (stand_in, side) = FlowKey::new(&tuple);
+    // `side` of the new flow is the opener.
+    (stand_in != *key).then_some((stand_in, if side == 0 { opener } else { 1 - opener }))
+}
+
+/// The /24 or /64 of an address, as its first address.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & 0xffff_ff00).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX)).into(),
+    }
+}
+
+/// Folds the flows of all partitions. Returns how many flows were taken into others.
+fn fold_tables(
+    tables: &mut [&mut FlowTable],
+    seed: &Seed,
+    links: &mut Links,
+    fold: Fold,
+    is_listed: &dyn Fn(IpAddr) -> bool,
+) -> u64 {
+    let mut folded = 0;
+    for number in 0..tables.len() {
+        let whole = std::mem::take(&mut *tables[number]);
+        let Split { kept, moved } =
+            whole.split(seed, |key, sides| stands_for(key, sides, fold, is_listed));
+        *tables[number] = kept;
+        folded += moved.len() as u64;
+        for flow in moved {
+            let partition = flow.partition(seed);
+            tables[partition].take_folded(flow, seed, links);
+        }
+    }
+    folded
+}
+
+impl Tables {
+    /// Folds flows, and forgets no packet of them. Returns how many were taken into others.
+    pub fn fold_up(&mut self, fold: Fold, is_listed: &dyn Fn(IpAddr) -> bool) -> u64 {
+        let (parts, seed, links) = self.flows.for_folding();
+        fold_tables(&mut parts.iter_mut().collect::<Vec<_>>(), seed, links, fold, is_listed)
+    }
+}
+
+impl Flows {
+    /// Takes in the flows of a window, whose meeting was another of this one's.
+    pub fn absorb(&mut self, mut window: Self) -> io::Result<()> {
+        let mut links = Links::new(&self.meeting.seed, &self.meeting.book);
+        for number in 0..PARTITIONS {
+            let spilled = window.load(number)?.flows;
+            let table = std::mem::take(&mut window.parts[number].flows);
+            for table in [spilled, table] {
+                self.parts[number].flows.merge(table, &self.meeting.seed, &mut links);
+            }
+        }
+        self.links = self.meeting.book.all();
+        for (pair, side) in window.loose {
+            self.loose.entry(pair).or_default().merge(&side);
+        }
+        for (claim, seen) in window.claims {
+            self.claims.entry(claim).or_default().merge(&seen);
+        }
+        for (pair, count) in window.orphans {
+            *self.orphans.entry(pair).or_default() += count;
+        }
+        for (pair, names) in window.lookups {
+            self.lookups.entry(pair).or_default().extend(names);
+        }
+        for (pair, ports) in window.announced {
+            self.announced.entry(pair).or_default().merge(&ports);
+        }
+        for (address, holders) in window.holders {
+            self.holders.entry(address).or_default().merge(&holders);
+        }
+        let theirs = window.meeting.sample.into_inner().unwrap_or_else(|p| p.into_inner());
+        self.meeting.sample.get_mut().unwrap_or_else(|p| p.into_inner()).merge(&theirs);
+        Ok(())
+    }
+
+    /// A meeting whose flows can be taken in here.
+    pub fn another_meeting(&self) -> Meeting {
+        self.meeting.another()
+    }
+
+    /// Reads names out of what is kept of sides that started before `time`, and forgets the bytes.
+    pub fn settle_names(&mut self, time: Nanos) {
+        self.parts.iter_mut().for_each(|part| part.flows.settle_names(time));
+    }
+
+    /// Bytes of memory that the flows hold, about.
+    pub fn memory(&self) -> usize {
+        const SMALL: usize = 256;
+        let rest = self.loose.len()
+            + self.claims.len()
+            + self.orphans.len()
+            + self.lookups.len() * 2
+            + self.announced.len()
+            + self.holders.len();
+        self.parts.iter().map(|part| part.flows.memory()).sum::<usize>() + rest * SMALL
+    }
+
+    /// The number of flows in memory.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.flows.len()).sum()
+    }
+
+    /// Whether there is no flow in memory.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Folds flows, and packets without ports the same way. Returns how many were taken into others.
+    pub fn fold_up(&mut self, fold: Fold, is_listed: &dyn Fn(IpAddr) -> bool) -> u64 {
+        let seed = self.meeting.seed.clone();
+        let mut links = Links::new(&seed, &self.meeting.book);
+        let mut tables: Vec<_> = self.parts.iter_mut().map(|part| &mut part.flows).collect();
+        let mut folded = fold_tables(&mut tables, &seed, &mut links, fold, is_listed);
+        let wide = |address| if is_listed(address) { address } else { network(address) };
+        let before = self.loose.len() + self.orphans.len();
+        for ((src, dst, transport), side) in std::mem::take(&mut self.loose) {
+            self.loose.entry((wide(src), wide(dst), transport)).or_default().merge(&side);
+        }
+        for ((src, dst, transport), count) in std::mem::take(&mut self.orphans) {
+            *self.orphans.entry((wide(src), wide(dst), transport)).or_default() += count;
+        }
+        folded += (before - self.loose.len() - self.orphans.len()) as u64;
+        folded
+    }
+
+    /// Writes all flows, partition by partition. What is written holds evidence alone.
+    pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+        let sample = self.meeting.sample.lock().unwrap_or_else(|p| p.into_inner());
+        write_part(out, &self.meeting.book.all())?;
+        write_part(
+            out,
+            &Beside {
+                loose: self.loose.clone(),
+                claims: self.claims.clone(),
+                orphans: self.orphans.clone(),
+                lookups: self.lookups.clone(),
+                announced: self.announced.clone(),
+                holders: self.holders.clone(),
+                sample: sample.clone(),
+            },
+        )?;
+        for part in &self.parts {
+            write_bytes(out, &part.flows.to_bytes().map_err(io::Error::other)?)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`Flows::save`] wrote, into flows of a new meeting.
+    pub fn restore(meeting: Meeting, from: &mut dyn Read) -> io::Result<Self> {
+        let links: Vec<Link> = read_part(from)?;
+        meeting.book.restore(&links);
+        let beside: Beside = read_part(from)?;
+        let seed = meeting.seed.clone();
+        let mut flows = meeting.settle(false, 1)?;
+        let mut links = Links::new(&seed, &flows.meeting.book);
+        for _ in 0..PARTITIONS {
+            let bytes = read_bytes(from)?;
+            let table = FlowTable::from_bytes(&seed, &bytes).map_err(io::Error::other)?;
+            // Another seed has other partitions.
+            let mut parts: Vec<FlowTable> = table.into_partitions(&seed);
+            for (number, part) in parts.drain(..).enumerate() {
+                flows.parts[number].flows.merge(part, &seed, &mut links);
+            }
+        }
+        flows.links = flows.meeting.book.all();
+        let Beside { loose, claims, orphans, lookups, announced, holders, sample } = beside;
+        (flows.loose, flows.claims, flows.orphans) = (loose, claims, orphans);
+        (flows.lookups, flows.announced, flows.holders) = (lookups, announced, holders);
+        flows.starts = HashSet::new();
+        *flows.meeting.sample.get_mut().unwrap_or_else(|p| p.into_inner()) = sample;
+        Ok(flows)
+    }
+}
+
+/// What is beside the flows.
+#[derive(Serialize, Deserialize)]
+struct Beside {
+    loose: BTreeMap<PairKey, Side>,
+    claims: BTreeMap<(IpAddr, Mac), Claim>,
+    orphans: BTreeMap<PairKey, u64>,
+    lookups: Lookups,
+    announced: BTreeMap<(IpAddr, IpAddr), Ports>,
+    holders: BTreeMap<IpAddr, Holders>,
+    sample: Sample,
+}
+
+fn write_part(out: &mut dyn Write, part: &impl Serialize) -> io::Result<()> {
+    write_bytes(out, &postcard::to_stdvec(part).map_err(io::Error::other)?)
+}
+
+fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(&(bytes.len() as u64).to_le_bytes())?;
+    out.write_all(bytes)
+}
+
+fn read_part<T: DeserializeOwned>(from: &mut dyn Read) -> io::Result<T> {
+    postcard::from_bytes(&read_bytes(from)?).map_err(io::Error::other)
+}
+
+fn read_bytes(from: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut length = [0; 8];
+    from.read_exact(&mut length)?;
+    let mut bytes = Vec::new();
+    // As much as there is, whatever the length says.
+    let length = u64::from_le_bytes(length);
+    match from.take(length).read_to_end(&mut bytes)? as u64 == length {
+        true => Ok(bytes),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}

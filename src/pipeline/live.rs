@@ -1,0 +1,590 @@
+//! A live audit: windows of traffic, each judged alone and with all before it.
+//!
+//! A thread a wire reads, decodes and fills tables of its own; nothing waits between the kernel and the tables. To
+//! close a window each of them hands its tables over and goes on with empty ones, so that the capture never stops.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use super::audit::{Audit, Limits};
+use super::read::{Counted, Worker};
+use super::state::{State, StateError};
+use super::{Failure, Plan, Progress, Reading, Request, total};
+use crate::capture::{Batch, Gone, Source, Tap, Wire};
+use crate::flow::{Flows, Fold, Keep, Meeting, Parts, Pending, Seed, Tables};
+use crate::model::{
+    Account, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND, clean,
+};
+use crate::policy::Policy;
+
+/// How long a thread without a wire waits before it tries to open it again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long a thread may take to hand over what it has.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// How often a waiting thread looks whether something is asked of it.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long what is still in the kernel's buffers is read when the audit is to end.
+const LAST: Duration = Duration::from_secs(1);
+
+/// What is wanted of a live audit.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// The interfaces.
+    pub interfaces: Vec<String>,
+    /// Threads for each interface.
+    pub threads: usize,
+    /// How frames are taken.
+    pub tap: Tap,
+    /// How long a window is.
+    pub every: Duration,
+    /// Bytes that the flow tables may hold; above it flows fold.
+    pub max_memory: usize,
+    /// Audit tunnels themselves, not what is in them.
+    pub no_decap: bool,
+    /// UDP ports at which VXLAN is looked for beside the usual ones.
+    pub vxlan_ports: Vec<u16>,
+    /// Where the view of all windows is kept for the next start.
+    pub state: Option<PathBuf>,
+    /// Stop after so many windows.
+    pub windows: Option<u64>,
+}
+
+/// What may be asked of a live audit while it runs, and how far it is.
+#[derive(Default)]
+pub struct Control {
+    /// Frames decoded, for whoever shows it.
+    pub progress: Progress,
+    /// Close the window and end.
+    pub stop: AtomicBool,
+    /// Close the window now.
+    pub now: AtomicBool,
+    /// Read rules, inventory and exceptions anew.
+    pub reload: AtomicBool,
+}
+
+/// Something that is to be told while a live audit runs.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// An interface is not read any more; it is tried again.
+    Lost(String, String),
+    /// An interface is read again, after so long.
+    Back(String, Duration),
+    /// Memory ran short: so many flows were taken into others, in this way.
+    Folded(Fold, u64),
+    /// The state of an earlier run is broken; the one before it is used, or none.
+    Broken(StateError),
+    /// The state of an earlier run is gone on with: so many flows.
+    Restored(u64),
+    /// The state could not be written.
+    NotSaved(StateError),
+}
+
+/// A window that was closed.
+pub struct Closed<'a> {
+    /// What it holds.
+    pub window: &'a Audit,
+    /// All windows so far.
+    pub all: &'a Audit,
+    /// The ids of the findings of all windows before this one.
+    pub before: &'a BTreeSet<String>,
+    /// It is the last one.
+    pub last: bool,
+}
+
+/// Who is told what happens, and asked for what it takes.
+pub trait Listener: Sync {
+    /// Something happened.
+    fn notice(&self, notice: &Notice);
+    /// The policy as its files are now; none where they are not valid, which was told.
+    fn reload(&self) -> Option<Policy>;
+    /// A window was closed. An error ends nothing: it is told and the audit goes on.
+    fn closed(&self, closed: &Closed<'_>);
+}
+
+/// What a thread hands over at the end of a window.
+struct Handover {
+    interface: usize,
+    tables: Tables,
+    counted: Counted,
+    loss: Loss,
+    link: Option<u16>,
+    folded: Vec<(Fold, u64)>,
+}
+
+/// What the threads of all wires share.
+struct Shared<'a> {
+    plan: &'a Plan,
+    watch: &'a Watch,
+    progress: &'a Progress,
+    keep: &'a Keep,
+    /// Empty tables of the run come from here.
+    origin: &'a Meeting,
+    /// The number of the window that is open.
+    window: AtomicU64,
+    /// Whether the inventory lists an address.
+    listed: Mutex<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
+    end: AtomicBool,
+    listener: &'a dyn Listener,
+}
+
+/// A live audit as it ended.
+pub struct Ended {
+    /// Whether findings of all windows together reach the severity that fails an audit.
+    pub failed: bool,
+    /// Whether an interface could not be read for some time.
+    pub partial: bool,
+}
+
+/// Watches until `control` says stop.
+pub fn watch(
+    watch: &Watch,
+    mut policy: Policy,
+    limits: &Limits,
+    control: &Control,
+    listener: &dyn Listener,
+) -> Result<Ended, Failure> {
+    let plan = plan(watch);
+    let seed = Seed::new();
+    let origin = Meeting::new(&seed, plan.temp.clone());
+    let keep = Keep { traces: false, parts: Parts::All };
+    let wires = open_all(watch)?;
+    let state = watch.state.as_deref().map(State::open).transpose();
+    let state = state.map_err(|no| Failure::Output(no.path, no.error))?;
+    let mut all = restored(state.as_ref(), &origin, listener)?
+        .map_or_else(|| empty(watch, &origin), Ok)
+        .map_err(Failure::Temporary)?;
+    let progress = &control.progress;
+    let mut before = BTreeSet::new();
+    if all.account.frames > 0 {
+        // What was found before the restart is not new.
+        let judged = Audit::judged(&plan, all, Some(policy.clone()), None, limits, progress, true)?;
+        before.extend(judged.outcome.findings.iter().map(|f| f.id.clone()));
+        all = judged.into_reading();
+    }
+    let shared = Shared {
+        plan: &plan,
+        watch,
+        progress,
+        keep: &keep,
+        origin: &origin,
+        window: AtomicU64::new(0),
+        listed: Mutex::new(listing(&policy)),
+        end: AtomicBool::new(false),
+        listener,
+    };
+    let threads = wires.len();
+    thread::scope(|scope| {
+        let (hand, handed) = unbounded();
+        for (interface, group, wire) in wires {
+            let (shared, hand) = (&shared, hand.clone());
+            scope.spawn(move || Sniffer::new(shared, interface, group, wire).run(&hand));
+        }
+        drop(hand);
+        let mut pending = Pending::default();
+        let mut partial = false;
+        let result = loop {
+            let last = wait(watch, control, shared.window.load(Ordering::Relaxed));
+            let closed = close(&shared, &handed, threads, last, &mut pending, &mut all);
+            let window = match closed {
+                Ok(window) => window,
+                Err(failure) => break Err(failure),
+            };
+            partial |= !window.damaged().is_empty();
+            if control.reload.swap(false, Ordering::Relaxed)
+                && let Some(new) = listener.reload()
+            {
+                policy = new;
+                *lock(&shared.listed) = listing(&policy);
+            }
+            let told = tell(&shared, window, all, &policy, limits, &mut before, last);
+            let failed;
+            (all, failed) = match told {
+                Ok(told) => told,
+                Err(failure) => break Err(failure),
+            };
+            if let Some(Err(error)) = state.as_ref().map(|state| state.save(&all)) {
+                listener.notice(&Notice::NotSaved(error));
+            }
+            if last {
+                break Ok(Ended { failed, partial });
+            }
+        };
+        // Whatever ended it, the threads end too.
+        shared.end.store(true, Ordering::Relaxed);
+        shared.window.fetch_add(1, Ordering::Relaxed);
+        result
+    })
+}
+
+/// Judges a window alone and all windows with it, and tells both.
+fn tell(
+    shared: &Shared<'_>,
+    window: Reading,
+    mut all: Reading,
+    policy: &Policy,
+    limits: &Limits,
+    before: &mut BTreeSet<String>,
+    last: bool,
+) -> Result<(Reading, bool), Failure> {
+    let (plan, progress) = (shared.plan, shared.progress);
+    let its_own = Some(policy.clone());
+    let mut alone = Audit::judged(plan, window, its_own, None, limits, progress, true)?;
+    let nothing = shared.origin.another().settle(false, 1).map_err(Failure::Temporary)?;
+    let flows = alone.take_flows(nothing);
+    absorb(shared, &mut all, &alone.reading, flows)?;
+    let whole = Audit::judged(plan, all, Some(policy.clone()), None, limits, progress, true)?;
+    let closed = Closed { window: &alone, all: &whole, before, last };
+    shared.listener.closed(&closed);
+    before.extend(whole.outcome.findings.iter().map(|f| f.id.clone()));
+    let failed = whole.failed;
+    let all = whole.into_reading();
+    Ok((all, failed))
+}
+
+/// Takes a window into all of them, and folds where that grows over its share of memory.
+fn absorb(
+    shared: &Shared<'_>,
+    all: &mut Reading,
+    window: &Reading,
+    flows: Flows,
+) -> Result<(), Failure> {
+    for theirs in &window.inputs {
+        // An earlier run may have watched other interfaces.
+        let known = all.inputs.iter().position(|input| input.name == theirs.name);
+        let known = known.unwrap_or_else(|| {
+            all.inputs.push(InputRecord { account: Account::default(), ..theirs.clone() });
+            all.inputs.len() - 1
+        });
+        let mine = &mut all.inputs[known];
+        mine.account.merge(&theirs.account);
+        mine.loss.merge(&theirs.loss);
+        mine.link_types.extend(&theirs.link_types);
+        mine.link_types.sort_unstable();
+        mine.link_types.dedup();
+        mine.error = mine.error.take().or_else(|| theirs.error.clone());
+    }
+    all.inputs.sort_by(|a, b| a.name.cmp(&b.name));
+    all.buckets.extend(&window.buckets);
+    all.flows.absorb(flows).map_err(Failure::Temporary)?;
+    (all.account, all.loss) = total(&all.inputs);
+    let is_listed = Arc::clone(&lock(&shared.listed));
+    if let Some(end) = all.account.last.get() {
+        all.flows.settle_names(end.saturating_sub(120 * SECOND));
+    }
+    // A quarter for all windows; the threads have another, and judging takes the rest.
+    let budget = shared.watch.max_memory / 4;
+    for fold in Fold::ALL {
+        if all.flows.memory() <= budget {
+            break;
+        }
+        let folded = all.flows.fold_up(*fold, &*is_listed);
+        if folded > 0 {
+            shared.listener.notice(&Notice::Folded(*fold, folded));
+        }
+    }
+    all.duplicates.sample = all.flows.copies();
+    Ok(())
+}
+
+/// Waits for the end of the window. True if it is the last one.
+fn wait(watch: &Watch, control: &Control, number: u64) -> bool {
+    let start = Instant::now();
+    loop {
+        if control.stop.load(Ordering::Relaxed) {
+            return true;
+        }
+        if start.elapsed() >= watch.every || control.now.swap(false, Ordering::Relaxed) {
+            return watch.windows.is_some_and(|windows| number + 1 >= windows);
+        }
+        thread::sleep(LOOK.min(watch.every.saturating_sub(start.elapsed())));
+    }
+}
+
+/// Closes the window: every thread hands over what it has.
+fn close(
+    shared: &Shared<'_>,
+    handed: &Receiver<Handover>,
+    threads: usize,
+    last: bool,
+    pending: &mut Pending,
+    all: &mut Reading,
+) -> Result<Reading, Failure> {
+    if last {
+        shared.end.store(true, Ordering::Relaxed);
+    }
+    shared.window.fetch_add(1, Ordering::Relaxed);
+    let meeting = all.flows.another_meeting();
+    let mut inputs = inputs(shared.watch);
+    let mut buckets = BTreeSet::new();
+    for _ in 0..threads {
+        let given = match handed.recv_timeout(ANSWER) {
+            Ok(given) => given,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                let what = std::io::Error::other("a capture thread does not answer");
+                return Err(Failure::Temporary(what));
+            }
+        };
+        let input = &mut inputs[given.interface];
+        given.counted.accounts.iter().for_each(|account| input.account.merge(account));
+        input.loss.merge(&given.loss);
+        match given.link {
+            Some(link) if !input.link_types.contains(&link) => input.link_types.push(link),
+            Some(_) => {}
+            None => input.error = Some("was not there for all of the time".to_owned()),
+        }
+        buckets.extend(given.counted.buckets);
+        meeting.take_in(given.tables).map_err(Failure::Temporary)?;
+        for (fold, count) in given.folded {
+            shared.listener.notice(&Notice::Folded(fold, count));
+        }
+    }
+    let (account, loss) = total(&inputs);
+    let end = if last { None } else { account.last.get() };
+    let flows =
+        meeting.settle_window(shared.plan.jobs, pending, end).map_err(Failure::Temporary)?;
+    let duplicates = Duplicates { sample: flows.copies(), ..unread() };
+    Ok(Reading { inputs, account, loss, buckets, duplicates, flows })
+}
+
+/// Nothing is known of copies; they cannot be taken out, because nothing is read twice.
+fn unread() -> Duplicates {
+    let sample = crate::model::Copies::default();
+    Duplicates { sample, correction: Correction::Impossible, removed: 0 }
+}
+
+fn inputs(watch: &Watch) -> Vec<InputRecord> {
+    let input = |name: &String| InputRecord {
+        name: name.clone(),
+        format: "live".to_owned(),
+        filters: watch.tap.filter.iter().cloned().collect(),
+        ..InputRecord::default()
+    };
+    watch.interfaces.iter().map(input).collect()
+}
+
+fn empty(watch: &Watch, origin: &Meeting) -> std::io::Result<Reading> {
+    let flows = origin.another().settle(false, 1)?;
+    Ok(reading(inputs(watch), BTreeSet::new(), flows))
+}
+
+pub(super) fn reading(inputs: Vec<InputRecord>, buckets: BTreeSet<Nanos>, flows: Flows) -> Reading {
+    let (account, loss) = total(&inputs);
+    let duplicates = Duplicates { sample: flows.copies(), ..unread() };
+    Reading { inputs, account, loss, buckets, duplicates, flows }
+}
+
+/// What an earlier run left, with the interfaces of this one.
+fn restored(
+    state: Option<&State>,
+    origin: &Meeting,
+    listener: &dyn Listener,
+) -> Result<Option<Reading>, Failure> {
+    let Some(state) = state else { return Ok(None) };
+    let (found, broken) = state.load(|| origin.another());
+    broken.into_iter().for_each(|error| listener.notice(&Notice::Broken(error)));
+    if let Some(found) = &found {
+        listener.notice(&Notice::Restored(found.flows.len() as u64));
+    }
+    Ok(found)
+}
+
+/// Whether a policy's inventory lists an address: as a host's, or in a network of it.
+fn listing(policy: &Policy) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
+    let listed: BTreeSet<IpAddr> =
+        policy.inventory.hosts.iter().flat_map(|host| host.addresses.iter().copied()).collect();
+    let networks: Vec<_> = policy.inventory.networks.iter().map(|network| network.cidr).collect();
+    Arc::new(move |address| {
+        listed.contains(&address) || networks.iter().any(|network| network.contains(&address))
+    })
+}
+
+/// The plan by which batches are decoded: an interface is a source.
+fn plan(watch: &Watch) -> Plan {
+    let source = |name: &String| Source {
+        path: None,
+        name: name.clone(),
+        size: 0,
+        found: false,
+        same_as: None,
+    };
+    let request = Request {
+        max_memory: watch.max_memory,
+        no_decap: watch.no_decap,
+        vxlan_ports: watch.vxlan_ports.clone(),
+        ..Request::default()
+    };
+    let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    Plan {
+        sources: watch.interfaces.iter().map(source).collect(),
+        jobs,
+        temp: std::env::temp_dir(),
+        request,
+    }
+}
+
+/// Every wire that was opened, with its interface and fan-out group.
+type Opened = Vec<(usize, Option<u16>, Wire)>;
+
+/// Opens all interfaces, or says of each that cannot be opened why.
+fn open_all(watch: &Watch) -> Result<Opened, Failure> {
+    let (mut wires, mut wrong) = (Vec::new(), Vec::new());
+    for (interface, name) in watch.interfaces.iter().enumerate() {
+        // A number that other programs of this host hardly have.
+        let group = (std::process::id() as u16).wrapping_mul(31).wrapping_add(interface as u16);
+        let group = (watch.threads > 1).then_some(group);
+        for _ in 0..watch.threads {
+            match Wire::open(name, &watch.tap, group) {
+                Ok(wire) => wires.push((interface, group, wire)),
+                Err(Gone(why)) => {
+                    wrong.push((name.clone(), format!("cannot be captured: {why}")));
+                    break;
+                }
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(wires) } else { Err(Failure::Sources(wrong)) }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Reads one wire.
+struct Sniffer<'a> {
+    shared: &'a Shared<'a>,
+    interface: usize,
+    group: Option<u16>,
+    wire: Option<Wire>,
+    worker: Worker<'a>,
+    loss: Loss,
+    /// Since when the wire is gone, and when it was last tried.
+    gone: Option<(Instant, Instant)>,
+    /// The link type, as long as the wire was there for all of the window.
+    link: Option<u16>,
+    folded: Vec<(Fold, u64)>,
+}
+
+impl<'a> Sniffer<'a> {
+    fn new(shared: &'a Shared<'a>, interface: usize, group: Option<u16>, wire: Wire) -> Self {
+        Self {
+            worker: Worker::new(shared.plan, shared.progress, shared.origin, shared.keep),
+            shared,
+            interface,
+            group,
+            link: Some(wire.link()),
+            wire: Some(wire),
+            loss: Loss::default(),
+            gone: None,
+            folded: Vec::new(),
+        }
+    }
+
+    fn run(mut self, hand: &Sender<Handover>) {
+        let (mut window, mut batch) = (0, Batch::default());
+        loop {
+            let now = self.shared.window.load(Ordering::Relaxed);
+            if now != window {
+                window = now;
+                let end = self.shared.end.load(Ordering::Relaxed);
+                if end {
+                    self.drain(&mut batch);
+                }
+                if hand.send(self.hand_over()).is_err() || end {
+                    return;
+                }
+            }
+            self.read(&mut batch);
+        }
+    }
+
+    /// Reads what has come, or waits a little.
+    fn read(&mut self, batch: &mut Batch) {
+        let Some(wire) = &mut self.wire else { return self.try_again() };
+        let read = wire.next(batch);
+        if read.is_err() {
+            self.loss.merge(&wire.loss());
+        }
+        batch.source = self.interface;
+        if !batch.frames.is_empty() {
+            self.worker.take(batch);
+            self.stay_bounded();
+        }
+        if let Err(Gone(why)) = read {
+            (self.wire, self.link) = (None, None);
+            self.gone = Some((Instant::now(), Instant::now()));
+            let name = self.shared.watch.interfaces[self.interface].clone();
+            self.shared.listener.notice(&Notice::Lost(name, clean(&why).into_owned()));
+        }
+    }
+
+    /// Reads what is still in the kernel's buffer, for a while.
+    fn drain(&mut self, batch: &mut Batch) {
+        let start = Instant::now();
+        while self.wire.is_some() && start.elapsed() < LAST {
+            self.read(batch);
+            if batch.frames.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn try_again(&mut self) {
+        thread::sleep(LOOK);
+        let Some((since, tried)) = self.gone else { return };
+        if tried.elapsed() < RETRY {
+            return;
+        }
+        let name = &self.shared.watch.interfaces[self.interface];
+        match Wire::open(name, &self.shared.watch.tap, self.group) {
+            Ok(wire) => {
+                (self.wire, self.gone) = (Some(wire), None);
+                self.shared.listener.notice(&Notice::Back(name.clone(), since.elapsed()));
+            }
+            Err(_) => self.gone = Some((since, Instant::now())),
+        }
+    }
+
+    /// Folds flows where the tables have grown over this thread's share of memory.
+    fn stay_bounded(&mut self) {
+        let watch = self.shared.watch;
+        let budget = watch.max_memory / 4 / (watch.threads * watch.interfaces.len()).max(1);
+        if self.worker.tables().memory() <= budget {
+            return;
+        }
+        let is_listed = Arc::clone(&lock(&self.shared.listed));
+        for fold in Fold::ALL {
+            let folded = self.worker.tables_mut().fold_up(*fold, &*is_listed);
+            if folded > 0 {
+                match self.folded.iter_mut().find(|(known, _)| known == fold) {
+                    Some((_, count)) => *count += folded,
+                    None => self.folded.push((*fold, folded)),
+                }
+            }
+            // Folding what is nearly all folded already would be done again at once.
+            if self.worker.tables().memory() <= budget / 2 {
+                return;
+            }
+        }
+    }
+
+    fn hand_over(&mut self) -> Handover {
+        if let Some(wire) = &mut self.wire {
+            self.loss.merge(&wire.loss());
+        }
+        let (tables, counted) = self.worker.hand_over();
+        let link = std::mem::replace(&mut self.link, self.wire.as_ref().map(Wire::link));
+        let loss = std::mem::take(&mut self.loss);
+        let folded = std::mem::take(&mut self.folded);
+        Handover { interface: self.interface, tables, counted, loss, link, folded }
+    }
+}

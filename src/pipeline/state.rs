@@ -1,0 +1,168 @@
+//! The state of a live audit on disk: merged evidence, never verdicts, so that changed rules judge everything anew.
+//!
+//! A file holds a mark, the account of the inputs, and the flows, and ends in the SHA-256 of all before. A new one is
+//! written beside the old, which stays as the one before it; so a file that was torn by a crash costs one window.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::Reading;
+use super::live::reading;
+use crate::flow::{Flows, Meeting};
+use crate::model::{InputRecord, Nanos};
+
+/// The first bytes of a state; another layout has another number.
+const MARK: &[u8] = b"rasaudit state 1\n";
+
+const CURRENT: &str = "evidence.state";
+const PREVIOUS: &str = "evidence.state.previous";
+const NEW: &str = "evidence.state.new";
+
+/// Why a state cannot be read or written.
+#[derive(Clone, Debug)]
+pub struct StateError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub error: String,
+}
+
+/// A folder with the state of a live audit.
+pub(super) struct State {
+    folder: PathBuf,
+    /// Held as long as the audit runs: two of them would write over each other.
+    _lock: File,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    inputs: Vec<InputRecord>,
+    buckets: BTreeSet<Nanos>,
+}
+
+/// Why a folder cannot hold a state.
+pub(super) struct NoState {
+    pub path: PathBuf,
+    pub error: io::Error,
+}
+
+impl State {
+    /// Makes the folder if need be, and takes it for this process.
+    pub fn open(folder: &Path) -> Result<Self, NoState> {
+        let failed = |error| NoState { path: folder.to_owned(), error };
+        fs::create_dir_all(folder).map_err(failed)?;
+        let lock = File::create(folder.join("lock")).map_err(failed)?;
+        lock.try_lock().map_err(|_| {
+            failed(io::Error::other("is in use: another live audit keeps its state there"))
+        })?;
+        Ok(Self { folder: folder.to_owned(), _lock: lock })
+    }
+
+    /// The latest whole state, and what is wrong with later ones.
+    pub fn load(&self, meeting: impl Fn() -> Meeting) -> (Option<Reading>, Vec<StateError>) {
+        let mut broken = Vec::new();
+        for name in [CURRENT, PREVIOUS] {
+            let path = self.folder.join(name);
+            match read(&path, meeting()) {
+                Ok(found) => return (Some(found), broken),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => broken.push(StateError { path, error: error.to_string() }),
+            }
+        }
+        (None, broken)
+    }
+
+    /// Writes a state, and keeps the one before.
+    pub fn save(&self, all: &Reading) -> Result<(), StateError> {
+        let new = self.folder.join(NEW);
+        let failed = |path: &Path, error: io::Error| StateError {
+            path: path.to_owned(),
+            error: error.to_string(),
+        };
+        write(&new, all).map_err(|error| {
+            let _ = fs::remove_file(&new);
+            failed(&new, error)
+        })?;
+        let (current, previous) = (self.folder.join(CURRENT), self.folder.join(PREVIOUS));
+        match fs::rename(&current, &previous) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(&previous, error));
+            }
+            _ => {}
+        }
+        fs::rename(&new, &current).map_err(|error| failed(&current, error))?;
+        // The names are on disk when the folder is.
+        File::open(&self.folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| failed(&self.folder, error))
+    }
+}
+
+/// Hashes what goes through it.
+struct Hashed<T> {
+    inner: T,
+    digest: Sha256,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.digest.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+fn write(path: &Path, all: &Reading) -> io::Result<()> {
+    let file = BufWriter::new(File::create(path)?);
+    let mut out = Hashed { inner: file, digest: Sha256::new() };
+    out.write_all(MARK)?;
+    let header = Header { inputs: all.inputs.clone(), buckets: all.buckets.clone() };
+    let header = postcard::to_stdvec(&header).map_err(io::Error::other)?;
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    all.flows.save(&mut out)?;
+    let Hashed { mut inner, digest } = out;
+    inner.write_all(&digest.finalize())?;
+    inner.flush()?;
+    inner.get_ref().sync_all()
+}
+
+fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
+    let torn = |what: &str| io::Error::other(format!("is no whole state: {what}"));
+    let length = fs::metadata(path)?.len();
+    let digest_length = Sha256::output_size() as u64;
+    let Some(content) = length.checked_sub(digest_length) else {
+        return Err(torn("it is too short"));
+    };
+    // First the checksum, so that nothing torn is ever believed.
+    let mut file = BufReader::new(File::open(path)?);
+    let mut hashed = Hashed { inner: io::sink(), digest: Sha256::new() };
+    io::copy(&mut (&mut file).take(content), &mut hashed)?;
+    let mut said = Vec::new();
+    file.read_to_end(&mut said)?;
+    if *hashed.digest.finalize() != *said {
+        return Err(torn("its checksum is wrong"));
+    }
+    let mut file = BufReader::new(File::open(path)?).take(content);
+    let mut mark = [0; MARK.len()];
+    file.read_exact(&mut mark)?;
+    if mark != *MARK {
+        return Err(torn("it is of another version of rasaudit"));
+    }
+    let mut length = [0; 8];
+    file.read_exact(&mut length)?;
+    let mut header = Vec::new();
+    (&mut file).take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
+    let Header { inputs, buckets } = postcard::from_bytes(&header).map_err(io::Error::other)?;
+    let flows = Flows::restore(meeting, &mut file)?;
+    Ok(reading(inputs, buckets, flows))
+}

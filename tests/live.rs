@@ -1,0 +1,359 @@
+//! Live audits on a wire of our own: a pair of interfaces in a network namespace, and captures replayed over it.
+//! Needs root, iproute2 and tcpreplay; without them the tests say that they were skipped, unless
+//! `RASAUDIT_REQUIRE_LAB` is set, as CI does.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use support::fixture;
+
+/// A namespace with the interfaces `sent` and `span`, a cable between them.
+struct Wire(String);
+
+impl Wire {
+    /// None where it cannot be made, which is told.
+    fn new() -> Option<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ras-live-{}-{number}", std::process::id());
+        let wire = Self(name.clone());
+        let made = sh(&format!("command -v tcpreplay && ip netns add {name}")) && wire.cable();
+        if !made {
+            let reason = "live audits: they need root, iproute2, tcpreplay and a network namespace";
+            assert!(
+                std::env::var_os("RASAUDIT_REQUIRE_LAB").is_none(),
+                "the lab is required: {reason}"
+            );
+            support::skipped(reason);
+            return None;
+        }
+        Some(wire)
+    }
+
+    fn cable(&self) -> bool {
+        let ip = format!("ip -n {}", self.0);
+        sh(&format!(
+            "{ip} link add sent type veth peer name span && {ip} link set sent up && \
+             {ip} link set span up && ip netns exec {} sysctl -qw net.ipv6.conf.all.disable_ipv6=1",
+            self.0
+        ))
+    }
+
+    fn ip(&self, words: &str) {
+        assert!(sh(&format!("ip -n {} {words}", self.0)), "{words}");
+    }
+
+    /// Sends a capture's frames over the cable, and one of them again later: silence that is younger than a second
+    /// when a capture ends means nothing.
+    fn replay(&self, capture: &Path) {
+        let replay = format!("ip netns exec {} tcpreplay -q -i sent", self.0);
+        let file = capture.display();
+        assert!(sh(&format!("{replay} --mbps 50 {file} && sleep 1.2 && {replay} -L 1 {file}")));
+    }
+
+    fn live(&self, folder: &Path, more: &[&str]) -> Live {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.0, env!("CARGO_BIN_EXE_rasaudit"), "live", "span"]);
+        command.arg("-i").arg(inventory(folder)).arg("--out").arg(folder.join("out"));
+        command.args(["--min-watch", "60s"]).args(more).env("PATH", path());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().expect("the program starts");
+        // Until the interface is open, frames go by unseen.
+        sleep(Duration::from_millis(700));
+        Live { child }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        sh(&format!("ip netns del {}", self.0));
+    }
+}
+
+/// A running live audit.
+struct Live {
+    child: Child,
+}
+
+impl Live {
+    fn signal(&self, name: &str) {
+        assert!(sh(&format!("kill -{name} {}", self.child.id())));
+    }
+
+    fn end(mut self) -> Output {
+        let start = Instant::now();
+        while self.child.try_wait().expect("its state").is_none() {
+            if start.elapsed() > Duration::from_secs(60) {
+                let _ = self.child.kill();
+                panic!("it does not end");
+            }
+            sleep(Duration::from_millis(50));
+        }
+        self.child.wait_with_output().expect("its output")
+    }
+}
+
+fn path() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
+fn sh(script: &str) -> bool {
+    let mut command = Command::new("sh");
+    command.env("PATH", path()).args(["-c", script]);
+    command.output().is_ok_and(|done| done.status.success())
+}
+
+/// The inventory of the lab farm, in a file that nobody else may write.
+fn inventory(folder: &Path) -> PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let file = folder.join("inventory.toml");
+    if !file.exists() {
+        fs::copy(fixture("farm-healthy/inventory.toml"), &file).expect("a copy");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("permissions");
+    }
+    file
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Columns of a report, row by row.
+fn columns<const N: usize>(file: &Path, wanted: [&str; N]) -> BTreeSet<[String; N]> {
+    let mut reader = csv::Reader::from_path(file).expect("a report");
+    let header = reader.headers().expect("a header").clone();
+    let places = wanted.map(|name| header.iter().position(|h| h == name).expect(name));
+    reader.records().map(|r| places.map(|p| r.as_ref().expect("a row")[p].to_owned())).collect()
+}
+
+const WHO: [&str; 8] =
+    ["client", "server", "transport", "port", "verdict", "code", "direction", "state"];
+
+/// What the same frames give offline, apart from times.
+fn offline(capture: &Path, folder: &Path) -> PathBuf {
+    let out = folder.join("offline");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+    command.arg("audit").arg(capture).arg("-i").arg(inventory(folder)).arg("--out").arg(&out);
+    command.args(["--min-watch", "60s", "-q"]);
+    assert_eq!(command.output().expect("it runs").status.code(), Some(1));
+    out
+}
+
+#[test]
+fn live_says_what_an_audit_of_the_same_traffic_says_with_any_number_of_threads() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let capture = fixture("farm-faults/span.pcap");
+    let offline = offline(&capture, scratch.path());
+    let expected = columns(&offline.join("conversations.csv"), WHO);
+    let findings = |folder: &Path| columns(&folder.join("findings.csv"), ["id", "severity"]);
+    let above_info = |folder: &Path| -> BTreeSet<_> {
+        findings(folder).into_iter().filter(|[_, severity]| severity != "info").collect()
+    };
+    for jobs in ["1", "2", "4"] {
+        let folder = scratch.path().join(jobs);
+        fs::create_dir(&folder).expect("a folder");
+        let live = wire.live(&folder, &["--every", "3s", "--jobs", jobs]);
+        wire.replay(&capture);
+        live.signal("TERM");
+        let ended = live.end();
+        assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
+        let latest = folder.join("out/latest");
+        assert_eq!(columns(&latest.join("conversations.csv"), WHO), expected, "{jobs}");
+        assert_eq!(above_info(&latest), above_info(&offline), "{jobs}");
+        // Each finding above info is told once, when it comes.
+        let told = text(&ended.stdout);
+        assert_eq!(told.lines().count(), 3, "{told}");
+        for [id, _] in above_info(&latest) {
+            assert!(told.contains(&id), "{told}");
+        }
+    }
+}
+
+#[test]
+fn a_restart_goes_on_where_it_was_killed_and_a_torn_state_costs_one_window() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let state = scratch.path().join("state");
+    let state_arguments = ["--every", "1s", "--state", state.to_str().expect("a name")];
+    let mut live = wire.live(scratch.path(), &state_arguments);
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    sleep(Duration::from_millis(4500));
+    live.signal("KILL");
+    live.child.wait().expect("its end");
+    let count = |folder: &Path| -> u64 {
+        let text = fs::read_to_string(folder.join("out/latest/audit.json")).expect("a report");
+        let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        json["accounting"]["frames_read"].as_u64().expect("a number")
+    };
+    let before = count(scratch.path());
+    assert!(before > 10_000, "{before}");
+    // A crash in the middle of writing leaves a piece.
+    let current = state.join("evidence.state");
+    let whole = fs::read(&current).expect("a state");
+    fs::write(&current, &whole[..whole.len() / 2]).expect("a torn state");
+    let ended =
+        wire.live(scratch.path(), &[&state_arguments[..], &["--windows", "2"]].concat()).end();
+    let told = text(&ended.stderr);
+    assert!(told.contains("is no whole state: its checksum is wrong"), "{told}");
+    assert!(told.contains("goes on with"), "{told}");
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert_eq!(count(scratch.path()), before);
+    // What was found before is in the report, and not told as new.
+    assert_eq!(
+        columns(&scratch.path().join("out/latest/findings.csv"), ["id", "severity"]).len(),
+        4
+    );
+    assert_eq!(text(&ended.stdout), "");
+    // Rules that changed judge the old evidence anew.
+    let file = inventory(scratch.path());
+    let old = fs::read_to_string(&file).expect("an inventory");
+    fs::write(&file, old.replace("\"rep1\"", "\"reporter\"")).expect("an inventory");
+    let ended =
+        wire.live(scratch.path(), &[&state_arguments[..], &["--windows", "1"]].concat()).end();
+    let named = columns(&scratch.path().join("out/latest/findings.csv"), ["client_name", "code"]);
+    assert!(
+        named.contains(&["reporter".to_owned(), "refused".to_owned()]),
+        "{named:?} {}",
+        text(&ended.stderr)
+    );
+}
+
+#[test]
+fn signals_close_windows_and_reload_what_is_valid() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let live = wire.live(scratch.path(), &["--every", "1h"]);
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    sleep(Duration::from_millis(500));
+    let latest = scratch.path().join("out/latest/findings.csv");
+    let appears = || {
+        let start = Instant::now();
+        while !latest.exists() && start.elapsed() < Duration::from_secs(10) {
+            sleep(Duration::from_millis(50));
+        }
+        let folder = fs::read_link(scratch.path().join("out/latest")).expect("a report");
+        columns(&latest, ["code", "client_name"]).len() + folder.as_os_str().len()
+    };
+    live.signal("USR1");
+    appears();
+    // Two mistakes; both are told, and the old inventory stays.
+    let file = inventory(scratch.path());
+    let good = fs::read_to_string(&file).expect("an inventory");
+    fs::write(
+        &file,
+        format!(
+            "{good}\n[[host]]\nname = \"x\"\naddresses = [\"nowhere\"]\nroles = [\"gatewy\"]\n"
+        ),
+    )
+    .expect("a file");
+    live.signal("HUP");
+    sleep(Duration::from_millis(200));
+    live.signal("USR1");
+    sleep(Duration::from_millis(1500));
+    fs::write(&file, good.replace("\"rep1\"", "\"reporter\"")).expect("a file");
+    live.signal("HUP");
+    sleep(Duration::from_millis(200));
+    live.signal("INT");
+    let ended = live.end();
+    let told = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    for part in ["nowhere", "gatewy", "what was read before stays", "were read anew"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let named = columns(&latest, ["client_name", "code"]);
+    assert!(named.contains(&["reporter".to_owned(), "refused".to_owned()]), "{named:?}");
+}
+
+#[test]
+fn an_interface_may_go_and_come_back() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let live = wire.live(scratch.path(), &["--every", "1h"]);
+    wire.ip("link del span");
+    sleep(Duration::from_millis(1500));
+    assert!(wire.cable());
+    sleep(Duration::from_millis(2500));
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    live.signal("INT");
+    let ended = live.end();
+    let told = text(&ended.stderr);
+    assert!(told.contains("span cannot be read any more"), "{told}");
+    assert!(told.contains("span is read again"), "{told}");
+    // Part of the time could not be read: that is said, and no crash.
+    assert_eq!(ended.status.code(), Some(3), "{told}");
+    let report = scratch.path().join("out/latest/findings.csv");
+    assert!(columns(&report, ["code"]).contains(&["refused".to_owned()]));
+}
+
+#[test]
+fn a_full_disk_costs_reports_and_nothing_else() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let out = scratch.path().join("out");
+    fs::create_dir(&out).expect("a folder");
+    assert!(sh(&format!("mount -t tmpfs -o size=64k none {}", out.display())));
+    let live = wire.live(scratch.path(), &["--every", "1s"]);
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    sleep(Duration::from_millis(1500));
+    live.signal("INT");
+    let ended = live.end();
+    let left: Vec<_> =
+        fs::read_dir(&out).expect("the folder").flatten().map(|e| e.file_name()).collect();
+    assert!(sh(&format!("umount {}", out.display())));
+    let told = text(&ended.stderr);
+    assert!(told.contains("No space left"), "{told}");
+    assert_eq!(ended.status.code(), Some(3), "{told}");
+    // Nothing half written, and the findings were told all the same.
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(text(&ended.stdout).lines().count(), 3);
+}
+
+#[test]
+fn a_filter_lets_tagged_frames_pass_that_the_kernel_untagged() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let capture = fixture("wrapped/vlan.pcap");
+    let mut frames = Vec::new();
+    fs::File::open(&capture).and_then(|mut f| f.read_to_end(&mut frames)).expect("a capture");
+    let live = wire.live(scratch.path(), &["--every", "1h", "--filter", "tcp or udp"]);
+    wire.replay(&capture);
+    live.signal("INT");
+    let ended = live.end();
+    let latest = scratch.path().join("out/latest/conversations.csv");
+    let seen = columns(&latest, ["client", "server", "tags"]);
+    assert!(!seen.is_empty(), "{}", text(&ended.stderr));
+    assert!(seen.iter().all(|[_, _, vlans]| !vlans.is_empty()), "{seen:?}");
+}
+
+#[test]
+fn wrong_words_are_told_before_anything_starts() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let file = inventory(scratch.path());
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        let done =
+            command.arg("live").args(arguments).arg("-i").arg(&file).output().expect("it runs");
+        (done.status.code(), text(&done.stderr))
+    };
+    let (code, told) = run(&["no-such-interface"]);
+    assert_eq!(code, Some(2));
+    assert!(told.contains("no-such-interface cannot be captured"), "{told}");
+    let (code, told) = run(&["lo", "--filter", "prot 5"]);
+    assert_eq!((code, told.contains("--filter")), (Some(2), true), "{told}");
+    assert_eq!(run(&["lo", "--every", "0"]).0, Some(2));
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("permissions");
+    }
+    let (code, told) = run(&["lo"]);
+    assert_eq!((code, told.contains("others may write it")), (Some(2), true), "{told}");
+}
