@@ -66,7 +66,17 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "classify",
             "report",
         ],
-        &["cpu_time", "crossbeam_channel", "serde", "postcard", "sha2"],
+        &[
+            "cpu_time",
+            "crossbeam_channel",
+            "serde",
+            "postcard",
+            "sha2",
+            "tiny_http",
+            "nix",
+            "caps",
+            "landlock",
+        ],
     ),
     (
         "cli",

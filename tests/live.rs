@@ -63,7 +63,7 @@ impl Wire {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0, env!("CARGO_BIN_EXE_rasaudit"), "live", "span"]);
         command.arg("-i").arg(inventory(folder)).arg("--out").arg(folder.join("out"));
-        command.args(["--min-watch", "60s"]).args(more).env("PATH", path());
+        command.args(["--min-watch", "60s"]).args(more).env("PATH", path_var());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the program starts");
         // Until the interface is open, frames go by unseen.
@@ -101,13 +101,13 @@ impl Live {
     }
 }
 
-fn path() -> String {
+fn path_var() -> String {
     format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
 }
 
 fn sh(script: &str) -> bool {
     let mut command = Command::new("sh");
-    command.env("PATH", path()).args(["-c", script]);
+    command.env("PATH", path_var()).args(["-c", script]);
     command.output().is_ok_and(|done| done.status.success())
 }
 
@@ -356,4 +356,129 @@ fn wrong_words_are_told_before_anything_starts() {
     }
     let (code, told) = run(&["lo"]);
     assert_eq!((code, told.contains("others may write it")), (Some(2), true), "{told}");
+}
+
+#[test]
+fn metrics_health_report_and_syslog_tell_the_same_findings() {
+    let Some(wire) = Wire::new() else { return };
+    wire.ip("link set lo up");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let log = scratch.path().join("log");
+    let socket = std::os::unix::net::UnixDatagram::bind(&log).expect("a socket");
+    let target = format!("unix:{}", log.display());
+    let live = wire.live(
+        scratch.path(),
+        &["--every", "1h", "--listen", "9475", "--syslog", &target, "--format", "json"],
+    );
+    let get = |path: &str| {
+        let script = format!(
+            "import urllib.request as u, urllib.error as e\n\
+             try: r = u.urlopen('http://127.0.0.1:9475{path}')\n\
+             except e.HTTPError as x: r = x\n\
+             print(r.status); print(r.read().decode(), end='')"
+        );
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &wire.0, "python3", "-c", &script]).env("PATH", path_var());
+        let told = text(&command.output().expect("python3").stdout);
+        let (status, body) = told.split_once('\n').unwrap_or_default();
+        (status.to_owned(), body.to_owned())
+    };
+    assert_eq!(get("/report.json").0, "503");
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    live.signal("USR1");
+    let start = Instant::now();
+    while get("/report.json").0 != "200" && start.elapsed() < Duration::from_secs(10) {
+        sleep(Duration::from_millis(200));
+    }
+    let (_, metrics) = get("/metrics");
+    for line in [
+        "rasaudit_findings{verdict=\"missing\",code=\"refused\",severity=\"high\"} 1",
+        "rasaudit_frames_lost_total{interface=\"span\"} 0",
+        "rasaudit_interface_up{interface=\"span\"} 1",
+        "rasaudit_windows_total 1",
+    ] {
+        assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
+    }
+    assert_eq!(get("/healthz"), ("200".to_owned(), "ok\n".to_owned()));
+    let report: serde_json::Value = serde_json::from_str(&get("/report.json").1).expect("JSON");
+    let frames = report["accounting"]["frames_read"].as_u64().expect("a number");
+    assert!(frames >= 10_835, "{frames}");
+    let line = format!("rasaudit_frames_total{{interface=\"span\"}} {frames}");
+    assert!(metrics.lines().any(|l| l == line), "{line}: {metrics}");
+    assert_eq!(get("/inventory.toml").0, "404");
+    live.signal("TERM");
+    let ended = live.end();
+    let told = text(&ended.stdout);
+    let mut messages = Vec::new();
+    socket.set_nonblocking(true).expect("a socket");
+    let mut bytes = [0; 4096];
+    while let Ok(length) = socket.recv(&mut bytes) {
+        messages.push(text(&bytes[..length]));
+    }
+    assert_eq!((told.lines().count(), messages.len()), (3, 3), "{told} {messages:?}");
+    for (line, message) in told.lines().zip(&messages) {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let id = line["id"].as_str().expect("an id");
+        assert!(message.starts_with("<107>1 20") && message.contains(id), "{message}");
+    }
+}
+
+#[test]
+fn no_thread_of_a_running_audit_has_rights_that_it_does_not_need() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    for (sandbox, capabilities) in [("auto", "0000000000002000"), ("strict", "0000000000000000")] {
+        let folder = scratch.path().join(sandbox);
+        fs::create_dir(&folder).expect("a folder");
+        let live = wire.live(
+            &folder,
+            &["--every", "1h", "--jobs", "2", "--sandbox", sandbox, "--listen", "9476"],
+        );
+        let tasks = fs::read_dir(format!("/proc/{}/task", live.child.id())).expect("its threads");
+        let tasks: Vec<_> = tasks.flatten().collect();
+        assert!(tasks.len() >= 4, "{}", tasks.len());
+        for task in tasks {
+            let status = fs::read_to_string(task.path().join("status")).expect("its status");
+            let value = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name));
+                line.unwrap_or_default().trim().to_owned()
+            };
+            assert_eq!(value("CapEff:"), capabilities, "{sandbox}");
+            assert_eq!(value("CapPrm:"), capabilities, "{sandbox}");
+            assert_eq!(value("NoNewPrivs:"), "1", "{sandbox}");
+        }
+        // The inventory leads to a file outside now, which cannot be opened any more.
+        let file = inventory(&folder);
+        fs::remove_file(&file).expect("a file");
+        let outside = fixture("farm-healthy/inventory.toml");
+        std::os::unix::fs::symlink(outside, &file).expect("a link");
+        live.signal("HUP");
+        live.signal("TERM");
+        let ended = live.end();
+        let told = text(&ended.stderr);
+        assert!(told.contains("ermission denied"), "{told}");
+        assert!(told.contains("what was read before stays"), "{told}");
+        assert!(!told.contains("not confined"), "{told}");
+    }
+}
+
+#[test]
+fn another_user_goes_on_where_root_began() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).expect("a folder");
+    }
+    let live =
+        wire.live(scratch.path(), &["--every", "1h", "--user", "nobody", "--sandbox", "strict"]);
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", live.child.id())).expect("its status");
+    let uid = status.lines().find(|line| line.starts_with("Uid:")).expect("a user");
+    assert!(uid.split_whitespace().skip(1).all(|id| id != "0"), "{uid}");
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    live.signal("TERM");
+    let ended = live.end();
+    assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
+    assert!(scratch.path().join("out/latest/audit.json").exists());
 }

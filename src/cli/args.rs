@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::classify::Code;
 use crate::model::{Nanos, Transport};
-use crate::pipeline::{Dedup, FailOn};
+use crate::pipeline::{Dedup, FailOn, Sandbox, Target};
 use crate::policy::Severity;
 use crate::report::{FORMATS, SHEETS};
 
@@ -206,6 +206,23 @@ pub(super) struct LiveArguments {
     /// Tell errors and what is new, nothing else.
     #[arg(short, long, help_heading = "Reports")]
     pub quiet: bool,
+
+    /// Send new findings to syslog too: local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT].
+    #[arg(long, value_name = "TARGET", value_parser = Target::parse, help_heading = "Reports")]
+    pub syslog: Option<Target>,
+
+    /// Serve metrics (/metrics), health (/healthz) and the last report (/report.json) over HTTP at this address of
+    /// this host: 127.0.0.1:9475.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_listen, help_heading = "Reports")]
+    pub listen: Option<std::net::SocketAddr>,
+
+    /// Become this user once the interfaces are open, when started as root.
+    #[arg(long, value_name = "NAME", help_heading = "Privileges")]
+    pub user: Option<String>,
+
+    /// Give up what is not needed after the start: auto (as far as possible, and tell the rest), strict, off.
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = sandbox(), help_heading = "Privileges")]
+    pub sandbox: Sandbox,
 
     /// A BPF expression for the kernel. Frames with VLAN tags pass too, unless it speaks of them. Nothing is then
     /// claimed missing.
@@ -439,6 +456,17 @@ pub(super) enum ExceptionsCommand {
 fn dedup() -> impl TypedValueParser<Value = Dedup> {
     let names = PossibleValuesParser::new(Dedup::NAMES.iter().copied());
     names.map(|name| Dedup::parse(&name).unwrap_or_default())
+}
+
+fn sandbox() -> impl TypedValueParser<Value = Sandbox> {
+    let names = PossibleValuesParser::new(Sandbox::NAMES.iter().copied());
+    names.map(|name| Sandbox::parse(&name).unwrap_or(Sandbox::Auto))
+}
+
+/// An address with a port; a port alone is one of this host.
+fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
+    let whole = if text.contains(':') { text.to_owned() } else { format!("127.0.0.1:{text}") };
+    whole.parse().map_err(|_| "give an address like 127.0.0.1:9475".to_owned())
 }
 
 fn fail_on(text: &str) -> Result<FailOn, String> {

@@ -1,7 +1,7 @@
 //! `rasaudit live` and `rasaudit interfaces`.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,10 +17,13 @@ use super::policy::{complain_all, load_judging, whole_file};
 use super::work::tell;
 use crate::model::{Loss, clean};
 use crate::pipeline::{
-    Closed, Control, Dated, Ended, FailOn, Fold, Limits, Listener, Notice, StateError, Tap, Watch,
-    watch,
+    Closed, Confinement, Control, Dated, Ended, FailOn, Fold, Limits, Listener, Notice, Pages,
+    Serving, StateError, Syslog, Tap, Watch, listen, ready, server, watch,
 };
-use crate::policy::{Policy, Problem};
+use crate::policy::{Policy, Problem, Severity};
+
+/// New findings of one window that are told in lines; the worst come first.
+const TOLD: usize = 1000;
 
 /// Lists the interfaces.
 pub(super) fn interfaces() -> io::Result<Exit> {
@@ -97,6 +100,12 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         vxlan_ports: arguments.tunnels.vxlan_ports.clone(),
         state: arguments.state.clone(),
         windows: arguments.windows,
+        confinement: Confinement {
+            sandbox: Some(arguments.sandbox),
+            user: arguments.user.clone(),
+            read: read_again(inventory, &arguments.judging),
+            write: arguments.out.iter().chain(&arguments.state).cloned().collect(),
+        },
     };
     let limits = Limits {
         max_loss: arguments.judging.max_loss,
@@ -104,17 +113,44 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         as_of: None,
         fail_on: arguments.fail_on,
     };
+    let place = arguments.listen.map(listen).transpose();
+    let syslog = arguments.syslog.as_ref().map(Syslog::new).transpose();
+    let (place, syslog) = match (place, syslog) {
+        (Ok(place), Ok(syslog)) => (place, syslog),
+        (place, syslog) => {
+            place.err().iter().for_each(|message| complain(&format!("--listen: {message}")));
+            syslog.err().iter().for_each(|error| complain(&format!("--syslog: {error}")));
+            return Ok(Exit::CannotDo);
+        }
+    };
+    // Before any thread starts, so that each of them has given up the same.
+    let ready = match ready(&wanted) {
+        Ok(ready) => ready,
+        Err(failure) => return Ok(tell(failure)),
+    };
     let control = Arc::new(Control::default());
     listen_to_signals(&control)?;
+    let server = match place.map(server).transpose() {
+        Ok(server) => server,
+        Err(message) => {
+            complain(&format!("--listen: {message}"));
+            return Ok(Exit::CannotDo);
+        }
+    };
     let teller = Teller {
         arguments,
         inventory,
         dated,
         findings: AtomicU64::new(0),
         trouble: AtomicBool::new(false),
+        pages: Pages::default(),
+        syslog,
+        unheard: AtomicBool::new(false),
     };
+    ready.unconfined.iter().for_each(|what| teller.say(&format!("not confined: {what}")));
     let ended = with_status(&control, !arguments.quiet, &teller, || {
-        watch(&wanted, policy, &limits, &control, &teller)
+        let serving = Serving { server: server.as_ref(), every: wanted.every };
+        watch(&wanted, ready, policy, &limits, &control, &teller, &serving)
     });
     Ok(match ended {
         Ok(Ended { partial, .. }) if partial || teller.trouble.load(Ordering::Relaxed) => {
@@ -152,6 +188,20 @@ fn others_may_write(_: &Path) -> bool {
     false
 }
 
+/// Files that a reload reads.
+fn read_again(inventory: &Path, judging: &Judging) -> Vec<PathBuf> {
+    let named = [Some(inventory), judging.exceptions.as_deref(), judging.rules.as_deref()];
+    // An editor replaces a file, so it is the folder that is read. A matrix or overlay may be a folder beside it.
+    let folder = |file: &Path| match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut paths: Vec<PathBuf> = named.into_iter().flatten().map(folder).collect();
+    paths.extend(judging.rules.clone());
+    paths.extend(judging.overlays.iter().chain(&judging.matrix).map(PathBuf::from));
+    paths
+}
+
 /// INT and TERM end, HUP reloads, USR1 closes the window. A second INT or TERM ends at once.
 fn listen_to_signals(control: &Arc<Control>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
@@ -178,6 +228,10 @@ struct Teller<'a> {
     findings: AtomicU64,
     /// The last reports could not be written.
     trouble: AtomicBool,
+    pages: Pages,
+    syslog: Option<Syslog>,
+    /// Syslog did not take the last message, which was told.
+    unheard: AtomicBool,
 }
 
 impl Teller<'_> {
@@ -188,18 +242,45 @@ impl Teller<'_> {
     }
 }
 
+impl Teller<'_> {
+    /// Sends new findings to syslog; that it does not take them is told once.
+    fn send(&self, messages: Vec<(Severity, String, String)>) {
+        let Some(syslog) = &self.syslog else { return };
+        for (severity, time, text) in messages.into_iter().take(TOLD) {
+            match syslog.send(severity, &time, &text) {
+                Ok(()) => self.unheard.store(false, Ordering::Relaxed),
+                Err(error) => {
+                    if !self.unheard.swap(true, Ordering::Relaxed) {
+                        complain(&format!("--syslog: {error}; findings are in the reports"));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}
+
 impl Listener for Teller<'_> {
+    fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
     fn notice(&self, notice: &Notice) {
         let state =
             |StateError { path, error }: &StateError| format!("{}: {error}", path.display());
         match notice {
-            Notice::Lost(name, why) => complain(&format!(
-                "{name} cannot be read any more ({why}); it is tried again every second"
-            )),
+            Notice::Lost(name, why) => {
+                self.pages.is_away(name, true);
+                complain(&format!(
+                    "{name} cannot be read any more ({why}); it is tried again every second"
+                ));
+            }
             Notice::Back(name, after) => {
+                self.pages.is_away(name, false);
                 self.say(&format!("{name} is read again, after {} s", after.as_secs()));
             }
             Notice::Folded(fold, flows) => {
+                self.pages.folded(*fold, *flows);
                 self.say(&format!(
                     "memory runs short: {flows} flows were folded ({})",
                     told(*fold)
@@ -230,28 +311,37 @@ impl Listener for Teller<'_> {
     }
 
     fn closed(&self, closed: &Closed<'_>) {
+        let start = Instant::now();
         let Closed { window, all, before, .. } = closed;
         self.findings.store(all.outcome.findings.len() as u64, Ordering::Relaxed);
         let mut out = io::stdout().lock();
-        for line in all.new_findings(before, self.arguments.format == "json") {
+        let new = all.new_findings(before, self.arguments.format == "json");
+        for line in new.iter().take(TOLD) {
             // Whoever does not listen any more still gets reports.
             let _ = writeln!(out, "{line}");
+        }
+        if new.len() > TOLD {
+            self.say(&format!("{} more new findings are in findings.csv", new.len() - TOLD));
         }
         let _ = out.flush();
         let Loss { received, dropped } = window.reading.loss;
         if dropped > 0 {
             self.say(&format!("{dropped} of {received} frames of this window were lost"));
         }
-        let Some(dated) = &self.dated else { return };
-        match all.write_dated(window, dated) {
-            Ok(place) => {
+        self.send(all.new_messages(before));
+        match self.dated.as_ref().map(|dated| all.write_dated(window, dated)) {
+            None => {}
+            Some(Ok(place)) => {
                 self.trouble.store(false, Ordering::Relaxed);
                 self.say(&format!("{} frames: {}", window.reading.account.frames, place.display()));
             }
-            Err(failure) => {
+            Some(Err(failure)) => {
                 self.trouble.store(true, Ordering::Relaxed);
                 tell(failure);
             }
+        }
+        if self.arguments.listen.is_some() {
+            self.pages.update(closed, start.elapsed());
         }
     }
 }
@@ -260,8 +350,9 @@ fn told(fold: Fold) -> &'static str {
     match fold {
         Fold::Attempts => "unanswered and one-way flows from outside, by network",
         Fold::Outside => "flows from outside, by network",
+        Fold::Strangers => "all hosts outside as one",
         Fold::Ports => "by conversation",
-        Fold::Networks => "by conversation, addresses outside by network",
+        Fold::Scans => "what was never established without its port",
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) fn tell(failure: Failure) -> Exit {
         Failure::Temporary(error) => {
             complain(&format!("temporary files in {}: {error}", std::env::temp_dir().display()));
         }
+        Failure::Confinement(what) => complain(&what),
         Failure::Output(path, error) => complain(&format!("{}: {error}", path.display())),
     }
     Exit::CannotDo

@@ -2,7 +2,7 @@
 //!
 //! What few flows need lies in side tables.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -325,6 +325,21 @@ impl FlowTable {
             }
         }
         split
+    }
+
+    /// Whose flows it holds, and what their sides sent.
+    pub fn keys(&self) -> impl Iterator<Item = (&FlowKey, &[Side; 2])> {
+        self.records.flows.iter().map(|flow| (&flow.key, &flow.state.sides))
+    }
+
+    /// How many pairs of addresses with a transport and a lesser port its flows have.
+    pub fn talks(&self, seed: &Seed) -> usize {
+        let talk = |flow: &Record| match flow.key.hashes(seed) {
+            // The lesser port of what was folded is nobody's.
+            (_, whole) if [0, 1].into_iter().any(|side| flow.key.endpoint(side).port == 0) => whole,
+            (talk, _) => talk,
+        };
+        self.records.flows.iter().map(talk).collect::<HashSet<u64, Seed>>().len()
     }
 
     /// Its flows where they belong by another seed.

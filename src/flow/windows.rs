@@ -25,10 +25,12 @@ words!(
         Attempts = "attempts-from-outside",
         /// All flows that a host outside the inventory opened: the same.
         Outside = "flows-from-outside",
+        /// All hosts outside the inventory as one client, 0.0.0.0 or ::, and as servers by their /24 or /64.
+        Strangers = "outside-as-one",
         /// All flows: by client, server, transport and service port.
         Ports = "client-ports",
-        /// All flows, and servers outside the inventory by their /24 or /64 too.
-        Networks = "outside-networks",
+        /// Of flows without an established handshake the service port too, as 0; servers outside as one.
+        Scans = "service-ports",
     }
 );
 
@@ -56,18 +58,33 @@ fn stands_for(
     let folds = match fold {
         Fold::Attempts => outside && !established,
         Fold::Outside => outside,
-        Fold::Ports | Fold::Networks => true,
+        Fold::Strangers => outside || !is_listed(server.addr),
+        Fold::Ports | Fold::Scans => true,
     };
     if !folds {
         return None;
     }
-    let whole = fold == Fold::Networks && !is_listed(server.addr);
+    let client_address = match fold {
+        _ if !outside => client.addr,
+        Fold::Attempts | Fold::Outside => network(client.addr),
+        _ => nobody(client.addr),
+    };
+    let server_address = match fold {
+        Fold::Strangers | Fold::Ports if !is_listed(server.addr) => network(server.addr),
+        Fold::Scans if !is_listed(server.addr) => nobody(server.addr),
+        _ => server.addr,
+    };
+    // A host inside that opened something keeps its ports as long as it can.
+    let keeps_port = !outside && fold == Fold::Strangers;
     let tuple = Tuple {
-        src: if outside { network(client.addr) } else { client.addr },
-        dst: if whole { network(server.addr) } else { server.addr },
+        src: client_address,
+        dst: server_address,
         // What an ICMP conversation is stands in both numbers.
-        sport: if transport.has_ports() { 0 } else { client.port },
-        dport: server.port,
+        sport: if transport.has_ports() && !keeps_port { 0 } else { client.port },
+        dport: match fold {
+            Fold::Scans if transport.has_ports() && !established => 0,
+            _ => server.port,
+        },
         transport,
     };
     let (stand_in, side) = FlowKey::new(&tuple);
@@ -83,6 +100,14 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The address that stands for all of a kind.
+fn nobody(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    }
+}
+
 /// Folds the flows of all partitions. Returns how many flows were taken into others.
 fn fold_tables(
     tables: &mut [&mut FlowTable],
@@ -91,6 +116,19 @@ fn fold_tables(
     fold: Fold,
     is_listed: &dyn Fn(IpAddr) -> bool,
 ) -> u64 {
+    // Where hardly two flows fall together, as of senders that are all made up, the next way is for them.
+    let (mut moving, mut places) = (0, HashSet::<u64, Seed>::default());
+    for table in tables.iter() {
+        for (key, sides) in table.keys() {
+            if let Some((key, _)) = stands_for(key, sides, fold, is_listed) {
+                moving += 1;
+                places.insert(seed.hash_one(key));
+            }
+        }
+    }
+    if places.len() * 5 > moving * 4 {
+        return 0;
+    }
     let mut folded = 0;
     for number in 0..tables.len() {
         let whole = std::mem::take(&mut *tables[number]);
@@ -169,6 +207,11 @@ impl Flows {
             + self.announced.len()
             + self.holders.len();
         self.parts.iter().map(|part| part.flows.memory()).sum::<usize>() + rest * SMALL
+    }
+
+    /// How many conversations there are in memory, about: pairs of addresses with a lesser port.
+    pub fn talks(&self) -> usize {
+        self.parts.iter().map(|part| part.flows.talks(&self.meeting.seed)).sum()
     }
 
     /// The number of flows in memory.
@@ -282,5 +325,139 @@ fn read_bytes(from: &mut dyn Read) -> io::Result<Vec<u8>> {
     match from.take(length).read_to_end(&mut bytes)? as u64 == length {
         true => Ok(bytes),
         false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{Body, Observation};
+    use crate::flow::{Keep, Pending};
+    use crate::model::Transport;
+
+    fn listed(address: IpAddr) -> bool {
+        matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10)
+    }
+
+    /// A packet of a TCP flow.
+    fn packet(
+        time: Nanos,
+        src: [u8; 4],
+        sport: u16,
+        dst: [u8; 4],
+        dport: u16,
+        signs: u16,
+    ) -> Observation {
+        let (src, dst) = (Ipv4Addr::from(src).into(), Ipv4Addr::from(dst).into());
+        let tuple = Tuple { src, dst, sport, dport, transport: Transport::TCP };
+        let (acked, fragment) = (None, None);
+        let body = Body::Segment { tuple, signs, payload: 3, seq: 0, acked, fragment };
+        Observation { time, wire_len: 60, body, ..Observation::default() }
+    }
+
+    /// Attempts from outside, connections from outside and inside.
+    fn traffic() -> Vec<Observation> {
+        let (server, inside) = ([10, 0, 0, 1], [10, 0, 0, 9]);
+        let mut seen = Vec::new();
+        for number in 0..2000u16 {
+            let [hi, lo] = number.to_be_bytes();
+            let port = 1024 + number;
+            seen.push(packet(i64::from(number), [203, 0, hi, lo], port, server, 443, sign::SYN));
+            for (client, open) in [([198, 51, 100, lo], 80), (inside, 88)] {
+                seen.push(packet(1, client, port, server, open, sign::SYN));
+                seen.push(packet(2, server, open, client, port, sign::SYN_ACK));
+                seen.push(packet(3, client, port, server, open, sign::ACK));
+            }
+        }
+        seen
+    }
+
+    fn flows(meeting: Meeting, seen: &[Observation]) -> Flows {
+        let mut tables = meeting.tables(&Keep::default());
+        seen.chunks(32).for_each(|some| tables.observe(some, &[]));
+        meeting.take_in(tables).unwrap();
+        meeting.settle_window(1, &mut Pending::default(), None).unwrap()
+    }
+
+    fn new_meeting() -> Meeting {
+        Meeting::new(&Seed::new(), std::env::temp_dir())
+    }
+
+    /// Packets, bytes, and flows with those that were folded into them.
+    fn sums(flows: &Flows) -> (u64, u64, u64) {
+        let mut sums = (0, 0, 0);
+        flows
+            .visit(|shard| {
+                for flow in shard.iter() {
+                    for side in flow.sides {
+                        sums.0 += side.sent.packets.0;
+                        sums.1 += side.sent.bytes.0;
+                    }
+                    sums.2 += flow.extra.map_or(1, |extra| extra.folded.0.max(1));
+                }
+            })
+            .unwrap();
+        sums
+    }
+
+    #[test]
+    fn folding_loses_no_packet_and_no_flow_and_ever_fewer_remain() {
+        let seen = traffic();
+        let mut all = flows(new_meeting(), &seen);
+        let before = sums(&all);
+        assert_eq!((before.0, before.2), (2000 * 7, all.len() as u64));
+        let mut sizes = vec![all.len()];
+        for fold in Fold::ALL {
+            let folded = all.fold_up(*fold, &listed);
+            assert_eq!(sums(&all), before, "{fold}");
+            assert!(folded > 0 || sizes.last() == Some(&all.len()), "{fold}");
+            sizes.push(all.len());
+        }
+        assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
+        // Eight networks of attempts; one of connections; all outside as one; inside by conversation.
+        assert_eq!(sizes, [6000, 4008, 2009, 2002, 3, 3]);
+        assert_eq!(all.talks(), 3);
+        // What goes on after folding folds to the same places.
+        let again = flows(all.another_meeting(), &seen);
+        all.absorb(again).unwrap();
+        assert_eq!(all.len(), 6003);
+        for fold in Fold::ALL {
+            all.fold_up(*fold, &listed);
+        }
+        assert_eq!(all.len(), 3);
+        assert_eq!(sums(&all).0, 2 * before.0);
+    }
+
+    #[test]
+    fn folding_a_workers_tables_first_comes_to_the_same() {
+        let (seen, meeting) = (traffic(), new_meeting());
+        let mut tables = meeting.tables(&Keep::default());
+        for (number, some) in seen.chunks(32).enumerate() {
+            tables.observe(some, &[]);
+            if number % 50 == 0 {
+                tables.fold_up(Fold::Ports, &listed);
+            }
+        }
+        tables.fold_up(Fold::Ports, &listed);
+        meeting.take_in(tables).unwrap();
+        let late = meeting.settle_window(1, &mut Pending::default(), None).unwrap();
+        let mut early = flows(new_meeting(), &seen);
+        early.fold_up(Fold::Ports, &listed);
+        assert_eq!((late.len(), sums(&late).0), (early.len(), sums(&early).0));
+    }
+
+    #[test]
+    fn what_was_saved_comes_back_under_another_seed() {
+        let seen = traffic();
+        let mut all = flows(new_meeting(), &seen);
+        all.fold_up(Fold::Attempts, &listed);
+        let mut bytes = Vec::new();
+        all.save(&mut bytes).unwrap();
+        let back = Flows::restore(new_meeting(), &mut &bytes[..]).unwrap();
+        assert_eq!((back.len(), sums(&back)), (all.len(), sums(&all)));
+        // No piece of it is taken for the whole.
+        for end in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
+            assert!(Flows::restore(new_meeting(), &mut &bytes[..end]).is_err(), "{end}");
+        }
     }
 }

@@ -202,6 +202,13 @@ impl Audit {
         })
     }
 
+    /// The same for a syslog daemon: severity, time, text.
+    pub fn new_messages(&self, before: &BTreeSet<String>) -> Vec<(Severity, String, String)> {
+        report::messages(&self.report(), |finding| {
+            finding.severity > Severity::Info && !before.contains(&finding.id)
+        })
+    }
+
     /// Writes one report by the name of its format.
     pub fn write_format(&self, format: &str, out: &mut dyn Write) -> io::Result<()> {
         let writer = FORMATS.iter().find(|(name, ..)| *name == format);

@@ -12,9 +12,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use tiny_http::Server;
 
 use super::audit::{Audit, Limits};
+use super::confine::{Confinement, confine};
 use super::read::{Counted, Worker};
+use super::serve::Pages;
 use super::state::{State, StateError};
 use super::{Failure, Plan, Progress, Reading, Request, total};
 use crate::capture::{Batch, Gone, Source, Tap, Wire};
@@ -23,6 +26,13 @@ use crate::model::{
     Account, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND, clean,
 };
 use crate::policy::Policy;
+
+/// Memory is divided: the tables of all threads, those of the window that is judged, those of all windows and judging
+/// them get a part each; while a window is closed some of them are held twice, and buffers and reports take the rest.
+const SHARES: usize = 8;
+
+/// Bytes that a conversation takes while it is judged and told, findings among them.
+const JUDGED: usize = 2048;
 
 /// How long a thread without a wire waits before it tries to open it again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -57,6 +67,8 @@ pub struct Watch {
     pub state: Option<PathBuf>,
     /// Stop after so many windows.
     pub windows: Option<u64>,
+    /// What is given up once the interfaces are open.
+    pub confinement: Confinement,
 }
 
 /// What may be asked of a live audit while it runs, and how far it is.
@@ -103,12 +115,22 @@ pub struct Closed<'a> {
 
 /// Who is told what happens, and asked for what it takes.
 pub trait Listener: Sync {
+    /// What is served.
+    fn pages(&self) -> &Pages;
     /// Something happened.
     fn notice(&self, notice: &Notice);
     /// The policy as its files are now; none where they are not valid, which was told.
     fn reload(&self) -> Option<Policy>;
     /// A window was closed. An error ends nothing: it is told and the audit goes on.
     fn closed(&self, closed: &Closed<'_>);
+}
+
+/// What is served over HTTP meanwhile.
+pub struct Serving<'a> {
+    /// Where; none for nowhere.
+    pub server: Option<&'a Server>,
+    /// How long a window is.
+    pub every: Duration,
 }
 
 /// What a thread hands over at the end of a window.
@@ -145,21 +167,38 @@ pub struct Ended {
     pub partial: bool,
 }
 
+/// What a live audit needs of the system, open; the rest was given up.
+pub struct Ready {
+    wires: Opened,
+    state: Option<State>,
+    /// What could not be given up, in words.
+    pub unconfined: Vec<String>,
+}
+
+/// Opens everything and gives up the right to open more. What is given up is so for this thread and those that it
+/// starts from then on.
+pub fn ready(watch: &Watch) -> Result<Ready, Failure> {
+    let wires = open_all(watch)?;
+    let state = watch.state.as_deref().map(State::open).transpose();
+    let state = state.map_err(|no| Failure::Output(no.path, no.error))?;
+    let unconfined = confine(&watch.confinement).map_err(Failure::Confinement)?;
+    Ok(Ready { wires, state, unconfined })
+}
+
 /// Watches until `control` says stop.
 pub fn watch(
     watch: &Watch,
+    Ready { wires, state, .. }: Ready,
     mut policy: Policy,
     limits: &Limits,
     control: &Control,
     listener: &dyn Listener,
+    serving: &Serving<'_>,
 ) -> Result<Ended, Failure> {
     let plan = plan(watch);
     let seed = Seed::new();
     let origin = Meeting::new(&seed, plan.temp.clone());
     let keep = Keep { traces: false, parts: Parts::All };
-    let wires = open_all(watch)?;
-    let state = watch.state.as_deref().map(State::open).transpose();
-    let state = state.map_err(|no| Failure::Output(no.path, no.error))?;
     let mut all = restored(state.as_ref(), &origin, listener)?
         .map_or_else(|| empty(watch, &origin), Ok)
         .map_err(Failure::Temporary)?;
@@ -190,6 +229,9 @@ pub fn watch(
             scope.spawn(move || Sniffer::new(shared, interface, group, wire).run(&hand));
         }
         drop(hand);
+        if let Some(server) = serving.server {
+            scope.spawn(move || listener.pages().serve(server, serving.every, progress));
+        }
         let mut pending = Pending::default();
         let mut partial = false;
         let result = loop {
@@ -222,6 +264,7 @@ pub fn watch(
         // Whatever ended it, the threads end too.
         shared.end.store(true, Ordering::Relaxed);
         shared.window.fetch_add(1, Ordering::Relaxed);
+        progress.stop.store(true, Ordering::Relaxed);
         result
     })
 }
@@ -277,23 +320,27 @@ fn absorb(
     all.buckets.extend(&window.buckets);
     all.flows.absorb(flows).map_err(Failure::Temporary)?;
     (all.account, all.loss) = total(&all.inputs);
-    let is_listed = Arc::clone(&lock(&shared.listed));
     if let Some(end) = all.account.last.get() {
         all.flows.settle_names(end.saturating_sub(120 * SECOND));
     }
-    // A quarter for all windows; the threads have another, and judging takes the rest.
-    let budget = shared.watch.max_memory / 4;
+    stay_bounded(shared, &mut all.flows);
+    all.duplicates.sample = all.flows.copies();
+    Ok(())
+}
+
+/// Folds flows where they have grown over their share of memory, or where judging them would.
+fn stay_bounded(shared: &Shared<'_>, flows: &mut Flows) {
+    let is_listed = Arc::clone(&lock(&shared.listed));
+    let share = shared.watch.max_memory / SHARES;
     for fold in Fold::ALL {
-        if all.flows.memory() <= budget {
-            break;
+        if flows.memory() <= share && flows.talks() <= share / JUDGED {
+            return;
         }
-        let folded = all.flows.fold_up(*fold, &*is_listed);
+        let folded = flows.fold_up(*fold, &*is_listed);
         if folded > 0 {
             shared.listener.notice(&Notice::Folded(*fold, folded));
         }
     }
-    all.duplicates.sample = all.flows.copies();
-    Ok(())
 }
 
 /// Waits for the end of the window. True if it is the last one.
@@ -557,7 +604,8 @@ impl<'a> Sniffer<'a> {
     /// Folds flows where the tables have grown over this thread's share of memory.
     fn stay_bounded(&mut self) {
         let watch = self.shared.watch;
-        let budget = watch.max_memory / 4 / (watch.threads * watch.interfaces.len()).max(1);
+        let threads = (watch.threads * watch.interfaces.len()).max(1);
+        let budget = watch.max_memory / SHARES / threads;
         if self.worker.tables().memory() <= budget {
             return;
         }

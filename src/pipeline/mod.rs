@@ -9,12 +9,15 @@
 //! Any worker takes any batch. Nothing that is shared is touched for a packet or a flow.
 
 mod audit;
+mod confine;
 mod draft;
 mod evidence;
 mod live;
 mod plan;
 mod read;
+mod serve;
 mod state;
+mod syslog;
 mod timings;
 
 use std::collections::BTreeSet;
@@ -33,10 +36,13 @@ pub use crate::capture::{Gone, Interface, Tap, interfaces};
 pub use crate::flow::Fold;
 pub use crate::report::{Dated, Known, Places};
 pub use audit::{Audit, FailOn, Folders, Limits};
+pub use confine::{Confinement, Sandbox, confine};
 pub use draft::Drafted;
-pub use live::{Closed, Control, Ended, Listener, Notice, Watch, watch};
+pub use live::{Closed, Control, Ended, Listener, Notice, Ready, Serving, Watch, ready, watch};
 pub use plan::{Dedup, Plan, Request};
+pub use serve::{Pages, listen, server};
 pub use state::StateError;
+pub use syslog::{Syslog, Target};
 pub use timings::{Step, Timings};
 
 /// How far the reading is; for whoever shows it.
@@ -69,6 +75,8 @@ pub enum Failure {
     Sources(Vec<(String, String)>),
     /// Temporary files cannot be written or read.
     Temporary(io::Error),
+    /// Privileges that have to be given up cannot be.
+    Confinement(String),
     /// A report cannot be written: which, and why.
     Output(PathBuf, io::Error),
 }

@@ -34,7 +34,7 @@ pub use evidence::{Evidence, EvidenceFrame};
 pub use exceptions::exceptions_from;
 pub use folder::{Folder, FolderError};
 pub use known::Known;
-pub use line::lines;
+pub use line::{lines, messages};
 pub use sheet::{SHEETS, Sheet};
 pub use time::Time;
 

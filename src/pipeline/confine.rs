@@ -1,0 +1,168 @@
+//! Least privilege: once interfaces are open, a live audit gives up what it does not need any more, before a thread
+//! looks at the first byte of traffic.
+
+use std::path::PathBuf;
+
+use crate::model::words;
+
+words!(
+    /// How far a live audit confines itself.
+    Sandbox {
+        /// As far as the system lets it; what could not be done is told.
+        Auto = "auto",
+        /// All of it, or it does not run.
+        Strict = "strict",
+        /// Not at all.
+        Off = "off",
+    }
+);
+
+/// What is still needed after the start.
+#[derive(Clone, Default, Debug)]
+pub struct Confinement {
+    /// How far.
+    pub sandbox: Option<Sandbox>,
+    /// The user to become, when started as root.
+    pub user: Option<String>,
+    /// Files and folders that are read again: inventory, rules, exceptions.
+    pub read: Vec<PathBuf>,
+    /// Folders that are written.
+    pub write: Vec<PathBuf>,
+}
+
+/// Gives up what is not needed any more. Returns what could not be given up, in words; the error is for what must be.
+pub fn confine(wanted: &Confinement) -> Result<Vec<String>, String> {
+    let sandbox = wanted.sandbox.unwrap_or(Sandbox::Auto);
+    let mut left = Vec::new();
+    if let Some(user) = &wanted.user {
+        platform::become_user(user, &wanted.write)?;
+    }
+    if sandbox == Sandbox::Off {
+        return Ok(left);
+    }
+    let mut done = |what: &str, result: Result<(), String>| {
+        if let Err(why) = result {
+            left.push(format!("{what}: {why}"));
+        }
+    };
+    done("capabilities are kept", platform::drop_capabilities(sandbox == Sandbox::Strict));
+    done("new privileges can be gained", platform::no_new_privileges());
+    done("files are not confined", platform::confine_files(&wanted.read, &wanted.write));
+    match left.is_empty() || sandbox == Sandbox::Auto {
+        true => Ok(left),
+        false => Err(format!("--sandbox strict: {}", left.join("; "))),
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod platform {
+    use std::path::{Path, PathBuf};
+
+    use landlock::{
+        ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+        RulesetCreatedAttr, RulesetStatus,
+    };
+    use nix::unistd::{Uid, User, chown, setgid, setgroups, setuid};
+
+    /// Becomes another user, who then owns the folders that are written.
+    pub fn become_user(name: &str, folders: &[PathBuf]) -> Result<(), String> {
+        let failed = |what: &str| {
+            let what = format!("--user {name}: {what}");
+            move |error: nix::Error| format!("{what}: {error}")
+        };
+        let user = User::from_name(name).map_err(failed("cannot be looked up"))?;
+        let user = user.ok_or_else(|| format!("--user {name}: there is no such user"))?;
+        if Uid::effective() == user.uid {
+            return Ok(());
+        }
+        for folder in folders {
+            chown(folder, Some(user.uid), Some(user.gid))
+                .map_err(failed(&format!("{} cannot be given", folder.display())))?;
+        }
+        // What is kept of root's capabilities is decided below.
+        nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities"))?;
+        setgroups(&[user.gid]).map_err(failed("groups cannot be left"))?;
+        setgid(user.gid).map_err(failed("its group cannot be taken"))?;
+        setuid(user.uid).map_err(failed("it cannot be taken"))?;
+        drop_capabilities(false).map_err(|why| format!("--user {name}: {why}"))?;
+        match setuid(Uid::from_raw(0)) {
+            Err(_) => Ok(()),
+            Ok(()) => Err(format!("--user {name}: root could be taken back")),
+        }
+    }
+
+    /// Drops capabilities for good: all of them, or all but the right to open an interface again that was away.
+    pub fn drop_capabilities(all: bool) -> Result<(), String> {
+        use caps::{CapSet, Capability, CapsHashSet};
+        let failed = |error: caps::errors::CapsError| error.to_string();
+        let had = caps::read(None, CapSet::Permitted).map_err(failed)?;
+        let keeps = !all && had.contains(&Capability::CAP_NET_RAW);
+        let kept: CapsHashSet = keeps.then_some(Capability::CAP_NET_RAW).into_iter().collect();
+        for set in [CapSet::Ambient, CapSet::Inheritable] {
+            caps::clear(None, set).map_err(failed)?;
+        }
+        for set in [CapSet::Effective, CapSet::Permitted] {
+            caps::set(None, set, &kept).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// No program that is started can have more than this one.
+    pub fn no_new_privileges() -> Result<(), String> {
+        nix::sys::prctl::set_no_new_privs().map_err(|error| error.to_string())
+    }
+
+    /// Lets this process open these files alone (landlock(7)): those for reading, those folders for anything.
+    pub fn confine_files(read: &[PathBuf], write: &[PathBuf]) -> Result<(), String> {
+        let abi = ABI::V3;
+        let (reading, all) = (AccessFs::from_read(abi), AccessFs::from_all(abi));
+        let build = || {
+            let mut rules = Ruleset::default()
+                .set_compatibility(CompatLevel::HardRequirement)
+                .handle_access(all)?
+                .create()?;
+            let known =
+                ["/sys/class/net", "/sys/devices", "/proc/self/status", "/usr/share/zoneinfo"];
+            let read = read.iter().map(PathBuf::as_path).chain(known.iter().map(Path::new));
+            let rights =
+                read.map(|path| (path, reading)).chain(write.iter().map(|p| (p.as_path(), all)));
+            for (path, rights) in rights {
+                // What is not there cannot be opened either.
+                let Ok(open) = PathFd::new(path) else { continue };
+                let rights = if path.is_dir() { rights } else { rights & AccessFs::from_file(abi) };
+                rules = rules.add_rule(PathBeneath::new(open, rights))?;
+            }
+            rules.restrict_self()
+        };
+        match build() {
+            Ok(status) if status.ruleset == RulesetStatus::FullyEnforced => Ok(()),
+            Ok(_) => Err("this system enforces only a part of it".to_owned()),
+            Err(
+                landlock::RulesetError::CreateRuleset(_)
+                | landlock::RulesetError::HandleAccesses(_),
+            ) => Err("this system has no Landlock".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod platform {
+    use std::path::PathBuf;
+
+    pub fn become_user(name: &str, _: &[PathBuf]) -> Result<(), String> {
+        Err(format!("--user {name}: is known on Linux alone"))
+    }
+
+    pub fn drop_capabilities(_: bool) -> Result<(), String> {
+        Err("known on Linux alone".to_owned())
+    }
+
+    pub fn no_new_privileges() -> Result<(), String> {
+        Err("known on Linux alone".to_owned())
+    }
+
+    pub fn confine_files(_: &[PathBuf], _: &[PathBuf]) -> Result<(), String> {
+        Err("known on Linux alone".to_owned())
+    }
+}

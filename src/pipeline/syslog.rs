@@ -1,0 +1,175 @@
+//! Findings to a syslog daemon, as RFC 5424 has it: over the local socket (RFC 5424 text in a datagram), UDP (RFC 5426)
+//! or TCP with octet counting (RFC 6587).
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::policy::Severity;
+
+/// Facility "log audit" (13) of RFC 5424, 6.2.1.
+const FACILITY: u8 = 13;
+
+/// How long a daemon may take. It must never hold the audit up.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where messages go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// A socket of this host.
+    Local(std::path::PathBuf),
+    /// Datagrams to a host and port.
+    Udp(String),
+    /// A connection to a host and port.
+    Tcp(String),
+}
+
+impl Target {
+    /// `local`, `unix:PATH`, `udp:HOST[:PORT]` or `tcp:HOST[:PORT]`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let with_port = |host: &str, port: u16| match host.rsplit_once(':') {
+            Some((name, number)) if number.parse::<u16>().is_ok() && !name.ends_with(':') => {
+                host.to_owned()
+            }
+            _ => format!("{host}:{port}"),
+        };
+        match text.split_once(':') {
+            None if text == "local" => Ok(Self::Local("/dev/log".into())),
+            Some(("unix", path)) if !path.is_empty() => Ok(Self::Local(path.into())),
+            Some(("udp", host)) if !host.is_empty() => Ok(Self::Udp(with_port(host, 514))),
+            Some(("tcp", host)) if !host.is_empty() => Ok(Self::Tcp(with_port(host, 601))),
+            _ => Err("give local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]".to_owned()),
+        }
+    }
+}
+
+/// A syslog daemon.
+pub struct Syslog {
+    way: Way,
+}
+
+/// How it is reached.
+enum Way {
+    Local(std::path::PathBuf),
+    Udp(UdpSocket, SocketAddr),
+    Tcp(Mutex<Option<TcpStream>>, SocketAddr),
+}
+
+impl Syslog {
+    /// Looks a daemon up. It is reached when there is something to say.
+    pub fn new(target: &Target) -> io::Result<Self> {
+        let way = match target {
+            Target::Local(path) => Way::Local(path.clone()),
+            Target::Udp(to) => {
+                let address = resolve(to)?;
+                let here = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                Way::Udp(UdpSocket::bind(here)?, address)
+            }
+            Target::Tcp(to) => Way::Tcp(Mutex::new(None), resolve(to)?),
+        };
+        Ok(Self { way })
+    }
+
+    /// Sends a message.
+    pub fn send(&self, severity: Severity, time: &str, text: &str) -> io::Result<()> {
+        let message = message(severity, time, text);
+        match &self.way {
+            Way::Local(path) => local(path, &message),
+            Way::Udp(socket, to) => socket.send_to(message.as_bytes(), to).map(drop),
+            Way::Tcp(stream, to) => {
+                let mut stream = stream.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let framed = format!("{} {message}", message.len());
+                if let Some(open) = stream.as_mut()
+                    && open.write_all(framed.as_bytes()).is_ok()
+                {
+                    return Ok(());
+                }
+                // It may have been restarted.
+                let mut new = TcpStream::connect_timeout(to, PATIENCE)?;
+                new.set_write_timeout(Some(PATIENCE))?;
+                new.write_all(framed.as_bytes())?;
+                *stream = Some(new);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn local(path: &std::path::Path, message: &str) -> io::Result<()> {
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.send_to(message.as_bytes(), path).map(drop)
+}
+
+#[cfg(not(unix))]
+fn local(_: &std::path::Path, _: &str) -> io::Result<()> {
+    Err(io::Error::other("there is no local socket on this system"))
+}
+
+fn resolve(to: &str) -> io::Result<SocketAddr> {
+    to.to_socket_addrs()?.next().ok_or_else(|| io::Error::other(format!("{to} has no address")))
+}
+
+/// The message of RFC 5424, 6: no host name, which the daemon knows, and the process's number.
+fn message(severity: Severity, time: &str, text: &str) -> String {
+    let level = match severity {
+        Severity::Critical => 2,
+        Severity::High => 3,
+        Severity::Medium => 4,
+        Severity::Low => 5,
+        Severity::Info => 6,
+    };
+    let priority = u32::from(FACILITY) * 8 + level;
+    format!("<{priority}>1 {time} - rasaudit {} finding - {text}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_words_with_usual_ports() {
+        let parsed = |text| Target::parse(text).unwrap();
+        assert_eq!(parsed("local"), Target::Local("/dev/log".into()));
+        assert_eq!(parsed("udp:10.0.0.1"), Target::Udp("10.0.0.1:514".into()));
+        assert_eq!(parsed("tcp:log.example:6514"), Target::Tcp("log.example:6514".into()));
+        assert_eq!(parsed("udp:[::1]:99"), Target::Udp("[::1]:99".into()));
+        for wrong in ["", "tcp", "udp:", "http://x"] {
+            assert!(Target::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn messages_arrive_over_each_way() {
+        use std::io::Read;
+        let text = "high missing/refused 0123456789ab broker";
+        let expected = |told: &str| {
+            assert!(told.contains("<107>1 2026-01-01T00:00:00Z - rasaudit "), "{told}");
+            assert!(told.ends_with(text), "{told}");
+        };
+        let send = |target: &str| {
+            let syslog = Syslog::new(&Target::parse(target).unwrap()).unwrap();
+            syslog.send(Severity::High, "2026-01-01T00:00:00Z", text).unwrap();
+        };
+        let mut bytes = [0; 500];
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        send(&format!("udp:{}", udp.local_addr().unwrap()));
+        let length = udp.recv(&mut bytes).unwrap();
+        expected(std::str::from_utf8(&bytes[..length]).unwrap());
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        send(&format!("tcp:{}", tcp.local_addr().unwrap()));
+        let mut told = String::new();
+        tcp.accept().unwrap().0.read_to_string(&mut told).unwrap();
+        let (length, message) = told.split_once(' ').unwrap();
+        assert_eq!(length.parse(), Ok(message.len()));
+        expected(message);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+        send(&format!("unix:{}", path.display()));
+        let length = socket.recv(&mut bytes).unwrap();
+        expected(std::str::from_utf8(&bytes[..length]).unwrap());
+    }
+}
