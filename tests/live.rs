@@ -482,3 +482,39 @@ fn another_user_goes_on_where_root_began() {
     assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
     assert!(scratch.path().join("out/latest/audit.json").exists());
 }
+
+#[test]
+fn frames_are_kept_in_rotated_files_that_an_audit_reads_as_the_live_one_did() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let kept = scratch.path().join("kept");
+    fs::create_dir(&kept).expect("a folder");
+    let file = kept.join("farm.pcapng");
+    let file = file.to_str().expect("a name");
+    let live = wire.live(
+        scratch.path(),
+        &["--every", "1h", "--sandbox", "strict", "--write", file, "--write-size", "200KiB"],
+    );
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    live.signal("TERM");
+    let ended = live.end();
+    assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
+    let files = || -> BTreeSet<String> {
+        let entries = fs::read_dir(&kept).expect("the folder").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    assert!(files().len() > 4, "{:?}", files());
+    assert!(files().contains("farm.000001.pcapng"), "{:?}", files());
+    let offline = offline(&kept, scratch.path());
+    let latest = scratch.path().join("out/latest");
+    for report in ["conversations.csv", "matrix.csv", "hosts.csv"] {
+        let (live, offline) = (fs::read(latest.join(report)), fs::read(offline.join(report)));
+        assert!(live.expect("a report") == offline.expect("a report"), "{report}");
+    }
+    // A restart goes on after them, and only so many stay.
+    let last = files().last().cloned().expect("a file");
+    let more = ["--windows", "1", "--every", "1s", "--write", file, "--write-files", "3"];
+    let ended = wire.live(scratch.path(), &more).end();
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    assert!(files().len() == 3 && files().last() > Some(&last), "{:?}", files());
+}

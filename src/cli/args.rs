@@ -195,6 +195,18 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "DIR", help_heading = "Reports")]
     pub state: Option<PathBuf>,
 
+    /// Keep the frames too, in rotated files: farm.pcapng is kept as farm.000001.pcapng and so on.
+    #[arg(long, value_name = "FILE", help_heading = "Reports")]
+    pub write: Option<PathBuf>,
+
+    /// Bytes after which --write begins the next file.
+    #[arg(long, value_name = "SIZE", default_value = "100MiB", value_parser = parse_size, requires = "write", help_heading = "Reports")]
+    pub write_size: usize,
+
+    /// How many files of --write are kept.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..), requires = "write", help_heading = "Reports")]
+    pub write_files: u16,
+
     /// How new findings are told on standard output: a line of text, or of JSON.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = PossibleValuesParser::new(["text", "json"]), help_heading = "Reports")]
     pub format: String,
@@ -207,7 +219,7 @@ pub(super) struct LiveArguments {
     #[arg(short, long, help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Send new findings to syslog too: local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT].
+    /// Send new findings to syslog too: local, unix:PATH, udp:HOST:PORT or tcp:HOST:PORT (ports 514 and 601 if left out).
     #[arg(long, value_name = "TARGET", value_parser = Target::parse, help_heading = "Reports")]
     pub syslog: Option<Target>,
 

@@ -104,8 +104,12 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
             sandbox: Some(arguments.sandbox),
             user: arguments.user.clone(),
             read: read_again(inventory, &arguments.judging),
-            write: arguments.out.iter().chain(&arguments.state).cloned().collect(),
+            write: written(arguments),
         },
+        record: arguments
+            .write
+            .clone()
+            .map(|path| (path, arguments.write_size as u64, usize::from(arguments.write_files))),
     };
     let limits = Limits {
         max_loss: arguments.judging.max_loss,
@@ -188,15 +192,25 @@ fn others_may_write(_: &Path) -> bool {
     false
 }
 
+/// Folders that are written.
+fn written(arguments: &LiveArguments) -> Vec<PathBuf> {
+    let folders = arguments.out.iter().chain(&arguments.state).cloned();
+    folders.chain(arguments.write.as_deref().map(folder_of)).collect()
+}
+
+/// The folder that a file is in.
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
 /// Files that a reload reads.
 fn read_again(inventory: &Path, judging: &Judging) -> Vec<PathBuf> {
     let named = [Some(inventory), judging.exceptions.as_deref(), judging.rules.as_deref()];
     // An editor replaces a file, so it is the folder that is read. A matrix or overlay may be a folder beside it.
-    let folder = |file: &Path| match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    let mut paths: Vec<PathBuf> = named.into_iter().flatten().map(folder).collect();
+    let mut paths: Vec<PathBuf> = named.into_iter().flatten().map(folder_of).collect();
     paths.extend(judging.rules.clone());
     paths.extend(judging.overlays.iter().chain(&judging.matrix).map(PathBuf::from));
     paths
@@ -289,6 +303,10 @@ impl Listener for Teller<'_> {
             Notice::Broken(error) => complain(&format!("{}; an older one is used", state(error))),
             Notice::Restored(flows) => {
                 self.say(&format!("goes on with {flows} flows of an earlier run"));
+            }
+            Notice::NotKept(error) => {
+                self.trouble.store(true, Ordering::Relaxed);
+                complain(&format!("--write: {error}; it is tried again with the next window"));
             }
             Notice::NotSaved(error) => {
                 complain(&format!("{}; the state of the window before stays", state(error)));

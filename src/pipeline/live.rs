@@ -26,6 +26,7 @@ use crate::model::{
     Account, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND, clean,
 };
 use crate::policy::Policy;
+use crate::report::{Recorded, Recorder};
 
 /// Memory is divided: the tables of all threads, those of the window that is judged, those of all windows and judging
 /// them get a part each; while a window is closed some of them are held twice, and buffers and reports take the rest.
@@ -69,6 +70,8 @@ pub struct Watch {
     pub windows: Option<u64>,
     /// What is given up once the interfaces are open.
     pub confinement: Confinement,
+    /// Where frames are kept, how many bytes a file has, and how many files stay.
+    pub record: Option<(PathBuf, u64, usize)>,
 }
 
 /// What may be asked of a live audit while it runs, and how far it is.
@@ -99,6 +102,8 @@ pub enum Notice {
     Restored(u64),
     /// The state could not be written.
     NotSaved(StateError),
+    /// Frames could not be kept; it is tried again with the next window.
+    NotKept(String),
 }
 
 /// A window that was closed.
@@ -157,6 +162,7 @@ struct Shared<'a> {
     listed: Mutex<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
     end: AtomicBool,
     listener: &'a dyn Listener,
+    recorder: Option<&'a Mutex<Recorder>>,
 }
 
 /// A live audit as it ended.
@@ -171,6 +177,7 @@ pub struct Ended {
 pub struct Ready {
     wires: Opened,
     state: Option<State>,
+    recorder: Option<Mutex<Recorder>>,
     /// What could not be given up, in words.
     pub unconfined: Vec<String>,
 }
@@ -181,14 +188,15 @@ pub fn ready(watch: &Watch) -> Result<Ready, Failure> {
     let wires = open_all(watch)?;
     let state = watch.state.as_deref().map(State::open).transpose();
     let state = state.map_err(|no| Failure::Output(no.path, no.error))?;
+    let recorder = recorder(watch, &wires)?;
     let unconfined = confine(&watch.confinement).map_err(Failure::Confinement)?;
-    Ok(Ready { wires, state, unconfined })
+    Ok(Ready { wires, state, recorder, unconfined })
 }
 
 /// Watches until `control` says stop.
 pub fn watch(
     watch: &Watch,
-    Ready { wires, state, .. }: Ready,
+    Ready { wires, state, recorder, .. }: Ready,
     mut policy: Policy,
     limits: &Limits,
     control: &Control,
@@ -220,6 +228,7 @@ pub fn watch(
         listed: Mutex::new(listing(&policy)),
         end: AtomicBool::new(false),
         listener,
+        recorder: recorder.as_ref(),
     };
     let threads = wires.len();
     thread::scope(|scope| {
@@ -237,6 +246,13 @@ pub fn watch(
         let result = loop {
             let last = wait(watch, control, shared.window.load(Ordering::Relaxed));
             let closed = close(&shared, &handed, threads, last, &mut pending, &mut all);
+            if let Some(recorder) = shared.recorder {
+                let mut recorder = lock(recorder);
+                recorder.recover();
+                if last && let Err(error) = recorder.finish() {
+                    listener.notice(&Notice::NotKept(error.to_string()));
+                }
+            }
             let window = match closed {
                 Ok(window) => window,
                 Err(failure) => break Err(failure),
@@ -479,6 +495,20 @@ fn plan(watch: &Watch) -> Plan {
     }
 }
 
+/// Where frames are kept, if anywhere.
+fn recorder(watch: &Watch, wires: &Opened) -> Result<Option<Mutex<Recorder>>, Failure> {
+    let Some((path, size, files)) = &watch.record else { return Ok(None) };
+    let recorded = |(number, name): (usize, &String)| {
+        let link = wires.iter().find(|(interface, ..)| *interface == number);
+        let link = link.map_or(1, |(.., wire)| wire.link());
+        Recorded { name: name.clone(), link, snaplen: watch.tap.snaplen }
+    };
+    let interfaces = watch.interfaces.iter().enumerate().map(recorded).collect();
+    let recorder = Recorder::new(path, *size, *files, interfaces);
+    let recorder = recorder.map_err(|failed| Failure::Output(failed.path, failed.error))?;
+    Ok(Some(Mutex::new(recorder)))
+}
+
 /// Every wire that was opened, with its interface and fan-out group.
 type Opened = Vec<(usize, Option<u16>, Wire)>;
 
@@ -563,6 +593,12 @@ impl<'a> Sniffer<'a> {
         }
         batch.source = self.interface;
         if !batch.frames.is_empty() {
+            if let Some(recorder) = self.shared.recorder {
+                let frames = batch.frames.iter().map(|f| (f.time, f.wire_len, batch.data(f)));
+                if let Err(error) = lock(recorder).keep(self.interface, frames) {
+                    self.shared.listener.notice(&Notice::NotKept(error.to_string()));
+                }
+            }
             self.worker.take(batch);
             self.stay_bounded();
         }

@@ -14,6 +14,7 @@ mod json;
 mod json_text;
 mod known;
 mod line;
+mod record;
 mod rows;
 mod sheet;
 mod text;
@@ -35,6 +36,7 @@ pub use exceptions::exceptions_from;
 pub use folder::{Folder, FolderError};
 pub use known::Known;
 pub use line::{lines, messages};
+pub use record::{Recorded, Recorder};
 pub use sheet::{SHEETS, Sheet};
 pub use time::Time;
 

@@ -1,0 +1,194 @@
+//! What a live audit sees, kept in rotated pcapng files.
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pcap_file::pcapng::PcapNgWriter;
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
+use pcap_file::pcapng::blocks::interface_description::{
+    InterfaceDescriptionBlock, InterfaceDescriptionOption,
+};
+use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
+use pcap_file::{DataLink, Endianness, PcapError};
+
+use super::FolderError;
+use crate::model::Nanos;
+
+/// Bytes of a packet's block beside the frame.
+const BLOCK: u64 = 32;
+
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 20;
+
+/// An interface that frames come from.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// Its name.
+    pub name: String,
+    /// The link type of its frames, by registry number.
+    pub link: u16,
+    /// Bytes kept of each frame.
+    pub snaplen: u32,
+}
+
+/// Files of frames: `farm.pcapng` is kept as `farm.000001.pcapng` and so on.
+pub struct Recorder {
+    folder: PathBuf,
+    stem: String,
+    extension: String,
+    interfaces: Vec<Recorded>,
+    /// Bytes after which the next file begins.
+    size: u64,
+    /// How many files stay.
+    files: usize,
+    number: u64,
+    open: Option<(PcapNgWriter<BufWriter<File>>, u64)>,
+    /// Writing failed, and is not tried before [`Recorder::recover`].
+    broken: bool,
+}
+
+impl Recorder {
+    /// Begins the first file, after those that are there.
+    pub fn new(
+        path: &Path,
+        size: u64,
+        files: usize,
+        interfaces: Vec<Recorded>,
+    ) -> Result<Self, FolderError> {
+        let part = |part: Option<&std::ffi::OsStr>, other: &str| {
+            part.map_or_else(|| other.to_owned(), |text| text.to_string_lossy().into_owned())
+        };
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let (stem, extension) =
+            (part(path.file_stem(), "capture"), part(path.extension(), "pcapng"));
+        let (number, open, broken) = (0, None, false);
+        let mut recorder =
+            Self { folder, stem, extension, interfaces, size, files, number, open, broken };
+        let failed = |error| FolderError { path: path.to_owned(), error };
+        recorder.number = recorder.there().map_err(failed)?.last().copied().unwrap_or(0);
+        recorder.begin().map_err(failed)?;
+        Ok(recorder)
+    }
+
+    fn place(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("{}.{number:06}.{}", self.stem, self.extension))
+    }
+
+    /// The numbers of the files that are there, in order.
+    fn there(&self) -> io::Result<Vec<u64>> {
+        let number = |name: &str| {
+            let rest = name.strip_prefix(&self.stem)?.strip_prefix('.')?;
+            let digits = rest.strip_suffix(&self.extension)?.strip_suffix('.')?;
+            (digits.len() >= 6).then(|| digits.parse().ok()).flatten()
+        };
+        let mut numbers: Vec<u64> = fs::read_dir(&self.folder)?
+            .flatten()
+            .filter_map(|entry| number(entry.file_name().to_str()?))
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Begins the next file, and removes the oldest beyond those that are kept.
+    fn begin(&mut self) -> io::Result<()> {
+        self.finish()?;
+        self.number += 1;
+        let file = File::create_new(self.place(self.number))?;
+        let section = SectionHeaderBlock {
+            endianness: Endianness::Little,
+            options: vec![SectionHeaderOption::UserApplication(
+                concat!("rasaudit ", env!("CARGO_PKG_VERSION")).into(),
+            )],
+            ..SectionHeaderBlock::default()
+        };
+        let buffer = BufWriter::with_capacity(BUFFER, file);
+        let mut writer = PcapNgWriter::with_section_header(buffer, section).map_err(plain)?;
+        for interface in &self.interfaces {
+            const NANOSECONDS: u8 = 9;
+            writer
+                .write_pcapng_block(InterfaceDescriptionBlock {
+                    linktype: DataLink::from(u32::from(interface.link)),
+                    snaplen: interface.snaplen,
+                    options: vec![
+                        InterfaceDescriptionOption::IfName(interface.name.as_str().into()),
+                        InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
+                    ],
+                })
+                .map_err(plain)?;
+        }
+        self.open = Some((writer, 0));
+        let there = self.there()?;
+        for old in &there[..there.len().saturating_sub(self.files)] {
+            fs::remove_file(self.place(*old))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps frames of an interface: time, length on the wire, bytes. After an error nothing is kept until
+    /// [`Recorder::recover`].
+    pub fn keep<'a>(
+        &mut self,
+        interface: usize,
+        frames: impl Iterator<Item = (Nanos, u32, &'a [u8])>,
+    ) -> io::Result<()> {
+        if self.broken {
+            return Ok(());
+        }
+        let kept = self.try_keep(interface, frames);
+        self.broken = kept.is_err();
+        kept
+    }
+
+    fn try_keep<'a>(
+        &mut self,
+        interface: usize,
+        frames: impl Iterator<Item = (Nanos, u32, &'a [u8])>,
+    ) -> io::Result<()> {
+        for (time, wire_len, data) in frames {
+            if self.open.as_ref().is_none_or(|(_, written)| *written >= self.size) {
+                self.begin()?;
+            }
+            let Some((writer, written)) = &mut self.open else { continue };
+            writer
+                .write_pcapng_block(EnhancedPacketBlock {
+                    interface_id: interface as u32,
+                    timestamp: Duration::from_nanos(u64::try_from(time).unwrap_or_default()),
+                    original_len: wire_len,
+                    data: Cow::Borrowed(data),
+                    options: Vec::new(),
+                })
+                .map_err(plain)?;
+            *written += BLOCK + (data.len() as u64).next_multiple_of(4);
+        }
+        Ok(())
+    }
+
+    /// Writes what is still in memory.
+    pub fn finish(&mut self) -> io::Result<()> {
+        match self.open.take() {
+            Some((writer, _)) => writer.into_inner().flush(),
+            None => Ok(()),
+        }
+    }
+
+    /// Tries again after an error, in a file of its own.
+    pub fn recover(&mut self) {
+        if self.broken {
+            self.open = None;
+            self.broken = false;
+        }
+    }
+}
+
+fn plain(error: PcapError) -> io::Error {
+    match error {
+        PcapError::IoError(error) => error,
+        other => io::Error::other(other.to_string()),
+    }
+}
