@@ -146,6 +146,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         inventory,
         dated,
         findings: AtomicU64::new(0),
+        lost: AtomicU64::new(0),
         trouble: AtomicBool::new(false),
         pages: Pages::default(),
         syslog,
@@ -184,7 +185,10 @@ fn load_safely(inventory: &Path, judging: &Judging) -> Result<Policy, Vec<Proble
 #[cfg(unix)]
 fn others_may_write(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    file.metadata().is_ok_and(|data| data.permissions().mode() & 0o022 != 0)
+    let open =
+        |path: &Path| path.metadata().is_ok_and(|data| data.permissions().mode() & 0o022 != 0);
+    let within = std::fs::read_dir(file).into_iter().flatten().flatten();
+    open(file) || within.into_iter().any(|entry| open(&entry.path()))
 }
 
 #[cfg(not(unix))]
@@ -238,8 +242,9 @@ struct Teller<'a> {
     arguments: &'a LiveArguments,
     inventory: &'a Path,
     dated: Option<Dated>,
-    /// Findings of all windows.
+    /// Findings of all windows, and frames that were lost in them.
     findings: AtomicU64,
+    lost: AtomicU64,
     /// The last reports could not be written.
     trouble: AtomicBool,
     pages: Pages,
@@ -332,6 +337,7 @@ impl Listener for Teller<'_> {
         let start = Instant::now();
         let Closed { window, all, before, .. } = closed;
         self.findings.store(all.outcome.findings.len() as u64, Ordering::Relaxed);
+        self.lost.store(all.reading.loss.dropped, Ordering::Relaxed);
         let mut out = io::stdout().lock();
         let new = all.new_findings(before, self.arguments.format == "json");
         for line in new.iter().take(TOLD) {
@@ -398,8 +404,9 @@ fn with_status<T>(
                 let rate = (frames - before) as f64 / since.elapsed().as_secs_f64();
                 (before, since) = (frames, Instant::now());
                 let findings = teller.findings.load(Ordering::Relaxed);
+                let lost = teller.lost.load(Ordering::Relaxed);
                 shown.set_message(format!(
-                    "{frames} frames, {rate:.0} a second, {findings} findings"
+                    "{frames} frames, {rate:.0} a second, {lost} lost, {findings} findings"
                 ));
                 shown.tick();
             }

@@ -51,27 +51,40 @@ impl Dated {
             let path = path.to_owned();
             move |error| FolderError { path, error }
         };
-        let staging = staging(&self.root).map_err(at(&self.root))?;
+        self.publish(&Timestamp::now().strftime(NAME).to_string(), |whole| {
+            write_all(whole, all)?;
+            let alone = whole.join(WINDOW);
+            fs::create_dir(&alone)?;
+            write_all(&alone, window)
+        })
+        .map_err(at(&self.root))
+    }
+
+    /// Makes a folder of what `write` writes, and lets `latest` lead to it.
+    fn publish(
+        &self,
+        name: &str,
+        write: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<PathBuf> {
+        let staging = staging(&self.root)?;
         let whole = staging.path().join("whole");
-        let alone = whole.join(WINDOW);
-        fs::create_dir_all(&alone).map_err(at(&alone))?;
-        write_all(&whole, all).map_err(at(&self.root))?;
-        write_all(&alone, window).map_err(at(&self.root))?;
-        let place = self.free_name();
-        fs::rename(&whole, &place).map_err(at(&place))?;
-        self.point(&place).map_err(at(&self.root.join(LATEST)))?;
+        fs::create_dir(&whole)?;
+        write(&whole)?;
+        let place = self.free_name(name);
+        fs::rename(&whole, &place)?;
+        self.point(&place)?;
         self.prune(&place);
         Ok(place)
     }
 
-    fn free_name(&self) -> PathBuf {
-        let name = Timestamp::now().strftime(NAME).to_string();
+    /// A name that nothing has: a clock may be set back.
+    fn free_name(&self, name: &str) -> PathBuf {
         let names = (1..).map(|number| match number {
-            1 => name.clone(),
+            1 => name.to_owned(),
             more => format!("{name}-{more}"),
         });
         let mut places = names.map(|name| self.root.join(name));
-        places.find(|place| !place.exists()).unwrap_or_else(|| self.root.join(name.clone()))
+        places.find(|place| !place.exists()).unwrap_or_else(|| self.root.join(name))
     }
 
     /// Makes `latest` a link to a folder, in one step.
@@ -121,4 +134,46 @@ fn write_all(folder: &Path, report: &Report<'_>) -> io::Result<()> {
         out.get_ref().sync_all()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_come_whole_are_pruned_by_age_and_latest_leads_to_the_last() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().join("new/reports");
+        let dated = Dated::prepare(&root, 3).unwrap();
+        fs::write(root.join("notes.txt"), "the user's own").unwrap();
+        fs::create_dir(root.join("2026-notes")).unwrap();
+        let publish = |name: &str| {
+            dated.publish(name, |folder| fs::write(folder.join("report"), name)).unwrap()
+        };
+        for day in 1..=5 {
+            publish(&format!("2026-01-0{day}T00-00-00Z"));
+        }
+        // The clock was set back: what is written now is the latest all the same, and stays.
+        let place = publish("2026-01-05T00-00-00Z");
+        assert!(place.ends_with("2026-01-05T00-00-00Z-2"));
+        let place = publish("2026-01-02T00-00-00Z");
+        assert_eq!(fs::canonicalize(root.join(LATEST)).unwrap(), fs::canonicalize(&place).unwrap());
+        let failed = dated.publish("2026-01-06T00-00-00Z", |folder| {
+            fs::write(folder.join("report"), "half")?;
+            Err(io::Error::other("no room"))
+        });
+        assert!(failed.is_err());
+        let entries = fs::read_dir(&root).unwrap().flatten();
+        let mut names: Vec<_> = entries.map(|e| e.file_name().into_string().unwrap()).collect();
+        names.sort();
+        let kept = ["2026-01-02T00-00-00Z", "2026-01-05T00-00-00Z", "2026-01-05T00-00-00Z-2"];
+        assert_eq!(names, [&kept[..], &["2026-notes", "latest", "notes.txt"]].concat());
+        // A killed run's half-written folder goes; a folder called latest is not ours.
+        fs::create_dir(root.join(".rasaudit-left")).unwrap();
+        Dated::prepare(&root, 3).unwrap();
+        assert!(!root.join(".rasaudit-left").exists());
+        fs::remove_file(root.join(LATEST)).unwrap();
+        fs::create_dir(root.join(LATEST)).unwrap();
+        assert!(Dated::prepare(&root, 3).is_err());
+    }
 }

@@ -1,0 +1,102 @@
+#!/bin/sh
+# The highest rate at which a live audit loses nothing, beside tcpdump on the same cable, and its memory under a flood
+# of made-up senders.
+#
+#     benches/live.sh                 rates of 64-byte and mixed frames, 1 and 2 threads
+#     benches/live.sh flood 600       memory each 10 s over 600 s
+#
+# Needs root, iproute2, tcpreplay, tcpdump, python3. Everything happens in a network namespace that goes when it ends.
+set -eu
+cd "$(dirname "$0")/.."
+cargo build --release --locked --quiet
+target=$(cargo metadata --format-version 1 --no-deps --offline | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+program=$target/release/rasaudit
+scratch=$(mktemp -d)
+space=ras-bench-$$
+ip netns add "$space"
+trap 'ip netns del "$space"; rm -rf "$scratch"' EXIT INT TERM
+ip -n "$space" link add sent type veth peer name span
+for end in sent span; do ip -n "$space" link set "$end" up; done
+ip netns exec "$space" sysctl -qw net.ipv6.conf.all.disable_ipv6=1
+inside() { ip netns exec "$space" "$@"; }
+live() { inside "$program" live span -i fixtures/farm-healthy/inventory.toml --out "$scratch/out" "$@"; }
+chmod -R go-w fixtures/farm-healthy
+
+# The process of a name in our namespace, and no other.
+pid_of() {
+    for pid in $(ip netns pids "$space"); do
+        [ "$(cat "/proc/$pid/comm" 2> /dev/null)" = "$1" ] && echo "$pid"
+    done | head -1
+}
+
+if [ "${1:-}" = flood ]; then
+    seconds=${2:-600}
+    python3 benches/flood.py "$scratch/flood.pcap" 2000000
+    live --every 10s > /dev/null 2> "$scratch/told" &
+    sleep 1
+    pid=$(pid_of rasaudit)
+    inside tcpreplay -q -i sent --pps "${PPS:-50000}" --loop 1000000 "$scratch/flood.pcap" > /dev/null 2>&1 &
+    passed=0
+    echo "| s | resident MiB |"
+    echo "| --- | --- |"
+    while [ "$passed" -lt "$seconds" ]; do
+        sleep 10
+        passed=$((passed + 10))
+        echo "| $passed | $(awk '/VmRSS/ {print int($2 / 1024)}' "/proc/$pid/status") |"
+    done
+    echo "peak: $(awk '/VmHWM/ {print int($2 / 1024)}' "/proc/$pid/status") MiB"
+    kill "$(pid_of tcpreplay)"
+    kill -TERM "$pid"
+    wait
+    grep -c 'were folded' "$scratch/told" | sed 's/^/folds told: /'
+    grep 'were lost' "$scratch/told" | tail -3 || true
+    exit 0
+fi
+
+for shape in small mixed; do
+    cargo run --release --locked --quiet --example generate -- "$shape" "$scratch/$shape.pcap" --packets 400000 \
+        --flows 40000 > /dev/null
+done
+
+# lost NAME RATE: frames that a program did not see of those that were sent.
+lost() {
+    case $1 in
+        tcpdump)
+            inside tcpdump -i span -B 32768 -s 1600 -w /dev/null 2> "$scratch/seen" &
+            ;;
+        *)
+            live --every 1h --quiet --jobs "${1#rasaudit-}" --buffer 32MiB > /dev/null 2> "$scratch/seen" &
+            ;;
+    esac
+    sleep 1
+    inside tcpreplay -q -i sent --pps "$3" "$scratch/$2.pcap" > "$scratch/sent" 2>&1
+    sleep 1
+    case $1 in
+        tcpdump)
+            kill -INT "$(pid_of tcpdump)"
+            wait
+            awk '/dropped by kernel/ {print $1}' "$scratch/seen"
+            ;;
+        *)
+            kill -TERM "$(pid_of rasaudit)"
+            wait
+            python3 - "$scratch/out/latest/audit.json" << 'END'
+import json, sys
+print(json.load(open(sys.argv[1]))["accounting"]["loss"]["dropped"])
+END
+            ;;
+    esac
+}
+
+echo "| frames | program | highest rate without loss, frames a second |"
+echo "| --- | --- | --- |"
+for shape in small mixed; do
+    for name in tcpdump rasaudit-1 rasaudit-2; do
+        best=0
+        for rate in 50000 100000 150000 200000 250000 300000 400000; do
+            [ "$(lost "$name" "$shape" "$rate")" = 0 ] || break
+            best=$(awk '/Rated/ {gsub(",", ""); for (i = 1; i < NF; i++) if ($(i + 1) == "pps") print int($i)}' "$scratch/sent")
+        done
+        echo "| $shape | $name | $best |"
+    done
+done
