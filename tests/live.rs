@@ -63,7 +63,10 @@ impl Wire {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0, env!("CARGO_BIN_EXE_rasaudit"), "live", "span"]);
         command.arg("-i").arg(inventory(folder)).arg("--out").arg(folder.join("out"));
-        command.args(["--min-watch", "60s"]).args(more).env("PATH", path_var());
+        if !more.contains(&"--min-watch") {
+            command.args(["--min-watch", "60s"]);
+        }
+        command.args(more).env("PATH", path_var());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the program starts");
         // Until the interface is open, frames go by unseen.
@@ -134,16 +137,85 @@ fn columns<const N: usize>(file: &Path, wanted: [&str; N]) -> BTreeSet<[String; 
     reader.records().map(|r| places.map(|p| r.as_ref().expect("a row")[p].to_owned())).collect()
 }
 
+/// A pcap file of Ethernet frames.
+fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1] {
+        file.extend(u32::to_le_bytes(word));
+    }
+    for frame in frames {
+        for word in [1_700_000_000, 0, frame.len() as u32, frame.len() as u32] {
+            file.extend(word.to_le_bytes());
+        }
+        file.extend(frame);
+    }
+    file
+}
+
+/// A frame with an IPv4 packet; `piece` is its flags and offset.
+fn packet(id: u16, piece: u16, protocol: u8, from: u32, to: u32, above: &[u8]) -> Vec<u8> {
+    let mut ip = vec![0x45, 0];
+    ip.extend((20 + above.len() as u16).to_be_bytes());
+    ip.extend([id.to_be_bytes(), piece.to_be_bytes(), [60, protocol], [0, 0]].concat());
+    ip.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
+    let words = ip.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let sum: u32 = words.sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0][..], &ip, above].concat()
+}
+
+/// The first piece of a UDP datagram, or the other.
+fn fragment(id: u16, first: bool) -> Vec<u8> {
+    const MORE: u16 = 0x2000;
+    let (from, to) = (0x0a14_011f, 0x0a14_0133);
+    if first {
+        let mut above = [50_000u16, 30_004, 8 + 16 + 32, 0].map(u16::to_be_bytes).concat();
+        above.extend([7; 16]);
+        packet(id, MORE, 17, from, to, &above)
+    } else {
+        packet(id, 3, 17, from, to, &[8; 32])
+    }
+}
+
+/// A frame that hardly any other is like: a claim of an address, a datagram and an attempt from outside, a scan
+/// inside.
+fn stranger(number: u32) -> Vec<u8> {
+    // Spread over all addresses.
+    let made_up = number.wrapping_mul(0x9e37_79b9) | 0x4000_0000;
+    let ports = |to: u16| [(1024 + number % 60_000) as u16, to].map(u16::to_be_bytes).concat();
+    let syn = |to| [ports(to), vec![0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 32, 0, 0, 0, 0, 0]].concat();
+    match number % 4 {
+        0 => {
+            let mut frame = vec![255; 6];
+            frame.extend([2, 9, 0, 0, 0, 1, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 9, 0, 0, 0, 1]);
+            frame.extend(made_up.to_be_bytes());
+            frame.extend([0, 0, 0, 0, 0, 0, 10, 20, 1, 1]);
+            frame
+        }
+        1 => packet(1, 0, 17, made_up, 0x0a14_0115, &[ports(7161), vec![0, 8, 0, 0]].concat()),
+        2 => packet(1, 0, 6, made_up, 0x0a14_0115, &syn(443)),
+        _ => {
+            let (from, to) = (0x0a14_0000 | made_up & 0xffff, 0x0a14_0000 | made_up >> 16);
+            packet(1, 0, 6, from, to, &syn((number >> 3) as u16))
+        }
+    }
+}
+
 const WHO: [&str; 8] =
     ["client", "server", "transport", "port", "verdict", "code", "direction", "state"];
 
 /// What the same frames give offline, apart from times.
 fn offline(capture: &Path, folder: &Path) -> PathBuf {
+    offline_with(capture, folder, 1)
+}
+
+fn offline_with(capture: &Path, folder: &Path, code: i32) -> PathBuf {
     let out = folder.join("offline");
     let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
     command.arg("audit").arg(capture).arg("-i").arg(inventory(folder)).arg("--out").arg(&out);
     command.args(["--min-watch", "60s", "-q"]);
-    assert_eq!(command.output().expect("it runs").status.code(), Some(1));
+    assert_eq!(command.output().expect("it runs").status.code(), Some(code));
     out
 }
 
@@ -282,12 +354,18 @@ fn an_interface_may_go_and_come_back() {
     sleep(Duration::from_millis(1500));
     assert!(wire.cable());
     sleep(Duration::from_millis(2500));
+    // Down alone is silence to libpcap.
+    wire.ip("link set span down");
+    sleep(Duration::from_millis(2500));
+    wire.ip("link set span up");
+    sleep(Duration::from_millis(2000));
     wire.replay(&fixture("farm-faults/span.pcap"));
     live.signal("INT");
     let ended = live.end();
     let told = text(&ended.stderr);
-    assert!(told.contains("span cannot be read any more"), "{told}");
-    assert!(told.contains("span is read again"), "{told}");
+    assert_eq!(told.matches("span cannot be read any more").count(), 2, "{told}");
+    assert!(told.contains("(it is down)"), "{told}");
+    assert_eq!(told.matches("span is read again").count(), 2, "{told}");
     // Part of the time could not be read: that is said, and no crash.
     assert_eq!(ended.status.code(), Some(3), "{told}");
     let report = scratch.path().join("out/latest/findings.csv");
@@ -517,4 +595,118 @@ fn frames_are_kept_in_rotated_files_that_an_audit_reads_as_the_live_one_did() {
     let ended = wire.live(scratch.path(), &more).end();
     assert!(ended.status.success(), "{}", text(&ended.stderr));
     assert!(files().len() == 3 && files().last() > Some(&last), "{:?}", files());
+}
+
+#[test]
+fn a_wire_that_is_down_proves_nothing_missing() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    // The healthy farm without one kind of connection, as if that went over the other wire.
+    let (ns, rest) = (&wire.0, scratch.path().join("rest.pcap"));
+    let ip = format!("ip -n {ns}");
+    assert!(sh(&format!(
+        "{ip} link add sent2 type veth peer name span2 && {ip} link set sent2 up && {ip} link set span2 up"
+    )));
+    let whole = fixture("farm-healthy/span.pcap");
+    assert!(sh(&format!("tcpdump -r {} -w {} not port 20002", whole.display(), rest.display())));
+    let missing = |folder: &Path, more: &[&str], down: bool| {
+        fs::create_dir(folder).expect("a folder");
+        let live = wire
+            .live(folder, &[&["span2", "--every", "1h", "--min-watch", "10s"][..], more].concat());
+        if down {
+            wire.ip("link set span2 down");
+            sleep(Duration::from_millis(1500));
+        }
+        wire.replay(&rest);
+        live.signal("TERM");
+        let ended = live.end();
+        let told = columns(&folder.join("out/latest/findings.csv"), ["verdict", "code"]);
+        (told.contains(&["missing".to_owned(), "never-attempted".to_owned()]), ended.status.code())
+    };
+    assert_eq!(missing(&scratch.path().join("up"), &[], false), (true, Some(1)));
+    assert_eq!(missing(&scratch.path().join("down"), &[], true), (false, Some(3)));
+}
+
+#[test]
+fn fragments_are_counted_the_same_with_any_number_of_threads() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    // Whole datagrams in two pieces, and pieces whose other half never comes.
+    let mut frames = Vec::new();
+    for id in 0..90u16 {
+        for first in [true, false] {
+            if (id % 3 == 1 && first) || (id % 3 == 2 && !first) {
+                continue;
+            }
+            frames.push(fragment(id, first));
+        }
+    }
+    let capture = scratch.path().join("fragments.pcap");
+    fs::write(&capture, pcap(&frames)).expect("a capture");
+    let expected = columns(
+        &offline_with(&capture, scratch.path(), 0).join("conversations.csv"),
+        ["client", "server", "transport", "port", "packets_to_server", "bytes_to_server"],
+    );
+    for jobs in ["1", "2", "4"] {
+        let folder = scratch.path().join(jobs);
+        fs::create_dir(&folder).expect("a folder");
+        let live = wire.live(&folder, &["--every", "1h", "--jobs", jobs]);
+        let file = capture.display();
+        assert!(sh(&format!("ip netns exec {} tcpreplay -q -i sent {file}", wire.0)));
+        sleep(Duration::from_millis(400));
+        live.signal("TERM");
+        live.end();
+        let latest = folder.join("out/latest/conversations.csv");
+        let wanted =
+            ["client", "server", "transport", "port", "packets_to_server", "bytes_to_server"];
+        assert_eq!(columns(&latest, wanted), expected, "{jobs}");
+    }
+}
+
+#[test]
+fn a_state_goes_on_with_what_limited_it() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let state = scratch.path().join("state");
+    let keep = ["--every", "1h", "--state", state.to_str().expect("a name")];
+    for more in [&[][..], &["--filter", "tcp port 443"]] {
+        let live = wire.live(scratch.path(), &[&keep[..], more].concat());
+        wire.replay(&fixture("farm-healthy/span.pcap"));
+        live.signal("TERM");
+        live.end();
+    }
+    let told = columns(&scratch.path().join("out/latest/findings.csv"), ["verdict", "code"]);
+    assert!(!told.iter().any(|[verdict, _]| verdict == "missing"), "{told:?}");
+}
+
+#[test]
+fn made_up_addresses_and_inside_scans_stay_within_memory() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let capture = scratch.path().join("flood.pcap");
+    let frames: Vec<Vec<u8>> = (0..120_000u32).map(stranger).collect();
+    fs::write(&capture, pcap(&frames)).expect("a capture");
+    let live = wire.live(scratch.path(), &["--every", "1h", "--max-memory", "16MiB"]);
+    let file = capture.display();
+    assert!(sh(&format!("ip netns exec {} tcpreplay -q -i sent --pps 20000 {file}", wire.0)));
+    let status =
+        fs::read_to_string(format!("/proc/{}/status", live.child.id())).expect("its status");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    live.signal("TERM");
+    let ended = live.end();
+    let told = text(&ended.stderr);
+    assert!(peak < 160 << 10, "{peak} kB");
+    assert!(told.contains("were folded") && told.contains("were forgotten"), "{told}");
+    // Every frame is read or told as lost.
+    let json = fs::read_to_string(scratch.path().join("out/latest/audit.json")).expect("a report");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let count = |value: &serde_json::Value| value.as_u64().expect("a number");
+    let accounting = &json["accounting"];
+    assert_eq!(count(&accounting["frames_read"]) + count(&accounting["loss"]["dropped"]), 120_000);
+    let rows = columns(&scratch.path().join("out/latest/conversations.csv"), ["certain", "doubt"]);
+    assert!(
+        rows.iter().any(|[certain, doubt]| certain == "no" && doubt.contains("fold")),
+        "{rows:?}"
+    );
 }

@@ -21,6 +21,7 @@ fn inside() {
         user: None,
         read: vec![folder.join("read")],
         write: vec![folder.join("write")],
+        give: Vec::new(),
     };
     let left = confine(&confinement).expect("auto never fails");
     if left.iter().any(|what| what.contains("no Landlock")) {

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use pcap::{Active, Capture, Device, Error, IfFlags, Precision, Stat};
 
@@ -15,6 +16,12 @@ use crate::model::{Loss, Nanos};
 /// How long the kernel gathers frames, and how long a read waits for them, in milliseconds. It bounds how late a
 /// window closes on a silent wire.
 const WAIT_MS: u16 = 100;
+
+/// How often a silent wire is asked whether its interface is up.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// An expression that no frame passes.
+const NOTHING: &str = "less 1 and greater 2";
 
 /// Frames of a batch.
 const BATCH: usize = 1024;
@@ -39,6 +46,18 @@ pub struct Wire {
     /// Nanoseconds of one unit of the fraction of a second.
     unit: Nanos,
     counted: Stat,
+    name: String,
+    /// The system has an interface of this name, and says whether it is up.
+    real: bool,
+    /// Of several wires of one interface this one tells what the interface dropped.
+    leads: bool,
+    /// Frames read since it was opened, and what the kernel says it gave: all but the dropped.
+    read: u64,
+    given: u64,
+    /// When it was last asked whether the interface is up.
+    looked: Instant,
+    /// libpcap says that it is gone: another of the name may be there, which has to be opened.
+    lost: bool,
 }
 
 /// Why an interface is not read on.
@@ -46,8 +65,9 @@ pub struct Wire {
 pub struct Gone(pub String);
 
 impl Wire {
-    /// Opens an interface. Wires with one `group` share its frames, those of one flow going to one of them.
-    pub fn open(name: &str, tap: &Tap, group: Option<u16>) -> Result<Self, Gone> {
+    /// Opens an interface. Wires with one `group` share its frames, those of one flow going to one of them; they
+    /// give none before each of them was [released](Wire::release).
+    pub fn open(name: &str, tap: &Tap, group: Option<u16>, leads: bool) -> Result<Self, Gone> {
         let open = |precision| {
             Capture::from_device(name)?
                 .promisc(tap.promiscuous)
@@ -63,24 +83,44 @@ impl Wire {
             // Where nothing finer is offered, microseconds are.
             Err(_) => (open(Precision::Micro).map_err(gone)?, 1000),
         };
-        if let Some(filter) = &tap.filter {
-            let wide = widened(filter);
-            let set = match wide {
-                // Where frames have no tags to look behind, the expression stands as it is.
-                Some(wide) => capture.filter(&wide, true).or_else(|_| capture.filter(filter, true)),
-                None => capture.filter(filter, true),
-            };
-            set.map_err(gone)?;
-        }
+        // Until it is in its group a wire gets what is the others' too.
+        capture.filter(NOTHING, false).map_err(gone)?;
         if let Some(group) = group {
             fan_out(&capture, group).map_err(Gone)?;
         }
         let link = u16::try_from(capture.get_datalink().0).unwrap_or(u16::MAX);
         // In files raw IP is 101, in libpcap's interface 12.
         let link = if link == 12 { 101 } else { link };
-        let capture = capture.setnonblock().map_err(gone)?;
-        let counted = Stat { received: 0, dropped: 0, if_dropped: 0 };
-        Ok(Self { capture, link, unit, counted })
+        let mut capture = capture.setnonblock().map_err(gone)?;
+        // What came before is not for it.
+        while capture.next_packet().is_ok() {}
+        let counted = capture.stats().map_err(gone)?;
+        let (name, real) = (name.to_owned(), is_up(name).is_some());
+        let (read, given, looked, lost) = (0, 0, Instant::now(), false);
+        Ok(Self { capture, link, unit, counted, name, real, leads, read, given, looked, lost })
+    }
+
+    /// Lets frames come: those that the filter wants.
+    pub fn release(&mut self, tap: &Tap) -> Result<(), Gone> {
+        let filter = tap.filter.as_deref().unwrap_or_default();
+        let set = match widened(filter).filter(|_| !filter.is_empty()) {
+            // Where frames have no tags to look behind, the expression stands as it is.
+            Some(wide) => {
+                self.capture.filter(&wide, true).or_else(|_| self.capture.filter(filter, true))
+            }
+            None => self.capture.filter(filter, true),
+        };
+        set.map_err(gone)
+    }
+
+    /// Whether the interface that was opened is still there, up or down.
+    pub fn is_there(&self) -> bool {
+        self.real && is_up(&self.name).is_some() && !self.lost
+    }
+
+    /// Whether the system says that the interface is down, or has none of the name.
+    pub fn is_down(&self) -> bool {
+        self.real && is_up(&self.name) != Some(true)
     }
 
     /// The link type of its frames, by registry number.
@@ -113,7 +153,18 @@ impl Wire {
                     wait(&self.capture);
                     waited = true;
                 }
-                Err(error) => return Err(gone(error)),
+                Err(error) => {
+                    self.lost = true;
+                    return Err(gone(error));
+                }
+            }
+        }
+        self.read += batch.frames.len() as u64;
+        // A wire that is down is silent, and no error.
+        if batch.frames.is_empty() && self.looked.elapsed() >= LOOK {
+            self.looked = Instant::now();
+            if self.is_down() {
+                return Err(Gone("it is down".to_owned()));
             }
         }
         Ok(())
@@ -125,10 +176,25 @@ impl Wire {
         let before = std::mem::replace(&mut self.counted, now);
         // The counters have 32 bits and go round.
         let since = |now: u32, before: u32| u64::from(now.wrapping_sub(before));
+        let received = since(now.received, before.received);
         let dropped = since(now.dropped, before.dropped);
-        let missed = since(now.if_dropped, before.if_dropped);
-        Loss { received: since(now.received, before.received) + missed, dropped: dropped + missed }
+        self.given += received.saturating_sub(dropped);
+        let missed = if self.leads { since(now.if_dropped, before.if_dropped) } else { 0 };
+        Loss { received: received + missed, dropped: dropped + missed }
     }
+
+    /// What will not be read any more counts as dropped.
+    pub fn left_unread(&mut self) -> Loss {
+        let Loss { received, dropped } = self.loss();
+        Loss { received, dropped: dropped + self.given.saturating_sub(self.read) }
+    }
+}
+
+/// Whether an interface is up; none where the system has none of that name.
+fn is_up(name: &str) -> Option<bool> {
+    let mut all = nix::ifaddrs::getifaddrs().ok()?;
+    let found = all.find(|interface| interface.interface_name == name)?;
+    Some(found.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP))
 }
 
 fn gone(error: Error) -> Gone {
@@ -158,8 +224,9 @@ fn fan_out(capture: &Capture<Active>, group: u16) -> Result<(), String> {
         /// The fan-out group of a packet socket (packet(7)): its number, and how frames are shared out.
         FanOut, SetOnly, libc::SOL_PACKET, libc::PACKET_FANOUT, u32
     );
-    // By the flow's hash, and fragments joined before, so that they go where their flow goes.
-    const SHARED: u32 = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_DEFRAG;
+    // By the flow's hash. Fragments may come to other threads than their first one and meet where tables do; were
+    // they joined by the kernel (`PACKET_FANOUT_FLAG_DEFRAG`), those of which one is missing would vanish uncounted.
+    const SHARED: u32 = libc::PACKET_FANOUT_HASH;
     nix::sys::socket::setsockopt(capture, FanOut, &(SHARED << 16 | u32::from(group)))
         .map_err(|error| format!("its frames cannot be shared out to several threads: {error}"))
 }
@@ -190,7 +257,7 @@ pub fn interfaces() -> Result<Vec<Interface>, String> {
     let devices = Device::list().map_err(|error| error.to_string())?;
     let interface = |device: Device| Interface {
         up: device.flags.if_flags.contains(IfFlags::UP | IfFlags::RUNNING),
-        usable: Wire::open(&device.name, &tap, None).map(drop),
+        usable: Wire::open(&device.name, &tap, None, true).map(drop),
         description: device.desc.unwrap_or_default(),
         addresses: device.addresses.into_iter().map(|a| a.addr).collect(),
         name: device.name,

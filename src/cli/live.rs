@@ -18,7 +18,7 @@ use super::work::tell;
 use crate::model::{Loss, clean};
 use crate::pipeline::{
     Closed, Confinement, Control, Dated, Ended, FailOn, Fold, Limits, Listener, Notice, Pages,
-    Serving, StateError, Syslog, Tap, Watch, listen, ready, server, watch,
+    StateError, Syslog, Tap, Watch, listen, ready, serve, watch,
 };
 use crate::policy::{Policy, Problem, Severity};
 
@@ -105,6 +105,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
             user: arguments.user.clone(),
             read: read_again(inventory, &arguments.judging),
             write: written(arguments),
+            give: arguments.out.iter().chain(&arguments.state).cloned().collect(),
         },
         record: arguments
             .write
@@ -134,13 +135,12 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     };
     let control = Arc::new(Control::default());
     listen_to_signals(&control)?;
-    let server = match place.map(server).transpose() {
-        Ok(server) => server,
-        Err(message) => {
-            complain(&format!("--listen: {message}"));
-            return Ok(Exit::CannotDo);
-        }
-    };
+    let pages = Arc::new(Pages::default());
+    let serving = place.map(|place| serve(place, &pages, wanted.every, &control)).transpose();
+    if let Err(message) = serving {
+        complain(&format!("--listen: {message}"));
+        return Ok(Exit::CannotDo);
+    }
     let teller = Teller {
         arguments,
         inventory,
@@ -148,14 +148,13 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         findings: AtomicU64::new(0),
         lost: AtomicU64::new(0),
         trouble: AtomicBool::new(false),
-        pages: Pages::default(),
+        pages,
         syslog,
         unheard: AtomicBool::new(false),
     };
     ready.unconfined.iter().for_each(|what| teller.say(&format!("not confined: {what}")));
     let ended = with_status(&control, !arguments.quiet, &teller, || {
-        let serving = Serving { server: server.as_ref(), every: wanted.every };
-        watch(&wanted, ready, policy, &limits, &control, &teller, &serving)
+        watch(&wanted, ready, policy, &limits, &control, &teller)
     });
     Ok(match ended {
         Ok(Ended { partial, .. }) if partial || teller.trouble.load(Ordering::Relaxed) => {
@@ -169,32 +168,39 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
 
 /// Loads what is judged by, from files that nobody else can change.
 fn load_safely(inventory: &Path, judging: &Judging) -> Result<Policy, Vec<Problem>> {
-    let files = [Some(inventory), judging.exceptions.as_deref(), judging.rules.as_deref()];
-    let open: Vec<Problem> = files
-        .into_iter()
-        .flatten()
-        .filter(|file| others_may_write(file))
-        .flat_map(|file| {
-            let message = "others may write it, and so change what is reported: chmod go-w";
-            whole_file(&file.display().to_string(), message.to_owned())
-        })
-        .collect();
-    if open.is_empty() { load_judging(inventory, judging, None) } else { Err(open) }
+    let named = [Some(inventory), judging.exceptions.as_deref(), judging.rules.as_deref()];
+    let words = judging.overlays.iter().chain(&judging.matrix).map(Path::new);
+    let mut open = Vec::new();
+    for file in named.into_iter().flatten().chain(words) {
+        others_may_write(file, 0, &mut open);
+    }
+    let problem = |file: PathBuf| {
+        let message = "others may write it, and so change what is reported: chmod go-w, chown root";
+        whole_file(&file.display().to_string(), message.to_owned())
+    };
+    let problems: Vec<Problem> = open.into_iter().flat_map(problem).collect();
+    if problems.is_empty() { load_judging(inventory, judging, None) } else { Err(problems) }
 }
 
+/// The files at and below a path that others than root and this user may write.
 #[cfg(unix)]
-fn others_may_write(file: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    let open =
-        |path: &Path| path.metadata().is_ok_and(|data| data.permissions().mode() & 0o022 != 0);
-    let within = std::fs::read_dir(file).into_iter().flatten().flatten();
-    open(file) || within.into_iter().any(|entry| open(&entry.path()))
+fn others_may_write(path: &Path, depth: usize, open: &mut Vec<PathBuf>) {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    const DEEPEST: usize = 4;
+    let Ok(data) = path.metadata() else { return };
+    let ours = [0, nix::unistd::geteuid().as_raw()].contains(&data.uid());
+    if data.permissions().mode() & 0o022 != 0 || !ours {
+        open.push(path.to_owned());
+    }
+    if depth < DEEPEST {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            others_may_write(&entry.path(), depth + 1, open);
+        }
+    }
 }
 
 #[cfg(not(unix))]
-fn others_may_write(_: &Path) -> bool {
-    false
-}
+fn others_may_write(_: &Path, _: usize, _: &mut Vec<PathBuf>) {}
 
 /// Folders that are written.
 fn written(arguments: &LiveArguments) -> Vec<PathBuf> {
@@ -247,7 +253,7 @@ struct Teller<'a> {
     lost: AtomicU64,
     /// The last reports could not be written.
     trouble: AtomicBool,
-    pages: Pages,
+    pages: Arc<Pages>,
     syslog: Option<Syslog>,
     /// Syslog did not take the last message, which was told.
     unheard: AtomicBool,
@@ -280,10 +286,6 @@ impl Teller<'_> {
 }
 
 impl Listener for Teller<'_> {
-    fn pages(&self) -> &Pages {
-        &self.pages
-    }
-
     fn notice(&self, notice: &Notice) {
         let state =
             |StateError { path, error }: &StateError| format!("{}: {error}", path.display());
@@ -305,7 +307,11 @@ impl Listener for Teller<'_> {
                     told(*fold)
                 ));
             }
-            Notice::Broken(error) => complain(&format!("{}; an older one is used", state(error))),
+            Notice::Forgotten(count) => self.say(&format!(
+                "memory runs short: {count} address claims, lookups, fragments or packets without ports were \
+                 forgotten"
+            )),
+            Notice::Broken(error) => complain(&format!("{}; it is not used", state(error))),
             Notice::Restored(flows) => {
                 self.say(&format!("goes on with {flows} flows of an earlier run"));
             }
@@ -377,6 +383,7 @@ fn told(fold: Fold) -> &'static str {
         Fold::Strangers => "all hosts outside as one",
         Fold::Ports => "by conversation",
         Fold::Scans => "what was never established without its port",
+        Fold::Inside => "what was never established by network",
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the capture shows beyond single flows: who serves, who asked everybody, who was seen.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::direction::{broadcast_sender, handshake, is_group};
@@ -93,6 +93,8 @@ pub struct Survey {
     /// Address claims (ARP, neighbour discovery), by address and who claims it.
     pub claims: BTreeMap<(IpAddr, Mac), Claim>,
     sight: Sight,
+    /// Times at which the capture broke off before its end.
+    cuts: BTreeSet<Nanos>,
 }
 
 /// What limits the view of the whole capture.
@@ -135,6 +137,12 @@ impl Survey {
             (Some(asked), Some(end)) => end.saturating_sub(asked) >= TIME_TO_ANSWER,
             _ => true,
         };
+        // An answer to what was asked shortly before a gap fell into it.
+        let in_time = in_time
+            && asked.get().is_none_or(|asked| {
+                let answer = asked..asked.saturating_add(TIME_TO_ANSWER);
+                self.cuts.range(answer).next().is_none()
+            });
         in_time
             && !self.sight.filtered
             && !self.blind.contains(&(silent, peer))
@@ -242,6 +250,7 @@ impl Survey {
             );
         }
         self.claims.clone_from(&flows.claims);
+        self.cuts.clone_from(&flows.cuts);
         for ((address, mac), claim) in &flows.claims {
             // A message of neighbour discovery is a packet of a flow, and counts for its sender.
             if address.is_ipv6() {

@@ -59,6 +59,14 @@ impl Later {
 }
 
 impl Datagrams {
+    fn len(&self) -> usize {
+        self.firsts.len() + self.later.len() + self.errors.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn append(&mut self, other: Self) {
         self.firsts.extend(other.firsts);
         self.later.extend(other.later);
@@ -106,7 +114,7 @@ impl Fragments {
 
     /// Takes in the datagrams of a key that is new here.
     pub(super) fn insert(&mut self, key: Datagram, datagrams: Datagrams) {
-        self.count += datagrams.firsts.len() + datagrams.later.len() + datagrams.errors.len();
+        self.count += datagrams.len();
         self.datagrams.insert(key, datagrams);
     }
 
@@ -118,23 +126,41 @@ impl Fragments {
         }
     }
 
-    /// Takes out the datagrams of which a piece came at or after `since`: what is missing of them may still come.
-    pub(super) fn hold_back(&mut self, since: Nanos) -> Self {
-        let young = |d: &Datagrams| {
-            let firsts = d.firsts.iter().map(|first| first.0);
-            let later = d.later.iter().map(|later| later.time);
-            firsts.chain(later).chain(d.errors.iter().map(|e| e.0)).any(|time| time >= since)
-        };
-        let mut held = Self::default();
-        for (key, datagrams) in std::mem::take(&mut self.datagrams) {
-            let whose = if young(&datagrams) { &mut held.datagrams } else { &mut self.datagrams };
-            whose.insert(key, datagrams);
+    /// Keeps the datagrams of at most `most` keys. Returns how many pieces were forgotten.
+    pub(super) fn forget_beyond(&mut self, most: usize) -> u64 {
+        let before = self.count;
+        if self.count > most {
+            let (mut left, mut keys) = (most, self.datagrams.keys().copied().collect::<Vec<_>>());
+            keys.sort_unstable();
+            for key in keys {
+                let size = self.datagrams.get(&key).map_or(0, Datagrams::len);
+                if size <= left {
+                    left -= size;
+                } else {
+                    self.datagrams.remove(&key);
+                }
+            }
+            self.count = most - left;
         }
-        let count = |fragments: &Self| {
-            let of = |d: &Datagrams| d.firsts.len() + d.later.len() + d.errors.len();
-            fragments.datagrams.values().map(of).sum()
-        };
-        (self.count, held.count) = (count(self), count(&held));
+        (before - self.count) as u64
+    }
+
+    /// Takes out what came at or after `since`, whose first fragment may still come; first fragments stay here too,
+    /// as long as later ones may still be theirs.
+    pub(super) fn hold_back(&mut self, since: Nanos) -> Self {
+        let mut held = Self::default();
+        for (key, datagrams) in &mut self.datagrams {
+            let mut young = Datagrams::default();
+            let near = |first: &&First| first.0 >= since - TIMEOUT;
+            young.firsts = datagrams.firsts.iter().filter(near).copied().collect();
+            young.later = datagrams.later.extract_if(.., |later| later.time >= since).collect();
+            young.errors = datagrams.errors.extract_if(.., |error| error.0 >= since).collect();
+            if !young.is_empty() {
+                held.insert(*key, young);
+            }
+        }
+        self.datagrams.retain(|_, datagrams| !datagrams.is_empty());
+        self.count = self.datagrams.values().map(Datagrams::len).sum();
         held
     }
 

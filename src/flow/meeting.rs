@@ -54,7 +54,7 @@ pub type PairKey = (IpAddr, IpAddr, Transport);
 /// What one worker has seen: private, no locks.
 pub struct Tables {
     pub(super) flows: FlowTables,
-    rest: Rest,
+    pub(super) rest: Rest,
     sample: Sample,
     keep: Keep,
     /// Scratch: the places of the packets of a batch.
@@ -63,7 +63,7 @@ pub struct Tables {
 
 /// What is neither flow nor part of one.
 #[derive(Default, Serialize, Deserialize)]
-struct Rest {
+pub(super) struct Rest {
     /// Packets whose ports were not seen, and ICMP errors, by pair.
     loose: HashMap<PairKey, Side>,
     /// Address claims.
@@ -122,7 +122,30 @@ impl Rest {
         self.traces.extend(other.traces);
     }
 
-    fn memory(&self) -> usize {
+    /// Keeps at most `most` of each kind. Returns how many were forgotten.
+    pub(super) fn forget_beyond(&mut self, most: usize) -> u64 {
+        fn cut<K: Ord + Clone + Eq + std::hash::Hash, V>(
+            map: &mut HashMap<K, V>,
+            most: usize,
+        ) -> u64 {
+            let before = map.len();
+            if before > most {
+                let mut keys: Vec<K> = map.keys().cloned().collect();
+                let (_, middle, _) = keys.select_nth_unstable(most);
+                let first = middle.clone();
+                map.retain(|key, _| *key < first);
+            }
+            (before - map.len()) as u64
+        }
+        cut(&mut self.loose, most)
+            + cut(&mut self.claims, most)
+            + cut(&mut self.lookups, most)
+            + cut(&mut self.announced, most)
+            + cut(&mut self.holders, most)
+            + self.fragments.forget_beyond(most)
+    }
+
+    pub(super) fn memory(&self) -> usize {
         const LOOKUP: usize = 400;
         (self.loose.len()
             + self.claims.len()
@@ -483,6 +506,7 @@ impl Meeting {
             announced: BTreeMap::new(),
             holders: BTreeMap::new(),
             starts: HashSet::new(),
+            cuts: BTreeSet::new(),
         };
         for number in 0..PARTITIONS {
             let mut rest = std::mem::take(&mut flows.parts[number].rest);
@@ -595,6 +619,8 @@ pub struct Flows {
     pub holders: BTreeMap<IpAddr, Holders>,
     /// Sides that started a message which goes on in another segment, where starts alone were remembered.
     pub starts: HashSet<(FlowKey, u8)>,
+    /// Times at which the capture broke off: what answers came after them nobody saw.
+    pub cuts: BTreeSet<Nanos>,
 }
 
 /// The names by which clients were told addresses.

@@ -1,6 +1,6 @@
 //! Flows of window after window as one: taking in, folding when memory runs short, saving and restoring.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -31,6 +31,8 @@ words!(
         Ports = "client-ports",
         /// Of flows without an established handshake the service port too, as 0; servers outside as one.
         Scans = "service-ports",
+        /// Of those also hosts of the inventory by their /24 or /64. Taken however little it helps.
+        Inside = "inside-networks",
     }
 );
 
@@ -49,6 +51,10 @@ fn stands_for(
     let opener = match [asks(0) || accepted(1), asks(1) || accepted(0)] {
         [true, false] => 0,
         [false, true] => 1,
+        // What was folded has no port where it asked.
+        _ if transport.has_ports() && (ends[0].port == 0) != (ends[1].port == 0) => {
+            usize::from(ends[1].port == 0)
+        }
         // As direction guesses: who has the greater port asks.
         _ => usize::from(ends[1].port > ends[0].port),
     };
@@ -60,18 +66,21 @@ fn stands_for(
         Fold::Outside => outside,
         Fold::Strangers => outside || !is_listed(server.addr),
         Fold::Ports | Fold::Scans => true,
+        Fold::Inside => !established,
     };
     if !folds {
         return None;
     }
     let client_address = match fold {
+        Fold::Inside if !outside => network(client.addr),
         _ if !outside => client.addr,
         Fold::Attempts | Fold::Outside => network(client.addr),
         _ => nobody(client.addr),
     };
     let server_address = match fold {
         Fold::Strangers | Fold::Ports if !is_listed(server.addr) => network(server.addr),
-        Fold::Scans if !is_listed(server.addr) => nobody(server.addr),
+        Fold::Scans | Fold::Inside if !is_listed(server.addr) => nobody(server.addr),
+        Fold::Inside => network(server.addr),
         _ => server.addr,
     };
     // A host inside that opened something keeps its ports as long as it can.
@@ -82,7 +91,7 @@ fn stands_for(
         // What an ICMP conversation is stands in both numbers.
         sport: if transport.has_ports() && !keeps_port { 0 } else { client.port },
         dport: match fold {
-            Fold::Scans if transport.has_ports() && !established => 0,
+            Fold::Scans | Fold::Inside if transport.has_ports() && !established => 0,
             _ => server.port,
         },
         transport,
@@ -126,7 +135,7 @@ fn fold_tables(
             }
         }
     }
-    if places.len() * 5 > moving * 4 {
+    if places.len() * 5 > moving * 4 && fold != Fold::Inside {
         return 0;
     }
     let mut folded = 0;
@@ -145,6 +154,11 @@ fn fold_tables(
 }
 
 impl Tables {
+    /// Keeps at most `most` of each kind of what is beside the flows. Returns how many were forgotten.
+    pub fn forget_beyond(&mut self, most: usize) -> u64 {
+        self.rest.forget_beyond(most)
+    }
+
     /// Folds flows, and forgets no packet of them. Returns how many were taken into others.
     pub fn fold_up(&mut self, fold: Fold, is_listed: &dyn Fn(IpAddr) -> bool) -> u64 {
         let (parts, seed, links) = self.flows.for_folding();
@@ -182,6 +196,7 @@ impl Flows {
         for (address, holders) in window.holders {
             self.holders.entry(address).or_default().merge(&holders);
         }
+        self.cuts.extend(window.cuts);
         let theirs = window.meeting.sample.into_inner().unwrap_or_else(|p| p.into_inner());
         self.meeting.sample.get_mut().unwrap_or_else(|p| p.into_inner()).merge(&theirs);
         Ok(())
@@ -242,6 +257,23 @@ impl Flows {
         folded
     }
 
+    /// Keeps at most `most` of each kind of what is beside the flows, those that come first in their order. Returns how
+    /// many were forgotten.
+    pub fn forget_beyond(&mut self, most: usize) -> u64 {
+        fn cut<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, most: usize) -> u64 {
+            match map.keys().nth(most).cloned() {
+                Some(first) => map.split_off(&first).len() as u64,
+                None => 0,
+            }
+        }
+        cut(&mut self.loose, most)
+            + cut(&mut self.claims, most)
+            + cut(&mut self.orphans, most)
+            + cut(&mut self.lookups, most)
+            + cut(&mut self.announced, most)
+            + cut(&mut self.holders, most)
+    }
+
     /// Writes all flows, partition by partition. What is written holds evidence alone.
     pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
         let sample = self.meeting.sample.lock().unwrap_or_else(|p| p.into_inner());
@@ -255,6 +287,7 @@ impl Flows {
                 lookups: self.lookups.clone(),
                 announced: self.announced.clone(),
                 holders: self.holders.clone(),
+                cuts: self.cuts.clone(),
                 sample: sample.clone(),
             },
         )?;
@@ -282,7 +315,8 @@ impl Flows {
             }
         }
         flows.links = flows.meeting.book.all();
-        let Beside { loose, claims, orphans, lookups, announced, holders, sample } = beside;
+        let Beside { loose, claims, orphans, lookups, announced, holders, cuts, sample } = beside;
+        flows.cuts = cuts;
         (flows.loose, flows.claims, flows.orphans) = (loose, claims, orphans);
         (flows.lookups, flows.announced, flows.holders) = (lookups, announced, holders);
         flows.starts = HashSet::new();
@@ -300,6 +334,7 @@ struct Beside {
     lookups: Lookups,
     announced: BTreeMap<(IpAddr, IpAddr), Ports>,
     holders: BTreeMap<IpAddr, Holders>,
+    cuts: BTreeSet<Nanos>,
     sample: Sample,
 }
 
@@ -415,7 +450,7 @@ mod tests {
         }
         assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
         // Eight networks of attempts; one of connections; all outside as one; inside by conversation.
-        assert_eq!(sizes, [6000, 4008, 2009, 2002, 3, 3]);
+        assert_eq!(sizes, [6000, 4008, 2009, 2002, 3, 3, 3]);
         assert_eq!(all.talks(), 3);
         // What goes on after folding folds to the same places.
         let again = flows(all.another_meeting(), &seen);

@@ -28,6 +28,8 @@ pub struct Confinement {
     pub read: Vec<PathBuf>,
     /// Folders that are written.
     pub write: Vec<PathBuf>,
+    /// Those of them that are given to the user.
+    pub give: Vec<PathBuf>,
 }
 
 /// Gives up what is not needed any more. Returns what could not be given up, in words; the error is for what must be.
@@ -35,7 +37,7 @@ pub fn confine(wanted: &Confinement) -> Result<Vec<String>, String> {
     let sandbox = wanted.sandbox.unwrap_or(Sandbox::Auto);
     let mut left = Vec::new();
     if let Some(user) = &wanted.user {
-        platform::become_user(user, &wanted.write)?;
+        platform::become_user(user, &wanted.give)?;
     }
     if sandbox == Sandbox::Off {
         return Ok(left);
@@ -62,7 +64,7 @@ mod platform {
         ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
         RulesetCreatedAttr, RulesetStatus,
     };
-    use nix::unistd::{Uid, User, chown, setgid, setgroups, setuid};
+    use nix::unistd::{Uid, User, setgid, setgroups, setuid};
 
     /// Becomes another user, who then owns the folders that are written.
     pub fn become_user(name: &str, folders: &[PathBuf]) -> Result<(), String> {
@@ -76,8 +78,7 @@ mod platform {
             return Ok(());
         }
         for folder in folders {
-            chown(folder, Some(user.uid), Some(user.gid))
-                .map_err(failed(&format!("{} cannot be given", folder.display())))?;
+            give(folder, &user).map_err(|why| format!("--user {name}: {why}"))?;
         }
         // What is kept of root's capabilities is decided below.
         nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities"))?;
@@ -89,6 +90,20 @@ mod platform {
             Err(_) => Ok(()),
             Ok(()) => Err(format!("--user {name}: root could be taken back")),
         }
+    }
+
+    /// Gives a folder that others may not write to a user. One that is open to all, as /tmp is, is nobody's to give.
+    fn give(folder: &Path, user: &User) -> Result<(), String> {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", folder.display());
+        let data = folder.symlink_metadata().map_err(|error| failed(&error))?;
+        let open = data.permissions().mode() & 0o002 != 0;
+        if !data.is_dir() || (open && data.uid() != user.uid.as_raw()) {
+            return Err(failed(&"is open to others or a link; give a folder of its own"));
+        }
+        let (at, flags) = (nix::fcntl::AT_FDCWD, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+        nix::unistd::fchownat(at, folder, Some(user.uid), Some(user.gid), flags)
+            .map_err(|error| failed(&error))
     }
 
     /// Drops capabilities for good: all of them, or all but the right to open an interface again that was away.

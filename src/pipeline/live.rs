@@ -12,18 +12,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use tiny_http::Server;
 
 use super::audit::{Audit, Limits};
 use super::confine::{Confinement, confine};
 use super::read::{Counted, Worker};
-use super::serve::Pages;
 use super::state::{State, StateError};
 use super::{Failure, Plan, Progress, Reading, Request, total};
 use crate::capture::{Batch, Gone, Source, Tap, Wire};
 use crate::flow::{Flows, Fold, Keep, Meeting, Parts, Pending, Seed, Tables};
 use crate::model::{
-    Account, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND, clean,
+    Account, Correction, Duplicates, InputRecord, Loss, Merge, NO_TIME, Nanos, SECOND, clean,
 };
 use crate::policy::Policy;
 use crate::report::{Recorded, Recorder};
@@ -35,6 +33,9 @@ const SHARES: usize = 8;
 /// Bytes that a conversation takes while it is judged and told, findings among them.
 const JUDGED: usize = 2048;
 
+/// Bytes that an entry beside the flows takes, six kinds of them together: address claims, lookups and so on.
+const BESIDE: usize = 2048;
+
 /// How long a thread without a wire waits before it tries to open it again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -45,7 +46,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How long what is still in the kernel's buffers is read when the audit is to end.
-const LAST: Duration = Duration::from_secs(1);
+const LAST: Duration = Duration::from_secs(3);
 
 /// What is wanted of a live audit.
 #[derive(Clone, Debug)]
@@ -96,6 +97,8 @@ pub enum Notice {
     Back(String, Duration),
     /// Memory ran short: so many flows were taken into others, in this way.
     Folded(Fold, u64),
+    /// Memory ran short: so many address claims, lookups, fragments and packets without ports were forgotten.
+    Forgotten(u64),
     /// The state of an earlier run is broken; the one before it is used, or none.
     Broken(StateError),
     /// The state of an earlier run is gone on with: so many flows.
@@ -120,22 +123,12 @@ pub struct Closed<'a> {
 
 /// Who is told what happens, and asked for what it takes.
 pub trait Listener: Sync {
-    /// What is served.
-    fn pages(&self) -> &Pages;
     /// Something happened.
     fn notice(&self, notice: &Notice);
     /// The policy as its files are now; none where they are not valid, which was told.
     fn reload(&self) -> Option<Policy>;
     /// A window was closed. An error ends nothing: it is told and the audit goes on.
     fn closed(&self, closed: &Closed<'_>);
-}
-
-/// What is served over HTTP meanwhile.
-pub struct Serving<'a> {
-    /// Where; none for nowhere.
-    pub server: Option<&'a Server>,
-    /// How long a window is.
-    pub every: Duration,
 }
 
 /// What a thread hands over at the end of a window.
@@ -146,6 +139,9 @@ struct Handover {
     loss: Loss,
     link: Option<u16>,
     folded: Vec<(Fold, u64)>,
+    forgotten: u64,
+    /// When the wire broke off: the time of the last frame before.
+    cuts: Vec<Nanos>,
 }
 
 /// What the threads of all wires share.
@@ -201,7 +197,6 @@ pub fn watch(
     limits: &Limits,
     control: &Control,
     listener: &dyn Listener,
-    serving: &Serving<'_>,
 ) -> Result<Ended, Failure> {
     let plan = plan(watch);
     let seed = Seed::new();
@@ -233,14 +228,12 @@ pub fn watch(
     let threads = wires.len();
     thread::scope(|scope| {
         let (hand, handed) = unbounded();
+        let mut led = BTreeSet::new();
         for (interface, group, wire) in wires {
-            let (shared, hand) = (&shared, hand.clone());
-            scope.spawn(move || Sniffer::new(shared, interface, group, wire).run(&hand));
+            let (shared, hand, leads) = (&shared, hand.clone(), led.insert(interface));
+            scope.spawn(move || Sniffer::new(shared, interface, group, wire, leads).run(&hand));
         }
         drop(hand);
-        if let Some(server) = serving.server {
-            scope.spawn(move || listener.pages().serve(server, serving.every, progress));
-        }
         let mut pending = Pending::default();
         let mut partial = false;
         let result = loop {
@@ -280,7 +273,6 @@ pub fn watch(
         // Whatever ended it, the threads end too.
         shared.end.store(true, Ordering::Relaxed);
         shared.window.fetch_add(1, Ordering::Relaxed);
-        progress.stop.store(true, Ordering::Relaxed);
         result
     })
 }
@@ -321,7 +313,9 @@ fn absorb(
         // An earlier run may have watched other interfaces.
         let known = all.inputs.iter().position(|input| input.name == theirs.name);
         let known = known.unwrap_or_else(|| {
-            all.inputs.push(InputRecord { account: Account::default(), ..theirs.clone() });
+            let nothing = (Account::default(), Loss::default(), None);
+            let (account, loss, error) = nothing;
+            all.inputs.push(InputRecord { account, loss, error, ..theirs.clone() });
             all.inputs.len() - 1
         });
         let mine = &mut all.inputs[known];
@@ -330,10 +324,15 @@ fn absorb(
         mine.link_types.extend(&theirs.link_types);
         mine.link_types.sort_unstable();
         mine.link_types.dedup();
-        mine.error = mine.error.take().or_else(|| theirs.error.clone());
+        mine.filters.extend(theirs.filters.iter().cloned());
+        mine.filters.sort_unstable();
+        mine.filters.dedup();
     }
     all.inputs.sort_by(|a, b| a.name.cmp(&b.name));
-    all.buckets.extend(&window.buckets);
+    // While a wire was away nothing was watched for certain.
+    if window.inputs.iter().all(|input| input.error.is_none()) {
+        all.buckets.extend(&window.buckets);
+    }
     all.flows.absorb(flows).map_err(Failure::Temporary)?;
     (all.account, all.loss) = total(&all.inputs);
     if let Some(end) = all.account.last.get() {
@@ -348,6 +347,10 @@ fn absorb(
 fn stay_bounded(shared: &Shared<'_>, flows: &mut Flows) {
     let is_listed = Arc::clone(&lock(&shared.listed));
     let share = shared.watch.max_memory / SHARES;
+    let forgotten = flows.forget_beyond(share / BESIDE);
+    if forgotten > 0 {
+        shared.listener.notice(&Notice::Forgotten(forgotten));
+    }
     for fold in Fold::ALL {
         if flows.memory() <= share && flows.talks() <= share / JUDGED {
             return;
@@ -388,7 +391,7 @@ fn close(
     shared.window.fetch_add(1, Ordering::Relaxed);
     let meeting = all.flows.another_meeting();
     let mut inputs = inputs(shared.watch);
-    let mut buckets = BTreeSet::new();
+    let (mut buckets, mut cuts) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..threads {
         let given = match handed.recv_timeout(ANSWER) {
             Ok(given) => given,
@@ -410,6 +413,10 @@ fn close(
         for (fold, count) in given.folded {
             shared.listener.notice(&Notice::Folded(fold, count));
         }
+        if given.forgotten > 0 {
+            shared.listener.notice(&Notice::Forgotten(given.forgotten));
+        }
+        cuts.extend(given.cuts);
     }
     let (account, loss) = total(&inputs);
     let end = if last { None } else { account.last.get() };
@@ -455,10 +462,12 @@ fn restored(
     let Some(state) = state else { return Ok(None) };
     let (found, broken) = state.load(|| origin.another());
     broken.into_iter().for_each(|error| listener.notice(&Notice::Broken(error)));
-    if let Some(found) = &found {
+    Ok(found.map(|mut found| {
         listener.notice(&Notice::Restored(found.flows.len() as u64));
-    }
-    Ok(found)
+        // What came between the two runs nobody saw.
+        found.flows.cuts.extend(found.account.last.get());
+        found
+    }))
 }
 
 /// Whether a policy's inventory lists an address: as a host's, or in a network of it.
@@ -519,14 +528,21 @@ fn open_all(watch: &Watch) -> Result<Opened, Failure> {
         // A number that other programs of this host hardly have.
         let group = (std::process::id() as u16).wrapping_mul(31).wrapping_add(interface as u16);
         let group = (watch.threads > 1).then_some(group);
-        for _ in 0..watch.threads {
-            match Wire::open(name, &watch.tap, group) {
+        for thread in 0..watch.threads {
+            match Wire::open(name, &watch.tap, group, thread == 0) {
                 Ok(wire) => wires.push((interface, group, wire)),
                 Err(Gone(why)) => {
                     wrong.push((name.clone(), format!("cannot be captured: {why}")));
                     break;
                 }
             }
+        }
+    }
+    // All of them share from the first frame on.
+    for (interface, _, wire) in &mut wires {
+        if let Err(Gone(why)) = wire.release(&watch.tap) {
+            wrong
+                .push((watch.interfaces[*interface].clone(), format!("cannot be captured: {why}")));
         }
     }
     if wrong.is_empty() { Ok(wires) } else { Err(Failure::Sources(wrong)) }
@@ -549,10 +565,23 @@ struct Sniffer<'a> {
     /// The link type, as long as the wire was there for all of the window.
     link: Option<u16>,
     folded: Vec<(Fold, u64)>,
+    forgotten: u64,
+    /// Bytes from which folding is tried again.
+    patience: usize,
+    /// Of several threads of an interface one tells what becomes of it.
+    leads: bool,
+    last: Nanos,
+    cuts: Vec<Nanos>,
 }
 
 impl<'a> Sniffer<'a> {
-    fn new(shared: &'a Shared<'a>, interface: usize, group: Option<u16>, wire: Wire) -> Self {
+    fn new(
+        shared: &'a Shared<'a>,
+        interface: usize,
+        group: Option<u16>,
+        wire: Wire,
+        leads: bool,
+    ) -> Self {
         Self {
             worker: Worker::new(shared.plan, shared.progress, shared.origin, shared.keep),
             shared,
@@ -563,6 +592,11 @@ impl<'a> Sniffer<'a> {
             loss: Loss::default(),
             gone: None,
             folded: Vec::new(),
+            forgotten: 0,
+            patience: 0,
+            leads,
+            last: NO_TIME,
+            cuts: Vec::new(),
         }
     }
 
@@ -576,7 +610,7 @@ impl<'a> Sniffer<'a> {
                 if end {
                     self.drain(&mut batch);
                 }
-                if hand.send(self.hand_over()).is_err() || end {
+                if hand.send(self.hand_over(end)).is_err() || end {
                     return;
                 }
             }
@@ -586,13 +620,18 @@ impl<'a> Sniffer<'a> {
 
     /// Reads what has come, or waits a little.
     fn read(&mut self, batch: &mut Batch) {
-        let Some(wire) = &mut self.wire else { return self.try_again() };
+        batch.frames.clear();
+        if self.gone.is_some() {
+            return self.try_again();
+        }
+        let Some(wire) = &mut self.wire else { return };
         let read = wire.next(batch);
         if read.is_err() {
             self.loss.merge(&wire.loss());
         }
         batch.source = self.interface;
-        if !batch.frames.is_empty() {
+        if let Some(last) = batch.frames.last() {
+            self.last = last.time;
             if let Some(recorder) = self.shared.recorder {
                 let frames = batch.frames.iter().map(|f| (f.time, f.wire_len, batch.data(f)));
                 if let Err(error) = lock(recorder).keep(self.interface, frames) {
@@ -603,17 +642,28 @@ impl<'a> Sniffer<'a> {
             self.stay_bounded();
         }
         if let Err(Gone(why)) = read {
-            (self.wire, self.link) = (None, None);
+            // One that is only down may come up again, and needs no right to be opened then.
+            if !self.wire.as_ref().is_some_and(Wire::is_there) {
+                self.wire = None;
+            }
+            self.link = None;
+            self.cuts.extend((self.last != NO_TIME).then_some(self.last));
             self.gone = Some((Instant::now(), Instant::now()));
             let name = self.shared.watch.interfaces[self.interface].clone();
-            self.shared.listener.notice(&Notice::Lost(name, clean(&why).into_owned()));
+            self.say(Notice::Lost(name, clean(&why).into_owned()));
+        }
+    }
+
+    fn say(&self, notice: Notice) {
+        if self.leads {
+            self.shared.listener.notice(&notice);
         }
     }
 
     /// Reads what is still in the kernel's buffer, for a while.
     fn drain(&mut self, batch: &mut Batch) {
         let start = Instant::now();
-        while self.wire.is_some() && start.elapsed() < LAST {
+        while self.gone.is_none() && start.elapsed() < LAST {
             self.read(batch);
             if batch.frames.is_empty() {
                 return;
@@ -627,11 +677,23 @@ impl<'a> Sniffer<'a> {
         if tried.elapsed() < RETRY {
             return;
         }
-        let name = &self.shared.watch.interfaces[self.interface];
-        match Wire::open(name, &self.shared.watch.tap, self.group) {
+        let (name, tap) = (&self.shared.watch.interfaces[self.interface], &self.shared.watch.tap);
+        let opened = match self.wire.take() {
+            Some(wire) if wire.is_there() => {
+                if wire.is_down() {
+                    self.wire = Some(wire);
+                    Err(Gone(String::new()))
+                } else {
+                    Ok(wire)
+                }
+            }
+            _ => Wire::open(name, tap, self.group, self.leads)
+                .and_then(|mut wire| wire.release(tap).map(|()| wire)),
+        };
+        match opened {
             Ok(wire) => {
                 (self.wire, self.gone) = (Some(wire), None);
-                self.shared.listener.notice(&Notice::Back(name.clone(), since.elapsed()));
+                self.say(Notice::Back(name.clone(), since.elapsed()));
             }
             Err(_) => self.gone = Some((since, Instant::now())),
         }
@@ -642,11 +704,17 @@ impl<'a> Sniffer<'a> {
         let watch = self.shared.watch;
         let threads = (watch.threads * watch.interfaces.len()).max(1);
         let budget = watch.max_memory / SHARES / threads;
-        if self.worker.tables().memory() <= budget {
+        let held = self.worker.tables().memory();
+        if held <= budget || held < self.patience {
             return;
         }
+        self.forgotten += self.worker.tables_mut().forget_beyond(budget / 4 / BESIDE);
         let is_listed = Arc::clone(&lock(&self.shared.listed));
         for fold in Fold::ALL {
+            // Folding what is nearly all folded already would be done again at once.
+            if self.worker.tables().memory() <= budget / 2 {
+                break;
+            }
             let folded = self.worker.tables_mut().fold_up(*fold, &*is_listed);
             if folded > 0 {
                 match self.folded.iter_mut().find(|(known, _)| known == fold) {
@@ -654,21 +722,24 @@ impl<'a> Sniffer<'a> {
                     None => self.folded.push((*fold, folded)),
                 }
             }
-            // Folding what is nearly all folded already would be done again at once.
-            if self.worker.tables().memory() <= budget / 2 {
-                return;
-            }
         }
+        // What did not help is not tried for each batch.
+        self.patience = self.worker.tables().memory() / 4 * 5;
     }
 
-    fn hand_over(&mut self) -> Handover {
+    fn hand_over(&mut self, end: bool) -> Handover {
         if let Some(wire) = &mut self.wire {
-            self.loss.merge(&wire.loss());
+            self.loss.merge(&if end { wire.left_unread() } else { wire.loss() });
         }
+        self.patience = 0;
         let (tables, counted) = self.worker.hand_over();
-        let link = std::mem::replace(&mut self.link, self.wire.as_ref().map(Wire::link));
+        let there = self.wire.as_ref().filter(|_| self.gone.is_none()).map(Wire::link);
+        let link = std::mem::replace(&mut self.link, there);
+        let (forgotten, cuts) =
+            (std::mem::take(&mut self.forgotten), std::mem::take(&mut self.cuts));
         let loss = std::mem::take(&mut self.loss);
         let folded = std::mem::take(&mut self.folded);
-        Handover { interface: self.interface, tables, counted, loss, link, folded }
+        let interface = self.interface;
+        Handover { interface, tables, counted, loss, link, folded, forgotten, cuts }
     }
 }

@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tiny_http::{Header, Method, Request, Response, Server};
 
 use super::Progress;
-use super::live::Closed;
+use super::live::{Closed, Control};
 use crate::flow::Fold;
 use crate::model::Loss;
 
-/// How long a listening thread waits before it looks whether the audit has ended.
-const LOOK: Duration = Duration::from_millis(200);
+/// Threads that answer, so that one client who does not read keeps nobody from an answer.
+const ANSWERING: usize = 4;
 
 /// What is served: made anew with each window.
 #[derive(Default)]
@@ -167,15 +168,6 @@ impl Pages {
         *lock(&self.made) = Made { metrics: m.0, report, closed: Some(Instant::now()) };
     }
 
-    /// Answers until `progress` says stop.
-    pub fn serve(&self, server: &Server, every: Duration, progress: &Progress) {
-        while !progress.stop.load(Ordering::Relaxed) {
-            if let Ok(Some(request)) = server.recv_timeout(LOOK) {
-                self.answer(request, every, progress);
-            }
-        }
-    }
-
     fn answer(&self, request: Request, every: Duration, progress: &Progress) {
         let get = matches!(request.method(), Method::Get | Method::Head);
         let path = request.url().split('?').next().unwrap_or_default().to_owned();
@@ -242,9 +234,25 @@ pub fn listen(address: SocketAddr) -> Result<TcpListener, String> {
     TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))
 }
 
-/// Starts to answer there. This starts threads.
-pub fn server(listener: TcpListener) -> Result<Server, String> {
-    Server::from_listener(listener, None).map_err(|error| error.to_string())
+/// Answers there for as long as the process lives: nobody waits for who does not read.
+pub fn serve(
+    listener: TcpListener,
+    pages: &Arc<Pages>,
+    every: Duration,
+    control: &Arc<Control>,
+) -> Result<(), String> {
+    let server = Server::from_listener(listener, None).map_err(|error| error.to_string())?;
+    let server = Arc::new(server);
+    for _ in 0..ANSWERING {
+        let (server, pages, control) =
+            (Arc::clone(&server), Arc::clone(pages), Arc::clone(control));
+        thread::spawn(move || {
+            while let Ok(request) = server.recv() {
+                pages.answer(request, every, &control.progress);
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Memory of this process in bytes, where the system tells.

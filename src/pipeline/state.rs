@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -35,6 +36,8 @@ pub struct StateError {
 /// A folder with the state of a live audit.
 pub(super) struct State {
     folder: PathBuf,
+    /// What stands in the current place is known to be whole.
+    whole: AtomicBool,
     /// Held as long as the audit runs: two of them would write over each other.
     _lock: File,
 }
@@ -60,18 +63,22 @@ impl State {
         lock.try_lock().map_err(|_| {
             failed(io::Error::other("is in use: another live audit keeps its state there"))
         })?;
-        Ok(Self { folder: folder.to_owned(), _lock: lock })
+        Ok(Self { folder: folder.to_owned(), whole: AtomicBool::new(true), _lock: lock })
     }
 
     /// The latest whole state, and what is wrong with later ones.
     pub fn load(&self, meeting: impl Fn() -> Meeting) -> (Option<Reading>, Vec<StateError>) {
         let mut broken = Vec::new();
-        for name in [CURRENT, PREVIOUS] {
+        // One that was written whole and not yet renamed is newer than the one before.
+        for name in [CURRENT, NEW, PREVIOUS] {
             let path = self.folder.join(name);
             match read(&path, meeting()) {
                 Ok(found) => return (Some(found), broken),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => broken.push(StateError { path, error: error.to_string() }),
+                Err(error) => {
+                    self.whole.fetch_and(name != CURRENT, Ordering::Relaxed);
+                    broken.push(StateError { path, error: error.to_string() });
+                }
             }
         }
         (None, broken)
@@ -89,11 +96,14 @@ impl State {
             failed(&new, error)
         })?;
         let (current, previous) = (self.folder.join(CURRENT), self.folder.join(PREVIOUS));
-        match fs::rename(&current, &previous) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed(&previous, error));
+        // What is torn does not take the place of what is whole.
+        if self.whole.swap(true, Ordering::Relaxed) {
+            match fs::rename(&current, &previous) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(&previous, error));
+                }
+                _ => {}
             }
-            _ => {}
         }
         fs::rename(&new, &current).map_err(|error| failed(&current, error))?;
         // The names are on disk when the folder is.
