@@ -91,6 +91,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "jiff",
             "crossbeam_channel",
             "signal_hook",
+            "nix",
             "terminal_size",
         ],
     ),
