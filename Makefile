@@ -39,6 +39,7 @@ need-test:
 	@tests/need.sh optional python3 'command -v python3'
 	@tests/need.sh optional valgrind 'command -v valgrind'
 	@tests/need.sh optional tcpreplay 'command -v tcpreplay'
+	@tests/need.sh optional nftables 'command -v nft'
 	@tests/need.sh optional procps 'command -v sysctl'
 	@tests/need.sh optional ethtool 'command -v ethtool'
 	@tests/need.sh optional openssl 'command -v openssl'

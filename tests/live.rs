@@ -1,5 +1,5 @@
 //! Live audits on a wire of our own: a pair of interfaces in a network namespace, and captures replayed over it.
-//! Needs root, iproute2 and tcpreplay; without them the tests say that they were skipped, unless
+//! Needs root, iproute2, nftables, tcpdump, python3 and tcpreplay; without them the tests say that they were skipped, unless
 //! `RASAUDIT_REQUIRE_LAB` is set, as CI does.
 
 mod support;
@@ -25,9 +25,10 @@ impl Wire {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("ras-live-{}-{number}", std::process::id());
         let wire = Self(name.clone());
-        let made = sh(&format!("command -v tcpreplay && ip netns add {name}")) && wire.cable();
+        let made = sh(&format!("command -v tcpreplay && command -v nft && ip netns add {name}"))
+            && wire.cable();
         if !made {
-            let reason = "live audits: they need root, iproute2, tcpreplay and a network namespace";
+            let reason = "live audits: they need root, iproute2, tcpreplay, nftables, tcpdump and a network namespace";
             assert!(
                 std::env::var_os("RASAUDIT_REQUIRE_LAB").is_none(),
                 "the lab is required: {reason}"
@@ -714,4 +715,92 @@ fn made_up_addresses_and_inside_scans_stay_within_memory() {
         rows.iter().any(|[certain, doubt]| certain == "no" && doubt.contains("fold")),
         "{rows:?}"
     );
+}
+
+#[test]
+fn a_mirror_of_a_switch_with_real_sockets_is_judged_as_its_frames_are_offline() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let kept = scratch.path().join("kept");
+    fs::create_dir(&kept).expect("a folder");
+    // A switch whose two ports are mirrored to `sent`, the other end of `span`; at each port a host of its own.
+    let (ns, gateway, broker) = (&wire.0, format!("{}-a", wire.0), format!("{}-b", wire.0));
+    struct Hosts(Vec<String>);
+    impl Drop for Hosts {
+        fn drop(&mut self) {
+            self.0.iter().for_each(|name| drop(sh(&format!("ip netns del {name}"))));
+        }
+    }
+    let _hosts = Hosts(vec![gateway.clone(), broker.clone()]);
+    let mut script =
+        format!("set -e; ip -n {ns} link add br0 type bridge; ip -n {ns} link set br0 up\n");
+    for (host, port, address) in [(&gateway, "pa", "10.20.1.21"), (&broker, "pb", "10.20.1.31")] {
+        script += &format!(
+            "ip netns add {host}; ip -n {ns} link add {port} type veth peer name eth0 netns {host}\n\
+             ip -n {ns} link set {port} master br0 up; ip -n {host} link set eth0 up\n\
+             ip -n {host} addr add {address}/16 dev eth0\n\
+             ip netns exec {ns} nft 'table netdev {port} {{ chain c {{ type filter hook ingress device \
+             \"{port}\" priority 0; dup to \"sent\"; }}; }}'\n"
+        );
+    }
+    assert!(sh(&script), "{script}");
+    let file = kept.join("mirror.pcapng");
+    let live =
+        wire.live(scratch.path(), &["--every", "1h", "--write", file.to_str().expect("a name")]);
+    let server = format!(
+        "ip netns exec {broker} timeout 20 python3 -m http.server 20002 --bind 10.20.1.31 --directory {}",
+        kept.display()
+    );
+    let mut server = Command::new("sh")
+        .args(["-c", &format!("exec {server}")])
+        .env("PATH", path_var())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a server");
+    sleep(Duration::from_millis(1500));
+    let client = "import socket\n\
+        for port in (20002, 20002, 4444):\n\
+        \x20 s = socket.socket(); s.settimeout(3)\n\
+        \x20 try: s.connect(('10.20.1.31', port)); s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); s.recv(100)\n\
+        \x20 except OSError: pass\n\
+        \x20 s.close()";
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &gateway, "python3", "-c", client]).env("PATH", path_var());
+    assert!(command.output().expect("a client").status.success());
+    sleep(Duration::from_millis(1500));
+    live.signal("TERM");
+    let ended = live.end();
+    let _ = server.kill();
+    let _ = server.wait();
+    assert_eq!(ended.status.code(), Some(1), "{}", text(&ended.stderr));
+    let latest = scratch.path().join("out/latest");
+    let seen = columns(&latest.join("conversations.csv"), WHO);
+    for expected in [
+        [
+            "10.20.1.21",
+            "10.20.1.31",
+            "tcp",
+            "20002",
+            "documented",
+            "matrix",
+            "handshake",
+            "established",
+        ],
+        [
+            "10.20.1.21",
+            "10.20.1.31",
+            "tcp",
+            "4444",
+            "unexpected-port",
+            "port-not-in-matrix",
+            "syn",
+            "refused",
+        ],
+    ] {
+        assert!(seen.contains(&expected.map(str::to_owned)), "{expected:?}: {seen:?}");
+    }
+    let offline = offline(&kept, scratch.path()).join("conversations.csv");
+    let live = fs::read(latest.join("conversations.csv")).expect("a report");
+    assert!(live == fs::read(offline).expect("a report"));
 }
