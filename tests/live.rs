@@ -728,7 +728,9 @@ fn a_mirror_of_a_switch_with_real_sockets_is_judged_as_its_frames_are_offline() 
     struct Hosts(Vec<String>);
     impl Drop for Hosts {
         fn drop(&mut self) {
-            self.0.iter().for_each(|name| drop(sh(&format!("ip netns del {name}"))));
+            for name in &self.0 {
+                sh(&format!("ip netns del {name}"));
+            }
         }
     }
     let _hosts = Hosts(vec![gateway.clone(), broker.clone()]);

@@ -30,9 +30,10 @@ impl Book {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Gives these links their old numbers, before any other.
+    /// Gives these links their old numbers, before any other. What an attempt before left is forgotten.
     pub fn restore(&self, links: &[Link]) {
         let mut book = self.lock();
+        *book = Numbered::default();
         for link in links {
             book.list.push(*link);
             let number = book.list.len() as u16;
