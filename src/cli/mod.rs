@@ -6,6 +6,7 @@ mod draft;
 mod exceptions;
 mod exit;
 mod explain;
+mod judging;
 mod live;
 mod matrix;
 mod policy;

@@ -4,14 +4,12 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::args::{CheckArguments, Judging};
+use super::args::CheckArguments;
 use super::complain;
-use super::exceptions::load_exceptions;
 use super::exit::Exit;
-use crate::model::{Nanos, clean};
+use crate::model::clean;
 use crate::policy::{
-    Exceptions, Inventory, MATRICES, Matrix, NamedRules, Policy, Problem, RuleFiles, is_toml,
-    unreadable,
+    Inventory, MATRICES, Matrix, NamedRules, Policy, Problem, RuleFiles, is_toml, unreadable,
 };
 
 /// Tells all problems of a file.
@@ -31,28 +29,6 @@ pub(super) struct Wanted<'a> {
     pub matrix: Option<&'a str>,
     pub rules: Option<&'a Path>,
     pub overlays: &'a [String],
-}
-
-/// Loads everything that is judged by, or says everything that is wrong.
-pub(super) fn load_judging(
-    inventory: &Path,
-    judging: &Judging,
-    as_of: Option<Nanos>,
-) -> Result<Policy, Vec<Problem>> {
-    let wanted = Wanted {
-        matrix: judging.matrix.as_deref(),
-        rules: judging.rules.as_deref(),
-        overlays: &judging.overlays,
-    };
-    let mut policy = load_policy(inventory, &wanted)?;
-    if let Some(file) = &judging.exceptions {
-        policy.exceptions = Exceptions { as_of, ..load_exceptions(file, &policy)? };
-    }
-    for (code, severity) in &judging.severities {
-        let (verdict, table) = (code.verdict(), &mut policy.matrix.severities);
-        table.override_code(verdict.name(), code.name(), *severity);
-    }
-    Ok(policy)
 }
 
 /// Loads an inventory and the matrix that it names, or says everything that is wrong.
