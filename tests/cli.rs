@@ -352,8 +352,10 @@ fn reports_are_whole_or_not_there() {
     let mut names: Vec<_> =
         fs::read_dir(&out).expect("a folder").map(|f| f.expect("a file").file_name()).collect();
     names.sort();
-    let expected =
-        ["audit.json", "conversations.csv", "findings.csv", "hosts.csv", "matrix.csv", "notes.txt"];
+    let expected: Vec<_> =
+        "audit.json conversations.csv findings.csv hosts.csv matrix.csv notes.txt report.html"
+            .split(' ')
+            .collect();
     assert_eq!(names, expected);
 }
 

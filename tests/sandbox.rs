@@ -17,7 +17,7 @@ fn inside() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     // The harness runs this in a thread: what is given up is so for it and for those that it starts.
     let confinement = Confinement {
-        sandbox: Some(Sandbox::Auto),
+        sandbox: Sandbox::Auto,
         user: None,
         read: vec![folder.join("read")],
         write: vec![folder.join("write")],

@@ -34,7 +34,7 @@ use crate::model::Nanos;
 
 // What the judgement is about, for those who tell it.
 pub use crate::conversation::{Conversation, Conversations, Presence, Tag, Vantage};
-pub use crate::policy::{Covers, Matrix, Party, Policy, Severity};
+pub use crate::policy::{Covers, FeatureState, Matrix, Party, Policy, RoleSet, Row, Severity, Who};
 
 /// What the judgement has to know of the capture and the user's wishes.
 #[derive(Clone, Debug)]

@@ -223,10 +223,15 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "TARGET", value_parser = Target::parse, help_heading = "Reports")]
     pub syslog: Option<Target>,
 
-    /// Serve metrics (/metrics), health (/healthz) and the last report (/report.json) over HTTP at this address of
-    /// this host: 127.0.0.1:9475.
+    /// Serve the report as a page (/) and as data (/report.json), metrics (/metrics) and health (/healthz) over HTTP at
+    /// this address: 127.0.0.1:9475. One that others can reach needs --token.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen, help_heading = "Reports")]
     pub listen: Option<std::net::SocketAddr>,
+
+    /// Show what --listen serves only to who gives the token in this file: as a bearer token, or as the password when a
+    /// browser asks.
+    #[arg(long, value_name = "FILE", requires = "listen", help_heading = "Reports")]
+    pub token: Option<PathBuf>,
 
     /// Become this user once the interfaces are open, when started as root.
     #[arg(long, value_name = "NAME", help_heading = "Privileges")]

@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::args::AuditArguments;
 use super::complain;
 use super::exit::Exit;
-use super::policy::{complain_all, load_judging};
+use super::judging::load_judging;
+use super::policy::complain_all;
 use super::work::{put, stop_on_interrupt, take, tell, with_bar};
 use crate::pipeline::{
     Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request, Step,
@@ -135,7 +136,8 @@ fn print(arguments: &AuditArguments, audit: &Audit) -> io::Result<()> {
         None | Some("text") => {
             let mut text = Vec::new();
             let (reports, evidence) = (arguments.out.as_deref(), arguments.evidence.as_deref());
-            let places = Places { reports, evidence };
+            let links = supports_hyperlinks::on(supports_hyperlinks::Stream::Stdout);
+            let places = Places { reports, evidence, links };
             let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
             let width = width.filter(|_| io::stdout().is_terminal());
             audit.write_summary(&places, width, &mut text)?;

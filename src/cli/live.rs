@@ -13,14 +13,15 @@ use signal_hook::iterator::Signals;
 use super::args::{Judging, LiveArguments};
 use super::complain;
 use super::exit::Exit;
-use super::policy::{complain_all, load_judging, whole_file};
+use super::judging::load_judging;
+use super::policy::{complain_all, whole_file};
 use super::work::tell;
 use crate::model::{Loss, clean};
 use crate::pipeline::{
-    Closed, Confinement, Control, Dated, Ended, FailOn, Fold, Limits, Listener, Notice, Pages,
-    StateError, Syslog, Tap, Watch, listen, ready, serve, watch,
+    Closed, Confinement, Control, Dated, Door, Ended, FailOn, Fold, Limits, Listener, Notice,
+    Pages, StateError, Syslog, Tap, Watch, folder_of, listen, ready, serve, watch,
 };
-use crate::policy::{Policy, Problem, Severity};
+use crate::policy::{Policy, Problem, Severity, unreadable};
 
 /// New findings of one window that are told in lines; the worst come first.
 const TOLD: usize = 1000;
@@ -101,7 +102,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         state: arguments.state.clone(),
         windows: arguments.windows,
         confinement: Confinement {
-            sandbox: Some(arguments.sandbox),
+            sandbox: arguments.sandbox,
             user: arguments.user.clone(),
             read: read_again(inventory, &arguments.judging),
             write: written(arguments),
@@ -118,12 +119,16 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         as_of: None,
         fail_on: arguments.fail_on,
     };
-    let place = arguments.listen.map(listen).transpose();
+    let door = arguments.token.as_deref().map(door).transpose().map(Option::unwrap_or_default);
+    let place = door.and_then(|door| {
+        let place = arguments.listen.map(|address| listen(address, &door)).transpose();
+        place.map_err(|message| format!("--listen: {message}")).map(|place| Some((place?, door)))
+    });
     let syslog = arguments.syslog.as_ref().map(Syslog::new).transpose();
     let (place, syslog) = match (place, syslog) {
         (Ok(place), Ok(syslog)) => (place, syslog),
         (place, syslog) => {
-            place.err().iter().for_each(|message| complain(&format!("--listen: {message}")));
+            place.err().iter().for_each(|message| complain(message));
             syslog.err().iter().for_each(|error| complain(&format!("--syslog: {error}")));
             return Ok(Exit::CannotDo);
         }
@@ -136,8 +141,8 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     let control = Arc::new(Control::default());
     listen_to_signals(&control)?;
     let pages = Arc::new(Pages::default());
-    let serving = place.map(|place| serve(place, &pages, wanted.every, &control)).transpose();
-    if let Err(message) = serving {
+    let serving = place.map(|(place, door)| serve(place, door, &pages, wanted.every, &control));
+    if let Some(Err(message)) = serving {
         complain(&format!("--listen: {message}"));
         return Ok(Exit::CannotDo);
     }
@@ -146,7 +151,6 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         inventory,
         dated,
         findings: AtomicU64::new(0),
-        lost: AtomicU64::new(0),
         trouble: AtomicBool::new(false),
         pages,
         syslog,
@@ -182,6 +186,22 @@ fn load_safely(inventory: &Path, judging: &Judging) -> Result<Policy, Vec<Proble
     if problems.is_empty() { load_judging(inventory, judging, None) } else { Err(problems) }
 }
 
+/// Reads the token that whoever looks has to give, from a file that nobody else can read.
+fn door(file: &Path) -> Result<Door, String> {
+    let wrong = |what: &str| format!("--token {}: {what}", file.display());
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|error| wrong(&unreadable(file, &error)))?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = file.metadata().map_err(|error| wrong(&error.to_string()))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(wrong("others may read or write it: chmod 600"));
+        }
+    }
+    Door::with_token(text.trim()).map_err(|what| wrong(&what))
+}
+
 /// The files at and below a path that others than root and this user may write.
 #[cfg(unix)]
 fn others_may_write(path: &Path, depth: usize, open: &mut Vec<PathBuf>) {
@@ -206,14 +226,6 @@ fn others_may_write(_: &Path, _: usize, _: &mut Vec<PathBuf>) {}
 fn written(arguments: &LiveArguments) -> Vec<PathBuf> {
     let folders = arguments.out.iter().chain(&arguments.state).cloned();
     folders.chain(arguments.write.as_deref().map(folder_of)).collect()
-}
-
-/// The folder that a file is in.
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
 }
 
 /// Files that a reload reads.
@@ -248,9 +260,8 @@ struct Teller<'a> {
     arguments: &'a LiveArguments,
     inventory: &'a Path,
     dated: Option<Dated>,
-    /// Findings of all windows, and frames that were lost in them.
+    /// Findings of all windows.
     findings: AtomicU64,
-    lost: AtomicU64,
     /// The last reports could not be written.
     trouble: AtomicBool,
     pages: Arc<Pages>,
@@ -311,7 +322,10 @@ impl Listener for Teller<'_> {
                 "memory runs short: {count} address claims, lookups, fragments or packets without ports were \
                  forgotten"
             )),
-            Notice::Broken(error) => complain(&format!("{}; it is not used", state(error))),
+            Notice::Broken(error) => complain(&format!(
+                "{}; the one of the window before is tried, else all begins anew",
+                state(error)
+            )),
             Notice::Restored(flows) => {
                 self.say(&format!("goes on with {flows} flows of an earlier run"));
             }
@@ -341,9 +355,8 @@ impl Listener for Teller<'_> {
 
     fn closed(&self, closed: &Closed<'_>) {
         let start = Instant::now();
-        let Closed { window, all, before, .. } = closed;
+        let Closed { window, all, before } = closed;
         self.findings.store(all.outcome.findings.len() as u64, Ordering::Relaxed);
-        self.lost.store(all.reading.loss.dropped, Ordering::Relaxed);
         let mut out = io::stdout().lock();
         let new = all.new_findings(before, self.arguments.format == "json");
         for line in new.iter().take(TOLD) {
@@ -411,7 +424,7 @@ fn with_status<T>(
                 let rate = (frames - before) as f64 / since.elapsed().as_secs_f64();
                 (before, since) = (frames, Instant::now());
                 let findings = teller.findings.load(Ordering::Relaxed);
-                let lost = teller.lost.load(Ordering::Relaxed);
+                let lost = control.progress.lost.load(Ordering::Relaxed);
                 shown.set_message(format!(
                     "{frames} frames, {rate:.0} a second, {lost} lost, {findings} findings"
                 ));

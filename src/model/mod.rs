@@ -6,6 +6,7 @@ mod addr;
 mod merge;
 mod text;
 mod time;
+mod timeline;
 mod words;
 
 pub use account::{
@@ -15,6 +16,7 @@ pub use addr::{Endpoint, Mac, Transport, is_link_local};
 pub use merge::{AtMost, Few, Max, Merge, Min, Or, Span, Sum};
 pub use text::{cell, clean, is_plain, steers};
 pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};
+pub use timeline::{Slot, Timeline};
 pub(crate) use words::words;
 
 /// Bytes as lower-case hexadecimal digits.

@@ -159,7 +159,7 @@ impl Audit {
             wishes: &self.wishes,
             known: self.known.as_ref(),
             unknown_links: self.unknown_links(),
-            watched_s: self.reading.watched_s(),
+            timeline: &self.reading.timeline,
             policy: self.policy.as_ref(),
             outcome: &self.outcome,
             exit_reasons: &self.exit_reasons,
@@ -213,6 +213,11 @@ impl Audit {
     pub fn write_format(&self, format: &str, out: &mut dyn Write) -> io::Result<()> {
         let writer = FORMATS.iter().find(|(name, ..)| *name == format);
         writer.map_or(Ok(()), |(.., writer)| writer(&self.report(), out))
+    }
+
+    /// Writes the page that a live audit serves.
+    pub fn write_live_page(&self, out: &mut dyn Write) -> io::Result<()> {
+        report::live_page(&self.report(), out)
     }
 
     /// Writes the summary; `places` says what was written where, `width` how many columns the
@@ -296,7 +301,7 @@ fn judge(
     let vantage = conversations.survey.vantage;
     let view = View {
         end: sight.end,
-        watched_s: reading.watched_s(),
+        watched_s: reading.timeline.watched_s(),
         filtered: sight.filtered,
         one_sided: vantage.share(vantage.one_sided),
         loss: reading.loss.share().max(reading.estimated(vantage.loss())),

@@ -18,10 +18,10 @@ words!(
 );
 
 /// What is still needed after the start.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Debug)]
 pub struct Confinement {
     /// How far.
-    pub sandbox: Option<Sandbox>,
+    pub sandbox: Sandbox,
     /// The user to become, when started as root.
     pub user: Option<String>,
     /// Files and folders that are read again: inventory, rules, exceptions.
@@ -34,7 +34,7 @@ pub struct Confinement {
 
 /// Gives up what is not needed any more. Returns what could not be given up, in words; the error is for what must be.
 pub fn confine(wanted: &Confinement) -> Result<Vec<String>, String> {
-    let sandbox = wanted.sandbox.unwrap_or(Sandbox::Auto);
+    let sandbox = wanted.sandbox;
     let mut left = Vec::new();
     if let Some(user) = &wanted.user {
         platform::become_user(user, &wanted.give)?;

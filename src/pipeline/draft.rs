@@ -35,7 +35,7 @@ impl Drafted {
                 1 => "1 input".to_owned(),
                 n => format!("{n} inputs"),
             },
-            reading.watched_s()
+            reading.timeline.watched_s()
         );
         let damaged = reading.damaged();
         Ok(Self { damaged, draft: Draft::of(matrix, &conversations), about })

@@ -17,18 +17,18 @@ use super::audit::{Audit, Limits};
 use super::confine::{Confinement, confine};
 use super::read::{Counted, Worker};
 use super::state::{State, StateError};
-use super::{Failure, Plan, Progress, Reading, Request, total};
+use super::{Failure, Plan, Progress, Reading, Request, lock, total};
 use crate::capture::{Batch, Gone, Source, Tap, Wire};
 use crate::flow::{Flows, Fold, Keep, Meeting, Parts, Pending, Seed, Tables};
 use crate::model::{
-    Account, Correction, Duplicates, InputRecord, Loss, Merge, NO_TIME, Nanos, SECOND, clean,
+    Account, Correction, InputRecord, Loss, Merge, NO_TIME, Nanos, SECOND, Timeline, clean,
 };
 use crate::policy::Policy;
 use crate::report::{Recorded, Recorder};
 
 /// Memory is divided: the tables of all threads, those of the window that is judged, those of all windows and judging
 /// them get a part each; while a window is closed some of them are held twice, and buffers and reports take the rest.
-const SHARES: usize = 8;
+const SHARES: usize = 10;
 
 /// Bytes that a conversation takes while it is judged and told, findings among them.
 const JUDGED: usize = 2048;
@@ -41,6 +41,9 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// How long a thread may take to hand over what it has.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// How often a wire is asked what it lost.
+const ASK: Duration = Duration::from_secs(1);
 
 /// How often a waiting thread looks whether something is asked of it.
 const LOOK: Duration = Duration::from_millis(50);
@@ -117,8 +120,6 @@ pub struct Closed<'a> {
     pub all: &'a Audit,
     /// The ids of the findings of all windows before this one.
     pub before: &'a BTreeSet<String>,
-    /// It is the last one.
-    pub last: bool,
 }
 
 /// Who is told what happens, and asked for what it takes.
@@ -257,7 +258,7 @@ pub fn watch(
                 policy = new;
                 *lock(&shared.listed) = listing(&policy);
             }
-            let told = tell(&shared, window, all, &policy, limits, &mut before, last);
+            let told = tell(&shared, window, all, &policy, limits, &mut before);
             let failed;
             (all, failed) = match told {
                 Ok(told) => told,
@@ -285,7 +286,6 @@ fn tell(
     policy: &Policy,
     limits: &Limits,
     before: &mut BTreeSet<String>,
-    last: bool,
 ) -> Result<(Reading, bool), Failure> {
     let (plan, progress) = (shared.plan, shared.progress);
     let its_own = Some(policy.clone());
@@ -294,7 +294,7 @@ fn tell(
     let flows = alone.take_flows(nothing);
     absorb(shared, &mut all, &alone.reading, flows)?;
     let whole = Audit::judged(plan, all, Some(policy.clone()), None, limits, progress, true)?;
-    let closed = Closed { window: &alone, all: &whole, before, last };
+    let closed = Closed { window: &alone, all: &whole, before };
     shared.listener.closed(&closed);
     before.extend(whole.outcome.findings.iter().map(|f| f.id.clone()));
     let failed = whole.failed;
@@ -313,9 +313,8 @@ fn absorb(
         // An earlier run may have watched other interfaces.
         let known = all.inputs.iter().position(|input| input.name == theirs.name);
         let known = known.unwrap_or_else(|| {
-            let nothing = (Account::default(), Loss::default(), None);
-            let (account, loss, error) = nothing;
-            all.inputs.push(InputRecord { account, loss, error, ..theirs.clone() });
+            let (account, loss) = (Account::default(), Loss::default());
+            all.inputs.push(InputRecord { account, loss, error: None, ..theirs.clone() });
             all.inputs.len() - 1
         });
         let mine = &mut all.inputs[known];
@@ -330,8 +329,9 @@ fn absorb(
     }
     all.inputs.sort_by(|a, b| a.name.cmp(&b.name));
     // While a wire was away nothing was watched for certain.
-    if window.inputs.iter().all(|input| input.error.is_none()) {
-        all.buckets.extend(&window.buckets);
+    match window.inputs.iter().all(|input| input.error.is_none()) {
+        true => all.timeline.merge(&window.timeline),
+        false => all.timeline.merge(&window.timeline.unwatched()),
     }
     all.flows.absorb(flows).map_err(Failure::Temporary)?;
     (all.account, all.loss) = total(&all.inputs);
@@ -391,7 +391,7 @@ fn close(
     shared.window.fetch_add(1, Ordering::Relaxed);
     let meeting = all.flows.another_meeting();
     let mut inputs = inputs(shared.watch);
-    let (mut buckets, mut cuts) = (BTreeSet::new(), BTreeSet::new());
+    let (mut timeline, mut cuts) = (Timeline::default(), BTreeSet::new());
     for _ in 0..threads {
         let given = match handed.recv_timeout(ANSWER) {
             Ok(given) => given,
@@ -408,7 +408,7 @@ fn close(
             Some(_) => {}
             None => input.error = Some("was not there for all of the time".to_owned()),
         }
-        buckets.extend(given.counted.buckets);
+        timeline.merge(&given.counted.timeline);
         meeting.take_in(given.tables).map_err(Failure::Temporary)?;
         for (fold, count) in given.folded {
             shared.listener.notice(&Notice::Folded(fold, count));
@@ -418,18 +418,11 @@ fn close(
         }
         cuts.extend(given.cuts);
     }
-    let (account, loss) = total(&inputs);
-    let end = if last { None } else { account.last.get() };
+    let end = if last { None } else { total(&inputs).0.last.get() };
     let flows =
         meeting.settle_window(shared.plan.jobs, pending, end).map_err(Failure::Temporary)?;
-    let duplicates = Duplicates { sample: flows.copies(), ..unread() };
-    Ok(Reading { inputs, account, loss, buckets, duplicates, flows })
-}
-
-/// Nothing is known of copies; they cannot be taken out, because nothing is read twice.
-fn unread() -> Duplicates {
-    let sample = crate::model::Copies::default();
-    Duplicates { sample, correction: Correction::Impossible, removed: 0 }
+    // Nothing is read twice, to take copies out.
+    Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
 }
 
 fn inputs(watch: &Watch) -> Vec<InputRecord> {
@@ -444,13 +437,7 @@ fn inputs(watch: &Watch) -> Vec<InputRecord> {
 
 fn empty(watch: &Watch, origin: &Meeting) -> std::io::Result<Reading> {
     let flows = origin.another().settle(false, 1)?;
-    Ok(reading(inputs(watch), BTreeSet::new(), flows))
-}
-
-pub(super) fn reading(inputs: Vec<InputRecord>, buckets: BTreeSet<Nanos>, flows: Flows) -> Reading {
-    let (account, loss) = total(&inputs);
-    let duplicates = Duplicates { sample: flows.copies(), ..unread() };
-    Reading { inputs, account, loss, buckets, duplicates, flows }
+    Ok(Reading::new(inputs(watch), Timeline::default(), flows, Correction::Impossible))
 }
 
 /// What an earlier run left, with the interfaces of this one.
@@ -548,10 +535,6 @@ fn open_all(watch: &Watch) -> Result<Opened, Failure> {
     if wrong.is_empty() { Ok(wires) } else { Err(Failure::Sources(wrong)) }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 /// Reads one wire.
 struct Sniffer<'a> {
     shared: &'a Shared<'a>,
@@ -560,6 +543,8 @@ struct Sniffer<'a> {
     wire: Option<Wire>,
     worker: Worker<'a>,
     loss: Loss,
+    /// When the wire was last asked what it lost.
+    asked: Instant,
     /// Since when the wire is gone, and when it was last tried.
     gone: Option<(Instant, Instant)>,
     /// The link type, as long as the wire was there for all of the window.
@@ -590,6 +575,7 @@ impl<'a> Sniffer<'a> {
             link: Some(wire.link()),
             wire: Some(wire),
             loss: Loss::default(),
+            asked: Instant::now(),
             gone: None,
             folded: Vec::new(),
             forgotten: 0,
@@ -626,8 +612,9 @@ impl<'a> Sniffer<'a> {
         }
         let Some(wire) = &mut self.wire else { return };
         let read = wire.next(batch);
-        if read.is_err() {
-            self.loss.merge(&wire.loss());
+        if read.is_err() || self.asked.elapsed() >= ASK {
+            let loss = wire.loss();
+            self.count(loss);
         }
         batch.source = self.interface;
         if let Some(last) = batch.frames.last() {
@@ -652,6 +639,12 @@ impl<'a> Sniffer<'a> {
             let name = self.shared.watch.interfaces[self.interface].clone();
             self.say(Notice::Lost(name, clean(&why).into_owned()));
         }
+    }
+
+    fn count(&mut self, loss: Loss) {
+        self.asked = Instant::now();
+        self.shared.progress.lost.fetch_add(loss.dropped, Ordering::Relaxed);
+        self.loss.merge(&loss);
     }
 
     fn say(&self, notice: Notice) {
@@ -729,7 +722,8 @@ impl<'a> Sniffer<'a> {
 
     fn hand_over(&mut self, end: bool) -> Handover {
         if let Some(wire) = &mut self.wire {
-            self.loss.merge(&if end { wire.left_unread() } else { wire.loss() });
+            let loss = if end { wire.left_unread() } else { wire.loss() };
+            self.count(loss);
         }
         self.patience = 0;
         let (tables, counted) = self.worker.hand_over();

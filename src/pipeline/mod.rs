@@ -20,27 +20,24 @@ mod state;
 mod syslog;
 mod timings;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::capture::Filter;
 use crate::flow::{Flows, Keep, Parts};
-use crate::model::{
-    Account, BUCKET_NS, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, SECOND,
-};
+use crate::model::{Account, Correction, Duplicates, InputRecord, Loss, Merge, Timeline};
 
 pub use crate::capture::{Gone, Interface, Tap, interfaces};
 pub use crate::flow::Fold;
-pub use crate::report::{Dated, Known, Places};
+pub use crate::report::{Dated, Known, Places, folder_of};
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use confine::{Confinement, Sandbox, confine};
 pub use draft::Drafted;
 pub use live::{Closed, Control, Ended, Listener, Notice, Ready, Watch, ready, watch};
 pub use plan::{Dedup, Plan, Request};
-pub use serve::{Pages, listen, serve};
+pub use serve::{Door, Pages, listen, serve};
 pub use state::StateError;
 pub use syslog::{Syslog, Target};
 pub use timings::{Step, Timings};
@@ -52,6 +49,8 @@ pub struct Progress {
     pub bytes: AtomicU64,
     /// Frames decoded.
     pub frames: AtomicU64,
+    /// Frames that the kernel or an interface is known to have dropped; of a live audit, each second.
+    pub lost: AtomicU64,
     /// Set to stop the work.
     pub stop: AtomicBool,
     /// What each step of the work took.
@@ -89,8 +88,8 @@ pub struct Reading {
     pub account: Account,
     /// What the captures say they lost.
     pub loss: Loss,
-    /// The ten-second buckets that hold a frame.
-    pub buckets: BTreeSet<Nanos>,
+    /// When frames were captured.
+    pub timeline: Timeline,
     /// Packets that were seen more than once.
     pub duplicates: Duplicates,
     /// All flows.
@@ -144,15 +143,27 @@ impl Reading {
         inputs.filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))).collect()
     }
 
-    /// Seconds that were watched.
-    pub fn watched_s(&self) -> u64 {
-        self.buckets.len() as u64 * (BUCKET_NS / SECOND) as u64
+    /// What was read of inputs, not yet cleared of copies.
+    fn new(
+        inputs: Vec<InputRecord>,
+        timeline: Timeline,
+        flows: Flows,
+        correction: Correction,
+    ) -> Self {
+        let (account, loss) = total(&inputs);
+        let duplicates = Duplicates { sample: flows.copies(), correction, removed: 0 };
+        Self { inputs, account, loss, timeline, duplicates, flows }
     }
 }
 
 /// Checks a filter expression for live interfaces; the error is libpcap's own.
 pub fn check_filter(expression: &str) -> Result<(), String> {
     Filter::new(expression).map(drop)
+}
+
+/// What a mutex guards. A thread that panicked with it ends the work elsewhere.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Everything of all inputs.

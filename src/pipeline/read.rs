@@ -1,18 +1,17 @@
 //! Reading: one reader a source, workers that take any batch, tables that meet at the end.
 
-use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Failure, Plan, Progress, Reading, Request, total};
+use super::{Failure, Plan, Progress, Reading, Request, lock};
 use crate::capture::{Batch, Damage, Filter, Frame, OpenError, Reader};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{Keep, Meeting, Seed, Tables};
 use crate::model::{
-    Account, BUCKET_NS, Correction, Duplicates, InputRecord, Merge, NO_TIME, Nanos, SkipReason,
+    Account, BUCKET_NS, Correction, InputRecord, Merge, NO_TIME, Nanos, SkipReason, Slot, Timeline,
 };
 
 /// Observations that are looked up together: enough for their misses of memory to overlap, few enough
@@ -27,25 +26,22 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Readi
     progress.timings.done("start");
     let (mut inputs, counted) = each_batch(plan, progress, work)?;
     progress.timings.done("packets");
-    let mut buckets = BTreeSet::new();
+    let mut timeline = Timeline::default();
     for counted in counted {
         let counted = counted.map_err(Failure::Temporary)?;
         for (input, account) in inputs.iter_mut().zip(&counted.accounts) {
             input.account.merge(account);
         }
-        buckets.extend(counted.buckets);
+        timeline.merge(&counted.timeline);
     }
     // Nothing that was named or found is a capture: there is nothing to say about a farm.
     if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
         let told = |i: &InputRecord| (i.name.clone(), i.error.clone().unwrap_or_default());
         return Err(Failure::Sources(inputs.iter().map(told).collect()));
     }
-    let (account, loss) = total(&inputs);
     let flows = meeting.settle(keep.traces, plan.jobs).map_err(Failure::Temporary)?;
     progress.timings.done("merge");
-    let sample = flows.copies();
-    let duplicates = Duplicates { sample, correction: Correction::NotNeeded, removed: 0 };
-    Ok(Reading { inputs, account, loss, buckets, duplicates, flows })
+    Ok(Reading::new(inputs, timeline, flows, Correction::NotNeeded))
 }
 
 /// The batches that a worker gets.
@@ -140,10 +136,6 @@ pub(super) fn each_batch<T: Send>(
     Ok((sources.inputs.into_inner().unwrap_or_else(|p| p.into_inner()), found))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 /// The result of a thread; its panic goes on here.
 fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -210,7 +202,7 @@ impl Sources<'_> {
             OpenError::NotACapture(looks) => {
                 let hint = match source.name.rsplit('.').next() {
                     Some("toml" | "csv") => "; give an inventory with --inventory",
-                    _ => "",
+                    _ => "; give pcap or pcapng files",
                 };
                 (format!("is no capture file; it looks like {looks}{hint}"), true)
             }
@@ -249,7 +241,18 @@ fn told(what: &str, offset: u64, frames: usize) -> String {
 #[derive(Default)]
 pub(super) struct Counted {
     pub accounts: Vec<Account>,
-    pub buckets: BTreeSet<Nanos>,
+    pub timeline: Timeline,
+}
+
+/// Nothing since the last ten seconds that were counted.
+const NO_SLOT: (Nanos, Slot) = (NO_TIME, Slot { frames: 0, bytes: 0, watched: true });
+
+/// Adds the frames of the latest ten seconds to a timeline.
+fn end_slot(timeline: &mut Timeline, slot: &mut (Nanos, Slot)) {
+    let (number, slot) = std::mem::replace(slot, NO_SLOT);
+    if number != NO_TIME {
+        timeline.add(number, &slot);
+    }
 }
 
 /// Which frames the user wants left out.
@@ -298,8 +301,8 @@ pub(super) struct Worker<'a> {
     /// Observations that go into the tables together; written in place.
     pending: Vec<Observation>,
     counted: Counted,
-    /// The bucket of the latest frame, which is nearly always the next one's too.
-    bucket: Nanos,
+    /// The ten seconds of the latest frame, which are nearly always the next one's too, and what they hold.
+    slot: (Nanos, Slot),
 }
 
 impl<'a> Worker<'a> {
@@ -319,8 +322,8 @@ impl<'a> Worker<'a> {
             keep,
             tables: meeting.tables(keep),
             pending: vec![Observation::default(); TOGETHER],
-            counted: Counted { accounts, buckets: BTreeSet::new() },
-            bucket: Nanos::MIN,
+            counted: Counted { accounts, timeline: Timeline::default() },
+            slot: NO_SLOT,
         }
     }
 
@@ -341,6 +344,7 @@ impl<'a> Worker<'a> {
         match trouble {
             Some(error) => Err(error),
             None => {
+                end_slot(&mut self.counted.timeline, &mut self.slot);
                 self.meeting.take_in(self.tables)?;
                 Ok(self.counted)
             }
@@ -360,8 +364,8 @@ impl<'a> Worker<'a> {
     /// Gives away what was found, and starts anew.
     pub fn hand_over(&mut self) -> (Tables, Counted) {
         let accounts = vec![Account::default(); self.plan.sources.len()];
-        let empty = Counted { accounts, buckets: BTreeSet::new() };
-        self.bucket = Nanos::MIN;
+        let empty = Counted { accounts, timeline: Timeline::default() };
+        end_slot(&mut self.counted.timeline, &mut self.slot);
         let tables = std::mem::replace(&mut self.tables, self.meeting.tables(self.keep));
         (tables, std::mem::replace(&mut self.counted, empty))
     }
@@ -382,9 +386,13 @@ impl<'a> Worker<'a> {
             account.first.see(frame.time);
             account.last.see(frame.time);
             let bucket = frame.time.div_euclid(BUCKET_NS);
-            if frame.time != NO_TIME && bucket != self.bucket {
-                self.bucket = bucket;
-                self.counted.buckets.insert(bucket);
+            if frame.time != NO_TIME {
+                if bucket != self.slot.0 {
+                    end_slot(&mut self.counted.timeline, &mut self.slot);
+                    self.slot.0 = bucket;
+                }
+                self.slot.1.frames += 1;
+                self.slot.1.bytes += u64::from(frame.wire_len);
             }
             let data = batch.data(frame);
             if !self.gate.passes(frame, data) {

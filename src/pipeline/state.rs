@@ -3,7 +3,6 @@
 //! A file holds a mark, the account of the inputs, and the flows, and ends in the SHA-256 of all before. A new one is
 //! written beside the old, which stays as the one before it; so a file that was torn by a crash costs one window.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,12 +12,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Reading;
-use super::live::reading;
 use crate::flow::{Flows, Meeting};
-use crate::model::{InputRecord, Nanos};
+use crate::model::{Correction, InputRecord, Timeline};
 
 /// The first bytes of a state; another layout has another number.
-const MARK: &[u8] = b"rasaudit state 1\n";
+const MARK: &[u8] = b"rasaudit state 2\n";
 
 const CURRENT: &str = "evidence.state";
 const PREVIOUS: &str = "evidence.state.previous";
@@ -45,7 +43,7 @@ pub(super) struct State {
 #[derive(Serialize, Deserialize)]
 struct Header {
     inputs: Vec<InputRecord>,
-    buckets: BTreeSet<Nanos>,
+    timeline: Timeline,
 }
 
 /// Why a folder cannot hold a state.
@@ -135,7 +133,7 @@ fn write(path: &Path, all: &Reading) -> io::Result<()> {
     let file = BufWriter::new(File::create(path)?);
     let mut out = Hashed { inner: file, digest: Sha256::new() };
     out.write_all(MARK)?;
-    let header = Header { inputs: all.inputs.clone(), buckets: all.buckets.clone() };
+    let header = Header { inputs: all.inputs.clone(), timeline: all.timeline.clone() };
     let header = postcard::to_stdvec(&header).map_err(io::Error::other)?;
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
@@ -172,7 +170,8 @@ fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
     file.read_exact(&mut length)?;
     let mut header = Vec::new();
     (&mut file).take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
-    let Header { inputs, buckets } = postcard::from_bytes(&header).map_err(io::Error::other)?;
+    let Header { inputs, timeline } = postcard::from_bytes(&header).map_err(io::Error::other)?;
     let flows = Flows::restore(meeting, &mut file)?;
-    Ok(reading(inputs, buckets, flows))
+    // Nothing of it can be read a second time, to take copies out.
+    Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
 }

@@ -7,16 +7,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use csv::{Terminator, WriterBuilder};
-use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::{EnhancedPacketBlock, EnhancedPacketOption};
-use pcap_file::pcapng::blocks::interface_description::{
-    InterfaceDescriptionBlock, InterfaceDescriptionOption,
-};
-use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
-use pcap_file::{DataLink, Endianness, PcapError};
 use sha2::{Digest, Sha256};
 
 use super::folder::{Folder, FolderError, digest_of};
+use super::pcapng::{self, plain};
 use crate::classify::Finding;
 use crate::model::{NO_TIME, Nanos, cell, clean, hex};
 
@@ -96,13 +91,8 @@ impl Folder {
             let (mut file, mut digest) = (String::new(), String::new());
             if !evidence.frames.is_empty() {
                 file = format!("{}.pcapng", finding.id);
-                let bytes = pcapng(finding, &evidence).map_err(|error| FolderError {
-                    path: self.place(&file),
-                    error: match error {
-                        PcapError::IoError(error) => error,
-                        other => io::Error::other(other.to_string()),
-                    },
-                })?;
+                let bytes = written(finding, &evidence)
+                    .map_err(|error| FolderError { path: self.place(&file), error })?;
                 digest = hex(&Sha256::digest(&bytes));
                 self.stage(&file, |out| out.write_all(&bytes))?;
             }
@@ -167,35 +157,19 @@ fn listed(index: &Path) -> BTreeMap<String, String> {
     listed
 }
 
-/// The file of one finding (draft-ietf-opsawg-pcapng): an interface for each link type, times in nanoseconds,
-/// and with each frame what it shows.
-fn pcapng(finding: &Finding, evidence: &Evidence) -> Result<Vec<u8>, PcapError> {
+/// The file of one finding: an interface for each link type, and with each frame what it shows.
+fn written(finding: &Finding, evidence: &Evidence) -> io::Result<Vec<u8>> {
     let Finding { id, verdict, code, severity, message, action, trace, .. } = finding;
     let about = format!("finding {id} ({verdict}/{code}, {severity})");
     let mut whole = vec![format!("{about}: {message}"), action.clone()];
     whole.extend(trace.iter().cloned());
     whole.extend((!evidence.note.is_empty()).then(|| evidence.note.clone()));
-    let section = SectionHeaderBlock {
-        endianness: Endianness::Little,
-        options: vec![
-            SectionHeaderOption::Comment(comment(&whole.join("\n")).into()),
-            SectionHeaderOption::UserApplication(
-                concat!("rasaudit ", env!("CARGO_PKG_VERSION")).into(),
-            ),
-        ],
-        ..SectionHeaderBlock::default()
-    };
-    let mut file = PcapNgWriter::with_section_header(Vec::new(), section)?;
+    let mut file = pcapng::begin(Vec::new(), Some(&comment(&whole.join("\n"))))?;
     let mut links: Vec<u16> = evidence.frames.iter().map(|frame| frame.link).collect();
     links.sort_unstable();
     links.dedup();
     for link in &links {
-        const NANOSECONDS: u8 = 9;
-        file.write_pcapng_block(InterfaceDescriptionBlock {
-            linktype: DataLink::from(u32::from(*link)),
-            snaplen: 0,
-            options: vec![InterfaceDescriptionOption::IfTsResol(NANOSECONDS)],
-        })?;
+        pcapng::add_interface(&mut file, *link, 0, None)?;
     }
     for frame in &evidence.frames {
         let timed = if frame.time == NO_TIME { "; the capture has no time for it" } else { "" };
@@ -206,7 +180,8 @@ fn pcapng(finding: &Finding, evidence: &Evidence) -> Result<Vec<u8>, PcapError> 
             original_len: frame.wire_len,
             data: Cow::Borrowed(&frame.data),
             options: vec![EnhancedPacketOption::Comment(text.into())],
-        })?;
+        })
+        .map_err(plain)?;
     }
     Ok(file.into_inner())
 }

@@ -41,7 +41,7 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
         &json!({
             "first": report.account.first.get().map(Time),
             "last": report.account.last.get().map(Time),
-            "watched_seconds": report.watched_s,
+            "watched_seconds": report.timeline.watched_s(),
             "since": report.wishes.since.map(Time),
             "until": report.wishes.until.map(Time),
             "as_of": report.wishes.as_of.map(Time),

@@ -14,9 +14,13 @@ mod json;
 mod json_text;
 mod known;
 mod line;
+mod markdown;
+mod page;
+mod pcapng;
 mod record;
 mod rows;
 mod sheet;
+mod story;
 mod text;
 mod time;
 
@@ -26,16 +30,17 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::classify::{Outcome, Policy};
-use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Transport};
+use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Timeline, Transport};
 
 pub use community_id::community_id;
 pub use dated::Dated;
 pub use draft::draft;
 pub use evidence::{Evidence, EvidenceFrame};
 pub use exceptions::exceptions_from;
-pub use folder::{Folder, FolderError};
+pub use folder::{Folder, FolderError, folder_of};
 pub use known::Known;
 pub use line::{lines, messages};
+pub use page::write_live as live_page;
 pub use record::{Recorded, Recorder};
 pub use sheet::{SHEETS, Sheet};
 pub use time::Time;
@@ -58,8 +63,8 @@ pub struct Report<'a> {
     pub known: Option<&'a Known>,
     /// Link types that are not decoded, by name, with their frames.
     pub unknown_links: Vec<(String, u64)>,
-    /// Seconds that were watched.
-    pub watched_s: u64,
+    /// When frames were captured.
+    pub timeline: &'a Timeline,
     /// The policy; none where nothing was judged.
     pub policy: Option<&'a Policy>,
     /// The judgement; without a policy it holds conversations alone.
@@ -91,6 +96,8 @@ pub const FORMATS: &[(&str, Option<&str>, Writer)] = &[
     ("conversations", Some("conversations.csv"), csv::conversations),
     ("matrix", Some("matrix.csv"), csv::matrix),
     ("hosts", Some("hosts.csv"), csv::hosts),
+    ("html", Some("report.html"), page::write),
+    ("markdown", None, markdown::write),
     // Last, so that whoever waits for it finds the others complete.
     ("json", Some("audit.json"), json::write),
 ];
@@ -102,6 +109,8 @@ pub struct Places<'a> {
     pub reports: Option<&'a Path>,
     /// The frames that findings rest on.
     pub evidence: Option<&'a Path>,
+    /// The terminal makes links of what says that it is one.
+    pub links: bool,
 }
 
 /// The terminal's summary, with the places of the files, for a terminal of `width` columns.

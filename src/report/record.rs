@@ -8,13 +8,9 @@ use std::time::Duration;
 
 use pcap_file::pcapng::PcapNgWriter;
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
-use pcap_file::pcapng::blocks::interface_description::{
-    InterfaceDescriptionBlock, InterfaceDescriptionOption,
-};
-use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeaderOption};
-use pcap_file::{DataLink, Endianness, PcapError};
 
-use super::FolderError;
+use super::pcapng::{self, plain};
+use super::{FolderError, folder_of};
 use crate::model::Nanos;
 
 /// Bytes of a packet's block beside the frame.
@@ -61,10 +57,7 @@ impl Recorder {
         let part = |part: Option<&std::ffi::OsStr>, other: &str| {
             part.map_or_else(|| other.to_owned(), |text| text.to_string_lossy().into_owned())
         };
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        let folder = folder_of(path);
         let (stem, extension) =
             (part(path.file_stem(), "capture"), part(path.extension(), "pcapng"));
         let (number, open, broken) = (0, None, false);
@@ -100,27 +93,9 @@ impl Recorder {
         self.finish()?;
         self.number += 1;
         let file = File::create_new(self.place(self.number))?;
-        let section = SectionHeaderBlock {
-            endianness: Endianness::Little,
-            options: vec![SectionHeaderOption::UserApplication(
-                concat!("rasaudit ", env!("CARGO_PKG_VERSION")).into(),
-            )],
-            ..SectionHeaderBlock::default()
-        };
-        let buffer = BufWriter::with_capacity(BUFFER, file);
-        let mut writer = PcapNgWriter::with_section_header(buffer, section).map_err(plain)?;
-        for interface in &self.interfaces {
-            const NANOSECONDS: u8 = 9;
-            writer
-                .write_pcapng_block(InterfaceDescriptionBlock {
-                    linktype: DataLink::from(u32::from(interface.link)),
-                    snaplen: interface.snaplen,
-                    options: vec![
-                        InterfaceDescriptionOption::IfName(interface.name.as_str().into()),
-                        InterfaceDescriptionOption::IfTsResol(NANOSECONDS),
-                    ],
-                })
-                .map_err(plain)?;
+        let mut writer = pcapng::begin(BufWriter::with_capacity(BUFFER, file), None)?;
+        for Recorded { name, link, snaplen } in &self.interfaces {
+            pcapng::add_interface(&mut writer, *link, *snaplen, Some(name))?;
         }
         self.open = Some((writer, 0));
         let there = self.there()?;
@@ -183,12 +158,5 @@ impl Recorder {
             self.open = None;
             self.broken = false;
         }
-    }
-}
-
-fn plain(error: PcapError) -> io::Error {
-    match error {
-        PcapError::IoError(error) => error,
-        other => io::Error::other(other.to_string()),
     }
 }

@@ -242,6 +242,12 @@ pub(super) fn conversations<'a>(report: &Report<'a>) -> impl Iterator<Item = Con
     })
 }
 
+/// One conversation, without its names.
+pub(super) fn conversation_at<'a>(report: &Report<'a>, number: usize) -> ConversationRow<'a> {
+    let judged = report.policy.map(|policy| (policy, &report.outcome.judged[number]));
+    conversation(&report.outcome.conversations.list[number], judged)
+}
+
 fn conversation<'a>(
     c: &'a Conversation,
     judged: Option<(&'a Policy, &'a Judged)>,

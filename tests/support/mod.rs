@@ -1,6 +1,7 @@
 //! What the tests share: running the program, finding fixtures, cutting and shuffling captures.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub mod browser;
 pub mod frames;
 pub mod truth;
 pub mod tshark;
@@ -153,8 +154,8 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8 on standard error")
 }
 
-/// Every report of a folder by name. `audit.json` comes without its list of inputs and what it says
-/// of single sources, which are all that may differ between cuts of a capture.
+/// Every report of a folder by name. `audit.json` and the page come without their lists of inputs and what they say of
+/// single sources, which are all that may differ between cuts of a capture.
 pub fn reports(folder: &Path) -> Vec<(String, String)> {
     let mut reports = Vec::new();
     for name in ["audit.json", "conversations.csv", "findings.csv", "hosts.csv", "matrix.csv"] {
@@ -170,7 +171,25 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
         }
         reports.push((name.to_owned(), text));
     }
+    let page = fs::read_to_string(folder.join("report.html")).expect("a page");
+    reports.push(("report.html".to_owned(), without_inputs(&page)));
     reports
+}
+
+/// A page without its list of inputs, their number, and what it says of single ones.
+fn without_inputs(page: &str) -> String {
+    let (before, rest) = page.split_once("<details class=\"read\">").expect("inputs");
+    let (_, after) = rest.split_once("</details>").expect("their end");
+    let (before, facts) = before.split_once("<dl class=\"facts\">").expect("facts");
+    let counted = |fact: &str| {
+        let (count, rest) = fact.split_once(" in ")?;
+        let (_, rest) = rest.split_once(": ")?;
+        fact.contains("<dt>Capture</dt>").then(|| format!("{count}: {rest}"))
+    };
+    let facts = facts.split_inclusive("</div>").filter(|fact| !fact.contains("<dt>Input</dt>"));
+    let facts: String =
+        facts.map(|fact| counted(fact).unwrap_or_else(|| fact.to_owned())).collect();
+    format!("{before}{facts}{after}")
 }
 
 /// A generator of random numbers that needs no crate (xorshift64*); tests name their seeds.

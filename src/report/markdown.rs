@@ -1,0 +1,145 @@
+//! The story of an audit for a ticket: `--format markdown`.
+
+use std::io::{self, Write};
+
+use super::story::{self, Fact, Headline};
+use super::{Report, Time};
+use crate::classify::{Finding, Severity};
+use crate::model::clean;
+
+/// Findings that are told in full, the worst ones; more belong into a file.
+const SHOWN: usize = 25;
+
+pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Headline { lead, rest, .. } = story::headline(report);
+    writeln!(out, "# {}{}\n", text(&lead), text(&rest))?;
+    for Fact { label, text: told, .. } in story::facts(report) {
+        writeln!(out, "- **{label}**: {}", text(&told))?;
+    }
+    let findings: Vec<&Finding> =
+        report.outcome.findings.iter().filter(|f| f.severity > Severity::Info).collect();
+    for (number, finding) in findings.iter().take(SHOWN).enumerate() {
+        if number == 0 {
+            writeln!(out, "\n## Findings")?;
+        }
+        write_finding(finding, out)?;
+    }
+    if findings.len() > SHOWN {
+        writeln!(out, "\n… and {} more, in `findings.csv`", findings.len() - SHOWN)?;
+    }
+    let not_assessed = story::not_assessed(report);
+    if !not_assessed.is_empty() {
+        writeln!(out, "\n## Not assessed\n")?;
+    }
+    for (code, (finding, more)) in not_assessed {
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        writeln!(out, "- **{code}**: {}{more}", text(&finding.message))?;
+    }
+    judged_by(report, out)
+}
+
+fn write_finding(finding: &Finding, out: &mut dyn Write) -> io::Result<()> {
+    let Finding { id, severity, verdict, code, message, action, trace, .. } = finding;
+    let guess = if finding.certain { "" } else { " (not certain)" };
+    writeln!(out, "\n### {severity} {verdict}/{code}{guess} {}\n", quoted(id))?;
+    writeln!(out, "{}\n", text(message))?;
+    if !action.is_empty() {
+        writeln!(out, "**To do**: {}\n", text(action))?;
+    }
+    for line in trace {
+        writeln!(out, "- {}", text(line))?;
+    }
+    if let (Some(first), Some(last)) = (finding.first_seen, finding.last_seen) {
+        writeln!(out, "- seen from {} to {}", Time(first), Time(last))?;
+    }
+    if !finding.display_filter.is_empty() {
+        writeln!(out, "- Wireshark: {}", quoted(&finding.display_filter))?;
+    }
+    Ok(())
+}
+
+/// The files that it rests on, with their digests.
+fn judged_by(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+    const INPUTS: usize = 20;
+    writeln!(out, "\n## Read\n")?;
+    if let Some(policy) = report.policy {
+        let (matrix, inventory) = (&policy.matrix, &policy.inventory);
+        writeln!(out, "- matrix {}, SHA-256 {}", text(&matrix.name), quoted(&matrix.sha256))?;
+        writeln!(
+            out,
+            "- inventory {}, SHA-256 {}",
+            text(&inventory.file),
+            quoted(&inventory.sha256)
+        )?;
+        if !policy.exceptions.file.is_empty() {
+            let (file, sha256) = (&policy.exceptions.file, &policy.exceptions.sha256);
+            writeln!(out, "- exceptions {}, SHA-256 {}", text(file), quoted(sha256))?;
+        }
+    }
+    for input in report.inputs.iter().take(INPUTS) {
+        let digest = input.sha256.as_ref().map(|digest| format!(", SHA-256 {}", quoted(digest)));
+        let (name, frames) = (text(&input.name), input.account.frames);
+        writeln!(
+            out,
+            "- {name}: {}{}",
+            story::plural(frames, "frame"),
+            digest.unwrap_or_default()
+        )?;
+    }
+    match report.inputs.len().saturating_sub(INPUTS) {
+        0 => Ok(()),
+        more => writeln!(out, "- and {more} more, in `audit.json`"),
+    }
+}
+
+/// Text that is no markup (CommonMark, 2.4: any ASCII punctuation may be escaped), and no link, though GitHub makes
+/// links of what looks like one.
+fn text(text: &str) -> String {
+    let text = clean(text);
+    let mut plain = String::with_capacity(text.len());
+    for (at, c) in text.char_indices() {
+        let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
+        let steers = match c {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '|' | '~' | '&' | '!' | '$' => {
+                true
+            }
+            ':' => after.starts_with("//"),
+            '.' => {
+                before.len() >= 3
+                    && before.is_char_boundary(before.len() - 3)
+                    && before[before.len() - 3..].eq_ignore_ascii_case("www")
+            }
+            _ => false,
+        };
+        if steers {
+            plain.push('\\');
+        }
+        plain.push(c);
+    }
+    // Nobody is called by what a packet says.
+    plain.replace('@', "@<!-- -->")
+}
+
+/// Text as code: nothing in it is read. More backticks than it holds in a row enclose it.
+fn quoted(text: &str) -> String {
+    let text = clean(text);
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest + 1);
+    let space = if longest > 0 { " " } else { "" };
+    format!("{fence}{space}{text}{space}{fence}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_packet_says_is_no_markup() {
+        assert_eq!(text("a_b*c [x](y) <b>"), "a\\_b\\*c \\[x\\](y) \\<b\\>");
+        assert_eq!(text("http://evil WWW.evil"), "http\\://evil WWW\\.evil");
+        assert_eq!(text("10.0.0.1: ok"), "10.0.0.1: ok");
+        assert_eq!(text("@all"), "@<!-- -->all");
+        assert_eq!(quoted("a"), "`a`");
+        assert_eq!(quoted("a``b"), "``` a``b ```");
+    }
+}

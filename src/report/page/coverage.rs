@@ -1,0 +1,130 @@
+//! Hosts against time: when each was visible, and in which direction.
+
+use maud::{Markup, html};
+
+use super::timeline::Pieces;
+use crate::classify::{Coverage, Who};
+use crate::model::clean;
+use crate::report::Report;
+use crate::report::story::short;
+
+/// Pieces of time; as many as a word has bits.
+const PIECES: usize = 128;
+/// Hosts that are shown; all of them are in `hosts.csv`.
+const HOSTS: usize = 1000;
+/// Units of the drawing for a piece, and the height of a lane.
+const UNIT: usize = 3;
+const LANE: usize = 6;
+
+/// When something was sent, and when something was received: a bit for a piece of time.
+#[derive(Clone, Copy, Default)]
+struct Lanes([u128; 2]);
+
+pub(super) fn table(report: &Report<'_>) -> Markup {
+    let Some(policy) = report.policy else { return html! {} };
+    let hosts = &policy.inventory.hosts;
+    let window = (report.account.first.get()).zip(report.account.last.get());
+    let lanes = window.map(|(first, last)| {
+        let pieces = Pieces::between(first, last, PIECES);
+        (lanes(report, &pieces, hosts.len()), pieces.count)
+    });
+    html! {
+        section #coverage aria-labelledby="coverage-title" {
+            h2 #coverage-title { "What the capture saw of each host" }
+            @if let Some((first, last)) = window {
+                p {
+                    "Upper lane: it sent; lower lane: something was sent to it; each from the first to the last packet of a "
+                    "conversation. From " (short(first)) " to " (short(last)) "."
+                }
+            }
+            div.scroll tabindex="0" role="region" aria-label="Table of hosts" {
+                table.hosts {
+                    thead { tr {
+                        @for label in ["Host", "Roles", "Coverage", "Seen", "Sent", "Received", "Rows not assessable"] {
+                            th scope="col" { (label) }
+                        }
+                    } }
+                    tbody {
+                        @for (number, (host, seen)) in hosts.iter().zip(&report.outcome.hosts).enumerate().take(HOSTS) {
+                            @let presence = &seen.presence;
+                            tr class=(if seen.coverage == Coverage::Full { "" } else { "partly" }) {
+                                th scope="row" { (clean(&host.name)) }
+                                td { (clean(&policy.matrix.role_titles(host.roles).join(", "))) }
+                                td { (seen.coverage.name()) }
+                                td { @if let Some((lanes, count)) = &lanes { (drawing(lanes[number], *count)) } }
+                                td.number { (presence.sent.packets.0) }
+                                td.number { (presence.received.packets.0) }
+                                td.number { (seen.rows_not_assessable) }
+                            }
+                        }
+                    }
+                }
+            }
+            @if hosts.len() > HOSTS { p { "and " (hosts.len() - HOSTS) " more, in hosts.csv" } }
+        }
+    }
+}
+
+/// What the conversations of each host say of when it was visible.
+fn lanes(report: &Report<'_>, pieces: &Pieces, hosts: usize) -> Vec<Lanes> {
+    let mut lanes = vec![Lanes::default(); hosts];
+    let outcome = report.outcome;
+    for (c, judged) in outcome.conversations.list.iter().zip(&outcome.judged) {
+        let (Some(first), Some(last)) = (c.first.get(), c.last.get()) else { continue };
+        let (from, to) = (pieces.of(first), pieces.of(last));
+        let bits = (u128::MAX >> (127 - (to - from))) << from;
+        let sent = [c.to_server.packets.0 > 0, c.to_client.packets.0 > 0];
+        for (party, sends) in [(judged.client, sent), (judged.server, [sent[1], sent[0]])] {
+            let Who::Host(host) = party.who else { continue };
+            for (lane, _) in lanes[host].0.iter_mut().zip(sends).filter(|(_, does)| *does) {
+                *lane |= bits;
+            }
+        }
+    }
+    lanes
+}
+
+fn drawing(Lanes(lanes): Lanes, count: usize) -> Markup {
+    let words = |lane: u128| format!("{} of {count}", lane.count_ones());
+    let label =
+        format!("sent in {} pieces of time, received in {}", words(lanes[0]), words(lanes[1]));
+    html! {
+        svg.lanes viewBox={ "0 0 " (PIECES * UNIT) " " (2 * LANE + 2) } role="img" aria-label=(label)
+            preserveAspectRatio="none" {
+            rect.ground x="0" y="0" width=(PIECES * UNIT) height=(2 * LANE + 2) {}
+            @for (number, lane) in lanes.into_iter().enumerate().filter(|(_, lane)| *lane != 0) {
+                path class=(["sent", "received"][number]) d=(path(lane, count, number * (LANE + 2))) {}
+            }
+        }
+    }
+}
+
+/// The runs of a lane as boxes.
+fn path(mut lane: u128, count: usize, y: usize) -> String {
+    let x = |piece: usize| piece * PIECES * UNIT / count;
+    let (mut path, mut piece) = (String::new(), 0);
+    while lane != 0 {
+        let gap = lane.trailing_zeros() as usize;
+        piece += gap;
+        lane >>= gap;
+        let run = lane.trailing_ones() as usize;
+        let (from, to) = (x(piece), x(piece + run));
+        path.push_str(&format!("M{from} {y}H{to}V{}H{from}z", y + LANE));
+        piece += run;
+        lane = lane.checked_shr(run as u32).unwrap_or(0);
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_a_lane_become_boxes() {
+        assert_eq!(path(0b1101, PIECES, 0), "M0 0H3V6H0zM6 0H12V6H6z");
+        assert_eq!(path(u128::MAX, PIECES, 8), "M0 8H384V14H0z");
+        assert_eq!(path(1 << 127, PIECES, 0), "M381 0H384V6H381z");
+        assert_eq!(path(1, 1, 0), "M0 0H384V6H0z");
+    }
+}

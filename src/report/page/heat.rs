@@ -1,0 +1,76 @@
+//! The port matrix as a map: who may talk to whom, and what came of it.
+
+use std::collections::BTreeSet;
+
+use maud::{Markup, html};
+
+use super::farm::{Farm, Pair, Role, Standing};
+use crate::model::clean;
+use crate::report::story::plural;
+
+/// A table, not a drawing: a screen reader goes through it by row and column, and a key from cell to cell.
+pub(super) fn map(farm: &Farm<'_>) -> Markup {
+    let shown = |pair: &Pair| pair.standing().is_some();
+    let keys = || farm.pairs.iter().filter(|(_, pair)| shown(pair)).map(|(key, _)| *key);
+    // Who has no role comes last.
+    let order = |roles: BTreeSet<Role>| -> Vec<Role> {
+        let none = roles.contains(&None).then_some(None);
+        roles.into_iter().filter(Option::is_some).chain(none).collect()
+    };
+    let from = order(keys().map(|(from, _)| from).collect());
+    let to = order(keys().map(|(_, to)| to).collect());
+    html! {
+        section #map aria-labelledby="map-title" {
+            h2 #map-title { "The matrix on this farm" }
+            p { "Who opens connections (rows) to whom (columns). Each cell opens its rows of the matrix and its findings." }
+            ul.legend {
+                @for standing in Standing::ALL {
+                    @let (class, sign, meaning) = standing.shown();
+                    li { span class={ "cell " (class) } aria-hidden="true" { (sign) } " " (meaning) }
+                }
+            }
+            div.scroll tabindex="0" role="region" aria-label="Map of roles" {
+                table.map {
+                    thead { tr {
+                        td {}
+                        @for role in &to { th scope="col" { span { (clean(farm.title(*role))) } } }
+                    } }
+                    tbody {
+                        @for row in &from {
+                            tr {
+                                th scope="row" { (clean(farm.title(*row))) }
+                                @for column in &to { (cell(farm, *row, *column)) }
+                            }
+                        }
+                    }
+                }
+            }
+            div #cell role="region" aria-label="Chosen cell" hidden {}
+        }
+    }
+}
+
+fn cell(farm: &Farm<'_>, from: Role, to: Role) -> Markup {
+    let found = farm.pairs.get(&(from, to)).and_then(|pair| Some((pair, pair.standing()?)));
+    let Some((pair, standing)) = found else { return html! { td {} } };
+    let (class, sign, meaning) = standing.shown();
+    let mut words = format!("{} to {}: {meaning}", farm.title(from), farm.title(to));
+    let counts = [
+        (pair.unexpected, "finding", " of undocumented traffic"),
+        (pair.missing, "finding", " of missing traffic"),
+        (pair.unknown, "thing", " not assessable"),
+        (pair.seen, "conversation", ""),
+        (pair.rows.len() as u64, "row", " of the matrix"),
+    ];
+    for (count, noun, what) in counts.into_iter().filter(|(count, ..)| *count > 0) {
+        words.push_str(&format!("; {}{what}", plural(count, noun)));
+    }
+    let words = clean(&words);
+    let rows: Vec<String> = pair.rows.iter().map(ToString::to_string).collect();
+    html! {
+        td {
+            a class={ "cell " (class) } title=(words) aria-label=(words) data-rows=(rows.join(" "))
+                href={ "#map?cell=" (farm.slug(from)) "~" (farm.slug(to)) } { (sign) }
+        }
+    }
+}

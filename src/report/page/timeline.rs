@@ -1,0 +1,150 @@
+//! Traffic and findings over time.
+
+use maud::{Markup, html};
+
+use crate::classify::{Finding, Severity};
+use crate::model::{BUCKET_NS, Nanos, SECOND};
+use crate::report::Report;
+use crate::report::story::short;
+
+/// The most bars.
+const BARS: usize = 180;
+const WIDTH: usize = 900;
+const LEFT: usize = 90;
+const HEIGHT: u64 = 120;
+/// The height of a lane of findings.
+const LANE: usize = 18;
+
+/// Time in equal pieces. Clocks say what they like, so it is counted in more bits than a time has.
+pub(super) struct Pieces {
+    start: i128,
+    each: i128,
+    pub count: usize,
+}
+
+impl Pieces {
+    /// At most `most` of them, of whole tens of seconds, from the one that holds `first` to the one that holds `last`.
+    pub fn between(first: Nanos, last: Nanos, most: usize) -> Self {
+        let bucket = i128::from(BUCKET_NS);
+        let [low, high] = [first, last].map(|time| i128::from(time).div_euclid(bucket));
+        let tens = (high - low + 1).max(1);
+        let up = |number: i128, by: i128| (number + by - 1) / by;
+        let each = up(tens, most as i128);
+        Self { start: low * bucket, each: each * bucket, count: up(tens, each) as usize }
+    }
+
+    /// The piece that holds a time.
+    pub fn of(&self, time: Nanos) -> usize {
+        let piece = (i128::from(time) - self.start).div_euclid(self.each);
+        usize::try_from(piece).unwrap_or(0).min(self.count - 1)
+    }
+
+    /// Seconds of a piece.
+    pub fn seconds(&self) -> i128 {
+        self.each / i128::from(SECOND)
+    }
+}
+
+pub(super) fn draw(report: &Report<'_>) -> Markup {
+    let (Some(first), Some(last)) = (report.account.first.get(), report.account.last.get()) else {
+        return html! {};
+    };
+    let pieces = Pieces::between(first, last, BARS);
+    let mut bars = vec![(0u64, 0u64); pieces.count];
+    for (time, slot) in report.timeline.iter() {
+        let bar = &mut bars[pieces.of(time)];
+        bar.0 += slot.frames;
+        bar.1 += slot.bytes;
+    }
+    let most = bars.iter().map(|bar| bar.0).max().unwrap_or(0).max(1);
+    let lanes: Vec<(Severity, Vec<u64>)> = Severity::ALL
+        .iter()
+        .rev()
+        .filter_map(|severity| Some((*severity, lane(report, *severity, &pieces)?)))
+        .collect();
+    let x = |piece: usize| LEFT + piece * (WIDTH - LEFT) / pieces.count;
+    let width = |piece: usize| (x(piece + 1) - x(piece)).max(1);
+    let lane_y = |lane: usize| HEIGHT as usize + 10 + lane * LANE;
+    let bottom = lane_y(lanes.len()) + 4;
+    let label = format!(
+        "Frames in pieces of {} s, at most {most}, from {} to {}; below them when findings were seen",
+        pieces.seconds(),
+        short(first),
+        short(last)
+    );
+    html! {
+        section #timeline aria-labelledby="timeline-title" {
+            h2 #timeline-title { "Traffic and findings over time" }
+            figure {
+                svg viewBox={ "0 0 " (WIDTH) " " (bottom + 20) } role="img" aria-label=(label) {
+                    line.axis x1=(LEFT) y1=(HEIGHT) x2=(WIDTH) y2=(HEIGHT) {}
+                    text x=(LEFT - 6) y="12" text-anchor="end" { (most) }
+                    text x=(LEFT - 6) y=(HEIGHT) text-anchor="end" { "frames" }
+                    @for (piece, (frames, bytes)) in bars.iter().enumerate().filter(|(_, bar)| bar.0 > 0) {
+                        // However few, they are seen.
+                        @let height = (u128::from(*frames) * u128::from(HEIGHT - 4) / u128::from(most)).max(1) as u64;
+                        rect.bar x=(x(piece)) y=(HEIGHT - height) width=(width(piece)) height=(height) {
+                            title { (frames) " frames, " (bytes) " bytes" }
+                        }
+                    }
+                    @for (number, (severity, counts)) in lanes.iter().enumerate() {
+                        text x=(LEFT - 6) y=(lane_y(number) + LANE - 6) text-anchor="end" { (severity.name()) }
+                        @for (piece, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+                            rect class={ "mark severity " (severity.name()) } x=(x(piece)) y=(lane_y(number) + 2)
+                                width=(width(piece)) height=(LANE - 4) {
+                                title { (count) " findings of severity " (severity.name()) }
+                            }
+                        }
+                    }
+                    text x=(LEFT) y=(bottom + 14) { (short(first)) }
+                    text x=(WIDTH) y=(bottom + 14) text-anchor="end" { (short(last)) }
+                }
+                figcaption { (label) "." }
+            }
+        }
+    }
+}
+
+/// How many findings of a severity were seen in each piece; none where none was seen at all.
+fn lane(report: &Report<'_>, severity: Severity, pieces: &Pieces) -> Option<Vec<u64>> {
+    // One more where a finding begins, one less where it has ended.
+    let mut steps = vec![0i64; pieces.count + 1];
+    let wanted = |f: &&Finding| f.severity == severity;
+    for finding in report.outcome.findings.iter().filter(wanted) {
+        if let (Some(first), Some(last)) = (finding.first_seen, finding.last_seen) {
+            steps[pieces.of(first)] += 1;
+            steps[pieces.of(last) + 1] -= 1;
+        }
+    }
+    let mut now = 0;
+    let counts: Vec<u64> = steps[..pieces.count]
+        .iter()
+        .map(|step| {
+            now += step;
+            now.unsigned_abs()
+        })
+        .collect();
+    counts.iter().any(|count| *count > 0).then_some(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_hold_all_of_the_time_whatever_the_clock_says() {
+        for (first, last) in [
+            (0, 0),
+            (0, 3600 * SECOND),
+            (5 * SECOND, 1_234_567 * SECOND),
+            (-1, 1),
+            (Nanos::MIN + 1, Nanos::MAX),
+        ] {
+            let pieces = Pieces::between(first, last, BARS);
+            assert!((1..=BARS).contains(&pieces.count), "{first} {last}: {}", pieces.count);
+            assert_eq!(pieces.of(first), 0);
+            assert_eq!(pieces.of(last), pieces.count - 1, "{first} {last}");
+        }
+        assert_eq!(Pieces::between(0, 3600 * SECOND, 360).count, 181);
+    }
+}

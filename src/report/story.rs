@@ -1,0 +1,332 @@
+//! What every telling begins with, in words: the verdict in a sentence, what was read, what it came to, what could not
+//! be assessed. The terminal, the page and Markdown tell the same.
+
+use std::collections::BTreeMap;
+
+use super::known::changes;
+use super::{Report, Time};
+use crate::classify::{Code, Coverage, Finding, Severity, Verdict};
+use crate::model::{Account, Correction, Duplicates, SkipReason, clean};
+
+/// How something is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Tone {
+    Plain,
+    Faint,
+    Good,
+    Warning,
+    Bad,
+}
+
+impl From<Severity> for Tone {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Info => Self::Faint,
+            Severity::Low => Self::Plain,
+            Severity::Medium => Self::Warning,
+            Severity::High | Severity::Critical => Self::Bad,
+        }
+    }
+}
+
+/// The verdict in a sentence: its first words, and the rest.
+pub(super) struct Headline {
+    pub tone: Tone,
+    pub lead: String,
+    pub rest: String,
+}
+
+/// A line about the capture or the judgement.
+pub(super) struct Fact {
+    pub tone: Tone,
+    pub label: &'static str,
+    pub text: String,
+}
+
+/// Facts, in the order in which they are told.
+#[derive(Default)]
+struct Facts(Vec<Fact>);
+
+impl Facts {
+    fn add(&mut self, tone: Tone, label: &'static str, text: impl Into<String>) {
+        self.0.push(Fact { tone, label, text: text.into() });
+    }
+}
+
+/// The verdict in a sentence.
+pub(super) fn headline(report: &Report<'_>) -> Headline {
+    let told = |tone, lead: &str, rest: String| Headline { tone, lead: lead.to_owned(), rest };
+    let Some(policy) = report.policy else {
+        let count = report.outcome.conversations.list.len();
+        let rest =
+            format!(" without an inventory rasaudit lists conversations ({count} here), no more.");
+        return told(Tone::Warning, "Nothing was judged:", rest);
+    };
+    let name = match policy.inventory.farm.as_str() {
+        "" => "the farm",
+        name => name,
+    };
+    let (name, title) = (clean(name), clean(&policy.matrix.title));
+    if !report.outcome.assessed_anything() {
+        let rest = format!(" what was read shows no traffic of {name}.");
+        return told(Tone::Warning, "Nothing could be assessed:", rest);
+    }
+    let findings = &report.outcome.findings;
+    let mut counts: BTreeMap<Severity, usize> = BTreeMap::new();
+    for finding in findings.iter().filter(|f| f.severity > Severity::Info) {
+        *counts.entry(finding.severity).or_default() += 1;
+    }
+    let total: usize = counts.values().sum();
+    let unknown = findings.iter().filter(|f| f.verdict == Verdict::NotAssessable).count();
+    let but = match unknown {
+        0 => String::new(),
+        1 => "; 1 thing could not be assessed".to_owned(),
+        n => format!("; {n} things could not be assessed"),
+    };
+    let partly = report.inputs.iter().any(|i| i.error.is_some() && !i.passed_over);
+    let but = if partly { format!("{but}; part of the input could not be read") } else { but };
+    let Some(worst) = counts.keys().next_back() else {
+        let tone = if partly { Tone::Warning } else { Tone::Good };
+        let rest =
+            format!(" what the capture shows of {name} agrees with the {title} matrix{but}.");
+        return told(tone, "No findings:", rest);
+    };
+    let list: Vec<String> = counts.iter().rev().map(|(s, n)| format!("{n} {s}")).collect();
+    let noun = if total == 1 { "finding" } else { "findings" };
+    let rest = format!(" ({}) on {name} against the {title} matrix{but}.", list.join(", "));
+    told(Tone::from(*worst), &format!("{total} {noun}"), rest)
+}
+
+/// What was read, and what it came to.
+pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
+    let mut told = Facts::default();
+    let account = report.account;
+    let mut window = match (account.first.get(), account.last.get()) {
+        (Some(first), Some(last)) => format!("{} to {}, ", short(first), short(last)),
+        _ => String::new(),
+    };
+    window.push_str(&format!("{} s watched", report.timeline.watched_s()));
+    let read = report.inputs.iter().filter(|i| !i.passed_over).count() as u64;
+    let read = format!("{} in {}", plural(account.frames, "frame"), plural(read, "input"));
+    told.add(Tone::Plain, "Capture", format!("{read}: {window}"));
+    told.add(Tone::Plain, "Frames", frames(account));
+    for (reason, count) in account.skipped.iter() {
+        // Unknown link types have lines of their own.
+        if let Some(advice) = reason.advice().filter(|_| reason != SkipReason::UnknownLinkType) {
+            told.add(Tone::Warning, "Skipped", format!("{count} {reason}: {advice}"));
+        }
+    }
+    for (link, count) in &report.unknown_links {
+        let frames = plural(*count, "frame");
+        let advice = SkipReason::UnknownLinkType.advice().unwrap_or_default();
+        let text = format!("{frames} of link type {link}, which is not decoded: {advice}");
+        told.add(Tone::Warning, "Links", text);
+    }
+    let mut loss = match report.loss.received {
+        0 if report.loss.dropped == 0 => "not reported by the capture".to_owned(),
+        _ => format!(
+            "{} dropped of {} ({:.2} %)",
+            report.loss.dropped,
+            report.loss.received,
+            report.loss.share() * 100.0
+        ),
+    };
+    let vantage = &report.outcome.conversations.survey.vantage;
+    if vantage.loss() > 0.0 && !report.duplicates.are_counted() {
+        let share = percent(vantage.loss());
+        let least = if vantage.mostly_missing() { "at least " } else { "" };
+        loss.push_str(&format!("; {least}{share} of acknowledged TCP bytes were not captured"));
+    }
+    if account.truncated > 0 {
+        loss.push_str(&format!("; {} frames cut short by the snaplen", account.truncated));
+    }
+    told.add(Tone::Plain, "Loss", loss);
+    views(report, &mut told);
+    if let Some(filter) = &report.wishes.filter {
+        let text = format!("{} was on: nothing is claimed to be missing", clean(filter));
+        told.add(Tone::Warning, "Filter", text);
+    }
+    if report.wishes.since.is_some() || report.wishes.until.is_some() {
+        let bound = |time: Option<_>, open: &str| time.map_or_else(|| open.to_owned(), short);
+        let (since, until) =
+            (bound(report.wishes.since, "the start"), bound(report.wishes.until, "the end"));
+        told.add(Tone::Warning, "Time", format!("only from {since} to before {until}"));
+    }
+    inputs(report, &mut told);
+    let outcome = report.outcome;
+    if report.policy.is_none() {
+        let talks = plural(outcome.conversations.list.len() as u64, "conversation");
+        told.add(Tone::Plain, "Talks", talks);
+        return told.0;
+    }
+    let counts: Vec<String> =
+        outcome.by_verdict().iter().map(|(v, n)| format!("{n} {v}")).collect();
+    let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
+    let talks = plural(outcome.judged.len() as u64, "conversation");
+    told.add(Tone::Plain, "Talks", format!("{talks}{counts}"));
+    unseen(report, &mut told);
+    let excepted: u64 = outcome.excepted.iter().sum();
+    if excepted > 0 {
+        let used = outcome.excepted.iter().filter(|count| **count > 0).count();
+        let (talks, of) =
+            (plural(excepted, "conversation"), plural(outcome.excepted.len() as u64, "exception"));
+        told.add(Tone::Plain, "Excepted", format!("{talks} by {used} of {of}, current or expired"));
+    }
+    if let Some(known) = report.known {
+        let (new, still, gone) = changes(known, outcome);
+        let file = clean(&known.file);
+        let gone = gone.len();
+        let text = format!("{new} new, {still} still there, {gone} gone since {file}");
+        told.add(Tone::Plain, "Since", text);
+    }
+    let mut rows: BTreeMap<_, u64> = BTreeMap::new();
+    for row in &outcome.rows {
+        *rows.entry(row.status).or_default() += 1;
+    }
+    let rows: Vec<String> = rows.iter().map(|(status, n)| format!("{n} {status}")).collect();
+    let text = format!("{}: {}", plural(outcome.rows.len() as u64, "row"), rows.join(", "));
+    told.add(Tone::Plain, "Matrix", text);
+    told.0
+}
+
+/// Hosts of which nothing was seen, and what that leaves open.
+fn unseen(report: &Report<'_>, told: &mut Facts) {
+    const SHOWN: usize = 4;
+    let Some(policy) = report.policy else { return };
+    let hosts = policy.inventory.hosts.iter().zip(&report.outcome.hosts);
+    let unseen: Vec<String> = hosts
+        .filter(|(host, seen)| !host.is_virtual() && seen.coverage == Coverage::NotSeen)
+        .map(|(host, seen)| match seen.rows_not_assessable {
+            0 => clean(&host.name).into_owned(),
+            rows => format!("{} ({} not assessable)", clean(&host.name), plural(rows, "row")),
+        })
+        .collect();
+    let shown = unseen.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match unseen.len() {
+        0 => {}
+        n if n > SHOWN => {
+            told.add(Tone::Warning, "Unseen", format!("{shown} and {} more", n - SHOWN));
+        }
+        _ => told.add(Tone::Warning, "Unseen", shown),
+    }
+}
+
+/// How the capture looks at the traffic, where that is not plain: doubled, one-sided or split views.
+fn views(report: &Report<'_>, told: &mut Facts) {
+    /// Shares below it are not worth a line.
+    const TOLD: f64 = 0.01;
+    let Duplicates { sample, correction, .. } = report.duplicates;
+    if sample.shows_doubling() {
+        let kinds = [
+            (sample.same, "the same again"),
+            (sample.interfaces, "from another interface"),
+            (sample.vlans, "in another VLAN"),
+            (sample.hops, "at another hop"),
+        ];
+        let kinds = kinds.into_iter().filter(|(count, _)| *count > 0);
+        let kinds: Vec<_> =
+            kinds.map(|(n, name)| format!("{} {name}", percent(sample.share(n)))).collect();
+        let done = match correction {
+            Correction::Done => "amounts count a packet once",
+            Correction::Off => "amounts include them (--dedup off)",
+            Correction::NotNeeded => "amounts include them",
+            Correction::Impossible => {
+                "amounts include them, for this input cannot be read twice (try --dedup on)"
+            }
+        };
+        let share = percent(sample.share(sample.total()));
+        let kinds = kinds.join(", ");
+        let text = format!("{share} of frames are copies ({kinds}): {done}");
+        told.add(Tone::Plain, "View", text);
+    }
+    let vantage = &report.outcome.conversations.survey.vantage;
+    let lines = [
+        (
+            vantage.one_sided,
+            "are of flows that show one direction only: nothing is claimed of them",
+        ),
+        (vantage.split, "are of flows whose directions carry different VLAN ids"),
+        (vantage.cut_one_way, "are of flows with one direction alone cut short by the snaplen"),
+    ];
+    for (frames, what) in lines {
+        let share = vantage.share(frames);
+        if share >= TOLD {
+            told.add(Tone::Plain, "View", format!("{} of packets {what}", percent(share)));
+        }
+    }
+}
+
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
+/// What is particular about single inputs, the worst first.
+fn inputs(report: &Report<'_>, told: &mut Facts) {
+    const SHOWN: usize = 4;
+    let mut lines: Vec<(u8, Tone, String)> = Vec::new();
+    for input in report.inputs {
+        let name = clean(&input.name);
+        if let Some(error) = &input.error {
+            let (rank, tone, how) = if input.passed_over {
+                (2, Tone::Faint, " passed over:")
+            } else {
+                (0, Tone::Warning, ":")
+            };
+            lines.push((rank, tone, format!("{name}{how} {}", clean(error))));
+        }
+        if let Some(other) = &input.same_as {
+            let line = format!("{name} has the content of {} and was read once", clean(other));
+            lines.push((3, Tone::Faint, line));
+        }
+        for filter in &input.filters {
+            lines.push((
+                1,
+                Tone::Warning,
+                format!("{name} was captured with the filter {}", clean(filter)),
+            ));
+        }
+    }
+    lines.sort_by_key(|line| line.0);
+    let more = lines.len().saturating_sub(SHOWN);
+    for (_, tone, line) in lines.into_iter().take(SHOWN) {
+        told.add(tone, "Input", line);
+    }
+    if more > 0 {
+        told.add(Tone::Faint, "Input", format!("and {more} more, in audit.json"));
+    }
+}
+
+/// Every frame counted once.
+fn frames(account: &Account) -> String {
+    let mut text = format!(
+        "{} = {} observed + {} skipped",
+        account.frames,
+        account.observations,
+        account.skipped.total()
+    );
+    let reasons: Vec<String> =
+        account.skipped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+    if !reasons.is_empty() {
+        text.push_str(&format!(" ({})", reasons.join(", ")));
+    }
+    text
+}
+
+/// What could not be assessed: by reason the first finding, and how many more there are.
+pub(super) fn not_assessed<'a>(report: &Report<'a>) -> BTreeMap<Code, (&'a Finding, usize)> {
+    let mut reasons = BTreeMap::new();
+    for finding in report.outcome.findings.iter().filter(|f| f.verdict == Verdict::NotAssessable) {
+        reasons.entry(finding.code).and_modify(|(_, more)| *more += 1).or_insert((finding, 0));
+    }
+    reasons
+}
+
+/// A time to the second.
+pub(super) fn short(time: crate::model::Nanos) -> String {
+    let text = Time(time).to_string();
+    text.get(..19).unwrap_or(&text).replace('T', " ")
+}
+
+pub(super) fn plural(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}

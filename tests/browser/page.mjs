@@ -1,0 +1,239 @@
+// Drives a browser through pages that were written by an audit: `node page.mjs DEMO HOSTILE LARGE SCREENSHOTS`, each of the
+// first three a report.html. Ends with 1 and says what is wrong where something is.
+import assert from "node:assert/strict";
+import { readFileSync, mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { pathToFileURL } from "node:url";
+import puppeteer from "puppeteer-core";
+
+const [demo, hostile, large, screenshots] = process.argv.slice(2);
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+mkdirSync(screenshots, { recursive: true });
+
+const browser = await puppeteer.launch({
+  executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+  // As root there is no sandbox; what is opened are our own files.
+  args: process.getuid() === 0 ? ["--no-sandbox"] : [],
+});
+
+// Opens a page and holds it to: no complaint, and no request but the one for itself.
+const open = async (file, hash = "") => {
+  const page = await browser.newPage();
+  await page.setViewport({ width: 1400, height: 1000 });
+  page.problems = [];
+  const address = pathToFileURL(file).href;
+  page.on("console", (message) => page.problems.push("console: " + message.text()));
+  page.on("pageerror", (error) => page.problems.push("error: " + error.message));
+  page.on("request", (request) => { if (!request.url().startsWith(address)) page.problems.push("request: " + request.url()); });
+  page.on("dialog", (dialog) => { page.problems.push("dialog: " + dialog.message()); dialog.dismiss(); });
+  await page.goto(address + hash);
+  return page;
+};
+const close = async (page) => {
+  assert.deepEqual(page.problems, []);
+  await page.close();
+};
+const text = (page, selector) => page.$eval(selector, (element) => element.innerText);
+const count = (page, selector) => page.$$eval(selector, (list) => list.length);
+const hash = (page) => page.evaluate(() => location.hash);
+
+const tests = {
+  async "the verdict is what is seen first"() {
+    const page = await open(demo);
+    assert.match(await text(page, "h1"), /^3 findings \(3 high\) on Lab farm/);
+    assert.equal(await count(page, "#list .row"), 3);
+    assert.match(await text(page, ".severity.high"), /3 high/);
+    const digests = await page.$$eval(".read .hash", (cells) => cells.map((cell) => cell.textContent));
+    assert.ok(digests.filter((digest) => /^[0-9a-f]{64}$/.test(digest)).length >= 3, digests.join());
+    await close(page);
+  },
+
+  async "filters narrow the findings, stand in the address, and come back from it"() {
+    const page = await open(demo);
+    await page.select("select[name=verdict]", "missing");
+    assert.equal(await count(page, "#list .row"), 2);
+    await page.type("input[name=port]", "1433");
+    assert.equal(await count(page, "#list .row"), 1);
+    assert.equal(await text(page, "#count"), "1 of 3 findings");
+    const address = await hash(page);
+    await close(page);
+    const again = await open(demo, address);
+    assert.equal(await count(again, "#list .row"), 1);
+    assert.equal(await again.$eval("input[name=port]", (input) => input.value), "1433");
+    await again.click("#reset");
+    assert.equal(await count(again, "#list .row"), 3);
+    for (const [field, value, rows] of [["host", "rdsh2", 1], ["text", "nothing says this", 0], ["host", "BROKER1", 2]]) {
+      await again.click("#reset");
+      await again.type("input[name=" + field + "]", value);
+      assert.equal(await count(again, "#list .row"), rows, field + " " + value);
+    }
+    await again.click("#reset");
+    await again.select("select[name=to]", "broker");
+    assert.equal(await count(again, "#list .row"), 2);
+    await close(again);
+  },
+
+  async "columns sort, and say so"() {
+    const page = await open(demo);
+    const ports = () => page.$$eval("#list .row td:nth-child(5)", (cells) => cells.map((cell) => cell.textContent));
+    await page.click("th[data-key=port] button");
+    assert.deepEqual(await ports(), ["tcp 1433", "tcp 20002", "tcp 20003"]);
+    assert.equal(await page.$eval("th[data-key=port]", (head) => head.ariaSort), "ascending");
+    await page.click("th[data-key=port] button");
+    assert.deepEqual(await ports(), ["tcp 20003", "tcp 20002", "tcp 1433"]);
+    await page.reload();
+    assert.deepEqual(await ports(), ["tcp 20003", "tcp 20002", "tcp 1433"]);
+    await close(page);
+  },
+
+  async "a finding opens to its evidence by key, and its filter is copied"() {
+    const page = await open(demo);
+    const session = await page.createCDPSession();
+    await session.send("Browser.grantPermissions", { permissions: ["clipboardReadWrite", "clipboardSanitizedWrite"] });
+    await page.focus("#list .row .toggle");
+    await page.keyboard.press("Enter");
+    const opened = await text(page, ".detail");
+    for (const part of ["What to do", "direction by handshake", "Wireshark", "The nearest rows of the matrix", "kb-129097 line"]) {
+      assert.ok(opened.includes(part), part + " in " + opened);
+    }
+    assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-expanded")), "true");
+    const filter = await text(page, ".detail .filter");
+    await page.click(".detail .copy");
+    await page.waitForFunction(() => document.querySelector(".detail .copy").textContent === "Copied");
+    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), filter);
+    const address = await hash(page);
+    await close(page);
+    const again = await open(demo, address);
+    assert.equal(await text(again, ".detail .filter"), filter);
+    await close(again);
+  },
+
+  async "a cell of the map opens its rows and its findings"() {
+    const page = await open(demo);
+    const cell = "#map a[href='#map?cell=rdsh-agent~broker']";
+    assert.match(await page.$eval(cell, (link) => link.className + link.textContent), /missing.*✗/);
+    await page.focus(cell);
+    await page.keyboard.press("Enter");
+    await page.waitForSelector("#cell:not([hidden]) tbody tr");
+    assert.match(await text(page, "#cell"), /tcp 20003/);
+    await page.click("#cell p a");
+    await page.waitForFunction(() => document.querySelectorAll("#list .row").length === 1);
+    assert.match(await text(page, "#list .row"), /rdsh2/);
+    await close(page);
+  },
+
+  async "the matrix is there row by row with its provenance, hosts with their time"() {
+    const page = await open(demo);
+    assert.ok(await count(page, "#matrix tbody tr") > 200);
+    const unsaid = await page.$$eval("#matrix tbody tr", (rows) => rows.filter((row) => !/line \d|sources|inferred/.test(row.lastElementChild.textContent)).map((row) => row.lastElementChild.textContent));
+    assert.deepEqual(unsaid, []);
+    assert.equal(await count(page, "#coverage tbody tr"), 23);
+    assert.ok(await count(page, "#coverage path.sent") >= 18);
+    assert.ok(await count(page, "#graph a path.bad") === 3);
+    assert.ok(await count(page, "#timeline rect.bar") > 30);
+    await close(page);
+  },
+
+  async "what hosts and traffic are called is text"() {
+    const page = await open(hostile);
+    await page.evaluate(() => { for (const d of document.querySelectorAll("details")) d.open = true; });
+    const rows = await count(page, "#list .row");
+    assert.ok(rows >= 2, String(rows));
+    for (let row = 0; row < rows; row += 1) {
+      await page.evaluate((number) => document.querySelectorAll("#list .row .toggle")[number].click(), row);
+      assert.equal(await count(page, ".detail"), 1);
+    }
+    for (const link of await page.$$("#map td a")) await link.evaluate((a) => a.click());
+    const found = await page.evaluate(() => ({
+      ran: "ran" in window,
+      scripts: document.scripts.length,
+      elements: document.querySelectorAll("img, iframe, object, embed, base, link, a[href^='javascript:'], [onerror], [onload], [onclick]").length,
+      told: document.body.innerText.includes("<img src=x onerror=window.ran=1>"),
+      hidden: /[\u202a-\u202e\u2066-\u2069\u200b]/.test(document.body.innerText),
+    }));
+    assert.deepEqual(found, { ran: false, scripts: 2, elements: 0, told: true, hidden: false });
+    // And where somebody finds a way to put markup in, the page's policy does not run it.
+    const refused = await page.evaluate(() => {
+      try {
+        document.body.innerHTML = "<img src=x onerror=window.ran=1>";
+        return "taken";
+      } catch (error) {
+        return error.name;
+      }
+    });
+    assert.equal(refused, "TypeError");
+    // Chromium tells of the violation; nothing else may be told.
+    page.problems = page.problems.filter((problem) => !problem.includes("requires 'TrustedHTML'"));
+    await close(page);
+  },
+
+  async "a large farm comes in pages"() {
+    const page = await open(large);
+    assert.equal(await count(page, "#list .row"), 50);
+    assert.match(await text(page, "#count"), /the 2000 worst of \d+/);
+    await page.click("#pages button:last-of-type");
+    await page.waitForFunction(() => location.hash.includes("page=2"));
+    assert.match(await text(page, "#pages"), /Page 2 of 40/);
+    await page.type("input[name=text]", "no finding says this");
+    assert.equal(await count(page, "#list .row"), 0);
+    await page.screenshot({ path: screenshots + "/large.png" });
+    await close(page);
+  },
+
+  async "nobody is kept from using it, by light and in the dark"() {
+    for (const scheme of ["light", "dark"]) {
+      const page = await open(demo, "#findings");
+      await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+      const ground = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      assert.equal(ground === "rgb(255, 255, 255)", scheme === "light", ground);
+      await page.click("#list .row .toggle");
+      await page.evaluate(() => document.querySelector("#map td a.missing").click());
+      await page.waitForSelector("#cell:not([hidden])");
+      await page.evaluate(axe);
+      const { violations } = await page.evaluate(() => window.axe.run());
+      const serious = violations.filter((violation) => ["serious", "critical"].includes(violation.impact));
+      const told = serious.map((v) => v.id + ": " + v.nodes.map((node) => node.html + " " + node.failureSummary).slice(0, 3).join(" | "));
+      assert.deepEqual(told, []);
+      await page.evaluate(() => scrollTo(0, 0));
+      await page.screenshot({ path: screenshots + "/" + scheme + ".png", fullPage: true });
+      page.problems = [];
+      await close(page);
+    }
+    const page = await open(demo);
+    await page.screenshot({ path: screenshots + "/top.png" });
+    await page.setViewport({ width: 420, height: 900 });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert.ok(wide <= 0, "on a telephone the page is " + wide + " pixels too wide");
+    await page.screenshot({ path: screenshots + "/narrow.png", fullPage: true });
+    await close(page);
+  },
+
+  async "on paper every finding is open"() {
+    const page = await open(demo);
+    await page.evaluate(() => {
+      window.opened = 0;
+      addEventListener("beforeprint", () => { window.opened = document.querySelectorAll(".detail").length; });
+    });
+    const paper = await page.pdf({ path: screenshots + "/print.pdf", format: "A4", printBackground: true });
+    assert.equal(Buffer.from(paper.slice(0, 5)).toString(), "%PDF-");
+    assert.equal(await page.evaluate(() => window.opened), 3);
+    assert.equal(await count(page, ".detail"), 0);
+    await page.emulateMediaType("print");
+    const shown = await page.$$eval("nav, #filters, .skip", (list) => list.filter((e) => e.getClientRects().length).length);
+    assert.equal(shown, 0);
+    await close(page);
+  },
+};
+
+let failed = 0;
+for (const [name, test] of Object.entries(tests)) {
+  try {
+    await test();
+    console.log("ok " + name);
+  } catch (error) {
+    failed += 1;
+    console.log("FAILED " + name + "\n" + (error.stack || error));
+  }
+}
+await browser.close();
+process.exit(failed ? 1 : 0);
