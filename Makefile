@@ -20,6 +20,8 @@ demo: need-build
 	@echo
 	@ls -l target/demo-report
 	@echo
+	@echo 'The page to look at: target/demo-report/report.html'
+	@echo
 	@echo 'The three findings are the faults that were injected into the lab farm: a dropped port, a closed'
 	@echo 'port, and a client that talks straight to a broker (fixtures/README.md). An audit that finds'
 	@echo 'something exits with 1.'
@@ -48,3 +50,11 @@ need-test:
 	@tests/need.sh optional smbclient 'command -v rpcclient'
 	@tests/need.sh optional python3-samba '/usr/bin/python3 -c "import samba"'
 	@tests/need.sh optional samba-common-bin 'test -x /usr/libexec/samba/samba-dcerpcd'
+	@tests/need.sh optional strace 'command -v strace'
+	@tests/need.sh optional faketime 'command -v faketime'
+	@tests/need.sh optional chromium 'command -v chromium'
+	@tests/need.sh optional nodejs 'command -v node'
+	@tests/need.sh optional npm 'command -v npm'
+	@cd tests/browser && { cmp -s package-lock.json node_modules/.rasaudit-lock || \
+	    { npm ci --silent && cp package-lock.json node_modules/.rasaudit-lock; } || \
+	    echo 'could not install what drives the browser; by hand: cd tests/browser && npm ci' >&2; }

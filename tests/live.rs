@@ -8,127 +8,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use support::fixture;
-
-/// A namespace with the interfaces `sent` and `span`, a cable between them.
-struct Wire(String);
-
-impl Wire {
-    /// None where it cannot be made, which is told.
-    fn new() -> Option<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ras-live-{}-{number}", std::process::id());
-        let wire = Self(name.clone());
-        let made = sh(&format!("command -v tcpreplay && command -v nft && ip netns add {name}"))
-            && wire.cable();
-        if !made {
-            let reason = "live audits: they need root, iproute2, tcpreplay, nftables, tcpdump and a network namespace";
-            assert!(
-                std::env::var_os("RASAUDIT_REQUIRE_LAB").is_none(),
-                "the lab is required: {reason}"
-            );
-            support::skipped(reason);
-            return None;
-        }
-        Some(wire)
-    }
-
-    fn cable(&self) -> bool {
-        let ip = format!("ip -n {}", self.0);
-        sh(&format!(
-            "{ip} link add sent type veth peer name span && {ip} link set sent up && \
-             {ip} link set span up && ip netns exec {} sysctl -qw net.ipv6.conf.all.disable_ipv6=1",
-            self.0
-        ))
-    }
-
-    fn ip(&self, words: &str) {
-        assert!(sh(&format!("ip -n {} {words}", self.0)), "{words}");
-    }
-
-    /// Sends a capture's frames over the cable, and one of them again later: silence that is younger than a second
-    /// when a capture ends means nothing.
-    fn replay(&self, capture: &Path) {
-        let replay = format!("ip netns exec {} tcpreplay -q -i sent", self.0);
-        let file = capture.display();
-        assert!(sh(&format!("{replay} --mbps 50 {file} && sleep 1.2 && {replay} -L 1 {file}")));
-    }
-
-    fn live(&self, folder: &Path, more: &[&str]) -> Live {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0, env!("CARGO_BIN_EXE_rasaudit"), "live", "span"]);
-        command.arg("-i").arg(inventory(folder)).arg("--out").arg(folder.join("out"));
-        if !more.contains(&"--min-watch") {
-            command.args(["--min-watch", "60s"]);
-        }
-        command.args(more).env("PATH", path_var());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn().expect("the program starts");
-        // Until the interface is open, frames go by unseen.
-        sleep(Duration::from_millis(700));
-        Live { child }
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        sh(&format!("ip netns del {}", self.0));
-    }
-}
-
-/// A running live audit.
-struct Live {
-    child: Child,
-}
-
-impl Live {
-    fn signal(&self, name: &str) {
-        assert!(sh(&format!("kill -{name} {}", self.child.id())));
-    }
-
-    fn end(mut self) -> Output {
-        let start = Instant::now();
-        while self.child.try_wait().expect("its state").is_none() {
-            if start.elapsed() > Duration::from_secs(60) {
-                let _ = self.child.kill();
-                panic!("it does not end");
-            }
-            sleep(Duration::from_millis(50));
-        }
-        self.child.wait_with_output().expect("its output")
-    }
-}
-
-fn path_var() -> String {
-    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
-}
-
-fn sh(script: &str) -> bool {
-    let mut command = Command::new("sh");
-    command.env("PATH", path_var()).args(["-c", script]);
-    command.output().is_ok_and(|done| done.status.success())
-}
-
-/// The inventory of the lab farm, in a file that nobody else may write.
-fn inventory(folder: &Path) -> PathBuf {
-    use std::os::unix::fs::PermissionsExt;
-    let file = folder.join("inventory.toml");
-    if !file.exists() {
-        fs::copy(fixture("farm-healthy/inventory.toml"), &file).expect("a copy");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("permissions");
-    }
-    file
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use support::span::{Wire, inventory, path_var, sh, text};
 
 /// Columns of a report, row by row.
 fn columns<const N: usize>(file: &Path, wanted: [&str; N]) -> BTreeSet<[String; N]> {
@@ -449,19 +334,7 @@ fn metrics_health_report_and_syslog_tell_the_same_findings() {
         scratch.path(),
         &["--every", "1h", "--listen", "9475", "--syslog", &target, "--format", "json"],
     );
-    let get = |path: &str| {
-        let script = format!(
-            "import urllib.request as u, urllib.error as e\n\
-             try: r = u.urlopen('http://127.0.0.1:9475{path}')\n\
-             except e.HTTPError as x: r = x\n\
-             print(r.status); print(r.read().decode(), end='')"
-        );
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &wire.0, "python3", "-c", &script]).env("PATH", path_var());
-        let told = text(&command.output().expect("python3").stdout);
-        let (status, body) = told.split_once('\n').unwrap_or_default();
-        (status.to_owned(), body.to_owned())
-    };
+    let get = |path: &str| wire.get(&format!("127.0.0.1:9475{path}"), "");
     assert_eq!(get("/report.json").0, "503");
     wire.replay(&fixture("farm-faults/span.pcap"));
     live.signal("USR1");

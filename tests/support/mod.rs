@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod frames;
+pub mod span;
 pub mod truth;
 pub mod tshark;
 pub mod wire;

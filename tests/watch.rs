@@ -1,0 +1,184 @@
+//! What a live audit is to those who look after it: its page in a real browser, who may look, a slow disk, a clock that is
+//! set. In a network namespace of our own, as `live.rs`.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use support::browser::browser;
+use support::fixture;
+use support::span::{Wire, sh, text, there};
+
+/// Waits until something holds.
+fn until(what: &str, seconds: u64, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(seconds), "{what}");
+        sleep(Duration::from_millis(100));
+    }
+}
+
+fn json(path: &Path) -> serde_json::Value {
+    let text = fs::read_to_string(path).expect("a report");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn the_page_of_a_live_audit_goes_on_and_keeps_what_its_reader_chose() {
+    let (Some(wire), Some(browser)) = (Wire::new(), browser()) else { return };
+    wire.ip("link set lo up");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let live = wire.live(scratch.path(), &["--every", "1h", "--listen", "9475"]);
+    live.signal("USR1");
+    until("a first window", 10, || wire.get("127.0.0.1:9475/", "").0 == "200");
+    let shot = concat!(env!("CARGO_TARGET_TMPDIR"), "/../page/live.png");
+    fs::create_dir_all(Path::new(shot).parent().expect("a folder")).expect("writable");
+    let mut looking = wire.inside();
+    looking.arg("node").arg(browser.join("live.mjs")).args(["http://127.0.0.1:9475/", shot]);
+    let mut looking = looking.stdout(Stdio::piped()).spawn().expect("node runs");
+    let mut told = BufReader::new(looking.stdout.take().expect("its output"));
+    let mut line = String::new();
+    told.read_line(&mut line).expect("a line");
+    if line == "ready\n" {
+        wire.replay(&fixture("farm-faults/span.pcap"));
+        live.signal("USR1");
+    }
+    told.read_to_string(&mut line).expect("the rest");
+    assert!(looking.wait().expect("it ends").success(), "{line}");
+    live.signal("TERM");
+    assert_eq!(live.end().status.code(), Some(1));
+}
+
+#[test]
+fn who_may_look_is_this_host_or_whoever_has_the_token() {
+    let Some(wire) = Wire::new() else { return };
+    wire.ip("link set lo up");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let every = ["--every", "1h", "--listen"];
+    let refused = |folder: &str, more: &[&str]| {
+        let folder = scratch.path().join(folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        let ended = wire.live(&folder, &[&every[..], more].concat()).end();
+        assert_eq!(ended.status.code(), Some(2));
+        text(&ended.stderr)
+    };
+    assert!(refused("open", &["0.0.0.0:9475"]).contains("--token"));
+    let file = scratch.path().join("token");
+    let name = file.display().to_string();
+    let write = |token: &str, mode| {
+        fs::write(&file, token).expect("writable");
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("permissions");
+    };
+    write("correct-horse-battery\n", 0o644);
+    assert!(refused("read", &["0.0.0.0:9475", "--token", &name]).contains("chmod 600"));
+    write("short\n", 0o600);
+    assert!(refused("short", &["0.0.0.0:9475", "--token", &name]).contains("at least 16"));
+    write("correct-horse-battery\n", 0o600);
+
+    let folder = scratch.path().join("token.d");
+    fs::create_dir(&folder).expect("a folder");
+    let live = wire.live(&folder, &[&every[..], &["0.0.0.0:9475", "--token", &name]].concat());
+    let get = |more: &str| wire.get("127.0.0.1:9475/healthz", more).0;
+    assert_eq!(get(""), "401");
+    assert_eq!(get("r.add_header('Authorization', 'Bearer wrong-horse-battery')"), "401");
+    assert_eq!(get("r.add_header('Authorization', 'Bearer correct-horse-battery')"), "200");
+    let basic = "import base64\n\
+                 r.add_header('Authorization', 'Basic ' + base64.b64encode(b'me:correct-horse-battery').decode())";
+    assert_eq!(get(basic), "200");
+    assert_eq!(
+        get("r.add_header('Authorization', 'Bearer correct-horse-battery'); r.method = 'POST'"),
+        "405"
+    );
+    live.signal("TERM");
+    live.end();
+
+    // Without a token, a name that leads here from elsewhere opens nothing.
+    let folder = scratch.path().join("host.d");
+    fs::create_dir(&folder).expect("a folder");
+    let live = wire.live(&folder, &[&every[..], &["127.0.0.1:9475"]].concat());
+    assert_eq!(get("r.add_header('Host', 'evil.example:9475')"), "403");
+    assert_eq!(get("r.add_header('Host', 'localhost:9475')"), "200");
+    live.signal("TERM");
+    live.end();
+}
+
+#[test]
+fn a_slow_disk_delays_reports_and_loses_no_frame() {
+    let Some(wire) = Wire::new() else { return };
+    if !there("strace") {
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a folder");
+    let state = scratch.path().join("state").display().to_string();
+    // Every fsync takes two seconds; windows of one second cannot be written in time.
+    let slow = ["strace", "-f", "-o", "/dev/null", "--seccomp-bpf", "-e", "trace=fsync"];
+    let slow = [&slow[..], &["-e", "inject=fsync:delay_enter=2000000"]].concat();
+    let live = wire.live_under(&slow, scratch.path(), &["--every", "1s", "--state", &state]);
+    sleep(Duration::from_secs(1));
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    // The program, and not the one that slows it.
+    assert!(sh(&format!("pkill -TERM -P {}", live.child.id())));
+    let ended = live.end();
+    let told = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    let report = json(&scratch.path().join("out/latest/audit.json"));
+    assert_eq!(report["accounting"]["loss"]["dropped"], 0);
+    assert!(report["accounting"]["frames_read"].as_u64() >= Some(10_835), "{report:.200}");
+    for code in ["refused", "unanswered", "wrong-source"] {
+        assert_eq!(report["summary"]["findings"]["by_code"][code], 1, "{code}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_or_ahead_keeps_no_window_from_being_closed_and_told() {
+    let Some(wire) = Wire::new() else { return };
+    if !there("faketime") {
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a folder");
+    let clock = scratch.path().join("clock");
+    let set = |by: &str| {
+        fs::write(scratch.path().join("clock.new"), by).expect("writable");
+        fs::rename(scratch.path().join("clock.new"), &clock).expect("renamed");
+    };
+    set("+0");
+    let file = format!("FAKETIME_TIMESTAMP_FILE={}", clock.display());
+    let libraries = fs::read_dir("/usr/lib").expect("libraries").flatten();
+    let libraries = libraries.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    let library = libraries.filter(|path| path.exists()).map(|path| path.display().to_string());
+    let library = format!("LD_PRELOAD={}", library.last().expect("the library of faketime"));
+    let stepped = ["env", &library, &file, "FAKETIME_NO_CACHE=1", "DONT_FAKE_MONOTONIC=1"];
+    let live = wire.live_under(&stepped, scratch.path(), &["--every", "1s", "--keep", "100"]);
+    let out = scratch.path().join("out");
+    let folders = || -> BTreeSet<String> {
+        let entries = fs::read_dir(&out).into_iter().flatten().flatten();
+        entries
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .filter(|n| n.starts_with("20"))
+            .collect()
+    };
+    let latest =
+        || fs::read_link(out.join("latest")).map(|p| p.display().to_string()).unwrap_or_default();
+    until("a window", 10, || folders().len() >= 2);
+    for by in ["-1h", "+1d"] {
+        let before = folders();
+        set(by);
+        until("windows after the step", 15, || folders().len() >= before.len() + 3);
+        // What was told last is what `latest` leads to, wherever its name stands among the others.
+        let new: BTreeSet<String> = folders().difference(&before).cloned().collect();
+        until("latest goes on", 10, || new.contains(&latest()) || folders().contains(&latest()));
+        assert!(!before.contains(&latest()), "{} after {by}", latest());
+    }
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    live.signal("TERM");
+    assert_eq!(live.end().status.code(), Some(1));
+    let severities = &json(&out.join("latest/audit.json"))["summary"]["findings"]["by_severity"];
+    assert_eq!(severities["high"], 3, "{severities}");
+}
