@@ -43,6 +43,7 @@ const tests = {
     assert.match(await text(page, "h1"), /^3 findings \(3 high\) on Lab farm/);
     assert.equal(await count(page, "#list .row"), 3);
     assert.match(await text(page, ".severity.high"), /3 high/);
+    assert.equal(await count(page, ".worst a"), 3);
     const digests = await page.$$eval(".read .hash", (cells) => cells.map((cell) => cell.textContent));
     assert.ok(digests.filter((digest) => /^[0-9a-f]{64}$/.test(digest)).length >= 3, digests.join());
     await close(page);
@@ -200,6 +201,8 @@ const tests = {
       await close(page);
     }
     const page = await open(demo);
+    // The README's picture: cp target/page/top.png docs/page.png
+    await page.setViewport({ width: 1200, height: 1500 });
     await page.screenshot({ path: screenshots + "/top.png" });
     await page.setViewport({ width: 420, height: 900 });
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);

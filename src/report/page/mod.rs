@@ -33,6 +33,9 @@ const SCRIPT: &str = include_str!("page.js");
 /// Conversations that are shown, the largest ones; all of them are in `conversations.csv`.
 const CONVERSATIONS: usize = 200;
 
+/// Findings that stand at the top.
+const WORST: usize = 5;
+
 /// Inputs that are shown; all of them are in `audit.json`.
 const INPUTS: usize = 50;
 
@@ -144,6 +147,8 @@ fn overview(report: &Report<'_>) -> Markup {
     let count = |wanted: &dyn Fn(&crate::classify::Finding) -> bool| {
         report.outcome.findings.iter().filter(|f| wanted(f)).count()
     };
+    let worst = report.outcome.findings.iter().filter(|f| f.severity > Severity::Info);
+    let worst: Vec<_> = worst.take(WORST).collect();
     let not_assessed = story::not_assessed(report);
     let mut unknown_rows: BTreeMap<&str, u64> = BTreeMap::new();
     for row in report.outcome.rows.iter().filter(|row| row.status == Status::NotAssessable) {
@@ -170,6 +175,17 @@ fn overview(report: &Report<'_>) -> Markup {
                                     b { (count(&|f| f.verdict == *verdict)) } " " (verdict.name())
                                 }
                             }
+                        }
+                    }
+                }
+            }
+            @if !worst.is_empty() {
+                ol.worst {
+                    @for finding in &worst {
+                        li {
+                            span class={ "sev " (finding.severity.name()) } { (finding.severity.name()) } " "
+                            a href={ "#findings?open=" (finding.id) } { (clean(&finding.message)) }
+                            @if !finding.certain { " " span.tag { "not certain" } }
                         }
                     }
                 }
