@@ -182,3 +182,46 @@ fn a_clock_that_is_set_back_or_ahead_keeps_no_window_from_being_closed_and_told(
     let severities = &json(&out.join("latest/audit.json"))["summary"]["findings"]["by_severity"];
     assert_eq!(severities["high"], 3, "{severities}");
 }
+
+#[test]
+fn flows_that_were_idle_lie_on_disk_and_are_judged_as_ever() {
+    let Some(wire) = Wire::new() else { return };
+    wire.ip("link set lo up");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let state = scratch.path().join("state").display().to_string();
+    let arguments = ["--every", "1h", "--state", &state, "--idle", "1s", "--listen", "9475"];
+    let metric = |name: &str| -> u64 {
+        let metrics = wire.get("127.0.0.1:9475/metrics", "").1;
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("rasaudit_{name} ")));
+        line.and_then(|number| number.parse().ok()).unwrap_or(0)
+    };
+    let mut reports = Vec::new();
+    for round in 1..=2u64 {
+        let live = wire.live(scratch.path(), &arguments);
+        wire.replay(&fixture("farm-faults/span.pcap"));
+        live.signal("USR1");
+        until("a window", 10, || metric("windows_total") == 1);
+        let (all, idle) = (metric("flows"), metric("flows_on_disk"));
+        assert!(all > 300 && idle > all * 9 / 10, "{idle} of {all} flows");
+        live.signal("TERM");
+        let told = text(&live.end().stderr);
+        assert_eq!(told.contains("goes on with"), round == 2, "{told}");
+        let report = json(&scratch.path().join("out/latest/audit.json"));
+        assert!(report["accounting"]["frames_read"].as_u64() >= Some(round * 10_835));
+        reports.push(report);
+    }
+    // Whether flows are in memory, on disk, or in a state of an earlier run: the same findings, and twice the packets.
+    let codes = |report: &serde_json::Value| {
+        let wrong = report["findings"].as_array().expect("findings").iter();
+        wrong
+            .filter(|f| f["severity"] == "high")
+            .map(|f| f["id"].to_string())
+            .collect::<BTreeSet<_>>()
+    };
+    assert_eq!((codes(&reports[0]).len(), codes(&reports[0])), (3, codes(&reports[1])));
+    let packets = |report: &serde_json::Value| {
+        let talks = report["conversations"].as_array().expect("conversations").iter();
+        talks.map(|c| c["packets_to_server"].as_u64().expect("a number")).sum::<u64>()
+    };
+    assert!(packets(&reports[1]) >= packets(&reports[0]) * 2 - 1);
+}

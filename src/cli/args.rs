@@ -191,6 +191,10 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Reports")]
     pub windows: Option<u64>,
 
+    /// With --state: keep flows of which nothing was seen for so long on disk, not in memory.
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_window, help_heading = "Resources")]
+    pub idle: u64,
+
     /// Keep the view of all windows in this folder, and go on with it after a restart.
     #[arg(long, value_name = "DIR", help_heading = "Reports")]
     pub state: Option<PathBuf>,

@@ -100,6 +100,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         no_decap: arguments.tunnels.no_decap,
         vxlan_ports: arguments.tunnels.vxlan_ports.clone(),
         state: arguments.state.clone(),
+        idle: Duration::from_secs(arguments.idle),
         windows: arguments.windows,
         confinement: Confinement {
             sandbox: arguments.sandbox,
@@ -328,6 +329,9 @@ impl Listener for Teller<'_> {
             )),
             Notice::Restored(flows) => {
                 self.say(&format!("goes on with {flows} flows of an earlier run"));
+            }
+            Notice::NotRested(error) => {
+                complain(&format!("idle flows stay in memory: they cannot be written ({error})"));
             }
             Notice::NotKept(error) => {
                 self.trouble.store(true, Ordering::Relaxed);

@@ -341,7 +341,7 @@ pub struct Meeting {
     partitions: DashMap<usize, Vec<Partition>>,
     pub(super) sample: Mutex<Sample>,
     files: Mutex<Vec<Option<File>>>,
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     spilled: AtomicU64,
 }
 
@@ -353,6 +353,16 @@ pub(super) struct Partition {
 }
 
 impl Partition {
+    /// Flows, and nothing beside them.
+    pub(super) fn of(flows: FlowTable) -> Self {
+        Self { flows, ..Self::default() }
+    }
+
+    /// That there is nothing beside flows, as it is written.
+    pub(super) fn no_rest() -> io::Result<Vec<u8>> {
+        postcard::to_stdvec(&Rest::default()).map_err(io::Error::other)
+    }
+
     fn merge(&mut self, other: Self, seed: &Seed, links: &mut Links) {
         self.flows.merge(other.flows, seed, links);
         self.rest.merge(other.rest);
@@ -446,7 +456,7 @@ impl Meeting {
         self.sample.lock().unwrap_or_else(|p| p.into_inner()).merge(&tables.sample);
     }
 
-    fn write(&self, number: usize, partition: &Partition) -> io::Result<()> {
+    pub(super) fn write(&self, number: usize, partition: &Partition) -> io::Result<()> {
         let flows = partition.flows.to_bytes().map_err(io::Error::other)?;
         let rest = postcard::to_stdvec(&partition.rest).map_err(io::Error::other)?;
         // Writing is rare and large; one lock for all files keeps it simple.
@@ -463,7 +473,7 @@ impl Meeting {
         Ok(())
     }
 
-    fn files(&self) -> MutexGuard<'_, Vec<Option<File>>> {
+    pub(super) fn files(&self) -> MutexGuard<'_, Vec<Option<File>>> {
         self.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -507,6 +517,7 @@ impl Meeting {
             holders: BTreeMap::new(),
             starts: HashSet::new(),
             cuts: BTreeSet::new(),
+            idle: vec![Idle::default(); PARTITIONS],
         };
         for number in 0..PARTITIONS {
             let mut rest = std::mem::take(&mut flows.parts[number].rest);
@@ -585,6 +596,14 @@ impl Meeting {
     }
 }
 
+/// What the file of a partition holds of flows that were idle for long.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Idle {
+    pub flows: usize,
+    pub talks: usize,
+    pub bytes: u64,
+}
+
 /// What a window leaves open for the next one: fragments and lookups of which something may still come.
 #[derive(Default)]
 pub struct Pending {
@@ -621,6 +640,8 @@ pub struct Flows {
     pub starts: HashSet<(FlowKey, u8)>,
     /// Times at which the capture broke off: what answers came after them nobody saw.
     pub cuts: BTreeSet<Nanos>,
+    /// What the file of each partition holds of flows that were idle for long.
+    pub(super) idle: Vec<Idle>,
 }
 
 /// The names by which clients were told addresses.
@@ -703,10 +724,9 @@ impl Flows {
         let all = on_threads(jobs, || {
             let mut all = T::default();
             while let Some((number, mut part)) = next() {
-                let spilled = self.load(number)?;
-                if !spilled.flows.is_empty() {
-                    part = spilled;
-                }
+                let Meeting { seed, book, .. } = &self.meeting;
+                let spilled = self.load(number)?.flows;
+                part.flows.merge(spilled, seed, &mut Links::new(seed, book));
                 take(&mut all, Shard { table: &part.flows, links: &self.links });
             }
             Ok(all)
@@ -716,10 +736,14 @@ impl Flows {
     }
 
     fn visit_one(&self, number: usize, visitor: &mut impl FnMut(Shard<'_>)) -> io::Result<()> {
-        let links = &self.links;
-        match self.load(number)?.flows {
-            none if none.is_empty() => visitor(Shard { table: &self.parts[number].flows, links }),
-            flows => visitor(Shard { table: &flows, links }),
+        let (links, own) = (&self.links, &self.parts[number].flows);
+        let mut spilled = self.load(number)?.flows;
+        if spilled.is_empty() {
+            visitor(Shard { table: own, links });
+        } else {
+            let Meeting { seed, book, .. } = &self.meeting;
+            spilled.merge_all(own, seed, &mut Links::new(seed, book));
+            visitor(Shard { table: &spilled, links });
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod copies;
 mod dense;
 mod fragments;
 mod heard;
+mod idle;
 mod index;
 mod key;
 mod links;

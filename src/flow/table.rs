@@ -228,10 +228,14 @@ impl FlowTable {
 
     /// Takes in all flows of `other`, whose links have the same numbers.
     pub fn merge(&mut self, other: Self, seed: &Seed, links: &mut Links) {
-        if self.is_empty() {
-            *self = other;
-            return;
+        match self.is_empty() {
+            true => *self = other,
+            false => self.merge_all(&other, seed, links),
         }
+    }
+
+    /// The same, and `other` stays as it is.
+    pub fn merge_all(&mut self, other: &Self, seed: &Seed, links: &mut Links) {
         let hash = |record: &Record| record.key.hashes(seed).1;
         for (number, chunk) in other.records.flows.chunks(TOGETHER).enumerate() {
             let mut hashes = [0; TOGETHER];
@@ -325,6 +329,28 @@ impl FlowTable {
             }
         }
         split
+    }
+
+    /// Takes out the flows of which nothing was seen since `time`.
+    pub fn take_idle(&mut self, time: Nanos, seed: &Seed) -> Self {
+        let is_idle = |flow: &Record, extra: Option<&Extra>| {
+            let sides = flow.state.sides.iter().filter_map(|side| side.last.get());
+            let errors = extra.and_then(|extra| extra.error_last.get());
+            sides.chain(errors).all(|last| last < time)
+        };
+        let extra = |at: usize| self.records.extras.get(&(at as u32));
+        if !self.records.flows.iter().enumerate().any(|(at, flow)| is_idle(flow, extra(at))) {
+            return Self::default();
+        }
+        let (mut idle, mut busy) = (Self::default(), Self::default());
+        for flow in std::mem::take(self).into_flows() {
+            match is_idle(&flow.record, flow.extra.as_ref()) {
+                true => idle.put(flow, seed),
+                false => busy.put(flow, seed),
+            }
+        }
+        *self = busy;
+        idle
     }
 
     /// Whose flows it holds, and what their sides sent.

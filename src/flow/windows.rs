@@ -38,7 +38,7 @@ words!(
 
 /// The flow that stands for `key` when memory runs short, and which side of `key` is its side 0; none where it stays
 /// as it is. `is_listed` says whether an address is the inventory's.
-fn stands_for(
+pub(super) fn stands_for(
     key: &FlowKey,
     sides: &[Side; 2],
     fold: Fold,
@@ -117,6 +117,34 @@ fn nobody(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Whether a way of folding would hardly help.
+pub(super) fn hardly_helps(seed: &Seed) -> Helps<'_> {
+    Helps { seed, moving: 0, places: HashSet::default() }
+}
+
+/// Flows that would be folded, and those that would stand for them.
+pub(super) struct Helps<'a> {
+    seed: &'a Seed,
+    moving: usize,
+    places: HashSet<u64, Seed>,
+}
+
+impl Helps<'_> {
+    pub fn add(&mut self, table: &FlowTable, fold: Fold, is_listed: &dyn Fn(IpAddr) -> bool) {
+        for (key, sides) in table.keys() {
+            if let Some((key, _)) = stands_for(key, sides, fold, is_listed) {
+                self.moving += 1;
+                self.places.insert(self.seed.hash_one(key));
+            }
+        }
+    }
+
+    /// Where hardly two flows fall together, as of senders that are all made up, the next way is for them.
+    pub fn hardly(&self, fold: Fold) -> bool {
+        self.places.len() * 5 > self.moving * 4 && fold != Fold::Inside
+    }
+}
+
 /// Folds the flows of all partitions. Returns how many flows were taken into others.
 fn fold_tables(
     tables: &mut [&mut FlowTable],
@@ -125,17 +153,9 @@ fn fold_tables(
     fold: Fold,
     is_listed: &dyn Fn(IpAddr) -> bool,
 ) -> u64 {
-    // Where hardly two flows fall together, as of senders that are all made up, the next way is for them.
-    let (mut moving, mut places) = (0, HashSet::<u64, Seed>::default());
-    for table in tables.iter() {
-        for (key, sides) in table.keys() {
-            if let Some((key, _)) = stands_for(key, sides, fold, is_listed) {
-                moving += 1;
-                places.insert(seed.hash_one(key));
-            }
-        }
-    }
-    if places.len() * 5 > moving * 4 && fold != Fold::Inside {
+    let mut helps = hardly_helps(seed);
+    tables.iter().for_each(|table| helps.add(table, fold, is_listed));
+    if helps.hardly(fold) {
         return 0;
     }
     let mut folded = 0;
@@ -224,27 +244,30 @@ impl Flows {
         self.parts.iter().map(|part| part.flows.memory()).sum::<usize>() + rest * SMALL
     }
 
-    /// How many conversations there are in memory, about: pairs of addresses with a lesser port.
+    /// How many conversations there are, about: pairs of addresses with a lesser port. One that goes on after its flows
+    /// were idle counts twice.
     pub fn talks(&self) -> usize {
-        self.parts.iter().map(|part| part.flows.talks(&self.meeting.seed)).sum()
+        let own: usize = self.parts.iter().map(|part| part.flows.talks(&self.meeting.seed)).sum();
+        own + self.idle_sums().talks
     }
 
-    /// The number of flows in memory.
+    /// The number of flows. One that goes on after it was idle counts twice.
     pub fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.flows.len()).sum()
+        self.parts.iter().map(|part| part.flows.len()).sum::<usize>() + self.idle_sums().flows
     }
 
-    /// Whether there is no flow in memory.
+    /// Whether there is no flow.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Folds flows, and packets without ports the same way. Returns how many were taken into others.
-    pub fn fold_up(&mut self, fold: Fold, is_listed: &dyn Fn(IpAddr) -> bool) -> u64 {
+    pub fn fold_up(&mut self, fold: Fold, is_listed: &dyn Fn(IpAddr) -> bool) -> io::Result<u64> {
         let seed = self.meeting.seed.clone();
+        let idle = self.fold_idle(fold, is_listed)?;
         let mut links = Links::new(&seed, &self.meeting.book);
         let mut tables: Vec<_> = self.parts.iter_mut().map(|part| &mut part.flows).collect();
-        let mut folded = fold_tables(&mut tables, &seed, &mut links, fold, is_listed);
+        let mut folded = idle + fold_tables(&mut tables, &seed, &mut links, fold, is_listed);
         let wide = |address| if is_listed(address) { address } else { network(address) };
         let before = self.loose.len() + self.orphans.len();
         for ((src, dst, transport), side) in std::mem::take(&mut self.loose) {
@@ -254,7 +277,7 @@ impl Flows {
             *self.orphans.entry((wide(src), wide(dst), transport)).or_default() += count;
         }
         folded += (before - self.loose.len() - self.orphans.len()) as u64;
-        folded
+        Ok(folded)
     }
 
     /// Keeps at most `most` of each kind of what is beside the flows, those that come first in their order. Returns how
@@ -291,8 +314,12 @@ impl Flows {
                 sample: sample.clone(),
             },
         )?;
-        for part in &self.parts {
-            write_bytes(out, &part.flows.to_bytes().map_err(io::Error::other)?)?;
+        // What was idle is read as that again.
+        for (number, part) in self.parts.iter().enumerate() {
+            let idle = self.load(number)?.flows;
+            for table in [&idle, &part.flows] {
+                write_bytes(out, &table.to_bytes().map_err(io::Error::other)?)?;
+            }
         }
         Ok(())
     }
@@ -306,14 +333,19 @@ impl Flows {
         let mut flows = meeting.settle(false, 1)?;
         let mut links = Links::new(&seed, &flows.meeting.book);
         for _ in 0..PARTITIONS {
-            let bytes = read_bytes(from)?;
-            let table = FlowTable::from_bytes(&seed, &bytes).map_err(io::Error::other)?;
-            // Another seed has other partitions.
-            let mut parts: Vec<FlowTable> = table.into_partitions(&seed);
-            for (number, part) in parts.drain(..).enumerate() {
+            let mut next = || {
+                let bytes = read_bytes(from)?;
+                let table = FlowTable::from_bytes(&seed, &bytes).map_err(io::Error::other)?;
+                // Another seed has other partitions.
+                io::Result::Ok(table.into_partitions(&seed))
+            };
+            let (idle, own) = (next()?, next()?);
+            flows.add_idle(idle)?;
+            for (number, part) in own.into_iter().enumerate() {
                 flows.parts[number].flows.merge(part, &seed, &mut links);
             }
         }
+        flows.tidy_idle()?;
         flows.links = flows.meeting.book.all();
         let Beside { loose, claims, orphans, lookups, announced, holders, cuts, sample } = beside;
         flows.cuts = cuts;
@@ -443,7 +475,7 @@ mod tests {
         assert_eq!((before.0, before.2), (2000 * 7, all.len() as u64));
         let mut sizes = vec![all.len()];
         for fold in Fold::ALL {
-            let folded = all.fold_up(*fold, &listed);
+            let folded = all.fold_up(*fold, &listed).unwrap();
             assert_eq!(sums(&all), before, "{fold}");
             assert!(folded > 0 || sizes.last() == Some(&all.len()), "{fold}");
             sizes.push(all.len());
@@ -457,7 +489,7 @@ mod tests {
         all.absorb(again).unwrap();
         assert_eq!(all.len(), 6003);
         for fold in Fold::ALL {
-            all.fold_up(*fold, &listed);
+            all.fold_up(*fold, &listed).unwrap();
         }
         assert_eq!(all.len(), 3);
         assert_eq!(sums(&all).0, 2 * before.0);
@@ -477,15 +509,56 @@ mod tests {
         meeting.take_in(tables).unwrap();
         let late = meeting.settle_window(1, &mut Pending::default(), None).unwrap();
         let mut early = flows(new_meeting(), &seen);
-        early.fold_up(Fold::Ports, &listed);
+        early.fold_up(Fold::Ports, &listed).unwrap();
         assert_eq!((late.len(), sums(&late).0), (early.len(), sums(&early).0));
+    }
+
+    #[test]
+    fn what_is_idle_lies_in_files_and_stays_the_same_evidence() {
+        let seen = traffic();
+        let mut all = flows(new_meeting(), &seen);
+        let (before, talks) = (sums(&all), all.talks());
+        // Attempts have times from 0 on; of connections the last packet has 3.
+        all.rest_idle(1000).unwrap();
+        let (resting, bytes) = all.resting();
+        assert_eq!((resting, all.len()), (5000, 6000));
+        assert!(bytes > 0 && all.memory() < flows(new_meeting(), &seen).memory() / 3);
+        assert_eq!((sums(&all), all.talks()), (before, talks));
+        // What goes on is in memory again, and one with its past for whoever reads.
+        let again = flows(all.another_meeting(), &seen[..700]);
+        let more = sums(&again);
+        all.absorb(again).unwrap();
+        assert_eq!(sums(&all), (before.0 + more.0, before.1 + more.1, before.2));
+        all.rest_idle(Nanos::MAX).unwrap();
+        assert_eq!((all.resting().0, all.len(), all.memory() < 1 << 16), (6000, 6000, true));
+        // The state holds them, and a fold takes them in.
+        let mut bytes = Vec::new();
+        all.save(&mut bytes).unwrap();
+        let mut back = Flows::restore(new_meeting(), &mut &bytes[..]).unwrap();
+        assert_eq!((back.resting(), sums(&back)), (all.resting(), sums(&all)));
+        for fold in Fold::ALL {
+            let before = sums(&back);
+            back.fold_up(*fold, &listed).unwrap();
+            assert_eq!(sums(&back), before, "{fold}");
+        }
+        assert_eq!((back.len(), back.resting().0), (3, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_written_stays_in_memory() {
+        let seen = traffic();
+        let meeting = Meeting::new(&Seed::new(), "/nowhere/at/all".into());
+        let mut all = flows(meeting, &seen);
+        let before = sums(&all);
+        assert!(all.rest_idle(Nanos::MAX).is_err());
+        assert_eq!((all.len(), all.resting().0, sums(&all)), (6000, 0, before));
     }
 
     #[test]
     fn what_was_saved_comes_back_under_another_seed() {
         let seen = traffic();
         let mut all = flows(new_meeting(), &seen);
-        all.fold_up(Fold::Attempts, &listed);
+        all.fold_up(Fold::Attempts, &listed).unwrap();
         let mut bytes = Vec::new();
         all.save(&mut bytes).unwrap();
         let back = Flows::restore(new_meeting(), &mut &bytes[..]).unwrap();

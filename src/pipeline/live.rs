@@ -70,6 +70,8 @@ pub struct Watch {
     pub vxlan_ports: Vec<u16>,
     /// Where the view of all windows is kept for the next start.
     pub state: Option<PathBuf>,
+    /// Flows of which nothing was seen for so long are kept on disk, where there is a state.
+    pub idle: Duration,
     /// Stop after so many windows.
     pub windows: Option<u64>,
     /// What is given up once the interfaces are open.
@@ -108,6 +110,8 @@ pub enum Notice {
     Restored(u64),
     /// The state could not be written.
     NotSaved(StateError),
+    /// Idle flows could not be written to disk, and stay in memory.
+    NotRested(String),
     /// Frames could not be kept; it is tried again with the next window.
     NotKept(String),
 }
@@ -338,13 +342,20 @@ fn absorb(
     if let Some(end) = all.account.last.get() {
         all.flows.settle_names(end.saturating_sub(120 * SECOND));
     }
-    stay_bounded(shared, &mut all.flows);
+    if let (Some(_), Some(end)) = (&shared.watch.state, all.account.last.get()) {
+        let since = end.saturating_sub(shared.watch.idle.as_nanos() as Nanos);
+        // On a full disk they stay in memory.
+        if let Err(error) = all.flows.rest_idle(since) {
+            shared.listener.notice(&Notice::NotRested(error.to_string()));
+        }
+    }
+    stay_bounded(shared, &mut all.flows)?;
     all.duplicates.sample = all.flows.copies();
     Ok(())
 }
 
 /// Folds flows where they have grown over their share of memory, or where judging them would.
-fn stay_bounded(shared: &Shared<'_>, flows: &mut Flows) {
+fn stay_bounded(shared: &Shared<'_>, flows: &mut Flows) -> Result<(), Failure> {
     let is_listed = Arc::clone(&lock(&shared.listed));
     let share = shared.watch.max_memory / SHARES;
     let forgotten = flows.forget_beyond(share / BESIDE);
@@ -352,14 +363,16 @@ fn stay_bounded(shared: &Shared<'_>, flows: &mut Flows) {
         shared.listener.notice(&Notice::Forgotten(forgotten));
     }
     for fold in Fold::ALL {
-        if flows.memory() <= share && flows.talks() <= share / JUDGED {
-            return;
+        let on_disk = flows.resting().1 <= shared.watch.max_memory as u64;
+        if on_disk && flows.memory() <= share && flows.talks() <= share / JUDGED {
+            break;
         }
-        let folded = flows.fold_up(*fold, &*is_listed);
+        let folded = flows.fold_up(*fold, &*is_listed).map_err(Failure::Temporary)?;
         if folded > 0 {
             shared.listener.notice(&Notice::Folded(*fold, folded));
         }
     }
+    Ok(())
 }
 
 /// Waits for the end of the window. True if it is the last one.
@@ -486,7 +499,8 @@ fn plan(watch: &Watch) -> Plan {
     Plan {
         sources: watch.interfaces.iter().map(source).collect(),
         jobs,
-        temp: std::env::temp_dir(),
+        // Beside the state, which is a place that may be written once files are confined.
+        temp: watch.state.clone().unwrap_or_else(std::env::temp_dir),
         request,
     }
 }

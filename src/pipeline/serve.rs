@@ -198,7 +198,14 @@ impl Pages {
             "Share of the last window's frames that were lost.",
             share,
         );
-        m.single("flows", "gauge", "Flows held.", all.reading.flows.len());
+        let (resting, _) = all.reading.flows.resting();
+        m.single(
+            "flows",
+            "gauge",
+            "Flows held, those on disk among them.",
+            all.reading.flows.len(),
+        );
+        m.single("flows_on_disk", "gauge", "Flows that were idle for long.", resting);
         m.family(
             "folded_flows_total",
             "counter",
