@@ -96,6 +96,27 @@ fn who_may_look_is_this_host_or_whoever_has_the_token() {
         get("r.add_header('Authorization', 'Bearer correct-horse-battery'); r.method = 'POST'"),
         "405"
     );
+    // Who has not shown the token cannot hold the audit up: with a body that never comes, a head without an end, or
+    // connections that say nothing.
+    let attack = "import socket, time\n\
+        def send(*parts):\n\
+        \x20s = socket.create_connection(('127.0.0.1', 9475)); s.settimeout(15)\n\
+        \x20try:\n\
+        \x20\x20for part in parts: s.sendall(part)\n\
+        \x20\x20return s.recv(100)\n\
+        \x20except OSError: return b'closed'\n\
+        head = b'POST / HTTP/1.1\\r\\nHost: x\\r\\n'\n\
+        print(send(head, b'Content-Length: 9000000000000000000\\r\\n\\r\\n'))\n\
+        print(send(head, *[b'X: ' + b'a' * 65536] * 64))\n\
+        idle = [socket.create_connection(('127.0.0.1', 9475)) for _ in range(300)]\n\
+        time.sleep(11); print(idle[0].recv(1))";
+    let attacked = wire.inside().args(["python3", "-c", attack]).output().expect("python3");
+    let told = text(&attacked.stdout);
+    assert!(told.contains("401") && told.ends_with("b''\n"), "{told}{}", text(&attacked.stderr));
+    let threads =
+        fs::read_dir(format!("/proc/{}/task", live.child.id())).expect("it lives").count();
+    assert!(threads < 10, "{threads} threads");
+    assert_eq!(get("r.add_header('Authorization', 'Bearer correct-horse-battery')"), "200");
     live.signal("TERM");
     live.end();
 

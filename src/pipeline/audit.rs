@@ -215,9 +215,9 @@ impl Audit {
         writer.map_or(Ok(()), |(.., writer)| writer(&self.report(), out))
     }
 
-    /// Writes the page that a live audit serves.
-    pub fn write_live_page(&self, out: &mut dyn Write) -> io::Result<()> {
-        report::live_page(&self.report(), out)
+    /// Writes the page that a live audit serves, of so many windows.
+    pub fn write_live_page(&self, windows: u64, out: &mut dyn Write) -> io::Result<()> {
+        report::live_page(&self.report(), windows, out)
     }
 
     /// Writes the summary; `places` says what was written where, `width` how many columns the

@@ -1,28 +1,38 @@
-//! What a live audit serves over HTTP: the last report as a page and as data, metrics, its health. It answers; nobody can
-//! change anything.
+//! How a live audit is looked at over HTTP. It answers; nobody can change anything.
+//!
+//! Whoever can reach the port may send what he likes, before he has shown a token: connections, the bytes of a request
+//! and the time that all of it may take are bounded, and the body of a request is never read.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http_body_util::channel::{Channel, Sender};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use tiny_http::{Header, Method, Request, Response, Server};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
 
-use super::live::{Closed, Control};
-use super::{Progress, lock};
-use crate::flow::Fold;
-use crate::model::Loss;
+use super::live::Control;
+use super::pages::Pages;
 
-/// Threads that answer, so that one client who does not read keeps nobody from an answer.
-const ANSWERING: usize = 4;
+/// Connections at a time; more are closed at once.
+const CONNECTIONS: usize = 128;
 
 /// Pages that are told of each window; more are refused.
 const FOLLOWING: usize = 32;
@@ -30,10 +40,25 @@ const FOLLOWING: usize = 32;
 /// How often they are told what is going on.
 const TELL: Duration = Duration::from_secs(2);
 
-/// The fewest characters of a token.
-const TOKEN: usize = 16;
+/// How long a request may take to come, ...
+const ASK: Duration = Duration::from_secs(10);
+/// ... and its answer to go. Who follows may take as long for each thing that he is told.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Bytes of a request's head.
+const HEAD: usize = 16 << 10;
 
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What there is before the first window: a page that looks again.
+const NOTHING_YET: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" \
+    content=\"3\"><title>rasaudit</title></head><body><p>No window was closed yet. This page looks again by \
+    itself.</p></body></html>\n";
+
+type Body = Either<Full<Bytes>, Channel<Bytes>>;
+
+/// The fewest characters of a token.
+const TOKEN: usize = 16;
 
 /// Who may look.
 #[derive(Clone, Default)]
@@ -54,23 +79,20 @@ impl Door {
     }
 
     /// Whether a request may be answered; else what to tell.
-    fn lets_in(&self, request: &Request) -> Result<(), (u16, &'static [u8])> {
-        let header = |name: &'static str| {
-            let mut headers = request.headers().iter();
-            headers.find(|header| header.field.equiv(name)).map(|header| header.value.as_str())
-        };
+    fn lets_in(&self, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(token) = &self.token else {
             // A page from elsewhere that gives its own name this host's address may not read what is here.
-            return match header("Host").is_some_and(is_of_this_host) {
+            return match header(header::HOST).is_some_and(is_of_this_host) {
                 true => Ok(()),
-                false => Err((403, b"ask by address or localhost\n")),
+                false => Err((StatusCode::FORBIDDEN, "ask by address or localhost\n")),
             };
         };
-        let given = header("Authorization").and_then(given_token);
+        let given = header(header::AUTHORIZATION).and_then(given_token);
         // Digests are compared, so that the time it takes tells nothing.
         match given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == *token) {
             true => Ok(()),
-            false => Err((401, b"give the token\n")),
+            false => Err((StatusCode::UNAUTHORIZED, "give the token\n")),
         }
     }
 }
@@ -94,329 +116,213 @@ fn given_token(value: &str) -> Option<Vec<u8>> {
     scheme.eq_ignore_ascii_case("basic").then(|| pair[colon + 1..].to_vec())
 }
 
-/// What is served: made anew with each window.
-#[derive(Default)]
-pub struct Pages {
-    made: Mutex<Made>,
-    folded: Mutex<BTreeMap<Fold, u64>>,
-    /// Interfaces that are away.
-    away: Mutex<Vec<String>>,
-    windows: AtomicU64,
-    following: AtomicUsize,
+/// What every connection needs.
+struct Host {
+    door: Door,
+    pages: Arc<Pages>,
+    every: Duration,
+    control: Arc<Control>,
+    following: Arc<AtomicUsize>,
 }
 
-#[derive(Default)]
-struct Made {
-    metrics: String,
-    /// The report as data and as a page.
-    report: Arc<[u8]>,
-    page: Arc<[u8]>,
-    /// The share of the last window's frames that were lost.
-    loss: f64,
-    /// When the last window was closed.
-    closed: Option<Instant>,
-}
-
-/// Metrics in the text format of Prometheus.
-#[derive(Default)]
-struct Metrics(String);
-
-impl Metrics {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP rasaudit_{name} {help}\n# TYPE rasaudit_{name} {kind}");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
-        let escaped =
-            |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let labels: Vec<_> =
-            labels.iter().map(|(label, text)| format!("{label}=\"{}\"", escaped(text))).collect();
-        let labels =
-            if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(self.0, "rasaudit_{name}{labels} {value}");
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
-        self.family(name, kind, help);
-        self.sample(name, &[], value);
-    }
-}
-
-impl Pages {
-    /// Flows were folded.
-    pub fn folded(&self, fold: Fold, flows: u64) {
-        *lock(&self.folded).entry(fold).or_default() += flows;
-    }
-
-    /// An interface is away, or back.
-    pub fn is_away(&self, name: &str, away: bool) {
-        let mut list = lock(&self.away);
-        list.retain(|known| known != name);
-        if away {
-            list.push(name.to_owned());
-        }
-    }
-
-    /// A window was closed; telling it took so long.
-    pub fn update(&self, closed: &Closed<'_>, took: Duration) {
-        let (all, window) = (closed.all, closed.window);
-        let windows = self.windows.load(Ordering::Relaxed) + 1;
-        let mut m = Metrics::default();
-        m.single("windows_total", "counter", "Windows closed since the start.", windows);
-        m.single(
-            "window_lag_seconds",
-            "gauge",
-            "How long it took to judge and tell the last window.",
-            took.as_secs_f64(),
-        );
-        m.family("interface_up", "gauge", "Whether the interface is being read.");
-        let away = lock(&self.away).clone();
-        for input in &window.reading.inputs {
-            m.sample(
-                "interface_up",
-                &[("interface", &input.name)],
-                u8::from(!away.contains(&input.name)),
-            );
-        }
-        m.family(
-            "frames_total",
-            "counter",
-            "Frames read, those of earlier runs of the state among them.",
-        );
-        for input in &all.reading.inputs {
-            m.sample("frames_total", &[("interface", &input.name)], input.account.frames);
-        }
-        m.family("frames_lost_total", "counter", "Frames dropped by the kernel or the interface.");
-        for input in &all.reading.inputs {
-            m.sample("frames_lost_total", &[("interface", &input.name)], input.loss.dropped);
-        }
-        let Loss { received, dropped } = window.reading.loss;
-        let share = Loss { received, dropped }.share();
-        m.single(
-            "window_loss_ratio",
-            "gauge",
-            "Share of the last window's frames that were lost.",
-            share,
-        );
-        let (resting, _) = all.reading.flows.resting();
-        m.single(
-            "flows",
-            "gauge",
-            "Flows held, those on disk among them.",
-            all.reading.flows.len(),
-        );
-        m.single("flows_on_disk", "gauge", "Flows that were idle for long.", resting);
-        m.family(
-            "folded_flows_total",
-            "counter",
-            "Flows taken into others because memory ran short.",
-        );
-        for (fold, flows) in lock(&self.folded).iter() {
-            m.sample("folded_flows_total", &[("fold", fold.name())], flows);
-        }
-        m.family("conversations", "gauge", "Conversations of all windows by verdict.");
-        for (verdict, count) in all.outcome.by_verdict() {
-            m.sample("conversations", &[("verdict", verdict.name())], count);
-        }
-        m.family("findings", "gauge", "Findings of all windows by verdict, code and severity.");
-        let mut by_code: BTreeMap<_, u64> = BTreeMap::new();
-        let mut by_roles: BTreeMap<_, u64> = BTreeMap::new();
-        for f in &all.outcome.findings {
-            *by_code.entry((f.verdict, f.code, f.severity)).or_default() += 1;
-            *by_roles
-                .entry((f.code, f.client.roles.clone(), f.server.roles.clone()))
-                .or_default() += 1;
-        }
-        for ((verdict, code, severity), count) in by_code {
-            let severity = severity.to_string();
-            let labels =
-                [("verdict", verdict.name()), ("code", code.name()), ("severity", &severity)];
-            m.sample("findings", &labels, count);
-        }
-        m.family(
-            "findings_by_roles",
-            "gauge",
-            "Findings of all windows by code and the roles of the ends.",
-        );
-        for ((code, client, server), count) in by_roles {
-            let labels =
-                [("code", code.name()), ("client_roles", &client), ("server_roles", &server)];
-            m.sample("findings_by_roles", &labels, count);
-        }
-        if let Some(bytes) = resident() {
-            m.single("resident_memory_bytes", "gauge", "Memory of the process.", bytes);
-        }
-        let (mut report, mut page) = (Vec::new(), Vec::new());
-        // Into memory nothing fails.
-        let _ = all.write_format("json", &mut report);
-        let _ = all.write_live_page(&mut page);
-        let (report, page, closed) = (report.into(), page.into(), Some(Instant::now()));
-        // Who is told of the window finds its page.
-        *lock(&self.made) = Made { metrics: m.0, report, page, loss: share, closed };
-        self.windows.store(windows, Ordering::Relaxed);
-    }
-
+impl Host {
     fn answer(
         self: &Arc<Self>,
-        request: Request,
-        door: &Door,
-        every: Duration,
-        control: &Arc<Control>,
-    ) {
-        let get = matches!(request.method(), Method::Get | Method::Head);
-        let path = request.url().split('?').next().unwrap_or_default().to_owned();
-        let made = |which: fn(&Made) -> Arc<[u8]>, kind| match which(&lock(&self.made)) {
-            none if none.is_empty() => (503, TEXT, b"no window was closed yet\n".to_vec()),
-            whole => (200, kind, whole.to_vec()),
-        };
-        let (code, kind, body) = match (path.as_str(), door.lets_in(&request)) {
-            (_, Err((code, what))) => (code, TEXT, what.to_vec()),
-            _ if !get => (405, TEXT, b"only GET\n".to_vec()),
-            ("/", _) => made(|made| Arc::clone(&made.page), "text/html; charset=utf-8"),
-            ("/report.json", _) => made(|made| Arc::clone(&made.report), "application/json"),
+        request: &Request<Incoming>,
+        follows: &AtomicBool,
+    ) -> Response<Body> {
+        let get = matches!(*request.method(), Method::GET | Method::HEAD);
+        let made =
+            |whole: Bytes, kind, otherwise: (&'static str, &'static str)| match whole.is_empty() {
+                true => whole_answer(StatusCode::SERVICE_UNAVAILABLE, otherwise.0, otherwise.1),
+                false => whole_answer(StatusCode::OK, kind, whole),
+            };
+        const HTML: &str = "text/html; charset=utf-8";
+        match (request.uri().path(), self.door.lets_in(request.headers())) {
+            (_, Err((code, what))) => whole_answer(code, TEXT, what),
+            _ if !get => whole_answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n"),
+            ("/", _) => made(self.pages.page(), HTML, (HTML, NOTHING_YET)),
+            ("/report.json", _) => {
+                made(self.pages.report(), "application/json", (TEXT, "no window was closed yet\n"))
+            }
             ("/metrics", _) => {
-                (200, "text/plain; version=0.0.4; charset=utf-8", self.metrics(&control.progress))
+                let metrics = self.pages.metrics(&self.control.progress);
+                whole_answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
             }
-            ("/healthz", _) => self.health(every),
-            ("/events", _) => match self.follow(request, control) {
-                None => return,
-                Some(request) => return respond(request, 503, TEXT, b"too many follow\n".to_vec()),
+            ("/healthz", _) => match self.pages.illness(self.every) {
+                None => whole_answer(StatusCode::OK, TEXT, "ok\n"),
+                Some(what) => whole_answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, what),
             },
-            _ => (404, TEXT, b"there is /, /report.json, /metrics and /healthz\n".to_vec()),
-        };
-        respond(request, code, kind, body);
-    }
-
-    /// Tells a page what is going on until it goes away. Gives the request back where too many are told already.
-    fn follow(self: &Arc<Self>, request: Request, control: &Arc<Control>) -> Option<Request> {
-        if self.following.fetch_add(1, Ordering::Relaxed) >= FOLLOWING {
-            self.following.fetch_sub(1, Ordering::Relaxed);
-            return Some(request);
-        }
-        let (pages, control) = (Arc::clone(self), Arc::clone(control));
-        thread::spawn(move || {
-            // That the page went away is how it ends.
-            let _ = pages.tell(request.into_writer(), &control);
-            pages.following.fetch_sub(1, Ordering::Relaxed);
-        });
-        None
-    }
-
-    /// Server-sent events: `now` with rate and loss, `window` when one was closed.
-    fn tell(&self, mut out: impl io::Write, control: &Control) -> io::Result<()> {
-        let head = [
-            "HTTP/1.1 200 OK",
-            "Content-Type: text/event-stream",
-            "Cache-Control: no-store",
-            "X-Content-Type-Options: nosniff",
-            "Connection: close",
-        ];
-        write!(out, "{}\r\n\r\n", head.join("\r\n"))?;
-        let frames = || control.progress.frames.load(Ordering::Relaxed);
-        let lost = || control.progress.lost.load(Ordering::Relaxed);
-        let mut window = self.windows.load(Ordering::Relaxed);
-        let mut before = (frames(), lost(), Instant::now());
-        loop {
-            thread::sleep(TELL);
-            let now = (frames(), lost(), Instant::now());
-            let seconds = (now.2 - before.2).as_secs_f64();
-            let rate =
-                |now: u64, before: u64| (now.saturating_sub(before) as f64 / seconds).round();
-            let told = json!({
-                "rate": rate(now.0, before.0),
-                "lost": rate(now.1, before.1),
-                "loss": lock(&self.made).loss,
-                "away": *lock(&self.away),
-            });
-            before = now;
-            write!(out, "event: now\ndata: {told}\n\n")?;
-            let closed = self.windows.load(Ordering::Relaxed);
-            if std::mem::replace(&mut window, closed) != closed {
-                write!(out, "event: window\ndata: {closed}\n\n")?;
+            ("/events", _) if request.method() == Method::GET => {
+                match Follower::new(&self.following) {
+                    None => {
+                        whole_answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many follow\n")
+                    }
+                    Some(follower) => {
+                        follows.store(true, Ordering::Relaxed);
+                        let (sender, body) = Channel::new(1);
+                        let host = Arc::clone(self);
+                        tokio::spawn(async move { host.tell(sender, follower).await });
+                        answer(StatusCode::OK, "text/event-stream", Either::Right(body))
+                    }
+                }
             }
-            out.flush()?;
+            _ => {
+                let what = "there is /, /events, /report.json, /metrics and /healthz\n";
+                whole_answer(StatusCode::NOT_FOUND, TEXT, what)
+            }
         }
     }
 
-    fn metrics(&self, progress: &Progress) -> Vec<u8> {
-        let mut now = Metrics::default();
-        now.single(
-            "frames_decoded_total",
-            "counter",
-            "Frames decoded since the start, at this moment.",
-            progress.frames.load(Ordering::Relaxed),
-        );
-        (lock(&self.made).metrics.clone() + &now.0).into_bytes()
-    }
-
-    /// Well where windows are closed in time and all interfaces are there.
-    fn health(&self, every: Duration) -> (u16, &'static str, Vec<u8>) {
-        let away = lock(&self.away).join(", ");
-        let late = lock(&self.made).closed.is_some_and(|closed| closed.elapsed() > every * 3);
-        match (late, away.is_empty()) {
-            (false, true) => (200, TEXT, b"ok\n".to_vec()),
-            (true, _) => (503, TEXT, b"windows are closed late\n".to_vec()),
-            (false, false) => (503, TEXT, format!("not read: {away}\n").into_bytes()),
+    /// Server-sent events until the page goes away: `window` with the number of the last one, at first and when one was
+    /// closed, and `now` with rate and loss.
+    async fn tell(&self, mut sender: Sender<Bytes>, _follower: Follower) {
+        let amounts = || {
+            let progress = &self.control.progress;
+            [&progress.frames, &progress.lost].map(|amount| amount.load(Ordering::Relaxed))
+        };
+        let (mut told, mut before, mut since) = (None, amounts(), Instant::now());
+        loop {
+            let mut text = String::new();
+            let window = self.pages.windows();
+            if told.replace(window) != Some(window) {
+                text.push_str(&format!("event: window\ndata: {window}\n\n"));
+            }
+            let (now, seconds) = (amounts(), since.elapsed().as_secs_f64());
+            if seconds > 0.5 {
+                let each =
+                    |kind: usize| (now[kind].saturating_sub(before[kind]) as f64 / seconds).round();
+                let (loss, away) = self.pages.trouble();
+                let moment = json!({"rate": each(0), "lost": each(1), "loss": loss, "away": away});
+                text.push_str(&format!("event: now\ndata: {moment}\n\n"));
+                (before, since) = (now, Instant::now());
+            }
+            let sent = timeout(ANSWER, sender.send_data(text.into())).await;
+            // It went away, or does not read.
+            if !matches!(sent, Ok(Ok(()))) {
+                return;
+            }
+            sleep(TELL).await;
         }
     }
 }
 
-fn respond(request: Request, code: u16, kind: &str, body: Vec<u8>) {
-    let header = |(name, value): (&str, &str)| Header::from_bytes(name, value).ok();
-    let mut headers = vec![
-        ("Content-Type", kind),
-        ("X-Content-Type-Options", "nosniff"),
-        ("Cache-Control", "no-store"),
-        ("Content-Security-Policy", "frame-ancestors 'none'"),
-        ("Cross-Origin-Resource-Policy", "same-origin"),
-    ];
-    if code == 401 {
-        headers.push(("WWW-Authenticate", "Basic realm=\"rasaudit\", charset=\"UTF-8\""));
+/// One of those that may follow at a time.
+struct Follower(Arc<AtomicUsize>);
+
+impl Follower {
+    fn new(following: &Arc<AtomicUsize>) -> Option<Self> {
+        // Counted first, so that whoever is refused is uncounted as he goes.
+        let follower = Self(Arc::clone(following));
+        (following.fetch_add(1, Ordering::Relaxed) < FOLLOWING).then_some(follower)
     }
-    let mut response = Response::from_data(body).with_status_code(code);
-    headers.into_iter().filter_map(header).for_each(|header| response.add_header(header));
-    // Who asked may be gone.
-    let _ = request.respond(response);
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn whole_answer(code: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    answer(code, kind, Either::Left(Full::new(body.into())))
+}
+
+fn answer(code: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+    set(header::CONTENT_TYPE, kind);
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::CACHE_CONTROL, "no-store");
+    set(header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'");
+    set(header::HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    if code == StatusCode::UNAUTHORIZED {
+        set(header::WWW_AUTHENTICATE, "Basic realm=\"rasaudit\", charset=\"UTF-8\"");
+    }
+    response
 }
 
 /// Opens the place to listen at: of this host alone, or behind a door.
-pub fn listen(address: SocketAddr, door: &Door) -> Result<TcpListener, String> {
+pub fn listen(address: SocketAddr, door: &Door) -> Result<std::net::TcpListener, String> {
     if !address.ip().is_loopback() && door.token.is_none() {
         return Err(format!(
             "{address} can be reached from elsewhere, and what is served is not for everybody; give a loopback \
              address, or --token with a file that holds a token"
         ));
     }
-    TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))
+    std::net::TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))
 }
 
-/// Answers there for as long as the process lives: nobody waits for who does not read.
+/// Answers there on a thread of its own, for as long as the process lives.
 pub fn serve(
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     door: Door,
     pages: &Arc<Pages>,
     every: Duration,
     control: &Arc<Control>,
 ) -> Result<(), String> {
-    let server = Server::from_listener(listener, None).map_err(|error| error.to_string())?;
-    let server = Arc::new(server);
-    for _ in 0..ANSWERING {
-        let (server, pages, control, door) =
-            (Arc::clone(&server), Arc::clone(pages), Arc::clone(control), door.clone());
-        thread::spawn(move || {
-            while let Ok(request) = server.recv() {
-                pages.answer(request, &door, every, &control);
-            }
-        });
-    }
-    Ok(())
+    let host = Arc::new(Host {
+        door,
+        pages: Arc::clone(pages),
+        every,
+        control: Arc::clone(control),
+        following: Arc::default(),
+    });
+    let started = || -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let work = move || {
+            runtime.block_on(async {
+                // Within the runtime, which the listener belongs to.
+                if let Ok(listener) = TcpListener::from_std(listener) {
+                    accept(&listener, &host).await;
+                }
+            });
+        };
+        thread::Builder::new().name("http".to_owned()).spawn(work).map(drop)
+    };
+    started().map_err(|error| error.to_string())
 }
 
-/// Memory of this process in bytes, where the system tells.
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+async fn accept(listener: &TcpListener, host: &Arc<Host>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            // No descriptors are left, for example: others will go.
+            Err(_) => {
+                sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let host = Arc::clone(host);
+        tokio::spawn(async move {
+            connection(stream, &host).await;
+            drop(place);
+        });
+    }
+}
+
+/// Answers one request.
+async fn connection(stream: TcpStream, host: &Arc<Host>) {
+    let follows = AtomicBool::new(false);
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = host.answer(&request, &follows);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(ASK).max_buf_size(HEAD).keep_alive(false);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    // Who follows is bounded by what he is told.
+    while timeout(ANSWER, &mut connection).await.is_err() {
+        if !follows.load(Ordering::Relaxed) {
+            return;
+        }
+    }
 }
 
 #[cfg(test)]

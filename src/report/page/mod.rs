@@ -41,15 +41,16 @@ const INPUTS: usize = 50;
 
 /// The page as a file.
 pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
-    page(report, "none", out)
+    page(report, None, out)
 }
 
-/// The page as a live audit serves it, which asks for the next one when there is one.
-pub fn write_live(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
-    page(report, "self", out)
+/// The page as a live audit serves it after so many windows, which asks for the next one when there is one.
+pub fn write_live(report: &Report<'_>, windows: u64, out: &mut dyn Write) -> io::Result<()> {
+    page(report, Some(windows), out)
 }
 
-fn page(report: &Report<'_>, connect: &str, out: &mut dyn Write) -> io::Result<()> {
+fn page(report: &Report<'_>, windows: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
+    let connect = if windows.is_some() { "self" } else { "none" };
     let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
     let rules = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src '{connect}'; \
@@ -77,7 +78,7 @@ fn page(report: &Report<'_>, connect: &str, out: &mut dyn Write) -> io::Result<(
                 title { (title) }
                 style { (PreEscaped(STYLE)) }
             }
-            body data-live[connect == "self"] {
+            body data-window=[windows] {
                 a.skip href="#main" { "To the content" }
                 header {
                     p.farm { (clean(farm_name)) }

@@ -393,5 +393,5 @@
   if (byId("filters")) fillFilters();
   listen();
   show();
-  if (document.body.hasAttribute("data-live")) follow();
+  if (document.body.dataset.window) follow();
 })();

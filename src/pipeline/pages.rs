@@ -1,0 +1,226 @@
+//! What a live audit has to show at any time: the last report as a page and as data, metrics, its health.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::live::Closed;
+use super::{Progress, lock};
+use crate::flow::Fold;
+use crate::model::Loss;
+
+/// What is served: made anew with each window.
+#[derive(Default)]
+pub struct Pages {
+    made: Mutex<Made>,
+    folded: Mutex<BTreeMap<Fold, u64>>,
+    /// Interfaces that are away.
+    away: Mutex<Vec<String>>,
+    windows: AtomicU64,
+}
+
+#[derive(Default)]
+struct Made {
+    metrics: String,
+    /// The report as data and as a page.
+    report: Bytes,
+    page: Bytes,
+    /// The share of the last window's frames that were lost.
+    loss: f64,
+    /// When the last window was closed.
+    closed: Option<Instant>,
+}
+
+/// Metrics in the text format of Prometheus.
+#[derive(Default)]
+struct Metrics(String);
+
+impl Metrics {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP rasaudit_{name} {help}\n# TYPE rasaudit_{name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl std::fmt::Display) {
+        let escaped =
+            |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let labels: Vec<_> =
+            labels.iter().map(|(label, text)| format!("{label}=\"{}\"", escaped(text))).collect();
+        let labels =
+            if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        let _ = writeln!(self.0, "rasaudit_{name}{labels} {value}");
+    }
+
+    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+}
+
+impl Pages {
+    /// Flows were folded.
+    pub fn folded(&self, fold: Fold, flows: u64) {
+        *lock(&self.folded).entry(fold).or_default() += flows;
+    }
+
+    /// An interface is away, or back.
+    pub fn is_away(&self, name: &str, away: bool) {
+        let mut list = lock(&self.away);
+        list.retain(|known| known != name);
+        if away {
+            list.push(name.to_owned());
+        }
+    }
+
+    /// A window was closed; telling it took so long.
+    pub fn update(&self, closed: &Closed<'_>, took: Duration) {
+        let (all, window) = (closed.all, closed.window);
+        let windows = self.windows.load(Ordering::Relaxed) + 1;
+        let mut m = Metrics::default();
+        m.single("windows_total", "counter", "Windows closed since the start.", windows);
+        m.single(
+            "window_lag_seconds",
+            "gauge",
+            "How long it took to judge and tell the last window.",
+            took.as_secs_f64(),
+        );
+        m.family("interface_up", "gauge", "Whether the interface is being read.");
+        let away = lock(&self.away).clone();
+        for input in &window.reading.inputs {
+            m.sample(
+                "interface_up",
+                &[("interface", &input.name)],
+                u8::from(!away.contains(&input.name)),
+            );
+        }
+        m.family(
+            "frames_total",
+            "counter",
+            "Frames read, those of earlier runs of the state among them.",
+        );
+        for input in &all.reading.inputs {
+            m.sample("frames_total", &[("interface", &input.name)], input.account.frames);
+        }
+        m.family("frames_lost_total", "counter", "Frames dropped by the kernel or the interface.");
+        for input in &all.reading.inputs {
+            m.sample("frames_lost_total", &[("interface", &input.name)], input.loss.dropped);
+        }
+        let Loss { received, dropped } = window.reading.loss;
+        let share = Loss { received, dropped }.share();
+        m.single(
+            "window_loss_ratio",
+            "gauge",
+            "Share of the last window's frames that were lost.",
+            share,
+        );
+        let (resting, _) = all.reading.flows.resting();
+        m.single(
+            "flows",
+            "gauge",
+            "Flows held, those on disk among them.",
+            all.reading.flows.len(),
+        );
+        m.single("flows_on_disk", "gauge", "Flows that were idle for long.", resting);
+        m.family(
+            "folded_flows_total",
+            "counter",
+            "Flows taken into others because memory ran short.",
+        );
+        for (fold, flows) in lock(&self.folded).iter() {
+            m.sample("folded_flows_total", &[("fold", fold.name())], flows);
+        }
+        m.family("conversations", "gauge", "Conversations of all windows by verdict.");
+        for (verdict, count) in all.outcome.by_verdict() {
+            m.sample("conversations", &[("verdict", verdict.name())], count);
+        }
+        m.family("findings", "gauge", "Findings of all windows by verdict, code and severity.");
+        let mut by_code: BTreeMap<_, u64> = BTreeMap::new();
+        let mut by_roles: BTreeMap<_, u64> = BTreeMap::new();
+        for f in &all.outcome.findings {
+            *by_code.entry((f.verdict, f.code, f.severity)).or_default() += 1;
+            *by_roles
+                .entry((f.code, f.client.roles.clone(), f.server.roles.clone()))
+                .or_default() += 1;
+        }
+        for ((verdict, code, severity), count) in by_code {
+            let severity = severity.to_string();
+            let labels =
+                [("verdict", verdict.name()), ("code", code.name()), ("severity", &severity)];
+            m.sample("findings", &labels, count);
+        }
+        m.family(
+            "findings_by_roles",
+            "gauge",
+            "Findings of all windows by code and the roles of the ends.",
+        );
+        for ((code, client, server), count) in by_roles {
+            let labels =
+                [("code", code.name()), ("client_roles", &client), ("server_roles", &server)];
+            m.sample("findings_by_roles", &labels, count);
+        }
+        if let Some(bytes) = resident() {
+            m.single("resident_memory_bytes", "gauge", "Memory of the process.", bytes);
+        }
+        let (mut report, mut page) = (Vec::new(), Vec::new());
+        // Into memory nothing fails.
+        let _ = all.write_format("json", &mut report);
+        let _ = all.write_live_page(windows, &mut page);
+        let (report, page, closed) = (report.into(), page.into(), Some(Instant::now()));
+        // Who is told of the window finds its page.
+        *lock(&self.made) = Made { metrics: m.0, report, page, loss: share, closed };
+        self.windows.store(windows, Ordering::Relaxed);
+    }
+
+    /// The last report as data; nothing before the first window.
+    pub(super) fn report(&self) -> Bytes {
+        lock(&self.made).report.clone()
+    }
+
+    /// The last report as a page; nothing before the first window.
+    pub(super) fn page(&self) -> Bytes {
+        lock(&self.made).page.clone()
+    }
+
+    /// How many windows were closed since the start.
+    pub(super) fn windows(&self) -> u64 {
+        self.windows.load(Ordering::Relaxed)
+    }
+
+    /// The share of the last window's frames that were lost, and interfaces that are away.
+    pub(super) fn trouble(&self) -> (f64, Vec<String>) {
+        (lock(&self.made).loss, lock(&self.away).clone())
+    }
+
+    /// The metrics of the last window, and of this moment.
+    pub(super) fn metrics(&self, progress: &Progress) -> String {
+        let mut now = Metrics::default();
+        now.single(
+            "frames_decoded_total",
+            "counter",
+            "Frames decoded since the start, at this moment.",
+            progress.frames.load(Ordering::Relaxed),
+        );
+        lock(&self.made).metrics.clone() + &now.0
+    }
+
+    /// What is wrong; nothing where windows are closed in time and all interfaces are there.
+    pub(super) fn illness(&self, every: Duration) -> Option<String> {
+        let away = lock(&self.away).join(", ");
+        let late = lock(&self.made).closed.is_some_and(|closed| closed.elapsed() > every * 3);
+        match (late, away.is_empty()) {
+            (false, true) => None,
+            (true, _) => Some("windows are closed late\n".to_owned()),
+            (false, false) => Some(format!("not read: {away}\n")),
+        }
+    }
+}
+
+/// Memory of this process in bytes, where the system tells.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+}
