@@ -10,7 +10,7 @@ use std::process::Command;
 
 use support::browser::browser;
 use support::wire::{Wire, client_hello};
-use support::{Site, hosts, stderr, stdout};
+use support::{Site, audit, fixture, hosts, stderr, stdout};
 
 /// A name that runs where it is taken for markup, and one that turns the text around.
 const MARKUP: &str = "<img src=x onerror=window.ran=1>";
@@ -32,10 +32,16 @@ fn a_real_browser_shows_the_page_as_it_is_meant() {
     assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
     let (hostile, large) = (hostile(), large());
     let shots = concat!(env!("CARGO_TARGET_TMPDIR"), "/../page");
+    let (codes, empty) = (scratch.path().join("codes"), scratch.path().join("empty"));
+    let (farm, list) = (fixture("farm-codes/inventory.toml"), fixture("farm-codes/exceptions.csv"));
+    let exceptions = ["--exceptions", &list.display().to_string(), "--as-of", "2026-06-01"];
+    audit(&[fixture("farm-codes/span.pcap")], &farm, &codes, &exceptions);
+    audit(&[fixture("formats/empty.pcap")], &farm, &empty, &[]);
     let page = |folder: &Path| folder.join("report.html");
     let run = Command::new("node")
         .arg(browser.join("page.mjs"))
         .args([page(&demo), page(&written(&hostile)), page(&written(&large))])
+        .args([page(&codes), page(&empty)])
         .arg(shots)
         .output()
         .expect("node runs");

@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use supports_hyperlinks::Stream;
+
 use super::args::AuditArguments;
 use super::complain;
 use super::exit::Exit;
@@ -136,8 +138,9 @@ fn print(arguments: &AuditArguments, audit: &Audit) -> io::Result<()> {
         None | Some("text") => {
             let mut text = Vec::new();
             let (reports, evidence) = (arguments.out.as_deref(), arguments.evidence.as_deref());
-            let links = supports_hyperlinks::on(supports_hyperlinks::Stream::Stdout);
-            let places = Places { reports, evidence, links };
+            // Seen from elsewhere, the host says whose file it is.
+            let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
+            let places = Places { reports, evidence, links: host.as_deref() };
             let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
             let width = width.filter(|_| io::stdout().is_terminal());
             audit.write_summary(&places, width, &mut text)?;
@@ -151,6 +154,15 @@ fn print(arguments: &AuditArguments, audit: &Audit) -> io::Result<()> {
             out.flush()
         }
     }
+}
+
+/// The name of this host, if it is fit for an address.
+fn host_name() -> Option<String> {
+    #[cfg(unix)]
+    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+    #[cfg(not(unix))]
+    let name = String::new();
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)).then_some(name)
 }
 
 fn load_known(file: &std::path::Path) -> Result<Known, String> {

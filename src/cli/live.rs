@@ -1,6 +1,6 @@
 //! `rasaudit live` and `rasaudit interfaces`.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -190,16 +190,23 @@ fn load_safely(inventory: &Path, judging: &Judging) -> Result<Policy, Vec<Proble
 /// Reads the token that whoever looks has to give, from a file that nobody else can read.
 fn door(file: &Path) -> Result<Door, String> {
     let wrong = |what: &str| format!("--token {}: {what}", file.display());
-    let text = std::fs::read_to_string(file);
-    let text = text.map_err(|error| wrong(&unreadable(file, &error)))?;
+    let failed = |error: &io::Error| wrong(&unreadable(file, error));
+    // One that is no file would never end, or wait for whoever writes it.
+    if !file.metadata().map_err(|error| failed(&error))?.is_file() {
+        return Err(wrong("is no file"));
+    }
+    let mut open = std::fs::File::open(file).map_err(|error| failed(&error))?;
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt;
-        let mode = file.metadata().map_err(|error| wrong(&error.to_string()))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            return Err(wrong("others may read or write it: chmod 600"));
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let data = open.metadata().map_err(|error| failed(&error))?;
+        let ours = [0, nix::unistd::geteuid().as_raw()].contains(&data.uid());
+        if data.permissions().mode() & 0o077 != 0 || !ours {
+            return Err(wrong("others may read or write it: chmod 600, chown root"));
         }
     }
+    let mut text = String::new();
+    open.read_to_string(&mut text).map_err(|error| failed(&error))?;
     Door::with_token(text.trim()).map_err(|what| wrong(&what))
 }
 

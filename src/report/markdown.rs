@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::story::{self, Fact, Headline};
+use super::story::{self, Fact, Headline, NotAssessed};
 use super::{Report, Time};
 use crate::classify::{Finding, Severity};
 use crate::model::clean;
@@ -15,6 +15,9 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
     writeln!(out, "# {}{}\n", text(&lead), text(&rest))?;
     for Fact { label, text: told, .. } in story::facts(report) {
         writeln!(out, "- **{label}**: {}", text(&told))?;
+    }
+    if let Some(policy) = report.policy {
+        writeln!(out, "- **Coverage**: {}", text(&story::coverage(report, policy)))?;
     }
     let findings: Vec<&Finding> =
         report.outcome.findings.iter().filter(|f| f.severity > Severity::Info).collect();
@@ -31,9 +34,16 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
     if !not_assessed.is_empty() {
         writeln!(out, "\n## Not assessed\n")?;
     }
-    for (code, (finding, more)) in not_assessed {
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-        writeln!(out, "- **{code}**: {}{more}", text(&finding.message))?;
+    for (code, NotAssessed { meaning, rows, findings, first }) in not_assessed {
+        let mut parts = Vec::new();
+        if rows > 0 {
+            parts.push(format!("{} of the matrix", story::plural(rows, "row")));
+        }
+        if let Some(first) = first {
+            let count = story::plural(findings, "finding");
+            parts.push(format!("{count}, for example: {}", text(&first.message)));
+        }
+        writeln!(out, "- **{code}**, {meaning}: {}", parts.join("; "))?;
     }
     judged_by(report, out)
 }
@@ -42,12 +52,12 @@ fn write_finding(finding: &Finding, out: &mut dyn Write) -> io::Result<()> {
     let Finding { id, severity, verdict, code, message, action, trace, .. } = finding;
     let guess = if finding.certain { "" } else { " (not certain)" };
     writeln!(out, "\n### {severity} {verdict}/{code}{guess} {}\n", quoted(id))?;
-    writeln!(out, "{}\n", text(message))?;
+    writeln!(out, "{}\n", opening(message))?;
     if !action.is_empty() {
         writeln!(out, "**To do**: {}\n", text(action))?;
     }
     for line in trace {
-        writeln!(out, "- {}", text(line))?;
+        writeln!(out, "- {}", opening(line))?;
     }
     if let (Some(first), Some(last)) = (finding.first_seen, finding.last_seen) {
         writeln!(out, "- seen from {} to {}", Time(first), Time(last))?;
@@ -78,7 +88,7 @@ fn judged_by(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     for input in report.inputs.iter().take(INPUTS) {
         let digest = input.sha256.as_ref().map(|digest| format!(", SHA-256 {}", quoted(digest)));
-        let (name, frames) = (text(&input.name), input.account.frames);
+        let (name, frames) = (opening(&input.name), input.account.frames);
         writeln!(
             out,
             "- {name}: {}{}",
@@ -120,6 +130,21 @@ fn text(text: &str) -> String {
     plain.replace('@', "@<!-- -->")
 }
 
+/// The same at the start of a line, where it begins no list, rule or block of code.
+fn opening(line: &str) -> String {
+    let line = text(line.trim());
+    let digits = line.bytes().take_while(u8::is_ascii_digit).count();
+    let steers = match line.as_bytes().get(digits) {
+        Some(b'.' | b')') => digits > 0,
+        Some(b'-' | b'+' | b'=') => digits == 0,
+        _ => false,
+    };
+    match steers {
+        true => format!("{}\\{}", &line[..digits], &line[digits..]),
+        false => line,
+    }
+}
+
 /// Text as code: nothing in it is read. More backticks than it holds in a row enclose it.
 fn quoted(text: &str) -> String {
     let text = clean(text);
@@ -139,6 +164,11 @@ mod tests {
         assert_eq!(text("http://evil WWW.evil"), "http\\://evil WWW\\.evil");
         assert_eq!(text("10.0.0.1: ok"), "10.0.0.1: ok");
         assert_eq!(text("@all"), "@<!-- -->all");
+        for (start, escaped) in
+            [("- a", "\\- a"), ("1. a", "1\\. a"), ("12) a", "12\\) a"), ("    a", "a")]
+        {
+            assert_eq!(opening(start), escaped);
+        }
         assert_eq!(quoted("a"), "`a`");
         assert_eq!(quoted("a``b"), "``` a``b ```");
     }

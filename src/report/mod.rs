@@ -109,8 +109,8 @@ pub struct Places<'a> {
     pub reports: Option<&'a Path>,
     /// The frames that findings rest on.
     pub evidence: Option<&'a Path>,
-    /// The terminal makes links of what says that it is one.
-    pub links: bool,
+    /// The name of this host, where the terminal makes links of what says that it is one.
+    pub links: Option<&'a str>,
 }
 
 /// The terminal's summary, with the places of the files, for a terminal of `width` columns.

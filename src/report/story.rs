@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::known::changes;
 use super::{Report, Time};
-use crate::classify::{Code, Coverage, Finding, Severity, Verdict};
+use crate::classify::{Code, Coverage, Covers, Finding, Policy, Severity, Status, Verdict};
 use crate::model::{Account, Correction, Duplicates, SkipReason, clean};
 
 /// How something is meant.
@@ -62,7 +62,7 @@ pub(super) fn headline(report: &Report<'_>) -> Headline {
             format!(" without an inventory rasaudit lists conversations ({count} here), no more.");
         return told(Tone::Warning, "Nothing was judged:", rest);
     };
-    let name = match policy.inventory.farm.as_str() {
+    let name = match policy.inventory.farm.trim() {
         "" => "the farm",
         name => name,
     };
@@ -312,13 +312,67 @@ fn frames(account: &Account) -> String {
     text
 }
 
-/// What could not be assessed: by reason the first finding, and how many more there are.
-pub(super) fn not_assessed<'a>(report: &Report<'a>) -> BTreeMap<Code, (&'a Finding, usize)> {
-    let mut reasons = BTreeMap::new();
+/// What could not be assessed for one reason.
+#[derive(Default)]
+pub(super) struct NotAssessed<'a> {
+    /// The reason in words.
+    pub meaning: &'static str,
+    /// Rows of the matrix.
+    pub rows: u64,
+    /// Findings, and the first of them.
+    pub findings: u64,
+    pub first: Option<&'a Finding>,
+}
+
+/// What could not be assessed, by reason.
+pub(super) fn not_assessed<'a>(report: &Report<'a>) -> BTreeMap<Code, NotAssessed<'a>> {
+    let mut reasons: BTreeMap<Code, NotAssessed<'_>> = BTreeMap::new();
+    let rows = report.outcome.rows.iter().filter(|row| row.status == Status::NotAssessable);
+    for reason in rows.filter_map(|row| row.reason) {
+        reasons.entry(reason).or_default().rows += 1;
+    }
     for finding in report.outcome.findings.iter().filter(|f| f.verdict == Verdict::NotAssessable) {
-        reasons.entry(finding.code).and_modify(|(_, more)| *more += 1).or_insert((finding, 0));
+        let reason = reasons.entry(finding.code).or_default();
+        reason.findings += 1;
+        reason.first.get_or_insert(finding);
+    }
+    for (code, reason) in &mut reasons {
+        reason.meaning = meaning(*code);
     }
     reasons
+}
+
+/// What a reason for not assessing something means.
+fn meaning(code: Code) -> &'static str {
+    match code {
+        Code::HostNotSeen => "a host was not seen sending",
+        Code::PairNotCovered => "the span does not cover the pair",
+        Code::OneSidedView => "only one direction is visible",
+        Code::LoopbackOnly => "it stays inside a host",
+        Code::WindowTooShort => "it was watched for less than the row needs",
+        Code::CaptureFiltered => "a capture filter was on",
+        Code::LossTooHigh => "the capture lost too much",
+        Code::FeatureUnknown => "the inventory does not name the feature that it needs",
+        Code::TriggerNotSeen => "it is expected only after something that was not seen",
+        _ => "",
+    }
+}
+
+/// How many hosts were seen how, and who says what the capture covers.
+pub(super) fn coverage(report: &Report<'_>, policy: &Policy) -> String {
+    let mut seen: BTreeMap<_, u64> = BTreeMap::new();
+    for host in &report.outcome.hosts {
+        *seen.entry(host.coverage).or_default() += 1;
+    }
+    let seen: Vec<String> = seen.iter().map(|(coverage, n)| format!("{n} {coverage}")).collect();
+    let stated = match &policy.inventory.covers {
+        Some(Covers::All) => "the inventory says that it covers all of the farm".to_owned(),
+        Some(Covers::Hosts(hosts)) => {
+            format!("the inventory says that it covers {}", plural(hosts.len() as u64, "host"))
+        }
+        None => "what it covers is inferred".to_owned(),
+    };
+    format!("hosts: {}; {stated}", seen.join(", "))
 }
 
 /// A time to the second.

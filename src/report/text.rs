@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 
-use super::story::{self, Fact, Headline, Tone};
+use super::story::{self, Fact, Headline, NotAssessed, Tone};
 use super::{Places, Report};
 use crate::classify::{Finding, Severity};
 use crate::model::clean;
@@ -70,13 +70,17 @@ pub(super) fn summary(
 }
 
 /// Where the page is: a link where the terminal makes one (OSC 8).
-fn page(path: &Path, link: bool, out: &mut dyn Write) -> io::Result<()> {
+fn page(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
     let name = path.display().to_string();
     let name = clean(&name);
     write!(out, "{BOLD}Page{BOLD:#}      ")?;
-    match std::path::absolute(path).ok().filter(|_| link) {
-        Some(whole) => {
-            writeln!(out, "\u{1b}]8;;file://{}\u{1b}\\{name}\u{1b}]8;;\u{1b}\\", encoded(&whole))
+    match host.zip(std::path::absolute(path).ok()) {
+        Some((host, whole)) => {
+            writeln!(
+                out,
+                "\u{1b}]8;;file://{host}{}\u{1b}\\{name}\u{1b}]8;;\u{1b}\\",
+                encoded(&whole)
+            )
         }
         None => writeln!(out, "{name} (for a browser)"),
     }
@@ -133,18 +137,21 @@ fn findings(report: &Report<'_>, width: Option<usize>, out: &mut dyn Write) -> i
 
 /// What could not be assessed, by reason, with an example and what would settle it.
 fn not_assessed(report: &Report<'_>, width: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
-    let reasons = story::not_assessed(report);
+    let mut reasons = story::not_assessed(report);
+    // The rows are counted above.
+    reasons.retain(|_, reason| reason.first.is_some());
     if reasons.is_empty() {
         return Ok(());
     }
     writeln!(out)?;
     writeln!(out, "{BOLD}Not assessed{BOLD:#}")?;
-    for (code, (finding, more)) in reasons {
-        let more = match more {
+    for (code, NotAssessed { findings, first, .. }) in reasons {
+        let more = match findings.saturating_sub(1) {
             0 => String::new(),
             more => format!(", and {more} more"),
         };
-        let example = clip(&finding.message, width, 20 + more.len());
+        let first = first.map_or("", |finding| finding.message.as_str());
+        let example = clip(first, width, 20 + more.len());
         writeln!(out, "  {code:<17} {example}{more}")?;
     }
     Ok(())

@@ -1,12 +1,12 @@
-// Drives a browser through pages that were written by an audit: `node page.mjs DEMO HOSTILE LARGE SCREENSHOTS`, each of the
-// first three a report.html. Ends with 1 and says what is wrong where something is.
+// Drives a browser through pages that were written by an audit: `node page.mjs DEMO HOSTILE LARGE CODES EMPTY SCREENSHOTS`,
+// each of them but the last a report.html. Ends with 1 and says what is wrong where something is.
 import assert from "node:assert/strict";
 import { readFileSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
 
-const [demo, hostile, large, screenshots] = process.argv.slice(2);
+const [demo, hostile, large, codes, empty, screenshots] = process.argv.slice(2);
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 mkdirSync(screenshots, { recursive: true });
 
@@ -100,7 +100,7 @@ const tests = {
     assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-expanded")), "true");
     const filter = await text(page, ".detail .filter");
     await page.click(".detail .copy");
-    await page.waitForFunction(() => document.querySelector(".detail .copy").textContent === "Copied");
+    await page.waitForFunction(() => document.querySelector(".detail .copy").textContent === "Copied" && document.getElementById("said").textContent === "Filter copied");
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), filter);
     const address = await hash(page);
     await close(page);
@@ -123,6 +123,72 @@ const tests = {
     await close(page);
   },
 
+  async "the map says what the rows of the matrix say"() {
+    for (const file of [demo, codes, empty]) {
+      const page = await open(file);
+      const wrong = await page.evaluate(() => {
+        const status = (number) => document.getElementById("row-" + number).dataset.status;
+        const cells = [...document.querySelectorAll("#map td a")].map((a) => ({ kind: a.classList[1], rows: a.dataset.rows.split(" ").filter(Boolean), label: a.title }));
+        const least = { missing: ["missing", "unexpected"], "not-assessable": ["unknown", "missing", "unexpected"], seen: ["seen", "excepted", "unknown", "missing", "unexpected"] };
+        const wrong = [];
+        for (const cell of cells) {
+          const has = (wanted) => cell.rows.some((number) => status(number) === wanted);
+          if (cell.kind === "missing" && !has("missing")) wrong.push("missing without a row: " + cell.label);
+          if (cell.kind === "unknown" && !has("not-assessable")) wrong.push("unknown without a row: " + cell.label);
+          if (cell.kind === "seen" && !cell.rows.length) wrong.push("seen without a row: " + cell.label);
+          if (has("not-assessable") && !least["not-assessable"].includes(cell.kind)) wrong.push("not said to be unknown: " + cell.label);
+        }
+        const shown = new Set(cells.flatMap((cell) => cell.rows));
+        for (const number of shown) {
+          const kinds = cells.filter((cell) => cell.rows.includes(number)).map((cell) => cell.kind);
+          const wanted = least[status(number)];
+          if (wanted && !kinds.some((kind) => wanted.includes(kind))) wrong.push("row " + number + " is " + status(number) + " in no cell: " + kinds);
+        }
+        return wrong;
+      });
+      assert.deepEqual(wrong, [], file);
+      await close(page);
+    }
+  },
+
+  async "a link to a section keeps the filters, and nothing in an address breaks the page"() {
+    const page = await open(demo, "#findings?port=1433");
+    assert.equal(await count(page, "#list .row"), 1);
+    await page.click("nav a[href='#matrix']");
+    await page.waitForFunction(() => location.hash === "#matrix");
+    assert.equal(await count(page, "#list .row"), 1);
+    await close(page);
+    for (const broken of ["#findings?sort=__proto__-up", "#findings?open=<script>&page=-3", "#map?cell=a~b", "#x?y", "#matrix?reason=nothing"]) {
+      const odd = await open(demo, broken);
+      assert.equal(await count(odd, "#list .row"), 3, broken);
+      await close(odd);
+    }
+    const rows = await open(demo, "#matrix?status=missing");
+    const shown = await rows.$$eval("#matrix tbody tr", (list) => list.filter((row) => row.getClientRects().length).map((row) => row.dataset.status));
+    assert.deepEqual(shown, ["missing", "missing", "missing"]);
+    await close(rows);
+  },
+
+  async "keys lead from cell to cell, to what a link names, and open findings beside marked text"() {
+    const page = await open(demo);
+    await page.focus("#map td a[tabindex='0']");
+    const before = await page.evaluate(() => document.activeElement.title);
+    await page.keyboard.press("ArrowRight");
+    const after = await page.evaluate(() => [document.activeElement.title, document.querySelectorAll("#map td a[tabindex='0']").length]);
+    assert.ok(after[0] !== before && after[1] === 1, after.join());
+    await page.focus(".worst li:nth-child(2) a");
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(".detail");
+    assert.match(await page.evaluate(() => document.activeElement.textContent), /TCP 1433/);
+    await page.evaluate(() => getSelection().selectAllChildren(document.querySelector("h1")));
+    await page.focus("#list .row:last-child .toggle, #list .row:nth-last-child(1) .toggle");
+    await page.keyboard.press("Enter");
+    assert.equal(await count(page, ".detail"), 2);
+    await page.click("#reset");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "reset");
+    await close(page);
+  },
+
   async "the matrix is there row by row with its provenance, hosts with their time"() {
     const page = await open(demo);
     assert.ok(await count(page, "#matrix tbody tr") > 200);
@@ -142,7 +208,7 @@ const tests = {
     assert.ok(rows >= 2, String(rows));
     for (let row = 0; row < rows; row += 1) {
       await page.evaluate((number) => document.querySelectorAll("#list .row .toggle")[number].click(), row);
-      assert.equal(await count(page, ".detail"), 1);
+      assert.equal(await count(page, ".detail"), row + 1);
     }
     for (const link of await page.$$("#map td a")) await link.evaluate((a) => a.click());
     const found = await page.evaluate(() => ({
@@ -172,6 +238,11 @@ const tests = {
     const page = await open(large);
     assert.equal(await count(page, "#list .row"), 50);
     assert.match(await text(page, "#count"), /the 2000 worst of \d+/);
+    await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
+    assert.match(await text(page, "#count"), /the first 500 are printed/);
+    assert.equal(await count(page, "details:not([open])"), 0);
+    await page.evaluate(() => dispatchEvent(new Event("afterprint")));
+    assert.equal(await count(page, "#list .row"), 50);
     await page.click("#pages button:last-of-type");
     await page.waitForFunction(() => location.hash.includes("page=2"));
     assert.match(await text(page, "#pages"), /Page 2 of 40/);

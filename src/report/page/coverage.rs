@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::timeline::Pieces;
-use crate::classify::{Coverage, Who};
+use crate::classify::{Coverage, Presence, Who};
 use crate::model::clean;
 use crate::report::Report;
 use crate::report::story::short;
@@ -28,13 +28,14 @@ pub(super) fn table(report: &Report<'_>) -> Markup {
         let pieces = Pieces::between(first, last, PIECES);
         (lanes(report, &pieces, hosts.len()), pieces.count)
     });
+    let seconds = window.map_or(0, |(first, last)| Pieces::between(first, last, PIECES).seconds());
     html! {
         section #coverage aria-labelledby="coverage-title" {
             h2 #coverage-title { "What the capture saw of each host" }
             @if let Some((first, last)) = window {
                 p {
-                    "Upper lane: it sent; lower lane: something was sent to it; each from the first to the last packet of a "
-                    "conversation. From " (short(first)) " to " (short(last)) "."
+                    "Upper lane: it sent; lower lane: something was sent to it; each from the first to the last packet of its "
+                    "conversations, in between which it may have been silent. From left to right " (short(first)) " to " (short(last)) ", in pieces of " (seconds) " s."
                 }
             }
             div.scroll tabindex="0" role="region" aria-label="Table of hosts" {
@@ -71,8 +72,7 @@ fn lanes(report: &Report<'_>, pieces: &Pieces, hosts: usize) -> Vec<Lanes> {
     let outcome = report.outcome;
     for (c, judged) in outcome.conversations.list.iter().zip(&outcome.judged) {
         let (Some(first), Some(last)) = (c.first.get(), c.last.get()) else { continue };
-        let (from, to) = (pieces.of(first), pieces.of(last));
-        let bits = (u128::MAX >> (127 - (to - from))) << from;
+        let bits = range(pieces.of(first), pieces.of(last));
         let sent = [c.to_server.packets.0 > 0, c.to_client.packets.0 > 0];
         for (party, sends) in [(judged.client, sent), (judged.server, [sent[1], sent[0]])] {
             let Who::Host(host) = party.who else { continue };
@@ -81,7 +81,20 @@ fn lanes(report: &Report<'_>, pieces: &Pieces, hosts: usize) -> Vec<Lanes> {
             }
         }
     }
+    // A side may have begun later, or ended earlier, than its conversation.
+    for (Lanes(lanes), host) in lanes.iter_mut().zip(&outcome.hosts) {
+        let Presence { sent_in, received_in, .. } = &host.presence;
+        for (lane, window) in lanes.iter_mut().zip([sent_in, received_in]) {
+            let ends = window.first.get().zip(window.last.get());
+            *lane &= ends.map_or(0, |(first, last)| range(pieces.of(first), pieces.of(last)));
+        }
+    }
     lanes
+}
+
+/// The bits from one piece to another, both of them.
+fn range(from: usize, to: usize) -> u128 {
+    (u128::MAX >> (127 - (to - from))) << from
 }
 
 fn drawing(Lanes(lanes): Lanes, count: usize) -> Markup {

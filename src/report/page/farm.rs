@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::classify::{FeatureState, Finding, Matrix, Policy, RoleSet, Severity, Status, Verdict};
+use crate::model::Transport;
 use crate::report::Report;
 
 /// A role by number; none stands for whoever has no role.
@@ -13,21 +14,29 @@ pub(super) type Role = Option<usize>;
 pub(super) struct Pair {
     /// The rows that join them.
     pub rows: Vec<usize>,
-    /// Documented conversations.
-    pub seen: u64,
-    /// Findings that are not documented, missing, or could not be assessed.
+    /// Rows of which traffic was seen between them, ...
+    seen: BTreeSet<usize>,
+    /// ... is missing, ...
+    missing: BTreeSet<usize>,
+    /// ... or could not be assessed.
+    unknown: BTreeSet<usize>,
+    /// Conversations that an exception permits.
+    pub excepted: u64,
+    /// Findings of traffic that is not documented.
     pub unexpected: u64,
-    pub missing: u64,
-    pub unknown: u64,
+    /// All findings between them.
+    pub findings: u64,
 }
 
 /// What a pair comes to: the worst of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Standing {
-    /// Rows join them, which did not have to show.
+    /// Rows join them, of which nothing was seen, nor had to be.
     Silent,
     /// Documented traffic was seen.
     Seen,
+    /// Traffic was seen that an exception permits.
+    Excepted,
     /// Something that should have shown could not be assessed.
     Unknown,
     /// Something is missing.
@@ -37,14 +46,15 @@ pub(super) enum Standing {
 }
 
 impl Standing {
-    pub const ALL: [Self; 5] =
-        [Self::Unexpected, Self::Missing, Self::Unknown, Self::Seen, Self::Silent];
+    pub const ALL: [Self; 6] =
+        [Self::Unexpected, Self::Missing, Self::Unknown, Self::Excepted, Self::Seen, Self::Silent];
 
     /// Its class, its sign (so that colour never says it alone), and what it means.
     pub fn shown(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::Silent => ("silent", "·", "documented, silent"),
+            Self::Silent => ("silent", "·", "documented, not seen and need not be"),
             Self::Seen => ("seen", "✓", "documented, seen"),
+            Self::Excepted => ("excepted", "≈", "permitted by an exception"),
             Self::Unknown => ("unknown", "?", "not assessable"),
             Self::Missing => ("missing", "✗", "missing"),
             Self::Unexpected => ("unexpected", "!", "not documented"),
@@ -57,12 +67,18 @@ impl Pair {
     pub fn standing(&self) -> Option<Standing> {
         let cases = [
             (self.unexpected > 0, Standing::Unexpected),
-            (self.missing > 0, Standing::Missing),
-            (self.unknown > 0, Standing::Unknown),
-            (self.seen > 0, Standing::Seen),
+            (!self.missing.is_empty(), Standing::Missing),
+            (!self.unknown.is_empty(), Standing::Unknown),
+            (self.excepted > 0, Standing::Excepted),
+            (!self.seen.is_empty(), Standing::Seen),
             (!self.rows.is_empty(), Standing::Silent),
         ];
         cases.into_iter().find(|(holds, _)| *holds).map(|(_, standing)| standing)
+    }
+
+    /// Rows that were seen, that are missing, and that could not be assessed.
+    pub fn counts(&self) -> [u64; 3] {
+        [&self.seen, &self.missing, &self.unknown].map(|rows| rows.len() as u64)
     }
 }
 
@@ -70,7 +86,7 @@ impl Pair {
 pub(super) struct Farm<'a> {
     pub policy: &'a Policy,
     /// The roles of hosts, networks and services of the inventory.
-    pub roles: RoleSet,
+    roles: RoleSet,
     pub pairs: BTreeMap<(Role, Role), Pair>,
 }
 
@@ -84,15 +100,15 @@ impl<'a> Farm<'a> {
         let services = inventory.services.iter().map(|service| RoleSet::one(service.role));
         let roles = hosts.chain(networks).chain(services).fold(RoleSet::default(), RoleSet::with);
         let mut farm = Self { policy, roles, pairs: BTreeMap::new() };
-        farm.add_rows(report);
         farm.add_conversations(report);
+        farm.add_rows(report);
         report.outcome.findings.iter().for_each(|finding| farm.add_finding(finding));
         Some(farm)
     }
 
     /// The name of a role.
     pub fn title(&self, role: Role) -> &'a str {
-        role.map_or("nobody listed", |role| self.policy.matrix.roles[role].name.as_str())
+        role.map_or("no role", |role| self.policy.matrix.roles[role].name.as_str())
     }
 
     /// The stable name of a role.
@@ -100,93 +116,107 @@ impl<'a> Farm<'a> {
         role.map_or("none", |role| self.policy.matrix.roles[role].slug.as_str())
     }
 
-    /// The roles that a row's two sides have on this farm.
-    pub fn sides(&self, row: usize) -> [RoleSet; 2] {
+    /// The roles that a row's two sides have on this farm; none for a row of everybody, which says nothing of two roles,
+    /// and for one whose features are off.
+    fn sides(&self, number: usize) -> Option<[RoleSet; 2]> {
         let matrix = &self.policy.matrix;
-        let row = &matrix.rows[row];
-        [row.source, row.destination].map(|role| {
-            let role = &matrix.roles[role];
-            if role.everybody { self.roles } else { role.members.common(self.roles) }
-        })
+        let row = &matrix.rows[number];
+        let off = self.policy.feature_state(row) == FeatureState::Off;
+        let roles = [row.source, row.destination].map(|role| &matrix.roles[role]);
+        (!off && roles.iter().all(|role| !role.everybody))
+            .then(|| roles.map(|role| role.members.common(self.roles)))
     }
 
     fn pair(&mut self, from: Role, to: Role) -> &mut Pair {
         self.pairs.entry((from, to)).or_default()
     }
 
-    fn add_rows(&mut self, report: &Report<'_>) {
+    /// Between whom rows were seen, and exceptions used.
+    fn add_conversations(&mut self, report: &Report<'_>) {
+        type Kind = (RoleSet, RoleSet, Transport, u16, Option<usize>);
+        let mut kinds = BTreeSet::<Kind>::new();
+        let outcome = report.outcome;
+        for (c, judged) in outcome.conversations.list.iter().zip(&outcome.judged) {
+            let (client, server) = (judged.client.roles, judged.server.roles);
+            match judged.verdict() {
+                Verdict::Documented => {
+                    let (transport, port) = (c.subject.transport, c.subject.port);
+                    kinds.insert((client, server, transport, port, judged.ruling.row));
+                }
+                Verdict::Excepted => {
+                    each(client, server).for_each(|(a, b)| self.pair(a, b).excepted += 1);
+                }
+                _ => {}
+            }
+        }
         let matrix = &self.policy.matrix;
-        for (number, (row, seen)) in matrix.rows.iter().zip(&report.outcome.rows).enumerate() {
-            let off = self.policy.feature_state(row) == FeatureState::Off;
-            // A row for everybody says nothing about two roles.
-            let everybody =
-                [row.source, row.destination].iter().any(|r| matrix.roles[*r].everybody);
-            if off || everybody || seen.status == Status::RoleAbsent {
+        for (client, server, transport, port, decided) in kinds {
+            for (number, row) in matrix.rows.iter().enumerate() {
+                let covers = row.transport == transport && row.ports.contains(&port);
+                let Some([from, to]) = self.sides(number) else { continue };
+                // What goes to everybody on a link has no role; a host of several roles is a source in those of the row.
+                let (from, to) = (client.common(from), server.common(to));
+                if (covers || decided == Some(number)) && !from.is_empty() && !to.is_empty() {
+                    each(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
+                }
+            }
+        }
+    }
+
+    /// What became of each row, between those whom it concerns.
+    fn add_rows(&mut self, report: &Report<'_>) {
+        for (number, seen) in report.outcome.rows.iter().enumerate() {
+            let Some([from, to]) = self.sides(number) else { continue };
+            if from.is_empty() || to.is_empty() {
                 continue;
             }
-            let [from, to] = self.sides(number);
-            for (from, to) in each(from, to) {
-                if from.is_some() && to.is_some() {
-                    self.pair(from, to).rows.push(number);
+            each(from, to).for_each(|(a, b)| self.pair(a, b).rows.push(number));
+            // Those of whom it is told by name; all of them where nobody is named.
+            let named = |names: &BTreeSet<String>| {
+                let roles = names.iter().map(|name| self.roles_of_host(name));
+                let roles = roles.fold(RoleSet::default(), RoleSet::with).common(from);
+                if roles.is_empty() { from } else { roles }
+            };
+            match seen.status {
+                Status::Missing => {
+                    let from = named(&seen.source_hosts_missing);
+                    each(from, to).for_each(|(a, b)| self.pair(a, b).missing.extend([number]));
                 }
-            }
-        }
-    }
-
-    fn add_conversations(&mut self, report: &Report<'_>) {
-        // Conversations of the same roles and row are many.
-        let mut kinds: BTreeMap<(RoleSet, RoleSet, Option<usize>), u64> = BTreeMap::new();
-        for judged in &report.outcome.judged {
-            if matches!(judged.verdict(), Verdict::Documented | Verdict::Excepted) {
-                let kind = (judged.client.roles, judged.server.roles, judged.ruling.row);
-                *kinds.entry(kind).or_default() += 1;
-            }
-        }
-        for ((client, server, row), count) in kinds {
-            let [from, to] = self.narrowed(client, server, row);
-            for (from, to) in each(from, to) {
-                self.pair(from, to).seen += count;
-            }
-        }
-    }
-
-    fn add_finding(&mut self, finding: &Finding) {
-        let matrix = &self.policy.matrix;
-        let [client, server] =
-            [&finding.client, &finding.server].map(|end| roles_of(matrix, &end.roles));
-        let row = matrix.rows.iter().position(|row| row.id == finding.rule);
-        // Of what is missing a host is concerned in one of its roles; what it did it did in any of them.
-        let group = matrix.groups.get(&finding.group).and_then(|rows| rows.first().copied());
-        let [from, to] = match finding.verdict {
-            Verdict::Missing | Verdict::NotAssessable => {
-                self.narrowed(client, server, row.or(group))
-            }
-            _ => [client, server],
-        };
-        for (from, to) in each(from, to) {
-            let pair = self.pair(from, to);
-            match finding.verdict {
-                Verdict::UnexpectedPort | Verdict::Undocumented
-                    if finding.severity > Severity::Info =>
+                Status::NotAssessable => {
+                    each(from, to).for_each(|(a, b)| self.pair(a, b).unknown.extend([number]));
+                }
+                Status::Seen
+                    if !each(from, to).any(|pair| {
+                        self.pairs.get(&pair).is_some_and(|pair| pair.seen.contains(&number))
+                    }) =>
                 {
-                    pair.unexpected += 1;
+                    // By a name, a moved port or a broadcast.
+                    let from = named(&seen.source_hosts_seen);
+                    each(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
                 }
-                Verdict::Missing => pair.missing += 1,
-                Verdict::NotAssessable => pair.unknown += 1,
                 _ => {}
             }
         }
     }
 
-    /// The roles in which two ends are concerned by a row.
-    fn narrowed(&self, client: RoleSet, server: RoleSet, row: Option<usize>) -> [RoleSet; 2] {
-        let Some(row) = row else { return [client, server] };
-        let [from, to] = self.sides(row);
-        let within = |roles: RoleSet, side: RoleSet| {
-            let common = roles.common(side);
-            if common.is_empty() { roles } else { common }
-        };
-        [within(client, from), within(server, to)]
+    /// The roles of a host or network by its name.
+    fn roles_of_host(&self, name: &str) -> RoleSet {
+        let inventory = &self.policy.inventory;
+        let host = inventory.hosts.iter().find(|host| host.name == name).map(|host| host.roles);
+        let network = || inventory.networks.iter().find(|network| network.name == name);
+        host.or_else(|| network().map(|network| network.roles)).unwrap_or_default()
+    }
+
+    fn add_finding(&mut self, finding: &Finding) {
+        let matrix = &self.policy.matrix;
+        let [from, to] = [&finding.client, &finding.server].map(|end| roles_of(matrix, &end.roles));
+        let unexpected = finding.severity > Severity::Info
+            && matches!(finding.verdict, Verdict::UnexpectedPort | Verdict::Undocumented);
+        for (a, b) in each(from, to) {
+            let pair = self.pair(a, b);
+            pair.findings += 1;
+            pair.unexpected += u64::from(unexpected);
+        }
     }
 }
 
@@ -197,10 +227,10 @@ pub(super) fn roles_of(matrix: &Matrix, slugs: &str) -> RoleSet {
 }
 
 /// Each role of the one with each of the other; none where a set is empty.
-fn each(from: RoleSet, to: RoleSet) -> BTreeSet<(Role, Role)> {
+fn each(from: RoleSet, to: RoleSet) -> impl Iterator<Item = (Role, Role)> {
     let list = |set: RoleSet| -> Vec<Role> {
         if set.is_empty() { vec![None] } else { set.iter().map(Some).collect() }
     };
     let to = list(to);
-    list(from).into_iter().flat_map(|from| to.iter().map(move |to| (from, *to))).collect()
+    list(from).into_iter().flat_map(move |a| to.clone().into_iter().map(move |b| (a, b)))
 }

@@ -1,6 +1,6 @@
 //! The farm as a picture: hosts on a circle, grouped by their roles; what is documented as thin lines, findings on top.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::f64::consts::TAU;
 
 use maud::{Markup, html};
@@ -9,51 +9,50 @@ use super::farm::{Farm, roles_of};
 use crate::classify::{End, Finding, RoleSet, Severity, Verdict, Who};
 use crate::model::clean;
 use crate::report::Report;
+use crate::report::story::plural;
 
 /// Findings that are drawn, the worst ones.
 const FINDINGS: usize = 200;
-/// Up to so many hosts each line is between two hosts; above it between two groups.
+/// Up to so many hosts each has its name, and each line is between two of them; above it names and lines are those of
+/// groups.
 const HOSTS: usize = 80;
+/// Groups above which only pointing at one tells its name.
+const GROUPS: usize = 60;
+/// Where a finding is about any host of a role, up to so many of them are drawn.
+const ANY: usize = 6;
 /// The size of the drawing, the radius of the circle, and that of the names.
 const WIDTH: f64 = 1000.0;
-const HEIGHT: f64 = 820.0;
+const HEIGHT: f64 = 840.0;
 const RADIUS: f64 = 260.0;
 const NAMES: f64 = 274.0;
+/// How far lines between the same two are apart.
+const APART: f64 = 26.0;
 /// The most characters of a name.
-const LABEL: usize = 22;
+const LABEL: usize = 26;
 
-/// Hosts of the same roles.
-struct Group {
-    name: String,
-    /// Hosts by number; none for whoever has no place in the inventory.
-    hosts: Vec<Option<usize>>,
-}
-
-/// A point of the drawing.
-#[derive(Clone, Copy)]
-struct Point {
-    angle: f64,
-}
-
-impl Point {
-    fn at(self, radius: f64) -> (f64, f64) {
-        (WIDTH / 2.0 + radius * self.angle.cos(), HEIGHT / 2.0 + radius * self.angle.sin())
-    }
+/// Something with a place on the circle.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum Node {
+    Host(usize),
+    Network(usize),
+    Service(usize),
+    /// Whoever is in no list.
+    Outside,
 }
 
 /// Where everything is.
 struct Layout {
-    groups: Vec<(Group, Point)>,
-    hosts: Vec<Point>,
-    others: Point,
-    by_roles: BTreeMap<RoleSet, Point>,
+    /// Hosts of the same roles together, then networks, services, and everybody else; each with its name.
+    groups: Vec<(String, Vec<Node>)>,
+    /// Angles.
+    places: HashMap<Node, f64>,
 }
 
 pub(super) fn draw(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
     let layout = Layout::of(farm);
     let inventory = &farm.policy.inventory;
     let single = inventory.hosts.len() <= HOSTS;
-    let documented = documented(report, farm, &layout, single);
+    let lines = documented(report, &layout, single);
     let bad = |f: &&Finding| {
         f.severity > Severity::Info
             && matches!(
@@ -62,43 +61,56 @@ pub(super) fn draw(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
             )
     };
     let findings: Vec<&Finding> = report.outcome.findings.iter().filter(bad).collect();
-    let drawn = &findings[..findings.len().min(FINDINGS)];
+    let mut apart: HashMap<(Node, Node), usize> = HashMap::new();
+    let mut drawn: Vec<(&Finding, String)> = Vec::new();
+    for finding in findings.iter().take(FINDINGS) {
+        let [from, to] = [&finding.client, &finding.server].map(|end| layout.ends(farm, end));
+        for (from, to) in from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))) {
+            let number = apart.entry((from, to)).or_default();
+            *number += 1;
+            drawn.push((finding, layout.curve(from, to, *number)));
+        }
+    }
     let label = format!(
-        "{} hosts, {} connections that the matrix documents, {} findings",
-        inventory.hosts.len(),
-        documented.len(),
-        findings.len()
+        "{}, {} that the matrix documents or an exception permits, {} that are drawn",
+        plural(inventory.hosts.len() as u64, "host"),
+        plural(lines.len() as u64, if single { "connection" } else { "connection of groups" }),
+        plural(findings.len() as u64, "finding")
     );
     html! {
         section #graph aria-labelledby="graph-title" {
             h2 #graph-title { "The farm" }
             ul.legend {
-                li { span class="line documented" {} " documented" }
+                li { span class="line documented" {} " documented, or permitted by an exception" }
                 li { span class="line unexpected" {} " not documented" }
                 li { span class="line missing" {} " missing" }
             }
             figure {
-                svg.graph viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="group" aria-label=(label) {
-                    defs {
-                        @for class in ["unexpected", "missing"] {
-                            marker id={ "arrow-" (class) } viewBox="0 0 8 8" refX="7" refY="4" markerWidth="5"
-                                markerHeight="5" orient="auto-start-reverse" {
-                                path class={ "arrow " (class) } d="M0 0L8 4L0 8z" {}
+                div.scroll tabindex="0" role="region" aria-label="Drawing of the farm" {
+                    svg.graph viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="group" aria-label=(label) {
+                        defs {
+                            @for class in ["unexpected", "missing"] {
+                                marker id={ "arrow-" (class) } viewBox="0 0 8 8" refX="7" refY="4" markerWidth="5"
+                                    markerHeight="5" orient="auto-start-reverse" {
+                                    path class={ "arrow " (class) } d="M0 0L8 4L0 8z" {}
+                                }
+                            }
+                        }
+                        g.documented { @for line in &lines { path d=(line) {} } }
+                        @for (name, nodes) in &layout.groups { (group(farm, &layout, name, nodes, single)) }
+                        // The worst on top.
+                        @for (finding, line) in drawn.iter().rev() {
+                            @let class = if finding.verdict == Verdict::Missing { "missing" } else { "unexpected" };
+                            @let words = clean(&finding.message);
+                            // Keys go through the table of findings, which has them all.
+                            a href={ "#findings?open=" (finding.id) } aria-label=(words) tabindex="-1" {
+                                path class={ "bad " (class) } d=(line) marker-end={ "url(#arrow-" (class) ")" } {}
+                                path.wide d=(line) { title { (words) } }
                             }
                         }
                     }
-                    g.documented { @for (from, to) in &documented { path d=(curve(*from, *to)) {} } }
-                    @for (group, at) in &layout.groups { (names(farm, group, *at, &layout, single)) }
-                    @for finding in drawn {
-                        @let class = if finding.verdict == Verdict::Missing { "missing" } else { "unexpected" };
-                        @let ends = [&finding.client, &finding.server].map(|end| layout.end(farm, end));
-                        a href={ "#findings?open=" (finding.id) } aria-label=(clean(&finding.message)) {
-                            path class={ "bad " (class) } d=(curve(ends[0], ends[1])) marker-end={ "url(#arrow-" (class) ")" } {}
-                            path.wide d=(curve(ends[0], ends[1])) { title { (clean(&finding.message)) } }
-                        }
-                    }
                 }
-                figcaption { (label) @if findings.len() > FINDINGS { ", of which the " (FINDINGS) " worst are drawn" } "." }
+                figcaption { (label) @if findings.len() > FINDINGS { ": the " (FINDINGS) " worst" } "." }
             }
         }
     }
@@ -107,140 +119,154 @@ pub(super) fn draw(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
 impl Layout {
     fn of(farm: &Farm<'_>) -> Self {
         let inventory = &farm.policy.inventory;
-        let mut groups: BTreeMap<RoleSet, Vec<Option<usize>>> = BTreeMap::new();
+        let matrix = &farm.policy.matrix;
+        let mut hosts: BTreeMap<RoleSet, Vec<Node>> = BTreeMap::new();
         for (number, host) in inventory.hosts.iter().enumerate() {
-            groups.entry(host.roles).or_default().push(Some(number));
+            hosts.entry(host.roles).or_default().push(Node::Host(number));
         }
-        // Networks have a place of their own, though nobody knows how many are in them.
-        let mut networks: BTreeMap<RoleSet, Vec<&str>> = BTreeMap::new();
-        for network in &inventory.networks {
-            groups.entry(network.roles).or_default();
-            networks.entry(network.roles).or_default().push(&network.name);
-        }
-        let titles = |roles: RoleSet, hosts: &[Option<usize>]| match networks.get(&roles) {
-            Some(names) if hosts.is_empty() => names.join(", "),
-            _ if roles.is_empty() => "no role".to_owned(),
-            _ => farm.policy.matrix.role_titles(roles).join(", "),
+        let titles = |roles: RoleSet| match roles.is_empty() {
+            true => "no role".to_owned(),
+            false => matrix.role_titles(roles).join(", "),
         };
-        let mut list: Vec<(Option<RoleSet>, Group)> = groups
-            .into_iter()
-            .map(|(roles, hosts)| (Some(roles), Group { name: titles(roles, &hosts), hosts }))
-            .collect();
-        list.push((None, Group { name: "not listed".to_owned(), hosts: vec![None] }));
+        let mut groups: Vec<(String, Vec<Node>)> =
+            hosts.into_iter().map(|(roles, nodes)| (titles(roles), nodes)).collect();
+        let networks = inventory.networks.iter().enumerate();
+        groups.extend(networks.map(|(n, network)| (network.name.clone(), vec![Node::Network(n)])));
+        let services = inventory.services.iter().enumerate();
+        let name = |role: usize| matrix.roles[role].name.clone();
+        groups.extend(services.map(|(n, service)| (name(service.role), vec![Node::Service(n)])));
+        groups.push(("in no list".to_owned(), vec![Node::Outside]));
         // Between groups there is room as for a host or two.
-        let gap = 1.5;
-        let places = |group: &Group| group.hosts.len().max(1) as f64;
-        let all: f64 = list.iter().map(|(_, group)| places(group) + gap).sum();
-        let mut hosts = vec![Point { angle: 0.0 }; inventory.hosts.len()];
-        let (mut place, mut by_roles) = (0.0, BTreeMap::new());
-        let mut others = Point { angle: 0.0 };
-        let mut groups = Vec::new();
-        for (roles, group) in list {
-            let point = |place: f64| Point { angle: place / all * TAU - TAU / 4.0 };
-            for (number, host) in group.hosts.iter().enumerate() {
-                let at = point(place + number as f64 + 0.5);
-                match host {
-                    Some(host) => hosts[*host] = at,
-                    None => others = at,
-                }
+        const GAP: f64 = 1.5;
+        let all: f64 = groups.iter().map(|(_, nodes)| nodes.len() as f64 + GAP).sum();
+        let (mut place, mut places) = (0.0, HashMap::new());
+        for (_, nodes) in &groups {
+            for (number, node) in nodes.iter().enumerate() {
+                let turn = (place + number as f64 + 0.5) / all;
+                places.insert(*node, turn * TAU - TAU / 4.0);
             }
-            let middle = point(place + places(&group) / 2.0);
-            by_roles.extend(roles.map(|roles| (roles, middle)));
-            place += places(&group) + gap;
-            groups.push((group, middle));
+            place += nodes.len() as f64 + GAP;
         }
-        Self { groups, hosts, others, by_roles }
+        Self { groups, places }
     }
 
-    /// Where an end of a finding is: a host, a group of the same roles, one that has some of them, or elsewhere.
-    fn end(&self, farm: &Farm<'_>, end: &End) -> Point {
-        let host = farm.policy.inventory.hosts.iter().position(|host| host.name == end.name);
-        if let Some(host) = host {
-            return self.hosts[host];
+    /// The place of a party.
+    fn node(who: Who) -> Node {
+        match who {
+            Who::Host(host) => Node::Host(host),
+            Who::Network(network) => Node::Network(network),
+            Who::Service(service) => Node::Service(service),
+            Who::Asked | Who::Stranger => Node::Outside,
+        }
+    }
+
+    /// Whom an end of a finding is: a host or network by its name, a service by its address, any host of its roles,
+    /// or somebody outside.
+    fn ends(&self, farm: &Farm<'_>, end: &End) -> Vec<Node> {
+        let inventory = &farm.policy.inventory;
+        let host = inventory.hosts.iter().position(|host| host.name == end.name);
+        let network = inventory.networks.iter().position(|network| network.name == end.name);
+        if let Some(node) = host.map(Node::Host).or(network.map(Node::Network)) {
+            return vec![node];
+        }
+        let address = end.address.parse();
+        if let Ok(address) = address {
+            return vec![Self::node(farm.policy.party(address, []).who)];
         }
         let roles = roles_of(&farm.policy.matrix, &end.roles);
-        let some = || self.by_roles.iter().find(|(group, _)| group.meets(roles)).map(|(_, at)| at);
-        self.by_roles.get(&roles).or_else(some).copied().unwrap_or(self.others)
+        let hosts = inventory.hosts.iter().enumerate().filter(|(_, host)| host.roles.meets(roles));
+        let hosts: Vec<Node> = hosts.take(ANY).map(|(number, _)| Node::Host(number)).collect();
+        let services = inventory.services.iter();
+        let service = services.clone().position(|s| RoleSet::one(s.role).meets(roles));
+        match (hosts.is_empty(), service) {
+            (false, _) => hosts,
+            (true, Some(service)) => vec![Node::Service(service)],
+            (true, None) => vec![Node::Outside],
+        }
+    }
+
+    fn at(&self, node: Node, radius: f64) -> (f64, f64) {
+        let angle = self.places[&node];
+        (WIDTH / 2.0 + radius * angle.cos(), HEIGHT / 2.0 + radius * angle.sin())
+    }
+
+    /// A line that bends towards the middle; the `number`th between the two a little beside the others, and those in
+    /// the other direction on the other side.
+    fn curve(&self, from: Node, to: Node, number: usize) -> String {
+        let ((x1, y1), (x2, y2)) = (self.at(from, RADIUS - 6.0), self.at(to, RADIUS - 6.0));
+        let side = number as f64 * APART;
+        if from == to {
+            // A loop.
+            let angle = self.places[&from];
+            let bow = |turn: f64| {
+                let (angle, radius) = (angle + turn, RADIUS * 0.75 - side);
+                (WIDTH / 2.0 + radius * angle.cos(), HEIGHT / 2.0 + radius * angle.sin())
+            };
+            let ((ax, ay), (bx, by)) = (bow(-0.2), bow(0.2));
+            return format!("M{x1:.1} {y1:.1}C{ax:.1} {ay:.1} {bx:.1} {by:.1} {x2:.1} {y2:.1}");
+        }
+        let bend = |a: f64, b: f64, middle: f64| middle * 0.6 + (a + b) * 0.2;
+        let length = (x2 - x1).hypot(y2 - y1).max(1.0);
+        let cx = bend(x1, x2, WIDTH / 2.0) - (y2 - y1) / length * side;
+        let cy = bend(y1, y2, HEIGHT / 2.0) + (x2 - x1) / length * side;
+        format!("M{x1:.1} {y1:.1}Q{cx:.1} {cy:.1} {x2:.1} {y2:.1}")
     }
 }
 
-/// Documented connections, each once.
-fn documented(
-    report: &Report<'_>,
-    farm: &Farm<'_>,
-    layout: &Layout,
-    single: bool,
-) -> Vec<(Point, Point)> {
+/// Lines for documented connections, each once.
+fn documented(report: &Report<'_>, layout: &Layout, single: bool) -> Vec<String> {
+    // Of many hosts the first of each group stands for it.
+    let stands: HashMap<Node, Node> = layout
+        .groups
+        .iter()
+        .flat_map(|(_, nodes)| nodes.iter().map(|node| (*node, nodes[nodes.len() / 2])))
+        .collect();
     let mut pairs = BTreeSet::new();
     for judged in &report.outcome.judged {
         if matches!(judged.verdict(), Verdict::Documented | Verdict::Excepted) {
-            pairs.insert([judged.client, judged.server].map(|party| match party.who {
-                Who::Host(host) if single => (Some(host), party.roles),
-                Who::Host(host) => (None, farm.policy.inventory.hosts[host].roles),
-                _ => (None, party.roles),
+            pairs.insert([judged.client, judged.server].map(|party| {
+                let node = Layout::node(party.who);
+                if single { node } else { stands[&node] }
             }));
         }
     }
-    let point = |(host, roles): (Option<usize>, RoleSet)| match host {
-        Some(host) => layout.hosts[host],
-        None => layout.by_roles.get(&roles).copied().unwrap_or(layout.others),
-    };
-    pairs.into_iter().map(|[from, to]| (point(from), point(to))).collect()
+    pairs.into_iter().map(|[from, to]| layout.curve(from, to, 0)).collect()
 }
 
-/// A line that bends towards the middle.
-fn curve(from: Point, to: Point) -> String {
-    // A host that talks to itself or its own group gets a loop.
-    let near = (from.angle - to.angle).abs() < 0.01;
-    let ((x1, y1), (x2, y2)) = (from.at(RADIUS - 6.0), to.at(RADIUS - 6.0));
-    if near {
-        let (ax, ay) = Point { angle: from.angle - 0.2 }.at(RADIUS * 0.7);
-        let (bx, by) = Point { angle: from.angle + 0.2 }.at(RADIUS * 0.7);
-        return format!("M{x1:.1} {y1:.1}C{ax:.1} {ay:.1} {bx:.1} {by:.1} {x2:.1} {y2:.1}");
-    }
-    let (x, y) = (WIDTH / 2.0, HEIGHT / 2.0);
-    let bend = |a: f64, b: f64, middle: f64| middle * 0.6 + (a + b) * 0.2;
-    let (cx, cy) = (bend(x1, x2, x), bend(y1, y2, y));
-    format!("M{x1:.1} {y1:.1}Q{cx:.1} {cy:.1} {x2:.1} {y2:.1}")
-}
-
-/// The hosts of a group with their names, or the group's name alone where hosts are many.
-fn names(farm: &Farm<'_>, group: &Group, middle: Point, layout: &Layout, single: bool) -> Markup {
-    let host_name = |host: &Option<usize>| match host {
-        Some(host) => clean(&farm.policy.inventory.hosts[*host].name).into_owned(),
-        None => "not listed".to_owned(),
-    };
-    let each: Vec<(String, Point)> = group
-        .hosts
-        .iter()
-        .map(|host| (host_name(host), host.map_or(layout.others, |host| layout.hosts[host])))
-        .collect();
+/// The nodes of a group with their names, or with the group's where hosts are many.
+fn group(farm: &Farm<'_>, layout: &Layout, name: &str, nodes: &[Node], single: bool) -> Markup {
+    let hosts = &farm.policy.inventory.hosts;
+    let many = layout.groups.len() > GROUPS;
     html! {
         g.group {
-            title { (clean(&group.name)) }
-            @if each.is_empty() { (dot(middle)) }
-            @for (name, at) in &each {
-                (dot(*at))
-                @if single { (label(*at, name)) }
+            title { (clean(name)) @if nodes.len() > 1 { ": " (nodes.len()) " hosts" } }
+            @for node in nodes {
+                @let (x, y) = layout.at(*node, RADIUS);
+                circle cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r=(if single { "5" } else { "3" }) {}
             }
-            @if !single || each.is_empty() { (label(middle, &clean(&group.name))) }
+            @if single {
+                @for node in nodes {
+                    @match node {
+                        Node::Host(host) => (label(layout, *node, &hosts[*host].name)),
+                        _ => (label(layout, *node, name)),
+                    }
+                }
+            } @else if !many {
+                (label(layout, nodes[nodes.len() / 2], name))
+            }
         }
     }
 }
 
-fn dot(at: Point) -> Markup {
-    let (x, y) = at.at(RADIUS);
-    html! { circle cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r="5" {} }
-}
-
 /// A name that points away from the middle and is never upside down.
-fn label(at: Point, text: &str) -> Markup {
-    let (x, y) = at.at(NAMES);
-    let degrees = at.angle.to_degrees();
-    let left = at.angle.cos() < 0.0;
+fn label(layout: &Layout, node: Node, text: &str) -> Markup {
+    let (x, y) = layout.at(node, NAMES);
+    let angle = layout.places[&node];
+    let (degrees, left) = (angle.to_degrees(), angle.cos() < 0.0);
+    let text = clean(text);
     let short: String = match text.chars().count() > LABEL {
         true => text.chars().take(LABEL - 1).chain(['…']).collect(),
-        false => text.to_owned(),
+        false => text.into_owned(),
     };
     let (turn, anchor) = if left { (degrees + 180.0, "end") } else { (degrees, "start") };
     html! {

@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::farm::{Farm, Pair, Role, Standing};
+use super::farm::{Farm, Role, Standing};
 use crate::model::clean;
 use crate::report::story::plural;
 
 /// A table, not a drawing: a screen reader goes through it by row and column, and a key from cell to cell.
 pub(super) fn map(farm: &Farm<'_>) -> Markup {
-    let shown = |pair: &Pair| pair.standing().is_some();
-    let keys = || farm.pairs.iter().filter(|(_, pair)| shown(pair)).map(|(key, _)| *key);
+    let shown = farm.pairs.iter().filter(|(_, pair)| pair.standing().is_some());
+    let keys: Vec<(Role, Role)> = shown.map(|(key, _)| *key).collect();
     // Who has no role comes last.
     let order = |roles: BTreeSet<Role>| -> Vec<Role> {
         let none = roles.contains(&None).then_some(None);
         roles.into_iter().filter(Option::is_some).chain(none).collect()
     };
-    let from = order(keys().map(|(from, _)| from).collect());
-    let to = order(keys().map(|(_, to)| to).collect());
+    let from = order(keys.iter().map(|(from, _)| *from).collect());
+    let to = order(keys.iter().map(|(_, to)| *to).collect());
     html! {
         section #map aria-labelledby="map-title" {
             h2 #map-title { "The matrix on this farm" }
@@ -54,13 +54,15 @@ fn cell(farm: &Farm<'_>, from: Role, to: Role) -> Markup {
     let found = farm.pairs.get(&(from, to)).and_then(|pair| Some((pair, pair.standing()?)));
     let Some((pair, standing)) = found else { return html! { td {} } };
     let (class, sign, meaning) = standing.shown();
+    let [seen, missing, unknown] = pair.counts();
     let mut words = format!("{} to {}: {meaning}", farm.title(from), farm.title(to));
     let counts = [
-        (pair.unexpected, "finding", " of undocumented traffic"),
-        (pair.missing, "finding", " of missing traffic"),
-        (pair.unknown, "thing", " not assessable"),
-        (pair.seen, "conversation", ""),
+        (pair.findings, "finding", ""),
+        (pair.excepted, "conversation", " permitted by an exception"),
         (pair.rows.len() as u64, "row", " of the matrix"),
+        (missing, "row", " missing"),
+        (unknown, "row", " not assessable"),
+        (seen, "row", " seen"),
     ];
     for (count, noun, what) in counts.into_iter().filter(|(count, ..)| *count > 0) {
         words.push_str(&format!("; {}{what}", plural(count, noun)));
@@ -70,7 +72,7 @@ fn cell(farm: &Farm<'_>, from: Role, to: Role) -> Markup {
     html! {
         td {
             a class={ "cell " (class) } title=(words) aria-label=(words) data-rows=(rows.join(" "))
-                href={ "#map?cell=" (farm.slug(from)) "~" (farm.slug(to)) } { (sign) }
+                data-findings=(pair.findings) href={ "#map?cell=" (farm.slug(from)) "~" (farm.slug(to)) } { (sign) }
         }
     }
 }

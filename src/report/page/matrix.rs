@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::farm::{Farm, Standing};
-use crate::classify::{RowReport, Status};
+use crate::classify::{Code, RowReport, Status};
 use crate::model::clean;
 use crate::report::Report;
 
@@ -38,6 +38,7 @@ pub(super) fn table(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
                 }
                 "."
             }
+            form #rows hidden { label { "Rows " select name="rows" { option value="" { "all" } } } }
             @for name in &tables {
                 @let mine = || rows.iter().filter(|(_, row, _)| table(row) == *name);
                 @let told = mine().any(|(.., seen)| matches!(seen.status, Status::Missing | Status::NotAssessable | Status::Seen));
@@ -52,7 +53,7 @@ pub(super) fn table(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
                                         Some(_) => matrix.destination_text(row),
                                         None => matrix.roles[row.destination].name.clone(),
                                     };
-                                    tr id={ "row-" (number) } {
+                                    tr id={ "row-" (number) } data-status=(seen.status.name()) data-reason=[seen.reason.map(Code::name)] {
                                         td { (standing(seen)) }
                                         td { (clean(&matrix.roles[row.source].name)) }
                                         td { (clean(&destination)) }
@@ -114,7 +115,8 @@ fn hosts(seen: &RowReport) -> Markup {
     html! {
         (list(&seen.source_hosts_seen))
         @if !seen.source_hosts_missing.is_empty() {
-            span.missing { " not " (list(&seen.source_hosts_missing)) }
+            @if !seen.source_hosts_seen.is_empty() { br; }
+            span.missing { "missing: " (list(&seen.source_hosts_missing)) }
         }
     }
 }

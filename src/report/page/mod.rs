@@ -12,7 +12,6 @@ mod heat;
 mod matrix;
 mod timeline;
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use base64::Engine as _;
@@ -22,9 +21,9 @@ use sha2::{Digest, Sha256};
 
 use self::farm::Farm;
 use super::rows;
-use super::story::{self, Fact, Headline, Tone};
+use super::story::{self, Fact, Headline, NotAssessed, Tone};
 use super::{Report, Time};
-use crate::classify::{Code, Covers, Policy, Severity, Status, Verdict};
+use crate::classify::{Severity, Verdict};
 use crate::model::clean;
 
 const STYLE: &str = include_str!("page.css");
@@ -97,7 +96,8 @@ fn page(report: &Report<'_>, windows: Option<u64>, out: &mut dyn Write) -> io::R
                         }
                         a href="#conversations" { "Conversations" }
                     }
-                    p #live role="status" hidden {}
+                    p #live hidden {}
+                    p #said.skip role="status" {}
                 }
                 main #main tabindex="-1" {
                     (overview(report))
@@ -151,10 +151,6 @@ fn overview(report: &Report<'_>) -> Markup {
     let worst = report.outcome.findings.iter().filter(|f| f.severity > Severity::Info);
     let worst: Vec<_> = worst.take(WORST).collect();
     let not_assessed = story::not_assessed(report);
-    let mut unknown_rows: BTreeMap<&str, u64> = BTreeMap::new();
-    for row in report.outcome.rows.iter().filter(|row| row.status == Status::NotAssessable) {
-        *unknown_rows.entry(row.reason.map_or("", Code::name)).or_default() += 1;
-    }
     html! {
         section #overview aria-labelledby="overview-title" {
             h2 #overview-title { "Overview" }
@@ -196,26 +192,27 @@ fn overview(report: &Report<'_>) -> Markup {
                     div class=(tone_class(tone)) { dt { (label) } dd { (text) } }
                 }
                 @if let Some(policy) = report.policy {
-                    div { dt { "Coverage" } dd { (coverage(report, policy)) } }
+                    div { dt { "Coverage" } dd { (story::coverage(report, policy)) } }
                     div { dt { "Judged by" } dd {
                         (clean(&policy.matrix.name)) " " span.hash { (policy.matrix.sha256) } ", "
                         (clean(&policy.inventory.file)) " " span.hash { (policy.inventory.sha256) }
                     } }
                 }
             }
-            @if !not_assessed.is_empty() || !unknown_rows.is_empty() {
+            @if !not_assessed.is_empty() {
                 h3 { "What could not be assessed" }
                 ul.open {
-                    @for (reason, count) in &unknown_rows {
+                    @for (code, NotAssessed { meaning, rows, findings, first }) in &not_assessed {
                         li {
-                            a href="#matrix" { (story::plural(*count, "row")) " of the matrix" } ": " (reason)
-                        }
-                    }
-                    @for (code, (finding, more)) in &not_assessed {
-                        li {
-                            a href={ "#findings?code=" (code.name()) } { (code.name()) }
-                            ": " (clean(&finding.message))
-                            @if *more > 0 { ", and " (more) " more" }
+                            b { (code.name()) } ", " (meaning) ": "
+                            @if *rows > 0 {
+                                a href={ "#matrix?reason=" (code.name()) } { (story::plural(*rows, "row")) " of the matrix" }
+                            }
+                            @if *rows > 0 && *findings > 0 { "; " }
+                            @if let Some(first) = first {
+                                a href={ "#findings?code=" (code.name()) } { (story::plural(*findings, "finding")) }
+                                ", for example: " (clean(&first.message))
+                            }
                         }
                     }
                 }
@@ -223,24 +220,6 @@ fn overview(report: &Report<'_>) -> Markup {
             (read(report))
         }
     }
-}
-
-/// How many hosts were seen how, and who says what the capture covers.
-fn coverage(report: &Report<'_>, policy: &Policy) -> String {
-    let mut seen: BTreeMap<_, u64> = BTreeMap::new();
-    for host in &report.outcome.hosts {
-        *seen.entry(host.coverage).or_default() += 1;
-    }
-    let seen: Vec<String> = seen.iter().map(|(coverage, n)| format!("{n} {coverage}")).collect();
-    let stated = match &policy.inventory.covers {
-        Some(Covers::All) => "the inventory says that it covers all of the farm".to_owned(),
-        Some(Covers::Hosts(hosts)) => format!(
-            "the inventory says that it covers {}",
-            story::plural(hosts.len() as u64, "host")
-        ),
-        None => "what it covers is inferred".to_owned(),
-    };
-    format!("hosts: {}; {stated}", seen.join(", "))
 }
 
 /// What was judged, and by what, with digests.

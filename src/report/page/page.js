@@ -3,13 +3,13 @@
 // textContent; the page's policy forbids anything else.
 (() => {
   const PAGE = 50;
+  const PRINTED = 500;
   const FIELDS = ["text", "severity", "verdict", "code", "role", "from", "to", "host", "port"];
   const SEVERITIES = ["info", "low", "medium", "high", "critical"];
   const byId = (id) => document.getElementById(id);
   let data = JSON.parse(byId("data").textContent);
-  // What is shown: filters, order, page, the open finding, the chosen cell. All of it stands in the address.
+  // What is shown: filters, order, page, open findings, the chosen cell, what of the matrix. All of it stands in the address.
   let state = {};
-  let writing = false;
 
   // What turns text around or is not seen is written out, as everywhere in the reports.
   const STEERS = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
@@ -24,34 +24,37 @@
 
   const read = () => {
     const [view, query] = location.hash.slice(1).split("?");
-    const next = { view, sort: "", page: 1, open: "", cell: "" };
+    // A link to a section alone changes nothing of what is chosen.
+    if (query === undefined && state.open) return { ...state, view };
     const given = new URLSearchParams(query || "");
-    for (const name of FIELDS) next[name] = given.get(name) || "";
-    for (const name of ["sort", "open", "cell"]) next[name] = given.get(name) || "";
+    const next = { view };
+    for (const name of [...FIELDS, "sort", "cell", "status", "reason"]) next[name] = given.get(name) || "";
+    next.open = (given.get("open") || "").split(",").filter(Boolean);
     next.page = Math.max(1, parseInt(given.get("page"), 10) || 1);
     return next;
   };
 
-  const address = (changes) => {
-    const next = { ...state, ...changes };
+  const address = (wanted) => {
     const query = new URLSearchParams();
-    for (const name of [...FIELDS, "sort", "open", "cell"]) if (next[name]) query.set(name, next[name]);
-    if (next.page > 1) query.set("page", next.page);
-    const text = query.toString();
-    return "#" + (next.view || "findings") + (text ? "?" + text : "");
+    for (const name of [...FIELDS, "sort", "cell", "status", "reason"]) if (wanted[name]) query.set(name, wanted[name]);
+    if (wanted.page > 1) query.set("page", wanted.page);
+    if (wanted.open.length) query.set("open", wanted.open.join(","));
+    const text = query.toString().replaceAll("%2C", ",");
+    return "#" + (wanted.view || "findings") + (text ? "?" + text : "");
   };
 
   // Changes what is shown, without a jump of the page.
   const change = (changes) => {
-    writing = true;
-    history.replaceState(null, "", address({ view: "findings", ...changes }));
-    writing = false;
-    state = read();
+    state = { ...state, view: "findings", ...changes };
+    history.replaceState(null, "", address(state));
     render();
   };
 
   const has = (text, part) => String(text).toLowerCase().includes(part.toLowerCase());
-  const inPorts = (text, wanted) => String(text).split(";").some((port) => port === wanted) || text === "*";
+  const inPorts = (text, wanted) => String(text).split(";").some((ports) => {
+    const [low, high] = ports.split("-");
+    return ports === wanted || ports === "*" || (high && Number(low) <= Number(wanted) && Number(wanted) <= Number(high));
+  });
 
   const fits = (f) => {
     const roles = [...f.client_roles, ...f.server_roles];
@@ -67,22 +70,22 @@
   };
 
   const end = (address, name) => (name && address && address !== "*" ? name + " (" + address + ")" : name || address || "any");
-  const keys = {
-    severity: (f) => -SEVERITIES.indexOf(f.severity),
-    verdict: (f) => f.verdict + "/" + f.code,
-    client: (f) => f.client_name || f.client || f.client_roles.join(),
-    server: (f) => f.server_name || f.server || f.server_roles.join(),
-    port: (f) => parseInt(f.port, 10) || 0,
-    count: (f) => f.count,
-    message: (f) => f.message,
-  };
+  const keys = new Map([
+    ["severity", (f) => -SEVERITIES.indexOf(f.severity)],
+    ["verdict", (f) => f.verdict + "/" + f.code],
+    ["client", (f) => f.client_name || f.client || f.client_roles.join()],
+    ["server", (f) => f.server_name || f.server || f.server_roles.join()],
+    ["port", (f) => (parseInt(f.port, 10) || 0) + (f.transport === "udp" ? 0.5 : 0)],
+    ["count", (f) => f.count],
+    ["message", (f) => f.message],
+  ]);
 
   const chosen = () => {
     const list = data.findings.filter(fits);
     const [key, order] = state.sort.split("-");
-    if (keys[key]) {
+    const value = keys.get(key);
+    if (value) {
       const sign = order === "down" ? -1 : 1;
-      const value = keys[key];
       const compare = (a, b) => (typeof a === "number" ? a - b : a < b ? -1 : a > b ? 1 : 0);
       // Sorting is stable: what is equal stays worst first.
       list.sort((a, b) => sign * compare(value(a), value(b)));
@@ -91,8 +94,8 @@
   };
 
   const roleName = (slug) => (data.roles.find((role) => role[0] === slug) || [slug, slug])[1];
-  const party = (address, name, roles) => {
-    const cell = make("td");
+  const party = (address, name, roles, label) => {
+    const cell = make("td", null, { "data-label": label });
     cell.append(make("bdi", end(address, name)));
     if (roles.length) cell.append(make("br"), make("span", roles.map(roleName).join(", "), { class: "faint" }));
     return cell;
@@ -114,11 +117,15 @@
       button.focus();
     }
     button.textContent = done ? "Copied" : "Copy failed";
-    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    say(done ? "Filter copied" : "Copying failed");
+    setTimeout(() => { button.textContent = "Copy filter"; }, 2000);
   };
 
-  const table = (heads, rows) => {
-    const scroll = make("div", null, { class: "scroll" });
+  // For those who hear the page.
+  const say = (text) => { byId("said").textContent = text; };
+
+  const table = (label, heads, rows) => {
+    const scroll = make("div", null, { class: "scroll", tabindex: "0", role: "region", "aria-label": label });
     const whole = make("table");
     const head = make("tr");
     heads.forEach((text) => head.append(make("th", text, { scope: "col" })));
@@ -130,14 +137,15 @@
   };
 
   // Rows of the matrix view, by position, to be shown elsewhere too.
-  const matrixRows = (numbers) => {
+  const matrixRows = (label, numbers) => {
     const rows = numbers.map((number) => byId("row-" + number)).filter(Boolean).map((row) => {
       const copied = row.cloneNode(true);
       copied.removeAttribute("id");
+      copied.hidden = false;
       return copied;
     });
     const heads = document.querySelector("#matrix table.rows thead tr");
-    return table(heads ? [...heads.children].map((cell) => cell.textContent) : [], rows);
+    return table(label, heads ? [...heads.children].map((cell) => cell.textContent) : [], rows);
   };
 
   const detail = (f) => {
@@ -145,27 +153,25 @@
     const cell = make("td", null, { colspan: "7" });
     row.append(cell);
     cell.append(make("p", f.message));
-    if (f.action) {
-      cell.append(make("h3", "What to do"), make("p", f.action));
-    }
+    if (f.action) cell.append(make("h3", "What to do"), make("p", f.action));
     cell.append(make("h3", "Evidence"));
     const trace = make("ol");
     f.trace.forEach((line) => trace.append(make("li", line)));
     cell.append(trace);
-    const doubt = f.certain ? "This is certain." : "This is not certain, because of: " + f.doubt.join(", ") + ".";
-    cell.append(make("p", doubt));
+    cell.append(make("p", f.certain ? "This is certain." : "This is not certain, because of: " + f.doubt.join(", ") + "."));
     if (f.first_seen) cell.append(make("p", "Seen from " + f.first_seen + " to " + f.last_seen + ".", { class: "faint" }));
     if (f.display_filter) {
       cell.append(make("h3", "Wireshark"));
       const line = make("p");
-      const button = make("button", "Copy", { type: "button", class: "copy", "aria-label": "Copy the Wireshark filter" });
+      const button = make("button", "Copy filter", { type: "button", class: "copy" });
       button.addEventListener("click", () => copy(f.display_filter, button));
       line.append(make("span", f.display_filter, { class: "filter" }), button);
       cell.append(line);
     }
     if (f.talkers.length) {
-      cell.append(make("h3", f.count > f.talkers.length ? "The largest of " + f.count + " conversations" : "Conversations"));
-      cell.append(table(["Client", "Server", "Port", "State", "Packets", "Bytes", "From", "Until"], f.talkers.map((t) => {
+      const heading = f.count > f.talkers.length ? "The largest of " + f.count + " conversations" : "Conversations";
+      cell.append(make("h3", heading));
+      cell.append(table(heading, ["Client", "Server", "Port", "State", "Packets", "Bytes", "From", "Until"], f.talkers.map((t) => {
         const line = make("tr");
         [t.client, t.server, t.port, t.state].forEach((text) => line.append(make("td", text)));
         [t.packets, t.bytes].forEach((text) => line.append(make("td", text, { class: "number" })));
@@ -173,42 +179,45 @@
         return line;
       })));
     }
-    if (f.near.length) {
-      cell.append(make("h3", "The nearest rows of the matrix"));
-      cell.append(matrixRows(f.near));
-    }
-    const link = make("a", "Link to this finding", { href: "#findings?open=" + f.id });
+    if (f.near.length) cell.append(make("h3", "The nearest rows of the matrix"), matrixRows("The nearest rows", f.near));
     const last = make("p");
-    last.append(link, " ", make("code", f.id));
+    last.append(make("a", "Link to this finding", { href: "#findings?open=" + f.id }), " ", make("code", f.id));
     cell.append(last);
     return row;
   };
 
+  const toggle = (id) => {
+    const open = state.open.includes(id) ? state.open.filter((other) => other !== id) : [...state.open, id];
+    change({ open });
+  };
+
   const line = (f) => {
     const row = make("tr", null, { class: "row", id: "finding-" + f.id });
-    const open = state.open === f.id;
-    row.append(make("td", f.severity, { class: "sev " + f.severity }));
-    const verdict = make("td", f.verdict + "/" + f.code);
+    row.append(make("td", f.severity, { class: "sev " + f.severity, "data-label": "Severity" }));
+    const verdict = make("td", f.verdict + "/" + f.code, { "data-label": "Verdict" });
     if (!f.certain) verdict.append(" ", make("span", "not certain", { class: "tag" }));
     if (f.since === "new") verdict.append(" ", make("span", "new", { class: "tag" }));
-    row.append(verdict, party(f.client, f.client_name, f.client_roles), party(f.server, f.server_name, f.server_roles));
-    row.append(make("td", (f.transport + " " + f.port).trim()), make("td", f.count || "", { class: "number" }));
-    const what = make("td");
-    const button = make("button", f.message, { type: "button", class: "toggle", "aria-expanded": String(open) });
+    row.append(verdict, party(f.client, f.client_name, f.client_roles, "From"), party(f.server, f.server_name, f.server_roles, "To"));
+    row.append(make("td", (f.transport + " " + f.port).trim(), { "data-label": "Port" }));
+    row.append(make("td", f.count || "", { class: "number", "data-label": "Count" }));
+    const what = make("td", null, { "data-label": "What" });
+    const button = make("button", f.message, { type: "button", class: "toggle", "aria-expanded": String(state.open.includes(f.id)) });
+    button.addEventListener("click", (event) => {
+      event.stopPropagation();
+      toggle(f.id);
+      focusOn("finding-" + f.id);
+    });
     what.append(button);
     row.append(what);
-    const toggle = () => {
-      change({ open: open ? "" : f.id });
-      const again = byId("finding-" + f.id);
-      if (again) again.querySelector(".toggle").focus({ preventScroll: true });
-    };
-    row.addEventListener("click", (event) => {
-      // Who marks text to copy it does not want it gone.
-      if (String(getSelection())) return;
-      event.preventDefault();
-      toggle();
-    });
+    // Who marks text to copy it does not want it gone.
+    row.addEventListener("click", () => { if (!String(getSelection())) toggle(f.id); });
     return row;
+  };
+
+  const focusOn = (id) => {
+    const row = byId(id);
+    const target = row && (row.querySelector(".toggle") || row);
+    if (target) target.focus({ preventScroll: true });
   };
 
   const fill = (select, values) => {
@@ -226,8 +235,24 @@
     fill(form.elements.code, words("code"));
     const roles = (of) => unique(data.findings.flatMap(of)).map((slug) => [slug, roleName(slug)]);
     fill(form.elements.role, roles((f) => [...f.client_roles, ...f.server_roles]));
-    fill(form.elements.from, [...roles((f) => f.client_roles), ["none", "nobody listed"]]);
-    fill(form.elements.to, [...roles((f) => f.server_roles), ["none", "nobody listed"]]);
+    fill(form.elements.from, [...roles((f) => f.client_roles), ["none", "no role"]]);
+    fill(form.elements.to, [...roles((f) => f.server_roles), ["none", "no role"]]);
+  };
+
+  const plural = (count, noun) => count + " " + noun + (count === 1 ? "" : "s");
+
+  const told = (list, shown, all) => {
+    const total = data.findings.length;
+    const info = list.filter((f) => f.severity === "info").length;
+    let words = list.length === total ? plural(total, "finding") : list.length + " of " + plural(total, "finding");
+    if (info) words += ", " + info + " of severity info";
+    if (data.total > total) words += " (the " + total + " worst of " + data.total + "; all of them are in findings.csv)";
+    if (all && shown < list.length) words += "; the first " + shown + " are printed";
+    state.open.filter((id) => !list.some((f) => f.id === id)).slice(0, 3).forEach((id) => {
+      const there = data.findings.some((f) => f.id === id);
+      words += "; finding " + id.slice(0, 40) + (there ? " does not fit the filters" : " is not in this report");
+    });
+    return words;
   };
 
   const render = (all) => {
@@ -246,23 +271,15 @@
     const list = chosen();
     const pages = Math.max(1, Math.ceil(list.length / PAGE));
     const page = Math.min(state.page, pages);
-    let shown = all ? list.slice(0, 10 * PAGE) : list.slice((page - 1) * PAGE, page * PAGE);
-    // A link to a finding shows it, wherever it would be.
-    const opened = data.findings.find((f) => f.id === state.open);
-    if (opened && !shown.includes(opened)) shown = [opened, ...shown];
-    const total = data.findings.length;
-    const noun = total === 1 ? " finding" : " findings";
-    let words = list.length === total ? total + noun : list.length + " of " + total + noun;
-    if (data.total > total) words += " (the " + total + " worst of " + data.total + "; all of them are in findings.csv)";
-    if (state.open && !opened) words += "; finding " + state.open + " is not in this report";
-    byId("count").textContent = words;
-    const body = byId("list").tBodies[0];
+    const shown = all ? list.slice(0, PRINTED) : list.slice((page - 1) * PAGE, page * PAGE);
+    const words = told(list, shown.length, all);
+    if (byId("count").textContent !== words) byId("count").textContent = words;
     const rows = [];
     shown.forEach((f) => {
       rows.push(line(f));
-      if (all || f.id === state.open) rows.push(detail(f));
+      if (all || state.open.includes(f.id)) rows.push(detail(f));
     });
-    body.replaceChildren(...rows);
+    byId("list").tBodies[0].replaceChildren(...rows);
     byId("list").hidden = shown.length === 0;
     document.querySelectorAll("#list thead th").forEach((head) => {
       const [key, order] = state.sort.split("-");
@@ -276,7 +293,7 @@
       button.disabled = to < 1 || to > pages;
       button.addEventListener("click", () => {
         change({ page: to });
-        byId("findings").scrollIntoView();
+        goTo(byId("findings"));
       });
       return button;
     };
@@ -289,14 +306,17 @@
     if (!place) return;
     document.querySelectorAll("#map a[aria-current]").forEach((link) => link.removeAttribute("aria-current"));
     const link = [...document.querySelectorAll("#map td a")].find((a) => a.getAttribute("href") === "#map?cell=" + state.cell);
-    place.hidden = !link;
+    place.hidden = !state.cell;
     place.replaceChildren();
-    if (!link) return;
+    if (!state.cell) return;
+    if (!link) {
+      place.append(make("p", "Nothing joins " + state.cell.slice(0, 80).replace("~", " and ") + " in this report."));
+      return;
+    }
     link.setAttribute("aria-current", "true");
     const [from, to] = state.cell.split("~");
     place.append(make("h3", link.getAttribute("aria-label")));
-    const count = data.findings.filter((f) => (from === "none" ? !f.client_roles.length : f.client_roles.includes(from))
-      && (to === "none" ? !f.server_roles.length : f.server_roles.includes(to))).length;
+    const count = Number(link.dataset.findings);
     if (count) {
       const query = new URLSearchParams({ from, to });
       const line = make("p");
@@ -304,71 +324,175 @@
       place.append(line);
     }
     const rows = link.dataset.rows.split(" ").filter(Boolean);
-    if (rows.length) place.append(matrixRows(rows));
+    if (rows.length) place.append(matrixRows("Rows of the cell", rows));
     else place.append(make("p", "No row of the matrix joins these two."));
   };
 
+  // The rows of the matrix with one status or reason, or all.
+  const renderMatrix = () => {
+    const select = document.querySelector("#rows select");
+    if (!select) return;
+    byId("rows").hidden = false;
+    if (select.options.length === 1) {
+      const words = (name) => unique([...document.querySelectorAll("#matrix tr[data-" + name + "]")].map((row) => row.dataset[name]));
+      fill(select, [...words("status").map((word) => ["status=" + word, word]), ...words("reason").map((word) => ["reason=" + word, "not-assessable: " + word])]);
+    }
+    const wanted = state.reason ? ["reason", state.reason] : state.status ? ["status", state.status] : null;
+    select.value = wanted ? wanted.join("=") : "";
+    document.querySelectorAll("#matrix details").forEach((table) => {
+      let any = false;
+      table.querySelectorAll("tbody tr").forEach((row) => {
+        row.hidden = Boolean(wanted) && row.dataset[wanted[0]] !== wanted[1];
+        any = any || !row.hidden;
+      });
+      table.hidden = !any;
+      if (wanted && any) table.open = true;
+    });
+  };
+
+  // Brings something into view, and the key with it.
+  const goTo = (place) => {
+    if (!place) return;
+    place.scrollIntoView();
+    const target = place.querySelector(".toggle") || place.querySelector("h2") || place;
+    if (!target.hasAttribute("tabindex") && target.tagName !== "BUTTON") target.setAttribute("tabindex", "-1");
+    target.focus({ preventScroll: true });
+  };
+
   const show = () => {
-    if (writing) return;
     state = read();
+    // A link to a finding leads to its page.
+    const at = chosen().findIndex((f) => f.id === state.open[0]);
+    if (at >= 0 && location.hash.includes("open=") && !location.hash.includes("page=")) state.page = 1 + Math.floor(at / PAGE);
     render();
     renderCell();
-    const opened = state.open && byId("finding-" + state.open);
-    const place = opened || (state.cell && byId("cell")) || byId(state.view);
-    if (place && location.hash.includes("?")) place.scrollIntoView();
+    renderMatrix();
+    if (!location.hash.includes("?")) return;
+    if (state.view === "map" && state.cell) {
+      // The map stays in view for the next cell.
+      byId("cell").scrollIntoView({ block: "nearest" });
+    } else {
+      goTo(byId("finding-" + state.open[0]) || byId(state.view));
+    }
   };
+
+  // Arrows go from cell to cell; one of them alone is met by the tabulator.
+  const keysOfMap = () => {
+    const links = [...document.querySelectorAll("#map td a")];
+    links.forEach((link, number) => link.setAttribute("tabindex", number ? "-1" : "0"));
+  };
+  document.addEventListener("keydown", (event) => {
+    const cell = event.target.closest && event.target.closest("#map tbody td");
+    const steps = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
+    if (!cell || !Object.hasOwn(steps, event.key)) return;
+    const [down, right] = steps[event.key];
+    const rows = [...cell.closest("tbody").rows];
+    let [row, column] = [rows.indexOf(cell.parentElement) + down, cell.cellIndex + right];
+    while (rows[row] && rows[row].cells[column] && column > 0) {
+      const link = rows[row].cells[column].querySelector("a");
+      if (link) {
+        event.preventDefault();
+        document.querySelectorAll("#map td a[tabindex='0']").forEach((a) => a.setAttribute("tabindex", "-1"));
+        link.setAttribute("tabindex", "0");
+        link.focus();
+        return;
+      }
+      [row, column] = [row + down, column + right];
+    }
+  });
 
   const listen = () => {
     const form = byId("filters");
     if (!form) return;
-    form.addEventListener("input", (event) => change({ [event.target.name]: event.target.value.trim(), page: 1, open: "" }));
+    form.addEventListener("input", (event) => change({ [event.target.name]: event.target.value.trim(), page: 1 }));
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", (event) => {
       event.preventDefault();
-      if (document.activeElement) document.activeElement.blur();
-      change({ ...Object.fromEntries(FIELDS.map((name) => [name, ""])), sort: "", page: 1, open: "" });
+      byId("reset").focus();
+      change({ ...Object.fromEntries(FIELDS.map((name) => [name, ""])), sort: "", page: 1, open: [] });
     });
     document.querySelectorAll("#list thead th").forEach((head) => head.querySelector("button").addEventListener("click", () => {
       const key = head.dataset.key;
-      const next = { "": key + "-up", [key + "-up"]: key + "-down", [key + "-down"]: "" };
-      change({ sort: next[state.sort] === undefined ? key + "-up" : next[state.sort], page: 1 });
+      const sort = state.sort === key + "-up" ? key + "-down" : state.sort === key + "-down" ? "" : key + "-up";
+      change({ sort, page: 1 });
     }));
+    document.addEventListener("input", (event) => {
+      if (event.target.closest && event.target.closest("#rows")) {
+        const [name, value] = event.target.value.split("=");
+        change({ view: "matrix", status: "", reason: "", ...(name ? { [name]: value } : {}) });
+        renderMatrix();
+      }
+    });
   };
 
   // On paper everything that is chosen is open.
-  addEventListener("beforeprint", () => render(true));
-  addEventListener("afterprint", () => render());
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("details:not([open])")];
+    closed.forEach((part) => { part.open = true; });
+    render(true);
+  });
+  addEventListener("afterprint", () => {
+    closed.forEach((part) => { part.open = false; });
+    render();
+  });
   addEventListener("hashchange", show);
 
   // Where the page is served, the next window takes the place of this one; filters and the place in the page stay.
   const follow = () => {
+    const SILENCE = 10000;
     const status = byId("live");
     status.hidden = false;
-    const events = new EventSource("/events");
-    events.addEventListener("error", () => { status.textContent = "The audit does not answer; what is shown is what it told last."; });
-    events.addEventListener("now", (event) => {
-      const now = JSON.parse(event.data);
-      const away = now.away.length ? "; not read: " + now.away.join(", ") : "";
-      status.textContent = "Live: " + now.rate + " frames a second, " + now.lost + " of them lost; in the last window "
-        + (100 * now.loss).toFixed(2) + " % were lost" + away + ".";
-    });
-    events.addEventListener("window", () => {
+    let heard = Date.now();
+    let loading = false;
+    const clock = (time) => new Date(time).toISOString().slice(11, 19);
+    const trouble = (text) => {
+      status.textContent = text + " What is shown is what it told at " + clock(heard) + ".";
+      status.classList.add("trouble");
+    };
+    const load = () => {
+      if (loading) return;
+      loading = true;
       const request = new XMLHttpRequest();
       // Parsed as a document that runs nothing.
       request.responseType = "document";
       request.open("GET", "/");
       request.addEventListener("load", () => { if (request.status === 200 && request.response) replace(request.response); });
+      request.addEventListener("loadend", () => { loading = false; });
       request.send();
+    };
+    const events = new EventSource("/events");
+    events.addEventListener("error", () => trouble("The audit does not answer."));
+    let newest = "";
+    events.addEventListener("now", (event) => {
+      const now = JSON.parse(event.data);
+      heard = Date.now();
+      status.classList.toggle("trouble", now.away.length > 0);
+      const away = now.away.length ? "; not read: " + now.away.join(", ") : "";
+      status.textContent = clean("Live at " + clock(heard) + ": " + now.rate + " frames a second, " + now.lost + " lost; in the last window "
+        + (100 * now.loss).toFixed(2) + " % were lost" + away + ".");
+      // What could not be loaded is tried again.
+      if (newest && newest !== document.body.dataset.window) load();
     });
+    events.addEventListener("window", (event) => {
+      newest = event.data;
+      if (newest !== document.body.dataset.window) load();
+    });
+    setInterval(() => { if (Date.now() - heard > SILENCE) trouble("Nothing is heard of the audit."); }, 2000);
   };
 
   const replace = (next) => {
     const incoming = next.getElementById("data");
     if (!incoming) return;
     data = JSON.parse(incoming.textContent);
+    document.body.dataset.window = next.body.dataset.window;
     const place = [scrollX, scrollY];
-    const opened = new Map([...document.querySelectorAll("details")].map((d) => [d.querySelector("summary").firstChild.textContent, d.open]));
-    const focus = document.activeElement && (document.activeElement.name || document.activeElement.getAttribute("href"));
+    const name = (part) => part.querySelector("summary").firstChild.textContent;
+    const opened = new Map([...document.querySelectorAll("details")].map((part) => [name(part), part.open]));
+    const scrolled = new Map([...document.querySelectorAll(".scroll")].map((part) => [part.getAttribute("aria-label"), part.scrollLeft]));
+    const active = document.activeElement;
+    const row = active && active.closest("tr.row");
+    const focus = active && (active.name || active.getAttribute("href") || active.getAttribute("aria-label") || (active.tagName === "SUMMARY" && active.firstChild.textContent));
     document.title = next.title;
     document.querySelector("h1").replaceWith(document.importNode(next.querySelector("h1"), true));
     // The findings keep their form, in which somebody may be typing; the script fills the rest anew.
@@ -376,21 +500,28 @@
       const mine = byId(section.id);
       if (mine && section.id !== "findings") mine.replaceWith(document.importNode(section, true));
     });
-    document.querySelectorAll("details").forEach((d) => {
-      const was = opened.get(d.querySelector("summary").firstChild.textContent);
-      if (was !== undefined) d.open = was;
+    document.querySelectorAll("details").forEach((part) => {
+      const was = opened.get(name(part));
+      if (was !== undefined) part.open = was;
     });
     if (byId("filters")) fillFilters();
+    keysOfMap();
     render();
     renderCell();
-    if (focus && document.activeElement === document.body) {
-      const again = [...document.querySelectorAll("main a, main input, main select")].find((e) => (e.name || e.getAttribute("href")) === focus);
+    renderMatrix();
+    document.querySelectorAll(".scroll").forEach((part) => { part.scrollLeft = scrolled.get(part.getAttribute("aria-label")) || 0; });
+    if (document.activeElement === document.body) {
+      if (row) focusOn(row.id);
+      const same = (e) => focus && [e.name, e.getAttribute("href"), e.getAttribute("aria-label"), e.tagName === "SUMMARY" && e.firstChild.textContent].includes(focus);
+      const again = !row && [...document.querySelectorAll("main a, main input, main select, main summary, main .scroll")].find(same);
       if (again) again.focus({ preventScroll: true });
     }
     scrollTo({ left: place[0], top: place[1], behavior: "instant" });
+    say("A window was closed: " + document.querySelector("h1").textContent);
   };
 
   if (byId("filters")) fillFilters();
+  keysOfMap();
   listen();
   show();
   if (document.body.dataset.window) follow();

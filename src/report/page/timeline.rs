@@ -47,7 +47,12 @@ impl Pieces {
 
 pub(super) fn draw(report: &Report<'_>) -> Markup {
     let (Some(first), Some(last)) = (report.account.first.get(), report.account.last.get()) else {
-        return html! {};
+        return html! {
+            section #timeline aria-labelledby="timeline-title" {
+                h2 #timeline-title { "Traffic and findings over time" }
+                p { "Nothing was captured." }
+            }
+        };
     };
     let pieces = Pieces::between(first, last, BARS);
     let mut bars = vec![(0u64, 0u64); pieces.count];
@@ -67,15 +72,19 @@ pub(super) fn draw(report: &Report<'_>) -> Markup {
     let lane_y = |lane: usize| HEIGHT as usize + 10 + lane * LANE;
     let bottom = lane_y(lanes.len()) + 4;
     let label = format!(
-        "Frames in pieces of {} s, at most {most}, from {} to {}; below them when findings were seen",
+        "Frames in pieces of {} s, at most {most}, from {} to {}{}",
         pieces.seconds(),
         short(first),
-        short(last)
+        short(last),
+        match lanes.is_empty() {
+            true => "",
+            false => "; below them findings, each from its first to its last packet",
+        }
     );
     html! {
         section #timeline aria-labelledby="timeline-title" {
             h2 #timeline-title { "Traffic and findings over time" }
-            figure {
+            figure { div.scroll tabindex="0" role="region" aria-label="Drawing of the timeline" {
                 svg viewBox={ "0 0 " (WIDTH) " " (bottom + 20) } role="img" aria-label=(label) {
                     line.axis x1=(LEFT) y1=(HEIGHT) x2=(WIDTH) y2=(HEIGHT) {}
                     text x=(LEFT - 6) y="12" text-anchor="end" { (most) }
@@ -98,6 +107,7 @@ pub(super) fn draw(report: &Report<'_>) -> Markup {
                     }
                     text x=(LEFT) y=(bottom + 14) { (short(first)) }
                     text x=(WIDTH) y=(bottom + 14) text-anchor="end" { (short(last)) }
+                }
                 }
                 figcaption { (label) "." }
             }
