@@ -447,3 +447,25 @@ fn a_wrong_file_name_is_told_with_the_nearest() {
         stderr(&run)
     );
 }
+
+#[test]
+fn a_terminal_that_makes_links_gets_one_to_the_page() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let out = scratch.path().join("a report");
+    let inventory = fixture("farm-healthy/inventory.toml").display().to_string();
+    let capture = fixture("farm-healthy/span.pcap").display().to_string();
+    let told = |links: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        command.env("CLICOLOR_FORCE", "1").env("FORCE_HYPERLINK", links);
+        command.args(["audit", &capture, "-i", &inventory, "--out"]).arg(&out);
+        stdout(&command.output().expect("the program runs"))
+    };
+    let page = out.join("report.html");
+    assert!(page.exists() || told("0").contains(&format!("{} (for a browser)", page.display())));
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+    let address = page.display().to_string().replace(' ', "%20");
+    let link = format!("\u{1b}]8;;file://{}{address}\u{1b}\\{}", host.trim(), page.display());
+    let text = told("1");
+    assert!(text.contains(&link), "{text:?}");
+    assert!(page.exists());
+}

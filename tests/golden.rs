@@ -33,6 +33,10 @@ fn every_fixture_gives_its_reports() {
             let text = fs::read_to_string(out.join(file)).expect("the report was written");
             check(case.name, file, &text);
         }
+        let told =
+            rasaudit([case.arguments(), vec!["--format".into(), "markdown".into()]].concat());
+        let told = stdout(&told).replace(env!("CARGO_MANIFEST_DIR"), "");
+        check(case.name, "ticket.md", &told);
         check(case.name, "summary.txt", &stdout(&rasaudit(case.arguments())));
     }
 }

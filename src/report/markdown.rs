@@ -134,8 +134,10 @@ fn text(text: &str) -> String {
 fn opening(line: &str) -> String {
     let line = text(line.trim());
     let digits = line.bytes().take_while(u8::is_ascii_digit).count();
+    let after = line.as_bytes().get(digits + 1).copied();
     let steers = match line.as_bytes().get(digits) {
-        Some(b'.' | b')') => digits > 0,
+        // Of a list, unlike of an address, a blank or nothing follows.
+        Some(b'.' | b')') => digits > 0 && matches!(after, None | Some(b' ' | b'\t')),
         Some(b'-' | b'+' | b'=') => digits == 0,
         _ => false,
     };
@@ -164,9 +166,13 @@ mod tests {
         assert_eq!(text("http://evil WWW.evil"), "http\\://evil WWW\\.evil");
         assert_eq!(text("10.0.0.1: ok"), "10.0.0.1: ok");
         assert_eq!(text("@all"), "@<!-- -->all");
-        for (start, escaped) in
-            [("- a", "\\- a"), ("1. a", "1\\. a"), ("12) a", "12\\) a"), ("    a", "a")]
-        {
+        for (start, escaped) in [
+            ("- a", "\\- a"),
+            ("1. a", "1\\. a"),
+            ("12) a", "12\\) a"),
+            ("    a", "a"),
+            ("10.0.0.1 b", "10.0.0.1 b"),
+        ] {
             assert_eq!(opening(start), escaped);
         }
         assert_eq!(quoted("a"), "`a`");

@@ -1,6 +1,6 @@
 //! What was seen and found between the roles of the farm.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::classify::{FeatureState, Finding, Matrix, Policy, RoleSet, Severity, Status, Verdict};
 use crate::model::Transport;
@@ -87,6 +87,8 @@ pub(super) struct Farm<'a> {
     pub policy: &'a Policy,
     /// The roles of hosts, networks and services of the inventory.
     roles: RoleSet,
+    /// The roles of hosts and networks by name.
+    named: HashMap<&'a str, RoleSet>,
     pub pairs: BTreeMap<(Role, Role), Pair>,
 }
 
@@ -99,7 +101,10 @@ impl<'a> Farm<'a> {
         let networks = inventory.networks.iter().map(|network| network.roles);
         let services = inventory.services.iter().map(|service| RoleSet::one(service.role));
         let roles = hosts.chain(networks).chain(services).fold(RoleSet::default(), RoleSet::with);
-        let mut farm = Self { policy, roles, pairs: BTreeMap::new() };
+        let hosts = inventory.hosts.iter().map(|host| (host.name.as_str(), host.roles));
+        let networks = inventory.networks.iter().map(|net| (net.name.as_str(), net.roles));
+        let named = networks.chain(hosts).collect();
+        let mut farm = Self { policy, roles, named, pairs: BTreeMap::new() };
         farm.add_conversations(report);
         farm.add_rows(report);
         report.outcome.findings.iter().for_each(|finding| farm.add_finding(finding));
@@ -173,7 +178,7 @@ impl<'a> Farm<'a> {
             each(from, to).for_each(|(a, b)| self.pair(a, b).rows.push(number));
             // Those of whom it is told by name; all of them where nobody is named.
             let named = |names: &BTreeSet<String>| {
-                let roles = names.iter().map(|name| self.roles_of_host(name));
+                let roles = names.iter().filter_map(|name| self.named.get(name.as_str()).copied());
                 let roles = roles.fold(RoleSet::default(), RoleSet::with).common(from);
                 if roles.is_empty() { from } else { roles }
             };
@@ -197,14 +202,6 @@ impl<'a> Farm<'a> {
                 _ => {}
             }
         }
-    }
-
-    /// The roles of a host or network by its name.
-    fn roles_of_host(&self, name: &str) -> RoleSet {
-        let inventory = &self.policy.inventory;
-        let host = inventory.hosts.iter().find(|host| host.name == name).map(|host| host.roles);
-        let network = || inventory.networks.iter().find(|network| network.name == name);
-        host.or_else(|| network().map(|network| network.roles)).unwrap_or_default()
     }
 
     fn add_finding(&mut self, finding: &Finding) {

@@ -22,13 +22,13 @@ const GROUPS: usize = 60;
 const ANY: usize = 6;
 /// The size of the drawing, the radius of the circle, and that of the names.
 const WIDTH: f64 = 1000.0;
-const HEIGHT: f64 = 840.0;
+const HEIGHT: f64 = 920.0;
 const RADIUS: f64 = 260.0;
 const NAMES: f64 = 274.0;
 /// How far lines between the same two are apart.
 const APART: f64 = 26.0;
 /// The most characters of a name.
-const LABEL: usize = 26;
+const LABEL: usize = 20;
 
 /// Something with a place on the circle.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
