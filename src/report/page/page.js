@@ -179,7 +179,11 @@
         return line;
       })));
     }
-    if (f.near.length) cell.append(make("h3", "The nearest rows of the matrix"), matrixRows("The nearest rows", f.near));
+    if (f.near.length) {
+      const near = make("div", null, { class: "near" });
+      near.append(make("h3", "The nearest rows of the matrix"), matrixRows("The nearest rows", f.near));
+      cell.append(near);
+    }
     const last = make("p");
     last.append(make("a", "Link to this finding", { href: "#findings?open=" + f.id }), " ", make("code", f.id));
     cell.append(last);
