@@ -16,7 +16,7 @@ space=ras-bench-$$
 ip netns add "$space"
 trap 'ip netns del "$space"; rm -rf "$scratch"' EXIT INT TERM
 ip -n "$space" link add sent type veth peer name span
-for end in sent span; do ip -n "$space" link set "$end" up; done
+for end in sent span lo; do ip -n "$space" link set "$end" up; done
 ip netns exec "$space" sysctl -qw net.ipv6.conf.all.disable_ipv6=1
 inside() { ip netns exec "$space" "$@"; }
 live() { inside "$program" live span -i fixtures/farm-healthy/inventory.toml --out "$scratch/out" "$@"; }
@@ -32,7 +32,7 @@ pid_of() {
 if [ "${1:-}" = flood ]; then
     seconds=${2:-600}
     python3 benches/flood.py "$scratch/flood.pcap" 2000000
-    live --every 10s > /dev/null 2> "$scratch/told" &
+    live --every 10s --state "$scratch/state" --idle 30s --listen 9475 > /dev/null 2> "$scratch/told" &
     sleep 1
     pid=$(pid_of rasaudit)
     inside tcpreplay -q -i sent --pps "${PPS:-50000}" --loop 1000000 "$scratch/flood.pcap" > /dev/null 2>&1 &

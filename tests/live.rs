@@ -507,6 +507,36 @@ fn a_wire_that_is_down_proves_nothing_missing() {
 }
 
 #[test]
+fn an_answer_may_have_come_while_the_wire_was_away() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let capture = fixture("farm-faults/span.pcap").display().to_string();
+    let replay = format!("ip netns exec {} tcpreplay -q -i sent", wire.0);
+    let unanswered = |name: &str, away: bool| {
+        let folder = scratch.path().join(name);
+        fs::create_dir(&folder).expect("a folder");
+        let live = wire.live(&folder, &["--every", "1h"]);
+        assert!(sh(&format!("{replay} --topspeed {capture}")));
+        if away {
+            wire.ip("link set span down");
+            sleep(Duration::from_millis(2500));
+            wire.ip("link set span up");
+        }
+        sleep(Duration::from_millis(2500));
+        assert!(sh(&format!("{replay} -L 1 {capture}")));
+        // The window that had the gap, and one more: what all of them say.
+        live.signal("USR1");
+        sleep(Duration::from_millis(1500));
+        live.signal("TERM");
+        live.end();
+        let told = columns(&folder.join("out/latest/findings.csv"), ["code"]);
+        (told.contains(&["unanswered".to_owned()]), told.contains(&["refused".to_owned()]))
+    };
+    assert_eq!(unanswered("there", false), (true, true));
+    assert_eq!(unanswered("away", true), (false, true));
+}
+
+#[test]
 fn fragments_are_counted_the_same_with_any_number_of_threads() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");

@@ -337,6 +337,9 @@ impl Listener for Teller<'_> {
             Notice::Restored(flows) => {
                 self.say(&format!("goes on with {flows} flows of an earlier run"));
             }
+            Notice::Waits => complain(
+                "a capture thread does not hand over its window; it is waited for (does the disk of --write hang?)",
+            ),
             Notice::NotRested(error) => {
                 complain(&format!("idle flows stay in memory: they cannot be written ({error})"));
             }
@@ -365,8 +368,7 @@ impl Listener for Teller<'_> {
     }
 
     fn closed(&self, closed: &Closed<'_>) {
-        let start = Instant::now();
-        let Closed { window, all, before } = closed;
+        let Closed { window, all, before, .. } = closed;
         self.findings.store(all.outcome.findings.len() as u64, Ordering::Relaxed);
         let mut out = io::stdout().lock();
         let new = all.new_findings(before, self.arguments.format == "json");
@@ -395,7 +397,7 @@ impl Listener for Teller<'_> {
             }
         }
         if self.arguments.listen.is_some() {
-            self.pages.update(closed, start.elapsed());
+            self.pages.update(closed);
         }
     }
 }

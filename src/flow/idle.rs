@@ -1,70 +1,99 @@
-//! Flows that were idle for long lie in temporary files, a file a partition. Whoever reads flows finds them there, and one
-//! that goes on is in memory again and merges with its past when it is read.
+//! Flows that were idle for long lie in temporary files, a file a partition, in pieces. Whoever reads flows finds them there,
+//! and one that goes on is in memory again and merges with its past when it is read.
 
+use std::collections::HashSet;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::net::IpAddr;
 
 use super::links::Links;
 use super::meeting::{Flows, Idle, Meeting, Partition};
 use super::table::{FlowTable, PARTITIONS, Split};
-use super::windows::{Fold, hardly_helps, stands_for};
+use super::windows::{Fold, Helps, stands_for};
+use super::{FlowKey, Seed};
 use crate::model::Nanos;
+
+/// Pieces of a file from which it is written anew as one: then what went on and was idle again is one flow in it.
+const PIECES: usize = 16;
 
 impl Flows {
     /// Moves flows of which nothing was seen since `time` out of memory. Where they cannot be written they stay in memory.
     pub fn rest_idle(&mut self, time: Nanos) -> io::Result<()> {
+        let seed = self.meeting.seed.clone();
         for number in 0..PARTITIONS {
-            let seed = self.meeting.seed.clone();
             let idle = self.parts[number].flows.take_idle(time, &seed);
             if idle.is_empty() {
                 continue;
             }
-            let mut links = Links::new(&seed, &self.meeting.book);
-            let whole = self.load(number).map(|mut whole| {
-                whole.flows.merge_all(&idle, &seed, &mut links);
-                whole.flows
-            });
-            if let Err(error) = whole.and_then(|whole| self.put_away(number, &whole)) {
+            if let Err(error) = self.append(number, &idle) {
+                let mut links = Links::new(&seed, &self.meeting.book);
                 self.parts[number].flows.merge(idle, &seed, &mut links);
                 return Err(error);
             }
+            if self.idle[number].pieces > PIECES {
+                let whole = self.load(number)?.flows;
+                self.put_away(number, &whole)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Adds a piece to the file of a partition, all of it or nothing.
+    fn append(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
+        let piece = piece(flows)?;
+        let mut files = self.meeting.files();
+        let file = match &mut files[number] {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile_in(&self.meeting.folder)?),
+        };
+        let end = file.seek(SeekFrom::End(0))?;
+        if let Err(error) = file.write_all(&piece) {
+            file.set_len(end)?;
+            return Err(error);
+        }
+        drop(files);
+        let Idle { pieces, flows: known, talks, bytes } = self.idle[number];
+        self.idle[number] = Idle {
+            pieces: pieces + 1,
+            flows: known + flows.len(),
+            talks: talks + flows.talks(&self.meeting.seed),
+            bytes: bytes + piece.len() as u64,
+        };
         Ok(())
     }
 
     /// Makes flows all that the file of a partition holds. What it held stays where they cannot be written.
     fn put_away(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
-        let bytes = flows.to_bytes().map_err(io::Error::other)?;
+        let piece = piece(flows)?;
         let mut file = tempfile::tempfile_in(&self.meeting.folder)?;
-        for part in [&bytes[..], &Partition::no_rest()?] {
-            file.write_all(&(part.len() as u64).to_le_bytes())?;
-            file.write_all(part)?;
-        }
-        file.seek(SeekFrom::End(0))?;
-        self.meeting.files()[number] = Some(file);
-        self.count(number, flows, bytes.len());
+        file.write_all(&piece)?;
+        self.meeting.files()[number] = (!flows.is_empty()).then_some(file);
+        let (talks, bytes) = (flows.talks(&self.meeting.seed), piece.len() as u64);
+        self.idle[number] = match flows.len() {
+            0 => Idle::default(),
+            len => Idle { pieces: 1, flows: len, talks, bytes },
+        };
         Ok(())
     }
 
-    fn count(&mut self, number: usize, flows: &FlowTable, bytes: usize) {
-        let talks = flows.talks(&self.meeting.seed);
-        self.idle[number] = Idle { flows: flows.len(), talks, bytes: bytes as u64 };
-    }
-
-    /// Adds flows that were written as idle by an earlier run.
-    pub(super) fn add_idle(&mut self, parts: Vec<FlowTable>) -> io::Result<()> {
+    /// Takes in flows that an earlier run had as idle; where they cannot be written, into memory.
+    pub(super) fn add_idle(&mut self, parts: Vec<FlowTable>, links: &mut Links) {
+        let seed = self.meeting.seed.clone();
         for (number, flows) in parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty()) {
-            self.meeting.write(number, &Partition::of(flows))?;
+            if self.append(number, &flows).is_err() {
+                self.parts[number].flows.merge(flows, &seed, links);
+            }
         }
-        Ok(())
     }
 
-    /// Makes one piece of what [`Flows::add_idle`] brought of each partition.
+    /// Makes one piece of what [`Flows::add_idle`] brought of each partition. Many pieces do no harm where that cannot be
+    /// written.
     pub(super) fn tidy_idle(&mut self) -> io::Result<()> {
-        for number in 0..PARTITIONS {
-            let flows = self.load(number)?.flows;
-            if !flows.is_empty() {
-                self.put_away(number, &flows)?;
+        for number in
+            (0..PARTITIONS).filter(|number| self.idle[*number].pieces > 1).collect::<Vec<_>>()
+        {
+            let whole = self.load(number)?.flows;
+            if self.put_away(number, &whole).is_err() {
+                break;
             }
         }
         Ok(())
@@ -73,6 +102,7 @@ impl Flows {
     /// The idle flows of all partitions together.
     pub(super) fn idle_sums(&self) -> Idle {
         self.idle.iter().fold(Idle::default(), |sum, idle| Idle {
+            pieces: sum.pieces + idle.pieces,
             flows: sum.flows + idle.flows,
             talks: sum.talks + idle.talks,
             bytes: sum.bytes + idle.bytes,
@@ -85,7 +115,8 @@ impl Flows {
         (flows, bytes)
     }
 
-    /// Folds idle flows; those that others stand for come into memory. Returns how many were taken into others.
+    /// Folds idle flows; those that others stand for come into memory. Returns how many were taken into others. On a full
+    /// disk the rest stays as it is.
     pub(super) fn fold_idle(
         &mut self,
         fold: Fold,
@@ -93,29 +124,28 @@ impl Flows {
     ) -> io::Result<u64> {
         let Meeting { seed, book, .. } = &self.meeting;
         let (seed, mut links) = (seed.clone(), Links::new(seed, book));
-        let mut helps = hardly_helps(&seed);
-        for number in (0..PARTITIONS).filter(|number| self.idle[*number].flows > 0) {
-            helps.add(&self.load(number)?.flows, fold, is_listed);
+        let mut helps = Helps::new(&seed);
+        let held: Vec<usize> = (0..PARTITIONS).filter(|n| self.idle[*n].flows > 0).collect();
+        for number in &held {
+            helps.add(&self.load(*number)?.flows, fold, is_listed);
         }
         if helps.hardly(fold) {
             return Ok(0);
         }
         let mut folded = 0;
-        for number in 0..PARTITIONS {
-            if self.idle[number].flows == 0 {
-                continue;
-            }
-            // With what went on of them, so that each flow is counted once.
+        for number in held {
             let mut whole = self.load(number)?.flows;
-            whole.merge(std::mem::take(&mut self.parts[number].flows), &seed, &mut links);
+            // What went on comes to its own in memory, so that a flow is counted once.
+            let busy = self.parts[number].flows.keys().map(|(key, _)| *key);
+            let busy: HashSet<FlowKey, Seed> = busy.collect();
+            let again = whole.take_where(&seed, |flow, _| busy.contains(&flow.key()));
             let Split { kept, moved } =
                 whole.split(&seed, |key, sides| stands_for(key, sides, fold, is_listed));
+            // The file holds all of it until the new one does not.
             if self.put_away(number, &kept).is_err() {
-                // What the file still holds is in memory now.
-                self.parts[number].flows = kept;
-                self.meeting.files()[number] = None;
-                self.idle[number] = Idle::default();
+                break;
             }
+            self.parts[number].flows.merge(again, &seed, &mut links);
             folded += moved.len() as u64;
             for flow in moved {
                 let partition = flow.partition(&seed);
@@ -124,4 +154,14 @@ impl Flows {
         }
         Ok(folded)
     }
+}
+
+/// Flows, and that there is nothing beside them, as a file of a partition holds them.
+fn piece(flows: &FlowTable) -> io::Result<Vec<u8>> {
+    let mut piece = Vec::new();
+    for part in [flows.to_bytes().map_err(io::Error::other)?, Partition::no_rest()?] {
+        piece.extend((part.len() as u64).to_le_bytes());
+        piece.extend(part);
+    }
+    Ok(piece)
 }

@@ -353,11 +353,6 @@ pub(super) struct Partition {
 }
 
 impl Partition {
-    /// Flows, and nothing beside them.
-    pub(super) fn of(flows: FlowTable) -> Self {
-        Self { flows, ..Self::default() }
-    }
-
     /// That there is nothing beside flows, as it is written.
     pub(super) fn no_rest() -> io::Result<Vec<u8>> {
         postcard::to_stdvec(&Rest::default()).map_err(io::Error::other)
@@ -456,7 +451,7 @@ impl Meeting {
         self.sample.lock().unwrap_or_else(|p| p.into_inner()).merge(&tables.sample);
     }
 
-    pub(super) fn write(&self, number: usize, partition: &Partition) -> io::Result<()> {
+    fn write(&self, number: usize, partition: &Partition) -> io::Result<()> {
         let flows = partition.flows.to_bytes().map_err(io::Error::other)?;
         let rest = postcard::to_stdvec(&partition.rest).map_err(io::Error::other)?;
         // Writing is rare and large; one lock for all files keeps it simple.
@@ -599,6 +594,7 @@ impl Meeting {
 /// What the file of a partition holds of flows that were idle for long.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Idle {
+    pub pieces: usize,
     pub flows: usize,
     pub talks: usize,
     pub bytes: u64,
@@ -752,22 +748,25 @@ impl Flows {
     pub(super) fn load(&self, number: usize) -> io::Result<Partition> {
         let mut whole = Partition::default();
         let Meeting { seed, book, .. } = &self.meeting;
-        let mut files = self.meeting.files();
-        let Some(file) = &mut files[number] else { return Ok(whole) };
-        let mut links = Links::new(seed, book);
-        let end = file.seek(SeekFrom::End(0))?;
-        file.seek(SeekFrom::Start(0))?;
-        while file.stream_position()? < end {
-            let mut next = || {
-                let mut length = [0; 8];
-                file.read_exact(&mut length)?;
-                let mut bytes = vec![0; u64::from_le_bytes(length) as usize];
-                file.read_exact(&mut bytes)?;
-                io::Result::Ok(bytes)
+        // Read at once and understood afterwards, so that others can read theirs meanwhile.
+        let mut bytes = Vec::new();
+        if let Some(file) = &mut self.meeting.files()[number] {
+            file.seek(SeekFrom::Start(0))?;
+            file.read_to_end(&mut bytes)?;
+        }
+        let (mut links, mut rest) = (Links::new(seed, book), &bytes[..]);
+        while !rest.is_empty() {
+            let mut next = || -> io::Result<&[u8]> {
+                let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
+                let (length, after) = rest.split_first_chunk().ok_or_else(ended)?;
+                let length = u64::from_le_bytes(*length) as usize;
+                let (part, after) = after.split_at_checked(length).ok_or_else(ended)?;
+                rest = after;
+                Ok(part)
             };
             let (flow_bytes, rest_bytes) = (next()?, next()?);
-            let flows = FlowTable::from_bytes(seed, &flow_bytes).map_err(io::Error::other)?;
-            let rest = postcard::from_bytes(&rest_bytes).map_err(io::Error::other)?;
+            let flows = FlowTable::from_bytes(seed, flow_bytes).map_err(io::Error::other)?;
+            let rest = postcard::from_bytes(rest_bytes).map_err(io::Error::other)?;
             whole.merge(Partition { flows, rest }, seed, &mut links);
         }
         Ok(whole)

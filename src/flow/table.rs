@@ -46,7 +46,7 @@ struct Records {
 /// A flow. Three cache lines, of which a packet needs two: that of its side, and that of the key.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[repr(C)]
-struct Record {
+pub(super) struct Record {
     state: FlowState,
     key: FlowKey,
     /// How many packets of each side were cut short.
@@ -54,6 +54,13 @@ struct Record {
 }
 
 const _: () = assert!(size_of::<Record>() == 192);
+
+impl Record {
+    /// Whose it is.
+    pub fn key(&self) -> FlowKey {
+        self.key
+    }
+}
 
 /// A flow with all that is known of it.
 pub(super) struct Whole {
@@ -333,24 +340,32 @@ impl FlowTable {
 
     /// Takes out the flows of which nothing was seen since `time`.
     pub fn take_idle(&mut self, time: Nanos, seed: &Seed) -> Self {
-        let is_idle = |flow: &Record, extra: Option<&Extra>| {
+        self.take_where(seed, |flow, extra| {
             let sides = flow.state.sides.iter().filter_map(|side| side.last.get());
             let errors = extra.and_then(|extra| extra.error_last.get());
             sides.chain(errors).all(|last| last < time)
-        };
+        })
+    }
+
+    /// Takes out the flows for which something holds.
+    pub fn take_where(
+        &mut self,
+        seed: &Seed,
+        holds: impl Fn(&Record, Option<&Extra>) -> bool,
+    ) -> Self {
         let extra = |at: usize| self.records.extras.get(&(at as u32));
-        if !self.records.flows.iter().enumerate().any(|(at, flow)| is_idle(flow, extra(at))) {
+        if !self.records.flows.iter().enumerate().any(|(at, flow)| holds(flow, extra(at))) {
             return Self::default();
         }
-        let (mut idle, mut busy) = (Self::default(), Self::default());
+        let (mut taken, mut left) = (Self::default(), Self::default());
         for flow in std::mem::take(self).into_flows() {
-            match is_idle(&flow.record, flow.extra.as_ref()) {
-                true => idle.put(flow, seed),
-                false => busy.put(flow, seed),
+            match holds(&flow.record, flow.extra.as_ref()) {
+                true => taken.put(flow, seed),
+                false => left.put(flow, seed),
             }
         }
-        *self = busy;
-        idle
+        *self = left;
+        taken
     }
 
     /// Whose flows it holds, and what their sides sent.

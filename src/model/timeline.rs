@@ -10,22 +10,22 @@ use super::{BUCKET_NS, Merge, Nanos, SECOND};
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Timeline(BTreeMap<Nanos, Slot>);
 
-/// Ten seconds of a capture.
+/// Ten seconds of a capture; of what is long ago an hour.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Slot {
     /// Frames.
     pub frames: u64,
     /// Their bytes on the wire.
     pub bytes: u64,
-    /// All that was to be watched was there, so that silence says something.
-    pub watched: bool,
+    /// How many ten seconds of it were watched: all that was to be watched was there, so that silence says something.
+    pub watched: u64,
 }
 
 impl Merge for Slot {
     fn merge(&mut self, other: &Self) {
         self.frames += other.frames;
         self.bytes += other.bytes;
-        self.watched |= other.watched;
+        self.watched = self.watched.max(other.watched);
     }
 }
 
@@ -45,13 +45,26 @@ impl Timeline {
 
     /// The same frames, at a time when something that was to be watched was away.
     pub fn unwatched(&self) -> Self {
-        Self(self.0.iter().map(|(n, slot)| (*n, Slot { watched: false, ..*slot })).collect())
+        Self(self.0.iter().map(|(n, slot)| (*n, Slot { watched: 0, ..*slot })).collect())
     }
 
     /// Seconds that were watched: ten for each slot.
     pub fn watched_s(&self) -> u64 {
-        let watched = self.0.values().filter(|slot| slot.watched).count() as u64;
+        let watched: u64 = self.0.values().map(|slot| slot.watched).sum();
         watched * (BUCKET_NS / SECOND) as u64
+    }
+
+    /// Takes slots before `time` together by the hour, so that months stay small.
+    pub fn coarsen(&mut self, time: Nanos) {
+        const HOUR: Nanos = 3600 * SECOND / BUCKET_NS;
+        let first = time.div_euclid(BUCKET_NS).div_euclid(HOUR) * HOUR;
+        let late = self.0.split_off(&first);
+        for (number, slot) in std::mem::replace(&mut self.0, late) {
+            let hour = self.0.entry(number.div_euclid(HOUR) * HOUR).or_default();
+            hour.frames += slot.frames;
+            hour.bytes += slot.bytes;
+            hour.watched += slot.watched;
+        }
     }
 
     /// The slots in order of time, each with the time of its start.
@@ -66,7 +79,7 @@ mod tests {
 
     #[test]
     fn frames_of_a_slot_add_up_and_unwatched_ones_count_no_time() {
-        let slot = |frames| Slot { frames, bytes: frames * 100, watched: true };
+        let slot = |frames| Slot { frames, bytes: frames * 100, watched: 1 };
         let (mut all, mut other) = (Timeline::default(), Timeline::default());
         all.add(7, &slot(2));
         other.add(7, &slot(3));
@@ -77,5 +90,12 @@ mod tests {
         assert_eq!(all.watched_s(), 10);
         all.merge(&other);
         assert_eq!(all.watched_s(), 20);
+        // Long ago they are hours, once and again.
+        all.add(360, &slot(4));
+        for _ in 0..2 {
+            all.coarsen(3600 * SECOND);
+            let seen: Vec<_> = all.iter().map(|(t, s)| (t / SECOND, s.frames)).collect();
+            assert_eq!((seen, all.watched_s()), (vec![(0, 10), (3600, 4)], 30));
+        }
     }
 }

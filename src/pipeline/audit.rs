@@ -266,7 +266,7 @@ pub(super) fn sight(plan: &Plan, reading: &Reading) -> Sight {
     Sight {
         filtered: plan.request.filter.is_some() || captured_with,
         doubled: reading.duplicates.sample.shows_doubling(),
-        end: reading.account.last.get(),
+        end: reading.end,
     }
 }
 

@@ -30,6 +30,12 @@ use crate::report::{Recorded, Recorder};
 /// them get a part each; while a window is closed some of them are held twice, and buffers and reports take the rest.
 const SHARES: usize = 10;
 
+/// Idle flows on disk may have this part of it: with each window all of them are read, and written into the state.
+const ON_DISK: usize = 4;
+
+/// How long the timeline is kept by ten seconds; before, by the hour.
+const FINE: Nanos = 7 * 24 * 3600 * SECOND;
+
 /// Bytes that a conversation takes while it is judged and told, findings among them.
 const JUDGED: usize = 2048;
 
@@ -110,6 +116,8 @@ pub enum Notice {
     Restored(u64),
     /// The state could not be written.
     NotSaved(StateError),
+    /// A capture thread does not hand over its window; it is waited for.
+    Waits,
     /// Idle flows could not be written to disk, and stay in memory.
     NotRested(String),
     /// Frames could not be kept; it is tried again with the next window.
@@ -124,6 +132,8 @@ pub struct Closed<'a> {
     pub all: &'a Audit,
     /// The ids of the findings of all windows before this one.
     pub before: &'a BTreeSet<String>,
+    /// When its time was over.
+    pub ended: Instant,
 }
 
 /// Who is told what happens, and asked for what it takes.
@@ -211,13 +221,6 @@ pub fn watch(
         .map_or_else(|| empty(watch, &origin), Ok)
         .map_err(Failure::Temporary)?;
     let progress = &control.progress;
-    let mut before = BTreeSet::new();
-    if all.account.frames > 0 {
-        // What was found before the restart is not new.
-        let judged = Audit::judged(&plan, all, Some(policy.clone()), None, limits, progress, true)?;
-        before.extend(judged.outcome.findings.iter().map(|f| f.id.clone()));
-        all = judged.into_reading();
-    }
     let shared = Shared {
         plan: &plan,
         watch,
@@ -230,6 +233,15 @@ pub fn watch(
         listener,
         recorder: recorder.as_ref(),
     };
+    let mut before = BTreeSet::new();
+    if all.account.frames > 0 {
+        // This run may have less memory.
+        stay_bounded(&shared, &mut all.flows)?;
+        // What was found before the restart is not new.
+        let judged = Audit::judged(&plan, all, Some(policy.clone()), None, limits, progress, true)?;
+        before.extend(judged.outcome.findings.iter().map(|f| f.id.clone()));
+        all = judged.into_reading();
+    }
     let threads = wires.len();
     thread::scope(|scope| {
         let (hand, handed) = unbounded();
@@ -243,6 +255,7 @@ pub fn watch(
         let mut partial = false;
         let result = loop {
             let last = wait(watch, control, shared.window.load(Ordering::Relaxed));
+            let ended = Instant::now();
             let closed = close(&shared, &handed, threads, last, &mut pending, &mut all);
             if let Some(recorder) = shared.recorder {
                 let mut recorder = lock(recorder);
@@ -262,7 +275,7 @@ pub fn watch(
                 policy = new;
                 *lock(&shared.listed) = listing(&policy);
             }
-            let told = tell(&shared, window, all, &policy, limits, &mut before);
+            let told = tell(&shared, window, all, &policy, limits, &mut before, ended);
             let failed;
             (all, failed) = match told {
                 Ok(told) => told,
@@ -290,6 +303,7 @@ fn tell(
     policy: &Policy,
     limits: &Limits,
     before: &mut BTreeSet<String>,
+    ended: Instant,
 ) -> Result<(Reading, bool), Failure> {
     let (plan, progress) = (shared.plan, shared.progress);
     let its_own = Some(policy.clone());
@@ -298,7 +312,7 @@ fn tell(
     let flows = alone.take_flows(nothing);
     absorb(shared, &mut all, &alone.reading, flows)?;
     let whole = Audit::judged(plan, all, Some(policy.clone()), None, limits, progress, true)?;
-    let closed = Closed { window: &alone, all: &whole, before };
+    let closed = Closed { window: &alone, all: &whole, before, ended };
     shared.listener.closed(&closed);
     before.extend(whole.outcome.findings.iter().map(|f| f.id.clone()));
     let failed = whole.failed;
@@ -339,10 +353,12 @@ fn absorb(
     }
     all.flows.absorb(flows).map_err(Failure::Temporary)?;
     (all.account, all.loss) = total(&all.inputs);
-    if let Some(end) = all.account.last.get() {
+    all.end = window.account.last.get().or(all.end);
+    if let Some(end) = all.end {
         all.flows.settle_names(end.saturating_sub(120 * SECOND));
+        all.timeline.coarsen(end.saturating_sub(FINE));
     }
-    if let (Some(_), Some(end)) = (&shared.watch.state, all.account.last.get()) {
+    if let (Some(_), Some(end)) = (&shared.watch.state, all.end) {
         let since = end.saturating_sub(shared.watch.idle.as_nanos() as Nanos);
         // On a full disk they stay in memory.
         if let Err(error) = all.flows.rest_idle(since) {
@@ -363,7 +379,7 @@ fn stay_bounded(shared: &Shared<'_>, flows: &mut Flows) -> Result<(), Failure> {
         shared.listener.notice(&Notice::Forgotten(forgotten));
     }
     for fold in Fold::ALL {
-        let on_disk = flows.resting().1 <= shared.watch.max_memory as u64;
+        let on_disk = flows.resting().1 <= (shared.watch.max_memory / ON_DISK) as u64;
         if on_disk && flows.memory() <= share && flows.talks() <= share / JUDGED {
             break;
         }
@@ -406,11 +422,15 @@ fn close(
     let mut inputs = inputs(shared.watch);
     let (mut timeline, mut cuts) = (Timeline::default(), BTreeSet::new());
     for _ in 0..threads {
-        let given = match handed.recv_timeout(ANSWER) {
-            Ok(given) => given,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                let what = std::io::Error::other("a capture thread does not answer");
-                return Err(Failure::Temporary(what));
+        let given = loop {
+            match handed.recv_timeout(ANSWER) {
+                Ok(given) => break given,
+                // The disk that it writes frames to hangs, for example. What it does not read meanwhile the kernel counts.
+                Err(RecvTimeoutError::Timeout) if !last => shared.listener.notice(&Notice::Waits),
+                Err(_) => {
+                    let what = std::io::Error::other("a capture thread does not answer");
+                    return Err(Failure::Temporary(what));
+                }
             }
         };
         let input = &mut inputs[given.interface];
@@ -432,8 +452,9 @@ fn close(
         cuts.extend(given.cuts);
     }
     let end = if last { None } else { total(&inputs).0.last.get() };
-    let flows =
+    let mut flows =
         meeting.settle_window(shared.plan.jobs, pending, end).map_err(Failure::Temporary)?;
+    flows.cuts = cuts;
     // Nothing is read twice, to take copies out.
     Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
 }
@@ -460,7 +481,8 @@ fn restored(
     listener: &dyn Listener,
 ) -> Result<Option<Reading>, Failure> {
     let Some(state) = state else { return Ok(None) };
-    let (found, broken) = state.load(|| origin.another());
+    let found = state.load(|| origin.another());
+    let (found, broken) = found.map_err(|no| Failure::Output(no.path, no.error))?;
     broken.into_iter().for_each(|error| listener.notice(&Notice::Broken(error)));
     Ok(found.map(|mut found| {
         listener.notice(&Notice::Restored(found.flows.len() as u64));
@@ -644,8 +666,11 @@ impl<'a> Sniffer<'a> {
         }
         if let Err(Gone(why)) = read {
             // One that is only down may come up again, and needs no right to be opened then.
-            if !self.wire.as_ref().is_some_and(Wire::is_there) {
-                self.wire = None;
+            if !self.wire.as_ref().is_some_and(Wire::is_there)
+                && let Some(mut wire) = self.wire.take()
+            {
+                let loss = wire.left_unread();
+                self.count(loss);
             }
             self.link = None;
             self.cuts.extend((self.last != NO_TIME).then_some(self.last));

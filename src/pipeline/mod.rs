@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::capture::Filter;
 use crate::flow::{Flows, Keep, Parts};
-use crate::model::{Account, Correction, Duplicates, InputRecord, Loss, Merge, Timeline};
+use crate::model::{Account, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, Timeline};
 
 pub use crate::capture::{Gone, Interface, Tap, interfaces};
 pub use crate::flow::Fold;
@@ -92,6 +92,8 @@ pub struct Reading {
     pub loss: Loss,
     /// When frames were captured.
     pub timeline: Timeline,
+    /// The latest frame; of windows that of the last one, whatever a clock said before.
+    pub end: Option<Nanos>,
     /// Packets that were seen more than once.
     pub duplicates: Duplicates,
     /// All flows.
@@ -154,7 +156,8 @@ impl Reading {
     ) -> Self {
         let (account, loss) = total(&inputs);
         let duplicates = Duplicates { sample: flows.copies(), correction, removed: 0 };
-        Self { inputs, account, loss, timeline, duplicates, flows }
+        let end = account.last.get();
+        Self { inputs, account, loss, timeline, end, duplicates, flows }
     }
 }
 

@@ -75,17 +75,21 @@ impl Pages {
         }
     }
 
-    /// A window was closed; telling it took so long.
-    pub fn update(&self, closed: &Closed<'_>, took: Duration) {
+    /// A window was closed.
+    pub fn update(&self, closed: &Closed<'_>) {
         let (all, window) = (closed.all, closed.window);
         let windows = self.windows.load(Ordering::Relaxed) + 1;
+        let (mut report, mut page) = (Vec::new(), Vec::new());
+        // Into memory nothing fails.
+        let _ = all.write_format("json", &mut report);
+        let _ = all.write_live_page(windows, &mut page);
         let mut m = Metrics::default();
         m.single("windows_total", "counter", "Windows closed since the start.", windows);
         m.single(
             "window_lag_seconds",
             "gauge",
-            "How long it took to judge and tell the last window.",
-            took.as_secs_f64(),
+            "How long after its end the last window was judged and told.",
+            closed.ended.elapsed().as_secs_f64(),
         );
         m.family("interface_up", "gauge", "Whether the interface is being read.");
         let away = lock(&self.away).clone();
@@ -164,10 +168,6 @@ impl Pages {
         if let Some(bytes) = resident() {
             m.single("resident_memory_bytes", "gauge", "Memory of the process.", bytes);
         }
-        let (mut report, mut page) = (Vec::new(), Vec::new());
-        // Into memory nothing fails.
-        let _ = all.write_format("json", &mut report);
-        let _ = all.write_live_page(windows, &mut page);
         let (report, page, closed) = (report.into(), page.into(), Some(Instant::now()));
         // Who is told of the window finds its page.
         *lock(&self.made) = Made { metrics: m.0, report, page, loss: share, closed };

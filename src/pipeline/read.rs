@@ -245,7 +245,7 @@ pub(super) struct Counted {
 }
 
 /// Nothing since the last ten seconds that were counted.
-const NO_SLOT: (Nanos, Slot) = (NO_TIME, Slot { frames: 0, bytes: 0, watched: true });
+const NO_SLOT: (Nanos, Slot) = (NO_TIME, Slot { frames: 0, bytes: 0, watched: 1 });
 
 /// Adds the frames of the latest ten seconds to a timeline.
 fn end_slot(timeline: &mut Timeline, slot: &mut (Nanos, Slot)) {

@@ -129,7 +129,7 @@ impl Host {
     fn answer(
         self: &Arc<Self>,
         request: &Request<Incoming>,
-        follows: &AtomicBool,
+        follows: &Arc<AtomicBool>,
     ) -> Response<Body> {
         let get = matches!(*request.method(), Method::GET | Method::HEAD);
         let made =
@@ -161,8 +161,12 @@ impl Host {
                     Some(follower) => {
                         follows.store(true, Ordering::Relaxed);
                         let (sender, body) = Channel::new(1);
-                        let host = Arc::clone(self);
-                        tokio::spawn(async move { host.tell(sender, follower).await });
+                        let (host, follows) = (Arc::clone(self), Arc::clone(follows));
+                        tokio::spawn(async move {
+                            host.tell(sender, follower).await;
+                            // From now on the connection has as long as any other to end.
+                            follows.store(false, Ordering::Relaxed);
+                        });
                         answer(StatusCode::OK, "text/event-stream", Either::Right(body))
                     }
                 }
@@ -308,7 +312,7 @@ async fn accept(listener: &TcpListener, host: &Arc<Host>) {
 
 /// Answers one request.
 async fn connection(stream: TcpStream, host: &Arc<Host>) {
-    let follows = AtomicBool::new(false);
+    let follows = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: Request<Incoming>| {
         let response = host.answer(&request, &follows);
         async move { Ok::<_, Infallible>(response) }

@@ -46,7 +46,8 @@ struct Header {
     timeline: Timeline,
 }
 
-/// Why a folder cannot hold a state.
+/// Why a folder cannot hold a state, or one that is there cannot be read.
+#[derive(Debug)]
 pub(super) struct NoState {
     pub path: PathBuf,
     pub error: io::Error,
@@ -64,22 +65,29 @@ impl State {
         Ok(Self { folder: folder.to_owned(), whole: AtomicBool::new(true), _lock: lock })
     }
 
-    /// The latest whole state, and what is wrong with later ones.
-    pub fn load(&self, meeting: impl Fn() -> Meeting) -> (Option<Reading>, Vec<StateError>) {
+    /// The latest whole state, and what is wrong with later ones, which are kept beside it. The error is for one that may be
+    /// whole and cannot be read: going on without it would write over it.
+    pub fn load(
+        &self,
+        meeting: impl Fn() -> Meeting,
+    ) -> Result<(Option<Reading>, Vec<StateError>), NoState> {
         let mut broken = Vec::new();
         // One that was written whole and not yet renamed is newer than the one before.
         for name in [CURRENT, NEW, PREVIOUS] {
             let path = self.folder.join(name);
             match read(&path, meeting()) {
-                Ok(found) => return (Some(found), broken),
+                Ok(found) => return Ok((Some(found), broken)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     self.whole.fetch_and(name != CURRENT, Ordering::Relaxed);
+                    let aside = self.folder.join(format!("{name}.broken"));
+                    let _ = fs::rename(&path, aside);
                     broken.push(StateError { path, error: error.to_string() });
                 }
+                Err(error) => return Err(NoState { path, error }),
             }
         }
-        (None, broken)
+        Ok((None, broken))
     }
 
     /// Writes a state, and keeps the one before.
@@ -145,7 +153,9 @@ fn write(path: &Path, all: &Reading) -> io::Result<()> {
 }
 
 fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
-    let torn = |what: &str| io::Error::other(format!("is no whole state: {what}"));
+    let torn = |what: &str| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("is no whole state: {what}"))
+    };
     let length = fs::metadata(path)?.len();
     let digest_length = Sha256::output_size() as u64;
     let Some(content) = length.checked_sub(digest_length) else {
@@ -174,4 +184,25 @@ fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
     let flows = Flows::restore(meeting, &mut file)?;
     // Nothing of it can be read a second time, to take copies out.
     Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Seed;
+
+    #[test]
+    fn what_is_torn_is_kept_beside_and_what_cannot_be_read_is_no_new_beginning() {
+        let scratch = tempfile::tempdir().unwrap();
+        let meeting = || Meeting::new(&Seed::new(), scratch.path().to_owned());
+        let state = State::open(scratch.path()).unwrap();
+        let current = scratch.path().join(CURRENT);
+        fs::write(&current, "torn").unwrap();
+        let (found, broken) = state.load(meeting).ok().unwrap();
+        assert!(found.is_none() && broken.len() == 1, "{broken:?}");
+        assert_eq!(fs::read(scratch.path().join("evidence.state.broken")).unwrap(), b"torn");
+        // It may be whole: nothing may be written over it.
+        fs::create_dir(&current).unwrap();
+        assert!(state.load(meeting).is_err_and(|no| no.path == current));
+    }
 }
