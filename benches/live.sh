@@ -95,7 +95,7 @@ echo "| --- | --- | --- |"
 for shape in small mixed; do
     for name in tcpdump rasaudit-1 rasaudit-2; do
         best=0
-        for rate in 100000 200000 300000 400000 500000 600000 800000; do
+        for rate in 200000 400000 500000 600000 800000 1000000 1200000; do
             if [ "$(lost "$name" "$shape" "$rate")" != 0 ]; then
                 best="$best, lost some at $rate"
                 break

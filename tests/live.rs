@@ -245,13 +245,20 @@ fn an_interface_may_go_and_come_back() {
     sleep(Duration::from_millis(2500));
     wire.ip("link set span up");
     sleep(Duration::from_millis(2000));
+    // Under another name it is away, too.
+    wire.ip("link set span down");
+    wire.ip("link set span name other");
+    sleep(Duration::from_millis(2500));
+    wire.ip("link set other name span");
+    wire.ip("link set span up");
+    sleep(Duration::from_millis(2000));
     wire.replay(&fixture("farm-faults/span.pcap"));
     live.signal("INT");
     let ended = live.end();
     let told = text(&ended.stderr);
-    assert_eq!(told.matches("span cannot be read any more").count(), 2, "{told}");
+    assert_eq!(told.matches("span cannot be read any more").count(), 3, "{told}");
     assert!(told.contains("(it is down)"), "{told}");
-    assert_eq!(told.matches("span is read again").count(), 2, "{told}");
+    assert_eq!(told.matches("span is read again").count(), 3, "{told}");
     // Part of the time could not be read: that is said, and no crash.
     assert_eq!(ended.status.code(), Some(3), "{told}");
     let report = scratch.path().join("out/latest/findings.csv");

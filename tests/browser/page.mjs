@@ -218,6 +218,12 @@ const tests = {
       told: document.body.innerText.includes("<img src=x onerror=window.ran=1>"),
       hidden: /[\u202a-\u202e\u2066-\u2069\u200b]/.test(document.body.innerText),
     }));
+    // It came through: the farm's name, hosts, exceptions.
+    const markup = "<img src=x onerror=window.ran=1>";
+    for (const place of ["h1", "#coverage tbody", "#graph", "#findings"]) {
+      assert.ok((await page.$eval(place, (element) => element.textContent)).includes(markup), place);
+    }
+    assert.match(await text(page, "#findings"), /unused-exception/);
     assert.deepEqual(found, { ran: false, scripts: 2, elements: 0, told: true, hidden: false });
     // And where somebody finds a way to put markup in, the page's policy does not run it.
     const refused = await page.evaluate(() => {
@@ -268,7 +274,8 @@ const tests = {
       assert.deepEqual(told, []);
       await page.evaluate(() => scrollTo(0, 0));
       await page.screenshot({ path: screenshots + "/" + scheme + ".png", fullPage: true });
-      page.problems = [];
+      // Axe itself tries what the page forbids.
+      page.problems = page.problems.filter((problem) => !problem.includes("Trusted"));
       await close(page);
     }
     const page = await open(demo);
