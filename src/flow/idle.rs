@@ -85,9 +85,9 @@ impl Flows {
         }
     }
 
-    /// Makes one piece of what [`Flows::add_idle`] brought of each partition. Many pieces do no harm where that cannot be
-    /// written.
-    pub(super) fn tidy_idle(&mut self) -> io::Result<()> {
+    /// Makes one piece of each partition's file, in which each flow is one and counts once. Many pieces do no other harm where
+    /// that cannot be written.
+    pub fn tidy_idle(&mut self) -> io::Result<()> {
         for number in
             (0..PARTITIONS).filter(|number| self.idle[*number].pieces > 1).collect::<Vec<_>>()
         {

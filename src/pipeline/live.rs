@@ -48,6 +48,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long a thread may take to hand over what it has.
 const ANSWER: Duration = Duration::from_secs(30);
 
+/// How long a thread is waited for that does not; from then on it is taken for dead.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// How often a wire is asked what it lost.
 const ASK: Duration = Duration::from_secs(1);
 
@@ -256,7 +259,7 @@ pub fn watch(
         let result = loop {
             let last = wait(watch, control, shared.window.load(Ordering::Relaxed));
             let ended = Instant::now();
-            let closed = close(&shared, &handed, threads, last, &mut pending, &mut all);
+            let closed = close(&shared, control, &handed, threads, last, &mut pending, &mut all);
             if let Some(recorder) = shared.recorder {
                 let mut recorder = lock(recorder);
                 recorder.recover();
@@ -378,9 +381,16 @@ fn stay_bounded(shared: &Shared<'_>, flows: &mut Flows) -> Result<(), Failure> {
     if forgotten > 0 {
         shared.listener.notice(&Notice::Forgotten(forgotten));
     }
-    for fold in Fold::ALL {
+    let fits = |flows: &Flows| {
         let on_disk = flows.resting().1 <= (shared.watch.max_memory / ON_DISK) as u64;
-        if on_disk && flows.memory() <= share && flows.talks() <= share / JUDGED {
+        on_disk && flows.memory() <= share && flows.talks() <= share / JUDGED
+    };
+    if !fits(flows) {
+        // What was idle several times counts that often until its file is written anew.
+        flows.tidy_idle().map_err(Failure::Temporary)?;
+    }
+    for fold in Fold::ALL {
+        if fits(flows) {
             break;
         }
         let folded = flows.fold_up(*fold, &*is_listed).map_err(Failure::Temporary)?;
@@ -408,6 +418,7 @@ fn wait(watch: &Watch, control: &Control, number: u64) -> bool {
 /// Closes the window: every thread hands over what it has.
 fn close(
     shared: &Shared<'_>,
+    control: &Control,
     handed: &Receiver<Handover>,
     threads: usize,
     last: bool,
@@ -421,12 +432,19 @@ fn close(
     let meeting = all.flows.another_meeting();
     let mut inputs = inputs(shared.watch);
     let (mut timeline, mut cuts) = (Timeline::default(), BTreeSet::new());
+    let asked = Instant::now();
     for _ in 0..threads {
         let given = loop {
             match handed.recv_timeout(ANSWER) {
                 Ok(given) => break given,
                 // The disk that it writes frames to hangs, for example. What it does not read meanwhile the kernel counts.
-                Err(RecvTimeoutError::Timeout) if !last => shared.listener.notice(&Notice::Waits),
+                Err(RecvTimeoutError::Timeout)
+                    if !last
+                        && asked.elapsed() < PATIENCE
+                        && !control.stop.load(Ordering::Relaxed) =>
+                {
+                    shared.listener.notice(&Notice::Waits);
+                }
                 Err(_) => {
                     let what = std::io::Error::other("a capture thread does not answer");
                     return Err(Failure::Temporary(what));

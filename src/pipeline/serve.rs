@@ -194,10 +194,9 @@ impl Host {
             }
             let (now, seconds) = (amounts(), since.elapsed().as_secs_f64());
             if seconds > 0.5 {
-                let each =
-                    |kind: usize| (now[kind].saturating_sub(before[kind]) as f64 / seconds).round();
+                let each = |kind: usize| now[kind].saturating_sub(before[kind]) as f64 / seconds;
                 let (loss, away) = self.pages.trouble();
-                let moment = json!({"rate": each(0), "lost": each(1), "loss": loss, "away": away});
+                let moment = json!({"rate": each(0).round(), "lost": each(1).ceil(), "loss": loss, "away": away});
                 text.push_str(&format!("event: now\ndata: {moment}\n\n"));
                 (before, since) = (now, Instant::now());
             }

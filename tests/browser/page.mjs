@@ -155,8 +155,10 @@ const tests = {
     const page = await open(demo, "#findings?port=1433");
     assert.equal(await count(page, "#list .row"), 1);
     await page.click("nav a[href='#matrix']");
-    await page.waitForFunction(() => location.hash === "#matrix");
+    await page.waitForFunction(() => location.hash === "#matrix?port=1433");
     assert.equal(await count(page, "#list .row"), 1);
+    await page.goBack();
+    assert.equal(await hash(page), "#findings?port=1433");
     await close(page);
     for (const broken of ["#findings?sort=__proto__-up", "#findings?open=<script>&page=-3", "#map?cell=a~b", "#x?y", "#matrix?reason=nothing"]) {
       const odd = await open(demo, broken);

@@ -156,7 +156,8 @@ impl<'a> Farm<'a> {
         }
         let matrix = &self.policy.matrix;
         for (client, server, transport, port, decided) in kinds {
-            for (number, row) in matrix.rows.iter().enumerate() {
+            let rows = matrix.rows.iter().zip(&outcome.rows).enumerate();
+            for (number, (row, _)) in rows.filter(|(_, (_, seen))| seen.status == Status::Seen) {
                 let covers = row.transport == transport && row.ports.contains(&port);
                 let Some([from, to]) = self.sides(number) else { continue };
                 // What goes to everybody on a link has no role; a host of several roles is a source in those of the row.

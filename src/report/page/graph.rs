@@ -27,6 +27,8 @@ const RADIUS: f64 = 260.0;
 const NAMES: f64 = 274.0;
 /// How far lines between the same two are apart.
 const APART: f64 = 26.0;
+/// Lines between the same two that lie apart.
+const APART_MOST: usize = 6;
 /// The most characters of a name.
 const LABEL: usize = 20;
 
@@ -72,7 +74,7 @@ pub(super) fn draw(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
         }
     }
     let label = format!(
-        "{}, {} that the matrix documents or an exception permits, {} that are drawn",
+        "{}, {} that the matrix documents or an exception permits, {}",
         plural(inventory.hosts.len() as u64, "host"),
         plural(lines.len() as u64, if single { "connection" } else { "connection of groups" }),
         plural(findings.len() as u64, "finding")
@@ -110,7 +112,10 @@ pub(super) fn draw(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
                         }
                     }
                 }
-                figcaption { (label) @if findings.len() > FINDINGS { ": the " (FINDINGS) " worst" } "." }
+                figcaption {
+                    (label) @if findings.len() > FINDINGS { ": the " (FINDINGS) " worst" }
+                    ". What is about any host of a role goes to up to " (ANY) " of them."
+                }
             }
         }
     }
@@ -194,7 +199,8 @@ impl Layout {
     /// the other direction on the other side.
     fn curve(&self, from: Node, to: Node, number: usize) -> String {
         let ((x1, y1), (x2, y2)) = (self.at(from, RADIUS - 6.0), self.at(to, RADIUS - 6.0));
-        let side = number as f64 * APART;
+        // So many lie apart; more lie upon them.
+        let side = number.min(APART_MOST) as f64 * APART;
         if from == to {
             // A loop.
             let angle = self.places[&from];

@@ -38,6 +38,7 @@ pub(super) fn table(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
                 }
                 "."
             }
+            p #rows-note {}
             form #rows hidden { label { "Rows " select name="rows" { option value="" { "all" } } } }
             @for name in &tables {
                 @let mine = || rows.iter().filter(|(_, row, _)| table(row) == *name);

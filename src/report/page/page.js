@@ -24,8 +24,6 @@
 
   const read = () => {
     const [view, query] = location.hash.slice(1).split("?");
-    // A link to a section alone changes nothing of what is chosen.
-    if (query === undefined && state.open) return { ...state, view };
     const given = new URLSearchParams(query || "");
     const next = { view };
     for (const name of [...FIELDS, "sort", "cell", "status", "reason"]) next[name] = given.get(name) || "";
@@ -245,12 +243,15 @@
 
   const plural = (count, noun) => count + " " + noun + (count === 1 ? "" : "s");
 
+  const filters = () => FIELDS.filter((name) => state[name]).map((name) => name + " " + state[name]).join(", ");
+
   const told = (list, shown, all) => {
     const total = data.findings.length;
     const info = list.filter((f) => f.severity === "info").length;
     let words = list.length === total ? plural(total, "finding") : list.length + " of " + plural(total, "finding");
     if (info) words += ", " + info + " of severity info";
     if (data.total > total) words += " (the " + total + " worst of " + data.total + "; all of them are in findings.csv)";
+    if (all && filters()) words += ", with " + filters();
     if (all && shown < list.length) words += "; the first " + shown + " are printed";
     state.open.filter((id) => !list.some((f) => f.id === id)).slice(0, 3).forEach((id) => {
       const there = data.findings.some((f) => f.id === id);
@@ -333,6 +334,7 @@
   };
 
   // The rows of the matrix with one status or reason, or all.
+  let filtered = "";
   const renderMatrix = () => {
     const select = document.querySelector("#rows select");
     if (!select) return;
@@ -350,8 +352,10 @@
         any = any || !row.hidden;
       });
       table.hidden = !any;
-      if (wanted && any) table.open = true;
+      if (wanted && any && wanted.join("=") !== filtered) table.open = true;
     });
+    filtered = wanted ? wanted.join("=") : "";
+    byId("rows-note").textContent = wanted ? "Only rows with " + wanted.join(" ") + "." : "";
   };
 
   // Brings something into view, and the key with it.
@@ -362,6 +366,17 @@
     if (!target.hasAttribute("tabindex") && target.tagName !== "BUTTON") target.setAttribute("tabindex", "-1");
     target.focus({ preventScroll: true });
   };
+
+  // A link to a section alone changes nothing of what is chosen, which goes on standing in the address.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest && event.target.closest("nav a[href^='#'], a.skip");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    const view = link.getAttribute("href").slice(1);
+    history.pushState(null, "", address({ ...state, view }));
+    state.view = view;
+    goTo(byId(view));
+  });
 
   const show = () => {
     state = read();
@@ -388,7 +403,7 @@
   document.addEventListener("keydown", (event) => {
     const cell = event.target.closest && event.target.closest("#map tbody td");
     const steps = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] };
-    if (!cell || !Object.hasOwn(steps, event.key)) return;
+    if (!cell || !Object.hasOwn(steps, event.key) || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
     const [down, right] = steps[event.key];
     const rows = [...cell.closest("tbody").rows];
     let [row, column] = [rows.indexOf(cell.parentElement) + down, cell.cellIndex + right];
@@ -448,10 +463,11 @@
     const status = byId("live");
     status.hidden = false;
     let heard = Date.now();
+    let shown = Date.now();
     let loading = false;
     const clock = (time) => new Date(time).toISOString().slice(11, 19);
     const trouble = (text) => {
-      status.textContent = text + " What is shown is what it told at " + clock(heard) + ".";
+      status.textContent = text + " Heard of last at " + clock(heard) + "; the report was loaded at " + clock(shown) + ".";
       status.classList.add("trouble");
     };
     const load = () => {
@@ -461,13 +477,22 @@
       // Parsed as a document that runs nothing.
       request.responseType = "document";
       request.open("GET", "/");
-      request.addEventListener("load", () => { if (request.status === 200 && request.response) replace(request.response); });
+      request.timeout = 30000;
+      request.addEventListener("load", () => {
+        if (request.status !== 200 || !request.response) return;
+        shown = Date.now();
+        replace(request.response);
+      });
       request.addEventListener("loadend", () => { loading = false; });
       request.send();
     };
     const events = new EventSource("/events");
-    events.addEventListener("error", () => trouble("The audit does not answer."));
     let newest = "";
+    events.addEventListener("error", () => {
+      trouble("The audit does not answer.");
+      // Another run counts its windows anew.
+      document.body.dataset.window = "?";
+    });
     events.addEventListener("now", (event) => {
       const now = JSON.parse(event.data);
       heard = Date.now();

@@ -27,9 +27,13 @@ impl Pieces {
     pub fn between(first: Nanos, last: Nanos, most: usize) -> Self {
         let bucket = i128::from(BUCKET_NS);
         let [low, high] = [first, last].map(|time| i128::from(time).div_euclid(bucket));
-        let tens = (high - low + 1).max(1);
         let up = |number: i128, by: i128| (number + by - 1) / by;
-        let each = up(tens, most as i128);
+        // What is long ago is known by the hour.
+        let hour = 3600 * i128::from(SECOND) / bucket;
+        let unit = if high - low > 24 * hour { hour } else { 1 };
+        let low = low.div_euclid(unit) * unit;
+        let tens = (high - low + 1).max(1);
+        let each = up(up(tens, most as i128), unit) * unit;
         Self { start: low * bucket, each: each * bucket, count: up(tens, each) as usize }
     }
 
