@@ -99,7 +99,8 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        sh(&format!("ip netns del {}", self.0));
+        // A test that failed leaves its audit running.
+        sh(&format!("ip netns pids {0} | xargs -r kill -9; ip netns del {0}", self.0));
     }
 }
 
