@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use support::browser::browser;
 use support::fixture;
-use support::span::{Wire, sh, text, there};
+use support::span::{Wire, inventory, sh, text, there};
 
 /// Waits until something holds.
 fn until(what: &str, seconds: u64, holds: impl Fn() -> bool) {
@@ -259,4 +259,17 @@ fn flows_that_were_idle_lie_on_disk_and_are_judged_as_ever() {
         talks.map(|c| c["packets_to_server"].as_u64().expect("a number")).sum::<u64>()
     };
     assert!(packets(&reports[1]) >= packets(&reports[0]) * 2 - 1);
+}
+
+#[test]
+fn a_terminal_shows_how_the_audit_stands() {
+    let Some(wire) = Wire::new() else { return };
+    let scratch = tempfile::tempdir().expect("a folder");
+    let program = env!("CARGO_BIN_EXE_rasaudit");
+    let list = inventory(scratch.path());
+    let line = format!("{program} live span -i {} --every 4s --windows 1", list.display());
+    let mut command = wire.inside();
+    let shown = command.args(["script", "-qec", &line, "/dev/null"]).output().expect("script runs");
+    let shown = text(&shown.stdout);
+    assert!(shown.contains(" frames, ") && shown.contains(" a second, 0 lost, "), "{shown:?}");
 }

@@ -562,6 +562,10 @@ fn recorder(watch: &Watch, wires: &Opened) -> Result<Option<Mutex<Recorder>>, Fa
 /// Every wire that was opened, with its interface and fan-out group.
 type Opened = Vec<(usize, Option<u16>, Wire)>;
 
+fn not_captured(why: &str) -> String {
+    format!("cannot be captured: {why}; see rasaudit interfaces")
+}
+
 /// Opens all interfaces, or says of each that cannot be opened why.
 fn open_all(watch: &Watch) -> Result<Opened, Failure> {
     let (mut wires, mut wrong) = (Vec::new(), Vec::new());
@@ -573,7 +577,7 @@ fn open_all(watch: &Watch) -> Result<Opened, Failure> {
             match Wire::open(name, &watch.tap, group, thread == 0) {
                 Ok(wire) => wires.push((interface, group, wire)),
                 Err(Gone(why)) => {
-                    wrong.push((name.clone(), format!("cannot be captured: {why}")));
+                    wrong.push((name.clone(), not_captured(&why)));
                     break;
                 }
             }
@@ -582,8 +586,7 @@ fn open_all(watch: &Watch) -> Result<Opened, Failure> {
     // All of them share from the first frame on.
     for (interface, _, wire) in &mut wires {
         if let Err(Gone(why)) = wire.release(&watch.tap) {
-            wrong
-                .push((watch.interfaces[*interface].clone(), format!("cannot be captured: {why}")));
+            wrong.push((watch.interfaces[*interface].clone(), not_captured(&why)));
         }
     }
     if wrong.is_empty() { Ok(wires) } else { Err(Failure::Sources(wrong)) }

@@ -84,7 +84,10 @@ impl State {
                     let _ = fs::rename(&path, aside);
                     broken.push(StateError { path, error: error.to_string() });
                 }
-                Err(error) => return Err(NoState { path, error }),
+                Err(error) => {
+                    let what = format!("{error}; make it readable, or move it away to begin anew");
+                    return Err(NoState { path, error: io::Error::new(error.kind(), what) });
+                }
             }
         }
         Ok((None, broken))

@@ -26,16 +26,15 @@ pub(super) fn table(report: &Report<'_>) -> Markup {
     let window = (report.account.first.get()).zip(report.account.last.get());
     let lanes = window.map(|(first, last)| {
         let pieces = Pieces::between(first, last, PIECES);
-        (lanes(report, &pieces, hosts.len()), pieces.count)
+        (lanes(report, &pieces, hosts.len()), pieces)
     });
-    let seconds = window.map_or(0, |(first, last)| Pieces::between(first, last, PIECES).seconds());
     html! {
         section #coverage aria-labelledby="coverage-title" {
             h2 #coverage-title { "What the capture saw of each host" }
-            @if let Some((first, last)) = window {
+            @if let Some(((first, last), (_, pieces))) = window.zip(lanes.as_ref()) {
                 p {
                     "Upper lane: it sent; lower lane: something was sent to it; each from the first to the last packet of its "
-                    "conversations, in between which it may have been silent. From left to right " (short(first)) " to " (short(last)) ", in pieces of " (seconds) " s."
+                    "conversations, in between which it may have been silent. From left to right " (short(first)) " to " (short(last)) ", in pieces of " (pieces.seconds()) " s."
                 }
             }
             div.scroll tabindex="0" role="region" aria-label="Table of hosts" {
@@ -52,7 +51,7 @@ pub(super) fn table(report: &Report<'_>) -> Markup {
                                 th scope="row" { (clean(&host.name)) }
                                 td { (clean(&policy.matrix.role_titles(host.roles).join(", "))) }
                                 td { (seen.coverage.name()) }
-                                td { @if let Some((lanes, count)) = &lanes { (drawing(lanes[number], *count)) } }
+                                td { @if let Some((lanes, pieces)) = &lanes { (drawing(lanes[number], pieces.count)) } }
                                 td.number { (presence.sent.packets.0) }
                                 td.number { (presence.received.packets.0) }
                                 td.number { (seen.rows_not_assessable) }
