@@ -12,6 +12,8 @@ let code = 0;
 try {
   const page = await browser.newPage();
   await page.setViewport({ width: 1200, height: 700 });
+  // Where it scrolls to is there at once.
+  await page.emulateMediaFeatures([{ name: "prefers-reduced-motion", value: "reduce" }]);
   const problems = [];
   page.on("console", (message) => problems.push("console: " + message.text()));
   page.on("pageerror", (error) => problems.push("error: " + error.message));

@@ -20,6 +20,8 @@ const browser = await puppeteer.launch({
 const open = async (file, hash = "") => {
   const page = await browser.newPage();
   await page.setViewport({ width: 1400, height: 1000 });
+  // A click at what still scrolls misses it.
+  await page.emulateMediaFeatures([{ name: "prefers-reduced-motion", value: "reduce" }]);
   page.problems = [];
   const address = pathToFileURL(file).href;
   page.on("console", (message) => page.problems.push("console: " + message.text()));
