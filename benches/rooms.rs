@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 use rasaudit::capture::{Batch, Reader, expand};
-use rasaudit::classify::{Outcome, View};
+use rasaudit::classify::{Outcome, View, Watched};
 use rasaudit::conversation::{Conversations, Sight, Work};
 use rasaudit::decode::{Body, Decoder, Observation, Tuple, sign};
 use rasaudit::flow::{Keep, Meeting, Seed};
@@ -113,15 +113,18 @@ fn rooms(c: &mut Criterion) {
     group.finish();
 
     let policy = policy();
+    let mut watched = Watched::default();
+    watched.longest_s = 650;
     let view = View {
         end: None,
-        watched_s: 650,
+        start: None,
+        watched,
         filtered: false,
         one_sided: 0.0,
         loss: 0.0,
         suspected_loss: 0.0,
         damaged: false,
-        sealed: false,
+        no_decap: false,
         max_loss: 0.01,
         min_watch: None,
     };

@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "bzip2",
         ],
     ),
-    ("decode", &["model", "capture"], &["etherparse", "serde"]),
+    ("decode", &["model", "capture"], &["etherparse", "serde", "ipnet"]),
     ("names", &["model", "decode"], &["domain", "tls_parser", "httparse", "serde"]),
     (
         "flow",
@@ -35,7 +35,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("conversation", &["model", "flow"], &[]),
     ("policy", &["model"], &["ahash", "csv", "toml", "ipnet", "sha2", "strsim", "jiff"]),
-    ("classify", &["model", "conversation", "policy"], &["ahash", "serde", "sha2", "ipnet"]),
+    (
+        "classify",
+        &["model", "conversation", "policy"],
+        &["ahash", "serde", "sha2", "ipnet", "jiff"],
+    ),
     (
         "report",
         &["model", "classify"],
@@ -115,6 +119,8 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "Observation",
             "Body",
             "Datagram",
+            "Path",
+            "TunnelUse",
             "Quoted",
             "Tuple",
             "Link",
@@ -126,8 +132,22 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "icmp_paired",
         ],
     ),
-    ("names", "decode", &["Observation", "Body", "Tuple", "sign"]),
-    ("flow", "names", &["read", "is_mute", "Clue", "Hello", "Lookup", "Pieces", "Ports", "Reply"]),
+    ("names", "decode", &["Observation", "Body", "Path", "Tuple", "sign"]),
+    (
+        "flow",
+        "names",
+        &[
+            "read",
+            "is_mute",
+            "Clue",
+            "ENDPOINT_MAPPER",
+            "Hello",
+            "Lookup",
+            "Pieces",
+            "Ports",
+            "Reply",
+        ],
+    ),
     // The list of names that arguments are checked against.
     ("cli", "report", &["FORMATS", "SHEETS", "Sheet", "exceptions_from"]),
 ];

@@ -88,8 +88,13 @@ fn a_role_of_which_nothing_shows_is_told_where_the_capture_could_show_it() {
 fn an_address_that_two_hosts_claim_at_once_is_a_conflict() {
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
-    for (ms, mac) in [(100, 7), (200, 8), (300, 7), (400, 8)] {
+    // In the same ten seconds, and again in others.
+    for (ms, mac) in [(100, 7), (200, 8), (20_300, 7), (20_400, 8)] {
         wire.claim(ms, BROKER, mac);
+    }
+    // In the same ten seconds once: one took over from the other.
+    for (ms, mac) in [(100, 7), (200, 8), (20_300, 8), (40_400, 8)] {
+        wire.claim(ms, RDSH, mac);
     }
     // One after the other: a card was changed, or a standby took over.
     for (ms, mac) in [(100, 7), (200, 7), (300, 8), (400, 8)] {
@@ -105,7 +110,7 @@ fn an_address_that_two_hosts_claim_at_once_is_a_conflict() {
     assert!(contradictions(&held, &wire).is_empty());
     // Neighbour discovery tells the same of IPv6.
     let mut wire = Wire::default();
-    for (ms, mac) in [(0, 7), (100, 8), (200, 7), (300, 8)] {
+    for (ms, mac) in [(0, 7), (100, 8), (20_200, 7), (20_300, 8)] {
         wire.advertisement(ms, "fd00::10", mac);
     }
     for (ms, mac) in [(100, 7), (200, 7), (300, 8), (400, 8)] {

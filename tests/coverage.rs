@@ -32,13 +32,15 @@ fn the_whole_switch_shows_every_code_and_nothing_else() {
     let inventory = fixture("farm-codes/inventory.toml");
     let told = findings(&whole, &inventory, &[]);
     assert_eq!(above_info(&told), truth("finding"));
-    // Stated coverage makes silence certain. A guess is what two things over UDP are: who asked is not said there.
+    // Stated coverage makes silence certain. A guess is what three things over UDP are: who asked is not said there.
     let unsure: Vec<&str> = told
         .iter()
         .filter(|t| t.severity != "info" && !t.certain)
         .map(|t| t.keys[1].as_str())
         .collect();
-    assert_eq!(unsure, ["feature-off", "wrong-transport"]);
+    let mut sorted = unsure.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, ["feature-off", "port-not-in-matrix", "wrong-transport"]);
     let shown = columns(&audit(&whole, &inventory, "conversations", &[]), KEYS);
     let shown: BTreeSet<Vec<String>> = shown.into_iter().collect();
     for line in truth("conversation") {
@@ -77,8 +79,13 @@ fn every_code_is_shown_by_real_traffic() {
     show(&view("span-gw1-sent"), &whole, &[]);
     let bare = inventory(scratch.path(), None);
     show(&view("span-broker1"), &bare, &[]);
-    let unseen: Vec<&str> =
-        Code::NAMES.iter().copied().filter(|code| !shown.contains(*code)).collect();
+    // No system of the lab does these by itself: tests/threat.rs makes them packet by packet.
+    let made = ["challenged", "loopback-on-wire"];
+    let unseen: Vec<&str> = Code::NAMES
+        .iter()
+        .copied()
+        .filter(|code| !shown.contains(*code) && !made.contains(code))
+        .collect();
     assert_eq!(unseen, [] as [&str; 0]);
 }
 
@@ -144,7 +151,7 @@ fn a_state_is_told_with_what_it_rests_on() {
     for (code, rests_on) in [
         (
             "wrong-source",
-            "state established: SYN of the client, SYN-ACK of the server, ACK or data",
+            "state established: SYN of the client, SYN-ACK of the server, and the client acknowledges it",
         ),
         (
             "wrong-source",

@@ -134,3 +134,10 @@ fn the_document_says_what_the_code_decodes() {
     }
     assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text);
 }
+
+/// The inventory names tunnels with the words of the decoder, which it may not import.
+#[test]
+fn the_inventory_knows_every_kind_of_tunnel() {
+    let decoded: Vec<&str> = TUNNELS.iter().map(|line| line.1).collect();
+    assert_eq!(decoded, rasaudit::policy::TUNNEL_KINDS);
+}

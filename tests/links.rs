@@ -32,10 +32,19 @@ const CONVERSATION: &[&str] = &[
 
 /// Client, server, transport, port -> verdict, code, state, direction, flows, attempts, packets both
 /// ways.
-fn conversations(capture: &Path, inventory: &str) -> BTreeMap<Vec<String>, Vec<String>> {
-    let text = support::conversations(capture, &fixture(inventory));
+fn conversations(capture: &Path, inventory: &Path) -> BTreeMap<Vec<String>, Vec<String>> {
+    let text = support::conversations(capture, inventory);
     let rows = support::columns(&text, CONVERSATION).into_iter();
     rows.map(|mut row| (row.drain(..4).collect(), row)).collect()
+}
+
+/// That the tunnels of the wrappers are mirrors, and those of the kernel's own overlay too.
+fn stating() -> String {
+    let ends = r#"ends = ["192.0.2.0/24", "2001:db8::/32", "172.16.0.0/12", "10.0.0.0/8"]"#;
+    let kinds = rasaudit::policy::TUNNEL_KINDS.iter();
+    let tunnels: Vec<String> =
+        kinds.map(|kind| format!("{{ {ends}, kind = \"{kind}\", use = \"mirror\" }}")).collect();
+    format!("[capture]\ntunnels = [{}]\n", tunnels.join(", "))
 }
 
 /// Wraps the frames of a fixture that carry a packet, and compares the conversations. Frames without a
@@ -47,10 +56,18 @@ fn same_conversations(captured: &str, inventory: &str, least: usize) {
     let seen = ours(&capture);
     let packet =
         |number: usize| matches!(&seen[number], Ok(seen) if seen.content != 0 && !seen.opaque);
+    // What a mirror carries is believed without being stated; a tunnel in it is not.
+    let stated = scratch.path().join("stated.toml");
+    let text = fs::read_to_string(fixture(inventory)).expect("the inventory");
+    fs::write(&stated, text.replace("[capture]\n", &stating())).expect("writable");
+    let unstated = fixture(inventory);
+    let nested = captured.starts_with("wrapped/") || captured.starts_with("overlay/");
     let plain_path = scratch.path().join("plain.pcap");
     let mut plain = BTreeMap::new();
     let mut kept = Vec::new();
     for wrapper in WRAPPERS {
+        let is_stated = nested || wrapper.name == "vxlan-in-vlan-in-erspan";
+        let inventory = if is_stated { &stated } else { &unstated };
         let carried = |number: usize, record: &[u8]| {
             packet(number) && (wrapper.wrap)(Parts::new(&record[16..], record.len() - 16)).is_some()
         };

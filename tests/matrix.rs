@@ -211,8 +211,10 @@ impl<'m> Farm<'m> {
         let overlays: BTreeSet<&str> =
             matrix.rows.iter().filter_map(|row| row.overlay.as_deref()).collect();
         let overlays: Vec<&str> = overlays.into_iter().collect();
-        let mut inventory =
-            format!("[farm]\nmatrix = \"{}\"\noverlays = {overlays:?}\n", matrix.name);
+        let mut inventory = format!(
+            "[farm]\nmatrix = \"{}\"\noverlays = {overlays:?}\nresolvers = [\"10.9.9.9\"]\n",
+            matrix.name
+        );
         inventory.push_str("[farm.features]\n");
         for feature in matrix.features.keys() {
             inventory += &format!("{feature} = true\n");

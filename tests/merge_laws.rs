@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use rasaudit::decode::{
-    Body, Datagram, ErrorKind, Link, Observation, Quoted, TagKind, Tuple, sign,
+    Body, Datagram, ErrorKind, Link, Observation, Path, Quoted, TagKind, Tuple, sign,
 };
 use rasaudit::flow::{Amount, Keep, Meeting, Parts, Seed, Shard, Side};
 use rasaudit::model::{
@@ -68,11 +68,11 @@ fn sets() -> impl Strategy<Value = AtMost<u8, 4>> {
 }
 
 fn sides() -> impl Strategy<Value = Side> {
-    (sums(), sums(), min(), max(), min(), spans(), any::<u32>(), any::<u16>()).prop_map(
-        |(packets, bytes, first, last, syn, acked, syns, signs)| {
+    (sums(), sums(), min(), max(), spans(), any::<u32>(), any::<u16>()).prop_map(
+        |(packets, bytes, first, last, acked, syns, signs)| {
             let mut side = Side::default();
             side.sent = Amount { packets, bytes, payload: bytes };
-            (side.first, side.last, side.opened, side.acked) = (first, last, syn, acked);
+            (side.first, side.last, side.acked) = (first, last, acked);
             (side.syns, side.signs) = (Sum(syns), Or(signs));
             side
         },
@@ -139,13 +139,17 @@ fn observations() -> impl Strategy<Value = Observation> {
     let body = (tuple, 0..6u8, 0..2048u16, 0..3u32, kinds).prop_map(
         move |(tuple, what, signs, id, kind)| {
             let Tuple { src, dst, transport, .. } = tuple;
+            let path = Path::PLAIN;
             match what {
-                0 => Body::Fragment { datagram: Datagram { src, dst, transport, id }, payload: 8 },
+                0 => Body::Fragment {
+                    datagram: Datagram { src, dst, transport, id, path },
+                    payload: 8,
+                },
                 1 => Body::Error {
                     quoted: if id == 0 {
-                        Quoted::Fragment(Datagram { src, dst, transport, id: 1 })
+                        Quoted::Fragment(Datagram { src, dst, transport, id: 1, path })
                     } else {
-                        Quoted::Flow(tuple)
+                        Quoted::Flow { tuple, path, seq: id, answers: id == 2 }
                     },
                     kind,
                     by: dst,
@@ -163,7 +167,7 @@ fn observations() -> impl Strategy<Value = Observation> {
                     payload: 8,
                     seq: id,
                     acked: Some(id),
-                    fragment: Some(Datagram { src, dst, transport, id }),
+                    fragment: Some(Datagram { src, dst, transport, id, path }),
                 },
                 _ => Body::Segment {
                     tuple,
@@ -199,12 +203,14 @@ fn content(shard: &Shard<'_>) -> Vec<String> {
         .map(|flow| {
             // The number of a link means something in its run alone; the links themselves count.
             let links: Vec<Vec<_>> = [0, 1].map(|side| flow.links(side).collect()).into();
-            let sides =
-                flow.sides.map(|s| (s.sent, s.first, s.last, s.opened, s.acked, s.syns, s.signs));
+            let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.syns, s.signs));
+            let openings = [0, 1].map(|side| {
+                (flow.syns(side).collect::<Vec<_>>(), flow.syn_acks(side).collect::<Vec<_>>())
+            });
             let errors =
                 flow.extra.map(|e| (e.errors.clone(), e.error_first, e.error_last, e.error_count));
             let errors = errors.filter(|e| e.3.0 > 0);
-            format!("{:?} {sides:?} {links:?} {errors:?}", flow.key)
+            format!("{:?} {sides:?} {openings:?} {links:?} {errors:?}", flow.key)
         })
         .collect();
     flows.sort();

@@ -511,9 +511,9 @@ fn ports_of_the_host_itself() {
         let row = rows.into_iter().find(|row| row[0] == "ras19.rdsh-agent.localhost.tcp.30005");
         row.expect("the row")[1..].to_vec()
     };
-    let quiet = connection("127.0.0.1", "127.0.0.1", 40_000);
-    assert_eq!(status(&quiet, &on), ["not-expected", ""]);
-    assert_eq!(status(&connection("127.0.0.1", "127.0.0.1", 30_005), &on), ["seen", ""]);
+    let inside = |port| connection("127.0.0.1", "127.0.0.1", port);
+    assert_eq!(status(&inside(40_000), &on), ["not-expected", ""]);
+    assert_eq!(status(&inside(30_005), &on), ["seen", ""]);
     assert_eq!(status(&connection(RDSH, BROKER, 20_003), &on), ["not-assessable", "loopback-only"]);
 }
 

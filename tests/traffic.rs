@@ -4,6 +4,7 @@ mod support;
 
 use std::path::PathBuf;
 
+use rasaudit::decode::{Stated, Tunnel, TunnelUse};
 use rasaudit::model::SkipReason;
 use rasaudit::pipeline::{Audit, Dedup, FailOn, Limits, Plan, Progress, Request};
 use support::wire::{ACK, RST, SYN, Wire};
@@ -34,6 +35,11 @@ fn read(files: &[Wire], plan: impl Fn(&mut Request)) -> Audit {
     }
     let mut request =
         Request { captures, jobs: Some(2), max_memory: 1 << 30, ..Request::default() };
+    // The tunnels of these cases are the site's own mirrors; tests/threat.rs has those that nobody stated.
+    let ends = ["192.0.2.0/24", "fd00::/64"].map(|net| net.parse().expect("a network"));
+    let kinds = [Tunnel::Vxlan, Tunnel::VxlanGpe, Tunnel::IpInIp];
+    request.tunnels =
+        kinds.map(|kind| Stated { ends: ends.to_vec(), kind, stated: TunnelUse::Mirror }).to_vec();
     plan(&mut request);
     let plan = Plan::new(request).expect("a plan");
     let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
@@ -191,7 +197,7 @@ fn fragments_without_their_first_are_counted_by_their_pair() {
     let audit = read(&[wire], |_| {});
     assert_eq!(told(&audit), Vec::<String>::new());
     let pairs: Vec<_> = audit.reading.flows.orphans.iter().collect();
-    let [((from, to, transport), packets)] = pairs[..] else { panic!("{pairs:?}") };
+    let [((from, to, transport, _), packets)] = pairs[..] else { panic!("{pairs:?}") };
     assert_eq!((from.to_string(), to.to_string(), transport.0), (A.into(), B.into(), 17));
     assert_eq!(*packets, 2);
     let mut json = Vec::new();

@@ -428,8 +428,12 @@ fn an_unreadable_part_of_the_input_keeps_silence_from_being_certain() {
         lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect()
     };
     assert_eq!(missed(&file), ["never-attempted rdsh1>broker1 tcp/20003"]);
-    // The last record is cut off.
-    file.truncate(file.len() - 5);
+    // The last record is cut off: the capture was broken off there, and nothing before it is missing.
+    let mut cut = file.clone();
+    cut.truncate(file.len() - 5);
+    assert_eq!(missed(&cut), ["never-attempted rdsh1>broker1 tcp/20003"]);
+    // A record behind it is no record.
+    file.extend([0xff; 40]);
     assert_eq!(missed(&file), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
 }
 
@@ -565,7 +569,7 @@ fn a_silent_role_is_claimed_where_silence_can_be() {
     assert_eq!(told(&audit_of(&wire, 400)), [""; 0], "with that much lost it may have spoken");
     // Part of the capture cannot be read.
     let mut file = pcapng(&wire, 0, "");
-    file.truncate(file.len() - 5);
+    file.extend([0xff; 40]);
     let part = told(&audit_file(&farm("", ALL), &file, Some(60), None));
     assert!(part.contains(&"silent-role dc1>dc1 / ?".to_owned()), "{part:?}");
     wire.0.retain(|(ms, f)| *ms < 1_000 || f[26..30] != dc);
@@ -644,6 +648,7 @@ fn each_grade_of_direction_has_its_case() {
     type Case = (&'static str, (&'static str, u16), (&'static str, u16), u64);
     let cases: &[Case] = &[
         ("handshake", (GW, 50_000), (BROKER, 20_002), 0),
+        ("syn-ack", (DC, 50_020), (BROKER, 5555), 1),
         ("syn", (GW, 50_100), (BROKER, 4444), 0),
         ("protocol", (GW, 1), (BROKER, 8), 0),
         // The broker's 20003 was opened by a handshake.
@@ -659,6 +664,10 @@ fn each_grade_of_direction_has_its_case() {
         match grade {
             "handshake" | "protocol" => {}
             "syn" => wire.knock(9_000, client, server),
+            "syn-ack" => {
+                wire.tcp(9_000, server, client, SYN | ACK, 0);
+                wire.tcp(9_001, client, server, ACK, 100);
+            }
             _ => {
                 wire.tcp(9_000, client, server, ACK, 100);
                 wire.tcp(9_000 + later, server, client, ACK, 100);

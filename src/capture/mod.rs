@@ -83,6 +83,8 @@ struct Facts {
     link_types: Vec<u16>,
     filters: Vec<String>,
     loss: crate::model::Loss,
+    /// The stamps have nanoseconds although the file says microseconds.
+    hidden_nanos: bool,
 }
 
 impl Facts {

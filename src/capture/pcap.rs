@@ -11,6 +11,8 @@ pub(super) const FILE_HEADER: usize = 24;
 pub(super) struct Pcap {
     order: Order,
     nanos: bool,
+    /// The stamps have nanoseconds although the magic number says microseconds.
+    hidden_nanos: bool,
     record_header: usize,
     link: u16,
     /// The link types of all headers, of which a file that others were appended to has several.
@@ -46,7 +48,15 @@ impl Pcap {
         let link = order.u32(field(header, 20)?) & 0x03ff_ffff;
         let link = u16::try_from(link).unwrap_or(u16::MAX);
         let magic = field(header, 0)?;
-        Some(Self { order, nanos, record_header, link, links: vec![link], magic })
+        Some(Self {
+            order,
+            nanos,
+            hidden_nanos: false,
+            record_header,
+            link,
+            links: vec![link],
+            magic,
+        })
     }
 
     /// The file header that stands where a record is expected, because files were put one after the
@@ -58,9 +68,34 @@ impl Pcap {
     }
 }
 
+impl Pcap {
+    /// Whether some record here has more microseconds than a second has: the writer meant nanoseconds.
+    fn has_nanos(&self, bytes: &[u8]) -> bool {
+        let mut at = 0;
+        while let Some(header) = bytes.get(at..at + self.record_header) {
+            let word = |position| self.order.u32(field(header, position).unwrap_or_default());
+            let length = word(8) as usize;
+            if header.starts_with(&self.magic) || length > MAX_RECORD {
+                break;
+            }
+            if (MICROSECONDS..SECOND).contains(&Nanos::from(word(4))) {
+                return true;
+            }
+            at += self.record_header + length;
+        }
+        false
+    }
+}
+
+/// Microseconds of a second.
+const MICROSECONDS: Nanos = 1_000_000;
+
 impl Walk for Pcap {
     fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
         let mut at = 0;
+        if !self.nanos && self.has_nanos(bytes) {
+            (self.nanos, self.hidden_nanos) = (true, true);
+        }
         while let Some(header) = bytes.get(at..at + self.record_header) {
             if header.starts_with(&self.magic) {
                 if bytes.len() < at + FILE_HEADER {
@@ -68,6 +103,7 @@ impl Walk for Pcap {
                 }
                 if let Some(mut next) = self.appended(&bytes[at..]) {
                     next.links.append(&mut self.links);
+                    next.hidden_nanos = self.hidden_nanos;
                     *self = next;
                     at += FILE_HEADER;
                     continue;
@@ -100,6 +136,7 @@ impl Walk for Pcap {
     fn facts(&self) -> Facts {
         let mut facts = Facts::default();
         self.links.iter().for_each(|link| facts.link(*link));
+        facts.hidden_nanos = self.hidden_nanos;
         facts
     }
 }

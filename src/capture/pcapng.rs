@@ -124,9 +124,16 @@ impl PcapNg {
                         (9, [resolution, ..]) => {
                             interface.resolution = Resolution::new(*resolution)
                         }
-                        (11, [0, filter @ ..]) => {
-                            let filter = String::from_utf8_lossy(filter).into_owned();
-                            if !self.facts.filters.contains(&filter) {
+                        (11, [form, filter @ ..]) => {
+                            let filter = match form {
+                                0 => String::from_utf8_lossy(filter).into_owned(),
+                                1 => {
+                                    format!("(a BPF program of {} instructions)", filter.len() / 8)
+                                }
+                                form => format!("(of the unknown form {form})"),
+                            };
+                            // An empty expression filters nothing.
+                            if !filter.trim().is_empty() && !self.facts.filters.contains(&filter) {
                                 self.facts.filters.push(filter);
                             }
                         }

@@ -30,6 +30,8 @@ pub struct Damage {
     pub what: String,
     /// Where the first record that could not be read starts, in bytes from the start of the file.
     pub offset: u64,
+    /// The file merely ends inside a record, as one does whose writing was broken off.
+    pub is_cut: bool,
 }
 
 /// A source being read.
@@ -110,7 +112,7 @@ impl Reader {
             return Ok(false);
         }
         let at = self.offset;
-        let damaged = |what: String, offset| Damage { what, offset };
+        let damaged = |what: String, offset| Damage { what, offset, is_cut: false };
         self.pass_over().map_err(|e| damaged(e.to_string(), at))?;
         batch.buffer.restart(&self.carry);
         let target = BLOCK.max(self.need);
@@ -134,7 +136,7 @@ impl Reader {
                 if self.carry.is_empty() && self.skip == 0 {
                     return Ok(false);
                 }
-                Err(damaged("cut off in mid-record".into(), self.offset))
+                Err(Damage { is_cut: true, ..damaged("cut off in mid-record".into(), self.offset) })
             }
             Err(error) => {
                 self.ended = true;
@@ -174,6 +176,7 @@ impl Reader {
         record.filters = facts.filters;
         record.filters.sort_unstable();
         record.loss = facts.loss;
+        record.hidden_nanos = facts.hidden_nanos;
         record.sha256 = self.tap.finish()?;
         Ok(())
     }

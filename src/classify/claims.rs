@@ -75,7 +75,7 @@ impl Assessor<'_> {
         }
         finding.trace.push(format!(
             "watched {} s, the row needs {}; loss taken as {:.2} % (what the capture says or acknowledgements show, and at least 1 %)",
-            self.view.watched_s,
+            self.view.watched.seconds_for(claim.watch_s),
             claim.watch_s,
             self.view.miss() * 100.0
         ));
@@ -86,24 +86,13 @@ impl Assessor<'_> {
             (None, None) => "nothing shows that the capture covers the pair",
         };
         finding.trace.push(coverage.to_owned());
-        finding.trace.extend(self.unread());
         let hosts = [&[Unit::Host(claim.source)], &claim.to[..]].concat();
         finding.trace.extend(hosts.iter().take(SHOWN).filter_map(|unit| self.seen(*unit)));
         if hosts.len() > SHOWN {
             finding.trace.push(format!("and {} more hosts, in hosts.csv", hosts.len() - SHOWN));
         }
-        finding.trace.extend(self.hidden_way(claim));
+        finding.trace.extend(claim.hidden.iter().cloned());
         finding
-    }
-
-    /// That part of the input could not be read, in words.
-    pub(super) fn unread(&self) -> Option<String> {
-        let why = match (self.view.damaged, self.view.sealed) {
-            (true, _) => "part of the input could not be read: what seems absent may be in it",
-            (_, true) => "some frames are encrypted by the link: what seems absent may be in them",
-            _ => return None,
-        };
-        Some(why.to_owned())
     }
 
     /// How a host was seen, in words.
@@ -139,7 +128,7 @@ impl Assessor<'_> {
         finding.message = format!(
             "{client} never opened {} to {server} in {} s watched{because}",
             self.services(claim),
-            self.view.watched_s
+            self.view.watched.seconds_for(claim.watch_s)
         );
         finding.action = format!(
             "Check that the service of {} runs and knows where to go, and that nothing on the host itself keeps it from trying",
@@ -210,7 +199,11 @@ impl Assessor<'_> {
                 ),
             ),
             Code::WindowTooShort => (
-                format!("{} s were watched, {} are needed", self.view.watched_s, claim.watch_s),
+                format!(
+                    "{} s were watched, {} are needed",
+                    self.view.watched.seconds_for(claim.watch_s),
+                    claim.watch_s
+                ),
                 format!("Capture for at least {minutes} minutes"),
             ),
             Code::CaptureFiltered => (

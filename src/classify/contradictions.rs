@@ -6,16 +6,17 @@ use std::net::IpAddr;
 
 use super::coverage::Unit;
 use super::expected::Assessor;
+use super::expected::CLOCKS;
 use super::filter::display_filter;
 use super::finding::{End, Finding};
 use super::verdict::{Code, Doubt, Doubts, Verdict};
-use super::wording::service_words;
-use crate::conversation::{Conversation, Grade, State, Window};
-use crate::model::{Mac, SECOND};
+use super::wording::{clock_words, service_words};
+use crate::conversation::{Claimant, Conversation, Grade, State, Window};
+use crate::model::{Mac, Merge as _, Nanos, SECOND};
 use crate::policy::{FeatureState, Party, RoleSet, Scope, Who};
 
 /// Seconds to be watched before a silent role means anything.
-const WATCH_S: u64 = 600;
+pub const WATCH_S: u64 = 600;
 /// Rows that are shown of one role.
 const SHOWN: usize = 5;
 /// Hardware addresses that are shown of one address.
@@ -52,7 +53,8 @@ impl Assessor<'_> {
         let matrix = &policy.matrix;
         let mut served: BTreeMap<(usize, u16), Vec<usize>> = BTreeMap::new();
         for (number, (c, j)) in list.iter().zip(self.judged).enumerate() {
-            let proved = c.grade == Grade::Handshake && c.state == State::Established;
+            let proved =
+                c.grade == Grade::Handshake && c.state == State::Established && !c.is_doubted();
             if let Who::Host(host) = j.server.who
                 && proved
                 && !policy.inventory.hosts[host].roles.is_empty()
@@ -118,12 +120,18 @@ impl Assessor<'_> {
     fn silent_roles(&mut self) {
         let watch_s = self.view.watch(WATCH_S);
         let lost = self.view.loss > self.view.max_loss;
-        if self.view.filtered || lost || self.view.watched_s < watch_s {
+        let watched_s = self.view.watched.seconds_for(watch_s);
+        if self.view.filtered || lost || watched_s < watch_s {
             return;
         }
         let (policy, matrix) = (self.policy, &self.policy.matrix);
         let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
-        for (fitting, j) in self.fitting.iter().zip(self.judged) {
+        let conversations = self.conversations.list.iter().zip(self.judged);
+        for (fitting, (c, j)) in self.fitting.iter().zip(conversations) {
+            // What anybody may have made up shows no role.
+            if c.is_made_up() {
+                continue;
+            }
             for row in fitting.iter().flat_map(|fitting| &fitting.rows) {
                 let row = &matrix.rows[*row];
                 for (party, role) in [(&j.client, row.source), (&j.server, row.destination)] {
@@ -148,9 +156,8 @@ impl Assessor<'_> {
             }
             let certain = match self.watches(host) {
                 Some(stated) => {
-                    let there =
-                        self.was_there_for(Unit::Host(host), self.view.watched_s.min(watch_s));
-                    stated && there && !self.view.hides()
+                    let there = self.was_there_for(Unit::Host(host), watched_s.min(watch_s));
+                    stated && there && !self.view.misses_a_direction()
                 }
                 None => continue,
             };
@@ -171,8 +178,16 @@ impl Assessor<'_> {
                     doubts.add(Doubt::Coverage);
                 }
                 // In each watch time an exchange would have shown at least two frames.
-                if !self.view.is_certain_after(2 * (self.view.watched_s / watch_s.max(1)).max(1)) {
+                if !self.view.is_certain_after(2 * (watched_s / watch_s.max(1)).max(1)) {
                     doubts.add(Doubt::Loss);
+                }
+                let unread = self.unread_between(host, &[]);
+                if unread.is_some() {
+                    doubts.add(Doubt::Unread);
+                }
+                let clocks = self.conversations.survey.has_doubtful_clocks();
+                if clocks {
+                    doubts.add(Doubt::Clock);
                 }
                 let slug = matrix.roles[role].slug.clone();
                 let mut finding = self.contradict(Code::SilentRole, host, slug, doubts);
@@ -187,11 +202,11 @@ impl Assessor<'_> {
                     None => "the capture covers the host, as its other traffic shows".to_owned(),
                 });
                 finding.trace.extend(self.seen(Unit::Host(host)));
-                finding.trace.extend(self.unread());
+                finding.trace.extend(unread);
+                finding.trace.extend(clocks.then(|| CLOCKS.to_owned()));
                 let (name, title) = (finding.client.words(), &matrix.roles[role].name);
                 finding.message = format!(
-                    "{name} showed nothing of the role {title} in {} s watched, though it was seen sending",
-                    self.view.watched_s
+                    "{name} showed nothing of the role {title} in {watched_s} s watched, though it was seen sending"
                 );
                 finding.action = format!(
                     "Check that {name} still plays the role, and correct the inventory if not"
@@ -202,37 +217,43 @@ impl Assessor<'_> {
         }
     }
 
-    /// Addresses of hosts that two hardware addresses claim in the same time.
+    /// Addresses of hosts that two hardware addresses claim in the same ten seconds, twice, in one VLAN.
     fn address_conflicts(&mut self) {
         let claims = &self.conversations.survey.claims;
+        let mut places: BTreeMap<Place, Vec<&Claimant>> = BTreeMap::new();
+        for claimant in claims.keys() {
+            places.entry((claimant.address, claimant.vlans)).or_default().push(claimant);
+        }
         let mut conflicts: BTreeMap<(usize, IpAddr), BTreeSet<Mac>> = BTreeMap::new();
-        for ((address, mac), claim) in claims {
-            let Who::Host(host) = self.policy.party(*address, []).who else { continue };
-            let is_virtual = self.policy.inventory.hosts[host].is_virtual()
-                || self.conversations.holders.contains_key(address);
-            let others = claims.range((*address, Mac::NONE)..=(*address, Mac::BROADCAST));
-            for ((_, other), theirs) in others.filter(|((_, other), _)| other > mac) {
-                let meet = match (
-                    claim.first.get(),
-                    claim.last.get(),
-                    theirs.first.get(),
-                    theirs.last.get(),
-                ) {
-                    (Some(a), Some(b), Some(c), Some(d)) => a <= d && c <= b,
-                    _ => false,
-                };
-                if meet && !is_virtual {
-                    conflicts.entry((host, *address)).or_default().extend([*mac, *other]);
-                }
+        for ((address, _), claimants) in places.iter().filter(|(_, all)| all.len() > 1) {
+            let Some(host) = self.policy.host_of(*address) else { continue };
+            if self.policy.inventory.hosts[host].is_virtual() {
+                continue;
+            }
+            let strangers = self.conflicting(host, *address, claimants);
+            if strangers.is_empty() {
+                self.moves.extend(self.takeover(host, *address, claimants));
+            } else {
+                conflicts.entry((host, *address)).or_default().extend(strangers);
             }
         }
         for ((host, address), macs) in conflicts {
-            let mut finding = self.contradict(
-                Code::AddressConflict,
-                host,
-                address.to_string(),
-                Doubts::default(),
-            );
+            let mut doubts = Doubts::default();
+            // Listed hosts share it by VRRP, which the inventory does not say: somebody else may hold it too.
+            let holders = self.listed_holders(host, address);
+            if !holders.is_empty() {
+                doubts.add(Doubt::Coverage);
+            }
+            let mut finding =
+                self.contradict(Code::AddressConflict, host, address.to_string(), doubts);
+            if !holders.is_empty() {
+                let names: Vec<&str> =
+                    holders.iter().map(|h| self.policy.inventory.hosts[*h].name.as_str()).collect();
+                finding.trace.push(format!(
+                    "{} advertised the address as virtual (VRRP), and the inventory does not list it with held-by",
+                    names.join(" and ")
+                ));
+            }
             let more = macs.len().saturating_sub(CLAIMANTS);
             let shown: Vec<String> = macs.iter().take(CLAIMANTS).map(Mac::to_string).collect();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -252,10 +273,13 @@ impl Assessor<'_> {
                 ),
             };
             for mac in macs.iter().take(CLAIMANTS) {
-                let claim = &claims[&(address, *mac)];
-                let window = Window { first: claim.first, last: claim.last };
+                let theirs = claims.iter().filter(|(c, _)| (c.address, c.mac) == (address, *mac));
+                let (mut window, mut frames) = (Window::default(), 0);
+                for (_, claim) in theirs {
+                    window.merge(&Window { first: claim.first, last: claim.last });
+                    frames += claim.frames.0;
+                }
                 let seconds = window.length().unwrap_or_default() / SECOND;
-                let frames = claim.frames.0;
                 finding
                     .trace
                     .push(format!("{mac} claimed it in {frames} frames, over {seconds} s"));
@@ -266,4 +290,131 @@ impl Assessor<'_> {
             self.findings.push(finding);
         }
     }
+
+    /// That one hardware address took an address of a host over from another that fell silent, in words.
+    fn takeover(&self, host: usize, address: IpAddr, claimants: &[&Claimant]) -> Option<String> {
+        let claims = &self.conversations.survey.claims;
+        let entry = &self.policy.inventory.hosts[host];
+        let mut all: Vec<_> = claimants
+            .iter()
+            .filter(|c| !c.mac.is_shared())
+            .filter_map(|c| {
+                let claim = &claims[*c];
+                Some((claim.first.get()?, claim.last.get()?, c.mac))
+            })
+            .collect();
+        all.sort_unstable();
+        let (before, after) = all.windows(2).find_map(|pair| {
+            let own = entry.macs.contains(&pair[0].2) && entry.macs.contains(&pair[1].2);
+            (pair[0].1 < pair[1].0 && pair[0].2 != pair[1].2 && !own).then_some((pair[0], pair[1]))
+        })?;
+        Some(format!(
+            "{address} of {} went from {} to {} at {}",
+            entry.name,
+            before.2,
+            after.2,
+            clock_words(after.0)
+        ))
+    }
+
+    /// The hosts of the inventory that advertised an address of a host as virtual. One whose hardware addresses are
+    /// listed holds its own, whoever advertises it.
+    fn listed_holders(&self, host: usize, address: IpAddr) -> BTreeSet<usize> {
+        if !self.policy.inventory.hosts[host].macs.is_empty() {
+            return BTreeSet::new();
+        }
+        let holders = self.conversations.holders.get(&address);
+        let holders = holders.into_iter().flat_map(|holders| holders.iter());
+        holders.filter_map(|holder| self.policy.host_of(*holder)).collect()
+    }
+
+    /// The hardware addresses that claim an address of a host against each other: in the same ten seconds, in at least
+    /// two of them that are ten seconds apart. Those of the host itself are one claimant, and so are those of listed
+    /// holders of a virtual address; what several routers share, and proxies, claim nothing for themselves.
+    fn conflicting(&self, host: usize, address: IpAddr, claimants: &[&Claimant]) -> BTreeSet<Mac> {
+        let inventory = &self.policy.inventory;
+        let holders = self.listed_holders(host, address);
+        let mac_is_of = |mac: Mac, number: usize| {
+            inventory.hosts[number].macs.contains(&mac)
+                || inventory.hosts[number].addresses.iter().any(|own| {
+                    *own != address
+                        && self
+                            .conversations
+                            .survey
+                            .presence(*own)
+                            .is_some_and(|seen| seen.macs.contains(&mac))
+                })
+        };
+        let answers = |number: &usize| {
+            inventory.hosts[*number].answers_arp_for.iter().any(|net| net.contains(&address))
+        };
+        let proxies: Vec<usize> = (0..inventory.hosts.len()).filter(answers).collect();
+        let is_own = |mac: Mac| {
+            inventory.hosts[host].macs.contains(&mac)
+                || holders.iter().any(|holder| mac_is_of(mac, *holder))
+        };
+        let is_proxy =
+            |mac: Mac| mac.is_shared() || proxies.iter().any(|number| mac_is_of(mac, *number));
+        let claims = &self.conversations.survey.claims;
+        // Slots of ten seconds, a bit each: those of somebody, and those of a second one.
+        let (mut once, mut twice) = (BTreeMap::<Nanos, u64>::new(), BTreeMap::<Nanos, u64>::new());
+        let mut own = BTreeMap::<Nanos, u64>::new();
+        let others: Vec<&&Claimant> = claimants
+            .iter()
+            .filter(|c| {
+                let is_own = is_own(c.mac);
+                if is_own {
+                    for (word, slots) in &claims[**c].slots {
+                        *own.entry(*word).or_default() |= slots;
+                    }
+                }
+                !is_own && !is_proxy(c.mac)
+            })
+            .collect();
+        let all = others.iter().map(|c| &claims[**c].slots).chain([&own]);
+        for (word, slots) in all.flatten() {
+            let seen = once.entry(*word).or_default();
+            *twice.entry(*word).or_default() |= *seen & slots;
+            *seen |= slots;
+        }
+        let slots = twice.values().map(|slots| slots.count_ones()).sum::<u32>();
+        // Two different slots begin at least ten seconds apart.
+        if slots < 2 {
+            return BTreeSet::new();
+        }
+        let meets = |claimant: &Claimant| {
+            let theirs = &claims[claimant].slots;
+            theirs.iter().any(|(word, slots)| twice.get(word).is_some_and(|both| both & slots != 0))
+        };
+        let own_macs = claimants.iter().filter(|c| is_own(c.mac)).map(|c| c.mac);
+        let meeting: Vec<&&Claimant> = others.into_iter().filter(|c| meets(c)).collect();
+        // Each of them against each, as far as there are few: one that takes over meets the last one, once.
+        let parties = meeting.iter().map(|c| &claims[**c].slots).chain([&own]);
+        let parties: Vec<&BTreeMap<Nanos, u64>> = parties.collect();
+        let common = |a: &BTreeMap<Nanos, u64>, b: &BTreeMap<Nanos, u64>| -> u32 {
+            let both = a.iter().filter_map(|(word, slots)| Some(slots & b.get(word)?));
+            both.map(u64::count_ones).sum()
+        };
+        let conflicts = |party: usize| {
+            parties.len() > MANY_CLAIMANTS
+                || (0..parties.len())
+                    .any(|other| other != party && common(parties[party], parties[other]) >= 2)
+        };
+        let mut macs = BTreeSet::new();
+        for (number, claimant) in meeting.iter().enumerate() {
+            if conflicts(number) {
+                macs.insert(claimant.mac);
+            }
+        }
+        if conflicts(meeting.len()) {
+            macs.extend(own_macs);
+        }
+        macs
+    }
 }
+
+/// Claimants of one address beyond which it no longer matters who met whom.
+const MANY_CLAIMANTS: usize = 64;
+
+/// An address in the VLANs where it was claimed.
+type Place = (IpAddr, [u16; 2]);

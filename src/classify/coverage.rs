@@ -1,12 +1,14 @@
 //! What the capture shows of hosts: how each was seen, whose switch port the span carries, and which
 //! services answer at addresses that nobody listed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
+use super::View;
 use super::judge::Judged;
-use crate::conversation::{Conversations, Presence, Subject, Window};
-use crate::model::{AtMost, Merge, Sum, Transport, words};
+use super::verdict::Verdict;
+use crate::conversation::{Conversations, Presence, Subject, Unreadable, Window};
+use crate::model::{AtMost, Mac, Merge, Sum, Transport, words};
 use crate::policy::{Policy, Who};
 
 words!(
@@ -48,11 +50,24 @@ pub(super) enum Unit {
 
 /// What the capture shows of each host: its own addresses, and link-local ones that its hardware
 /// addresses fit.
-pub(super) fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostReport> {
+pub(super) fn hosts(
+    policy: &Policy,
+    conversations: &Conversations,
+    view: &View,
+) -> Vec<HostReport> {
     let mut presences = vec![Presence::default(); policy.inventory.hosts.len()];
     for (address, presence) in conversations.survey.presences() {
+        if presence.on_wire {
+            continue;
+        }
         if let Who::Host(host) = policy.party(address, presence.macs.iter()).who {
             let mut presence = presence.clone();
+            // What a doubtful clock stamped extends no time.
+            for window in
+                [&mut presence.unicast_in, &mut presence.sent_in, &mut presence.received_in]
+            {
+                *window = window.within(view.start, view.end);
+            }
             // What stays inside a host shows nothing of its switch port.
             if address.is_loopback() {
                 presence.unicast_sent = Sum(0);
@@ -77,31 +92,32 @@ pub(super) fn hosts(policy: &Policy, conversations: &Conversations) -> Vec<HostR
     presences.into_iter().map(report).collect()
 }
 
-/// Addresses without a role that may be further ones of listed hosts, by what they served or used; of several the
-/// least.
+/// Addresses that may be further ones of listed hosts, by what they served or used that their own roles do not
+/// document; of several the least.
 #[derive(Default)]
 pub(super) struct Unlisted {
     /// Services reached at such addresses.
     pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
-    /// Services of hosts that such addresses inside used.
+    /// Services of hosts that such addresses used.
     pub clients: HashMap<(usize, Transport, u16), IpAddr, ahash::RandomState>,
 }
 
-pub(super) fn unlisted(
-    policy: &Policy,
-    conversations: &Conversations,
-    judged: &[Judged],
-) -> Unlisted {
+pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unlisted {
     let mut unlisted = Unlisted::default();
+    let is_host = |who| matches!(who, Who::Host(_) | Who::Service(_));
     for (c, j) in conversations.list.iter().zip(judged) {
+        // What was tried and failed went nowhere; of what nobody saw nothing is known.
+        let in_vain = c.has_failed() || c.is_made_up();
+        if in_vain || j.verdict() == Verdict::Documented || c.broadcast {
+            continue;
+        }
         let Subject { client, server, transport, port } = c.subject;
-        if c.state.reached() && j.server.roles.is_empty() {
+        if !is_host(j.server.who) {
             let address = unlisted.servers.entry((transport, port)).or_insert(server);
             *address = server.min(*address);
         }
         if let Who::Host(host) = j.server.who
-            && j.client.roles.is_empty()
-            && policy.is_internal(client)
+            && !is_host(j.client.who)
         {
             let address = unlisted.clients.entry((host, transport, port)).or_insert(client);
             *address = client.min(*address);
@@ -110,33 +126,132 @@ pub(super) fn unlisted(
     unlisted
 }
 
-/// IP protocols that carry others: IP in IP, GRE, ESP, EtherIP, MPLS.
-const CARRIERS: [u8; 6] = [4, 41, 47, 50, 97, 137];
-/// UDP ports of tunnels and of what seals: IPsec (RFC 3948), WireGuard, OpenVPN, and those that are read where they
-/// can be.
-const CARRIER_PORTS: [u16; 10] = [4500, 51820, 1194, 4789, 8472, 4790, 6081, 2152, 6635, 37008];
+/// IP protocols that seal what they carry: ESP.
+const SEALS: [u8; 1] = [50];
+/// UDP ports of what seals: IPsec (RFC 3948), WireGuard, OpenVPN.
+const SEAL_PORTS: [u16; 3] = [4500, 51820, 1194];
+/// IP protocols that carry others: IP in IP, GRE, EtherIP, MPLS.
+const CARRIERS: [u8; 5] = [4, 41, 47, 97, 137];
+/// UDP ports of tunnels that are read unless the user wants the tunnels themselves.
+const CARRIER_PORTS: [u16; 7] = [4789, 8472, 4790, 6081, 2152, 6635, 37008];
 
-/// Pairs of addresses, the lesser first, between which something went that could not be read, in words.
-pub(super) fn sealed(conversations: &Conversations) -> BTreeMap<(IpAddr, IpAddr), String> {
-    let mut pairs = BTreeMap::new();
-    let ordered = |a: IpAddr, b: IpAddr| (a.min(b), a.max(b));
-    for c in &conversations.list {
-        let Subject { client, server, transport, port } = c.subject;
-        let carries = CARRIERS.contains(&transport.0)
-            || (transport == Transport::UDP && CARRIER_PORTS.contains(&port));
-        if carries {
-            let what = match c.subject.shown_port() {
-                Some(port) => format!("{transport} {port}"),
-                None => format!("IP protocol {}", transport.0),
-            };
-            pairs.entry(ordered(client, server)).or_insert(what);
+/// What hosts exchanged that could not be read, in words.
+#[derive(Default)]
+pub(super) struct Sealed {
+    /// By host: with other hosts, and with an address that is no host's.
+    hosts: HashMap<usize, (HashMap<usize, String>, Option<String>)>,
+}
+
+impl Sealed {
+    fn add(&mut self, policy: &Policy, (a, b): (IpAddr, IpAddr), what: &dyn Fn() -> String) {
+        let words = || format!("{a} and {b} exchanged {}, which may hold it", what());
+        match (policy.host_of(a), policy.host_of(b)) {
+            (Some(a), Some(b)) => {
+                self.hosts.entry(a).or_default().0.entry(b).or_insert_with(words);
+                self.hosts.entry(b).or_default().0.entry(a).or_insert_with(words);
+            }
+            (Some(host), None) | (None, Some(host)) => {
+                self.hosts.entry(host).or_default().1.get_or_insert_with(words);
+            }
+            (None, None) => {}
         }
     }
-    for (src, dst, _) in &conversations.orphans {
-        let what = || "fragments whose first one is not in the capture".to_owned();
-        pairs.entry(ordered(*src, *dst)).or_insert_with(what);
+
+    /// What a host exchanged with one of some others, or any of them with nobody's address.
+    pub fn between(&self, source: usize, others: &[usize]) -> Option<&str> {
+        let own = self.hosts.get(&source);
+        let with = own.and_then(|(with, _)| others.iter().find_map(|other| with.get(other)));
+        let beside = |host: &usize| self.hosts.get(host).and_then(|(_, beside)| beside.as_ref());
+        let words = with.or_else(|| beside(&source)).or_else(|| others.iter().find_map(beside));
+        words.map(String::as_str)
     }
-    pairs
+}
+
+pub(super) fn sealed(policy: &Policy, conversations: &Conversations, view: &View) -> Sealed {
+    let mut sealed = Sealed::default();
+    let is_udp = |transport| transport == Transport::UDP;
+    for c in &conversations.list {
+        let Subject { client, server, transport, port } = c.subject;
+        // What a stranger sealed, or said to be sealed, is nothing between these two.
+        if c.is_made_up() {
+            continue;
+        }
+        let seals =
+            SEALS.contains(&transport.0) || (is_udp(transport) && SEAL_PORTS.contains(&port));
+        let carries =
+            CARRIERS.contains(&transport.0) || (is_udp(transport) && CARRIER_PORTS.contains(&port));
+        if seals || (carries && view.no_decap) {
+            sealed.add(policy, (client, server), &|| match c.subject.shown_port() {
+                Some(port) => format!("{transport} {port}"),
+                None => format!("IP protocol {}", transport.0),
+            });
+        }
+    }
+    for (src, dst, ..) in &conversations.orphans {
+        let what = || "fragments whose first one is not in the capture".to_owned();
+        sealed.add(policy, (*src, *dst), &what);
+    }
+    for (pair, packets) in &conversations.survey.portless {
+        let what = || format!("{packets} packets whose ports the capture cut off or lacks");
+        sealed.add(policy, *pair, &what);
+    }
+    sealed
+}
+
+/// Frames that could not be understood, by whose they may be.
+#[derive(Default)]
+pub(super) struct Unreadables {
+    /// Those that may be anybody's, in words.
+    anybody: Option<String>,
+    /// Those of hosts, in words.
+    hosts: BTreeMap<usize, String>,
+}
+
+impl Unreadables {
+    /// What frames may hold something between these hosts, in words.
+    pub fn of(&self, hosts: impl IntoIterator<Item = usize>) -> Option<&str> {
+        let theirs = hosts.into_iter().find_map(|host| self.hosts.get(&host));
+        self.anybody.as_ref().or(theirs).map(String::as_str)
+    }
+}
+
+/// Sorts frames that could not be understood by the hosts whose hardware addresses they come from or go to; behind a
+/// router that is the router's. What comes from or goes to an address that is nobody's known may be anybody's.
+pub(super) fn unreadables(
+    policy: &Policy,
+    conversations: &Conversations,
+    reports: &[HostReport],
+) -> Unreadables {
+    let mut found = Unreadables::default();
+    let frames = |count: u64, why: Unreadable| format!("{count} {}", why.words());
+    if conversations.unread.more() > 0 {
+        found.anybody =
+            Some(format!("{} frames that could not be understood", conversations.unread.more()));
+    }
+    let listed = policy.inventory.hosts.iter().enumerate();
+    let listed = listed.flat_map(|(host, entry)| entry.macs.iter().map(move |mac| (*mac, host)));
+    let seen = reports.iter().enumerate();
+    let seen = seen.flat_map(|(host, seen)| seen.presence.macs.iter().map(move |m| (*m, host)));
+    let mut owners: BTreeMap<Mac, BTreeSet<usize>> = BTreeMap::new();
+    for (mac, host) in listed.chain(seen) {
+        owners.entry(mac).or_default().insert(host);
+    }
+    for (unread, count) in conversations.unread.iter() {
+        let is_group = unread.to.0[0] & 1 == 1 && unread.to != Mac::NONE;
+        for mac in [Some(unread.from), Some(unread.to).filter(|_| !is_group)].into_iter().flatten()
+        {
+            match owners.get(&mac) {
+                Some(hosts) => {
+                    for host in hosts {
+                        let words = || frames(count, unread.why);
+                        found.hosts.entry(*host).or_insert_with(words);
+                    }
+                }
+                None => drop(found.anybody.get_or_insert_with(|| frames(count, unread.why))),
+            }
+        }
+    }
+    found
 }
 
 /// The hosts that have at least two peers who talk to nobody else: the span carries their port.
@@ -151,7 +266,8 @@ pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashS
         let packets = c.to_server.packets.0 + c.to_client.packets.0;
         let (client, server) =
             (unit(j.client.who, c.subject.client), unit(j.server.who, c.subject.server));
-        if c.broadcast || packets == 0 || client == server {
+        let made_up = c.is_made_up();
+        if c.broadcast || packets == 0 || client == server || made_up {
             continue;
         }
         peers.entry(client).or_default().insert(server);

@@ -6,11 +6,13 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::View;
-use super::coverage::{HostReport, Unit, Unlisted, hosts, sealed, unlisted, watched};
+use super::coverage::{
+    HostReport, Sealed, Unit, Unlisted, Unreadables, hosts, sealed, unlisted, unreadables, watched,
+};
 use super::finding::Finding;
 use super::judge::{ByKind, Judge, Judged};
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
-use crate::conversation::{Conversation, Conversations, State};
+use crate::conversation::{Conversation, Conversations, State, Taint};
 use crate::model::{Max, Merge, Min, Nanos, SECOND, Transport};
 use crate::policy::{
     Covers, Expectation, FeatureState, Policy, Quantifier, RoleSet, Row, Scope, Who,
@@ -20,6 +22,10 @@ use crate::policy::{
 const TRIGGER_BYTES: u64 = 20 * 1000;
 /// ... so long, and so long before the capture ends, in nanoseconds.
 const TRIGGER_NS: Nanos = 30 * SECOND;
+
+/// Why silence under contradicting clocks is not certain.
+pub(super) const CLOCKS: &str =
+    "the clocks of the capture contradict each other: answers are stamped before what they answer";
 
 /// Seconds that a host's own time may fall short of a row's: watched time is counted in tens of seconds.
 const SLACK_S: Nanos = 20;
@@ -50,12 +56,19 @@ pub(super) struct Assessed {
     pub findings: Vec<Finding>,
     pub rows: Vec<RowReport>,
     pub hosts: Vec<HostReport>,
+    pub moves: Vec<String>,
 }
 
 /// A conversation of a group, seen from its source.
 struct Attempt {
     to: Unit,
     state: State,
+    /// The service answered.
+    answered: bool,
+    /// It failed.
+    failed: bool,
+    /// It was inside a tunnel that nobody stated.
+    tunnelled: bool,
     /// The rows that document it.
     rows: Rc<[usize]>,
 }
@@ -144,6 +157,8 @@ pub(super) struct Claim {
     pub rows: Vec<usize>,
     pub to: Vec<Unit>,
     pub doubts: Doubts,
+    /// Why it may be wrong, in words.
+    pub hidden: Vec<String>,
     pub watch_s: u64,
     /// The group that made it due, and its conversation.
     pub trigger: Option<(String, usize)>,
@@ -165,9 +180,13 @@ pub(super) struct Assessor<'a> {
     /// Services that somebody reached at an address which the inventory does not list, or lists without
     /// a role: it may be a listed host's other address.
     unlisted: Unlisted,
-    /// Pairs of addresses, the lesser first, between which something went that could not be read, in words.
-    sealed: BTreeMap<(IpAddr, IpAddr), String>,
+    /// What hosts exchanged that could not be read.
+    sealed: Sealed,
+    /// Frames that could not be understood.
+    unreadables: Unreadables,
     pub(super) findings: Vec<Finding>,
+    /// Addresses of hosts that one hardware address took over from another, in words.
+    pub(super) moves: Vec<String>,
 }
 
 /// Assesses failures, silences, rows and hosts.
@@ -188,21 +207,24 @@ pub(super) fn assess(
         first: Min::default(),
         last: Max::default(),
     };
+    let reports = hosts(policy, conversations, view);
     let mut assessor = Assessor {
         judge,
         policy,
         conversations,
         judged,
         view,
-        hosts: hosts(policy, conversations),
+        unreadables: unreadables(policy, conversations, &reports),
+        hosts: reports,
         rows: vec![row; policy.matrix.rows.len()],
         fitting: fitting(judge, conversations, judged),
         attempts: HashMap::default(),
         triggers: HashMap::new(),
         watched: watched(conversations, judged),
-        unlisted: unlisted(policy, conversations, judged),
-        sealed: sealed(conversations),
+        unlisted: unlisted(conversations, judged),
+        sealed: sealed(policy, conversations, view),
         findings: Vec::new(),
+        moves: Vec::new(),
     };
     assessor.collect();
     assessor.failures();
@@ -211,7 +233,8 @@ pub(super) fn assess(
     }
     assessor.contradictions();
     assessor.statuses();
-    Assessed { findings: assessor.findings, rows: assessor.rows, hosts: assessor.hosts }
+    let Assessor { findings, rows, hosts, moves, .. } = assessor;
+    Assessed { findings, rows, hosts, moves }
 }
 
 impl<'a> Assessor<'a> {
@@ -221,8 +244,11 @@ impl<'a> Assessor<'a> {
         let mut named = HashSet::<(usize, Who, Option<IpAddr>), ahash::RandomState>::default();
         for (number, (c, j)) in self.conversations.list.iter().zip(self.judged).enumerate() {
             let Some(fitting) = self.fitting[number].clone() else { continue };
+            // Of what nobody saw, or anybody may have made up, no row is seen.
+            let tunnelled = c.taints.has(Taint::Tunnel);
+            let made_up = c.is_made_up();
             let address = matches!(j.client.who, Who::Stranger).then_some(c.subject.client);
-            for row in fitting.groups.values().flat_map(|rows| rows.iter()) {
+            for row in fitting.groups.values().flat_map(|rows| rows.iter()).filter(|_| !made_up) {
                 let report = &mut self.rows[*row];
                 report.conversations += 1;
                 report.visible += u64::from(c.state != State::OneSided);
@@ -244,15 +270,23 @@ impl<'a> Assessor<'a> {
             };
             let to = || through.iter().map(|host| Unit::Host(*host)).chain(other);
             for (group, rows) in &fitting.groups {
-                if !through.is_empty() && self.is_trigger(c) {
+                if !through.is_empty() && !made_up && self.is_trigger(c) {
                     let through = Through { conversation: number, hosts: through.to_vec() };
                     self.triggers.entry(group).or_default().push(through);
                 }
                 if let Who::Host(client) = j.client.who {
                     for source in self.policy.holders(client) {
                         let attempts = self.attempts.entry((group, *source)).or_default();
-                        let attempt = |to| Attempt { to, state: c.state, rows: Rc::clone(rows) };
-                        attempts.extend(to().map(attempt));
+                        let attempt = |to| Attempt {
+                            to,
+                            state: c.state,
+                            answered: c.is_answered(),
+                            failed: c.has_failed(),
+                            tunnelled,
+                            rows: Rc::clone(rows),
+                        };
+                        let attempted = !c.taints.has(Taint::Quoted);
+                        attempts.extend(to().filter(|_| attempted).map(attempt));
                     }
                 }
             }
@@ -405,17 +439,19 @@ impl<'a> Assessor<'a> {
         if mine.is_empty() {
             return Silence::Fine;
         }
-        let attempts: Vec<&Attempt> = self
+        let attempts = self
             .attempts
             .get(&(group, source))
             .into_iter()
             .flatten()
-            .filter(|a| only.is_none_or(|to| a.to == to))
-            .collect();
-        if attempts.iter().any(|a| a.state.reached() || a.state == State::AnswerOnly) {
+            .filter(|a| only.is_none_or(|to| a.to == to));
+        // What anybody may have made up breaks no silence, but one that may be broken is not certain.
+        let (tunnelled, attempts): (Vec<&Attempt>, Vec<&Attempt>) =
+            attempts.partition(|attempt| attempt.tunnelled);
+        if attempts.iter().any(|a| a.answered || a.state == State::AnswerOnly) {
             return Silence::Fine;
         }
-        if attempts.iter().any(|a| a.state.failed()) {
+        if attempts.iter().any(|a| a.failed) {
             return Silence::Failed;
         }
         let is_on = |row: &usize| self.policy.feature_state(&matrix.rows[*row]) == FeatureState::On;
@@ -446,7 +482,8 @@ impl<'a> Assessor<'a> {
         let rows = if due.is_empty() { mine.clone() } else { due.clone() };
         let watch = rows.iter().map(|r| self.view.watch(matrix.rows[*r].watch_s));
         let watch_s = watch.max().unwrap_or(0);
-        let mut claim = Claim { source, rows, to, doubts: Doubts::default(), watch_s, trigger };
+        let (doubts, hidden) = (Doubts::default(), Vec::new());
+        let mut claim = Claim { source, rows, to, doubts, hidden, watch_s, trigger };
         let unknown = |code, claim: &Claim| Silence::Unknown(code, claim.clone());
         if on.is_empty() {
             return unknown(Code::FeatureUnknown, &claim);
@@ -492,24 +529,33 @@ impl<'a> Assessor<'a> {
         if self.view.loss > self.view.max_loss {
             return unknown(Code::LossTooHigh, &claim);
         }
-        if self.view.watched_s < watch_s {
+        let watched_s = self.view.watched.seconds_for(watch_s);
+        if watched_s < watch_s {
             return unknown(Code::WindowTooShort, &claim);
         }
         // A host that was there for a moment only had no time to do what it does now and then, or to be asked.
-        let due_s = self.view.watched_s.min(watch_s);
+        let due_s = watched_s.min(watch_s);
         let in_time = |unit: &Unit| self.was_there_for(*unit, due_s);
         if !in_time(&Unit::Host(source))
             || !claim.to.iter().any(in_time)
-            || self.hidden_way(&claim).is_some()
-            || self.view.hides()
+            || self.view.misses_a_direction()
         {
             claim.doubts.add(Doubt::Coverage);
+        }
+        if !tunnelled.is_empty() {
+            claim.doubts.add(Doubt::Tunnel);
+            let words = "it was seen inside a tunnel that nobody stated, in which anybody may have made it up";
+            claim.hidden.push(words.to_owned());
+        }
+        for (doubt, words) in self.hidden_ways(&claim) {
+            claim.doubts.add(doubt);
+            claim.hidden.push(words);
         }
         if claim.rows.iter().all(|row| matrix.rows[*row].is_doubtful()) {
             claim.doubts.add(Doubt::Row);
         }
         // In each watch time an exchange would have shown at least two frames.
-        let chances = 2 * (self.view.watched_s / watch_s.max(1)).max(1);
+        let chances = 2 * (watched_s / watch_s.max(1)).max(1);
         if !self.view.is_certain_after(chances) {
             claim.doubts.add(Doubt::Loss);
         }
@@ -523,17 +569,21 @@ impl<'a> Assessor<'a> {
         there / SECOND >= seconds as Nanos - SLACK_S
     }
 
-    /// How what a claim misses may have gone all the same, in words.
-    pub(super) fn hidden_way(&self, claim: &Claim) -> Option<String> {
+    /// How what a claim misses may have gone all the same, in words, and which doubt that is.
+    fn hidden_ways(&self, claim: &Claim) -> Vec<(Doubt, String)> {
         let rows = claim.rows.iter().map(|row| &self.policy.matrix.rows[*row]);
         let rows: Vec<&Row> = rows.filter(|row| row.transport.has_ports()).collect();
         let covers = |(transport, port): &(Transport, u16)| {
             rows.iter().any(|row| row.transport == *transport && row.ports.contains(port))
         };
+        let mut ways = Vec::new();
         let servers = self.unlisted.servers.iter().filter(|(service, _)| covers(service));
         if let Some(address) = servers.map(|(_, address)| *address).min() {
-            return Some(format!(
-                "the same service was reached at {address}, which has no role in the inventory: it may be another address of a listed host"
+            ways.push((
+                Doubt::Coverage,
+                format!(
+                    "the same service was reached at {address}, which has no role in the inventory: it may be another address of a listed host"
+                ),
             ));
         }
         let clients = self.unlisted.clients.iter();
@@ -541,23 +591,37 @@ impl<'a> Assessor<'a> {
             covers(&(*transport, *port)) && claim.to.contains(&Unit::Host(*host))
         });
         if let Some(address) = clients.map(|(_, address)| *address).min() {
-            return Some(format!(
-                "{address}, which has no role in the inventory, used the same service: it may be another address of a listed host"
+            ways.push((
+                Doubt::Coverage,
+                format!(
+                    "{address}, which has no role in the inventory, used the same service: it may be another address of a listed host"
+                ),
             ));
         }
-        let hosts = &self.policy.inventory.hosts;
-        let targets = claim.to.iter().filter_map(|unit| match unit {
-            Unit::Host(host) => Some(&hosts[*host].addresses),
+        let hosts = claim.to.iter().filter_map(|unit| match unit {
+            Unit::Host(host) => Some(*host),
             _ => None,
         });
-        let mut pairs = targets.flatten().flat_map(|to| {
-            hosts[claim.source].addresses.iter().map(move |from| (*from.min(to), *from.max(to)))
-        });
-        pairs.find_map(|pair| {
-            self.sealed.get(&pair).map(|what| {
-                format!("{} and {} exchanged {what}, which may hold it", pair.0, pair.1)
-            })
-        })
+        let hosts: Vec<usize> = hosts.collect();
+        ways.extend(self.unread_between(claim.source, &hosts).map(|words| (Doubt::Unread, words)));
+        if self.conversations.survey.has_doubtful_clocks() {
+            ways.push((Doubt::Clock, CLOCKS.to_owned()));
+        }
+        ways
+    }
+
+    /// What went between a host and some others and could not be read, in words: what was sealed or cut between them,
+    /// or between one of them and an address that is no host's; and frames that could not be understood.
+    pub(super) fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
+        if self.view.damaged {
+            let words = "part of the input could not be read: what seems absent may be in it";
+            return Some(words.to_owned());
+        }
+        if let Some(words) = self.sealed.between(source, others) {
+            return Some(words.to_owned());
+        }
+        let frames = self.unreadables.of(others.iter().copied().chain([source]));
+        frames.map(|frames| format!("the capture has {frames}, which may hold it"))
     }
 
     /// Whether a network of the inventory plays a role.

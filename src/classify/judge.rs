@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::verdict::{Code, Doubt, Doubts, Verdict};
-use crate::conversation::{Conversation, Conversations, Known, Lens, ServerNames, State, Subject};
-use crate::model::{Endpoint, Nanos, Transport};
+use crate::conversation::{
+    Conversation, Conversations, Known, Lens, ServerNames, State, Subject, Taint,
+};
+use crate::model::{Endpoint, Mac, Nanos, Transport};
 use crate::policy::{
     Excepted, Exposure, FeatureState, Only, Party, Policy, RoleSet, Row, Scope, Severity, Who,
 };
@@ -76,9 +78,19 @@ pub(super) struct Asked<'n> {
     pub announced: bool,
     /// The server's name.
     pub name: Option<&'n str>,
+    /// Two witnesses agree on the name.
+    pub name_is_sure: bool,
     /// When it ended.
     pub last: Option<Nanos>,
 }
+
+/// The doubt that each taint of a conversation's flows is.
+const TAINTS: [(Taint, Doubt); 4] = [
+    (Taint::Direction, Doubt::Direction),
+    (Taint::Spoof, Doubt::Spoof),
+    (Taint::Tunnel, Doubt::Tunnel),
+    (Taint::Quoted, Doubt::Quoted),
+];
 
 /// Judges conversations by a policy.
 pub struct Judge<'a> {
@@ -88,6 +100,8 @@ pub struct Judge<'a> {
     joins: Vec<(RoleSet, bool)>,
     /// The roles that somebody in the inventory plays.
     present: RoleSet,
+    /// The rows that go to a name or an address.
+    endpoints: Vec<usize>,
 }
 
 impl<'a> Judge<'a> {
@@ -103,7 +117,10 @@ impl<'a> Judge<'a> {
             }
             reach
         });
-        Self { policy, joins: joins.collect(), present: policy.present_roles() }
+        let rows = matrix.rows.iter().enumerate();
+        let endpoints = rows.filter(|(_, row)| row.only.is_some()).map(|(number, _)| number);
+        let (joins, endpoints) = (joins.collect(), endpoints.collect());
+        Self { policy, joins, present: policy.present_roles(), endpoints }
     }
 
     /// A judge for whom somebody plays every role: for questions without an inventory.
@@ -150,11 +167,12 @@ impl<'a> Judge<'a> {
             doubts.add(Doubt::Name);
         }
         let mut other = None;
-        if conversation.grade.is_guess() {
+        if conversation.taints.has(Taint::Direction) {
             other = self.other_reading(conversation, &asked, ruling.code);
-            // Of many client ports only some are tried the other way round.
-            if other.is_some() || conversation.client_ports.more() {
-                doubts.add(Doubt::Direction);
+        }
+        for (taint, doubt) in TAINTS {
+            if conversation.taints.has(taint) {
+                doubts.add(doubt);
             }
         }
         if ruling.row.is_some_and(|row| self.is_doubtful(row, conversation.announced)) {
@@ -200,7 +218,8 @@ impl<'a> Judge<'a> {
     fn by_names(&self, asked: &Asked<'_>, names: &ServerNames) -> Option<((usize, usize), Ruling)> {
         let of_name = |(number, known): (usize, &Known)| {
             let aliases = known.names.iter().enumerate().map(|(alias, name)| {
-                let asked = self.with_name(asked, name);
+                let name_is_sure = known.is_strong(alias) && !names.hidden;
+                let asked = Asked { name_is_sure, ..self.with_name(asked, name) };
                 ((number, alias), self.rule(&asked))
             });
             aliases.min_by_key(|(place, ruling)| (ruling.code, *place))
@@ -290,9 +309,12 @@ impl<'a> Judge<'a> {
     }
 
     fn asked(&self, c: &Conversation) -> Asked<'static> {
-        let client = self.policy.party(c.subject.client, c.rare().macs[0].iter());
-        let server = self.policy.party(c.subject.server, c.rare().macs[1].iter());
-        self.asked_of(c, client, server)
+        let party = |address: IpAddr, side: usize| match address.is_loopback() && c.rare().on_wire {
+            // What stays inside a host is on no wire: whoever sent it is not known.
+            true => Policy::nobody(),
+            false => self.policy.party(address, c.rare().macs[side].iter()),
+        };
+        self.asked_of(c, party(c.subject.client, 0), party(c.subject.server, 1))
     }
 
     fn asked_of(&self, c: &Conversation, client: Party, server: Party) -> Asked<'static> {
@@ -318,6 +340,7 @@ impl<'a> Judge<'a> {
             answer: false,
             announced: false,
             name: None,
+            name_is_sure: false,
             last: None,
         }
     }
@@ -416,6 +439,9 @@ impl<'a> Judge<'a> {
         if let Some(row) = self.exposed(asked).filter(|row| matrix.rows[*row].exposure.is_some()) {
             return ruling(Code::ExposedInternal, Some(row));
         }
+        if !asked.broadcast && self.is_joined_endpoint(asked) {
+            return ruling(Code::PortNotInMatrix, off);
+        }
         if !asked.broadcast && ends_have_roles && self.joined(asked) {
             return if off.is_some() {
                 ruling(Code::FeatureOff, off)
@@ -453,6 +479,22 @@ impl<'a> Judge<'a> {
         asked.client_roles.iter().any(|role| {
             let (reach, anybody) = self.joins[role];
             anybody || reach.meets(asked.server_roles)
+        })
+    }
+
+    /// Whether the server is an endpoint that the matrix itself names, by its address or by a name that is sure, and
+    /// lets the client reach on some port.
+    fn is_joined_endpoint(&self, asked: &Asked<'_>) -> bool {
+        self.endpoints.iter().any(|row| {
+            let row = &self.policy.matrix.rows[*row];
+            let is_it = match &row.only {
+                Some(Only::Name(pattern)) => {
+                    asked.name_is_sure && asked.name.is_some_and(|name| pattern.matches(name))
+                }
+                Some(Only::Address(address)) => *address == asked.subject.server,
+                None => false,
+            };
+            is_it && self.policy.matrix.is_source(row, asked.client_roles)
         })
     }
 
@@ -494,6 +536,7 @@ impl<'a> Judge<'a> {
                 ..asked.subject
             },
             name: None,
+            name_is_sure: false,
             ..*asked
         };
         self.fits(&turned).map(|(row, _)| row).next()
@@ -577,15 +620,20 @@ impl<'a> Judge<'a> {
             let (broadcast, answer) = (c.broadcast, asked.answer);
             self.rule(&Asked { client_roles: roles, broadcast, answer, ..turned }).code
         });
-        ports.max().filter(|other| *other > shown || other.verdict() != shown.verdict())
+        ports.max().filter(|other| differs(*other, shown))
     }
+}
+
+/// Whether the other reading of a conversation is worse than the shown one, or of another verdict.
+fn differs(other: Code, shown: Code) -> bool {
+    other > shown || other.verdict() != shown.verdict()
 }
 
 fn is_multicast(address: IpAddr) -> bool {
     address.is_multicast()
 }
 
-/// The two questions of direction, answered by the judge.
+/// What the reading of flows asks, answered by the judge.
 impl Lens for Judge<'_> {
     fn is_broadcast(&self, address: IpAddr) -> bool {
         self.policy.is_broadcast(address)
@@ -593,6 +641,63 @@ impl Lens for Judge<'_> {
 
     fn canonical(&self, address: IpAddr) -> IpAddr {
         self.policy.canonical(address)
+    }
+
+    fn is_listed(&self, address: IpAddr) -> bool {
+        self.policy.host_of(address).is_some()
+    }
+
+    fn belongs(&self, address: IpAddr) -> Option<bool> {
+        let policy = self.policy;
+        Some(policy.host_of(address).is_some() || policy.network(address).is_some())
+    }
+
+    fn is_resolver(&self, address: IpAddr) -> bool {
+        self.policy.is_resolver(address)
+    }
+
+    fn is_listed_mac(&self, mac: Mac) -> bool {
+        self.policy.host_of_mac(mac).is_some()
+    }
+
+    fn reads_the_same(&self, subject: &Subject, client_port: u16, broadcast: bool) -> bool {
+        let (client, server) =
+            (self.policy.party(subject.client, []), self.policy.party(subject.server, []));
+        let asked = Asked {
+            broadcast,
+            client_roles: self.policy.client_roles(&client, &server, broadcast),
+            ..self.ask(client, server, *subject)
+        };
+        let ruling = self.rule(&asked);
+        if self.is_named(&asked, ruling) && self.only_a_name_decides(&asked) {
+            return false;
+        }
+        let turned = Subject {
+            client: subject.server,
+            server: subject.client,
+            port: client_port,
+            ..*subject
+        };
+        let turned = Asked {
+            broadcast,
+            client_roles: self.policy.client_roles(&server, &client, broadcast),
+            ..self.ask(server, client, turned)
+        };
+        !differs(self.rule(&turned).code, ruling.code)
+    }
+
+    fn port_class(&self, transport: Transport, port: u16) -> u16 {
+        /// Stands for every port that no row, no list and no exception speaks of.
+        const ANY: u16 = 0;
+        let policy = self.policy;
+        let spoken_of = !transport.has_ports()
+            || !policy.exceptions.list.is_empty()
+            || policy.inventory.moved.iter().any(|moved| moved.to == port)
+            || policy.background(transport, port).is_some()
+            || [Transport::TCP, Transport::UDP, Transport::SCTP]
+                .into_iter()
+                .any(|transport| policy.rows_at(transport, port).next().is_some());
+        if spoken_of { port } else { ANY }
     }
 
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool {

@@ -13,6 +13,7 @@ mod filter;
 mod finding;
 mod fold;
 mod judge;
+mod loopback;
 mod question;
 mod unpermitted;
 mod unused;
@@ -21,6 +22,7 @@ mod wording;
 
 use std::collections::BTreeMap;
 
+pub use contradictions::WATCH_S as ROLE_WATCH_S;
 pub use coverage::{Coverage, HostReport};
 pub use draft::{Draft, DraftHost, Guess, Outside};
 pub use expected::RowReport;
@@ -28,21 +30,27 @@ pub use finding::{End, Finding, Grounds};
 pub use judge::{Judge, Judged, Ruling};
 pub use question::{Answer, Question, check_examples};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
-pub use wording::service_words;
+pub use wording::{service_words, state_changes};
 
-use crate::model::Nanos;
+use crate::model::{Nanos, SECOND, Timeline};
 
 // What the judgement is about, for those who tell it.
-pub use crate::conversation::{Conversation, Conversations, Presence, Tag, Vantage};
-pub use crate::policy::{Covers, FeatureState, Matrix, Party, Policy, RoleSet, Row, Severity, Who};
+pub use crate::conversation::{
+    Conversation, Conversations, Presence, Tag, Taint, Unreadable, Vantage,
+};
+pub use crate::policy::{
+    Covers, FeatureState, Matrix, Party, Policy, RoleSet, Row, Severity, Who, is_control,
+};
 
 /// What the judgement has to know of the capture and the user's wishes.
 #[derive(Clone, Debug)]
 pub struct View {
+    /// Time of the earliest frame.
+    pub start: Option<Nanos>,
     /// Time of the latest frame.
     pub end: Option<Nanos>,
-    /// Seconds that were watched: ten for each ten-second bucket that holds a frame.
-    pub watched_s: u64,
+    /// How long was watched without a break.
+    pub watched: Watched,
     /// A capture filter was on, of the user's or of the capture's own.
     pub filtered: bool,
     /// The share of frames that belong to flows of which one direction alone was captured, 0 to 1.
@@ -53,12 +61,44 @@ pub struct View {
     pub suspected_loss: f64,
     /// Part of the input could not be read: what seems absent may be in it.
     pub damaged: bool,
-    /// Frames were encrypted by the link (MACsec): what seems absent may be in them.
-    pub sealed: bool,
+    /// What is in tunnels was not looked at.
+    pub no_decap: bool,
     /// The share above which absence cannot be claimed.
     pub max_loss: f64,
     /// Seconds that replace every row's own watch time.
     pub min_watch: Option<u64>,
+}
+
+/// How long was watched without a break, in seconds.
+#[derive(Clone, Default, Debug)]
+pub struct Watched {
+    /// The longest stretch.
+    pub longest_s: u64,
+    /// For a row that has to be watched for so long: the longest stretch whose gaps fill at most a tenth of that.
+    by_watch: BTreeMap<u64, u64>,
+}
+
+impl Watched {
+    /// What a timeline shows, for rows that have to be watched for so long. Where the same packets were seen twice,
+    /// `apart` nanoseconds from each other, one stretch looks longer by that.
+    pub fn new(
+        timeline: &Timeline,
+        apart: Option<Nanos>,
+        watches: impl Iterator<Item = u64>,
+    ) -> Self {
+        let apart_s = apart.map_or(0, |apart| apart.max(0) as u64 / SECOND as u64);
+        let once = |seconds: u64| if apart_s < seconds { seconds - apart_s } else { seconds };
+        let mut by_watch = BTreeMap::new();
+        for watch_s in watches {
+            by_watch.entry(watch_s).or_insert_with(|| once(timeline.stretch_s(watch_s / 10)));
+        }
+        Self { longest_s: once(timeline.watched_s()), by_watch }
+    }
+
+    /// Seconds without a break for what has to be watched for `watch_s`.
+    pub fn seconds_for(&self, watch_s: u64) -> u64 {
+        self.by_watch.get(&watch_s).copied().unwrap_or(self.longest_s)
+    }
 }
 
 impl View {
@@ -69,18 +109,15 @@ impl View {
 
     /// Whether that many independent chances make an absence certain.
     fn is_certain_after(&self, chances: u64) -> bool {
-        self.miss().powi(chances.min(1000) as i32) < 0.001
+        /// An audit asks this of hundreds of rows, and of a hundred that it is certain of one may be wrong.
+        const UNLIKELY: f64 = 0.0002;
+        self.miss().powi(chances.min(1000) as i32) < UNLIKELY
     }
 
     /// Whether the capture as a whole misses one direction, whatever it is said to cover. Then no
     /// silence is certain.
     fn misses_a_direction(&self) -> bool {
         self.one_sided >= 0.1
-    }
-
-    /// Whether something beside loss keeps every silence from being certain.
-    fn hides(&self) -> bool {
-        self.damaged || self.sealed || self.misses_a_direction()
     }
 
     /// Seconds to be watched before silence on a row means anything.
@@ -103,6 +140,8 @@ pub struct Outcome {
     pub hosts: Vec<HostReport>,
     /// Conversations that each exception justified, in the order of the list.
     pub excepted: Vec<u64>,
+    /// Addresses of hosts that one hardware address took over from another, in words.
+    pub moves: Vec<String>,
 }
 
 impl Outcome {
@@ -118,12 +157,14 @@ impl Outcome {
             excepted[number] += 1;
         }
         findings.extend(unused::exceptions(&judge, &excepted));
+        findings.extend(loopback::on_wire(&judge, &conversations, &judged));
         findings.sort_by_cached_key(Finding::order);
         Self {
             judged,
             findings,
             rows: expected.rows,
             hosts: expected.hosts,
+            moves: expected.moves,
             excepted,
             conversations,
         }
@@ -131,8 +172,8 @@ impl Outcome {
 
     /// Conversations without a judgement, where there is no policy to judge by.
     pub fn unjudged(conversations: Conversations) -> Self {
-        let (judged, findings, rows, hosts, excepted) = Default::default();
-        Self { judged, findings, rows, hosts, excepted, conversations }
+        let (judged, findings, rows, hosts, excepted, moves) = Default::default();
+        Self { judged, findings, rows, hosts, excepted, moves, conversations }
     }
 
     /// Whether anything of the farm could be judged at all.

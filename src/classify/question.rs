@@ -123,6 +123,7 @@ fn farm(matrix: &Matrix, takes: impl Fn(RoleSet) -> bool) -> Inventory {
             macs: Vec::new(),
             roles: RoleSet::one(number),
             held_by: Vec::new(),
+            answers_arp_for: Vec::new(),
             line: 0,
         })
     });

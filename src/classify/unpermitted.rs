@@ -7,7 +7,7 @@ use super::fold::{About, Key, fold_clients, fold_ports};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Verdict};
 use super::wording::explain;
-use crate::conversation::{Conversation, Conversations};
+use crate::conversation::{Conversation, Conversations, Taint};
 use crate::policy::Who;
 
 /// The findings of conversations that nobody documented.
@@ -22,6 +22,10 @@ pub(super) fn of_conversations(
     let mut strangers = Vec::new();
     let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     for (number, (c, j)) in list.iter().zip(judged).enumerate().filter(|(_, (_, j))| wanted(j)) {
+        // Of what an ICMP error quotes alone nobody is accused; loopback addresses have a finding of their own.
+        if c.taints.has(Taint::Quoted) || c.rare().on_wire {
+            continue;
+        }
         if j.client.who == Who::Stranger && j.server.who == Who::Stranger {
             strangers.push(number);
             continue;
@@ -39,16 +43,20 @@ pub(super) fn of_conversations(
     let mut findings: Vec<Finding> =
         folds.iter().map(|fold| explain(judge, conversations, judged, fold)).collect();
     if !strangers.is_empty() {
-        findings.push(of_strangers(list, &strangers));
+        findings.push(of_strangers(list, judged, &strangers));
     }
     findings
 }
 
-fn of_strangers(list: &[Conversation], members: &[usize]) -> Finding {
+fn of_strangers(list: &[Conversation], judged: &[Judged], members: &[usize]) -> Finding {
     let mut finding = Finding::new(Code::UnknownHost, End::everybody(), End::everybody());
     for number in members {
         finding.add(list, *number);
     }
+    // As sure as the surest of them.
+    let doubts = members.iter().map(|n| judged[*n].doubts).min_by_key(|doubts| !doubts.certain());
+    finding.doubts = doubts.unwrap_or_default();
+    finding.certain = finding.doubts.certain();
     "*".clone_into(&mut finding.transport);
     "*".clone_into(&mut finding.port);
     finding.message = format!(

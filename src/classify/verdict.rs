@@ -61,6 +61,8 @@ words!(
         Refused = "refused",
         /// An ICMP error said that it is prohibited, or the host unreachable.
         Rejected = "rejected",
+        /// A bare ACK answered that does not acknowledge the attempt.
+        Challenged = "challenged",
         /// Nobody answered.
         Unanswered = "unanswered",
         /// Answered, and then nothing from the client.
@@ -91,6 +93,8 @@ words!(
         SilentRole = "silent-role",
         /// Two hosts claim one address at the same time.
         AddressConflict = "address-conflict",
+        /// Addresses that stay inside a host were seen on a wire.
+        LoopbackOnWire = "loopback-on-wire",
         /// An exception matched nothing.
         UnusedException = "unused-exception",
     }
@@ -127,12 +131,22 @@ words!(
         Loss = "loss",
         /// Memory ran short, and it was taken together with other flows.
         Fold = "fold",
+        /// Its packets contradict each other: another device may have sent some of them.
+        Spoof = "spoof",
+        /// It was seen inside a tunnel that nobody stated, in which anybody may have made it up.
+        Tunnel = "tunnel",
+        /// It rests on an ICMP error that anybody could have sent.
+        Quoted = "quoted",
+        /// The clocks of the capture contradict each other.
+        Clock = "clock",
+        /// Frames that could not be understood may hold what seems to be missing.
+        Unread = "unread",
     }
 );
 
 /// A set of doubts; empty is certain.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Doubts(u8);
+pub struct Doubts(u16);
 
 impl Doubts {
     /// Adds a doubt.

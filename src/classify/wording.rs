@@ -7,10 +7,10 @@ use super::filter::display_filter;
 use super::finding::Finding;
 use super::fold::{About, Fold, ends};
 use super::judge::{Judge, Judged, Ruling};
-use super::verdict::{Code, Doubt};
+use super::verdict::{Code, Doubt, Doubts};
 use crate::conversation::{Conversation, Conversations, State, sign};
-use crate::model::Transport;
-use crate::policy::{FeatureState, Policy, RoleSet, Row, Scope};
+use crate::model::{Nanos, Transport};
+use crate::policy::{FeatureState, Policy, RoleSet, Row, Scope, Who};
 
 /// The clients of a fold of many, in words; nothing for one.
 pub(super) fn who(
@@ -86,12 +86,39 @@ pub(super) fn explain(
     let (did, how) = how_far(finding.state, finding.count);
     let how = format!("{}{how}", called(conversations, first, &judged[first]));
     finding.message = message(judge, &finding, ruling, &format!("{did} {service}"), &how);
+    if let Some(words) = hardware(policy, conversations, &list[first], &judged[first]) {
+        finding.message.push_str(&format!("; {words}"));
+    }
     finding.action = action(policy, &finding, ruling.row);
     finding.display_filter = display_filter(list, members);
     finding.trace = trace(judge, conversations, &finding, first, &judged[first]);
     finding.trace.extend(who(policy, list, judged, fold));
+    finding.trace.extend(doubtful_members(judged, members));
     finding.identify();
     finding
+}
+
+/// How many conversations of a finding are not certain, where others are.
+pub(super) fn doubtful_members(judged: &[Judged], members: &[usize]) -> Option<String> {
+    let doubtful: Vec<_> =
+        members.iter().map(|n| judged[*n].doubts).filter(|d| !d.certain()).collect();
+    if doubtful.is_empty() || doubtful.len() == members.len() {
+        return None;
+    }
+    let doubts = doubtful.iter().fold(Doubts::default(), |all, doubts| all.with(*doubts));
+    let words: Vec<&str> = doubts.iter().map(|doubt| doubt.name()).collect();
+    Some(format!(
+        "of {} conversations {} are not certain ({}); the others are what is claimed",
+        members.len(),
+        doubtful.len(),
+        words.join(", ")
+    ))
+}
+
+/// A time in words, to the second.
+pub(super) fn clock_words(time: Nanos) -> String {
+    let stamp = jiff::Timestamp::from_nanosecond(i128::from(time)).unwrap_or_default();
+    stamp.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// How reports name an exception where a row would stand.
@@ -130,6 +157,7 @@ fn how_far(state: Option<State>, count: u64) -> (&'static str, String) {
         Some(State::HalfOpen) => ("tried", "and was answered, but did not go on"),
         Some(State::Refused) => ("tried", "and was refused"),
         Some(State::Rejected) => ("tried", "and was rejected on the way"),
+        Some(State::Challenged) => ("tried", "and was answered by an ACK, no SYN-ACK"),
         Some(State::Unanswered) => ("tried", "and got no answer"),
         Some(State::OneWay) => ("sent", "one way, without an answer"),
         Some(State::AnswerOnly) => ("asked", "by broadcast, and was answered"),
@@ -295,6 +323,14 @@ pub(super) fn trace(
             error.kind.words()
         ));
     }
+    for error in c.rare().unseen_errors.iter() {
+        trace.push(format!(
+            "an ICMP error of {} ({}) quotes a packet that the capture does not show, and counts for nothing",
+            error.by,
+            error.kind.words()
+        ));
+    }
+    trace.extend(state_changes(c).map(|words| format!("the service changed: {words}")));
     trace.extend(about_names(conversations, c, j));
     if let Some(row) = j.ruling.row {
         let row = &policy.matrix.rows[row];
@@ -319,6 +355,7 @@ pub(super) fn trace(
         }
     }
     trace.extend(seems(policy, c, j));
+    trace.extend(hardware(policy, conversations, c, j));
     if let Some(other) = j.other {
         trace.push(format!("read the other way round it would be {}/{}", other.verdict(), other));
     }
@@ -345,6 +382,49 @@ fn flags(c: &Conversation) -> Option<String> {
     };
     (c.subject.transport == Transport::TCP)
         .then(|| format!("seen of the client: {}; of the server: {}", sent(0), sent(1)))
+}
+
+/// When a service stopped or started, of a conversation that both reached it and failed.
+pub fn state_changes(c: &Conversation) -> Option<String> {
+    let failed = c.last_failures()?;
+    let time = |time: Option<Nanos>| time.map_or_else(String::new, clock_words);
+    let (worked, opened) = (c.opened, failed.opened);
+    let how = match failed.state {
+        State::HalfOpen => "half-open",
+        state => state.name(),
+    };
+    let failing = format!("{how} from {} to {}", time(opened.first.get()), time(opened.last.get()));
+    Some(if opened.first.get() > worked.last.get() {
+        format!("worked until {}, {failing}", time(worked.last.get()))
+    } else if opened.last.get() < worked.first.get() {
+        format!("{failing}, works since {}", time(worked.first.get()))
+    } else {
+        format!(
+            "worked from {} to {}, {failing}",
+            time(worked.first.get()),
+            time(worked.last.get())
+        )
+    })
+}
+
+/// The host whose hardware address an end that is in no list has: it may be another address of that host.
+fn hardware(
+    policy: &Policy,
+    conversations: &Conversations,
+    c: &Conversation,
+    j: &Judged,
+) -> Option<String> {
+    [(&j.client, c.subject.client), (&j.server, c.subject.server)]
+        .into_iter()
+        .filter(|(party, _)| !matches!(party.who, Who::Host(_) | Who::Service(_)))
+        .find_map(|(_, address)| {
+            let presence = conversations.survey.presence(address)?;
+            // A router's frames are of others.
+            let own = presence.macs.iter().filter(|mac| !conversations.survey.is_router(**mac));
+            let host = own.filter(|_| !presence.routed).find_map(|mac| policy.host_of_mac(*mac))?;
+            let name = &policy.inventory.hosts[host].name;
+            Some(format!("the hardware address of {address} is that of {name}"))
+        })
 }
 
 /// The roles that an end without one would need for the matrix to document it, where they are few.

@@ -95,6 +95,7 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<K
         hash: arguments.out.is_some(),
         no_decap: arguments.tunnels.no_decap,
         vxlan_ports: arguments.tunnels.vxlan_ports.clone(),
+        tunnels: Vec::new(),
         dedup: arguments.dedup,
         evidence: arguments.evidence.clone(),
     };

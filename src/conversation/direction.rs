@@ -3,18 +3,21 @@
 use std::net::IpAddr;
 
 use super::{Lens, Survey};
-use crate::flow::{ErrorKind, Flow, sign};
-use crate::model::{Min, Transport, words};
+use crate::flow::{ErrorKind, Flow, IcmpError, sign};
+use crate::model::{Transport, words};
 
 words!(
     /// How sure the direction of a conversation is, the strongest evidence first.
     Grade {
-        /// One side sent a SYN and the other a SYN-ACK; or a SYN-ACK and the other side's bare ACK.
+        /// A SYN, and the SYN-ACK of the other side that acknowledges its number.
         Handshake = "handshake",
+        /// A SYN-ACK without its SYN.
+        SynAck = "syn-ack",
         /// A SYN alone.
         Syn = "syn",
-        /// The protocol says who asks: an ICMP error quoting the flow, the DNS query bit, a TLS hello, a
-        /// broadcast or multicast destination and the unicast answer to it, the type of an ICMP message.
+        /// The protocol says who asks: an ICMP error that quotes a packet which was seen and is no answer, a
+        /// request that asks by itself, a TLS hello, a broadcast or multicast destination and the unicast answer
+        /// to it, the type of an ICMP message.
         Protocol = "protocol",
         /// Another flow proves by handshake that this endpoint serves.
         Service = "service",
@@ -32,11 +35,12 @@ words!(
 impl Grade {
     /// Whether the direction is a guess, so that the other reading has to be judged too.
     pub fn is_guess(self) -> bool {
-        self >= Self::Matrix
+        self == Self::SynAck || self >= Self::Service
     }
 }
 
 /// How a flow is read.
+#[derive(Clone, Copy)]
 pub(super) struct Reading {
     /// The side that is the client.
     pub client: usize,
@@ -47,53 +51,97 @@ pub(super) struct Reading {
     pub answers_broadcast: bool,
 }
 
-pub(super) fn read(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading {
-    let reading =
-        |client, grade| Reading { client, grade, broadcast: false, answers_broadcast: false };
-    let transport = flow.key.transport();
-    if transport == Transport::TCP {
-        if let Some(client) = handshake(flow) {
-            return reading(client, Grade::Handshake);
+impl Reading {
+    fn new(client: usize, grade: Grade) -> Self {
+        Self { client, grade, broadcast: false, answers_broadcast: false }
+    }
+}
+
+/// How a flow is read; a second time where both sides are proved to have opened it, one after the other.
+pub(super) fn read(
+    flow: &Flow<'_>,
+    survey: &Survey,
+    lens: &dyn Lens,
+) -> (Reading, Option<Reading>) {
+    if flow.key.transport() == Transport::TCP && !is_simultaneous(flow) {
+        match proved(flow) {
+            [true, true] => {
+                let [first, second] = [0, 1].map(|client| Reading::new(client, Grade::Handshake));
+                return (first, Some(second));
+            }
+            proved => {
+                if let Some(client) = only(proved) {
+                    return (Reading::new(client, Grade::Handshake), None);
+                }
+            }
         }
-        let syns = [0, 1].map(|side: usize| flow.sides[side].has(sign::SYN));
-        if let Some(client) = only(syns) {
-            return reading(client, Grade::Syn);
+        if let Some(client) = only([0, 1].map(|side: usize| flow.sides[side].has(sign::SYN))) {
+            return (Reading::new(client, Grade::Syn), None);
         }
     }
+    (unproved(flow, survey, lens), None)
+}
+
+/// The reading of a flow that neither side is proved to have opened.
+fn unproved(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading {
+    let transport = flow.key.transport();
     if let Some(client) = broadcast_sender(flow, lens) {
-        return Reading { broadcast: true, ..reading(client, Grade::Protocol) };
+        return Reading { broadcast: true, ..Reading::new(client, Grade::Protocol) };
     }
     if let Some(client) = survey.broadcast_asker(flow) {
-        return Reading { answers_broadcast: true, ..reading(client, Grade::Protocol) };
+        return Reading { answers_broadcast: true, ..Reading::new(client, Grade::Protocol) };
     }
-    if let Some(client) = protocol(flow) {
-        return reading(client, Grade::Protocol);
+    if let Some(client) = protocol(flow, survey) {
+        return Reading::new(client, Grade::Protocol);
+    }
+    let accepted = [0, 1].map(|side: usize| flow.sides[side].has(sign::SYN_ACK));
+    if let Some(server) = only(accepted).filter(|_| !is_simultaneous(flow)) {
+        return Reading::new(1 - server, Grade::SynAck);
     }
     let ends = [flow.key.endpoint(0), flow.key.endpoint(1)];
     let ports = ends.map(|end| end.port);
     let by_ports = by_ports(ports).filter(|_| transport.has_ports());
-    // A host that shares the port of its own service can open connections from it: where the other port is none
-    // that clients are given, a proven service proves nothing of this flow.
-    let clientlike = |client: usize| port_class(ports[client]) >= EPHEMERAL_CLASS;
-    let serves = ends.map(|end| survey.serves(end, transport));
-    if let Some(server) = only(serves).filter(|server| clientlike(1 - server)) {
-        return reading(1 - server, Grade::Service);
+    // Port 0 never serves.
+    let may_serve = ports.map(|port| port != 0 || !transport.has_ports());
+    let serves = [0, 1].map(|s| may_serve[s] && survey.serves(ends[s], transport));
+    if let Some(server) = only(serves) {
+        return Reading::new(1 - server, Grade::Service);
     }
-    let fits = [0, 1].map(|s| lens.is_documented(ends[1 - s].addr, ends[s], transport));
+    let fits =
+        [0, 1].map(|s| may_serve[s] && lens.is_documented(ends[1 - s].addr, ends[s], transport));
     let by_matrix = only(fits).map(|server| 1 - server);
-    match (by_matrix, by_ports) {
+    let guess = match (by_matrix, by_ports) {
         // An attacker chooses source ports: where the two disagree the matrix must not turn a
         // violation into a documented flow.
-        (Some(matrix), Some(ports)) if matrix != ports => return reading(ports, Grade::Ports),
-        (Some(matrix), _) => return reading(matrix, Grade::Matrix),
-        (None, Some(ports)) => return reading(ports, Grade::Ports),
-        (None, None) => {}
+        (Some(matrix), Some(ports)) if matrix != ports => Some((ports, Grade::Ports)),
+        (Some(matrix), _) => Some((matrix, Grade::Matrix)),
+        (None, Some(ports)) => Some((ports, Grade::Ports)),
+        (None, None) => None,
+    };
+    // Of datagrams one way the sender is likelier to ask, whatever its port, but where they look like answers.
+    let sender = only([0, 1].map(|side: usize| flow.sides[side].spoke()));
+    let sender = sender.filter(|side| {
+        let answers = flow.sides[*side].has(sign::ANSWERS);
+        let to_client = port_class(ports[1 - side]) >= EPHEMERAL_CLASS;
+        let datagrams = transport.has_ports() && transport != Transport::TCP;
+        datagrams && !answers && !(to_client && port_class(ports[*side]) < EPHEMERAL_CLASS)
+    });
+    match (guess, sender) {
+        (Some((client, Grade::Ports)), Some(sender)) if client != sender => {
+            return Reading::new(sender, Grade::First);
+        }
+        (Some((client, grade)), _) => return Reading::new(client, grade),
+        (None, _) => {}
+    }
+    // An answer that nobody was seen to ask for comes from who was asked.
+    if let Some(server) = only([0, 1].map(|s: usize| flow.sides[s].has(sign::ANSWERS))) {
+        return Reading::new(1 - server, Grade::First);
     }
     match (flow.sides[0].first.get(), flow.sides[1].first.get()) {
-        (Some(a), Some(b)) if a != b => reading(usize::from(b < a), Grade::First),
-        (Some(_), None) => reading(0, Grade::First),
-        (None, Some(_)) => reading(1, Grade::First),
-        _ => reading(1, Grade::Unknown),
+        (Some(a), Some(b)) if a != b => Reading::new(usize::from(b < a), Grade::First),
+        (Some(_), None) => Reading::new(0, Grade::First),
+        (None, Some(_)) => Reading::new(1, Grade::First),
+        _ => Reading::new(1, Grade::Unknown),
     }
 }
 
@@ -106,37 +154,54 @@ fn only(facts: [bool; 2]) -> Option<usize> {
     }
 }
 
-/// Which of two times is the earlier; of equal ones the first.
-fn earliest(times: [Min; 2]) -> Option<usize> {
-    match times.map(Min::get) {
-        [Some(a), Some(b)] => Some(usize::from(b < a)),
-        [Some(_), None] => Some(0),
-        [None, Some(_)] => Some(1),
-        [None, None] => None,
-    }
+/// Which sides are proved to have opened a connection: the other side's SYN-ACK acknowledges the number of a SYN.
+/// Nobody can make such a SYN-ACK come from a host that was not asked, nor know the number of a SYN that it did not
+/// get (RFC 6528). A segment whose flags a fragment hides may be that SYN: no system cuts a header of TCP.
+pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
+    [0, 1].map(|client: usize| {
+        // Nearly all flows have neither, or one of each.
+        flow.sides[client].has(sign::SYN | sign::HIDDEN)
+            && flow.sides[1 - client].has(sign::SYN_ACK)
+            && flow
+                .syns(client)
+                .any(|syn| flow.syn_acks(1 - client).any(|syn_ack| syn.is_answered_by(&syn_ack)))
+            // Who sent so many SYNs that not all of their numbers were kept did open, and the answer fits the rest.
+            || flow.sides[1 - client].has(sign::SYN_ACK)
+                && flow
+                    .syn_acks(1 - client)
+                    .any(|syn_ack| flow.may_have_sent_syn(client, syn_ack.number))
+    })
 }
 
-/// The client of a three-way handshake. A SYN with its SYN-ACK outweighs a SYN-ACK with an ACK,
-/// which one side alone could forge into a connection that it opened itself: the other's answer would be a
-/// challenge ACK (RFC 5961, 4). So such a SYN-ACK counts only where neither side spoke before it.
-pub(super) fn handshake(flow: &Flow<'_>) -> Option<usize> {
-    let sides = flow.sides;
-    let opened = [0, 1].map(|c| sides[c].has(sign::SYN) && sides[1 - c].has(sign::SYN_ACK));
-    let accepted = [0, 1].map(|c| {
-        let at = sides[1 - c].syn_ack();
-        let begins = sides[1 - c].first == at && earliest([at, sides[c].first]) == Some(0);
-        sides[c].has(sign::ACK) && sides[1 - c].has(sign::SYN_ACK) && begins
-    });
-    // Where both sides show all of an opening one of them is forged, or the port was used again the other way
-    // round: nothing here tells which.
-    if opened == [true, true] {
-        return None;
+/// Whether both sides opened the connection at once (RFC 9293, 3.5): each sent a SYN, and its SYN-ACK has the same
+/// number.
+pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
+    if !(0..2).all(|side: usize| flow.sides[side].has(sign::SYN)) {
+        return false;
     }
-    only(opened).or_else(|| only(accepted)).or_else(|| {
-        earliest([sides[0].syn_ack(), sides[1].syn_ack()])
-            .filter(|_| accepted[0])
-            .map(|server| 1 - server)
+    (0..2).all(|side: usize| {
+        let mut syn_acks = flow.syn_acks(side).peekable();
+        syn_acks.peek().is_some()
+            && syn_acks.all(|own| flow.syns(side).any(|syn| syn.number == own.other))
     })
+}
+
+/// The ICMP errors about a flow that count: about packets that were seen. Of TCP the quoted number has to be that of
+/// a SYN, which only those on the way know (RFC 5927, 4).
+pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + use<'a> {
+    let flow = *flow;
+    let all = flow.extra.into_iter().flat_map(|extra| extra.errors.iter());
+    let tcp = flow.key.transport() == Transport::TCP;
+    let counts = move |side: usize, seqs: &mut std::slice::Iter<'_, u32>| {
+        flow.sides[side].spoke()
+            && (!tcp || seqs.any(|seq| flow.syns(side).any(|syn| syn.number == *seq)))
+    };
+    // Whose packet it was cannot refuse it.
+    let own = move |error: &IcmpError| error.by == flow.key.endpoint(error.side.into()).addr;
+    all.filter(move |(error, quotes)| {
+        !own(error) && counts(usize::from(error.side), &mut quotes.seqs.iter())
+    })
+    .map(|(error, _)| *error)
 }
 
 /// The side that sent to a broadcast or multicast address. An address that itself sends is none,
@@ -161,7 +226,7 @@ pub(super) fn is_group(address: IpAddr) -> bool {
 }
 
 /// The client as the protocol itself tells it.
-fn protocol(flow: &Flow<'_>) -> Option<usize> {
+fn protocol(flow: &Flow<'_>, survey: &Survey) -> Option<usize> {
     let (transport, sides) = (flow.key.transport(), flow.sides);
     if transport.is_icmp() {
         return only([0, 1].map(|side| {
@@ -174,19 +239,23 @@ fn protocol(flow: &Flow<'_>) -> Option<usize> {
         sides[c].has(query) && (sides[1 - c].has(answer) || !sides[1 - c].has(query))
     };
     let client = [0, 1].map(|c| {
-        asked(c, sign::DNS_QUERY, sign::DNS_ANSWER)
-            || asked(c, sign::CLIENT_HELLO, sign::SERVER_HELLO)
+        asked(c, sign::ASKS, sign::ANSWERS) || asked(c, sign::CLIENT_HELLO, sign::SERVER_HELLO)
     });
-    // An error answers the packet it quotes only where the other side has not answered itself: a late
-    // answer to a socket that is closed again draws one too.
+    // An error answers the packet it quotes only where the other side has not answered itself, and where that packet
+    // is no answer: one that comes late, to a socket that is closed again, draws an error too.
+    let ports = [0, 1].map(|side| flow.key.endpoint(side).port);
+    let is_answer = |side: usize| {
+        let says_so = flow.extra.is_some_and(|extra| {
+            extra.errors.iter().any(|(e, quotes)| usize::from(e.side) == side && quotes.answers)
+        });
+        says_so
+            || sides[side].has(sign::ANSWERS)
+            || by_ports(ports) == Some(1 - side)
+            || survey.serves(flow.key.endpoint(side), transport)
+    };
     let quoted = [0, 1].map(|side: usize| {
-        !sides[1 - side].spoke()
-            && flow.extra.is_some_and(|extra| {
-                extra
-                    .errors
-                    .iter()
-                    .any(|e| usize::from(e.side) == side && e.kind != ErrorKind::Other)
-            })
+        let about = |e: IcmpError| usize::from(e.side) == side && e.kind != ErrorKind::Other;
+        !sides[1 - side].spoke() && errors(flow).any(about) && !is_answer(side)
     });
     only(client).or_else(|| only(quoted).filter(|_| client == [false; 2]))
 }
@@ -220,7 +289,9 @@ const EPHEMERAL_CLASS: u8 = 2;
 
 fn port_class(port: u16) -> u8 {
     match port {
-        0..1024 => 0,
+        // Nobody serves there.
+        0 => 4,
+        1..1024 => 0,
         1024..32768 => 1,
         32768..49152 => EPHEMERAL_CLASS,
         49152.. => 3,

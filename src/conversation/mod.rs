@@ -10,24 +10,30 @@ mod names;
 mod pick;
 mod state;
 mod survey;
+mod taint;
 mod vantage;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 
+use direction::Reading;
 use names::{Asked, Directory};
 
-use crate::flow::{Amount, Flow, Flows, Holders, IcmpError, PairKey, Seed, Shard, TagKind};
+use crate::flow::{
+    Amount, ENDPOINT_MAPPER, Flow, Flows, Holders, IcmpError, PairKey, Path, Seed, Shard, TagKind,
+    Unreads,
+};
 use crate::model::{AtMost, Endpoint, Few, Mac, Max, Merge, Min, Or, Transport};
 
-pub use crate::flow::{Outer, Tag, sign};
+pub use crate::flow::{Claimant, Outer, Tag, Unread, Unreadable, sign};
 pub use direction::Grade;
 pub use names::{Known, ServerNames};
 pub use pick::{Picked, Speaking};
 pub use state::{Basis, State};
 pub use survey::{Presence, Sight, Survey, Window};
+pub use taint::{Taint, Taints};
 pub use vantage::Vantage;
 
 /// What the direction of a flow asks of the policy.
@@ -41,6 +47,38 @@ pub trait Lens: Sync {
     /// One address for all of a host's, as far as the inventory knows them.
     fn canonical(&self, address: IpAddr) -> IpAddr {
         address
+    }
+
+    /// Whether the address is one of a host of the inventory.
+    fn is_listed(&self, _: IpAddr) -> bool {
+        false
+    }
+
+    /// Whether the address belongs to the farm, as a host's or in a network of the inventory; none without an
+    /// inventory.
+    fn belongs(&self, _: IpAddr) -> Option<bool> {
+        None
+    }
+
+    /// Whether the inventory says that a resolver's answers are to be believed.
+    fn is_resolver(&self, _: IpAddr) -> bool {
+        false
+    }
+
+    /// Whether a hardware address is one of the inventory.
+    fn is_listed_mac(&self, _: Mac) -> bool {
+        false
+    }
+
+    /// Whether a conversation whose direction is a guess is judged no worse the other way round: the client then
+    /// serves `client_port`. What a name may decide is not known here, and reads differently.
+    fn reads_the_same(&self, _: &Subject, _client_port: u16, _broadcast: bool) -> bool {
+        true
+    }
+
+    /// One port for all that are judged alike, whoever serves them: of those that nothing speaks of.
+    fn port_class(&self, _: Transport, port: u16) -> u16 {
+        port
     }
 }
 
@@ -69,11 +107,13 @@ impl Subject {
     }
 }
 
-/// All flows of one client with one service of one server.
+/// All flows of one client with one service of one server that are as sure; those that are not are one more.
 #[derive(Clone, Debug)]
 pub struct Conversation {
     /// Who talked to whom about what.
     pub subject: Subject,
+    /// Why its flows are doubted; those that are not are another conversation of the subject.
+    pub taints: Taints,
     /// The strongest evidence for the direction among its flows.
     pub grade: Grade,
     /// The best state among its flows.
@@ -101,6 +141,8 @@ pub struct Conversation {
     pub first: Min,
     /// The latest.
     pub last: Max,
+    /// When the flows began that have its best state, or failed as it did.
+    pub opened: Window,
     /// The client's ports, for the reading in the other direction.
     pub client_ports: Few<u16, 16>,
     /// The number that stands for the server's port in its first flow: for ICMP the type of the reply,
@@ -129,6 +171,41 @@ pub struct Rare {
     pub errors: AtMost<IcmpError, 16>,
     /// Flows that were folded into others because memory ran short.
     pub folded: u64,
+    /// An address that stays inside a host was seen on a wire, or in a tunnel.
+    pub on_wire: bool,
+    /// ICMP errors that quote packets which nobody saw: they count for nothing.
+    pub unseen_errors: AtMost<IcmpError, 16>,
+    /// The flows that failed, by their state, of a conversation that its own state does not tell of.
+    failures: Vec<Failed>,
+}
+
+/// Flows that failed in one way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Failed {
+    /// Their state.
+    pub state: State,
+    /// What it rests on.
+    pub basis: Basis,
+    /// As [`Conversation::chances`].
+    pub chances: u64,
+    /// When they began.
+    pub opened: Window,
+}
+
+/// Takes failures of the same conversation together, in order of their states.
+fn join(mut failures: Vec<Failed>, others: &[Failed]) -> Vec<Failed> {
+    for other in others {
+        match failures.binary_search_by_key(&other.state, |own| own.state) {
+            Ok(at) => {
+                let own = &mut failures[at];
+                own.basis = own.basis.min(other.basis);
+                own.chances += other.chances;
+                own.opened.merge(&other.opened);
+            }
+            Err(at) => failures.insert(at, *other),
+        }
+    }
+    failures
 }
 
 impl Merge for Rare {
@@ -140,6 +217,8 @@ impl Merge for Rare {
         }
         self.errors.merge(&other.errors);
         self.folded += other.folded;
+        self.on_wire |= other.on_wire;
+        self.unseen_errors.merge(&other.unseen_errors);
     }
 }
 
@@ -152,6 +231,9 @@ impl Conversation {
             macs: [AtMost::new(), AtMost::new()],
             errors: AtMost::new(),
             folded: 0,
+            on_wire: false,
+            unseen_errors: AtMost::new(),
+            failures: Vec::new(),
         };
         self.rare.as_deref().unwrap_or(&NONE)
     }
@@ -161,6 +243,37 @@ impl Conversation {
         let port = self.client_ports.iter().next().copied().unwrap_or_default();
         let Subject { client, server, .. } = self.subject;
         [Endpoint::new(client, port), Endpoint::new(server, self.server_number)]
+    }
+
+    /// Whether the service answered: reached, or asked by a probe that went no further.
+    pub fn is_answered(&self) -> bool {
+        self.state.reached() || self.basis == Basis::Probe
+    }
+
+    /// Whether the attempt failed: not where the client asked no more than whether the port is open.
+    pub fn has_failed(&self) -> bool {
+        self.state.failed() && self.basis != Basis::Probe
+    }
+
+    /// Of a service that answered: the flows that failed, in the way in which the last of them did.
+    pub fn last_failures(&self) -> Option<&Failed> {
+        let failures = self.rare().failures.iter().filter(|_| self.is_answered());
+        failures.max_by_key(|failed| (failed.opened.last, std::cmp::Reverse(failed.state)))
+    }
+
+    /// The same, where the last of them began after the last sign that the service worked: it has stopped.
+    pub fn fails_at_last(&self) -> Option<&Failed> {
+        self.last_failures().filter(|failed| failed.opened.last > self.opened.last)
+    }
+
+    /// Whether anybody may have made its flows up: they were in a tunnel, or an ICMP error quotes them.
+    pub fn is_made_up(&self) -> bool {
+        self.taints.has(Taint::Tunnel) || self.taints.has(Taint::Quoted)
+    }
+
+    /// Whether its flows are doubted, so that they stand apart from the others of the subject.
+    pub fn is_doubted(&self) -> bool {
+        !self.taints.is_empty()
     }
 
     /// Whether it is an ICMP request with its reply.
@@ -191,6 +304,8 @@ pub struct Conversations {
     pub called: BTreeMap<IpAddr, AtMost<String, 8>>,
     /// Source, destination and protocol of later fragments whose first one is not in the capture.
     pub orphans: Vec<PairKey>,
+    /// Frames that could not be understood.
+    pub unread: Unreads,
     /// Who held virtual addresses (VRRP), by address.
     pub holders: BTreeMap<IpAddr, Holders>,
     /// The names of servers, each set of them once.
@@ -205,18 +320,28 @@ impl Conversations {
         sight: Sight,
         Work { jobs, keep }: Work,
     ) -> io::Result<Self> {
+        let mirrors = mirrors(flows, lens)?;
+        flows.believe(&mirrors)?;
+        // What carries a mirror is no traffic of the farm.
+        let wanted = |flow: &Flow<'_>| {
+            let path = flow.key.path();
+            !(path.is_around() && path.interface().is_some_and(|at| mirrors.contains(&at)))
+        };
         let mut survey = Survey::new(sight);
         survey.add_loose(flows, lens);
         let surveys = flows.fold(jobs, |survey: &mut Survey, shard| {
-            shard.iter().for_each(|flow| survey.add(&flow, lens, sight));
+            shard.iter().filter(wanted).for_each(|flow| survey.add(&flow, lens, sight));
         })?;
         surveys.into_iter().for_each(|part| survey.merge(part));
-        let read = |part: &mut Part, shard: Shard<'_>| part.read(&shard, &survey, lens);
+        survey.conclude();
+        let read = |part: &mut Part, shard: Shard<'_>| {
+            part.read(shard.iter().filter(wanted), &survey, lens);
+        };
         // Nobody asks for the flows again, unless the inventory learns from what stays inside a host.
         let again = keep || survey.saw_loopback();
         let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
         let (mut one_sided, mut list) = (0, Vec::new());
-        let mut heard: HashMap<Subject, Asked, Seed> = HashMap::default();
+        let mut heard: HashMap<(Subject, bool), Asked, Seed> = HashMap::default();
         for part in parts {
             one_sided += part.one_sided;
             match list.is_empty() {
@@ -234,11 +359,11 @@ impl Conversations {
                 }
             }
         }
-        list.sort_by_cached_key(|c| c.subject);
+        list.sort_by_cached_key(Conversation::key);
         // A conversation is nearly always whole, because its flows have the lesser port in common and so the
         // partition; where not, its parts merge.
         list.dedup_by(|part, whole| {
-            let same = part.subject == whole.subject;
+            let same = part.key() == whole.key();
             if same {
                 whole.merge(part);
             }
@@ -246,22 +371,36 @@ impl Conversations {
         });
         survey.vantage.one_sided = one_sided;
         let spilled = flows.spilled();
-        let (mut directory, nothing) = (Directory::new(flows, lens), Asked::default());
+        // An announcement is worth as much as the connection that it came by.
+        let is_mapper = |c: &&Conversation| {
+            let subject = &c.subject;
+            (subject.transport, subject.port) == (Transport::TCP, ENDPOINT_MAPPER)
+                && c.state == State::Established
+                && !c.is_doubted()
+        };
+        let mappers: HashSet<(IpAddr, IpAddr), Seed> =
+            list.iter().filter(is_mapper).map(|c| (c.subject.client, c.subject.server)).collect();
+        let reached = |client, mapper| mappers.contains(&(client, mapper));
+        let (mut directory, nothing) = (Directory::new(flows, lens, reached), Asked::default());
         for c in &mut list {
             let Subject { client, server, transport, port } = c.subject;
-            let asked = heard.get(&c.subject).unwrap_or(&nothing);
+            let asked = heard.get(&c.key()).unwrap_or(&nothing);
             c.names = directory.number(client, server, asked);
             c.announced =
                 transport == Transport::TCP && directory.is_announced(client, server, port);
         }
         let mut called: BTreeMap<IpAddr, AtMost<String, 8>> = BTreeMap::new();
-        for ((_, address), chains) in &flows.lookups {
-            let asked = chains.iter().filter_map(|chain: &Vec<String>| chain.first());
+        let plain = flows.lookups.iter().filter(|((.., path), _)| *path == Path::PLAIN);
+        for ((_, address, _), chains) in plain {
+            let asked = chains.iter().filter_map(|(chain, _)| chain.first());
             asked.for_each(|name| called.entry(*address).or_default().insert(name.clone()));
         }
-        let (holders, names) = (flows.holders.clone(), directory.into_sets());
-        let orphans = flows.orphans.keys().copied().collect();
-        Ok(Self { list, survey, spilled, called, orphans, holders, names })
+        let plain = flows.holders.iter().filter(|((_, path), _)| *path == Path::PLAIN);
+        let holders = plain.map(|((address, _), who)| (*address, who.clone())).collect();
+        let names = directory.into_sets();
+        let orphans = flows.orphans.keys().filter(|pair| pair.3 == Path::PLAIN).copied().collect();
+        let unread = flows.unread.clone();
+        Ok(Self { list, survey, spilled, called, orphans, unread, holders, names })
     }
 
     /// The names of a conversation's server.
@@ -270,10 +409,44 @@ impl Conversations {
     }
 }
 
+/// The interfaces that a mirror sends to, as far as the traffic shows it: on them nobody of the farm sends or receives
+/// a plain frame, not as an end of a tunnel either, and all tunnels lead one way to one destination. Without an
+/// inventory everybody may be of the farm, and there are no plain frames.
+fn mirrors(flows: &Flows, lens: &dyn Lens) -> io::Result<BTreeSet<u16>> {
+    let mut mirrors = flows.one_way_tunnels();
+    if mirrors.is_empty() {
+        return Ok(mirrors);
+    }
+    flows.visit(|shard| {
+        for flow in shard.iter() {
+            let (path, ends) = (flow.key.path(), [0, 1].map(|side| flow.key.endpoint(side).addr));
+            let around = path.interface().filter(|_| path.is_around());
+            let belongs = |address| lens.belongs(address).unwrap_or(around.is_none());
+            if path.is_inside() || !ends.into_iter().any(belongs) {
+                continue;
+            }
+            if let Some(interface) = around {
+                mirrors.remove(&interface);
+            }
+            for side in 0..2 {
+                // What came through a tunnel that the user stated is no plain frame.
+                let plain = flow.links(side).filter(|link| !link.is_tunnelled());
+                plain.for_each(|link| {
+                    mirrors.remove(&link.interface);
+                });
+                if flow.has_more_links(side) {
+                    mirrors.clear();
+                }
+            }
+        }
+    })?;
+    Ok(mirrors)
+}
+
 impl Conversations {
     /// The two ends of each conversation between two addresses.
     pub fn ends(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
-        let unicast = self.list.iter().filter(|c| !c.broadcast);
+        let unicast = self.list.iter().filter(|c| !c.broadcast && !c.rare().on_wire);
         unicast.map(|c| (c.subject.client, c.subject.server))
     }
 }
@@ -282,46 +455,78 @@ impl Conversations {
 #[derive(Default)]
 struct Part {
     list: Vec<Conversation>,
-    heard: HashMap<Subject, Asked, Seed>,
+    heard: HashMap<(Subject, bool), Asked, Seed>,
     one_sided: u64,
+    /// Which conversations read the same the other way round, by subject, class of the client's port, and broadcast.
+    alike: HashMap<(Subject, u16, bool), bool, Seed>,
 }
 
 impl Part {
-    fn read(&mut self, shard: &Shard<'_>, survey: &Survey, lens: &dyn Lens) {
+    fn read<'a>(
+        &mut self,
+        flows: impl Iterator<Item = Flow<'a>>,
+        survey: &Survey,
+        lens: &dyn Lens,
+    ) {
         // Dense conversations beside a small index: a map of them would hold half as much again.
-        let list = &mut self.list;
-        let mut found = HashMap::<Subject, u32, Seed>::default();
-        for flow in shard.iter() {
-            let (part, client) = read_flow(&flow, survey, lens);
-            if let Some(names) = flow.heard {
-                let asked = self.heard.entry(part.subject).or_default();
-                names.hellos(client, &flow.sides[client]).for_each(|h| asked.hellos.insert(h));
-                asked.more |= names.more(client);
+        let mut found = HashMap::<(Subject, bool), u32, Seed>::default();
+        for flow in flows {
+            let (first, second) = direction::read(&flow, survey, lens);
+            for reading in [Some(first), second].into_iter().flatten() {
+                self.take(&flow, &reading, survey, lens, &mut found);
             }
-            if part.state == State::OneSided {
-                self.one_sided += part.to_server.packets.0 + part.to_client.packets.0;
-            }
-            match found.entry(part.subject) {
-                Entry::Occupied(entry) => list[*entry.get() as usize].merge(&part),
-                Entry::Vacant(entry) => {
-                    entry.insert(list.len() as u32);
-                    list.push(part);
-                }
+        }
+    }
+
+    fn take(
+        &mut self,
+        flow: &Flow<'_>,
+        reading: &Reading,
+        survey: &Survey,
+        lens: &dyn Lens,
+        found: &mut HashMap<(Subject, bool), u32, Seed>,
+    ) {
+        let alike = &mut self.alike;
+        let mut reads_the_same = |subject: &Subject, port: u16, broadcast: bool| {
+            let class = lens.port_class(subject.transport, port);
+            let known = alike.entry((*subject, class, broadcast));
+            *known.or_insert_with(|| lens.reads_the_same(subject, class, broadcast))
+        };
+        let part = read_flow(flow, reading, survey, lens, &mut reads_the_same);
+        let client = reading.client;
+        if let Some(names) = flow.heard {
+            let asked = self.heard.entry(part.key()).or_default();
+            names.hellos(client, &flow.sides[client]).for_each(|h| asked.hellos.insert(h));
+            asked.more |= names.more(client);
+        }
+        if part.state == State::OneSided && !flow.key.path().is_inside() {
+            self.one_sided += part.to_server.packets.0 + part.to_client.packets.0;
+        }
+        match found.entry(part.key()) {
+            Entry::Occupied(entry) => self.list[*entry.get() as usize].merge(&part),
+            Entry::Vacant(entry) => {
+                entry.insert(self.list.len() as u32);
+                self.list.push(part);
             }
         }
     }
 }
 
-/// The conversation that a flow is a part of, and which side is the client.
-fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> (Conversation, usize) {
-    let reading = direction::read(flow, survey, lens);
+/// The conversation that a flow is a part of in a reading.
+fn read_flow(
+    flow: &Flow<'_>,
+    reading: &Reading,
+    survey: &Survey,
+    lens: &dyn Lens,
+    reads_the_same: &mut dyn FnMut(&Subject, u16, bool) -> bool,
+) -> Conversation {
     let (c, s) = (reading.client, 1 - reading.client);
     let (client, server) = (flow.key.endpoint(c), flow.key.endpoint(s));
     let transport = flow.key.transport();
     // An ICMP conversation is known by the type that the client sends.
     let port = if transport.is_icmp() { client.port } else { server.port };
     let subject = Subject { client: client.addr, server: server.addr, transport, port };
-    let state = state::of(flow, &reading, survey);
+    let (state, basis) = state::of(flow, reading, survey);
     let (mut first, mut last) = (flow.sides[0].first, flow.sides[0].last);
     first.merge(&flow.sides[1].first);
     last.merge(&flow.sides[1].last);
@@ -329,13 +534,19 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> (Conversation
     if let Some(extra) = flow.extra {
         first.merge(&extra.error_first);
         last.merge(&extra.error_last);
-        for error in extra.errors.iter() {
-            rare.errors.insert(IcmpError { side: error.side ^ c as u8, ..*error });
+        let counted: BTreeSet<IcmpError> = direction::errors(flow).collect();
+        for (error, _) in extra.errors.iter() {
+            let seen_from_client = IcmpError { side: error.side ^ c as u8, ..*error };
+            match counted.contains(error) {
+                true => rare.errors.insert(seen_from_client),
+                false => rare.unseen_errors.insert(seen_from_client),
+            }
         }
         rare.folded = extra.folded.0;
     }
     for (side, macs) in [c, s].into_iter().zip(&mut rare.macs) {
-        let link_local = crate::model::is_link_local(flow.key.endpoint(side).addr);
+        let address = flow.key.endpoint(side).addr;
+        let link_local = crate::model::is_link_local(address) || address.is_loopback();
         for link in flow.links(side) {
             let priority = Tag { kind: TagKind::Vlan, id: Some(0) };
             let tags: Vec<Tag> = link.tags().filter(|tag| *tag != priority).collect();
@@ -348,38 +559,86 @@ fn read_flow(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> (Conversation
             }
         }
     }
+    rare.on_wire = survey::is_loopback_on_wire(flow);
     let is_rare = rare.folded > 0
+        || rare.on_wire
         || !(rare.tags.is_empty()
             && rare.errors.is_empty()
+            && rare.unseen_errors.is_empty()
             && rare.macs.iter().all(AtMost::is_empty));
     let mut client_ports = Few::default();
     client_ports.insert(client.port);
-    let part = Conversation {
+    let (asked, end) = (&flow.sides[c], survey.end());
+    let began = asked.first.get().or(first.get());
+    let mut opened = Window::default();
+    began.into_iter().for_each(|time| opened.see(time));
+    // What was reached works until its last packet.
+    last.get().into_iter().filter(|_| state.reached()).for_each(|time| opened.see(time));
+    Conversation {
         subject,
+        taints: taint::of(flow, reading, state, &subject, (survey, lens), reads_the_same),
         grade: reading.grade,
         state,
-        basis: state::basis(flow, &reading, state),
+        basis,
         broadcast: reading.broadcast,
         flows: rare.folded.max(1),
         attempts: u64::from(flow.sides[c].syns.0),
         established: u64::from(state == State::Established),
-        chances: state::chances(flow, &reading, state),
+        chances: state::chances(flow, reading, state, end),
         signs: [c, s].map(|side| flow.sides[side].signs),
         to_server: flow.sides[c].sent,
         to_client: flow.sides[s].sent,
         first,
         last,
+        opened,
         client_ports,
         server_number: server.port,
         announced: false,
         names: 0,
         rare: is_rare.then(|| Box::new(rare)),
-    };
-    (part, c)
+    }
 }
 
-impl Merge for Conversation {
-    fn merge(&mut self, other: &Self) {
+impl Conversation {
+    /// What makes flows one conversation.
+    fn key(&self) -> (Subject, bool) {
+        (self.subject, self.is_doubted())
+    }
+
+    /// The flows that failed, by their state.
+    fn failures(&self) -> Vec<Failed> {
+        let (state, basis, chances, opened) = (self.state, self.basis, self.chances, self.opened);
+        match self.rare().failures.is_empty() {
+            true if self.has_failed() => vec![Failed { state, basis, chances, opened }],
+            _ => self.rare().failures.clone(),
+        }
+    }
+
+    /// What its flows came to, the better first: when they were opened is that of the best of them.
+    fn rank(&self) -> u8 {
+        match self.is_answered() {
+            true => 0,
+            false if self.has_failed() || !self.rare().failures.is_empty() => 1,
+            false => 2,
+        }
+    }
+
+    /// Takes another part of the conversation in, all of which counts.
+    fn take(&mut self, other: &Self) {
+        // Nearly all parts came to the same.
+        let same = self.state == other.state
+            && self.rank() == other.rank()
+            && self.rare().failures.is_empty()
+            && other.rare().failures.is_empty();
+        let failures = match same {
+            true => Vec::new(),
+            false => join(self.failures(), &other.failures()),
+        };
+        match self.rank().cmp(&other.rank()) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Equal => self.opened.merge(&other.opened),
+            std::cmp::Ordering::Greater => self.opened = other.opened,
+        }
         // Of a failing conversation the chances count that speak for its state.
         match self.state.cmp(&other.state) {
             std::cmp::Ordering::Equal => self.chances += other.chances,
@@ -387,14 +646,12 @@ impl Merge for Conversation {
             std::cmp::Ordering::Greater => self.chances = other.chances,
         }
         (self.state, self.basis) = (self.state, self.basis).min((other.state, other.basis));
+        self.taints = self.taints.with(other.taints);
         self.grade = self.grade.min(other.grade);
         self.broadcast &= other.broadcast;
-        self.flows += other.flows;
         self.attempts += other.attempts;
         self.established += other.established;
         self.signs.iter_mut().zip(&other.signs).for_each(|(mine, theirs)| mine.merge(theirs));
-        self.to_server.merge(&other.to_server);
-        self.to_client.merge(&other.to_client);
         self.first.merge(&other.first);
         self.last.merge(&other.last);
         // The first flow is that of the least client port.
@@ -404,5 +661,26 @@ impl Merge for Conversation {
         if let Some(theirs) = &other.rare {
             self.rare.get_or_insert_default().merge(theirs);
         }
+        // The state alone tells of failures where all failed in one way.
+        let told = !self.is_answered() && matches!(&failures[..], [one] if one.state == self.state);
+        if !same && (self.rare.is_some() || !(told || failures.is_empty())) {
+            self.rare.get_or_insert_default().failures = if told { Vec::new() } else { failures };
+        }
+    }
+}
+
+impl Merge for Conversation {
+    fn merge(&mut self, other: &Self) {
+        let (flows, to_server, to_client) = (self.flows, self.to_server, self.to_client);
+        match (self.is_made_up(), other.is_made_up()) {
+            // What anybody may have made up changes nothing of what plain flows say, however they are doubted.
+            (false, true) => {}
+            (true, false) => *self = other.clone(),
+            _ => self.take(other),
+        }
+        self.flows = flows + other.flows;
+        (self.to_server, self.to_client) = (to_server, to_client);
+        self.to_server.merge(&other.to_server);
+        self.to_client.merge(&other.to_client);
     }
 }

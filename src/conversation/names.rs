@@ -1,10 +1,10 @@
 //! The names of servers, as clients asked for them and as resolvers told them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::Lens;
-use crate::flow::{Flows, Hello, Ports, Seed};
+use crate::flow::{Askers, Flows, Hello, Path, Ports, Seed};
 use crate::model::{AtMost, Merge};
 
 /// What the capture shows of a server's names, to one client.
@@ -25,6 +25,8 @@ pub struct Known {
     pub names: Vec<String>,
     /// An answer of DNS, asked for by the same client, gives the server's address for it.
     pub by_dns: bool,
+    /// Some resolver that said so is a witness: one of the farm's.
+    pub by_witness: bool,
     /// The client named it to the server: TLS server name or HTTP host.
     pub by_hello: bool,
 }
@@ -36,13 +38,16 @@ impl Known {
     /// Whether two witnesses agree on a name, by its place. Alone, a client chooses its server name, and anyone
     /// can forge an answer; an alias stands in the answer alone.
     pub fn is_strong(&self, alias: usize) -> bool {
-        self.by_dns && self.by_hello && alias == 0
+        self.by_witness && self.by_hello && alias == 0
     }
 
     /// The witnesses in words.
     pub fn witnesses(&self) -> &'static str {
         match (self.by_dns, self.by_hello) {
-            (true, true) => "by DNS and by the client's own word",
+            (true, true) if self.by_witness => "by DNS and by the client's own word",
+            (true, true) => {
+                "by the client's own word and by DNS, but of a resolver that is none of the farm's"
+            }
             (true, false) => "by DNS alone",
             _ => "by the client's own word alone",
         }
@@ -73,20 +78,49 @@ pub(super) struct Directory<'a> {
     sets: Vec<ServerNames>,
     numbers: HashMap<ServerNames, u32, Seed>,
     /// What each client was told of an address.
-    lookups: HashMap<(IpAddr, IpAddr), BTreeSet<Vec<String>>, Seed>,
+    lookups: HashMap<(IpAddr, IpAddr), Told, Seed>,
     announced: HashMap<(IpAddr, IpAddr), Ports, Seed>,
     lens: &'a dyn Lens,
 }
 
+/// Names that somebody was told of an address, the one asked for and its aliases, and whether a witness told them.
+type Told = BTreeMap<Vec<String>, bool>;
+
+/// Hosts of the farm that have to ask a resolver for it to be a witness.
+const ASKERS: usize = 3;
+
+/// Whether a resolver is a witness: stated, of a role that serves names, or asked by several hosts of the farm.
+fn is_witness(flows: &Flows, resolver: IpAddr, lens: &dyn Lens) -> bool {
+    if lens.is_resolver(resolver) {
+        return true;
+    }
+    let askers = flows.askers.get(&(resolver, Path::PLAIN)).into_iter().flat_map(Askers::iter);
+    let hosts: BTreeSet<IpAddr> =
+        askers.filter(|a| lens.is_listed(**a)).map(|a| lens.canonical(*a)).collect();
+    hosts.len() >= ASKERS
+}
+
 impl<'a> Directory<'a> {
-    pub fn new(flows: &Flows, lens: &'a dyn Lens) -> Self {
-        let mut lookups = HashMap::<_, BTreeSet<Vec<String>>, Seed>::default();
+    /// `reached` tells whether a client is seen connected with an endpoint mapper.
+    pub fn new(
+        flows: &Flows,
+        lens: &'a dyn Lens,
+        reached: impl Fn(IpAddr, IpAddr) -> bool,
+    ) -> Self {
+        let mut lookups = HashMap::<_, Told, Seed>::default();
         let mut announced = HashMap::<_, Ports, Seed>::default();
-        for ((client, address), chains) in &flows.lookups {
+        let mut witnesses = HashMap::<IpAddr, bool, Seed>::default();
+        let plain = flows.lookups.iter().filter(|((.., path), _)| *path == Path::PLAIN);
+        for ((client, address, _), chains) in plain {
             let told = lookups.entry((lens.canonical(*client), *address)).or_default();
-            told.extend(chains.iter().cloned());
+            for (chain, resolver) in chains {
+                let witness = witnesses.entry(*resolver);
+                let witness = *witness.or_insert_with(|| is_witness(flows, *resolver, lens));
+                *told.entry(chain.clone()).or_default() |= witness;
+            }
         }
-        for ((mapper, client), ports) in &flows.announced {
+        let plain = flows.announced.iter().filter(|((.., path), _)| *path == Path::PLAIN);
+        for ((mapper, client, _), ports) in plain.filter(|((m, c, _), _)| reached(*c, *m)) {
             let pair = (lens.canonical(*mapper), lens.canonical(*client));
             announced.entry(pair).or_default().merge(ports);
         }
@@ -110,7 +144,7 @@ impl<'a> Directory<'a> {
         if told.is_none() && asked.hellos.is_empty() {
             return 0;
         }
-        let mut set = names(&asked.hellos, &told.into_iter().flatten().collect::<Vec<_>>());
+        let mut set = names(&asked.hellos, told.unwrap_or(&Told::new()));
         set.hidden |= asked.more;
         if let Some(number) = self.numbers.get(&set) {
             return *number;
@@ -126,11 +160,14 @@ impl<'a> Directory<'a> {
     }
 }
 
-fn names(hellos: &Hellos, told: &[&Vec<String>]) -> ServerNames {
+fn names(hellos: &Hellos, told: &Told) -> ServerNames {
     let mut set = ServerNames::default();
     let mut supported = !hellos.is_empty();
     for hello in hellos.iter() {
-        let chain = told.iter().find(|chain| chain.contains(&hello.name));
+        // Of several chains with the name one that a witness told.
+        let chains = || told.iter().filter(|(chain, _)| chain.contains(&hello.name));
+        let found = chains().find(|(_, witness)| **witness).or_else(|| chains().next());
+        let (chain, by_witness) = (found.map(|f| f.0), found.is_some_and(|f| *f.1));
         // What an encrypted hello shows outside is its name only where DNS says the same.
         set.hidden |= hello.hidden && chain.is_none();
         supported &= chain.is_some();
@@ -141,20 +178,21 @@ fn names(hellos: &Hellos, told: &[&Vec<String>]) -> ServerNames {
         names.extend(
             chain.into_iter().flat_map(|c| c.iter()).filter(|n| **n != hello.name).cloned(),
         );
-        set.known.push(Known { names, by_dns: chain.is_some(), by_hello: true });
+        set.known.push(Known { names, by_dns: chain.is_some(), by_witness, by_hello: true });
     }
     // Many names share an address; those of DNS matter where some word of the client's is not borne out.
     if !supported {
-        let chains = told.iter().filter(|chain| !chain.is_empty());
-        set.known.extend(chains.map(|chain| Known {
-            names: (*chain).clone(),
+        let chains = told.iter().filter(|(chain, _)| !chain.is_empty());
+        set.known.extend(chains.map(|(chain, witness)| Known {
+            names: chain.clone(),
             by_dns: true,
+            by_witness: *witness,
             by_hello: false,
         }));
     }
     set.known.dedup();
     let asked = hellos.iter().map(|hello| &hello.name).filter(|name| !name.is_empty());
-    for name in asked.chain(told.iter().flat_map(|chain| chain.iter())) {
+    for name in asked.chain(told.keys().flat_map(|chain| chain.iter())) {
         if set.seen.len() < SHOWN && !set.seen.contains(name) {
             set.seen.push(name.clone());
         }
@@ -176,36 +214,40 @@ mod tests {
         set
     }
 
-    fn chain(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| (*name).to_owned()).collect()
+    fn told(chains: &[&[&str]]) -> Told {
+        let chain = |names: &&[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        chains.iter().map(|names| (chain(names), true)).collect()
     }
 
     #[test]
     fn dns_bears_out_what_the_client_says() {
-        let (a, b) = (chain(&["a.example", "cdn.example"]), chain(&["b.example"]));
-        let told = names(&set([hello("a.example", false)]), &[&a, &b]);
+        let known = told(&[&["a.example", "cdn.example"], &["b.example"]]);
+        let stranger = known.keys().map(|chain| (chain.clone(), false)).collect();
+        let weak = names(&set([hello("a.example", false)]), &stranger);
+        assert!(weak.known[0].by_dns && !weak.known[0].is_strong(0));
+        let told = names(&set([hello("a.example", false)]), &known);
         assert_eq!(told.known.len(), 1);
         assert!(told.known[0].is_strong(0) && !told.known[0].is_strong(1));
         assert_eq!(told.known[0].names, ["a.example", "cdn.example"]);
         assert_eq!(told.seen, ["a.example", "cdn.example", "b.example"]);
         // A name that DNS does not know stands beside those that it does.
-        let told = names(&set([hello("c.example", false)]), &[&a, &b]);
+        let told = names(&set([hello("c.example", false)]), &known);
         let witnesses: Vec<_> = told.known.iter().map(|k| (&*k.names[0], k.is_strong(0))).collect();
         assert_eq!(witnesses, [("c.example", false), ("a.example", false), ("b.example", false)]);
     }
 
     #[test]
     fn an_encrypted_hello_counts_where_dns_says_the_same() {
-        let a = chain(&["a.example"]);
+        let a = told(&[&["a.example"]]);
         let outer = set([hello("public.example", true)]);
-        let told = names(&outer, &[]);
+        let told = names(&outer, &Told::new());
         assert!(told.hidden && told.known.is_empty());
-        let told = names(&outer, &[&a]);
+        let told = names(&outer, &a);
         assert!(told.hidden && told.known.iter().all(|k| !k.is_strong(0)));
-        let told = names(&set([hello("a.example", true)]), &[&a]);
+        let told = names(&set([hello("a.example", true)]), &a);
         assert!(!told.hidden && told.known[0].is_strong(0));
         // One plain word does not bear out what another connection hides.
         let both = set([hello("a.example", false), hello("public.example", true)]);
-        assert!(names(&both, &[&a]).hidden);
+        assert!(names(&both, &a).hidden);
     }
 }

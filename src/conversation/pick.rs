@@ -25,8 +25,8 @@ pub struct Speaking {
 /// The flows that speak for some conversations.
 #[derive(Default, Debug)]
 pub struct Picked {
-    /// Of each conversation, the best first.
-    pub flows: HashMap<Subject, Vec<Speaking>>,
+    /// Of each conversation, by its subject and whether it is doubted, the best first.
+    pub flows: HashMap<(Subject, bool), Vec<Speaking>>,
     /// A flow whose handshake proves that an endpoint serves, for conversations that are read by that.
     pub proofs: BTreeMap<(Endpoint, Transport), Speaking>,
     /// Broadcasts of a client to a port, for conversations that may be read by having been asked for so.
@@ -46,7 +46,7 @@ impl Conversations {
         let mut unproved = BTreeSet::new();
         for number in wanted {
             let c = &self.list[*number];
-            picked.flows.insert(c.subject, Vec::with_capacity(most));
+            picked.flows.insert(c.key(), Vec::with_capacity(most));
             if c.grade == Grade::Service {
                 unproved.insert((c.subject.endpoint(), c.subject.transport));
             }
@@ -56,27 +56,41 @@ impl Conversations {
         }
         flows.visit(|shard| {
             for flow in shard.iter() {
-                let (part, client) = read_flow(&flow, &self.survey, lens);
-                let (state, first) = (part.state, part.first.get());
-                let speaking = Speaking { state, first, flow: *flow.key, client };
-                if let Some(best) = picked.flows.get_mut(&part.subject) {
-                    let at = best.partition_point(|other| *other < speaking);
-                    best.insert(at, speaking);
-                    best.truncate(most);
-                }
-                let asked = (part.subject.client, part.subject.port);
-                if part.broadcast
-                    && part.subject.transport == Transport::UDP
-                    && let Some(best) = picked.asked.get_mut(&asked)
-                {
-                    let at = best.partition_point(|other| *other < (speaking, part.subject));
-                    best.insert(at, (speaking, part.subject));
-                    best.truncate(most);
-                }
-                let served = (part.subject.endpoint(), part.subject.transport);
-                if unproved.contains(&served) && direction::handshake(&flow).is_some() {
-                    let proof = picked.proofs.entry(served).or_insert(speaking);
-                    *proof = speaking.min(*proof);
+                let readings = direction::read(&flow, &self.survey, lens);
+                for reading in [Some(readings.0), readings.1].into_iter().flatten() {
+                    let (part, client) = (
+                        read_flow(
+                            &flow,
+                            &reading,
+                            &self.survey,
+                            lens,
+                            &mut |subject, port, broadcast| {
+                                lens.reads_the_same(subject, port, broadcast)
+                            },
+                        ),
+                        reading.client,
+                    );
+                    let (state, first) = (part.state, part.first.get());
+                    let speaking = Speaking { state, first, flow: *flow.key, client };
+                    if let Some(best) = picked.flows.get_mut(&part.key()) {
+                        let at = best.partition_point(|other| *other < speaking);
+                        best.insert(at, speaking);
+                        best.truncate(most);
+                    }
+                    let asked = (part.subject.client, part.subject.port);
+                    if part.broadcast
+                        && part.subject.transport == Transport::UDP
+                        && let Some(best) = picked.asked.get_mut(&asked)
+                    {
+                        let at = best.partition_point(|other| *other < (speaking, part.subject));
+                        best.insert(at, (speaking, part.subject));
+                        best.truncate(most);
+                    }
+                    let served = (part.subject.endpoint(), part.subject.transport);
+                    if unproved.contains(&served) && reading.grade == Grade::Handshake {
+                        let proof = picked.proofs.entry(served).or_insert(speaking);
+                        *proof = speaking.min(*proof);
+                    }
                 }
             }
         })?;

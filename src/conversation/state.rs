@@ -1,9 +1,9 @@
 //! How far a flow came.
 
-use super::Survey;
-use super::direction::Reading;
+use super::direction::{Reading, errors, is_simultaneous};
+use super::{Survey, Window};
 use crate::flow::{ErrorKind, Flow, Side, sign};
-use crate::model::{Max, Min, SECOND, Transport, words};
+use crate::model::{Min, Nanos, SECOND, Transport, words};
 
 words!(
     /// How far a flow or conversation came. The best state comes first: proof of success, then proof of
@@ -19,8 +19,10 @@ words!(
         HalfOpen = "half-open",
         /// RST answering a SYN, or ICMP port unreachable.
         Refused = "refused",
-        /// ICMP administratively prohibited or host unreachable.
+        /// ICMP administratively prohibited or host unreachable, or an RST of something on the way.
         Rejected = "rejected",
+        /// A bare ACK that does not acknowledge the SYN (RFC 5961, 4): the server still knows an older connection.
+        Challenged = "challenged",
         /// SYN or request, no reply.
         Unanswered = "unanswered",
         /// UDP or another protocol that asks for no reply: heartbeats, broadcasts, VRRP.
@@ -38,7 +40,10 @@ impl State {
 
     /// Whether the capture shows that the attempt failed.
     pub fn failed(self) -> bool {
-        matches!(self, Self::HalfOpen | Self::Refused | Self::Rejected | Self::Unanswered)
+        matches!(
+            self,
+            Self::HalfOpen | Self::Refused | Self::Rejected | Self::Challenged | Self::Unanswered
+        )
     }
 }
 
@@ -49,13 +54,17 @@ pub enum Basis {
     Handshake,
     /// A handshake without its SYN.
     Accepted,
+    /// Both sides opened it at once.
+    Simultaneous,
     /// Packets of both sides.
     BothSpoke,
     /// Packets of both sides, of a connection whose opening is not in the capture.
     BothWays,
     /// The answer to a broadcast.
     BroadcastAnswer,
-    /// A SYN-ACK, and the client's RST.
+    /// A SYN-ACK, and the client's RST right after it.
+    Probe,
+    /// A SYN-ACK, and the client's RST much later.
     ResetByClient,
     /// A SYN-ACK, and a silent client.
     SilentClient,
@@ -63,8 +72,14 @@ pub enum Basis {
     ResetByServer,
     /// ICMP port unreachable from the server.
     PortUnreachable,
+    /// An RST answering a SYN, which came from something else than the server.
+    ResetOnTheWay,
+    /// RSTs of the server's address, none of which acknowledges a SYN.
+    UnrelatedReset,
     /// An ICMP error from something on the way, or of a filter.
     IcmpError,
+    /// A bare ACK that does not acknowledge the SYN.
+    ChallengeAck,
     /// Attempts, and a silent server that the capture could have shown.
     SilentServer,
     /// Datagrams that ask for no answer.
@@ -80,19 +95,34 @@ impl Basis {
     pub fn words(self) -> &'static str {
         match self {
             Self::Handshake => {
-                "SYN of the client, SYN-ACK of the server, ACK or data of the client, and its last packet after the SYN-ACK"
+                "SYN of the client, SYN-ACK of the server, and the client acknowledges it, or data both ways"
             }
             Self::Accepted => {
-                "SYN-ACK of the server, ACK or data of the client, and its last packet after the SYN-ACK; its SYN is not in the capture"
+                "SYN-ACK of the server, and the client acknowledges it, or data both ways; its SYN is not in the capture"
             }
+            Self::Simultaneous => "SYN and SYN-ACK of both sides with equal numbers",
             Self::BothSpoke => "both sides spoke",
             Self::BothWays => "packets both ways, and no handshake in the capture",
             Self::BroadcastAnswer => "the answer to a broadcast that the capture shows",
-            Self::ResetByClient => "SYN-ACK of the server, and RST of the client",
+            Self::Probe => {
+                "SYN-ACK of the server, and RST of the client within 3 s: it asked whether the port is open, and no more"
+            }
+            Self::ResetByClient => {
+                "SYN-ACK of the server, and RST of the client more than 3 s later"
+            }
             Self::SilentClient => {
                 "SYN-ACK of the server, and nothing of the client that answers it"
             }
             Self::ResetByServer => "RST of the server, answering a SYN",
+            Self::ResetOnTheWay => {
+                "RST answering a SYN; the resets came from another device, likely a firewall: their hop count is none that the server's other packets have"
+            }
+            Self::UnrelatedReset => {
+                "RSTs of the server's address that do not acknowledge the SYN: another device made them, or an older connection"
+            }
+            Self::ChallengeAck => {
+                "an ACK of the server that does not acknowledge the SYN, and no SYN-ACK: it still knows an older connection of these ports (RFC 5961)"
+            }
             Self::PortUnreachable => "ICMP port or protocol unreachable from the server itself",
             Self::IcmpError => {
                 "an ICMP error from something on the way, or from a filter of the server"
@@ -111,107 +141,181 @@ impl Basis {
     }
 }
 
-/// What the state of a flow rests on.
-pub(super) fn basis(flow: &Flow<'_>, reading: &Reading, state: State) -> Basis {
-    let (client, server) = (&flow.sides[reading.client], &flow.sides[1 - reading.client]);
-    let tcp = flow.key.transport() == Transport::TCP;
-    match state {
-        State::Established if !tcp => Basis::BothSpoke,
-        State::Established if client.has(sign::SYN) => Basis::Handshake,
-        State::Established => Basis::Accepted,
-        State::Midstream => Basis::BothWays,
-        State::AnswerOnly => Basis::BroadcastAnswer,
-        State::HalfOpen if client.has(sign::RST) => Basis::ResetByClient,
-        State::HalfOpen => Basis::SilentClient,
-        State::Refused if tcp && server.has(sign::RST) => Basis::ResetByServer,
-        State::Refused => Basis::PortUnreachable,
-        State::Rejected => Basis::IcmpError,
-        State::Unanswered => Basis::SilentServer,
-        State::OneWay => Basis::NoAnswerWanted,
-        State::OneSided if client.spoke() && server.spoke() => Basis::Unclear,
-        State::OneSided => Basis::OneDirection,
-    }
-}
+/// How soon after it asked a client has to reset a connection for that to be a probe, in nanoseconds.
+const PROBE: Nanos = 3 * SECOND;
 
-/// The state of a flow in a reading.
-pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> State {
+/// How long a client has to go on asking for its attempts to be repeated ones, in nanoseconds.
+const REPEATED: Nanos = SECOND / 5;
+
+/// The state of a flow in a reading, and what it rests on.
+pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> (State, Basis) {
     let (c, s) = (reading.client, 1 - reading.client);
     let (client, server) = (&flow.sides[c], &flow.sides[s]);
-    let (client_addr, server_addr) = (flow.key.endpoint(c).addr, flow.key.endpoint(s).addr);
     if reading.broadcast {
-        return State::OneWay;
+        return (State::OneWay, Basis::NoAnswerWanted);
     }
-    let errors = flow.extra.into_iter().flat_map(|extra| extra.errors.iter());
-    let by_icmp = errors.filter(|e| usize::from(e.side) == c).filter_map(|e| match e.kind {
+    let (asker, service) = (flow.key.endpoint(c), flow.key.endpoint(s));
+    let by_icmp = errors(flow).filter(|e| usize::from(e.side) == c).filter_map(|e| match e.kind {
         // Nobody but the server can refuse; others who say so are filters.
-        ErrorKind::PortUnreachable if e.by == server_addr => Some(State::Refused),
+        ErrorKind::PortUnreachable if e.by == service.addr => {
+            Some((State::Refused, Basis::PortUnreachable))
+        }
         ErrorKind::PortUnreachable | ErrorKind::Prohibited | ErrorKind::HostUnreachable => {
-            Some(State::Rejected)
+            Some((State::Rejected, Basis::IcmpError))
         }
         ErrorKind::Other => None,
     });
     let by_icmp = by_icmp.min();
-    if flow.key.transport() == Transport::TCP {
-        return tcp(client, server, by_icmp, |silent_is_server| {
+    let transport = flow.key.transport();
+    let unclear = || match client.spoke() && server.spoke() {
+        true => (State::OneSided, Basis::Unclear),
+        false => (State::OneSided, Basis::OneDirection),
+    };
+    if transport == Transport::TCP {
+        let sees = |silent_is_server: bool| {
             if silent_is_server {
-                survey.could_see(server_addr, client_addr, client.syn())
+                survey.could_see(service, transport, asker.addr, since(client, sign::SYN))
             } else {
-                survey.could_see(client_addr, server_addr, server.syn_ack())
+                survey.could_see(asker, transport, service.addr, since(server, sign::SYN_ACK))
             }
-        });
+        };
+        return tcp(flow, c, by_icmp, survey, sees).unwrap_or_else(unclear);
     }
     if reading.answers_broadcast && !client.spoke() {
-        return State::AnswerOnly;
+        return (State::AnswerOnly, Basis::BroadcastAnswer);
     }
     if client.spoke() && server.spoke() {
-        return State::Established;
+        return (State::Established, Basis::BothSpoke);
     }
     if let Some(state) = by_icmp {
         return state;
     }
-    if !survey.could_see(server_addr, client_addr, client.first) || !client.spoke() {
-        return State::OneSided;
+    let sees = || survey.could_see(service, transport, asker.addr, client.first);
+    if !client.spoke() || !sees() {
+        return unclear();
     }
-    if asks(flow, client, c) { State::Unanswered } else { State::OneWay }
+    match asks(flow, client, c) {
+        true => (State::Unanswered, Basis::SilentServer),
+        false => (State::OneWay, Basis::NoAnswerWanted),
+    }
 }
 
-fn tcp(client: &Side, server: &Side, by_icmp: Option<State>, sees: impl Fn(bool) -> bool) -> State {
-    if server.has(sign::SYN_ACK) {
-        // What the client acknowledged before belongs to an earlier connection of these ports.
-        if client.has(sign::ACK | sign::DATA) && follows(client.last, server.syn_ack()) {
-            return State::Established;
-        }
-        // A SYN-ACK alone may be anybody's.
-        return if client.spoke() && sees(false) { State::HalfOpen } else { State::OneSided };
+/// Since when the other side is silent: since the first packet of a side that sent nothing else, else since its
+/// last, which is the later one.
+fn since(side: &Side, sign: u16) -> Min {
+    let others = sign::SYN | sign::SYN_ACK | sign::ACK | sign::DATA | sign::RST | sign::FIN;
+    if !side.has(others & !sign) {
+        return side.first;
     }
+    let mut last = Min::default();
+    side.last.get().into_iter().for_each(|time| last.see(time));
+    last
+}
+
+/// How far a TCP flow came whose client is side `c`, by numbers and never by clocks.
+fn tcp(
+    flow: &Flow<'_>,
+    c: usize,
+    by_icmp: Option<(State, Basis)>,
+    survey: &Survey,
+    sees: impl Fn(bool) -> bool,
+) -> Option<(State, Basis)> {
+    let (client, server) = (&flow.sides[c], &flow.sides[1 - c]);
     let speaks = client.has(sign::ACK | sign::DATA);
     let answers = server.has(sign::ACK | sign::DATA);
+    if is_simultaneous(flow) {
+        return Some((State::Established, Basis::Simultaneous));
+    }
+    if server.has(sign::SYN_ACK) {
+        let both_send = client.has(sign::DATA) && server.has(sign::DATA);
+        if both_send || (speaks && acknowledges_opening(flow, c)) {
+            let opened = client.has(sign::SYN | sign::HIDDEN);
+            let basis = if opened { Basis::Handshake } else { Basis::Accepted };
+            return Some((State::Established, basis));
+        }
+        // A SYN-ACK alone may be anybody's.
+        if !client.spoke() {
+            return None;
+        }
+        let basis = match client.has(sign::RST) {
+            // What the client did next is there to be seen, whatever else is not.
+            true if is_probe(client, server, survey.apart()) => Basis::Probe,
+            true if sees(false) => Basis::ResetByClient,
+            false if sees(false) => Basis::SilentClient,
+            _ => return None,
+        };
+        return Some((State::HalfOpen, basis));
+    }
     if speaks && answers {
-        return State::Midstream;
+        return Some((State::Midstream, Basis::BothWays));
     }
     // A client that acknowledges has had an answer, whether we saw it or not.
     if speaks || !client.has(sign::SYN) {
-        return by_icmp.filter(|_| !speaks && !server.spoke()).unwrap_or(State::OneSided);
+        return by_icmp.filter(|_| !speaks && !server.spoke());
     }
-    if server.has(sign::RST) && !answers && follows(server.last, client.syn()) {
-        return State::Refused;
+    // The SYN's number, and with Fast Open some of its payload.
+    let acknowledged = || {
+        flow.syns(c).any(|syn| {
+            let least = syn.number.wrapping_add(1);
+            server.acked.holds(least) || server.acked.holds(least.wrapping_add(syn.other))
+        })
+    };
+    if server.has(sign::RST) && !answers && acknowledged() {
+        return Some(match survey.is_foreign_reset(flow, 1 - c) {
+            true => (State::Rejected, Basis::ResetOnTheWay),
+            false => (State::Refused, Basis::ResetByServer),
+        });
     }
     if let Some(state) = by_icmp.filter(|_| !server.spoke()) {
-        return state;
+        return Some(state);
     }
-    if !server.spoke() && sees(true) {
-        return State::Unanswered;
+    if server.spoke() && !server.has(sign::DATA) && !acknowledged() {
+        let gave_up = client.has(sign::RST) || lasted(client) >= REPEATED;
+        let how = match (server.has(sign::ACK), server.has(sign::RST)) {
+            (true, _) => Some((State::Challenged, Basis::ChallengeAck)),
+            (false, true) => Some((State::Rejected, Basis::UnrelatedReset)),
+            (false, false) => None,
+        };
+        return how.filter(|_| gave_up);
     }
-    State::OneSided
+    (!server.spoke() && sees(true)).then_some((State::Unanswered, Basis::SilentServer))
 }
 
-/// Whether the latest packet of a side may follow something of the other's. Clocks of two interfaces differ, by
-/// less than a second.
-fn follows(last: Max, first: Min) -> bool {
-    match (last.get(), first.get()) {
-        (Some(last), Some(first)) => last.saturating_add(SECOND) >= first,
-        _ => true,
+/// Whether the client acknowledges what opens the server's stream, or something that came soon after. Numbers count
+/// past zero (RFC 9293, 3.4).
+fn acknowledges_opening(flow: &Flow<'_>, c: usize) -> bool {
+    /// What a server may have sent that the capture lacks.
+    const LACKING: u64 = 1 << 24;
+    let (client, server) = (&flow.sides[c], &flow.sides[1 - c]);
+    let sent = server.sent.payload.0.saturating_mul(2).saturating_add(LACKING);
+    flow.syn_acks(1 - c).any(|syn_ack| {
+        let opening = syn_ack.other.wrapping_add(1);
+        let after = |acked: u32| u64::from(acked.wrapping_sub(opening)) <= sent.min(1 << 31);
+        client.acked.holds(opening) || client.acked.least().is_some_and(after)
+    })
+}
+
+/// Whether a client that only asked and reset did so at once. Its own clock tells; where it asked again and again
+/// from one port, its last reset and the last answer. Where two links saw it by clocks that are `apart`, it looks longer
+/// by that.
+fn is_probe(client: &Side, server: &Side, apart: Option<Nanos>) -> bool {
+    let longer = apart.is_some_and(|apart| {
+        // Known to the second, and rounded up.
+        (apart - 2 * SECOND..=apart.saturating_add(PROBE)).contains(&lasted(client))
+    });
+    if longer || lasted(client) <= PROBE {
+        return true;
     }
+    let since_answer = match (client.last.get(), server.last.get()) {
+        (Some(reset), Some(answered)) => reset.saturating_sub(answered),
+        _ => return false,
+    };
+    client.has(sign::SEVERAL) && (0..=PROBE).contains(&since_answer)
+}
+
+/// From a side's first packet to its last, in nanoseconds.
+fn lasted(side: &Side) -> Nanos {
+    Window { first: side.first, last: side.last }.length().unwrap_or_default()
 }
 
 /// Whether the client's packets ask for a reply, by the protocol's own word.
@@ -219,29 +323,24 @@ fn asks(flow: &Flow<'_>, client: &Side, c: usize) -> bool {
     let transport = flow.key.transport();
     let icmp_request =
         transport.is_icmp() && crate::flow::icmp_paired(transport, flow.key.endpoint(c).port as u8);
-    client.has(sign::DNS_QUERY) || icmp_request
+    client.has(sign::ASKS) || icmp_request
 }
 
 /// Independent chances to see the missing answer of a failed flow: one, and one more each time the
 /// attempt was repeated later, assuming that repetitions back off by doubling from one second.
 ///
 /// Uses the times of the earliest and the latest packet alone, so that a frame seen twice is no
-/// second chance.
-pub(super) fn chances(flow: &Flow<'_>, reading: &Reading, state: State) -> u64 {
-    let (from, to) = match state {
-        State::Unanswered => {
-            let client = &flow.sides[reading.client];
-            (client.first, client.last)
-        }
-        State::HalfOpen => {
-            let server = &flow.sides[1 - reading.client];
-            (server.syn_ack(), server.last)
-        }
+/// second chance; packets after the believed `end` count for none.
+pub(super) fn chances(flow: &Flow<'_>, reading: &Reading, state: State, end: Option<Nanos>) -> u64 {
+    let side = match state {
+        State::Unanswered => &flow.sides[reading.client],
+        State::HalfOpen => &flow.sides[1 - reading.client],
         _ => return 1,
     };
-    let (Some(from), Some(to)) = (from.get(), to.get()) else {
+    let (Some(from), Some(to)) = (side.first.get(), side.last.get()) else {
         return 1;
     };
+    let to = end.map_or(to, |end| to.min(end));
     // A first repetition comes after one second, give or take what stacks and stamps allow.
     let seconds = to.saturating_sub(from).max(0).saturating_add(SECOND / 5) / SECOND;
     1 + u64::from((seconds as u64 + 1).ilog2())
@@ -251,69 +350,11 @@ pub(super) fn chances(flow: &Flow<'_>, reading: &Reading, state: State) -> u64 {
 mod tests {
     use super::*;
 
-    fn side(signs: u16) -> Side {
-        let mut side = Side::default();
-        if signs != 0 {
-            side.sent.packets.add(1);
-        }
-        side.signs.0 = signs;
-        side
-    }
-
-    #[test]
-    fn tcp_states_rest_on_what_each_side_sent() {
-        use sign::{ACK, DATA, RST, SYN, SYN_ACK};
-        let cases = [
-            (SYN | ACK, SYN_ACK | ACK, true, State::Established),
-            (SYN | ACK, SYN_ACK, true, State::Established),
-            (SYN, SYN_ACK, true, State::HalfOpen),
-            (SYN | RST, SYN_ACK, true, State::HalfOpen),
-            // A SYN-ACK to somebody who was not seen asking is anybody's.
-            (0, SYN_ACK, true, State::OneSided),
-            (0, SYN_ACK, false, State::OneSided),
-            (ACK | DATA, ACK | DATA, false, State::Midstream),
-            (ACK, ACK, false, State::Midstream),
-            (SYN, RST, true, State::Refused),
-            // An ACK scan is refused nothing and reaches nothing.
-            (ACK, RST, true, State::OneSided),
-            (SYN, 0, true, State::Unanswered),
-            (SYN, 0, false, State::OneSided),
-            (ACK | DATA, 0, true, State::OneSided),
-            // The client's acknowledgement proves an answer that the capture lacks.
-            (SYN | ACK | DATA, 0, true, State::OneSided),
-            (SYN | ACK | DATA, RST, true, State::OneSided),
-        ];
-        for (client, server, sees, expected) in cases {
-            let state = tcp(&side(client), &side(server), None, |_| sees);
-            assert_eq!(state, expected, "{client:#b} {server:#b} {sees}");
-        }
-    }
-
-    #[test]
-    fn what_came_long_before_answers_nothing() {
-        use sign::{ACK, RST, SYN, SYN_ACK};
-        let at = |signs, first: i64, last: i64| {
-            let mut seen = side(signs);
-            seen.first.see(first * SECOND);
-            seen.last.see(last * SECOND);
-            if signs & (SYN | SYN_ACK) != 0 {
-                seen.opened.see(last * SECOND);
-            }
-            seen
-        };
-        let state = |client: Side, server: Side| tcp(&client, &server, None, |_| true);
-        // An ACK of an earlier connection, then a SYN whose answer nobody took up.
-        assert_eq!(state(at(SYN | ACK, 0, 10), at(SYN_ACK, 20, 20)), State::HalfOpen);
-        assert_eq!(state(at(SYN | ACK, 0, 20), at(SYN_ACK, 20, 20)), State::Established);
-        // A reset of an earlier connection refuses nothing.
-        assert_eq!(state(at(SYN, 10, 10), at(RST, 0, 0)), State::OneSided);
-        assert_eq!(state(at(SYN, 10, 10), at(RST, 10, 10)), State::Refused);
-    }
-
     #[test]
     fn proof_of_success_outweighs_proof_of_failure_and_that_outweighs_silence() {
         assert!(State::Established < State::Midstream);
         assert!(State::Refused < State::OneWay);
+        assert!(State::Challenged < State::Unanswered);
         assert!(State::Unanswered < State::OneSided);
     }
 }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::direction::{broadcast_sender, handshake, is_group};
+use super::direction::{broadcast_sender, is_group, is_simultaneous, proved};
 use super::{Lens, Vantage};
-use crate::flow::{Amount, Claim, Flow, Flows, Seed, Side, sign};
+use crate::flow::{Amount, Claim, Claimant, Flow, Flows, Path, Seed, Side, sign};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
 /// How an address was seen.
@@ -31,6 +31,10 @@ pub struct Presence {
     pub macs: AtMost<Mac, 4>,
     /// Some packet of its own had passed a router: its hop count is none that systems start with.
     pub routed: bool,
+    /// It stays inside a host, and was seen on a wire all the same.
+    pub on_wire: bool,
+    /// The hop counts of its packets, those aside of TCP flows of which it sent nothing but resets.
+    hops: AtMost<u8, 8>,
 }
 
 impl Merge for Presence {
@@ -45,6 +49,8 @@ impl Merge for Presence {
         self.cut.iter_mut().zip(&other.cut).for_each(|(mine, theirs)| mine.merge(theirs));
         self.macs.merge(&other.macs);
         self.routed |= other.routed;
+        self.hops.merge(&other.hops);
+        self.on_wire |= other.on_wire;
     }
 }
 
@@ -58,6 +64,26 @@ pub struct Window {
 }
 
 impl Window {
+    /// Takes in one time.
+    pub fn see(&mut self, time: Nanos) {
+        self.first.see(time);
+        self.last.see(time);
+    }
+
+    /// What of it lies between two times.
+    #[must_use]
+    pub fn within(&self, start: Option<Nanos>, end: Option<Nanos>) -> Self {
+        let (Some(first), Some(last)) = (self.first.get(), self.last.get()) else { return *self };
+        let first = start.map_or(first, |start| first.max(start));
+        let last = end.map_or(last, |end| last.min(end));
+        let mut within = Self::default();
+        if first <= last {
+            within.see(first);
+            within.see(last);
+        }
+        within
+    }
+
     /// How long it is, in nanoseconds.
     pub fn length(&self) -> Option<Nanos> {
         Some(self.last.get()?.saturating_sub(self.first.get()?))
@@ -78,6 +104,21 @@ const FRESH: [u8; 4] = [32, 64, 128, 255];
 /// its time is cut off, means nothing.
 const TIME_TO_ANSWER: Nanos = SECOND;
 
+/// Whether a flow of addresses that stay inside a host was seen on a link with hardware addresses, or in a tunnel.
+pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
+    let loopback = (0..2).any(|side| flow.key.endpoint(side).addr.is_loopback());
+    loopback
+        && (0..2).any(|side| {
+            flow.links(side).any(|link| link.source != Mac::NONE || link.is_tunnelled())
+        })
+}
+
+/// Whether a side of a TCP flow sent nothing but resets.
+fn only_resets(side: &Side) -> bool {
+    let others = sign::SYN | sign::SYN_ACK | sign::ACK | sign::DATA | sign::FIN;
+    side.has(sign::RST) && !side.has(others)
+}
+
 /// Facts about the whole capture that single flows are read with.
 #[derive(Default)]
 pub struct Survey {
@@ -90,8 +131,17 @@ pub struct Survey {
     blind: HashSet<(IpAddr, IpAddr), Seed>,
     /// Addresses that acknowledge to anybody what the capture never shows.
     deaf: HashSet<IpAddr, Seed>,
-    /// Address claims (ARP, neighbour discovery), by address and who claims it.
-    pub claims: BTreeMap<(IpAddr, Mac), Claim>,
+    /// Services whose data somebody acknowledges and the capture never shows, and who does.
+    hidden: HashMap<(Endpoint, Transport), AtMost<IpAddr, 2>, Seed>,
+    /// Address claims (ARP, neighbour discovery), by who claims what and where.
+    pub claims: BTreeMap<Claimant, Claim>,
+    /// Pairs of addresses, the lesser first, between which packets went whose ports were not captured, with their
+    /// number.
+    pub portless: BTreeMap<(IpAddr, IpAddr), u64>,
+    /// Hardware addresses of routers: frames of at least three addresses come from them.
+    routers: HashSet<Mac, Seed>,
+    /// Flows whose handshake has times, and those of them whose times contradict its order.
+    clocks: (u64, u64),
     sight: Sight,
     /// Times at which the capture broke off before its end.
     cuts: BTreeSet<Nanos>,
@@ -104,9 +154,19 @@ pub struct Sight {
     pub filtered: bool,
     /// Packets were seen twice.
     pub doubled: bool,
+    /// How far apart the same packets were seen twice, in nanoseconds, where two links saw them by two clocks.
+    pub apart: Option<Nanos>,
+    /// Time of the earliest frame.
+    pub start: Option<Nanos>,
     /// Time of the latest frame.
     pub end: Option<Nanos>,
 }
+
+/// How much earlier than what it follows a packet may be stamped, in nanoseconds.
+const LATE: Nanos = SECOND / 2;
+
+/// How far the hop counts of two packets of one sender may be apart: ways through a network differ a little.
+pub(super) const SAME_WAY: u8 = 2;
 
 impl Survey {
     pub(super) fn new(sight: Sight) -> Self {
@@ -120,7 +180,7 @@ impl Survey {
 
     /// Whether anything was seen that stays inside a host.
     pub fn saw_loopback(&self) -> bool {
-        self.presences.keys().any(IpAddr::is_loopback)
+        self.presences.iter().any(|(address, seen)| address.is_loopback() && !seen.on_wire)
     }
 
     /// All addresses seen, in order.
@@ -128,12 +188,39 @@ impl Survey {
         self.presences.iter().map(|(address, presence)| (*address, presence)).collect()
     }
 
+    /// Time of the latest frame, by the earliest of two clocks.
+    pub(super) fn end(&self) -> Option<Nanos> {
+        self.sight.end.map(|end| end.saturating_sub(self.sight.apart.unwrap_or(0)))
+    }
+
+    /// How far apart the same packets were seen twice, in nanoseconds, where two links saw them by two clocks.
+    pub fn apart(&self) -> Option<Nanos> {
+        self.sight.apart
+    }
+
+    /// Whether handshakes show that the clocks of two files or interfaces differ.
+    pub fn has_doubtful_clocks(&self) -> bool {
+        let (timed, contradict) = self.clocks;
+        contradict > 0 && contradict * 20 >= timed
+    }
+
+    /// Whether frames of several addresses come from a hardware address.
+    pub fn is_router(&self, mac: Mac) -> bool {
+        self.routers.contains(&mac)
+    }
+
     /// Whether the capture shows that it could see what `silent` sends to `peer`'s side of the span in
     /// answer to what it was sent at `asked`: it shows `silent` sending to somebody, or `peer` being
-    /// sent something by somebody; nothing shows that it misses what goes between the two; and it
-    /// goes on long enough for an answer.
-    pub(super) fn could_see(&self, silent: IpAddr, peer: IpAddr, asked: Min) -> bool {
-        let in_time = match (asked.get(), self.sight.end) {
+    /// sent something by somebody; nothing shows that it misses what goes between the two, or what that port says to
+    /// others; and it goes on long enough for an answer.
+    pub(super) fn could_see(
+        &self,
+        silent: Endpoint,
+        transport: Transport,
+        peer: IpAddr,
+        asked: Min,
+    ) -> bool {
+        let in_time = match (asked.get(), self.end()) {
             (Some(asked), Some(end)) => end.saturating_sub(asked) >= TIME_TO_ANSWER,
             _ => true,
         };
@@ -145,10 +232,21 @@ impl Survey {
             });
         in_time
             && !self.sight.filtered
-            && !self.blind.contains(&(silent, peer))
+            && !self.blind.contains(&(silent.addr, peer))
+            && !self.hidden.contains_key(&(silent, transport))
             && !self.is_hidden_from(peer)
-            && (self.presence(silent).is_some_and(|p| p.unicast_sent.0 > 0)
+            && (self.presence(silent.addr).is_some_and(|p| p.unicast_sent.0 > 0)
                 || self.presence(peer).is_some_and(|p| p.received.packets.0 > 0))
+    }
+
+    /// Whether the resets of a side that sent nothing else came another way than everything else of its address: no
+    /// hop count of them is near one of the others.
+    pub(super) fn is_foreign_reset(&self, flow: &Flow<'_>, side: usize) -> bool {
+        let Some(presence) = self.presence(flow.key.endpoint(side).addr) else { return false };
+        let known: Vec<u8> = presence.hops.iter().copied().collect();
+        let foreign = |hops: u8| known.iter().all(|known| known.abs_diff(hops) > SAME_WAY);
+        let mut links = flow.links(side).peekable();
+        !known.is_empty() && links.peek().is_some() && links.all(|link| foreign(link.hops))
     }
 
     /// Whether the capture shows nothing of what is sent to an address that was sent something: it acknowledges
@@ -206,19 +304,42 @@ impl Survey {
         }
         self.blind.extend(other.blind);
         self.deaf.extend(other.deaf);
+        for (service, clients) in other.hidden {
+            self.hidden.entry(service).or_default().merge(&clients);
+        }
+        self.clocks = (self.clocks.0 + other.clocks.0, self.clocks.1 + other.clocks.1);
+    }
+
+    /// Concludes what only all flows together show: which hardware addresses are routers'.
+    pub(super) fn conclude(&mut self) {
+        const SEVERAL: usize = 3;
+        let mut behind = HashMap::<Mac, AtMost<IpAddr, SEVERAL>, Seed>::default();
+        for (address, presence) in &self.presences {
+            let macs = presence.macs.iter().filter(|_| !crate::model::is_link_local(*address));
+            macs.for_each(|mac| behind.entry(*mac).or_default().insert(*address));
+        }
+        let routers = behind.into_iter().filter(|(_, behind)| behind.len() >= SEVERAL);
+        self.routers = routers.map(|(mac, _)| mac).collect();
     }
 
     pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn Lens, sight: Sight) {
+        // What anybody may have wrapped shows nothing of the farm.
+        if flow.key.path().is_inside() {
+            return;
+        }
         self.vantage.add(flow, sight.doubled);
         let transport = flow.key.transport();
         let broadcast = broadcast_sender(flow, lens);
         if let Some(side) = broadcast {
             let ask = (flow.key.endpoint(side), flow.key.endpoint(1 - side).port, transport);
             self.asks.entry(ask).or_default().merge(&flow.sides[side].first);
-        } else if transport == Transport::TCP
-            && let Some(client) = handshake(flow)
-        {
-            self.services.insert((flow.key.endpoint(1 - client), transport));
+        } else if transport == Transport::TCP && !is_simultaneous(flow) {
+            for (client, is_proved) in proved(flow).into_iter().enumerate() {
+                if is_proved {
+                    self.services.insert((flow.key.endpoint(1 - client), transport));
+                    self.compare_clocks(flow, client);
+                }
+            }
         }
         for side in 0..2 {
             let (sender, target) = (flow.key.endpoint(side).addr, flow.key.endpoint(1 - side).addr);
@@ -226,6 +347,10 @@ impl Survey {
             let macs = flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE);
             let to_all = broadcast == Some(side);
             self.count(sender, target, &flow.sides[side], to_all, silent, macs);
+            self.note_hidden(flow, side, silent);
+            if sender.is_loopback() && is_loopback_on_wire(flow) {
+                self.presences.entry(sender).or_default().on_wire = true;
+            }
             if flow.cut[side] > 0 {
                 self.presences.entry(sender).or_default().cut[0].add(flow.cut[side]);
                 if !to_all {
@@ -235,11 +360,56 @@ impl Survey {
             if broadcast != Some(side) && flow.links(side).any(|l| !FRESH.contains(&l.hops)) {
                 self.presences.entry(sender).or_default().routed = true;
             }
+            // Resets alone may come from a firewall in somebody's name.
+            let sent = &flow.sides[side];
+            // To a group, and between neighbours, protocols have hop counts of their own.
+            let ordinary = !to_all && (transport.has_ports() || transport == Transport::ICMP);
+            if ordinary && sent.spoke() && !(transport == Transport::TCP && only_resets(sent)) {
+                let presence = self.presences.entry(sender).or_default();
+                flow.links(side).for_each(|link| presence.hops.insert(link.hops));
+            }
+        }
+    }
+
+    /// Compares the times of an opening with its order: an answer stamped before what it answers is another clock's.
+    fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize) {
+        let (asks, answers) = (&flow.sides[client], &flow.sides[1 - client]);
+        if asks.has(sign::SEVERAL) || answers.has(sign::SEVERAL) {
+            return;
+        }
+        let times = [asks.first.get(), answers.first.get(), asks.last.get()];
+        let [Some(asked), Some(answered), Some(last)] = times else { return };
+        self.clocks.0 += 1;
+        let before = answered.saturating_add(LATE) < asked;
+        let opening = flow.syn_acks(1 - client).map(|syn_ack| syn_ack.other.wrapping_add(1));
+        let acknowledged = opening.into_iter().any(|number| asks.acked.holds(number));
+        let after = acknowledged && last.saturating_add(LATE) < answered;
+        self.clocks.1 += u64::from(before || after);
+    }
+
+    /// Notes services whose data is acknowledged and never seen: their answers go another way (direct server return).
+    fn note_hidden(&mut self, flow: &Flow<'_>, side: usize, target_silent: bool) {
+        let sent = &flow.sides[side];
+        if target_silent
+            && flow.key.transport() == Transport::TCP
+            && sent.has(sign::ACK)
+            && sent.acked.width().is_some_and(|width| width > 0)
+        {
+            let service = (flow.key.endpoint(1 - side), Transport::TCP);
+            let clients = self.hidden.entry(service).or_default();
+            clients.insert(flow.key.endpoint(side).addr);
         }
     }
 
     pub(super) fn add_loose(&mut self, flows: &Flows, lens: &dyn Lens) {
-        for ((src, dst, _), side) in &flows.loose {
+        for ((src, dst, transport, path), side) in &flows.loose {
+            if *path != Path::PLAIN {
+                continue;
+            }
+            if transport.has_ports() {
+                let pair = (*src.min(dst), *src.max(dst));
+                *self.portless.entry(pair).or_default() += side.sent.packets.0;
+            }
             self.count(
                 *src,
                 *dst,
@@ -249,9 +419,10 @@ impl Survey {
                 [].into_iter(),
             );
         }
-        self.claims.clone_from(&flows.claims);
+        let plain = flows.claims.iter().filter(|(claimant, _)| claimant.path == Path::PLAIN);
+        self.claims = plain.map(|(claimant, claim)| (*claimant, claim.clone())).collect();
         self.cuts.clone_from(&flows.cuts);
-        for ((address, mac), claim) in &flows.claims {
+        for (Claimant { address, mac, .. }, claim) in &self.claims {
             // A message of neighbour discovery is a packet of a flow, and counts for its sender.
             if address.is_ipv6() {
                 continue;

@@ -47,7 +47,8 @@ impl Vantage {
 
     /// The same from however few bytes: too little to state a loss, but a reason to doubt silence.
     pub fn suspected_loss(&self) -> f64 {
-        if self.mostly_missing() {
+        // Half of the frames lost leaves half of the flows with less than half, and those are not counted.
+        if self.lacking * 2 > self.counted.max(4) {
             return 0.5;
         }
         // One flow alone proves nothing: what it lacks may be a forged acknowledgement.

@@ -112,9 +112,21 @@ pub(super) fn llc<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Nex
             Next::Ethernet(packet.after(8).ok_or(CUT)?)
         }
         [0x06, 0x06, 0x03, ..] => Next::Ip(Some(4), packet.after(3).ok_or(CUT)?),
-        _ => layers.non_ip(0),
+        // Spanning tree, SNAP of vendors, NetWare, NetBIOS, ISO, SNA, and what tests the link.
+        [0x42, 0x42, ..]
+        | [0xaa, 0xaa, 0x03, ..]
+        | [0xe0, 0xe0, ..]
+        | [0xff, 0xff, ..]
+        | [0xf0, 0xf0 | 0xf1, ..]
+        | [0xfe, 0xfe, ..]
+        | [0x04, 0x04 | 0x05, ..]
+        | [0x00, 0x00 | 0x01, ..] => layers.non_ip(0),
+        _ => layers.non_ip(UNKNOWN_LLC),
     })
 }
+
+/// Stands in the place of an ethertype for IEEE 802.2 of no kind that is known: a frame that may be anything.
+const UNKNOWN_LLC: u16 = 1;
 
 /// A stack of MPLS labels (RFC 3032), and what is below it: IP by its first nibble (RFC 4928), or an
 /// Ethernet pseudowire with a control word (RFC 4448) or, where an ethertype fits, without one.

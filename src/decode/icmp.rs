@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Carrier, Layers, Next, Observation, Packet, Quoted, Tuple, icmp_ports};
+use super::{Body, Carrier, Layers, Next, Observation, Packet, Quoted, Tuple, icmp_ports, sign};
 use crate::model::Transport;
 
 /// What an ICMP error says about the packet it quotes.
@@ -61,12 +61,16 @@ pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) ->
 
 /// The innermost packet of what an error quotes, and whether it is in a tunnel.
 fn quote(packet: Packet<'_>, layers: &Layers<'_>) -> Option<(Quoted, bool)> {
-    let mut seen = Observation::default();
+    let &Observation { interface, path, .. } = &*layers.seen;
+    let mut seen = Observation { interface, path, ..Observation::default() };
     let mut inner = Layers { quoted: true, ..Layers::new(layers.decoder, &mut seen) };
     inner.run(Next::Ip(None, packet)).ok()?;
     let inside = !seen.opaque && seen.link.outer().next().is_some();
     let quoted = match seen.body {
-        Body::Segment { tuple, .. } => Quoted::Flow(tuple),
+        Body::Segment { tuple, signs, seq, .. } => {
+            let answers = signs & sign::ANSWERS != 0;
+            Quoted::Flow { tuple, path: seen.path, seq, answers }
+        }
         Body::Fragment { datagram, .. } => Quoted::Fragment(datagram),
         Body::Error { .. } | Body::Portless { .. } | Body::NonIp { .. } => return None,
     };

@@ -61,7 +61,7 @@ pub(super) fn decode<'p>(
     seen.content = content(&ip);
     let datagram = ip.fragment.as_ref().map(|f| {
         let (src, dst, transport, id) = (ip.src, ip.dst, f.transport, f.id);
-        (f.offset == 0, Datagram { src, dst, transport, id })
+        (f.offset == 0, Datagram { src, dst, transport, id, path: seen.path })
     });
     let Some(rest) = ip.rest else {
         seen.body = match datagram {

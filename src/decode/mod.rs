@@ -27,10 +27,10 @@ pub use ether::{ETHERTYPES, EtherType};
 pub use icmp::ErrorKind;
 pub use link::{LINKS, LinkType};
 pub use observation::{
-    Body, Datagram, KEPT_TAGS, KEPT_TUNNELS, Link, Observation, Outer, Quoted, SHORT, Tag, TagKind,
-    Tuple, sign,
+    Body, Datagram, KEPT_TAGS, KEPT_TUNNELS, Link, Observation, Outer, Path, Quoted, SHORT, Tag,
+    TagKind, TunnelUse, Tuple, sign,
 };
-pub use tunnel::{TUNNELS, Tunnel};
+pub use tunnel::{Stated, TUNNELS, Tunnel};
 
 /// Layers followed before a frame is given up. A packet in VXLAN has three more than without.
 const MAX_LAYERS: usize = 32;
@@ -44,6 +44,8 @@ pub struct Decoder {
     decap: bool,
     /// UDP ports that tunnels are looked for at.
     ports: Vec<(u16, Tunnel)>,
+    /// What the user says of tunnels.
+    stated: Vec<Stated>,
 }
 
 impl Default for Decoder {
@@ -58,7 +60,14 @@ impl Decoder {
     pub fn new(decap: bool, vxlan_ports: &[u16]) -> Self {
         // The user knows better what is at a port than the registry.
         let own = vxlan_ports.iter().map(|port| (*port, Tunnel::Vxlan));
-        Self { decap, ports: own.chain(tunnel::PORTS.iter().copied()).collect() }
+        let ports = own.chain(tunnel::PORTS.iter().copied()).collect();
+        Self { decap, ports, stated: Vec::new() }
+    }
+
+    /// The same, with what the user says of tunnels.
+    #[must_use]
+    pub fn stating(self, stated: Vec<Stated>) -> Self {
+        Self { stated, ..self }
     }
 
     /// Decodes one frame into `seen`, whatever was in it. After an error it means nothing.
@@ -87,9 +96,12 @@ impl Decoder {
             SHORT.. => sign::KEPT_LONG,
             short if short < frame.wire_len => sign::CUT_SHORT,
             _ => 0,
-        } | if frame.cap_len < frame.wire_len { sign::CUT } else { 0 };
+        };
+        seen.cut = frame.cap_len < frame.wire_len;
         (seen.broadcast, seen.bad_checksum, seen.opaque) = (false, false, false);
+        seen.path = Path::PLAIN;
         seen.link.clear();
+        seen.link.interface = frame.interface;
         seen.content = 0;
         (seen.payload_at, seen.payload_kept) = (0, 0);
     }
@@ -187,8 +199,13 @@ impl<'a> Layers<'a> {
 
     /// Goes into a tunnel between two addresses. What is observed so far stays as the packet around
     /// what follows.
-    fn enter(&mut self, tunnel: Tunnel, id: Option<u32>, ends: Outer) {
+    fn enter(&mut self, tunnel: Tunnel, id: Option<u32>, mut ends: Outer) {
         self.around = Some(*self.seen);
+        let stated = self.decoder.stated.iter().find(|stated| stated.holds(tunnel, &ends));
+        ends.stated = stated.map_or(TunnelUse::Unstated, |stated| stated.stated);
+        if ends.stated == TunnelUse::Unstated {
+            self.seen.path = self.seen.path.deeper(self.seen.interface);
+        }
         self.seen.link = self.seen.link.through(tunnel, id, ends);
         self.seen.broadcast = false;
         self.seen.content = 0;

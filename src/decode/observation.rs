@@ -22,10 +22,10 @@ pub mod sign {
     pub const FIN: u16 = 1 << 4;
     /// TCP: an RST.
     pub const RST: u16 = 1 << 5;
-    /// DNS (RFC 1035): the query/response bit says query.
-    pub const DNS_QUERY: u16 = 1 << 6;
-    /// DNS: the query/response bit says response.
-    pub const DNS_ANSWER: u16 = 1 << 7;
+    /// The payload says that it asks: the query bit of DNS, and requests of other protocols that want an answer.
+    pub const ASKS: u16 = 1 << 6;
+    /// The payload says that it answers: the response bit of DNS, and replies of those protocols.
+    pub const ANSWERS: u16 = 1 << 7;
     /// TLS (RFC 8446): a ClientHello starts a segment.
     pub const CLIENT_HELLO: u16 = 1 << 8;
     /// TLS: a ServerHello starts a segment.
@@ -38,8 +38,12 @@ pub mod sign {
     pub const CUT_SHORT: u16 = 1 << 12;
     /// The capture kept at least [`super::SHORT`] bytes of a frame.
     pub const KEPT_LONG: u16 = 1 << 13;
-    /// The capture kept fewer bytes than the frame had.
-    pub const CUT: u16 = 1 << 14;
+    /// TCP: several opening numbers, which lie in the side table.
+    pub const SEVERAL: u16 = 1 << 14;
+    /// TCP: a fragment hides the flags of a segment.
+    pub const HIDDEN: u16 = 1 << 15;
+    /// Signs of a side that has an opening number.
+    pub const OPENS: u16 = SYN | SYN_ACK | HIDDEN;
 }
 
 /// Bytes of a frame below which a snaplen is a short one: headers, and next to no payload.
@@ -96,6 +100,17 @@ pub struct Tag {
     pub id: Option<u32>,
 }
 
+/// What the user says of a tunnel.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum TunnelUse {
+    /// Nothing: whoever sent it may have made up what is in it.
+    Unstated,
+    /// It carries a network of the site, whose packets are believed.
+    Overlay,
+    /// A mirror sends it to a sensor: its packets are believed, and the tunnel itself is no traffic of the farm.
+    Mirror,
+}
+
 /// The ends of a tunnel: who wrapped the packet, and for whom. Of a mirror this is the sensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Outer {
@@ -103,6 +118,69 @@ pub struct Outer {
     pub src: IpAddr,
     /// For whom.
     pub dst: IpAddr,
+    /// The protocol that carries the tunnel.
+    pub transport: Transport,
+    /// Its destination port; zero where it has none.
+    pub port: u16,
+    /// What the user says of it.
+    pub stated: TunnelUse,
+}
+
+/// How far a packet may be believed, by what it came in. Packets of one flow on different paths are different flows.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct Path(u16);
+
+impl Path {
+    /// On the wire itself, or in a tunnel that the user stated.
+    pub const PLAIN: Self = Self(0);
+
+    /// In a tunnel that nobody stated, on this interface.
+    pub fn inside(interface: u16) -> Self {
+        Self(interface.min(Self::INTERFACE - 1) + 1)
+    }
+
+    /// In a tunnel that nobody stated, which came on this path: of what a mirror carries that is a tunnel of the
+    /// network that is mirrored.
+    pub fn deeper(self, interface: u16) -> Self {
+        let inside = Self::inside(interface);
+        if self == Self::PLAIN { inside } else { Self(inside.0 | Self::NESTED) }
+    }
+
+    const INTERFACE: u16 = 0x3fff;
+    const NESTED: u16 = 0x4000;
+    const AROUND: u16 = 0x8000;
+
+    /// The packets around such a tunnel, on this interface.
+    pub fn around(interface: u16) -> Self {
+        Self(Self::inside(interface).0 | Self::AROUND)
+    }
+
+    /// The interface of a tunnel's packets that nobody stated: those in it, or those around it.
+    pub fn interface(self) -> Option<u16> {
+        (self.0 & Self::INTERFACE).checked_sub(1)
+    }
+
+    /// Whether it was inside a tunnel that nobody stated.
+    pub fn is_inside(self) -> bool {
+        self.0 != 0 && self.0 & Self::AROUND == 0
+    }
+
+    /// Whether it is a packet around such a tunnel.
+    pub fn is_around(self) -> bool {
+        self.0 & Self::AROUND != 0
+    }
+
+    /// As a number, for keys.
+    pub(crate) fn number(self) -> u16 {
+        self.0
+    }
+
+    /// What [`Path::number`] gave.
+    pub(crate) fn from_number(number: u16) -> Self {
+        Self(number)
+    }
 }
 
 /// What the layers below say of an IP packet.
@@ -116,13 +194,16 @@ pub struct Link {
     pub source: Mac,
     /// The packet's time to live or hop limit, by which two sights of one packet are told apart.
     pub hops: u8,
+    /// The interface of the capture that saw it.
+    pub interface: u16,
 }
 
 /// Every packet's link is compared with its flow's. Nearly none is wrapped, and what is in no tunnel has no
 /// ends of one.
 impl PartialEq for Link {
     fn eq(&self, other: &Self) -> bool {
-        let same = self.source == other.source && self.hops == other.hops;
+        let same =
+            (self.source, self.hops, self.interface) == (other.source, other.hops, other.interface);
         let plain = self.tags[0].kind == TagKind::None && other.tags[0].kind == TagKind::None;
         same && (plain || (self.tags == other.tags && self.outer == other.outer))
     }
@@ -130,18 +211,32 @@ impl PartialEq for Link {
 
 impl Hash for Link {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.source, self.hops).hash(state);
+        (self.source, self.hops, self.interface).hash(state);
         self.tags().for_each(|tag| tag.hash(state));
         self.outer().for_each(|outer| outer.hash(state));
     }
 }
 
 impl Link {
-    /// The whole link as a number that is not zero, where it is no more than a sender and a hop count.
+    /// The whole link as a number that is not zero, where it is no more than a sender and a hop count on one of
+    /// the first interfaces.
     pub fn short(&self) -> Option<u64> {
+        const FIRST: u16 = 255;
         let Mac([a, b, c, d, e, f]) = self.source;
-        let plain = self.tags[0].kind == TagKind::None;
-        plain.then_some(u64::from_be_bytes([1, self.hops, a, b, c, d, e, f]))
+        let plain = self.tags[0].kind == TagKind::None && self.interface < FIRST;
+        let interface = (self.interface as u8).wrapping_add(1);
+        plain.then_some(u64::from_be_bytes([interface, self.hops, a, b, c, d, e, f]))
+    }
+
+    /// The same link, whichever interface saw it.
+    #[must_use]
+    pub fn anywhere(self) -> Self {
+        Self { interface: 0, ..self }
+    }
+
+    /// Whether it is inside a tunnel.
+    pub fn is_tunnelled(&self) -> bool {
+        self.tags[0].kind != TagKind::None && self.outer[0].is_some()
     }
 
     /// Forgets what another packet was wrapped in.
@@ -150,7 +245,7 @@ impl Link {
         if self.tags[0].kind != TagKind::None {
             *self = Self::default();
         }
-        (self.source, self.hops) = (Mac::NONE, 0);
+        (self.source, self.hops, self.interface) = (Mac::NONE, 0, 0);
     }
 
     /// What the packet was wrapped in, outermost first.
@@ -216,6 +311,8 @@ pub struct Datagram {
     pub transport: Transport,
     /// IP identification.
     pub id: u32,
+    /// How far it may be believed.
+    pub path: Path,
 }
 
 /// The facts of one frame.
@@ -229,12 +326,16 @@ pub struct Observation {
     pub interface: u16,
     /// Sent to the link layer's broadcast address.
     pub broadcast: bool,
-    /// What the capture kept of the frame, as [`sign::CUT_SHORT`] or [`sign::KEPT_LONG`], and [`sign::CUT`].
+    /// What the capture kept of the frame, as [`sign::CUT_SHORT`] or [`sign::KEPT_LONG`].
     pub kept: u16,
+    /// The capture kept fewer bytes than the frame had.
+    pub cut: bool,
     /// The IPv4 header checksum is wrong. Counted, never a reason to drop.
     pub bad_checksum: bool,
     /// It carries a packet that could not be read; what is told is the packet around it.
     pub opaque: bool,
+    /// How far it may be believed, by the tunnels that it came through.
+    pub path: Path,
     /// Evidence of the layers below.
     pub link: Link,
     /// What two sights of one packet have in common, hop or tag aside, as a number that differs for
@@ -264,8 +365,10 @@ impl Default for Observation {
             interface: 0,
             broadcast: false,
             kept: 0,
+            cut: false,
             bad_checksum: false,
             opaque: false,
+            path: Path::PLAIN,
             link: Link::default(),
             content: 0,
             payload_at: 0,
@@ -336,7 +439,16 @@ pub enum Body {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Quoted {
     /// Its flow, in the direction it was sent.
-    Flow(Tuple),
+    Flow {
+        /// The flow.
+        tuple: Tuple,
+        /// How far it may be believed that there is such a flow.
+        path: Path,
+        /// TCP: its sequence number; else zero.
+        seq: u32,
+        /// Its payload says that it answers.
+        answers: bool,
+    },
     /// It is a later fragment; the flow is that of its datagram.
     Fragment(Datagram),
 }

@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 
 use super::ip::content_of;
-use super::transport::{signs_of, udp};
+use super::transport::{ACK, signs_of, udp};
 use super::{Body, Decoder, Observation, Packet, Tuple, sign};
 use crate::model::{Mac, Transport};
 
@@ -44,7 +44,7 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
             let speaks = payload > 0 && flags & (sign::SYN | sign::SYN_ACK | sign::RST) == 0;
             signs = if speaks { flags | sign::DATA } else { flags };
             seq = be32(38);
-            acked = (flags & (sign::ACK | sign::SYN_ACK) != 0).then(|| be32(42));
+            acked = (head[47] & ACK != 0).then(|| be32(42));
         }
         Transport::UDP => {
             if decoder.decap && decoder.ports.iter().any(|(port, _)| *port == dport) {

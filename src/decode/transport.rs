@@ -32,9 +32,14 @@ pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) ->
     let ports = (sport, dport);
     match ip.transport {
         Transport::TCP => {
-            let (signs, payload, held) = tcp(rest);
+            let (mut signs, payload, held) = tcp(rest);
             layers.hold(held);
-            let acked = rest.u32(8).filter(|_| signs & (sign::ACK | sign::SYN_ACK) != 0);
+            let flags = rest.bytes.get(13).copied();
+            // What a fragment hides is unknown; what the snaplen cut off is in no flow of this capture.
+            if flags.is_none() && layers.datagram.is_some() {
+                signs |= sign::HIDDEN;
+            }
+            let acked = rest.u32(8).filter(|_| flags.is_some_and(|flags| flags & ACK != 0));
             segment(ports, signs, payload, (rest.u32(4).unwrap_or_default(), acked))
         }
         Transport::UDP => {
@@ -45,6 +50,9 @@ pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) ->
         _ => segment(ports, 0, rest.wire.saturating_sub(12), (0, None)),
     }
 }
+
+/// The flag of a TCP segment that acknowledges.
+pub(super) const ACK: u8 = 0x10;
 
 /// The signs of a TCP segment, its payload length, and what was captured of the payload.
 fn tcp(rest: Packet<'_>) -> (u16, usize, &[u8]) {
@@ -101,8 +109,8 @@ pub(super) fn udp(rest: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) 
     let mut signs = 0;
     if let Some(message) = rest.bytes.get(UDP_HEADER..UDP_HEADER + 12) {
         match message[2] & 0x80 {
-            0 if dport == DNS => signs |= sign::DNS_QUERY,
-            0x80 if sport == DNS => signs |= sign::DNS_ANSWER,
+            0 if dport == DNS => signs |= sign::ASKS,
+            0x80 if sport == DNS => signs |= sign::ANSWERS,
             _ => {}
         }
     }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Amount, Seed};
 use crate::decode::{Link, Observation};
-use crate::model::{Copies, Merge, NO_TIME, Nanos, Sum};
+use crate::model::{Copies, Merge, NO_TIME, Nanos, SECOND, Sum};
 
 /// How far apart two sights of one packet may be, in nanoseconds of packet time. A retransmission
 /// comes later, or with another identification.
@@ -61,7 +61,8 @@ impl Sample {
         {
             return;
         }
-        let sight = Sight { time: seen.time, interface: seen.interface, link: seen.link };
+        let (time, interface) = (seen.time, seen.interface);
+        let sight = Sight { time, interface, link: seen.link.anywhere() };
         self.insert(seen.content, &[sight]);
     }
 
@@ -76,6 +77,37 @@ impl Sample {
         if self.sights.len() == SAMPLED {
             self.limit = self.sights.last_key_value().map(|(content, _)| *content);
         }
+    }
+
+    /// Takes in all of another sample.
+    pub fn absorb(&mut self, other: Self) {
+        match self.sights.is_empty() {
+            true => *self = other,
+            false => self.merge(&other),
+        }
+    }
+
+    /// How far apart the sights of the same packets are, where many are about as far: two links saw the same, and
+    /// their clocks differ.
+    pub fn apart(&self) -> Option<Nanos> {
+        /// Of so many contents one has to have a second sight as far away.
+        const SHARE: usize = 5;
+        /// Fewer show nothing.
+        const FEW: usize = 8;
+        let mut distances: BTreeMap<Nanos, usize> = BTreeMap::new();
+        for sights in self.sights.values().filter(|sights| sights.len() > 1) {
+            // What comes again and again is a heartbeat, and its distance that of its beat.
+            let times: Vec<Nanos> = together(sights, |s| s.time).map(|s| s[0].time).collect();
+            if let [first, second] = times[..] {
+                let distance = second.saturating_sub(first) / SECOND;
+                *distances.entry(distance).or_default() += usize::from(distance > 0);
+            }
+        }
+        // A distance near a whole second falls on either side of it.
+        let near = |d: Nanos| distances.get(&d).copied().unwrap_or(0);
+        let (count, distance) = distances.keys().map(|d| (near(*d) + near(*d + 1), *d)).max()?;
+        let many = count >= FEW && count * SHARE >= self.sights.len();
+        many.then_some((distance + 1) * SECOND)
     }
 
     /// What the sample says of the capture.
@@ -134,7 +166,7 @@ impl Trace {
         payload: u32,
     ) -> Option<Self> {
         let &Observation { content, time, wire_len, .. } = seen;
-        let (link, flow) = (seed.hash_one(seen.link), (flow, side as u8));
+        let (link, flow) = (seed.hash_one(seen.link.anywhere()), (flow, side as u8));
         let known = content != 0 && time != NO_TIME;
         known.then_some(Self { content, link, time, flow, wire_len, payload })
     }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::Seed;
-use crate::decode::Tuple;
+use crate::decode::{Path, Tuple};
 use crate::model::{Endpoint, Transport};
 
 /// The identity of a flow, without direction. VLANs and tunnels are evidence, not identity: a span
@@ -17,19 +17,31 @@ pub struct FlowKey {
     lo: [u64; 2],
     /// The greater one.
     hi: [u64; 2],
-    /// Two bytes of port for each address, in their order, one of transport, one that says IPv6.
+    /// Two bytes of path, two bytes of port for each address, in their order, one of transport, one that says IPv6.
     rest: u64,
 }
 
 impl FlowKey {
     /// The flow of a packet, and which side (0 or 1) sent it. The side with the lesser address, then
     /// port, is side 0.
-    pub fn new(tuple: &Tuple) -> (Self, usize) {
+    pub fn new(tuple: &Tuple, path: Path) -> (Self, usize) {
         let (src, dst) = ((number(tuple.src), tuple.sport), (number(tuple.dst), tuple.dport));
         let (lo, hi, side) = if src <= dst { (src, dst, 0) } else { (dst, src, 1) };
         let ports = u64::from(lo.1) << 16 | u64::from(hi.1);
         let kind = u64::from(tuple.transport.0) << 8 | u64::from(tuple.src.is_ipv6());
-        (Self { lo: lo.0, hi: hi.0, rest: ports << 16 | kind }, side)
+        let path = u64::from(path.number()) << 48;
+        (Self { lo: lo.0, hi: hi.0, rest: path | ports << 16 | kind }, side)
+    }
+
+    /// How far its packets may be believed.
+    pub fn path(&self) -> Path {
+        Path::from_number((self.rest >> 48) as u16)
+    }
+
+    /// The same flow as if it were on the wire itself.
+    #[must_use]
+    pub(super) fn plain(self) -> Self {
+        Self { rest: self.rest & (u64::MAX >> 16), ..self }
     }
 
     /// The endpoint of a side.
@@ -64,8 +76,9 @@ impl FlowKey {
         self.hash_addresses(&mut hasher);
         hasher.write_u64(u64::from(least) << 16 | self.rest & 0xffff);
         let talk = hasher.finish();
-        // Who has the greater port is the rest of the identity.
-        hasher.write_u64(u64::from(most) << 1 | u64::from(ports[0] <= ports[1]));
+        // Who has the greater port, and the path, are the rest of the identity.
+        let order = u64::from(most) << 1 | u64::from(ports[0] <= ports[1]);
+        hasher.write_u64(self.rest >> 48 << 32 | order);
         (talk, hasher.finish())
     }
 
@@ -108,12 +121,15 @@ mod tests {
             dport,
             transport: Transport::TCP,
         };
-        let (there, a) = FlowKey::new(&to("10.0.0.2", "10.0.0.1", 50000, 443));
-        let (back, b) = FlowKey::new(&to("10.0.0.1", "10.0.0.2", 443, 50000));
+        let (there, a) = FlowKey::new(&to("10.0.0.2", "10.0.0.1", 50000, 443), Path::PLAIN);
+        let (back, b) = FlowKey::new(&to("10.0.0.1", "10.0.0.2", 443, 50000), Path::PLAIN);
         assert_eq!((there, a, b), (back, 1, 0));
         assert_eq!(there.endpoint(0).to_string(), "10.0.0.1:443");
         assert_eq!(there.endpoint(1).to_string(), "10.0.0.2:50000");
-        let (mapped, _) = FlowKey::new(&to("::10.0.0.2", "::10.0.0.1", 50000, 443));
+        let (mapped, _) = FlowKey::new(&to("::10.0.0.2", "::10.0.0.1", 50000, 443), Path::PLAIN);
         assert_ne!(there, mapped);
+        let (inside, _) = FlowKey::new(&to("10.0.0.2", "10.0.0.1", 50000, 443), Path::inside(3));
+        assert_ne!(there, inside);
+        assert_eq!((inside.plain(), inside.endpoint(0)), (there, there.endpoint(0)));
     }
 }

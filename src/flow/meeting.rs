@@ -20,10 +20,14 @@ use super::fragments::{Fragments, Joined, TIMEOUT};
 use super::links::{Book, Links};
 use super::memory::return_large_blocks;
 use super::state::Side;
+use super::state::{IcmpError, Quotes};
 use super::table::{Flow, FlowTable, FlowTables, PARTITIONS, Place, partition};
+use super::unread::{Unread, Unreads};
 use super::{FlowKey, Seed};
-use crate::decode::{Body, Link, Observation, Quoted};
-use crate::model::{AtMost, Copies, Mac, Max, Merge, Min, Nanos, Sum, Transport};
+use crate::decode::{Body, Link, Observation, Outer, Path, Quoted, TunnelUse, Tuple, sign};
+use crate::model::{
+    AtMost, BUCKET_NS, Copies, Mac, Max, Merge, Min, NO_TIME, Nanos, Sum, Transport,
+};
 use crate::names::{Clue, Lookup, Ports, Reply, is_mute, read};
 
 /// What tables remember of single packets.
@@ -43,13 +47,59 @@ pub enum Parts {
     #[default]
     Starts,
     /// All of these sides.
-    Of(Arc<HashSet<(FlowKey, u8)>>),
+    Of(Arc<HashSet<(FlowKey, u8), Seed>>),
     /// All, where nothing can be read again.
     All,
 }
 
-/// Source, destination and protocol of packets without ports.
-pub type PairKey = (IpAddr, IpAddr, Transport);
+/// Source, destination and protocol of packets without ports, and how far they may be believed.
+pub type PairKey = (IpAddr, IpAddr, Transport, Path);
+
+/// Who said that an IP address is his, and where it was heard.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Claimant {
+    /// The IP address.
+    pub address: IpAddr,
+    /// The hardware address.
+    pub mac: Mac,
+    /// The VLANs, outermost first; zero for none.
+    pub vlans: [u16; 2],
+    /// How far it may be believed.
+    pub path: Path,
+}
+
+/// The packets around tunnels: of two ends, on one interface.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Carrier {
+    /// The ends.
+    pub ends: Outer,
+    /// How far they may be believed, and where they were seen.
+    pub path: Path,
+}
+
+impl Carrier {
+    /// The flow that they are, and the side that sent them. Its source port is zero: what carries a tunnel spreads
+    /// over ports that mean nothing (RFC 7348, 5).
+    pub fn flow(&self) -> (FlowKey, usize) {
+        let Outer { src, dst, transport, port, .. } = self.ends;
+        FlowKey::new(&Tuple { src, dst, sport: 0, dport: port, transport }, self.path)
+    }
+
+    /// The packets around an observation that are traffic of their own; those of a stated mirror are not.
+    pub fn around(seen: &Observation) -> impl Iterator<Item = Self> + use<'_> {
+        let mut path = Path::PLAIN;
+        seen.link.outer().filter_map(move |ends| {
+            let here = match ends.stated {
+                TunnelUse::Unstated if path == Path::PLAIN => Path::around(seen.interface),
+                _ => path,
+            };
+            if ends.stated == TunnelUse::Unstated {
+                path = path.deeper(seen.interface);
+            }
+            (ends.stated != TunnelUse::Mirror).then_some(Self { ends, path: here })
+        })
+    }
+}
 
 /// What one worker has seen: private, no locks.
 pub struct Tables {
@@ -65,24 +115,64 @@ pub struct Tables {
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Rest {
     /// Packets whose ports were not seen, and ICMP errors, by pair.
-    loose: HashMap<PairKey, Side>,
+    loose: HashMap<PairKey, Side, Seed>,
     /// Address claims.
-    claims: HashMap<(IpAddr, Mac), Claim>,
+    claims: HashMap<Claimant, Claim, Seed>,
+    /// The packets around tunnels.
+    carriers: Carriers,
+    /// Frames that could not be understood.
+    unread: Unreads,
     fragments: Fragments,
     /// DNS lookups.
-    lookups: HashMap<Lookup, Reply>,
+    lookups: HashMap<Lookup, Reply, Seed>,
     /// TCP ports that endpoint mappers announced, by mapper and who asked it.
-    announced: HashMap<(IpAddr, IpAddr), Ports>,
+    announced: HashMap<(IpAddr, IpAddr, Path), Ports, Seed>,
     /// Who held virtual addresses, by address.
-    holders: HashMap<IpAddr, Holders>,
+    holders: HashMap<(IpAddr, Path), Holders, Seed>,
     /// Sides that started a message which goes on in another segment.
-    starts: HashSet<(FlowKey, u8)>,
+    starts: HashSet<(FlowKey, u8), Seed>,
     /// What each packet leaves behind where copies are looked for.
     traces: Vec<Trace>,
 }
 
+/// The packets around tunnels, by what they are.
+#[derive(Default, Serialize, Deserialize)]
+struct Carriers {
+    list: Vec<(Carrier, Side)>,
+    places: HashMap<Carrier, usize, Seed>,
+    /// Where the last one is, which is nearly always the next one's place too.
+    last: usize,
+}
+
+impl Carriers {
+    /// What the packets of a carrier come to, new if they are.
+    fn side(&mut self, carrier: Carrier) -> &mut Side {
+        let is_last = self.list.get(self.last).is_some_and(|(known, _)| *known == carrier);
+        if !is_last {
+            self.last = *self.places.entry(carrier).or_insert(self.list.len());
+            if self.last == self.list.len() {
+                self.list.push((carrier, Side::default()));
+            }
+        }
+        &mut self.list[self.last].1
+    }
+
+    /// Keeps at most `most`, the least. Returns how many were forgotten.
+    fn forget_beyond(&mut self, most: usize) -> u64 {
+        let before = self.list.len();
+        if before > most {
+            self.list.sort_unstable_by_key(|(carrier, _)| *carrier);
+            self.list.truncate(most);
+            let places = self.list.iter().enumerate();
+            self.places = places.map(|(place, (carrier, _))| (*carrier, place)).collect();
+            self.last = 0;
+        }
+        (before - self.list.len()) as u64
+    }
+}
+
 /// How often and when a hardware address claimed an IP address.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Claim {
     /// Frames.
     pub frames: Sum,
@@ -90,6 +180,30 @@ pub struct Claim {
     pub first: Min,
     /// The latest.
     pub last: Max,
+    /// The ten seconds in which it did: a bit each, 64 to a word, by the number of the word.
+    pub slots: BTreeMap<Nanos, u64>,
+}
+
+impl Claim {
+    /// Words that are kept: a week.
+    const MOST: usize = 1024;
+
+    fn see(&mut self, time: Nanos) {
+        self.frames.add(1);
+        self.first.see(time);
+        self.last.see(time);
+        if time != NO_TIME {
+            let slot = time.div_euclid(BUCKET_NS);
+            self.add(slot.div_euclid(64), 1 << slot.rem_euclid(64));
+        }
+    }
+
+    fn add(&mut self, word: Nanos, slots: u64) {
+        *self.slots.entry(word).or_default() |= slots;
+        if self.slots.len() > Self::MOST {
+            self.slots.pop_last();
+        }
+    }
 }
 
 impl Merge for Claim {
@@ -97,6 +211,7 @@ impl Merge for Claim {
         self.frames.merge(&other.frames);
         self.first.merge(&other.first);
         self.last.merge(&other.last);
+        other.slots.iter().for_each(|(word, slots)| self.add(*word, *slots));
     }
 }
 
@@ -108,6 +223,10 @@ impl Rest {
         for (key, claim) in other.claims {
             self.claims.entry(key).or_default().merge(&claim);
         }
+        for (carrier, side) in other.carriers.list {
+            self.carriers.side(carrier).merge(&side);
+        }
+        self.unread.merge(&other.unread);
         self.fragments.merge(other.fragments);
         for (lookup, reply) in other.lookups {
             self.lookups.entry(lookup).or_default().merge(&reply);
@@ -125,7 +244,7 @@ impl Rest {
     /// Keeps at most `most` of each kind. Returns how many were forgotten.
     pub(super) fn forget_beyond(&mut self, most: usize) -> u64 {
         fn cut<K: Ord + Clone + Eq + std::hash::Hash, V>(
-            map: &mut HashMap<K, V>,
+            map: &mut HashMap<K, V, Seed>,
             most: usize,
         ) -> u64 {
             let before = map.len();
@@ -139,6 +258,7 @@ impl Rest {
         }
         cut(&mut self.loose, most)
             + cut(&mut self.claims, most)
+            + self.carriers.forget_beyond(most)
             + cut(&mut self.lookups, most)
             + cut(&mut self.announced, most)
             + cut(&mut self.holders, most)
@@ -149,6 +269,8 @@ impl Rest {
         const LOOKUP: usize = 400;
         (self.loose.len()
             + self.claims.len()
+            + self.carriers.list.len()
+            + self.unread.len()
             + self.announced.len()
             + self.holders.len()
             + self.starts.len())
@@ -166,6 +288,10 @@ impl Rest {
         for (key, claim) in self.claims {
             parts[partition(seed.hash_one(key))].claims.insert(key, claim);
         }
+        for (carrier, side) in self.carriers.list {
+            *parts[partition(seed.hash_one(carrier))].carriers.side(carrier) = side;
+        }
+        parts[0].unread = self.unread;
         for (key, datagrams) in self.fragments.datagrams {
             parts[partition(seed.hash_one(key))].fragments.insert(key, datagrams);
         }
@@ -208,6 +334,9 @@ impl Tables {
         for (seen, place) in batch.iter().zip(&places) {
             self.sample.see(seen);
             self.take(seen, *place);
+            if seen.link.is_tunnelled() {
+                self.carry(seen);
+            }
         }
         for ((seen, place), payload) in batch.iter().zip(&places).zip(payloads) {
             if !payload.is_empty() {
@@ -220,8 +349,8 @@ impl Tables {
     fn take(&mut self, seen: &Observation, place: Place) {
         let time = seen.time;
         match seen.body {
-            Body::Segment { signs, payload, acked, fragment, .. } => {
-                self.flows.observe(place, seen, payload, signs, acked);
+            Body::Segment { signs, payload, seq, acked, fragment, .. } => {
+                self.flows.observe(place, seen, payload, signs, (seq, acked));
                 if !self.keep.traces && fragment.is_none() {
                     return;
                 }
@@ -236,27 +365,50 @@ impl Tables {
             }
             Body::Error { quoted, kind, by, to, transport } => {
                 match quoted {
-                    Quoted::Flow(tuple) => {
-                        let (key, side) = FlowKey::new(&tuple);
-                        self.flows.observe_error(&key, side, kind, by, time);
+                    Quoted::Flow { tuple, path, seq, answers } => {
+                        let (key, side) = FlowKey::new(&tuple, path);
+                        let mut quotes = Quotes { answers, ..Quotes::default() };
+                        if tuple.transport == Transport::TCP {
+                            quotes.seqs.insert(seq);
+                        }
+                        let error = IcmpError { side: side as u8, kind, by };
+                        self.flows.observe_error(&key, error, &quotes, time);
                     }
                     Quoted::Fragment(datagram) => {
                         self.rest.fragments.error(datagram, time, kind, by);
                     }
                 }
-                self.loose((by, to, transport), seen);
+                self.loose((by, to, transport, seen.path), seen);
             }
-            Body::Portless { src, dst, transport } => self.loose((src, dst, transport), seen),
-            Body::NonIp { claim: Some((address, mac)), .. } => self.claim(address, mac, time),
+            Body::Portless { src, dst, transport } => {
+                self.loose((src, dst, transport, seen.path), seen);
+            }
+            Body::NonIp { claim: Some((address, mac)), .. } => self.claim(address, mac, seen),
             Body::NonIp { claim: None, .. } => {}
         }
     }
 
-    fn claim(&mut self, address: IpAddr, mac: Mac, time: Nanos) {
-        let claim = self.rest.claims.entry((address, mac)).or_default();
-        claim.frames.add(1);
-        claim.first.see(time);
-        claim.last.see(time);
+    fn claim(&mut self, address: IpAddr, mac: Mac, seen: &Observation) {
+        let mut vlans = [0; 2];
+        for (kept, id) in vlans.iter_mut().zip(seen.link.vlans()) {
+            *kept = id as u16;
+        }
+        let claimant = Claimant { address, mac, vlans, path: seen.path };
+        self.rest.claims.entry(claimant).or_default().see(seen.time);
+    }
+
+    /// Takes in the packets around one that came through tunnels.
+    fn carry(&mut self, seen: &Observation) {
+        let signs = if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
+        for carrier in Carrier::around(seen) {
+            let side = self.rest.carriers.side(carrier);
+            side.see(seen.time, seen.wire_len, 0, signs);
+        }
+    }
+
+    /// Takes in a frame that could not be understood.
+    pub fn miss(&mut self, unread: Unread) {
+        self.rest.unread.insert(unread, 1);
     }
 
     /// Takes in what a payload tells about names.
@@ -268,7 +420,7 @@ impl Tables {
             (Some(Clue::Hello(hello)), _) => self.flows.observe_hello(place, hello),
             (Some(clue @ (Clue::Start | Clue::Part)), Body::Segment { tuple, seq, .. }) => {
                 let side = || {
-                    let (key, side) = FlowKey::new(&tuple);
+                    let (key, side) = FlowKey::new(&tuple, seen.path);
                     (key, side as u8)
                 };
                 let wanted = match &self.keep.parts {
@@ -289,14 +441,17 @@ impl Tables {
                 self.rest.lookups.entry(lookup).or_default().merge(&reply);
             }
             (Some(Clue::Announced(ports)), Body::Segment { tuple, .. }) => {
-                self.rest.announced.entry((tuple.src, tuple.dst)).or_default().merge(&ports);
+                let mapper = (tuple.src, tuple.dst, seen.path);
+                self.rest.announced.entry(mapper).or_default().merge(&ports);
             }
             (Some(Clue::Holds(addresses)), Body::Segment { tuple, .. }) => {
                 for address in addresses {
-                    self.rest.holders.entry(address).or_default().insert(tuple.src);
+                    let holders = self.rest.holders.entry((address, seen.path)).or_default();
+                    holders.insert(tuple.src);
                 }
             }
-            (Some(Clue::Claims(address, mac)), _) => self.claim(address, mac, seen.time),
+            (Some(Clue::Claims(address, mac)), _) => self.claim(address, mac, seen),
+            (Some(Clue::Says(signs)), _) => self.flows.note(place, signs),
             _ => {}
         }
     }
@@ -390,12 +545,12 @@ impl Meeting {
     }
 
     /// Takes in the tables of a worker that has ended.
-    pub fn take_in(&self, tables: Tables) -> io::Result<()> {
+    pub fn take_in(&self, mut tables: Tables) -> io::Result<()> {
         // Once memory has run short, the last tables go where the earlier ones went.
         if self.spilled.load(Ordering::Relaxed) > 0 {
             return self.spill(tables);
         }
-        self.take_sample(&tables);
+        self.take_sample(&mut tables);
         for (number, partition) in tables.into_partitions(&self.seed) {
             self.partitions.entry(number).or_default().push(partition);
         }
@@ -437,8 +592,8 @@ impl Meeting {
 
     /// Writes the tables of a worker that has grown over its share of memory into the temporary
     /// files.
-    pub fn spill(&self, tables: Tables) -> io::Result<()> {
-        self.take_sample(&tables);
+    pub fn spill(&self, mut tables: Tables) -> io::Result<()> {
+        self.take_sample(&mut tables);
         for (number, partition) in tables.into_partitions(&self.seed) {
             if !(partition.flows.is_empty() && partition.rest.memory() == 0) {
                 self.write(number, &partition)?;
@@ -447,8 +602,9 @@ impl Meeting {
         Ok(())
     }
 
-    fn take_sample(&self, tables: &Tables) {
-        self.sample.lock().unwrap_or_else(|p| p.into_inner()).merge(&tables.sample);
+    fn take_sample(&self, tables: &mut Tables) {
+        let sample = std::mem::take(&mut tables.sample);
+        self.sample.lock().unwrap_or_else(|p| p.into_inner()).absorb(sample);
     }
 
     fn write(&self, number: usize, partition: &Partition) -> io::Result<()> {
@@ -506,11 +662,15 @@ impl Meeting {
             meeting: self,
             loose: BTreeMap::new(),
             claims: BTreeMap::new(),
+            unread: Unreads::default(),
+            tunnels: BTreeMap::new(),
+            plain: BTreeSet::new(),
+            askers: BTreeMap::new(),
             orphans: BTreeMap::new(),
             lookups: BTreeMap::new(),
             announced: BTreeMap::new(),
             holders: BTreeMap::new(),
-            starts: HashSet::new(),
+            starts: HashSet::default(),
             cuts: BTreeSet::new(),
             idle: vec![Idle::default(); PARTITIONS],
         };
@@ -538,28 +698,37 @@ impl Meeting {
                 flows.loose.entry(key).or_default().merge(&side);
             }
             flows.claims.extend(rest.claims);
+            flows.unread.merge(&rest.unread);
+            for (carrier, side) in rest.carriers.list {
+                flows.note_tunnel(&carrier);
+                let (key, sender) = carrier.flow();
+                joined.flows.observe_side(&key, sender, &side);
+            }
             flows.announced.extend(rest.announced);
             flows.holders.extend(rest.holders);
             flows.starts.extend(rest.starts);
             // An answer that nobody asked for is none.
             for (lookup, reply) in rest.lookups.into_iter().filter(|(_, r)| r.asked.0 != 0) {
+                let Lookup { client, resolver, path, .. } = lookup;
+                flows.askers.entry((resolver, path)).or_default().insert(client);
                 for (address, names) in reply.answers.iter() {
-                    let told = flows.lookups.entry((lookup.client, *address)).or_default();
-                    told.insert(names.clone());
+                    let told = flows.lookups.entry((client, *address, path)).or_default();
+                    told.insert((names.clone(), resolver));
                 }
             }
             for piece in rest.fragments.resolve() {
                 match piece {
                     Joined::Flow(key, side, seen, payload) => {
                         let place = joined.flows.place(&key, side);
-                        joined.flows.observe(place, &seen, payload, 0, None);
+                        joined.flows.observe(place, &seen, payload, 0, (0, None));
                         joined.trace(&key, side, &seen, payload);
                     }
                     Joined::Error(key, side, time, kind, by) => {
-                        joined.flows.observe_error(&key, side, kind, by, time);
+                        let error = IcmpError { side: side as u8, kind, by };
+                        joined.flows.observe_error(&key, error, &Quotes::default(), time);
                     }
                     Joined::Orphan(key, seen) => {
-                        let pair = (key.src, key.dst, key.transport);
+                        let pair = (key.src, key.dst, key.transport, key.path);
                         *flows.orphans.entry(pair).or_default() += 1;
                         let side = flows.loose.entry(pair).or_default();
                         side.see(seen.time, seen.wire_len, 0, 0);
@@ -623,33 +792,121 @@ pub struct Flows {
     /// Packets whose ports were not seen, and ICMP errors, by pair.
     pub loose: BTreeMap<PairKey, Side>,
     /// Address claims (ARP, neighbour discovery).
-    pub claims: BTreeMap<(IpAddr, Mac), Claim>,
+    pub claims: BTreeMap<Claimant, Claim>,
+    /// Frames that could not be understood.
+    pub unread: Unreads,
+    /// The destinations of tunnels that nobody stated, by the interface that saw them; of several the least.
+    pub(super) tunnels: BTreeMap<u16, AtMost<IpAddr, 1>>,
+    /// Paths that were found to be as good as the wire itself.
+    pub(super) plain: BTreeSet<Path>,
+    /// Who asked a resolver for names, the least addresses.
+    pub askers: BTreeMap<(IpAddr, Path), Askers>,
     /// Later fragments whose first fragment is not in the capture, by pair.
     pub orphans: BTreeMap<PairKey, u64>,
     /// The names by which a client was told an address: the name asked for, then its aliases.
     pub lookups: Lookups,
     /// TCP ports that an endpoint mapper announced, by mapper and who asked it.
-    pub announced: BTreeMap<(IpAddr, IpAddr), Ports>,
+    pub announced: BTreeMap<(IpAddr, IpAddr, Path), Ports>,
     /// Who held virtual addresses, by address (VRRP).
-    pub holders: BTreeMap<IpAddr, Holders>,
+    pub holders: BTreeMap<(IpAddr, Path), Holders>,
     /// Sides that started a message which goes on in another segment, where starts alone were remembered.
-    pub starts: HashSet<(FlowKey, u8)>,
+    pub starts: HashSet<(FlowKey, u8), Seed>,
     /// Times at which the capture broke off: what answers came after them nobody saw.
     pub cuts: BTreeSet<Nanos>,
     /// What the file of each partition holds of flows that were idle for long.
     pub(super) idle: Vec<Idle>,
 }
 
-/// The names by which clients were told addresses.
-pub type Lookups = BTreeMap<(IpAddr, IpAddr), BTreeSet<Vec<String>>>;
+/// The names by which clients were told addresses: the name asked for, then its aliases, and who told it.
+pub type Lookups = BTreeMap<(IpAddr, IpAddr, Path), BTreeSet<(Vec<String>, IpAddr)>>;
+
+/// Who asked a resolver.
+pub type Askers = AtMost<IpAddr, 256>;
 
 /// Addresses that advertised themselves as the master of a virtual one.
 pub type Holders = AtMost<IpAddr, 8>;
 
 impl Flows {
+    /// Notes where a tunnel leads that nobody stated.
+    fn note_tunnel(&mut self, carrier: &Carrier) {
+        if carrier.path.is_around()
+            && let Some(interface) = carrier.path.interface()
+        {
+            self.tunnels.entry(interface).or_default().insert(carrier.ends.dst);
+        }
+    }
+
+    /// The interfaces on which tunnels were seen that nobody stated and that all lead to one destination.
+    pub fn one_way_tunnels(&self) -> BTreeSet<u16> {
+        let one_way = self.tunnels.iter().filter(|(_, to)| !to.more() && to.len() == 1);
+        one_way.map(|(interface, _)| *interface).collect()
+    }
+
+    /// How far packets may be believed, mirrors known.
+    pub fn believed(&self, path: Path) -> Path {
+        if self.plain.contains(&path) { Path::PLAIN } else { path }
+    }
+
+    /// Takes what came through the tunnels of these interfaces for what it was on the wire, and the packets around
+    /// them for no traffic of the farm.
+    pub fn believe(&mut self, mirrors: &BTreeSet<u16>) -> io::Result<()> {
+        let paths: BTreeSet<Path> = mirrors.iter().map(|at| Path::inside(*at)).collect();
+        if paths.is_subset(&self.plain) {
+            return Ok(());
+        }
+        self.plain.extend(paths);
+        let Meeting { seed, book, .. } = &self.meeting;
+        let (seed, mut links) = (seed.clone(), Links::new(seed, book));
+        let plain = self.plain.clone();
+        for number in 0..PARTITIONS {
+            let mut flows = self.load(number)?.flows;
+            let in_file = !flows.is_empty();
+            flows.merge(std::mem::take(&mut self.parts[number].flows), &seed, &mut links);
+            let flows = flows.make_plain(&seed, &mut links, |path| plain.contains(&path));
+            if in_file {
+                self.meeting.files()[number] = None;
+                self.meeting.write(number, &Partition { flows, rest: Rest::default() })?;
+            } else {
+                self.parts[number].flows = flows;
+            }
+        }
+        for (pair, side) in std::mem::take(&mut self.loose) {
+            let pair = (pair.0, pair.1, pair.2, self.believed(pair.3));
+            self.loose.entry(pair).or_default().merge(&side);
+        }
+        for (claimant, claim) in std::mem::take(&mut self.claims) {
+            let claimant = Claimant { path: self.believed(claimant.path), ..claimant };
+            self.claims.entry(claimant).or_default().merge(&claim);
+        }
+        for ((resolver, path), askers) in std::mem::take(&mut self.askers) {
+            self.askers.entry((resolver, self.believed(path))).or_default().merge(&askers);
+        }
+        for ((a, b, transport, path), count) in std::mem::take(&mut self.orphans) {
+            *self.orphans.entry((a, b, transport, self.believed(path))).or_default() += count;
+        }
+        for ((client, address, path), told) in std::mem::take(&mut self.lookups) {
+            let path = self.believed(path);
+            self.lookups.entry((client, address, path)).or_default().extend(told);
+        }
+        for ((mapper, client, path), ports) in std::mem::take(&mut self.announced) {
+            let path = self.believed(path);
+            self.announced.entry((mapper, client, path)).or_default().merge(&ports);
+        }
+        for ((address, path), holders) in std::mem::take(&mut self.holders) {
+            self.holders.entry((address, self.believed(path))).or_default().merge(&holders);
+        }
+        self.links = self.meeting.book.all();
+        Ok(())
+    }
+
     /// Bytes written to temporary files because memory ran short.
     pub fn spilled(&self) -> u64 {
         self.meeting.spilled.load(Ordering::Relaxed)
+    }
+
+    /// How far apart the same packets were seen twice, in nanoseconds, where a sample shows that two clocks differ.
+    pub fn apart(&self) -> Option<Nanos> {
+        self.meeting.sample.lock().unwrap_or_else(|p| p.into_inner()).apart()
     }
 
     /// What a sample of the packets says of copies among them.
@@ -753,6 +1010,9 @@ impl Flows {
         if let Some(file) = &mut self.meeting.files()[number] {
             file.seek(SeekFrom::Start(0))?;
             file.read_to_end(&mut bytes)?;
+        }
+        if bytes.is_empty() {
+            return Ok(whole);
         }
         let (mut links, mut rest) = (Links::new(seed, book), &bytes[..]);
         while !rest.is_empty() {

@@ -16,15 +16,18 @@ mod meeting;
 mod memory;
 mod state;
 mod table;
+mod unread;
 mod windows;
 
 pub use heard::Heard;
 pub use key::FlowKey;
 pub use meeting::{
-    Claim, Flows, Holders, Keep, Lookups, Meeting, PairKey, Parts, Pending, Shard, Tables,
+    Askers, Carrier, Claim, Claimant, Flows, Holders, Keep, Lookups, Meeting, PairKey, Parts,
+    Pending, Shard, Tables,
 };
-pub use state::{Amount, Extra, FlowState, IcmpError, Side};
+pub use state::{Amount, Errors, Extra, FlowState, IcmpError, Opening, Side};
 pub use table::Flow;
+pub use unread::{Unread, Unreadable, Unreads};
 pub use windows::Fold;
 
 /// The keyed hash of one run. Its seed is random, so that nobody can choose addresses and ports that
@@ -32,7 +35,7 @@ pub use windows::Fold;
 pub type Seed = ahash::RandomState;
 
 // The facts of names, for the rooms that read flows.
-pub use crate::names::{Hello, Lookup, Ports};
+pub use crate::names::{ENDPOINT_MAPPER, Hello, Lookup, Ports};
 
 // The words of observations that states are made of, for the rooms that read states.
-pub use crate::decode::{ErrorKind, Link, Outer, Tag, TagKind, icmp_paired, sign};
+pub use crate::decode::{ErrorKind, Link, Outer, Path, Tag, TagKind, icmp_paired, sign};

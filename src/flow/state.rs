@@ -1,11 +1,12 @@
 //! The evidence of one flow: two sides of building blocks that merge field by field.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::decode::{ErrorKind, Link, sign};
-use crate::model::{AtMost, Max, Merge, Min, Nanos, Span, Sum};
+use crate::model::{AtMost, Max, Merge, Min, Nanos, Or, Span, Sum};
 
 /// Packets and bytes. Sums: they decide nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
@@ -37,6 +38,59 @@ impl Merge for Amount {
     }
 }
 
+/// The numbers by which a TCP connection is opened (RFC 9293, 3.5), of a SYN or of a SYN-ACK. In the order of the
+/// client's number, which both sides know.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
+pub struct Opening {
+    /// The client's number: that of the SYN, or what the SYN-ACK acknowledges, less one.
+    pub number: u32,
+    /// Of a SYN the bytes of payload that it carries (RFC 7413), of a SYN-ACK the server's own number.
+    pub other: u32,
+}
+
+impl Opening {
+    /// The opening numbers of a segment with these signs, which are some of [`sign::OPENS`].
+    pub(super) fn of(signs: u16, payload: u32, seq: u32, acked: Option<u32>) -> Self {
+        if signs & sign::SYN_ACK != 0 {
+            Self { number: acked.unwrap_or_default().wrapping_sub(1), other: seq }
+        } else {
+            Self { number: seq, other: payload }
+        }
+    }
+
+    /// Whether a SYN-ACK answers this SYN: it acknowledges its number, and perhaps some of its payload.
+    pub fn is_answered_by(&self, answer: &Self) -> bool {
+        answer.number.wrapping_sub(self.number) <= self.other
+    }
+}
+
+/// The opening numbers of a side that has several: the least of each kind, and whether there are more.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Openings {
+    syns: AtMost<Opening, 4>,
+    syn_acks: AtMost<Opening, 4>,
+}
+
+impl Openings {
+    /// Takes in the numbers of a SYN-ACK, or of a SYN.
+    pub(super) fn insert(&mut self, is_answer: bool, opening: Opening) {
+        let kept = if is_answer { &mut self.syn_acks } else { &mut self.syns };
+        kept.insert(opening);
+    }
+
+    /// The SYNs, or the SYN-ACKs.
+    pub(super) fn kept(&self, of_answers: bool) -> &AtMost<Opening, 4> {
+        if of_answers { &self.syn_acks } else { &self.syns }
+    }
+}
+
+impl Merge for Openings {
+    fn merge(&mut self, other: &Self) {
+        self.syns.merge(&other.syns);
+        self.syn_acks.merge(&other.syn_acks);
+    }
+}
+
 /// What one side of a flow sent. One cache line.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[repr(C, align(64))]
@@ -47,14 +101,14 @@ pub struct Side {
     pub first: Min,
     /// Time of the latest packet.
     pub last: Max,
-    /// Time of the earliest SYN or SYN-ACK.
-    pub opened: Min,
+    /// The opening number, where it has one alone; see [`super::Flow::syns`].
+    pub(super) opening: Opening,
     /// The numbers that it acknowledged.
     pub acked: Span,
     /// SYNs sent, retransmissions and copies among them.
     pub syns: Sum<u32>,
     /// Which kinds of packets were sent, see [`sign`].
-    pub signs: crate::model::Or,
+    pub signs: Or,
     /// Which links they were seen on: a number of the table that holds this side.
     pub(super) link: u16,
 }
@@ -62,7 +116,7 @@ pub struct Side {
 const _: () = assert!(size_of::<Side>() == 64);
 
 impl Side {
-    /// Takes in one packet.
+    /// Takes in one packet, but for its opening numbers.
     pub(super) fn see(&mut self, time: Nanos, wire_len: u32, payload: u32, signs: u16) {
         self.sent.packets.add(1);
         self.sent.bytes.add(u64::from(wire_len));
@@ -70,20 +124,9 @@ impl Side {
         self.first.see(time);
         self.last.see(time);
         self.signs.0 |= signs;
-        if signs & (sign::SYN | sign::SYN_ACK) != 0 {
-            self.opened.see(time);
-            self.syns.add(u32::from(signs & sign::SYN != 0));
+        if signs & sign::SYN != 0 {
+            self.syns.add(1);
         }
-    }
-
-    /// Time of the earliest SYN. Of a side that also accepted connections, the earlier of both.
-    pub fn syn(&self) -> Min {
-        if self.has(sign::SYN) { self.opened } else { Min::default() }
-    }
-
-    /// Time of the earliest SYN-ACK. Of a side that also opened connections, the earlier of both.
-    pub fn syn_ack(&self) -> Min {
-        if self.has(sign::SYN_ACK) { self.opened } else { Min::default() }
     }
 
     /// Whether any packet of this side was seen.
@@ -95,15 +138,19 @@ impl Side {
     pub fn has(&self, signs: u16) -> bool {
         self.signs.has(signs)
     }
+
+    /// The one opening number of this side.
+    pub(super) fn single_opening(&self) -> Option<Opening> {
+        (self.has(sign::OPENS) && !self.has(sign::SEVERAL)).then_some(self.opening)
+    }
 }
 
-/// All but `link`, whose numbers mean something only in the table that holds them.
+/// All but opening numbers and `link`, which mean something only in the table that holds them.
 impl Merge for Side {
     fn merge(&mut self, other: &Self) {
         self.sent.merge(&other.sent);
         self.first.merge(&other.first);
         self.last.merge(&other.last);
-        self.opened.merge(&other.opened);
         self.acked.merge(&other.acked);
         self.syns.merge(&other.syns);
         self.signs.merge(&other.signs);
@@ -120,14 +167,6 @@ pub struct FlowState {
 
 const _: () = assert!(size_of::<FlowState>() == 128);
 
-impl Merge for FlowState {
-    fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.sides.iter_mut().zip(&other.sides) {
-            mine.merge(theirs);
-        }
-    }
-}
-
 /// An ICMP error about a flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct IcmpError {
@@ -139,13 +178,64 @@ pub struct IcmpError {
     pub by: IpAddr,
 }
 
+/// What ICMP errors of one kind and sender quote.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Quotes {
+    /// TCP: sequence numbers, the least.
+    pub seqs: AtMost<u32, 4>,
+    /// Whether something quoted says that it is an answer.
+    pub answers: bool,
+}
+
+impl Merge for Quotes {
+    fn merge(&mut self, other: &Self) {
+        self.seqs.merge(&other.seqs);
+        self.answers |= other.answers;
+    }
+}
+
+/// ICMP errors that quote a flow: of the least senders, so that many of one sender displace no other.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Errors(BTreeMap<IcmpError, Quotes>);
+
+impl Errors {
+    /// Kinds and senders that are kept.
+    const MOST: usize = 16;
+
+    /// Takes in an error.
+    pub fn insert(&mut self, error: IcmpError, quotes: &Quotes) {
+        self.0.entry(error).or_default().merge(quotes);
+        if self.0.len() > Self::MOST {
+            self.0.pop_last();
+        }
+    }
+
+    /// The errors with what they quote, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&IcmpError, &Quotes)> {
+        self.0.iter()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Merge for Errors {
+    fn merge(&mut self, other: &Self) {
+        other.0.iter().for_each(|(error, quotes)| self.insert(*error, quotes));
+    }
+}
+
 /// Evidence that few flows have.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Extra {
     /// The links each side was seen on, where they are several.
     pub(super) links: [AtMost<Link, 16>; 2],
+    /// The opening numbers of each side, where they are several.
+    pub(super) openings: [Openings; 2],
     /// The ICMP errors that quote the flow.
-    pub errors: AtMost<IcmpError, 16>,
+    pub errors: Errors,
     /// Time of the earliest of them.
     pub error_first: Min,
     /// Time of the latest of them.
@@ -160,8 +250,11 @@ impl Extra {
     /// Turns the sides round.
     pub(super) fn turn(&mut self) {
         self.links.swap(0, 1);
-        let mut errors = AtMost::new();
-        self.errors.iter().for_each(|e| errors.insert(IcmpError { side: e.side ^ 1, ..*e }));
+        self.openings.swap(0, 1);
+        let mut errors = Errors::default();
+        for (error, quotes) in self.errors.iter() {
+            errors.insert(IcmpError { side: error.side ^ 1, ..*error }, quotes);
+        }
         self.errors = errors;
     }
 }
@@ -171,10 +264,58 @@ impl Merge for Extra {
         for (mine, theirs) in self.links.iter_mut().zip(&other.links) {
             mine.merge(theirs);
         }
+        for (mine, theirs) in self.openings.iter_mut().zip(&other.openings) {
+            mine.merge(theirs);
+        }
         self.errors.merge(&other.errors);
         self.error_first.merge(&other.error_first);
         self.error_last.merge(&other.error_last);
         self.error_count.merge(&other.error_count);
         self.folded.merge(&other.folded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_syn_ack_answers_the_syn_whose_number_it_acknowledges() {
+        let syn = |seq, payload| Opening::of(sign::SYN, payload, seq, None);
+        let answer = |acked| Opening::of(sign::SYN_ACK, 0, 77, Some(acked));
+        assert!(syn(5, 0).is_answered_by(&answer(6)));
+        assert!(!syn(5, 0).is_answered_by(&answer(5)) && !syn(5, 0).is_answered_by(&answer(7)));
+        // Numbers go past zero.
+        assert!(syn(u32::MAX, 0).is_answered_by(&answer(0)));
+        // With Fast Open some of the payload may be acknowledged.
+        assert!(syn(5, 10).is_answered_by(&answer(6)) && syn(5, 10).is_answered_by(&answer(16)));
+        assert!(!syn(5, 10).is_answered_by(&answer(17)));
+    }
+
+    #[test]
+    fn both_sides_keep_the_same_numbers() {
+        let (mut syns, mut answers) = (Openings::default(), Openings::default());
+        for number in [9, 3, 7, 1, 5, 8] {
+            syns.insert(false, Opening { number, other: 0 });
+            answers.insert(true, Opening { number, other: 100 - number });
+        }
+        let numbers = |kept: &AtMost<Opening, 4>| kept.iter().map(|o| o.number).collect::<Vec<_>>();
+        assert_eq!(numbers(&syns.syns), [1, 3, 5, 7]);
+        assert_eq!(numbers(&syns.syns), numbers(&answers.syn_acks));
+        assert!(syns.syns.more() && answers.syn_acks.more());
+    }
+
+    #[test]
+    fn errors_of_one_sender_displace_no_other() {
+        let by = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let error = |by| IcmpError { side: 0, kind: ErrorKind::Prohibited, by };
+        let mut errors = Errors::default();
+        errors.insert(error(by(9)), &Quotes::default());
+        for seq in 0..100 {
+            let mut quotes = Quotes::default();
+            quotes.seqs.insert(seq);
+            errors.insert(error(by(1)), &quotes);
+        }
+        assert_eq!(errors.iter().map(|(e, _)| e.by).collect::<Vec<_>>(), [by(1), by(9)]);
     }
 }

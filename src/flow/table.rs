@@ -11,9 +11,9 @@ use super::dense::Dense;
 use super::index::Index;
 use super::links::{Links, MANY_LINKS, NO_LINK};
 use super::memory::prefetch;
-use super::state::{Extra, FlowState, IcmpError, Side};
+use super::state::{Extra, FlowState, IcmpError, Opening, Quotes, Side};
 use super::{FlowKey, Heard, Seed};
-use crate::decode::{Body, ErrorKind, Link, Observation, sign};
+use crate::decode::{Body, Link, Observation, Path, sign};
 use crate::model::{AtMost, Merge, Nanos};
 use crate::names::{Hello, Pieces};
 
@@ -132,6 +132,37 @@ impl<'a> Flow<'a> {
         };
         single.filter(|_| many.is_none()).into_iter().chain(many.into_iter().flatten())
     }
+
+    /// Whether a side was seen on more links than are kept.
+    pub fn has_more_links(&self, side: usize) -> bool {
+        self.extra.is_some_and(|extra| extra.links[side].more())
+    }
+
+    /// The numbers of the SYNs of a side, the least ones; those whose flags a fragment hides among them.
+    pub fn syns(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
+        self.openings(side, sign::SYN | sign::HIDDEN)
+    }
+
+    /// Whether a side sent a SYN of that number that may not be among the least ones.
+    pub fn may_have_sent_syn(&self, side: usize, number: u32) -> bool {
+        let kept = self.extra.map(|extra| extra.openings[side].kept(false));
+        kept.is_some_and(|kept| kept.more() && kept.iter().all(|syn| syn.number < number))
+    }
+
+    /// The numbers of the SYN-ACKs of a side, the least ones.
+    pub fn syn_acks(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
+        self.openings(side, sign::SYN_ACK)
+    }
+
+    fn openings(&self, side: usize, of: u16) -> impl Iterator<Item = Opening> + use<'a> {
+        let (sides, extra) = (self.sides, self.extra);
+        let single = sides[side].single_opening();
+        let kept = extra.filter(|_| single.is_none());
+        let several = kept.map(|extra| extra.openings[side].kept(of == sign::SYN_ACK).iter());
+        let is_there = sides[side].has(of);
+        let all = single.into_iter().chain(several.into_iter().flatten().copied());
+        all.filter(move |_| is_there)
+    }
 }
 
 impl FlowTable {
@@ -233,6 +264,42 @@ impl FlowTable {
         }
     }
 
+    /// Takes in an opening number, before the signs of its packet.
+    fn add_opening(&mut self, position: usize, side: usize, is_answer: bool, opening: Opening) {
+        let record = &mut self.records.flows[position].state.sides[side];
+        if !record.has(sign::OPENS) {
+            record.opening = opening;
+            return;
+        }
+        let single = record.single_opening();
+        if single == Some(opening) && record.has(sign::SYN_ACK) == is_answer {
+            return;
+        }
+        let was_answer = record.has(sign::SYN_ACK);
+        record.signs.0 |= sign::SEVERAL;
+        record.opening = Opening::default();
+        let kept = self.records.extras.entry(position as u32).or_default();
+        if let Some(single) = single {
+            kept.openings[side].insert(was_answer, single);
+        }
+        kept.openings[side].insert(is_answer, opening);
+    }
+
+    /// Moves the opening number of a side into the side table, where another table has several of it.
+    fn merge_openings(&mut self, position: usize, side: usize, theirs: &Side) {
+        if let Some(opening) = theirs.single_opening() {
+            self.add_opening(position, side, theirs.has(sign::SYN_ACK), opening);
+        } else if theirs.has(sign::SEVERAL) {
+            let mine = &mut self.records.flows[position].state.sides[side];
+            let (single, is_answer) = (mine.single_opening(), mine.has(sign::SYN_ACK));
+            mine.opening = Opening::default();
+            if let Some(single) = single {
+                let kept = self.records.extras.entry(position as u32).or_default();
+                kept.openings[side].insert(is_answer, single);
+            }
+        }
+    }
+
     /// Takes in all flows of `other`, whose links have the same numbers.
     pub fn merge(&mut self, other: Self, seed: &Seed, links: &mut Links) {
         match self.is_empty() {
@@ -266,8 +333,12 @@ impl FlowTable {
 
     fn merge_flow(&mut self, hash: u64, theirs: &Record, links: &Links) {
         let position = self.position(&theirs.key, hash);
+        for (side, theirs) in theirs.state.sides.iter().enumerate() {
+            // First the numbers: whether there are several is told by the signs.
+            self.merge_openings(position, side, theirs);
+            self.records.flows[position].state.sides[side].merge(theirs);
+        }
         let mine = &mut self.records.flows[position];
-        mine.state.merge(&theirs.state);
         mine.cut.iter_mut().zip(&theirs.cut).for_each(|(mine, theirs)| *mine += theirs);
         for (side, theirs) in theirs.state.sides.iter().enumerate() {
             let mine = self.records.flows[position].state.sides[side].link;
@@ -383,6 +454,47 @@ impl FlowTable {
         self.records.flows.iter().map(talk).collect::<HashSet<u64, Seed>>().len()
     }
 
+    /// Makes flows on some paths one with the flows of the same ends on the wire itself.
+    pub fn make_plain(
+        mut self,
+        seed: &Seed,
+        links: &mut Links,
+        is_plain: impl Fn(Path) -> bool,
+    ) -> Self {
+        let paths: HashSet<Path> = self.records.flows.iter().map(|flow| flow.key.path()).collect();
+        let becoming = paths.iter().filter(|path| is_plain(**path)).count();
+        if becoming == 0 {
+            return self;
+        }
+        // Nearly always nothing of these ends is on the wire itself: then no two flows become one.
+        if becoming == 1 && !paths.contains(&Path::PLAIN) {
+            self.index = Index::default();
+            for (position, flow) in self.records.flows.iter_mut().enumerate() {
+                if is_plain(flow.key.path()) {
+                    flow.key = flow.key.plain();
+                }
+                self.index.find_or_insert(flow.key.hashes(seed).1, position, |_| false);
+            }
+            return self;
+        }
+        let mut whole = Self::default();
+        for flow in self.into_flows() {
+            let key = flow.record.key;
+            let key = if is_plain(key.path()) { key.plain() } else { key };
+            let record = Record { key, ..flow.record };
+            let hash = key.hashes(seed).1;
+            whole.merge_flow(hash, &record, links);
+            let position = whole.position(&key, hash);
+            if let Some(heard) = &flow.heard {
+                whole.hear(position as u32, |mine| mine.merge(heard));
+            }
+            if let Some(extra) = &flow.extra {
+                whole.merge_extra(position, extra, links);
+            }
+        }
+        whole
+    }
+
     /// Its flows where they belong by another seed.
     pub fn into_partitions(self, seed: &Seed) -> Vec<Self> {
         let mut parts: Vec<Self> = (0..PARTITIONS).map(|_| Self::default()).collect();
@@ -491,7 +603,7 @@ impl FlowTables {
         found.clear();
         for seen in batch {
             let Body::Segment { tuple, .. } = &seen.body else { continue };
-            let (key, side) = FlowKey::new(tuple);
+            let (key, side) = FlowKey::new(tuple, seen.path);
             let (talk, hash) = key.hashes(seed);
             let partition = partition(talk);
             parts[partition].index.prefetch(hash);
@@ -526,23 +638,41 @@ impl FlowTables {
         seen: &Observation,
         payload: u32,
         signs: u16,
-        acked: Option<u32>,
+        (seq, acked): (u32, Option<u32>),
     ) {
         let (position, side) = (place.position as usize, usize::from(place.side));
         let table = &mut self.parts[place.partition as usize];
+        if signs & sign::OPENS != 0 {
+            let opening = Opening::of(signs, payload, seq, acked);
+            table.add_opening(position, side, signs & sign::SYN_ACK != 0, opening);
+        }
         let Record { state, cut, .. } = &mut table.records.flows[position];
         let record = &mut state.sides[side];
         record.see(seen.time, seen.wire_len, payload, signs);
         if let Some(acked) = acked {
             record.acked.see(acked);
         }
-        if seen.kept & sign::CUT != 0 {
+        if seen.cut {
             cut[side] += 1;
         }
         if !self.links.is(record.link, &seen.link) {
             let number = self.links.number(&seen.link);
             table.add_link(position, side, number, &seen.link, &self.links);
         }
+    }
+
+    /// Notes what a payload says of a packet of the flow at a place.
+    pub fn note(&mut self, place: Place, signs: u16) {
+        let table = &mut self.parts[place.partition as usize];
+        let state = &mut table.records.flows[place.position as usize].state;
+        state.sides[usize::from(place.side)].signs.0 |= signs;
+    }
+
+    /// Takes in what a side of a flow sent, as a whole.
+    pub fn observe_side(&mut self, key: &FlowKey, side: usize, sent: &Side) {
+        let place = self.place(key, side);
+        let table = &mut self.parts[place.partition as usize];
+        table.records.flows[place.position as usize].state.sides[side].merge(sent);
     }
 
     /// The key of the flow at a place.
@@ -568,18 +698,11 @@ impl FlowTables {
     }
 
     /// Attaches an ICMP error to the flow that it quotes.
-    pub fn observe_error(
-        &mut self,
-        key: &FlowKey,
-        side: usize,
-        kind: ErrorKind,
-        by: std::net::IpAddr,
-        time: Nanos,
-    ) {
-        let place = self.place(key, side);
+    pub fn observe_error(&mut self, key: &FlowKey, error: IcmpError, quotes: &Quotes, time: Nanos) {
+        let place = self.place(key, usize::from(error.side));
         let extras = &mut self.parts[place.partition as usize].records.extras;
         let extra = extras.entry(place.position).or_default();
-        extra.errors.insert(IcmpError { side: side as u8, kind, by });
+        extra.errors.insert(error, quotes);
         extra.error_first.see(time);
         extra.error_last.see(time);
         extra.error_count.add(1);
@@ -628,7 +751,7 @@ mod tests {
         let seen = Observation { time, wire_len: 60, link, body, ..Observation::default() };
         let mut places = Vec::new();
         tables.locate(&[seen], &mut places);
-        tables.observe(places[0], &seen, 0, sign::SYN, None);
+        tables.observe(places[0], &seen, 0, sign::SYN, (0, None));
     }
 
     fn link(vlan: u32) -> Link {
@@ -664,7 +787,7 @@ mod tests {
             );
             assert_eq!(flow.links(1).count(), 0);
             assert_eq!(flow.sides[0].syns.0, 4);
-            assert_eq!(flow.sides[0].syn().get(), Some(4));
+            assert_eq!((flow.sides[0].first.get(), flow.syns(0).count()), (Some(4), 1));
         }
     }
 

@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::copies::Sample;
 use super::links::Links;
-use super::meeting::{Claim, Flows, Holders, Lookups, Meeting, PairKey, Tables};
+use super::meeting::{Askers, Claim, Claimant, Flows, Holders, Lookups, Meeting, PairKey, Tables};
 use super::state::Side;
 use super::table::{FlowTable, PARTITIONS, Split};
+use super::unread::Unreads;
 use super::{FlowKey, Ports, Seed};
-use crate::decode::{Link, Tuple, sign};
-use crate::model::{Mac, Merge, Nanos, words};
+use crate::decode::{Link, Path, Tuple, sign};
+use crate::model::{AtMost, Merge, Nanos, words};
 
 words!(
     /// How flows are folded when memory runs short, from what loses least to what loses most. Each takes in those
@@ -96,7 +97,7 @@ pub(super) fn stands_for(
         },
         transport,
     };
-    let (stand_in, side) = FlowKey::new(&tuple);
+    let (stand_in, side) = FlowKey::new(&tuple, key.path());
     // `side` of the new flow is the opener.
     (stand_in != *key).then_some((stand_in, if side == 0 { opener } else { 1 - opener }))
 }
@@ -203,6 +204,13 @@ impl Flows {
         for (claim, seen) in window.claims {
             self.claims.entry(claim).or_default().merge(&seen);
         }
+        self.unread.merge(&window.unread);
+        for (interface, to) in window.tunnels {
+            self.tunnels.entry(interface).or_default().merge(&to);
+        }
+        for (resolver, askers) in window.askers {
+            self.askers.entry(resolver).or_default().merge(&askers);
+        }
         for (pair, count) in window.orphans {
             *self.orphans.entry(pair).or_default() += count;
         }
@@ -269,11 +277,12 @@ impl Flows {
         let mut folded = idle + fold_tables(&mut tables, &seed, &mut links, fold, is_listed);
         let wide = |address| if is_listed(address) { address } else { network(address) };
         let before = self.loose.len() + self.orphans.len();
-        for ((src, dst, transport), side) in std::mem::take(&mut self.loose) {
-            self.loose.entry((wide(src), wide(dst), transport)).or_default().merge(&side);
+        for ((src, dst, transport, path), side) in std::mem::take(&mut self.loose) {
+            let pair = (wide(src), wide(dst), transport, path);
+            self.loose.entry(pair).or_default().merge(&side);
         }
-        for ((src, dst, transport), count) in std::mem::take(&mut self.orphans) {
-            *self.orphans.entry((wide(src), wide(dst), transport)).or_default() += count;
+        for ((src, dst, transport, path), count) in std::mem::take(&mut self.orphans) {
+            *self.orphans.entry((wide(src), wide(dst), transport, path)).or_default() += count;
         }
         folded += (before - self.loose.len() - self.orphans.len()) as u64;
         Ok(folded)
@@ -291,6 +300,7 @@ impl Flows {
         cut(&mut self.loose, most)
             + cut(&mut self.claims, most)
             + cut(&mut self.orphans, most)
+            + cut(&mut self.askers, most)
             + cut(&mut self.lookups, most)
             + cut(&mut self.announced, most)
             + cut(&mut self.holders, most)
@@ -305,6 +315,9 @@ impl Flows {
             &Beside {
                 loose: self.loose.clone(),
                 claims: self.claims.clone(),
+                unread: self.unread.clone(),
+                tunnels: self.tunnels.clone(),
+                askers: self.askers.clone(),
                 orphans: self.orphans.clone(),
                 lookups: self.lookups.clone(),
                 announced: self.announced.clone(),
@@ -346,11 +359,14 @@ impl Flows {
         }
         flows.tidy_idle()?;
         flows.links = flows.meeting.book.all();
-        let Beside { loose, claims, orphans, lookups, announced, holders, cuts, sample } = beside;
+        let Beside { loose, claims, orphans, lookups, announced, holders, cuts, sample, .. } =
+            beside;
+        (flows.unread, flows.tunnels, flows.askers) =
+            (beside.unread, beside.tunnels, beside.askers);
         flows.cuts = cuts;
         (flows.loose, flows.claims, flows.orphans) = (loose, claims, orphans);
         (flows.lookups, flows.announced, flows.holders) = (lookups, announced, holders);
-        flows.starts = HashSet::new();
+        flows.starts = HashSet::default();
         *flows.meeting.sample.get_mut().unwrap_or_else(|p| p.into_inner()) = sample;
         Ok(flows)
     }
@@ -360,11 +376,14 @@ impl Flows {
 #[derive(Serialize, Deserialize)]
 struct Beside {
     loose: BTreeMap<PairKey, Side>,
-    claims: BTreeMap<(IpAddr, Mac), Claim>,
+    claims: BTreeMap<Claimant, Claim>,
+    unread: Unreads,
+    tunnels: BTreeMap<u16, AtMost<IpAddr, 1>>,
+    askers: BTreeMap<(IpAddr, Path), Askers>,
     orphans: BTreeMap<PairKey, u64>,
     lookups: Lookups,
-    announced: BTreeMap<(IpAddr, IpAddr), Ports>,
-    holders: BTreeMap<IpAddr, Holders>,
+    announced: BTreeMap<(IpAddr, IpAddr, Path), Ports>,
+    holders: BTreeMap<(IpAddr, Path), Holders>,
     cuts: BTreeSet<Nanos>,
     sample: Sample,
 }

@@ -287,6 +287,10 @@ pub struct InputRecord {
     pub loss: Loss,
     /// Why it could not be read to its end, or at all.
     pub error: Option<String>,
+    /// It merely ends inside a record, as a capture does that was broken off: nothing before is missing.
+    pub is_cut: bool,
+    /// Its stamps have nanoseconds although it says microseconds.
+    pub hidden_nanos: bool,
     /// It is no capture and was only found in a directory, which is no error.
     pub passed_over: bool,
     /// The input with the same content that was read in its place.

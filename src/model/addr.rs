@@ -104,6 +104,20 @@ impl Mac {
     /// No address: the link carries none, or it is all zero.
     pub const NONE: Self = Self([0; 6]);
 
+    /// Whether several routers or servers share it by turns or together: VRRP (RFC 9568, 7.3), HSRP and GLBP of
+    /// Cisco, and clusters of network load balancing of Microsoft.
+    pub fn is_shared(self) -> bool {
+        matches!(
+            self.0,
+            [0x00, 0x00, 0x5e, 0x00, 0x01 | 0x02, _]
+                | [0x00, 0x00, 0x0c, 0x07, 0xac, _]
+                | [0x00, 0x00, 0x0c, 0x9f, 0xf0..=0xff, _]
+                | [0x00, 0x05, 0x73, 0xa0, 0x00..=0x0f, _]
+                | [0x00, 0x07, 0xb4, ..]
+                | [0x02 | 0x03, 0xbf, ..]
+        )
+    }
+
     /// The modified EUI-64 interface identifier that IPv6 may form from this address (RFC 4291,
     /// appendix A).
     pub fn eui64(self) -> [u8; 8] {

@@ -56,6 +56,9 @@ impl Default for Min {
 }
 
 impl Min {
+    /// Of no times.
+    pub const EMPTY: Self = Self(Nanos::MAX);
+
     /// Takes in `time`; [`NO_TIME`] is passed over.
     pub fn see(&mut self, time: Nanos) {
         if time != NO_TIME && time < self.0 {
@@ -76,7 +79,7 @@ impl Merge for Min {
 }
 
 /// The latest of some times; empty until one is seen. Idempotent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Max(Nanos);
 
 impl Default for Max {
@@ -86,6 +89,9 @@ impl Default for Max {
 }
 
 impl Max {
+    /// Of no times.
+    pub const EMPTY: Self = Self(NO_TIME);
+
     /// Takes in `time`; [`NO_TIME`] is passed over because it is the least value.
     pub fn see(&mut self, time: Nanos) {
         self.0 = self.0.max(time);
@@ -121,6 +127,16 @@ impl Span {
     pub fn see(&mut self, number: u32) {
         self.least = self.least.min(number);
         self.most = self.most.max(number);
+    }
+
+    /// Whether the range holds a number.
+    pub fn holds(self, number: u32) -> bool {
+        (self.least..=self.most).contains(&number)
+    }
+
+    /// The least number seen.
+    pub fn least(self) -> Option<u32> {
+        (self.least <= self.most).then_some(self.least)
     }
 
     /// The distance between the ends.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BUCKET_NS, Merge, Nanos, SECOND};
+use super::{BUCKET_NS, Max, Merge, Min, Nanos, SECOND};
 
 /// The frames of each ten seconds that hold one, by the number of the ten seconds since 1970.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
@@ -19,6 +19,49 @@ pub struct Slot {
     pub bytes: u64,
     /// How many ten seconds of it were watched: all that was to be watched was there, so that silence says something.
     pub watched: u64,
+    /// The earliest frame.
+    pub first: Min,
+    /// The latest frame.
+    pub last: Max,
+    /// Of an hour: how its watched time was divided.
+    hour: Option<Stretches>,
+}
+
+/// The watched time of an hour, in tens of seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+struct Stretches {
+    /// The stretch that starts with the hour.
+    leading: u64,
+    /// The stretch that ends with the hour.
+    trailing: u64,
+    /// The longest stretch.
+    longest: u64,
+}
+
+/// An hour, in tens of seconds.
+const HOUR: Nanos = 3600 * SECOND / BUCKET_NS;
+
+/// The longest time without a frame that does not break a stretch of watched time, in nanoseconds.
+const GAP: Nanos = 60 * SECOND;
+
+/// How far from every other frame a few frames must be to be doubted, in nanoseconds.
+const DAY: Nanos = 24 * 3600 * SECOND;
+
+/// Fewer frames than this may be doubted.
+const FEW: u64 = 10;
+
+impl Slot {
+    /// Ten watched seconds without a frame.
+    pub const WATCHED: Self =
+        Self { frames: 0, bytes: 0, watched: 1, first: Min::EMPTY, last: Max::EMPTY, hour: None };
+
+    /// Takes in one frame.
+    pub fn see(&mut self, time: Nanos, wire_len: u32) {
+        self.frames += 1;
+        self.bytes += u64::from(wire_len);
+        self.first.see(time);
+        self.last.see(time);
+    }
 }
 
 impl Merge for Slot {
@@ -26,6 +69,14 @@ impl Merge for Slot {
         self.frames += other.frames;
         self.bytes += other.bytes;
         self.watched = self.watched.max(other.watched);
+        self.first.merge(&other.first);
+        self.last.merge(&other.last);
+        if let Some(theirs) = other.hour {
+            let mine = self.hour.get_or_insert_default();
+            mine.leading = mine.leading.max(theirs.leading);
+            mine.trailing = mine.trailing.max(theirs.trailing);
+            mine.longest = mine.longest.max(theirs.longest);
+        }
     }
 }
 
@@ -37,34 +88,178 @@ impl Merge for Timeline {
     }
 }
 
+/// A piece of watched time, from one ten seconds to before another.
+#[derive(Clone, Copy)]
+struct Piece {
+    from: Nanos,
+    to: Nanos,
+    /// The frames at its ends, where it has some.
+    first: Option<Nanos>,
+    last: Option<Nanos>,
+}
+
 impl Timeline {
     /// Adds frames of ten seconds.
     pub fn add(&mut self, number: Nanos, slot: &Slot) {
         self.0.entry(number).or_default().merge(slot);
     }
 
-    /// The same frames, at a time when something that was to be watched was away.
-    pub fn unwatched(&self) -> Self {
-        Self(self.0.iter().map(|(n, slot)| (*n, Slot { watched: 0, ..*slot })).collect())
+    /// Marks the tens of seconds that lie wholly between two points as watched, frames or not.
+    pub fn watch(&mut self, from: Nanos, to: Nanos) {
+        let first = from.saturating_add(BUCKET_NS - 1).div_euclid(BUCKET_NS);
+        for number in first..to.div_euclid(BUCKET_NS) {
+            self.add(number, &Slot::WATCHED);
+        }
     }
 
-    /// Seconds that were watched: ten for each slot.
+    /// The same frames, at a time when something that was to be watched was away.
+    pub fn unwatched(&self) -> Self {
+        let unwatched = |slot: &Slot| Slot { watched: 0, hour: None, ..*slot };
+        Self(self.0.iter().map(|(n, slot)| (*n, unwatched(slot))).collect())
+    }
+
+    /// The earliest frame.
+    pub fn first(&self) -> Option<Nanos> {
+        self.0.values().find_map(|slot| slot.first.get())
+    }
+
+    /// The latest frame.
+    pub fn last(&self) -> Option<Nanos> {
+        self.0.values().rev().find_map(|slot| slot.last.get())
+    }
+
+    /// The timeline without frames whose stamps are doubted, and how many those are: a single frame, or fewer than
+    /// ten and fewer than one of a thousand, more than a day from every other frame.
+    pub fn believed(&self) -> (Self, u64) {
+        let total: u64 = self.0.values().map(|slot| slot.frames).sum();
+        let mut groups: Vec<(u64, Vec<Nanos>)> = Vec::new();
+        let mut last: Option<Nanos> = None;
+        for (number, slot) in self.0.iter().filter(|(_, slot)| slot.frames > 0) {
+            let near = match (last, slot.first.get()) {
+                (Some(last), Some(first)) => first.saturating_sub(last) <= DAY,
+                _ => last.is_some(),
+            };
+            last = slot.last.get().or(last);
+            match groups.last_mut().filter(|_| near) {
+                Some((frames, numbers)) => {
+                    *frames += slot.frames;
+                    numbers.push(*number);
+                }
+                None => groups.push((slot.frames, vec![*number])),
+            }
+        }
+        let is_odd = |frames: u64| match frames {
+            1 => total > FEW,
+            _ => frames < FEW && frames * 1000 < total,
+        };
+        let mut believed = self.clone();
+        let mut doubted = 0;
+        for (frames, numbers) in groups.iter().filter(|(frames, _)| is_odd(*frames)) {
+            doubted += frames;
+            numbers.iter().for_each(|number| {
+                believed.0.remove(number);
+            });
+        }
+        (believed, doubted)
+    }
+
+    /// The pieces of watched time, in order.
+    fn pieces(&self) -> Vec<Piece> {
+        let mut pieces = Vec::with_capacity(self.0.len());
+        for (number, slot) in &self.0 {
+            let (first, last) = (slot.first.get(), slot.last.get());
+            match slot.hour {
+                _ if slot.watched == 0 => {}
+                None => pieces.push(Piece { from: *number, to: number + 1, first, last }),
+                Some(hour) if hour.leading >= HOUR as u64 => {
+                    pieces.push(Piece { from: *number, to: number + HOUR, first, last });
+                }
+                Some(Stretches { leading, trailing, .. }) => {
+                    if leading > 0 {
+                        let to = number + leading as Nanos;
+                        pieces.push(Piece { from: *number, to, first, last: None });
+                    }
+                    if trailing > 0 {
+                        let from = number + HOUR - trailing as Nanos;
+                        pieces.push(Piece { from, to: number + HOUR, first: None, last });
+                    }
+                }
+            }
+        }
+        pieces
+    }
+
+    /// The longest stretch of watched time in seconds. A gap of up to a minute without a frame does not break a
+    /// stretch, and the gaps of one fill at most `gaps_s` seconds.
+    pub fn stretch_s(&self, gaps_s: u64) -> u64 {
+        let most = (gaps_s / TEN_S) as Nanos;
+        let pieces = self.pieces();
+        let hours = self.0.values().filter(|slot| slot.watched > 0).filter_map(|slot| slot.hour);
+        let mut longest = hours.map(|hour| hour.longest as Nanos).max().unwrap_or(0);
+        let (mut start, mut gaps) = (0, 0);
+        for at in 0..pieces.len() {
+            if at > start {
+                let (before, here) = (pieces[at - 1], pieces[at]);
+                let gap = here.from.saturating_sub(before.to).max(0);
+                let quiet = match (before.last, here.first) {
+                    (Some(last), Some(first)) => first.saturating_sub(last),
+                    _ => gap.saturating_mul(BUCKET_NS),
+                };
+                if gap > 0 && quiet > GAP {
+                    (start, gaps) = (at, 0);
+                } else {
+                    gaps += gap;
+                }
+            }
+            while gaps > most && start < at {
+                gaps -= (pieces[start + 1].from - pieces[start].to).max(0);
+                start += 1;
+            }
+            longest = longest.max(pieces[at].to - pieces[start].from);
+        }
+        longest as u64 * TEN_S
+    }
+
+    /// The longest stretch in which no gap breaks off, in seconds.
     pub fn watched_s(&self) -> u64 {
-        let watched: u64 = self.0.values().map(|slot| slot.watched).sum();
-        watched * (BUCKET_NS / SECOND) as u64
+        self.stretch_s(u64::MAX)
     }
 
     /// Takes slots before `time` together by the hour, so that months stay small.
     pub fn coarsen(&mut self, time: Nanos) {
-        const HOUR: Nanos = 3600 * SECOND / BUCKET_NS;
         let first = time.div_euclid(BUCKET_NS).div_euclid(HOUR) * HOUR;
         let late = self.0.split_off(&first);
+        let mut hours: BTreeMap<Nanos, Self> = BTreeMap::new();
         for (number, slot) in std::mem::replace(&mut self.0, late) {
-            let hour = self.0.entry(number.div_euclid(HOUR) * HOUR).or_default();
-            hour.frames += slot.frames;
-            hour.bytes += slot.bytes;
-            hour.watched += slot.watched;
+            let hour = number.div_euclid(HOUR) * HOUR;
+            hours.entry(hour).or_default().0.insert(number, slot);
         }
+        for (hour, slots) in hours {
+            self.0.entry(hour).or_default().merge(&slots.as_hour(hour));
+        }
+    }
+
+    /// What slots of one hour are together.
+    fn as_hour(&self, hour: Nanos) -> Slot {
+        let mut whole = Slot::default();
+        let mut stretches: Vec<Piece> = Vec::new();
+        for slot in self.0.values() {
+            whole.merge(&Slot { watched: 0, ..*slot });
+            whole.watched += slot.watched;
+        }
+        for piece in self.pieces() {
+            match stretches.last_mut() {
+                Some(before) if (piece.from - before.to) * BUCKET_NS <= GAP => before.to = piece.to,
+                _ => stretches.push(piece),
+            }
+        }
+        let length = |piece: &Piece| (piece.to - piece.from) as u64;
+        let leading = stretches.first().filter(|piece| piece.from == hour).map_or(0, length);
+        let trailing = stretches.last().filter(|piece| piece.to == hour + HOUR).map_or(0, length);
+        let longest = stretches.iter().map(length).max().unwrap_or(0);
+        let before = whole.hour.map_or(0, |hour| hour.longest);
+        whole.hour = Some(Stretches { leading, trailing, longest: longest.max(before) });
+        whole
     }
 
     /// The slots in order of time, each with the time of its start.
@@ -73,29 +268,82 @@ impl Timeline {
     }
 }
 
+/// The width of a slot in seconds.
+const TEN_S: u64 = (BUCKET_NS / SECOND) as u64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn slot(number: Nanos, frames: u64) -> Slot {
+        let mut slot = Slot { watched: 1, ..Slot::default() };
+        for _ in 0..frames {
+            slot.see(number * BUCKET_NS + 5 * SECOND, 100);
+        }
+        slot
+    }
+
+    fn timeline(numbers: impl IntoIterator<Item = Nanos>) -> Timeline {
+        let mut timeline = Timeline::default();
+        numbers.into_iter().for_each(|number| timeline.add(number, &slot(number, 1)));
+        timeline
+    }
+
     #[test]
     fn frames_of_a_slot_add_up_and_unwatched_ones_count_no_time() {
-        let slot = |frames| Slot { frames, bytes: frames * 100, watched: 1 };
         let (mut all, mut other) = (Timeline::default(), Timeline::default());
-        all.add(7, &slot(2));
-        other.add(7, &slot(3));
-        other.add(9, &slot(1));
+        all.add(7, &slot(7, 2));
+        other.add(7, &slot(7, 3));
+        other.add(9, &slot(9, 1));
         all.merge(&other.unwatched());
         let seen: Vec<_> = all.iter().map(|(t, s)| (t / SECOND, s.frames, s.bytes)).collect();
         assert_eq!(seen, [(70, 5, 500), (90, 1, 100)]);
         assert_eq!(all.watched_s(), 10);
         all.merge(&other);
-        assert_eq!(all.watched_s(), 20);
+        assert_eq!((all.watched_s(), all.stretch_s(0)), (30, 10));
         // Long ago they are hours, once and again.
-        all.add(360, &slot(4));
+        all.add(360, &slot(360, 4));
         for _ in 0..2 {
             all.coarsen(3600 * SECOND);
             let seen: Vec<_> = all.iter().map(|(t, s)| (t / SECOND, s.frames)).collect();
             assert_eq!((seen, all.watched_s()), (vec![(0, 10), (3600, 4)], 30));
         }
+    }
+
+    #[test]
+    fn a_stretch_bears_short_gaps_and_no_long_ones() {
+        // Three minutes, a quiet minute, three minutes.
+        let quiet = timeline((0..18).chain(24..42));
+        assert_eq!((quiet.stretch_s(60), quiet.stretch_s(50), quiet.watched_s()), (180, 180, 180));
+        let short = timeline((0..18).chain(23..41));
+        assert_eq!((short.stretch_s(50), short.stretch_s(40)), (410, 180));
+        // Twenty pieces are no whole.
+        let pieces = timeline((0..20).flat_map(|piece| piece * 60..piece * 60 + 3));
+        assert_eq!(pieces.watched_s(), 30);
+        let mut up = timeline([0, 30]);
+        up.watch(0, 305 * SECOND);
+        assert_eq!(up.watched_s(), 310);
+    }
+
+    #[test]
+    fn hours_keep_their_stretches() {
+        for numbers in [0..1000, 300..1000, 0..700, 100..300] {
+            let fine = timeline(numbers.clone());
+            let mut coarse = fine.clone();
+            coarse.coarsen(1080 * BUCKET_NS);
+            assert_eq!(coarse.watched_s(), fine.watched_s(), "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn a_few_stamps_far_from_all_others_are_doubted_and_two_bodies_are_not() {
+        let mut all = Timeline::default();
+        all.add(7, &slot(7, 2000));
+        let far = 7 + 2 * DAY / BUCKET_NS;
+        all.add(far, &slot(far, 1));
+        let (believed, doubted) = all.believed();
+        assert_eq!((doubted, believed.last()), (1, all.first()));
+        all.add(far, &slot(far, 9));
+        assert_eq!(all.believed(), (all.clone(), 0));
     }
 }

@@ -7,13 +7,13 @@ use domain::base::{Message, ParsedName};
 use domain::rdata::{A, Aaaa, Cname};
 
 use super::{Clue, Lookup, Reply, escaped};
-use crate::decode::Tuple;
+use crate::decode::{Path, Tuple};
 use crate::model::{AtMost, Or};
 
 /// The longest chain of aliases that is followed; resolvers give up sooner.
 const MAX_ALIASES: usize = 16;
 
-pub(super) fn read(tuple: &Tuple, payload: &[u8]) -> Option<Clue> {
+pub(super) fn read(tuple: &Tuple, path: Path, payload: &[u8]) -> Option<Clue> {
     let message = Message::from_octets(payload).ok()?;
     let question = message.sole_question().ok()?;
     let name = text(question.qname());
@@ -30,7 +30,7 @@ pub(super) fn read(tuple: &Tuple, payload: &[u8]) -> Option<Clue> {
         }
         answers(&message, &name, &mut reply);
     }
-    Some(Clue::Lookup(Lookup { client, resolver, port, id: header.id(), name }, reply))
+    Some(Clue::Lookup(Lookup { client, resolver, port, id: header.id(), name, path }, reply))
 }
 
 /// The addresses that belong to the name asked for or to one of its aliases.
@@ -110,8 +110,13 @@ mod tests {
                 record("evil.example.org", 1, &[192, 0, 2, 66]),
             ],
         );
-        let Some(Clue::Lookup(asked, question)) = read(&tuple(40000, 53), &query) else { panic!() };
-        let Some(Clue::Lookup(told, reply)) = read(&tuple(53, 40000), &answer) else { panic!() };
+        let Some(Clue::Lookup(asked, question)) = read(&tuple(40000, 53), Path::PLAIN, &query)
+        else {
+            panic!()
+        };
+        let Some(Clue::Lookup(told, reply)) = read(&tuple(53, 40000), Path::PLAIN, &answer) else {
+            panic!()
+        };
         assert_eq!(asked, told);
         assert!(question.asked.has(1) && !reply.asked.has(1));
         let chain = ["www.example.com", "cdn.example.net"].map(str::to_owned).to_vec();
@@ -127,12 +132,14 @@ mod tests {
             record("b.example", 1, &[192, 0, 2, 1]),
         ];
         let looped = message([0x81, 0x80], "a.example", &turns);
-        let Some(Clue::Lookup(_, reply)) = read(&tuple(53, 4), &looped) else { panic!() };
+        let Some(Clue::Lookup(_, reply)) = read(&tuple(53, 4), Path::PLAIN, &looped) else {
+            panic!()
+        };
         assert_eq!(reply.answers.len(), 1);
         let failed = message([0x81, 0x83], "a.example", &turns);
-        assert_eq!(read(&tuple(53, 4), &failed), None);
+        assert_eq!(read(&tuple(53, 4), Path::PLAIN, &failed), None);
         for end in 0..looped.len() {
-            let _ = read(&tuple(53, 4), &looped[..end]);
+            let _ = read(&tuple(53, 4), Path::PLAIN, &looped[..end]);
         }
     }
 }

@@ -8,6 +8,7 @@ mod dns;
 mod http;
 mod nd;
 mod pieces;
+mod requests;
 mod rpc;
 mod tls;
 mod vrrp;
@@ -18,13 +19,13 @@ use serde::{Deserialize, Serialize};
 
 pub use pieces::Pieces;
 
-use crate::decode::{Body, Observation, sign};
+use crate::decode::{Body, Observation, Path, sign};
 use crate::model::{AtMost, Mac, Merge, Or, Transport};
 
 /// The port of DNS (RFC 1035).
 const DNS: u16 = 53;
 /// The port of the DCE/RPC endpoint mapper (IANA "epmap").
-const ENDPOINT_MAPPER: u16 = 135;
+pub const ENDPOINT_MAPPER: u16 = 135;
 
 /// The least port that systems give to clients (Linux; RFC 6335 has 49152).
 const EPHEMERAL: u16 = 32_768;
@@ -46,6 +47,8 @@ pub enum Clue {
     Holds(Vec<IpAddr>),
     /// An address is said to be at a hardware address.
     Claims(IpAddr, Mac),
+    /// The message asks, or answers, see [`sign::ASKS`] and [`sign::ANSWERS`].
+    Says(u16),
 }
 
 /// TCP ports that an endpoint mapper announced, the least ones.
@@ -64,6 +67,8 @@ pub struct Lookup {
     pub id: u16,
     /// The name asked for, in lower case and without a final dot.
     pub name: String,
+    /// How far it may be believed.
+    pub path: Path,
 }
 
 /// What was seen of a DNS lookup. Idempotent.
@@ -107,13 +112,16 @@ pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
             Some(Clue::Claims(address, mac))
         }
         vrrp::PROTOCOL => Some(Clue::Holds(vrrp::read(tuple, payload)?)),
-        Transport::UDP if tuple.sport == DNS || tuple.dport == DNS => dns::read(tuple, payload),
+        Transport::UDP if tuple.sport == DNS || tuple.dport == DNS => {
+            dns::read(tuple, seen.path, payload)
+        }
+        Transport::UDP => requests::read(tuple, payload).map(Clue::Says),
         Transport::TCP if tuple.sport == ENDPOINT_MAPPER => rpc::read(payload).map(Clue::Announced),
         Transport::TCP if tuple.sport == DNS || tuple.dport == DNS => {
             // Messages over TCP have their length before them (RFC 1035, 4.2.2), perhaps in a segment of its own.
             let length = payload.first_chunk().map_or(0, |b| usize::from(u16::from_be_bytes(*b)));
             let message = if length + 2 == payload.len() { &payload[2..] } else { payload };
-            dns::read(tuple, message)
+            dns::read(tuple, seen.path, message)
         }
         Transport::TCP if signs & sign::CLIENT_HELLO != 0 => {
             Some(tls::hello(payload).map_or(Clue::Start, Clue::Hello))
@@ -144,7 +152,9 @@ pub fn is_mute(seen: &Observation, payload: &[u8]) -> bool {
     let answers = |port| matches!(port, DNS | ENDPOINT_MAPPER);
     match tuple.transport {
         Transport::TCP => !(answers(tuple.sport) || tuple.dport == DNS || starts()),
-        Transport::UDP => tuple.sport != DNS && tuple.dport != DNS,
+        Transport::UDP => {
+            tuple.sport != DNS && tuple.dport != DNS && !requests::may_say(tuple, payload)
+        }
         Transport::ICMP6 | vrrp::PROTOCOL => false,
         _ => true,
     }

@@ -1,4 +1,5 @@
-//! VRRP advertisements (RFC 3768, RFC 9568): the virtual addresses of a router that is their master.
+//! VRRP advertisements (RFC 3768, RFC 9568): the virtual addresses of a router that is their master. CARP uses the same
+//! protocol number, and looks like version 2, whose length it does not have.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,7 +11,8 @@ pub(super) const PROTOCOL: Transport = Transport(112);
 
 /// The addresses of an advertisement; nothing where it is none, or not there whole.
 pub(super) fn read(tuple: &Tuple, payload: &[u8]) -> Option<Vec<IpAddr>> {
-    let &[0x21 | 0x31, _, priority, count, _, _, _, _, ref addresses @ ..] = payload else {
+    let &[version @ (0x21 | 0x31), _, priority, count, _, _, _, _, ref addresses @ ..] = payload
+    else {
         return None;
     };
     // A master that gives up says so with a priority of zero.
@@ -18,6 +20,12 @@ pub(super) fn read(tuple: &Tuple, payload: &[u8]) -> Option<Vec<IpAddr>> {
         return None;
     }
     let count = usize::from(count);
+    // Version 2 ends with eight bytes of authentication data, version 3 with the addresses.
+    let size = if tuple.src.is_ipv4() { 4 } else { 16 };
+    let end = if version == 0x21 { 8 } else { 0 };
+    if addresses.len() != count * size + end {
+        return None;
+    }
     let (v4, v6) = (addresses.as_chunks::<4>().0, addresses.as_chunks::<16>().0);
     let all: Vec<IpAddr> = match tuple.src {
         IpAddr::V4(_) => v4.iter().take(count).map(|b| Ipv4Addr::from(*b).into()).collect(),
@@ -43,9 +51,14 @@ mod tests {
         let bytes = [0x21, 51, 150, 1, 0, 1, 0x3e, 0x23, 10, 67, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0];
         let v4 = tuple("10.67.0.1", "224.0.0.18");
         assert_eq!(read(&v4, &bytes), Some(vec!["10.67.0.100".parse().unwrap()]));
-        for end in 0..12 {
+        for end in 0..20 {
             assert_eq!(read(&v4, &bytes[..end]), None);
         }
+        // CARP: version 2, seven words of authentication, and no addresses.
+        let mut carp = [0; 36];
+        carp[..8].copy_from_slice(&[0x21, 1, 0, 7, 0, 1, 0x3e, 0x23]);
+        carp[2] = 100;
+        assert_eq!(read(&v4, &carp), None);
         let mut leaves = bytes;
         leaves[2] = 0;
         assert_eq!(read(&v4, &leaves), None);

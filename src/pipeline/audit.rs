@@ -1,6 +1,6 @@
 //! An audit: what was read, judged, ready to be told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use super::evidence::Gathered;
 use super::plan::resolved;
 use super::{Failure, Plan, Progress, Reading, evidence};
 use crate::capture::link_name;
-use crate::classify::{Judge, Outcome, View};
+use crate::classify::{Judge, Outcome, View, Watched};
 use crate::conversation::{Conversations, Lens, Sight, Work};
 use crate::flow::Flows;
-use crate::model::{Endpoint, Nanos, SkipReason, Transport};
+use crate::model::{Endpoint, Nanos, Timeline, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{self, Dated, FORMATS, Folder, FolderError, Known, Places, Report, Wishes};
 
@@ -73,6 +73,11 @@ pub struct Audit {
     known: Option<Known>,
     wishes: Wishes,
     exit_reasons: Vec<String>,
+    /// When frames were captured, those aside whose stamps are doubted, and how many those are.
+    timeline: Timeline,
+    odd_stamps: u64,
+    /// Later fragments whose first one is not in the capture, by pair.
+    orphans: BTreeMap<(IpAddr, IpAddr, Transport), u64>,
     /// What each finding rests on, where it was wanted.
     evidence: Option<Gathered>,
 }
@@ -86,6 +91,8 @@ impl Audit {
         limits: &Limits,
         progress: &Progress,
     ) -> Result<Self, Failure> {
+        let stating = policy.as_ref().map(|policy| plan.stating(policy));
+        let plan = stating.as_ref().unwrap_or(plan);
         let reading = Reading::of(plan, progress)?;
         let keep = plan.request.evidence.is_some();
         let mut audit = Self::judged(plan, reading, policy, known, limits, progress, keep)?;
@@ -124,7 +131,15 @@ impl Audit {
             until: plan.request.until,
             as_of: limits.as_of,
         };
+        let (timeline, odd_stamps) = reading.believed();
+        let mut orphans = BTreeMap::new();
+        for ((src, dst, transport, _), count) in &reading.flows.orphans {
+            *orphans.entry((*src, *dst, *transport)).or_default() += count;
+        }
         Ok(Self {
+            timeline,
+            odd_stamps,
+            orphans,
             reading,
             outcome,
             damaged,
@@ -139,9 +154,7 @@ impl Audit {
 
     /// Takes the flows out; what reports tell of them stays.
     pub(super) fn take_flows(&mut self, empty: Flows) -> Flows {
-        let flows = std::mem::replace(&mut self.reading.flows, empty);
-        self.reading.flows.orphans.clone_from(&flows.orphans);
-        flows
+        std::mem::replace(&mut self.reading.flows, empty)
     }
 
     /// What was read.
@@ -155,11 +168,12 @@ impl Audit {
             account: &self.reading.account,
             loss: self.reading.loss,
             duplicates: self.reading.duplicates,
-            orphans: &self.reading.flows.orphans,
+            orphans: &self.orphans,
             wishes: &self.wishes,
             known: self.known.as_ref(),
             unknown_links: self.unknown_links(),
-            timeline: &self.reading.timeline,
+            timeline: &self.timeline,
+            odd_stamps: self.odd_stamps,
             policy: self.policy.as_ref(),
             outcome: &self.outcome,
             exit_reasons: &self.exit_reasons,
@@ -266,6 +280,12 @@ pub(super) fn sight(plan: &Plan, reading: &Reading) -> Sight {
     Sight {
         filtered: plan.request.filter.is_some() || captured_with,
         doubled: reading.duplicates.sample.shows_doubling(),
+        // One file has one clock, and so has a live audit.
+        apart: reading
+            .flows
+            .apart()
+            .filter(|_| !plan.request.captures.is_empty() && plan.sources.len() > 1),
+        start: reading.account.first.get(),
         end: reading.end,
     }
 }
@@ -292,26 +312,37 @@ fn judge(
     };
     let mut conversations =
         Conversations::read(&mut reading.flows, &Judge::new(policy), sight, work)?;
-    // Another input may have been taken on another host.
-    let single = reading.inputs.iter().filter(|i| i.account.frames > 0).count() == 1;
-    if single && policy.learn_loopback(conversations.ends()) {
+    if policy.learn_loopback(conversations.ends()) {
         conversations = Conversations::read(&mut reading.flows, &Judge::new(policy), sight, work)?;
     }
     progress.timings.done("conversations");
     let vantage = conversations.survey.vantage;
     let view = View {
+        start: sight.start,
         end: sight.end,
-        watched_s: reading.timeline.watched_s(),
+        watched: Watched::new(
+            &reading.believed().0,
+            reading.flows.apart(),
+            watches(policy, limits.min_watch),
+        ),
         filtered: sight.filtered,
         one_sided: vantage.share(vantage.one_sided),
         loss: reading.loss.share().max(reading.estimated(vantage.loss())),
         suspected_loss: reading.estimated(vantage.suspected_loss()),
-        damaged: !reading.damaged().is_empty(),
-        sealed: reading.account.skipped.get(SkipReason::EncryptedLink) > 0,
+        // One that merely ends early is a capture that was broken off.
+        damaged: reading.inputs.iter().any(|i| i.error.is_some() && !i.passed_over && !i.is_cut),
+        no_decap: plan.request.no_decap,
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
     };
     Ok(Outcome::of(policy, conversations, &view))
+}
+
+/// For how long rows have to be watched, as far as anything asks.
+fn watches(policy: &Policy, min_watch: Option<u64>) -> impl Iterator<Item = u64> {
+    let rows = policy.matrix.rows.iter().map(|row| row.watch_s);
+    let all = rows.chain([crate::classify::ROLE_WATCH_S, 0]);
+    all.map(move |watch| min_watch.unwrap_or(watch))
 }
 
 /// What direction may ask where there is no policy: nothing is documented.

@@ -12,8 +12,8 @@ use super::{Failure, Plan, Progress, Reading};
 use crate::capture::Frame;
 use crate::classify::{Code, Conversation, Judge, Outcome, Policy, Verdict};
 use crate::conversation::{Grade, Lens, Speaking, Subject};
-use crate::decode::{Body, Observation, Quoted, Tuple, sign};
-use crate::flow::{FlowKey, Seed};
+use crate::decode::{Body, Observation, Path, Quoted, Tuple, sign};
+use crate::flow::{Carrier, FlowKey, Seed};
 use crate::model::{AtMost, InputRecord, Mac, Merge, Nanos};
 use crate::names::{Clue, read};
 use crate::report::{Evidence, EvidenceFrame};
@@ -164,7 +164,10 @@ pub(super) fn gather(
     let judge = Judge::new(policy);
     let (chosen, targets) = choose(reading, &judge, outcome).map_err(Failure::Temporary)?;
     progress.begin_again();
-    let search = |batches: &Batches<'_>| search(batches, plan, progress, &targets, &judge);
+    let flows = &reading.flows;
+    let believed = |path: Path| flows.believed(path);
+    let search =
+        |batches: &Batches<'_>| search(batches, plan, progress, &targets, (&judge, &believed));
     let (again, parts) = each_batch(plan, progress, search)?;
     let mut found = Found { read: vec![0; plan.sources.len()], ..Found::default() };
     parts.into_iter().for_each(|part| found.merge(&part));
@@ -296,7 +299,8 @@ fn choose(
     let mut chosen = Vec::with_capacity(outcome.findings.len());
     for (finding, speaking) in shown.iter().zip(&speaking) {
         let mut parts = Vec::new();
-        let flows_of = |c: &Conversation| picked.flows.get(&c.subject).into_iter().flatten();
+        let flows_of =
+            |c: &Conversation| picked.flows.get(&(c.subject, c.is_doubted())).into_iter().flatten();
         // Each conversation speaks once before any speaks twice.
         let mut flows: Vec<(usize, usize, Speaking)> = Vec::new();
         for (order, number) in speaking.iter().enumerate() {
@@ -368,7 +372,7 @@ fn search(
     plan: &Plan,
     progress: &Progress,
     targets: &Targets,
-    judge: &Judge<'_>,
+    (judge, believed): (&Judge<'_>, &dyn Fn(Path) -> Path),
 ) -> Found {
     let (mut gate, decoder) = (Gate::new(&plan.request), decoder(&plan.request));
     let mut found = Found { read: vec![0; plan.sources.len()], ..Found::default() };
@@ -392,14 +396,20 @@ fn search(
                     found.keep((*number, side), (kind, by), frame, data);
                 }
             };
-            let flow = |tuple: &Tuple| {
-                let (key, side) = FlowKey::new(tuple);
+            let flow = |tuple: &Tuple, path| {
+                let (key, side) = FlowKey::new(tuple, believed(path));
                 (Ground::Flow(key), side)
             };
+            for carrier in Carrier::around(&seen) {
+                let (key, side) = carrier.flow();
+                keep((Ground::Flow(key), side), Kind::Other, None);
+            }
             match seen.body {
-                Body::Segment { tuple, signs, .. } => keep(flow(&tuple), kind(signs), None),
-                Body::Error { quoted: Quoted::Flow(tuple), by, .. } => {
-                    keep(flow(&tuple), Kind::Error, Some(by));
+                Body::Segment { tuple, signs, .. } => {
+                    keep(flow(&tuple, seen.path), kind(signs), None);
+                }
+                Body::Error { quoted: Quoted::Flow { tuple, path, .. }, by, .. } => {
+                    keep(flow(&tuple, path), Kind::Error, Some(by));
                 }
                 Body::NonIp { claim: Some((address, mac)), .. } => {
                     keep((Ground::Claims(address, mac), 0), Kind::Claim, None);
@@ -433,7 +443,7 @@ fn kind(signs: u16) -> Kind {
         (sign::RST, Kind::Rst),
         (sign::FIN, Kind::Fin),
         (sign::CLIENT_HELLO | sign::SERVER_HELLO, Kind::Hello),
-        (sign::DNS_QUERY | sign::DNS_ANSWER, Kind::Dns),
+        (sign::ASKS | sign::ANSWERS, Kind::Dns),
         (sign::DATA, Kind::Data),
         (sign::ACK, Kind::Ack),
     ];

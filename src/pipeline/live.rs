@@ -17,7 +17,7 @@ use super::audit::{Audit, Limits};
 use super::confine::{Confinement, confine};
 use super::read::{Counted, Worker};
 use super::state::{State, StateError};
-use super::{Failure, Plan, Progress, Reading, Request, lock, total};
+use super::{Failure, Plan, Progress, Reading, Request, bound, lock, total};
 use crate::capture::{Batch, Gone, Source, Tap, Wire};
 use crate::flow::{Flows, Fold, Keep, Meeting, Parts, Pending, Seed, Tables};
 use crate::model::{
@@ -216,7 +216,7 @@ pub fn watch(
     control: &Control,
     listener: &dyn Listener,
 ) -> Result<Ended, Failure> {
-    let plan = plan(watch);
+    let plan = plan(watch).stating(&policy);
     let seed = Seed::new();
     let origin = Meeting::new(&seed, plan.temp.clone());
     let keep = Keep { traces: false, parts: Parts::All };
@@ -256,6 +256,7 @@ pub fn watch(
         drop(hand);
         let mut pending = Pending::default();
         let mut partial = false;
+        let mut since = now();
         let result = loop {
             let last = wait(watch, control, shared.window.load(Ordering::Relaxed));
             let ended = Instant::now();
@@ -267,10 +268,16 @@ pub fn watch(
                     listener.notice(&Notice::NotKept(error.to_string()));
                 }
             }
-            let window = match closed {
+            let mut window = match closed {
                 Ok(window) => window,
                 Err(failure) => break Err(failure),
             };
+            let until = now();
+            // An interface that is up watches, frames or not.
+            if window.inputs.iter().all(|input| input.error.is_none()) {
+                window.timeline.watch(since, until);
+            }
+            since = until;
             partial |= !window.damaged().is_empty();
             if control.reload.swap(false, Ordering::Relaxed)
                 && let Some(new) = listener.reload()
@@ -296,6 +303,12 @@ pub fn watch(
         shared.window.fetch_add(1, Ordering::Relaxed);
         result
     })
+}
+
+/// The time by the clock that stamps frames.
+fn now() -> Nanos {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos() as Nanos)
 }
 
 /// Judges a window alone and all windows with it, and tells both.
@@ -356,6 +369,7 @@ fn absorb(
     }
     all.flows.absorb(flows).map_err(Failure::Temporary)?;
     (all.account, all.loss) = total(&all.inputs);
+    bound(&mut all.account, &all.timeline);
     all.end = window.account.last.get().or(all.end);
     if let Some(end) = all.end {
         all.flows.settle_names(end.saturating_sub(120 * SECOND));

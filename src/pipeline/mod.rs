@@ -141,6 +141,11 @@ impl Reading {
         if self.duplicates.are_counted() { 0.0 } else { share }
     }
 
+    /// When frames were captured, those aside whose stamps are doubted, and how many those are.
+    fn believed(&self) -> (Timeline, u64) {
+        self.timeline.believed()
+    }
+
     /// The inputs that could be read only in part: name and what is wrong.
     fn damaged(&self) -> Vec<String> {
         let inputs = self.inputs.iter().filter(|input| !input.passed_over);
@@ -154,7 +159,8 @@ impl Reading {
         flows: Flows,
         correction: Correction,
     ) -> Self {
-        let (account, loss) = total(&inputs);
+        let (mut account, loss) = total(&inputs);
+        bound(&mut account, &timeline);
         let duplicates = Duplicates { sample: flows.copies(), correction, removed: 0 };
         let end = account.last.get();
         Self { inputs, account, loss, timeline, end, duplicates, flows }
@@ -169,6 +175,16 @@ pub fn check_filter(expression: &str) -> Result<(), String> {
 /// What a mutex guards. A thread that panicked with it ends the work elsewhere.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Sets the time of all frames to that of those whose stamps are believed.
+fn bound(account: &mut Account, timeline: &Timeline) {
+    let (believed, doubted) = timeline.believed();
+    if doubted > 0 {
+        (account.first, account.last) = Default::default();
+        believed.first().into_iter().for_each(|time| account.first.see(time));
+        believed.last().into_iter().for_each(|time| account.last.see(time));
+    }
 }
 
 /// Everything of all inputs.

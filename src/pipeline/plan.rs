@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::capture::{Filter, Source, SourceError, expand};
+use crate::decode::{Stated, Tunnel, TunnelUse};
 use crate::model::{Nanos, words};
-use crate::policy::unreadable;
+use crate::policy::{Policy, unreadable};
 
 /// What the user wants read, and how.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Request {
     pub no_decap: bool,
     /// UDP ports at which VXLAN is looked for beside the usual ones.
     pub vxlan_ports: Vec<u16>,
+    /// What the inventory says of tunnels.
+    pub tunnels: Vec<Stated>,
     /// Whether copies of packets are taken out of amounts.
     pub dedup: Dedup,
     /// Where the frames that findings rest on are written.
@@ -104,6 +107,19 @@ impl Plan {
         let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
         Ok(Self { sources, jobs, temp: std::env::temp_dir(), request })
+    }
+
+    /// The plan with what an inventory says of tunnels.
+    #[must_use]
+    pub fn stating(&self, policy: &Policy) -> Self {
+        let stated = policy.inventory.tunnels.iter().filter_map(|tunnels| {
+            let stated = if tunnels.is_mirror { TunnelUse::Mirror } else { TunnelUse::Overlay };
+            let (ends, kind) = (tunnels.ends.clone(), Tunnel::parse(tunnels.kind)?);
+            Some(Stated { ends, kind, stated })
+        });
+        let mut plan = self.clone();
+        plan.request.tunnels = stated.collect();
+        plan
     }
 
     /// Whether all sources can be read once more.

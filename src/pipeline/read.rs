@@ -9,10 +9,12 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::{Failure, Plan, Progress, Reading, Request, lock};
 use crate::capture::{Batch, Damage, Filter, Frame, OpenError, Reader};
 use crate::decode::{Body, Decoder, Observation};
-use crate::flow::{Keep, Meeting, Seed, Tables};
+use crate::flow::{Keep, Meeting, Seed, Tables, Unread, Unreadable};
 use crate::model::{
-    Account, BUCKET_NS, Correction, InputRecord, Merge, NO_TIME, Nanos, SkipReason, Slot, Timeline,
+    Account, BUCKET_NS, Correction, InputRecord, Mac, Merge, NO_TIME, Nanos, SkipReason, Slot,
+    Timeline,
 };
+use crate::policy::is_control;
 
 /// Observations that are looked up together: enough for their misses of memory to overlap, few enough
 /// to stay in the first-level cache.
@@ -224,6 +226,8 @@ impl Sources<'_> {
         let input = &mut inputs[number];
         (input.format, input.link_types) = (record.format, record.link_types);
         (input.filters, input.loss, input.sha256) = (record.filters, record.loss, record.sha256);
+        input.hidden_nanos = record.hidden_nanos;
+        input.is_cut = damage.as_ref().is_some_and(|damage| damage.is_cut);
         input.error = match (damage, finished) {
             (Some(damage), _) => Some(told(&damage.what, damage.offset, frames)),
             (None, Err(error)) => Some(error.to_string()),
@@ -245,7 +249,38 @@ pub(super) struct Counted {
 }
 
 /// Nothing since the last ten seconds that were counted.
-const NO_SLOT: (Nanos, Slot) = (NO_TIME, Slot { frames: 0, bytes: 0, watched: 1 });
+const NO_SLOT: (Nanos, Slot) = (NO_TIME, Slot::WATCHED);
+
+/// Why nothing is known of what an observation carries, if that is so.
+fn unreadable(seen: &Observation) -> Option<Unreadable> {
+    const ARP: u16 = 0x0806;
+    match seen.body {
+        Body::NonIp { ethertype, claim: None } if ethertype != ARP && !is_control(ethertype) => {
+            Some(Unreadable::Ethertype(ethertype))
+        }
+        _ => seen.opaque.then_some(Unreadable::Tunnel),
+    }
+}
+
+/// Whether a frame is long enough for a packet of TCP over IPv4.
+fn is_long_enough(frame: &Frame) -> bool {
+    const PACKET: u32 = 40;
+    const ETHERNET_HEADER: u32 = 14;
+    let header = if frame.link == ETHERNET { ETHERNET_HEADER } else { 0 };
+    frame.wire_len >= PACKET + header
+}
+
+/// The link type of Ethernet.
+const ETHERNET: u16 = 1;
+
+/// Whom a frame that cannot be understood comes from and goes to, as far as Ethernet tells.
+fn unread(frame: &Frame, data: &[u8]) -> Unread {
+    let mac = |at: usize| {
+        let bytes = data.get(at..).and_then(|rest| rest.first_chunk::<6>());
+        bytes.filter(|_| frame.link == ETHERNET).map_or(Mac::NONE, |bytes| Mac(*bytes))
+    };
+    Unread { from: mac(6), to: mac(0), why: Unreadable::Tunnel }
+}
 
 /// Adds the frames of the latest ten seconds to a timeline.
 fn end_slot(timeline: &mut Timeline, slot: &mut (Nanos, Slot)) {
@@ -286,7 +321,7 @@ impl Gate {
 
 /// A decoder as the user wants it.
 pub(super) fn decoder(request: &Request) -> Decoder {
-    Decoder::new(!request.no_decap, &request.vxlan_ports)
+    Decoder::new(!request.no_decap, &request.vxlan_ports).stating(request.tunnels.clone())
 }
 
 /// Decodes batches into tables of its own.
@@ -391,8 +426,7 @@ impl<'a> Worker<'a> {
                     end_slot(&mut self.counted.timeline, &mut self.slot);
                     self.slot.0 = bucket;
                 }
-                self.slot.1.frames += 1;
-                self.slot.1.bytes += u64::from(frame.wire_len);
+                self.slot.1.see(frame.time, frame.wire_len);
             }
             let data = batch.data(frame);
             if !self.gate.passes(frame, data) {
@@ -403,6 +437,11 @@ impl<'a> Worker<'a> {
             match self.decoder.decode(frame, data, seen) {
                 Ok(()) => {
                     account.observations += 1;
+                    if let Some(why) = unreadable(seen)
+                        && is_long_enough(frame)
+                    {
+                        self.tables.miss(Unread { why, ..unread(frame, data) });
+                    }
                     account.opaque += u64::from(seen.opaque);
                     account.bad_checksums += u64::from(seen.bad_checksum);
                     match seen.body {
@@ -423,6 +462,11 @@ impl<'a> Worker<'a> {
                 }
                 Err(reason) => {
                     account.skipped.count(reason);
+                    // What carries no packet hides none.
+                    if reason != SkipReason::WlanManagement && is_long_enough(frame) {
+                        let why = Unreadable::skipped(reason);
+                        self.tables.miss(Unread { why, ..unread(frame, data) });
+                    }
                     if reason == SkipReason::UnknownLinkType {
                         *account.unknown_links.entry(frame.link).or_default() += 1;
                     }

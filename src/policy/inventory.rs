@@ -47,7 +47,37 @@ pub struct Inventory {
     pub on: Option<usize>,
     /// What counts as inside.
     pub internal: Vec<IpNet>,
+    /// Resolvers whose answers are believed.
+    pub resolvers: Vec<IpAddr>,
+    /// Tunnels of the site.
+    pub tunnels: Vec<Tunnels>,
 }
+
+/// Tunnels of the site, whose content is believed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tunnels {
+    /// Both ends of such a tunnel lie in these.
+    pub ends: Vec<IpNet>,
+    /// The kind of tunnel, a word of [`TUNNEL_KINDS`].
+    pub kind: &'static str,
+    /// A mirror sends it to a sensor; else it carries a network of the site.
+    pub is_mirror: bool,
+}
+
+/// The words for kinds of tunnels.
+pub const TUNNEL_KINDS: &[&str] = &[
+    "ip-in-ip",
+    "gre",
+    "nvgre",
+    "erspan",
+    "vxlan",
+    "vxlan-gpe",
+    "geneve",
+    "gtp-u",
+    "etherip",
+    "mpls-in-ip",
+    "tzsp",
+];
 
 /// A host.
 #[derive(Clone, Debug)]
@@ -62,6 +92,8 @@ pub struct Host {
     pub roles: RoleSet,
     /// The hosts that hold it, where it is a virtual address.
     pub held_by: Vec<usize>,
+    /// Networks for whose addresses it answers ARP.
+    pub answers_arp_for: Vec<IpNet>,
     /// Its line in the file.
     pub line: usize,
 }
@@ -366,7 +398,7 @@ impl<'a> Loader<'a> {
         self.known_keys(
             table,
             "[farm]",
-            &["name", "matrix", "clients", "overlays", "background", "features"],
+            &["name", "matrix", "clients", "overlays", "background", "features", "resolvers"],
         );
         self.inventory.farm = self.text(table, "name").map(|t| t.0).unwrap_or_default();
         match self.text(table, "matrix") {
@@ -382,6 +414,12 @@ impl<'a> Loader<'a> {
                     .add(line, format!("clients is \"any\" or \"listed\", not \"{word}\"{near}"));
             }
             None => {}
+        }
+        for (text, line) in self.texts(table, "resolvers").unwrap_or_default() {
+            match text.parse() {
+                Ok(address) => self.inventory.resolvers.push(address),
+                Err(_) => self.problems.add(line, format!("\"{text}\" is no IP address")),
+            }
         }
         // Read beforehand, because they belong to the rules; here their shape alone is looked at.
         self.texts(table, "overlays");
@@ -412,7 +450,11 @@ impl<'a> Loader<'a> {
         let (line, Some(table)) = (self.place(value), value.get_ref().as_table()) else {
             return;
         };
-        self.known_keys(table, "[[host]]", &["name", "addresses", "macs", "roles", "held-by"]);
+        self.known_keys(
+            table,
+            "[[host]]",
+            &["name", "addresses", "macs", "roles", "held-by", "answers-arp-for"],
+        );
         let name = self.text(table, "name").map(|t| t.0).unwrap_or_default();
         let addresses = self.texts(table, "addresses");
         if addresses.is_none() && !table.contains_key("addresses") {
@@ -427,6 +469,81 @@ impl<'a> Loader<'a> {
         let macs = self.texts(table, "macs").unwrap_or_default();
         let roles = self.texts(table, "roles").unwrap_or_default();
         self.host(line, name, addresses.unwrap_or_default(), macs, roles);
+        let answers_arp_for = self.prefixes(table, "answers-arp-for").unwrap_or_default();
+        if let Some(host) = self.inventory.hosts.last_mut() {
+            host.answers_arp_for = answers_arp_for;
+        }
+    }
+
+    /// The networks that a key lists.
+    fn prefixes(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<IpNet>> {
+        let mut networks = Vec::new();
+        for (text, line) in self.texts(table, key)? {
+            match text.parse() {
+                Ok(network) => networks.push(network),
+                Err(_) => {
+                    self.problems.add(line, format!("\"{text}\" is no network like 10.0.0.0/8"))
+                }
+            }
+        }
+        Some(networks)
+    }
+
+    /// The tunnels that are stated, of an array of tables or of inline tables.
+    fn stated_tunnels(&mut self, value: &Spanned<DeValue<'_>>) {
+        let wrong =
+            "write tunnels = [{ ends = [\"10.0.0.0/24\"], kind = \"vxlan\", use = \"overlay\" }]";
+        let Some(list) = value.get_ref().as_array() else {
+            return self.problems.add(self.place(value), wrong);
+        };
+        for item in list {
+            let line = self.place(item);
+            let Some(table) = item.get_ref().as_table() else {
+                self.problems.add(line, wrong);
+                continue;
+            };
+            self.known_keys(table, "tunnels", &["ends", "kind", "use"]);
+            let ends = self.prefixes(table, "ends").unwrap_or_default();
+            if ends.is_empty()
+                && table
+                    .get("ends")
+                    .is_none_or(|v| v.get_ref().as_array().is_some_and(|a| a.is_empty()))
+            {
+                self.problems.add(
+                    line,
+                    "a tunnel needs ends = [\"10.0.0.0/24\"], in which both of its ends lie",
+                );
+            }
+            let kind = self.word(table, line, "kind", TUNNEL_KINDS);
+            let stated = self.word(table, line, "use", &["overlay", "mirror"]);
+            if let (Some(kind), Some(stated)) = (kind, stated) {
+                let is_mirror = stated == "mirror";
+                self.inventory.tunnels.push(Tunnels { ends, kind, is_mirror });
+            }
+        }
+    }
+
+    /// The one of some words that a key names.
+    fn word(
+        &mut self,
+        table: &DeTable<'_>,
+        line: usize,
+        key: &str,
+        words: &'static [&'static str],
+    ) -> Option<&'static str> {
+        let known = words.join(", ");
+        let Some((text, at)) = self.text(table, key) else {
+            if !table.contains_key(key) {
+                self.problems.add(line, format!("a tunnel needs {key}, one of {known}"));
+            }
+            return None;
+        };
+        let found = words.iter().copied().find(|word| *word == text);
+        if found.is_none() {
+            let near = nearest(&text, words.iter().copied());
+            self.problems.add(at, format!("{key} is one of {known}, not \"{text}\"{near}"));
+        }
+        found
     }
 
     fn host(
@@ -458,7 +575,16 @@ impl<'a> Loader<'a> {
             })
             .collect();
         let roles = self.roles(roles);
-        self.inventory.hosts.push(Host { name, addresses, macs, roles, held_by: Vec::new(), line });
+        let (held_by, answers_arp_for) = (Vec::new(), Vec::new());
+        self.inventory.hosts.push(Host {
+            name,
+            addresses,
+            macs,
+            roles,
+            held_by,
+            answers_arp_for,
+            line,
+        });
     }
 
     fn addresses(&mut self, texts: Vec<Placed>) -> Vec<IpAddr> {
@@ -660,7 +786,10 @@ impl<'a> Loader<'a> {
             let line = self.place(value);
             return self.problems.add(line, "capture must be a table [capture]");
         };
-        self.known_keys(table, "[capture]", &["covers", "on", "internal"]);
+        self.known_keys(table, "[capture]", &["covers", "on", "internal", "tunnels"]);
+        if let Some(tunnels) = table.get("tunnels") {
+            self.stated_tunnels(tunnels);
+        }
         match table.get("covers").map(|v| v.get_ref()) {
             Some(DeValue::String(Cow::Borrowed("all"))) => {
                 self.inventory.covers = Some(Covers::All)
@@ -687,16 +816,8 @@ impl<'a> Loader<'a> {
         if let Some(name) = self.text(table, "on") {
             self.inventory.on = self.named_host(&name);
         }
-        if let Some(texts) = self.texts(table, "internal") {
-            self.inventory.internal.clear();
-            for (text, line) in texts {
-                match text.parse() {
-                    Ok(network) => self.inventory.internal.push(network),
-                    Err(_) => {
-                        self.problems.add(line, format!("\"{text}\" is no network like 10.0.0.0/8"))
-                    }
-                }
-            }
+        if let Some(internal) = self.prefixes(table, "internal") {
+            self.inventory.internal = internal;
         }
     }
 }

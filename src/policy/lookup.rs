@@ -65,6 +65,8 @@ pub struct Policy {
     /// The site's exceptions.
     pub exceptions: Exceptions,
     addresses: HashMap<IpAddr, Who, Seed>,
+    /// The hosts of hardware addresses.
+    macs: HashMap<Mac, usize, Seed>,
     networks: Vec<(u8, HashMap<IpAddr, usize, Seed>)>,
     single_ports: HashMap<(Transport, u16), Vec<usize>, Seed>,
     port_ranges: Vec<usize>,
@@ -112,6 +114,12 @@ impl Policy {
             });
         Self {
             holders: holders.collect(),
+            macs: inventory
+                .hosts
+                .iter()
+                .enumerate()
+                .flat_map(|(number, host)| host.macs.iter().map(move |mac| (*mac, number)))
+                .collect(),
             addresses,
             networks: networks.into_iter().rev().collect(),
             single_ports,
@@ -160,6 +168,33 @@ impl Policy {
                 .iter()
                 .any(|mac| macs.contains(&mac) || eui.is_some_and(|e| e[8..] == mac.eui64()))
         })
+    }
+
+    /// The host whose hardware address it is.
+    pub fn host_of_mac(&self, mac: Mac) -> Option<usize> {
+        self.macs.get(&mac).copied()
+    }
+
+    /// The host whose address it is.
+    pub fn host_of(&self, address: IpAddr) -> Option<usize> {
+        match self.addresses.get(&address) {
+            Some(Who::Host(host)) => Some(*host),
+            _ => None,
+        }
+    }
+
+    /// What an address is that stands inside a host and was seen on a wire: nobody's.
+    pub fn nobody() -> Party {
+        Party { who: Who::Stranger, roles: RoleSet::default() }
+    }
+
+    /// Whether a resolver's answers are to be believed: it is stated, or a domain controller.
+    pub fn is_resolver(&self, address: IpAddr) -> bool {
+        let controller = self.matrix.role("ad-dc").map(RoleSet::one).unwrap_or_default();
+        self.inventory.resolvers.contains(&address)
+            || self
+                .host_of(address)
+                .is_some_and(|host| self.inventory.hosts[host].roles.meets(controller))
     }
 
     /// The longest network of the inventory that holds an address.

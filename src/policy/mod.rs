@@ -5,6 +5,7 @@
 //! nearest right word. No port number of the product stands here: the matrix is data in `rules/`.
 
 mod background;
+mod control;
 mod csv_file;
 mod diff;
 mod exceptions;
@@ -21,10 +22,12 @@ mod rules;
 mod severity;
 
 pub use background::Background;
+pub use control::is_control;
 pub use diff::Change;
 pub use exceptions::{EXCEPTION_COLUMNS, Excepted, Exception, Exceptions, Side};
 pub use inventory::{
-    Covers, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE, is_toml,
+    Covers, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE, TUNNEL_KINDS,
+    Tunnels, is_toml,
 };
 pub use lookup::{Candidate, FeatureState, Party, Policy, Who};
 pub use matrix::{Feature, Matrix};

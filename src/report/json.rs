@@ -42,6 +42,7 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
             "first": report.account.first.get().map(Time),
             "last": report.account.last.get().map(Time),
             "watched_seconds": report.timeline.watched_s(),
+            "doubted_stamps": report.odd_stamps,
             "since": report.wishes.since.map(Time),
             "until": report.wishes.until.map(Time),
             "as_of": report.wishes.as_of.map(Time),

@@ -65,6 +65,8 @@ pub struct Report<'a> {
     pub unknown_links: Vec<(String, u64)>,
     /// When frames were captured.
     pub timeline: &'a Timeline,
+    /// Frames whose stamps are doubted: they set no time.
+    pub odd_stamps: u64,
     /// The policy; none where nothing was judged.
     pub policy: Option<&'a Policy>,
     /// The judgement; without a policy it holds conversations alone.

@@ -154,6 +154,7 @@ record!(
         doubt: DoubtList,
         other_reading: String,
         outer: Vec<String>,
+        state_changes: String,
     }
 );
 
@@ -300,8 +301,17 @@ fn conversation<'a>(
         other_reading: judged
             .and_then(|(_, j)| j.other)
             .map_or_else(String::new, |other: Code| format!("{}/{other}", other.verdict())),
-        outer: c.rare().outer.iter().map(|o| format!("{}>{}", o.src, o.dst)).collect(),
+        outer: outer(c),
+        state_changes: crate::classify::state_changes(c).unwrap_or_default(),
     }
+}
+
+/// The ends of the tunnels of a conversation, each pair once.
+fn outer(c: &Conversation) -> Vec<String> {
+    let mut ends: Vec<String> =
+        c.rare().outer.iter().map(|o| format!("{}>{}", o.src, o.dst)).collect();
+    ends.dedup();
+    ends
 }
 
 /// Tags of one kind, outermost first: `vlan:20`, `vlan:100.20`, `vxlan:7`, `gre`.

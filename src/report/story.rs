@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use super::known::changes;
 use super::{Report, Time};
-use crate::classify::{Code, Coverage, Covers, Finding, Policy, Severity, Status, Verdict};
-use crate::model::{Account, Correction, Duplicates, SkipReason, clean};
+use crate::classify::{
+    Code, Coverage, Covers, Finding, Policy, Severity, Status, Verdict, is_control,
+};
+use crate::model::{Account, Correction, Duplicates, SECOND, SkipReason, clean};
 
 /// How something is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,6 +124,26 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
         let text = format!("{frames} of link type {link}, which is not decoded: {advice}");
         told.add(Tone::Warning, "Links", text);
     }
+    unread(report, &mut told);
+    if report.odd_stamps > 0 {
+        let frames = plural(report.odd_stamps, "frame");
+        let verb = if report.odd_stamps == 1 { "is" } else { "are" };
+        let text = format!(
+            "{frames} {verb} more than a day from every other: their stamps are not believed and set no time"
+        );
+        told.add(Tone::Warning, "Clock", text);
+    }
+    if report.outcome.conversations.survey.has_doubtful_clocks() {
+        let text = "answers are stamped before what they answer: the clocks of two inputs differ, and no silence is certain";
+        told.add(Tone::Warning, "Clock", text);
+    }
+    if let Some(apart) = report.outcome.conversations.survey.apart() {
+        let text = format!(
+            "the same packets were seen twice, up to {} s apart: two links saw them, and their clocks differ",
+            apart / SECOND
+        );
+        told.add(Tone::Warning, "Clock", text);
+    }
     let mut loss = match report.loss.received {
         0 if report.loss.dropped == 0 => "not reported by the capture".to_owned(),
         _ => format!(
@@ -165,6 +187,7 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
     let talks = plural(outcome.judged.len() as u64, "conversation");
     told.add(Tone::Plain, "Talks", format!("{talks}{counts}"));
     unseen(report, &mut told);
+    moves(report, &mut told);
     let excepted: u64 = outcome.excepted.iter().sum();
     if excepted > 0 {
         let used = outcome.excepted.iter().filter(|count| **count > 0).count();
@@ -189,6 +212,38 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
     told.0
 }
 
+/// Frames that are not decoded and may carry packets of hosts, by ethertype.
+fn unread(report: &Report<'_>, told: &mut Facts) {
+    const SHOWN: usize = 4;
+    const ARP: u16 = 0x0806;
+    let kinds = report.account.non_ip.iter();
+    let mut kinds: Vec<(u64, u16)> = kinds
+        .filter(|(number, _)| **number != ARP && !is_control(**number))
+        .map(|(number, frames)| (*frames, *number))
+        .collect();
+    kinds.sort_by_key(|(frames, number)| (std::cmp::Reverse(*frames), *number));
+    for (frames, number) in kinds.iter().take(SHOWN) {
+        let what = match number {
+            0..=1500 => "IEEE 802.2 of no known kind".to_owned(),
+            number => format!("ethertype {number:#06x}"),
+        };
+        let frames = plural(*frames, "frame");
+        let text = format!(
+            "{frames} of {what}, which is not decoded: what seems to be missing may be in them"
+        );
+        told.add(Tone::Warning, "Unread", text);
+    }
+    if kinds.len() > SHOWN {
+        let more = kinds.len() - SHOWN;
+        told.add(Tone::Warning, "Unread", format!("and {more} more ethertypes, in audit.json"));
+    }
+    if report.account.opaque > 0 {
+        let frames = plural(report.account.opaque, "frame");
+        let text = format!("{frames} of tunnels whose content cannot be read");
+        told.add(Tone::Warning, "Unread", text);
+    }
+}
+
 /// Hosts of which nothing was seen, and what that leaves open.
 fn unseen(report: &Report<'_>, told: &mut Facts) {
     const SHOWN: usize = 4;
@@ -208,6 +263,18 @@ fn unseen(report: &Report<'_>, told: &mut Facts) {
             told.add(Tone::Warning, "Unseen", format!("{shown} and {} more", n - SHOWN));
         }
         _ => told.add(Tone::Warning, "Unseen", shown),
+    }
+}
+
+/// Addresses that went from one hardware address to another.
+fn moves(report: &Report<'_>, told: &mut Facts) {
+    const SHOWN: usize = 4;
+    let moves = &report.outcome.moves;
+    for text in moves.iter().take(SHOWN) {
+        told.add(Tone::Plain, "Moved", clean(text).into_owned());
+    }
+    if moves.len() > SHOWN {
+        told.add(Tone::Plain, "Moved", format!("and {} more addresses", moves.len() - SHOWN));
     }
 }
 
@@ -273,6 +340,12 @@ fn inputs(report: &Report<'_>, told: &mut Facts) {
                 (0, Tone::Warning, ":")
             };
             lines.push((rank, tone, format!("{name}{how} {}", clean(error))));
+        }
+        if input.hidden_nanos {
+            let line = format!(
+                "{name} says microseconds and has nanoseconds: its stamps were read as nanoseconds"
+            );
+            lines.push((1, Tone::Warning, line));
         }
         if let Some(other) = &input.same_as {
             let line = format!("{name} has the content of {} and was read once", clean(other));

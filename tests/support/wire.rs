@@ -14,6 +14,10 @@ impl Wire {
     pub fn ip(&mut self, ms: u64, from: &str, to: &str, protocol: u8, body: &[u8]) {
         let ip = |text: &str| text.parse::<Ipv4Addr>().expect("an address").octets();
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        // What stays inside a host has no hardware address.
+        if from.starts_with("127.") && to.starts_with("127.") {
+            frame[..12].fill(0);
+        }
         frame.extend([0x45, 0]);
         frame.extend(((20 + body.len()) as u16).to_be_bytes());
         frame.extend([0, 0, 0, 0, 64, protocol, 0, 0]);
@@ -25,9 +29,74 @@ impl Wire {
 
     pub fn tcp(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), flags: u8, payload: usize) {
         let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
-        body.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 4, 0, 0, 0, 0, 0]);
+        // Both sides count from one, so that each opening and its answer fit.
+        let (seq, acked) = match flags {
+            SYN => (1u32, 0u32),
+            flags if flags & SYN != 0 => (1, 2),
+            flags if flags & RST != 0 && flags & ACK != 0 => (0, 2),
+            _ => (2, if flags & ACK != 0 { 2 } else { 0 }),
+        };
+        body.extend([seq.to_be_bytes(), acked.to_be_bytes()].concat());
+        body.extend([0x50, flags, 4, 0, 0, 0, 0, 0]);
         body.resize(20 + payload, 0);
         self.ip(ms, from.0, to.0, 6, &body);
+    }
+
+    /// A segment with its numbers.
+    pub fn segment(
+        &mut self,
+        ms: u64,
+        from: (&str, u16),
+        to: (&str, u16),
+        flags: u8,
+        (seq, acked): (u32, u32),
+        payload: usize,
+    ) {
+        let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+        body.extend([seq.to_be_bytes(), acked.to_be_bytes()].concat());
+        body.extend([0x50, flags, 4, 0, 0, 0, 0, 0]);
+        body.resize(20 + payload, 0);
+        self.ip(ms, from.0, to.0, 6, &body);
+    }
+
+    /// A connection with these opening numbers and data both ways.
+    pub fn opened(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), isn: u32) {
+        let (a, b) = (isn, isn.wrapping_mul(7));
+        self.segment(ms, from, to, SYN, (a, 0), 0);
+        self.segment(ms + 1, to, from, SYN | ACK, (b, a + 1), 0);
+        self.segment(ms + 2, from, to, ACK, (a + 1, b + 1), 0);
+        self.segment(ms + 3, from, to, ACK, (a + 1, b + 1), 50);
+        self.segment(ms + 4, to, from, ACK, (b + 1, a + 51), 50);
+    }
+
+    /// Gives the frames from the number `first` on another sender and hop count.
+    pub fn sent_by(&mut self, first: usize, mac: u8, hops: u8) {
+        for (_, frame) in &mut self.0[first..] {
+            frame[11] = mac;
+            frame[22] = hops;
+        }
+    }
+
+    /// Puts the frames from the number `first` on into VXLAN between two addresses.
+    pub fn tunnel(&mut self, first: usize, from: &str, to: &str) {
+        for (ms, inner) in self.0.split_off(first) {
+            let body = [
+                &[0xc0, 0, 0x12, 0xb5][..],
+                &(16 + inner.len() as u16).to_be_bytes(),
+                &[0, 0, 8, 0, 0, 0, 0, 0, 100, 0],
+                &inner,
+            ]
+            .concat();
+            self.ip(ms, from, to, 17, &body);
+        }
+    }
+
+    /// A frame of an ethertype, between two hardware addresses that end so.
+    pub fn ether(&mut self, ms: u64, from: u8, to: u8, ethertype: u16, payload: &[u8]) {
+        let mut frame = vec![2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from];
+        frame.extend(ethertype.to_be_bytes());
+        frame.extend(payload);
+        self.0.push((ms, frame));
     }
 
     /// Data of a connection, at a place of its stream.

@@ -1,7 +1,9 @@
 //! Generic routing encapsulation (RFC 2784) with key and sequence number (RFC 2890), its version 1 of
 //! PPTP (RFC 2637), and what is built on it: NVGRE (RFC 7637) and ERSPAN (draft-foschiano-erspan).
 
-use super::{Found, Next, Packet, Tunnel};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Carrier, Found, Next, Packet, Tunnel};
 
 const CHECKSUM: u16 = 0x8000;
 const ROUTING: u16 = 0x4000;
@@ -9,6 +11,26 @@ const KEY: u16 = 0x2000;
 const SEQUENCE: u16 = 0x1000;
 /// Version 1 only: an acknowledgement number.
 const ACKNOWLEDGES: u16 = 0x0080;
+
+/// The protocol number of GRE.
+const GRE: u8 = 47;
+
+/// Whether a packet is a keepalive of a router: what its peer shall send back, in GRE, with nothing in it (inner
+/// protocol 0). It asks the peer and is no packet of it.
+pub(super) fn is_keepalive(ip: &Carrier, packet: Packet<'_>) -> bool {
+    if ip.transport.0 != GRE || packet.u16(2) != Some(0x0800) || packet.u16(0) != Some(0) {
+        return false;
+    }
+    let Some(inner) = packet.after(4) else { return false };
+    let address = |at: usize| {
+        let bytes = inner.bytes.get(at..)?.first_chunk::<4>()?;
+        Some(IpAddr::from(Ipv4Addr::from(*bytes)))
+    };
+    let header = inner.bytes.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
+    (address(12), address(16)) == (Some(ip.dst), Some(ip.src))
+        && inner.bytes.get(9) == Some(&GRE)
+        && inner.u16(header + 2) == Some(0)
+}
 
 pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
     let (flags, protocol) = (packet.u16(0)?, packet.u16(2)?);

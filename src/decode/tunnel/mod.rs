@@ -8,7 +8,9 @@ mod vxlan;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Carrier, Layers, Next, Outer, Packet};
+use ipnet::IpNet;
+
+use super::{Carrier, Layers, Next, Outer, Packet, TunnelUse};
 use crate::model::Transport;
 
 /// Length of a UDP header in bytes.
@@ -69,7 +71,31 @@ pub(super) const PORTS: &[(u16, Tunnel)] = &[
     (37008, Tunnel::Tzsp),
 ];
 
+/// What the user says of the tunnels between some addresses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stated {
+    /// Both ends of such a tunnel lie in these.
+    pub ends: Vec<IpNet>,
+    /// Which kind of tunnel.
+    pub kind: Tunnel,
+    /// What it is for.
+    pub stated: TunnelUse,
+}
+
+impl Stated {
+    /// Whether it is about a tunnel of a kind between two ends.
+    pub(super) fn holds(&self, kind: Tunnel, ends: &Outer) -> bool {
+        let inside = |address| self.ends.iter().any(|network| network.contains(&address));
+        self.kind == kind && inside(ends.src) && inside(ends.dst)
+    }
+}
+
 impl Tunnel {
+    /// The kind with this word.
+    pub fn parse(word: &str) -> Option<Self> {
+        TUNNELS.iter().find(|line| line.1 == word).map(|line| line.0)
+    }
+
     /// The word for it in tags.
     pub fn name(self) -> &'static str {
         TUNNELS.iter().find(|line| line.0 == self).map_or("tunnel", |line| line.1)
@@ -86,6 +112,9 @@ struct Found<'p> {
 /// Goes into the tunnel that an IP packet is, if it is one whose header can be read. Where it is not,
 /// the packet is a flow like any other.
 pub(super) fn inside<'p>(ip: &Carrier, rest: Packet<'p>, layers: &mut Layers<'_>) -> Next<'p> {
+    if gre::is_keepalive(ip, rest) {
+        return Next::Done;
+    }
     let found = match ip.transport {
         Transport::TCP => return Next::Done,
         Transport::UDP => {
@@ -105,7 +134,10 @@ pub(super) fn inside<'p>(ip: &Carrier, rest: Packet<'p>, layers: &mut Layers<'_>
     };
     match found {
         Some(Found { tunnel, id, next }) => {
-            layers.enter(tunnel, id, Outer { src: ip.src, dst: ip.dst });
+            let port = rest.u16(2).filter(|_| ip.transport.has_ports()).unwrap_or_default();
+            let (src, dst, transport) = (ip.src, ip.dst, ip.transport);
+            let stated = TunnelUse::Unstated;
+            layers.enter(tunnel, id, Outer { src, dst, transport, port, stated });
             next
         }
         None => {

@@ -1,0 +1,109 @@
+//! Why a flow may be another than it seems, whatever it looks like. Such flows stand apart, so that they change
+//! nothing of what sure ones say.
+
+use std::collections::BTreeMap;
+
+use super::direction::Reading;
+use super::survey::SAME_WAY;
+use super::{Grade, Lens, State, Subject, Survey};
+use crate::flow::{Flow, Link};
+use crate::model::{Mac, words};
+
+words!(
+    /// Why a flow is doubted.
+    Taint {
+        /// Its direction is a guess, and the other reading is worse or of another verdict.
+        Direction = "direction",
+        /// Its packets contradict each other: another device may have sent some of them.
+        Spoof = "spoof",
+        /// It was inside a tunnel that nobody stated.
+        Tunnel = "tunnel",
+        /// Nothing of it was seen but an ICMP error that quotes it.
+        Quoted = "quoted",
+    }
+);
+
+/// A set of reasons for doubt; nearly always empty.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub struct Taints(u8);
+
+impl Taints {
+    fn add(&mut self, taint: Taint) {
+        self.0 |= 1 << taint as u8;
+    }
+
+    /// Those of both.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether this is one of them.
+    pub fn has(self, taint: Taint) -> bool {
+        self.0 >> taint as u8 & 1 == 1
+    }
+}
+
+/// Why a flow is doubted in a reading.
+pub(super) fn of(
+    flow: &Flow<'_>,
+    reading: &Reading,
+    state: State,
+    subject: &Subject,
+    (survey, lens): (&Survey, &dyn Lens),
+    reads_the_same: &mut dyn FnMut(&Subject, u16, bool) -> bool,
+) -> Taints {
+    let mut taints = Taints::default();
+    let client_port = flow.key.endpoint(reading.client).port;
+    if reading.grade.is_guess() && !reads_the_same(subject, client_port, reading.broadcast) {
+        taints.add(Taint::Direction);
+    }
+    if flow.key.path().is_inside() {
+        taints.add(Taint::Tunnel);
+    }
+    if !flow.sides.iter().any(|side| side.spoke()) {
+        taints.add(Taint::Quoted);
+    }
+    // Who acknowledges what only the server knew is who he says; nothing sent into his connection changes that.
+    let proved = reading.grade == Grade::Handshake && state == State::Established;
+    if !proved && contradicts_itself(flow, survey, lens) {
+        taints.add(Taint::Spoof);
+    }
+    taints
+}
+
+/// Whether the packets of one side come from two devices: as many hops away, but from two hardware addresses on one
+/// interface and VLAN that are nobody's known; or ways that differ by more hops than ways do.
+fn contradicts_itself(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> bool {
+    (0..2).any(|side| {
+        let mut links = flow.links(side);
+        // Nearly all sides have one link.
+        let (Some(first), Some(second)) = (links.next(), links.next()) else { return false };
+        let all = [first, second].into_iter().chain(links);
+        let mut places: BTreeMap<(u16, Vec<u32>), Vec<&Link>> = BTreeMap::new();
+        for link in all.filter(|link| !link.is_tunnelled()) {
+            places.entry((link.interface, link.vlans().collect())).or_default().push(link);
+        }
+        places.values().any(|links| {
+            let hops = links.iter().map(|link| link.hops);
+            let (least, most) = (hops.clone().min(), hops.max());
+            let ways = least.zip(most).is_some_and(|(least, most)| most - least > SAME_WAY);
+            ways || has_two_senders(links, survey, lens)
+        })
+    })
+}
+
+fn has_two_senders(links: &[&Link], survey: &Survey, lens: &dyn Lens) -> bool {
+    let is_known = |mac: Mac| {
+        mac == Mac::NONE || mac.is_shared() || survey.is_router(mac) || lens.is_listed_mac(mac)
+    };
+    let unknown: Vec<&&Link> = links.iter().filter(|link| !is_known(link.source)).collect();
+    unknown.iter().enumerate().any(|(number, a)| {
+        unknown[number + 1..].iter().any(|b| a.source != b.source && a.hops == b.hops)
+    })
+}

@@ -1,0 +1,42 @@
+//! The ethertypes of control traffic, in which no conversation can hide.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use super::Problems;
+use super::csv_file::each_record;
+
+const FILE: &str = include_str!("../../rules/overlays/control-ethertypes.csv");
+
+/// Whether frames of an ethertype are control traffic: of switches, of cards, of anything that carries no packet of
+/// hosts.
+pub fn is_control(ethertype: u16) -> bool {
+    static KNOWN: OnceLock<BTreeSet<u16>> = OnceLock::new();
+    KNOWN.get_or_init(load).contains(&ethertype)
+}
+
+fn load() -> BTreeSet<u16> {
+    let (mut known, mut problems) = (BTreeSet::new(), Problems::of("control-ethertypes.csv"));
+    each_record(FILE, &["ethertype", "name", "source"], &mut problems, |record, problems| {
+        let digits = record.get("ethertype").strip_prefix("0x").unwrap_or_default();
+        match u16::from_str_radix(digits, 16) {
+            Ok(number) => drop(known.insert(number)),
+            Err(_) => problems.add(record.line, "an ethertype is written 0x88cc"),
+        }
+    });
+    debug_assert!(problems.or(()).is_ok(), "the file that is built in is valid");
+    known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_traffic_is_known_and_what_may_carry_packets_is_not() {
+        assert!([0x88cc, 0x8809, 0x888e, 0x886f, 0].into_iter().all(is_control));
+        // IP, Cisco metadata, Arista, a VLAN tag of a vendor.
+        assert!(![0x0800, 0x8909, 0xd28b, 0x9200].into_iter().any(is_control));
+        assert_eq!(load().len(), FILE.lines().filter(|line| line.starts_with("0x")).count());
+    }
+}
