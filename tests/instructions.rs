@@ -7,10 +7,13 @@ use std::path::Path;
 use std::process::Command;
 
 use support::fixture;
+use support::wire::Wire;
 
-/// Instructions for each frame of the healthy farm, from its first byte to the summary: 4,290 were measured, and 15 %
-/// are room for change. Whoever makes it dearer on purpose measures again.
-const CEILING: u64 = 4_900;
+/// Instructions for each frame, from its first byte to the summary: of the healthy farm 3,797 were measured, of the same
+/// in VXLAN 6,921, of 100,000 clients with a hardware address each 21,656. What is allowed is 1.08 times what they cost
+/// before flows were kept apart by how far they can be believed (4,011, 6,562 and 22,018). Whoever makes one dearer on
+/// purpose measures again.
+const CEILINGS: [u64; 3] = [4_332, 7_086, 23_779];
 
 /// Instructions that an audit takes.
 fn instructions(capture: &Path) -> u64 {
@@ -27,6 +30,52 @@ fn instructions(capture: &Path) -> u64 {
     line.1.trim().parse().expect("a number")
 }
 
+/// The records of a capture, of which each is a header and a frame.
+type Frames = Vec<Vec<u8>>;
+
+/// A record with the time of another.
+fn record(like: &[u8], frame: &[u8]) -> Vec<u8> {
+    let length = (frame.len() as u32).to_le_bytes();
+    [&like[..8], &length, &length, frame].concat()
+}
+
+/// A capture in VXLAN, one way to one destination.
+fn in_vxlan(records: &Frames) -> Frames {
+    let wrapped = |(number, inner): (usize, &Vec<u8>)| {
+        let mut wire = Wire::default();
+        let body = [
+            &(49_152 + number as u16 % 1000).to_be_bytes()[..],
+            &4789u16.to_be_bytes(),
+            &((16 + inner.len() - 16) as u16).to_be_bytes(),
+            &[0, 0, 8, 0, 0, 0, 0, 0, 7, 0],
+            &inner[16..],
+        ]
+        .concat();
+        wire.ip(0, "192.0.2.1", "192.0.2.9", 17, &body);
+        record(inner, &wire.0[0].1)
+    };
+    records.iter().enumerate().map(wrapped).collect()
+}
+
+/// Connections of as many clients, each with a hardware address of its own.
+fn of_clients(count: u32) -> Frames {
+    let mut records = Vec::new();
+    for number in 0..count {
+        let [_, a, b, c] = number.to_be_bytes();
+        let client = format!("10.{}.{b}.{c}", 100 + a);
+        let mut wire = Wire::default();
+        wire.opened(u64::from(number) / 10, (&client, 50_000), ("10.20.1.21", 443), number);
+        for (ms, mut frame) in wire.0.into_iter().take(4) {
+            let mac = if frame[26..30] == [10, 20, 1, 21] { 0 } else { 6 };
+            frame[mac + 3..mac + 6].copy_from_slice(&[a, b, c]);
+            let at = [1_780_000_000 + (ms / 1000) as u32, (ms % 1000 * 1000) as u32];
+            let head: Vec<u8> = at.iter().flat_map(|word| word.to_le_bytes()).collect();
+            records.push(record(&head, &frame));
+        }
+    }
+    records
+}
+
 #[test]
 fn a_packet_costs_no_more_instructions_than_it_did() {
     if Command::new("valgrind").arg("--version").output().is_err() {
@@ -36,15 +85,19 @@ fn a_packet_costs_no_more_instructions_than_it_did() {
         );
         return support::skipped("instructions are not counted, valgrind is not installed");
     }
-    // What starting and reporting cost falls out: the same file, and its first tenth.
-    let whole = support::Records::read(&fixture("farm-healthy/span.pcap"));
+    // What starting and reporting cost falls out: the same capture, and its first tenth.
+    let healthy = support::Records::read(&fixture("farm-healthy/span.pcap"));
     let scratch = tempfile::tempdir().expect("a scratch folder");
-    let [all, some] = ["all", "some"].map(|name| scratch.path().join(name));
-    let records = &whole.records;
-    let tenth = records.len() / 10;
-    whole.write(&all, records);
-    whole.write(&some, &records[..tenth]);
-    let each = (instructions(&all) - instructions(&some)) / (records.len() - tenth) as u64;
-    println!("{each} instructions a frame");
-    assert!(each <= CEILING, "{each} instructions a frame, {CEILING} were allowed");
+    let captures = [healthy.records.clone(), in_vxlan(&healthy.records), of_clients(100_000)];
+    let mut dear = Vec::new();
+    for (number, records) in captures.iter().enumerate() {
+        let [all, some] = ["all", "some"].map(|name| scratch.path().join(name));
+        let tenth = records.len() / 10;
+        healthy.write(&all, records);
+        healthy.write(&some, &records[..tenth]);
+        let each = (instructions(&all) - instructions(&some)) / (records.len() - tenth) as u64;
+        println!("{each} instructions a frame");
+        dear.extend((each > CEILINGS[number]).then_some((number, each)));
+    }
+    assert!(dear.is_empty(), "{dear:?}, {CEILINGS:?} were allowed");
 }
