@@ -108,7 +108,8 @@ fn audited(capture: &[PathBuf], inventory: &Path, evidence: &Path, more: &[&str]
     let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
     command.arg("audit").args(capture).arg("-i").arg(inventory).arg("--evidence").arg(evidence);
     let run = command.arg("-q").args(more).output().expect("the program runs");
-    assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
+    // 3: the last record of a capture is cut short.
+    assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{}", stderr(&run));
 }
 
 /// All files of a folder.
@@ -208,7 +209,8 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
         // A SYN that comes again is a packet of its own, and nothing is put together.
         let fields = ["-n", "-T", "fields", "-e", "frame.comment", "-Y", filter];
         let run = command.arg("-r").arg(file).args(fields).output().expect("tshark runs");
-        assert!(run.status.success(), "{filter}: {}", stderr(&run));
+        let cut = stderr(&run).contains("cut short in the middle of a packet");
+        assert!(run.status.success() || cut, "{filter}: {}", stderr(&run));
         String::from_utf8_lossy(&run.stdout).lines().map(str::to_owned).collect::<Vec<_>>()
     };
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -340,14 +342,14 @@ fn each_kind_of_ground_is_shown() {
     // Claims of one address.
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
-    for (ms, mac) in [(10, 7), (20, 8), (30, 7), (40, 8)] {
+    for (ms, mac) in [(10, 7), (20, 8), (20_030, 7), (20_040, 8)] {
         wire.claim(ms, BROKER, mac);
     }
     let conflict = comments(&evidence(&farm(""), &wire), "address-conflict");
     let claims = |mac: u8| format!("02:00:00:00:00:0{mac} claims the address");
     assert_eq!(conflict, [claims(7), claims(8), claims(7), claims(8)]);
     let mut wire = Wire::default();
-    for (ms, mac) in [(10, 7), (20, 8), (30, 7), (40, 8)] {
+    for (ms, mac) in [(10, 7), (20, 8), (20_030, 7), (20_040, 8)] {
         wire.advertisement(ms, "fd00::10", mac);
     }
     let dual = farm("").replace(&format!("\"{BROKER}\""), "\"fd00::10\"");
