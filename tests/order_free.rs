@@ -138,3 +138,34 @@ fn the_same_content_twice_is_read_once_and_said() {
         assert!(support::stdout(&output).contains("was read once"));
     }
 }
+
+/// The order in which an inventory lists its hosts decides nothing.
+#[test]
+fn the_hosts_of_an_inventory_in_any_order() {
+    for mut case in Case::all() {
+        let text = std::fs::read_to_string(&case.inventory).expect("an inventory");
+        let lines = text.split_inclusive('\n');
+        let mut tables = vec![String::new()];
+        for line in lines {
+            if line.starts_with('[') {
+                tables.push(String::new());
+            }
+            tables.last_mut().expect("a table").push_str(line);
+        }
+        let (mut hosts, others): (Vec<_>, Vec<_>) =
+            tables.into_iter().partition(|table| table.starts_with("[[host]]"));
+        assert!(hosts.len() > 1);
+        hosts.reverse();
+        let capture = [case.capture.clone()];
+        let whole = case.run(&capture, &[]);
+        case.inventory = case.scratch.path().join("reversed.toml");
+        // Tables may stand in any order, too.
+        std::fs::write(&case.inventory, [others, hosts].concat().concat()).expect("writable");
+        let other = case.run(&capture, &[]);
+        for ((name, a), (_, b)) in
+            whole.iter().zip(&other).filter(|((name, _), _)| name.ends_with(".csv"))
+        {
+            assert_eq!(a, b, "{}: {name}", capture[0].display());
+        }
+    }
+}

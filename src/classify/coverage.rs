@@ -138,7 +138,7 @@ const CARRIER_PORTS: [u16; 7] = [4789, 8472, 4790, 6081, 2152, 6635, 37008];
 /// What hosts exchanged that could not be read, in words.
 #[derive(Default)]
 pub(super) struct Sealed {
-    /// By host: with other hosts, and with an address that is no host's.
+    /// For each host, the words for each listed peer, and for any peer that the inventory does not list.
     hosts: HashMap<usize, (HashMap<usize, String>, Option<String>)>,
 }
 

@@ -610,8 +610,8 @@ impl<'a> Assessor<'a> {
         ways
     }
 
-    /// What went between a host and some others and could not be read, in words: what was sealed or cut between them,
-    /// or between one of them and an address that is no host's; and frames that could not be understood.
+    /// Describes the traffic between a host and some others that the audit could not read. This includes encrypted
+    /// or truncated packets that any of them exchanged with an unlisted address, and frames that were not decoded.
     pub(super) fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
         if self.view.damaged {
             let words = "part of the input could not be read: what seems absent may be in it";

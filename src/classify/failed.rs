@@ -22,7 +22,8 @@ type Ways<'a> = BTreeMap<(&'a str, IpAddr), BTreeSet<(String, String)>>;
 const SILENT: [Code; 2] = [Code::Unanswered, Code::HalfOpen];
 
 impl Assessor<'_> {
-    /// How a conversation failed: as a whole; or at last, where that is no single answer that was lost.
+    /// Returns how a conversation failed: in all of its flows, or in the last ones. A late silence counts only if a
+    /// lost answer does not explain it.
     fn failing(&self, c: &Conversation) -> Option<Code> {
         let at_last = c.fails_at_last().and_then(|failed| {
             let code = Code::parse(failed.state.name())?;

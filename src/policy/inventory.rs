@@ -210,6 +210,7 @@ impl Inventory {
                 at(record.list("roles").collect()),
             );
         });
+        loader.sort_hosts();
         loader.more = Some(problems);
         loader.finish()
     }
@@ -313,12 +314,14 @@ impl<'a> Loader<'a> {
         for table in self.tables(document, "host") {
             self.toml_host(table);
         }
-        let first = self.inventory.hosts.len();
-        let mut position = 0;
+        self.sort_hosts();
+        let hosts = self.inventory.hosts.iter().enumerate();
+        let positions: HashMap<String, usize> =
+            hosts.map(|(at, host)| (host.name.clone(), at)).collect();
         for table in self.tables(document, "host") {
-            if position < first && self.inventory.hosts[position].line == self.place(table) {
-                self.held_by(table, position);
-                position += 1;
+            let name = table.get_ref().as_table().and_then(|t| t.get("name")?.get_ref().as_str());
+            if let Some(position) = name.and_then(|name| positions.get(name)) {
+                self.held_by(table, *position);
             }
         }
         for table in self.tables(document, "network") {
@@ -617,6 +620,11 @@ impl<'a> Loader<'a> {
             }
         }
         roles
+    }
+
+    /// Sorts the hosts by name, so that no answer depends on the order in which the file lists them.
+    fn sort_hosts(&mut self) {
+        self.inventory.hosts.sort_by(|a, b| (&a.name, a.line).cmp(&(&b.name, b.line)));
     }
 
     /// The number of the host that a text names.
