@@ -133,7 +133,7 @@ const LOST: [(&str, &str, &str); 8] = [
     ("farm-codes", "10.20.9.101 10.20.1.21 udp 20000 unexpected-port port-not-in-matrix", GUESSED),
     (
         "farm-codes",
-        "finding bc7143586df6 10.20.9.101 10.20.1.21 udp 20000 unexpected-port port-not-in-matrix",
+        "finding f-bc7143586df6 10.20.9.101 10.20.1.21 udp 20000 unexpected-port port-not-in-matrix",
         GUESSED,
     ),
     ("farm-running", "10.20.1.21 10.20.1.51 tcp 3389 documented matrix", SERVES),

@@ -53,9 +53,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "sha1",
             "jiff",
             "maud",
+            "nix",
             "pcap_file",
             "sha2",
             "tempfile",
+            "textwrap",
         ],
     ),
     (

@@ -166,7 +166,7 @@ fn without_an_inventory_conversations_are_listed_and_nothing_is_judged() {
     let (healthy, _) = healthy();
     let (code, out, _) = run(&["audit", &healthy]);
     assert_eq!(code, 0);
-    assert!(out.starts_with("Nothing was judged") && out.contains("inventory template"), "{out}");
+    assert!(out.starts_with("Nothing was judged") && out.contains("inventory draft"), "{out}");
     let (_, csv, _) = run(&["audit", &healthy, "--format", "conversations"]);
     let mut reader = csv::Reader::from_reader(csv.as_bytes());
     let rows: Vec<_> = reader.records().map(|r| r.expect("a row")).collect();
@@ -190,7 +190,7 @@ fn the_wanted_time_is_kept_to() {
     let (healthy, _) = healthy();
     let (_, out, _) =
         run(&["audit", &healthy, "--since", "2026-11-21T01:50:00Z", "--until", "2026-11-21 01:51"]);
-    assert!(out.contains("60 s watched") && out.contains("outside-window"), "{out}");
+    assert!(out.contains("58 s watched") && out.contains("outside-window"), "{out}");
 }
 
 #[test]
@@ -353,7 +353,7 @@ fn reports_are_whole_or_not_there() {
         fs::read_dir(&out).expect("a folder").map(|f| f.expect("a file").file_name()).collect();
     names.sort();
     let expected: Vec<_> =
-        "audit.json conversations.csv findings.csv hosts.csv matrix.csv notes.txt report.html"
+        "audit.json conversations.csv findings.csv hosts.csv manifest.sha256 matrix.csv notes.txt report.html"
             .split(' ')
             .collect();
     assert_eq!(names, expected);

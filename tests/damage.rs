@@ -21,7 +21,13 @@ fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
         ..Request::default()
     };
     let plan = Plan::new(request).expect("the file is there");
-    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
+    let limits = Limits {
+        max_loss: 0.01,
+        min_watch: None,
+        as_of: None,
+        fail_on: FailOn::Never,
+        require_assessed: false,
+    };
     let progress = Progress::default();
     let policy = judged.then(|| {
         static LOADED: OnceLock<(Matrix, Inventory)> = OnceLock::new();

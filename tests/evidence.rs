@@ -546,7 +546,13 @@ fn an_interrupt_while_files_are_written_leaves_nothing() {
         evidence: Some(evidence.clone()),
         ..Request::default()
     });
-    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
+    let limits = Limits {
+        max_loss: 0.01,
+        min_watch: None,
+        as_of: None,
+        fail_on: FailOn::Never,
+        require_assessed: false,
+    };
     let progress = Progress::default();
     let policy = Some(Policy::new(matrix, inventory));
     let audit = Audit::of(&plan.expect("a plan"), policy, None, &limits, &progress);

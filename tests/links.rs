@@ -54,8 +54,7 @@ fn same_conversations(captured: &str, inventory: &str, least: usize) {
     let capture = fixture(captured);
     let records = Records::read(&capture);
     let seen = ours(&capture);
-    let packet =
-        |number: usize| matches!(&seen[number], Ok(seen) if seen.content != 0 && !seen.opaque);
+    let packet = |number: usize| matches!(&seen[number], Ok(seen) if seen.content != 0 && seen.opaque.is_none());
     // What a mirror carries is believed without being stated; a tunnel in it is not.
     let stated = scratch.path().join("stated.toml");
     let text = fs::read_to_string(fixture(inventory)).expect("the inventory");
@@ -143,9 +142,47 @@ fn the_fixtures_are_what_their_recipe_makes() {
     assert_eq!(files, WRAPPERS.len(), "a file in {} belongs to no wrapper", folder.display());
 }
 
+/// Teredo carries IPv6 alone, of which a farm has little.
+#[test]
+fn tshark_sees_the_same_inside_teredo() {
+    let records = Records::read(&fixture("decode-mix/mix.pcap"));
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    for wrapper in wrap::TEREDO {
+        let path = scratch.path().join(format!("{}.pcap", wrapper.name));
+        fs::write(&path, wrap::capture(&records, wrapper, |_, _| true)).expect("writable");
+        let Some(theirs) = support::tshark::packets(&path) else {
+            support::skipped("tshark is not installed (apt-get install tshark)");
+            return;
+        };
+        let ours = ours(&path);
+        assert_eq!(ours.len(), theirs.len(), "{}", wrapper.name);
+        let mut inside = 0;
+        for (number, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
+            let seen = ours.as_ref().unwrap_or_else(|link| panic!("link type {link}"));
+            // More extension headers than are followed: the packet around it is what was seen.
+            if seen.opaque.is_some() {
+                continue;
+            }
+            assert_eq!(shown(&seen.body), theirs.sees, "{} frame {}", wrapper.name, number + 1);
+            inside += usize::from(seen.link.outer().next().is_some());
+        }
+        assert!(inside >= 5, "{}: {inside}", wrapper.name);
+    }
+}
+
+/// Tags of switch chips, which tcpdump reads and tshark does not (4.0). What is in them is held by the conversations.
+const UNKNOWN_TO_TSHARK: &[&str] = &[
+    "marvell-ethertype",
+    "broadcom-ethertype",
+    "marvell-tag",
+    "marvell-ethertype-link",
+    "broadcom-tag",
+    "broadcom-tag-before",
+];
+
 #[test]
 fn tshark_sees_the_same_inside_every_wrapper() {
-    for wrapper in WRAPPERS {
+    for wrapper in WRAPPERS.iter().filter(|w| !UNKNOWN_TO_TSHARK.contains(&w.name)) {
         let path = fixture("wrapped").join(format!("{}.pcap", wrapper.name));
         let Some(theirs) = support::tshark::packets(&path) else {
             support::skipped("tshark is not installed (apt-get install tshark)");

@@ -42,7 +42,13 @@ fn read(files: &[Wire], plan: impl Fn(&mut Request)) -> Audit {
         kinds.map(|kind| Stated { ends: ends.to_vec(), kind, stated: TunnelUse::Mirror }).to_vec();
     plan(&mut request);
     let plan = Plan::new(request).expect("a plan");
-    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
+    let limits = Limits {
+        max_loss: 0.01,
+        min_watch: None,
+        as_of: None,
+        fail_on: FailOn::Never,
+        require_assessed: false,
+    };
     Audit::of(&plan, None, None, &limits, &Progress::default()).expect("it is read")
 }
 

@@ -119,7 +119,13 @@ fn audit_file(inventory: &str, file: &[u8], min_watch: Option<u64>, filter: Opti
         ..Request::default()
     };
     let plan = Plan::new(request).expect("a plan");
-    let limits = Limits { max_loss: 0.01, min_watch, as_of: None, fail_on: FailOn::Never };
+    let limits = Limits {
+        max_loss: 0.01,
+        min_watch,
+        as_of: None,
+        fail_on: FailOn::Never,
+        require_assessed: false,
+    };
     let policy = Policy::new(matrix, inventory);
     Audit::of(&plan, Some(policy), None, &limits, &Progress::default()).expect("an audit")
 }
@@ -171,7 +177,7 @@ fn expect(inventory: &str, wire: &Wire, expected: &[&str]) -> Audit {
 #[test]
 fn a_healthy_farm_has_no_findings() {
     let audit = expect(&farm("", ALL), &steady(), &[]);
-    assert!(audit.outcome.assessed_anything());
+    assert!(audit.outcome.checked_anything());
 }
 
 #[test]
@@ -189,7 +195,7 @@ fn each_code_of_permission_has_its_case() {
             (GW, 3389),
             "feature-off office>gw1 tcp/3389",
         ),
-        ("", "", ("10.9.0.5", 50_100), (GW, 3389), ""),
+        ("", "", ("10.9.0.5", 50_100), (GW, 3389), "feature-unstated office>gw1 tcp/3389"),
         ("", "", ("10.9.0.5", 50_100), (GW, 20_000), "port-not-in-matrix office>gw1 tcp/20000"),
         ("", "", (BROKER, 50_100), (DC, 53), "wrong-transport broker1>dc1 tcp/53"),
         ("", "", (BROKER, 50_100), (RDSH, 20_003), "reversed broker1>rdsh1 tcp/20003"),

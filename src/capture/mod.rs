@@ -16,6 +16,7 @@ mod source;
 pub use filter::{Filter, link_name};
 pub use live::{Gone, Interface, Tap, Wire, interfaces, widened};
 pub use reader::{Damage, OpenError, Reader};
+pub use sniff::capture_kind;
 pub use source::{Source, SourceError, expand};
 
 use crate::model::Nanos;
@@ -85,6 +86,62 @@ struct Facts {
     loss: crate::model::Loss,
     /// The stamps have nanoseconds although the file says microseconds.
     hidden_nanos: bool,
+    /// Where zeros stood in the place of records.
+    zeros: Zeros,
+    /// Drop counters that cannot be true.
+    impossible_drops: u64,
+}
+
+/// Zeros in the place of records: what a file system leaves of a file whose writing was broken off.
+#[derive(Clone, Copy, Default, Debug)]
+struct Zeros {
+    /// Where the first of them stand, in bytes from the start of the file.
+    first: u64,
+    /// How many bytes there are.
+    bytes: u64,
+}
+
+impl Zeros {
+    /// Adds zeros that stand at a byte of the file.
+    fn add(&mut self, at: u64, bytes: u64) {
+        if self.bytes == 0 {
+            self.first = at;
+        }
+        self.bytes += bytes;
+    }
+}
+
+/// What follows zeros that stand where a record is expected.
+enum AfterZeros {
+    /// Nothing that can be judged yet: from this position on more of the file is needed.
+    More(usize),
+    /// A record, at this position.
+    Record(usize),
+    /// Nothing that is a record.
+    Nothing,
+}
+
+/// Looks for the record after zeros that begin at `at`; its header has so many bytes, of which up to three may be zeros
+/// before the first that is none.
+fn after_zeros(
+    bytes: &[u8],
+    at: usize,
+    header: usize,
+    is_record: impl Fn(usize) -> bool,
+) -> AfterZeros {
+    const OWN: usize = 3;
+    let first = bytes[at..].iter().position(|byte| *byte != 0).map(|zeros| at + zeros);
+    match first {
+        Some(first) if bytes.len() - first >= header => {
+            let mut starts = (0..=OWN.min(first - at)).map(|own| first - own);
+            starts.find(|start| is_record(*start)).map_or(AfterZeros::Nothing, AfterZeros::Record)
+        }
+        // A header of zeros stays, so that what follows is looked at again.
+        first => {
+            let end = first.unwrap_or(bytes.len());
+            AfterZeros::More(end.saturating_sub(header + OWN).max(at))
+        }
+    }
 }
 
 impl Facts {

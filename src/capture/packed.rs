@@ -31,6 +31,7 @@ const FORMATS: &[(&str, &[u8], Opener)] = &[
         Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream)))
     }),
     ("lz4", b"\x04\x22\x4d\x18", |input| Ok(Box::new(Lz4(Some(FrameDecoder::new(input)))))),
+    ("lz4 (legacy)", &LEGACY, |input| Ok(Box::new(Legacy::new(input)))),
     ("bzip2", b"BZh", |input| Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(input)))),
 ];
 
@@ -50,6 +51,68 @@ impl Read for Lz4 {
             }
         }
         Ok(0)
+    }
+}
+
+/// What begins a legacy frame of lz4 (`lz4 -l`; lz4_Frame_format.md, "Legacy frame").
+const LEGACY: [u8; 4] = *b"\x02\x21\x4c\x18";
+
+/// Legacy frames of lz4 one after the other: blocks of a length and data, without checksums or an end.
+struct Legacy {
+    input: BufReader<Whole>,
+    packed: Vec<u8>,
+    block: Vec<u8>,
+    at: usize,
+}
+
+impl Legacy {
+    /// Bytes of a whole block.
+    const BLOCK: usize = 8 << 20;
+    /// Bytes that a block may have packed: one that cannot be packed grows by this much.
+    const PACKED: usize = Self::BLOCK + Self::BLOCK / 255 + 16;
+
+    fn new(input: BufReader<Whole>) -> Self {
+        Self { input, packed: Vec::new(), block: Vec::new(), at: 0 }
+    }
+
+    /// Unpacks the next block; false at the end.
+    fn next(&mut self) -> io::Result<bool> {
+        let length = loop {
+            if self.input.fill_buf()?.is_empty() {
+                return Ok(false);
+            }
+            let mut word = [0; 4];
+            self.input.read_exact(&mut word)?;
+            if word != LEGACY {
+                break u32::from_le_bytes(word) as usize;
+            }
+        };
+        if length > Self::PACKED {
+            let what = format!("a block of lz4 claims {length} bytes");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        self.packed.resize(length, 0);
+        self.input.read_exact(&mut self.packed)?;
+        self.block.resize(Self::BLOCK, 0);
+        let length = lz4_flex::block::decompress_into(&self.packed, &mut self.block)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        self.block.truncate(length);
+        self.at = 0;
+        Ok(true)
+    }
+}
+
+impl Read for Legacy {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.block.len() {
+            if !self.next()? {
+                return Ok(0);
+            }
+        }
+        let some = buffer.len().min(self.block.len() - self.at);
+        buffer[..some].copy_from_slice(&self.block[self.at..self.at + some]);
+        self.at += some;
+        Ok(some)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The pcap file format (draft-ietf-opsawg-pcap): both byte orders, microsecond and nanosecond
 //! stamps, and the older variant with a longer record header (magic 0xa1b2cd34).
 
-use super::{Facts, Frame, MAX_RECORD, Order, Walk, Walked, field};
+use super::{AfterZeros, Facts, Frame, MAX_RECORD, Order, Walk, Walked, Zeros, after_zeros, field};
 use crate::model::{Nanos, SECOND};
 
 /// Length of the file header in bytes.
@@ -18,6 +18,43 @@ pub(super) struct Pcap {
     /// The link types of all headers, of which a file that others were appended to has several.
     links: Vec<u16>,
     magic: [u8; 4],
+    lengths: Lengths,
+    /// Bytes of the file before the piece that is walked.
+    before: u64,
+    zeros: Zeros,
+    /// The seconds of the last record.
+    last: Option<u32>,
+}
+
+/// In which order a record has its two lengths. Old versions of libpcap had it the other way round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lengths {
+    /// The captured bytes first.
+    Captured,
+    /// The bytes on the wire first: before version 2.3.
+    Wire,
+    /// Either, as version 2.3 was written; the captured bytes are never more than those on the wire.
+    Either,
+}
+
+impl Lengths {
+    /// The order in files of a version, as libpcap's sf-pcap.c has it.
+    fn of(version: [u16; 2]) -> Self {
+        match version {
+            [2, 0..=2] | [543, 0] => Self::Wire,
+            [2, 3] => Self::Either,
+            _ => Self::Captured,
+        }
+    }
+
+    /// Captured bytes, and bytes on the wire.
+    fn read(self, first: u32, second: u32) -> (u32, u32) {
+        match self {
+            Self::Wire => (second, first),
+            Self::Either if first > second => (second, first),
+            Self::Captured | Self::Either => (first, second),
+        }
+    }
 }
 
 impl Pcap {
@@ -56,6 +93,10 @@ impl Pcap {
             link,
             links: vec![link],
             magic,
+            lengths: Lengths::of([4, 6].map(|at| order.u16(field(header, at).unwrap_or_default()))),
+            before: FILE_HEADER as u64,
+            zeros: Zeros::default(),
+            last: None,
         })
     }
 
@@ -74,7 +115,7 @@ impl Pcap {
         let mut at = 0;
         while let Some(header) = bytes.get(at..at + self.record_header) {
             let word = |position| self.order.u32(field(header, position).unwrap_or_default());
-            let length = word(8) as usize;
+            let length = self.lengths.read(word(8), word(12)).0 as usize;
             if header.starts_with(&self.magic) || length > MAX_RECORD {
                 break;
             }
@@ -90,8 +131,45 @@ impl Pcap {
 /// Microseconds of a second.
 const MICROSECONDS: Nanos = 1_000_000;
 
-impl Walk for Pcap {
-    fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
+/// A record's header.
+struct Record {
+    seconds: u32,
+    fraction: u32,
+    cap_len: u32,
+    wire_len: u32,
+}
+
+impl Pcap {
+    /// Reads the header of the record at a place, if it is there whole.
+    fn record(&self, bytes: &[u8], at: usize) -> Option<Record> {
+        let header = bytes.get(at..at + self.record_header)?;
+        let word = |position| self.order.u32(field(header, position).unwrap_or_default());
+        let (cap_len, wire_len) = self.lengths.read(word(8), word(12));
+        Some(Record { seconds: word(0), fraction: word(4), cap_len, wire_len })
+    }
+
+    /// Whether what stands after zeros is a record: with a time near that of the record before, lengths that fit each
+    /// other, and another such record behind it as far as the piece goes.
+    fn is_record(&self, bytes: &[u8], at: usize) -> bool {
+        const YEAR: u32 = 366 * 24 * 3600;
+        let is_like_one = |at: usize| {
+            self.record(bytes, at).is_none_or(|record| {
+                let near = self.last.is_none_or(|last| last.abs_diff(record.seconds) < YEAR);
+                let whole = (1..=MAX_RECORD as u32).contains(&record.cap_len);
+                let fraction = Nanos::from(record.fraction);
+                let per_second = if self.nanos { SECOND } else { MICROSECONDS };
+                near && whole && record.wire_len >= record.cap_len && fraction < per_second
+            })
+        };
+        let next = self.record(bytes, at).map(|r| at + self.record_header + r.cap_len as usize);
+        let follows = |next: usize| {
+            let zeros = bytes.get(next..next + self.record_header);
+            zeros.is_some_and(|header| header.iter().all(|b| *b == 0)) || is_like_one(next)
+        };
+        is_like_one(at) && next.is_some_and(follows)
+    }
+
+    fn walk_piece(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
         let mut at = 0;
         if !self.nanos && self.has_nanos(bytes) {
             (self.nanos, self.hidden_nanos) = (true, true);
@@ -104,39 +182,70 @@ impl Walk for Pcap {
                 if let Some(mut next) = self.appended(&bytes[at..]) {
                     next.links.append(&mut self.links);
                     next.hidden_nanos = self.hidden_nanos;
+                    (next.before, next.zeros) = (self.before, self.zeros);
                     *self = next;
                     at += FILE_HEADER;
                     continue;
                 }
             }
-            let word = |position| self.order.u32(field(header, position).unwrap_or_default());
-            let cap_len = word(8) as usize;
-            if cap_len > MAX_RECORD {
+            if header.iter().all(|byte| *byte == 0) {
+                let (next, is_more) = match after_zeros(bytes, at, self.record_header, |place| {
+                    self.is_record(bytes, place)
+                }) {
+                    AfterZeros::Record(next) => (next, false),
+                    AfterZeros::More(next) => (next, true),
+                    AfterZeros::Nothing => {
+                        let damage = "zeros, and after them nothing that is a record".to_owned();
+                        return Walked { consumed: at, need: 0, damage: Some(damage) };
+                    }
+                };
+                self.zeros.add(self.before + at as u64, (next - at) as u64);
+                at = next;
+                if is_more {
+                    break;
+                }
+                continue;
+            }
+            let Some(Record { seconds, fraction, cap_len, wire_len }) = self.record(bytes, at)
+            else {
+                break;
+            };
+            if cap_len as usize > MAX_RECORD {
                 let damage = format!("the record claims {cap_len} captured bytes");
                 return Walked { consumed: at, need: 0, damage: Some(damage) };
             }
             let start = at + self.record_header;
-            if bytes.len() < start + cap_len {
-                return Walked { consumed: at, need: self.record_header + cap_len, damage: None };
+            let end = start + cap_len as usize;
+            if bytes.len() < end {
+                return Walked { consumed: at, need: end - at, damage: None };
             }
-            let fraction = Nanos::from(word(4)) * if self.nanos { 1 } else { 1_000 };
+            let fraction = Nanos::from(fraction) * if self.nanos { 1 } else { 1_000 };
             frames.push(Frame {
-                time: Nanos::from(word(0)) * SECOND + fraction,
+                time: Nanos::from(seconds) * SECOND + fraction,
                 offset: start as u32,
-                cap_len: cap_len as u32,
-                wire_len: word(12),
+                cap_len,
+                wire_len,
                 link: self.link,
                 interface: 0,
             });
-            at = start + cap_len;
+            self.last = Some(seconds);
+            at = end;
         }
         Walked { consumed: at, need: self.record_header, damage: None }
+    }
+}
+
+impl Walk for Pcap {
+    fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
+        let walked = self.walk_piece(bytes, frames);
+        self.before += walked.consumed as u64;
+        walked
     }
 
     fn facts(&self) -> Facts {
         let mut facts = Facts::default();
         self.links.iter().for_each(|link| facts.link(*link));
-        facts.hidden_nanos = self.hidden_nanos;
+        (facts.hidden_nanos, facts.zeros) = (self.hidden_nanos, self.zeros);
         facts
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Facts, Frame, MAX_RECORD, Order, Walk, Walked, field};
+use super::{AfterZeros, Facts, Frame, MAX_RECORD, Order, Walk, Walked, after_zeros, field};
 use crate::model::{Loss, NO_TIME, Nanos, SECOND};
 
 const SECTION: u32 = 0x0a0d_0d0a;
@@ -28,6 +28,8 @@ pub(super) struct PcapNg {
     interfaces: Vec<Interface>,
     section: u32,
     facts: Facts,
+    /// Bytes of the file before the piece that is walked.
+    before: u64,
     /// What each interface counted, by section and interface number.
     counters: BTreeMap<(u32, u32), Counters>,
 }
@@ -98,6 +100,7 @@ impl PcapNg {
             interfaces: Vec::new(),
             section: 0,
             facts: Facts::default(),
+            before: 0,
             counters: BTreeMap::new(),
         })
     }
@@ -180,7 +183,12 @@ impl PcapNg {
                 if kind == ENHANCED_PACKET {
                     for (code, value) in options(order, body.get(after..).unwrap_or_default()) {
                         if let (DROP_COUNT, Some(count)) = (code, field(value, 0)) {
-                            counters.gaps = counters.gaps.saturating_add(order.u64(count));
+                            match believed(order.u64(count)) {
+                                Some(count) => {
+                                    counters.gaps = counters.gaps.saturating_add(count);
+                                }
+                                None => self.facts.impossible_drops += 1,
+                            }
                         }
                     }
                 } else {
@@ -215,8 +223,11 @@ impl PcapNg {
                     let count = field(value, 0).map_or(0, |b| order.u64(b));
                     match code {
                         4 => loss.received = loss.received.max(count),
-                        5 => interface = count,
-                        7 => system = count,
+                        5 | 7 => match believed(count) {
+                            Some(count) if code == 5 => interface = count,
+                            Some(count) => system = count,
+                            None => self.facts.impossible_drops += 1,
+                        },
                         _ => {}
                     }
                 }
@@ -226,6 +237,13 @@ impl PcapNg {
         }
         Ok(())
     }
+}
+
+/// A count of lost packets, if it can be one: all ones say that nobody counted, and no interface loses so many as that
+/// number within a capture.
+fn believed(count: u64) -> Option<u64> {
+    const MOST: u64 = 1 << 48;
+    (count < MOST && count != u64::from(u32::MAX)).then_some(count)
 }
 
 /// The options of a block, up to the first that does not fit.
@@ -239,12 +257,37 @@ fn options(order: Order, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-impl Walk for PcapNg {
-    fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
+impl PcapNg {
+    /// Whether a block stands at a place: one that says its length twice.
+    fn is_block(&self, bytes: &[u8], at: usize) -> bool {
+        let word = |place: usize| field(bytes, place).map(|b| self.order.u32(b));
+        let Some(length) = word(at + 4).map(|length| length as usize) else { return false };
+        let fits = (MIN_BLOCK..=MAX_BLOCK).contains(&length) && length.is_multiple_of(4);
+        fits && word(at + length - 4).is_none_or(|again| again as usize == length)
+    }
+
+    fn walk_piece(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
         let mut at = 0;
         let damage = |at, text| Walked { consumed: at, need: 0, damage: Some(text) };
         while let Some(header) = bytes.get(at..at + MIN_BLOCK) {
             let kind: [u8; 4] = field(header, 0).unwrap_or_default();
+            if header.iter().all(|byte| *byte == 0) {
+                let (next, is_more) = match after_zeros(bytes, at, MIN_BLOCK, |place| {
+                    self.is_block(bytes, place)
+                }) {
+                    AfterZeros::Record(next) => (next, false),
+                    AfterZeros::More(next) => (next, true),
+                    AfterZeros::Nothing => {
+                        return damage(at, "zeros, and after them nothing that is a block".into());
+                    }
+                };
+                self.facts.zeros.add(self.before + at as u64, (next - at) as u64);
+                at = next;
+                if is_more {
+                    break;
+                }
+                continue;
+            }
             if u32::from_be_bytes(kind) == SECTION {
                 let magic = field(header, 8).unwrap_or_default();
                 self.order = match (u32::from_le_bytes(magic), u32::from_be_bytes(magic)) {
@@ -278,6 +321,14 @@ impl Walk for PcapNg {
             at += length;
         }
         Walked { consumed: at, need: MIN_BLOCK, damage: None }
+    }
+}
+
+impl Walk for PcapNg {
+    fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
+        let walked = self.walk_piece(bytes, frames);
+        self.before += walked.consumed as u64;
+        walked
     }
 
     fn facts(&self) -> Facts {

@@ -7,7 +7,7 @@ use super::packed::{self, Tap};
 use super::pcap::{FILE_HEADER, Pcap};
 use super::pcapng::PcapNg;
 use super::sniff::looks_like;
-use super::{BLOCK, Batch, Source, Walk};
+use super::{BLOCK, Batch, Source, Walk, Zeros};
 use crate::model::InputRecord;
 
 /// Why a source cannot be read at all.
@@ -51,6 +51,8 @@ pub struct Reader {
     /// Bytes that the next record needs, as far as known.
     need: usize,
     ended: bool,
+    /// Zeros that end the file.
+    tail: Zeros,
 }
 
 impl Reader {
@@ -101,7 +103,18 @@ impl Reader {
         let format = packed.map_or_else(|| format.to_owned(), |name| format!("{format}, {name}"));
         let carry = start[header..].to_vec();
         let offset = header as u64;
-        Ok(Self { input, tap, walk, format, carry, skip: 0, offset, need: 0, ended: false })
+        Ok(Self {
+            input,
+            tap,
+            walk,
+            format,
+            carry,
+            skip: 0,
+            offset,
+            need: 0,
+            ended: false,
+            tail: Zeros::default(),
+        })
     }
 
     /// Fills `batch` with the next whole records. Returns false when the source has ended; the
@@ -133,7 +146,8 @@ impl Reader {
             Ok(false) => Ok(true),
             Ok(true) => {
                 self.ended = true;
-                if self.carry.is_empty() && self.skip == 0 {
+                if self.carry.iter().all(|byte| *byte == 0) && self.skip == 0 {
+                    self.tail.add(self.offset, self.carry.len() as u64);
                     return Ok(false);
                 }
                 Err(Damage { is_cut: true, ..damaged("cut off in mid-record".into(), self.offset) })
@@ -177,6 +191,12 @@ impl Reader {
         record.filters.sort_unstable();
         record.loss = facts.loss;
         record.hidden_nanos = facts.hidden_nanos;
+        let mut zeros = facts.zeros;
+        if self.tail.bytes > 0 {
+            zeros.add(self.tail.first, self.tail.bytes);
+        }
+        record.zeros = (zeros.first, zeros.bytes);
+        record.impossible_drops = facts.impossible_drops;
         record.sha256 = self.tap.finish()?;
         Ok(())
     }

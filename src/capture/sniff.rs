@@ -1,5 +1,26 @@
 //! What a file that is no capture looks like, in words that tell the user what to do about it.
 
+/// The format of a file that begins like a capture, compressed or not; none of any other.
+pub fn capture_kind(path: &std::path::Path) -> Option<&'static str> {
+    use std::io::Read as _;
+    const KINDS: [(&[u8], &str); 10] = [
+        (b"\x0a\x0d\x0d\x0a", "pcapng"),
+        (b"\xd4\xc3\xb2\xa1", "pcap"),
+        (b"\xa1\xb2\xc3\xd4", "pcap"),
+        (b"\x4d\x3c\xb2\xa1", "pcap"),
+        (b"\xa1\xb2\x3c\x4d", "pcap"),
+        (b"\x1f\x8b", "gzip"),
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\xfd7zXZ", "xz"),
+        (b"BZh", "bzip2"),
+        (b"\x04\x22\x4d\x18", "lz4"),
+    ];
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    file.take(8).read_to_end(&mut start).ok()?;
+    KINDS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, kind)| *kind)
+}
+
 /// A description of a file by its first bytes.
 pub(super) fn looks_like(start: &[u8]) -> &'static str {
     const MAGICS: &[(&[u8], &str)] = &[
@@ -11,6 +32,7 @@ pub(super) fn looks_like(start: &[u8]) -> &'static str {
         (b"\xfd7zXZ\0", "xz data: decompress it once more first"),
         (b"BZh", "bzip2 data: decompress it once more first"),
         (b"\x04\x22\x4d\x18", "lz4 data: decompress it once more first"),
+        (b"\x02\x21\x4c\x18", "lz4 data: decompress it once more first"),
         (b"PK\x03\x04", "a zip archive: unpack it first"),
         (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
         (b"Rar!", "a rar archive: unpack it first"),
@@ -23,6 +45,7 @@ pub(super) fn looks_like(start: &[u8]) -> &'static str {
         (b"MZ", "a Windows program"),
         (b"%PDF", "a PDF document"),
         (b"\x89PNG", "a PNG picture"),
+        (b"{\n  \"schema\": \"rasaudit", "the audit.json of an audit"),
         (b"{", "JSON text"),
         (b"<?xml", "XML text"),
         (b"<", "HTML or XML text"),
@@ -45,7 +68,17 @@ pub(super) fn looks_like(start: &[u8]) -> &'static str {
     let is_utf8 = std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true);
     let controls = start.iter().any(|b| *b < 0x20 && !b"\t\n\r\x0c\x1b".contains(b));
     if is_utf8 && !controls {
-        return "text";
+        let text = String::from_utf8_lossy(start);
+        let has = |word: &str| text.contains(word);
+        return match () {
+            () if has("[farm]") || has("[[host]]") => "an inventory: give it with -i",
+            () if has("id,severity,verdict") => {
+                "the findings.csv of an audit: give a capture, and this with --known"
+            }
+            () if has("id,from,to,transport") => "a list of exceptions: give it with --exceptions",
+            () if has("name,addresses,roles") => "a list of hosts: give it with -i and --matrix",
+            () => "text",
+        };
     }
     "data of an unknown kind"
 }

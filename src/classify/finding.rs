@@ -11,6 +11,18 @@ use crate::conversation::{Conversation, Grade, State};
 use crate::model::{Mac, Nanos, hex};
 use crate::policy::{Party, Policy, RoleSet, Severity, Who};
 
+/// What an id begins with, so that no spreadsheet takes it for a number.
+const ID_MARK: &str = "f-";
+
+/// The hex digits of an id.
+const ID_DIGITS: usize = 12;
+
+/// Returns the id that a text stands for: ids of earlier versions had no mark.
+pub fn id_of(text: &str) -> String {
+    let bare = text.len() == ID_DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if bare { format!("{ID_MARK}{text}") } else { text.to_owned() }
+}
+
 /// Something that somebody should look at.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
@@ -57,6 +69,8 @@ pub struct Finding {
     pub doubts: Doubts,
     /// What was considered, in the order of the considering.
     pub trace: Vec<String>,
+    /// The id of the finding that explains it, where one does.
+    pub explained_by: Option<String>,
     /// The packets that it rests on.
     #[serde(skip)]
     pub grounds: Grounds,
@@ -161,6 +175,16 @@ impl End {
         }
     }
 
+    /// What makes it the same end in another capture.
+    pub(super) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Whether it is one host or address.
+    pub(super) fn is_one(&self) -> bool {
+        !matches!(self.address.as_str(), "" | "*")
+    }
+
     /// In words.
     pub fn words(&self) -> String {
         match (self.name.as_str(), self.address.as_str()) {
@@ -200,8 +224,8 @@ impl Finding {
         )
     }
 
-    /// The first 12 hex digits of SHA-256 over the finding's identity, its parts each followed by
-    /// the byte 0x1e.
+    /// `f-` and the first 12 hex digits of SHA-256 over the finding's identity, its parts each followed by the byte
+    /// 0x1e.
     pub(super) fn identify(&mut self) {
         let subject = if self.group.is_empty() { &self.port } else { &self.group };
         let mut hasher = Sha256::new();
@@ -212,7 +236,7 @@ impl Finding {
             hasher.update(part.as_bytes());
             hasher.update([0x1e]);
         }
-        self.id = hex(&hasher.finalize())[..12].to_owned();
+        self.id = format!("{ID_MARK}{}", &hex(&hasher.finalize())[..ID_DIGITS]);
     }
 
     /// A finding without its explanation.
@@ -239,6 +263,7 @@ impl Finding {
             display_filter: String::new(),
             doubts: Doubts::default(),
             trace: Vec::new(),
+            explained_by: None,
             grounds: Grounds::default(),
         }
     }

@@ -37,6 +37,7 @@ pub(super) enum About {
 
 /// The conversations of one finding; of many clients, their network.
 pub(super) struct Fold {
+    pub code: Code,
     pub about: About,
     pub members: Vec<usize>,
     pub network: Option<String>,
@@ -101,12 +102,12 @@ pub(super) fn fold_clients(
             Some(network) if clients[&network] >= FOLD => {
                 many.entry(network).or_default().extend(members);
             }
-            _ => folds.push(Fold { about: key.about, members, network: None }),
+            _ => folds.push(Fold { code: key.code, about: key.about, members, network: None }),
         }
     }
     folds.extend(many.into_iter().map(|(key, mut members)| {
         members.sort_unstable();
-        Fold { about: key.about, members, network: Some(key.client) }
+        Fold { code: key.code, about: key.about, members, network: Some(key.client) }
     }));
     folds
 }

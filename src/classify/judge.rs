@@ -317,6 +317,11 @@ impl<'a> Judge<'a> {
         self.asked_of(c, party(c.subject.client, 0), party(c.subject.server, 1))
     }
 
+    /// The code of a conversation, were its ends these.
+    pub(super) fn rule_between(&self, c: &Conversation, client: Party, server: Party) -> Code {
+        self.rule(&self.asked_of(c, client, server)).code
+    }
+
     fn asked_of(&self, c: &Conversation, client: Party, server: Party) -> Asked<'static> {
         Asked {
             broadcast: c.broadcast,
@@ -419,7 +424,9 @@ impl<'a> Judge<'a> {
             };
             let doubtful = self.is_doubtful(number, asked.announced);
             let overlay = row.overlay.is_some();
-            let rank = (overlay, features, doubtful, moved, matrix.precedence(number));
+            // A feature that is usually off and that nobody named permits only what nothing else does.
+            let unusual = self.policy.is_unusual(row);
+            let rank = (unusual, overlay, features, doubtful, moved, matrix.precedence(number));
             if best.is_none_or(|(least, _)| rank < least) {
                 best = Some((rank, ruling(code, Some(number))));
             }
@@ -563,8 +570,12 @@ impl<'a> Judge<'a> {
     fn exposed(&self, asked: &Asked<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
         let farm = asked.server_roles.iter().any(|r| matrix.roles[r].kind == "ras-component");
-        let outside_client =
-            asked.client.who != Who::Asked && !self.policy.is_internal(asked.subject.client);
+        // Whoever is listed with a role was let in by the inventory, which warns of his address.
+        let listed = matches!(asked.client.who, Who::Host(_) | Who::Network(_))
+            && !asked.client.roles.is_empty();
+        let outside_client = asked.client.who != Who::Asked
+            && !listed
+            && !self.policy.is_internal(asked.subject.client);
         if !farm || asked.broadcast || !outside_client {
             return None;
         }

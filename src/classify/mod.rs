@@ -8,12 +8,15 @@ mod contradictions;
 mod coverage;
 mod draft;
 mod expected;
+mod explained;
 mod failed;
 mod filter;
 mod finding;
 mod fold;
 mod judge;
 mod loopback;
+mod members;
+mod overlay;
 mod question;
 mod unpermitted;
 mod unused;
@@ -26,8 +29,9 @@ pub use contradictions::WATCH_S as ROLE_WATCH_S;
 pub use coverage::{Coverage, HostReport};
 pub use draft::{Draft, DraftHost, Guess, Outside};
 pub use expected::RowReport;
-pub use finding::{End, Finding, Grounds};
+pub use finding::{End, Finding, Grounds, id_of};
 pub use judge::{Judge, Judged, Ruling};
+pub use members::Members;
 pub use question::{Answer, Question, check_examples};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
 pub use wording::{service_words, state_changes};
@@ -36,10 +40,10 @@ use crate::model::{Nanos, SECOND, Timeline};
 
 // What the judgement is about, for those who tell it.
 pub use crate::conversation::{
-    Conversation, Conversations, Presence, Tag, Taint, Unreadable, Vantage,
+    Conversation, Conversations, Presence, State, Tag, Taint, Unreadable, Vantage,
 };
 pub use crate::policy::{
-    Covers, FeatureState, Matrix, Party, Policy, RoleSet, Row, Severity, Who, is_control,
+    Covers, FeatureState, Matrix, Party, Policy, RoleSet, Row, Severity, UNFILLED, Who, is_control,
 };
 
 /// What the judgement has to know of the capture and the user's wishes.
@@ -140,6 +144,11 @@ pub struct Outcome {
     pub hosts: Vec<HostReport>,
     /// Conversations that each exception justified, in the order of the list.
     pub excepted: Vec<u64>,
+    /// How many findings an overlay would explain that the inventory does not name, by its name.
+    pub by_overlay: BTreeMap<String, usize>,
+    /// The exceptions that were made after traffic they let through had ended, by position, with how many
+    /// conversations.
+    pub predated: Vec<(usize, u64)>,
     /// Addresses of hosts that one hardware address took over from another, in words.
     pub moves: Vec<String>,
 }
@@ -158,8 +167,13 @@ impl Outcome {
         }
         findings.extend(unused::exceptions(&judge, &excepted));
         findings.extend(loopback::on_wire(&judge, &conversations, &judged));
+        findings.extend(explained::unlisted(&judge, &conversations, &judged, &expected.hosts));
         findings.sort_by_cached_key(Finding::order);
+        explained::explain(&judge, &conversations, &judged, &mut findings);
+        let by_overlay = overlay::explained(policy, &conversations, &judged, &findings);
         Self {
+            by_overlay,
+            predated: unused::predated(policy, &conversations, &judged),
             judged,
             findings,
             rows: expected.rows,
@@ -172,15 +186,31 @@ impl Outcome {
 
     /// Conversations without a judgement, where there is no policy to judge by.
     pub fn unjudged(conversations: Conversations) -> Self {
-        let (judged, findings, rows, hosts, excepted, moves) = Default::default();
-        Self { judged, findings, rows, hosts, excepted, moves, conversations }
+        Self {
+            judged: Vec::new(),
+            findings: Vec::new(),
+            rows: Vec::new(),
+            hosts: Vec::new(),
+            excepted: Vec::new(),
+            moves: Vec::new(),
+            by_overlay: BTreeMap::new(),
+            predated: Vec::new(),
+            conversations,
+        }
     }
 
-    /// Whether anything of the farm could be judged at all.
-    pub fn assessed_anything(&self) -> bool {
-        let verdicts = [Verdict::Documented, Verdict::UnexpectedPort, Verdict::Undocumented];
-        let of_the_farm = |j: &Judged| !(j.client.roles.is_empty() && j.server.roles.is_empty());
-        self.judged.iter().any(|j| verdicts.contains(&j.verdict()) && of_the_farm(j))
+    /// Whether anything of the farm was checked: a listed host with a role sent unicast, and a conversation of it was
+    /// judged.
+    pub fn checked_anything(&self) -> bool {
+        let sent = |party: &Party| match party.who {
+            Who::Host(host) => {
+                !party.roles.is_empty() && self.hosts[host].presence.unicast_sent.0 > 0
+            }
+            _ => false,
+        };
+        let checked =
+            |j: &Judged| j.verdict() != Verdict::Background && (sent(&j.client) || sent(&j.server));
+        self.judged.iter().any(checked)
             || self.findings.iter().any(|f| f.verdict == Verdict::Missing)
     }
 

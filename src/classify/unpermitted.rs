@@ -17,11 +17,17 @@ pub(super) fn of_conversations(
     judged: &[Judged],
 ) -> Vec<Finding> {
     let (policy, list) = (judge.policy, &conversations.list);
-    let wanted =
-        |j: &Judged| matches!(j.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
+    let unusual =
+        |row: Option<usize>| row.is_some_and(|row| policy.is_unusual(&policy.matrix.rows[row]));
+    let code = |j: &Judged| match j.verdict() {
+        Verdict::UnexpectedPort | Verdict::Undocumented => Some(j.ruling.code),
+        Verdict::Documented if unusual(j.ruling.row) => Some(Code::FeatureUnstated),
+        _ => None,
+    };
     let mut strangers = Vec::new();
     let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-    for (number, (c, j)) in list.iter().zip(judged).enumerate().filter(|(_, (_, j))| wanted(j)) {
+    for (number, (c, j)) in list.iter().zip(judged).enumerate() {
+        let Some(code) = code(j) else { continue };
         // Of what an ICMP error quotes alone nobody is accused; loopback addresses have a finding of their own.
         if c.taints.has(Taint::Quoted) || c.rare().on_wire {
             continue;
@@ -31,7 +37,7 @@ pub(super) fn of_conversations(
             continue;
         }
         let key = Key {
-            code: j.ruling.code,
+            code,
             client: End::identity_of(policy, &j.client, || c.subject.client.to_string()),
             server: End::identity_of(policy, &j.server, || c.subject.server.to_string()),
             transport: c.subject.transport,

@@ -1,10 +1,31 @@
 //! Exceptions that nothing needed.
 
+use std::collections::BTreeMap;
+
 use super::finding::{End, Finding};
-use super::judge::Judge;
+use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubts};
 use super::wording::exception_rule;
-use crate::policy::Side;
+use crate::conversation::Conversations;
+use crate::policy::{Policy, Side};
+
+/// Returns the exceptions that were made after traffic had ended which they let through, and how many conversations
+/// each of them.
+pub(super) fn predated(
+    policy: &Policy,
+    conversations: &Conversations,
+    judged: &[Judged],
+) -> Vec<(usize, u64)> {
+    let mut counts: BTreeMap<usize, u64> = BTreeMap::new();
+    for (c, j) in conversations.list.iter().zip(judged) {
+        let Some(number) = j.ruling.exception else { continue };
+        let last = c.last.get();
+        if last.is_some_and(|last| last < policy.exceptions.list[number].begins) {
+            *counts.entry(number).or_default() += 1;
+        }
+    }
+    counts.into_iter().collect()
+}
 
 /// A finding for each exception that matched nothing.
 pub(super) fn exceptions(judge: &Judge<'_>, used: &[u64]) -> Vec<Finding> {

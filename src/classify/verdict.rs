@@ -95,6 +95,8 @@ words!(
         AddressConflict = "address-conflict",
         /// Addresses that stay inside a host were seen on a wire.
         LoopbackOnWire = "loopback-on-wire",
+        /// Only a feature that is usually off, and that nobody named, permits it.
+        FeatureUnstated = "feature-unstated",
         /// An exception matched nothing.
         UnusedException = "unused-exception",
     }

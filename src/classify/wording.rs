@@ -42,7 +42,7 @@ pub(super) fn explain(
     let (first, ruling) = (members[0], judged[members[0]].ruling);
     let many_ports = fold.about == About::ManyPorts;
     let (client, server) = ends(policy, list, judged, fold);
-    let mut finding = Finding::new(ruling.code, client, server);
+    let mut finding = Finding::new(fold.code, client, server);
     let transport = list[first].subject.transport;
     finding.transport = transport.to_string();
     finding.port = match list[first].subject.shown_port() {
@@ -58,7 +58,14 @@ pub(super) fn explain(
     // The shown severity and doubts are those of the member that weighs most.
     let weight = |n: &&usize| (judged[**n].severity, judged[**n].doubts.certain(), Reverse(**n));
     if let Some(worst) = members.iter().max_by_key(weight) {
-        finding.severity = judged[*worst].severity;
+        finding.severity = match fold.code == ruling.code {
+            true => judged[*worst].severity,
+            // Of what is documented the conversation weighs nothing, and the finding something.
+            false => {
+                let reached = members.iter().any(|n| list[*n].state.reached());
+                judge.severity(fold.code, reached, judged[*worst].doubts)
+            }
+        };
         finding.doubts = judged[*worst].doubts;
         finding.certain = finding.doubts.certain();
     }
@@ -220,6 +227,10 @@ fn message(
         (Code::NoRelation, None) => {
             "the matrix never joins these roles in this direction".to_owned()
         }
+        (Code::FeatureUnstated, Some(row)) => format!(
+            "only {} permits it, which is usually off, and the inventory does not say whether the farm uses it",
+            unstated(policy, row)
+        ),
         (Code::NoRole, _) => "an end of it has no role in the inventory".to_owned(),
         _ => "the inventory does not list one end of it".to_owned(),
     };
@@ -241,6 +252,12 @@ fn expired(judge: &Judge<'_>, exception: Option<usize>) -> String {
 pub(super) fn off(policy: &Policy, row: &Row) -> String {
     let is_off = |f: &&String| policy.inventory.features.get(*f) == Some(&false);
     let names: Vec<_> = row.features.iter().filter(is_off).map(String::as_str).collect();
+    format!("the feature {}", names.join(" and "))
+}
+
+/// The features of a row that the inventory does not name, in words.
+fn unstated(policy: &Policy, row: &Row) -> String {
+    let names: Vec<&str> = policy.unstated(row).map(|(name, _)| name).collect();
     format!("the feature {}", names.join(" and "))
 }
 
@@ -283,6 +300,11 @@ fn action(policy: &Policy, finding: &Finding, row: Option<usize>) -> String {
             finding.client.words(),
             finding.server.words()
         ),
+        Code::FeatureUnstated => {
+            let row = row.map(|r| &policy.matrix.rows[r]);
+            let feature = row.map_or_else(String::new, |r| unstated(policy, r));
+            format!("Set {feature} to true in the inventory if the farm uses it, to false if it must not")
+        }
         Code::NoRole => "Give the host its roles in the inventory".to_owned(),
         _ => "List the host in the inventory with its roles, or find out who it is".to_owned(),
     }

@@ -97,10 +97,14 @@ pub(super) struct AuditArguments {
     #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "Reports")]
     pub evidence: Option<PathBuf>,
 
-    /// Exit with 1 from this severity on: info, low, medium, high, critical; never; or new, for findings that
-    /// --known does not have.
-    #[arg(long, value_name = "SEVERITY", default_value = "low", value_parser = fail_on, help_heading = "Reports")]
-    pub fail_on: FailOn,
+    /// Exit with 1 from this severity on: info, low (if left out), medium, high, critical; never; or new, for findings
+    /// that --known does not have, or that are worse now.
+    #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
+    pub fail_on: Option<FailOn>,
+
+    /// Exit with 4 where nothing was checked. --fail-on asks for it too, unless it is never.
+    #[arg(long, help_heading = "Reports")]
+    pub require_assessed: bool,
 
     /// No summary and no progress; errors still show.
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Reports")]
@@ -215,9 +219,13 @@ pub(super) struct LiveArguments {
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = PossibleValuesParser::new(["text", "json"]), help_heading = "Reports")]
     pub format: String,
 
-    /// Exit with 1 at the end from this severity on: info, low, medium, high, critical; or never.
-    #[arg(long, value_name = "SEVERITY", default_value = "low", value_parser = fail_on, help_heading = "Reports")]
-    pub fail_on: FailOn,
+    /// Exit with 1 at the end from this severity on: info, low (if left out), medium, high, critical; or never.
+    #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
+    pub fail_on: Option<FailOn>,
+
+    /// Exit with 4 where nothing was checked. --fail-on asks for it too, unless it is never.
+    #[arg(long, help_heading = "Reports")]
+    pub require_assessed: bool,
 
     /// Tell errors and what is new, nothing else.
     #[arg(short, long, help_heading = "Reports")]

@@ -10,12 +10,12 @@ use super::args::AuditArguments;
 use super::complain;
 use super::exit::Exit;
 use super::judging::load_judging;
-use super::policy::complain_all;
+use super::policy::{complain_all, read_report};
 use super::work::{put, stop_on_interrupt, take, tell, with_bar};
 use crate::pipeline::{
     Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request, Step,
 };
-use crate::policy::{Policy, unreadable};
+use crate::policy::Policy;
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
@@ -35,7 +35,8 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         max_loss: arguments.judging.max_loss,
         min_watch: arguments.judging.min_watch,
         as_of: arguments.as_of,
-        fail_on: arguments.fail_on,
+        fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
+        require_assessed: must_check(arguments.fail_on, arguments.require_assessed),
     };
     let audit = with_bar(&plan, &progress, !arguments.quiet, || {
         Audit::of(&plan, policy, known, &limits, &progress)
@@ -76,11 +77,25 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     if arguments.timings {
         tell_timings(&progress, audit.reading.account.frames);
     }
-    Ok(match (audit.damaged.is_empty(), audit.failed) {
-        (false, _) => Exit::Partial,
-        (true, true) => Exit::Findings,
-        (true, false) => Exit::Compliant,
-    })
+    Ok(ended(!audit.damaged.is_empty(), audit.unchecked, audit.failed))
+}
+
+/// How an audit ends: 3 before 4 before 1.
+pub(super) fn ended(is_damaged: bool, is_unchecked: bool, has_failed: bool) -> Exit {
+    if is_damaged {
+        Exit::Partial
+    } else if is_unchecked {
+        Exit::Unchecked
+    } else if has_failed {
+        Exit::Findings
+    } else {
+        Exit::Compliant
+    }
+}
+
+/// Whether an audit that checked nothing is no success: whoever names what fails the audit relies on the exit code.
+pub(super) fn must_check(fail_on: Option<FailOn>, require_assessed: bool) -> bool {
+    require_assessed || fail_on.is_some_and(|fail_on| fail_on != FailOn::Never)
 }
 
 /// Checks everything that can be checked before the work starts, and tells all that is wrong.
@@ -114,7 +129,7 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<K
     let policy = policy.map_err(|problems| complain_all(&problems));
     let known = arguments.known.as_deref().map(load_known).transpose();
     let known = known.map_err(|message| complain(&message));
-    if arguments.fail_on == FailOn::New && arguments.known.is_none() {
+    if arguments.fail_on == Some(FailOn::New) && arguments.known.is_none() {
         complain("--fail-on new needs --known, the findings.csv of an earlier audit");
         return None;
     }
@@ -168,7 +183,5 @@ fn host_name() -> Option<String> {
 
 fn load_known(file: &std::path::Path) -> Result<Known, String> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file);
-    let text = text.map_err(|error| format!("{name}: {}", unreadable(file, &error)))?;
-    Known::load(&name, &text)
+    Known::load(&name, &read_report(file)?)
 }

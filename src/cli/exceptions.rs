@@ -1,15 +1,14 @@
 //! `rasaudit exceptions`: starting and checking lists of exceptions.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::args::ExceptionsCommand;
-use super::complain;
 use super::exit::Exit;
-use super::policy::{Wanted, complain_all, load_policy, whole_file};
+use super::policy::{Wanted, complain_all, load_policy, read_report, read_text};
+use super::{complain, warn};
 use crate::model::clean;
-use crate::policy::{EXCEPTION_COLUMNS, Exceptions, Policy, Problem, unreadable};
+use crate::policy::{EXCEPTION_COLUMNS, Exceptions, Policy, Problem, TextFile};
 use crate::report::exceptions_from;
 
 /// What a list says of itself.
@@ -31,9 +30,7 @@ fn template(from: Option<&Path>) -> io::Result<Exit> {
     let mut lines = String::new();
     if let Some(path) = from {
         let name = path.display().to_string();
-        let text = fs::read_to_string(path);
-        let text = text.map_err(|error| format!("{name}: {}", unreadable(path, &error)));
-        match text.and_then(|text| exceptions_from(&name, &text)) {
+        match read_report(path).and_then(|text| exceptions_from(&name, &text)) {
             Ok(made) => lines = made,
             Err(message) => {
                 complain(&message);
@@ -50,10 +47,9 @@ fn template(from: Option<&Path>) -> io::Result<Exit> {
 
 /// Reads a list against a policy.
 pub(super) fn load_exceptions(file: &Path, policy: &Policy) -> Result<Exceptions, Vec<Problem>> {
-    let name = file.display().to_string();
-    let text = fs::read_to_string(file);
-    let text = text.map_err(|error| whole_file(&name, unreadable(file, &error)))?;
-    Exceptions::load(&name, &text, &policy.matrix, &policy.inventory)
+    let TextFile { name, text, sha256 } = read_text(file, "a list of exceptions")?;
+    let exceptions = Exceptions::load(&name, &text, &policy.matrix, &policy.inventory)?;
+    Ok(Exceptions { sha256, ..exceptions })
 }
 
 fn check(file: &Path, inventory: &Path) -> io::Result<Exit> {
@@ -61,6 +57,9 @@ fn check(file: &Path, inventory: &Path) -> io::Result<Exit> {
         .and_then(|policy| load_exceptions(file, &policy));
     match loaded {
         Ok(exceptions) => {
+            for warning in exceptions.warnings() {
+                warn(&warning.to_string());
+            }
             let (name, count) = (exceptions.file, exceptions.list.len());
             writeln!(io::stdout(), "{}: sound; exceptions: {count}", clean(&name))?;
             Ok(Exit::Compliant)

@@ -13,6 +13,8 @@ pub(super) enum Exit {
     CannotDo,
     /// 3: done, but part of the input could not be read.
     Partial,
+    /// 4: done, but nothing was checked, where that was not to count as success.
+    Unchecked,
     /// 130: interrupted; nothing was written.
     Interrupted,
 }
@@ -24,6 +26,7 @@ impl From<Exit> for ExitCode {
             Exit::Findings => 1,
             Exit::CannotDo => 2,
             Exit::Partial => 3,
+            Exit::Unchecked => 4,
             Exit::Interrupted => 130,
         })
     }

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::args::{Judging, LiveArguments};
+use super::audit::{ended as how_it_ended, must_check};
 use super::complain;
 use super::exit::Exit;
 use super::judging::load_judging;
@@ -18,10 +19,10 @@ use super::policy::{complain_all, whole_file};
 use super::work::tell;
 use crate::model::{Loss, clean};
 use crate::pipeline::{
-    Closed, Confinement, Control, Dated, Door, Ended, FailOn, Fold, Limits, Listener, Notice,
-    Pages, StateError, Syslog, Tap, Watch, folder_of, listen, ready, serve, watch,
+    Closed, Confinement, Control, Dated, Door, Duty, Ended, FailOn, Fold, Limits, Listener,
+    Message, Notice, Pages, StateError, Syslog, Tap, Watch, folder_of, listen, ready, serve, watch,
 };
-use crate::policy::{Policy, Problem, Severity, unreadable};
+use crate::policy::{Policy, Problem, unreadable};
 
 /// New findings of one window that are told in lines; the worst come first.
 const TOLD: usize = 1000;
@@ -70,7 +71,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
-    if arguments.fail_on == FailOn::New {
+    if arguments.fail_on == Some(FailOn::New) {
         complain("--fail-on new is for audit: live tells what is new as it comes");
         return Ok(Exit::CannotDo);
     }
@@ -118,7 +119,8 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         max_loss: arguments.judging.max_loss,
         min_watch: arguments.judging.min_watch,
         as_of: None,
-        fail_on: arguments.fail_on,
+        fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
+        require_assessed: must_check(arguments.fail_on, arguments.require_assessed),
     };
     let door = arguments.token.as_deref().map(door).transpose().map(Option::unwrap_or_default);
     let place = door.and_then(|door| {
@@ -142,6 +144,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     let control = Arc::new(Control::default());
     listen_to_signals(&control)?;
     let pages = Arc::new(Pages::default());
+    let place_of_page = place.as_ref().and_then(|(place, _)| place.local_addr().ok());
     let serving = place.map(|(place, door)| serve(place, door, &pages, wanted.every, &control));
     if let Some(Err(message)) = serving {
         complain(&format!("--listen: {message}"));
@@ -155,18 +158,16 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         trouble: AtomicBool::new(false),
         pages,
         syslog,
-        unheard: AtomicBool::new(false),
     };
+    teller.begin(place_of_page);
     ready.unconfined.iter().for_each(|what| teller.say(&format!("not confined: {what}")));
     let ended = with_status(&control, !arguments.quiet, &teller, || {
         watch(&wanted, ready, policy, &limits, &control, &teller)
     });
     Ok(match ended {
-        Ok(Ended { partial, .. }) if partial || teller.trouble.load(Ordering::Relaxed) => {
-            Exit::Partial
+        Ok(Ended { failed, unchecked, partial }) => {
+            how_it_ended(partial || teller.trouble.load(Ordering::Relaxed), unchecked, failed)
         }
-        Ok(Ended { failed: true, .. }) => Exit::Findings,
-        Ok(_) => Exit::Compliant,
         Err(failure) => tell(failure),
     })
 }
@@ -274,11 +275,29 @@ struct Teller<'a> {
     trouble: AtomicBool,
     pages: Arc<Pages>,
     syslog: Option<Syslog>,
-    /// Syslog did not take the last message, which was told.
-    unheard: AtomicBool,
 }
 
 impl Teller<'_> {
+    /// Tells what is watched, how, and where it can be seen.
+    fn begin(&self, page: Option<std::net::SocketAddr>) {
+        let LiveArguments { interfaces, every, out, state, .. } = self.arguments;
+        let inventory = self.inventory.display();
+        self.say(&format!(
+            "watching {}, judged by {inventory}, a window every {every} s",
+            interfaces.join(", ")
+        ));
+        let folder = |folder: &Option<PathBuf>| folder.as_ref().map(|f| f.display().to_string());
+        if let Some(out) = folder(out) {
+            self.say(&format!("reports: {out}/latest"));
+        }
+        if let Some(state) = folder(state) {
+            self.say(&format!("state: {state}"));
+        }
+        if let Some(page) = page {
+            self.say(&format!("page: http://{page}/"));
+        }
+    }
+
     fn say(&self, text: &str) {
         if !self.arguments.quiet {
             anstream::eprintln!("{}", clean(text));
@@ -288,13 +307,13 @@ impl Teller<'_> {
 
 impl Teller<'_> {
     /// Sends new findings to syslog; that it does not take them is told once.
-    fn send(&self, messages: Vec<(Severity, String, String)>) {
+    fn send(&self, messages: &[Message]) {
         let Some(syslog) = &self.syslog else { return };
-        for (severity, time, text) in messages.into_iter().take(TOLD) {
-            match syslog.send(severity, &time, &text) {
-                Ok(()) => self.unheard.store(false, Ordering::Relaxed),
+        for message in messages.iter().take(TOLD) {
+            match syslog.send(message) {
+                Ok(()) => self.pages.works(Duty::Syslog),
                 Err(error) => {
-                    if !self.unheard.swap(true, Ordering::Relaxed) {
+                    if !self.pages.fails(Duty::Syslog) {
                         complain(&format!("--syslog: {error}; findings are in the reports"));
                     }
                     return;
@@ -344,10 +363,14 @@ impl Listener for Teller<'_> {
                 complain(&format!("idle flows stay in memory: they cannot be written ({error})"));
             }
             Notice::NotKept(error) => {
+                self.pages.fails(Duty::Frames);
                 self.trouble.store(true, Ordering::Relaxed);
                 complain(&format!("--write: {error}; it is tried again with the next window"));
             }
+            Notice::Saved => self.pages.works(Duty::State),
+            Notice::Kept => self.pages.works(Duty::Frames),
             Notice::NotSaved(error) => {
+                self.pages.fails(Duty::State);
                 complain(&format!("{}; the state of the window before stays", state(error)));
             }
         }
@@ -384,14 +407,16 @@ impl Listener for Teller<'_> {
         if dropped > 0 {
             self.say(&format!("{dropped} of {received} frames of this window were lost"));
         }
-        self.send(all.new_messages(before));
+        self.send(&all.new_messages(before));
         match self.dated.as_ref().map(|dated| all.write_dated(window, dated)) {
             None => {}
             Some(Ok(place)) => {
                 self.trouble.store(false, Ordering::Relaxed);
+                self.pages.works(Duty::Reports);
                 self.say(&format!("{} frames: {}", window.reading.account.frames, place.display()));
             }
             Some(Err(failure)) => {
+                self.pages.fails(Duty::Reports);
                 self.trouble.store(true, Ordering::Relaxed);
                 tell(failure);
             }

@@ -1,15 +1,15 @@
 //! Loading and checking what is judged by: matrix and inventory, with all their problems at once.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
 use super::args::CheckArguments;
-use super::complain;
 use super::exit::Exit;
+use super::{complain, warn};
 use crate::model::clean;
+use crate::pipeline::{capture_kind, fits_manifest};
 use crate::policy::{
-    Inventory, MATRICES, Matrix, NamedRules, Policy, Problem, RuleFiles, is_toml, unreadable,
+    Inventory, MATRICES, Matrix, NamedRules, Policy, Problem, RuleFiles, TextFile, is_toml,
 };
 
 /// Tells all problems of a file.
@@ -21,6 +21,30 @@ pub(super) fn complain_all(problems: &[Problem]) {
 
 pub(super) fn whole_file(file: &str, message: String) -> Vec<Problem> {
     vec![Problem { file: file.to_owned(), line: 0, message }]
+}
+
+/// Reads a file that the user wrote, which should be `wanted`; else what is wrong with it.
+pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Problem>> {
+    match capture_kind(file) {
+        Some(kind) => {
+            let message = format!(
+                "is a {kind} capture, not {wanted}: captures come without an option before them"
+            );
+            Err(whole_file(&file.display().to_string(), message))
+        }
+        None => TextFile::read(file).map_err(|problem| vec![problem]),
+    }
+}
+
+/// Reads a file of an earlier report; else what is wrong with it.
+pub(super) fn read_report(file: &Path) -> Result<String, String> {
+    let told = |problems: Vec<Problem>| {
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let TextFile { name, text, sha256 } =
+        read_text(file, "the findings.csv of an audit").map_err(told)?;
+    fits_manifest(file, &sha256).map_err(|message| format!("{name}: {message}"))?;
+    Ok(text)
 }
 
 /// The rules that the command line asks for, beside those that an inventory names.
@@ -35,14 +59,7 @@ pub(super) struct Wanted<'a> {
 pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Vec<Problem>> {
     let Wanted { matrix, rules, overlays } = *wanted;
     let name = file.display().to_string();
-    let text = fs::read(file).map_err(|error| whole_file(&name, unreadable(file, &error)))?;
-    let text = String::from_utf8(text).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|b| **b == b'\n')
-            .count();
-        vec![Problem { file: name.clone(), line, message: "the file is not UTF-8 text".into() }]
-    })?;
+    let TextFile { text, sha256, .. } = read_text(file, "an inventory")?;
     let toml = is_toml(&name);
     let named = if toml { Inventory::rules_named(&text) } else { NamedRules::default() };
     let own = &named.matrix;
@@ -91,7 +108,9 @@ pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Ve
         Inventory::from_csv(&name, &text, &matrix)
     };
     match inventory {
-        Ok(inventory) if problems.is_empty() => Ok(Policy::new(matrix, inventory)),
+        Ok(inventory) if problems.is_empty() => {
+            Ok(Policy::new(matrix, Inventory { sha256, ..inventory }))
+        }
         Ok(_) => Err(problems),
         Err(more) => {
             problems.extend(more);
@@ -125,6 +144,12 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
     match load_policy(&arguments.file, &wanted) {
         Ok(policy) => {
             let inventory = &policy.inventory;
+            for (name, address) in policy.outside_internal() {
+                warn(&format!(
+                    "{}: {address} of {name} lies outside every internal prefix; list its network in [farm] internal if it is inside",
+                    inventory.file
+                ));
+            }
             writeln!(
                 io::stdout(),
                 "{}: sound; hosts: {}, networks: {}, services: {}, features named: {}, matrix {}",

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use etherparse::{ArpPacketSlice, SingleVlanHeaderSlice};
 
-use super::{Body, Layers, Next, Packet, TagKind, ppp};
+use super::{Body, Layers, Next, Packet, TagKind, link, ppp};
 use crate::model::{Mac, SkipReason};
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
@@ -45,7 +45,13 @@ const fn ether(
 
 /// The ethertypes that are decoded beside IP.
 pub const ETHERTYPES: &[EtherType] = &[
-    ether(&[0x8100, 0x88a8, 0x9100], "VLAN tag", "IEEE 802.1Q, 802.1ad", "0.1", vlan),
+    ether(
+        &[0x8100, 0x88a8, 0x9100, 0x9200, 0x9300],
+        "VLAN tag",
+        "IEEE 802.1Q, 802.1ad",
+        "0.1",
+        vlan,
+    ),
     ether(&[0x0806], "ARP", "RFC 826", "0.1", arp),
     ether(&[0x8847, 0x8848], "MPLS label stack, pseudowire", "RFC 3032, RFC 4448", "0.1", mpls),
     ether(&[0x8864], "PPP over Ethernet", "RFC 2516", "0.1", |_, packet, layers| {
@@ -64,6 +70,24 @@ pub const ETHERTYPES: &[EtherType] = &[
     ether(&[0x8903], "FabricPath", "Cisco", "0.1", |_, packet, _| {
         Ok(Next::Ethernet(packet.after(2).ok_or(CUT)?))
     }),
+    ether(&[0x8909], "Cisco metadata (TrustSec)", "Cisco", "0.1", metadata),
+    ether(&[0x8988], "Cisco timestamp", "Cisco", "0.1", |_, packet, _| {
+        Ok(Next::Ether(packet.u16(6).ok_or(CUT)?, packet.after(8).ok_or(CUT)?))
+    }),
+    ether(&[0xd28b], "Arista timestamp", "Arista, Overview of timestamps", "0.1", timestamp),
+    ether(
+        &[0xdada],
+        "Marvell switch tag",
+        "Linux, net/dsa/tag_dsa.c",
+        "0.1",
+        |_, packet, layers| {
+            link::marvell(packet.u32(2).ok_or(CUT)?, layers);
+            Ok(Next::Ether(packet.u16(6).ok_or(CUT)?, packet.after(8).ok_or(CUT)?))
+        },
+    ),
+    ether(&[0x8874], "Broadcom switch tag", "Linux, net/dsa/tag_brcm.c", "0.1", |_, packet, _| {
+        Ok(Next::Ether(packet.u16(4).ok_or(CUT)?, packet.after(6).ok_or(CUT)?))
+    }),
     ether(&[0x894f], "network service header", "RFC 8300", "0.1", service_chain),
 ];
 
@@ -80,6 +104,90 @@ pub(super) fn decode<'p>(
             Some(known) => (known.decode)(ethertype, packet, layers),
             None => Ok(layers.non_ip(ethertype)),
         },
+    }
+}
+
+/// Whether an ethertype is decoded, or is a length.
+pub(super) fn is_known(ethertype: u16) -> bool {
+    ethertype <= MAX_LENGTH
+        || matches!(ethertype, 0x0800 | 0x86dd)
+        || ETHERTYPES.iter().any(|known| known.numbers.contains(&ethertype))
+}
+
+/// A version, a length in words of eight bytes that counts the ethertype before it, options, and the ethertype of what
+/// follows.
+fn metadata<'p>(
+    ethertype: u16,
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
+    let &[version, words, ..] = packet.bytes else { return Err(CUT) };
+    if version != 1 || words == 0 {
+        return Ok(layers.non_ip(ethertype));
+    }
+    let end = usize::from(words) * 8 - 2;
+    Ok(Next::Ether(packet.u16(end).ok_or(CUT)?, packet.after(end + 2).ok_or(CUT)?))
+}
+
+/// A subtype, a version that says how long the time is, and the ethertype of what follows.
+fn timestamp<'p>(
+    ethertype: u16,
+    packet: Packet<'p>,
+    layers: &mut Layers<'_>,
+) -> Result<Next<'p>, SkipReason> {
+    const TIMESTAMP: u16 = 1;
+    let (subtype, version) = (packet.u16(0).ok_or(CUT)?, packet.u16(2).ok_or(CUT)?);
+    let end = match (subtype, version >> 4 & 0xf) {
+        (TIMESTAMP, 1) => 12,
+        (TIMESTAMP, 2) => 10,
+        _ => return Ok(layers.non_ip(ethertype)),
+    };
+    Ok(Next::Ether(packet.u16(end).ok_or(CUT)?, packet.after(end + 2).ok_or(CUT)?))
+}
+
+/// Names of ethertypes that are not decoded, or of which not every form is (IEEE registry).
+const NAMES: &[(u16, &str)] = &[
+    (0x0600, "Xerox NS IDP"),
+    (0x22f0, "audio and video bridging"),
+    (0x80f3, "AppleTalk ARP"),
+    (0x809b, "AppleTalk"),
+    (0x80d5, "IBM SNA"),
+    (0x8137, "IPX"),
+    (0x86dd, "IPv6"),
+    (0x8847, "MPLS"),
+    (0x8848, "MPLS, multicast"),
+    (0x8870, "jumbo frames with LLC"),
+    (0x888d, "HyperSCSI"),
+    (0x8892, "PROFINET"),
+    (0x88a2, "ATA over Ethernet"),
+    (0x88a4, "EtherCAT"),
+    (0x88b5, "local experiments"),
+    (0x88b6, "local experiments"),
+    (0x88b7, "OUI extended"),
+    (0x88b8, "GOOSE"),
+    (0x88ba, "sampled values"),
+    (0x88f8, "NC-SI"),
+    (0x8906, "Fibre Channel over Ethernet"),
+    (0x8909, "Cisco metadata"),
+    (0x890d, "TDLS"),
+    (0x8914, "FCoE initialization"),
+    (0x8915, "RoCE"),
+    (0x894f, "network service header"),
+    (0xcafe, "Arista, generated traffic"),
+    (0xd28b, "Arista"),
+];
+
+/// Returns what a number in the place of an ethertype is, in words.
+pub fn ethertype_words(number: u16) -> String {
+    let name = NAMES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
+    match (number, name) {
+        (link::WLAN_AS_ETHERNET, _) => {
+            "IEEE 802.11 in a capture that calls it Ethernet (editcap -T ieee-802-11 says what it is)"
+                .to_owned()
+        }
+        (0..=MAX_LENGTH, _) => "IEEE 802.2 of no known kind".to_owned(),
+        (_, Some(name)) => format!("ethertype {number:#06x} ({name})"),
+        (_, None) => format!("ethertype {number:#06x}"),
     }
 }
 

@@ -65,7 +65,7 @@ fn quote(packet: Packet<'_>, layers: &Layers<'_>) -> Option<(Quoted, bool)> {
     let mut seen = Observation { interface, path, ..Observation::default() };
     let mut inner = Layers { quoted: true, ..Layers::new(layers.decoder, &mut seen) };
     inner.run(Next::Ip(None, packet)).ok()?;
-    let inside = !seen.opaque && seen.link.outer().next().is_some();
+    let inside = seen.opaque.is_none() && seen.link.outer().next().is_some();
     let quoted = match seen.body {
         Body::Segment { tuple, signs, seq, .. } => {
             let answers = signs & sign::ANSWERS != 0;

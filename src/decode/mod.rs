@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use crate::capture::Frame;
 use crate::model::{SkipReason, Transport};
 
-pub use ether::{ETHERTYPES, EtherType};
+pub use ether::{ETHERTYPES, EtherType, ethertype_words};
 pub use icmp::ErrorKind;
 pub use link::{LINKS, LinkType};
 pub use observation::{
@@ -44,8 +44,15 @@ pub struct Decoder {
     decap: bool,
     /// UDP ports that tunnels are looked for at.
     ports: Vec<(u16, Tunnel)>,
+    /// A bit for each of them, by its remainder of 64: nearly no other datagram has to be compared with all.
+    hints: u64,
     /// What the user says of tunnels.
     stated: Vec<Stated>,
+}
+
+/// The bit that stands for a port.
+fn hint(port: u16) -> u64 {
+    1 << (port & 63)
 }
 
 impl Default for Decoder {
@@ -60,8 +67,19 @@ impl Decoder {
     pub fn new(decap: bool, vxlan_ports: &[u16]) -> Self {
         // The user knows better what is at a port than the registry.
         let own = vxlan_ports.iter().map(|port| (*port, Tunnel::Vxlan));
-        let ports = own.chain(tunnel::PORTS.iter().copied()).collect();
-        Self { decap, ports, stated: Vec::new() }
+        let ports: Vec<_> = own.chain(tunnel::PORTS.iter().copied()).collect();
+        let hints = ports.iter().fold(0, |hints, (port, _)| hints | hint(*port));
+        Self { decap, ports, hints, stated: Vec::new() }
+    }
+
+    /// The tunnel that a datagram between two ports may be, and whether it is an answer: then the port is its source.
+    fn tunnel_at(&self, sport: u16, dport: u16) -> Option<(Tunnel, bool)> {
+        if self.hints & (hint(sport) | hint(dport)) == 0 {
+            return None;
+        }
+        let at = |port: u16| self.ports.iter().find(|(known, _)| *known == port).map(|line| line.1);
+        let asked = at(dport).map(|tunnel| (tunnel, false));
+        asked.or_else(|| at(sport).filter(|tunnel| tunnel.answers()).map(|tunnel| (tunnel, true)))
     }
 
     /// The same, with what the user says of tunnels.
@@ -98,7 +116,7 @@ impl Decoder {
             _ => 0,
         };
         seen.cut = frame.cap_len < frame.wire_len;
-        (seen.broadcast, seen.bad_checksum, seen.opaque) = (false, false, false);
+        (seen.broadcast, seen.bad_checksum, seen.opaque) = (false, false, None);
         seen.path = Path::PLAIN;
         seen.link.clear();
         seen.link.interface = frame.interface;
@@ -140,8 +158,20 @@ struct Layers<'a> {
     quoted: bool,
     /// The fragmented datagram that this is the first fragment of.
     datagram: Option<Datagram>,
-    /// The packet around the one being read.
+    /// The packet around the one being read, and the tunnel between them.
     around: Option<Observation>,
+    tunnel: Option<Tunnel>,
+}
+
+/// How an IEEE 802.11 frame was written down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum WlanForm {
+    /// As it was sent.
+    Plain,
+    /// With its header padded to words of four bytes.
+    Padded,
+    /// With the two bytes of its frame control in the other order.
+    Swapped,
 }
 
 /// What a layer carries.
@@ -154,8 +184,8 @@ enum Next<'p> {
     Llc(Packet<'p>),
     /// A PPP frame from its protocol field on.
     Ppp(Packet<'p>),
-    /// An IEEE 802.11 frame; with or without padding of its header to words of four bytes.
-    Wlan(Packet<'p>, bool),
+    /// An IEEE 802.11 frame.
+    Wlan(Packet<'p>, WlanForm),
     /// IP, of a version that the layer below announced, if it announced one.
     Ip(Option<u8>, Packet<'p>),
     /// Nothing that is read.
@@ -164,7 +194,7 @@ enum Next<'p> {
 
 impl<'a> Layers<'a> {
     fn new(decoder: &'a Decoder, seen: &'a mut Observation) -> Self {
-        Self { decoder, seen, start: 0, quoted: false, datagram: None, around: None }
+        Self { decoder, seen, start: 0, quoted: false, datagram: None, around: None, tunnel: None }
     }
 
     /// Goes through the layers from `next` on.
@@ -175,7 +205,7 @@ impl<'a> Layers<'a> {
                 Next::Ether(ethertype, packet) => ether::decode(ethertype, packet, self),
                 Next::Llc(packet) => ether::llc(packet, self),
                 Next::Ppp(packet) => ppp::decode(packet, self),
-                Next::Wlan(packet, padded) => wlan::decode(packet, padded, self),
+                Next::Wlan(packet, form) => wlan::decode(packet, form, self),
                 Next::Ip(version, packet) => ip::decode(packet, version, self),
                 Next::Done => return Ok(()),
             };
@@ -184,7 +214,7 @@ impl<'a> Layers<'a> {
                 Err(reason) => {
                     let Some(around) = &self.around else { return Err(reason) };
                     // What it carries cannot be read, so the packet around it is what was seen.
-                    *self.seen = Observation { opaque: true, ..*around };
+                    *self.seen = Observation { opaque: self.tunnel, ..*around };
                     return Ok(());
                 }
             };
@@ -200,7 +230,7 @@ impl<'a> Layers<'a> {
     /// Goes into a tunnel between two addresses. What is observed so far stays as the packet around
     /// what follows.
     fn enter(&mut self, tunnel: Tunnel, id: Option<u32>, mut ends: Outer) {
-        self.around = Some(*self.seen);
+        (self.around, self.tunnel) = (Some(*self.seen), Some(tunnel));
         let stated = self.decoder.stated.iter().find(|stated| stated.holds(tunnel, &ends));
         ends.stated = stated.map_or(TunnelUse::Unstated, |stated| stated.stated);
         if ends.stated == TunnelUse::Unstated {

@@ -120,8 +120,10 @@ pub struct Outer {
     pub dst: IpAddr,
     /// The protocol that carries the tunnel.
     pub transport: Transport,
-    /// Its destination port; zero where it has none.
+    /// The port that says which tunnel it is; zero where it has none.
     pub port: u16,
+    /// The port is the sender's, who answers.
+    pub is_answer: bool,
     /// What the user says of it.
     pub stated: TunnelUse,
 }
@@ -332,8 +334,8 @@ pub struct Observation {
     pub cut: bool,
     /// The IPv4 header checksum is wrong. Counted, never a reason to drop.
     pub bad_checksum: bool,
-    /// It carries a packet that could not be read; what is told is the packet around it.
-    pub opaque: bool,
+    /// The tunnel in it whose packet could not be read; what is told is the packet around it.
+    pub opaque: Option<Tunnel>,
     /// How far it may be believed, by the tunnels that it came through.
     pub path: Path,
     /// Evidence of the layers below.
@@ -367,7 +369,7 @@ impl Default for Observation {
             kept: 0,
             cut: false,
             bad_checksum: false,
-            opaque: false,
+            opaque: None,
             path: Path::PLAIN,
             link: Link::default(),
             content: 0,

@@ -47,7 +47,7 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
             acked = (head[47] & ACK != 0).then(|| be32(42));
         }
         Transport::UDP => {
-            if decoder.decap && decoder.ports.iter().any(|(port, _)| *port == dport) {
+            if decoder.decap && decoder.tunnel_at(sport, dport).is_some() {
                 return false;
             }
             header = 8;

@@ -1,17 +1,41 @@
 //! IEEE 802.11 frames: the data frames in clear; all others are counted by what they are.
 
-use super::{Layers, Next, Packet};
+use super::{Layers, Next, Packet, WlanForm};
 use crate::model::{Mac, SkipReason};
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
+/// What an ethertype follows (RFC 1042).
+const SNAP: [u8; 6] = [0xaa, 0xaa, 0x03, 0, 0, 0];
+
+/// Whether bytes look like a data frame in clear that carries IP, ARP or a login: its kind, and SNAP right behind the
+/// header that its flags ask for.
+pub(super) fn is_clear_data(bytes: &[u8]) -> bool {
+    let &[control, flags, ..] = bytes else { return false };
+    if control & 0x0f != 0x08 || control & 0x40 != 0 {
+        return false;
+    }
+    let mut length = if flags & 3 == 3 { 30 } else { 24 };
+    if control & 0x80 != 0 {
+        length += if flags & 0x80 != 0 { 6 } else { 2 };
+    }
+    let Some(rest) = bytes.get(length..) else { return false };
+    let carried = rest.get(6..8);
+    rest.starts_with(&SNAP)
+        && matches!(carried, Some([0x08, 0x00 | 0x06] | [0x86, 0xdd] | [0x88, 0x8e]))
+}
+
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
-    padded: bool,
+    form: WlanForm,
     layers: &mut Layers<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    let &[control, flags, ..] = packet.bytes else {
+    let &[first, second, ..] = packet.bytes else {
         return Err(CUT);
+    };
+    let (control, flags) = match form {
+        WlanForm::Swapped => (second, first),
+        WlanForm::Plain | WlanForm::Padded => (first, second),
     };
     let (version, kind, subtype) = (control & 3, control >> 2 & 3, control >> 4);
     // Only data frames carry packets, and of them not those whose subtype says "no data".
@@ -35,9 +59,6 @@ pub(super) fn decode<'p>(
             (third, address(24)?)
         }
     };
-    if protected {
-        return Err(SkipReason::EncryptedLink);
-    }
     if packet.u16(22).ok_or(CUT)?.swap_bytes() & 0x0f != 0 {
         return Err(SkipReason::WlanFragment);
     }
@@ -52,8 +73,12 @@ pub(super) fn decode<'p>(
             length += 4;
         }
     }
-    if padded {
+    if form == WlanForm::Padded {
         length = length.next_multiple_of(4);
+    }
+    // A driver that hands on what it decrypted may leave the flag; no ciphertext begins like that (IEEE 802.11, 12.5).
+    if protected && !packet.bytes[length.min(packet.bytes.len())..].starts_with(&SNAP) {
+        return Err(SkipReason::EncryptedLink);
     }
     layers.seen.link.source = source;
     layers.seen.broadcast = destination == Mac::BROADCAST;

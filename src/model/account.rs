@@ -144,8 +144,8 @@ pub struct Account {
     pub portless: u64,
     /// Later IP fragments, which carry no ports of their own.
     pub fragments: u64,
-    /// Observations of a tunnel whose inner packet could not be read.
-    pub opaque: u64,
+    /// Observations of a tunnel whose inner packet could not be read, by the word for the tunnel.
+    pub opaque: BTreeMap<String, u64>,
     /// Frames by a link type that is not decoded.
     pub unknown_links: BTreeMap<u16, u64>,
     /// Bytes on the wire of all frames.
@@ -168,7 +168,9 @@ impl Merge for Account {
         }
         self.portless += other.portless;
         self.fragments += other.fragments;
-        self.opaque += other.opaque;
+        for (tunnel, count) in &other.opaque {
+            *self.opaque.entry(tunnel.clone()).or_default() += count;
+        }
         for (link, count) in &other.unknown_links {
             *self.unknown_links.entry(*link).or_default() += count;
         }
@@ -291,6 +293,10 @@ pub struct InputRecord {
     pub is_cut: bool,
     /// Its stamps have nanoseconds although it says microseconds.
     pub hidden_nanos: bool,
+    /// Zeros in the place of records: where the first stand, and how many bytes.
+    pub zeros: (u64, u64),
+    /// How many of its drop counters cannot be true; they are not believed.
+    pub impossible_drops: u64,
     /// It is no capture and was only found in a directory, which is no error.
     pub passed_over: bool,
     /// The input with the same content that was read in its place.

@@ -207,8 +207,7 @@ impl Timeline {
         let most = (gaps_s / TEN_S) as Nanos;
         let pieces = self.pieces();
         let hours = self.0.values().filter(|slot| slot.watched > 0).filter_map(|slot| slot.hour);
-        let mut longest =
-            hours.map(|hour| hour.longest as Nanos * BUCKET_NS).max().unwrap_or(0);
+        let mut longest = hours.map(|hour| hour.longest as Nanos * BUCKET_NS).max().unwrap_or(0);
         let (mut start, mut gaps) = (0, 0);
         for at in 0..pieces.len() {
             if at > start {

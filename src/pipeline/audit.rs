@@ -1,6 +1,6 @@
 //! An audit: what was read, judged, ready to be told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,14 +8,19 @@ use std::sync::atomic::Ordering;
 
 use super::evidence::Gathered;
 use super::plan::resolved;
+use super::read::is_unread;
 use super::{Failure, Plan, Progress, Reading, evidence};
 use crate::capture::link_name;
+use crate::classify::Finding;
 use crate::classify::{Judge, Outcome, View, Watched};
 use crate::conversation::{Conversations, Lens, Sight, Work};
+use crate::decode::ethertype_words;
 use crate::flow::Flows;
 use crate::model::{Endpoint, Nanos, Timeline, Transport};
 use crate::policy::{Policy, Severity};
-use crate::report::{self, Dated, FORMATS, Folder, FolderError, Known, Places, Report, Wishes};
+use crate::report::{
+    self, Change, Dated, FORMATS, Folder, FolderError, Known, Places, Report, Wishes,
+};
 
 /// What the judgement may claim, and what is to be told of it.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +33,8 @@ pub struct Limits {
     pub as_of: Option<Nanos>,
     /// Which findings fail the audit.
     pub fail_on: FailOn,
+    /// An audit that checked nothing is no success.
+    pub require_assessed: bool,
 }
 
 /// Which findings fail an audit.
@@ -42,8 +49,14 @@ pub enum FailOn {
 }
 
 impl FailOn {
+    /// What fails an audit where nobody says.
+    pub const USUAL: Self = Self::From(Severity::Low);
+
     /// Why the findings fail the audit, if they do.
-    fn reason(self, outcome: &Outcome, known: Option<&Known>) -> Option<String> {
+    fn reason(self, policy: &Policy, outcome: &Outcome, known: Option<&Known>) -> Option<String> {
+        let is_new = |finding: &Finding| {
+            known.is_none_or(|known| known.change(policy, outcome, finding) >= Change::Worse)
+        };
         match self {
             Self::Never => None,
             Self::From(from) => outcome
@@ -53,7 +66,7 @@ impl FailOn {
             Self::New => outcome
                 .findings
                 .iter()
-                .any(|f| f.severity > Severity::Info && known.is_none_or(|k| !k.has(&f.id)))
+                .any(|f| f.severity > Severity::Info && is_new(f))
                 .then(|| "new findings".to_owned()),
         }
     }
@@ -69,6 +82,8 @@ pub struct Audit {
     pub damaged: Vec<String>,
     /// Whether findings reach the severity that fails the audit.
     pub failed: bool,
+    /// Nothing was checked, though something had to be.
+    pub unchecked: bool,
     policy: Option<Policy>,
     known: Option<Known>,
     wishes: Wishes,
@@ -121,9 +136,14 @@ impl Audit {
         }
         progress.timings.done("judgement");
         let damaged = reading.damaged();
-        let failing = limits.fail_on.reason(&outcome, known.as_ref());
+        let failing = policy
+            .as_ref()
+            .and_then(|policy| limits.fail_on.reason(policy, &outcome, known.as_ref()));
         let failed = failing.is_some();
+        let unchecked =
+            limits.require_assessed && !(policy.is_some() && outcome.checked_anything());
         let mut exit_reasons = damaged.clone();
+        exit_reasons.extend(unchecked.then(|| "nothing was checked".to_owned()));
         exit_reasons.extend(failing);
         let wishes = Wishes {
             filter: plan.request.filter.clone(),
@@ -144,6 +164,7 @@ impl Audit {
             outcome,
             damaged,
             failed,
+            unchecked,
             policy,
             known,
             wishes,
@@ -172,12 +193,26 @@ impl Audit {
             wishes: &self.wishes,
             known: self.known.as_ref(),
             unknown_links: self.unknown_links(),
+            unread: self.unread(),
             timeline: &self.timeline,
             odd_stamps: self.odd_stamps,
             policy: self.policy.as_ref(),
             outcome: &self.outcome,
             exit_reasons: &self.exit_reasons,
         }
+    }
+
+    /// Frames of whose content nothing is known, by ethertype and by tunnel.
+    fn unread(&self) -> Vec<(String, u64)> {
+        let account = &self.reading.account;
+        let kinds = account.non_ip.iter().filter(|(number, _)| is_unread(**number));
+        let kinds = kinds.map(|(number, frames)| (ethertype_words(*number), *frames));
+        let tunnels = account.opaque.iter();
+        let tunnels = tunnels
+            .map(|(tunnel, frames)| (format!("{tunnel} tunnels that cannot be read"), *frames));
+        let mut unread: Vec<(String, u64)> = kinds.chain(tunnels).collect();
+        unread.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
+        unread
     }
 
     fn unknown_links(&self) -> Vec<(String, u64)> {
@@ -209,18 +244,28 @@ impl Audit {
         dated.write(&self.report(), &window.report()).map_err(failed)
     }
 
-    /// The findings above info that are not among `before`, a line each, of text or of JSON.
-    pub fn new_findings(&self, before: &BTreeSet<String>, json: bool) -> Vec<String> {
-        report::lines(&self.report(), json, |finding| {
-            finding.severity > Severity::Info && !before.contains(&finding.id)
-        })
+    /// Whether a finding has to be told to whoever knows what was told before.
+    fn is_news(&self, before: &Known, finding: &Finding) -> bool {
+        let is_news = |policy| before.is_news(policy, &self.outcome, finding);
+        finding.severity > Severity::Info && self.policy.as_ref().is_some_and(is_news)
     }
 
-    /// The same for a syslog daemon: severity, time, text.
-    pub fn new_messages(&self, before: &BTreeSet<String>) -> Vec<(Severity, String, String)> {
-        report::messages(&self.report(), |finding| {
-            finding.severity > Severity::Info && !before.contains(&finding.id)
-        })
+    /// Returns the findings above info that were not told before, or are worse than they were, a line each, of text
+    /// or of JSON.
+    pub fn new_findings(&self, before: &Known, json: bool) -> Vec<String> {
+        report::lines(&self.report(), json, |finding| self.is_news(before, finding))
+    }
+
+    /// Returns the same for a syslog daemon.
+    pub fn new_messages(&self, before: &Known) -> Vec<report::Message> {
+        report::messages(&self.report(), |finding| self.is_news(before, finding))
+    }
+
+    /// Remembers what is told now.
+    pub(super) fn remember(&self, before: &mut Known) {
+        if let Some(policy) = &self.policy {
+            before.learn(policy, &self.outcome);
+        }
     }
 
     /// Writes one report by the name of its format.

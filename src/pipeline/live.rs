@@ -24,7 +24,7 @@ use crate::model::{
     Account, Correction, InputRecord, Loss, Merge, NO_TIME, Nanos, SECOND, Timeline, clean,
 };
 use crate::policy::Policy;
-use crate::report::{Recorded, Recorder};
+use crate::report::{Known, Recorded, Recorder};
 
 /// Memory is divided: the tables of all threads, those of the window that is judged, those of all windows and judging
 /// them get a part each; while a window is closed some of them are held twice, and buffers and reports take the rest.
@@ -119,6 +119,10 @@ pub enum Notice {
     Restored(u64),
     /// The state could not be written.
     NotSaved(StateError),
+    /// The state was written.
+    Saved,
+    /// All frames of the window were kept.
+    Kept,
     /// A capture thread does not hand over its window; it is waited for.
     Waits,
     /// Idle flows could not be written to disk, and stay in memory.
@@ -133,8 +137,8 @@ pub struct Closed<'a> {
     pub window: &'a Audit,
     /// All windows so far.
     pub all: &'a Audit,
-    /// The ids of the findings of all windows before this one.
-    pub before: &'a BTreeSet<String>,
+    /// The findings of all windows before this one.
+    pub before: &'a Known,
     /// When its time was over.
     pub ended: Instant,
 }
@@ -183,6 +187,8 @@ struct Shared<'a> {
 pub struct Ended {
     /// Whether findings of all windows together reach the severity that fails an audit.
     pub failed: bool,
+    /// Whether nothing was checked, though something had to be.
+    pub unchecked: bool,
     /// Whether an interface could not be read for some time.
     pub partial: bool,
 }
@@ -236,13 +242,13 @@ pub fn watch(
         listener,
         recorder: recorder.as_ref(),
     };
-    let mut before = BTreeSet::new();
+    let mut before = Known::default();
     if all.account.frames > 0 {
         // This run may have less memory.
         stay_bounded(&shared, &mut all.flows)?;
         // What was found before the restart is not new.
         let judged = Audit::judged(&plan, all, Some(policy.clone()), None, limits, progress, true)?;
-        before.extend(judged.outcome.findings.iter().map(|f| f.id.clone()));
+        judged.remember(&mut before);
         all = judged.into_reading();
     }
     let threads = wires.len();
@@ -263,7 +269,9 @@ pub fn watch(
             let closed = close(&shared, control, &handed, threads, last, &mut pending, &mut all);
             if let Some(recorder) = shared.recorder {
                 let mut recorder = lock(recorder);
-                recorder.recover();
+                if !recorder.recover() {
+                    listener.notice(&Notice::Kept);
+                }
                 if last && let Err(error) = recorder.finish() {
                     listener.notice(&Notice::NotKept(error.to_string()));
                 }
@@ -286,16 +294,18 @@ pub fn watch(
                 *lock(&shared.listed) = listing(&policy);
             }
             let told = tell(&shared, window, all, &policy, limits, &mut before, ended);
-            let failed;
-            (all, failed) = match told {
+            let (failed, unchecked);
+            (all, failed, unchecked) = match told {
                 Ok(told) => told,
                 Err(failure) => break Err(failure),
             };
-            if let Some(Err(error)) = state.as_ref().map(|state| state.save(&all)) {
-                listener.notice(&Notice::NotSaved(error));
+            match state.as_ref().map(|state| state.save(&all)) {
+                Some(Err(error)) => listener.notice(&Notice::NotSaved(error)),
+                Some(Ok(())) => listener.notice(&Notice::Saved),
+                None => {}
             }
             if last {
-                break Ok(Ended { failed, partial });
+                break Ok(Ended { failed, unchecked, partial });
             }
         };
         // Whatever ended it, the threads end too.
@@ -318,9 +328,9 @@ fn tell(
     mut all: Reading,
     policy: &Policy,
     limits: &Limits,
-    before: &mut BTreeSet<String>,
+    before: &mut Known,
     ended: Instant,
-) -> Result<(Reading, bool), Failure> {
+) -> Result<(Reading, bool, bool), Failure> {
     let (plan, progress) = (shared.plan, shared.progress);
     let its_own = Some(policy.clone());
     let mut alone = Audit::judged(plan, window, its_own, None, limits, progress, true)?;
@@ -330,10 +340,9 @@ fn tell(
     let whole = Audit::judged(plan, all, Some(policy.clone()), None, limits, progress, true)?;
     let closed = Closed { window: &alone, all: &whole, before, ended };
     shared.listener.closed(&closed);
-    before.extend(whole.outcome.findings.iter().map(|f| f.id.clone()));
-    let failed = whole.failed;
-    let all = whole.into_reading();
-    Ok((all, failed))
+    whole.remember(before);
+    let (failed, unchecked) = (whole.failed, whole.unchecked);
+    Ok((whole.into_reading(), failed, unchecked))
 }
 
 /// Takes a window into all of them, and folds where that grows over its share of memory.

@@ -30,14 +30,14 @@ use crate::capture::Filter;
 use crate::flow::{Flows, Keep, Parts};
 use crate::model::{Account, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, Timeline};
 
-pub use crate::capture::{Gone, Interface, Tap, interfaces};
+pub use crate::capture::{Gone, Interface, Tap, capture_kind, interfaces};
 pub use crate::flow::Fold;
-pub use crate::report::{Dated, Known, Places, folder_of};
+pub use crate::report::{Dated, Known, Message, Places, fits_manifest, folder_of};
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use confine::{Confinement, Sandbox, confine};
 pub use draft::Drafted;
 pub use live::{Closed, Control, Ended, Listener, Notice, Ready, Watch, ready, watch};
-pub use pages::Pages;
+pub use pages::{Duty, Pages};
 pub use plan::{Dedup, Plan, Request};
 pub use serve::{Door, listen, serve};
 pub use state::StateError;

@@ -1,6 +1,6 @@
 //! What a live audit has to show at any time: the last report as a page and as data, metrics, its health.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,11 +11,27 @@ use bytes::Bytes;
 use super::live::Closed;
 use super::{Progress, lock};
 use crate::flow::Fold;
-use crate::model::Loss;
+use crate::model::{Loss, words};
+
+words!(
+    /// What a live audit has to do beside watching.
+    Duty {
+        /// Write the reports of a window.
+        Reports = "reports",
+        /// Save the state.
+        State = "state",
+        /// Send findings to syslog.
+        Syslog = "syslog",
+        /// Keep frames (`--write`).
+        Frames = "frames",
+    }
+);
 
 /// What is served: made anew with each window.
-#[derive(Default)]
 pub struct Pages {
+    /// What failed at the last try, and how often each failed.
+    failing: Mutex<(BTreeSet<Duty>, BTreeMap<Duty, u64>)>,
+    started: Instant,
     made: Mutex<Made>,
     folded: Mutex<BTreeMap<Fold, u64>>,
     /// Interfaces that are away.
@@ -60,7 +76,32 @@ impl Metrics {
     }
 }
 
+impl Default for Pages {
+    fn default() -> Self {
+        Self {
+            failing: Mutex::default(),
+            started: Instant::now(),
+            made: Mutex::default(),
+            folded: Mutex::default(),
+            away: Mutex::default(),
+            windows: AtomicU64::default(),
+        }
+    }
+}
+
 impl Pages {
+    /// A duty could not be done. Returns whether it failed before.
+    pub fn fails(&self, duty: Duty) -> bool {
+        let (failing, counts) = &mut *lock(&self.failing);
+        *counts.entry(duty).or_default() += 1;
+        !failing.insert(duty)
+    }
+
+    /// A duty was done.
+    pub fn works(&self, duty: Duty) {
+        lock(&self.failing).0.remove(&duty);
+    }
+
     /// Flows were folded.
     pub fn folded(&self, fold: Fold, flows: u64) {
         *lock(&self.folded).entry(fold).or_default() += flows;
@@ -195,8 +236,23 @@ impl Pages {
     }
 
     /// The metrics of the last window, and of this moment.
-    pub(super) fn metrics(&self, progress: &Progress) -> String {
+    pub(super) fn metrics(&self, progress: &Progress, every: Duration) -> String {
         let mut now = Metrics::default();
+        now.family(
+            "failures_total",
+            "counter",
+            "Reports, states, syslog messages and files of frames that could not be written.",
+        );
+        for duty in Duty::ALL {
+            let count = lock(&self.failing).1.get(duty).copied().unwrap_or_default();
+            now.sample("failures_total", &[("what", duty.name())], count);
+        }
+        now.single(
+            "window_late",
+            "gauge",
+            "Whether the next window, or the first one, is late by more than two windows.",
+            u8::from(self.is_late(every)),
+        );
         now.single(
             "frames_decoded_total",
             "counter",
@@ -206,15 +262,25 @@ impl Pages {
         lock(&self.made).metrics.clone() + &now.0
     }
 
-    /// What is wrong; nothing where windows are closed in time and all interfaces are there.
+    /// Whether no window was closed for three times as long as one takes; the first one counts from the start.
+    fn is_late(&self, every: Duration) -> bool {
+        lock(&self.made).closed.unwrap_or(self.started).elapsed() > every * 3
+    }
+
+    /// What is wrong; nothing where windows are closed in time, all interfaces are there and everything was written.
     pub(super) fn illness(&self, every: Duration) -> Option<String> {
-        let away = lock(&self.away).join(", ");
-        let late = lock(&self.made).closed.is_some_and(|closed| closed.elapsed() > every * 3);
-        match (late, away.is_empty()) {
-            (false, true) => None,
-            (true, _) => Some("windows are closed late\n".to_owned()),
-            (false, false) => Some(format!("not read: {away}\n")),
+        let mut wrong = String::new();
+        if self.is_late(every) {
+            wrong.push_str("windows are closed late\n");
         }
+        for duty in &lock(&self.failing).0 {
+            let _ = writeln!(wrong, "cannot be written: {duty}");
+        }
+        let away = lock(&self.away).join(", ");
+        if !away.is_empty() {
+            let _ = writeln!(wrong, "not read: {away}");
+        }
+        (!wrong.is_empty()).then_some(wrong)
     }
 }
 

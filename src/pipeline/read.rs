@@ -227,11 +227,17 @@ impl Sources<'_> {
         (input.format, input.link_types) = (record.format, record.link_types);
         (input.filters, input.loss, input.sha256) = (record.filters, record.loss, record.sha256);
         input.hidden_nanos = record.hidden_nanos;
+        (input.zeros, input.impossible_drops) = (record.zeros, record.impossible_drops);
         input.is_cut = damage.as_ref().is_some_and(|damage| damage.is_cut);
         input.error = match (damage, finished) {
             (Some(damage), _) => Some(told(&damage.what, damage.offset, frames)),
             (None, Err(error)) => Some(error.to_string()),
-            (None, Ok(())) => None,
+            (None, Ok(())) => match input.zeros {
+                (_, 0) => None,
+                (first, bytes) => Some(format!(
+                    "{bytes} bytes of zeros stand where records should, the first at byte {first}; the records before and after them were read"
+                )),
+            },
         };
     }
 }
@@ -251,14 +257,19 @@ pub(super) struct Counted {
 /// Nothing since the last ten seconds that were counted.
 const NO_SLOT: (Nanos, Slot) = (NO_TIME, Slot::WATCHED);
 
+/// Whether frames of an ethertype that are no IP packets may carry some all the same.
+pub(super) fn is_unread(ethertype: u16) -> bool {
+    const ARP: u16 = 0x0806;
+    ethertype != ARP && !is_control(ethertype)
+}
+
 /// Why nothing is known of what an observation carries, if that is so.
 fn unreadable(seen: &Observation) -> Option<Unreadable> {
-    const ARP: u16 = 0x0806;
     match seen.body {
-        Body::NonIp { ethertype, claim: None } if ethertype != ARP && !is_control(ethertype) => {
+        Body::NonIp { ethertype, claim: None } if is_unread(ethertype) => {
             Some(Unreadable::Ethertype(ethertype))
         }
-        _ => seen.opaque.then_some(Unreadable::Tunnel),
+        _ => seen.opaque.map(|_| Unreadable::Tunnel),
     }
 }
 
@@ -442,7 +453,12 @@ impl<'a> Worker<'a> {
                     {
                         self.tables.miss(Unread { why, ..unread(frame, data) });
                     }
-                    account.opaque += u64::from(seen.opaque);
+                    if let Some(tunnel) = seen.opaque {
+                        match account.opaque.get_mut(tunnel.name()) {
+                            Some(count) => *count += 1,
+                            None => drop(account.opaque.insert(tunnel.name().to_owned(), 1)),
+                        }
+                    }
                     account.bad_checksums += u64::from(seen.bad_checksum);
                     match seen.body {
                         Body::Portless { .. } => account.portless += 1,

@@ -25,13 +25,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::live::Control;
 use super::pages::Pages;
 
-/// Connections at a time; more are closed at once.
+/// Connections at a time. For a further one the oldest is closed that has not asked anything, or else the new one.
 const CONNECTIONS: usize = 128;
 
 /// Pages that are told of each window; more are refused.
@@ -146,7 +146,7 @@ impl Host {
                 made(self.pages.report(), "application/json", (TEXT, "no window was closed yet\n"))
             }
             ("/metrics", _) => {
-                let metrics = self.pages.metrics(&self.control.progress);
+                let metrics = self.pages.metrics(&self.control.progress, self.every);
                 whole_answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
             }
             ("/healthz", _) => match self.pages.illness(self.every) {
@@ -289,8 +289,16 @@ pub fn serve(
     started().map_err(|error| error.to_string())
 }
 
+/// A connection that is being answered.
+struct Open {
+    task: AbortHandle,
+    /// Whether a whole request has come.
+    has_asked: Arc<AtomicBool>,
+}
+
 async fn accept(listener: &TcpListener, host: &Arc<Host>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    // The oldest first.
+    let mut open: Vec<Open> = Vec::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -300,19 +308,25 @@ async fn accept(listener: &TcpListener, host: &Arc<Host>) {
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let host = Arc::clone(host);
-        tokio::spawn(async move {
-            connection(stream, &host).await;
-            drop(place);
-        });
+        open.retain(|open: &Open| !open.task.is_finished());
+        if open.len() >= CONNECTIONS {
+            // Whoever opens a connection and asks nothing goes first.
+            let silent = open.iter().position(|open| !open.has_asked.load(Ordering::Relaxed));
+            let Some(silent) = silent else { continue };
+            open.remove(silent).task.abort();
+        }
+        let (host, has_asked) = (Arc::clone(host), Arc::<AtomicBool>::default());
+        let asked = Arc::clone(&has_asked);
+        let task = tokio::spawn(async move { connection(stream, &host, &asked).await });
+        open.push(Open { task: task.abort_handle(), has_asked });
     }
 }
 
 /// Answers one request.
-async fn connection(stream: TcpStream, host: &Arc<Host>) {
+async fn connection(stream: TcpStream, host: &Arc<Host>, has_asked: &AtomicBool) {
     let follows = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: Request<Incoming>| {
+        has_asked.store(true, Ordering::Relaxed);
         let response = host.answer(&request, &follows);
         async move { Ok::<_, Infallible>(response) }
     });

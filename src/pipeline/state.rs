@@ -16,7 +16,7 @@ use crate::flow::{Flows, Meeting};
 use crate::model::{Correction, InputRecord, Timeline};
 
 /// The first bytes of a state; another layout has another number.
-const MARK: &[u8] = b"rasaudit state 4\n";
+const MARK: &[u8] = b"rasaudit state 5\n";
 
 const CURRENT: &str = "evidence.state";
 const PREVIOUS: &str = "evidence.state.previous";

@@ -7,9 +7,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crate::policy::Severity;
+use crate::report::Message;
 
 /// Facility "log audit" (13) of RFC 5424, 6.2.1.
 const FACILITY: u8 = 13;
+
+/// The structured data of a finding (RFC 5424, 6.3.2). 32473 is the enterprise number of examples (RFC 5612), as the
+/// project has none of its own.
+const DATA: &str = "finding@32473";
 
 /// How long a daemon may take. It must never hold the audit up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -47,6 +52,8 @@ impl Target {
 /// A syslog daemon.
 pub struct Syslog {
     way: Way,
+    /// The name of this host, `-` where it has none that may be written.
+    host: String,
 }
 
 /// How it is reached.
@@ -68,12 +75,12 @@ impl Syslog {
             }
             Target::Tcp(to) => Way::Tcp(Mutex::new(None), resolve(to)?),
         };
-        Ok(Self { way })
+        Ok(Self { way, host: host_name() })
     }
 
     /// Sends a message.
-    pub fn send(&self, severity: Severity, time: &str, text: &str) -> io::Result<()> {
-        let message = message(severity, time, text);
+    pub fn send(&self, message: &Message) -> io::Result<()> {
+        let message = line(&self.host, message);
         match &self.way {
             Way::Local(path) => local(path, &message),
             Way::Udp(socket, to) => socket.send_to(message.as_bytes(), to).map(drop),
@@ -112,8 +119,20 @@ fn resolve(to: &str) -> io::Result<SocketAddr> {
     to.to_socket_addrs()?.next().ok_or_else(|| io::Error::other(format!("{to} has no address")))
 }
 
-/// The message of RFC 5424, 6: no host name, which the daemon knows, and the process's number.
-fn message(severity: Severity, time: &str, text: &str) -> String {
+/// The name of this host as RFC 5424, 6.2.4 lets it be written.
+fn host_name() -> String {
+    #[cfg(unix)]
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    #[cfg(not(unix))]
+    let name: Option<String> = None;
+    let is_fit = |name: &String| {
+        (1..=255).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic())
+    };
+    name.filter(is_fit).unwrap_or_else(|| "-".to_owned())
+}
+
+/// The message of RFC 5424, 6, with the finding's fields as structured data.
+fn line(host: &str, Message { severity, time, fields, text }: &Message) -> String {
     let level = match severity {
         Severity::Critical => 2,
         Severity::High => 3,
@@ -122,7 +141,19 @@ fn message(severity: Severity, time: &str, text: &str) -> String {
         Severity::Info => 6,
     };
     let priority = u32::from(FACILITY) * 8 + level;
-    format!("<{priority}>1 {time} - rasaudit {} finding - {text}", std::process::id())
+    let mut data = format!("[{DATA}");
+    for (name, value) in fields {
+        data.push_str(&format!(" {name}=\""));
+        for c in value.chars() {
+            if matches!(c, '"' | '\\' | ']') {
+                data.push('\\');
+            }
+            data.push(c);
+        }
+        data.push('"');
+    }
+    data.push(']');
+    format!("<{priority}>1 {time} {host} rasaudit {} finding {data} {text}", std::process::id())
 }
 
 #[cfg(test)]
@@ -144,14 +175,19 @@ mod tests {
     #[test]
     fn messages_arrive_over_each_way() {
         use std::io::Read;
-        let text = "high missing/refused 0123456789ab broker";
+        let text = "high missing/refused f-0123456789ab broker";
         let expected = |told: &str| {
-            assert!(told.contains("<107>1 2026-01-01T00:00:00Z - rasaudit "), "{told}");
-            assert!(told.ends_with(text), "{told}");
+            let start = format!("<107>1 2026-01-01T00:00:00Z {} rasaudit ", host_name());
+            assert!(told.contains(&start), "{told}");
+            let data = r#" finding [finding@32473 id="f-0123456789ab" client="a\"b\]c\\"] "#;
+            assert!(told.ends_with(&format!("{data}{text}")), "{told}");
         };
         let send = |target: &str| {
             let syslog = Syslog::new(&Target::parse(target).unwrap()).unwrap();
-            syslog.send(Severity::High, "2026-01-01T00:00:00Z", text).unwrap();
+            let fields =
+                vec![("id", "f-0123456789ab".to_owned()), ("client", "a\"b]c\\".to_owned())];
+            let (severity, time) = (Severity::High, "2026-01-01T00:00:00Z".to_owned());
+            syslog.send(&Message { severity, time, fields, text: text.to_owned() }).unwrap();
         };
         let mut bytes = [0; 500];
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -29,6 +29,9 @@ pub const EXCEPTION_COLUMNS: &[&str] = &[
     "expires",
 ];
 
+/// What a reason begins with that nobody has written yet.
+pub const UNFILLED: &str = "TO BE FILLED IN:";
+
 /// A list of exceptions.
 #[derive(Clone, Default, Debug)]
 pub struct Exceptions {
@@ -67,6 +70,8 @@ pub struct Exception {
     pub created: Date,
     /// The last day it holds.
     pub expires: Date,
+    /// The first moment of the day it was made.
+    pub begins: Nanos,
     /// The first moment at which it no longer holds.
     pub ends: Nanos,
     /// Its line in the file.
@@ -146,6 +151,43 @@ impl Exceptions {
             expired = expired.or(Some(Excepted::Expired(number)));
         }
         expired
+    }
+
+    /// Returns what an auditor would ask about each exception: line and question.
+    pub fn warnings(&self) -> Vec<Problem> {
+        let mut warnings = Vec::new();
+        for exception in &self.list {
+            let Exception {
+                from, to, ports, transport, owner, approved_by, created, expires, ..
+            } = exception;
+            let mut warn = |message: String| {
+                let message = format!("{}: {message}", exception.id);
+                warnings.push(Problem { file: self.file.clone(), line: exception.line, message });
+            };
+            let every_port = ports.is_none() && transport.is_none_or(Transport::has_ports);
+            match (from, to) {
+                (Side::Any, Side::Any) if every_port => {
+                    warn("lets anybody open every port of anybody".to_owned());
+                }
+                (Side::Any, Side::Any) => warn("lets anybody reach anybody".to_owned()),
+                (Side::Any, _) | (_, Side::Any) if every_port => {
+                    warn("has * on one side and for the port: name one of them".to_owned());
+                }
+                _ => {}
+            }
+            let same = |a: &str, b: &str| a.trim().to_lowercase() == b.trim().to_lowercase();
+            if same(owner, approved_by) {
+                warn(format!("{owner} owns it and approved it"));
+            }
+            let a_year = created.checked_add(jiff::Span::new().years(1));
+            if a_year.is_ok_and(|a_year| *expires > a_year) {
+                warn(format!("holds for more than a year, from {created} to {expires}"));
+            }
+            if exception.reason.starts_with(UNFILLED) {
+                warn("has the reason that the template wrote: say why it is needed".to_owned());
+            }
+        }
+        warnings
     }
 
     /// Reads a list against an inventory and its matrix.
@@ -236,7 +278,8 @@ impl Reader<'_, '_> {
             both: both?,
             created: created?,
             expires: expires?,
-            ends: end_of(expires?)?,
+            begins: start_of(created?)?,
+            ends: start_of(expires?.tomorrow().ok()?)?,
         })
     }
 
@@ -299,8 +342,8 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The first moment after a day (UTC).
-fn end_of(day: Date) -> Option<Nanos> {
-    let after = day.tomorrow().ok()?.to_zoned(TimeZone::UTC).ok()?;
-    Nanos::try_from(after.timestamp().as_nanosecond()).ok()
+/// The first moment of a day (UTC).
+fn start_of(day: Date) -> Option<Nanos> {
+    let start = day.to_zoned(TimeZone::UTC).ok()?;
+    Nanos::try_from(start.timestamp().as_nanosecond()).ok()
 }

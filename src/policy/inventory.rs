@@ -77,6 +77,10 @@ pub const TUNNEL_KINDS: &[&str] = &[
     "etherip",
     "mpls-in-ip",
     "tzsp",
+    "capwap",
+    "teredo",
+    "ayiya",
+    "pim-register",
 ];
 
 /// A host.

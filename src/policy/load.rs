@@ -21,6 +21,7 @@ impl Matrix {
             sha256: files.sha256(),
             roles: Vec::new(),
             rows: Vec::new(),
+            unused_overlays: Vec::new(),
             features: BTreeMap::new(),
             services: Vec::new(),
             background: Vec::new(),
@@ -34,6 +35,9 @@ impl Matrix {
         loader.read(files.file("endpoints.csv"), ENDPOINT_COLUMNS, Loader::rows);
         for overlay in &files.overlays {
             loader.overlay(overlay);
+        }
+        for overlay in files.unused_overlays() {
+            loader.unused_overlay(&overlay);
         }
         loader.read(files.file("services.csv"), &["role", "name"], Loader::services);
         let columns = &["verdict", "code", "reached", "attempted"];
@@ -162,6 +166,21 @@ impl Loader<'_> {
             true => self.read(file, BACKGROUND_COLUMNS, Self::background),
             false => self.read_as(Some(&overlay.name), file, MATRIX_COLUMNS, Self::rows),
         }
+    }
+
+    /// The rows of an overlay that nobody named. Where the roles of a site's own matrix do not know them, they say
+    /// nothing.
+    fn unused_overlay(&mut self, overlay: &RuleFile) {
+        let mut problems = Problems::of(&overlay.shown);
+        let mut reading = Reading {
+            file: overlay.shown.as_str().into(),
+            overlay: Some(&overlay.name),
+            problems: Problems::of(&overlay.shown),
+        };
+        each_record(&overlay.text, MATRIX_COLUMNS, &mut problems, |record, _| {
+            let row = self.row(&record, &mut reading);
+            self.matrix.unused_overlays.extend(row);
+        });
     }
 
     fn roles(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {

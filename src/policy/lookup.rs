@@ -379,6 +379,26 @@ impl Policy {
         row.features.iter().map(state).max().unwrap_or(FeatureState::On)
     }
 
+    /// Returns the features of a row that the inventory does not name, each with whether a usual farm has it.
+    pub fn unstated<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = (&'a str, bool)> {
+        let features = row.features.iter().map(String::as_str);
+        let unnamed = features.filter(|name| !self.inventory.features.contains_key(*name));
+        unnamed.map(|name| (name, self.matrix.features.get(name).is_some_and(|f| f.usual)))
+    }
+
+    /// Whether a row permits only what some feature permits that is usually off and that the inventory does not name.
+    pub fn is_unusual(&self, row: &Row) -> bool {
+        self.feature_state(row) == FeatureState::Unknown
+            && self.unstated(row).any(|(_, usual)| !usual)
+    }
+
+    /// Returns the listed addresses that lie outside every internal prefix: host and address.
+    pub fn outside_internal(&self) -> impl Iterator<Item = (&str, IpAddr)> {
+        let hosts = self.inventory.hosts.iter();
+        let all = hosts.flat_map(|host| host.addresses.iter().map(|a| (host.name.as_str(), *a)));
+        all.filter(|(_, address)| !self.is_internal(*address))
+    }
+
     /// The background entry that a server port belongs to.
     pub fn background(&self, transport: Transport, port: u16) -> Option<&Background> {
         self.matrix

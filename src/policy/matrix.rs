@@ -26,6 +26,8 @@ pub struct Matrix {
     pub roles: Vec<Role>,
     /// Its rows, in the order of the file.
     pub rows: Vec<Row>,
+    /// The rows of the overlays that are built in and that nobody named.
+    pub unused_overlays: Vec<Row>,
     /// Its features, by name.
     pub features: BTreeMap<String, Feature>,
     /// Names of external services, by role number.

@@ -20,11 +20,12 @@ mod role;
 mod row;
 mod rules;
 mod severity;
+mod text_file;
 
 pub use background::Background;
 pub use control::is_control;
 pub use diff::Change;
-pub use exceptions::{EXCEPTION_COLUMNS, Excepted, Exception, Exceptions, Side};
+pub use exceptions::{EXCEPTION_COLUMNS, Excepted, Exception, Exceptions, Side, UNFILLED};
 pub use inventory::{
     Covers, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE, TUNNEL_KINDS,
     Tunnels, is_toml,
@@ -37,3 +38,4 @@ pub use role::{Role, RoleSet};
 pub use row::{Certainty, Example, Expectation, Exposure, Only, Quantifier, Row, Scope, Towards};
 pub use rules::{MATRICES, OVERLAYS, RuleFiles};
 pub use severity::{Severity, SeverityTable};
+pub use text_file::TextFile;

@@ -1,12 +1,10 @@
 //! The rule files: built into the program, or a folder of the user's.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{Matrix, Problem};
+use super::{Matrix, Problem, TextFile};
 use crate::model::hex;
 
 /// A file that is built in: its name and its text.
@@ -83,10 +81,8 @@ impl RuleFile {
         Self { name: name.to_owned(), shown, text: text.to_owned() }
     }
 
-    fn read(name: &str, path: &Path) -> io::Result<Self> {
-        let text = fs::read_to_string(path).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-        })?;
+    fn read(name: &str, path: &Path) -> Result<Self, String> {
+        let TextFile { text, .. } = TextFile::read(path).map_err(|problem| problem.to_string())?;
         Ok(Self { name: name.to_owned(), shown: path.display().to_string(), text })
     }
 }
@@ -134,7 +130,7 @@ impl RuleFiles {
     /// an overlay, any other as the matrix.
     pub fn of_file(file: &Path, base: &str) -> Result<Self, String> {
         let name = file.display().to_string();
-        let read = RuleFile::read(&name, file).map_err(|e| e.to_string())?;
+        let read = RuleFile::read(&name, file)?;
         if !read.is_background() {
             return Self::with_matrix(file, base);
         }
@@ -145,7 +141,7 @@ impl RuleFiles {
 
     /// A matrix of one file, judged with the other files of the built-in matrix `base`.
     pub fn with_matrix(file: &Path, base: &str) -> Result<Self, String> {
-        let read = RuleFile::read("matrix.csv", file).map_err(|e| e.to_string())?;
+        let read = RuleFile::read("matrix.csv", file)?;
         let mut rules = Self::named(base, None)?;
         // The endpoints belong to the matrix that is replaced.
         rules.files.retain(|file| file.name != "endpoints.csv");
@@ -174,9 +170,9 @@ impl RuleFiles {
         let file = match (is_path, in_root.filter(|path| path.exists())) {
             (true, _) => {
                 let path = from.map_or_else(|| PathBuf::from(name), |from| from.join(name));
-                RuleFile::read(name, &path).map_err(|e| e.to_string())?
+                RuleFile::read(name, &path)?
             }
-            (false, Some(path)) => RuleFile::read(name, &path).map_err(|e| e.to_string())?,
+            (false, Some(path)) => RuleFile::read(name, &path)?,
             (false, None) => {
                 let (name, text) =
                     SHIPPED_OVERLAYS.iter().find(|(n, _)| *n == name).ok_or_else(|| {
@@ -193,6 +189,15 @@ impl RuleFiles {
         Ok(())
     }
 
+    /// The overlays with rows that are built in and were not added.
+    pub(super) fn unused_overlays(&self) -> Vec<RuleFile> {
+        let unused = SHIPPED_OVERLAYS
+            .iter()
+            .filter(|(name, _)| self.overlays.iter().all(|o| o.name != *name));
+        let files = unused.map(|(name, text)| RuleFile::built_in(name, "rules/overlays", text));
+        files.filter(|file| !file.is_background()).collect()
+    }
+
     /// Leaves the traffic of every network to the matrix.
     pub fn without_background(&mut self) {
         self.overlays.retain(|overlay| overlay.name != BACKGROUND);
@@ -205,12 +210,12 @@ impl RuleFiles {
             // Only the matrix and its roles are needed; a site's own matrix may have no features.
             let needed = matches!(*file, "matrix.csv" | "roles.csv");
             if needed || path.exists() {
-                files.push(RuleFile::read(file, &path).map_err(|e| e.to_string())?);
+                files.push(RuleFile::read(file, &path)?);
             }
         }
         let severities = root.map(|r| r.join(SEVERITIES.0)).filter(|path| path.exists());
         files.push(match severities {
-            Some(path) => RuleFile::read(SEVERITIES.0, &path).map_err(|e| e.to_string())?,
+            Some(path) => RuleFile::read(SEVERITIES.0, &path)?,
             None => RuleFile::built_in(SEVERITIES.0, "rules", SEVERITIES.1),
         });
         let shipped = SHIPPED.iter().find(|(n, ..)| *n == name && root.is_some());

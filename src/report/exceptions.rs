@@ -1,53 +1,69 @@
 //! Findings of an audit as the start of a list of exceptions.
 
+use crate::classify::{UNFILLED, id_of};
 use crate::model::cell;
 
-/// A line for each finding that an exception could settle, with what only people know left to be filled in;
-/// else what is wrong with the file.
+/// Lines for each finding that an exception could settle, with what only people know left to be filled in; else what is
+/// wrong with the file. A line is for one client and one server: a listed host by its name, anybody else by the
+/// address that was seen. Nobody is excepted whom the finding does not name.
 pub fn exceptions_from(file: &str, findings: &str) -> Result<String, String> {
     let mut reader = csv::Reader::from_reader(findings.trim_start_matches('\u{feff}').as_bytes());
     let header = reader.headers().map_err(|error| format!("{file}: {error}"))?.clone();
+    let place = |name: &str| header.iter().position(|column| column == name);
     let column = |name: &str| {
-        let position = header.iter().position(|column| column == name);
-        position.ok_or_else(|| {
+        place(name).ok_or_else(|| {
             format!("{file}: has no column \"{name}\"; give the findings.csv of an audit")
         })
     };
-    let wanted = [
-        "id",
-        "verdict",
-        "client",
-        "client_name",
-        "server",
-        "server_name",
-        "transport",
-        "port",
-        "message",
-    ];
-    let mut places = Vec::new();
-    for name in wanted {
-        places.push(column(name)?);
-    }
+    let (id, verdict) = (column("id")?, column("verdict")?);
+    let (client, server) = (column("client")?, column("server")?);
+    let (transport, port, message) = (column("transport")?, column("port")?, column("message")?);
+    // Earlier versions did not list them.
+    let members = place("clients").zip(place("servers"));
     let mut writer = csv::Writer::from_writer(Vec::new());
+    let mut left_out = String::new();
     for record in reader.records() {
         let record = record.map_err(|error| format!("{file}: {error}"))?;
-        let get = |number: usize| record[places[number]].trim_start_matches('\'').to_owned();
+        let get = |number: usize| record[number].trim_start_matches('\'').to_owned();
         // Silence and failures are nobody's traffic to be excepted.
-        if !matches!(get(1).as_str(), "unexpected-port" | "undocumented") {
+        if !matches!(get(verdict).as_str(), "unexpected-port" | "undocumented") {
             continue;
         }
-        let end = |name: String, address: String| match (name.is_empty(), address.as_str()) {
-            (false, _) => name,
-            (true, "*") => "*".to_owned(),
-            (true, _) => address,
+        let (id, mut more) = (id_of(&get(id)), false);
+        let mut ends = |list: usize, single: usize| -> Vec<String> {
+            let list = members.map(|_| get(list)).unwrap_or_default();
+            let all = list.split(';').filter(|item| !item.is_empty());
+            let (rest, all): (Vec<&str>, Vec<&str>) = all.partition(|item| item.starts_with('+'));
+            more |= !rest.is_empty();
+            match (all.is_empty(), get(single).as_str()) {
+                (false, _) => {
+                    all.into_iter().map(|m| m.trim_start_matches('\'').to_owned()).collect()
+                }
+                (true, "" | "*") => {
+                    more = true;
+                    Vec::new()
+                }
+                (true, address) => vec![address.to_owned()],
+            }
         };
-        let (from, to) = (end(get(3), get(2)), end(get(5), get(4)));
-        let (transport, port) = (get(6), if get(7).is_empty() { "*".to_owned() } else { get(7) });
-        let line = [get(0), from, to, transport, port, "to-server".into(), String::new(), get(8)];
-        let empty = [String::new(), String::new(), String::new()];
-        let cells = line.iter().chain(&empty).map(|text| cell(text).into_owned());
-        writer.write_record(cells).map_err(|error| error.to_string())?;
+        let (clients, servers) = members.unwrap_or_default();
+        let (clients, servers) = (ends(clients, client), ends(servers, server));
+        if more {
+            left_out.push_str(&format!(
+                "# {id} has more clients or servers than findings.csv lists; those have no line here.\n"
+            ));
+        }
+        let port = if get(port).is_empty() { "*".to_owned() } else { get(port) };
+        let pairs = clients.iter().flat_map(|from| servers.iter().map(move |to| (from, to)));
+        for (number, (from, to)) in pairs.enumerate() {
+            let id = if number == 0 { id.clone() } else { format!("{id}-{}", number + 1) };
+            let reason = format!("{UNFILLED} {}", get(message));
+            let line =
+                [&id, from, to, &get(transport), &port, "to-server", "", &reason, "", "", ""]
+                    .map(|text: &str| cell(text).into_owned());
+            writer.write_record(line).map_err(|error| error.to_string())?;
+        }
     }
     let bytes = writer.into_inner().map_err(|error| error.to_string())?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(left_out + &String::from_utf8_lossy(&bytes))
 }

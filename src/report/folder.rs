@@ -22,10 +22,18 @@ pub struct FolderError {
 /// How the names of folders start in which files wait. One is left behind only where the program was killed.
 pub(super) const STAGING: &str = ".rasaudit-";
 
+/// The file that lists the others of a report with their SHA-256, as sha256sum reads it. It comes last, so that a
+/// folder that it does not fit was left half written.
+const MANIFEST: &str = "manifest.sha256";
+
 /// A folder for files, with room for the new ones beside the old.
 pub struct Folder {
     target: PathBuf,
+    /// Where the new files wait: beside the folder, so that both can change places in one step, or inside it.
     staging: TempDir,
+    is_beside: bool,
+    /// The folder of the new files and that of the old ones have changed places.
+    is_swapped: bool,
     /// The topmost folder that was made for these files; it goes if none is written.
     made: Option<PathBuf>,
     /// The names of the new files, in the order in which they come to their places.
@@ -54,10 +62,17 @@ impl Folder {
             return Err(failed(io::Error::other("leads through .. where there is nothing yet")));
         }
         fs::create_dir_all(target).map_err(failed)?;
-        let staging = tempfile::Builder::new().prefix(STAGING).tempdir_in(target);
+        let staging = |place: &Path| tempfile::Builder::new().prefix(STAGING).tempdir_in(place);
+        let beside = swappable(target).then(|| staging(&folder_of(target)).ok()).flatten();
+        let is_beside = beside.is_some();
+        let staging = beside.map_or_else(|| staging(target), Ok).map_err(failed)?;
+        // That it can be written is known before the long work, too.
+        drop(tempfile::tempfile_in(target).map_err(failed)?);
         Ok(Self {
             target: target.to_owned(),
-            staging: staging.map_err(failed)?,
+            staging,
+            is_beside,
+            is_swapped: false,
             made,
             staged: Vec::new(),
             replaced: None,
@@ -84,7 +99,13 @@ impl Folder {
         {
             self.stage(name, |out| writer(report, out))?;
         }
-        Ok(())
+        let lines = self.staged.iter().map(|name| {
+            let digest = digest_of(&self.staging.path().join(name));
+            let failed = |error| FolderError { path: self.place(name), error };
+            digest.map(|digest| format!("{digest}  {name}\n")).map_err(failed)
+        });
+        let manifest = lines.collect::<Result<String, _>>()?;
+        self.stage(MANIFEST, |out| out.write_all(manifest.as_bytes()))
     }
 
     /// Whether a name is that of a folder in which files wait, of this run or another.
@@ -135,6 +156,10 @@ impl Folder {
     /// Moves the files of all folders into place, or none.
     pub fn publish(mut folders: Vec<Self>) -> Result<(), FolderError> {
         let placed = folders.iter_mut().try_for_each(|folder| {
+            folder.check()?;
+            if folder.swap() {
+                return Ok(());
+            }
             folder.move_aside()?;
             folder.place_all()
         });
@@ -147,24 +172,65 @@ impl Folder {
         placed
     }
 
-    /// Moves the old files aside. In a folder of our own alone that is what was written there before and has not
-    /// changed since; where the user named the folder, what has a report's name.
-    fn move_aside(&mut self) -> Result<(), FolderError> {
-        let old: Vec<String> = match &self.replaced {
-            None => self.staged.clone(),
-            Some(replaced) => {
-                for (name, digest) in replaced {
-                    let path = self.place(name);
-                    if digest_of(&path).ok().as_ref() != Some(digest) {
-                        let error = io::Error::other(
-                            "was changed while the audit ran; nothing was written",
-                        );
-                        return Err(FolderError { path, error });
-                    }
-                }
-                replaced.iter().map(|(name, _)| name.clone()).collect()
+    /// Checks that what was written there before has not changed since.
+    fn check(&self) -> Result<(), FolderError> {
+        for (name, digest) in self.replaced.iter().flatten() {
+            let path = self.place(name);
+            if digest_of(&path).ok().as_ref() != Some(digest) {
+                let error =
+                    io::Error::other("was changed while the audit ran; nothing was written");
+                return Err(FolderError { path, error });
             }
+        }
+        Ok(())
+    }
+
+    /// The files that go when the new ones come. In a folder of our own alone that is what was written there before;
+    /// where the user named the folder, what has a report's name.
+    fn old_names(&self) -> Vec<String> {
+        match &self.replaced {
+            None => self.staged.clone(),
+            Some(replaced) => replaced.iter().map(|(name, _)| name.clone()).collect(),
+        }
+    }
+
+    /// Lets the folder of the new files and that of the old ones change places in one step, so that whoever is killed
+    /// leaves the old files or the new ones. False where that cannot be: anything of others is in the folder, or the
+    /// system does not know how.
+    fn swap(&mut self) -> bool {
+        let old = self.old_names();
+        let entries = fs::read_dir(&self.target).map(|entries| entries.collect::<Vec<_>>());
+        let is_ours = |entry: &io::Result<fs::DirEntry>| {
+            entry.as_ref().is_ok_and(|entry| {
+                let is_old = entry.file_name().to_str().is_some_and(|n| old.iter().any(|o| o == n));
+                is_old && entry.file_type().is_ok_and(|kind| kind.is_file())
+            })
         };
+        let all_ours = entries.is_ok_and(|entries| entries.iter().all(is_ours));
+        let ready = self.is_beside && all_ours && swappable(&self.target);
+        self.is_swapped = ready && like(&self.target, self.staging.path()) && self.exchange();
+        self.is_swapped
+    }
+
+    /// Exchanges the two folders.
+    #[cfg(target_os = "linux")]
+    fn exchange(&self) -> bool {
+        use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+        let (new, old) = (self.staging.path(), self.target.as_path());
+        let exchanged = renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE);
+        // What was done shall outlast the power.
+        let _ = File::open(folder_of(old)).and_then(|folder| folder.sync_all());
+        exchanged.is_ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn exchange(&self) -> bool {
+        false
+    }
+
+    /// Moves the old files aside.
+    fn move_aside(&mut self) -> Result<(), FolderError> {
+        let old = self.old_names();
         fs::create_dir(self.old()).map_err(|error| FolderError { path: self.old(), error })?;
         for name in old {
             self.is_free(&name)?;
@@ -191,6 +257,9 @@ impl Folder {
 
     /// Makes everything as it was.
     fn undo(&mut self) {
+        if std::mem::take(&mut self.is_swapped) {
+            self.exchange();
+        }
         for name in std::mem::take(&mut self.placed) {
             let _ = fs::remove_file(self.place(&name));
         }
@@ -210,6 +279,50 @@ pub fn folder_of(file: &Path) -> PathBuf {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
+    }
+}
+
+/// Whether a folder may change places with another: a folder itself, no link to one, and no mount point.
+fn swappable(folder: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        // `.` and `..` have no name that another folder could take.
+        let named = folder.file_name().is_some();
+        let data = fs::symlink_metadata(folder).ok().filter(|data| named && data.is_dir());
+        let parent = fs::metadata(folder_of(folder)).ok();
+        data.zip(parent).is_some_and(|(data, parent)| data.dev() == parent.dev())
+    }
+    #[cfg(not(unix))]
+    false
+}
+
+/// Gives a folder the permissions and the owner of another. False where it cannot.
+fn like(model: &Path, folder: &Path) -> bool {
+    let Ok(data) = fs::metadata(model) else { return false };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, chown};
+        let own = fs::metadata(folder);
+        let same = own.is_ok_and(|own| (own.uid(), own.gid()) == (data.uid(), data.gid()));
+        if !same && chown(folder, Some(data.uid()), Some(data.gid())).is_err() {
+            return false;
+        }
+    }
+    fs::set_permissions(folder, data.permissions()).is_ok()
+}
+
+/// Whether a file is what the manifest of its folder says, where the folder has one; else what is wrong.
+pub fn fits_manifest(file: &Path, sha256: &str) -> Result<(), String> {
+    let manifest = folder_of(file).join(MANIFEST);
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let Ok(text) = fs::read_to_string(&manifest) else { return Ok(()) };
+    let mut lines = text.lines().filter_map(|line| line.split_once("  "));
+    match lines.find(|(_, listed)| *listed == name) {
+        Some((digest, _)) if digest != sha256 => Err(format!(
+            "is not the file that {MANIFEST} beside it lists: the report was left half written, or changed; make it anew"
+        )),
+        _ => Ok(()),
     }
 }
 

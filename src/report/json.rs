@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::json_text::pretty;
-use super::known::changes;
+use super::known::{Changes, changes};
 use super::rows::{self, FindingRow};
 use super::{Known, Report, Time};
 use crate::classify::{Covers, Outcome, Policy};
@@ -19,7 +19,7 @@ use crate::model::{Account, InputRecord};
 const MAX_ORPHANS: usize = 100;
 
 /// The version of the layout.
-const SCHEMA: &str = "rasaudit.audit/1";
+const SCHEMA: &str = "rasaudit.audit/2";
 
 pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     let mut serializer = pretty(&mut *out);
@@ -57,7 +57,8 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
     )?;
     map.serialize_entry("inventory", &policy.map(|p| json!({"sha256": p.inventory.sha256})))?;
     map.serialize_entry("exceptions", &policy.and_then(|p| exceptions(p, outcome)))?;
-    map.serialize_entry("known", &report.known.map(|known| since(known, outcome)))?;
+    let since = report.known.zip(policy).map(|(known, policy)| since(known, policy, outcome));
+    map.serialize_entry("known", &since)?;
     map.serialize_entry("filter", &report.wishes.filter)?;
     map.serialize_entry(
         "coverage",
@@ -124,7 +125,7 @@ fn summary(report: &Report<'_>) -> Value {
     let [verdict, code, severity] = by;
     json!({
         "judged": report.policy.is_some(),
-        "assessed": report.policy.is_some() && outcome.assessed_anything(),
+        "assessed": report.policy.is_some() && outcome.checked_anything(),
         "conversations": {"total": outcome.conversations.list.len(), "by_verdict": conversations},
         "findings": {
             "total": outcome.findings.len(),
@@ -153,11 +154,11 @@ fn exceptions(policy: &Policy, outcome: &Outcome) -> Option<Value> {
 }
 
 /// What changed against an earlier audit.
-fn since(known: &Known, outcome: &Outcome) -> Value {
-    let (new, still, gone) = changes(known, outcome);
+fn since(known: &Known, policy: &Policy, outcome: &Outcome) -> Value {
+    let Changes { new, worse, still, grown, gone } = changes(known, policy, outcome);
     let gone: Vec<Value> =
         gone.into_iter().map(|(id, message)| json!({"id": id, "message": message})).collect();
-    json!({"new": new, "still_there": still, "gone": gone})
+    json!({"new": new, "worse": worse, "still_there": still, "grown": grown, "gone": gone})
 }
 
 fn input(input: &InputRecord) -> Value {
@@ -234,7 +235,8 @@ fn accounting(report: &Report<'_>) -> Value {
         "bad_checksums": bad_checksums,
         "non_ip": non_ip,
         "portless": portless,
-        "opaque_tunnels": opaque,
+        "opaque_tunnels": opaque.values().sum::<u64>(),
+        "opaque_by_tunnel": opaque,
         "fragments": {"later": fragments, "orphaned": report.orphans.values().sum::<u64>(), "orphans": orphans},
         "unknown_link_types": report.unknown_links.iter().cloned().collect::<BTreeMap<_, _>>(),
     })

@@ -1,28 +1,76 @@
 //! The findings of an earlier audit, against which new ones are told apart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::classify::{Outcome, Severity};
+use crate::classify::{Finding, Members, Outcome, Policy, Severity, State, id_of};
+use crate::model::words;
 
-/// Findings of an earlier `findings.csv`, by id.
+/// Findings that were told before, of an earlier `findings.csv` or of earlier windows.
 #[derive(Clone, Default, Debug)]
 pub struct Known {
     /// The file as the user named it.
     pub file: String,
-    /// The message of each finding that weighed more than info, by id.
-    findings: BTreeMap<String, String>,
+    /// The findings that weighed more than info, by id.
+    findings: BTreeMap<String, Before>,
 }
 
-/// What changed against an earlier audit: how many findings above info are new, how many are still there, and
-/// which are gone.
-pub(super) fn changes<'a>(
-    known: &'a Known,
-    outcome: &Outcome,
-) -> (usize, usize, Vec<(&'a str, &'a str)>) {
+/// A finding as it was told before.
+#[derive(Clone, Debug)]
+struct Before {
+    message: String,
+    severity: Severity,
+    is_certain: bool,
+    was_reached: bool,
+    /// Clients and servers by name or address; none where the file does not list them.
+    members: Option<[BTreeSet<String>; 2]>,
+}
+
+words!(
+    /// What a finding is against an earlier audit.
+    Change {
+        /// It was there, and is what it was.
+        Same = "same",
+        /// Further members of what one client was already.
+        Grown = "grown",
+        /// It weighs more, reached what was only tried, or has members that matter.
+        Worse = "worse",
+        /// It was not there.
+        New = "new",
+    }
+);
+
+/// What changed against an earlier audit, of findings above info.
+pub(super) struct Changes<'a> {
+    /// How many were not there, or are worse than they were.
+    pub new: usize,
+    /// How many of these were there.
+    pub worse: usize,
+    /// How many are still there.
+    pub still: usize,
+    /// How many of these have further members.
+    pub grown: usize,
+    /// Those that are not found any more: id and message.
+    pub gone: Vec<(&'a str, &'a str)>,
+}
+
+/// Tells what changed against an earlier audit.
+pub(super) fn changes<'a>(known: &'a Known, policy: &Policy, outcome: &Outcome) -> Changes<'a> {
     let findings = outcome.findings.iter().filter(|f| f.severity > Severity::Info);
-    let ids: Vec<&str> = findings.map(|f| f.id.as_str()).collect();
-    let still = ids.iter().filter(|id| known.has(id)).count();
-    (ids.len() - still, still, known.gone(&ids).collect())
+    let mut counts: BTreeMap<Change, usize> = BTreeMap::new();
+    let mut now = BTreeSet::new();
+    for finding in findings {
+        now.insert(finding.id.as_str());
+        *counts.entry(known.change(policy, outcome, finding)).or_default() += 1;
+    }
+    let count = |change| counts.get(&change).copied().unwrap_or_default();
+    let gone = known.findings.iter().filter(|(id, _)| !now.contains(id.as_str()));
+    Changes {
+        new: count(Change::New) + count(Change::Worse),
+        worse: count(Change::Worse),
+        still: count(Change::Same) + count(Change::Grown),
+        grown: count(Change::Grown),
+        gone: gone.map(|(id, before)| (id.as_str(), before.message.as_str())).collect(),
+    }
 }
 
 impl Known {
@@ -30,9 +78,9 @@ impl Known {
     pub fn load(file: &str, text: &str) -> Result<Self, String> {
         let mut reader = csv::Reader::from_reader(text.trim_start_matches('\u{feff}').as_bytes());
         let header = reader.headers().map_err(|error| format!("{file}: {error}"))?.clone();
+        let place = |name: &str| header.iter().position(|column| column == name);
         let column = |name: &str| {
-            let position = header.iter().position(|column| column == name);
-            position.ok_or_else(|| {
+            place(name).ok_or_else(|| {
                 format!(
                     "{file}: has no column \"{name}\"; give the findings.csv of an earlier audit"
                 )
@@ -41,14 +89,59 @@ impl Known {
         // Another list of the findings has these three too.
         column("display_filter")?;
         let (id, severity, message) = (column("id")?, column("severity")?, column("message")?);
-        let mut known = Self { file: file.to_owned(), findings: BTreeMap::new() };
+        let (certain, state) = (column("certain")?, column("state")?);
+        // Earlier versions did not list them.
+        let members = place("clients").zip(place("servers"));
+        let mut known = Self { file: file.to_owned(), ..Self::default() };
         for record in reader.records() {
             let record = record.map_err(|error| format!("{file}: {error}"))?;
-            if record[severity] != *"info" {
-                known.findings.insert(record[id].to_owned(), record[message].to_owned());
+            let Some(severity) = Severity::parse(&record[severity]) else {
+                let line = record.position().map_or(0, csv::Position::line);
+                return Err(format!("{file}:{line}: \"{}\" is no severity", &record[severity]));
+            };
+            let list = |place: usize| {
+                let items = record[place].split(';').filter(|item| !item.is_empty());
+                items.map(|item| item.trim_start_matches('\'').to_owned()).collect()
+            };
+            let before = Before {
+                message: record[message].to_owned(),
+                severity,
+                is_certain: &record[certain] == "yes",
+                was_reached: State::parse(&record[state]).is_some_and(State::reached),
+                members: members.map(|(clients, servers)| [list(clients), list(servers)]),
+            };
+            if before.severity > Severity::Info {
+                known.findings.insert(id_of(&record[id]), before);
             }
         }
         Ok(known)
+    }
+
+    /// Takes in what an audit tells, so that it is not told again.
+    pub fn learn(&mut self, policy: &Policy, outcome: &Outcome) {
+        for finding in outcome.findings.iter().filter(|f| f.severity > Severity::Info) {
+            let members = outcome.members(policy, finding);
+            let mut members = members.map(|side| side.words().into_iter().collect::<BTreeSet<_>>());
+            let before = self.findings.remove(&finding.id);
+            if let Some(told) = before.as_ref().and_then(|before| before.members.as_ref()) {
+                members
+                    .iter_mut()
+                    .zip(told)
+                    .for_each(|(now, told)| now.extend(told.iter().cloned()));
+            }
+            let was = |of: fn(&Before) -> bool| before.as_ref().is_some_and(of);
+            let now = Before {
+                message: finding.message.clone(),
+                severity: before
+                    .as_ref()
+                    .map_or(finding.severity, |b| b.severity.max(finding.severity)),
+                is_certain: finding.certain || was(|before| before.is_certain),
+                was_reached: finding.state.is_some_and(State::reached)
+                    || was(|before| before.was_reached),
+                members: Some(members),
+            };
+            self.findings.insert(finding.id.clone(), now);
+        }
     }
 
     /// How many findings are held.
@@ -61,14 +154,38 @@ impl Known {
         self.findings.is_empty()
     }
 
-    /// Whether the earlier audit had a finding.
-    pub fn has(&self, id: &str) -> bool {
-        self.findings.contains_key(id)
+    /// Tells what a finding is against the earlier audit. A further server or listed host makes it worse, and so does
+    /// a second client; further members of a network do not.
+    pub fn change(&self, policy: &Policy, outcome: &Outcome, finding: &Finding) -> Change {
+        let Some(before) = self.findings.get(&finding.id) else { return Change::New };
+        let reached = finding.state.is_some_and(State::reached);
+        if finding.severity > before.severity || (reached && !before.was_reached) {
+            return Change::Worse;
+        }
+        let Some([clients, servers]) = &before.members else { return Change::Same };
+        let [now_clients, now_servers] = outcome.members(policy, finding);
+        // Whoever a list left out may have been there.
+        let joined = |before: &BTreeSet<String>, now: &Members| {
+            let is_whole = !before.iter().any(|item| item.starts_with('+'));
+            let host = now.hosts.iter().any(|name| !before.contains(name));
+            let address =
+                is_whole && now.addresses.iter().any(|a| !before.contains(&a.to_string()));
+            (host, address || (is_whole && now.more > 0))
+        };
+        let (client_host, client_address) = joined(clients, &now_clients);
+        let (server_host, server_address) = joined(servers, &now_servers);
+        let several = clients.len() == 1 && now_clients.len() > 1;
+        match (client_host || server_host || server_address || several, client_address) {
+            (true, _) => Change::Worse,
+            (false, true) => Change::Grown,
+            (false, false) => Change::Same,
+        }
     }
 
-    /// The findings that are not among `now`: id and message.
-    pub fn gone<'a>(&'a self, now: &[&str]) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let gone = self.findings.iter().filter(move |(id, _)| !now.contains(&id.as_str()));
-        gone.map(|(id, message)| (id.as_str(), message.as_str()))
+    /// Whether a finding is worth telling a second time: worse than it was, or certain by now.
+    pub fn is_news(&self, policy: &Policy, outcome: &Outcome, finding: &Finding) -> bool {
+        let became_certain = |before: &Before| finding.certain && !before.is_certain;
+        self.change(policy, outcome, finding) >= Change::Worse
+            || self.findings.get(&finding.id).is_some_and(became_certain)
     }
 }

@@ -14,18 +14,39 @@ pub fn lines(report: &Report<'_>, json: bool, wanted: impl Fn(&Finding) -> bool)
     wanted.map(|(finding, row)| if json { json_line(&row) } else { line(finding) }).collect()
 }
 
-/// The findings that are wanted, with their severity and the time of their last packet as RFC 5424 writes it.
-pub fn messages(
-    report: &Report<'_>,
-    wanted: impl Fn(&Finding) -> bool,
-) -> Vec<(Severity, String, String)> {
+/// A finding for a syslog daemon.
+pub struct Message {
+    /// How much it weighs.
+    pub severity: Severity,
+    /// The time of its last packet as RFC 5424, 6.2.3 writes it; `-` where it has none.
+    pub time: String,
+    /// Its fields by name, as they stand in `findings.csv`.
+    pub fields: Vec<(&'static str, String)>,
+    /// The text.
+    pub text: String,
+}
+
+/// The findings that are wanted, for a syslog daemon.
+pub fn messages(report: &Report<'_>, wanted: impl Fn(&Finding) -> bool) -> Vec<Message> {
     let message = |f: &Finding| {
         // Six digits at most (RFC 5424, 6.2.3).
         let time = f.last_seen.map(|time| Time(time - time.rem_euclid(1000)).to_string());
         let time = time.map_or_else(|| "-".to_owned(), |time| time.replace("000Z", "Z"));
         let Finding { severity, verdict, code, id, message, .. } = f;
         let text = format!("{severity} {verdict}/{code} {id} {message}");
-        (*severity, time, clean(&text).into_owned())
+        let text = clean(&text).into_owned();
+        let certain = if f.certain { "yes" } else { "no" };
+        let fields = [
+            ("id", id.as_str()),
+            ("severity", severity.name()),
+            ("code", code.name()),
+            ("certain", certain),
+            ("client", &f.client.address),
+            ("server", &f.server.address),
+            ("port", &f.port),
+        ];
+        let fields = fields.map(|(name, value)| (name, clean(value).into_owned()));
+        Message { severity: *severity, time, fields: fields.into(), text }
     };
     report.outcome.findings.iter().filter(|finding| wanted(finding)).map(message).collect()
 }

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::story::{self, Fact, Headline, NotAssessed};
+use super::story::{self, Fact, Headline, NotAssessed, Told};
 use super::{Report, Time};
-use crate::classify::{Finding, Severity};
+use crate::classify::Finding;
 use crate::model::clean;
 
 /// Findings that are told in full, the worst ones; more belong into a file.
@@ -19,16 +19,15 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
     if let Some(policy) = report.policy {
         writeln!(out, "- **Coverage**: {}", text(&story::coverage(report, policy)))?;
     }
-    let findings: Vec<&Finding> =
-        report.outcome.findings.iter().filter(|f| f.severity > Severity::Info).collect();
-    for (number, finding) in findings.iter().take(SHOWN).enumerate() {
+    let findings = story::told(report);
+    for (number, told) in findings.iter().take(SHOWN).enumerate() {
         if number == 0 {
             writeln!(out, "\n## Findings")?;
         }
-        write_finding(finding, out)?;
+        write_finding(told, out)?;
     }
     if findings.len() > SHOWN {
-        writeln!(out, "\n… and {} more, in `findings.csv`", findings.len() - SHOWN)?;
+        writeln!(out, "\nand {} more, in `findings.csv`", findings.len() - SHOWN)?;
     }
     let not_assessed = story::not_assessed(report);
     if !not_assessed.is_empty() {
@@ -48,11 +47,12 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
     judged_by(report, out)
 }
 
-fn write_finding(finding: &Finding, out: &mut dyn Write) -> io::Result<()> {
-    let Finding { id, severity, verdict, code, message, action, trace, .. } = finding;
+fn write_finding(told: &Told<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let finding = told.finding;
+    let Finding { id, severity, verdict, code, action, trace, .. } = finding;
     let guess = if finding.certain { "" } else { " (not certain)" };
     writeln!(out, "\n### {severity} {verdict}/{code}{guess} {}\n", quoted(id))?;
-    writeln!(out, "{}\n", opening(message))?;
+    writeln!(out, "{}\n", opening(&told.message()))?;
     if !action.is_empty() {
         writeln!(out, "**To do**: {}\n", text(action))?;
     }

@@ -37,9 +37,9 @@ pub use dated::Dated;
 pub use draft::draft;
 pub use evidence::{Evidence, EvidenceFrame};
 pub use exceptions::exceptions_from;
-pub use folder::{Folder, FolderError, folder_of};
-pub use known::Known;
-pub use line::{lines, messages};
+pub use folder::{Folder, FolderError, fits_manifest, folder_of};
+pub use known::{Change, Known};
+pub use line::{Message, lines, messages};
 pub use page::write_live as live_page;
 pub use record::{Recorded, Recorder};
 pub use sheet::{SHEETS, Sheet};
@@ -63,6 +63,8 @@ pub struct Report<'a> {
     pub known: Option<&'a Known>,
     /// Link types that are not decoded, by name, with their frames.
     pub unknown_links: Vec<(String, u64)>,
+    /// Frames that became observations, but of whose content nothing is known: in words, the most frames first.
+    pub unread: Vec<(String, u64)>,
     /// When frames were captured.
     pub timeline: &'a Timeline,
     /// Frames whose stamps are doubted: they set no time.

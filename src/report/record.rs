@@ -153,10 +153,11 @@ impl Recorder {
     }
 
     /// Tries again after an error, in a file of its own.
-    pub fn recover(&mut self) {
-        if self.broken {
+    pub fn recover(&mut self) -> bool {
+        let was_broken = std::mem::take(&mut self.broken);
+        if was_broken {
             self.open = None;
-            self.broken = false;
         }
+        was_broken
     }
 }

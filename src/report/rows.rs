@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
+use super::known::Change;
 use super::{Report, Time, community_id};
-use crate::classify::{Code, Conversation, Doubts, Judged, Policy, Presence, Ruling, Tag};
+use crate::classify::{Code, Conversation, Doubts, Judged, Policy, Presence, Ruling, Tag, Verdict};
 use crate::model::Merge as _;
 
 /// What stands in a cell.
@@ -155,6 +156,7 @@ record!(
         other_reading: String,
         outer: Vec<String>,
         state_changes: String,
+        unstated_feature: Vec<&'a str>,
     }
 );
 
@@ -186,6 +188,9 @@ record!(
         display_filter: &'a str,
         doubt: DoubtList,
         since: &'a str,
+        clients: Vec<String>,
+        servers: Vec<String>,
+        explained_by: &'a str,
     }
 );
 
@@ -303,6 +308,12 @@ fn conversation<'a>(
             .map_or_else(String::new, |other: Code| format!("{}/{other}", other.verdict())),
         outer: outer(c),
         state_changes: crate::classify::state_changes(c).unwrap_or_default(),
+        unstated_feature: judged.map_or_else(Vec::new, |(policy, j)| match j.ruling.row {
+            Some(row) if j.verdict() == Verdict::Documented => {
+                policy.unstated(&policy.matrix.rows[row]).map(|(name, _)| name).collect()
+            }
+            _ => Vec::new(),
+        }),
     }
 }
 
@@ -334,32 +345,47 @@ fn list(text: &str) -> Vec<&str> {
 
 /// All findings, worst first.
 pub(super) fn findings<'a>(report: &Report<'a>) -> impl Iterator<Item = FindingRow<'a>> {
-    report.outcome.findings.iter().map(|f| FindingRow {
-        id: &f.id,
-        severity: f.severity.name(),
-        verdict: f.verdict.name(),
-        code: f.code.name(),
-        certain: f.certain,
-        client: &f.client.address,
-        client_name: &f.client.name,
-        client_roles: list(&f.client.roles),
-        server: &f.server.address,
-        server_name: &f.server.name,
-        server_roles: list(&f.server.roles),
-        transport: &f.transport,
-        port: &f.port,
-        state: f.state.map_or("", |s| s.name()),
-        direction: f.direction.map_or("", |g| g.name()),
-        rule: &f.rule,
-        group: &f.group,
-        count: f.count,
-        first_seen: f.first_seen.map(Time),
-        last_seen: f.last_seen.map(Time),
-        message: &f.message,
-        action: &f.action,
-        display_filter: &f.display_filter,
-        doubt: DoubtList(f.doubts),
-        since: report.known.map_or("", |known| if known.has(&f.id) { "known" } else { "new" }),
+    let policy = report.policy;
+    report.outcome.findings.iter().map(move |f| {
+        let members = policy.map(|policy| report.outcome.members(policy, f));
+        let [clients, servers] = members.unwrap_or_default().map(|side| side.words());
+        let since = match (report.known, policy) {
+            (Some(known), Some(policy)) => match known.change(policy, report.outcome, f) {
+                Change::New | Change::Worse => "new",
+                Change::Same | Change::Grown => "known",
+            },
+            _ => "",
+        };
+        FindingRow {
+            id: &f.id,
+            severity: f.severity.name(),
+            verdict: f.verdict.name(),
+            code: f.code.name(),
+            certain: f.certain,
+            client: &f.client.address,
+            client_name: &f.client.name,
+            client_roles: list(&f.client.roles),
+            server: &f.server.address,
+            server_name: &f.server.name,
+            server_roles: list(&f.server.roles),
+            transport: &f.transport,
+            port: &f.port,
+            state: f.state.map_or("", |s| s.name()),
+            direction: f.direction.map_or("", |g| g.name()),
+            rule: &f.rule,
+            group: &f.group,
+            count: f.count,
+            first_seen: f.first_seen.map(Time),
+            last_seen: f.last_seen.map(Time),
+            message: &f.message,
+            action: &f.action,
+            display_filter: &f.display_filter,
+            doubt: DoubtList(f.doubts),
+            since,
+            clients,
+            servers,
+            explained_by: f.explained_by.as_deref().unwrap_or_default(),
+        }
     })
 }
 

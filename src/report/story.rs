@@ -1,13 +1,11 @@
 //! What every telling begins with, in words: the verdict in a sentence, what was read, what it came to, what could not
 //! be assessed. The terminal, the page and Markdown tell the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::known::changes;
+use super::known::{Changes, changes};
 use super::{Report, Time};
-use crate::classify::{
-    Code, Coverage, Covers, Finding, Policy, Severity, Status, Verdict, is_control,
-};
+use crate::classify::{Code, Coverage, Covers, Finding, Policy, Severity, Status, Verdict};
 use crate::model::{Account, Correction, Duplicates, SECOND, SkipReason, clean};
 
 /// How something is meant.
@@ -69,7 +67,7 @@ pub(super) fn headline(report: &Report<'_>) -> Headline {
         name => name,
     };
     let (name, title) = (clean(name), clean(&policy.matrix.title));
-    if !report.outcome.assessed_anything() {
+    if !report.outcome.checked_anything() {
         let rest = format!(" what was read shows no traffic of {name}.");
         return told(Tone::Warning, "Nothing could be assessed:", rest);
     }
@@ -80,21 +78,37 @@ pub(super) fn headline(report: &Report<'_>) -> Headline {
     }
     let total: usize = counts.values().sum();
     let unknown = findings.iter().filter(|f| f.verdict == Verdict::NotAssessable).count();
-    let but = match unknown {
-        0 => String::new(),
-        1 => "; 1 thing could not be assessed".to_owned(),
-        n => format!("; {n} things could not be assessed"),
+    let info = findings.len() - total;
+    let but = match (info, unknown) {
+        (0, _) => String::new(),
+        (info, 0) => format!("; {info} more of severity info"),
+        (info, unknown) => {
+            format!("; {info} more of severity info, {unknown} of them what could not be assessed")
+        }
     };
     let partly = report.inputs.iter().any(|i| i.error.is_some() && !i.passed_over);
     let but = if partly { format!("{but}; part of the input could not be read") } else { but };
     let Some(worst) = counts.keys().next_back() else {
         let tone = if partly { Tone::Warning } else { Tone::Good };
-        let rest =
-            format!(" what the capture shows of {name} agrees with the {title} matrix{but}.");
-        return told(tone, "No findings:", rest);
+        let excepted = report.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
+        let lead = if info == 0 { "No findings:" } else { "No findings above info:" };
+        let rest = match excepted {
+            0 => format!(" what the capture shows of {name} agrees with the {title} matrix{but}."),
+            // What somebody answers for is not what the vendor documents.
+            excepted => format!(
+                " of what the capture shows of {name}, only exceptions allow {}; the {title} matrix documents the rest{but}.",
+                plural(excepted, "conversation")
+            ),
+        };
+        return told(if excepted == 0 { tone } else { Tone::Warning }, lead, rest);
     };
     let list: Vec<String> = counts.iter().rev().map(|(s, n)| format!("{n} {s}")).collect();
     let noun = if total == 1 { "finding" } else { "findings" };
+    let excepted = report.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
+    let but = match excepted {
+        0 => but,
+        excepted => format!("{but}; only exceptions allow {}", plural(excepted, "conversation")),
+    };
     let rest = format!(" ({}) on {name} against the {title} matrix{but}.", list.join(", "));
     told(Tone::from(*worst), &format!("{total} {noun}"), rest)
 }
@@ -187,6 +201,7 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
     let talks = plural(outcome.judged.len() as u64, "conversation");
     told.add(Tone::Plain, "Talks", format!("{talks}{counts}"));
     unseen(report, &mut told);
+    stated(report, &mut told);
     moves(report, &mut told);
     let excepted: u64 = outcome.excepted.iter().sum();
     if excepted > 0 {
@@ -195,11 +210,19 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
             (plural(excepted, "conversation"), plural(outcome.excepted.len() as u64, "exception"));
         told.add(Tone::Plain, "Excepted", format!("{talks} by {used} of {of}, current or expired"));
     }
-    if let Some(known) = report.known {
-        let (new, still, gone) = changes(known, outcome);
-        let file = clean(&known.file);
-        let gone = gone.len();
-        let text = format!("{new} new, {still} still there, {gone} gone since {file}");
+    if let (Some(known), Some(policy)) = (report.known, report.policy) {
+        let Changes { new, worse, still, grown, gone } = changes(known, policy, outcome);
+        let some = |count: usize, what: &str| match count {
+            0 => String::new(),
+            count => format!(" ({count} {what})"),
+        };
+        let text = format!(
+            "{new} new{}, {still} still there{}, {} gone since {}",
+            some(worse, "of them worse than they were"),
+            some(grown, "with further members"),
+            gone.len(),
+            clean(&known.file)
+        );
         told.add(Tone::Plain, "Since", text);
     }
     let mut rows: BTreeMap<_, u64> = BTreeMap::new();
@@ -212,36 +235,151 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
     told.0
 }
 
-/// Frames that are not decoded and may carry packets of hosts, by ethertype.
+/// Frames that are not decoded and may carry packets of hosts, by what they are.
 fn unread(report: &Report<'_>, told: &mut Facts) {
     const SHOWN: usize = 4;
-    const ARP: u16 = 0x0806;
-    let kinds = report.account.non_ip.iter();
-    let mut kinds: Vec<(u64, u16)> = kinds
-        .filter(|(number, _)| **number != ARP && !is_control(**number))
-        .map(|(number, frames)| (*frames, *number))
-        .collect();
-    kinds.sort_by_key(|(frames, number)| (std::cmp::Reverse(*frames), *number));
-    for (frames, number) in kinds.iter().take(SHOWN) {
-        let what = match number {
-            0..=1500 => "IEEE 802.2 of no known kind".to_owned(),
-            number => format!("ethertype {number:#06x}"),
-        };
+    for (what, frames) in report.unread.iter().take(SHOWN) {
         let frames = plural(*frames, "frame");
+        let text = format!("{frames} of {what}: what seems to be missing may be in them");
+        told.add(Tone::Warning, "Unread", text);
+    }
+    if report.unread.len() > SHOWN {
+        let rest = &report.unread[SHOWN..];
+        let kinds: Vec<String> =
+            rest.iter().map(|(what, frames)| format!("{frames} of {what}")).collect();
+        told.add(Tone::Warning, "Unread", format!("and {}", kinds.join(", ")));
+    }
+}
+
+/// What the inventory states or leaves out, and what that means for the answers.
+fn stated(report: &Report<'_>, told: &mut Facts) {
+    const SHOWN: usize = 4;
+    let Some(policy) = report.policy else { return };
+    let outside: Vec<String> = policy
+        .outside_internal()
+        .map(|(name, address)| format!("{} ({address})", clean(name)))
+        .collect();
+    if !outside.is_empty() {
         let text = format!(
-            "{frames} of {what}, which is not decoded: what seems to be missing may be in them"
+            "{} in the inventory outside every internal prefix: if the farm has such addresses, list them in [farm] internal",
+            some(&outside, SHOWN)
         );
-        told.add(Tone::Warning, "Unread", text);
+        told.add(Tone::Warning, "Inventory", text);
     }
-    if kinds.len() > SHOWN {
-        let more = kinds.len() - SHOWN;
-        told.add(Tone::Warning, "Unread", format!("and {more} more ethertypes, in audit.json"));
+    let mut unnamed: BTreeMap<&str, u64> = BTreeMap::new();
+    for j in &report.outcome.judged {
+        let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented);
+        let row = row.map(|row| &policy.matrix.rows[row]);
+        // What is usually off is a finding.
+        let usual =
+            row.into_iter().flat_map(|row| policy.unstated(row)).filter(|(_, usual)| *usual);
+        for (feature, _) in usual {
+            *unnamed.entry(feature).or_default() += 1;
+        }
     }
-    if report.account.opaque > 0 {
-        let frames = plural(report.account.opaque, "frame");
-        let text = format!("{frames} of tunnels whose content cannot be read");
-        told.add(Tone::Warning, "Unread", text);
+    if !unnamed.is_empty() {
+        let names: Vec<String> = unnamed
+            .iter()
+            .map(|(name, count)| format!("{} ({})", clean(name), plural(*count, "conversation")))
+            .collect();
+        let text = format!(
+            "permitted by features that the inventory does not name: {}; say whether the farm uses them",
+            some(&names, SHOWN)
+        );
+        told.add(Tone::Plain, "Features", text);
     }
+    for (overlay, count) in &report.outcome.by_overlay {
+        let text = format!(
+            "{overlay} would explain {}: if the farm is part of such a network, add overlays = [\"{overlay}\"] to [farm], or give --overlay {overlay}",
+            plural(*count as u64, "finding")
+        );
+        told.add(Tone::Warning, "Overlay", text);
+    }
+    for (number, count) in report.outcome.predated.iter().take(SHOWN) {
+        let exception = &policy.exceptions.list[*number];
+        let text = format!(
+            "the exception {} was created on {}, after {} that it lets through had ended",
+            clean(&exception.id),
+            exception.created,
+            plural(*count, "conversation")
+        );
+        told.add(Tone::Warning, "Excepted", text);
+    }
+    match report.outcome.predated.len().saturating_sub(SHOWN) {
+        0 => {}
+        more => told.add(
+            Tone::Warning,
+            "Excepted",
+            format!("and {more} more exceptions that were created after what they let through"),
+        ),
+    }
+}
+
+/// The first of some texts, and how many more there are.
+fn some(texts: &[String], shown: usize) -> String {
+    let first = texts.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
+    match texts.len().saturating_sub(shown) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+/// A finding as summaries show it.
+pub(super) struct Told<'a> {
+    pub finding: &'a Finding,
+    /// How many others it explains; they are not shown beside it.
+    pub explains: usize,
+    /// It stands for the attempts of one client on so many servers.
+    pub targets: usize,
+}
+
+impl Told<'_> {
+    /// Returns what was found, in a sentence, with what is folded under it.
+    pub fn message(&self) -> String {
+        let Told { finding, explains, targets } = self;
+        let message = &finding.message;
+        match (*explains, *targets) {
+            (0, _) => message.clone(),
+            (_, 0) => {
+                let others = plural(*explains as u64, "other finding");
+                format!("{message} (it would explain {others})")
+            }
+            (explains, targets) => format!(
+                "{} tried {targets} servers, and none of them was reached ({explains} more findings like this one): {message}",
+                finding.client.words_with_roles()
+            ),
+        }
+    }
+}
+
+/// Returns the findings above info in the order of summaries: contradictions of the inventory that explain others
+/// first, and none that another explains.
+pub(super) fn told<'a>(report: &Report<'a>) -> Vec<Told<'a>> {
+    let findings = &report.outcome.findings;
+    let mut explains: BTreeMap<&str, (usize, BTreeSet<&str>)> = BTreeMap::new();
+    for finding in findings {
+        if let Some(cause) = &finding.explained_by {
+            let (count, servers) = explains.entry(cause).or_default();
+            *count += 1;
+            servers.insert(&finding.server.address);
+        }
+    }
+    let shown = findings.iter().filter(|f| f.severity > Severity::Info && f.explained_by.is_none());
+    let mut told: Vec<Told<'_>> = shown
+        .map(|finding| {
+            let (count, servers) = explains
+                .get(finding.id.as_str())
+                .map_or((0, 0), |(n, servers)| (*n, servers.len()));
+            let is_scan = count > 0 && finding.code != Code::RoleMismatch;
+            let own = explains
+                .get(finding.id.as_str())
+                .is_some_and(|(_, servers)| servers.contains(finding.server.address.as_str()));
+            let targets = if is_scan { servers + usize::from(!own) } else { 0 };
+            Told { finding, explains: count, targets }
+        })
+        .collect();
+    told.sort_by_key(|told| !(told.explains > 0 && told.targets == 0));
+    told
 }
 
 /// Hosts of which nothing was seen, and what that leaves open.
@@ -344,6 +482,13 @@ fn inputs(report: &Report<'_>, told: &mut Facts) {
         if input.hidden_nanos {
             let line = format!(
                 "{name} says microseconds and has nanoseconds: its stamps were read as nanoseconds"
+            );
+            lines.push((1, Tone::Warning, line));
+        }
+        if input.impossible_drops > 0 {
+            let line = format!(
+                "{name} has {} that cannot be true, and were not believed: how much was lost is not known",
+                plural(input.impossible_drops, "drop counter")
             );
             lines.push((1, Tone::Warning, line));
         }

@@ -1,4 +1,4 @@
-//! The summary for a terminal: one screen that says the verdict, the worst findings in words, what
+//! The summary for a terminal: it says the verdict, the worst findings in words, what
 //! could not be assessed and why, and where the rest is.
 //!
 //! Styled for a terminal; the caller strips styles where there is none.
@@ -10,7 +10,6 @@ use anstyle::{AnsiColor, Style};
 
 use super::story::{self, Fact, Headline, NotAssessed, Tone};
 use super::{Places, Report};
-use crate::classify::{Finding, Severity};
 use crate::model::clean;
 
 /// Findings shown in words; the rest are counted.
@@ -27,8 +26,7 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
     summary(report, &Places::default(), None, out)
 }
 
-/// The summary; `places` says what was written where. For a terminal of `width` columns
-/// sentences are cut to a line each, so that the whole fits one screen.
+/// The summary; `places` says what was written where. For a terminal of `width` columns sentences wrap.
 pub(super) fn summary(
     report: &Report<'_>,
     places: &Places<'_>,
@@ -37,18 +35,26 @@ pub(super) fn summary(
 ) -> io::Result<()> {
     let Headline { tone, lead, rest } = story::headline(report);
     let style = style_of(tone);
-    writeln!(out, "{style}{lead}{style:#}{rest}")?;
+    let whole = wrapped("", &format!("{lead}{rest}"), width);
+    writeln!(out, "{style}{lead}{style:#}{}", whole.strip_prefix(&lead).unwrap_or(&rest))?;
     writeln!(out)?;
     for Fact { tone, label, text } in story::facts(report) {
         let style = if tone == Tone::Plain { BOLD } else { style_of(tone) };
-        writeln!(out, "{style}{label}{style:#}{:1$}{text}", "", 10 - label.len())?;
+        let whole = wrapped(&format!("{label:<10}"), &text, width);
+        writeln!(out, "{style}{label}{style:#}{}", &whole[label.len()..])?;
     }
-    findings(report, width, out)?;
+    findings(report, places, width, out)?;
     not_assessed(report, width, out)?;
     if report.policy.is_none() {
         writeln!(out)?;
-        writeln!(out, "To judge them, tell which host plays which role:")?;
-        writeln!(out, "  rasaudit inventory template > inventory.toml    (then fill it in)")?;
+        writeln!(
+            out,
+            "To judge them, tell which host plays which role; a draft comes from the traffic:"
+        )?;
+        writeln!(
+            out,
+            "  rasaudit inventory draft CAPTURE... -o inventory.toml    (then correct it)"
+        )?;
         writeln!(out, "  rasaudit audit CAPTURE... --inventory inventory.toml --out report/")?;
     }
     let Places { reports, evidence, .. } = places;
@@ -109,14 +115,19 @@ fn style_of(tone: Tone) -> Style {
     }
 }
 
-fn findings(report: &Report<'_>, width: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
-    let shown = |f: &&Finding| f.severity > Severity::Info;
-    let findings: Vec<&Finding> = report.outcome.findings.iter().filter(shown).collect();
+fn findings(
+    report: &Report<'_>,
+    places: &Places<'_>,
+    width: Width,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let findings = story::told(report);
     if findings.is_empty() {
         return Ok(());
     }
     writeln!(out)?;
-    for finding in findings.iter().take(SHOWN) {
+    for told in findings.iter().take(SHOWN) {
+        let finding = told.finding;
         let style = style_of(finding.severity.into());
         let guess = if finding.certain { "" } else { " (not certain)" };
         writeln!(
@@ -127,16 +138,21 @@ fn findings(report: &Report<'_>, width: Option<usize>, out: &mut dyn Write) -> i
             finding.code,
             finding.id
         )?;
-        writeln!(out, "          {}", clip(&finding.message, width, 10))?;
+        writeln!(out, "{}", wrapped("          ", &clean(&told.message()), width))?;
     }
     if findings.len() > SHOWN {
-        writeln!(out, "          and {} more in findings.csv", findings.len() - SHOWN)?;
+        let more = findings.len() - SHOWN;
+        let place = match places.reports {
+            Some(_) => "in findings.csv",
+            None => "(--format csv lists all, --out writes them)",
+        };
+        writeln!(out, "          and {more} more {place}")?;
     }
     Ok(())
 }
 
 /// What could not be assessed, by reason, with an example and what would settle it.
-fn not_assessed(report: &Report<'_>, width: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+fn not_assessed(report: &Report<'_>, width: Width, out: &mut dyn Write) -> io::Result<()> {
     let mut reasons = story::not_assessed(report);
     // The rows are counted above.
     reasons.retain(|_, reason| reason.first.is_some());
@@ -151,19 +167,40 @@ fn not_assessed(report: &Report<'_>, width: Option<usize>, out: &mut dyn Write) 
             more => format!(", and {more} more"),
         };
         let first = first.map_or("", |finding| finding.message.as_str());
-        let example = clip(first, width, 20 + more.len());
-        writeln!(out, "  {code:<17} {example}{more}")?;
+        let example = format!("{}{more}", clean(first));
+        writeln!(out, "{}", wrapped(&format!("  {code:<17} "), &example, width))?;
     }
     Ok(())
 }
 
-/// Text that steers nothing, cut to what a line has room for beside `taken` columns.
-fn clip(text: &str, width: Option<usize>, taken: usize) -> String {
+/// The columns of a terminal, where there is one.
+type Width = Option<usize>;
+
+/// A text behind some first columns, in lines that a terminal shows whole, all of them as far in as the first.
+fn wrapped(first: &str, text: &str, width: Width) -> String {
+    /// However narrow the terminal is, so much stands in a line.
     const LEAST: usize = 40;
-    let text = clean(text);
-    let room = width.map_or(usize::MAX, |width| width.saturating_sub(taken).max(LEAST));
-    if text.chars().count() <= room {
-        return text.into_owned();
+    let Some(width) = width else { return format!("{first}{text}") };
+    let inset = textwrap::core::display_width(first);
+    let options = textwrap::Options::new(width.saturating_sub(inset).max(LEAST)).break_words(false);
+    let lines = textwrap::wrap(text, options);
+    let further = format!("\n{}", " ".repeat(inset));
+    format!("{first}{}", lines.join(&further))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_wrap_and_lose_nothing() {
+        let text = "one two three four five six seven eight nine ten eleven twelve";
+        let told = wrapped("Label     ", text, Some(50));
+        assert_eq!(told.lines().count(), 2);
+        assert!(told.lines().all(|line| line.len() <= 50));
+        assert!(told.lines().nth(1).is_some_and(|line| line.starts_with("          ")));
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&told)[1..], words(text));
+        assert_eq!(wrapped("Label     ", text, None), format!("Label     {text}"));
     }
-    text.chars().take(room - 1).chain(['…']).collect()
 }

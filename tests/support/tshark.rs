@@ -55,6 +55,8 @@ pub fn packets(capture: &Path) -> Option<Vec<Packet>> {
     command.args(["-n", "-T", "fields", "-E", "occurrence=a", "-E", "separator=/t", "-r"]);
     // Linux's first port of VXLAN, which tshark does not look at by itself.
     command.arg(capture).args(["-d", "udp.port==8472,vxlan"]);
+    // Ethertypes of VLAN tags of old switches.
+    command.args(["-d", "ethertype==0x9200,vlan", "-d", "ethertype==0x9300,vlan"]);
     for option in [
         "ip.defragment:FALSE",
         "ipv6.defragment:FALSE",

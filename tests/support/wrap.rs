@@ -235,6 +235,34 @@ wrappers! {
     };
     "vn-tag", 1, NOTHING, |f| f.ethernet(0x8926, &[&[0x80, 1, 0, 2], &f.kind, f.payload]);
     "fabricpath", 1, NOTHING, |f| Some([UNDERLAY, &[0x89, 0x03, 0, 9], f.whole].concat());
+    "vlan-9200", 1, NOTHING, |f| f.ethernet(0x9200, &[&[0, 20], &f.kind, f.payload]);
+    "vlan-9300", 1, NOTHING, |f| f.ethernet(0x9300, &[&[0, 20], &f.kind, f.payload]);
+    "cisco-metadata", 1, NOTHING, |f| f.ethernet(0x8909, &[&[1, 1, 0, 1, 0, 7], &f.kind, f.payload]);
+    "cisco-timestamp", 1, NOTHING, |f| {
+        f.ethernet(0x8988, &[&[0, 0, 1, 2, 3, 4], &f.kind, f.payload])
+    };
+    "arista-timestamp", 1, NOTHING, |f| {
+        f.ethernet(0xd28b, &[&[0, 1, 0, 0x10, 0, 0, 0, 9, 0, 0, 0, 1], &f.kind, f.payload])
+    };
+    "arista-timestamp-short", 1, NOTHING, |f| {
+        f.ethernet(0xd28b, &[&[0, 1, 1, 0x20, 0, 9, 0, 0, 0, 1], &f.kind, f.payload])
+    };
+    "marvell-ethertype", 1, NOTHING, |f| {
+        f.ethernet(0xdada, &[&[0, 0, 0xc1, 8, 0, 20], &f.kind, f.payload])
+    };
+    "broadcom-ethertype", 1, NOTHING, |f| {
+        f.ethernet(0x8874, &[&[0, 0, 0, 4], &f.kind, f.payload])
+    };
+    "marvell-tag", 284, NOTHING, |f| {
+        Some([f.to, f.from, &[0xe1, 8, 0, 20], &f.kind, f.payload].concat())
+    };
+    "marvell-ethertype-link", 285, NOTHING, |f| {
+        Some([f.to, f.from, &[0xda, 0xda, 0, 0, 0xc1, 8, 0, 20], &f.kind, f.payload].concat())
+    };
+    "broadcom-tag", 281, NOTHING, |f| {
+        Some([f.to, f.from, &[0, 0, 0, 4], &f.kind, f.payload].concat())
+    };
+    "broadcom-tag-before", 282, NOTHING, |f| Some([&[0, 0, 0, 4], f.whole].concat());
     "service-chain", 1, NOTHING, |f| {
         Some([UNDERLAY, &[0x89, 0x4f, 0, 2, 2, 3, 0, 0, 9, 1], f.whole].concat())
     };
@@ -310,6 +338,37 @@ wrappers! {
         f.is_ip().then(|| over_ipv4(137, &[0, 1, 1, 64], f.payload, f.rest()))
     };
     "tzsp", 1, NOTHING, |f| frame_in_udp(f, 37008, &[1, 0, 0, 1, 10, 1, 5, 0, 1]);
+    "gre-in-udp", 1, UNDER, |f| {
+        let header = udp(4754, &[0, 0, f.kind[0], f.kind[1]], f.rest());
+        f.is_ip().then(|| over_ipv4(17, &header, f.payload, f.rest()))
+    };
+    "gre-cisco-metadata", 1, UNDER, |f| {
+        let header = [0, 0, 0x89, 0x09, f.kind[0], f.kind[1], 1, 1, 0, 1, 0, 7];
+        f.is_ip().then(|| over_ipv4(47, &header, f.payload, f.rest()))
+    };
+    "aruba-gre", 1, NOTHING, |f| {
+        let frame = wlan(f, true);
+        let wire = f.wire + frame.len() - f.whole.len();
+        Some(over_ipv4(47, &[0, 0, 0x82, 0], &frame, wire))
+    };
+    "capwap-ethernet", 1, NOTHING, |f| frame_in_udp(f, 5247, &[0, 0x10, 2, 0, 0, 0, 0, 0]);
+    "capwap-wlan", 1, NOTHING, |f| {
+        // Controllers of Cisco turn the two bytes of the frame control round.
+        let mut frame = wlan(f, true);
+        frame.swap(0, 1);
+        let wire = f.wire + frame.len() - f.whole.len();
+        let header = udp(5247, &[0, 0x10, 3, 0, 0, 0, 0, 0], wire);
+        Some(over_ipv4(17, &header, &frame, wire))
+    };
+    "ayiya", 1, UNDER, |f| {
+        let mut header = vec![0x42, 0x52, 0x11, if f.v4() { 4 } else { 41 }, 0, 0, 0, 1];
+        header.extend([7; 16 + 20]);
+        let header = udp(5072, &header, f.rest());
+        f.is_ip().then(|| over_ipv4(17, &header, f.payload, f.rest()))
+    };
+    "pim-register", 1, UNDER, |f| {
+        f.is_ip().then(|| over_ipv4(103, &[0x21, 0, 0, 0, 0, 0, 0, 0], f.payload, f.rest()))
+    };
     // One in the other: a mirrored VLAN of an overlay network.
     "vxlan-in-vlan-in-erspan", 1, NOTHING, |f| {
         let overlay = frame_in_udp(f, 4789, &[8, 0, 0, 0, 0, 0, 100, 0])?;
@@ -318,6 +377,36 @@ wrappers! {
         let wire = f.wire + tagged.len() - f.whole.len();
         Some(over_ipv4(47, &header, &tagged, wire))
     };
+}
+
+/// IPv6 packets in Teredo, behind an authentication and an origin or neither, with a trailer or without.
+pub const TEREDO: &[Wrapper] = &[
+    Wrapper { name: "teredo", link: 1, loses: UNDER, wrap: |f| teredo(f, &[], &[]) },
+    Wrapper {
+        name: "teredo-origin",
+        link: 1,
+        loses: UNDER,
+        wrap: |f| teredo(f, &[0, 0, 0x63, 0xbf, 0xf5, 0xfe, 0xfe, 0xfe], &[]),
+    },
+    Wrapper {
+        name: "teredo-authentication",
+        link: 1,
+        loses: UNDER,
+        wrap: |f| {
+            let authentication = [0, 1, 1, 2, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7, 8, 0];
+            let origin = [0, 0, 0x63, 0xbf, 0xf5, 0xfe, 0xfe, 0xfe];
+            teredo(f, &[&authentication[..], &origin].concat(), &[1, 4, 0, 0, 0, 0])
+        },
+    },
+];
+
+fn teredo(frame: Parts<'_>, header: &[u8], trailer: &[u8]) -> Option<Vec<u8>> {
+    let is_v6 = frame.kind == [0x86, 0xdd] && frame.whole.len() == frame.wire;
+    let length = 40 + usize::from(u16::from_be_bytes(*frame.payload.get(4..)?.first_chunk()?));
+    let packet = frame.payload.get(..length).filter(|_| is_v6)?;
+    let header = udp(3544, header, packet.len() + trailer.len());
+    let inner = [packet, trailer].concat();
+    Some(over_ipv4(17, &header, &inner, inner.len()))
 }
 
 /// A pcap file of the frames of another one, wrapped; `keep` chooses among them.

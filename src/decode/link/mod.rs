@@ -4,7 +4,11 @@ mod cooked;
 pub(super) mod ethernet;
 mod hdlc;
 mod raw;
+mod switch;
 mod wireless;
+
+pub(super) use ethernet::WLAN_AS_ETHERNET;
+pub(super) use switch::marvell;
 
 use super::{Layers, Next, Packet};
 use crate::model::SkipReason;
@@ -56,5 +60,15 @@ pub const LINKS: &[LinkType] = &[
     link(105, "IEEE 802.11", "IEEE 802.11", "0.1", wireless::plain),
     link(127, "IEEE 802.11 with radiotap", "radiotap.org", "0.1", wireless::radiotap),
     link(119, "IEEE 802.11 with Prism header", "LINKTYPE_IEEE802_11_PRISM", "0.1", wireless::prism),
+    link(281, "Ethernet with a Broadcom tag", "LINKTYPE_DSA_TAG_BRCM", "0.1", switch::broadcom),
+    link(
+        282,
+        "Ethernet behind a Broadcom tag",
+        "LINKTYPE_DSA_TAG_BRCM_PREPEND",
+        "0.1",
+        switch::broadcom_before,
+    ),
+    link(284, "Ethernet with a Marvell tag", "LINKTYPE_DSA_TAG_DSA", "0.1", switch::dsa),
+    link(285, "Ethernet with a Marvell ethertype", "LINKTYPE_DSA_TAG_EDSA", "0.1", switch::edsa),
     link(163, "IEEE 802.11 with AVS header", "LINKTYPE_IEEE802_11_AVS", "0.1", wireless::avs),
 ];

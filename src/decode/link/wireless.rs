@@ -1,13 +1,13 @@
 //! What monitoring wireless cards put before an IEEE 802.11 frame: nothing (LINKTYPE_IEEE802_11, 105),
 //! radiotap (127), Prism (119) or AVS (163).
 
-use crate::decode::{Layers, Next, Packet};
+use crate::decode::{Layers, Next, Packet, WlanForm};
 use crate::model::SkipReason;
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
 pub(super) fn plain<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
-    Ok(Next::Wlan(packet, false))
+    Ok(Next::Wlan(packet, WlanForm::Plain))
 }
 
 /// radiotap.org: a length, bit maps of which fields are present, the fields. Of these only the flags
@@ -44,7 +44,8 @@ pub(super) fn radiotap<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Nex
     let frame = packet.after(length).ok_or(CUT)?;
     let fcs = if flags & FCS_AT_END != 0 { 4 } else { 0 };
     let frame = frame.limited(frame.wire.saturating_sub(fcs));
-    Ok(Next::Wlan(frame, flags & PADDED != 0))
+    let form = if flags & PADDED != 0 { WlanForm::Padded } else { WlanForm::Plain };
+    Ok(Next::Wlan(frame, form))
 }
 
 /// A message code, then the header's length in the byte order of the capturing machine.
@@ -58,11 +59,11 @@ pub(super) fn prism<'p>(
     }
     let length = packet.u32(4).ok_or(CUT)?;
     let length = if length > 0xffff { length.swap_bytes() } else { length };
-    Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, false))
+    Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, WlanForm::Plain))
 }
 
 /// A magic number, then the header's length in network order.
 pub(super) fn avs<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
     let length = packet.u32(4).ok_or(CUT)?;
-    Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, false))
+    Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, WlanForm::Plain))
 }

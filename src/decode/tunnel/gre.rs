@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Carrier, Found, Next, Packet, Tunnel};
+use crate::decode::WlanForm;
 
 const CHECKSUM: u16 = 0x8000;
 const ROUTING: u16 = 0x4000;
@@ -83,6 +84,10 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
             4 => gre(key, Next::Ip(Some(4), rest)),
             _ => gre(key, Next::Ip(Some(4), rest.after(4)?)),
         },
+        // Access points of Aruba carry frames of their clients, and say their kind in the last but one digit.
+        0x8200..=0x8370 if protocol & 0xf == 0 => gre(key, Next::Wlan(rest, WlanForm::Plain)),
+        // Cisco's metadata has the ethertype first here, and then its own bytes.
+        0x8909 => gre(key, Next::Ether(rest.u16(0)?, rest.after(8)?)),
         0x0800 | 0x86dd | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x88e5 | 0x894f => {
             gre(key, Next::Ether(protocol, rest))
         }

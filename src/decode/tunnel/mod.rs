@@ -1,9 +1,12 @@
 //! Tunnels over IP and over UDP: one file for each family, one line in the list.
 
+mod capwap;
 mod gre;
 mod gtp;
 mod ip;
+mod pim;
 mod tzsp;
+mod v6;
 mod vxlan;
 
 use serde::{Deserialize, Serialize};
@@ -41,13 +44,27 @@ pub enum Tunnel {
     MplsInIp,
     /// TaZmen sniffer protocol.
     Tzsp,
+    /// Data channel of wireless access points.
+    Capwap,
+    /// IPv6 over UDP through address translation.
+    Teredo,
+    /// Anything in anything.
+    Ayiya,
+    /// Multicast packets on their way to a rendezvous point.
+    Pim,
 }
 
 /// A kind of tunnel: the word for it in tags, what carries it, the document that describes it, since
 /// which version.
 pub const TUNNELS: &[(Tunnel, &str, &str, &str, &str)] = &[
     (Tunnel::IpInIp, "ip-in-ip", "IP protocols 4 and 41", "RFC 2003, RFC 4213, RFC 2473", "0.1"),
-    (Tunnel::Gre, "gre", "IP protocol 47", "RFC 2784, RFC 2890, RFC 2637 (PPTP)", "0.1"),
+    (
+        Tunnel::Gre,
+        "gre",
+        "IP protocol 47, UDP 4754",
+        "RFC 2784, RFC 2890, RFC 2637 (PPTP), RFC 8086; access points of Aruba",
+        "0.1",
+    ),
     (Tunnel::Nvgre, "nvgre", "GRE with Ethernet and a key", "RFC 7637", "0.1"),
     (Tunnel::Erspan, "erspan", "GRE", "draft-foschiano-erspan (types I, II, III)", "0.1"),
     (Tunnel::Vxlan, "vxlan", "UDP 4789, 8472, and --vxlan-port", "RFC 7348", "0.1"),
@@ -57,6 +74,10 @@ pub const TUNNELS: &[(Tunnel, &str, &str, &str, &str)] = &[
     (Tunnel::EtherIp, "etherip", "IP protocol 97", "RFC 3378", "0.1"),
     (Tunnel::MplsInIp, "mpls-in-ip", "IP protocol 137, UDP 6635", "RFC 4023, RFC 7510", "0.1"),
     (Tunnel::Tzsp, "tzsp", "UDP 37008", "TaZmen Sniffer Protocol", "0.1"),
+    (Tunnel::Capwap, "capwap", "UDP 5247, either way", "RFC 5415, RFC 5416", "0.1"),
+    (Tunnel::Teredo, "teredo", "UDP 3544, either way", "RFC 4380", "0.1"),
+    (Tunnel::Ayiya, "ayiya", "UDP 5072, either way", "draft-massar-v6ops-ayiya", "0.1"),
+    (Tunnel::Pim, "pim-register", "IP protocol 103", "RFC 7761", "0.1"),
 ];
 
 /// The UDP destination ports that tunnels are looked for at (IANA's, but for 8472, Linux's first port
@@ -69,6 +90,10 @@ pub(super) const PORTS: &[(u16, Tunnel)] = &[
     (2152, Tunnel::Gtp),
     (6635, Tunnel::MplsInIp),
     (37008, Tunnel::Tzsp),
+    (4754, Tunnel::Gre),
+    (5247, Tunnel::Capwap),
+    (3544, Tunnel::Teredo),
+    (5072, Tunnel::Ayiya),
 ];
 
 /// What the user says of the tunnels between some addresses.
@@ -96,6 +121,11 @@ impl Tunnel {
         TUNNELS.iter().find(|line| line.1 == word).map(|line| line.0)
     }
 
+    /// Whether one end answers from the port that the other sends to.
+    pub(super) fn answers(self) -> bool {
+        matches!(self, Self::Capwap | Self::Teredo | Self::Ayiya)
+    }
+
     /// The word for it in tags.
     pub fn name(self) -> &'static str {
         TUNNELS.iter().find(|line| line.0 == self).map_or("tunnel", |line| line.1)
@@ -115,36 +145,53 @@ pub(super) fn inside<'p>(ip: &Carrier, rest: Packet<'p>, layers: &mut Layers<'_>
     if gre::is_keepalive(ip, rest) {
         return Next::Done;
     }
+    let mut is_answer = false;
     let found = match ip.transport {
         Transport::TCP => return Next::Done,
         Transport::UDP => {
-            let Some(port) = rest.u16(2) else { return Next::Done };
-            let Some((_, tunnel)) = layers.decoder.ports.iter().find(|(known, _)| *known == port)
-            else {
+            let (Some(sport), Some(dport)) = (rest.u16(0), rest.u16(2)) else { return Next::Done };
+            let Some((tunnel, answers)) = layers.decoder.tunnel_at(sport, dport) else {
                 return Next::Done;
             };
-            rest.after(UDP_HEADER).and_then(|payload| over_udp(*tunnel, payload))
+            is_answer = answers;
+            rest.after(UDP_HEADER).and_then(|payload| over_udp(tunnel, payload))
         }
         Transport(4) => self::ip::decode(4, rest),
         Transport(41) => self::ip::decode(6, rest),
         Transport(47) => gre::decode(rest),
+        Transport(103) if pim::is_register(rest) => pim::decode(rest),
         Transport(97) => self::ip::etherip(rest),
         Transport(137) => self::ip::mpls(rest),
         _ => return Next::Done,
     };
     match found {
         Some(Found { tunnel, id, next }) => {
-            let port = rest.u16(2).filter(|_| ip.transport.has_ports()).unwrap_or_default();
+            let port = rest
+                .u16(if is_answer { 0 } else { 2 })
+                .filter(|_| ip.transport.has_ports())
+                .unwrap_or_default();
             let (src, dst, transport) = (ip.src, ip.dst, ip.transport);
             let stated = TunnelUse::Unstated;
-            layers.enter(tunnel, id, Outer { src, dst, transport, port, stated });
+            layers.enter(tunnel, id, Outer { src, dst, transport, port, is_answer, stated });
             next
         }
         None => {
             // Whatever comes to a UDP port may be something else; a protocol number is sure.
-            layers.seen.opaque = ip.transport != Transport::UDP;
+            layers.seen.opaque = of_protocol(ip.transport);
             Next::Done
         }
+    }
+}
+
+/// The tunnel that a protocol number of IP announces.
+fn of_protocol(transport: Transport) -> Option<Tunnel> {
+    match transport {
+        Transport(4 | 41) => Some(Tunnel::IpInIp),
+        Transport(47) => Some(Tunnel::Gre),
+        Transport(97) => Some(Tunnel::EtherIp),
+        Transport(103) => Some(Tunnel::Pim),
+        Transport(137) => Some(Tunnel::MplsInIp),
+        _ => None,
     }
 }
 
@@ -156,6 +203,10 @@ fn over_udp(tunnel: Tunnel, payload: Packet<'_>) -> Option<Found<'_>> {
         Tunnel::Gtp => gtp::decode(payload),
         Tunnel::MplsInIp => self::ip::mpls(payload),
         Tunnel::Tzsp => tzsp::decode(payload),
-        Tunnel::IpInIp | Tunnel::Gre | Tunnel::Nvgre | Tunnel::Erspan | Tunnel::EtherIp => None,
+        Tunnel::Gre => gre::decode(payload),
+        Tunnel::Capwap => capwap::decode(payload),
+        Tunnel::Teredo => v6::teredo(payload),
+        Tunnel::Ayiya => v6::ayiya(payload),
+        Tunnel::IpInIp | Tunnel::Nvgre | Tunnel::Erspan | Tunnel::EtherIp | Tunnel::Pim => None,
     }
 }

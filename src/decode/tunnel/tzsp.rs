@@ -2,6 +2,7 @@
 //! mirror frames over UDP.
 
 use super::{Found, Next, Packet, Tunnel};
+use crate::decode::WlanForm;
 
 pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
     const END: u8 = 1;
@@ -23,7 +24,7 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
     let frame = packet.after(at + 1)?;
     let next = match protocol {
         1 => Next::Ethernet(frame),
-        18 => Next::Wlan(frame, false),
+        18 => Next::Wlan(frame, WlanForm::Plain),
         _ => return None,
     };
     Some(Found { tunnel: Tunnel::Tzsp, id: None, next })

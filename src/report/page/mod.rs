@@ -148,8 +148,7 @@ fn overview(report: &Report<'_>) -> Markup {
     let count = |wanted: &dyn Fn(&crate::classify::Finding) -> bool| {
         report.outcome.findings.iter().filter(|f| wanted(f)).count()
     };
-    let worst = report.outcome.findings.iter().filter(|f| f.severity > Severity::Info);
-    let worst: Vec<_> = worst.take(WORST).collect();
+    let worst: Vec<_> = story::told(report).into_iter().take(WORST).collect();
     let not_assessed = story::not_assessed(report);
     html! {
         section #overview aria-labelledby="overview-title" {
@@ -178,10 +177,11 @@ fn overview(report: &Report<'_>) -> Markup {
             }
             @if !worst.is_empty() {
                 ol.worst {
-                    @for finding in &worst {
+                    @for told in &worst {
+                        @let finding = told.finding;
                         li {
                             span class={ "sev " (finding.severity.name()) } { (finding.severity.name()) } " "
-                            a href={ "#findings?open=" (finding.id) } { (clean(&finding.message)) }
+                            a href={ "#findings?open=" (finding.id) } { (clean(&told.message())) }
                             @if !finding.certain { " " span.tag { "not certain" } }
                         }
                     }

@@ -27,7 +27,9 @@
     const given = new URLSearchParams(query || "");
     const next = { view };
     for (const name of [...FIELDS, "sort", "cell", "status", "reason"]) next[name] = given.get(name) || "";
-    next.open = (given.get("open") || "").split(",").filter(Boolean);
+    // Ids of earlier versions had no mark.
+    const marked = (id) => (/^[0-9a-f]{12}$/.test(id) ? "f-" + id : id);
+    next.open = (given.get("open") || "").split(",").filter(Boolean).map(marked);
     next.page = Math.max(1, parseInt(given.get("page"), 10) || 1);
     return next;
   };
@@ -78,8 +80,26 @@
     ["message", (f) => f.message],
   ]);
 
+  // What another finding explains stands under it once that is opened; a filter or an order shows all as they are.
+  const folded = (list) => {
+    const under = new Map();
+    list.filter((f) => f.explained_by).forEach((f) => under.set(f.explained_by, [...(under.get(f.explained_by) || []), f]));
+    const there = new Set(list.map((f) => f.id));
+    const first = list.filter((f) => !there.has(f.explained_by));
+    const isCause = (f) => under.has(f.id) && f.code === "role-mismatch";
+    const ordered = [...first.filter(isCause), ...first.filter((f) => !isCause(f))];
+    return ordered.flatMap((f) => {
+      const explained = under.get(f.id) || [];
+      const wanted = state.open.includes(f.id) || explained.some((other) => state.open.includes(other.id));
+      return wanted ? [f, ...explained] : [f];
+    });
+  };
+
+  const explains = (f) => data.findings.filter((other) => other.explained_by === f.id).length;
+
   const chosen = () => {
     const list = data.findings.filter(fits);
+    if (!state.sort && !filters()) return folded(list);
     const [key, order] = state.sort.split("-");
     const value = keys.get(key);
     if (value) {
@@ -198,6 +218,9 @@
     row.append(make("td", f.severity, { class: "sev " + f.severity, "data-label": "Severity" }));
     const verdict = make("td", f.verdict + "/" + f.code, { "data-label": "Verdict" });
     if (!f.certain) verdict.append(" ", make("span", "not certain", { class: "tag" }));
+    const others = explains(f);
+    if (others) verdict.append(" ", make("span", "explains " + others + " more", { class: "tag" }));
+    if (f.explained_by) verdict.append(" ", make("span", "explained by " + f.explained_by, { class: "tag" }));
     if (f.since === "new") verdict.append(" ", make("span", "new", { class: "tag" }));
     row.append(verdict, party(f.client, f.client_name, f.client_roles, "From"), party(f.server, f.server_name, f.server_roles, "To"));
     row.append(make("td", (f.transport + " " + f.port).trim(), { "data-label": "Port" }));
@@ -247,8 +270,10 @@
 
   const told = (list, shown, all) => {
     const total = data.findings.length;
+    const hidden = state.sort || filters() ? 0 : data.findings.filter(fits).length - list.length;
     const info = list.filter((f) => f.severity === "info").length;
-    let words = list.length === total ? plural(total, "finding") : list.length + " of " + plural(total, "finding");
+    let words = list.length + hidden === total ? plural(total, "finding") : list.length + " of " + plural(total, "finding");
+    if (hidden) words += ", " + hidden + " of them under those that explain them";
     if (info) words += ", " + info + " of severity info";
     if (data.total > total) words += " (the " + total + " worst of " + data.total + "; all of them are in findings.csv)";
     if (all && filters()) words += ", with " + filters();

@@ -1,0 +1,17 @@
+//! Multicast packets on their way to a rendezvous point (PIM register, RFC 7761, 4.9.3).
+
+use super::{Found, Next, Packet, Tunnel};
+
+/// Whether a PIM message carries a packet: a register of version 2 that is no null register.
+pub(super) fn is_register(packet: Packet<'_>) -> bool {
+    const REGISTER: u8 = 0x21;
+    const NULL: u32 = 1 << 30;
+    packet.bytes.first() == Some(&REGISTER) && packet.u32(4).is_some_and(|flags| flags & NULL == 0)
+}
+
+pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
+    let rest = packet.after(8)?;
+    let version = rest.bytes.first()? >> 4;
+    let next = Next::Ip(Some(version), rest);
+    matches!(version, 4 | 6).then_some(Found { tunnel: Tunnel::Pim, id: None, next })
+}

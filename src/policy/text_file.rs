@@ -1,0 +1,95 @@
+//! Files that a user wrote, as text: in UTF-8 or, as spreadsheets and Windows write them, in UTF-16.
+
+use std::fs;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::Problem;
+use super::problem::unreadable;
+use crate::model::hex;
+
+/// A file that a user wrote.
+#[derive(Clone, Debug)]
+pub struct TextFile {
+    /// The file as the user named it.
+    pub name: String,
+    /// What it says, without a byte order mark.
+    pub text: String,
+    /// SHA-256 of its bytes, in hex.
+    pub sha256: String,
+}
+
+impl TextFile {
+    /// Reads a file; else what is wrong with it, and in which line.
+    pub fn read(path: &Path) -> Result<Self, Problem> {
+        let name = path.display().to_string();
+        let whole = |message: String| Problem { file: name.clone(), line: 0, message };
+        if path.is_dir() {
+            return Err(whole("is a folder; give a file".to_owned()));
+        }
+        let bytes = fs::read(path).map_err(|error| whole(unreadable(path, &error)))?;
+        let sha256 = hex(&Sha256::digest(&bytes));
+        let text = decoded(bytes).map_err(|(line, message)| Problem {
+            file: name.clone(),
+            line,
+            message,
+        })?;
+        Ok(Self { name, text, sha256 })
+    }
+}
+
+/// The text of a file's bytes; else the line that is no text, and what to do about it.
+fn decoded(bytes: Vec<u8>) -> Result<String, (usize, String)> {
+    let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units = bytes.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or(0)]));
+        char::decode_utf16(units).collect::<Result<String, _>>()
+    };
+    let utf16 = match bytes.as_slice() {
+        [0xff, 0xfe, rest @ ..] => Some(wide(rest, u16::from_le_bytes)),
+        [0xfe, 0xff, rest @ ..] => Some(wide(rest, u16::from_be_bytes)),
+        // Without a mark, ASCII in UTF-16 has zeros at every other place.
+        [first, 0, second, 0, ..] if *first != 0 && *second != 0 => {
+            Some(wide(&bytes, u16::from_le_bytes))
+        }
+        _ => None,
+    };
+    if let Some(text) = utf16 {
+        return text.map_err(|_| (1, "the file is not UTF-16 text; save it as UTF-8".to_owned()));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(match text.strip_prefix('\u{feff}') {
+            Some(rest) => rest.to_owned(),
+            None => text,
+        }),
+        Err(error) => {
+            let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+            Err((line, "the file is not UTF-8 text; save it as UTF-8".to_owned()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_read_in_each_form_that_programs_write() {
+        let text = "name,ä\r\n𝄞";
+        let wide: Vec<u16> = text.encode_utf16().collect();
+        let le = |units: &[u16]| units.iter().flat_map(|u| u.to_le_bytes()).collect::<Vec<u8>>();
+        let be = |units: &[u16]| units.iter().flat_map(|u| u.to_be_bytes()).collect::<Vec<u8>>();
+        for bytes in [
+            text.as_bytes().to_vec(),
+            [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+            [b"\xff\xfe", &le(&wide)[..]].concat(),
+            [b"\xfe\xff", &be(&wide)[..]].concat(),
+            le(&wide),
+        ] {
+            assert_eq!(decoded(bytes.clone()).as_deref(), Ok(text), "{bytes:?}");
+        }
+        assert_eq!(decoded(b"a\nb\xff".to_vec()).map_err(|e| e.0), Err(2));
+        assert!(decoded(vec![0xff, 0xfe, 0x00, 0xd8]).is_err());
+    }
+}
