@@ -249,3 +249,133 @@ fn no_host_is_called_like_a_word_of_the_program() {
         assert!(drafted.contains(&format!("name = \"{host}\"")), "{drafted}");
     }
 }
+
+/// A network with a real directory: PCs, servers and session hosts ask their controllers all day, and a file server
+/// serves everybody. None of that makes anybody a component of the product.
+#[test]
+fn a_domain_is_drafted_without_a_wrong_role() {
+    let truth = hosts(&read(&fixture("farm-domain/inventory.toml")));
+    for overlay in [&[][..], &["--overlay", "windows-domain"]] {
+        let drafted = draft(&[fixture("farm-domain/span.pcap")], overlay);
+        let table: toml::Table = drafted.parse().expect("TOML");
+        let guessed = hosts(&drafted);
+        let network = table["network"].as_array().expect("networks");
+        assert_eq!(network.len(), 1, "{network:?}");
+        assert_eq!(network[0]["cidr"].as_str(), Some("10.20.9.0/24"));
+        let (mut right, mut seen) = (0, 0);
+        for (address, (_, roles)) in truth.iter().filter(|(_, (_, roles))| !roles.is_empty()) {
+            seen += 1;
+            if address.starts_with("10.20.9.") {
+                // Told by its network, and by nothing else.
+                right += usize::from(!guessed.contains_key(address));
+                continue;
+            }
+            let mine = &guessed[address].1;
+            assert!(mine.is_subset(roles), "{address}: {mine:?}, not {roles:?}");
+            right += usize::from(mine == roles);
+        }
+        assert!(seen >= 27 && right * 10 >= seen * 9, "{right} of {seen}");
+        for server in ["10.20.1.61", "10.20.1.62"] {
+            assert!(guessed[server].1.is_empty(), "{server}: {:?}", guessed[server]);
+        }
+        // What shows that they are clients stands there, and what the domain needs.
+        assert!(drafted.contains("opens TCP 443 at"), "{drafted}");
+        let overlays = table["farm"]["overlays"].as_array().expect("overlays");
+        assert_eq!(overlays[0].as_str(), Some("windows-domain"));
+        // No feature is guessed from what members of a domain do.
+        assert!(!drafted.contains("= true    # a guess"), "{drafted}");
+    }
+}
+
+/// PCs in the network of the servers are clients each for itself, and a host that only asks for files is nothing.
+#[test]
+fn a_flat_network_of_a_domain_has_clients_one_by_one() {
+    let mut wire = Wire::default();
+    let (dc, gateway, broker) = ("10.1.0.5", "10.1.0.20", "10.1.0.10");
+    wire.connect(0, (gateway, 50_000), (broker, 20_002));
+    wire.connect(10, (gateway, 50_001), ("10.1.0.30", 3389));
+    wire.connect(20, ("10.1.0.30", 50_002), (broker, 20_003));
+    wire.connect(30, (broker, 50_003), ("10.1.0.30", 30_004));
+    for pc in 100..106u64 {
+        let pc_address = format!("10.1.0.{pc}");
+        for (number, port) in [88, 389, 445, 53].into_iter().enumerate() {
+            wire.connect(pc * 100 + number as u64, (&pc_address, 50_000), (dc, port));
+        }
+        wire.connect(pc * 100 + 10, (&pc_address, 50_010), ("10.1.0.60", 445));
+        // An administrator looks at a server.
+        wire.connect(pc * 100 + 11, (&pc_address, 50_011), ("10.1.0.60", 3389));
+        if pc < 105 {
+            wire.connect(pc * 100 + 12, (&pc_address, 50_012), (gateway, 443));
+        }
+    }
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let file = scratch.path().join("a.pcap");
+    fs::write(&file, wire.file()).expect("writable");
+    let hosts = hosts(&draft(&[file], &[]));
+    assert_eq!(hosts[dc].1, ["ad-dc".to_owned()].into());
+    assert_eq!(hosts[broker].1, ["broker".to_owned()].into());
+    assert!(hosts["10.1.0.100"].1.contains("parallels-client"), "{hosts:?}");
+    assert!(hosts["10.1.0.105"].1.is_empty() && hosts["10.1.0.60"].1.is_empty(), "{hosts:?}");
+}
+
+#[test]
+fn what_is_outside_is_told_and_can_be_taken_in() {
+    let mut wire = Wire::default();
+    for second in 0..3 {
+        wire.connect(second * 100, ("203.0.113.30", 50_000), ("203.0.113.10", 20_003));
+    }
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let file = scratch.path().join("a.pcap");
+    fs::write(&file, wire.file()).expect("writable");
+    let capture = file.display().to_string();
+    // An empty draft is no draft.
+    let out = scratch.path().join("inventory.toml").display().to_string();
+    let run = rasaudit(["inventory", "draft", &capture, "-o", &out]);
+    assert_eq!((run.status.code(), Path::new(&out).exists()), (Some(2), false));
+    assert!(stderr(&run).contains("203.0.113.0/24 (2)"), "{}", stderr(&run));
+    assert!(stderr(&run).contains("--internal"), "{}", stderr(&run));
+    let drafted = draft(&[file], &["--internal", "203.0.113.0/24"]);
+    assert_eq!(hosts(&drafted)["203.0.113.10"].1, ["broker".to_owned()].into());
+    assert!(
+        drafted.contains("internal = [") && drafted.contains("\"203.0.113.0/24\""),
+        "{drafted}"
+    );
+    let path = scratch.path().join("drafted.toml");
+    fs::write(&path, &drafted).expect("writable");
+    let check = rasaudit(["inventory", "check", &path.display().to_string()]);
+    assert!(check.status.success() && stderr(&check).is_empty(), "{}", stderr(&check));
+}
+
+/// What stands in an inventory stays, byte for byte; what is new comes behind it.
+#[test]
+fn a_draft_can_be_merged_into_an_inventory() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let capture = fixture("farm-healthy/span.pcap");
+    let truth = read(&fixture("farm-healthy/inventory.toml"));
+    let path = scratch.path().join("inventory.toml");
+    let place = path.display().to_string();
+    // Nothing new: the same bytes.
+    fs::write(&path, &truth).expect("writable");
+    assert_eq!(draft(std::slice::from_ref(&capture), &["--merge", &place]), truth);
+    // Without one host, that host comes back, and nothing else.
+    let start = truth.find("[[host]]\nname = \"broker1\"").expect("the broker");
+    let end = start + truth[start..].find("\n\n").expect("its end") + 2;
+    let without = format!("{}{}", &truth[..start], &truth[end..]);
+    fs::write(&path, &without).expect("writable");
+    let merged = draft(std::slice::from_ref(&capture), &["--merge", &place]);
+    let added = merged.strip_prefix(&without).expect("what was there stays");
+    assert_eq!(added.matches("[[host]]").count(), 1, "{added}");
+    assert!(!added.contains("[[network]]"), "{added}");
+    assert_eq!(hosts(&merged)["10.20.1.31"].1, ["broker".to_owned()].into());
+    // In place, and sound.
+    let capture = capture.display().to_string();
+    let run = rasaudit(["inventory", "draft", "-q", &capture, "--merge", &place, "-o", &place]);
+    assert!(run.status.success(), "{}", stderr(&run));
+    assert_eq!(read(&path), merged);
+    assert!(rasaudit(["inventory", "check", &place]).status.success());
+    // Another file that is there is never written over.
+    let other = scratch.path().join("other.toml").display().to_string();
+    fs::write(&other, "mine").expect("writable");
+    let run = rasaudit(["inventory", "draft", &capture, "--merge", &place, "-o", &other]);
+    assert_eq!((run.status.code(), read(Path::new(&other)).as_str()), (Some(2), "mine"));
+}

@@ -415,7 +415,7 @@ fn a_question_about_a_port_is_explained() {
         "--matrix",
         "ras-legacy",
     ]);
-    assert!(code == Some(0) && out.contains("inferred"), "{out}");
+    assert!(code == Some(0) && out.contains("It follows from the source"), "{out}");
     // A group is asked member by member; a role comes from nowhere, so not from outside.
     let (code, out, _) = explain(&["--from", "gateway", "--to", "broker", "--port", "20002/tcp"]);
     assert!(

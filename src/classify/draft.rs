@@ -10,7 +10,7 @@ use super::fold::prefix_of;
 use super::wording::service_words;
 use crate::conversation::{Conversation, Conversations, State};
 use crate::model::{Mac, Transport, is_link_local};
-use crate::policy::{Inventory, Matrix, Only, Policy, RoleSet, Scope};
+use crate::policy::{Inventory, Matrix, Only, Policy, RoleSet, Row, Scope};
 
 /// How often the roles of hosts and of their peers are weighed against each other.
 const ROUNDS: usize = 6;
@@ -21,18 +21,55 @@ const MOST_ROLES: usize = 4;
 /// From so many clients in one network it is listed as a network.
 const CLIENTS: usize = 2;
 
+/// From so many services that only a domain controller has, a host is one.
+const CONTROLS: usize = 2;
+
+/// What a draft goes by beside the traffic.
+#[derive(Clone)]
+pub struct Given {
+    /// What counts as inside.
+    pub internal: Vec<IpNet>,
+    /// The inventory that is added to; its hosts are what it says.
+    pub listed: Option<Policy>,
+}
+
+impl Given {
+    /// The networks that count as inside where nobody says so: private and unique-local ones.
+    pub fn usual_internal() -> Vec<IpNet> {
+        let inside = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+        inside.iter().filter_map(|net| net.parse().ok()).collect()
+    }
+}
+
 /// A farm as its traffic shows it.
 pub struct Draft {
     /// The hosts, by address.
     pub hosts: Vec<DraftHost>,
-    /// Networks of clients, with how many were seen in each.
-    pub networks: Vec<(IpNet, usize)>,
+    /// Networks of clients.
+    pub networks: Vec<ClientNetwork>,
+    /// What counts as inside.
+    pub internal: Vec<IpNet>,
+    /// Addresses outside that sent something, by network, the largest first.
+    pub left_out: Vec<(IpNet, usize)>,
+    /// The overlay that documents what members of a domain do at its controllers, where nothing else does, and how
+    /// many hosts did so.
+    pub overlay: Option<(String, usize)>,
     /// Addresses outside that served somebody.
     pub outside: Vec<Outside>,
     /// Addresses outside that opened something inside.
     pub from_outside: usize,
     /// Features without which some of the traffic would not be documented, with an example.
     pub features: BTreeMap<String, String>,
+}
+
+/// A network of clients.
+pub struct ClientNetwork {
+    /// Its prefix.
+    pub cidr: IpNet,
+    /// Addresses that were seen in it.
+    pub seen: usize,
+    /// What some of them did that only clients do.
+    pub evidence: Vec<String>,
 }
 
 /// A server outside.
@@ -116,13 +153,14 @@ fn is_inside(policy: &Policy, address: IpAddr) -> bool {
 
 impl Draft {
     /// Drafts a farm from conversations that nobody judged.
-    pub fn of(matrix: &Matrix, conversations: &Conversations) -> Self {
-        let inside = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
-        let internal = inside.iter().filter_map(|net| net.parse().ok()).collect();
+    pub fn of(matrix: &Matrix, conversations: &Conversations, given: &Given) -> Self {
+        let internal = given.internal.clone();
         let policy = Policy::new(matrix.clone(), Inventory { internal, ..Inventory::default() });
         let mut drafter = Drafter {
             policy: &policy,
             conversations,
+            listed: given.listed.as_ref(),
+            controllers: BTreeMap::new(),
             entities: Vec::new(),
             of_address: BTreeMap::new(),
             by_name: BTreeMap::new(),
@@ -134,10 +172,18 @@ impl Draft {
             }
         }
         drafter.join();
+        drafter.controllers = drafter.controllers();
         drafter.roles = vec![RoleSet::default(); drafter.entities.len()];
         for _ in 0..ROUNDS {
             // All at once, by what was thought of the others the round before.
-            let roles = drafter.items().into_iter().map(|items| drafter.weigh(items).roles);
+            let (members, serves) = (drafter.domain_members(), drafter.serves());
+            let roles = drafter.items().into_iter().enumerate().map(|(entity, items)| {
+                if let Some(roles) = drafter.known_roles(entity) {
+                    return roles;
+                }
+                let is_pc = members.contains(&entity) && !drafter.serves_own(&serves[entity]);
+                drafter.weigh(items, is_pc).roles
+            });
             drafter.roles = roles.collect();
         }
         drafter.draft()
@@ -153,6 +199,10 @@ struct Drafter<'a> {
     by_name: BTreeMap<String, BTreeSet<IpAddr>>,
     /// What each entity is taken for so far.
     roles: Vec<RoleSet>,
+    /// The inventory that is added to.
+    listed: Option<&'a Policy>,
+    /// The domain controllers, each with its role and what shows it.
+    controllers: BTreeMap<usize, (RoleSet, String)>,
 }
 
 impl<'a> Drafter<'a> {
@@ -255,6 +305,91 @@ impl<'a> Drafter<'a> {
         })
     }
 
+    /// The roles that the inventory gives an entity.
+    fn known_roles(&self, entity: usize) -> Option<RoleSet> {
+        let listed = self.listed?;
+        let host = self.entities[entity].addresses.iter().find_map(|a| listed.host_of(*a))?;
+        let roles = listed.matrix.role_names(listed.inventory.hosts[host].roles);
+        let numbers = roles.into_iter().filter_map(|slug| self.matrix().role(slug));
+        Some(numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role))))
+    }
+
+    /// The rows by which members of a domain ask its controllers, whether the user named their overlay or not.
+    fn domain_rows(&self) -> impl Iterator<Item = &'a Row> {
+        let named = self.matrix().rows.iter().filter(|row| row.overlay.is_some());
+        named.chain(&self.matrix().unused_overlays)
+    }
+
+    /// The row of a domain that a service belongs to, and its controllers' role.
+    fn domain_row(&self, transport: Transport, port: u16) -> Option<&'a Row> {
+        self.domain_rows().find(|row| row.transport == transport && row.ports.contains(&port))
+    }
+
+    /// The roles that serve a port by the rows of the matrix itself.
+    fn serving(&self, transport: Transport, port: u16) -> RoleSet {
+        let matrix = self.matrix();
+        let rows = self.policy.rows_at(transport, port).map(|number| &matrix.rows[number]);
+        let rows = rows.filter(|row| row.scope == Scope::Network && row.overlay.is_none());
+        rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
+    }
+
+    /// The domain controllers: who serves several things that the matrix knows of controllers alone. Whoever is asked for
+    /// names, tickets and the directory by a whole network is one, whatever else asks him.
+    fn controllers(&self) -> BTreeMap<usize, (RoleSet, String)> {
+        let mut found = BTreeMap::new();
+        for (entity, services) in self.serves().iter().enumerate() {
+            let mut controls: BTreeMap<RoleSet, (BTreeSet<u16>, BTreeSet<IpAddr>)> =
+                BTreeMap::new();
+            for ((transport, port), clients) in services {
+                let Some(row) = self.domain_row(*transport, *port) else { continue };
+                let role = self.matrix().roles[row.destination].members;
+                if self.serving(*transport, *port) == role {
+                    let (ports, asked) = controls.entry(role).or_default();
+                    ports.insert(*port);
+                    asked.extend(clients);
+                }
+            }
+            for (role, (ports, asked)) in controls {
+                if ports.len() >= CONTROLS {
+                    let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+                    let words = format!("serves ports {ports} to {} hosts", asked.len());
+                    found.insert(entity, (role, words));
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether it is what every member of a domain does at a controller, which says nothing of the member.
+    fn is_of_a_domain(&self, c: &Conversation) -> bool {
+        let controller =
+            self.entity(c.subject.server).is_some_and(|e| self.controllers.contains_key(&e));
+        controller && self.domain_row(c.subject.transport, c.subject.port).is_some()
+    }
+
+    /// Whether a port is the product's own: nobody but its components serves it, and no client or anybody else opens it,
+    /// or one of them alone serves it. What others use too says something only where the other side is known.
+    fn is_own(&self, transport: Transport, port: u16) -> bool {
+        let matrix = self.matrix();
+        let of_product = |roles: RoleSet| {
+            !roles.is_empty() && roles.iter().all(|role| matrix.roles[role].kind == "ras-component")
+        };
+        let mut rows = self.policy.rows_at(transport, port).map(|number| &matrix.rows[number]);
+        let mut any = false;
+        let all = rows.all(|row| {
+            any = true;
+            let (from, to) = (&matrix.roles[row.source], &matrix.roles[row.destination]);
+            row.scope == Scope::Localhost
+                || (!from.everybody
+                    && !to.everybody
+                    && of_product(to.members)
+                    && from.members.iter().all(|role| matrix.roles[role].kind != "client"))
+        });
+        let serving = self.serving(transport, port);
+        let single = serving.len() == 1 && of_product(serving);
+        any && (all || single) && self.domain_row(transport, port).is_none()
+    }
+
     /// The roles of both sides by which rows would document a conversation: what is known of a side is
     /// believed, and somebody inside is no service on the internet.
     fn fits(&self, c: &Conversation) -> (RoleSet, RoleSet) {
@@ -268,6 +403,8 @@ impl<'a> Drafter<'a> {
         };
         let from_outside = outside(c.subject.client);
         let to_outside = outside(c.subject.server);
+        let is_own = self.is_own(c.subject.transport, c.subject.port);
+        let is_windows = self.domain_row(c.subject.transport, c.subject.port).is_some();
         for number in self.policy.rows_at(c.subject.transport, c.subject.port) {
             let row = &matrix.rows[number];
             let broadcast = c.broadcast || c.state == State::AnswerOnly;
@@ -292,9 +429,17 @@ impl<'a> Drafter<'a> {
             if external(&from.kind) && !from_outside {
                 continue;
             }
+            // What users may do only with a feature that few farms have explains nothing that others do all day.
+            let rare =
+                row.features.iter().any(|f| matrix.features.get(f).is_some_and(|f| !f.usual));
+            if from.kind == "client" && rare && !is_own {
+                continue;
+            }
+            let guessable = is_own || broadcast;
             let possible = |role: &crate::policy::Role, known: RoleSet| match known.is_empty() {
                 _ if role.everybody => RoleSet::default(),
-                true => role.members,
+                true if guessable => role.members,
+                true => RoleSet::default(),
                 false => role.members.common(known),
             };
             let sources = possible(from, known_client);
@@ -302,13 +447,17 @@ impl<'a> Drafter<'a> {
                 possible(to, if c.broadcast { RoleSet::default() } else { known_server });
             let agree = |set: RoleSet, everybody: bool| everybody || !set.is_empty();
             // Each side is asked what it would have to be, given the other.
-            if agree(destinations, to.everybody) {
+            if agree(destinations, to.everybody) && !is_windows {
                 client =
                     client.with(if from.everybody { RoleSet::default() } else { from.members });
             }
             if agree(sources, from.everybody) {
                 server = server.with(if to.everybody { RoleSet::default() } else { to.members });
             }
+        }
+        // Files, names and remote calls of Windows: of many roles that might serve them none is told from a PC.
+        if is_windows && server.len() > ALIKE {
+            server = RoleSet::default();
         }
         (client, server)
     }
@@ -318,7 +467,8 @@ impl<'a> Drafter<'a> {
         /// Serves or opens, which service, as which roles would; and with whom, nobody for everybody.
         type Items = BTreeMap<(bool, Transport, u16, RoleSet), BTreeSet<Option<IpAddr>>>;
         let mut items: Vec<Items> = vec![Items::new(); self.entities.len()];
-        for c in self.telling().filter(|c| !self.is_background(c)) {
+        let telling = self.telling().filter(|c| !self.is_background(c) && !self.is_of_a_domain(c));
+        for c in telling {
             let (client, server) = self.fits(c);
             let subject = c.subject;
             let (transport, port) = (subject.transport, subject.port);
@@ -348,7 +498,12 @@ impl<'a> Drafter<'a> {
             let to = if serves { "to" } else { "at" };
             Item { fits, words: format!("{verb} {what} {to} {more}") }
         };
-        items.into_iter().map(|items| items.into_iter().map(words).collect()).collect()
+        let mut items: Vec<Vec<Item>> =
+            items.into_iter().map(|items| items.into_iter().map(words).collect()).collect();
+        for (entity, (role, words)) in &self.controllers {
+            items[*entity].push(Item { fits: *role, words: words.clone() });
+        }
+        items
     }
 
     /// Whether it is traffic of every network, which says nothing of a role.
@@ -366,7 +521,17 @@ impl<'a> Drafter<'a> {
 
     /// The roles that explain most of what an entity does; then what was decided on, what too little speaks
     /// for, and what stays unexplained.
-    fn weigh(&self, items: Vec<Item>) -> Weighed {
+    /// A PC of a domain that does only what clients do is one: appliances of the product are in no domain, and its
+    /// servers serve.
+    fn weigh(&self, items: Vec<Item>, is_pc: bool) -> Weighed {
+        let is_client = |role: usize| self.matrix().roles[role].kind == "client";
+        let mut items = items;
+        if is_pc && self.acts_as_client(&items) {
+            for item in &mut items {
+                let clients = item.fits.iter().filter(|role| is_client(*role));
+                item.fits = clients.fold(RoleSet::default(), |set, r| set.with(RoleSet::one(r)));
+            }
+        }
         let (unknown, mut items): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|item| item.fits.is_empty());
         items.sort_by_key(|item| item.fits.len());
@@ -449,28 +614,11 @@ impl<'a> Drafter<'a> {
 
     fn draft(self) -> Draft {
         let (mut hosts, mut items, serves) = (Vec::new(), self.items(), self.serves());
-        let mut networks: BTreeMap<IpNet, Vec<usize>> = BTreeMap::new();
-        let is_client = |role: usize| self.matrix().roles[role].kind == "client";
-        let mut others = BTreeSet::new();
-        for (number, entity) in self.entities.iter().enumerate() {
-            let roles = self.roles[number];
-            let may = roles.is_empty() || roles.iter().any(is_client);
-            for prefix in entity.addresses.iter().map(|address| prefix_of(*address)) {
-                match may && serves[number].is_empty() {
-                    true => networks.entry(prefix).or_default().push(number),
-                    false => drop(others.insert(prefix)),
-                }
-            }
-        }
-        // Where servers are too, each is told for itself; and some of them have to be clients for sure.
-        let sure = |number: &usize| {
-            let roles = self.roles[*number];
-            !roles.is_empty() && roles.iter().all(is_client)
-        };
-        networks.retain(|prefix, clients| {
-            clients.len() >= CLIENTS && !others.contains(prefix) && clients.iter().any(sure)
-        });
-        let in_network: BTreeSet<usize> = networks.values().flatten().copied().collect();
+        let networks = self.client_networks(&serves);
+        let members = self.domain_members();
+        let is_pc = |entity: usize| members.contains(&entity) && !self.serves_own(&serves[entity]);
+        let in_network: BTreeSet<usize> =
+            networks.values().flat_map(|(members, _)| members).copied().collect();
         let mut names: BTreeMap<String, usize> = BTreeMap::new();
         for entity in 0..self.entities.len() {
             *names.entry(self.name(entity)).or_default() += 1;
@@ -489,7 +637,7 @@ impl<'a> Drafter<'a> {
         for (number, entity) in self.entities.iter().enumerate() {
             let mut addresses: Vec<IpAddr> = entity.addresses.iter().copied().collect();
             let Weighed { guesses: mut roles, mut perhaps, unexplained, .. } =
-                self.weigh(std::mem::take(&mut items[number]));
+                self.weigh(std::mem::take(&mut items[number]), is_pc(number));
             if in_network.contains(&number) {
                 // What it is by its network, it is by its other addresses too.
                 addresses.retain(|address| !networks.contains_key(&prefix_of(*address)));
@@ -497,7 +645,8 @@ impl<'a> Drafter<'a> {
                     continue;
                 }
                 let evidence = vec!["has another address in a network of clients".to_owned()];
-                let clients = (0..self.matrix().roles.len()).filter(|role| is_client(*role));
+                let is_client = |role: &usize| self.matrix().roles[*role].kind == "client";
+                let clients = (0..self.matrix().roles.len()).filter(is_client);
                 let guess = |role| Guess { role, or: Vec::new(), evidence: evidence.clone() };
                 (roles, perhaps) = (clients.map(guess).collect(), None);
             }
@@ -515,11 +664,124 @@ impl<'a> Drafter<'a> {
         let (outside, from_outside) = self.outside();
         Draft {
             hosts,
-            networks: networks.into_iter().map(|(net, clients)| (net, clients.len())).collect(),
+            networks: networks
+                .into_iter()
+                .map(|(cidr, (members, evidence))| ClientNetwork {
+                    cidr,
+                    seen: members.len(),
+                    evidence,
+                })
+                .collect(),
+            internal: self.policy.inventory.internal.clone(),
+            left_out: self.left_out(),
+            overlay: self.overlay(),
             outside,
             from_outside,
             features: self.features(),
         }
+    }
+
+    /// Networks of clients, with those in it that are told by the network alone, and what shows that they are clients.
+    /// Nobody in it may play another role, and some have to be clients for sure. Whoever serves something of his own
+    /// there is told for himself too.
+    fn client_networks(
+        &self,
+        serves: &[BTreeMap<(Transport, u16), BTreeSet<IpAddr>>],
+    ) -> BTreeMap<IpNet, (Vec<usize>, Vec<String>)> {
+        const EVIDENCE: usize = 3;
+        let is_client = |role: usize| self.matrix().roles[role].kind == "client";
+        let mut networks: BTreeMap<IpNet, (Vec<usize>, Vec<String>)> = BTreeMap::new();
+        let (mut others, mut acting) = (BTreeSet::new(), Vec::new());
+        let items = self.items();
+        for (number, entity) in self.entities.iter().enumerate() {
+            let roles = self.roles[number];
+            let may = roles.is_empty() || roles.iter().any(is_client);
+            let serves_own = self.serves_own(&serves[number]);
+            let acts = !serves_own && self.acts_as_client(&items[number]);
+            let sure = acts || (!roles.is_empty() && roles.iter().all(is_client));
+            acting.extend(
+                acts.then(|| entity.addresses.iter().map(|a| prefix_of(*a))).into_iter().flatten(),
+            );
+            for prefix in entity.addresses.iter().map(|address| prefix_of(*address)) {
+                if !may || !entity.held_by.is_empty() {
+                    others.insert(prefix);
+                    continue;
+                }
+                let (members, evidence) = networks.entry(prefix).or_default();
+                if sure && evidence.len() < EVIDENCE {
+                    let deeds = items[number].iter().filter(|item| item.fits.iter().any(is_client));
+                    let deeds = deeds.take(1).map(|item| item.words.clone());
+                    evidence.extend(deeds.map(|words| format!("{} {words}", self.name(number))));
+                }
+                if !serves_own {
+                    members.push(number);
+                }
+            }
+        }
+        networks.retain(|prefix, (members, evidence)| {
+            // One alone that does what clients do may be something else of which too little shows.
+            let known = members.iter().any(|member| !self.roles[*member].is_empty());
+            let sure = known || acting.iter().filter(|acting| *acting == prefix).count() >= CLIENTS;
+            sure && members.len() >= CLIENTS && !others.contains(prefix) && !evidence.is_empty()
+        });
+        networks
+    }
+
+    /// Who asks domain controllers.
+    fn domain_members(&self) -> BTreeSet<usize> {
+        let asking = self.telling().filter(|c| self.is_of_a_domain(c));
+        asking.filter_map(|c| self.entity(c.subject.client)).collect()
+    }
+
+    /// Whether an entity serves something of its own. Every PC of a domain answers its administrators.
+    fn serves_own(&self, serves: &BTreeMap<(Transport, u16), BTreeSet<IpAddr>>) -> bool {
+        serves.keys().any(|(transport, port)| self.domain_row(*transport, *port).is_none())
+    }
+
+    /// Whether all that an entity does, as far as rows know it, is what clients do too.
+    fn acts_as_client(&self, items: &[Item]) -> bool {
+        let is_client = |role: usize| self.matrix().roles[role].kind == "client";
+        let mut known = items.iter().filter(|item| !item.fits.is_empty()).peekable();
+        known.peek().is_some() && known.all(|item| item.fits.iter().any(is_client))
+    }
+
+    /// The overlay without which what members of a domain do would not be documented, and how many of them do so.
+    fn overlay(&self) -> Option<(String, usize)> {
+        let matrix = self.matrix();
+        let mut members: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
+        for c in self.telling().filter(|c| self.is_of_a_domain(c)) {
+            let (client, server) = (self.entity(c.subject.client), self.entity(c.subject.server));
+            let (Some(client), Some(server)) = (client, server) else { continue };
+            let rows = self.policy.rows_at(c.subject.transport, c.subject.port);
+            let mut rows =
+                rows.map(|number| &matrix.rows[number]).filter(|row| row.overlay.is_none());
+            let documented = rows.any(|row| {
+                matrix.is_source(row, self.roles[client])
+                    && matrix.is_destination(row, self.roles[server])
+            });
+            let row = self.domain_row(c.subject.transport, c.subject.port);
+            if let (false, Some(overlay)) = (documented, row.and_then(|row| row.overlay.as_deref()))
+            {
+                members.entry(overlay).or_default().insert(c.subject.client);
+            }
+        }
+        let most = members.into_iter().max_by_key(|(_, members)| members.len());
+        most.map(|(overlay, members)| (overlay.to_owned(), members.len()))
+    }
+
+    /// Addresses outside that sent something to one address, by network.
+    fn left_out(&self) -> Vec<(IpNet, usize)> {
+        let mut networks: BTreeMap<IpNet, usize> = BTreeMap::new();
+        let presences = self.conversations.survey.presences();
+        for (address, _) in presences.iter().filter(|(_, p)| p.unicast_sent.0 > 0) {
+            let is_inside = self.entity(*address).is_some() || self.policy.is_internal(*address);
+            if !is_inside && !address.is_multicast() && !address.is_unspecified() {
+                *networks.entry(prefix_of(*address)).or_default() += 1;
+            }
+        }
+        let mut networks: Vec<(IpNet, usize)> = networks.into_iter().collect();
+        networks.sort_by_key(|(network, count)| (std::cmp::Reverse(*count), *network));
+        networks
     }
 
     /// What each entity serves, with its clients.
@@ -571,7 +833,7 @@ impl<'a> Drafter<'a> {
     fn features(&self) -> BTreeMap<String, String> {
         let matrix = self.matrix();
         let mut features = BTreeMap::new();
-        for c in self.telling() {
+        for c in self.telling().filter(|c| !self.is_of_a_domain(c)) {
             let (Some(client), Some(server)) =
                 (self.entity(c.subject.client), self.entity(c.subject.server))
             else {

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 
 pub use contradictions::WATCH_S as ROLE_WATCH_S;
 pub use coverage::{Coverage, HostReport};
-pub use draft::{Draft, DraftHost, Guess, Outside};
+pub use draft::{ClientNetwork, Draft, DraftHost, Given, Guess, Outside};
 pub use expected::RowReport;
 pub use finding::{End, Finding, Grounds, id_of};
 pub use judge::{Judge, Judged, Ruling};

@@ -70,7 +70,7 @@ fn of_strangers(list: &[Conversation], judged: &[Judged], members: &[usize]) -> 
         finding.count
     );
     finding.action =
-        "List the hosts in the inventory if they belong to the farm; the conversations are in conversations.csv"
+        "List the hosts in the inventory if they belong to the farm; --format conversations lists who talked to whom"
             .into();
     finding.identify();
     finding

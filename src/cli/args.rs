@@ -432,12 +432,23 @@ pub(super) struct DraftArguments {
     /// Capture files (pcap, pcapng, also compressed), folders of them, or - for standard input.
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
-    /// Write the draft into this file, which must not exist yet; else to standard output.
+    /// Write the draft into this file, which must not exist yet, unless it is that of --merge; else to standard output.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// The matrix by which roles are guessed: a name or a folder of rules.
-    #[arg(long, value_name = "NAME", default_value = "ras-19")]
-    pub matrix: String,
+    /// Write this inventory with what the captures show and it does not have. Nothing that stands in it changes.
+    #[arg(long, value_name = "INVENTORY")]
+    pub merge: Option<PathBuf>,
+    /// Draft by this overlay too: windows-domain, or a CSV file. Can be given several times.
+    #[arg(long = "overlay", value_name = "NAME")]
+    pub overlays: Vec<String>,
+    /// A network of the farm, beside the private ones (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7). Can be given
+    /// several times.
+    #[arg(long = "internal", value_name = "CIDR")]
+    pub internal: Vec<ipnet::IpNet>,
+    /// The matrix by which roles are guessed: a name or a folder of rules. ras-19 if left out; with --merge that of the
+    /// inventory.
+    #[arg(long, value_name = "NAME", conflicts_with = "merge")]
+    pub matrix: Option<String>,
     /// Worker threads; all processors if left out. The result is the same.
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,

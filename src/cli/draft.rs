@@ -5,15 +5,29 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use ipnet::IpNet;
+
 use super::args::DraftArguments;
-use super::complain;
 use super::exit::Exit;
-use super::policy::{complain_all, load_matrix};
+use super::policy::{Wanted, complain_all, load_matrix, load_policy, whole_file};
 use super::work::{stop_on_interrupt, tell, with_bar};
-use crate::pipeline::{Drafted, Folders, Plan, Progress, Request};
+use super::{complain, warn};
+use crate::pipeline::{Drafted, Folders, Given, Plan, Progress, Request, folder_of};
+use crate::policy::{Matrix, Policy, Problem, TextFile, is_toml};
+
+/// The matrix by which roles are guessed where nobody says.
+const USUAL: &str = "ras-19";
+
+/// What a draft goes by.
+struct Basis {
+    matrix: Matrix,
+    /// The inventory that is added to, and its text.
+    merged: Option<(Policy, String)>,
+    given: Given,
+}
 
 pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
-    let matrix = load_matrix(&arguments.matrix).map_err(|problems| complain_all(&problems));
+    let basis = basis(arguments).map_err(|problems| complain_all(&problems));
     let request = Request {
         captures: arguments.captures.clone(),
         jobs: arguments.jobs.map(usize::from),
@@ -21,16 +35,19 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         ..Request::default()
     };
     let plan = Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(w)));
-    let (Ok(matrix), Ok(plan)) = (matrix, plan) else { return Ok(Exit::CannotDo) };
+    let (Ok(basis), Ok(plan)) = (basis, plan) else { return Ok(Exit::CannotDo) };
+    let Basis { matrix, merged, given } = &basis;
     // What somebody has corrected by hand must not be lost to a second draft.
-    if let Some(path) = arguments.out.as_deref().filter(|path| path.exists()) {
+    let in_place = arguments.out.is_some() && arguments.out == arguments.merge;
+    if let Some(path) = arguments.out.as_deref().filter(|path| path.exists() && !in_place) {
         complain(&format!("{}: exists already", path.display()));
         return Ok(Exit::CannotDo);
     }
     let progress = Arc::new(Progress::default());
     stop_on_interrupt(Arc::clone(&progress), Arc::new(Mutex::new(Some(Folders::default()))));
-    let drafted =
-        with_bar(&plan, &progress, !arguments.quiet, || Drafted::of(&plan, &matrix, &progress));
+    let drafted = with_bar(&plan, &progress, !arguments.quiet, || {
+        Drafted::of(&plan, matrix, given, &progress)
+    });
     let drafted = match drafted {
         Ok(drafted) => drafted,
         Err(failure) => return Ok(tell(failure)),
@@ -38,16 +55,33 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     for problem in &drafted.damaged {
         complain(problem);
     }
+    if let Some(words) = drafted.left_out().filter(|_| !arguments.quiet) {
+        warn(&format!("left out: {words}; --internal CIDR takes a network in"));
+    }
     if drafted.is_empty() {
         complain(
-            "no host inside was seen: the draft is empty (rasaudit audit tells what the capture holds)",
+            "no host inside was seen, so there is nothing to draft: give a capture of the farm's traffic, or --internal with \
+             the farm's networks where its addresses are public (rasaudit audit CAPTURE tells what the capture holds)",
         );
+        return Ok(Exit::CannotDo);
     }
     let mut text = Vec::new();
-    drafted.write(&matrix, &mut text)?;
+    match merged {
+        None => drafted.write(matrix, &mut text)?,
+        Some((policy, before)) => {
+            text.extend(before.as_bytes());
+            if !before.ends_with('\n') {
+                text.push(b'\n');
+            }
+            if drafted.write_new(matrix, policy, &mut text)? == 0 {
+                warn("the captures show no host or network that the inventory does not have");
+            }
+        }
+    }
     match &arguments.out {
         Some(path) => {
-            if let Err(error) = write_new(path, &text) {
+            let written = if in_place { replace(path, &text) } else { write_new(path, &text) };
+            if let Err(error) = written {
                 complain(&format!("{}: {error}", path.display()));
                 return Ok(Exit::CannotDo);
             }
@@ -55,6 +89,37 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         None => io::stdout().write_all(&text)?,
     }
     Ok(if drafted.damaged.is_empty() { Exit::Compliant } else { Exit::Partial })
+}
+
+/// Loads what a draft goes by, or says everything that is wrong.
+fn basis(arguments: &DraftArguments) -> Result<Basis, Vec<Problem>> {
+    let mut internal = Given::usual_internal();
+    internal.extend(arguments.internal.iter().map(IpNet::trunc));
+    let Some(file) = arguments.merge.as_deref() else {
+        let matrix =
+            load_matrix(arguments.matrix.as_deref().unwrap_or(USUAL), &arguments.overlays)?;
+        return Ok(Basis { matrix, merged: None, given: Given { internal, listed: None } });
+    };
+    let name = file.display().to_string();
+    if !is_toml(&name) {
+        return Err(whole_file(&name, "--merge wants an inventory in TOML".to_owned()));
+    }
+    let policy = load_policy(file, &Wanted { overlays: &arguments.overlays, ..Wanted::default() })?;
+    let text = TextFile::read(file).map_err(|problem| vec![problem])?.text;
+    internal.extend(&policy.inventory.internal);
+    internal.sort_unstable();
+    internal.dedup();
+    let given = Given { internal, listed: Some(policy.clone()) };
+    Ok(Basis { matrix: policy.matrix.clone(), merged: Some((policy, text)), given })
+}
+
+/// Writes a file in the place of another, whole or not at all.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let mut new = tempfile::NamedTempFile::new_in(folder_of(path))?;
+    new.write_all(text)?;
+    new.as_file().set_permissions(std::fs::metadata(path)?.permissions())?;
+    new.as_file().sync_all()?;
+    new.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// Writes a file that must not exist yet, whole or not at all.

@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_matrix, load_policy};
 use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict, service_words};
 use crate::model::clean;
-use crate::policy::{FeatureState, Inventory, Pattern, RoleSet, Row, Who, nearest};
+use crate::policy::{Certainty, FeatureState, Inventory, Pattern, RoleSet, Row, Who, nearest};
 
 /// One end as the user named it.
 struct End {
@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
             let matrix = arguments.matrix.as_deref();
             load_policy(file, &Wanted { matrix, overlays: &arguments.overlays, rules: None })
         }
-        None => load_matrix(arguments.matrix.as_deref().unwrap_or(crate::policy::MATRICES[0]))
+        None => load_matrix(arguments.matrix.as_deref().unwrap_or(crate::policy::MATRICES[0]), &[])
             .map(|matrix| Policy::new(matrix, Inventory::default())),
     };
     let policy = match policy {
@@ -270,12 +270,50 @@ fn line(policy: &Policy, row: &Row) -> String {
     format!("{from} > {to}: {service} ({}; {}{off})", row.purpose, row.id)
 }
 
+/// Where a row comes from, and how sure that is, in a sentence.
+fn source_words(row: &Row) -> String {
+    let provenance = match row.provenance.strip_prefix("kb-").and_then(|rest| rest.split_once(' '))
+    {
+        Some((article, place)) => format!("the vendor's article {article}, {place}"),
+        None => row.provenance.clone(),
+    };
+    match row.certainty {
+        Certainty::Document => format!("It stands in the source: {provenance}."),
+        Certainty::Completed => format!(
+            "The source is damaged or silent here ({provenance}); other public pages of the vendor complete it."
+        ),
+        Certainty::Inferred => {
+            format!("It follows from the source, which does not say so: {provenance}.")
+        }
+        Certainty::Doubtful => {
+            format!(
+                "How the source is to be read is doubtful, so nothing rests on it for certain: {provenance}."
+            )
+        }
+    }
+}
+
+/// A note without the marks of open points, which only the rules' own notes explain.
+fn without_marks(note: &str) -> String {
+    let mut text = note.to_owned();
+    while let Some(start) = text.find(" (U") {
+        let Some(length) = text[start..].find(')') else { break };
+        let digits = &text[start + 3..start + length];
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            break;
+        }
+        text.replace_range(start..=start + length, "");
+    }
+    text
+}
+
 /// A row with what it rests on.
 fn about(policy: &Policy, title: &str, row: &Row, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{title:<9} {}", line(policy, row))?;
-    writeln!(out, "          {}, {}", row.provenance, row.certainty)?;
-    if !row.note.is_empty() {
-        writeln!(out, "          note: {}", row.note)?;
+    writeln!(out, "          {}", source_words(row))?;
+    let note = without_marks(&row.note);
+    if !note.is_empty() {
+        writeln!(out, "          Note: {note}")?;
     }
     for name in &row.features {
         let state = match policy.inventory.features.get(name) {

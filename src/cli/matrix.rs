@@ -103,7 +103,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
 }
 
 pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
-    let (old, new) = match (load_matrix(&arguments.old), load_matrix(&arguments.new)) {
+    let (old, new) = match (load_matrix(&arguments.old, &[]), load_matrix(&arguments.new, &[])) {
         (Ok(old), Ok(new)) => (old, new),
         (old, new) => {
             for problems in [old.err(), new.err()].into_iter().flatten() {

@@ -146,7 +146,7 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
             let inventory = &policy.inventory;
             for (name, address) in policy.outside_internal() {
                 warn(&format!(
-                    "{}: {address} of {name} lies outside every internal prefix; list its network in [farm] internal if it is inside",
+                    "{}: {address} of {name} lies outside every internal prefix; list its network in [capture] internal if it is inside",
                     inventory.file
                 ));
             }
@@ -170,6 +170,11 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
 }
 
 /// A matrix by name or folder alone, or everything that is wrong with it.
-pub(super) fn load_matrix(name: &str) -> Result<Matrix, Vec<Problem>> {
-    find_matrix(name, None, None).map_err(|message| whole_file("--matrix", message))?.load()
+pub(super) fn load_matrix(name: &str, overlays: &[String]) -> Result<Matrix, Vec<Problem>> {
+    let mut files =
+        find_matrix(name, None, None).map_err(|message| whole_file("--matrix", message))?;
+    for overlay in overlays {
+        files.add_overlay(overlay, None).map_err(|message| whole_file("--overlay", message))?;
+    }
+    files.load()
 }

@@ -107,6 +107,11 @@ pub(super) fn decode<'p>(
     }
 }
 
+/// Whether what stands in the place of an ethertype is a length.
+pub(super) fn is_length(ethertype: u16) -> bool {
+    ethertype <= MAX_LENGTH
+}
+
 /// Whether an ethertype is decoded, or is a length.
 pub(super) fn is_known(ethertype: u16) -> bool {
     ethertype <= MAX_LENGTH

@@ -158,9 +158,8 @@ struct Layers<'a> {
     quoted: bool,
     /// The fragmented datagram that this is the first fragment of.
     datagram: Option<Datagram>,
-    /// The packet around the one being read, and the tunnel between them.
+    /// The packet around the one being read, as it is told where the one in it cannot be read.
     around: Option<Observation>,
-    tunnel: Option<Tunnel>,
 }
 
 /// How an IEEE 802.11 frame was written down.
@@ -194,7 +193,7 @@ enum Next<'p> {
 
 impl<'a> Layers<'a> {
     fn new(decoder: &'a Decoder, seen: &'a mut Observation) -> Self {
-        Self { decoder, seen, start: 0, quoted: false, datagram: None, around: None, tunnel: None }
+        Self { decoder, seen, start: 0, quoted: false, datagram: None, around: None }
     }
 
     /// Goes through the layers from `next` on.
@@ -214,7 +213,7 @@ impl<'a> Layers<'a> {
                 Err(reason) => {
                     let Some(around) = &self.around else { return Err(reason) };
                     // What it carries cannot be read, so the packet around it is what was seen.
-                    *self.seen = Observation { opaque: self.tunnel, ..*around };
+                    *self.seen = *around;
                     return Ok(());
                 }
             };
@@ -230,7 +229,7 @@ impl<'a> Layers<'a> {
     /// Goes into a tunnel between two addresses. What is observed so far stays as the packet around
     /// what follows.
     fn enter(&mut self, tunnel: Tunnel, id: Option<u32>, mut ends: Outer) {
-        (self.around, self.tunnel) = (Some(*self.seen), Some(tunnel));
+        self.around = Some(Observation { opaque: Some(tunnel), ..*self.seen });
         let stated = self.decoder.stated.iter().find(|stated| stated.holds(tunnel, &ends));
         ends.stated = stated.map_or(TunnelUse::Unstated, |stated| stated.stated);
         if ends.stated == TunnelUse::Unstated {

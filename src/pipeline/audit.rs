@@ -183,8 +183,9 @@ impl Audit {
         self.reading
     }
 
-    fn report(&self) -> Report<'_> {
+    fn report(&self, has_files: bool) -> Report<'_> {
         Report {
+            has_files,
             inputs: &self.reading.inputs,
             account: &self.reading.account,
             loss: self.reading.loss,
@@ -224,7 +225,7 @@ impl Audit {
     /// and until then the work can be stopped.
     pub fn write_folders(&self, mut folders: Folders, progress: &Progress) -> Result<(), Failure> {
         if let Some(folder) = &mut folders.reports {
-            folder.stage_reports(&self.report()).map_err(failed)?;
+            folder.stage_reports(&self.report(true)).map_err(failed)?;
         }
         if let (Some(folder), Some(gathered)) = (&mut folders.evidence, &self.evidence) {
             let findings = self.outcome.findings.iter().enumerate();
@@ -241,7 +242,7 @@ impl Audit {
 
     /// Writes the reports of a live audit: of all windows, and of the last one alone. Returns where.
     pub fn write_dated(&self, window: &Self, dated: &Dated) -> Result<PathBuf, Failure> {
-        dated.write(&self.report(), &window.report()).map_err(failed)
+        dated.write(&self.report(true), &window.report(true)).map_err(failed)
     }
 
     /// Whether a finding has to be told to whoever knows what was told before.
@@ -253,12 +254,12 @@ impl Audit {
     /// Returns the findings above info that were not told before, or are worse than they were, a line each, of text
     /// or of JSON.
     pub fn new_findings(&self, before: &Known, json: bool) -> Vec<String> {
-        report::lines(&self.report(), json, |finding| self.is_news(before, finding))
+        report::lines(&self.report(false), json, |finding| self.is_news(before, finding))
     }
 
     /// Returns the same for a syslog daemon.
     pub fn new_messages(&self, before: &Known) -> Vec<report::Message> {
-        report::messages(&self.report(), |finding| self.is_news(before, finding))
+        report::messages(&self.report(false), |finding| self.is_news(before, finding))
     }
 
     /// Remembers what is told now.
@@ -271,12 +272,12 @@ impl Audit {
     /// Writes one report by the name of its format.
     pub fn write_format(&self, format: &str, out: &mut dyn Write) -> io::Result<()> {
         let writer = FORMATS.iter().find(|(name, ..)| *name == format);
-        writer.map_or(Ok(()), |(.., writer)| writer(&self.report(), out))
+        writer.map_or(Ok(()), |(.., writer)| writer(&self.report(false), out))
     }
 
     /// Writes the page that a live audit serves, of so many windows.
     pub fn write_live_page(&self, windows: u64, out: &mut dyn Write) -> io::Result<()> {
-        report::live_page(&self.report(), windows, out)
+        report::live_page(&self.report(true), windows, out)
     }
 
     /// Writes the summary; `places` says what was written where, `width` how many columns the
@@ -287,7 +288,7 @@ impl Audit {
         width: Option<usize>,
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        report::summary(&self.report(), places, width, out)
+        report::summary(&self.report(places.reports.is_some()), places, width, out)
     }
 }
 

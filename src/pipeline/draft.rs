@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use super::audit::{NoPolicy, sight};
 use super::{Failure, Plan, Progress, Reading};
-use crate::classify::Draft;
+use crate::classify::{Draft, Given};
 use crate::conversation::{Conversations, Work};
-use crate::policy::Matrix;
+use crate::policy::{Matrix, Policy};
 use crate::report;
 
 /// A finished draft.
@@ -20,7 +20,12 @@ pub struct Drafted {
 
 impl Drafted {
     /// Reads captures and drafts an inventory against a matrix.
-    pub fn of(plan: &Plan, matrix: &Matrix, progress: &Progress) -> Result<Self, Failure> {
+    pub fn of(
+        plan: &Plan,
+        matrix: &Matrix,
+        given: &Given,
+        progress: &Progress,
+    ) -> Result<Self, Failure> {
         let mut reading = Reading::of(plan, progress)?;
         let (sight, work) = (sight(plan, &reading), Work { jobs: plan.jobs, keep: false });
         let conversations = Conversations::read(&mut reading.flows, &NoPolicy, sight, work)
@@ -38,7 +43,7 @@ impl Drafted {
             reading.timeline.watched_s()
         );
         let damaged = reading.damaged();
-        Ok(Self { damaged, draft: Draft::of(matrix, &conversations), about })
+        Ok(Self { damaged, draft: Draft::of(matrix, &conversations, given), about })
     }
 
     /// Whether no host was found.
@@ -46,8 +51,23 @@ impl Drafted {
         self.draft.hosts.is_empty() && self.draft.networks.is_empty()
     }
 
+    /// The networks outside that sent something, in words; nothing where there is none.
+    pub fn left_out(&self) -> Option<String> {
+        report::left_out(&self.draft)
+    }
+
     /// Writes the inventory.
     pub fn write(&self, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
         report::draft(&self.draft, matrix, &self.about, out)
+    }
+
+    /// Writes what an inventory does not have. Returns how many hosts and networks that are.
+    pub fn write_new(
+        &self,
+        matrix: &Matrix,
+        listed: &Policy,
+        out: &mut dyn Write,
+    ) -> io::Result<usize> {
+        report::draft_more(&self.draft, matrix, listed, &self.about, out)
     }
 }

@@ -31,6 +31,7 @@ use crate::flow::{Flows, Keep, Parts};
 use crate::model::{Account, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, Timeline};
 
 pub use crate::capture::{Gone, Interface, Tap, capture_kind, interfaces};
+pub use crate::classify::Given;
 pub use crate::flow::Fold;
 pub use crate::report::{Dated, Known, Message, Places, fits_manifest, folder_of};
 pub use audit::{Audit, FailOn, Folders, Limits};

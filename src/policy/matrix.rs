@@ -70,7 +70,11 @@ impl Matrix {
                 let known = playable.flat_map(|r| {
                     [&r.slug, &r.name].into_iter().chain(&r.aliases).map(String::as_str)
                 });
-                Err(format!("unknown role \"{name}\"{}", nearest(name, known)))
+                let near = nearest(name, known);
+                Err(format!(
+                    "unknown role \"{name}\"{near}; rasaudit matrix show --roles lists them, and a host that plays none \
+                     has roles = []"
+                ))
             }
         }
     }

@@ -1,9 +1,14 @@
 //! A drafted inventory as a commented TOML file.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
-use crate::classify::{Draft, DraftHost, Guess, Matrix, service_words};
+use ipnet::IpNet;
+
+use crate::classify::{
+    ClientNetwork, Draft, DraftHost, Given, Guess, Matrix, Policy, service_words,
+};
 use crate::model::clean;
 
 /// Lines of evidence shown of each role.
@@ -32,6 +37,14 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
     writeln!(out, "[farm]")?;
     writeln!(out, "name = \"My farm\"")?;
     writeln!(out, "matrix = {}", quoted(&matrix.name))?;
+    if let Some((overlay, members)) = &draft.overlay {
+        writeln!(out, "# {members} hosts do what members of a domain do at its controllers.")?;
+        writeln!(out, "overlays = [{}]    # a guess", quoted(overlay))?;
+    }
+    if let Some(words) = left_out(draft) {
+        writeln!(out, "# Left out: {words}.")?;
+        writeln!(out, "# If they are of the farm, draft again with --internal.")?;
+    }
     if draft.from_outside > 0 {
         writeln!(
             out,
@@ -49,20 +62,17 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
             None => writeln!(out, "# {name} = {}    # {}", feature.usual, feature.meaning)?,
         }
     }
+    if draft.internal != Given::usual_internal() {
+        let internal = draft.internal.iter().map(|net| quoted(&net.to_string()));
+        writeln!(out)?;
+        writeln!(out, "[capture]")?;
+        writeln!(out, "internal = [{}]", internal.collect::<Vec<_>>().join(", "))?;
+    }
     for host in &draft.hosts {
         self::host(host, matrix, out)?;
     }
-    for (number, (network, clients)) in draft.networks.iter().enumerate() {
-        writeln!(out)?;
-        writeln!(
-            out,
-            "# {clients} addresses that did nothing but what clients do; a guess, as is the prefix."
-        )?;
-        writeln!(out, "[[network]]")?;
-        writeln!(out, "name = \"clients{}\"", number + 1)?;
-        writeln!(out, "cidr = \"{network}\"")?;
-        let roles = matrix.roles.iter().filter(|r| r.kind == "client").map(|r| quoted(&r.slug));
-        writeln!(out, "roles = [{}]", roles.collect::<Vec<_>>().join(", "))?;
+    for (number, network) in draft.networks.iter().enumerate() {
+        self::network(network, &format!("clients{}", number + 1), matrix, out)?;
     }
     for server in draft.outside.iter().take(OUTSIDE) {
         writeln!(out)?;
@@ -87,7 +97,122 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
     }
 }
 
+/// The networks outside that sent something, in words; nothing where there is none.
+pub fn left_out(draft: &Draft) -> Option<String> {
+    const SHOWN: usize = 4;
+    let total: usize = draft.left_out.iter().map(|(_, count)| count).sum();
+    let networks = draft.left_out.iter().map(|(net, count)| format!("{net} ({count})"));
+    let networks: Vec<String> = networks.collect();
+    let shown = networks.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    let more = match networks.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more networks"),
+    };
+    let internal: Vec<String> = draft.internal.iter().map(ToString::to_string).collect();
+    let internal = internal.join(", ");
+    (total > 0)
+        .then(|| format!("{total} addresses that are in none of {internal}: of {shown}{more}"))
+}
+
+/// Writes the hosts and networks that an inventory does not have, to be put behind it. Returns how many there are.
+pub fn draft_more(
+    draft: &Draft,
+    matrix: &Matrix,
+    listed: &Policy,
+    about: &str,
+    out: &mut dyn Write,
+) -> io::Result<usize> {
+    let inventory = &listed.inventory;
+    // Whoever is in a network of clients is known by it; one without roles says nothing of a host.
+    let has_roles = |network: usize| !inventory.networks[network].roles.is_empty();
+    let is_known = |address: &IpAddr| {
+        listed.host_of(*address).is_some() || listed.network(*address).is_some_and(has_roles)
+    };
+    let names: BTreeSet<&str> = inventory.hosts.iter().map(|host| host.name.as_str()).collect();
+    let networks: BTreeSet<&str> = inventory.networks.iter().map(|net| net.name.as_str()).collect();
+    let new_hosts = draft.hosts.iter().filter(|host| host.addresses.iter().all(|a| !is_known(a)));
+    let new_networks = draft.networks.iter().filter(|net| {
+        let known = inventory.networks.iter().filter(|known| !known.roles.is_empty());
+        let overlaps = |known: &IpNet| known.contains(&net.cidr) || net.cidr.contains(known);
+        !known.map(|known| known.cidr).any(|known| overlaps(&known))
+    });
+    let (new_hosts, new_networks): (Vec<_>, Vec<_>) = (new_hosts.collect(), new_networks.collect());
+    let count = new_hosts.len() + new_networks.len();
+    if count > 0 {
+        writeln!(out, "\n# Added from {}.", clean(about))?;
+    }
+    for new in new_hosts {
+        let taken = names.contains(new.name.as_str()) || networks.contains(new.name.as_str());
+        let first = new.addresses.first().map_or_else(String::new, ToString::to_string);
+        let name = match taken {
+            true => format!("{}-{}", new.name, first.replace(['.', ':'], "-")),
+            false => new.name.clone(),
+        };
+        named_host(new, &name, matrix, out)?;
+    }
+    let mut numbers = 1..;
+    for new in new_networks {
+        let name = numbers.by_ref().map(|number| format!("clients{number}"));
+        let mut names_left =
+            name.filter(|name| !networks.contains(name.as_str()) && !names.contains(name.as_str()));
+        let name = names_left.next().unwrap_or_default();
+        network(new, &name, matrix, out)?;
+    }
+    for host in &draft.hosts {
+        let (known, new): (Vec<&IpAddr>, Vec<&IpAddr>) =
+            host.addresses.iter().partition(|address| listed.host_of(**address).is_some());
+        if let (Some(known), Some(new)) = (known.first(), new.first()) {
+            writeln!(out, "\n# The host of {known} seems to have {new}, too.")?;
+        }
+    }
+    let unnamed = draft.features.iter().filter(|(name, _)| !inventory.features.contains_key(*name));
+    for (name, example) in unnamed {
+        writeln!(out, "\n# [farm.features] does not name {name}: {}", clean(example))?;
+    }
+    if let Some((overlay, members)) = &draft.overlay
+        && listed.matrix.unused_overlays.iter().any(|row| row.overlay.as_ref() == Some(overlay))
+    {
+        writeln!(
+            out,
+            "\n# {members} hosts do what the overlay {overlay} documents ([farm] overlays)."
+        )?;
+    }
+    Ok(count)
+}
+
+/// A network of clients, with what shows that they are.
+fn network(
+    network: &ClientNetwork,
+    name: &str,
+    matrix: &Matrix,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    writeln!(out)?;
+    writeln!(
+        out,
+        "# {} addresses that did nothing but what clients do; a guess, as is the prefix.",
+        network.seen
+    )?;
+    for line in &network.evidence {
+        writeln!(out, "#   {}", clean(line))?;
+    }
+    writeln!(out, "[[network]]")?;
+    writeln!(out, "name = {}", quoted(name))?;
+    writeln!(out, "cidr = \"{}\"", network.cidr)?;
+    let roles = matrix.roles.iter().filter(|r| r.kind == "client").map(|r| quoted(&r.slug));
+    writeln!(out, "roles = [{}]", roles.collect::<Vec<_>>().join(", "))
+}
+
 fn host(host: &DraftHost, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
+    named_host(host, &host.name, matrix, out)
+}
+
+fn named_host(
+    host: &DraftHost,
+    name: &str,
+    matrix: &Matrix,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     writeln!(out)?;
     let serves: Vec<String> = host
         .serves
@@ -125,7 +250,7 @@ fn host(host: &DraftHost, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()
         writeln!(out, "# A virtual address: its holders advertised it (VRRP).")?;
     }
     writeln!(out, "[[host]]")?;
-    writeln!(out, "name = {}", quoted(&host.name))?;
+    writeln!(out, "name = {}", quoted(name))?;
     let addresses: Vec<String> =
         host.addresses.iter().map(IpAddr::to_string).map(|a| quoted(&a)).collect();
     writeln!(out, "addresses = [{}]", addresses.join(", "))?;

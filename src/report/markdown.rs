@@ -27,7 +27,7 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
         write_finding(told, out)?;
     }
     if findings.len() > SHOWN {
-        writeln!(out, "\nand {} more, in `findings.csv`", findings.len() - SHOWN)?;
+        writeln!(out, "\nand {} more (`--format csv` has all)", findings.len() - SHOWN)?;
     }
     let not_assessed = story::not_assessed(report);
     if !not_assessed.is_empty() {
@@ -98,7 +98,7 @@ fn judged_by(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     match report.inputs.len().saturating_sub(INPUTS) {
         0 => Ok(()),
-        more => writeln!(out, "- and {more} more, in `audit.json`"),
+        more => writeln!(out, "- and {more} more (`--format json` has all)"),
     }
 }
 

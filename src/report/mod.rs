@@ -34,7 +34,7 @@ use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Timeline, Tran
 
 pub use community_id::community_id;
 pub use dated::Dated;
-pub use draft::draft;
+pub use draft::{draft, draft_more, left_out};
 pub use evidence::{Evidence, EvidenceFrame};
 pub use exceptions::exceptions_from;
 pub use folder::{Folder, FolderError, fits_manifest, folder_of};
@@ -47,6 +47,8 @@ pub use time::Time;
 
 /// Everything that a report tells.
 pub struct Report<'a> {
+    /// All reports were written into a folder, and may be named.
+    pub has_files: bool,
     /// The inputs, in the order of their names.
     pub inputs: &'a [InputRecord],
     /// What became of all frames.

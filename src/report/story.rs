@@ -261,7 +261,7 @@ fn stated(report: &Report<'_>, told: &mut Facts) {
         .collect();
     if !outside.is_empty() {
         let text = format!(
-            "{} in the inventory outside every internal prefix: if the farm has such addresses, list them in [farm] internal",
+            "{} in the inventory outside every internal prefix: if the farm has such addresses, list them in [capture] internal",
             some(&outside, SHOWN)
         );
         told.add(Tone::Warning, "Inventory", text);
@@ -510,7 +510,8 @@ fn inputs(report: &Report<'_>, told: &mut Facts) {
         told.add(tone, "Input", line);
     }
     if more > 0 {
-        told.add(Tone::Faint, "Input", format!("and {more} more, in audit.json"));
+        let place = if report.has_files { "in audit.json" } else { "(--format json has all)" };
+        told.add(Tone::Faint, "Input", format!("and {more} more, {place}"));
     }
 }
 

@@ -62,6 +62,7 @@ pub const FIXTURES: &[Fixture] = &[
         exceptions: Some("farm-codes/exceptions.csv"),
         ..Fixture::new("farm-codes", "farm-codes/span.pcap", "farm-codes/inventory.toml")
     },
+    Fixture::new("farm-domain", "farm-domain/span.pcap", "farm-domain/inventory.toml"),
     Fixture::new("farm-running", "farm-running/span.pcap", "farm-running/inventory.toml"),
     Fixture::new("decode-mix", "decode-mix/mix.pcap", "decode-mix/inventory.toml"),
     Fixture::new("decode-mix", "formats/sections.pcapng", "decode-mix/inventory.toml"),

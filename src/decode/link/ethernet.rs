@@ -1,6 +1,6 @@
 //! Ethernet II and IEEE 802.3 (LINKTYPE_ETHERNET, 1).
 
-use crate::decode::ether::is_known;
+use crate::decode::ether::{is_known, is_length};
 use crate::decode::{Layers, Next, Packet, wlan};
 use crate::model::{Mac, SkipReason};
 
@@ -30,13 +30,23 @@ pub(in crate::decode) fn decode<'p>(
     packet: Packet<'p>,
     layers: &mut Layers<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    addresses(packet, layers)?;
-    let next = announced(packet, 12)?;
-    if let Next::Ether(ethertype, _) = next
-        && !is_known(ethertype)
-        && wlan::is_clear_data(packet.bytes)
-    {
+    let Some((head, _)) = packet.bytes.split_first_chunk::<14>() else { return Err(CUT) };
+    let [to @ .., _, _, _, _, _, _, _, _] = head;
+    let [_, _, _, _, _, _, from @ .., high, low] = head;
+    layers.seen.broadcast = Mac(*to) == Mac::BROADCAST;
+    layers.seen.link.source = Mac(*from);
+    let ethertype = u16::from_be_bytes([*high, *low]);
+    let rest = packet.after(head.len()).ok_or(CUT)?;
+    if !matches!(ethertype, 0x0800 | 0x86dd) && is_wlan(ethertype, packet, rest) {
         return Ok(layers.non_ip(WLAN_AS_ETHERNET));
     }
-    Ok(next)
+    Ok(Next::Ether(ethertype, rest))
+}
+
+/// Whether a frame that is called Ethernet is one of IEEE 802.11: nothing known stands where its ethertype would, and
+/// everything is where a data frame has it.
+fn is_wlan(ethertype: u16, packet: Packet<'_>, rest: Packet<'_>) -> bool {
+    let is_snap = rest.bytes.starts_with(&[0xaa, 0xaa]);
+    let is_unknown = !is_known(ethertype) || (is_length(ethertype) && !is_snap);
+    is_unknown && wlan::is_clear_data(packet.bytes)
 }
