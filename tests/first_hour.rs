@@ -784,3 +784,39 @@ fn an_explanation_needs_no_key() {
     assert!(completed.contains("other public pages of the vendor complete it"), "{completed}");
     assert!(!completed.contains("completed-from-public-page"), "{completed}");
 }
+
+// Memory.
+
+/// What is beside the flows keeps within memory, says so, and is the same for any workers and cuts.
+#[test]
+fn what_does_not_fit_beside_the_flows_is_told_and_the_same_for_all_workers() {
+    let mut wire = steady();
+    for number in 0..20_000u32 {
+        let [_, _, high, low] = number.to_be_bytes();
+        let at = wire.0.len();
+        wire.claim(1_000 + u64::from(number) / 10, "10.1.0.10", 7);
+        // Each from a hardware address of its own, in the frame and in the claim.
+        for place in [9, 25] {
+            wire.0[at].1[place..place + 2].copy_from_slice(&[high, low]);
+        }
+    }
+    let site = Site::new(FARM, &wire);
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let files = Records::read(&site.capture).cut(scratch.path(), 7, &mut support::Random(5));
+    let told = |captures: &[std::path::PathBuf], jobs: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
+        command.arg("audit").args(captures).arg("-i").arg(&site.inventory);
+        let run = command.args(["--jobs", jobs, "--max-memory", "1"]).output().expect("it runs");
+        let text = stdout(&run);
+        text.lines()
+            .filter(|line| !line.starts_with("Capture"))
+            .map(|l| format!("{l}\n"))
+            .collect::<String>()
+    };
+    let whole = told(std::slice::from_ref(&site.capture), "1");
+    assert!(whole.contains("Memory    more than fit into --max-memory: address claims"), "{whole}");
+    assert_eq!(told(&files, "1"), whole);
+    assert_eq!(told(&files, "8"), whole);
+    let (_, roomy) = summary(&site, &[]);
+    assert!(!roomy.contains("Memory "), "{roomy}");
+}

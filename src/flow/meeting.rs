@@ -26,7 +26,7 @@ use super::unread::{Unread, Unreads};
 use super::{FlowKey, Seed};
 use crate::decode::{Body, Link, Observation, Outer, Path, Quoted, TunnelUse, Tuple, sign};
 use crate::model::{
-    AtMost, BUCKET_NS, Copies, Mac, Max, Merge, Min, NO_TIME, Nanos, Sum, Transport,
+    AtMost, BUCKET_NS, Copies, Mac, Max, Merge, Min, NO_TIME, Nanos, Sum, Transport, words,
 };
 use crate::names::{Clue, Lookup, Ports, Reply, is_mute, read};
 
@@ -630,9 +630,9 @@ impl Meeting {
     }
 
     /// The merged whole; merging takes `jobs` threads. Fragments join their flows here; with `traces` they are
-    /// remembered too.
-    pub fn settle(self, traces: bool, jobs: usize) -> io::Result<Flows> {
-        self.settle_with(traces, jobs, &mut Pending::default(), None)
+    /// remembered too. Of each kind of what is beside the flows at most `most` are kept.
+    pub fn settle(self, traces: bool, jobs: usize, most: usize) -> io::Result<Flows> {
+        self.settle_with(traces, jobs, &mut Pending::default(), None, most)
     }
 
     /// As [`Meeting::settle`], for one window of many: `pending` is what the window before left open, and then what
@@ -643,7 +643,7 @@ impl Meeting {
         pending: &mut Pending,
         end: Option<Nanos>,
     ) -> io::Result<Flows> {
-        self.settle_with(false, jobs, pending, end.map(|end| end - TIMEOUT))
+        self.settle_with(false, jobs, pending, end.map(|end| end - TIMEOUT), usize::MAX)
     }
 
     fn settle_with(
@@ -652,6 +652,7 @@ impl Meeting {
         jobs: usize,
         pending: &mut Pending,
         since: Option<Nanos>,
+        most: usize,
     ) -> io::Result<Flows> {
         self.merge(jobs);
         pending.parts.resize_with(PARTITIONS, Default::default);
@@ -674,6 +675,7 @@ impl Meeting {
             starts: HashSet::default(),
             cuts: BTreeSet::new(),
             idle: vec![Idle::default(); PARTITIONS],
+            trimmed: BTreeSet::new(),
         };
         for number in 0..PARTITIONS {
             let mut rest = std::mem::take(&mut flows.parts[number].rest);
@@ -736,6 +738,7 @@ impl Meeting {
                     }
                 }
             }
+            flows.trim(most);
         }
         let mut links = Links::new(&flows.meeting.seed, &flows.meeting.book);
         for (number, part) in joined.into_partitions(&flows.meeting.seed) {
@@ -816,7 +819,29 @@ pub struct Flows {
     pub cuts: BTreeSet<Nanos>,
     /// What the file of each partition holds of flows that were idle for long.
     pub(super) idle: Vec<Idle>,
+    /// Of what there was more than is kept beside the flows.
+    pub trimmed: BTreeSet<Beside>,
 }
+
+words!(
+    /// What is kept beside the flows.
+    Beside {
+        /// Packets without ports and ICMP errors, by pair of hosts.
+        Loose = "pairs of hosts with packets without ports",
+        /// Address claims.
+        Claims = "address claims (ARP, neighbour discovery)",
+        /// Names that were looked up.
+        Lookups = "names that were looked up",
+        /// Who asked which resolver.
+        Askers = "resolvers",
+        /// Ports that endpoint mappers announced.
+        Announced = "announced ports",
+        /// Holders of virtual addresses.
+        Holders = "virtual addresses",
+        /// Fragments without their first one.
+        Orphans = "pairs of hosts with orphaned fragments",
+    }
+);
 
 /// The names by which clients were told addresses: the name asked for, then its aliases, and who told it.
 pub type Lookups = BTreeMap<(IpAddr, IpAddr, Path), BTreeSet<(Vec<String>, IpAddr)>>;
@@ -828,6 +853,28 @@ pub type Askers = AtMost<IpAddr, 256>;
 pub type Holders = AtMost<IpAddr, 8>;
 
 impl Flows {
+    /// Keeps at most `most` of each kind of what is beside the flows, those that come first in their order: what is left
+    /// out of a part is left out of the whole, too.
+    fn trim(&mut self, most: usize) {
+        fn cut<K: Ord, V>(map: &mut BTreeMap<K, V>, most: usize) -> bool {
+            let is_beyond = map.len() > most;
+            while map.len() > most {
+                map.pop_last();
+            }
+            is_beyond
+        }
+        let cuts = [
+            (Beside::Loose, cut(&mut self.loose, most)),
+            (Beside::Claims, cut(&mut self.claims, most)),
+            (Beside::Lookups, cut(&mut self.lookups, most)),
+            (Beside::Askers, cut(&mut self.askers, most)),
+            (Beside::Announced, cut(&mut self.announced, most)),
+            (Beside::Holders, cut(&mut self.holders, most)),
+            (Beside::Orphans, cut(&mut self.orphans, most)),
+        ];
+        self.trimmed.extend(cuts.into_iter().filter(|(_, is_cut)| *is_cut).map(|(kind, _)| kind));
+    }
+
     /// Notes where a tunnel leads that nobody stated.
     fn note_tunnel(&mut self, carrier: &Carrier) {
         if carrier.path.is_around()

@@ -22,8 +22,8 @@ mod windows;
 pub use heard::Heard;
 pub use key::FlowKey;
 pub use meeting::{
-    Askers, Carrier, Claim, Claimant, Flows, Holders, Keep, Lookups, Meeting, PairKey, Parts,
-    Pending, Shard, Tables,
+    Askers, Beside, Carrier, Claim, Claimant, Flows, Holders, Keep, Lookups, Meeting, PairKey,
+    Parts, Pending, Shard, Tables,
 };
 pub use state::{Amount, Errors, Extra, FlowState, IcmpError, Opening, Side};
 pub use table::Flow;

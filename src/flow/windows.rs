@@ -342,7 +342,7 @@ impl Flows {
         meeting.book.restore(&links);
         let beside: Beside = read_part(from)?;
         let seed = meeting.seed.clone();
-        let mut flows = meeting.settle(false, 1)?;
+        let mut flows = meeting.settle(false, 1, usize::MAX)?;
         let mut links = Links::new(&seed, &flows.meeting.book);
         for _ in 0..PARTITIONS {
             let mut next = || {

@@ -1,6 +1,6 @@
 //! An audit: what was read, judged, ready to be told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::classify::Finding;
 use crate::classify::{Judge, Outcome, View, Watched};
 use crate::conversation::{Conversations, Lens, Sight, Work};
 use crate::decode::ethertype_words;
-use crate::flow::Flows;
+use crate::flow::{Beside, Flows};
 use crate::model::{Endpoint, Nanos, Timeline, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{
@@ -93,6 +93,8 @@ pub struct Audit {
     odd_stamps: u64,
     /// Later fragments whose first one is not in the capture, by pair.
     orphans: BTreeMap<(IpAddr, IpAddr, Transport), u64>,
+    /// Of what there was more than fits into memory.
+    trimmed: BTreeSet<Beside>,
     /// What each finding rests on, where it was wanted.
     evidence: Option<Gathered>,
 }
@@ -160,6 +162,7 @@ impl Audit {
             timeline,
             odd_stamps,
             orphans,
+            trimmed: reading.flows.trimmed.clone(),
             reading,
             outcome,
             damaged,
@@ -195,6 +198,7 @@ impl Audit {
             known: self.known.as_ref(),
             unknown_links: self.unknown_links(),
             unread: self.unread(),
+            trimmed: self.trimmed.iter().map(|kind| kind.name()).collect(),
             timeline: &self.timeline,
             odd_stamps: self.odd_stamps,
             policy: self.policy.as_ref(),

@@ -334,7 +334,8 @@ fn tell(
     let (plan, progress) = (shared.plan, shared.progress);
     let its_own = Some(policy.clone());
     let mut alone = Audit::judged(plan, window, its_own, None, limits, progress, true)?;
-    let nothing = shared.origin.another().settle(false, 1).map_err(Failure::Temporary)?;
+    let nothing =
+        shared.origin.another().settle(false, 1, usize::MAX).map_err(Failure::Temporary)?;
     let flows = alone.take_flows(nothing);
     absorb(shared, &mut all, &alone.reading, flows)?;
     let whole = Audit::judged(plan, all, Some(policy.clone()), None, limits, progress, true)?;
@@ -511,7 +512,7 @@ fn inputs(watch: &Watch) -> Vec<InputRecord> {
 }
 
 fn empty(watch: &Watch, origin: &Meeting) -> std::io::Result<Reading> {
-    let flows = origin.another().settle(false, 1)?;
+    let flows = origin.another().settle(false, 1, usize::MAX)?;
     Ok(Reading::new(inputs(watch), Timeline::default(), flows, Correction::Impossible))
 }
 

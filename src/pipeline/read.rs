@@ -20,6 +20,13 @@ use crate::policy::is_control;
 /// to stay in the first-level cache.
 const TOGETHER: usize = 32;
 
+/// Of each kind of what is kept beside the flows (address claims, lookups and so on) there may be one for so many bytes
+/// of memory: a quarter of it, for eight kinds of 256 bytes.
+const BESIDE: usize = 8192;
+
+/// However little memory there may be, so many of each kind are kept: a farm has fewer.
+const LEAST: usize = 1 << 14;
+
 /// Reads all sources. With `traces` the tables remember each packet, so that copies can be taken out.
 pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Reading, Failure> {
     let seed = Seed::new();
@@ -41,7 +48,8 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Readi
         let told = |i: &InputRecord| (i.name.clone(), i.error.clone().unwrap_or_default());
         return Err(Failure::Sources(inputs.iter().map(told).collect()));
     }
-    let flows = meeting.settle(keep.traces, plan.jobs).map_err(Failure::Temporary)?;
+    let most = (plan.request.max_memory / BESIDE).max(LEAST);
+    let flows = meeting.settle(keep.traces, plan.jobs, most).map_err(Failure::Temporary)?;
     progress.timings.done("merge");
     Ok(Reading::new(inputs, timeline, flows, Correction::NotNeeded))
 }

@@ -162,12 +162,15 @@ impl Policy {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => Some(v6.octets()),
             _ => return None,
         };
-        let macs: Vec<&Mac> = macs.into_iter().collect();
-        self.inventory.hosts.iter().position(|host| {
-            host.macs
-                .iter()
-                .any(|mac| macs.contains(&mac) || eui.is_some_and(|e| e[8..] == mac.eui64()))
-        })
+        // An interface identifier that was made of a hardware address has these two bytes in its middle (RFC 4291, A).
+        let of_eui = eui
+            .filter(|e| e[11..13] == [0xff, 0xfe])
+            .map(|e| Mac([e[8] ^ 2, e[9], e[10], e[13], e[14], e[15]]));
+        let all = macs.into_iter().copied().chain(of_eui);
+        let mut hosts = all.filter_map(|mac| self.host_of_mac(mac));
+        let first = hosts.next()?;
+        // What two hosts used is nobody's.
+        hosts.all(|other| other == first).then_some(first)
     }
 
     /// The host whose hardware address it is.

@@ -65,6 +65,8 @@ pub struct Report<'a> {
     pub known: Option<&'a Known>,
     /// Link types that are not decoded, by name, with their frames.
     pub unknown_links: Vec<(String, u64)>,
+    /// Of what there was more than fits into memory, in words.
+    pub trimmed: Vec<&'static str>,
     /// Frames that became observations, but of whose content nothing is known: in words, the most frames first.
     pub unread: Vec<(String, u64)>,
     /// When frames were captured.

@@ -139,6 +139,13 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
         told.add(Tone::Warning, "Links", text);
     }
     unread(report, &mut told);
+    if !report.trimmed.is_empty() {
+        let text = format!(
+            "more than fit into --max-memory: {}; those that come first in their order were used, the rest was left out",
+            report.trimmed.join(", ")
+        );
+        told.add(Tone::Warning, "Memory", text);
+    }
     if report.odd_stamps > 0 {
         let frames = plural(report.odd_stamps, "frame");
         let verb = if report.odd_stamps == 1 { "is" } else { "are" };
