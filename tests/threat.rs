@@ -1048,6 +1048,35 @@ fn an_endpoint_that_the_matrix_names_has_other_ports_that_are_unexpected() {
     assert_eq!(other, ["port-not-in-matrix yes established handshake"]);
 }
 
+/// CAPWAP, Teredo and AYIYA are answered from the port that they are asked at, so whoever sends from it may seem to answer.
+#[test]
+fn a_port_that_tunnels_answer_from_hides_nothing_and_accuses_nobody() {
+    let client = "10.9.0.66";
+    // A packet of IPv4 in a frame, as CAPWAP carries it; the inner one is of somebody else.
+    let mut inner =
+        vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+    inner.extend([10, 1, 0, 10, 10, 1, 0, 1, 0x75, 0x30, 0x4e, 0x22, 0, 8, 0, 0]);
+    let capwap = [&[0, 0x10, 2, 0, 0, 0, 0, 0][..], &inner].concat();
+    for (port, payload) in
+        [(5247, &capwap), (5247, &vec![0, 0x10, 2, 0, 0, 0, 0, 0, 1]), (40_000, &capwap)]
+    {
+        let mut wire = steady();
+        for second in 0..3 {
+            wire.datagram(9_000 + second * 1000, (client, port), (BROKER, 20_009), payload);
+        }
+        let said = audit(&wire);
+        // The broker did nothing.
+        assert!(
+            said.rows(BROKER, client, port).is_empty(),
+            "{port}: {:?}",
+            said.rows(BROKER, client, port)
+        );
+        assert!(said.found("no-relation", BROKER, client).is_empty(), "{port}");
+        // What was sent to it stands at its real port.
+        assert_eq!(said.rows(client, BROKER, 20_009).len(), 1, "{port}");
+    }
+}
+
 /// Every test that the model names is here, and every test here is named by the model.
 #[test]
 fn the_model_and_its_tests_name_each_other() {

@@ -72,14 +72,13 @@ impl Decoder {
         Self { decap, ports, hints, stated: Vec::new() }
     }
 
-    /// The tunnel that a datagram between two ports may be, and whether it is an answer: then the port is its source.
-    fn tunnel_at(&self, sport: u16, dport: u16) -> Option<(Tunnel, bool)> {
+    /// The tunnel that a datagram between two ports may be.
+    fn tunnel_at(&self, sport: u16, dport: u16) -> Option<Tunnel> {
         if self.hints & (hint(sport) | hint(dport)) == 0 {
             return None;
         }
         let at = |port: u16| self.ports.iter().find(|(known, _)| *known == port).map(|line| line.1);
-        let asked = at(dport).map(|tunnel| (tunnel, false));
-        asked.or_else(|| at(sport).filter(|tunnel| tunnel.answers()).map(|tunnel| (tunnel, true)))
+        at(dport).or_else(|| at(sport).filter(|tunnel| tunnel.answers()))
     }
 
     /// The same, with what the user says of tunnels.

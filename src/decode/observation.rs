@@ -120,10 +120,10 @@ pub struct Outer {
     pub dst: IpAddr,
     /// The protocol that carries the tunnel.
     pub transport: Transport,
-    /// The port that says which tunnel it is; zero where it has none.
+    /// Its source port, where that is an end's own; zero where it is drawn from a hash or there is none.
+    pub sport: u16,
+    /// Its destination port; zero where it has none.
     pub port: u16,
-    /// The port is the sender's, who answers.
-    pub is_answer: bool,
     /// What the user says of it.
     pub stated: TunnelUse,
 }

@@ -78,12 +78,11 @@ pub struct Carrier {
 }
 
 impl Carrier {
-    /// The flow that they are, and the side that sent them. Its source port is zero: what carries a tunnel spreads
-    /// over ports that mean nothing (RFC 7348, 5).
+    /// The flow that they are, and the side that sent them. Its source port is zero where the tunnel spreads over ports
+    /// that mean nothing (RFC 7348, 5).
     pub fn flow(&self) -> (FlowKey, usize) {
-        let Outer { src, dst, transport, port, is_answer, .. } = self.ends;
-        let (sport, dport) = if is_answer { (port, 0) } else { (0, port) };
-        FlowKey::new(&Tuple { src, dst, sport, dport, transport }, self.path)
+        let Outer { src, dst, transport, sport, port, .. } = self.ends;
+        FlowKey::new(&Tuple { src, dst, sport, dport: port, transport }, self.path)
     }
 
     /// The packets around an observation that are traffic of their own; those of a stated mirror are not.

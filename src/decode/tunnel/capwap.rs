@@ -30,6 +30,13 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
     Some(Found { tunnel: Tunnel::Capwap, id: None, next })
 }
 
+/// Whether a datagram is one of DTLS, whose content nobody can read.
+pub(super) fn is_sealed(datagram: Packet<'_>) -> bool {
+    const UDP_HEADER: usize = 8;
+    const DTLS: u8 = 1;
+    datagram.bytes.get(UDP_HEADER) == Some(&DTLS)
+}
+
 /// The form of an infrastructure data frame: controllers of Cisco write the two bytes of its frame control in the other
 /// order.
 fn form(frame: Packet<'_>) -> Option<WlanForm> {

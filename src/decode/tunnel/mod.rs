@@ -126,6 +126,12 @@ impl Tunnel {
         matches!(self, Self::Capwap | Self::Teredo | Self::Ayiya)
     }
 
+    /// Whether its source port over UDP is that of an end, as of any other datagram: then its packets are one flow with
+    /// what the ends say to each other beside the tunnel.
+    fn has_own_ports(self) -> bool {
+        self.answers() || self == Self::Gre
+    }
+
     /// The word for it in tags.
     pub fn name(self) -> &'static str {
         TUNNELS.iter().find(|line| line.0 == self).map_or("tunnel", |line| line.1)
@@ -145,15 +151,15 @@ pub(super) fn inside<'p>(ip: &Carrier, rest: Packet<'p>, layers: &mut Layers<'_>
     if gre::is_keepalive(ip, rest) {
         return Next::Done;
     }
-    let mut is_answer = false;
+    let (mut sport, mut dport, mut is_sealed) = (0, 0, false);
     let found = match ip.transport {
         Transport::TCP => return Next::Done,
         Transport::UDP => {
-            let (Some(sport), Some(dport)) = (rest.u16(0), rest.u16(2)) else { return Next::Done };
-            let Some((tunnel, answers)) = layers.decoder.tunnel_at(sport, dport) else {
-                return Next::Done;
-            };
-            is_answer = answers;
+            let (Some(from), Some(to)) = (rest.u16(0), rest.u16(2)) else { return Next::Done };
+            let Some(tunnel) = layers.decoder.tunnel_at(from, to) else { return Next::Done };
+            // Where the source port means nothing, those of two hosts are one flow.
+            (sport, dport) = (if tunnel.has_own_ports() { from } else { 0 }, to);
+            is_sealed = tunnel == Tunnel::Capwap && capwap::is_sealed(rest);
             rest.after(UDP_HEADER).and_then(|payload| over_udp(tunnel, payload))
         }
         Transport(4) => self::ip::decode(4, rest),
@@ -166,18 +172,15 @@ pub(super) fn inside<'p>(ip: &Carrier, rest: Packet<'p>, layers: &mut Layers<'_>
     };
     match found {
         Some(Found { tunnel, id, next }) => {
-            let port = rest
-                .u16(if is_answer { 0 } else { 2 })
-                .filter(|_| ip.transport.has_ports())
-                .unwrap_or_default();
             let (src, dst, transport) = (ip.src, ip.dst, ip.transport);
             let stated = TunnelUse::Unstated;
-            layers.enter(tunnel, id, Outer { src, dst, transport, port, is_answer, stated });
+            layers.enter(tunnel, id, Outer { src, dst, transport, sport, port: dport, stated });
             next
         }
         None => {
             // Whatever comes to a UDP port may be something else; a protocol number is sure.
-            layers.seen.opaque = of_protocol(ip.transport);
+            layers.seen.opaque =
+                if is_sealed { Some(Tunnel::Capwap) } else { of_protocol(ip.transport) };
             Next::Done
         }
     }
