@@ -145,6 +145,72 @@ fn who_may_look_is_this_host_or_whoever_has_the_token() {
     live.end();
 }
 
+/// Half-open requests, however many, keep nobody from being answered.
+#[test]
+fn health_is_told_while_hundreds_of_half_open_requests_wait() {
+    let Some(wire) = Wire::new() else { return };
+    wire.ip("link set lo up");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let live = wire.live(scratch.path(), &["--every", "1h", "--listen", "127.0.0.1:9475"]);
+    until("it answers", 10, || wire.get("127.0.0.1:9475/healthz", "").0 == "200");
+    let ask = "import socket, time\n\
+        def half():\n\
+        \x20s = socket.create_connection(('127.0.0.1', 9475)); s.sendall(b'GET / HTTP/1.1\\r\\n'); return s\n\
+        waiting = [half() for _ in range(600)]\n\
+        for _ in range(5):\n\
+        \x20start = time.time()\n\
+        \x20s = socket.create_connection(('127.0.0.1', 9475)); s.settimeout(5)\n\
+        \x20s.sendall(b'GET /healthz HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n')\n\
+        \x20print(s.recv(12)[9:].decode(), time.time() - start < 2)";
+    let asked = wire.inside().args(["python3", "-c", ask]).output().expect("python3");
+    assert_eq!(text(&asked.stdout), "200 True\n".repeat(5), "{}", text(&asked.stderr));
+    live.signal("TERM");
+    live.end();
+}
+
+/// Whoever is told of nothing must know it: reports, syslog and a late window show in health and metrics, and what syslog
+/// did not take is sent once it listens.
+#[test]
+fn what_cannot_be_written_shows_in_health_and_metrics() {
+    let Some(wire) = Wire::new() else { return };
+    wire.ip("link set lo up");
+    let scratch = tempfile::tempdir().expect("a folder");
+    let socket = scratch.path().join("log");
+    let target = format!("unix:{}", socket.display());
+    let more = ["--every", "1h", "--listen", "127.0.0.1:9475", "--syslog", &target];
+    let live = wire.live(scratch.path(), &more);
+    let health = || wire.get("127.0.0.1:9475/healthz", "");
+    let metrics = || wire.get("127.0.0.1:9475/metrics", "").1;
+    until("it answers", 10, || health().0 == "200");
+    assert!(metrics().contains("rasaudit_failures_total{what=\"syslog\"} 0"), "{}", metrics());
+    wire.replay(&fixture("farm-faults/span.pcap"));
+    live.signal("USR1");
+    until("syslog fails", 20, || health().0 == "503");
+    assert!(health().1.contains("cannot be written: syslog"), "{}", health().1);
+    assert!(!metrics().contains("rasaudit_failures_total{what=\"syslog\"} 0"), "{}", metrics());
+    // A daemon that comes later gets what waited, with the host's name and the finding's fields.
+    let daemon = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
+    daemon.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+    live.signal("USR1");
+    let mut bytes = [0; 4096];
+    let length = daemon.recv(&mut bytes).expect("a message");
+    let message = text(&bytes[..length]);
+    assert!(message.contains("[finding@32473 id=\"f-"), "{message}");
+    until("all is well", 20, || health().0 == "200");
+    live.signal("TERM");
+    let ended = live.end();
+    let err = text(&ended.stderr);
+    assert!(err.contains("watching ") && err.contains("page: http://127.0.0.1:9475/"), "{err}");
+    // The first window is late, too.
+    let folder = scratch.path().join("late");
+    fs::create_dir(&folder).expect("a folder");
+    let live = wire.live(&folder, &["--every", "1s", "--listen", "127.0.0.1:9475"]);
+    until("it answers", 10, || wire.get("127.0.0.1:9475/metrics", "").0 == "200");
+    assert!(metrics().contains("rasaudit_window_late 0"), "{}", metrics());
+    live.signal("TERM");
+    live.end();
+}
+
 #[test]
 fn a_slow_disk_delays_reports_and_loses_no_frame() {
     let Some(wire) = Wire::new() else { return };

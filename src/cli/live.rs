@@ -2,8 +2,8 @@
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -23,6 +23,9 @@ use crate::pipeline::{
     Message, Notice, Pages, StateError, Syslog, Tap, Watch, folder_of, listen, ready, serve, watch,
 };
 use crate::policy::{Policy, Problem, unreadable};
+
+/// Messages that wait for a syslog daemon that does not take them; older ones are given up.
+const WAITING: usize = 1000;
 
 /// New findings of one window that are told in lines; the worst come first.
 const TOLD: usize = 1000;
@@ -158,6 +161,8 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         trouble: AtomicBool::new(false),
         pages,
         syslog,
+        unchecked: AtomicBool::new(false),
+        unsent: Mutex::default(),
     };
     teller.begin(place_of_page);
     ready.unconfined.iter().for_each(|what| teller.say(&format!("not confined: {what}")));
@@ -275,6 +280,10 @@ struct Teller<'a> {
     trouble: AtomicBool,
     pages: Arc<Pages>,
     syslog: Option<Syslog>,
+    /// That nothing was checked was told.
+    unchecked: AtomicBool,
+    /// Messages that syslog has not taken yet, the oldest first.
+    unsent: Mutex<Vec<Message>>,
 }
 
 impl Teller<'_> {
@@ -306,20 +315,25 @@ impl Teller<'_> {
 }
 
 impl Teller<'_> {
-    /// Sends new findings to syslog; that it does not take them is told once.
-    fn send(&self, messages: &[Message]) {
+    /// Sends findings to syslog, those first that it did not take before; that it does not take them is told once.
+    fn send(&self, new: Vec<Message>) {
         let Some(syslog) = &self.syslog else { return };
-        for message in messages.iter().take(TOLD) {
-            match syslog.send(message) {
-                Ok(()) => self.pages.works(Duty::Syslog),
-                Err(error) => {
-                    if !self.pages.fails(Duty::Syslog) {
-                        complain(&format!("--syslog: {error}; findings are in the reports"));
-                    }
-                    return;
+        let mut waiting = self.unsent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        waiting.extend(new.into_iter().take(TOLD));
+        let beyond = waiting.len().saturating_sub(WAITING);
+        waiting.drain(..beyond);
+        while let Some(message) = waiting.first() {
+            if let Err(error) = syslog.send(message) {
+                if !self.pages.fails(Duty::Syslog) {
+                    complain(&format!(
+                        "--syslog: {error}; it is tried again with each window, and findings are in the reports"
+                    ));
                 }
+                return;
             }
+            waiting.remove(0);
         }
+        self.pages.works(Duty::Syslog);
     }
 }
 
@@ -371,6 +385,7 @@ impl Listener for Teller<'_> {
             Notice::Kept => self.pages.works(Duty::Frames),
             Notice::NotSaved(error) => {
                 self.pages.fails(Duty::State);
+                self.trouble.store(true, Ordering::Relaxed);
                 complain(&format!("{}; the state of the window before stays", state(error)));
             }
         }
@@ -403,11 +418,20 @@ impl Listener for Teller<'_> {
             self.say(&format!("{} more new findings are in findings.csv", new.len() - TOLD));
         }
         let _ = out.flush();
+        let checked = all.outcome.checked_anything();
+        if !checked && !self.unchecked.swap(true, Ordering::Relaxed) {
+            self.say(
+                "nothing could be assessed: no listed host with a role was seen sending (is this the farm's inventory, and \
+                 its span port?)",
+            );
+        } else if checked {
+            self.unchecked.store(false, Ordering::Relaxed);
+        }
         let Loss { received, dropped } = window.reading.loss;
         if dropped > 0 {
             self.say(&format!("{dropped} of {received} frames of this window were lost"));
         }
-        self.send(&all.new_messages(before));
+        self.send(all.new_messages(before));
         match self.dated.as_ref().map(|dated| all.write_dated(window, dated)) {
             None => {}
             Some(Ok(place)) => {

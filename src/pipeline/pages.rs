@@ -177,6 +177,12 @@ impl Pages {
         for (fold, flows) in lock(&self.folded).iter() {
             m.sample("folded_flows_total", &[("fold", fold.name())], flows);
         }
+        m.single(
+            "assessed",
+            "gauge",
+            "Whether anything of the farm was checked: a listed host with a role was seen sending.",
+            u8::from(all.outcome.checked_anything()),
+        );
         m.family("conversations", "gauge", "Conversations of all windows by verdict.");
         for (verdict, count) in all.outcome.by_verdict() {
             m.sample("conversations", &[("verdict", verdict.name())], count);
@@ -241,7 +247,7 @@ impl Pages {
         now.family(
             "failures_total",
             "counter",
-            "Reports, states, syslog messages and files of frames that could not be written.",
+            "How often reports, the state, syslog messages or files of frames could not be written.",
         );
         for duty in Duty::ALL {
             let count = lock(&self.failing).1.get(duty).copied().unwrap_or_default();

@@ -87,7 +87,7 @@ impl Syslog {
             Way::Tcp(stream, to) => {
                 let mut stream = stream.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 let framed = format!("{} {message}", message.len());
-                if let Some(open) = stream.as_mut()
+                if let Some(open) = stream.as_mut().filter(|open| is_open(open))
                     && open.write_all(framed.as_bytes()).is_ok()
                 {
                     return Ok(());
@@ -101,6 +101,17 @@ impl Syslog {
             }
         }
     }
+}
+
+/// Whether the daemon still holds its end of a connection: what is written to one that was closed is lost.
+fn is_open(stream: &TcpStream) -> bool {
+    let waits = |()| match stream.peek(&mut [0]) {
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        // A daemon that says something is there; at the end of its words it is not.
+        Ok(read) => read > 0,
+    };
+    let is_open = stream.set_nonblocking(true).is_ok_and(waits);
+    stream.set_nonblocking(false).is_ok() && is_open
 }
 
 #[cfg(unix)]
