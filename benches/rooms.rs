@@ -131,7 +131,7 @@ fn rooms(c: &mut Criterion) {
     let conversations = || {
         let meeting = meeting();
         meeting.take_in(filled()).expect("in memory");
-        let mut flows = meeting.settle(false, 1).expect("in memory");
+        let mut flows = meeting.settle(false, 1, usize::MAX).expect("in memory");
         let judge = rasaudit::classify::Judge::new(&policy);
         Conversations::read(&mut flows, &judge, Sight::default(), Work { jobs: 1, keep: false })
             .expect("in memory")
@@ -157,7 +157,13 @@ fn rooms(c: &mut Criterion) {
         ..Request::default()
     };
     let plan = Plan::new(request).expect("the fixture");
-    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
+    let limits = Limits {
+        max_loss: 0.01,
+        min_watch: None,
+        as_of: None,
+        fail_on: FailOn::Never,
+        require_assessed: false,
+    };
     group.bench_function("farm", |b| {
         b.iter_batched(
             self::policy,
@@ -233,7 +239,7 @@ fn tables(c: &mut Criterion) {
             };
             b.iter_batched(
                 two,
-                |m| m.settle(false, jobs).expect("in memory"),
+                |m| m.settle(false, jobs, usize::MAX).expect("in memory"),
                 BatchSize::LargeInput,
             );
         });
@@ -250,7 +256,13 @@ fn reports(c: &mut Criterion) {
         ..Request::default()
     };
     let plan = Plan::new(request).expect("the fixture");
-    let limits = Limits { max_loss: 0.01, min_watch: None, as_of: None, fail_on: FailOn::Never };
+    let limits = Limits {
+        max_loss: 0.01,
+        min_watch: None,
+        as_of: None,
+        fail_on: FailOn::Never,
+        require_assessed: false,
+    };
     let progress = Progress::default();
     let audit = Audit::of(&plan, Some(policy()), None, &limits, &progress).expect("sound");
     let mut group = c.benchmark_group("report");

@@ -100,6 +100,13 @@ fn capinfos(file: &Path) -> Option<usize> {
     text.trim_end().rsplit('\t').next()?.parse().ok()
 }
 
+/// Whether zeros stand in the place of records.
+fn has_zeros(file: &Path) -> bool {
+    let output =
+        rasaudit(["audit", &file.display().to_string(), "--format", "json", "--jobs", "1"]);
+    support::stdout(&output).contains("bytes of zeros stand where records should")
+}
+
 #[test]
 fn innermost_five_tuples_agree_with_tshark() {
     let Some(folder) = folder() else { return };
@@ -111,6 +118,10 @@ fn innermost_five_tuples_agree_with_tshark() {
             return;
         };
         let ours = ours(&file);
+        // What tshark shows as frames of 1970 that hold nothing are zeros, no frames.
+        if has_zeros(&file) {
+            continue;
+        }
         if let Some(frames) = capinfos(&file)
             && frames != ours.len()
         {

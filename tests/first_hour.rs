@@ -356,7 +356,7 @@ fn attempts_on_many_hosts_are_told_as_one_and_what_answered_for_itself() {
     let answered = found.iter().find(|row| row[3] == "10.1.0.200").expect("what answered");
     assert_eq!(answered[7], "");
     let (_, text) = summary(&site, &[]);
-    assert!(text.contains("tried 12 servers, and none of them was reached"), "{text}");
+    assert!(text.contains("tried the same on 12 servers, and all of it failed"), "{text}");
     // Nine are nine findings.
     assert!(findings(&scan(9), &[]).iter().all(|row| row[7].is_empty()));
 }
@@ -743,7 +743,10 @@ fn a_wrong_file_is_named_with_what_belongs_there() {
     let findings = out.join("findings.csv").display().to_string();
     for (arguments, what) in [
         (vec!["audit", &inventory, "-i", &capture], "is a pcap capture, not an inventory"),
-        (vec!["audit", &inventory], "an inventory: give it with -i"),
+        (
+            vec!["audit", &inventory],
+            "it looks like an inventory; give an inventory with --inventory",
+        ),
         (vec!["audit", &findings], "the findings.csv of an audit"),
         (vec!["audit", &capture, "-i", &folder], "is a folder"),
         (vec!["audit", &capture, "-i", &inventory, "--known", &folder], "is a folder"),
@@ -819,4 +822,66 @@ fn what_does_not_fit_beside_the_flows_is_told_and_the_same_for_all_workers() {
     assert_eq!(told(&files, "8"), whole);
     let (_, roomy) = summary(&site, &[]);
     assert!(!roomy.contains("Memory "), "{roomy}");
+}
+
+/// A PC that opens what every Windows host opens is no broker, though the broker was not seen, and hides nothing.
+#[test]
+fn what_everybody_does_on_a_windows_network_is_no_role() {
+    let moved = FARM.replace("10.1.0.10", "10.1.0.99");
+    let mut wire = Wire::default();
+    for minute in 0..3 {
+        wire.connect(minute * 60_000, ("10.1.0.50", 50_000), ("10.1.0.30", 445));
+        wire.connect(minute * 60_000 + 10, ("10.1.0.30", 50_001), ("10.1.0.50", 445));
+        // An own port of the product, which anybody can open.
+        wire.connect(minute * 60_000 + 20, ("10.1.0.50", 50_002), ("10.1.0.30", 30_004));
+    }
+    let found = findings(&Site::new(&moved, &wire), &[]);
+    assert!(found.iter().all(|row| row[1] == "unknown-host" && row[7].is_empty()), "{found:?}");
+}
+
+/// One finding that weighs more than what would explain it is told for itself, in the summary and in a ticket.
+#[test]
+fn nothing_folds_under_what_weighs_less() {
+    let case = support::FIXTURES.iter().find(|case| case.name == "farm-codes").expect("a fixture");
+    let csv = stdout(&rasaudit([case.arguments(), vec!["--format".into(), "csv".into()]].concat()));
+    let rows = columns(&csv, &["id", "severity", "explained_by"]);
+    let weight =
+        |word: &str| ["info", "low", "medium", "high", "critical"].iter().position(|w| *w == word);
+    for row in rows.iter().filter(|row| !row[2].is_empty()) {
+        let cause = rows.iter().find(|cause| cause[0] == row[2]).expect("a cause");
+        assert!(weight(&row[1]) <= weight(&cause[1]), "{row:?} under {cause:?}");
+    }
+    // A ticket has every finding above info, for itself or under what explains it.
+    let ticket =
+        stdout(&rasaudit([case.arguments(), vec!["--format".into(), "markdown".into()]].concat()));
+    for row in rows.iter().filter(|row| row[1] != "info") {
+        assert!(ticket.contains(&row[0]), "{row:?}");
+    }
+}
+
+#[test]
+fn a_report_that_is_not_whole_yet_is_refused() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let out = scratch.path().join("report");
+    let case = support::FIXTURES.iter().find(|case| case.name == "farm-faults").expect("a fixture");
+    rasaudit([case.arguments(), vec!["--out".into(), out.display().to_string()]].concat());
+    let findings = out.join("findings.csv").display().to_string();
+    let known = || rasaudit([case.arguments(), vec!["--known".into(), findings.clone()]].concat());
+    assert_eq!(known().status.code(), Some(1));
+    // Another file of it is missing.
+    fs::rename(out.join("audit.json"), out.join("elsewhere")).expect("writable");
+    assert_eq!(known().status.code(), Some(2));
+    fs::rename(out.join("elsewhere"), out.join("audit.json")).expect("writable");
+    // What a killed first run leaves beside files of others.
+    fs::write(out.join("manifest.sha256"), "incomplete\n").expect("writable");
+    assert_eq!(known().status.code(), Some(2));
+    assert!(stderr(&known()).contains("incomplete"), "{}", stderr(&known()));
+    // Through a pipe it is read like any file.
+    let copy = scratch.path().join("copy.csv");
+    fs::copy(out.join("findings.csv"), &copy).expect("readable");
+    let base = case.arguments().iter().map(|a| format!("'{a}'")).collect::<Vec<_>>().join(" ");
+    let script =
+        format!("'{}' {base} --known <(cat '{}')", env!("CARGO_BIN_EXE_rasaudit"), copy.display());
+    let run = Command::new("bash").args(["-c", &script]).output().expect("bash runs");
+    assert!(stdout(&run).contains("0 new, 3 still there, 0 gone"), "{}", stderr(&run));
 }

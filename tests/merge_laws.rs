@@ -227,7 +227,7 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }
             .expect("a temporary file");
     }
-    let mut flows = meeting.settle(true, 2).expect("what was spilled comes back");
+    let mut flows = meeting.settle(true, 2, usize::MAX).expect("what was spilled comes back");
     let removed = flows.drop_copies().expect("what was spilled comes back");
     let mut all = Vec::new();
     flows.visit(|shard| all.extend(content(&shard))).expect("what was spilled comes back");

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use support::browser::browser;
-use support::wire::{Wire, client_hello};
+use support::wire::{ACK, RST, SYN, Wire, client_hello};
 use support::{Site, audit, fixture, hosts, stderr, stdout};
 
 /// A name that runs where it is taken for markup, and one that turns the text around.
@@ -41,11 +41,25 @@ fn a_real_browser_shows_the_page_as_it_is_meant() {
     let run = Command::new("node")
         .arg(browser.join("page.mjs"))
         .args([page(&demo), page(&written(&hostile)), page(&written(&large))])
-        .args([page(&codes), page(&empty)])
+        .args([page(&codes), page(&empty), page(&written(&scan()))])
         .arg(shots)
         .output()
         .expect("node runs");
     assert!(run.status.success(), "{}{}", stdout(&run), stderr(&run));
+}
+
+/// One client that tries the same on twelve servers in vain.
+fn scan() -> Site {
+    let mut wire = Wire::default();
+    for host in 0..12u8 {
+        let server = format!("10.1.0.{}", 100 + host);
+        wire.tcp(u64::from(host) * 10, ("10.1.0.10", 50_000), (&server, 23), SYN, 0);
+        wire.tcp(u64::from(host) * 10 + 1, (&server, 23), ("10.1.0.10", 50_000), RST | ACK, 0);
+    }
+    Site::new(
+        "[farm]\nmatrix = \"ras-19\"\n[[host]]\nname = \"broker1\"\naddresses = [\"10.1.0.10\"]\nroles = [\"broker\"]\n",
+        &wire,
+    )
 }
 
 /// The folder of a site's reports.

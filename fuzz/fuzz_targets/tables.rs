@@ -22,7 +22,7 @@ fn met(seed: &Seed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, Strin
         }
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }.expect("a file");
     }
-    let mut flows = meeting.settle(true, 2).expect("a file");
+    let mut flows = meeting.settle(true, 2, usize::MAX).expect("a file");
     let dropped = flows.drop_copies().expect("a file");
     let mut all = Vec::new();
     let list = |shard: rasaudit::flow::Shard<'_>| {

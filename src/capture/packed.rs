@@ -94,10 +94,10 @@ impl Legacy {
         self.packed.resize(length, 0);
         self.input.read_exact(&mut self.packed)?;
         self.block.resize(Self::BLOCK, 0);
-        let length = lz4_flex::block::decompress_into(&self.packed, &mut self.block)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        self.block.truncate(length);
+        let unpacked = lz4_flex::block::decompress_into(&self.packed, &mut self.block);
+        self.block.truncate(*unpacked.as_ref().unwrap_or(&0));
         self.at = 0;
+        unpacked.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         Ok(true)
     }
 }

@@ -1,23 +1,21 @@
 //! What a file that is no capture looks like, in words that tell the user what to do about it.
 
-/// The format of a file that begins like a capture, compressed or not; none of any other.
-pub fn capture_kind(path: &std::path::Path) -> Option<&'static str> {
-    use std::io::Read as _;
-    const KINDS: [(&[u8], &str); 10] = [
+/// The format of a file whose first bytes are those of a capture, compressed or not; none of any other.
+pub fn capture_kind(start: &[u8]) -> Option<&'static str> {
+    const KINDS: [(&[u8], &str); 12] = [
         (b"\x0a\x0d\x0d\x0a", "pcapng"),
         (b"\xd4\xc3\xb2\xa1", "pcap"),
         (b"\xa1\xb2\xc3\xd4", "pcap"),
         (b"\x4d\x3c\xb2\xa1", "pcap"),
         (b"\xa1\xb2\x3c\x4d", "pcap"),
+        (b"\x34\xcd\xb2\xa1", "pcap"),
+        (b"\x02\x21\x4c\x18", "lz4"),
         (b"\x1f\x8b", "gzip"),
         (b"\x28\xb5\x2f\xfd", "zstd"),
         (b"\xfd7zXZ", "xz"),
         (b"BZh", "bzip2"),
         (b"\x04\x22\x4d\x18", "lz4"),
     ];
-    let mut start = Vec::new();
-    let file = std::fs::File::open(path).ok()?;
-    file.take(8).read_to_end(&mut start).ok()?;
     KINDS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, kind)| *kind)
 }
 
@@ -71,12 +69,10 @@ pub(super) fn looks_like(start: &[u8]) -> &'static str {
         let text = String::from_utf8_lossy(start);
         let has = |word: &str| text.contains(word);
         return match () {
-            () if has("[farm]") || has("[[host]]") => "an inventory: give it with -i",
-            () if has("id,severity,verdict") => {
-                "the findings.csv of an audit: give a capture, and this with --known"
-            }
-            () if has("id,from,to,transport") => "a list of exceptions: give it with --exceptions",
-            () if has("name,addresses,roles") => "a list of hosts: give it with -i and --matrix",
+            () if has("[farm]") || has("[[host]]") => "an inventory",
+            () if has("id,severity,verdict") => "the findings.csv of an audit",
+            () if has("id,from,to,transport") => "a list of exceptions",
+            () if has("name,addresses,roles") => "a list of hosts",
             () => "text",
         };
     }

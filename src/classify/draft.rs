@@ -10,7 +10,7 @@ use super::fold::prefix_of;
 use super::wording::service_words;
 use crate::conversation::{Conversation, Conversations, State};
 use crate::model::{Mac, Transport, is_link_local};
-use crate::policy::{Inventory, Matrix, Only, Policy, RoleSet, Row, Scope};
+use crate::policy::{Inventory, Matrix, Only, Policy, RoleSet, Scope};
 
 /// How often the roles of hosts and of their peers are weighed against each other.
 const ROUNDS: usize = 6;
@@ -23,6 +23,20 @@ const CLIENTS: usize = 2;
 
 /// From so many services that only a domain controller has, a host is one.
 const CONTROLS: usize = 2;
+
+/// From so many services that members of a domain ask for, a host is a controller even where the matrix knows none of
+/// them: a file server has fewer.
+const MANY_CONTROLS: usize = 6;
+
+/// What a host serves that a domain controller serves.
+#[derive(Default)]
+struct Controls {
+    ports: BTreeSet<u16>,
+    /// How many of them the matrix gives to controllers alone.
+    decisive: usize,
+    /// Who asked for them.
+    asked: BTreeSet<IpAddr>,
+}
 
 /// What a draft goes by beside the traffic.
 #[derive(Clone)]
@@ -125,6 +139,8 @@ struct Entity {
 struct Item {
     fits: RoleSet,
     words: String,
+    /// A row documents it between the roles that both sides are taken for.
+    documented: bool,
 }
 
 /// What the items of an entity come to.
@@ -314,45 +330,28 @@ impl<'a> Drafter<'a> {
         Some(numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role))))
     }
 
-    /// The rows by which members of a domain ask its controllers, whether the user named their overlay or not.
-    fn domain_rows(&self) -> impl Iterator<Item = &'a Row> {
-        let named = self.matrix().rows.iter().filter(|row| row.overlay.is_some());
-        named.chain(&self.matrix().unused_overlays)
-    }
-
-    /// The row of a domain that a service belongs to, and its controllers' role.
-    fn domain_row(&self, transport: Transport, port: u16) -> Option<&'a Row> {
-        self.domain_rows().find(|row| row.transport == transport && row.ports.contains(&port))
-    }
-
-    /// The roles that serve a port by the rows of the matrix itself.
-    fn serving(&self, transport: Transport, port: u16) -> RoleSet {
-        let matrix = self.matrix();
-        let rows = self.policy.rows_at(transport, port).map(|number| &matrix.rows[number]);
-        let rows = rows.filter(|row| row.scope == Scope::Network && row.overlay.is_none());
-        rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
-    }
-
     /// The domain controllers: who serves several things that the matrix knows of controllers alone. Whoever is asked for
     /// names, tickets and the directory by a whole network is one, whatever else asks him.
     fn controllers(&self) -> BTreeMap<usize, (RoleSet, String)> {
         let mut found = BTreeMap::new();
         for (entity, services) in self.serves().iter().enumerate() {
-            let mut controls: BTreeMap<RoleSet, (BTreeSet<u16>, BTreeSet<IpAddr>)> =
-                BTreeMap::new();
+            let mut controls: BTreeMap<RoleSet, Controls> = BTreeMap::new();
             for ((transport, port), clients) in services {
-                let Some(row) = self.domain_row(*transport, *port) else { continue };
+                let Some(row) = self.policy.overlay_row(*transport, *port) else { continue };
                 let role = self.matrix().roles[row.destination].members;
-                if self.serving(*transport, *port) == role {
-                    let (ports, asked) = controls.entry(role).or_default();
-                    ports.insert(*port);
-                    asked.extend(clients);
+                let serving = self.policy.serving(*transport, *port);
+                if serving.is_empty() || serving == role {
+                    let controls = controls.entry(role).or_default();
+                    controls.ports.insert(*port);
+                    controls.decisive += usize::from(serving == role);
+                    controls.asked.extend(clients);
                 }
             }
-            for (role, (ports, asked)) in controls {
-                if ports.len() >= CONTROLS {
+            for (role, Controls { ports, decisive, asked }) in controls {
+                if decisive >= CONTROLS || ports.len() >= MANY_CONTROLS {
                     let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-                    let words = format!("serves ports {ports} to {} hosts", asked.len());
+                    let hosts = if asked.len() == 1 { "host" } else { "hosts" };
+                    let words = format!("serves ports {ports} to {} {hosts}", asked.len());
                     found.insert(entity, (role, words));
                 }
             }
@@ -364,30 +363,7 @@ impl<'a> Drafter<'a> {
     fn is_of_a_domain(&self, c: &Conversation) -> bool {
         let controller =
             self.entity(c.subject.server).is_some_and(|e| self.controllers.contains_key(&e));
-        controller && self.domain_row(c.subject.transport, c.subject.port).is_some()
-    }
-
-    /// Whether a port is the product's own: nobody but its components serves it, and no client or anybody else opens it,
-    /// or one of them alone serves it. What others use too says something only where the other side is known.
-    fn is_own(&self, transport: Transport, port: u16) -> bool {
-        let matrix = self.matrix();
-        let of_product = |roles: RoleSet| {
-            !roles.is_empty() && roles.iter().all(|role| matrix.roles[role].kind == "ras-component")
-        };
-        let mut rows = self.policy.rows_at(transport, port).map(|number| &matrix.rows[number]);
-        let mut any = false;
-        let all = rows.all(|row| {
-            any = true;
-            let (from, to) = (&matrix.roles[row.source], &matrix.roles[row.destination]);
-            row.scope == Scope::Localhost
-                || (!from.everybody
-                    && !to.everybody
-                    && of_product(to.members)
-                    && from.members.iter().all(|role| matrix.roles[role].kind != "client"))
-        });
-        let serving = self.serving(transport, port);
-        let single = serving.len() == 1 && of_product(serving);
-        any && (all || single) && self.domain_row(transport, port).is_none()
+        controller && self.policy.overlay_row(c.subject.transport, c.subject.port).is_some()
     }
 
     /// The roles of both sides by which rows would document a conversation: what is known of a side is
@@ -403,8 +379,8 @@ impl<'a> Drafter<'a> {
         };
         let from_outside = outside(c.subject.client);
         let to_outside = outside(c.subject.server);
-        let is_own = self.is_own(c.subject.transport, c.subject.port);
-        let is_windows = self.domain_row(c.subject.transport, c.subject.port).is_some();
+        let is_own = self.policy.is_own_port(c.subject.transport, c.subject.port);
+        let is_windows = self.policy.overlay_row(c.subject.transport, c.subject.port).is_some();
         for number in self.policy.rows_at(c.subject.transport, c.subject.port) {
             let row = &matrix.rows[number];
             let broadcast = c.broadcast || c.state == State::AnswerOnly;
@@ -462,29 +438,47 @@ impl<'a> Drafter<'a> {
         (client, server)
     }
 
+    /// Whether a row documents a conversation between the roles that both sides are taken for.
+    fn is_documented(&self, c: &Conversation) -> bool {
+        let (client, server) = (self.entity(c.subject.client), self.entity(c.subject.server));
+        let (Some(client), Some(server)) = (client, server) else { return false };
+        let matrix = self.matrix();
+        self.policy.rows_at(c.subject.transport, c.subject.port).any(|number| {
+            let row = &matrix.rows[number];
+            row.scope == Scope::Network
+                && matrix.is_source(row, self.roles[client])
+                && matrix.is_destination(row, self.roles[server])
+        })
+    }
+
     /// What each entity did and serves.
     fn items(&self) -> Vec<Vec<Item>> {
         /// Serves or opens, which service, as which roles would; and with whom, nobody for everybody.
-        type Items = BTreeMap<(bool, Transport, u16, RoleSet), BTreeSet<Option<IpAddr>>>;
+        type Deed = (bool, Transport, u16, RoleSet, bool);
+        type Peers = BTreeSet<Option<IpAddr>>;
+        type Items = BTreeMap<Deed, Peers>;
         let mut items: Vec<Items> = vec![Items::new(); self.entities.len()];
         let telling = self.telling().filter(|c| !self.is_background(c) && !self.is_of_a_domain(c));
         for c in telling {
             let (client, server) = self.fits(c);
-            let subject = c.subject;
+            let (subject, documented) = (c.subject, self.is_documented(c));
             let (transport, port) = (subject.transport, subject.port);
             if let Some(entity) = self.entity(subject.client) {
                 let peer = Some(subject.server).filter(|_| !c.broadcast);
-                items[entity].entry((false, transport, port, client)).or_default().insert(peer);
+                items[entity]
+                    .entry((false, transport, port, client, documented))
+                    .or_default()
+                    .insert(peer);
             }
             if let Some(entity) = self.entity(subject.server) {
                 let peer = Some(subject.client);
-                items[entity].entry((true, transport, port, server)).or_default().insert(peer);
+                items[entity]
+                    .entry((true, transport, port, server, documented))
+                    .or_default()
+                    .insert(peer);
             }
         }
-        let words = |((serves, transport, port, fits), peers): (
-            (bool, Transport, u16, RoleSet),
-            BTreeSet<Option<IpAddr>>,
-        )| {
+        let words = |((serves, transport, port, fits, documented), peers): (Deed, Peers)| {
             let what = service_words(transport, &port.to_string());
             let some = match peers.first() {
                 Some(Some(address)) => self.label(*address),
@@ -496,12 +490,12 @@ impl<'a> Drafter<'a> {
             };
             let verb = if serves { "serves" } else { "opens" };
             let to = if serves { "to" } else { "at" };
-            Item { fits, words: format!("{verb} {what} {to} {more}") }
+            Item { fits, words: format!("{verb} {what} {to} {more}"), documented }
         };
         let mut items: Vec<Vec<Item>> =
             items.into_iter().map(|items| items.into_iter().map(words).collect()).collect();
         for (entity, (role, words)) in &self.controllers {
-            items[*entity].push(Item { fits: *role, words: words.clone() });
+            items[*entity].push(Item { fits: *role, words: words.clone(), documented: true });
         }
         items
     }
@@ -544,8 +538,18 @@ impl<'a> Drafter<'a> {
             let candidates = items.iter().fold(RoleSet::default(), |set, i| set.with(i.fits));
             let weights: Vec<(usize, f64)> = candidates.iter().map(|r| (r, weight(r))).collect();
             let best = weights.iter().map(|(_, w)| *w).fold(0.0, f64::max);
-            let tied: Vec<usize> =
-                weights.iter().filter(|(_, w)| *w > best - 1e-9).map(|(r, _)| *r).collect();
+            let heaviest = weights.iter().filter(|(_, w)| *w > best - 1e-9).map(|(r, _)| *r);
+            let mut tied: Vec<usize> = heaviest.collect();
+            // Roles for which other things speak just as much are found for themselves.
+            let speaks = |role: usize| {
+                items
+                    .iter()
+                    .map(move |item| item.fits.meets(RoleSet::one(role)))
+                    .collect::<Vec<_>>()
+            };
+            if let Some(first) = tied.first().map(|role| speaks(*role)) {
+                tied.retain(|role| speaks(*role) == first);
+            }
             let mine = |i: &Item| tied.iter().any(|r| i.fits.meets(RoleSet::one(*r)));
             let telling = items.iter().filter(|i| mine(i));
             let (count, least) =
@@ -573,7 +577,8 @@ impl<'a> Drafter<'a> {
             }
         }
         // What is left over is explained only where a role was found for it.
-        let unexplained = items.iter().chain(&unknown).map(|item| item.words.clone()).collect();
+        let left = items.iter().chain(&unknown).filter(|item| !item.documented);
+        let unexplained = left.map(|item| item.words.clone()).collect();
         Weighed { roles, guesses, perhaps, unexplained }
     }
 
@@ -591,6 +596,13 @@ impl<'a> Drafter<'a> {
     /// The name that lookups tell, if they tell one; else one made from the address.
     fn name(&self, entity: usize) -> String {
         let addresses = &self.entities[entity].addresses;
+        let listed = self.listed.and_then(|listed| {
+            let host = addresses.iter().find_map(|a| listed.host_of(*a))?;
+            Some(listed.inventory.hosts[host].name.clone())
+        });
+        if let Some(name) = listed {
+            return name;
+        }
         let called = addresses.iter().filter_map(|a| self.conversations.called.get(a));
         let names: BTreeSet<&str> =
             called.flat_map(|names| names.iter()).map(String::as_str).collect();
@@ -612,9 +624,16 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    fn draft(self) -> Draft {
-        let (mut hosts, mut items, serves) = (Vec::new(), self.items(), self.serves());
+    fn draft(mut self) -> Draft {
+        let (mut hosts, serves) = (Vec::new(), self.serves());
         let networks = self.client_networks(&serves);
+        // Whoever is told by a network of clients is one, to those that he asks.
+        let clients = self.matrix().roles.iter().filter(|role| role.kind == "client");
+        let clients = clients.fold(RoleSet::default(), |set, role| set.with(role.members));
+        for member in networks.values().flat_map(|(members, _)| members) {
+            self.roles[*member] = clients;
+        }
+        let mut items = self.items();
         let members = self.domain_members();
         let is_pc = |entity: usize| members.contains(&entity) && !self.serves_own(&serves[entity]);
         let in_network: BTreeSet<usize> =
@@ -691,7 +710,7 @@ impl<'a> Drafter<'a> {
         const EVIDENCE: usize = 3;
         let is_client = |role: usize| self.matrix().roles[role].kind == "client";
         let mut networks: BTreeMap<IpNet, (Vec<usize>, Vec<String>)> = BTreeMap::new();
-        let (mut others, mut acting) = (BTreeSet::new(), Vec::new());
+        let (mut others, mut acting) = (BTreeSet::new(), BTreeMap::<IpNet, usize>::new());
         let items = self.items();
         for (number, entity) in self.entities.iter().enumerate() {
             let roles = self.roles[number];
@@ -699,9 +718,9 @@ impl<'a> Drafter<'a> {
             let serves_own = self.serves_own(&serves[number]);
             let acts = !serves_own && self.acts_as_client(&items[number]);
             let sure = acts || (!roles.is_empty() && roles.iter().all(is_client));
-            acting.extend(
-                acts.then(|| entity.addresses.iter().map(|a| prefix_of(*a))).into_iter().flatten(),
-            );
+            for address in entity.addresses.iter().filter(|_| acts) {
+                *acting.entry(prefix_of(*address)).or_default() += 1;
+            }
             for prefix in entity.addresses.iter().map(|address| prefix_of(*address)) {
                 if !may || !entity.held_by.is_empty() {
                     others.insert(prefix);
@@ -721,7 +740,7 @@ impl<'a> Drafter<'a> {
         networks.retain(|prefix, (members, evidence)| {
             // One alone that does what clients do may be something else of which too little shows.
             let known = members.iter().any(|member| !self.roles[*member].is_empty());
-            let sure = known || acting.iter().filter(|acting| *acting == prefix).count() >= CLIENTS;
+            let sure = known || acting.get(prefix).is_some_and(|count| *count >= CLIENTS);
             sure && members.len() >= CLIENTS && !others.contains(prefix) && !evidence.is_empty()
         });
         networks
@@ -735,7 +754,7 @@ impl<'a> Drafter<'a> {
 
     /// Whether an entity serves something of its own. Every PC of a domain answers its administrators.
     fn serves_own(&self, serves: &BTreeMap<(Transport, u16), BTreeSet<IpAddr>>) -> bool {
-        serves.keys().any(|(transport, port)| self.domain_row(*transport, *port).is_none())
+        serves.keys().any(|(transport, port)| self.policy.overlay_row(*transport, *port).is_none())
     }
 
     /// Whether all that an entity does, as far as rows know it, is what clients do too.
@@ -759,14 +778,15 @@ impl<'a> Drafter<'a> {
                 matrix.is_source(row, self.roles[client])
                     && matrix.is_destination(row, self.roles[server])
             });
-            let row = self.domain_row(c.subject.transport, c.subject.port);
+            let row = self.policy.overlay_row(c.subject.transport, c.subject.port);
             if let (false, Some(overlay)) = (documented, row.and_then(|row| row.overlay.as_deref()))
             {
                 members.entry(overlay).or_default().insert(c.subject.client);
             }
         }
         let most = members.into_iter().max_by_key(|(_, members)| members.len());
-        most.map(|(overlay, members)| (overlay.to_owned(), members.len()))
+        let several = most.filter(|(_, members)| members.len() >= CLIENTS);
+        several.map(|(overlay, members)| (overlay.to_owned(), members.len()))
     }
 
     /// Addresses outside that sent something to one address, by network.

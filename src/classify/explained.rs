@@ -10,7 +10,7 @@ use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubts, Verdict};
 use super::wording::service_words;
 use crate::conversation::{Conversation, Conversations, Grade, State};
-use crate::policy::{Policy, RoleSet, Row, Scope, Who};
+use crate::policy::{Policy, RoleSet, Scope, Severity, Who};
 
 /// From so many servers that one client tried in vain it is one scan.
 const TARGETS: usize = 10;
@@ -18,8 +18,9 @@ const TARGETS: usize = 10;
 /// Services that are shown of one address.
 const SHOWN: usize = 3;
 
-/// Returns a finding for each unlisted address that does, proved by handshakes, what only one role of the product does,
-/// while listed hosts of that role were never seen.
+/// Returns a finding for each unlisted address that serves a listed host, proved by handshakes, what only one role of the
+/// product serves, while listed hosts of that role were never seen. Anybody can open such a port; to serve it, a listed
+/// host has to take him for the server.
 pub(super) fn unlisted(
     judge: &Judge<'_>,
     conversations: &Conversations,
@@ -31,33 +32,18 @@ pub(super) fn unlisted(
     for (number, (c, j)) in conversations.list.iter().zip(judged).enumerate() {
         let proved =
             c.grade == Grade::Handshake && c.state == State::Established && !c.is_doubted();
-        if !proved {
+        let of_interest =
+            matches!((j.client.who, j.server.who), (Who::Host(_), Who::Stranger)) && proved;
+        if !of_interest || !policy.is_internal(c.subject.server) {
             continue;
         }
-        let (client, server) = (c.subject.client, c.subject.server);
-        let pair = match (j.client.who, j.server.who) {
-            (Who::Host(_), Who::Stranger) => {
-                Some((server, only_role(policy, c, |row| row.destination)))
-            }
-            (Who::Stranger, Who::Host(_)) => Some((client, only_role(policy, c, |row| row.source))),
-            _ => None,
-        };
-        if let Some((address, Some(role))) = pair.filter(|(a, _)| policy.is_internal(*a)) {
-            doing.entry((address, role)).or_default().push(number);
+        if let Some(role) = only_role(policy, c).filter(|role| may_ask(policy, c, j, *role)) {
+            doing.entry((c.subject.server, role)).or_default().push(number);
         }
     }
-    let unseen = |role: usize| -> Vec<&str> {
-        let all = policy.inventory.hosts.iter().zip(hosts);
-        let all = all.filter(|(host, seen)| {
-            !host.is_virtual()
-                && seen.coverage == Coverage::NotSeen
-                && host.roles.meets(RoleSet::one(role))
-        });
-        all.map(|(host, _)| host.name.as_str()).collect()
-    };
     let doing = doing.into_iter();
-    let with_unseen =
-        doing.map(|((address, role), members)| (address, role, members, unseen(role)));
+    let with_unseen = doing
+        .map(|((address, role), members)| (address, role, members, unseen(policy, hosts, role)));
     with_unseen
         .filter(|(.., unseen)| !unseen.is_empty())
         .map(|(address, role, members, unseen)| {
@@ -66,22 +52,34 @@ pub(super) fn unlisted(
         .collect()
 }
 
-/// The one role of the product that all rows of a conversation's service give one side, if there is just one.
-fn only_role(policy: &Policy, c: &Conversation, side: impl Fn(&Row) -> usize) -> Option<usize> {
-    let matrix = &policy.matrix;
-    let rows = policy.rows_at(c.subject.transport, c.subject.port).map(|row| &matrix.rows[row]);
-    let rows = rows
-        .filter(|row| row.scope == Scope::Network && row.only.is_none() && row.overlay.is_none());
-    let mut roles = RoleSet::default();
-    for row in rows {
-        if matrix.roles[side(row)].everybody {
-            return None;
-        }
-        roles = roles.with(matrix.roles[side(row)].members);
-    }
-    let mut roles = roles.iter();
+/// The listed hosts of a role that were never seen.
+fn unseen<'p>(policy: &'p Policy, hosts: &[HostReport], role: usize) -> Vec<&'p str> {
+    let all = policy.inventory.hosts.iter().zip(hosts);
+    let all = all.filter(|(host, seen)| {
+        !host.is_virtual()
+            && seen.coverage == Coverage::NotSeen
+            && host.roles.meets(RoleSet::one(role))
+    });
+    all.map(|(host, _)| host.name.as_str()).collect()
+}
+
+/// The one role that serves a conversation's port, where it is the product's own.
+fn only_role(policy: &Policy, c: &Conversation) -> Option<usize> {
+    let (transport, port) = (c.subject.transport, c.subject.port);
+    let mut roles = policy.serving(transport, port).iter();
     let (first, None) = (roles.next()?, roles.next()) else { return None };
-    (matrix.roles[first].kind == "ras-component").then_some(first)
+    policy.is_own_port(transport, port).then_some(first)
+}
+
+/// Whether a row lets the client of a conversation open its port at a role.
+fn may_ask(policy: &Policy, c: &Conversation, j: &Judged, role: usize) -> bool {
+    let matrix = &policy.matrix;
+    let mut rows = policy.rows_at(c.subject.transport, c.subject.port).map(|row| &matrix.rows[row]);
+    rows.any(|row| {
+        row.scope == Scope::Network
+            && matrix.is_source(row, j.client.roles)
+            && matrix.is_destination(row, RoleSet::one(role))
+    })
 }
 
 /// The finding about an address that does what an unseen host should do.
@@ -103,11 +101,10 @@ fn look_alike(
     for number in members {
         finding.add(list, *number);
         let subject = list[*number].subject;
-        let verb = if subject.server == address { "serves" } else { "opens" };
-        deeds.insert((verb, subject.transport, subject.port));
+        deeds.insert((subject.transport, subject.port));
     }
-    let words = |(verb, transport, port): &(&str, crate::model::Transport, u16)| {
-        format!("{verb} {}", service_words(*transport, &port.to_string()))
+    let words = |(transport, port): &(crate::model::Transport, u16)| {
+        service_words(*transport, &port.to_string())
     };
     let mut shown: Vec<String> = deeds.iter().take(SHOWN).map(words).collect();
     shown.extend((deeds.len() > SHOWN).then(|| format!("{} more", deeds.len() - SHOWN)));
@@ -116,7 +113,7 @@ fn look_alike(
         several => (several.join(" and "), "were"),
     };
     finding.message = format!(
-        "{address} does what only {} does ({}), and {names} {verb} never seen: is it the same?",
+        "{address} serves what only {} serves ({}), and {names} {verb} never seen: is it the same?",
         matrix_role.name,
         shown.join(", ")
     );
@@ -137,11 +134,12 @@ fn look_alike(
 /// Who would be what, were the inventory right.
 struct Cause {
     id: String,
+    severity: Severity,
     /// The listed host or the address that plays another role.
     who: Result<usize, IpAddr>,
     roles: RoleSet,
     /// The listed hosts that it may be.
-    names: Vec<String>,
+    names: BTreeSet<String>,
 }
 
 /// Says of each finding which other one explains it: a contradiction of the inventory without which it would not be
@@ -151,17 +149,17 @@ pub(super) fn explain(
     conversations: &Conversations,
     judged: &[Judged],
     findings: &mut [Finding],
+    hosts: &[HostReport],
 ) {
-    let causes = causes(judge.policy, conversations, judged, findings);
-    let explaining = |finding: &Finding| {
-        let mut causes = causes.iter().filter(|cause| cause.id != finding.id);
-        causes.find(|cause| is_explained(judge, conversations, judged, finding, cause))
-    };
+    let causes = Causes::of(judge.policy, conversations, judged, findings, hosts);
     let by_cause: Vec<Option<String>> = findings
         .iter()
-        .map(|finding| match finding.code {
-            Code::RoleMismatch => None,
-            _ => explaining(finding).map(|cause| cause.id.clone()),
+        .map(|finding| {
+            let cause = causes.about(conversations, judged, finding)?;
+            let weighs_less = finding.severity <= cause.severity;
+            let explained = is_explained(judge, conversations, judged, finding, cause);
+            (finding.code != Code::RoleMismatch && weighs_less && explained)
+                .then(|| cause.id.clone())
         })
         .collect();
     for (finding, cause) in findings.iter_mut().zip(by_cause) {
@@ -173,53 +171,92 @@ pub(super) fn explain(
             && f.explained_by.is_none()
             && f.client.is_one()
             && f.server.is_one()
-            && f.state.is_some_and(|state| !state.reached())
+            && f.state.is_some_and(State::failed)
     };
-    let mut tried: BTreeMap<String, (BTreeSet<String>, Vec<usize>)> = BTreeMap::new();
-    for (number, finding) in findings.iter().enumerate().filter(|(_, f)| is_attempt(f)) {
-        let (servers, numbers) = tried.entry(finding.client.identity().to_owned()).or_default();
-        servers.insert(finding.server.identity().to_owned());
+    // Only like things fold: of one client, for one reason, to one port.
+    let mut tried: BTreeMap<_, (BTreeSet<&str>, Vec<usize>)> = BTreeMap::new();
+    for (number, f) in findings.iter().enumerate().filter(|(_, f)| is_attempt(f)) {
+        let key = (f.client.identity(), f.code, f.transport.as_str(), f.port.as_str());
+        let (servers, numbers) = tried.entry(key).or_default();
+        servers.insert(f.server.identity());
         numbers.push(number);
     }
-    for (servers, numbers) in tried.into_values() {
-        if servers.len() >= TARGETS {
-            let first = findings[numbers[0]].id.clone();
-            for number in &numbers[1..] {
-                findings[*number].explained_by = Some(first.clone());
-            }
+    let scans = tried.into_values().filter(|(servers, _)| servers.len() >= TARGETS);
+    let scans: Vec<Vec<usize>> = scans.map(|(_, numbers)| numbers).collect();
+    for numbers in scans {
+        let first = findings[numbers[0]].id.clone();
+        for number in &numbers[1..] {
+            findings[*number].explained_by = Some(first.clone());
         }
     }
 }
 
-/// The contradictions of the inventory that may explain something.
-fn causes(
-    policy: &Policy,
-    conversations: &Conversations,
-    judged: &[Judged],
-    findings: &[Finding],
-) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    for finding in findings.iter().filter(|f| f.code == Code::RoleMismatch) {
-        let Some(first) = finding.grounds.conversations.first() else { continue };
-        let (c, j) = (&conversations.list[*first], &judged[*first]);
-        let id = finding.id.clone();
-        match finding.client.address.parse() {
-            Ok(address) if policy.host_of(address).is_none() => {
-                let roles = policy.matrix.role(&finding.group).map(RoleSet::one);
-                let roles = roles.unwrap_or_default();
-                let listed = policy.inventory.hosts.iter().filter(|h| h.roles.meets(roles));
-                let names = listed.map(|host| host.name.clone()).collect();
-                causes.push(Cause { id, who: Err(address), roles, names });
+/// The contradictions of the inventory that may explain something, by whom they are about.
+#[derive(Default)]
+struct Causes {
+    list: Vec<Cause>,
+    of_host: BTreeMap<usize, usize>,
+    of_address: BTreeMap<IpAddr, usize>,
+    of_name: BTreeMap<String, usize>,
+}
+
+impl Causes {
+    fn of(
+        policy: &Policy,
+        conversations: &Conversations,
+        judged: &[Judged],
+        findings: &[Finding],
+        hosts: &[HostReport],
+    ) -> Self {
+        let mut causes = Self::default();
+        for finding in findings.iter().filter(|f| f.code == Code::RoleMismatch) {
+            let Some(first) = finding.grounds.conversations.first() else { continue };
+            let (c, j) = (&conversations.list[*first], &judged[*first]);
+            let Some(role) = only_role(policy, c) else { continue };
+            let (number, mut names) = (causes.list.len(), BTreeSet::new());
+            let who = match j.server.who {
+                Who::Host(host) => {
+                    causes.of_host.entry(host).or_insert(number);
+                    Ok(host)
+                }
+                _ => {
+                    causes.of_address.entry(c.subject.server).or_insert(number);
+                    names.extend(unseen(policy, hosts, role).into_iter().map(str::to_owned));
+                    Err(c.subject.server)
+                }
+            };
+            for name in &names {
+                causes.of_name.entry(name.clone()).or_insert(number);
             }
-            _ => {
-                let Who::Host(host) = j.server.who else { continue };
-                let Some(role) = only_role(policy, c, |row| row.destination) else { continue };
-                let roles = RoleSet::one(role);
-                causes.push(Cause { id, who: Ok(host), roles, names: Vec::new() });
-            }
+            let (id, severity, roles) = (finding.id.clone(), finding.severity, RoleSet::one(role));
+            causes.list.push(Cause { id, severity, who, roles, names });
         }
+        causes
     }
-    causes
+
+    /// The cause that may explain a finding: that of an end of its first conversation, or of a host that is not seen.
+    fn about(
+        &self,
+        conversations: &Conversations,
+        judged: &[Judged],
+        finding: &Finding,
+    ) -> Option<&Cause> {
+        let number = match finding.grounds.conversations.first() {
+            Some(first) => {
+                let (subject, j) = (conversations.list[*first].subject, &judged[*first]);
+                let of = |who: Who, address: IpAddr| match who {
+                    Who::Host(host) => self.of_host.get(&host),
+                    _ => self.of_address.get(&address),
+                };
+                of(j.server.who, subject.server).or_else(|| of(j.client.who, subject.client))
+            }
+            None => {
+                let of = |end: &End| self.of_name.get(&end.name);
+                of(&finding.client).or_else(|| of(&finding.server))
+            }
+        };
+        number.map(|number| &self.list[*number])
+    }
 }
 
 /// Whether a finding would not be there, had the one of the cause its role.

@@ -570,9 +570,8 @@ impl<'a> Judge<'a> {
     fn exposed(&self, asked: &Asked<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
         let farm = asked.server_roles.iter().any(|r| matrix.roles[r].kind == "ras-component");
-        // Whoever is listed with a role was let in by the inventory, which warns of his address.
-        let listed = matches!(asked.client.who, Who::Host(_) | Who::Network(_))
-            && !asked.client.roles.is_empty();
+        // A host that is listed with a role was let in by the inventory, which warns of his address.
+        let listed = matches!(asked.client.who, Who::Host(_)) && !asked.client.roles.is_empty();
         let outside_client = asked.client.who != Who::Asked
             && !listed
             && !self.policy.is_internal(asked.subject.client);

@@ -169,7 +169,7 @@ impl Outcome {
         findings.extend(loopback::on_wire(&judge, &conversations, &judged));
         findings.extend(explained::unlisted(&judge, &conversations, &judged, &expected.hosts));
         findings.sort_by_cached_key(Finding::order);
-        explained::explain(&judge, &conversations, &judged, &mut findings);
+        explained::explain(&judge, &conversations, &judged, &mut findings, &expected.hosts);
         let by_overlay = overlay::explained(policy, &conversations, &judged, &findings);
         Self {
             by_overlay,

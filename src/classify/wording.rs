@@ -91,6 +91,11 @@ pub(super) fn explain(
         service_words(transport, &finding.port)
     };
     let (did, how) = how_far(finding.state, finding.count);
+    let how = if fold.network.is_some() || finding.client.address == "*" {
+        how.replacen("and was ", "and were ", 1)
+    } else {
+        how
+    };
     let how = format!("{}{how}", called(conversations, first, &judged[first]));
     finding.message = message(judge, &finding, ruling, &format!("{did} {service}"), &how);
     if let Some(words) = hardware(policy, conversations, &list[first], &judged[first]) {

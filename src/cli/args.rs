@@ -32,7 +32,8 @@ Examples:
   rasaudit matrix show --from gateway-normal        what a gateway may open
 
 Exit codes: 0 no finding at or above --fail-on, 1 findings, 2 could not do the work, 3 part of the
-input unreadable, 130 interrupted. 2 beats 3 beats 1.";
+input unreadable, 4 nothing was checked (with --fail-on or --require-assessed), 130 interrupted.
+2 beats 3 beats 4 beats 1.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
@@ -443,7 +444,7 @@ pub(super) struct DraftArguments {
     pub overlays: Vec<String>,
     /// A network of the farm, beside the private ones (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7). Can be given
     /// several times.
-    #[arg(long = "internal", value_name = "CIDR")]
+    #[arg(long = "internal", value_name = "CIDR", value_parser = parse_network)]
     pub internal: Vec<ipnet::IpNet>,
     /// The matrix by which roles are guessed: a name or a folder of rules. ras-19 if left out; with --merge that of the
     /// inventory.
@@ -578,6 +579,16 @@ fn parse_service(text: &str) -> Result<(u16, Transport), String> {
             Some(transport) if transport.has_ports() => Err("a port is at least 1".to_owned()),
             _ => Err(wrong()),
         },
+    }
+}
+
+/// A network from `203.0.113.0/24`.
+fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
+    let net: ipnet::IpNet =
+        text.parse().map_err(|_| "give a network like 203.0.113.0/24".to_owned())?;
+    match net.trunc() == net {
+        true => Ok(net),
+        false => Err(format!("it has bits beyond its prefix; did you mean \"{}\"?", net.trunc())),
     }
 }
 

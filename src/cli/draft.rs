@@ -13,7 +13,7 @@ use super::policy::{Wanted, complain_all, load_matrix, load_policy, whole_file};
 use super::work::{stop_on_interrupt, tell, with_bar};
 use super::{complain, warn};
 use crate::pipeline::{Drafted, Folders, Given, Plan, Progress, Request, folder_of};
-use crate::policy::{Matrix, Policy, Problem, TextFile, is_toml};
+use crate::policy::{Inventory, Matrix, Policy, Problem, TextFile, is_toml};
 
 /// The matrix by which roles are guessed where nobody says.
 const USUAL: &str = "ras-19";
@@ -40,7 +40,13 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     // What somebody has corrected by hand must not be lost to a second draft.
     let in_place = arguments.out.is_some() && arguments.out == arguments.merge;
     if let Some(path) = arguments.out.as_deref().filter(|path| path.exists() && !in_place) {
-        complain(&format!("{}: exists already", path.display()));
+        let what = if path.is_dir() { "is a folder; name a file in it" } else { "exists already" };
+        complain(&format!("{}: {what}", path.display()));
+        return Ok(Exit::CannotDo);
+    }
+    if let Some(folder) = arguments.out.as_deref().map(folder_of).filter(|folder| !folder.is_dir())
+    {
+        complain(&format!("{}: there is no such folder", folder.display()));
         return Ok(Exit::CannotDo);
     }
     let progress = Arc::new(Progress::default());
@@ -69,13 +75,25 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     match merged {
         None => drafted.write(matrix, &mut text)?,
         Some((policy, before)) => {
-            text.extend(before.as_bytes());
-            if !before.ends_with('\n') {
-                text.push(b'\n');
-            }
-            if drafted.write_new(matrix, policy, &mut text)? == 0 {
+            let mut new = Vec::new();
+            if drafted.write_new(matrix, policy, &mut new)? == 0 {
                 warn("the captures show no host or network that the inventory does not have");
             }
+            let new = String::from_utf8_lossy(&new);
+            let merged = match before.contains("\r\n") {
+                true => format!("{}\r\n{}", before.trim_end(), new.replace('\n', "\r\n")),
+                false => format!("{}\n{new}", before.trim_end()),
+            };
+            // Behind a table that is written in one line nothing can be added.
+            let merged = if new.is_empty() { before.clone() } else { merged };
+            if let Err(problems) = Inventory::from_toml("the merged inventory", &merged, matrix) {
+                complain_all(&problems);
+                complain(
+                    "nothing was written: write hosts and networks as [[host]] and [[network]]",
+                );
+                return Ok(Exit::CannotDo);
+            }
+            text.extend(merged.as_bytes());
         }
     }
     match &arguments.out {
@@ -115,9 +133,28 @@ fn basis(arguments: &DraftArguments) -> Result<Basis, Vec<Problem>> {
 
 /// Writes a file in the place of another, whole or not at all.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    // A link stays one.
+    let path = &path.canonicalize()?;
+    let before = std::fs::read(path)?;
+    let is_utf8 = std::str::from_utf8(&before).is_ok() && !before.contains(&0);
+    if !is_utf8 {
+        return Err(io::Error::other(
+            "is not UTF-8 text; save it as UTF-8, or write to another file",
+        ));
+    }
+    let mark: &[u8] = if before.starts_with(b"\xef\xbb\xbf") { b"\xef\xbb\xbf" } else { b"" };
     let mut new = tempfile::NamedTempFile::new_in(folder_of(path))?;
-    new.write_all(text)?;
-    new.as_file().set_permissions(std::fs::metadata(path)?.permissions())?;
+    new.write_all(&[mark, text].concat())?;
+    let data = std::fs::metadata(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let own = new.as_file().metadata()?;
+        if (own.uid(), own.gid()) != (data.uid(), data.gid()) {
+            std::os::unix::fs::chown(new.path(), Some(data.uid()), Some(data.gid()))?;
+        }
+    }
+    new.as_file().set_permissions(data.permissions())?;
     new.as_file().sync_all()?;
     new.persist(path).map(drop).map_err(|error| error.error)
 }

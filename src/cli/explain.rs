@@ -295,14 +295,14 @@ fn source_words(row: &Row) -> String {
 
 /// A note without the marks of open points, which only the rules' own notes explain.
 fn without_marks(note: &str) -> String {
-    let mut text = note.to_owned();
-    while let Some(start) = text.find(" (U") {
-        let Some(length) = text[start..].find(')') else { break };
-        let digits = &text[start + 3..start + length];
-        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
-            break;
+    let mut pieces = note.split(" (U");
+    let mut text = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
+        match piece[digits..].strip_prefix(')').filter(|_| digits > 0) {
+            Some(rest) => text.push_str(rest),
+            None => text.extend([" (U", piece]),
         }
-        text.replace_range(start..=start + length, "");
     }
     text
 }

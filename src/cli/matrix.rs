@@ -82,7 +82,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => {
             for message in [from.err(), to.err()].into_iter().flatten() {
-                complain(&format!("{message} (rasaudit matrix show --roles lists them)"));
+                complain(&message);
             }
             return Ok(Exit::CannotDo);
         }

@@ -25,14 +25,13 @@ pub(super) fn whole_file(file: &str, message: String) -> Vec<Problem> {
 
 /// Reads a file that the user wrote, which should be `wanted`; else what is wrong with it.
 pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Problem>> {
-    match capture_kind(file) {
+    let bytes = TextFile::bytes(file).map_err(|problem| vec![problem])?;
+    match capture_kind(&bytes) {
         Some(kind) => {
-            let message = format!(
-                "is a {kind} capture, not {wanted}: captures come without an option before them"
-            );
+            let message = format!("is a {kind} capture, not {wanted}");
             Err(whole_file(&file.display().to_string(), message))
         }
-        None => TextFile::read(file).map_err(|problem| vec![problem]),
+        None => TextFile::of(file, bytes).map_err(|problem| vec![problem]),
     }
 }
 
@@ -41,9 +40,9 @@ pub(super) fn read_report(file: &Path) -> Result<String, String> {
     let told = |problems: Vec<Problem>| {
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
-    let TextFile { name, text, sha256 } =
+    let TextFile { name, text, .. } =
         read_text(file, "the findings.csv of an audit").map_err(told)?;
-    fits_manifest(file, &sha256).map_err(|message| format!("{name}: {message}"))?;
+    fits_manifest(file).map_err(|message| format!("{name}: {message}"))?;
     Ok(text)
 }
 

@@ -43,6 +43,10 @@ impl Drafted {
             reading.timeline.watched_s()
         );
         let damaged = reading.damaged();
+        let about = match damaged.is_empty() {
+            true => about,
+            false => format!("{about}, of which part could not be read"),
+        };
         Ok(Self { damaged, draft: Draft::of(matrix, &conversations, given), about })
     }
 

@@ -103,6 +103,15 @@ pub enum Excepted {
 }
 
 impl Side {
+    /// Whether it is everybody, however that is written.
+    fn is_anybody(&self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Addresses(net) => net.prefix_len() == 0,
+            Self::Host(_) | Self::Network(_) | Self::Roles(_) => false,
+        }
+    }
+
     fn takes(&self, party: &Party, address: IpAddr) -> bool {
         match self {
             Self::Host(host) => party.who == Who::Host(*host),
@@ -164,13 +173,14 @@ impl Exceptions {
                 let message = format!("{}: {message}", exception.id);
                 warnings.push(Problem { file: self.file.clone(), line: exception.line, message });
             };
-            let every_port = ports.is_none() && transport.is_none_or(Transport::has_ports);
-            match (from, to) {
-                (Side::Any, Side::Any) if every_port => {
+            let all_ports = ports.is_none_or(|(low, high)| low <= 1 && high == u16::MAX);
+            let every_port = all_ports && transport.is_none_or(Transport::has_ports);
+            match (from.is_anybody(), to.is_anybody()) {
+                (true, true) if every_port => {
                     warn("lets anybody open every port of anybody".to_owned());
                 }
-                (Side::Any, Side::Any) => warn("lets anybody reach anybody".to_owned()),
-                (Side::Any, _) | (_, Side::Any) if every_port => {
+                (true, true) => warn("lets anybody reach anybody".to_owned()),
+                (true, false) | (false, true) if every_port => {
                     warn("has * on one side and for the port: name one of them".to_owned());
                 }
                 _ => {}

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row};
+use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, Scope};
 use crate::model::{Mac, Transport, is_link_local};
 
 /// The keyed hash of the maps that are asked for each conversation.
@@ -370,6 +370,45 @@ impl Policy {
             row.transport == transport && row.ports.contains(&port)
         });
         single.chain(ranges)
+    }
+
+    /// The row of an overlay that a service belongs to, whether the inventory names the overlay or not.
+    pub fn overlay_row(&self, transport: Transport, port: u16) -> Option<&Row> {
+        let named = self.matrix.rows.iter().filter(|row| row.overlay.is_some());
+        let mut rows = named.chain(&self.matrix.unused_overlays);
+        rows.find(|row| row.transport == transport && row.ports.contains(&port))
+    }
+
+    /// The roles that serve a port by the rows of the matrix itself.
+    pub fn serving(&self, transport: Transport, port: u16) -> RoleSet {
+        let rows = self.rows_at(transport, port).map(|number| &self.matrix.rows[number]);
+        let rows = rows.filter(|row| row.scope == Scope::Network && row.overlay.is_none());
+        rows.fold(RoleSet::default(), |set, row| {
+            set.with(self.matrix.roles[row.destination].members)
+        })
+    }
+
+    /// Whether a port is the product's own: nobody but its components serves it, and no client or anybody else opens it,
+    /// or one of them alone serves it. What others use too says something only where the other side is known.
+    pub fn is_own_port(&self, transport: Transport, port: u16) -> bool {
+        let matrix = &self.matrix;
+        let of_product = |roles: RoleSet| {
+            !roles.is_empty() && roles.iter().all(|role| matrix.roles[role].kind == "ras-component")
+        };
+        let mut rows = self.rows_at(transport, port).map(|number| &matrix.rows[number]);
+        let mut any = false;
+        let all = rows.all(|row| {
+            any = true;
+            let (from, to) = (&matrix.roles[row.source], &matrix.roles[row.destination]);
+            row.scope == Scope::Localhost
+                || (!from.everybody
+                    && !to.everybody
+                    && of_product(to.members)
+                    && from.members.iter().all(|role| matrix.roles[role].kind != "client"))
+        });
+        let serving = self.serving(transport, port);
+        let single = serving.len() == 1 && of_product(serving);
+        any && (all || single) && self.overlay_row(transport, port).is_none()
     }
 
     /// Whether the features of a row are on.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Background, Only, Pattern, Role, RoleSet, Row, SeverityTable, nearest};
+use super::{Background, Only, Pattern, Role, RoleSet, Row, SeverityTable};
 
 /// Something that a farm uses or not, and that rows depend on.
 #[derive(Clone, Debug)]
@@ -40,6 +40,30 @@ pub struct Matrix {
     pub groups: BTreeMap<String, Vec<usize>>,
 }
 
+/// The known name of a role that a wrong one is a slip of, as a question: a name that merely shares a word with it is
+/// another role.
+fn near_role<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    const LEAST: f64 = 0.74;
+    let plain = |text: &str| {
+        text.to_lowercase().chars().filter(|c| c.is_alphanumeric()).collect::<String>()
+    };
+    let wanted = plain(name);
+    let likeness = |known: &str| {
+        let known = plain(known);
+        // `DC1` is called like its role.
+        let is_numbered = wanted
+            .strip_prefix(&known)
+            .is_some_and(|rest| !known.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
+        if is_numbered { 1.0 } else { strsim::normalized_damerau_levenshtein(&wanted, &known) }
+    };
+    known
+        .into_iter()
+        .map(|known| (likeness(known), known))
+        .filter(|(likeness, _)| *likeness > LEAST)
+        .max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)))
+        .map_or_else(String::new, |(_, known)| format!("; did you mean \"{known}\"?"))
+}
+
 impl Matrix {
     /// The number of a role.
     pub fn role(&self, slug: &str) -> Option<usize> {
@@ -70,7 +94,7 @@ impl Matrix {
                 let known = playable.flat_map(|r| {
                     [&r.slug, &r.name].into_iter().chain(&r.aliases).map(String::as_str)
                 });
-                let near = nearest(name, known);
+                let near = near_role(name, known);
                 Err(format!(
                     "unknown role \"{name}\"{near}; rasaudit matrix show --roles lists them, and a host that plays none \
                      has roles = []"

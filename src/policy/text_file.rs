@@ -23,12 +23,22 @@ pub struct TextFile {
 impl TextFile {
     /// Reads a file; else what is wrong with it, and in which line.
     pub fn read(path: &Path) -> Result<Self, Problem> {
-        let name = path.display().to_string();
-        let whole = |message: String| Problem { file: name.clone(), line: 0, message };
+        Self::of(path, Self::bytes(path)?)
+    }
+
+    /// Reads the bytes of a file, once: it may be a pipe.
+    pub fn bytes(path: &Path) -> Result<Vec<u8>, Problem> {
+        let whole =
+            |message: String| Problem { file: path.display().to_string(), line: 0, message };
         if path.is_dir() {
             return Err(whole("is a folder; give a file".to_owned()));
         }
-        let bytes = fs::read(path).map_err(|error| whole(unreadable(path, &error)))?;
+        fs::read(path).map_err(|error| whole(unreadable(path, &error)))
+    }
+
+    /// The text of a file's bytes.
+    pub fn of(path: &Path, bytes: Vec<u8>) -> Result<Self, Problem> {
+        let name = path.display().to_string();
         let sha256 = hex(&Sha256::digest(&bytes));
         let text = decoded(bytes).map_err(|(line, message)| Problem {
             file: name.clone(),
@@ -42,8 +52,10 @@ impl TextFile {
 /// The text of a file's bytes; else the line that is no text, and what to do about it.
 fn decoded(bytes: Vec<u8>) -> Result<String, (usize, String)> {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
-        let units = bytes.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or(0)]));
-        char::decode_utf16(units).collect::<Result<String, _>>()
+        let (pairs, rest) = bytes.as_chunks::<2>();
+        let text =
+            char::decode_utf16(pairs.iter().map(|pair| unit(*pair))).collect::<Result<String, _>>();
+        text.ok().filter(|_| rest.is_empty())
     };
     let utf16 = match bytes.as_slice() {
         [0xff, 0xfe, rest @ ..] => Some(wide(rest, u16::from_le_bytes)),
@@ -55,7 +67,7 @@ fn decoded(bytes: Vec<u8>) -> Result<String, (usize, String)> {
         _ => None,
     };
     if let Some(text) = utf16 {
-        return text.map_err(|_| (1, "the file is not UTF-16 text; save it as UTF-8".to_owned()));
+        return text.ok_or((1, "the file is not UTF-16 text; save it as UTF-8".to_owned()));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(match text.strip_prefix('\u{feff}') {

@@ -26,6 +26,9 @@ pub(super) const STAGING: &str = ".rasaudit-";
 /// folder that it does not fit was left half written.
 const MANIFEST: &str = "manifest.sha256";
 
+/// What stands in it as long as they are not all there.
+const INCOMPLETE: &str = "incomplete\n";
+
 /// A folder for files, with room for the new ones beside the old.
 pub struct Folder {
     target: PathBuf,
@@ -62,6 +65,7 @@ impl Folder {
             return Err(failed(io::Error::other("leads through .. where there is nothing yet")));
         }
         fs::create_dir_all(target).map_err(failed)?;
+        clear_stale(&folder_of(target));
         let staging = |place: &Path| tempfile::Builder::new().prefix(STAGING).tempdir_in(place);
         let beside = swappable(target).then(|| staging(&folder_of(target)).ok()).flatten();
         let is_beside = beside.is_some();
@@ -218,9 +222,24 @@ impl Folder {
         use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
         let (new, old) = (self.staging.path(), self.target.as_path());
         let exchanged = renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE);
+        self.give_back();
         // What was done shall outlast the power.
         let _ = File::open(folder_of(old)).and_then(|folder| folder.sync_all());
         exchanged.is_ok()
+    }
+
+    /// Moves what somebody put into the old folder at the last moment into the new one.
+    #[cfg(target_os = "linux")]
+    fn give_back(&self) {
+        let old = self.old_names();
+        for entry in fs::read_dir(self.staging.path()).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if !old.iter().any(|known| name == **known)
+                && !self.place(&name.to_string_lossy()).exists()
+            {
+                let _ = fs::rename(entry.path(), self.target.join(&name));
+            }
+        }
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -228,14 +247,15 @@ impl Folder {
         false
     }
 
-    /// Moves the old files aside.
+    /// Keeps the old files: those that a new one replaces stay in their places meanwhile, with a second name here.
     fn move_aside(&mut self) -> Result<(), FolderError> {
         let old = self.old_names();
         fs::create_dir(self.old()).map_err(|error| FolderError { path: self.old(), error })?;
         for name in old {
             self.is_free(&name)?;
-            let path = self.place(&name);
-            match fs::rename(&path, self.old().join(&name)) {
+            let (path, kept) = (self.place(&name), self.old().join(&name));
+            let stays = self.staged.contains(&name) && fs::hard_link(&path, &kept).is_ok();
+            match if stays { Ok(()) } else { fs::rename(&path, &kept) } {
                 Ok(()) => self.aside.push(name),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(FolderError { path, error }),
@@ -244,12 +264,19 @@ impl Folder {
         Ok(())
     }
 
-    /// Moves the new files to their places, where nothing may be.
+    /// Moves the new files to their places, the manifest last. Until then the folder has an old one, or one that says
+    /// that the others are not all there.
     fn place_all(&mut self) -> Result<(), FolderError> {
+        if self.staged.iter().any(|name| name == MANIFEST) && !self.place(MANIFEST).exists() {
+            let path = self.place(MANIFEST);
+            fs::write(&path, INCOMPLETE).map_err(|error| FolderError { path, error })?;
+            self.placed.push(MANIFEST.to_owned());
+        }
         for name in self.staged.clone() {
-            let path = self.place(&name);
-            place(&self.staging.path().join(&name), &path)
-                .map_err(|error| FolderError { path, error })?;
+            let (from, path) = (self.staging.path().join(&name), self.place(&name));
+            let is_ours = self.aside.contains(&name) || self.placed.contains(&name);
+            let moved = if is_ours { fs::rename(&from, &path) } else { place(&from, &path) };
+            moved.map_err(|error| FolderError { path, error })?;
             self.placed.push(name);
         }
         Ok(())
@@ -260,11 +287,12 @@ impl Folder {
         if std::mem::take(&mut self.is_swapped) {
             self.exchange();
         }
-        for name in std::mem::take(&mut self.placed) {
-            let _ = fs::remove_file(self.place(&name));
+        let aside = std::mem::take(&mut self.aside);
+        for name in std::mem::take(&mut self.placed).iter().filter(|name| !aside.contains(name)) {
+            let _ = fs::remove_file(self.place(name));
         }
-        for name in std::mem::take(&mut self.aside) {
-            let _ = place(&self.old().join(&name), &self.place(&name));
+        for name in aside {
+            let _ = fs::rename(self.old().join(&name), self.place(&name));
         }
     }
 
@@ -279,6 +307,19 @@ pub fn folder_of(file: &Path) -> PathBuf {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
+    }
+}
+
+/// Removes what killed runs left beside their reports, once nobody can be writing it any more.
+fn clear_stale(folder: &Path) {
+    const OLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().to_string_lossy().starts_with(STAGING);
+        let age = entry.metadata().and_then(|data| data.modified()).ok();
+        let age = age.and_then(|modified| modified.elapsed().ok());
+        if is_ours && age.is_some_and(|age| age > OLD) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -312,18 +353,33 @@ fn like(model: &Path, folder: &Path) -> bool {
     fs::set_permissions(folder, data.permissions()).is_ok()
 }
 
-/// Whether a file is what the manifest of its folder says, where the folder has one; else what is wrong.
-pub fn fits_manifest(file: &Path, sha256: &str) -> Result<(), String> {
-    let manifest = folder_of(file).join(MANIFEST);
+/// Whether the files of a report are those that its manifest lists, where there is one; else what is wrong. A manifest
+/// that does not list the file says nothing of it.
+pub fn fits_manifest(file: &Path) -> Result<(), String> {
+    let folder = folder_of(file);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let Ok(text) = fs::read_to_string(&manifest) else { return Ok(()) };
-    let mut lines = text.lines().filter_map(|line| line.split_once("  "));
-    match lines.find(|(_, listed)| *listed == name) {
-        Some((digest, _)) if digest != sha256 => Err(format!(
-            "is not the file that {MANIFEST} beside it lists: the report was left half written, or changed; make it anew"
-        )),
-        _ => Ok(()),
+    let Ok(text) = fs::read_to_string(folder.join(MANIFEST)) else { return Ok(()) };
+    let torn = |what: String| {
+        Err(format!(
+            "does not fit {MANIFEST} beside it ({what}): the report was left half written, or changed since; make it \
+             anew, and keep changes in a copy elsewhere"
+        ))
+    };
+    if text == INCOMPLETE {
+        return torn("the report is incomplete".to_owned());
     }
+    let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once("  ")).collect();
+    if lines.iter().all(|(_, listed)| *listed != name) {
+        return Ok(());
+    }
+    for (digest, listed) in lines {
+        let is_plain = Path::new(listed).components().count() == 1;
+        let found = digest_of(&folder.join(listed)).ok().filter(|_| is_plain);
+        if found.as_deref() != Some(digest) {
+            return torn(format!("{} is another file", crate::model::clean(listed)));
+        }
+    }
+    Ok(())
 }
 
 /// Moves a file to a place where nothing is.

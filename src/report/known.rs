@@ -1,6 +1,7 @@
 //! The findings of an earlier audit, against which new ones are told apart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::classify::{Finding, Members, Outcome, Policy, Severity, State, id_of};
 use crate::model::words;
@@ -14,6 +15,25 @@ pub struct Known {
     findings: BTreeMap<String, Before>,
 }
 
+/// A server, and the port of it that was reached.
+type Reached = (IpAddr, u16);
+
+/// The most of what one finding reached that is remembered.
+const REACHED: usize = 1000;
+
+/// What a finding reached, the least.
+fn reached(outcome: &Outcome, finding: &Finding) -> BTreeSet<Reached> {
+    let list = &outcome.conversations.list;
+    let all = finding.grounds.conversations.iter().map(|number| &list[*number]);
+    let reached = all.filter(|c| c.state.reached());
+    let mut reached: BTreeSet<Reached> =
+        reached.map(|c| (c.subject.server, c.subject.port)).collect();
+    while reached.len() > REACHED {
+        reached.pop_last();
+    }
+    reached
+}
+
 /// A finding as it was told before.
 #[derive(Clone, Debug)]
 struct Before {
@@ -21,6 +41,8 @@ struct Before {
     severity: Severity,
     is_certain: bool,
     was_reached: bool,
+    /// What was reached, at most so many; none where the file does not list it.
+    reached: Option<BTreeSet<Reached>>,
     /// Clients and servers by name or address; none where the file does not list them.
     members: Option<[BTreeSet<String>; 2]>,
 }
@@ -108,6 +130,7 @@ impl Known {
                 severity,
                 is_certain: &record[certain] == "yes",
                 was_reached: State::parse(&record[state]).is_some_and(State::reached),
+                reached: None,
                 members: members.map(|(clients, servers)| [list(clients), list(servers)]),
             };
             if before.severity > Severity::Info {
@@ -121,7 +144,12 @@ impl Known {
     pub fn learn(&mut self, policy: &Policy, outcome: &Outcome) {
         for finding in outcome.findings.iter().filter(|f| f.severity > Severity::Info) {
             let members = outcome.members(policy, finding);
-            let mut members = members.map(|side| side.words().into_iter().collect::<BTreeSet<_>>());
+            let mut members = members.map(|side| {
+                side.words()
+                    .into_iter()
+                    .filter(|word| !word.starts_with('+'))
+                    .collect::<BTreeSet<_>>()
+            });
             let before = self.findings.remove(&finding.id);
             if let Some(told) = before.as_ref().and_then(|before| before.members.as_ref()) {
                 members
@@ -130,7 +158,12 @@ impl Known {
                     .for_each(|(now, told)| now.extend(told.iter().cloned()));
             }
             let was = |of: fn(&Before) -> bool| before.as_ref().is_some_and(of);
+            let mut reached = reached(outcome, finding);
+            if let Some(told) = before.as_ref().and_then(|before| before.reached.as_ref()) {
+                reached.extend(told.iter().copied());
+            }
             let now = Before {
+                reached: Some(reached),
                 message: finding.message.clone(),
                 severity: before
                     .as_ref()
@@ -160,6 +193,12 @@ impl Known {
         let Some(before) = self.findings.get(&finding.id) else { return Change::New };
         let reached = finding.state.is_some_and(State::reached);
         if finding.severity > before.severity || (reached && !before.was_reached) {
+            return Change::Worse;
+        }
+        let more = |told: &BTreeSet<Reached>| {
+            told.len() < REACHED && !self::reached(outcome, finding).is_subset(told)
+        };
+        if before.reached.as_ref().is_some_and(more) {
             return Change::Worse;
         }
         let Some([clients, servers]) = &before.members else { return Change::Same };

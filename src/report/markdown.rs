@@ -25,6 +25,15 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
             writeln!(out, "\n## Findings")?;
         }
         write_finding(told, out)?;
+        let explained = report.outcome.findings.iter();
+        let explained = explained.filter(|f| f.explained_by.as_ref() == Some(&told.finding.id));
+        for Finding { id, severity, verdict, code, message, .. } in explained.take(SHOWN) {
+            let message = text(message);
+            writeln!(out, "- explains {} ({severity} {verdict}/{code}): {message}", quoted(id))?;
+        }
+        if told.explains > SHOWN {
+            writeln!(out, "- and {} more", told.explains - SHOWN)?;
+        }
     }
     if findings.len() > SHOWN {
         writeln!(out, "\nand {} more (`--format csv` has all)", findings.len() - SHOWN)?;

@@ -83,11 +83,15 @@ pub(super) fn headline(report: &Report<'_>) -> Headline {
         (0, _) => String::new(),
         (info, 0) => format!("; {info} more of severity info"),
         (info, unknown) => {
-            format!("; {info} more of severity info, {unknown} of them what could not be assessed")
+            format!(
+                "; {info} more of severity info, {unknown} of them about what could not be assessed"
+            )
         }
     };
     let partly = report.inputs.iter().any(|i| i.error.is_some() && !i.passed_over);
     let but = if partly { format!("{but}; part of the input could not be read") } else { but };
+    // Where nothing weighs more there is nothing that these are more than.
+    let but = if total == 0 { but.replacen(" more of", " of", 1) } else { but };
     let Some(worst) = counts.keys().next_back() else {
         let tone = if partly { Tone::Warning } else { Tone::Good };
         let excepted = report.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
@@ -193,7 +197,7 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
         let bound = |time: Option<_>, open: &str| time.map_or_else(|| open.to_owned(), short);
         let (since, until) =
             (bound(report.wishes.since, "the start"), bound(report.wishes.until, "the end"));
-        told.add(Tone::Warning, "Time", format!("only from {since} to before {until}"));
+        told.add(Tone::Warning, "Time", format!("only frames from {since} until {until}"));
     }
     inputs(report, &mut told);
     let outcome = report.outcome;
@@ -210,12 +214,21 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
     unseen(report, &mut told);
     stated(report, &mut told);
     moves(report, &mut told);
-    let excepted: u64 = outcome.excepted.iter().sum();
-    if excepted > 0 {
+    let by_code =
+        |code: Code| outcome.judged.iter().filter(|j| j.ruling.code == code).count() as u64;
+    let (holding, expired) = (by_code(Code::Exception), by_code(Code::ExpiredException));
+    if holding + expired > 0 {
         let used = outcome.excepted.iter().filter(|count| **count > 0).count();
-        let (talks, of) =
-            (plural(excepted, "conversation"), plural(outcome.excepted.len() as u64, "exception"));
-        told.add(Tone::Plain, "Excepted", format!("{talks} by {used} of {of}, current or expired"));
+        let of = plural(outcome.excepted.len() as u64, "exception");
+        let mut text = format!("{} by {used} of {of}", plural(holding, "conversation"));
+        if expired > 0 {
+            text = format!(
+                "{} ({used} of {of} matched; {} that have expired)",
+                plural(holding, "conversation"),
+                plural(expired, "conversation would be excepted by ones")
+            );
+        }
+        told.add(Tone::Plain, "Excepted", text);
     }
     if let (Some(known), Some(policy)) = (report.known, report.policy) {
         let Changes { new, worse, still, grown, gone } = changes(known, policy, outcome);
@@ -225,7 +238,7 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
         };
         let text = format!(
             "{new} new{}, {still} still there{}, {} gone since {}",
-            some(worse, "of them worse than they were"),
+            some(worse, "of them known, but grown or worse"),
             some(grown, "with further members"),
             gone.len(),
             clean(&known.file)
@@ -312,6 +325,18 @@ fn stated(report: &Report<'_>, told: &mut Facts) {
         );
         told.add(Tone::Warning, "Excepted", text);
     }
+    let questions = policy.exceptions.warnings();
+    for question in questions.iter().take(SHOWN) {
+        let text = format!("the exception {}", clean(&question.message));
+        told.add(Tone::Warning, "Excepted", text);
+    }
+    if questions.len() > SHOWN {
+        let text = format!(
+            "and {} more that an auditor would ask (rasaudit exceptions check)",
+            questions.len() - SHOWN
+        );
+        told.add(Tone::Warning, "Excepted", text);
+    }
     match report.outcome.predated.len().saturating_sub(SHOWN) {
         0 => {}
         more => told.add(
@@ -352,15 +377,14 @@ impl Told<'_> {
                 format!("{message} (it would explain {others})")
             }
             (explains, targets) => format!(
-                "{} tried {targets} servers, and none of them was reached ({explains} more findings like this one): {message}",
+                "{} tried the same on {targets} servers, and all of it failed ({explains} more findings like this one): {message}",
                 finding.client.words_with_roles()
             ),
         }
     }
 }
 
-/// Returns the findings above info in the order of summaries: contradictions of the inventory that explain others
-/// first, and none that another explains.
+/// Returns the findings above info in the order of summaries, worst first, and none that another one of them explains.
 pub(super) fn told<'a>(report: &Report<'a>) -> Vec<Told<'a>> {
     let findings = &report.outcome.findings;
     let mut explains: BTreeMap<&str, (usize, BTreeSet<&str>)> = BTreeMap::new();
@@ -371,8 +395,12 @@ pub(super) fn told<'a>(report: &Report<'a>) -> Vec<Told<'a>> {
             servers.insert(&finding.server.address);
         }
     }
-    let shown = findings.iter().filter(|f| f.severity > Severity::Info && f.explained_by.is_none());
-    let mut told: Vec<Told<'_>> = shown
+    let causes: BTreeSet<&str> =
+        findings.iter().filter(|f| f.severity > Severity::Info).map(|f| f.id.as_str()).collect();
+    let is_folded =
+        |f: &Finding| f.explained_by.as_ref().is_some_and(|cause| causes.contains(cause.as_str()));
+    let shown = findings.iter().filter(|f| f.severity > Severity::Info && !is_folded(f));
+    let told: Vec<Told<'_>> = shown
         .map(|finding| {
             let (count, servers) = explains
                 .get(finding.id.as_str())
@@ -385,7 +413,6 @@ pub(super) fn told<'a>(report: &Report<'a>) -> Vec<Told<'a>> {
             Told { finding, explains: count, targets }
         })
         .collect();
-    told.sort_by_key(|told| !(told.explains > 0 && told.targets == 0));
     told
 }
 

@@ -141,12 +141,16 @@ fn findings(
         writeln!(out, "{}", wrapped("          ", &clean(&told.message()), width))?;
     }
     if findings.len() > SHOWN {
-        let more = findings.len() - SHOWN;
+        let (more, folded) = (findings.len() - SHOWN, findings.iter().map(|f| f.explains).sum());
+        let folded = match folded {
+            0 => String::new(),
+            folded => format!(", beside {folded} that others explain,"),
+        };
         let place = match places.reports {
             Some(_) => "in findings.csv",
             None => "(--format csv lists all, --out writes them)",
         };
-        writeln!(out, "          and {more} more {place}")?;
+        writeln!(out, "          and {more} more{folded} {place}")?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-// Drives a browser through pages that were written by an audit: `node page.mjs DEMO HOSTILE LARGE CODES EMPTY SCREENSHOTS`,
+// Drives a browser through pages that were written by an audit: `node page.mjs DEMO HOSTILE LARGE CODES EMPTY FOLDED SCREENSHOTS`,
 // each of them but the last a report.html. Ends with 1 and says what is wrong where something is.
 import assert from "node:assert/strict";
 import { readFileSync, mkdirSync } from "node:fs";
@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import puppeteer from "puppeteer-core";
 
-const [demo, hostile, large, codes, empty, screenshots] = process.argv.slice(2);
+const [demo, hostile, large, codes, empty, folded, screenshots] = process.argv.slice(2);
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 mkdirSync(screenshots, { recursive: true });
 
@@ -291,6 +291,34 @@ const tests = {
     assert.ok(wide <= 0, "on a telephone the page is " + wide + " pixels too wide");
     await page.screenshot({ path: screenshots + "/narrow.png", fullPage: true });
     await close(page);
+  },
+
+  async "what another finding explains stands under it, and is never lost"() {
+    const page = await open(folded);
+    const rows = () => page.$$eval("#list .row", (list) => list.map((row) => row.id.replace("finding-", "")));
+    const all = await page.evaluate(() => JSON.parse(document.getElementById("data").textContent).findings);
+    const explained = all.filter((f) => f.explained_by);
+    assert.ok(explained.length >= 11, "twelve attempts");
+    const first = await rows();
+    assert.equal(first.length, all.length - explained.length);
+    assert.match(await page.$eval("#count", (p) => p.textContent), new RegExp(explained.length + " of them under those that explain them"));
+    const cause = explained[0].explained_by;
+    await page.click("#finding-" + cause + " .toggle");
+    const opened = await rows();
+    assert.deepEqual(opened.slice(opened.indexOf(cause) + 1).slice(0, explained.length).sort(), explained.filter((f) => f.explained_by === cause).map((f) => f.id).sort());
+    // A filter shows all as they are, and so does paper; a link in the old form leads there.
+    await close(page);
+    const filtered = await open(folded, "#findings?code=unknown-host");
+    assert.ok((await filtered.$$eval("#list .row", (list) => list.length)) >= 11);
+    await close(filtered);
+    const linked = await open(folded, "#findings?open=" + explained[3].id.replace("f-", ""));
+    assert.ok(await linked.$("#finding-" + explained[3].id));
+    await linked.evaluate(() => {
+      addEventListener("beforeprint", () => { window.printed = document.querySelectorAll("#list .row").length; });
+    });
+    await linked.pdf({ format: "A4" });
+    assert.equal(await linked.evaluate(() => window.printed), all.length);
+    await close(linked);
   },
 
   async "on paper every finding is open"() {

@@ -86,9 +86,7 @@
     list.filter((f) => f.explained_by).forEach((f) => under.set(f.explained_by, [...(under.get(f.explained_by) || []), f]));
     const there = new Set(list.map((f) => f.id));
     const first = list.filter((f) => !there.has(f.explained_by));
-    const isCause = (f) => under.has(f.id) && f.code === "role-mismatch";
-    const ordered = [...first.filter(isCause), ...first.filter((f) => !isCause(f))];
-    return ordered.flatMap((f) => {
+    return first.flatMap((f) => {
       const explained = under.get(f.id) || [];
       const wanted = state.open.includes(f.id) || explained.some((other) => state.open.includes(other.id));
       return wanted ? [f, ...explained] : [f];
@@ -97,9 +95,9 @@
 
   const explains = (f) => data.findings.filter((other) => other.explained_by === f.id).length;
 
-  const chosen = () => {
+  const chosen = (all) => {
     const list = data.findings.filter(fits);
-    if (!state.sort && !filters()) return folded(list);
+    if (!all && !state.sort && !filters()) return folded(list);
     const [key, order] = state.sort.split("-");
     const value = keys.get(key);
     if (value) {
@@ -270,7 +268,7 @@
 
   const told = (list, shown, all) => {
     const total = data.findings.length;
-    const hidden = state.sort || filters() ? 0 : data.findings.filter(fits).length - list.length;
+    const hidden = all || state.sort || filters() ? 0 : data.findings.filter(fits).length - list.length;
     const info = list.filter((f) => f.severity === "info").length;
     let words = list.length + hidden === total ? plural(total, "finding") : list.length + " of " + plural(total, "finding");
     if (hidden) words += ", " + hidden + " of them under those that explain them";
@@ -298,7 +296,7 @@
       }
       field.value = state[name];
     });
-    const list = chosen();
+    const list = chosen(all);
     const pages = Math.max(1, Math.ceil(list.length / PAGE));
     const page = Math.min(state.page, pages);
     const shown = all ? list.slice(0, PRINTED) : list.slice((page - 1) * PAGE, page * PAGE);
