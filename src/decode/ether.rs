@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use etherparse::{ArpPacketSlice, SingleVlanHeaderSlice};
 
-use super::{Body, Layers, Next, Packet, TagKind, link, ppp};
+use super::{Body, Layers, Next, Packet, TagKind, ppp};
 use crate::model::{Mac, SkipReason};
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
@@ -81,7 +81,7 @@ pub const ETHERTYPES: &[EtherType] = &[
         "Linux, net/dsa/tag_dsa.c",
         "0.1",
         |_, packet, layers| {
-            link::marvell(packet.u32(2).ok_or(CUT)?, layers);
+            marvell(packet.u32(2).ok_or(CUT)?, layers);
             Ok(Next::Ether(packet.u16(6).ok_or(CUT)?, packet.after(8).ok_or(CUT)?))
         },
     ),
@@ -186,7 +186,7 @@ const NAMES: &[(u16, &str)] = &[
 pub fn ethertype_words(number: u16) -> String {
     let name = NAMES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
     match (number, name) {
-        (link::WLAN_AS_ETHERNET, _) => {
+        (WLAN_AS_ETHERNET, _) => {
             "IEEE 802.11 in a capture that calls it Ethernet (editcap -T ieee-802-11 says what it is)"
                 .to_owned()
         }
@@ -236,6 +236,19 @@ pub(super) fn llc<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Nex
         | [0x00, 0x00 | 0x01, ..] => layers.non_ip(0),
         _ => layers.non_ip(UNKNOWN_LLC),
     })
+}
+
+/// Stands in the place of an ethertype for an IEEE 802.11 frame in a capture that calls it Ethernet, as Windows' pktmon
+/// writes the frames of a wireless card.
+pub(super) const WLAN_AS_ETHERNET: u16 = 2;
+
+/// Notes the VLAN of a Marvell switch's tag, which takes the place of the outermost VLAN tag. An untagged frame carries a
+/// number too, which only the switch knows.
+pub(super) fn marvell(tag: u32, layers: &mut Layers<'_>) {
+    const TAGGED: u32 = 1 << 29;
+    if tag & TAGGED != 0 {
+        layers.tag(TagKind::Vlan, Some(tag & 0xfff));
+    }
 }
 
 /// Stands in the place of an ethertype for IEEE 802.2 of no kind that is known: a frame that may be anything.

@@ -1,14 +1,10 @@
 //! Ethernet II and IEEE 802.3 (LINKTYPE_ETHERNET, 1).
 
-use crate::decode::ether::{is_known, is_length};
+use crate::decode::ether::{WLAN_AS_ETHERNET, is_known, is_length};
 use crate::decode::{Layers, Next, Packet, wlan};
 use crate::model::{Mac, SkipReason};
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
-
-/// Stands in the place of an ethertype for an IEEE 802.11 frame in a capture that calls it Ethernet, as Windows' pktmon
-/// writes the frames of a wireless card.
-pub(in crate::decode) const WLAN_AS_ETHERNET: u16 = 2;
 
 /// Reads the hardware addresses.
 pub(super) fn addresses(packet: Packet<'_>, layers: &mut Layers<'_>) -> Result<(), SkipReason> {

@@ -7,9 +7,6 @@ mod raw;
 mod switch;
 mod wireless;
 
-pub(super) use ethernet::WLAN_AS_ETHERNET;
-pub(super) use switch::marvell;
-
 use super::{Layers, Next, Packet};
 use crate::model::SkipReason;
 
