@@ -296,6 +296,8 @@ fn a_flat_network_of_a_domain_has_clients_one_by_one() {
     wire.connect(10, (gateway, 50_001), ("10.1.0.30", 3389));
     wire.connect(20, ("10.1.0.30", 50_002), (broker, 20_003));
     wire.connect(30, (broker, 50_003), ("10.1.0.30", 30_004));
+    // Somebody looks after a session host.
+    wire.connect(40, ("10.1.0.70", 50_000), ("10.1.0.30", 3389));
     for pc in 100..106u64 {
         let pc_address = format!("10.1.0.{pc}");
         for (number, port) in [88, 389, 445, 53].into_iter().enumerate() {
@@ -315,7 +317,9 @@ fn a_flat_network_of_a_domain_has_clients_one_by_one() {
     assert_eq!(hosts[dc].1, ["ad-dc".to_owned()].into());
     assert_eq!(hosts[broker].1, ["broker".to_owned()].into());
     assert!(hosts["10.1.0.100"].1.contains("parallels-client"), "{hosts:?}");
-    assert!(hosts["10.1.0.105"].1.is_empty() && hosts["10.1.0.60"].1.is_empty(), "{hosts:?}");
+    for nobody in ["10.1.0.105", "10.1.0.60", "10.1.0.70"] {
+        assert!(hosts[nobody].1.is_empty(), "{nobody}: {hosts:?}");
+    }
 }
 
 #[test]
@@ -373,6 +377,15 @@ fn a_draft_can_be_merged_into_an_inventory() {
     assert!(run.status.success(), "{}", stderr(&run));
     assert_eq!(read(&path), merged);
     assert!(rasaudit(["inventory", "check", &place]).status.success());
+    // Nothing fits behind hosts that stand in one line: the file is named, and stays as it is.
+    let inline =
+        "host = [{ name = \"old\", addresses = [\"10.99.0.1\"], roles = [] }]\n".to_owned();
+    let inline_path = scratch.path().join("inline.toml");
+    fs::write(&inline_path, &inline).expect("writable");
+    let inline_place = inline_path.display().to_string();
+    let run = rasaudit(["inventory", "draft", "-q", &capture, "--merge", &inline_place]);
+    assert_eq!((run.status.code(), read(&inline_path)), (Some(2), inline));
+    assert!(stderr(&run).contains("inline.toml"), "{}", stderr(&run));
     // Another file that is there is never written over.
     let other = scratch.path().join("other.toml").display().to_string();
     fs::write(&other, "mine").expect("writable");

@@ -330,6 +330,13 @@ fn an_address_that_does_what_an_unseen_host_should_do_explains_what_follows() {
     assert_eq!(text.lines().filter(|line| line.contains("unknown-host")).count(), 0, "{text}");
     // With the broker at its place nobody is asked for.
     assert!(findings(&Site::new(FARM, &steady()), &[]).is_empty());
+    // A network without roles makes nobody known.
+    let network = "\n[[network]]\nname = \"others\"\ncidr = \"10.1.0.0/28\"\nroles = []\n";
+    let found = findings(&Site::new(&format!("{moved}{network}"), &steady()), &[]);
+    assert!(
+        found.iter().any(|row| row[1] == "role-mismatch" && row[2].contains("10.1.0.10")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -718,6 +725,7 @@ fn roles_are_called_as_people_call_them() {
         ("vCenter", "vmware"),
         ("thin client", "parallels-client"),
         ("Domain Controller", "ad-dc"),
+        ("domain-controller", "ad-dc"),
     ] {
         let inventory = FARM.replace("roles = [\"broker\"]", &format!("roles = [\"{name}\"]"));
         let rows = columns(&Site::new(&inventory, &steady()).report("hosts"), &["name", "roles"]);

@@ -141,6 +141,8 @@ struct Item {
     words: String,
     /// A row documents it between the roles that both sides are taken for.
     documented: bool,
+    /// Nobody but the product does so.
+    is_own: bool,
 }
 
 /// What the items of an entity come to.
@@ -490,12 +492,18 @@ impl<'a> Drafter<'a> {
             };
             let verb = if serves { "serves" } else { "opens" };
             let to = if serves { "to" } else { "at" };
-            Item { fits, words: format!("{verb} {what} {to} {more}"), documented }
+            let is_own = peers.contains(&None) || self.policy.is_own_port(transport, port);
+            Item { fits, words: format!("{verb} {what} {to} {more}"), documented, is_own }
         };
         let mut items: Vec<Vec<Item>> =
             items.into_iter().map(|items| items.into_iter().map(words).collect()).collect();
         for (entity, (role, words)) in &self.controllers {
-            items[*entity].push(Item { fits: *role, words: words.clone(), documented: true });
+            items[*entity].push(Item {
+                fits: *role,
+                words: words.clone(),
+                documented: true,
+                is_own: true,
+            });
         }
         items
     }
@@ -555,8 +563,12 @@ impl<'a> Drafter<'a> {
             let (count, least) =
                 telling.fold((0, usize::MAX), |(n, least), i| (n + 1, least.min(i.fits.len())));
             let clients = tied.iter().all(|r| self.matrix().roles[*r].kind == "client");
+            // One thing that others do too, such as a remote desktop, makes nobody a component of the product.
+            let of_product = tied.iter().any(|r| self.matrix().roles[*r].kind == "ras-component");
+            let shown = !of_product || count >= 2 || items.iter().any(|i| mine(i) && i.is_own);
             // One row that only this role has, or several rows: of these few roles, whichever it is.
-            let sure = tied.len() <= ALIKE && (least <= tied.len() || (count >= 2 && best > 0.6));
+            let few = tied.len() <= ALIKE && (least <= tied.len() || (count >= 2 && best > 0.6));
+            let sure = few && shown;
             let evidence: Vec<String> =
                 items.iter().filter(|i| mine(i)).map(|i| self.speaks(i)).collect();
             let guess = Guess { role: tied[0], or: tied[1..].to_vec(), evidence };

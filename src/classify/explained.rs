@@ -32,8 +32,13 @@ pub(super) fn unlisted(
     for (number, (c, j)) in conversations.list.iter().zip(judged).enumerate() {
         let proved =
             c.grade == Grade::Handshake && c.state == State::Established && !c.is_doubted();
-        let of_interest =
-            matches!((j.client.who, j.server.who), (Who::Host(_), Who::Stranger)) && proved;
+        // Whoever is in a network without roles is as unlisted as anybody else.
+        let is_unlisted = match j.server.who {
+            Who::Stranger => true,
+            Who::Network(_) => j.server.roles.is_empty(),
+            _ => false,
+        };
+        let of_interest = matches!(j.client.who, Who::Host(_)) && is_unlisted && proved;
         if !of_interest || !policy.is_internal(c.subject.server) {
             continue;
         }

@@ -310,7 +310,9 @@ fn action(policy: &Policy, finding: &Finding, row: Option<usize>) -> String {
             let feature = row.map_or_else(String::new, |r| unstated(policy, r));
             format!("Set {feature} to true in the inventory if the farm uses it, to false if it must not")
         }
-        Code::NoRole => "Give the host its roles in the inventory".to_owned(),
+        Code::NoRole => {
+            "Give the host its roles in the inventory; if it plays none, list what it may do as exceptions".to_owned()
+        }
         _ => "List the host in the inventory with its roles, or find out who it is".to_owned(),
     }
 }

@@ -86,11 +86,15 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
             };
             // Behind a table that is written in one line nothing can be added.
             let merged = if new.is_empty() { before.clone() } else { merged };
-            if let Err(problems) = Inventory::from_toml("the merged inventory", &merged, matrix) {
-                complain_all(&problems);
-                complain(
-                    "nothing was written: write hosts and networks as [[host]] and [[network]]",
-                );
+            if Inventory::from_toml("the merged inventory", &merged, matrix).is_err() {
+                let file = arguments
+                    .merge
+                    .as_deref()
+                    .map_or_else(String::new, |f| f.display().to_string());
+                complain(&format!(
+                    "{file}: nothing can be added behind hosts or networks that stand in one line (host = [...]); write them as \
+                     [[host]] and [[network]]"
+                ));
                 return Ok(Exit::CannotDo);
             }
             text.extend(merged.as_bytes());
@@ -119,6 +123,10 @@ fn basis(arguments: &DraftArguments) -> Result<Basis, Vec<Problem>> {
         return Ok(Basis { matrix, merged: None, given: Given { internal, listed: None } });
     };
     let name = file.display().to_string();
+    // It is read more than once.
+    if !file.is_file() && file.exists() {
+        return Err(whole_file(&name, "--merge wants a file".to_owned()));
+    }
     if !is_toml(&name) {
         return Err(whole_file(&name, "--merge wants an inventory in TOML".to_owned()));
     }

@@ -74,15 +74,18 @@ impl Matrix {
     /// wrong.
     pub fn playable_role(&self, name: &str) -> Result<usize, String> {
         // The vendor's own pages write "RAS" before a name or leave it out.
-        let plain = |name: &str| name.trim().to_lowercase().trim_start_matches("ras ").to_owned();
+        let plain = |name: &str| {
+            let name = name.trim().to_lowercase().replace('-', " ");
+            name.trim_start_matches("ras ").to_owned()
+        };
         let wanted = plain(name);
         let named = |role: &Role| {
-            role.slug == wanted
+            plain(&role.slug) == wanted
                 || plain(&role.name) == wanted
                 || role.aliases.iter().any(|a| plain(a) == wanted)
         };
         let matching = self.roles.iter().enumerate().filter(|(_, r)| named(r));
-        match matching.min_by_key(|(_, r)| (r.slug != wanted, !r.is_playable())) {
+        match matching.min_by_key(|(_, r)| (plain(&r.slug) != wanted, !r.is_playable())) {
             Some((number, role)) if role.is_playable() => Ok(number),
             Some((_, role)) if role.kind == "group" && !role.everybody => Err(format!(
                 "\"{name}\" stands for several roles; give the one the host plays: {}",

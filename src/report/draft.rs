@@ -110,8 +110,8 @@ pub fn left_out(draft: &Draft) -> Option<String> {
     };
     let internal: Vec<String> = draft.internal.iter().map(ToString::to_string).collect();
     let internal = internal.join(", ");
-    (total > 0)
-        .then(|| format!("{total} addresses that are in none of {internal}: of {shown}{more}"))
+    let addresses = if total == 1 { "address that is" } else { "addresses that are" };
+    (total > 0).then(|| format!("{total} {addresses} in none of {internal}: of {shown}{more}"))
 }
 
 /// Writes the hosts and networks that an inventory does not have, to be put behind it. Returns how many there are.

@@ -30,11 +30,12 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
     Some(Found { tunnel: Tunnel::Capwap, id: None, next })
 }
 
-/// Whether a datagram is one of DTLS, whose content nobody can read.
+/// Whether a datagram is one of DTLS (RFC 5415, 4.2), whose content nobody can read: its own header, and a record behind
+/// it (RFC 6347, 4.1).
 pub(super) fn is_sealed(datagram: Packet<'_>) -> bool {
     const UDP_HEADER: usize = 8;
-    const DTLS: u8 = 1;
-    datagram.bytes.get(UDP_HEADER) == Some(&DTLS)
+    let payload = datagram.bytes.get(UDP_HEADER..).unwrap_or_default();
+    matches!(payload, [1, 0, 0, 0, 20..=25, 0xfe, 0xff | 0xfd, ..])
 }
 
 /// The form of an infrastructure data frame: controllers of Cisco write the two bytes of its frame control in the other
