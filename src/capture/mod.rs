@@ -121,8 +121,8 @@ enum AfterZeros {
     Nothing,
 }
 
-/// Looks for the record after zeros that begin at `at`; its header has so many bytes, of which up to three may be zeros
-/// before the first that is none.
+/// Looks for the record that follows zeros beginning at `at`. Its header is `header` bytes long and may itself begin with
+/// up to three zeros.
 fn after_zeros(
     bytes: &[u8],
     at: usize,

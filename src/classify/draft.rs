@@ -639,7 +639,7 @@ impl<'a> Drafter<'a> {
     fn draft(mut self) -> Draft {
         let (mut hosts, serves) = (Vec::new(), self.serves());
         let networks = self.client_networks(&serves);
-        // Whoever is told by a network of clients is one, to those that he asks.
+        // A host in a network of clients counts as a client for the hosts it asks.
         let clients = self.matrix().roles.iter().filter(|role| role.kind == "client");
         let clients = clients.fold(RoleSet::default(), |set, role| set.with(role.members));
         for member in networks.values().flat_map(|(members, _)| members) {
@@ -750,7 +750,7 @@ impl<'a> Drafter<'a> {
             }
         }
         networks.retain(|prefix, (members, evidence)| {
-            // One alone that does what clients do may be something else of which too little shows.
+            // A single host that acts like a client may be something else that shows too little.
             let known = members.iter().any(|member| !self.roles[*member].is_empty());
             let sure = known || acting.get(prefix).is_some_and(|count| *count >= CLIENTS);
             sure && members.len() >= CLIENTS && !others.contains(prefix) && !evidence.is_empty()
