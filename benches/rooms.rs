@@ -13,7 +13,7 @@ use rasaudit::conversation::{Conversations, Sight, Work};
 use rasaudit::decode::{Body, Decoder, Observation, Tuple, sign};
 use rasaudit::flow::{Keep, Meeting, Seed};
 use rasaudit::model::Transport;
-use rasaudit::pipeline::{Audit, FailOn, Limits, Plan, Progress, Request};
+use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
 
 fn fixture(path: &str) -> PathBuf {
@@ -157,13 +157,7 @@ fn rooms(c: &mut Criterion) {
         ..Request::default()
     };
     let plan = Plan::new(request).expect("the fixture");
-    let limits = Limits {
-        max_loss: 0.01,
-        min_watch: None,
-        as_of: None,
-        fail_on: FailOn::Never,
-        require_assessed: false,
-    };
+    let limits = Limits::default();
     group.bench_function("farm", |b| {
         b.iter_batched(
             self::policy,
@@ -256,13 +250,7 @@ fn reports(c: &mut Criterion) {
         ..Request::default()
     };
     let plan = Plan::new(request).expect("the fixture");
-    let limits = Limits {
-        max_loss: 0.01,
-        min_watch: None,
-        as_of: None,
-        fail_on: FailOn::Never,
-        require_assessed: false,
-    };
+    let limits = Limits::default();
     let progress = Progress::default();
     let audit = Audit::of(&plan, Some(policy()), None, &limits, &progress).expect("sound");
     let mut group = c.benchmark_group("report");

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-use rasaudit::pipeline::{Audit, FailOn, Failure, Limits, Plan, Progress, Request};
+use rasaudit::pipeline::{Audit, Failure, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Matrix, Policy, RuleFiles};
 use support::{FIXTURES, Random, Records, audit, fixture, rasaudit, stderr};
 
@@ -21,13 +21,7 @@ fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
         ..Request::default()
     };
     let plan = Plan::new(request).expect("the file is there");
-    let limits = Limits {
-        max_loss: 0.01,
-        min_watch: None,
-        as_of: None,
-        fail_on: FailOn::Never,
-        require_assessed: false,
-    };
+    let limits = Limits::default();
     let progress = Progress::default();
     let policy = judged.then(|| {
         static LOADED: OnceLock<(Matrix, Inventory)> = OnceLock::new();

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
-use rasaudit::pipeline::{Audit, FailOn, Failure, Folders, Limits, Plan, Progress, Request};
+use rasaudit::pipeline::{Audit, Failure, Folders, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
 use support::wire::{ACK, RST, SYN, Wire, client_hello};
 use support::{FIXTURES, Random, Records, Site, columns, fixture, hosts, rasaudit, stderr};
@@ -562,13 +562,7 @@ fn an_interrupt_while_files_are_written_leaves_nothing() {
         evidence: Some(evidence.clone()),
         ..Request::default()
     });
-    let limits = Limits {
-        max_loss: 0.01,
-        min_watch: None,
-        as_of: None,
-        fail_on: FailOn::Never,
-        require_assessed: false,
-    };
+    let limits = Limits::default();
     let progress = Progress::default();
     let policy = Some(Policy::new(matrix, inventory));
     let audit = Audit::of(&plan.expect("a plan"), policy, None, &limits, &progress);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use rasaudit::decode::{Stated, Tunnel, TunnelUse};
 use rasaudit::model::SkipReason;
-use rasaudit::pipeline::{Audit, Dedup, FailOn, Limits, Plan, Progress, Request};
+use rasaudit::pipeline::{Audit, Dedup, Limits, Plan, Progress, Request};
 use support::wire::{ACK, RST, SYN, Wire};
 
 const A: &str = "10.0.0.1";
@@ -42,13 +42,7 @@ fn read(files: &[Wire], plan: impl Fn(&mut Request)) -> Audit {
         kinds.map(|kind| Stated { ends: ends.to_vec(), kind, stated: TunnelUse::Mirror }).to_vec();
     plan(&mut request);
     let plan = Plan::new(request).expect("a plan");
-    let limits = Limits {
-        max_loss: 0.01,
-        min_watch: None,
-        as_of: None,
-        fail_on: FailOn::Never,
-        require_assessed: false,
-    };
+    let limits = Limits::default();
     Audit::of(&plan, None, None, &limits, &Progress::default()).expect("it is read")
 }
 

@@ -5,7 +5,7 @@ mod support;
 
 use std::net::Ipv4Addr;
 
-use rasaudit::pipeline::{Audit, FailOn, Limits, Plan, Progress, Request};
+use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
 use support::wire::{ACK, RST, SYN, Wire};
 
@@ -119,13 +119,7 @@ fn audit_file(inventory: &str, file: &[u8], min_watch: Option<u64>, filter: Opti
         ..Request::default()
     };
     let plan = Plan::new(request).expect("a plan");
-    let limits = Limits {
-        max_loss: 0.01,
-        min_watch,
-        as_of: None,
-        fail_on: FailOn::Never,
-        require_assessed: false,
-    };
+    let limits = Limits { min_watch, ..Limits::default() };
     let policy = Policy::new(matrix, inventory);
     Audit::of(&plan, Some(policy), None, &limits, &Progress::default()).expect("an audit")
 }

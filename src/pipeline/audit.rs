@@ -37,6 +37,19 @@ pub struct Limits {
     pub require_assessed: bool,
 }
 
+/// What the commands use when nothing is said, but that no finding fails the audit.
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_loss: 0.01,
+            min_watch: None,
+            as_of: None,
+            fail_on: FailOn::Never,
+            require_assessed: false,
+        }
+    }
+}
+
 /// Which findings fail an audit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FailOn {
