@@ -758,7 +758,7 @@ impl<'a> Drafter<'a> {
         networks
     }
 
-    /// Who asks domain controllers.
+    /// The entities that ask domain controllers for something.
     fn domain_members(&self) -> BTreeSet<usize> {
         let asking = self.telling().filter(|c| self.is_of_a_domain(c));
         asking.filter_map(|c| self.entity(c.subject.client)).collect()

@@ -57,10 +57,10 @@ impl Assessor<'_> {
             };
             failed.entry(key).or_default().push(number);
         }
-        // What anybody may have made up is no way that worked.
-        let is_sure = |c: &Conversation| !(c.is_made_up());
-        for (c, j) in list.iter().zip(judged).filter(|(c, _)| c.is_answered() && is_sure(c)) {
-            // What has stopped is no way any more.
+        // Traffic that anybody could have made up does not prove that a way works.
+        let worked = |c: &Conversation| c.is_answered() && !c.is_made_up();
+        for (c, j) in list.iter().zip(judged).filter(|(c, _)| worked(c)) {
+            // A way that worked once and has failed since no longer counts.
             if c.fails_at_last().is_some() && self.failing(c).is_some() {
                 continue;
             }
