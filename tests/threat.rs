@@ -718,6 +718,28 @@ fn packets_that_contradict_each_other_are_not_certain() {
 }
 
 #[test]
+fn queries_of_icmp_are_many_flows_and_contradict_nothing() {
+    // The session host traces the way to the broker: each request of the same kind has a hop more to go.
+    let mut wire = steady();
+    for hop in 1..40 {
+        let request = [8, 0, 0, 0, 0, 99, 0, hop];
+        wire.ip(9_000 + u64::from(hop), RDSH, BROKER, 1, &request);
+        let last = wire.0.len() - 1;
+        wire.sent_by(last, 2, hop);
+    }
+    assert_eq!(audit(&wire).rows(RDSH, BROKER, 8), ["background yes unanswered protocol"]);
+    // Datagrams of one flow do contradict each other.
+    let mut wire = steady();
+    for hop in [1, 40] {
+        wire.udp(9_000, (RDSH, 50_100), (BROKER, 4444));
+        let last = wire.0.len() - 1;
+        wire.sent_by(last, 2, hop);
+    }
+    let said = audit(&wire);
+    assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix no one-way ports spoof"]);
+}
+
+#[test]
 fn resets_of_another_device_are_told_as_that() {
     let case = |hops: u8| {
         let mut wire = steady();

@@ -71,7 +71,10 @@ pub(super) fn of(
     }
     // Who acknowledges what only the server knew is who he says; nothing sent into his connection changes that.
     let proved = reading.grade == Grade::Handshake && state == State::Established;
-    if !proved && contradicts_itself(flow, survey, lens) {
+    // Queries of ICMP are flows by their identifiers (RFC 5508, 3.1), which are not kept: those of two hosts stand in one
+    // entry, and one that traces a route gives each a hop count of its own.
+    let is_one_flow = !flow.key.transport().is_icmp();
+    if is_one_flow && !proved && contradicts_itself(flow, survey, lens) {
         taints.add(Taint::Spoof);
     }
     taints
