@@ -31,6 +31,9 @@ struct Arguments {
     /// Write the farm's inventory here.
     #[arg(long)]
     inventory: Option<PathBuf>,
+    /// List so many hosts more in the inventory, of eight roles in turn. Nothing of them is in the capture.
+    #[arg(long, default_value_t = 0)]
+    more_hosts: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -40,6 +43,9 @@ enum Shape {
     /// The worst case for each packet: 10 million frames of 60 to 90 bytes, each of a random one of a million
     /// flows.
     Small,
+    /// The worst case for the judgement: 4 million frames of 60 to 100 bytes, 400,000 flows between random hosts and
+    /// networks at random ports, so that nearly every conversation is a finding.
+    Hostile,
 }
 
 /// Seconds that the capture lasts, however many frames it has.
@@ -55,17 +61,21 @@ fn main() -> io::Result<()> {
     let (packets, flows) = match arguments.shape {
         Shape::Mixed => (1_900_000, 200_000),
         Shape::Small => (10_000_000, 1_000_000),
+        Shape::Hostile => (4_000_000, 400_000),
     };
     let (packets, flows) = (arguments.packets.unwrap_or(packets), arguments.flows.unwrap_or(flows));
     if let Some(path) = &arguments.inventory {
-        std::fs::write(path, inventory())?;
+        std::fs::write(path, inventory(arguments.shape, arguments.more_hosts))?;
     }
     let mut out = Capture::create(&arguments.capture, arguments.pcapng, packets)?;
     let mut random = Random(1);
-    let mut talks = Flows::new(flows, &mut random);
+    let mut talks = match arguments.shape {
+        Shape::Hostile => Flows::hostile(flows, &mut random),
+        Shape::Mixed | Shape::Small => Flows::new(flows, &mut random),
+    };
     match arguments.shape {
         Shape::Mixed => mixed(&mut out, packets, &mut talks, &mut random)?,
-        Shape::Small => {
+        Shape::Small | Shape::Hostile => {
             for _ in 0..packets {
                 let flow = random.below(flows) as usize;
                 out.frame(&mut talks, flow, &mut random, |random| random.below(31) as usize)?;
@@ -207,7 +217,7 @@ fn name(role: &str, number: u32) -> String {
     format!("{role}-{number}")
 }
 
-fn inventory() -> String {
+fn inventory(shape: Shape, more: u32) -> String {
     let mut text = "[farm]\nname = \"Generated farm\"\nmatrix = \"ras-19\"\n".to_owned();
     for (group, Group { role, hosts, .. }) in FARM.iter().enumerate() {
         for number in 0..*hosts {
@@ -220,14 +230,34 @@ fn inventory() -> String {
         }
     }
     for number in 0..NETWORKS {
-        let first = std::net::Ipv4Addr::from(address(CLIENT, number));
-        let first = std::net::Ipv4Addr::from(u32::from(first) & !0xff);
+        let (first, length) = match shape {
+            Shape::Hostile => (LARGE_NETWORKS | number << 16, 16),
+            Shape::Mixed | Shape::Small => (address(CLIENT, number) & !0xff, 24),
+        };
+        let first = std::net::Ipv4Addr::from(first);
         text += &format!(
-            "\n[[network]]\nname = \"clients-{number}\"\ncidr = \"{first}/24\"\nroles = [\"parallels-client\"]\n"
+            "\n[[network]]\nname = \"clients-{number}\"\ncidr = \"{first}/{length}\"\nroles = [\"parallels-client\"]\n"
+        );
+    }
+    for number in 0..more {
+        let address = std::net::Ipv4Addr::from(0x0b00_0000 | number);
+        let role = FARM[number as usize % FARM.len()].role;
+        text += &format!(
+            "\n[[host]]\nname = \"more-{number}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n"
         );
     }
     text
 }
+
+/// The first address of the networks of hostile traffic, a /16 each.
+const LARGE_NETWORKS: u32 = 0x3c00_0000;
+
+/// The ports of hostile traffic: some that the matrix knows, and others.
+const PORTS: [u16; 40] = [
+    22, 25, 53, 80, 88, 123, 135, 139, 389, 443, 445, 514, 636, 1433, 1812, 3128, 3306, 3389, 5432,
+    5985, 6379, 8080, 8443, 9000, 9200, 9300, 20_000, 20_001, 20_002, 20_003, 20_009, 20_010,
+    20_020, 20_030, 30_004, 30_005, 30_006, 30_009, 30_010, 50_051,
+];
 
 /// The address in fd00:20::/64 that stands for an IPv4 address.
 fn mapped(v4: u32) -> u128 {
@@ -289,6 +319,36 @@ impl Flows {
                     sent: 0,
                     bytes: [0; 2],
                 });
+            }
+        }
+        Self { list }
+    }
+
+    /// Flows between random hosts of the farm, a fifth of them from or to a listed network, at random ports.
+    fn hostile(number: u32, random: &mut Random) -> Self {
+        let hosts: u32 = FARM.iter().map(|group| group.hosts).sum();
+        let any = |random: &mut Random| {
+            if random.below(5) == 0 {
+                return LARGE_NETWORKS | random.below(NETWORKS) << 16 | random.below(65_536);
+            }
+            let mut host = random.below(hosts);
+            let group = FARM.iter().position(|group| {
+                let here = host < group.hosts;
+                host -= if here { 0 } else { group.hosts };
+                here
+            });
+            address(group.unwrap_or_default(), host)
+        };
+        let mut known = HashSet::new();
+        let mut list = Vec::new();
+        while list.len() < number as usize {
+            let (client, server) = (any(random), any(random));
+            let sport = 32_768 + random.below(28_000) as u16;
+            let port = PORTS[random.below(PORTS.len() as u32) as usize];
+            let protocol = if random.below(4) == 0 { UDP } else { TCP };
+            if client != server && known.insert((client, server, sport, port, protocol)) {
+                let (v6, says, sent, bytes) = (false, Says::Nothing, 0, [0; 2]);
+                list.push(Flow { client, server, sport, port, protocol, v6, says, sent, bytes });
             }
         }
         Self { list }

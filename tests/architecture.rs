@@ -35,14 +35,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
     ("conversation", &["model", "flow"], &[]),
     ("policy", &["model"], &["ahash", "csv", "toml", "ipnet", "sha2", "strsim", "jiff"]),
-    (
-        "classify",
-        &["model", "conversation", "policy"],
-        &["ahash", "serde", "sha2", "ipnet", "jiff"],
-    ),
+    ("classify", &["model", "conversation", "policy"], &["ahash", "sha2", "ipnet", "jiff"]),
+    ("result", &["model", "classify"], &["jiff"]),
     (
         "report",
-        &["model", "classify"],
+        &["model", "classify", "result"],
         &[
             "csv",
             "serde",
@@ -72,6 +69,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "conversation",
             "policy",
             "classify",
+            "result",
             "report",
         ],
         &[

@@ -130,13 +130,14 @@ fn audit(inventory: &str, wire: &Wire) -> Audit {
 
 /// The findings as lines: code, ends, service, `?` where not certain.
 fn findings(audit: &Audit) -> Vec<String> {
-    let words = |end: &rasaudit::classify::End| match end.name.as_str() {
+    let words = |end: &rasaudit::result::End| match end.name.as_str() {
         "" if end.address.is_empty() => format!("any {}", end.roles),
         "" => end.address.clone(),
         name => name.to_owned(),
     };
-    let findings = audit.outcome.findings.iter();
-    let mut lines: Vec<String> = findings
+    let teller = audit.teller().expect("it was judged");
+    let mut lines: Vec<String> = teller
+        .all()
         .map(|f| {
             let doubt = if f.certain { "" } else { " ?" };
             format!(
@@ -469,8 +470,10 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     let missed = |wire: &Wire| -> (Vec<String>, String) {
         let audit = audit(&farm("", ALL), wire);
         let lines = findings(&audit).into_iter();
-        let mut of = audit.outcome.findings.iter().filter(|f| f.code.name() == "never-attempted");
-        let trace = of.next().map(|f| f.trace.join("\n")).unwrap_or_default();
+        let teller = audit.teller().expect("it was judged");
+        let findings = audit.outcome.findings().iter();
+        let mut of = findings.filter(|f| f.code().name() == "never-attempted");
+        let trace = of.next().map(|f| teller.trace(f).join("\n")).unwrap_or_default();
         (lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect(), trace)
     };
     assert_eq!(missed(&silent()).0, ["never-attempted rdsh1>broker1 tcp/20003"]);
@@ -632,9 +635,9 @@ fn many_ports_many_clients_and_floods_are_one_finding_each() {
     ];
     let audit = expect(&farm("", ALL), &wire, &expected);
     let counts: Vec<u64> = audit
-        .outcome
-        .findings
-        .iter()
+        .teller()
+        .expect("it was judged")
+        .all()
         .filter(|f| f.severity.name() != "info")
         .map(|f| f.count)
         .collect();

@@ -4,23 +4,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::clock_words;
 use super::coverage::Unit;
+use super::ends::EndKey;
 use super::expected::Assessor;
-use super::expected::CLOCKS;
-use super::filter::display_filter;
-use super::finding::{End, Finding};
+use super::finding::{About, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubt, Doubts, Verdict};
-use super::wording::{clock_words, service_words};
-use crate::conversation::{Claimant, Conversation, Grade, State, Window};
-use crate::model::{Mac, Merge as _, Nanos, SECOND};
-use crate::policy::{FeatureState, Party, RoleSet, Scope, Who};
+use crate::conversation::{Claimant, Grade, State};
+use crate::model::{Mac, Nanos, Transport};
+use crate::policy::{FeatureState, RoleSet, Row, Who};
 
 /// Seconds to be watched before a silent role means anything.
 pub const WATCH_S: u64 = 600;
-/// Rows that are shown of one role.
-const SHOWN: usize = 5;
-/// Hardware addresses that are shown of one address.
-const CLAIMANTS: usize = 8;
+
+/// Several hardware addresses that claim one address.
+pub struct Conflict {
+    /// The address.
+    pub address: IpAddr,
+    /// Who claims it.
+    pub macs: BTreeSet<Mac>,
+    /// The hosts of the inventory that advertised it as virtual.
+    pub holders: BTreeSet<usize>,
+}
 
 impl Assessor<'_> {
     /// Looks for contradictions.
@@ -30,21 +35,18 @@ impl Assessor<'_> {
         self.address_conflicts();
     }
 
-    fn host_end(&self, host: usize) -> End {
-        let entry = &self.policy.inventory.hosts[host];
-        let address = entry.addresses.first().map_or_else(String::new, ToString::to_string);
-        End::of(self.policy, &Party { who: Who::Host(host), roles: entry.roles }, &address)
-    }
-
-    fn contradict(&mut self, code: Code, host: usize, about: String, doubts: Doubts) -> Finding {
-        let mut finding = Finding::new(code, self.host_end(host), self.host_end(host));
-        finding.severity = self.judge.severity(code, true, doubts);
-        finding.doubts = doubts;
-        finding.certain = doubts.certain();
-        finding.group = about;
-        let party = Party { who: Who::Host(host), roles: self.policy.inventory.hosts[host].roles };
-        finding.trace.push(self.policy.describe(&party));
-        finding
+    fn contradict(
+        &self,
+        code: Code,
+        host: usize,
+        transport: Option<Transport>,
+        reason: Reason,
+        doubts: Doubts,
+    ) -> Finding {
+        let end = self.book.borrow_mut().ends.id(EndKey::Host(host as u32));
+        let key = FindingKey { code, client: end, server: end, transport, about: About::Group };
+        let severity = self.judge.severity(code, true, doubts);
+        Finding::new(key, reason).weighing(severity, doubts)
     }
 
     /// Hosts that serve by handshake what only one other role of the product serves.
@@ -62,9 +64,9 @@ impl Assessor<'_> {
                 served.entry((host, c.subject.port)).or_default().push(number);
             }
         }
-        for ((host, port), members) in served {
+        for ((host, _), members) in served {
             let c = &list[members[0]];
-            let roles = self.serving(c);
+            let roles = self.judge.serving(c);
             let own = policy.inventory.hosts[host].roles;
             // What a moved port serves is said by the inventory.
             let documented =
@@ -76,52 +78,23 @@ impl Assessor<'_> {
             if roles.iter().any(|role| matrix.roles[role].kind != "ras-component") {
                 continue;
             }
-            let service = service_words(c.subject.transport, &port.to_string());
-            let mut finding = self.contradict(
-                Code::RoleMismatch,
-                host,
-                format!("{}/{port}", c.subject.transport),
-                Doubts::default(),
-            );
-            finding.transport = c.subject.transport.to_string();
-            finding.port = port.to_string();
-            for number in &members {
-                finding.add(list, *number);
-            }
-            let (name, other) =
-                (finding.client.words_with_roles(), matrix.role_titles(roles).join(", "));
-            finding.message = format!("{name} serves {service}, as only {other} does");
-            finding.action = format!(
-                "Add the role to {} in the inventory if it plays it; else find out what listens there",
-                finding.client.words()
-            );
-            finding.display_filter = display_filter(list, &members);
-            finding.identify();
-            self.findings.push(finding);
+            let transport = Some(c.subject.transport);
+            let (code, reason) = (Code::RoleMismatch, Reason::Serves);
+            let finding = self.contradict(code, host, transport, reason, Doubts::default());
+            let mut book = self.book.borrow_mut();
+            let members = book.pool.add(members.iter().map(|number| *number as u32));
+            let finding = finding.with_members(list, &book.pool, members);
+            book.findings.push(finding);
         }
-    }
-
-    /// The roles that some row lets serve a conversation's port, anybody and the host itself aside.
-    fn serving(&self, c: &Conversation) -> RoleSet {
-        let matrix = &self.policy.matrix;
-        let rows =
-            self.policy.rows_at(c.subject.transport, c.subject.port).map(|r| &matrix.rows[r]);
-        let rows = rows.filter(|row| {
-            let to = &matrix.roles[row.destination];
-            row.scope == Scope::Network
-                && row.only.is_none()
-                && row.overlay.is_none()
-                && !to.everybody
-        });
-        rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
     }
 
     /// Roles of hosts that were watched long enough, of which no row showed anything.
     fn silent_roles(&mut self) {
-        let watch_s = self.view.watch(WATCH_S);
-        let lost = self.view.loss > self.view.max_loss;
-        let watched_s = self.view.watched.seconds_for(watch_s);
-        if self.view.filtered || lost || watched_s < watch_s {
+        let view = self.seen.view();
+        let watch_s = view.watch(WATCH_S);
+        let lost = view.loss > view.max_loss;
+        let watched_s = view.watched.seconds_for(watch_s);
+        if view.filtered || lost || watched_s < watch_s {
             return;
         }
         let (policy, matrix) = (self.policy, &self.policy.matrix);
@@ -144,33 +117,36 @@ impl Assessor<'_> {
                 }
             }
         }
+        let is_due = |role: usize| {
+            let one = RoleSet::one(role);
+            matrix.rows.iter().any(|row: &Row| {
+                row.is_expected()
+                    && policy.feature_state(row) == FeatureState::On
+                    && (matrix.is_source(row, one) || matrix.is_destination(row, one))
+            })
+        };
+        let mut due: BTreeMap<usize, bool> = BTreeMap::new();
         for host in 0..policy.inventory.hosts.len() {
             let entry = &policy.inventory.hosts[host];
-            if entry.is_virtual() || !self.is_sending(Unit::Host(host)) {
+            if entry.is_virtual() || !self.seen.is_sending(Unit::Host(host)) {
                 continue;
             }
             // What it should have done and did not is said already.
-            let told = |f: &Finding| f.verdict == Verdict::Missing && f.client.name == entry.name;
-            if self.findings.iter().any(told) {
+            if self.missing.contains(&host) {
                 continue;
             }
-            let certain = match self.watches(host) {
+            let certain = match self.seen.watches(host) {
                 Some(stated) => {
-                    let there = self.was_there_for(Unit::Host(host), watched_s.min(watch_s));
-                    stated && there && !self.view.misses_a_direction()
+                    let due_s = watched_s.min(watch_s);
+                    let there = self.seen.was_there_for(Unit::Host(host), due_s);
+                    stated && there && !view.misses_a_direction()
                 }
                 None => continue,
             };
             let seen = shown.get(&host).copied().unwrap_or_default();
             for role in entry.roles.iter().filter(|r| !seen.meets(RoleSet::one(*r))) {
                 // A role that needs a feature which is off or unknown may well be silent.
-                let one = RoleSet::one(role);
-                let due = matrix.rows.iter().any(|row| {
-                    row.is_expected()
-                        && policy.feature_state(row) == FeatureState::On
-                        && (matrix.is_source(row, one) || matrix.is_destination(row, one))
-                });
-                if !due {
+                if !*due.entry(role).or_insert_with(|| is_due(role)) {
                     continue;
                 }
                 let mut doubts = Doubts::default();
@@ -178,41 +154,19 @@ impl Assessor<'_> {
                     doubts.add(Doubt::Coverage);
                 }
                 // In each watch time an exchange would have shown at least two frames.
-                if !self.view.is_certain_after(2 * (watched_s / watch_s.max(1)).max(1)) {
+                if !view.is_certain_after(2 * (watched_s / watch_s.max(1)).max(1)) {
                     doubts.add(Doubt::Loss);
                 }
-                let unread = self.unread_between(host, &[]);
-                if unread.is_some() {
+                let unread = self.seen.unread_between(host, &[]).is_some();
+                if unread {
                     doubts.add(Doubt::Unread);
                 }
-                let clocks = self.conversations.survey.has_doubtful_clocks();
-                if clocks {
+                if self.conversations.survey.has_doubtful_clocks() {
                     doubts.add(Doubt::Clock);
                 }
-                let slug = matrix.roles[role].slug.clone();
-                let mut finding = self.contradict(Code::SilentRole, host, slug, doubts);
-                let of_role = matrix.rows.iter().filter(|row| {
-                    row.is_expected()
-                        && (matrix.is_source(row, one) || matrix.is_destination(row, one))
-                });
-                let ids: Vec<&str> = of_role.take(SHOWN).map(|row| row.id.as_str()).collect();
-                finding.trace.push(format!("rows that would show it: {}", ids.join(", ")));
-                finding.trace.push(match self.policy.inventory.covers {
-                    Some(_) => "the inventory states that the capture covers the host".to_owned(),
-                    None => "the capture covers the host, as its other traffic shows".to_owned(),
-                });
-                finding.trace.extend(self.seen(Unit::Host(host)));
-                finding.trace.extend(unread);
-                finding.trace.extend(clocks.then(|| CLOCKS.to_owned()));
-                let (name, title) = (finding.client.words(), &matrix.roles[role].name);
-                finding.message = format!(
-                    "{name} showed nothing of the role {title} in {watched_s} s watched, though it was seen sending"
-                );
-                finding.action = format!(
-                    "Check that {name} still plays the role, and correct the inventory if not"
-                );
-                finding.identify();
-                self.findings.push(finding);
+                let (code, reason) = (Code::SilentRole, Reason::Silent(role as u16));
+                let finding = self.contradict(code, host, None, reason, doubts);
+                self.book.borrow_mut().findings.push(finding);
             }
         }
     }
@@ -244,50 +198,12 @@ impl Assessor<'_> {
             if !holders.is_empty() {
                 doubts.add(Doubt::Coverage);
             }
-            let mut finding =
-                self.contradict(Code::AddressConflict, host, address.to_string(), doubts);
-            if !holders.is_empty() {
-                let names: Vec<&str> =
-                    holders.iter().map(|h| self.policy.inventory.hosts[*h].name.as_str()).collect();
-                finding.trace.push(format!(
-                    "{} advertised the address as virtual (VRRP), and the inventory does not list it with held-by",
-                    names.join(" and ")
-                ));
-            }
-            let more = macs.len().saturating_sub(CLAIMANTS);
-            let shown: Vec<String> = macs.iter().take(CLAIMANTS).map(Mac::to_string).collect();
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            finding.message = format!(
-                "{address} of {} is claimed by several hardware addresses in overlapping times: {}{more}",
-                finding.client.words(),
-                shown.join(", ")
-            );
-            finding.action = format!(
-                "Find the host that uses {address} beside {}, or list a virtual address with held-by",
-                finding.client.words()
-            );
-            finding.display_filter = match address {
-                IpAddr::V4(_) => format!("arp.src.proto_ipv4 == {address}"),
-                IpAddr::V6(_) => format!(
-                    "icmpv6.nd.na.target_address == {address} || (icmpv6.type == 135 && ipv6.src == {address})"
-                ),
-            };
-            for mac in macs.iter().take(CLAIMANTS) {
-                let theirs = claims.iter().filter(|(c, _)| (c.address, c.mac) == (address, *mac));
-                let (mut window, mut frames) = (Window::default(), 0);
-                for (_, claim) in theirs {
-                    window.merge(&Window { first: claim.first, last: claim.last });
-                    frames += claim.frames.0;
-                }
-                let seconds = window.length().unwrap_or_default() / SECOND;
-                finding
-                    .trace
-                    .push(format!("{mac} claimed it in {frames} frames, over {seconds} s"));
-            }
-            let claimants = macs.iter().take(CLAIMANTS);
-            finding.grounds.claims = claimants.map(|mac| (address, *mac)).collect();
-            finding.identify();
-            self.findings.push(finding);
+            let number = self.book.borrow().conflicts.len() as u32;
+            let reason = Reason::Conflict(number);
+            let finding = self.contradict(Code::AddressConflict, host, None, reason, doubts);
+            let mut book = self.book.borrow_mut();
+            book.conflicts.push(Conflict { address, macs, holders });
+            book.findings.push(finding);
         }
     }
 
@@ -348,7 +264,8 @@ impl Assessor<'_> {
         let answers = |number: &usize| {
             inventory.hosts[*number].answers_arp_for.iter().any(|net| net.contains(&address))
         };
-        let proxies: Vec<usize> = (0..inventory.hosts.len()).filter(answers).collect();
+        let proxies: Vec<usize> =
+            (0..inventory.hosts.len()).filter(|number| answers(number)).collect();
         let is_own = |mac: Mac| {
             inventory.hosts[host].macs.contains(&mac)
                 || holders.iter().any(|holder| mac_is_of(mac, *holder))

@@ -42,10 +42,31 @@ pub struct HostReport {
 
 /// One end of conversations: a host or service of the inventory, else an address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) enum Unit {
+pub enum Unit {
+    /// A host, by number.
     Host(usize),
+    /// A service, by number.
     Service(usize),
+    /// Another address.
     Other(IpAddr),
+}
+
+impl Unit {
+    /// Returns the host that it is.
+    pub fn host(self) -> Option<usize> {
+        match self {
+            Self::Host(host) => Some(host),
+            Self::Service(_) | Self::Other(_) => None,
+        }
+    }
+
+    /// Returns the service that it is.
+    pub fn service(self) -> Option<usize> {
+        match self {
+            Self::Service(service) => Some(service),
+            Self::Host(_) | Self::Other(_) => None,
+        }
+    }
 }
 
 /// What the capture shows of each host: its own addresses, and link-local ones that its hardware
@@ -98,12 +119,13 @@ pub(super) fn hosts(
 pub(super) struct Unlisted {
     /// Services reached at such addresses.
     pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
-    /// Services of hosts that such addresses used.
-    pub clients: HashMap<(usize, Transport, u16), IpAddr, ahash::RandomState>,
+    /// Services of each host that such addresses used.
+    pub clients: HashMap<usize, Vec<(Transport, u16, IpAddr)>, ahash::RandomState>,
 }
 
 pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unlisted {
     let mut unlisted = Unlisted::default();
+    let mut clients = HashMap::<(usize, Transport, u16), IpAddr, ahash::RandomState>::default();
     let is_host = |who| matches!(who, Who::Host(_) | Who::Service(_));
     for (c, j) in conversations.list.iter().zip(judged) {
         // What was tried and failed went nowhere; of what nobody saw nothing is known.
@@ -119,9 +141,12 @@ pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unli
         if let Who::Host(host) = j.server.who
             && !is_host(j.client.who)
         {
-            let address = unlisted.clients.entry((host, transport, port)).or_insert(client);
+            let address = clients.entry((host, transport, port)).or_insert(client);
             *address = client.min(*address);
         }
+    }
+    for ((host, transport, port), address) in clients {
+        unlisted.clients.entry(host).or_default().push((transport, port, address));
     }
     unlisted
 }
@@ -155,6 +180,16 @@ impl Sealed {
             }
             (None, None) => {}
         }
+    }
+
+    /// The listed hosts with which a host exchanged such packets.
+    pub fn with(&self, host: usize) -> impl Iterator<Item = usize> + '_ {
+        self.hosts.get(&host).into_iter().flat_map(|(with, _)| with.keys().copied())
+    }
+
+    /// Whether a host exchanged such packets with an address that nobody listed.
+    pub fn is_beside(&self, host: usize) -> bool {
+        self.hosts.get(&host).is_some_and(|(_, beside)| beside.is_some())
     }
 
     /// What a host exchanged with one of some others, or any of them with nobody's address.

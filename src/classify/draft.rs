@@ -6,10 +6,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::fold::prefix_of;
-use super::wording::service_words;
+use super::ends::prefix_of;
 use crate::conversation::{Conversation, Conversations, State};
-use crate::model::{Mac, Transport, is_link_local};
+use crate::model::{Mac, Transport, is_link_local, service_words};
 use crate::policy::{Inventory, Matrix, Only, Policy, RoleSet, Scope};
 
 /// How often the roles of hosts and of their peers are weighed against each other.

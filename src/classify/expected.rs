@@ -1,34 +1,26 @@
 //! What the farm has to show: groups of rows that nobody tried although the capture could have seen
 //! it, and those that it could not have seen.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::View;
-use super::coverage::{
-    HostReport, Sealed, Unit, Unlisted, Unreadables, hosts, sealed, unlisted, unreadables, watched,
-};
-use super::finding::Finding;
+use super::claims::{Claim, To};
+use super::coverage::Unit;
+use super::facts::{Seen, with_ports};
+use super::finding::{Book, GroupId};
 use super::judge::{ByKind, Judge, Judged};
+use super::pairs::Batches;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use crate::conversation::{Conversation, Conversations, State, Taint};
 use crate::model::{Max, Merge, Min, Nanos, SECOND, Transport};
-use crate::policy::{
-    Covers, Expectation, FeatureState, Policy, Quantifier, RoleSet, Row, Scope, Who,
-};
+use crate::policy::{Expectation, FeatureState, Policy, Quantifier, RoleSet, Row, Scope, Who};
 
 /// A trigger counts from so many bytes, ...
 const TRIGGER_BYTES: u64 = 20 * 1000;
 /// ... so long, and so long before the capture ends, in nanoseconds.
 const TRIGGER_NS: Nanos = 30 * SECOND;
-
-/// Why silence under contradicting clocks is not certain.
-pub(super) const CLOCKS: &str =
-    "the clocks of the capture contradict each other: answers are stamped before what they answer";
-
-/// Seconds that a host's own time may fall short of a row's: watched time is counted in tens of seconds.
-const SLACK_S: Nanos = 20;
 
 /// What a row of the matrix came to.
 #[derive(Clone, Debug)]
@@ -51,16 +43,16 @@ pub struct RowReport {
     pub last: Max,
 }
 
-/// What [`assess`] gives.
+/// What [`assess`] gives beside findings.
 pub(super) struct Assessed {
-    pub findings: Vec<Finding>,
     pub rows: Vec<RowReport>,
-    pub hosts: Vec<HostReport>,
+    /// For each host, the rows of which it is a source and that could not be assessed.
+    pub not_assessable: Vec<u64>,
     pub moves: Vec<String>,
 }
 
 /// A conversation of a group, seen from its source.
-struct Attempt {
+pub(super) struct Attempt {
     to: Unit,
     state: State,
     /// The service answered.
@@ -73,41 +65,32 @@ struct Attempt {
     rows: Rc<[usize]>,
 }
 
+impl Attempt {
+    /// Towards whom.
+    pub fn to(&self) -> Unit {
+        self.to
+    }
+}
+
 /// The rows that document conversations of one kind.
-pub(super) struct Fitting<'a> {
+pub(super) struct Fitting {
     /// Whatever their features.
     pub rows: Vec<usize>,
     /// Those whose features are not off, by group.
-    groups: BTreeMap<&'a str, Rc<[usize]>>,
+    groups: Vec<(GroupId, Rc<[usize]>)>,
 }
 
-impl<'a> Fitting<'a> {
-    fn new(policy: &'a Policy, rows: Vec<usize>) -> Self {
-        let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+impl Fitting {
+    fn new(policy: &Policy, groups_of: &[GroupId], rows: Vec<usize>) -> Self {
+        let mut groups: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
         for row in &rows {
-            let entry = &policy.matrix.rows[*row];
-            if policy.feature_state(entry) != FeatureState::Off {
-                groups.entry(entry.group.as_str()).or_default().push(*row);
+            if policy.feature_state(&policy.matrix.rows[*row]) != FeatureState::Off {
+                groups.entry(groups_of[*row]).or_default().push(*row);
             }
         }
         let groups = groups.into_iter().map(|(group, rows)| (group, rows.into())).collect();
         Self { rows, groups }
     }
-}
-
-/// What documents each conversation that is documented. Many are of one kind, and are asked for once.
-fn fitting<'a>(
-    judge: &Judge<'a>,
-    conversations: &Conversations,
-    judged: &[Judged],
-) -> Vec<Option<Rc<Fitting<'a>>>> {
-    let mut known = ByKind::default();
-    let of = |(c, j): (&Conversation, &Judged)| {
-        let new = |rows| Rc::new(Fitting::new(judge.policy, rows));
-        let documented = j.verdict() == Verdict::Documented;
-        documented.then(|| judge.fitting(conversations, c, j, &mut known, new))
-    };
-    conversations.list.iter().zip(judged).map(of).collect()
 }
 
 /// A conversation that triggers, and the hosts it went through: one, or the holders of a virtual address.
@@ -122,11 +105,12 @@ enum Trigger {
     /// Only through a virtual address, and another of its holders did what follows.
     AnsweredByHolder,
     /// The group that triggered, and its conversation.
-    Seen(String, usize),
+    Seen(GroupId, u32),
 }
 
 /// What the silence of one source on one group means.
-enum Silence {
+#[derive(Clone, Copy)]
+pub(super) enum Silence {
     /// It is none, or nothing is due.
     Fine,
     /// It tried and failed, which the conversations themselves show.
@@ -139,7 +123,7 @@ enum Silence {
 
 impl Silence {
     /// What two directions of a pair come to, of which one is enough.
-    fn or(self, other: Self) -> Self {
+    pub fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Fine, _) | (_, Self::Fine) => Self::Fine,
             (Self::Failed, _) | (_, Self::Failed) => Self::Failed,
@@ -147,21 +131,15 @@ impl Silence {
             (Self::Missing(_), missing) => missing,
         }
     }
-}
 
-/// The ground of a claim.
-#[derive(Clone)]
-pub(super) struct Claim {
-    pub source: usize,
-    /// The rows that were due, or would have been.
-    pub rows: Vec<usize>,
-    pub to: Vec<Unit>,
-    pub doubts: Doubts,
-    /// Why it may be wrong, in words.
-    pub hidden: Vec<String>,
-    pub watch_s: u64,
-    /// The group that made it due, and its conversation.
-    pub trigger: Option<(String, usize)>,
+    /// The claim that it makes, with its code.
+    pub fn claim(self) -> Option<(Code, Claim)> {
+        match self {
+            Self::Fine | Self::Failed => None,
+            Self::Missing(claim) => Some((Code::NeverAttempted, claim)),
+            Self::Unknown(code, claim) => Some((code, claim)),
+        }
+    }
 }
 
 pub(super) struct Assessor<'a> {
@@ -169,32 +147,44 @@ pub(super) struct Assessor<'a> {
     pub(super) policy: &'a Policy,
     pub(super) conversations: &'a Conversations,
     pub(super) judged: &'a [Judged],
-    pub(super) view: &'a View,
-    pub(super) hosts: Vec<HostReport>,
+    pub(super) seen: Seen<'a>,
     pub(super) rows: Vec<RowReport>,
+    pub(super) not_assessable: Vec<u64>,
     /// What documents each conversation.
-    pub(super) fitting: Vec<Option<Rc<Fitting<'a>>>>,
-    attempts: HashMap<(&'a str, usize), Vec<Attempt>, ahash::RandomState>,
-    triggers: HashMap<&'a str, Vec<Through>>,
-    watched: HashSet<usize>,
-    /// Services that somebody reached at an address which the inventory does not list, or lists without
-    /// a role: it may be a listed host's other address.
-    unlisted: Unlisted,
-    /// What hosts exchanged that could not be read.
-    sealed: Sealed,
-    /// Frames that could not be understood.
-    unreadables: Unreadables,
-    pub(super) findings: Vec<Finding>,
+    pub(super) fitting: Vec<Option<Rc<Fitting>>>,
+    attempts: HashMap<(GroupId, usize), Vec<Attempt>, ahash::RandomState>,
+    /// What went through each host, by group.
+    triggers: HashMap<(GroupId, usize), Vec<Rc<Through>>, ahash::RandomState>,
+    /// What the hosts and services of some roles have in common, by their place in the claims.
+    reaches: RefCell<Vec<Reach>>,
+    pub(super) book: RefCell<&'a mut Book>,
+    /// Hosts of which something is missing.
+    pub(super) missing: HashSet<usize>,
     /// Addresses of hosts that one hardware address took over from another, in words.
     pub(super) moves: Vec<String>,
+}
+
+/// What the hosts and services of some roles have in common.
+#[derive(Default)]
+struct Reach {
+    hosts: HashSet<usize, ahash::RandomState>,
+    len: usize,
+    sending: usize,
+    covered: usize,
+    sealed_beside: usize,
+    unreadable: usize,
+    /// The seconds that each host was there, in order.
+    there_s: Vec<Nanos>,
+    /// Services that were seen sending.
+    services: usize,
 }
 
 /// Assesses failures, silences, rows and hosts.
 pub(super) fn assess(
     judge: &Judge<'_>,
-    conversations: &Conversations,
+    seen: Seen<'_>,
     judged: &[Judged],
-    view: &View,
+    book: &mut Book,
 ) -> Assessed {
     let policy = judge.policy;
     let row = RowReport {
@@ -207,34 +197,57 @@ pub(super) fn assess(
         first: Min::default(),
         last: Max::default(),
     };
-    let reports = hosts(policy, conversations, view);
+    let groups_of = groups_of(policy);
     let mut assessor = Assessor {
         judge,
         policy,
-        conversations,
+        conversations: seen.conversations,
         judged,
-        view,
-        unreadables: unreadables(policy, conversations, &reports),
-        hosts: reports,
+        seen,
         rows: vec![row; policy.matrix.rows.len()],
-        fitting: fitting(judge, conversations, judged),
+        not_assessable: vec![0; policy.inventory.hosts.len()],
+        fitting: fitting(judge, seen.conversations, judged, &groups_of),
         attempts: HashMap::default(),
-        triggers: HashMap::new(),
-        watched: watched(conversations, judged),
-        unlisted: unlisted(conversations, judged),
-        sealed: sealed(policy, conversations, view),
-        findings: Vec::new(),
+        triggers: HashMap::default(),
+        reaches: RefCell::default(),
+        book: RefCell::new(book),
+        missing: HashSet::new(),
         moves: Vec::new(),
     };
     assessor.collect();
-    assessor.failures();
-    for rows in policy.matrix.groups.values() {
-        assessor.group(rows);
+    assessor.failures(&groups_of);
+    for (number, rows) in policy.matrix.groups.values().enumerate() {
+        assessor.group(number as GroupId, rows);
     }
     assessor.contradictions();
     assessor.statuses();
-    let Assessor { findings, rows, hosts, moves, .. } = assessor;
-    Assessed { findings, rows, hosts, moves }
+    let Assessor { rows, not_assessable, moves, .. } = assessor;
+    Assessed { rows, not_assessable, moves }
+}
+
+/// The group of each row.
+fn groups_of(policy: &Policy) -> Vec<GroupId> {
+    let mut groups = vec![0; policy.matrix.rows.len()];
+    for (number, rows) in policy.matrix.groups.values().enumerate() {
+        rows.iter().for_each(|row| groups[*row] = number as GroupId);
+    }
+    groups
+}
+
+/// What documents each conversation that is documented. Many are of one kind, and are asked for once.
+fn fitting(
+    judge: &Judge<'_>,
+    conversations: &Conversations,
+    judged: &[Judged],
+    groups_of: &[GroupId],
+) -> Vec<Option<Rc<Fitting>>> {
+    let mut known = ByKind::default();
+    let of = |(c, j): (&Conversation, &Judged)| {
+        let new = |rows| Rc::new(Fitting::new(judge.policy, groups_of, rows));
+        let documented = j.verdict() == Verdict::Documented;
+        documented.then(|| judge.fitting(conversations, c, j, &mut known, new))
+    };
+    conversations.list.iter().zip(judged).map(of).collect()
 }
 
 impl<'a> Assessor<'a> {
@@ -248,7 +261,8 @@ impl<'a> Assessor<'a> {
             let tunnelled = c.taints.has(Taint::Tunnel);
             let made_up = c.is_made_up();
             let address = matches!(j.client.who, Who::Stranger).then_some(c.subject.client);
-            for row in fitting.groups.values().flat_map(|rows| rows.iter()).filter(|_| !made_up) {
+            let rows = fitting.groups.iter().flat_map(|(_, rows)| rows.iter());
+            for row in rows.filter(|_| !made_up) {
                 let report = &mut self.rows[*row];
                 report.conversations += 1;
                 report.visible += u64::from(c.state != State::OneSided);
@@ -269,14 +283,18 @@ impl<'a> Assessor<'a> {
                 _ => Some(Unit::Other(c.subject.server)),
             };
             let to = || through.iter().map(|host| Unit::Host(*host)).chain(other);
+            let triggers = !through.is_empty() && !made_up && self.is_trigger(c);
             for (group, rows) in &fitting.groups {
-                if !through.is_empty() && !made_up && self.is_trigger(c) {
-                    let through = Through { conversation: number, hosts: through.to_vec() };
-                    self.triggers.entry(group).or_default().push(through);
+                if triggers {
+                    let hosts = through.to_vec();
+                    let all = Rc::new(Through { conversation: number, hosts });
+                    for host in through {
+                        self.triggers.entry((*group, *host)).or_default().push(Rc::clone(&all));
+                    }
                 }
                 if let Who::Host(client) = j.client.who {
                     for source in self.policy.holders(client) {
-                        let attempts = self.attempts.entry((group, *source)).or_default();
+                        let attempts = self.attempts.entry((*group, *source)).or_default();
                         let attempt = |to| Attempt {
                             to,
                             state: c.state,
@@ -291,10 +309,14 @@ impl<'a> Assessor<'a> {
                 }
             }
         }
+        for attempts in self.attempts.values_mut() {
+            attempts.sort_by_key(|attempt| attempt.to);
+        }
     }
 
     fn is_trigger(&self, c: &Conversation) -> bool {
-        let (Some(first), Some(last), Some(end)) = (c.first.get(), c.last.get(), self.view.end)
+        let (Some(first), Some(last), Some(end)) =
+            (c.first.get(), c.last.get(), self.seen.view().end)
         else {
             return false;
         };
@@ -306,6 +328,15 @@ impl<'a> Assessor<'a> {
             && end.saturating_sub(last) >= TRIGGER_NS
     }
 
+    /// What a source tried of a group: towards one, or towards anybody.
+    pub(super) fn attempts(&self, group: GroupId, source: usize, only: Option<Unit>) -> &[Attempt] {
+        let all = self.attempts.get(&(group, source)).map_or(&[][..], Vec::as_slice);
+        let Some(to) = only else { return all };
+        let from = all.partition_point(|attempt| attempt.to < to);
+        let len = all[from..].partition_point(|attempt| attempt.to == to);
+        &all[from..from + len]
+    }
+
     /// Whether somebody plays both roles of a row.
     fn is_present(&self, row: &Row) -> bool {
         let (roles, present) = (&self.policy.matrix.roles, self.judge.present());
@@ -314,120 +345,73 @@ impl<'a> Assessor<'a> {
         played(row.source) && (anybody || played(row.destination))
     }
 
+    /// The rows of a group that somebody has to show.
+    fn live(&self, rows: &[usize]) -> Vec<usize> {
+        let live = rows.iter().copied().filter(|row| {
+            let row = &self.policy.matrix.rows[*row];
+            row.is_expected()
+                && row.scope != Scope::Localhost
+                && self.is_present(row)
+                && self.policy.feature_state(row) != FeatureState::Off
+        });
+        live.collect()
+    }
+
     /// Looks for silence on a group.
-    fn group(&mut self, rows: &[usize]) {
+    fn group(&mut self, number: GroupId, rows: &[usize]) {
         let matrix = &self.policy.matrix;
-        let live: Vec<usize> = rows
-            .iter()
-            .copied()
-            .filter(|row| {
-                let row = &matrix.rows[*row];
-                row.is_expected() && row.scope != Scope::Localhost && self.is_present(row)
-            })
-            .filter(|row| self.policy.feature_state(&matrix.rows[*row]) != FeatureState::Off)
-            .collect();
+        let live = self.live(rows);
         let Some(first) = live.first() else { return };
         let quantifier = matrix.rows[*first].quantifier;
         let sources = live.iter().fold(RoleSet::default(), |set, row| {
             set.with(matrix.roles[matrix.rows[*row].source].members)
         });
         let sources: Vec<usize> = self.policy.hosts_of(sources).collect();
-        let group = matrix.rows[*first].group.as_str();
-        let mut silences = Vec::new();
-        for source in &sources {
-            match quantifier {
-                Quantifier::AnyDestination | Quantifier::OneSource => {
-                    silences.push((*source, self.silence(group, &live, *source, None)));
-                }
-                Quantifier::EveryPair | Quantifier::EitherDirection => {
-                    let to = self.destinations(&live, *source);
-                    if to.is_empty() {
-                        silences.push((*source, self.silence(group, &live, *source, None)));
-                    }
-                    for to in to {
-                        let forth = self.silence(group, &live, *source, Some(to));
-                        let silence = match to {
-                            Unit::Host(other)
-                                if quantifier == Quantifier::EitherDirection
-                                    && sources.contains(&other) =>
-                            {
-                                // Each pair is asked for once, in both directions.
-                                if other < *source {
-                                    continue;
-                                }
-                                let back = Some(Unit::Host(*source));
-                                self.silence(group, &live, other, back).or(forth)
-                            }
-                            _ => forth,
-                        };
-                        silences.push((*source, silence));
-                    }
-                }
+        let silence = |source: &usize| self.silence(number, &live, *source, None, true);
+        match quantifier {
+            Quantifier::OneSource => {
+                let silences: Vec<Silence> = sources.iter().map(silence).collect();
+                self.settle_one(number, &silences);
             }
-        }
-        self.settle(group, quantifier, silences);
-    }
-
-    /// Turns the silences of a group into findings.
-    fn settle(&mut self, group: &str, quantifier: Quantifier, silences: Vec<(usize, Silence)>) {
-        if quantifier == Quantifier::OneSource {
-            let is_fine = |s: &Silence| matches!(s, Silence::Fine | Silence::Failed);
-            if silences.iter().any(|(_, s)| is_fine(s)) {
-                return;
+            Quantifier::AnyDestination => {
+                let claims = sources.iter().map(silence).filter_map(Silence::claim);
+                let mut batches = Batches::default();
+                claims.for_each(|(code, claim)| batches.add_one(code, claim));
+                self.settle(number, batches);
             }
-            // One source that may have spoken unseen is enough to claim nothing.
-            let unknown = silences.iter().find(|(_, s)| matches!(s, Silence::Unknown(..)));
-            match unknown.or(silences.first()) {
-                Some((_, Silence::Unknown(code, claim))) => {
-                    self.not_assessable(group, *code, claim, true)
-                }
-                Some((_, Silence::Missing(claim))) => self.never_attempted(group, claim, true),
-                _ => {}
-            }
-            return;
-        }
-        for (_, silence) in silences {
-            match silence {
-                Silence::Fine | Silence::Failed => {}
-                Silence::Missing(claim) => self.never_attempted(group, &claim, false),
-                Silence::Unknown(code, claim) => self.not_assessable(group, code, &claim, false),
+            Quantifier::EveryPair | Quantifier::EitherDirection => {
+                let either = quantifier == Quantifier::EitherDirection;
+                let batches = self.pairs(number, &live, &sources, either);
+                self.settle(number, batches);
             }
         }
     }
 
-    /// The hosts and services that a source could go to by some rows; never itself.
-    fn destinations(&self, rows: &[usize], source: usize) -> Vec<Unit> {
+    /// The destinations of a source: those of the rows of a group that it may open.
+    pub(super) fn destinations(&self, rows: &[usize]) -> u32 {
         let matrix = &self.policy.matrix;
         let roles = rows.iter().fold(RoleSet::default(), |set, row| {
             set.with(matrix.roles[matrix.rows[*row].destination].members)
         });
-        let hosts = self.policy.hosts_of(roles).filter(|h| *h != source).map(Unit::Host);
-        let services = self.policy.inventory.services.iter().enumerate();
-        let services = services.filter(|(_, s)| RoleSet::one(s.role).meets(roles));
-        hosts.chain(services.map(|(number, _)| Unit::Service(number))).collect()
-    }
-
-    /// Whether a unicast frame of it was seen.
-    pub(super) fn is_sending(&self, unit: Unit) -> bool {
-        match unit {
-            Unit::Host(host) => self.hosts[host].presence.unicast_sent.0 > 0,
-            Unit::Service(service) => {
-                let addresses = &self.policy.inventory.services[service].addresses;
-                let mut presences =
-                    addresses.iter().filter_map(|a| self.conversations.survey.presence(*a));
-                presences.any(|p| p.unicast_sent.0 > 0)
-            }
-            Unit::Other(_) => false,
+        let reach = self.book.borrow_mut().claims.reach_of(self.policy, roles);
+        let mut reaches = self.reaches.borrow_mut();
+        while reaches.len() <= reach as usize {
+            let book = self.book.borrow();
+            let next = Reach::of(&self.seen, book.claims.reach(reaches.len() as u32));
+            reaches.push(next);
         }
+        reach
     }
 
-    /// What it means that `source` did not speak to `only`, or to anybody, by the rows of a group.
-    fn silence(
+    /// What it means that `source` did not speak to `only`, or to anybody, by the rows of a group. Without `tried` it is
+    /// asked of a host that tried nothing.
+    pub(super) fn silence(
         &self,
-        group: &'a str,
+        group: GroupId,
         live: &[usize],
         source: usize,
-        only: Option<Unit>,
+        only: Option<To>,
+        tried: bool,
     ) -> Silence {
         let matrix = &self.policy.matrix;
         let roles = self.policy.inventory.hosts[source].roles;
@@ -439,19 +423,19 @@ impl<'a> Assessor<'a> {
         if mine.is_empty() {
             return Silence::Fine;
         }
-        let attempts = self
-            .attempts
-            .get(&(group, source))
-            .into_iter()
-            .flatten()
-            .filter(|a| only.is_none_or(|to| a.to == to));
+        let unit = match only {
+            Some(To::Host(host)) => Some(Unit::Host(host as usize)),
+            Some(To::Service(service)) => Some(Unit::Service(service as usize)),
+            Some(To::AnyOf(_)) | None => None,
+        };
+        let attempts = if tried { self.attempts(group, source, unit) } else { &[] };
         // What anybody may have made up breaks no silence, but one that may be broken is not certain.
-        let (tunnelled, attempts): (Vec<&Attempt>, Vec<&Attempt>) =
-            attempts.partition(|attempt| attempt.tunnelled);
-        if attempts.iter().any(|a| a.answered || a.state == State::AnswerOnly) {
+        let tunnelled = attempts.iter().any(|attempt| attempt.tunnelled);
+        let attempts = || attempts.iter().filter(|attempt| !attempt.tunnelled);
+        if attempts().any(|a| a.answered || a.state == State::AnswerOnly) {
             return Silence::Fine;
         }
-        if attempts.iter().any(|a| a.failed) {
+        if attempts().any(|a| a.failed) {
             return Silence::Failed;
         }
         let is_on = |row: &usize| self.policy.feature_state(&matrix.rows[*row]) == FeatureState::On;
@@ -478,150 +462,192 @@ impl<'a> Assessor<'a> {
         if due.is_empty() && answered {
             return Silence::Fine;
         }
-        let to = only.map_or_else(|| self.destinations(&mine, source), |to| vec![to]);
-        let rows = if due.is_empty() { mine.clone() } else { due.clone() };
-        let watch = rows.iter().map(|r| self.view.watch(matrix.rows[*r].watch_s));
+        let to = only.unwrap_or_else(|| To::AnyOf(self.destinations(&mine)));
+        let mut rows = if due.is_empty() { mine.clone() } else { due.clone() };
+        let view = self.seen.view();
+        let watch = rows.iter().map(|r| view.watch(matrix.rows[*r].watch_s));
         let watch_s = watch.max().unwrap_or(0);
-        let (doubts, hidden) = (Doubts::default(), Vec::new());
-        let mut claim = Claim { source, rows, to, doubts, hidden, watch_s, trigger };
-        let unknown = |code, claim: &Claim| Silence::Unknown(code, claim.clone());
+        let mut doubts = Doubts::default();
+        let claim = |rows: &[usize], doubts: Doubts| {
+            let rows = self.book.borrow_mut().claims.rows_id(rows);
+            let (source, is_of_absence) = (source as u32, true);
+            Claim { source, to, rows, watch_s, trigger, doubts, tunnelled, is_of_absence }
+        };
+        let unknown = |code, rows: &[usize], doubts| {
+            Silence::Unknown(code, Claim { is_of_absence: false, ..claim(rows, doubts) })
+        };
         if on.is_empty() {
-            return unknown(Code::FeatureUnknown, &claim);
+            return unknown(Code::FeatureUnknown, &rows, doubts);
         }
         if due.is_empty() {
-            return unknown(Code::TriggerNotSeen, &claim);
+            return unknown(Code::TriggerNotSeen, &rows, doubts);
         }
         // Datagrams that ask for no reply are all that a group without TCP has to show.
         let connects = due.iter().any(|row| matrix.rows[*row].transport == Transport::TCP);
-        let any = |state| attempts.iter().any(|a| a.state == state);
+        let any = |state| attempts().any(|a| a.state == state);
         if !connects && any(State::OneWay) {
             return Silence::Fine;
         }
         if any(State::OneSided) {
-            return unknown(Code::OneSidedView, &claim);
+            return unknown(Code::OneSidedView, &rows, doubts);
         }
         // What was tried one way was tried; the rest of the group is what is silent.
-        claim.rows.retain(|row| !attempts.iter().any(|a| a.rows.contains(row)));
-        if claim.to.is_empty() && due.iter().any(|row| matrix.rows[*row].only.is_some()) {
+        rows.retain(|row| !attempts().any(|a| a.rows.contains(row)));
+        let towards = self.towards(to, source);
+        if towards.len == 0 && due.iter().any(|row| matrix.rows[*row].only.is_some()) {
             // Nobody of that name was seen, so nobody knows who should have been talked to.
-            return unknown(Code::HostNotSeen, &claim);
+            return unknown(Code::HostNotSeen, &rows, doubts);
         }
-        if claim.to.is_empty() {
+        if towards.len == 0 {
             // A network may play the role: then others are there, but nobody knows which.
             let others = |row: &usize| self.is_played_by_network(matrix.rows[*row].destination);
             let networked = due.iter().any(others);
-            return unknown(
-                if networked { Code::PairNotCovered } else { Code::LoopbackOnly },
-                &claim,
-            );
+            let code = if networked { Code::PairNotCovered } else { Code::LoopbackOnly };
+            return unknown(code, &rows, doubts);
         }
-        if !self.is_sending(Unit::Host(source)) || !claim.to.iter().any(|to| self.is_sending(*to)) {
-            return unknown(Code::HostNotSeen, &claim);
+        if !self.seen.is_sending(Unit::Host(source)) || !towards.sends {
+            return unknown(Code::HostNotSeen, &rows, doubts);
         }
-        match self.covers(source, &claim.to) {
-            None => return unknown(Code::PairNotCovered, &claim),
-            Some(true) => {}
-            Some(false) => claim.doubts.add(Doubt::Coverage),
+        // Whose switch port it is, or of all of them.
+        let covered = self.seen.watches(source).is_some() || towards.all_covered;
+        if !covered {
+            return unknown(Code::PairNotCovered, &rows, doubts);
         }
-        if self.view.filtered {
-            return unknown(Code::CaptureFiltered, &claim);
+        if self.policy.inventory.covers.is_none() {
+            doubts.add(Doubt::Coverage);
         }
-        if self.view.loss > self.view.max_loss {
-            return unknown(Code::LossTooHigh, &claim);
+        if view.filtered {
+            return unknown(Code::CaptureFiltered, &rows, doubts);
         }
-        let watched_s = self.view.watched.seconds_for(watch_s);
+        if view.loss > view.max_loss {
+            return unknown(Code::LossTooHigh, &rows, doubts);
+        }
+        let watched_s = view.watched.seconds_for(watch_s);
         if watched_s < watch_s {
-            return unknown(Code::WindowTooShort, &claim);
+            return unknown(Code::WindowTooShort, &rows, doubts);
         }
         // A host that was there for a moment only had no time to do what it does now and then, or to be asked.
         let due_s = watched_s.min(watch_s);
-        let in_time = |unit: &Unit| self.was_there_for(*unit, due_s);
-        if !in_time(&Unit::Host(source))
-            || !claim.to.iter().any(in_time)
-            || self.view.misses_a_direction()
-        {
-            claim.doubts.add(Doubt::Coverage);
+        let in_time = self.seen.was_there_for(Unit::Host(source), due_s)
+            && self.any_was_there(to, source, due_s);
+        if !in_time || view.misses_a_direction() {
+            doubts.add(Doubt::Coverage);
         }
-        if !tunnelled.is_empty() {
-            claim.doubts.add(Doubt::Tunnel);
-            let words = "it was seen inside a tunnel that nobody stated, in which anybody may have made it up";
-            claim.hidden.push(words.to_owned());
+        if tunnelled {
+            doubts.add(Doubt::Tunnel);
         }
-        for (doubt, words) in self.hidden_ways(&claim) {
-            claim.doubts.add(doubt);
-            claim.hidden.push(words);
-        }
-        if claim.rows.iter().all(|row| matrix.rows[*row].is_doubtful()) {
-            claim.doubts.add(Doubt::Row);
+        self.hidden_ways(&rows, source, to, &mut doubts);
+        if rows.iter().all(|row| matrix.rows[*row].is_doubtful()) {
+            doubts.add(Doubt::Row);
         }
         // In each watch time an exchange would have shown at least two frames.
         let chances = 2 * (watched_s / watch_s.max(1)).max(1);
-        if !self.view.is_certain_after(chances) {
-            claim.doubts.add(Doubt::Loss);
+        if !view.is_certain_after(chances) {
+            doubts.add(Doubt::Loss);
         }
-        Silence::Missing(claim)
+        Silence::Missing(claim(&rows, doubts))
     }
 
-    /// Whether something was seen sending for so many seconds, give or take. Of a service only that it was.
-    pub(super) fn was_there_for(&self, unit: Unit, seconds: u64) -> bool {
-        let Unit::Host(host) = unit else { return self.is_sending(unit) };
-        let there = self.hosts[host].presence.unicast_in.length().unwrap_or_default();
-        there / SECOND >= seconds as Nanos - SLACK_S
+    /// What those have in common towards whom a source should have spoken.
+    fn towards(&self, to: To, source: usize) -> Towards {
+        let seen = &self.seen;
+        match to {
+            To::Host(host) => {
+                let host = host as usize;
+                Towards {
+                    len: 1,
+                    sends: seen.is_sending(Unit::Host(host)),
+                    all_covered: seen.watches(host).is_some(),
+                }
+            }
+            To::Service(service) => Towards {
+                len: 1,
+                sends: seen.is_sending(Unit::Service(service as usize)),
+                all_covered: self.covers_everything(),
+            },
+            To::AnyOf(reach) => {
+                let reach = &self.reaches.borrow()[reach as usize];
+                let own = usize::from(reach.hosts.contains(&source));
+                let own_if = |holds: bool| if holds { own } else { 0 };
+                let len = reach.len - own;
+                let sending = own_if(seen.is_sending(Unit::Host(source)));
+                let covered = own_if(seen.watches(source).is_some());
+                Towards {
+                    len,
+                    sends: reach.sending > sending,
+                    all_covered: self.covers_everything() || reach.covered - covered == len,
+                }
+            }
+        }
     }
 
-    /// How what a claim misses may have gone all the same, in words, and which doubt that is.
-    fn hidden_ways(&self, claim: &Claim) -> Vec<(Doubt, String)> {
-        let rows = claim.rows.iter().map(|row| &self.policy.matrix.rows[*row]);
-        let rows: Vec<&Row> = rows.filter(|row| row.transport.has_ports()).collect();
-        let covers = |(transport, port): &(Transport, u16)| {
-            rows.iter().any(|row| row.transport == *transport && row.ports.contains(port))
+    fn covers_everything(&self) -> bool {
+        matches!(self.policy.inventory.covers, Some(super::Covers::All))
+    }
+
+    /// Whether one of those towards whom a source should have spoken was there for so many seconds.
+    fn any_was_there(&self, to: To, source: usize, due_s: u64) -> bool {
+        match to {
+            To::Host(host) => self.seen.was_there_for(Unit::Host(host as usize), due_s),
+            To::Service(service) => self.seen.is_sending(Unit::Service(service as usize)),
+            To::AnyOf(reach) => {
+                let reach = &self.reaches.borrow()[reach as usize];
+                let long = |there_s: &Nanos| Seen::is_long_enough(*there_s, due_s);
+                let short = reach.there_s.partition_point(|there_s| !long(there_s));
+                let own = reach.hosts.contains(&source) && long(&self.seen.seconds_of(source));
+                reach.there_s.len() - short > usize::from(own) || reach.services > 0
+            }
+        }
+    }
+
+    /// How what a claim misses may have gone all the same, as doubts.
+    fn hidden_ways(&self, rows: &[usize], source: usize, to: To, doubts: &mut Doubts) {
+        let (seen, rows) = (&self.seen, with_ports(self.policy, rows));
+        let is_in = |host: usize| match to {
+            To::Host(to) => to as usize == host,
+            To::Service(_) => false,
+            To::AnyOf(reach) => {
+                host != source && self.reaches.borrow()[reach as usize].hosts.contains(&host)
+            }
         };
-        let mut ways = Vec::new();
-        let servers = self.unlisted.servers.iter().filter(|(service, _)| covers(service));
-        if let Some(address) = servers.map(|(_, address)| *address).min() {
-            ways.push((
-                Doubt::Coverage,
-                format!(
-                    "the same service was reached at {address}, which has no role in the inventory: it may be another address of a listed host"
-                ),
-            ));
+        let clients = || match to {
+            To::Host(host) => seen.has_unlisted_client(host as usize, &rows),
+            To::Service(_) => false,
+            To::AnyOf(_) => {
+                let mut hosts = seen.hosts_with_unlisted_clients();
+                hosts.any(|host| is_in(host) && seen.has_unlisted_client(host, &rows))
+            }
+        };
+        if seen.has_unlisted_server(&rows) || clients() {
+            doubts.add(Doubt::Coverage);
         }
-        let clients = self.unlisted.clients.iter();
-        let clients = clients.filter(|((host, transport, port), _)| {
-            covers(&(*transport, *port)) && claim.to.contains(&Unit::Host(*host))
-        });
-        if let Some(address) = clients.map(|(_, address)| *address).min() {
-            ways.push((
-                Doubt::Coverage,
-                format!(
-                    "{address}, which has no role in the inventory, used the same service: it may be another address of a listed host"
-                ),
-            ));
+        let sealed = || {
+            let beside = match to {
+                To::Host(host) => seen.is_sealed_beside(host as usize),
+                To::Service(_) => false,
+                To::AnyOf(reach) => {
+                    let reach = &self.reaches.borrow()[reach as usize];
+                    let own = reach.hosts.contains(&source) && seen.is_sealed_beside(source);
+                    reach.sealed_beside > usize::from(own)
+                }
+            };
+            beside || seen.is_sealed_beside(source) || seen.sealed_with(source).any(is_in)
+        };
+        let unreadable = || match to {
+            To::Host(host) => seen.is_unreadable(host as usize),
+            To::Service(_) => false,
+            To::AnyOf(reach) => {
+                let reach = &self.reaches.borrow()[reach as usize];
+                let own = reach.hosts.contains(&source) && seen.is_unreadable(source);
+                reach.unreadable > usize::from(own)
+            }
+        };
+        if seen.view().damaged || sealed() || seen.is_unreadable(source) || unreadable() {
+            doubts.add(Doubt::Unread);
         }
-        let hosts = claim.to.iter().filter_map(|unit| match unit {
-            Unit::Host(host) => Some(*host),
-            _ => None,
-        });
-        let hosts: Vec<usize> = hosts.collect();
-        ways.extend(self.unread_between(claim.source, &hosts).map(|words| (Doubt::Unread, words)));
         if self.conversations.survey.has_doubtful_clocks() {
-            ways.push((Doubt::Clock, CLOCKS.to_owned()));
+            doubts.add(Doubt::Clock);
         }
-        ways
-    }
-
-    /// Describes the traffic between a host and some others that the audit could not read. This includes encrypted
-    /// or truncated packets that any of them exchanged with an unlisted address, and frames that were not decoded.
-    pub(super) fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
-        if self.view.damaged {
-            let words = "part of the input could not be read: what seems absent may be in it";
-            return Some(words.to_owned());
-        }
-        if let Some(words) = self.sealed.between(source, others) {
-            return Some(words.to_owned());
-        }
-        let frames = self.unreadables.of(others.iter().copied().chain([source]));
-        frames.map(|frames| format!("the capture has {frames}, which may hold it"))
     }
 
     /// Whether a network of the inventory plays a role.
@@ -630,48 +656,36 @@ impl<'a> Assessor<'a> {
         self.policy.inventory.networks.iter().any(|n| n.roles.meets(members))
     }
 
+    /// The groups that trigger a row.
+    fn triggers_of(&self, row: &Row) -> impl Iterator<Item = GroupId> {
+        let groups = &self.policy.matrix.groups;
+        let number = |name: &String| groups.keys().position(|group| group == name);
+        row.triggers.iter().filter_map(number).map(|number| number as GroupId)
+    }
+
+    /// Whether something that triggers a row went through a host.
+    pub(super) fn is_triggered(&self, row: &Row, host: usize) -> bool {
+        self.triggers_of(row).any(|group| self.triggers.contains_key(&(group, host)))
+    }
+
     /// Whether a trigger of a row was seen through a host. One that went through a virtual address
     /// is answered by any of its holders.
-    fn trigger(&self, group: &'a str, row: &Row, source: usize) -> Trigger {
+    fn trigger(&self, group: GroupId, row: &Row, source: usize) -> Trigger {
         let mut result = Trigger::NotSeen;
-        for name in &row.triggers {
-            let seen = self.triggers.get(name.as_str()).into_iter().flatten();
-            for through in seen.filter(|through| through.hosts.contains(&source)) {
+        for name in self.triggers_of(row) {
+            for through in self.triggers.get(&(name, source)).into_iter().flatten() {
                 let answered = through.hosts.iter().any(|holder| {
                     let attempts = self.attempts.get(&(group, *holder));
                     *holder != source
                         && attempts.is_some_and(|a| a.iter().any(|a| a.state.reached()))
                 });
                 if !answered {
-                    return Trigger::Seen(name.clone(), through.conversation);
+                    return Trigger::Seen(name, through.conversation as u32);
                 }
                 result = Trigger::AnsweredByHolder;
             }
         }
         result
-    }
-
-    /// Whether the span covers all that a host says: stated (true), inferred (false), or not.
-    pub(super) fn watches(&self, host: usize) -> Option<bool> {
-        match &self.policy.inventory.covers {
-            Some(Covers::All) => Some(true),
-            Some(Covers::Hosts(hosts)) => hosts.contains(&host).then_some(true),
-            None => self.watched.contains(&host).then_some(false),
-        }
-    }
-
-    /// Whether the span covers what a source says to all of `to`: stated (true), inferred (false),
-    /// or not.
-    pub(super) fn covers(&self, source: usize, to: &[Unit]) -> Option<bool> {
-        let all = |covered: &dyn Fn(usize) -> bool| {
-            covered(source)
-                || to.iter().all(|unit| matches!(unit, Unit::Host(host) if covered(*host)))
-        };
-        match &self.policy.inventory.covers {
-            Some(Covers::All) => Some(true),
-            Some(Covers::Hosts(hosts)) => all(&|host| hosts.contains(&host)).then_some(true),
-            None => all(&|host| self.watched.contains(&host)).then_some(false),
-        }
     }
 
     /// The status of every row: the first that applies.
@@ -704,5 +718,36 @@ impl<'a> Assessor<'a> {
                 report.reason = None;
             }
         }
+    }
+}
+
+/// What those have in common towards whom a source should have spoken.
+struct Towards {
+    /// How many there are.
+    len: usize,
+    /// One of them was seen sending.
+    sends: bool,
+    /// The span carries what all of them say.
+    all_covered: bool,
+}
+
+impl Reach {
+    fn of(seen: &Seen<'_>, units: &[Unit]) -> Self {
+        let mut reach = Self { len: units.len(), ..Self::default() };
+        for unit in units {
+            let sends = seen.is_sending(*unit);
+            reach.sending += usize::from(sends);
+            let Unit::Host(host) = unit else {
+                reach.services += usize::from(sends);
+                continue;
+            };
+            reach.hosts.insert(*host);
+            reach.covered += usize::from(seen.watches(*host).is_some());
+            reach.sealed_beside += usize::from(seen.is_sealed_beside(*host));
+            reach.unreadable += usize::from(seen.is_unreadable(*host));
+            reach.there_s.push(seen.seconds_of(*host));
+        }
+        reach.there_s.sort_unstable();
+        reach
     }
 }

@@ -1,97 +1,104 @@
 //! Documented conversations that failed: direct evidence of something missing, whatever the row's need.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
+use super::ends::EndKey;
 use super::expected::Assessor;
-use super::expected::CLOCKS;
-use super::filter::display_filter;
-use super::finding::{End, Finding};
-use super::fold::{About, Fold, Key, ends, fold_clients};
+use super::facts::is_silent;
+use super::finding::{About, Book, Finding, FindingKey, GroupId, Reason};
+use super::fold::{Entries, Fold, Kind, fold_clients};
 use super::judge::Judged;
+use super::pairs::MANY_PAIRS;
+use super::unpermitted::pair;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
-use super::wording::{clock_words, doubtful_members, service_words, trace, who};
-use crate::conversation::{Basis, Conversation};
+use crate::conversation::Conversation;
 use crate::model::Transport;
 use crate::policy::{Quantifier, Who};
 
-/// What worked for a client of a group: servers and services, in words.
-type Ways<'a> = BTreeMap<(&'a str, IpAddr), BTreeSet<(String, String)>>;
-
-/// Codes of failures that rest on silence, which may be the capture's.
-const SILENT: [Code; 2] = [Code::Unanswered, Code::HalfOpen];
+/// Clients for which a way of a group worked.
+type Lucky = HashSet<(GroupId, IpAddr), ahash::RandomState>;
 
 impl Assessor<'_> {
-    /// Returns how a conversation failed: in all of its flows, or in the last ones. A late silence counts only if a
-    /// lost answer does not explain it.
-    fn failing(&self, c: &Conversation) -> Option<Code> {
-        let at_last = c.fails_at_last().and_then(|failed| {
-            let code = Code::parse(failed.state.name())?;
-            let sure = !SILENT.contains(&code) || self.view.is_certain_after(failed.chances);
-            sure.then_some(code)
-        });
-        at_last.or_else(|| Code::parse(c.state.name()).filter(|_| c.has_failed()))
-    }
-
     /// Documented conversations that failed: direct evidence, whatever the row's need.
-    pub(super) fn failures(&mut self) {
+    pub(super) fn failures(&mut self, groups_of: &[GroupId]) {
         let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
         let group = |j: &Judged| {
             let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented)?;
-            Some(policy.matrix.rows[row].group.as_str())
+            Some(groups_of[row])
         };
-        let mut failed: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-        let mut ways: Ways<'_> = BTreeMap::new();
+        let (mut entries, mut unlucky) = (Entries::default(), Lucky::default());
+        let mut guard = self.book.borrow_mut();
+        let book: &mut Book = &mut guard;
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
-            let code = self.failing(c);
-            let (Some(group), Some(code)) = (group(j), code) else { continue };
-            let end =
-                |party, address: IpAddr| End::identity_of(policy, party, || address.to_string());
-            ways.entry((group, c.subject.client)).or_default();
-            let key = Key {
-                code,
-                client: end(&j.client, c.subject.client),
-                server: end(&j.server, c.subject.server),
-                transport: c.subject.transport,
-                about: About::Group(group.to_owned()),
-            };
-            failed.entry(key).or_default().push(number);
+            let Some(group) = group(j) else { continue };
+            let Some(code) = self.seen.failing(c) else { continue };
+            unlucky.insert((group, c.subject.client));
+            let ends = pair(&mut book.ends, j, &c.subject);
+            entries.add(code, ends, c.subject.transport, group, number as u32);
         }
-        // Traffic that anybody could have made up does not prove that a way works.
-        let worked = |c: &Conversation| c.is_answered() && !c.is_made_up();
-        for (c, j) in list.iter().zip(judged).filter(|(c, _)| worked(c)) {
-            // A way that worked once and has failed since no longer counts.
-            if c.fails_at_last().is_some() && self.failing(c).is_some() {
-                continue;
+        if unlucky.is_empty() {
+            return;
+        }
+        let mut lucky = Lucky::default();
+        for (c, j) in list.iter().zip(judged).filter(|(c, _)| self.seen.has_worked(c)) {
+            let way = group(j).map(|group| (group, c.subject.client));
+            lucky.extend(way.filter(|way| unlucky.contains(way)));
+        }
+        let folds = entries.folded(false, &mut book.pool);
+        let folds = fold_clients(policy, folds, (list, judged), &mut book.ends, &mut book.pool);
+        drop(guard);
+        let mut by_group: BTreeMap<(Code, Transport, GroupId), Vec<Finding>> = BTreeMap::new();
+        for fold in folds {
+            let Kind::One(group) = fold.place.about else { continue };
+            let finding = self.failure(&fold, group, &lucky);
+            let key = (fold.place.code, fold.place.transport, group);
+            by_group.entry(key).or_default().push(finding);
+        }
+        for findings in by_group.into_values() {
+            if (findings.len() as u64) < MANY_PAIRS {
+                self.book.borrow_mut().findings.extend(findings);
+            } else {
+                self.many_failures(&findings);
             }
-            let Some(ways) = group(j).and_then(|g| ways.get_mut(&(g, c.subject.client))) else {
-                continue;
-            };
-            let port = c.subject.shown_port().map_or_else(String::new, |p| p.to_string());
-            let server = End::of(policy, &j.server, &c.subject.server.to_string());
-            ways.insert((server.words(), service_words(c.subject.transport, &port)));
-        }
-        for fold in fold_clients(policy, failed, list, judged) {
-            self.failure(&fold, &ways);
         }
     }
 
-    fn failure(&mut self, fold: &Fold, ways: &Ways<'_>) {
+    /// Tells many failures of one group as one.
+    fn many_failures(&self, findings: &[Finding]) {
+        let list = &self.conversations.list;
+        let mut book = self.book.borrow_mut();
+        let members = findings.iter().flat_map(|f| book.pool.get(f.members).iter().copied());
+        let members: BTreeSet<u32> = members.collect();
+        let members = book.pool.add(members);
+        // As sure as the surest of those that weigh most.
+        let weight = |f: &&Finding| (f.severity, f.certain());
+        let Some(worst) = findings.iter().max_by_key(weight) else { return };
+        let everybody = book.ends.id(EndKey::Everybody);
+        let key = FindingKey { client: everybody, server: everybody, ..worst.key };
+        let finding = Finding::new(key, worst.reason).weighing(worst.severity, worst.doubts);
+        let finding = finding.with_members(list, &book.pool, members);
+        book.findings.push(finding);
+    }
+
+    fn failure(&mut self, fold: &Fold, group: GroupId, lucky: &Lucky) -> Finding {
         let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
-        let (c, j) = (&list[fold.members[0]], &judged[fold.members[0]]);
-        let (About::Group(group), Some(code)) = (&fold.about, self.failing(c)) else {
-            return;
+        let members = self.book.borrow().pool.get(fold.members).to_vec();
+        let (code, transport) = (fold.place.code, fold.place.transport);
+        let key = FindingKey {
+            code,
+            client: fold.client,
+            server: fold.place.server,
+            transport: Some(transport),
+            about: About::Group,
         };
-        let transport = c.subject.transport;
-        let (client, server) = ends(policy, list, judged, fold);
-        let mut finding = Finding::new(code, client, server);
-        let sure = fold.members.iter().any(|n| judged[*n].doubts.certain());
-        let (mut doubts, mut chances, mut attempts) = (Doubts::default(), 0, 0);
-        let (mut ports, mut sources, mut rows) =
+        let sure = members.iter().any(|n| judged[*n as usize].doubts.certain());
+        let (mut doubts, mut chances) = (Doubts::default(), 0);
+        let (mut sources, mut rows, mut hosts) =
             (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        for number in &fold.members {
-            let (c, j) = (&list[*number], &judged[*number]);
-            finding.add(list, *number);
+        for number in &members {
+            let number = *number as usize;
+            let (c, j): (&Conversation, &Judged) = (&list[number], &judged[number]);
             // Doubtful attempts take nothing from what sure ones show.
             if !sure {
                 doubts = doubts.with(j.doubts);
@@ -99,42 +106,24 @@ impl Assessor<'_> {
             if !sure || j.doubts.certain() {
                 chances += c.fails_at_last().map_or(c.chances, |failed| failed.chances);
             }
-            attempts += c.attempts;
-            ports.insert(c.subject.port);
             // Of a host with several roles every row that documents it has failed.
-            rows.extend(self.fitting[*number].iter().flat_map(|fitting| &fitting.rows).copied());
+            rows.extend(self.fitting[number].iter().flat_map(|fitting| &fitting.rows).copied());
             sources.insert(policy.label(&j.client, c.subject.client));
-        }
-        // A refusal was seen; silence may be the capture's.
-        let silent = SILENT.contains(&code);
-        if silent && !self.view.is_certain_after(chances) {
-            doubts.add(Doubt::Loss);
-        }
-        let mut hidden = None;
-        if silent {
-            if self.view.misses_a_direction() {
-                doubts.add(Doubt::Coverage);
-            }
-            if self.conversations.survey.has_doubtful_clocks() {
-                doubts.add(Doubt::Clock);
-                hidden = Some(CLOCKS.to_owned());
-            }
-            let ends =
-                fold.members.iter().flat_map(|n| [judged[*n].client.who, judged[*n].server.who]);
-            let hosts = ends.filter_map(|who| match who {
+            hosts.extend([j.client.who, j.server.who].into_iter().filter_map(|who| match who {
                 Who::Host(host) => Some(host),
                 _ => None,
-            });
-            let hosts: BTreeSet<usize> = hosts.collect();
-            let hosts: Vec<usize> = hosts.into_iter().collect();
-            let unread = match hosts.split_first() {
-                Some((first, others)) => self.unread_between(*first, others),
-                None => self.unread_between(usize::MAX, &[]),
-            };
-            if unread.is_some() {
-                doubts.add(Doubt::Unread);
-                hidden = unread;
+            }));
+            if let Who::Host(host) = j.client.who {
+                self.missing.insert(host);
             }
+        }
+        // A refusal was seen; silence may be the capture's.
+        if is_silent(code) && !self.seen.view().is_certain_after(chances) {
+            doubts.add(Doubt::Loss);
+        }
+        let hosts: Vec<usize> = hosts.into_iter().collect();
+        for (doubt, _) in self.seen.silence_of(code, &hosts) {
+            doubts.add(doubt);
         }
         // Of datagrams anybody can say that he rejected them: nothing in the error proves that he was on the way.
         if code == Code::Rejected && transport != Transport::TCP {
@@ -146,106 +135,19 @@ impl Assessor<'_> {
             let quantifier = policy.matrix.rows[*r].quantifier;
             matches!(quantifier, Quantifier::EveryPair | Quantifier::EitherDirection)
         });
-        let worked = |n: &usize| ways.get(&(group.as_str(), list[*n].subject.client));
-        let all_worked = fold.members.iter().all(|n| worked(n).is_some_and(|w| !w.is_empty()));
-        let otherwise = all_worked && !of_each_pair;
+        let worked = |n: &u32| lucky.contains(&(group, list[*n as usize].subject.client));
+        let otherwise = members.iter().all(worked) && !of_each_pair;
         let expected = rows.iter().any(|r| policy.matrix.rows[*r].is_expected());
-        finding.severity = if otherwise {
-            let table = &policy.matrix.severities;
-            table.get(code.verdict().name(), "another-way-worked", true)
-        } else {
-            self.judge.severity(code, expected, doubts)
+        let mut finding = Finding::new(key, Reason::Failed(group));
+        finding.severity = match otherwise {
+            true => self.judge.another_way_worked(code),
+            false => self.judge.severity(code, expected, doubts),
         };
         finding.doubts = doubts;
-        finding.certain = doubts.certain();
-        finding.transport = transport.to_string();
-        finding.port = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(";");
-        group.clone_into(&mut finding.group);
-        if let Some(row) = j.ruling.row {
-            finding.rule.clone_from(&policy.matrix.rows[row].id);
-        }
-        // Of a port that an RST refused an error about some other attempt says nothing.
-        let telling = fold.members.iter().map(|n| &list[*n]);
-        let telling =
-            telling.filter(|c| matches!(c.basis, Basis::IcmpError | Basis::PortUnreachable));
-        let errors = telling.flat_map(|c| c.rare().errors.iter());
-        let who_says: BTreeSet<String> =
-            errors.filter(|e| e.side == 0).map(|e| e.by.to_string()).collect();
-        let how = match code {
-            Code::Refused => "is refused",
-            Code::Rejected => "is rejected",
-            Code::HalfOpen => "is answered, but goes no further",
-            Code::Challenged => "is answered by an ACK, no SYN-ACK",
-            _ => "gets no answer",
-        };
-        let by = match who_says.is_empty() {
-            true => String::new(),
-            false => format!(", says {}", who_says.into_iter().collect::<Vec<_>>().join(", ")),
-        };
-        let mut other = worked(&fold.members[0]).into_iter().flatten();
-        let lucky =
-            fold.members.iter().filter(|n| worked(n).is_some_and(|w| !w.is_empty())).count();
-        let alternative = match (other.next(), other.count()) {
-            _ if lucky > 0 && !all_worked => {
-                format!(
-                    "; of {} conversations {lucky} have another way that worked",
-                    fold.members.len()
-                )
-            }
-            (Some((server, service)), 0) => format!("; {service} to {server} worked"),
-            (Some((server, service)), n) => {
-                format!("; {service} to {server} and {n} other ways worked")
-            }
-            (None, _) => String::new(),
-        };
-        let foreign = [Basis::ResetOnTheWay, Basis::UnrelatedReset];
-        let reset_on_the_way = fold.members.iter().any(|n| foreign.contains(&list[*n].basis));
-        let by = match reset_on_the_way {
-            true => format!("{by}; the resets came from another device, likely a firewall"),
-            false => by,
-        };
-        // What worked before has stopped.
-        let stopped = fold.members.iter().filter(|n| list[**n].fails_at_last().is_some());
-        let worked_until = stopped.filter_map(|n| list[*n].opened.last.get()).max();
-        let since = worked_until
-            .map_or_else(String::new, |time| format!("; it worked until {}", clock_words(time)));
-        let service = service_words(transport, &finding.port.replace(';', ", "));
-        let (from, to) = (finding.client.words_with_roles(), finding.server.words_with_roles());
-        let flows: u64 = fold.members.iter().map(|n| list[*n].flows).sum();
-        let flows = if flows == 1 { "1 connection".into() } else { format!("{flows} connections") };
-        let attempts = match attempts {
-            0 => flows.replace("connection", "flow"),
-            1 => format!("{flows}, 1 SYN"),
-            n => format!("{flows}, {n} SYNs"),
-        };
-        finding.message =
-            format!("{service} from {from} to {to} {how} ({attempts}{by}){alternative}{since}");
-        let (from, to) = (finding.client.words(), finding.server.words());
-        finding.action = match code {
-            Code::Refused => {
-                format!("Check that the service on {to} runs and listens on {service}")
-            }
-            Code::HalfOpen => format!("Look for a broken return path or a port scan from {from}"),
-            Code::Challenged => format!(
-                "Close the older connections that {to} still knows of these ports, or let {from} use its client ports again later"
-            ),
-            Code::Rejected if reset_on_the_way => format!(
-                "Open {service} from {from} to {to} on the firewall between them, whose resets these likely are"
-            ),
-            _ => format!(
-                "Open {service} from {from} to {to} on the firewalls between them and on {to} itself"
-            ),
-        };
-        finding.display_filter = display_filter(list, &fold.members);
-        finding.trace = trace(self.judge, self.conversations, &finding, fold.members[0], j);
-        finding.trace.extend(who(policy, list, judged, fold));
-        finding.trace.extend(hidden);
-        finding.trace.extend(doubtful_members(judged, &fold.members));
-        finding.identify();
         for row in rows {
             self.rows[row].status = Status::Missing;
             self.rows[row].source_hosts_missing.extend(sources.iter().cloned());
         }
-        self.findings.push(finding);
+        finding.with_members(list, &self.book.borrow().pool, fold.members)
     }
 }

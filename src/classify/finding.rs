@@ -1,15 +1,20 @@
-//! A finding: what somebody should look at, with its evidence.
+//! A finding: what somebody should look at, with the numbers of what it rests on. The words come when a report writes
+//! them.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::net::IpAddr;
+use std::ops::Range;
 
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use super::Outcome;
+use super::claims::{ClaimId, Claims};
+use super::contradictions::Conflict;
+use super::ends::{EndId, EndKey, Ends};
 use super::verdict::{Code, Doubts, Verdict};
 use crate::conversation::{Conversation, Grade, State};
-use crate::model::{Mac, Nanos, hex};
-use crate::policy::{Party, Policy, RoleSet, Severity, Who};
+use crate::model::{Mac, Max, Merge as _, Min, Transport, hex};
+use crate::policy::{Policy, Severity};
 
 /// What an id begins with, so that no spreadsheet takes it for a number.
 const ID_MARK: &str = "f-";
@@ -23,259 +28,395 @@ pub fn id_of(text: &str) -> String {
     if bare { format!("{ID_MARK}{text}") } else { text.to_owned() }
 }
 
+/// A run of conversations in [`Outcome::members`].
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Run {
+    start: u32,
+    len: u32,
+}
+
+impl Run {
+    /// Returns the places that it takes.
+    pub(super) fn range(self) -> Range<usize> {
+        self.start as usize..(self.start + self.len) as usize
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns how many are in it.
+    pub fn len(self) -> usize {
+        self.len as usize
+    }
+}
+
+/// Conversations that findings rest on, by their places in the list, one run a finding.
+#[derive(Default)]
+pub(super) struct Pool(pub Vec<u32>);
+
+impl Pool {
+    /// Adds a run.
+    pub fn add(&mut self, members: impl IntoIterator<Item = u32>) -> Run {
+        let start = self.0.len() as u32;
+        self.0.extend(members);
+        Run { start, len: self.0.len() as u32 - start }
+    }
+
+    /// Returns the conversations of a run.
+    pub fn get(&self, run: Run) -> &[u32] {
+        &self.0[run.range()]
+    }
+}
+
+/// What a finding is about at the server.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum About {
+    /// One port, or type of ICMP.
+    Port(u16),
+    /// Many ports.
+    Ports,
+    /// What the reason says: a group of rows, a role, an address.
+    Group,
+}
+
+/// What makes a finding the same in another capture; its id is made of this.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FindingKey {
+    /// Why, and with it the verdict.
+    pub code: Code,
+    /// Who asks, or should have asked.
+    pub client: EndId,
+    /// Who serves, or should have been asked.
+    pub server: EndId,
+    /// The protocol above IP, where it is one.
+    pub transport: Option<Transport>,
+    /// What it is about at the server.
+    pub about: About,
+}
+
+/// A group of rows of the matrix, in the order of their names.
+pub type GroupId = u16;
+
+/// Why a finding is there: what was looked at, by number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Its conversations are not permitted, or only by a feature that nobody named; the first one's ruling says why.
+    Permission,
+    /// Its conversations are between addresses that no list has.
+    Strangers,
+    /// Its conversations are documented by rows of a group, and failed.
+    Failed(GroupId),
+    /// A group of rows shows silence that means something, or cannot be assessed.
+    Claim(ClaimId),
+    /// A host serves what only one other role serves.
+    Serves,
+    /// An address that is not listed serves what only this role serves, and its hosts were never seen.
+    LooksAlike(u16),
+    /// Nothing of this role was seen of the host.
+    Silent(u16),
+    /// Several hardware addresses claim one address, by the place in the list of conflicts.
+    Conflict(u32),
+    /// Loopback addresses were on a wire.
+    Loopback,
+    /// The exception, by number, matched nothing.
+    Unused(u32),
+}
+
 /// Something that somebody should look at.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Finding {
-    /// Stable across captures: from verdict, code, ends, transport and port or group alone.
-    pub id: String,
+    /// What makes it the same in another capture.
+    pub key: FindingKey,
     /// How much it weighs.
     pub severity: Severity,
-    /// What it says.
-    pub verdict: Verdict,
-    /// Why.
-    pub code: Code,
-    /// Whether it is certain; if not, `doubt` says why.
-    pub certain: bool,
-    /// Who asks, or should have asked.
-    pub client: End,
-    /// Who serves, or should have been asked.
-    pub server: End,
-    /// The protocol above IP; `*` for several.
-    pub transport: String,
-    /// The port; several joined by `;`, `*` for many.
-    pub port: String,
     /// The best state among its conversations.
     pub state: Option<State>,
     /// The strongest grade of direction among its conversations.
     pub direction: Option<Grade>,
-    /// The row that decided.
-    pub rule: String,
-    /// The group of rows that it is about.
-    pub group: String,
-    /// Conversations that it stands for.
-    pub count: u64,
-    /// The earliest packet.
-    pub first_seen: Option<Nanos>,
-    /// The latest packet.
-    pub last_seen: Option<Nanos>,
-    /// What was found, in a sentence.
-    pub message: String,
-    /// What to do about it.
-    pub action: String,
-    /// A Wireshark display filter that shows its packets.
-    pub display_filter: String,
+    /// Whether client and server are one address each.
+    pub single: [bool; 2],
     /// Why it is not certain.
-    #[serde(skip)]
     pub doubts: Doubts,
-    /// What was considered, in the order of the considering.
-    pub trace: Vec<String>,
-    /// The id of the finding that explains it, where one does.
-    pub explained_by: Option<String>,
-    /// The packets that it rests on.
-    #[serde(skip)]
-    pub grounds: Grounds,
+    /// Why it is there.
+    pub reason: Reason,
+    /// The conversations that it stands for.
+    pub members: Run,
+    /// The place of the finding that explains it, and one.
+    explained_by: u32,
+    /// The earliest packet.
+    pub first: Min,
+    /// The latest packet.
+    pub last: Max,
 }
 
-/// The packets that a finding rests on, by what they belong to. Nothing where it rests on an absence.
-#[derive(Clone, Default, Debug)]
-pub struct Grounds {
-    /// Conversations, by their position in the list.
-    pub conversations: Vec<usize>,
-    /// The conversation that made something due which is missing.
-    pub trigger: Option<usize>,
-    /// Claims of an address (ARP, neighbour discovery) that contradict each other.
-    pub claims: Vec<(IpAddr, Mac)>,
-}
-
-/// One end of a finding.
-#[derive(Clone, Default, Debug, Serialize)]
-pub struct End {
-    /// Address; `*` for several.
-    pub address: String,
-    /// Host or network name.
-    pub name: String,
-    /// Role slugs joined by `;`.
-    pub roles: String,
-    /// The names of the roles in the farm's own version.
-    #[serde(skip)]
-    titles: Vec<String>,
-    #[serde(skip)]
-    identity: String,
-    /// The name is of its network, not of itself.
-    #[serde(skip)]
-    in_network: bool,
-}
-
-impl End {
-    /// The end that an address is.
-    pub fn of(policy: &Policy, party: &Party, address: &str) -> Self {
-        let roles = policy.matrix.role_names(party.roles).join(";");
-        let titles = titles(policy, party.roles);
-        Self {
-            address: address.to_owned(),
-            name: policy.name_of(party).to_owned(),
-            roles,
-            titles,
-            identity: Self::identity_of(policy, party, || address.to_owned()),
-            in_network: matches!(party.who, Who::Network(_)),
-        }
-    }
-
-    /// What makes the end that an address is the same in another capture.
-    pub(super) fn identity_of(
-        policy: &Policy,
-        party: &Party,
-        address: impl FnOnce() -> String,
-    ) -> String {
-        let name = policy.name_of(party);
-        match party.who {
-            Who::Host(_) => name.to_owned(),
-            Who::Network(_) => {
-                format!("{name}\u{1f}{}", policy.matrix.role_names(party.roles).join(";"))
-            }
-            Who::Service(_) | Who::Stranger | Who::Asked => address(),
-        }
-    }
-
-    /// An end of which only the role is known.
-    pub fn any_of(policy: &Policy, roles: RoleSet) -> Self {
-        let titles = titles(policy, roles);
-        let roles = policy.matrix.role_names(roles).join(";");
-        Self { identity: format!("any {roles}"), roles, titles, ..Self::default() }
-    }
-
-    /// An end that stands for no role, in the words of the matrix: a name or an address.
-    pub(super) fn only(text: String) -> Self {
-        Self { identity: format!("any {text}"), titles: vec![text], ..Self::default() }
-    }
-
-    /// Everybody whom no list has.
-    pub(super) fn everybody() -> Self {
-        Self { address: "*".into(), identity: "*".into(), ..Self::default() }
-    }
-
-    /// Makes it stand for a network, or for many of them.
-    pub(super) fn become_network(&mut self, network: &str) {
-        self.name = if network == "*" { "many networks".to_owned() } else { network.to_owned() };
-        self.identity = format!("{network} *");
-        self.in_network = true;
-    }
-
-    /// Both ends as one: what they share, `*` where they differ.
-    pub(super) fn with(&mut self, other: &Self) {
-        if self.address != other.address {
-            "*".clone_into(&mut self.address);
-        }
-        if self.name != other.name {
-            self.name.clear();
-        }
-        if self.roles != other.roles {
-            self.roles.clear();
-            self.titles.clear();
-        }
-    }
-
-    /// What makes it the same end in another capture.
-    pub(super) fn identity(&self) -> &str {
-        &self.identity
-    }
-
-    /// Whether it is one host or address.
-    pub(super) fn is_one(&self) -> bool {
-        !matches!(self.address.as_str(), "" | "*")
-    }
-
-    /// In words.
-    pub fn words(&self) -> String {
-        match (self.name.as_str(), self.address.as_str()) {
-            ("", "") => format!("any {}", self.titles.join(" or ")),
-            ("", "*") => "several hosts".to_owned(),
-            ("", address) => address.to_owned(),
-            (name, "*") => format!("several addresses of {name}"),
-            (name, address) if self.in_network => format!("{address} of {name}"),
-            (name, _) => name.to_owned(),
-        }
-    }
-
-    /// In words, with the roles.
-    pub fn words_with_roles(&self) -> String {
-        match self.titles.is_empty() || (self.name.is_empty() && self.address.is_empty()) {
-            true => self.words(),
-            false => format!("{} ({})", self.words(), self.titles.join(", ")),
-        }
-    }
-}
-
-fn titles(policy: &Policy, roles: RoleSet) -> Vec<String> {
-    policy.matrix.role_titles(roles).into_iter().map(str::to_owned).collect()
-}
+// Hundreds of thousands of them are held at a time.
+const _: () = assert!(size_of::<Finding>() <= 64);
 
 impl Finding {
-    /// Findings are shown worst first; of equal weight in the order of their words.
-    pub(super) fn order(&self) -> impl Ord + use<> {
-        (
-            Reverse(self.severity),
-            self.code,
-            self.client.identity.clone(),
-            self.server.identity.clone(),
-            self.transport.clone(),
-            self.port.clone(),
-            self.group.clone(),
-        )
+    /// A finding that rests on no conversation.
+    pub(super) fn new(key: FindingKey, reason: Reason) -> Self {
+        Self {
+            key,
+            severity: Severity::Info,
+            state: None,
+            direction: None,
+            single: [true; 2],
+            doubts: Doubts::default(),
+            reason,
+            members: Run::default(),
+            explained_by: 0,
+            first: Min::EMPTY,
+            last: Max::EMPTY,
+        }
     }
 
-    /// `f-` and the first 12 hex digits of SHA-256 over the finding's identity, its parts each followed by the byte
-    /// 0x1e.
-    pub(super) fn identify(&mut self) {
-        let subject = if self.group.is_empty() { &self.port } else { &self.group };
+    /// Gives it its weight, and why it is not certain.
+    pub(super) fn weighing(self, severity: Severity, doubts: Doubts) -> Self {
+        Self { severity, doubts, ..self }
+    }
+
+    /// Takes in the conversations that it stands for.
+    pub(super) fn with_members(mut self, list: &[Conversation], pool: &Pool, members: Run) -> Self {
+        self.members = members;
+        let mut all = pool.get(members).iter().map(|number| &list[*number as usize]);
+        let Some(first) = all.next() else { return self };
+        let (mut state, mut grade) = (first.state, first.grade);
+        (self.first, self.last) = (first.first, first.last);
+        for c in all {
+            state = state.min(c.state);
+            grade = grade.min(c.grade);
+            self.first.merge(&c.first);
+            self.last.merge(&c.last);
+            self.single[0] &= c.subject.client == first.subject.client;
+            self.single[1] &= c.subject.server == first.subject.server;
+        }
+        (self.state, self.direction) = (Some(state), Some(grade));
+        self
+    }
+
+    /// Returns what it says.
+    pub fn verdict(&self) -> Verdict {
+        self.key.code.verdict()
+    }
+
+    /// Returns why.
+    pub fn code(&self) -> Code {
+        self.key.code
+    }
+
+    /// Whether it is certain.
+    pub fn certain(&self) -> bool {
+        self.doubts.certain()
+    }
+
+    /// Returns the place of the finding that explains it.
+    pub fn explained_by(&self) -> Option<usize> {
+        (self.explained_by as usize).checked_sub(1)
+    }
+
+    pub(super) fn set_explained_by(&mut self, cause: usize) {
+        self.explained_by = cause as u32 + 1;
+    }
+}
+
+/// All findings of an audit, with what their numbers stand for.
+#[derive(Default)]
+pub(super) struct Book {
+    /// Worst first.
+    pub findings: Vec<Finding>,
+    /// Who they are about.
+    pub ends: Ends,
+    /// The conversations that they rest on.
+    pub pool: Pool,
+    /// The silences that they rest on.
+    pub claims: Claims,
+    /// The addresses that several hardware addresses claim.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// What the id and the order of a finding are made of, beside the ends.
+struct Subject {
+    transport: String,
+    port: String,
+    group: String,
+}
+
+impl Outcome {
+    /// Returns the conversations that a finding stands for, by their places in the list.
+    pub fn members_of(&self, finding: &Finding) -> &[u32] {
+        self.book.pool.get(finding.members)
+    }
+
+    /// Returns the transport of a finding as reports show it; `*` for any.
+    pub fn transport_of(&self, finding: &Finding) -> String {
+        match (finding.key.transport, finding.reason) {
+            (Some(transport), _) => transport.to_string(),
+            (None, Reason::Strangers | Reason::Loopback) => "*".to_owned(),
+            (None, _) => String::new(),
+        }
+    }
+
+    /// Returns the port of a finding as reports show it; several joined by `;`, `*` for many.
+    pub fn port_of(&self, policy: &Policy, finding: &Finding) -> String {
+        match (finding.key.about, finding.reason) {
+            (_, Reason::Strangers | Reason::Loopback) | (About::Ports, _) => "*".to_owned(),
+            (About::Port(port), _) => {
+                let shown = |t: Transport| t.has_ports() || t.is_icmp();
+                let shown = finding.key.transport.is_some_and(shown);
+                if shown { port.to_string() } else { String::new() }
+            }
+            (About::Group, Reason::Serves | Reason::Failed(_)) => {
+                let list = &self.conversations.list;
+                let members = self.members_of(finding).iter();
+                let mut ports: Vec<u16> =
+                    members.map(|number| list[*number as usize].subject.port).collect();
+                ports.sort_unstable();
+                ports.dedup();
+                ports.iter().map(u16::to_string).collect::<Vec<_>>().join(";")
+            }
+            (About::Group, Reason::Claim(claim)) => self.book.claims.ports(policy, claim),
+            (About::Group, _) => String::new(),
+        }
+    }
+
+    /// Returns the group of rows, or what else a finding is about; nothing where that is a port.
+    pub fn group_of(&self, policy: &Policy, finding: &Finding) -> String {
+        let matrix = &policy.matrix;
+        let group = |group: GroupId| matrix.groups.keys().nth(group.into()).cloned();
+        match finding.reason {
+            Reason::Permission | Reason::Strangers | Reason::Loopback => String::new(),
+            Reason::Failed(number) => group(number).unwrap_or_default(),
+            Reason::Claim(claim) => group(self.book.claims.group(claim)).unwrap_or_default(),
+            Reason::Serves => {
+                let port = self.port_of(policy, finding);
+                format!("{}/{port}", self.transport_of(finding))
+            }
+            Reason::LooksAlike(role) | Reason::Silent(role) => {
+                matrix.roles[usize::from(role)].slug.clone()
+            }
+            Reason::Conflict(number) => self.book.conflicts[number as usize].address.to_string(),
+            Reason::Unused(number) => exception_rule(policy, number as usize),
+        }
+    }
+
+    /// Returns the id of a finding: `f-` and the first 12 hex digits of SHA-256 over verdict, code, ends, transport, and
+    /// group or port, each followed by the byte 0x1e.
+    pub fn id_of(&self, policy: &Policy, finding: &Finding) -> String {
+        let (code, group) = (finding.code(), self.group_of(policy, finding));
+        let subject = if group.is_empty() { self.port_of(policy, finding) } else { group };
+        let [client, server] = [finding.key.client, finding.key.server]
+            .map(|end| self.book.ends.get(end).identity(policy));
+        let transport = self.transport_of(finding);
         let mut hasher = Sha256::new();
-        let (client, server) = (&self.client.identity, &self.server.identity);
-        for part in
-            [self.verdict.name(), self.code.name(), client, server, &self.transport, subject]
-        {
+        for part in [code.verdict().name(), code.name(), &client, &server, &transport, &subject] {
             hasher.update(part.as_bytes());
             hasher.update([0x1e]);
         }
-        self.id = format!("{ID_MARK}{}", &hex(&hasher.finalize())[..ID_DIGITS]);
+        format!("{ID_MARK}{}", &hex(&hasher.finalize())[..ID_DIGITS])
     }
 
-    /// A finding without its explanation.
-    pub(super) fn new(code: Code, client: End, server: End) -> Self {
-        Self {
-            id: String::new(),
-            severity: Severity::Info,
-            verdict: code.verdict(),
-            code,
-            certain: true,
-            client,
-            server,
-            transport: String::new(),
-            port: String::new(),
-            state: None,
-            direction: None,
-            rule: String::new(),
-            group: String::new(),
-            count: 0,
-            first_seen: None,
-            last_seen: None,
-            message: String::new(),
-            action: String::new(),
-            display_filter: String::new(),
-            doubts: Doubts::default(),
-            trace: Vec::new(),
-            explained_by: None,
-            grounds: Grounds::default(),
+    /// Sorts findings worst first; of equal weight in the order of their words.
+    pub(super) fn sort(&mut self, policy: &Policy) {
+        let ranks = self.book.ends.ranks(policy);
+        let rank = |end| u128::from(Ends::rank(&ranks, end));
+        // What weighs more has the lesser key.
+        let weight = |s: Severity| (Severity::ALL.len() - 1 - s as usize) as u128;
+        let key = |f: &Finding| {
+            weight(f.severity) << 96
+                | (f.code() as u128) << 88
+                | rank(f.key.client) << 44
+                | rank(f.key.server)
+        };
+        let mut order: Vec<(u128, u32)> =
+            self.book.findings.iter().zip(0..).map(|(f, number)| (key(f), number)).collect();
+        order.sort_unstable_by(|(a, first), (b, second)| {
+            a.cmp(b)
+                .then_with(|| self.by_subject(policy, *first, *second))
+                .then_with(|| first.cmp(second))
+        });
+        self.book.findings =
+            order.into_iter().map(|(_, number)| self.book.findings[number as usize]).collect();
+    }
+
+    /// Orders two findings by transport, port and group as reports show them.
+    fn by_subject(&self, policy: &Policy, first: u32, second: u32) -> Ordering {
+        let [a, b] = [first, second].map(|number| &self.book.findings[number as usize]);
+        if a.key.transport == b.key.transport
+            && let (About::Port(one), About::Port(other)) = (a.key.about, b.key.about)
+            && a.reason == b.reason
+        {
+            return by_digits(one, other);
+        }
+        let subject = |f: &Finding| Subject {
+            transport: self.transport_of(f),
+            port: self.port_of(policy, f),
+            group: self.group_of(policy, f),
+        };
+        let [a, b] = [subject(a), subject(b)];
+        (a.transport, a.port, a.group).cmp(&(b.transport, b.port, b.group))
+    }
+
+    /// Returns the conversation that made something due which is missing.
+    pub fn trigger_of(&self, finding: &Finding) -> Option<usize> {
+        match finding.reason {
+            Reason::Claim(claim) => {
+                let trigger = self.book.claims.get(claim).0.trigger;
+                trigger.map(|(_, conversation)| conversation as usize)
+            }
+            _ => None,
         }
     }
 
-    /// Takes in a conversation that the finding stands for.
-    pub(super) fn add(&mut self, list: &[Conversation], number: usize) {
-        let c = &list[number];
-        self.grounds.conversations.push(number);
-        self.count += 1;
-        self.state = self.state.into_iter().chain([c.state]).min();
-        self.direction = self.direction.into_iter().chain([c.grade]).min();
-        self.first_seen = self.first_seen.into_iter().chain(c.first.get()).min();
-        self.last_seen = self.last_seen.into_iter().chain(c.last.get()).max();
+    /// Returns the claims of an address (ARP, neighbour discovery) that contradict each other, a few of many.
+    pub fn address_claims_of(&self, finding: &Finding) -> Vec<(IpAddr, Mac)> {
+        const SHOWN: usize = 8;
+        let Reason::Conflict(number) = finding.reason else { return Vec::new() };
+        let conflict = self.conflict(number);
+        conflict.macs.iter().take(SHOWN).map(|mac| (conflict.address, *mac)).collect()
+    }
+
+    /// Returns the listed hosts that a finding is about, client first.
+    pub(super) fn hosts_of(&self, finding: &Finding) -> impl Iterator<Item = usize> {
+        let ends = [finding.key.client, finding.key.server];
+        ends.into_iter().filter_map(|end| match self.book.ends.get(end) {
+            EndKey::Host(host) => Some(*host as usize),
+            _ => None,
+        })
+    }
+
+    /// Whether a finding is about one client and one server.
+    pub(super) fn is_of_a_pair(&self, finding: &Finding) -> bool {
+        let known = |end: EndId| !matches!(self.book.ends.get(end), EndKey::Everybody);
+        finding.single == [true; 2] && known(finding.key.client) && known(finding.key.server)
+    }
+}
+
+/// Orders two numbers as their decimal digits are ordered as text.
+fn by_digits(a: u16, b: u16) -> Ordering {
+    let left = |n: u16| (u32::from(n) + u32::from(n == 0)).ilog10();
+    let wide = |n: u16| u32::from(n) * 10_u32.pow(4 - left(n));
+    wide(a).cmp(&wide(b)).then_with(|| left(a).cmp(&left(b)))
+}
+
+/// How reports name an exception where a row would stand.
+pub fn exception_rule(policy: &Policy, exception: usize) -> String {
+    format!("exception:{}", policy.exceptions.list[exception].id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_ordered_as_their_digits_are() {
+        let some =
+            [0, 1, 2, 9, 10, 11, 19, 20, 99, 100, 443, 999, 1000, 3389, 9999, 10_000, 65_535];
+        for a in some {
+            for b in some {
+                assert_eq!(by_digits(a, b), a.to_string().cmp(&b.to_string()), "{a} {b}");
+            }
+        }
     }
 }

@@ -1,11 +1,9 @@
 //! Conversations that make one finding, folded so that a scan stays one line.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::{HashMap, HashSet};
 
-use ipnet::IpNet;
-
-use super::finding::End;
+use super::ends::{EndId, EndKey, Ends, Network};
+use super::finding::{About, Pool, Run};
 use super::judge::Judged;
 use super::verdict::Code;
 use crate::conversation::Conversation;
@@ -15,129 +13,151 @@ use crate::policy::{Policy, Who};
 /// From so many ports of one pair, or clients of one network, it is one finding.
 const FOLD: usize = 10;
 /// From so many networks that nobody listed, to one server port, it is one finding too: a flood.
-const FLOOD: usize = 100;
+const FLOOD: u32 = 100;
 
-/// What makes conversations one finding.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+/// What makes conversations one finding, but for the client.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Place {
     pub code: Code,
-    pub client: String,
-    pub server: String,
+    pub server: EndId,
     pub transport: Transport,
-    pub about: About,
+    pub about: Kind,
 }
 
-/// What a finding is about at the server.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum About {
-    Port(u16),
+/// What a fold is about at the server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Kind {
+    /// A port or a group of rows, by number.
+    One(u16),
     ManyPorts,
-    Group(String),
 }
 
-/// The conversations of one finding; of many clients, their network.
+impl Kind {
+    pub fn about(self) -> About {
+        match self {
+            Self::One(port) => About::Port(port),
+            Self::ManyPorts => About::Ports,
+        }
+    }
+}
+
+/// The conversations of one finding.
+#[derive(Clone, Copy)]
 pub(super) struct Fold {
-    pub code: Code,
-    pub about: About,
-    pub members: Vec<usize>,
-    pub network: Option<String>,
+    pub client: EndId,
+    pub place: Place,
+    pub members: Run,
 }
 
-/// Many ports of one pair become one.
-pub(super) fn fold_ports(groups: BTreeMap<Key, Vec<usize>>) -> BTreeMap<Key, Vec<usize>> {
-    let mut ports: BTreeMap<Key, usize> = BTreeMap::new();
-    let pair = |key: &Key| Key { about: About::ManyPorts, ..key.clone() };
-    for key in groups.keys() {
-        *ports.entry(pair(key)).or_default() += 1;
+/// Conversations, each with what makes it one finding with others.
+#[derive(Default)]
+pub(super) struct Entries(Vec<u128>);
+
+/// The places of the parts of an entry: code, client, server, transport, port or group, number.
+const PARTS: [(u32, u128); 6] =
+    [(120, 0xff), (88, 0xffff_ffff), (56, 0xffff_ffff), (48, 0xff), (32, 0xffff), (0, 0xffff_ffff)];
+
+impl Entries {
+    /// Adds a conversation. `about` is the server's port, or a group of rows.
+    pub fn add(
+        &mut self,
+        code: Code,
+        [client, server]: [EndId; 2],
+        transport: Transport,
+        about: u16,
+        number: u32,
+    ) {
+        let parts = [
+            code as u128,
+            u128::from(client.bits()),
+            u128::from(server.bits()),
+            u128::from(transport.0),
+            u128::from(about),
+            u128::from(number),
+        ];
+        let entry = parts.iter().zip(PARTS).fold(0, |all, (part, (at, _))| all | part << at);
+        self.0.push(entry);
     }
-    let mut folded: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-    for (key, members) in groups {
-        let many = pair(&key);
-        let key = if ports[&many] >= FOLD { many } else { key };
-        folded.entry(key).or_default().extend(members);
+
+    /// Takes those together that make one finding; many ports of one pair, too, where `ports` is set.
+    pub fn folded(mut self, ports: bool, pool: &mut Pool) -> Vec<Fold> {
+        self.0.sort_unstable();
+        let part = |entry: u128, part: usize| entry >> PARTS[part].0 & PARTS[part].1;
+        let pair = |a: &u128, b: &u128| a >> PARTS[3].0 == b >> PARTS[3].0;
+        let one = |a: &u128, b: &u128| a >> PARTS[4].0 == b >> PARTS[4].0;
+        let mut folds = Vec::new();
+        let mut fold = |entries: &[u128], about: Kind| {
+            let entry = entries[0];
+            let place = Place {
+                code: Code::ALL[part(entry, 0) as usize],
+                server: EndId::of_bits(part(entry, 2) as u32),
+                transport: Transport(part(entry, 3) as u8),
+                about,
+            };
+            let members = pool.add(entries.iter().map(|entry| part(*entry, 5) as u32));
+            let client = EndId::of_bits(part(entry, 1) as u32);
+            folds.push(Fold { client, place, members });
+        };
+        for of_pair in self.0.chunk_by(pair) {
+            if ports && of_pair.chunk_by(one).take(FOLD).count() == FOLD {
+                fold(of_pair, Kind::ManyPorts);
+                continue;
+            }
+            for entries in of_pair.chunk_by(one) {
+                fold(entries, Kind::One(part(entries[0], 4) as u16));
+            }
+        }
+        folds
     }
-    folded
 }
 
 /// Many clients of one network become one: of a network of the inventory, else of a /24 or /64.
 pub(super) fn fold_clients(
     policy: &Policy,
-    groups: BTreeMap<Key, Vec<usize>>,
-    list: &[Conversation],
-    judged: &[Judged],
+    folds: Vec<Fold>,
+    (list, judged): (&[Conversation], &[Judged]),
+    ends: &mut Ends,
+    pool: &mut Pool,
 ) -> Vec<Fold> {
-    let by_network = |key: &Key, members: &[usize]| {
-        let (party, address) = (&judged[members[0]].client, list[members[0]].subject.client);
+    let first = |fold: &Fold| pool.get(fold.members)[0] as usize;
+    let network = |fold: &Fold| {
+        let (party, address) = (&judged[first(fold)].client, list[first(fold)].subject.client);
         // Everybody in a listed network is one client already.
         let listed = matches!(party.who, Who::Network(_));
-        let network = policy.network(address).map(|n| policy.inventory.networks[n].name.clone());
-        let network = network.unwrap_or_else(|| prefix_of(address).to_string());
-        (!listed).then(|| Key { client: network, ..key.clone() })
+        (!listed).then(|| Network::of(policy, address))
     };
-    let mut clients: BTreeMap<Key, usize> = BTreeMap::new();
-    for (key, members) in &groups {
-        if let Some(network) = by_network(key, members) {
-            *clients.entry(network).or_default() += 1;
-        }
-    }
+    let is_stranger = |fold: &Fold| judged[first(fold)].client.who == Who::Stranger;
+    let mut clients = HashMap::<(Network, Place), u32, ahash::RandomState>::default();
     // Unlisted networks that go to the same place.
-    let place = |key: &Key| Key { client: "*".to_owned(), ..key.clone() };
-    let mut networks: BTreeMap<Key, usize> = BTreeMap::new();
-    let is_stranger = |members: &[usize]| judged[members[0]].client.who == Who::Stranger;
-    let unlisted: BTreeSet<Key> = groups
-        .iter()
-        .filter(|(_, members)| is_stranger(members))
-        .filter_map(|(key, members)| by_network(key, members))
-        .collect();
-    for network in &unlisted {
-        *networks.entry(place(network)).or_default() += 1;
-    }
-    let (mut folds, mut many) = (Vec::new(), BTreeMap::<Key, Vec<usize>>::new());
-    for (key, members) in groups {
-        let network = by_network(&key, &members);
-        let flood =
-            is_stranger(&members) && networks.get(&place(&key)).is_some_and(|n| *n >= FLOOD);
-        match network {
-            Some(_) if flood => many.entry(place(&key)).or_default().extend(members),
-            Some(network) if clients[&network] >= FOLD => {
-                many.entry(network).or_default().extend(members);
-            }
-            _ => folds.push(Fold { code: key.code, about: key.about, members, network: None }),
+    let mut unlisted = HashSet::<(Network, Place), ahash::RandomState>::default();
+    let mut networks = HashMap::<Place, u32, ahash::RandomState>::default();
+    let by_network: Vec<Option<Network>> = folds.iter().map(network).collect();
+    for (fold, network) in folds.iter().zip(&by_network) {
+        let Some(network) = network else { continue };
+        *clients.entry((*network, fold.place)).or_default() += 1;
+        if is_stranger(fold) && unlisted.insert((*network, fold.place)) {
+            *networks.entry(fold.place).or_default() += 1;
         }
     }
-    folds.extend(many.into_iter().map(|(key, mut members)| {
+    let (mut kept, mut many) = (Vec::new(), HashMap::<(Network, Place), Vec<Run>>::new());
+    for (fold, network) in folds.into_iter().zip(by_network) {
+        let flood = || is_stranger(&fold) && networks.get(&fold.place).is_some_and(|n| *n >= FLOOD);
+        let of_many = match network {
+            Some(_) if flood() => Some(Network::Flood),
+            Some(network) if clients[&(network, fold.place)] >= FOLD as u32 => Some(network),
+            _ => None,
+        };
+        match of_many {
+            Some(network) => many.entry((network, fold.place)).or_default().push(fold.members),
+            None => kept.push(fold),
+        }
+    }
+    for ((network, place), runs) in many {
+        let mut members: Vec<u32> =
+            runs.into_iter().flat_map(|run| pool.get(run).to_vec()).collect();
         members.sort_unstable();
-        Fold { code: key.code, about: key.about, members, network: Some(key.client) }
-    }));
-    folds
-}
-
-/// The /24 or /64 of an address.
-pub(super) fn prefix_of(address: IpAddr) -> IpNet {
-    let length = if address.is_ipv4() { 24 } else { 64 };
-    IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |net| net.trunc())
-}
-
-/// The two ends of some conversations together.
-pub(super) fn ends(
-    policy: &Policy,
-    list: &[Conversation],
-    judged: &[Judged],
-    fold: &Fold,
-) -> (End, End) {
-    let of = |number: usize| {
-        let (c, j) = (&list[number], &judged[number]);
-        let end = |party, address: IpAddr| End::of(policy, party, &address.to_string());
-        (end(&j.client, c.subject.client), end(&j.server, c.subject.server))
-    };
-    let (mut client, mut server) = of(fold.members[0]);
-    for number in &fold.members[1..] {
-        let (other_client, other_server) = of(*number);
-        client.with(&other_client);
-        server.with(&other_server);
+        let client = ends.id(EndKey::Many(network));
+        kept.push(Fold { client, place, members: pool.add(members) });
     }
-    if let Some(network) = &fold.network {
-        client.become_network(network);
-    }
-    (client, server)
+    kept
 }

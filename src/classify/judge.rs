@@ -24,7 +24,7 @@ pub struct Ruling {
 }
 
 /// A conversation's judgement.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Judged {
     /// What decided.
     pub ruling: Ruling,
@@ -49,7 +49,7 @@ impl Judged {
     }
 }
 
-/// What plain conversations that the same rows document have in common.
+/// What plain conversations that are ruled on alike have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
     client: RoleSet,
@@ -57,6 +57,17 @@ pub(super) struct Kind {
     same: bool,
     loopback: bool,
     announced: bool,
+    service: (Transport, u16),
+    /// What decides of traffic that no row documents.
+    undocumented: Option<Undocumented>,
+}
+
+/// What decides of plain traffic that no row documents, beside the roles.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Undocumented {
+    is_listed: [bool; 2],
+    is_outside: bool,
+    is_link_local: bool,
     service: (Transport, u16),
 }
 
@@ -102,6 +113,8 @@ pub struct Judge<'a> {
     present: RoleSet,
     /// The rows that go to a name or an address.
     endpoints: Vec<usize>,
+    /// What each code weighs where nothing was reached, and where something was.
+    severities: Vec<[Severity; 2]>,
 }
 
 impl<'a> Judge<'a> {
@@ -120,7 +133,11 @@ impl<'a> Judge<'a> {
         let rows = matrix.rows.iter().enumerate();
         let endpoints = rows.filter(|(_, row)| row.only.is_some()).map(|(number, _)| number);
         let (joins, endpoints) = (joins.collect(), endpoints.collect());
-        Self { policy, joins, present: policy.present_roles(), endpoints }
+        let table = &matrix.severities;
+        let weigh = |code: &Code, reached| table.get(code.verdict().name(), code.name(), reached);
+        let severities = Code::ALL.iter().map(|code| [false, true].map(|r| weigh(code, r)));
+        let severities = severities.collect();
+        Self { policy, joins, present: policy.present_roles(), endpoints, severities }
     }
 
     /// A judge for whom somebody plays every role: for questions without an inventory.
@@ -135,12 +152,40 @@ impl<'a> Judge<'a> {
         self.present
     }
 
-    /// Judges all conversations, in their order.
-    pub(super) fn judge_all(&self, conversations: &Conversations) -> Vec<Judged> {
-        // Nearly all are of a kind that was ruled on before.
-        let mut known = ByKind::default();
-        let judged = |c| self.judge(c, conversations.names_of(c), &mut known);
-        conversations.list.iter().map(judged).collect()
+    /// Judges all conversations, in their order, on so many threads.
+    pub(super) fn judge_all(&self, conversations: &Conversations, jobs: usize) -> Vec<Judged> {
+        /// Fewer are judged faster than a thread starts.
+        const LEAST: usize = 4096;
+        let list = &conversations.list;
+        let chunk = list.len().div_ceil(jobs.max(1)).max(LEAST);
+        let judge = |some: &[Conversation]| -> Vec<Judged> {
+            // Nearly all are of a kind that was ruled on before.
+            let mut known = ByKind::default();
+            let judged = |c| self.judge(c, conversations.names_of(c), &mut known);
+            some.iter().map(judged).collect()
+        };
+        if list.len() <= chunk {
+            return judge(list);
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                list.chunks(chunk).map(|some| scope.spawn(move || judge(some))).collect();
+            let mut judged = Vec::with_capacity(list.len());
+            for thread in threads {
+                match thread.join() {
+                    Ok(some) => judged.extend(some),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            judged
+        })
+    }
+
+    /// Judges one conversation by itself, without what was learned from others like it.
+    pub fn judge_alone(&self, conversations: &Conversations, number: usize) -> Judged {
+        let conversation = &conversations.list[number];
+        let names = conversations.names_of(conversation);
+        self.judge(conversation, names, &mut ByKind::default())
     }
 
     /// Judges a conversation whose server has these names.
@@ -168,7 +213,7 @@ impl<'a> Judge<'a> {
         }
         let mut other = None;
         if conversation.taints.has(Taint::Direction) {
-            other = self.other_reading(conversation, &asked, ruling.code);
+            other = self.other_reading(conversation, &asked, ruling.code, known);
         }
         for (taint, doubt) in TAINTS {
             if conversation.taints.has(taint) {
@@ -240,9 +285,13 @@ impl<'a> Judge<'a> {
 
     /// The severity of a code; what is not certain is never above medium.
     pub fn severity(&self, code: Code, first: bool, doubts: Doubts) -> Severity {
-        let table = &self.policy.matrix.severities;
-        let severity = table.get(code.verdict().name(), code.name(), first);
+        let severity = self.severities[code as usize][usize::from(first)];
         if doubts.certain() { severity } else { severity.min(Severity::Medium) }
+    }
+
+    /// The severity of a failure of which every client could do the same another way.
+    pub(super) fn another_way_worked(&self, code: Code) -> Severity {
+        self.policy.matrix.severities.get(code.verdict().name(), "another-way-worked", true)
     }
 
     /// What decides which rows document it, so that plain traffic of one kind is documented by the same; none for
@@ -259,7 +308,31 @@ impl<'a> Judge<'a> {
             loopback: client.is_loopback() && server.is_loopback(),
             announced: asked.announced,
             service: (transport, port),
+            undocumented: None,
         })
+    }
+
+    /// What plain traffic that no row documents is ruled on by; none where its addresses may decide.
+    fn undocumented(&self, kind: Kind, asked: &Asked<'_>) -> Option<Kind> {
+        let Subject { client, server, transport, port } = asked.subject;
+        let policy = self.policy;
+        let transports = [transport, Transport::TCP, Transport::UDP, Transport::SCTP];
+        let by_kind = |transport| self.goes_by_kind(Kind { service: (transport, port), ..kind });
+        let named = self.endpoints.iter().any(|row| {
+            matches!(&policy.matrix.rows[*row].only, Some(Only::Address(own)) if *own == server)
+        });
+        if named || !transports.into_iter().all(by_kind) {
+            return None;
+        }
+        // Ports that nothing speaks of are alike.
+        let port = self.port_class(transport, port);
+        let undocumented = Undocumented {
+            is_listed: [asked.client.who, asked.server.who].map(|who| who != Who::Stranger),
+            is_outside: self.is_outside(&asked.client, client),
+            is_link_local: crate::model::is_link_local(server),
+            service: (transport, port),
+        };
+        Some(Kind { service: (transport, port), undocumented: Some(undocumented), ..kind })
     }
 
     /// Whether no row of the kind's service is for an address or a name of its own.
@@ -268,19 +341,26 @@ impl<'a> Judge<'a> {
         !self.policy.rows_at(transport, port).any(|row| own(&self.policy.matrix.rows[row]))
     }
 
-    /// The ruling on a question. What rows say about a kind is asked for once; what they do not document may
-    /// hang on the addresses.
+    /// The ruling on a question. What is said about a kind is asked for once, and what exceptions say each time.
     fn rule_once(&self, asked: &Asked<'_>, known: &mut ByKind<Ruling>) -> Ruling {
         let Some(kind) = self.kind(asked) else { return self.rule(asked) };
         if let Some(ruling) = known.get(&kind) {
             return *ruling;
         }
-        let ruling = self.rule(asked);
+        let undocumented = self.undocumented(kind, asked);
+        if let Some(ruling) = undocumented.and_then(|kind| known.get(&kind)) {
+            return self.with_exceptions(asked, *ruling);
+        }
+        let ruling = self.rule_without_exceptions(asked);
         let by_row = ruling.row.is_some() && ruling.code.verdict() == Verdict::Documented;
-        if by_row && self.goes_by_kind(kind) {
+        if by_row {
+            if self.goes_by_kind(kind) {
+                known.insert(kind, ruling);
+            }
+        } else if let Some(kind) = undocumented {
             known.insert(kind, ruling);
         }
-        ruling
+        self.with_exceptions(asked, ruling)
     }
 
     /// Every row that documents a conversation as it was judged, whatever its features, as `T` makes it of them;
@@ -389,8 +469,13 @@ impl<'a> Judge<'a> {
 
     /// The ruling on a question: the first code that applies. An exception justifies what nothing else does.
     pub(super) fn rule(&self, asked: &Asked<'_>) -> Ruling {
-        let ruling = self.rule_without_exceptions(asked);
-        if !matches!(ruling.code.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented) {
+        self.with_exceptions(asked, self.rule_without_exceptions(asked))
+    }
+
+    fn with_exceptions(&self, asked: &Asked<'_>, ruling: Ruling) -> Ruling {
+        let accuses =
+            matches!(ruling.code.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
+        if !accuses || self.policy.exceptions.list.is_empty() {
             return ruling;
         }
         let Subject { client, server, transport, port } = asked.subject;
@@ -565,17 +650,35 @@ impl<'a> Judge<'a> {
         )
     }
 
+    /// The roles that some row lets serve a conversation's port, anybody and the host itself aside.
+    pub fn serving(&self, c: &Conversation) -> RoleSet {
+        let matrix = &self.policy.matrix;
+        let rows =
+            self.policy.rows_at(c.subject.transport, c.subject.port).map(|r| &matrix.rows[r]);
+        let rows = rows.filter(|row| {
+            let to = &matrix.roles[row.destination];
+            row.scope == Scope::Network
+                && row.only.is_none()
+                && row.overlay.is_none()
+                && !to.everybody
+        });
+        rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
+    }
+
+    /// Whether a client comes from outside. A host that is listed with a role was let in by the inventory, which warns
+    /// of his address.
+    fn is_outside(&self, client: &Party, address: IpAddr) -> bool {
+        let listed = matches!(client.who, Who::Host(_)) && !client.roles.is_empty();
+        client.who != Who::Asked && !listed && !self.policy.is_internal(address)
+    }
+
     /// The row of an internal port of a farm host that somebody outside reaches: documented, but
     /// for nobody who comes from outside.
     fn exposed(&self, asked: &Asked<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
         let farm = asked.server_roles.iter().any(|r| matrix.roles[r].kind == "ras-component");
-        // A host that is listed with a role was let in by the inventory, which warns of his address.
-        let listed = matches!(asked.client.who, Who::Host(_)) && !asked.client.roles.is_empty();
-        let outside_client = asked.client.who != Who::Asked
-            && !listed
-            && !self.policy.is_internal(asked.subject.client);
-        if !farm || asked.broadcast || !outside_client {
+        let outside_client = || self.is_outside(&asked.client, asked.subject.client);
+        if !farm || asked.broadcast || !outside_client() {
             return None;
         }
         // A port that the document files under the host itself, or under lookups, is internal too.
@@ -617,7 +720,13 @@ impl<'a> Judge<'a> {
 
     /// The code of the other orientation, if it is worse or gives another verdict. Of several
     /// client ports the worst counts.
-    fn other_reading(&self, c: &Conversation, asked: &Asked<'_>, shown: Code) -> Option<Code> {
+    fn other_reading(
+        &self,
+        c: &Conversation,
+        asked: &Asked<'_>,
+        shown: Code,
+        known: &mut ByKind<Ruling>,
+    ) -> Option<Code> {
         let ports = c.client_ports.iter().map(|port| {
             let subject = Subject {
                 client: c.subject.server,
@@ -628,7 +737,7 @@ impl<'a> Judge<'a> {
             let turned = self.ask(asked.server, asked.client, subject);
             let roles = self.policy.client_roles(&asked.server, &asked.client, c.broadcast);
             let (broadcast, answer) = (c.broadcast, asked.answer);
-            self.rule(&Asked { client_roles: roles, broadcast, answer, ..turned }).code
+            self.rule_once(&Asked { client_roles: roles, broadcast, answer, ..turned }, known).code
         });
         ports.max().filter(|other| differs(*other, shown))
     }

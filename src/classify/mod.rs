@@ -7,43 +7,53 @@ mod claims;
 mod contradictions;
 mod coverage;
 mod draft;
+mod ends;
 mod expected;
 mod explained;
+mod facts;
 mod failed;
-mod filter;
 mod finding;
 mod fold;
 mod judge;
 mod loopback;
-mod members;
 mod overlay;
+mod pairs;
 mod question;
 mod unpermitted;
 mod unused;
 mod verdict;
-mod wording;
 
 use std::collections::BTreeMap;
 
+pub use claims::{Claim, ClaimId, Claims, To, roles_on};
+pub use contradictions::Conflict;
 pub use contradictions::WATCH_S as ROLE_WATCH_S;
+pub use coverage::Unit;
 pub use coverage::{Coverage, HostReport};
 pub use draft::{ClientNetwork, Draft, DraftHost, Given, Guess, Outside};
+pub use ends::{EndId, EndKey, Network};
 pub use expected::RowReport;
-pub use finding::{End, Finding, Grounds, id_of};
+pub use explained::unseen;
+pub use facts::Seen;
+pub use finding::{About, Finding, FindingKey, GroupId, Reason, exception_rule, id_of};
 pub use judge::{Judge, Judged, Ruling};
-pub use members::Members;
 pub use question::{Answer, Question, check_examples};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
-pub use wording::{service_words, state_changes};
+
+use expected::Assessed;
+use facts::Facts;
+use finding::Book;
 
 use crate::model::{Nanos, SECOND, Timeline};
 
 // What the judgement is about, for those who tell it.
 pub use crate::conversation::{
-    Conversation, Conversations, Presence, State, Tag, Taint, Unreadable, Vantage,
+    Basis, Conversation, Conversations, Grade, Presence, State, Subject, Tag, Taint, Unreadable,
+    Vantage, Window, sign,
 };
 pub use crate::policy::{
-    Covers, FeatureState, Matrix, Party, Policy, RoleSet, Row, Severity, UNFILLED, Who, is_control,
+    Covers, FeatureState, Matrix, Party, Policy, RoleSet, Row, Scope, Severity, UNFILLED, Who,
+    is_control,
 };
 
 /// What the judgement has to know of the capture and the user's wishes.
@@ -106,8 +116,8 @@ impl Watched {
 }
 
 impl View {
-    /// How likely, at worst, one chance to see something was lost.
-    fn miss(&self) -> f64 {
+    /// Returns how likely, at worst, one chance to see something was lost.
+    pub fn miss(&self) -> f64 {
         self.loss.max(self.suspected_loss).max(0.01)
     }
 
@@ -124,8 +134,8 @@ impl View {
         self.one_sided >= 0.1
     }
 
-    /// Seconds to be watched before silence on a row means anything.
-    fn watch(&self, row: u64) -> u64 {
+    /// Returns the seconds to be watched before silence on a row means anything.
+    pub fn watch(&self, row: u64) -> u64 {
         self.min_watch.unwrap_or(row)
     }
 }
@@ -136,12 +146,14 @@ pub struct Outcome {
     pub conversations: Conversations,
     /// One for each conversation, in the same order.
     pub judged: Vec<Judged>,
-    /// The findings, worst first.
-    pub findings: Vec<Finding>,
+    /// The findings, worst first, and what their numbers stand for.
+    book: Book,
     /// One for each row of the matrix, in the same order.
     pub rows: Vec<RowReport>,
     /// One for each host of the inventory, in the same order.
     pub hosts: Vec<HostReport>,
+    /// What claims of absence rest on; none where nothing was judged.
+    facts: Option<Facts>,
     /// Conversations that each exception justified, in the order of the list.
     pub excepted: Vec<u64>,
     /// How many findings an overlay would explain that the inventory does not name, by its name.
@@ -155,40 +167,68 @@ pub struct Outcome {
 
 impl Outcome {
     /// Judges a capture.
-    pub fn of(policy: &Policy, conversations: Conversations, view: &View) -> Self {
+    pub fn of(policy: &Policy, conversations: Conversations, view: &View, jobs: usize) -> Self {
         let judge = Judge::new(policy);
-        let judged = judge.judge_all(&conversations);
-        let mut findings = unpermitted::of_conversations(&judge, &conversations, &judged);
-        let expected = expected::assess(&judge, &conversations, &judged, view);
-        findings.extend(expected.findings);
-        let mut excepted = vec![0; policy.exceptions.list.len()];
-        for number in judged.iter().filter_map(|j| j.ruling.exception) {
-            excepted[number] += 1;
+        let judged = judge.judge_all(&conversations, jobs);
+        let mut hosts = coverage::hosts(policy, &conversations, view);
+        let facts = Facts::of(policy, &conversations, &judged, &hosts, view);
+        let mut outcome = Self { judged, ..Self::unjudged(conversations) };
+        outcome.add_unpermitted(&judge);
+        let seen =
+            Seen { policy, conversations: &outcome.conversations, hosts: &hosts, facts: &facts };
+        let Assessed { rows, not_assessable, moves } =
+            expected::assess(&judge, seen, &outcome.judged, &mut outcome.book);
+        for (host, rows) in hosts.iter_mut().zip(not_assessable) {
+            host.rows_not_assessable = rows;
         }
-        findings.extend(unused::exceptions(&judge, &excepted));
-        findings.extend(loopback::on_wire(&judge, &conversations, &judged));
-        findings.extend(explained::unlisted(&judge, &conversations, &judged, &expected.hosts));
-        findings.sort_by_cached_key(Finding::order);
-        explained::explain(&judge, &conversations, &judged, &mut findings, &expected.hosts);
-        let by_overlay = overlay::explained(policy, &conversations, &judged, &findings);
-        Self {
-            by_overlay,
-            predated: unused::predated(policy, &conversations, &judged),
-            judged,
-            findings,
-            rows: expected.rows,
-            hosts: expected.hosts,
-            moves: expected.moves,
-            excepted,
-            conversations,
+        outcome.excepted = vec![0; policy.exceptions.list.len()];
+        for number in outcome.judged.iter().filter_map(|j| j.ruling.exception) {
+            outcome.excepted[number] += 1;
         }
+        (outcome.rows, outcome.hosts, outcome.moves) = (rows, hosts, moves);
+        outcome.facts = Some(facts);
+        outcome.add_unused_exceptions(&judge);
+        outcome.add_loopback(&judge);
+        outcome.add_look_alikes(&judge);
+        outcome.sort(policy);
+        outcome.explain_findings(&judge);
+        outcome.by_overlay = overlay::explained(policy, &outcome);
+        outcome.predated = unused::predated(policy, &outcome.conversations, &outcome.judged);
+        outcome
+    }
+
+    /// Returns the findings, worst first.
+    pub fn findings(&self) -> &[Finding] {
+        &self.book.findings
+    }
+
+    /// Returns what an end of a finding is.
+    pub fn end(&self, end: EndId) -> &EndKey {
+        self.book.ends.get(end)
+    }
+
+    /// Returns the silences that findings rest on.
+    pub fn claims(&self) -> &Claims {
+        &self.book.claims
+    }
+
+    /// Returns an address that several hardware addresses claim.
+    pub fn conflict(&self, number: u32) -> &Conflict {
+        &self.book.conflicts[number as usize]
+    }
+
+    /// Returns what was seen of the farm; none where nothing was judged.
+    pub fn seen<'a>(&'a self, policy: &'a Policy) -> Option<Seen<'a>> {
+        let (conversations, hosts) = (&self.conversations, &self.hosts[..]);
+        self.facts.as_ref().map(|facts| Seen { policy, conversations, hosts, facts })
     }
 
     /// Conversations without a judgement, where there is no policy to judge by.
     pub fn unjudged(conversations: Conversations) -> Self {
         Self {
             judged: Vec::new(),
-            findings: Vec::new(),
+            book: Book::default(),
+            facts: None,
             rows: Vec::new(),
             hosts: Vec::new(),
             excepted: Vec::new(),
@@ -211,12 +251,12 @@ impl Outcome {
         let checked =
             |j: &Judged| j.verdict() != Verdict::Background && (sent(&j.client) || sent(&j.server));
         self.judged.iter().any(checked)
-            || self.findings.iter().any(|f| f.verdict == Verdict::Missing)
+            || self.findings().iter().any(|f| f.verdict() == Verdict::Missing)
     }
 
     /// The worst severity of the findings.
     pub fn worst(&self) -> Option<Severity> {
-        self.findings.iter().map(|f| f.severity).max()
+        self.findings().iter().map(|f| f.severity).max()
     }
 
     /// Conversations by verdict.
@@ -227,4 +267,10 @@ impl Outcome {
         }
         counts
     }
+}
+
+/// Writes a time to the second.
+pub fn clock_words(time: Nanos) -> String {
+    let stamp = jiff::Timestamp::from_nanosecond(i128::from(time)).unwrap_or_default();
+    stamp.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }

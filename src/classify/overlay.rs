@@ -2,21 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::finding::Finding;
+use super::Outcome;
 use super::judge::Judged;
 use super::verdict::Verdict;
-use crate::conversation::{Conversation, Conversations};
+use crate::conversation::Conversation;
 use crate::policy::{Policy, Row, Scope};
 
 /// Returns how many findings each overlay would explain that is built in and not named: those whose every conversation
 /// one of its rows documents.
-pub(super) fn explained(
-    policy: &Policy,
-    conversations: &Conversations,
-    judged: &[Judged],
-    findings: &[Finding],
-) -> BTreeMap<String, usize> {
+pub(super) fn explained(policy: &Policy, outcome: &Outcome) -> BTreeMap<String, usize> {
     let matrix = &policy.matrix;
+    let (list, judged) = (&outcome.conversations.list, &outcome.judged);
     let documents = |row: &&Row, c: &Conversation, j: &Judged| {
         row.transport == c.subject.transport
             && row.ports.contains(&c.subject.port)
@@ -25,12 +21,15 @@ pub(super) fn explained(
             && matrix.is_destination(row, j.server.roles)
     };
     let mut counts = BTreeMap::new();
-    for finding in findings {
-        let members = &finding.grounds.conversations;
-        let accuses = matches!(finding.verdict, Verdict::UnexpectedPort | Verdict::Undocumented);
+    if matrix.unused_overlays.is_empty() {
+        return counts;
+    }
+    for finding in outcome.findings() {
+        let members = outcome.members_of(finding);
+        let accuses = matches!(finding.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
         let Some(first) = members.first().filter(|_| accuses) else { continue };
-        let documenting = |number: &usize| {
-            let (c, j) = (&conversations.list[*number], &judged[*number]);
+        let documenting = |number: &u32| {
+            let (c, j) = (&list[*number as usize], &judged[*number as usize]);
             matrix.unused_overlays.iter().find(|row| documents(row, c, j))
         };
         let Some(overlay) = documenting(first).and_then(|row| row.overlay.as_ref()) else {

@@ -1,77 +1,112 @@
 //! Conversations that nobody documented become findings.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
 
-use super::finding::{End, Finding};
-use super::fold::{About, Key, fold_clients, fold_ports};
+use super::Outcome;
+use super::ends::{EndKey, Ends};
+use super::finding::{About, Finding, FindingKey, Reason};
+use super::fold::{Entries, Fold, fold_clients};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Verdict};
-use super::wording::explain;
-use crate::conversation::{Conversation, Conversations, Taint};
+use crate::conversation::Taint;
 use crate::policy::Who;
 
-/// The findings of conversations that nobody documented.
-pub(super) fn of_conversations(
-    judge: &Judge<'_>,
-    conversations: &Conversations,
-    judged: &[Judged],
-) -> Vec<Finding> {
-    let (policy, list) = (judge.policy, &conversations.list);
-    let unusual =
-        |row: Option<usize>| row.is_some_and(|row| policy.is_unusual(&policy.matrix.rows[row]));
-    let code = |j: &Judged| match j.verdict() {
-        Verdict::UnexpectedPort | Verdict::Undocumented => Some(j.ruling.code),
-        Verdict::Documented if unusual(j.ruling.row) => Some(Code::FeatureUnstated),
-        _ => None,
-    };
-    let mut strangers = Vec::new();
-    let mut groups: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
-    for (number, (c, j)) in list.iter().zip(judged).enumerate() {
-        let Some(code) = code(j) else { continue };
-        // Of what an ICMP error quotes alone nobody is accused; loopback addresses have a finding of their own.
-        if c.taints.has(Taint::Quoted) || c.rare().on_wire {
-            continue;
-        }
-        if j.client.who == Who::Stranger && j.server.who == Who::Stranger {
-            strangers.push(number);
-            continue;
-        }
-        let key = Key {
-            code,
-            client: End::identity_of(policy, &j.client, || c.subject.client.to_string()),
-            server: End::identity_of(policy, &j.server, || c.subject.server.to_string()),
-            transport: c.subject.transport,
-            about: About::Port(c.subject.port),
+impl Outcome {
+    /// Adds the findings of conversations that nobody documented.
+    pub(super) fn add_unpermitted(&mut self, judge: &Judge<'_>) {
+        let policy = judge.policy;
+        let unusual: Vec<bool> =
+            policy.matrix.rows.iter().map(|row| policy.is_unusual(row)).collect();
+        let code = |j: &Judged| match j.verdict() {
+            Verdict::UnexpectedPort | Verdict::Undocumented => Some(j.ruling.code),
+            Verdict::Documented if j.ruling.row.is_some_and(|row| unusual[row]) => {
+                Some(Code::FeatureUnstated)
+            }
+            _ => None,
         };
-        groups.entry(key).or_default().push(number);
+        let (list, judged) = (&self.conversations.list, &self.judged);
+        let (mut strangers, mut entries) = (Vec::new(), Entries::default());
+        for (number, (c, j)) in list.iter().zip(judged).enumerate() {
+            let Some(code) = code(j) else { continue };
+            // Of what an ICMP error quotes alone nobody is accused; loopback addresses have a finding of their own.
+            if c.taints.has(Taint::Quoted) || c.rare().on_wire {
+                continue;
+            }
+            if j.client.who == Who::Stranger && j.server.who == Who::Stranger {
+                strangers.push(number as u32);
+                continue;
+            }
+            let ends = pair(&mut self.book.ends, j, &c.subject);
+            entries.add(code, ends, c.subject.transport, c.subject.port, number as u32);
+        }
+        let folds = entries.folded(true, &mut self.book.pool);
+        let both = (&list[..], &judged[..]);
+        let folds = fold_clients(policy, folds, both, &mut self.book.ends, &mut self.book.pool);
+        self.book.findings.reserve(folds.len());
+        for fold in folds {
+            let finding = self.unpermitted(judge, &fold);
+            self.book.findings.push(finding);
+        }
+        if !strangers.is_empty() {
+            self.add_strangers(strangers);
+        }
     }
-    let folds = fold_clients(policy, fold_ports(groups), list, judged);
-    let mut findings: Vec<Finding> =
-        folds.iter().map(|fold| explain(judge, conversations, judged, fold)).collect();
-    if !strangers.is_empty() {
-        findings.push(of_strangers(list, judged, &strangers));
+
+    fn unpermitted(&self, judge: &Judge<'_>, fold: &Fold) -> Finding {
+        let (list, judged) = (&self.conversations.list, &self.judged);
+        let place = fold.place;
+        let key = FindingKey {
+            code: place.code,
+            client: fold.client,
+            server: place.server,
+            transport: Some(place.transport),
+            about: place.about.about(),
+        };
+        let mut finding = Finding::new(key, Reason::Permission);
+        finding = finding.with_members(list, &self.book.pool, fold.members);
+        let members = self.book.pool.get(fold.members);
+        // The shown severity and doubts are those of the member that weighs most.
+        let weight = |n: &&u32| {
+            let j = &judged[**n as usize];
+            (j.severity, j.doubts.certain(), Reverse(**n))
+        };
+        let Some(worst) = members.iter().max_by_key(weight) else { return finding };
+        let worst = &judged[*worst as usize];
+        finding.doubts = worst.doubts;
+        finding.severity = match place.code == judged[members[0] as usize].ruling.code {
+            true => worst.severity,
+            // Of what is documented the conversation weighs nothing, and the finding something.
+            false => {
+                let reached = members.iter().any(|n| list[*n as usize].state.reached());
+                judge.severity(place.code, reached, worst.doubts)
+            }
+        };
+        finding
     }
-    findings
+
+    fn add_strangers(&mut self, strangers: Vec<u32>) {
+        let everybody = self.book.ends.id(EndKey::Everybody);
+        let (client, server) = (everybody, everybody);
+        let (code, about) = (Code::UnknownHost, About::Port(0));
+        let key = FindingKey { code, client, server, transport: None, about };
+        // As sure as the surest of them.
+        let doubts = strangers.iter().map(|n| self.judged[*n as usize].doubts);
+        let doubts = doubts.min_by_key(|doubts| !doubts.certain()).unwrap_or_default();
+        let members = self.book.pool.add(strangers);
+        let mut finding = Finding::new(key, Reason::Strangers);
+        finding.doubts = doubts;
+        let finding = finding.with_members(&self.conversations.list, &self.book.pool, members);
+        self.book.findings.push(finding);
+    }
 }
 
-fn of_strangers(list: &[Conversation], judged: &[Judged], members: &[usize]) -> Finding {
-    let mut finding = Finding::new(Code::UnknownHost, End::everybody(), End::everybody());
-    for number in members {
-        finding.add(list, *number);
-    }
-    // As sure as the surest of them.
-    let doubts = members.iter().map(|n| judged[*n].doubts).min_by_key(|doubts| !doubts.certain());
-    finding.doubts = doubts.unwrap_or_default();
-    finding.certain = finding.doubts.certain();
-    "*".clone_into(&mut finding.transport);
-    "*".clone_into(&mut finding.port);
-    finding.message = format!(
-        "{} conversations between addresses that the inventory does not list",
-        finding.count
-    );
-    finding.action =
-        "List the hosts in the inventory if they belong to the farm; --format conversations lists who talked to whom"
-            .into();
-    finding.identify();
-    finding
+/// The ends of a conversation.
+pub(super) fn pair(
+    ends: &mut Ends,
+    j: &Judged,
+    subject: &crate::conversation::Subject,
+) -> [super::ends::EndId; 2] {
+    let of = |party, address| EndKey::of(party, address);
+    [(&j.client, subject.client), (&j.server, subject.server)]
+        .map(|(party, address)| ends.id(of(party, address)))
 }

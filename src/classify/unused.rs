@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::finding::{End, Finding};
+use super::Outcome;
+use super::ends::EndKey;
+use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubts};
-use super::wording::exception_rule;
 use crate::conversation::Conversations;
 use crate::policy::{Policy, Side};
 
@@ -27,38 +28,28 @@ pub(super) fn predated(
     counts.into_iter().collect()
 }
 
-/// A finding for each exception that matched nothing.
-pub(super) fn exceptions(judge: &Judge<'_>, used: &[u64]) -> Vec<Finding> {
-    let policy = judge.policy;
-    let list = policy.exceptions.list.iter().enumerate().zip(used);
-    let unused = list.filter(|(_, used)| **used == 0);
-    unused
-        .map(|((number, exception), _)| {
-            let words = |side: &Side| match side {
-                Side::Host(host) => policy.inventory.hosts[*host].name.clone(),
-                Side::Network(network) => policy.inventory.networks[*network].name.clone(),
-                Side::Addresses(net) => net.to_string(),
-                Side::Roles(roles) => policy.matrix.role_titles(*roles).join(" or "),
-                Side::Any => "anybody".to_owned(),
-            };
-            let (from, to) = (End::only(words(&exception.from)), End::only(words(&exception.to)));
-            let mut finding = Finding::new(Code::UnusedException, from, to);
-            finding.severity = judge.severity(Code::UnusedException, true, Doubts::default());
-            finding.rule = exception_rule(policy, number);
-            finding.group.clone_from(&finding.rule);
-            finding.message = format!(
-                "the exception {} ({}, owner {}, line {} of {}) matched nothing that needs one",
-                exception.id,
-                exception.reason,
-                exception.owner,
-                exception.line,
-                policy.exceptions.file
-            );
-            finding.action =
-                "Remove it if it is no longer needed; else capture where its traffic shows"
-                    .to_owned();
-            finding.identify();
-            finding
-        })
-        .collect()
+impl Outcome {
+    /// Adds a finding for each exception that matched nothing.
+    pub(super) fn add_unused_exceptions(&mut self, judge: &Judge<'_>) {
+        let policy = judge.policy;
+        let words = |side: &Side| match side {
+            Side::Host(host) => policy.inventory.hosts[*host].name.clone(),
+            Side::Network(network) => policy.inventory.networks[*network].name.clone(),
+            Side::Addresses(net) => net.to_string(),
+            Side::Roles(roles) => policy.matrix.role_titles(*roles).join(" or "),
+            Side::Any => "anybody".to_owned(),
+        };
+        let code = Code::UnusedException;
+        let severity = judge.severity(code, true, Doubts::default());
+        for (number, exception) in policy.exceptions.list.iter().enumerate() {
+            if self.excepted[number] > 0 {
+                continue;
+            }
+            let [client, server] = [&exception.from, &exception.to]
+                .map(|side| self.book.ends.id(EndKey::Words(words(side).into())));
+            let key = FindingKey { code, client, server, transport: None, about: About::Group };
+            let finding = Finding::new(key, Reason::Unused(number as u32));
+            self.book.findings.push(finding.weighing(severity, Doubts::default()));
+        }
+    }
 }

@@ -7,8 +7,8 @@ use super::args::ExplainArguments;
 use super::complain;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_matrix, load_policy};
-use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict, service_words};
-use crate::model::clean;
+use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict};
+use crate::model::{clean, service_words};
 use crate::policy::{Certainty, FeatureState, Inventory, Pattern, RoleSet, Row, Who, nearest};
 
 /// One end as the user named it.

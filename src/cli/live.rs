@@ -407,7 +407,7 @@ impl Listener for Teller<'_> {
 
     fn closed(&self, closed: &Closed<'_>) {
         let Closed { window, all, before, .. } = closed;
-        self.findings.store(all.outcome.findings.len() as u64, Ordering::Relaxed);
+        self.findings.store(all.outcome.findings().len() as u64, Ordering::Relaxed);
         let mut out = io::stdout().lock();
         let new = all.new_findings(before, self.arguments.format == "json");
         for line in new.iter().take(TOLD) {

@@ -144,6 +144,15 @@ impl fmt::Display for Mac {
     }
 }
 
+/// `TCP 443`, `ICMP type 3`, `IP protocol 112`.
+pub fn service_words(transport: Transport, port: &str) -> String {
+    match transport {
+        t if t.is_icmp() => format!("{} type {port}", t.to_string().to_uppercase()),
+        t if t.has_ports() => format!("{} {port}", t.to_string().to_uppercase()),
+        t => format!("IP protocol {}", t.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

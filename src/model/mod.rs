@@ -12,7 +12,7 @@ mod words;
 pub use account::{
     Account, Copies, Correction, Duplicates, InputRecord, Loss, Reasons, SkipReason,
 };
-pub use addr::{Endpoint, Mac, Transport, is_link_local};
+pub use addr::{Endpoint, Mac, Transport, is_link_local, service_words};
 pub use merge::{AtMost, Few, Max, Merge, Min, Or, Span, Sum};
 pub use text::{cell, clean, is_plain, steers};
 pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};

@@ -21,6 +21,7 @@ use crate::policy::{Policy, Severity};
 use crate::report::{
     self, Change, Dated, FORMATS, Folder, FolderError, Known, Places, Report, Wishes,
 };
+use crate::result::Teller;
 
 /// What the judgement may claim, and what is to be told of it.
 #[derive(Clone, Copy, Debug)]
@@ -66,9 +67,10 @@ impl FailOn {
     pub const USUAL: Self = Self::From(Severity::Low);
 
     /// Why the findings fail the audit, if they do.
-    fn reason(self, policy: &Policy, outcome: &Outcome, known: Option<&Known>) -> Option<String> {
+    fn reason(self, teller: &Teller<'_>, known: Option<&Known>) -> Option<String> {
+        let outcome = teller.outcome();
         let is_new = |finding: &Finding| {
-            known.is_none_or(|known| known.change(policy, outcome, finding) >= Change::Worse)
+            known.is_none_or(|known| known.change(teller, finding) >= Change::Worse)
         };
         match self {
             Self::Never => None,
@@ -77,7 +79,7 @@ impl FailOn {
                 .filter(|worst| *worst >= from)
                 .map(|_| format!("findings of severity {from} or above")),
             Self::New => outcome
-                .findings
+                .findings()
                 .iter()
                 .any(|f| f.severity > Severity::Info && is_new(f))
                 .then(|| "new findings".to_owned()),
@@ -153,7 +155,8 @@ impl Audit {
         let damaged = reading.damaged();
         let failing = policy
             .as_ref()
-            .and_then(|policy| limits.fail_on.reason(policy, &outcome, known.as_ref()));
+            .and_then(|policy| Teller::of(policy, &outcome))
+            .and_then(|teller| limits.fail_on.reason(&teller, known.as_ref()));
         let failed = failing.is_some();
         let unchecked =
             limits.require_assessed && !(policy.is_some() && outcome.checked_anything());
@@ -216,8 +219,19 @@ impl Audit {
             odd_stamps: self.odd_stamps,
             policy: self.policy.as_ref(),
             outcome: &self.outcome,
+            teller: self.teller(),
             exit_reasons: &self.exit_reasons,
         }
+    }
+
+    /// Returns the policy; none where nothing was judged.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
+    }
+
+    /// Returns who tells the findings; nobody where nothing was judged.
+    pub fn teller(&self) -> Option<Teller<'_>> {
+        Teller::of(self.policy.as_ref()?, &self.outcome)
     }
 
     /// Frames of whose content nothing is known, by ethertype and by tunnel.
@@ -245,9 +259,13 @@ impl Audit {
             folder.stage_reports(&self.report(true)).map_err(failed)?;
         }
         if let (Some(folder), Some(gathered)) = (&mut folders.evidence, &self.evidence) {
-            let findings = self.outcome.findings.iter().enumerate();
+            let teller = self.teller();
+            let findings = self.outcome.findings().iter().enumerate();
             let going_on = findings.take_while(|_| !progress.stop.load(Ordering::Relaxed));
-            let evidence = going_on.map(|(number, finding)| (finding, gathered.of(number)));
+            let evidence = going_on.filter_map(|(number, finding)| {
+                let teller = teller.as_ref()?;
+                Some((teller.tell(finding), teller.trace(finding), gathered.of(number)))
+            });
             folder.stage_evidence(evidence).map_err(failed)?;
         }
         if progress.stop.load(Ordering::Relaxed) {
@@ -263,26 +281,30 @@ impl Audit {
     }
 
     /// Whether a finding has to be told to whoever knows what was told before.
-    fn is_news(&self, before: &Known, finding: &Finding) -> bool {
-        let is_news = |policy| before.is_news(policy, &self.outcome, finding);
-        finding.severity > Severity::Info && self.policy.as_ref().is_some_and(is_news)
+    fn is_news(teller: Option<&Teller<'_>>, before: &Known, finding: &Finding) -> bool {
+        let is_news = |teller: &Teller<'_>| before.is_news(teller, finding);
+        finding.severity > Severity::Info && teller.is_some_and(is_news)
     }
 
     /// Returns the findings above info that were not told before, or are worse than they were, a line each, of text
     /// or of JSON.
     pub fn new_findings(&self, before: &Known, json: bool) -> Vec<String> {
-        report::lines(&self.report(false), json, |finding| self.is_news(before, finding))
+        let teller = self.teller();
+        let is_news = |finding: &Finding| Self::is_news(teller.as_ref(), before, finding);
+        report::lines(&self.report(false), json, is_news)
     }
 
     /// Returns the same for a syslog daemon.
     pub fn new_messages(&self, before: &Known) -> Vec<report::Message> {
-        report::messages(&self.report(false), |finding| self.is_news(before, finding))
+        let teller = self.teller();
+        let is_news = |finding: &Finding| Self::is_news(teller.as_ref(), before, finding);
+        report::messages(&self.report(false), is_news)
     }
 
     /// Remembers what is told now.
     pub(super) fn remember(&self, before: &mut Known) {
-        if let Some(policy) = &self.policy {
-            before.learn(policy, &self.outcome);
+        if let Some(teller) = self.teller() {
+            before.learn(&teller);
         }
     }
 
@@ -398,7 +420,7 @@ fn judge(
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
     };
-    Ok(Outcome::of(policy, conversations, &view))
+    Ok(Outcome::of(policy, conversations, &view, plan.jobs))
 }
 
 /// For how long rows have to be watched, as far as anything asks.

@@ -281,22 +281,21 @@ fn choose(
     outcome: &Outcome,
 ) -> std::io::Result<(Vec<Chosen>, Targets)> {
     let list = &outcome.conversations.list;
-    let share = (ALL_FLOWS / outcome.findings.len().clamp(1, FINDINGS)).clamp(1, FLOWS);
-    let shown = &outcome.findings[..outcome.findings.len().min(FINDINGS)];
+    let share = (ALL_FLOWS / outcome.findings().len().clamp(1, FINDINGS)).clamp(1, FLOWS);
+    let shown = &outcome.findings()[..outcome.findings().len().min(FINDINGS)];
     // Of many conversations those that came furthest, in the order of the list.
-    let furthest = |all: &[usize]| {
-        let mut best = all.to_vec();
+    let furthest = |all: &[u32]| {
+        let mut best: Vec<usize> = all.iter().map(|number| *number as usize).collect();
         best.sort_by_key(|number| (list[*number].state, *number));
         best.truncate(share);
         best
     };
-    let speaking: Vec<Vec<usize>> =
-        shown.iter().map(|f| furthest(&f.grounds.conversations)).collect();
-    let triggers = shown.iter().filter_map(|f| f.grounds.trigger);
+    let speaking: Vec<Vec<usize>> = shown.iter().map(|f| furthest(outcome.members_of(f))).collect();
+    let triggers = shown.iter().filter_map(|f| outcome.trigger_of(f));
     let wanted: BTreeSet<usize> = speaking.iter().flatten().copied().chain(triggers).collect();
     let picked = outcome.conversations.pick(&mut reading.flows, judge, &wanted, share)?;
     let mut targets = Targets::default();
-    let mut chosen = Vec::with_capacity(outcome.findings.len());
+    let mut chosen = Vec::with_capacity(outcome.findings().len());
     for (finding, speaking) in shown.iter().zip(&speaking) {
         let mut parts = Vec::new();
         let flows_of =
@@ -308,7 +307,7 @@ fn choose(
             flows.extend(flows_here.map(|(turn, flow)| (turn, order, *flow)));
         }
         flows.sort_unstable();
-        let all: u64 = finding.grounds.conversations.iter().map(|n| list[*n].flows).sum();
+        let all: u64 = outcome.members_of(finding).iter().map(|n| list[*n as usize].flows).sum();
         flows.truncate(share);
         for (_, order, flow) in &flows {
             let c = &list[speaking[*order]];
@@ -332,16 +331,16 @@ fn choose(
                 parts.push((targets.add(Ground::Names(client, c.subject.server)), Part::Names));
             }
         }
-        if let Some(c) = finding.grounds.trigger.map(|number| &list[number])
+        if let Some(c) = outcome.trigger_of(finding).map(|number| &list[number])
             && let Some(flow) = flows_of(c).next()
         {
             let number = targets.add(Ground::Flow(flow.flow));
             parts.push((number, Part::Trigger(c.subject, flow.client)));
         }
-        for (address, mac) in &finding.grounds.claims {
-            parts.push((targets.add(Ground::Claims(*address, *mac)), Part::Claims(*mac)));
+        for (address, mac) in outcome.address_claims_of(finding) {
+            parts.push((targets.add(Ground::Claims(address, mac)), Part::Claims(mac)));
         }
-        let note = match finding.verdict {
+        let note = match finding.verdict() {
             _ if all > flows.len() as u64 => format!(
                 "{} of {all} flows, those with the best state, the earliest first; display_filter shows all",
                 flows.len()
@@ -350,7 +349,7 @@ fn choose(
             Verdict::NotAssessable => {
                 "says what could not be assessed; its message and action say why".to_owned()
             }
-            _ if finding.code == Code::UnusedException => {
+            _ if finding.code() == Code::UnusedException => {
                 "is about the list of exceptions, not about frames".to_owned()
             }
             _ => "rests on what is absent; its trace in audit.json says what the capture could see"
@@ -359,7 +358,7 @@ fn choose(
         chosen.push(Chosen { parts, note });
     }
     let left_out = format!("left out: the {FINDINGS} findings that weigh most have frames");
-    chosen.resize_with(outcome.findings.len(), || Chosen {
+    chosen.resize_with(outcome.findings().len(), || Chosen {
         parts: Vec::new(),
         note: left_out.clone(),
     });

@@ -190,11 +190,14 @@ impl Pages {
         m.family("findings", "gauge", "Findings of all windows by verdict, code and severity.");
         let mut by_code: BTreeMap<_, u64> = BTreeMap::new();
         let mut by_roles: BTreeMap<_, u64> = BTreeMap::new();
-        for f in &all.outcome.findings {
-            *by_code.entry((f.verdict, f.code, f.severity)).or_default() += 1;
-            *by_roles
-                .entry((f.code, f.client.roles.clone(), f.server.roles.clone()))
-                .or_default() += 1;
+        let (teller, policy) = (all.teller(), all.policy());
+        for f in all.outcome.findings() {
+            *by_code.entry((f.verdict(), f.code(), f.severity)).or_default() += 1;
+            if let Some((teller, policy)) = teller.as_ref().zip(policy) {
+                let roles = |roles| policy.matrix.role_names(roles).join(";");
+                let [client, server] = teller.roles(f).map(roles);
+                *by_roles.entry((f.code(), client, server)).or_default() += 1;
+            }
         }
         for ((verdict, code, severity), count) in by_code {
             let severity = severity.to_string();

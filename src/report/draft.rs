@@ -6,10 +6,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::classify::{
-    ClientNetwork, Draft, DraftHost, Given, Guess, Matrix, Policy, service_words,
-};
-use crate::model::clean;
+use crate::classify::{ClientNetwork, Draft, DraftHost, Given, Guess, Matrix, Policy};
+use crate::model::{clean, service_words};
 
 /// Lines of evidence shown of each role.
 const SHOWN: usize = 4;

@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 
 use super::folder::{Folder, FolderError, digest_of};
 use super::pcapng::{self, plain};
-use crate::classify::Finding;
 use crate::model::{NO_TIME, Nanos, cell, clean, hex};
+use crate::result::ToldFinding;
 
 /// The index of a folder of evidence.
 const INDEX: &str = "evidence.csv";
@@ -82,29 +82,29 @@ impl Folder {
     }
 
     /// Writes the evidence of findings, beside its place.
-    pub fn stage_evidence<'a>(
+    pub fn stage_evidence(
         &mut self,
-        all: impl Iterator<Item = (&'a Finding, Evidence)>,
+        all: impl Iterator<Item = (ToldFinding, Vec<String>, Evidence)>,
     ) -> Result<(), FolderError> {
         let mut rows = vec![COLUMNS.map(str::to_owned)];
-        for (finding, evidence) in all {
+        for (finding, trace, evidence) in all {
             let (mut file, mut digest) = (String::new(), String::new());
             if !evidence.frames.is_empty() {
                 file = format!("{}.pcapng", finding.id);
-                let bytes = written(finding, &evidence)
+                let bytes = written(&finding, &trace, &evidence)
                     .map_err(|error| FolderError { path: self.place(&file), error })?;
                 digest = hex(&Sha256::digest(&bytes));
                 self.stage(&file, |out| out.write_all(&bytes))?;
             }
             rows.push([
-                finding.id.clone(),
+                finding.id,
                 finding.severity.to_string(),
                 finding.verdict.to_string(),
                 finding.code.to_string(),
                 file,
                 evidence.frames.len().to_string(),
                 digest,
-                finding.message.clone(),
+                finding.message,
                 evidence.note,
             ]);
         }
@@ -158,8 +158,8 @@ fn listed(index: &Path) -> BTreeMap<String, String> {
 }
 
 /// The file of one finding: an interface for each link type, and with each frame what it shows.
-fn written(finding: &Finding, evidence: &Evidence) -> io::Result<Vec<u8>> {
-    let Finding { id, verdict, code, severity, message, action, trace, .. } = finding;
+fn written(finding: &ToldFinding, trace: &[String], evidence: &Evidence) -> io::Result<Vec<u8>> {
+    let ToldFinding { id, verdict, code, severity, message, action, .. } = finding;
     let about = format!("finding {id} ({verdict}/{code}, {severity})");
     let mut whole = vec![format!("{about}: {message}"), action.clone()];
     whole.extend(trace.iter().cloned());

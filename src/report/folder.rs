@@ -1,7 +1,7 @@
 //! Folders of files that are written all of them whole, or none touched.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -396,9 +396,18 @@ fn place(from: &Path, to: &Path) -> io::Result<()> {
 
 /// The SHA-256 of a file, which is one.
 pub(super) fn digest_of(path: &Path) -> io::Result<String> {
-    match fs::symlink_metadata(path)?.is_file() {
-        true => Ok(hex(&Sha256::digest(fs::read(path)?))),
-        false => Err(io::Error::other("is no file")),
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Err(io::Error::other("is no file"));
+    }
+    let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hasher.finalize())),
+            Ok(read) => hasher.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 

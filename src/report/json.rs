@@ -14,6 +14,7 @@ use super::rows::{self, FindingRow};
 use super::{Known, Report, Time};
 use crate::classify::{Covers, Outcome, Policy};
 use crate::model::{Account, InputRecord};
+use crate::result::Teller;
 
 /// Pairs that are listed with their orphaned fragments; more are a flood, and only counted.
 const MAX_ORPHANS: usize = 100;
@@ -57,7 +58,8 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
     )?;
     map.serialize_entry("inventory", &policy.map(|p| json!({"sha256": p.inventory.sha256})))?;
     map.serialize_entry("exceptions", &policy.and_then(|p| exceptions(p, outcome)))?;
-    let since = report.known.zip(policy).map(|(known, policy)| since(known, policy, outcome));
+    let since = report.known.zip(report.teller.as_ref());
+    let since = since.map(|(known, teller)| self::since(known, teller));
     map.serialize_entry("known", &since)?;
     map.serialize_entry("filter", &report.wishes.filter)?;
     map.serialize_entry(
@@ -71,11 +73,11 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
             }})
         }),
     )?;
-    let findings = rows::findings(report).zip(outcome.findings.iter().map(|f| &f.trace));
-    map.serialize_entry(
-        "findings",
-        &List::new(findings.map(|(row, trace)| Explained { row, trace })),
-    )?;
+    let findings = report.findings().iter().filter_map(|finding| {
+        let trace = report.trace(finding);
+        rows::finding(report, finding).map(|row| Explained { row, trace })
+    });
+    map.serialize_entry("findings", &List::new(findings))?;
     map.serialize_entry("conversations", &List::new(rows::conversations(report)))?;
     map.serialize_entry("matrix_rows", &List::new(rows::matrix(report)))?;
     map.serialize_entry("hosts", &List::new(rows::hosts(report)))?;
@@ -87,7 +89,7 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
 struct Explained<'a> {
     #[serde(flatten)]
     row: FindingRow<'a>,
-    trace: &'a [String],
+    trace: Vec<String>,
 }
 
 /// An array that is made while it is written, so that memory never holds it whole.
@@ -112,8 +114,8 @@ fn summary(report: &Report<'_>) -> Value {
         *conversations.entry(judged.verdict().name()).or_default() += 1;
     }
     let mut by: [BTreeMap<&str, u64>; 3] = Default::default();
-    for finding in &outcome.findings {
-        let names = [finding.verdict.name(), finding.code.name(), finding.severity.name()];
+    for finding in outcome.findings() {
+        let names = [finding.verdict().name(), finding.code().name(), finding.severity.name()];
         for (counts, name) in by.iter_mut().zip(names) {
             *counts.entry(name).or_default() += 1;
         }
@@ -128,7 +130,7 @@ fn summary(report: &Report<'_>) -> Value {
         "assessed": report.policy.is_some() && outcome.checked_anything(),
         "conversations": {"total": outcome.conversations.list.len(), "by_verdict": conversations},
         "findings": {
-            "total": outcome.findings.len(),
+            "total": outcome.findings().len(),
             "by_verdict": verdict, "by_code": code, "by_severity": severity,
         },
         "matrix_rows": rows,
@@ -154,8 +156,8 @@ fn exceptions(policy: &Policy, outcome: &Outcome) -> Option<Value> {
 }
 
 /// What changed against an earlier audit.
-fn since(known: &Known, policy: &Policy, outcome: &Outcome) -> Value {
-    let Changes { new, worse, still, grown, gone } = changes(known, policy, outcome);
+fn since(known: &Known, teller: &Teller<'_>) -> Value {
+    let Changes { new, worse, still, grown, gone } = changes(known, teller);
     let gone: Vec<Value> =
         gone.into_iter().map(|(id, message)| json!({"id": id, "message": message})).collect();
     json!({"new": new, "worse": worse, "still_there": still, "grown": grown, "gone": gone})

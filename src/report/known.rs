@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::classify::{Finding, Members, Outcome, Policy, Severity, State, id_of};
+use crate::classify::{Finding, Outcome, Severity, State, id_of};
 use crate::model::words;
+use crate::result::{Members, Teller};
 
 /// Findings that were told before, of an earlier `findings.csv` or of earlier windows.
 #[derive(Clone, Default, Debug)]
@@ -24,7 +25,7 @@ const REACHED: usize = 1000;
 /// What a finding reached, the least.
 fn reached(outcome: &Outcome, finding: &Finding) -> BTreeSet<Reached> {
     let list = &outcome.conversations.list;
-    let all = finding.grounds.conversations.iter().map(|number| &list[*number]);
+    let all = outcome.members_of(finding).iter().map(|number| &list[*number as usize]);
     let reached = all.filter(|c| c.state.reached());
     let mut reached: BTreeSet<Reached> =
         reached.map(|c| (c.subject.server, c.subject.port)).collect();
@@ -76,16 +77,16 @@ pub(super) struct Changes<'a> {
 }
 
 /// Tells what changed against an earlier audit.
-pub(super) fn changes<'a>(known: &'a Known, policy: &Policy, outcome: &Outcome) -> Changes<'a> {
-    let findings = outcome.findings.iter().filter(|f| f.severity > Severity::Info);
+pub(super) fn changes<'a>(known: &'a Known, teller: &Teller<'_>) -> Changes<'a> {
+    let findings = teller.outcome().findings().iter().filter(|f| f.severity > Severity::Info);
     let mut counts: BTreeMap<Change, usize> = BTreeMap::new();
     let mut now = BTreeSet::new();
     for finding in findings {
-        now.insert(finding.id.as_str());
-        *counts.entry(known.change(policy, outcome, finding)).or_default() += 1;
+        now.insert(teller.id(finding));
+        *counts.entry(known.change(teller, finding)).or_default() += 1;
     }
     let count = |change| counts.get(&change).copied().unwrap_or_default();
-    let gone = known.findings.iter().filter(|(id, _)| !now.contains(id.as_str()));
+    let gone = known.findings.iter().filter(|(id, _)| !now.contains(*id));
     Changes {
         new: count(Change::New) + count(Change::Worse),
         worse: count(Change::Worse),
@@ -141,39 +142,40 @@ impl Known {
     }
 
     /// Takes in what an audit tells, so that it is not told again.
-    pub fn learn(&mut self, policy: &Policy, outcome: &Outcome) {
-        for finding in outcome.findings.iter().filter(|f| f.severity > Severity::Info) {
-            let members = outcome.members(policy, finding);
+    pub fn learn(&mut self, teller: &Teller<'_>) {
+        let outcome = teller.outcome();
+        for finding in outcome.findings().iter().filter(|f| f.severity > Severity::Info) {
+            let (told, members) = (teller.tell(finding), teller.members(finding));
             let mut members = members.map(|side| {
                 side.words()
                     .into_iter()
                     .filter(|word| !word.starts_with('+'))
                     .collect::<BTreeSet<_>>()
             });
-            let before = self.findings.remove(&finding.id);
-            if let Some(told) = before.as_ref().and_then(|before| before.members.as_ref()) {
+            let before = self.findings.remove(&told.id);
+            if let Some(earlier) = before.as_ref().and_then(|before| before.members.as_ref()) {
                 members
                     .iter_mut()
-                    .zip(told)
-                    .for_each(|(now, told)| now.extend(told.iter().cloned()));
+                    .zip(earlier)
+                    .for_each(|(now, earlier)| now.extend(earlier.iter().cloned()));
             }
             let was = |of: fn(&Before) -> bool| before.as_ref().is_some_and(of);
             let mut reached = reached(outcome, finding);
-            if let Some(told) = before.as_ref().and_then(|before| before.reached.as_ref()) {
-                reached.extend(told.iter().copied());
+            if let Some(earlier) = before.as_ref().and_then(|before| before.reached.as_ref()) {
+                reached.extend(earlier.iter().copied());
             }
             let now = Before {
                 reached: Some(reached),
-                message: finding.message.clone(),
+                message: told.message,
                 severity: before
                     .as_ref()
                     .map_or(finding.severity, |b| b.severity.max(finding.severity)),
-                is_certain: finding.certain || was(|before| before.is_certain),
+                is_certain: told.certain || was(|before| before.is_certain),
                 was_reached: finding.state.is_some_and(State::reached)
                     || was(|before| before.was_reached),
                 members: Some(members),
             };
-            self.findings.insert(finding.id.clone(), now);
+            self.findings.insert(told.id, now);
         }
     }
 
@@ -189,8 +191,9 @@ impl Known {
 
     /// Tells what a finding is against the earlier audit. A further server or listed host makes it worse, and so does
     /// a second client; further members of a network do not.
-    pub fn change(&self, policy: &Policy, outcome: &Outcome, finding: &Finding) -> Change {
-        let Some(before) = self.findings.get(&finding.id) else { return Change::New };
+    pub fn change(&self, teller: &Teller<'_>, finding: &Finding) -> Change {
+        let outcome = teller.outcome();
+        let Some(before) = self.findings.get(&teller.id(finding)) else { return Change::New };
         let reached = finding.state.is_some_and(State::reached);
         if finding.severity > before.severity || (reached && !before.was_reached) {
             return Change::Worse;
@@ -202,7 +205,7 @@ impl Known {
             return Change::Worse;
         }
         let Some([clients, servers]) = &before.members else { return Change::Same };
-        let [now_clients, now_servers] = outcome.members(policy, finding);
+        let [now_clients, now_servers] = teller.members(finding);
         // Whoever a list left out may have been there.
         let joined = |before: &BTreeSet<String>, now: &Members| {
             let is_whole = !before.iter().any(|item| item.starts_with('+'));
@@ -222,9 +225,9 @@ impl Known {
     }
 
     /// Whether a finding is worth telling a second time: worse than it was, or certain by now.
-    pub fn is_news(&self, policy: &Policy, outcome: &Outcome, finding: &Finding) -> bool {
-        let became_certain = |before: &Before| finding.certain && !before.is_certain;
-        self.change(policy, outcome, finding) >= Change::Worse
-            || self.findings.get(&finding.id).is_some_and(became_certain)
+    pub fn is_news(&self, teller: &Teller<'_>, finding: &Finding) -> bool {
+        let became_certain = |before: &Before| finding.certain() && !before.is_certain;
+        self.change(teller, finding) >= Change::Worse
+            || self.findings.get(&teller.id(finding)).is_some_and(became_certain)
     }
 }

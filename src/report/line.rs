@@ -6,12 +6,16 @@ use super::json_text::Harmless;
 use super::{Report, Time, rows};
 use crate::classify::{Finding, Severity};
 use crate::model::clean;
+use crate::result::ToldFinding;
 
 /// The findings that are wanted, a line each: of text, or of JSON with the columns of `findings.csv`.
 pub fn lines(report: &Report<'_>, json: bool, wanted: impl Fn(&Finding) -> bool) -> Vec<String> {
-    let findings = report.outcome.findings.iter().zip(rows::findings(report));
-    let wanted = findings.filter(|(finding, _)| wanted(finding));
-    wanted.map(|(finding, row)| if json { json_line(&row) } else { line(finding) }).collect()
+    let wanted = report.findings().iter().filter(|finding| wanted(finding));
+    let told = |finding: &Finding| match json {
+        true => rows::finding(report, finding).map(|row| json_line(&row)),
+        false => report.tell(finding).map(|told| line(&told)),
+    };
+    wanted.filter_map(told).collect()
 }
 
 /// A finding for a syslog daemon.
@@ -28,11 +32,11 @@ pub struct Message {
 
 /// The findings that are wanted, for a syslog daemon.
 pub fn messages(report: &Report<'_>, wanted: impl Fn(&Finding) -> bool) -> Vec<Message> {
-    let message = |f: &Finding| {
+    let message = |f: ToldFinding| {
         // Six digits at most (RFC 5424, 6.2.3).
         let time = f.last_seen.map(|time| Time(time - time.rem_euclid(1000)).to_string());
         let time = time.map_or_else(|| "-".to_owned(), |time| time.replace("000Z", "Z"));
-        let Finding { severity, verdict, code, id, message, .. } = f;
+        let ToldFinding { severity, verdict, code, id, message, .. } = &f;
         let text = format!("{severity} {verdict}/{code} {id} {message}");
         let text = clean(&text).into_owned();
         let certain = if f.certain { "yes" } else { "no" };
@@ -48,12 +52,13 @@ pub fn messages(report: &Report<'_>, wanted: impl Fn(&Finding) -> bool) -> Vec<M
         let fields = fields.map(|(name, value)| (name, clean(value).into_owned()));
         Message { severity: *severity, time, fields: fields.into(), text }
     };
-    report.outcome.findings.iter().filter(|finding| wanted(finding)).map(message).collect()
+    let wanted = report.findings().iter().filter(|finding| wanted(finding));
+    wanted.filter_map(|finding| report.tell(finding)).map(message).collect()
 }
 
-fn line(finding: &Finding) -> String {
+fn line(finding: &ToldFinding) -> String {
     let time = finding.last_seen.map_or_else(|| "-".to_owned(), |time| Time(time).to_string());
-    let Finding { severity, verdict, code, id, message, .. } = finding;
+    let ToldFinding { severity, verdict, code, id, message, .. } = finding;
     clean(&format!("{time} {severity} {verdict}/{code} {id} {message}")).into_owned()
 }
 

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use super::story::{self, Fact, Headline, NotAssessed, Told};
 use super::{Report, Time};
-use crate::classify::Finding;
 use crate::model::clean;
+use crate::result::ToldFinding;
 
 /// Findings that are told in full, the worst ones; more belong into a file.
 const SHOWN: usize = 25;
@@ -24,12 +24,14 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
         if number == 0 {
             writeln!(out, "\n## Findings")?;
         }
-        write_finding(told, out)?;
-        let explained = report.outcome.findings.iter();
-        let explained = explained.filter(|f| f.explained_by.as_ref() == Some(&told.finding.id));
-        for Finding { id, severity, verdict, code, message, .. } in explained.take(SHOWN) {
-            let message = text(message);
-            writeln!(out, "- explains {} ({severity} {verdict}/{code}): {message}", quoted(id))?;
+        write_finding(report, told, out)?;
+        let explained = report.findings().iter();
+        let explained = explained.filter(|f| f.explained_by() == Some(told.number)).take(SHOWN);
+        for ToldFinding { id, severity, verdict, code, message, .. } in
+            explained.filter_map(|finding| report.tell(finding))
+        {
+            let message = text(&message);
+            writeln!(out, "- explains {} ({severity} {verdict}/{code}): {message}", quoted(&id))?;
         }
         if told.explains > SHOWN {
             writeln!(out, "- and {} more", told.explains - SHOWN)?;
@@ -49,24 +51,24 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
         }
         if let Some(first) = first {
             let count = story::plural(findings, "finding");
-            parts.push(format!("{count}, for example: {}", text(&first.message)));
+            parts.push(format!("{count}, for example: {}", text(&first)));
         }
         writeln!(out, "- **{code}**, {meaning}: {}", parts.join("; "))?;
     }
     judged_by(report, out)
 }
 
-fn write_finding(told: &Told<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let finding = told.finding;
-    let Finding { id, severity, verdict, code, action, trace, .. } = finding;
+fn write_finding(report: &Report<'_>, told: &Told<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(finding) = report.tell(told.finding) else { return Ok(()) };
+    let ToldFinding { id, severity, verdict, code, action, .. } = &finding;
     let guess = if finding.certain { "" } else { " (not certain)" };
     writeln!(out, "\n### {severity} {verdict}/{code}{guess} {}\n", quoted(id))?;
-    writeln!(out, "{}\n", opening(&told.message()))?;
+    writeln!(out, "{}\n", opening(&told.message(&finding)))?;
     if !action.is_empty() {
         writeln!(out, "**To do**: {}\n", text(action))?;
     }
-    for line in trace {
-        writeln!(out, "- {}", opening(line))?;
+    for line in report.trace(told.finding) {
+        writeln!(out, "- {}", opening(&line))?;
     }
     if let (Some(first), Some(last)) = (finding.first_seen, finding.last_seen) {
         writeln!(out, "- seen from {} to {}", Time(first), Time(last))?;

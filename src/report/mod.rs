@@ -29,8 +29,9 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::classify::{Outcome, Policy};
+use crate::classify::{Finding, Outcome, Policy};
 use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Timeline, Transport};
+use crate::result::{Teller, ToldFinding};
 
 pub use community_id::community_id;
 pub use dated::Dated;
@@ -77,8 +78,27 @@ pub struct Report<'a> {
     pub policy: Option<&'a Policy>,
     /// The judgement; without a policy it holds conversations alone.
     pub outcome: &'a Outcome,
+    /// Who tells the findings; nobody where nothing was judged.
+    pub teller: Option<Teller<'a>>,
     /// Why the exit code is what it is.
     pub exit_reasons: &'a [String],
+}
+
+impl<'a> Report<'a> {
+    /// Returns the findings, worst first.
+    fn findings(&self) -> &'a [Finding] {
+        self.outcome.findings()
+    }
+
+    /// Tells a finding; nothing where nothing was judged.
+    fn tell(&self, finding: &Finding) -> Option<ToldFinding> {
+        self.teller.as_ref().map(|teller| teller.tell(finding))
+    }
+
+    /// Returns what was considered for a finding.
+    fn trace(&self, finding: &Finding) -> Vec<String> {
+        self.teller.as_ref().map_or_else(Vec::new, |teller| teller.trace(finding))
+    }
 }
 
 /// What the user wanted of the capture.

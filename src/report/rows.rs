@@ -6,8 +6,11 @@ use serde::{Serialize, Serializer};
 
 use super::known::Change;
 use super::{Report, Time, community_id};
-use crate::classify::{Code, Conversation, Doubts, Judged, Policy, Presence, Ruling, Tag, Verdict};
+use crate::classify::{
+    Code, Conversation, Doubts, Finding, Judged, Policy, Presence, Ruling, Tag, Verdict,
+};
 use crate::model::Merge as _;
+use crate::result::{Members, state_changes};
 
 /// What stands in a cell.
 pub(super) trait Cell {
@@ -163,34 +166,34 @@ record!(
 record!(
     /// A finding.
     FindingRow<'a> {
-        id: &'a str,
+        id: String,
         severity: &'a str,
         verdict: &'a str,
         code: &'a str,
         certain: bool,
-        client: &'a str,
-        client_name: &'a str,
-        client_roles: Vec<&'a str>,
-        server: &'a str,
-        server_name: &'a str,
-        server_roles: Vec<&'a str>,
-        transport: &'a str,
-        port: &'a str,
+        client: String,
+        client_name: String,
+        client_roles: Vec<String>,
+        server: String,
+        server_name: String,
+        server_roles: Vec<String>,
+        transport: String,
+        port: String,
         state: &'a str,
         direction: &'a str,
-        rule: &'a str,
-        group: &'a str,
+        rule: String,
+        group: String,
         count: u64,
         first_seen: Option<Time>,
         last_seen: Option<Time>,
-        message: &'a str,
-        action: &'a str,
-        display_filter: &'a str,
+        message: String,
+        action: String,
+        display_filter: String,
         doubt: DoubtList,
         since: &'a str,
         clients: Vec<String>,
         servers: Vec<String>,
-        explained_by: &'a str,
+        explained_by: String,
     }
 );
 
@@ -307,7 +310,7 @@ fn conversation<'a>(
             .and_then(|(_, j)| j.other)
             .map_or_else(String::new, |other: Code| format!("{}/{other}", other.verdict())),
         outer: outer(c),
-        state_changes: crate::classify::state_changes(c).unwrap_or_default(),
+        state_changes: state_changes(c).unwrap_or_default(),
         unstated_feature: judged.map_or_else(Vec::new, |(policy, j)| match j.ruling.row {
             Some(row) if j.verdict() == Verdict::Documented => {
                 policy.unstated(&policy.matrix.rows[row]).map(|(name, _)| name).collect()
@@ -339,53 +342,54 @@ fn flow_id(c: &Conversation) -> String {
 }
 
 /// The members of a text that holds a list.
-fn list(text: &str) -> Vec<&str> {
-    text.split(';').filter(|item| !item.is_empty()).collect()
+fn list(text: &str) -> Vec<String> {
+    text.split(';').filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
 
 /// All findings, worst first.
 pub(super) fn findings<'a>(report: &Report<'a>) -> impl Iterator<Item = FindingRow<'a>> {
-    let policy = report.policy;
-    report.outcome.findings.iter().map(move |f| {
-        let members = policy.map(|policy| report.outcome.members(policy, f));
-        let [clients, servers] = members.unwrap_or_default().map(|side| side.words());
-        let since = match (report.known, policy) {
-            (Some(known), Some(policy)) => match known.change(policy, report.outcome, f) {
-                Change::New | Change::Worse => "new",
-                Change::Same | Change::Grown => "known",
-            },
-            _ => "",
-        };
-        FindingRow {
-            id: &f.id,
-            severity: f.severity.name(),
-            verdict: f.verdict.name(),
-            code: f.code.name(),
-            certain: f.certain,
-            client: &f.client.address,
-            client_name: &f.client.name,
-            client_roles: list(&f.client.roles),
-            server: &f.server.address,
-            server_name: &f.server.name,
-            server_roles: list(&f.server.roles),
-            transport: &f.transport,
-            port: &f.port,
-            state: f.state.map_or("", |s| s.name()),
-            direction: f.direction.map_or("", |g| g.name()),
-            rule: &f.rule,
-            group: &f.group,
-            count: f.count,
-            first_seen: f.first_seen.map(Time),
-            last_seen: f.last_seen.map(Time),
-            message: &f.message,
-            action: &f.action,
-            display_filter: &f.display_filter,
-            doubt: DoubtList(f.doubts),
-            since,
-            clients,
-            servers,
-            explained_by: f.explained_by.as_deref().unwrap_or_default(),
-        }
+    report.findings().iter().filter_map(|finding| self::finding(report, finding))
+}
+
+/// One finding.
+pub(super) fn finding<'a>(report: &Report<'a>, finding: &Finding) -> Option<FindingRow<'a>> {
+    let (policy, told) = (report.policy?, report.tell(finding)?);
+    let [clients, servers] = Members::of(policy, report.outcome, finding).map(|side| side.words());
+    let change = report.known.zip(report.teller.as_ref());
+    let since = match change.map(|(known, teller)| known.change(teller, finding)) {
+        Some(Change::New | Change::Worse) => "new",
+        Some(Change::Same | Change::Grown) => "known",
+        None => "",
+    };
+    Some(FindingRow {
+        id: told.id,
+        severity: told.severity.name(),
+        verdict: told.verdict.name(),
+        code: told.code.name(),
+        certain: told.certain,
+        client_roles: list(&told.client.roles),
+        client: told.client.address,
+        client_name: told.client.name,
+        server_roles: list(&told.server.roles),
+        server: told.server.address,
+        server_name: told.server.name,
+        transport: told.transport,
+        port: told.port,
+        state: told.state.map_or("", |s| s.name()),
+        direction: told.direction.map_or("", |g| g.name()),
+        rule: told.rule,
+        group: told.group,
+        count: told.count,
+        first_seen: told.first_seen.map(Time),
+        last_seen: told.last_seen.map(Time),
+        message: told.message,
+        action: told.action,
+        display_filter: told.display_filter,
+        doubt: DoubtList(told.doubts),
+        since,
+        clients,
+        servers,
+        explained_by: told.explained_by.unwrap_or_default(),
     })
 }
 

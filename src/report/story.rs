@@ -7,6 +7,7 @@ use super::known::{Changes, changes};
 use super::{Report, Time};
 use crate::classify::{Code, Coverage, Covers, Finding, Policy, Severity, Status, Verdict};
 use crate::model::{Account, Correction, Duplicates, SECOND, SkipReason, clean};
+use crate::result::ToldFinding;
 
 /// How something is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,13 +72,13 @@ pub(super) fn headline(report: &Report<'_>) -> Headline {
         let rest = format!(" what was read shows no traffic of {name}.");
         return told(Tone::Warning, "Nothing could be assessed:", rest);
     }
-    let findings = &report.outcome.findings;
+    let findings = report.findings();
     let mut counts: BTreeMap<Severity, usize> = BTreeMap::new();
     for finding in findings.iter().filter(|f| f.severity > Severity::Info) {
         *counts.entry(finding.severity).or_default() += 1;
     }
     let total: usize = counts.values().sum();
-    let unknown = findings.iter().filter(|f| f.verdict == Verdict::NotAssessable).count();
+    let unknown = findings.iter().filter(|f| f.verdict() == Verdict::NotAssessable).count();
     let info = findings.len() - total;
     let but = match (info, unknown) {
         (0, _) => String::new(),
@@ -230,8 +231,8 @@ pub(super) fn facts(report: &Report<'_>) -> Vec<Fact> {
         }
         told.add(Tone::Plain, "Excepted", text);
     }
-    if let (Some(known), Some(policy)) = (report.known, report.policy) {
-        let Changes { new, worse, still, grown, gone } = changes(known, policy, outcome);
+    if let (Some(known), Some(teller)) = (report.known, &report.teller) {
+        let Changes { new, worse, still, grown, gone } = changes(known, teller);
         let some = |count: usize, what: &str| match count {
             0 => String::new(),
             count => format!(" ({count} {what})"),
@@ -359,26 +360,27 @@ fn some(texts: &[String], shown: usize) -> String {
 /// A finding as summaries show it.
 pub(super) struct Told<'a> {
     pub finding: &'a Finding,
+    /// Its place among all findings.
+    pub number: usize,
     /// How many others it explains; they are not shown beside it.
     pub explains: usize,
     /// It stands for the attempts of one client on so many servers.
-    pub targets: usize,
+    targets: usize,
 }
 
 impl Told<'_> {
     /// Returns what was found, in a sentence, with what is folded under it.
-    pub fn message(&self) -> String {
-        let Told { finding, explains, targets } = self;
-        let message = &finding.message;
-        match (*explains, *targets) {
+    pub fn message(&self, told: &ToldFinding) -> String {
+        let message = &told.message;
+        match (self.explains, self.targets) {
             (0, _) => message.clone(),
-            (_, 0) => {
-                let others = plural(*explains as u64, "other finding");
+            (explains, 0) => {
+                let others = plural(explains as u64, "other finding");
                 format!("{message} (it would explain {others})")
             }
             (explains, targets) => format!(
                 "{} tried the same on {targets} servers, and all of it failed ({explains} more findings like this one): {message}",
-                finding.client.words_with_roles()
+                told.client.words_with_roles()
             ),
         }
     }
@@ -386,34 +388,29 @@ impl Told<'_> {
 
 /// Returns the findings above info in the order of summaries, worst first, and none that another one of them explains.
 pub(super) fn told<'a>(report: &Report<'a>) -> Vec<Told<'a>> {
-    let findings = &report.outcome.findings;
-    let mut explains: BTreeMap<&str, (usize, BTreeSet<&str>)> = BTreeMap::new();
+    let (findings, Some(teller)) = (report.findings(), &report.teller) else { return Vec::new() };
+    let mut explains: BTreeMap<usize, (usize, BTreeSet<String>)> = BTreeMap::new();
     for finding in findings {
-        if let Some(cause) = &finding.explained_by {
+        if let Some(cause) = finding.explained_by() {
             let (count, servers) = explains.entry(cause).or_default();
             *count += 1;
-            servers.insert(&finding.server.address);
+            servers.insert(teller.server_address(finding));
         }
     }
-    let causes: BTreeSet<&str> =
-        findings.iter().filter(|f| f.severity > Severity::Info).map(|f| f.id.as_str()).collect();
-    let is_folded =
-        |f: &Finding| f.explained_by.as_ref().is_some_and(|cause| causes.contains(cause.as_str()));
-    let shown = findings.iter().filter(|f| f.severity > Severity::Info && !is_folded(f));
-    let told: Vec<Told<'_>> = shown
-        .map(|finding| {
-            let (count, servers) = explains
-                .get(finding.id.as_str())
-                .map_or((0, 0), |(n, servers)| (*n, servers.len()));
-            let is_scan = count > 0 && finding.code != Code::RoleMismatch;
-            let own = explains
-                .get(finding.id.as_str())
-                .is_some_and(|(_, servers)| servers.contains(finding.server.address.as_str()));
-            let targets = if is_scan { servers + usize::from(!own) } else { 0 };
-            Told { finding, explains: count, targets }
-        })
-        .collect();
-    told
+    let is_shown = |f: &Finding| f.severity > Severity::Info;
+    let is_folded = |f: &Finding| f.explained_by().is_some_and(|cause| is_shown(&findings[cause]));
+    let shown = findings.iter().enumerate().filter(|(_, f)| is_shown(f) && !is_folded(f));
+    let told = shown.map(|(number, finding)| {
+        let (explains, servers) =
+            explains.get(&number).map_or((0, None), |(count, servers)| (*count, Some(servers)));
+        let is_scan = finding.code() != Code::RoleMismatch;
+        let targets = servers.filter(|_| is_scan).map_or(0, |servers| {
+            let own = servers.contains(&teller.server_address(finding));
+            servers.len() + usize::from(!own)
+        });
+        Told { finding, number, explains, targets }
+    });
+    told.collect()
 }
 
 /// Hosts of which nothing was seen, and what that leaves open.
@@ -567,27 +564,30 @@ fn frames(account: &Account) -> String {
 
 /// What could not be assessed for one reason.
 #[derive(Default)]
-pub(super) struct NotAssessed<'a> {
+pub(super) struct NotAssessed {
     /// The reason in words.
     pub meaning: &'static str,
     /// Rows of the matrix.
     pub rows: u64,
-    /// Findings, and the first of them.
+    /// Findings, and what the first of them says.
     pub findings: u64,
-    pub first: Option<&'a Finding>,
+    pub first: Option<String>,
 }
 
 /// What could not be assessed, by reason.
-pub(super) fn not_assessed<'a>(report: &Report<'a>) -> BTreeMap<Code, NotAssessed<'a>> {
-    let mut reasons: BTreeMap<Code, NotAssessed<'_>> = BTreeMap::new();
+pub(super) fn not_assessed(report: &Report<'_>) -> BTreeMap<Code, NotAssessed> {
+    let mut reasons: BTreeMap<Code, NotAssessed> = BTreeMap::new();
     let rows = report.outcome.rows.iter().filter(|row| row.status == Status::NotAssessable);
     for reason in rows.filter_map(|row| row.reason) {
         reasons.entry(reason).or_default().rows += 1;
     }
-    for finding in report.outcome.findings.iter().filter(|f| f.verdict == Verdict::NotAssessable) {
-        let reason = reasons.entry(finding.code).or_default();
+    let findings = report.findings().iter();
+    for finding in findings.filter(|f| f.verdict() == Verdict::NotAssessable) {
+        let reason = reasons.entry(finding.code()).or_default();
         reason.findings += 1;
-        reason.first.get_or_insert(finding);
+        if reason.first.is_none() {
+            reason.first = report.tell(finding).map(|told| told.message);
+        }
     }
     for (code, reason) in &mut reasons {
         reason.meaning = meaning(*code);

@@ -127,7 +127,7 @@ fn findings(
     }
     writeln!(out)?;
     for told in findings.iter().take(SHOWN) {
-        let finding = told.finding;
+        let Some(finding) = report.tell(told.finding) else { continue };
         let style = style_of(finding.severity.into());
         let guess = if finding.certain { "" } else { " (not certain)" };
         writeln!(
@@ -138,7 +138,7 @@ fn findings(
             finding.code,
             finding.id
         )?;
-        writeln!(out, "{}", wrapped("          ", &clean(&told.message()), width))?;
+        writeln!(out, "{}", wrapped("          ", &clean(&told.message(&finding)), width))?;
     }
     if findings.len() > SHOWN {
         let (more, folded) = (findings.len() - SHOWN, findings.iter().map(|f| f.explains).sum());
@@ -170,8 +170,7 @@ fn not_assessed(report: &Report<'_>, width: Width, out: &mut dyn Write) -> io::R
             0 => String::new(),
             more => format!(", and {more} more"),
         };
-        let first = first.map_or("", |finding| finding.message.as_str());
-        let example = format!("{}{more}", clean(first));
+        let example = format!("{}{more}", clean(&first.unwrap_or_default()));
         writeln!(out, "{}", wrapped(&format!("  {code:<17} "), &example, width))?;
     }
     Ok(())

@@ -34,7 +34,7 @@ struct Data<'a> {
 struct Explained<'a> {
     #[serde(flatten)]
     row: FindingRow<'a>,
-    trace: &'a [String],
+    trace: Vec<String>,
     /// The nearest rows of the matrix, by position.
     near: Vec<usize>,
     talkers: Vec<Talker>,
@@ -58,15 +58,16 @@ pub(super) fn write(
     farm: Option<&Farm<'_>>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let findings = &report.outcome.findings;
-    let rows = rows::findings(report).zip(findings).take(FINDINGS);
+    let findings = report.findings();
+    let worst = findings.iter().take(FINDINGS);
+    let rows = worst.filter_map(|finding| Some((rows::finding(report, finding)?, finding)));
     let data = Data {
         total: findings.len(),
         findings: rows
             .map(|(row, finding)| Explained {
+                trace: report.trace(finding),
+                near: farm.map_or_else(Vec::new, |farm| near(farm, finding, &row)),
                 row,
-                trace: &finding.trace,
-                near: farm.map_or_else(Vec::new, |farm| near(farm, finding)),
                 talkers: talkers(report, finding),
             })
             .collect(),
@@ -81,23 +82,22 @@ pub(super) fn write(
 }
 
 /// The rows that a finding is about, then those that join its ends, then those that document its port there.
-fn near(farm: &Farm<'_>, finding: &Finding) -> Vec<usize> {
+fn near(farm: &Farm<'_>, finding: &Finding, told: &FindingRow<'_>) -> Vec<usize> {
     let matrix = &farm.policy.matrix;
     let [client, server] =
-        [&finding.client, &finding.server].map(|end| roles_of(matrix, &end.roles));
-    let port = finding.port.parse::<u16>().ok();
+        [&told.client_roles, &told.server_roles].map(|roles| roles_of(matrix, roles));
+    let port = told.port.parse::<u16>().ok();
     let rank = |row: &Row| {
-        let about =
-            row.id == finding.rule || (!finding.group.is_empty() && row.group == finding.group);
+        let about = row.id == told.rule || (!told.group.is_empty() && row.group == told.group);
         let goes_there =
             matrix.is_destination(row, server) && !matrix.roles[row.destination].everybody;
         let joins =
             goes_there && matrix.is_source(row, client) && !matrix.roles[row.source].everybody;
         let same_port = port.is_some_and(|port| row.ports.contains(&port))
-            && row.transport.to_string() == finding.transport;
+            && row.transport.to_string() == told.transport;
         match (about, joins, same_port) {
             (true, ..) => Some(0),
-            _ if matches!(finding.verdict, Verdict::Missing | Verdict::NotAssessable) => None,
+            _ if matches!(finding.verdict(), Verdict::Missing | Verdict::NotAssessable) => None,
             (_, true, true) => Some(1),
             (_, true, false) => Some(2),
             (_, false, true) if goes_there => Some(3),
@@ -114,7 +114,8 @@ fn near(farm: &Farm<'_>, finding: &Finding) -> Vec<usize> {
 fn talkers(report: &Report<'_>, finding: &Finding) -> Vec<Talker> {
     let list = &report.outcome.conversations.list;
     let bytes = |number: usize| list[number].to_server.bytes.0 + list[number].to_client.bytes.0;
-    let mut numbers = finding.grounds.conversations.clone();
+    let members = report.outcome.members_of(finding).iter();
+    let mut numbers: Vec<usize> = members.map(|number| *number as usize).collect();
     let order = |number: &usize| (std::cmp::Reverse(bytes(*number)), *number);
     if numbers.len() > TALKERS {
         numbers.select_nth_unstable_by_key(TALKERS, order);

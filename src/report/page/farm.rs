@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::classify::{FeatureState, Finding, Matrix, Policy, RoleSet, Severity, Status, Verdict};
+use crate::classify::{FeatureState, Matrix, Policy, RoleSet, Severity, Status, Verdict};
 use crate::model::Transport;
 use crate::report::Report;
 
@@ -107,7 +107,7 @@ impl<'a> Farm<'a> {
         let mut farm = Self { policy, roles, named, pairs: BTreeMap::new() };
         farm.add_conversations(report);
         farm.add_rows(report);
-        report.outcome.findings.iter().for_each(|finding| farm.add_finding(finding));
+        farm.add_findings(report);
         Some(farm)
     }
 
@@ -205,22 +205,24 @@ impl<'a> Farm<'a> {
         }
     }
 
-    fn add_finding(&mut self, finding: &Finding) {
-        let matrix = &self.policy.matrix;
-        let [from, to] = [&finding.client, &finding.server].map(|end| roles_of(matrix, &end.roles));
-        let unexpected = finding.severity > Severity::Info
-            && matches!(finding.verdict, Verdict::UnexpectedPort | Verdict::Undocumented);
-        for (a, b) in each(from, to) {
-            let pair = self.pair(a, b);
-            pair.findings += 1;
-            pair.unexpected += u64::from(unexpected);
+    fn add_findings(&mut self, report: &Report<'_>) {
+        let Some(teller) = &report.teller else { return };
+        for finding in report.findings() {
+            let [from, to] = teller.roles(finding);
+            let unexpected = finding.severity > Severity::Info
+                && matches!(finding.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
+            for (a, b) in each(from, to) {
+                let pair = self.pair(a, b);
+                pair.findings += 1;
+                pair.unexpected += u64::from(unexpected);
+            }
         }
     }
 }
 
 /// The roles of a list of stable names.
-pub(super) fn roles_of(matrix: &Matrix, slugs: &str) -> RoleSet {
-    let numbers = slugs.split(';').filter_map(|slug| matrix.role(slug));
+pub(super) fn roles_of(matrix: &Matrix, slugs: &[impl AsRef<str>]) -> RoleSet {
+    let numbers = slugs.iter().filter_map(|slug| matrix.role(slug.as_ref()));
     numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role)))
 }
 

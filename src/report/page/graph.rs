@@ -6,10 +6,11 @@ use std::f64::consts::TAU;
 use maud::{Markup, html};
 
 use super::farm::{Farm, roles_of};
-use crate::classify::{End, Finding, RoleSet, Severity, Verdict, Who};
+use crate::classify::{Finding, RoleSet, Severity, Verdict, Who};
 use crate::model::clean;
 use crate::report::Report;
 use crate::report::story::plural;
+use crate::result::{End, ToldFinding};
 
 /// Findings that are drawn, the worst ones.
 const FINDINGS: usize = 200;
@@ -58,14 +59,16 @@ pub(super) fn draw(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
     let bad = |f: &&Finding| {
         f.severity > Severity::Info
             && matches!(
-                f.verdict,
+                f.verdict(),
                 Verdict::UnexpectedPort | Verdict::Undocumented | Verdict::Missing
             )
     };
-    let findings: Vec<&Finding> = report.outcome.findings.iter().filter(bad).collect();
+    let findings: Vec<&Finding> = report.findings().iter().filter(bad).collect();
+    let shown = findings.iter().take(FINDINGS);
+    let shown: Vec<ToldFinding> = shown.filter_map(|finding| report.tell(finding)).collect();
     let mut apart: HashMap<(Node, Node), usize> = HashMap::new();
-    let mut drawn: Vec<(&Finding, String)> = Vec::new();
-    for finding in findings.iter().take(FINDINGS) {
+    let mut drawn: Vec<(&ToldFinding, String)> = Vec::new();
+    for finding in &shown {
         let [from, to] = [&finding.client, &finding.server].map(|end| layout.ends(farm, end));
         for (from, to) in from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))) {
             let number = apart.entry((from, to)).or_default();
@@ -178,7 +181,8 @@ impl Layout {
         if let Ok(address) = address {
             return vec![Self::node(farm.policy.party(address, []).who)];
         }
-        let roles = roles_of(&farm.policy.matrix, &end.roles);
+        let slugs: Vec<&str> = end.roles.split(';').collect();
+        let roles = roles_of(&farm.policy.matrix, &slugs);
         let hosts = inventory.hosts.iter().enumerate().filter(|(_, host)| host.roles.meets(roles));
         let hosts: Vec<Node> = hosts.take(ANY).map(|(number, _)| Node::Host(number)).collect();
         let services = inventory.services.iter();

@@ -146,9 +146,10 @@ fn tone_class(tone: Tone) -> &'static str {
 /// What can be known in ten seconds.
 fn overview(report: &Report<'_>) -> Markup {
     let count = |wanted: &dyn Fn(&crate::classify::Finding) -> bool| {
-        report.outcome.findings.iter().filter(|f| wanted(f)).count()
+        report.findings().iter().filter(|f| wanted(f)).count()
     };
-    let worst: Vec<_> = story::told(report).into_iter().take(WORST).collect();
+    let worst = story::told(report).into_iter().take(WORST);
+    let worst: Vec<_> = worst.filter_map(|told| Some((report.tell(told.finding)?, told))).collect();
     let not_assessed = story::not_assessed(report);
     html! {
         section #overview aria-labelledby="overview-title" {
@@ -165,10 +166,10 @@ fn overview(report: &Report<'_>) -> Markup {
                         }
                     }
                     ul aria-label="Findings by verdict" {
-                        @for verdict in Verdict::ALL.iter().filter(|v| count(&|f| f.verdict == **v) > 0) {
+                        @for verdict in Verdict::ALL.iter().filter(|v| count(&|f| f.verdict() == **v) > 0) {
                             li class={ "tile verdict " (verdict.name()) } {
                                 a href={ "#findings?verdict=" (verdict.name()) } {
-                                    b { (count(&|f| f.verdict == *verdict)) } " " (verdict.name())
+                                    b { (count(&|f| f.verdict() == *verdict)) } " " (verdict.name())
                                 }
                             }
                         }
@@ -177,11 +178,10 @@ fn overview(report: &Report<'_>) -> Markup {
             }
             @if !worst.is_empty() {
                 ol.worst {
-                    @for told in &worst {
-                        @let finding = told.finding;
+                    @for (finding, told) in &worst {
                         li {
                             span class={ "sev " (finding.severity.name()) } { (finding.severity.name()) } " "
-                            a href={ "#findings?open=" (finding.id) } { (clean(&told.message())) }
+                            a href={ "#findings?open=" (finding.id) } { (clean(&told.message(finding))) }
                             @if !finding.certain { " " span.tag { "not certain" } }
                         }
                     }
@@ -211,7 +211,7 @@ fn overview(report: &Report<'_>) -> Markup {
                             @if *rows > 0 && *findings > 0 { "; " }
                             @if let Some(first) = first {
                                 a href={ "#findings?code=" (code.name()) } { (story::plural(*findings, "finding")) }
-                                ", for example: " (clean(&first.message))
+                                ", for example: " (clean(first))
                             }
                         }
                     }

@@ -124,8 +124,8 @@ fn lane(report: &Report<'_>, severity: Severity, pieces: &Pieces) -> Option<Vec<
     // One more where a finding begins, one less where it has ended.
     let mut steps = vec![0i64; pieces.count + 1];
     let wanted = |f: &&Finding| f.severity == severity;
-    for finding in report.outcome.findings.iter().filter(wanted) {
-        if let (Some(first), Some(last)) = (finding.first_seen, finding.last_seen) {
+    for finding in report.findings().iter().filter(wanted) {
+        if let (Some(first), Some(last)) = (finding.first.get(), finding.last.get()) {
             steps[pieces.of(first)] += 1;
             steps[pieces.of(last) + 1] -= 1;
         }

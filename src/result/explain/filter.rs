@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::conversation::Conversation;
+use crate::classify::Conversation;
 use crate::model::Transport;
 
 /// The most pairs of addresses that are written out one by one.
@@ -13,10 +13,11 @@ const ADDRESSES: usize = 64;
 
 /// The filter for conversations of one transport. ICMP errors that quote their packets pass it too, since Wireshark
 /// looks into what they quote.
-pub(super) fn display_filter(list: &[Conversation], members: &[usize]) -> String {
-    let transport = list[members[0]].subject.transport;
+pub(super) fn display_filter(list: &[Conversation], members: &[u32]) -> String {
+    let Some(first) = members.first() else { return String::new() };
+    let transport = list[*first as usize].subject.transport;
     let mut pairs: BTreeMap<(IpAddr, IpAddr), BTreeSet<(u16, u16)>> = BTreeMap::new();
-    for c in members.iter().map(|number| &list[*number]) {
+    for c in members.iter().map(|number| &list[*number as usize]) {
         let ports = pairs.entry((c.subject.client, c.subject.server)).or_default();
         // An ICMP reply has a type of its own.
         let back = if c.is_paired_icmp() { c.server_number } else { c.subject.port };

@@ -1,0 +1,153 @@
+//! Who findings are about, as numbers. What makes an end the same in another capture comes from here: ids and the
+//! order of findings rest on it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::policy::{Party, Policy, RoleSet, Who};
+
+/// An end of findings, by its place in [`Ends`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct EndId(u32);
+
+/// What an end of a finding is.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum EndKey {
+    /// A host of the inventory, by number.
+    Host(u32),
+    /// Anybody in a network of the inventory, by number, in these roles.
+    Network(u32, RoleSet),
+    /// An address that the inventory does not list, or lists as a service.
+    Address(IpAddr),
+    /// Anybody who plays one of these roles.
+    Roles(RoleSet),
+    /// A name or an address in the words of the matrix or of an exception.
+    Words(Box<str>),
+    /// Many clients of one network.
+    Many(Network),
+    /// Everybody.
+    Everybody,
+}
+
+/// The network that many clients are told as.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Network {
+    /// One of the inventory, by number.
+    Listed(u32),
+    /// The /24 or /64 of addresses that are in no network of the inventory.
+    Prefix(IpNet),
+    /// So many unlisted networks that they are one flood.
+    Flood,
+}
+
+impl Network {
+    /// Returns the network that holds an address.
+    pub(super) fn of(policy: &Policy, address: IpAddr) -> Self {
+        match policy.network(address) {
+            Some(number) => Self::Listed(number as u32),
+            None => Self::Prefix(prefix_of(address)),
+        }
+    }
+
+    /// Returns the name that findings give it.
+    pub fn name(self, policy: &Policy) -> String {
+        match self {
+            Self::Listed(number) => policy.inventory.networks[number as usize].name.clone(),
+            Self::Prefix(prefix) => prefix.to_string(),
+            Self::Flood => "*".to_owned(),
+        }
+    }
+}
+
+/// The /24 or /64 of an address.
+pub(super) fn prefix_of(address: IpAddr) -> IpNet {
+    let length = if address.is_ipv4() { 24 } else { 64 };
+    IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |net| net.trunc())
+}
+
+impl EndKey {
+    /// Returns what an address is as the end of a finding.
+    pub(super) fn of(party: &Party, address: IpAddr) -> Self {
+        match party.who {
+            Who::Host(host) => Self::Host(host as u32),
+            Who::Network(network) => Self::Network(network as u32, party.roles),
+            Who::Service(_) | Who::Stranger | Who::Asked => Self::Address(address),
+        }
+    }
+
+    /// Returns the text that is the same for the same end of another capture.
+    pub fn identity(&self, policy: &Policy) -> String {
+        let roles = |roles: RoleSet| policy.matrix.role_names(roles).join(";");
+        match self {
+            Self::Host(host) => policy.inventory.hosts[*host as usize].name.clone(),
+            Self::Network(network, of) => {
+                let name = &policy.inventory.networks[*network as usize].name;
+                format!("{name}\u{1f}{}", roles(*of))
+            }
+            Self::Address(address) => address.to_string(),
+            Self::Roles(of) => format!("any {}", roles(*of)),
+            Self::Words(words) => format!("any {words}"),
+            Self::Many(network) => format!("{} *", network.name(policy)),
+            Self::Everybody => "*".to_owned(),
+        }
+    }
+}
+
+/// The ends of findings, each once.
+#[derive(Default)]
+pub struct Ends {
+    list: Vec<EndKey>,
+    known: HashMap<EndKey, EndId, ahash::RandomState>,
+}
+
+impl Ends {
+    /// Returns the number of an end.
+    pub(super) fn id(&mut self, key: EndKey) -> EndId {
+        if let Some(id) = self.known.get(&key) {
+            return *id;
+        }
+        let id = EndId(self.list.len() as u32);
+        self.list.push(key.clone());
+        self.known.insert(key, id);
+        id
+    }
+
+    /// Returns what an end is.
+    pub fn get(&self, id: EndId) -> &EndKey {
+        &self.list[id.0 as usize]
+    }
+
+    /// Returns for each end its place in the order of identities.
+    pub(super) fn ranks(&self, policy: &Policy) -> Vec<u32> {
+        let texts = self.list.iter().map(|key| key.identity(policy));
+        let mut order: Vec<(String, usize)> = texts.zip(0..).collect();
+        order.sort_unstable();
+        let mut ranks = vec![0; order.len()];
+        let mut rank = 0;
+        for (place, (text, number)) in order.iter().enumerate() {
+            // Equal texts have one rank: what else findings have decides.
+            rank += u32::from(place > 0 && order[place - 1].0 != *text);
+            ranks[*number] = rank;
+        }
+        ranks
+    }
+
+    /// Returns the rank of an end.
+    pub(super) fn rank(ranks: &[u32], id: EndId) -> u32 {
+        ranks[id.0 as usize]
+    }
+}
+
+impl EndId {
+    /// Returns the number as bits that sort as it does.
+    pub(super) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Returns the end of such bits.
+    pub(super) fn of_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}

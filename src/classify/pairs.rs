@@ -1,0 +1,512 @@
+//! Silence of many pairs of hosts. Most hosts differ in nothing that matters: what holds of one pair holds of all pairs
+//! of the same two classes, and is asked once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::claims::{Claim, Fold, To, roles_on};
+use super::coverage::Unit;
+use super::ends::EndKey;
+use super::expected::{Assessor, Silence};
+use super::facts::Seen;
+use super::finding::{About, Finding, FindingKey, GroupId, Reason};
+use super::verdict::{Code, Doubts, Status};
+use crate::policy::{RoleSet, Row};
+
+/// From so many pairs of one group and reason it is one finding.
+pub(super) const MANY_PAIRS: u64 = 50;
+
+/// What of a host decides what its silence means, or that of others towards it. What does not matter is left out.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+struct Traits {
+    roles: RoleSet,
+    is_source: bool,
+    sends: bool,
+    is_covered: bool,
+    is_sealed_beside: bool,
+    is_unreadable: bool,
+    /// For each row, whether the host was there for as long as it needs, ...
+    there: Vec<bool>,
+    /// ... and whether addresses without a role used what it serves.
+    unlisted: Vec<bool>,
+    /// What a trigger went through is like no other.
+    triggered: Option<usize>,
+}
+
+/// Which hosts of a class a host is asked about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// All of them.
+    Any,
+    /// Those behind it in the inventory.
+    Above,
+    /// Those before it.
+    Below,
+}
+
+/// Hosts by what decides, each class in the order of the inventory.
+type Classes = BTreeMap<Traits, Vec<u32>>;
+
+/// Pairs of which something particular is known, by the first of the two.
+#[derive(Default)]
+struct Particular(HashMap<u32, BTreeSet<Unit>>);
+
+impl Particular {
+    fn has(&self, host: u32, unit: Unit) -> bool {
+        self.0.get(&host).is_some_and(|units| units.contains(&unit))
+    }
+
+    /// How many of the hosts of a class, in order, a host is asked about.
+    fn count(&self, host: u32, class: &[u32], order: Order) -> u64 {
+        let range = range(host, class, order);
+        let own = usize::from(range.binary_search(&host).is_ok());
+        let particular = self.0.get(&host).into_iter().flatten();
+        let particular = particular.filter(|unit| match unit {
+            Unit::Host(other) => {
+                *other != host as usize && range.binary_search(&(*other as u32)).is_ok()
+            }
+            _ => false,
+        });
+        (range.len() - own - particular.count()) as u64
+    }
+
+    /// The hosts of a class that a host is asked about.
+    fn all<'c>(
+        &'c self,
+        host: u32,
+        class: &'c [u32],
+        order: Order,
+    ) -> impl Iterator<Item = u32> + 'c {
+        let others = range(host, class, order).iter().copied();
+        others.filter(move |other| *other != host && !self.has(host, Unit::Host(*other as usize)))
+    }
+}
+
+fn range(host: u32, class: &[u32], order: Order) -> &[u32] {
+    let at = class.partition_point(|other| *other < host);
+    match order {
+        Order::Any => class,
+        Order::Above => &class[class.partition_point(|other| *other <= host)..],
+        Order::Below => &class[..at],
+    }
+}
+
+/// The same claim of many pairs.
+struct Batch {
+    code: Code,
+    /// Of one of them.
+    claim: Claim,
+    sources: Vec<u32>,
+    /// The hosts towards whom they were silent; none where the claim itself says.
+    to: Option<(Vec<u32>, Order)>,
+}
+
+/// Claims of one group.
+#[derive(Default)]
+pub(super) struct Batches {
+    list: Vec<Batch>,
+    particular: Particular,
+}
+
+impl Batches {
+    /// Adds a claim of one source.
+    pub fn add_one(&mut self, code: Code, claim: Claim) {
+        self.list.push(Batch { code, claim, sources: vec![claim.source], to: None });
+    }
+
+    fn count(&self, batch: &Batch, source: u32) -> u64 {
+        match &batch.to {
+            Some((class, order)) => self.particular.count(source, class, *order),
+            None => 1,
+        }
+    }
+
+    /// The claims of a batch, one by one.
+    fn each<'b>(&'b self, batch: &'b Batch) -> Box<dyn Iterator<Item = Claim> + 'b> {
+        let of = |source: u32| Claim { source, ..batch.claim };
+        let Some((class, order)) = &batch.to else {
+            return Box::new(batch.sources.iter().map(move |source| of(*source)));
+        };
+        Box::new(batch.sources.iter().flat_map(move |source| {
+            let to = self.particular.all(*source, class, *order);
+            to.map(move |to| Claim { to: To::Host(to), ..of(*source) })
+        }))
+    }
+}
+
+impl Assessor<'_> {
+    /// What it means that each source did not speak to each host and service of the rows of a group; `either` direction
+    /// of a pair is enough where both may ask.
+    pub(super) fn pairs(
+        &self,
+        group: GroupId,
+        live: &[usize],
+        sources: &[usize],
+        either: bool,
+    ) -> Batches {
+        let reach = self.destinations(live);
+        let units = self.book.borrow().claims.reach(reach).to_vec();
+        let hosts: Vec<usize> = units.iter().filter_map(|unit| unit.host()).collect();
+        let mut batches = Batches::default();
+        if units.is_empty() || units.len() == 1 && hosts.len() == 1 {
+            // Nobody else plays the role.
+            for source in sources.iter().filter(|source| units.is_empty() || hosts[0] == **source) {
+                let silence = self.silence(group, live, *source, None, true);
+                silence.claim().into_iter().for_each(|(code, claim)| batches.add_one(code, claim));
+            }
+        }
+        let [asking, asked] = self.classes(live, sources, &hosts, either);
+        batches.particular = self.particular(group, sources, either);
+        for those in asking.values() {
+            for (b, class) in &asked {
+                let ordered = either && b.is_source;
+                let order = if ordered { Order::Above } else { Order::Any };
+                let pair = those.iter().find_map(|source| {
+                    let to = batches.particular.all(*source, class, order).next()?;
+                    Some((*source, to))
+                });
+                let Some((source, to)) = pair else { continue };
+                let silence = self.silence_of_pair(group, live, source, to, ordered, false);
+                let Some((code, claim)) = silence.claim() else { continue };
+                batches.list.push(match claim.source == source {
+                    true => Batch {
+                        code,
+                        claim,
+                        sources: those.clone(),
+                        to: Some((class.clone(), order)),
+                    },
+                    // What the other one was silent about.
+                    false => Batch {
+                        code,
+                        claim,
+                        sources: class.clone(),
+                        to: Some((those.clone(), Order::Below)),
+                    },
+                });
+            }
+            for service in units.iter().filter_map(|unit| unit.service()) {
+                let plain = |s: &&u32| !batches.particular.has(**s, Unit::Service(service));
+                let plain: Vec<u32> = those.iter().filter(plain).copied().collect();
+                let Some(first) = plain.first() else { continue };
+                let to = Some(To::Service(service as u32));
+                let silence = self.silence(group, live, *first as usize, to, false);
+                if let Some((code, claim)) = silence.claim() {
+                    batches.list.push(Batch { code, claim, sources: plain, to: None });
+                }
+            }
+        }
+        self.add_particular(group, live, &units, either, &mut batches);
+        batches
+    }
+
+    /// What it means that two hosts are silent, of which `source` asks, or either does.
+    fn silence_of_pair(
+        &self,
+        group: GroupId,
+        live: &[usize],
+        source: u32,
+        to: u32,
+        either: bool,
+        tried: bool,
+    ) -> Silence {
+        let forth = self.silence(group, live, source as usize, Some(To::Host(to)), tried);
+        if !either {
+            return forth;
+        }
+        self.silence(group, live, to as usize, Some(To::Host(source)), tried).or(forth)
+    }
+
+    /// Adds what is asked pair by pair.
+    fn add_particular(
+        &self,
+        group: GroupId,
+        live: &[usize],
+        units: &[Unit],
+        either: bool,
+        batches: &mut Batches,
+    ) {
+        let matrix = &self.policy.matrix;
+        let may_ask = |host: usize| {
+            let roles = self.policy.inventory.hosts[host].roles;
+            live.iter().any(|row| matrix.roles[matrix.rows[*row].source].members.meets(roles))
+        };
+        let units: BTreeSet<Unit> = units.iter().copied().collect();
+        let mut found = Vec::new();
+        for (source, others) in &batches.particular.0 {
+            for unit in others.iter().filter(|unit| units.contains(unit)) {
+                let silence = match unit {
+                    Unit::Host(other) if other == &(*source as usize) => continue,
+                    Unit::Host(other) => {
+                        let ordered = either && may_ask(*other);
+                        // Each pair is asked for once, in both directions.
+                        if ordered && *other < *source as usize {
+                            continue;
+                        }
+                        self.silence_of_pair(group, live, *source, *other as u32, ordered, true)
+                    }
+                    Unit::Service(service) => {
+                        let to = Some(To::Service(*service as u32));
+                        self.silence(group, live, *source as usize, to, true)
+                    }
+                    Unit::Other(_) => continue,
+                };
+                found.extend(silence.claim());
+            }
+        }
+        found.into_iter().for_each(|(code, claim)| batches.add_one(code, claim));
+    }
+
+    /// The pairs that tried something, or exchanged what could not be read.
+    fn particular(&self, group: GroupId, sources: &[usize], either: bool) -> Particular {
+        let mut pairs = Particular::default();
+        let is_source: BTreeSet<usize> = sources.iter().copied().collect();
+        for source in sources {
+            let tried = self.attempts(group, *source, None).iter().map(|attempt| attempt.to());
+            let sealed = self.seen.sealed_with(*source).map(Unit::Host);
+            for unit in tried.chain(sealed) {
+                pairs.0.entry(*source as u32).or_default().insert(unit);
+                if let Some(other) = unit.host().filter(|other| either && is_source.contains(other))
+                {
+                    let back = Unit::Host(*source);
+                    pairs.0.entry(other as u32).or_default().insert(back);
+                }
+            }
+        }
+        pairs
+    }
+
+    /// The sources and the hosts that they are asked about, by what decides.
+    fn classes(
+        &self,
+        live: &[usize],
+        sources: &[usize],
+        hosts: &[usize],
+        either: bool,
+    ) -> [Classes; 2] {
+        let seen = &self.seen;
+        let rows: Vec<&Row> = live.iter().map(|row| &self.policy.matrix.rows[*row]).collect();
+        let due: Vec<u64> = rows
+            .iter()
+            .map(|row| {
+                let watch_s = seen.view().watch(row.watch_s);
+                seen.view().watched.seconds_for(watch_s).min(watch_s)
+            })
+            .collect();
+        let is_source: BTreeSet<usize> = sources.iter().copied().collect();
+        let traits = |host: usize, asks: bool, is_asked: bool| {
+            let there_s = seen.seconds_of(host);
+            let served =
+                |row: &&Row| row.transport.has_ports() && seen.has_unlisted_client(host, &[*row]);
+            let triggers = rows.iter().any(|row| self.is_triggered(row, host));
+            Traits {
+                roles: match asks {
+                    true => self.policy.inventory.hosts[host].roles,
+                    false => RoleSet::default(),
+                },
+                is_source: either && is_source.contains(&host),
+                sends: seen.is_sending(Unit::Host(host)),
+                is_covered: seen.watches(host).is_some(),
+                is_sealed_beside: seen.is_sealed_beside(host),
+                is_unreadable: seen.is_unreadable(host),
+                there: due.iter().map(|due| Seen::is_long_enough(there_s, *due)).collect(),
+                unlisted: match is_asked {
+                    true => rows.iter().map(served).collect(),
+                    false => Vec::new(),
+                },
+                triggered: (asks && triggers).then_some(host),
+            }
+        };
+        let classes = |hosts: &[usize], asks, is_asked| {
+            let mut classes = Classes::new();
+            for host in hosts {
+                classes.entry(traits(*host, asks, is_asked)).or_default().push(*host as u32);
+            }
+            classes
+        };
+        [classes(sources, true, either), classes(hosts, either, true)]
+    }
+
+    /// Turns the silence of a group of which one source is enough into a finding.
+    pub(super) fn settle_one(&mut self, group: GroupId, silences: &[Silence]) {
+        if silences.iter().any(|s| matches!(s, Silence::Fine | Silence::Failed)) {
+            return;
+        }
+        // One source that may have spoken unseen is enough to claim nothing.
+        let unknown = silences.iter().find(|s| matches!(s, Silence::Unknown(..)));
+        let Some((code, claim)) = unknown.or(silences.first()).and_then(|s| s.claim()) else {
+            return;
+        };
+        self.count(code, &claim, 1);
+        self.claim(code, group, claim, true);
+    }
+
+    /// Turns the silences of a group into findings: many of one reason into one.
+    pub(super) fn settle(&mut self, group: GroupId, batches: Batches) {
+        let mut codes: BTreeMap<Code, Vec<&Batch>> = BTreeMap::new();
+        for batch in &batches.list {
+            codes.entry(batch.code).or_default().push(batch);
+        }
+        for (code, list) in codes {
+            let pairs = |batch: &Batch| -> u64 {
+                batch.sources.iter().map(|source| batches.count(batch, *source)).sum()
+            };
+            if list.iter().map(|batch| pairs(batch)).sum::<u64>() < MANY_PAIRS {
+                for claim in list.iter().flat_map(|batch| batches.each(batch)) {
+                    self.count(code, &claim, 1);
+                    self.missing
+                        .extend((code == Code::NeverAttempted).then_some(claim.source as usize));
+                    self.claim(code, group, claim, false);
+                }
+                continue;
+            }
+            self.settle_many(code, group, &list, &batches);
+        }
+    }
+
+    /// Tells many claims of one group for one reason as one.
+    fn settle_many(&mut self, code: Code, group: GroupId, list: &[&Batch], batches: &Batches) {
+        let mut fold = Fold::default();
+        let (mut sources, mut to) = (BTreeSet::new(), BTreeSet::new());
+        for batch in list {
+            let mut of_batch = 0;
+            for source in &batch.sources {
+                let pairs = batches.count(batch, *source);
+                if pairs == 0 {
+                    continue;
+                }
+                of_batch += pairs;
+                sources.insert(*source);
+                self.count(code, &Claim { source: *source, ..batch.claim }, pairs);
+            }
+            fold.pairs += of_batch;
+            fold.doubtful += if batch.claim.doubts.certain() { 0 } else { of_batch };
+            match (&batch.to, batch.claim.to) {
+                (Some((class, order)), _) => {
+                    let turned = match order {
+                        Order::Any => Order::Any,
+                        Order::Above => Order::Below,
+                        Order::Below => Order::Above,
+                    };
+                    let all = &batch.sources;
+                    let asked = |host: &&u32| {
+                        let others = range(**host, all, turned);
+                        others.iter().any(|other| {
+                            other != *host
+                                && !batches.particular.has(*other, Unit::Host(**host as usize))
+                        })
+                    };
+                    to.extend(class.iter().filter(asked).map(|host| Unit::Host(*host as usize)));
+                }
+                (None, To::Host(host)) => drop(to.insert(Unit::Host(host as usize))),
+                (None, To::Service(service)) => drop(to.insert(Unit::Service(service as usize))),
+                (None, To::AnyOf(_)) => {}
+            }
+        }
+        if code == Code::NeverAttempted {
+            self.missing.extend(sources.iter().map(|source| *source as usize));
+        }
+        fold.sources = sources.into_iter().collect();
+        fold.to = to.into_iter().collect();
+        // As sure as the surest of them.
+        let claims = list.iter().map(|batch| batch.claim);
+        let Some(claim) = claims.min_by_key(|claim| (!claim.doubts.certain(), claim.source)) else {
+            return;
+        };
+        let mut book = self.book.borrow_mut();
+        let everybody = book.ends.id(EndKey::Everybody);
+        let rows = book.claims.rows(claim.rows).to_vec();
+        let key = FindingKey {
+            code,
+            client: everybody,
+            server: everybody,
+            transport: rows.first().map(|row| self.policy.matrix.rows[*row].transport),
+            about: About::Group,
+        };
+        let id = book.claims.add(claim, group, false, Some(fold));
+        let finding = self.weighed(Finding::new(key, Reason::Claim(id)), claim.doubts);
+        book.findings.push(finding);
+    }
+
+    fn weighed(&self, finding: Finding, doubts: Doubts) -> Finding {
+        let severity = self.judge.severity(finding.key.code, true, doubts);
+        finding.weighing(severity, doubts)
+    }
+
+    /// Adds a finding about a claim.
+    fn claim(&self, code: Code, group: GroupId, claim: Claim, any_source: bool) {
+        let (policy, matrix) = (self.policy, &self.policy.matrix);
+        let mut book = self.book.borrow_mut();
+        let rows = book.claims.rows(claim.rows).to_vec();
+        let host = |host: usize| EndKey::Host(host as u32);
+        let client = match any_source {
+            true => EndKey::Roles(roles_on(policy, &rows, |row| row.source)),
+            false => EndKey::Host(claim.source),
+        };
+        let only = rows.first().filter(|row| matrix.rows[**row].only.is_some());
+        let to = match claim.to {
+            To::Host(to) => Some(to as usize),
+            To::Service(_) => None,
+            To::AnyOf(reach) => {
+                let mut others = book.claims.reach(reach).iter();
+                let own = Unit::Host(claim.source as usize);
+                let mut others = others.by_ref().filter(|unit| **unit != own);
+                match (others.next(), others.next()) {
+                    (Some(Unit::Host(only)), None) => Some(*only),
+                    _ => None,
+                }
+            }
+        };
+        let server = match (to, only) {
+            (Some(to), _) => host(to),
+            (None, Some(row)) => EndKey::Words(matrix.destination_text(&matrix.rows[*row]).into()),
+            (None, None) => EndKey::Roles(roles_on(policy, &rows, |row| row.destination)),
+        };
+        let key = FindingKey {
+            code,
+            client: book.ends.id(client),
+            server: book.ends.id(server),
+            transport: rows.first().map(|row| matrix.rows[*row].transport),
+            about: About::Group,
+        };
+        let id = book.claims.add(claim, group, any_source, None);
+        let finding = self.weighed(Finding::new(key, Reason::Claim(id)), claim.doubts);
+        book.findings.push(finding);
+    }
+
+    /// Counts what a claim says of rows and hosts, for so many pairs.
+    fn count(&mut self, code: Code, claim: &Claim, pairs: u64) {
+        let rows = self.book.borrow().claims.rows(claim.rows).to_vec();
+        let name = &self.policy.inventory.hosts[claim.source as usize].name;
+        for row in &rows {
+            let report = &mut self.rows[*row];
+            if code == Code::NeverAttempted {
+                report.status = Status::Missing;
+                if !report.source_hosts_missing.contains(name) {
+                    report.source_hosts_missing.insert(name.clone());
+                }
+            } else {
+                report.reason = Some(report.reason.map_or(code, |first| first.min(code)));
+            }
+        }
+        if code != Code::NeverAttempted {
+            self.not_assessable[claim.source as usize] += rows.len() as u64 * pairs;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_counted_without_the_host_itself_and_what_is_particular() {
+        let mut particular = Particular::default();
+        particular.0.insert(3, BTreeSet::from([Unit::Host(5), Unit::Host(9), Unit::Service(1)]));
+        let class = [1, 3, 5, 7];
+        for (order, all) in [(Order::Any, &[1, 7][..]), (Order::Above, &[7]), (Order::Below, &[1])]
+        {
+            assert_eq!(particular.count(3, &class, order), all.len() as u64);
+            assert_eq!(particular.all(3, &class, order).collect::<Vec<_>>(), all);
+        }
+        assert_eq!(particular.count(4, &class, Order::Any), 4);
+    }
+}

@@ -1,0 +1,129 @@
+//! An end of a finding as people read it.
+
+use std::net::IpAddr;
+
+use crate::classify::{EndKey, Network, Party, Policy, RoleSet, Who};
+
+/// One end of a finding.
+#[derive(Clone, Default, Debug)]
+pub struct End {
+    /// Address; `*` for several.
+    pub address: String,
+    /// Host or network name.
+    pub name: String,
+    /// Role slugs joined by `;`.
+    pub roles: String,
+    /// The names of the roles in the farm's own version.
+    titles: Vec<String>,
+    /// The name is of its network, not of itself.
+    in_network: bool,
+    /// It stands for so many hosts of its roles.
+    count: usize,
+}
+
+impl End {
+    /// The end that an address is.
+    pub(super) fn of(policy: &Policy, party: &Party, address: IpAddr) -> Self {
+        Self {
+            address: address.to_string(),
+            name: policy.name_of(party).to_owned(),
+            in_network: matches!(party.who, Who::Network(_)),
+            ..Self::playing(policy, party.roles)
+        }
+    }
+
+    /// The end that some parties are together: what they share, and `*` or nothing where they differ.
+    pub(super) fn of_all<'p>(
+        policy: &Policy,
+        mut all: impl Iterator<Item = (&'p Party, IpAddr)>,
+    ) -> Self {
+        let Some((first, address)) = all.next() else { return Self::default() };
+        let mut end = Self::of(policy, first, address);
+        let (mut one_address, mut one_name, mut one_roles) = (true, true, true);
+        for (party, other) in all {
+            one_address &= other == address;
+            one_name &= party.who == first.who || policy.name_of(party) == end.name;
+            one_roles &= party.roles == first.roles;
+        }
+        if !one_address {
+            "*".clone_into(&mut end.address);
+        }
+        if !one_name {
+            end.name.clear();
+        }
+        if !one_roles {
+            end.roles.clear();
+            end.titles.clear();
+        }
+        end
+    }
+
+    /// The end that a key alone tells.
+    pub(super) fn of_key(policy: &Policy, key: &EndKey) -> Self {
+        match key {
+            EndKey::Host(host) => {
+                let host = &policy.inventory.hosts[*host as usize];
+                let address = host.addresses.first().map_or_else(String::new, ToString::to_string);
+                let name = host.name.clone();
+                Self { address, name, ..Self::playing(policy, host.roles) }
+            }
+            EndKey::Network(_, roles) | EndKey::Roles(roles) => Self::playing(policy, *roles),
+            EndKey::Address(address) => Self { address: address.to_string(), ..Self::default() },
+            EndKey::Words(words) => Self { titles: vec![words.to_string()], ..Self::default() },
+            EndKey::Many(_) | EndKey::Everybody => {
+                Self { address: "*".to_owned(), ..Self::default() }
+            }
+        }
+    }
+
+    /// Anybody in some roles.
+    pub(super) fn playing(policy: &Policy, roles: RoleSet) -> Self {
+        let titles = policy.matrix.role_titles(roles).into_iter().map(str::to_owned).collect();
+        let roles = policy.matrix.role_names(roles).join(";");
+        Self { roles, titles, ..Self::default() }
+    }
+
+    /// Makes it stand for a network, or for many of them.
+    pub(super) fn become_network(&mut self, policy: &Policy, network: Network) {
+        self.name = match network {
+            Network::Flood => "many networks".to_owned(),
+            network => network.name(policy),
+        };
+        self.in_network = true;
+    }
+
+    /// So many of those in its roles; any of them where nobody is counted.
+    pub(super) fn many(self, count: usize) -> Self {
+        let address = if count == 0 { String::new() } else { "*".to_owned() };
+        Self { address, count, ..self }
+    }
+
+    /// Whether it is one host or address.
+    pub fn is_one(&self) -> bool {
+        !matches!(self.address.as_str(), "" | "*")
+    }
+
+    /// In words.
+    pub fn words(&self) -> String {
+        match (self.name.as_str(), self.address.as_str()) {
+            _ if self.count > 0 => {
+                let noun = if self.count == 1 { "host" } else { "hosts" };
+                format!("{} {noun} ({})", self.count, self.titles.join(" or "))
+            }
+            ("", "") => format!("any {}", self.titles.join(" or ")),
+            ("", "*") => "several hosts".to_owned(),
+            ("", address) => address.to_owned(),
+            (name, "*") => format!("several addresses of {name}"),
+            (name, address) if self.in_network => format!("{address} of {name}"),
+            (name, _) => name.to_owned(),
+        }
+    }
+
+    /// In words, with the roles.
+    pub fn words_with_roles(&self) -> String {
+        match self.titles.is_empty() || (self.name.is_empty() && self.address.is_empty()) {
+            true => self.words(),
+            false => format!("{} ({})", self.words(), self.titles.join(", ")),
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! What was considered for a conversation, in words.
+
+use std::collections::BTreeSet;
+
+use super::Teller;
+use crate::classify::Scope;
+use crate::classify::sign;
+use crate::classify::{
+    Conversation, Conversations, Doubt, FeatureState, Finding, Judge, Judged, Policy, Row, State,
+    Who, clock_words,
+};
+use crate::model::{Nanos, Transport};
+
+impl Teller<'_> {
+    /// What was considered for the first conversation of a finding.
+    pub(super) fn conversation_trace(&self, finding: &Finding) -> Vec<String> {
+        let Some((_, c, j)) = self.first(finding) else { return Vec::new() };
+        let (policy, conversations) = (self.policy, &self.outcome.conversations);
+        let mut trace = vec![
+            format!("client {}: {}", c.subject.client, policy.describe(&j.client)),
+            format!("server {}: {}", c.subject.server, policy.describe(&j.server)),
+            format!(
+                "direction by {}; {} packets and {} bytes to the server, {} and {} back",
+                c.grade,
+                c.to_server.packets.0,
+                c.to_server.bytes.0,
+                c.to_client.packets.0,
+                c.to_client.bytes.0
+            ),
+        ];
+        let syns = match c.attempts {
+            0 | 1 => String::new(),
+            n => format!(" (in all {n} SYNs in {} flows)", c.flows),
+        };
+        trace.push(format!("state {}: {}{syns}", c.state, c.basis.words()));
+        trace.extend(flags(c));
+        for error in c.rare().errors.iter() {
+            let whose = if error.side == 0 { "client" } else { "server" };
+            trace.push(format!(
+                "{} answered a packet of the {whose} with ICMP: {}",
+                error.by,
+                error.kind.words()
+            ));
+        }
+        for error in c.rare().unseen_errors.iter() {
+            trace.push(format!(
+            "an ICMP error of {} ({}) quotes a packet that the capture does not show, and counts for nothing",
+            error.by,
+            error.kind.words()
+        ));
+        }
+        trace.extend(state_changes(c).map(|words| format!("the service changed: {words}")));
+        trace.extend(about_names(conversations, c, j));
+        if let Some(row) = j.ruling.row {
+            let row = &policy.matrix.rows[row];
+            let features = match policy.feature_state(row) {
+                FeatureState::On => String::new(),
+                FeatureState::Unknown => {
+                    format!("; the inventory does not name {}", row.features.join(" and "))
+                }
+                FeatureState::Off => format!("; {} is off", super::permission::off(policy, row)),
+            };
+            trace.push(format!("row {} ({}, {}){features}", row.id, row.purpose, row.provenance));
+            if row.is_doubtful() {
+                trace.push(format!("the row is {}: {}", row.certainty, row.note));
+            }
+            trace.extend(about_announcement(row, c));
+        } else {
+            let nearest = nearest_rows(&self.judge, j);
+            if nearest.is_empty() {
+                trace.push("no row of the matrix joins these ends".to_owned());
+            } else {
+                trace.push(format!("rows that join these ends: {}", nearest.join(", ")));
+            }
+        }
+        trace.extend(seems(policy, c, j));
+        trace.extend(hardware(policy, conversations, c, j));
+        if let Some(other) = j.other {
+            trace.push(format!(
+                "read the other way round it would be {}/{}",
+                other.verdict(),
+                other
+            ));
+        }
+        if finding.members.len() > 1 {
+            trace.push(format!(
+                "the first of {} conversations of this finding",
+                finding.members.len()
+            ));
+        }
+        trace
+    }
+}
+
+/// Which kinds of TCP packets each side sent.
+fn flags(c: &Conversation) -> Option<String> {
+    const NAMES: [(u16, &str); 6] = [
+        (sign::SYN, "SYN"),
+        (sign::SYN_ACK, "SYN-ACK"),
+        (sign::ACK, "ACK"),
+        (sign::DATA, "data"),
+        (sign::FIN, "FIN"),
+        (sign::RST, "RST"),
+    ];
+    let sent = |side: usize| {
+        let names = NAMES.iter().filter(|(bit, _)| c.signs[side].has(*bit)).map(|(_, name)| *name);
+        let names: Vec<&str> = names.collect();
+        if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+    };
+    (c.subject.transport == Transport::TCP)
+        .then(|| format!("seen of the client: {}; of the server: {}", sent(0), sent(1)))
+}
+
+/// When a service stopped or started, of a conversation that both reached it and failed.
+pub fn state_changes(c: &Conversation) -> Option<String> {
+    let failed = c.last_failures()?;
+    let time = |time: Option<Nanos>| time.map_or_else(String::new, clock_words);
+    let (worked, opened) = (c.opened, failed.opened);
+    let how = match failed.state {
+        State::HalfOpen => "half-open",
+        state => state.name(),
+    };
+    let failing = format!("{how} from {} to {}", time(opened.first.get()), time(opened.last.get()));
+    Some(if opened.first.get() > worked.last.get() {
+        format!("worked until {}, {failing}", time(worked.last.get()))
+    } else if opened.last.get() < worked.first.get() {
+        format!("{failing}, works since {}", time(worked.first.get()))
+    } else {
+        format!(
+            "worked from {} to {}, {failing}",
+            time(worked.first.get()),
+            time(worked.last.get())
+        )
+    })
+}
+
+/// The host whose hardware address an end that is in no list has: it may be another address of that host.
+pub(super) fn hardware(
+    policy: &Policy,
+    conversations: &Conversations,
+    c: &Conversation,
+    j: &Judged,
+) -> Option<String> {
+    [(&j.client, c.subject.client), (&j.server, c.subject.server)]
+        .into_iter()
+        .filter(|(party, _)| !matches!(party.who, Who::Host(_) | Who::Service(_)))
+        .find_map(|(_, address)| {
+            let presence = conversations.survey.presence(address)?;
+            // A router's frames are of others.
+            let own = presence.macs.iter().filter(|mac| !conversations.survey.is_router(**mac));
+            let host = own.filter(|_| !presence.routed).find_map(|mac| policy.host_of_mac(*mac))?;
+            let name = &policy.inventory.hosts[host].name;
+            Some(format!("the hardware address of {address} is that of {name}"))
+        })
+}
+
+/// The roles that an end without one would need for the matrix to document it, where they are few.
+fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
+    const FEW: usize = 4;
+    let matrix = &policy.matrix;
+    let rows = || {
+        let rows = policy.rows_at(c.subject.transport, c.subject.port).map(|row| &matrix.rows[row]);
+        rows.filter(|row| row.scope == Scope::Network && row.only.is_none())
+    };
+    let (client, server) = (j.client.roles, j.server.roles);
+    let (who, address, roles) = match (client.is_empty(), server.is_empty()) {
+        (true, false) => {
+            let fits = rows().filter(|row| matrix.is_destination(row, server));
+            ("does", c.subject.client, fits.map(|row| row.source).collect::<BTreeSet<_>>())
+        }
+        (false, true) => {
+            let fits = rows().filter(|row| matrix.is_source(row, client));
+            ("serves", c.subject.server, fits.map(|row| row.destination).collect())
+        }
+        _ => return None,
+    };
+    let names: Vec<&str> = roles.iter().map(|role| matrix.roles[*role].name.as_str()).collect();
+    ((1..=FEW).contains(&names.len()))
+        .then(|| format!("{address} {who} what {} would", names.join(", ")))
+}
+
+/// What the capture shows of the server's name, where that was asked for.
+fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<String> {
+    let names = all.names_of(c);
+    if let Some((number, alias)) = j.named {
+        let known = &names.known[number];
+        let (asked, name) = (&known.names[0], &known.names[alias]);
+        let alias = if alias == 0 { String::new() } else { format!(", an alias of {asked},") };
+        let hidden = match names.hidden {
+            true => "; another may be hidden (ECH, or beyond what is kept)",
+            false => "",
+        };
+        return Some(format!("the server is {name}{alias} {}{hidden}", known.witnesses()));
+    }
+    let why = match names.hidden {
+        true => {
+            "the client may have named another server, in an encrypted TLS hello (ECH) or beyond what is kept"
+        }
+        false => "no DNS answer and no TLS or HTTP request tells the server's name",
+    };
+    j.doubts.iter().any(|d| d == Doubt::Name).then(|| why.to_owned())
+}
+
+/// Whether the port of a row's range was announced.
+fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
+    let mapper = row.announced_by?;
+    let (port, server, client) = (c.subject.port, c.subject.server, c.subject.client);
+    Some(match c.announced {
+        true => format!(
+            "the endpoint mapper (TCP {mapper}) of {server} announced port {port} to {client}"
+        ),
+        false => format!(
+            "no answer of the endpoint mapper (TCP {mapper}) of {server} to {client} that announces port {port} could be read; the row's range decides"
+        ),
+    })
+}
+
+/// Rows that join the two ends on other ports.
+fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
+    const SHOWN: usize = 5;
+    let policy = judge.policy;
+    let (client, server) = (policy.client_roles(&j.client, &j.server, false), j.server.roles);
+    let matrix = &policy.matrix;
+    let joins = |row: &&Row| matrix.is_source(row, client) && matrix.is_destination(row, server);
+    matrix.rows.iter().filter(joins).take(SHOWN).map(|row| row.id.as_str()).collect()
+}

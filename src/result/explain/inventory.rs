@@ -1,0 +1,240 @@
+//! Where the inventory and the capture contradict each other, in words.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::{Teller, ToldFinding, Words};
+use crate::classify::Window;
+use crate::classify::{Finding, Party, ROLE_WATCH_S, RoleSet, Unit, Who, unseen};
+use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
+
+/// Rows that are shown of one role.
+const ROWS: usize = 5;
+/// Services that are shown of one address.
+const SERVICES: usize = 3;
+/// Hardware addresses that are shown of one address.
+const CLAIMANTS: usize = 8;
+/// Pairs of loopback addresses that are shown.
+const PAIRS: usize = 8;
+
+impl Teller<'_> {
+    /// What the inventory says of the host that a finding is about.
+    pub(super) fn host_trace(&self, finding: &Finding) -> Vec<String> {
+        let host = self.host(finding);
+        let described = host.map(|host| {
+            let roles = self.policy.inventory.hosts[host].roles;
+            self.policy.describe(&Party { who: Who::Host(host), roles })
+        });
+        described.into_iter().collect()
+    }
+
+    fn host(&self, finding: &Finding) -> Option<usize> {
+        match self.outcome.end(finding.key.client) {
+            crate::classify::EndKey::Host(host) => Some(*host as usize),
+            _ => None,
+        }
+    }
+
+    pub(super) fn serves(&self, finding: &Finding, told: &ToldFinding) -> Words {
+        let Some((_, c, _)) = self.first(finding) else { return Words::default() };
+        let matrix = &self.policy.matrix;
+        let service = service_words(c.subject.transport, &told.port);
+        let roles = self.judge.serving(c);
+        let (name, other) = (told.client.words_with_roles(), matrix.role_titles(roles).join(", "));
+        Words {
+            message: format!("{name} serves {service}, as only {other} does"),
+            action: format!(
+                "Add the role to {} in the inventory if it plays it; else find out what listens there",
+                told.client.words()
+            ),
+            display_filter: self.filter(finding),
+        }
+    }
+
+    pub(super) fn looks_alike(&self, finding: &Finding, role: usize) -> Words {
+        let Some((_, c, _)) = self.first(finding) else { return Words::default() };
+        let address = c.subject.server;
+        let role_name = &self.policy.matrix.roles[role].name;
+        let deeds: BTreeSet<(Transport, u16)> = self
+            .conversations(finding)
+            .map(|(c, _)| (c.subject.transport, c.subject.port))
+            .collect();
+        let words =
+            |(transport, port): &(Transport, u16)| service_words(*transport, &port.to_string());
+        let mut shown: Vec<String> = deeds.iter().take(SERVICES).map(words).collect();
+        let more = deeds.len().saturating_sub(SERVICES);
+        shown.extend((more > 0).then(|| format!("{more} more")));
+        let (names, verb) = self.unseen(role);
+        Words {
+            message: format!(
+                "{address} serves what only {role_name} serves ({}), and {names} {verb} never seen: is it the same?",
+                shown.join(", ")
+            ),
+            action: format!(
+                "If it is, correct the address of {names} in the inventory; else find out what {address} is"
+            ),
+            display_filter: self.filter(finding),
+        }
+    }
+
+    pub(super) fn look_alike_trace(&self, finding: &Finding, role: usize) -> Vec<String> {
+        let Some((_, c, _)) = self.first(finding) else { return Vec::new() };
+        let role_name = &self.policy.matrix.roles[role].name;
+        vec![
+            format!("{} is not in the inventory", c.subject.server),
+            format!("the inventory gives the role {role_name} to {}", self.unseen(role).0),
+            format!(
+                "{} conversations, each opened by a handshake, are of services that no other role has",
+                finding.members.len()
+            ),
+        ]
+    }
+
+    /// The hosts of a role that were never seen, in words, and the verb for so many.
+    fn unseen(&self, role: usize) -> (String, &'static str) {
+        let hosts = unseen(self.policy, &self.outcome.hosts, role);
+        let name = |host: &usize| self.policy.inventory.hosts[*host].name.clone();
+        let names: Vec<String> = hosts.iter().map(name).collect();
+        (names.join(" and "), if names.len() == 1 { "was" } else { "were" })
+    }
+
+    pub(super) fn silent_role(&self, role: usize, told: &ToldFinding) -> Words {
+        let view = self.seen.view();
+        let watched_s = view.watched.seconds_for(view.watch(ROLE_WATCH_S));
+        let (name, title) = (told.client.words(), &self.policy.matrix.roles[role].name);
+        Words {
+            message: format!(
+                "{name} showed nothing of the role {title} in {watched_s} s watched, though it was seen sending"
+            ),
+            action: format!(
+                "Check that {name} still plays the role, and correct the inventory if not"
+            ),
+            display_filter: String::new(),
+        }
+    }
+
+    pub(super) fn silent_role_trace(&self, finding: &Finding, role: usize) -> Vec<String> {
+        let (matrix, one) = (&self.policy.matrix, RoleSet::one(role));
+        let mut trace = self.host_trace(finding);
+        let of_role = matrix.rows.iter().filter(|row| {
+            row.is_expected() && (matrix.is_source(row, one) || matrix.is_destination(row, one))
+        });
+        let ids: Vec<&str> = of_role.take(ROWS).map(|row| row.id.as_str()).collect();
+        trace.push(format!("rows that would show it: {}", ids.join(", ")));
+        trace.push(match self.policy.inventory.covers {
+            Some(_) => "the inventory states that the capture covers the host".to_owned(),
+            None => "the capture covers the host, as its other traffic shows".to_owned(),
+        });
+        if let Some(host) = self.host(finding) {
+            trace.extend(self.seen.words(Unit::Host(host)));
+            trace.extend(self.seen.unread_between(host, &[]));
+        }
+        trace.extend(self.seen.clock_words());
+        trace
+    }
+
+    pub(super) fn conflict(&self, number: u32, told: &ToldFinding) -> Words {
+        let conflict = self.outcome.conflict(number);
+        let (address, macs) = (conflict.address, &conflict.macs);
+        let more = macs.len().saturating_sub(CLAIMANTS);
+        let shown: Vec<String> = macs.iter().take(CLAIMANTS).map(Mac::to_string).collect();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Words {
+            message: format!(
+                "{address} of {} is claimed by several hardware addresses in overlapping times: {}{more}",
+                told.client.words(),
+                shown.join(", ")
+            ),
+            action: format!(
+                "Find the host that uses {address} beside {}, or list a virtual address with held-by",
+                told.client.words()
+            ),
+            display_filter: match address {
+                IpAddr::V4(_) => format!("arp.src.proto_ipv4 == {address}"),
+                IpAddr::V6(_) => format!(
+                    "icmpv6.nd.na.target_address == {address} || (icmpv6.type == 135 && ipv6.src == {address})"
+                ),
+            },
+        }
+    }
+
+    pub(super) fn conflict_trace(&self, finding: &Finding, number: u32) -> Vec<String> {
+        let conflict = self.outcome.conflict(number);
+        let mut trace = self.host_trace(finding);
+        if !conflict.holders.is_empty() {
+            let name = |host: &usize| self.policy.inventory.hosts[*host].name.as_str();
+            let names: Vec<&str> = conflict.holders.iter().map(name).collect();
+            trace.push(format!(
+                "{} advertised the address as virtual (VRRP), and the inventory does not list it with held-by",
+                names.join(" and ")
+            ));
+        }
+        let claims = &self.outcome.conversations.survey.claims;
+        for mac in conflict.macs.iter().take(CLAIMANTS) {
+            let theirs =
+                claims.iter().filter(|(c, _)| (c.address, c.mac) == (conflict.address, *mac));
+            let (mut window, mut frames) = (Window::default(), 0);
+            for (_, claim) in theirs {
+                window.merge(&Window { first: claim.first, last: claim.last });
+                frames += claim.frames.0;
+            }
+            let seconds = window.length().unwrap_or_default() / SECOND;
+            trace.push(format!("{mac} claimed it in {frames} frames, over {seconds} s"));
+        }
+        trace
+    }
+
+    pub(super) fn loopback(&self, finding: &Finding) -> Words {
+        let subjects: BTreeSet<String> = self
+            .conversations(finding)
+            .map(|(c, _)| format!("{} to {}", c.subject.client, c.subject.server))
+            .collect();
+        let shown: Vec<&str> = subjects.iter().take(PAIRS).map(String::as_str).collect();
+        let more = subjects.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more pairs") } else { String::new() };
+        Words {
+            message: format!(
+                "Loopback addresses were seen on a network ({}{more}): they stay inside a host, and a frame with one was forged or leaked",
+                shown.join(", ")
+            ),
+            action: "Find the port that the frames come from by their hardware address, and drop loopback addresses on switches and routers".to_owned(),
+            display_filter: self.filter(finding),
+        }
+    }
+
+    pub(super) fn loopback_trace(&self, finding: &Finding) -> Vec<String> {
+        let Some((_, first, _)) = self.first(finding) else { return Vec::new() };
+        let macs: BTreeSet<String> = ["client", "server"]
+            .iter()
+            .enumerate()
+            .flat_map(|(side, who)| {
+                let macs =
+                    self.conversations(finding).flat_map(move |(c, _)| c.rare().macs[side].iter());
+                macs.map(move |mac| format!("frames of the {who} came from {mac}"))
+            })
+            .collect();
+        let mut trace: Vec<String> = macs.into_iter().take(PAIRS).collect();
+        trace.push(format!(
+            "the first of {} conversations: {} to {}",
+            finding.members.len(),
+            first.subject.client,
+            first.subject.server
+        ));
+        trace.extend(self.doubtful_members(finding));
+        trace
+    }
+
+    pub(super) fn unused(&self, number: usize) -> Words {
+        let exceptions = &self.policy.exceptions;
+        let exception = &exceptions.list[number];
+        Words {
+            message: format!(
+                "the exception {} ({}, owner {}, line {} of {}) matched nothing that needs one",
+                exception.id, exception.reason, exception.owner, exception.line, exceptions.file
+            ),
+            action: "Remove it if it is no longer needed; else capture where its traffic shows"
+                .to_owned(),
+            display_filter: String::new(),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What is missing, in words: documented conversations that failed, and what nobody tried.
+
+use std::collections::BTreeSet;
+
+use super::{Teller, ToldFinding, Words};
+use crate::classify::Basis;
+use crate::classify::{ClaimId, Code, Finding, Judged, Reason, Verdict, Who, clock_words};
+use crate::model::service_words;
+
+impl Teller<'_> {
+    pub(super) fn failure(&self, finding: &Finding, told: &ToldFinding) -> Words {
+        let Some((_, c, _)) = self.first(finding) else { return Words::default() };
+        let (code, transport) = (finding.code(), c.subject.transport);
+        // Of a port that an RST refused an error about some other attempt says nothing.
+        let telling = self.conversations(finding).map(|(c, _)| c);
+        let telling =
+            telling.filter(|c| matches!(c.basis, Basis::IcmpError | Basis::PortUnreachable));
+        let errors = telling.flat_map(|c| c.rare().errors.iter());
+        let who_says: BTreeSet<String> =
+            errors.filter(|e| e.side == 0).map(|e| e.by.to_string()).collect();
+        let how = match code {
+            Code::Refused => "is refused",
+            Code::Rejected => "is rejected",
+            Code::HalfOpen => "is answered, but goes no further",
+            Code::Challenged => "is answered by an ACK, no SYN-ACK",
+            _ => "gets no answer",
+        };
+        let by = match who_says.is_empty() {
+            true => String::new(),
+            false => format!(", says {}", who_says.into_iter().collect::<Vec<_>>().join(", ")),
+        };
+        let alternative = self.alternative(finding);
+        let foreign = [Basis::ResetOnTheWay, Basis::UnrelatedReset];
+        let reset_on_the_way = self.conversations(finding).any(|(c, _)| foreign.contains(&c.basis));
+        let by = match reset_on_the_way {
+            true => format!("{by}; the resets came from another device, likely a firewall"),
+            false => by,
+        };
+        // What worked before has stopped.
+        let stopped = self.conversations(finding).filter(|(c, _)| c.fails_at_last().is_some());
+        let worked_until = stopped.filter_map(|(c, _)| c.opened.last.get()).max();
+        let since = worked_until
+            .map_or_else(String::new, |time| format!("; it worked until {}", clock_words(time)));
+        let service = service_words(transport, &told.port.replace(';', ", "));
+        let (from, to) = (told.client.words_with_roles(), told.server.words_with_roles());
+        let flows: u64 = self.conversations(finding).map(|(c, _)| c.flows).sum();
+        let flows = if flows == 1 { "1 connection".into() } else { format!("{flows} connections") };
+        let attempts: u64 = self.conversations(finding).map(|(c, _)| c.attempts).sum();
+        let attempts = match attempts {
+            0 => flows.replace("connection", "flow"),
+            1 => format!("{flows}, 1 SYN"),
+            n => format!("{flows}, {n} SYNs"),
+        };
+        let message =
+            format!("{service} from {from} to {to} {how} ({attempts}{by}){alternative}{since}");
+        let (from, to) = (told.client.words(), told.server.words());
+        let action = match code {
+            Code::Refused => {
+                format!("Check that the service on {to} runs and listens on {service}")
+            }
+            Code::HalfOpen => format!("Look for a broken return path or a port scan from {from}"),
+            Code::Challenged => format!(
+                "Close the older connections that {to} still knows of these ports, or let {from} use its client ports again later"
+            ),
+            Code::Rejected if reset_on_the_way => format!(
+                "Open {service} from {from} to {to} on the firewall between them, whose resets these likely are"
+            ),
+            _ => format!(
+                "Open {service} from {from} to {to} on the firewalls between them and on {to} itself"
+            ),
+        };
+        Words { message, action, display_filter: self.filter(finding) }
+    }
+
+    pub(super) fn failure_trace(&self, finding: &Finding) -> Vec<String> {
+        let mut trace = self.conversation_trace(finding);
+        trace.extend(self.who(finding));
+        let ends = self.conversations(finding).flat_map(|(_, j)| [j.client.who, j.server.who]);
+        let hosts: BTreeSet<usize> = ends
+            .filter_map(|who| match who {
+                Who::Host(host) => Some(host),
+                _ => None,
+            })
+            .collect();
+        let hosts: Vec<usize> = hosts.into_iter().collect();
+        let hidden = self.seen.silence_of(finding.code(), &hosts);
+        trace.extend(hidden.into_iter().rev().find_map(|(_, words)| words));
+        trace.extend(self.doubtful_members(finding));
+        trace
+    }
+
+    /// What worked for the clients of a failure: servers and services, in words.
+    fn alternative(&self, finding: &Finding) -> String {
+        let members = finding.members.len();
+        let mut lucky = 0;
+        let mut first = BTreeSet::new();
+        for (number, (c, _)) in self.conversations(finding).enumerate() {
+            let ways = self.ways(finding, c.subject.client);
+            lucky += usize::from(!ways.is_empty());
+            if number == 0 {
+                first = ways;
+            }
+        }
+        if lucky > 0 && lucky < members {
+            return format!("; of {members} conversations {lucky} have another way that worked");
+        }
+        let mut ways = first.into_iter();
+        match (ways.next(), ways.count()) {
+            (Some((server, service)), 0) => format!("; {service} to {server} worked"),
+            (Some((server, service)), n) => {
+                format!("; {service} to {server} and {n} other ways worked")
+            }
+            (None, _) => String::new(),
+        }
+    }
+
+    /// What worked for a client of the group that a failure is about: servers and services, in words.
+    fn ways(&self, finding: &Finding, client: std::net::IpAddr) -> BTreeSet<(String, String)> {
+        let Reason::Failed(group) = finding.reason else { return BTreeSet::new() };
+        let (policy, outcome) = (self.policy, self.outcome);
+        let rows = policy.matrix.groups.values().nth(group.into());
+        let is_of_group = |j: &Judged| {
+            let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented);
+            row.is_some_and(|row| rows.is_some_and(|rows| rows.contains(&row)))
+        };
+        let list = &outcome.conversations.list;
+        let from = list.partition_point(|c| c.subject.client < client);
+        let own = list[from..].iter().zip(&outcome.judged[from..]);
+        let own = own.take_while(|(c, _)| c.subject.client == client);
+        let worked = own.filter(|(c, j)| is_of_group(j) && self.seen.has_worked(c));
+        let words = worked.map(|(c, j)| {
+            let port = c.subject.shown_port().map_or_else(String::new, |p| p.to_string());
+            let server = super::End::of(policy, &j.server, c.subject.server);
+            (server.words(), service_words(c.subject.transport, &port))
+        });
+        words.collect()
+    }
+
+    pub(super) fn never_attempted(&self, claim: ClaimId, told: &ToldFinding) -> Words {
+        let (claim, fold) = (self.outcome.claims().get(claim).0, self.outcome.claims().fold(claim));
+        let (client, server) = match fold {
+            Some(_) => (told.client.words(), told.server.words()),
+            None => (told.client.words_with_roles(), told.server.words_with_roles()),
+        };
+        let because = match claim.trigger {
+            Some(_) => ", though users worked through it",
+            None => "",
+        };
+        let pairs = fold.map_or_else(String::new, |fold| format!(" ({} pairs)", fold.pairs));
+        let message = format!(
+            "{client} never opened {} to {server}{pairs} in {} s watched{because}",
+            self.services(claim),
+            self.seen.view().watched.seconds_for(claim.watch_s)
+        );
+        let action = format!(
+            "Check that the service of {} runs and knows where to go, and that nothing on the host itself keeps it from trying",
+            told.client.words()
+        );
+        Words { message, action, display_filter: String::new() }
+    }
+}

@@ -1,0 +1,330 @@
+//! Findings in words: what was found, what to do about it, and what was considered. One file for each kind of verdict.
+
+mod conversation;
+mod filter;
+mod inventory;
+mod missing;
+mod not_assessable;
+mod permission;
+
+use std::net::IpAddr;
+
+use super::{End, Members};
+use crate::classify::Grade;
+use crate::classify::{
+    About, Code, Conversation, Doubts, EndKey, Finding, Judge, Judged, Outcome, Party, Policy,
+    Reason, RoleSet, Seen, Severity, State, Verdict, exception_rule,
+};
+use crate::model::Nanos;
+
+pub use conversation::state_changes;
+
+/// A finding as reports tell it, but for what was considered.
+#[derive(Clone, Debug)]
+pub struct ToldFinding {
+    /// Stable across captures: from verdict, code, ends, transport and port or group alone.
+    pub id: String,
+    /// How much it weighs.
+    pub severity: Severity,
+    /// What it says.
+    pub verdict: Verdict,
+    /// Why.
+    pub code: Code,
+    /// Whether it is certain; if not, `doubts` says why.
+    pub certain: bool,
+    /// Who asks, or should have asked.
+    pub client: End,
+    /// Who serves, or should have been asked.
+    pub server: End,
+    /// The protocol above IP; `*` for several.
+    pub transport: String,
+    /// The port; several joined by `;`, `*` for many.
+    pub port: String,
+    /// The best state among its conversations.
+    pub state: Option<State>,
+    /// The strongest grade of direction among its conversations.
+    pub direction: Option<Grade>,
+    /// The row that decided.
+    pub rule: String,
+    /// The group of rows that it is about.
+    pub group: String,
+    /// Conversations, or pairs of hosts, that it stands for.
+    pub count: u64,
+    /// The earliest packet.
+    pub first_seen: Option<Nanos>,
+    /// The latest packet.
+    pub last_seen: Option<Nanos>,
+    /// What was found, in a sentence.
+    pub message: String,
+    /// What to do about it.
+    pub action: String,
+    /// A Wireshark display filter that shows its packets.
+    pub display_filter: String,
+    /// Why it is not certain.
+    pub doubts: Doubts,
+    /// The id of the finding that explains it, where one does.
+    pub explained_by: Option<String>,
+}
+
+/// What is told of a finding in sentences.
+#[derive(Default)]
+struct Words {
+    message: String,
+    action: String,
+    display_filter: String,
+}
+
+/// Tells the findings of an audit.
+pub struct Teller<'a> {
+    policy: &'a Policy,
+    outcome: &'a Outcome,
+    judge: Judge<'a>,
+    seen: Seen<'a>,
+}
+
+impl<'a> Teller<'a> {
+    /// Returns who tells of an audit; nobody where nothing was judged.
+    pub fn of(policy: &'a Policy, outcome: &'a Outcome) -> Option<Self> {
+        let seen = outcome.seen(policy)?;
+        Some(Self { policy, outcome, judge: Judge::new(policy), seen })
+    }
+
+    /// Tells all findings, worst first.
+    pub fn all(&self) -> impl Iterator<Item = ToldFinding> {
+        self.outcome.findings().iter().map(|finding| self.tell(finding))
+    }
+
+    /// Returns what is told of.
+    pub fn outcome(&self) -> &'a Outcome {
+        self.outcome
+    }
+
+    /// Returns the clients and the servers of a finding.
+    pub fn members(&self, finding: &Finding) -> [Members; 2] {
+        Members::of(self.policy, self.outcome, finding)
+    }
+
+    /// Returns the address of the server of a finding; `*` for several.
+    pub fn server_address(&self, finding: &Finding) -> String {
+        let [_, server] = self.ends(finding);
+        server.address
+    }
+
+    /// Returns the roles of the client and of the server of a finding; none where they differ.
+    pub fn roles(&self, finding: &Finding) -> [RoleSet; 2] {
+        if let Reason::Claim(claim) = finding.reason
+            && self.outcome.claims().fold(claim).is_some()
+        {
+            return self.roles_of_claims(claim);
+        }
+        if !Self::is_told_by_members(finding) {
+            return [finding.key.client, finding.key.server].map(|end| {
+                match self.outcome.end(end) {
+                    EndKey::Host(host) => self.policy.inventory.hosts[*host as usize].roles,
+                    EndKey::Roles(roles) | EndKey::Network(_, roles) => *roles,
+                    _ => RoleSet::default(),
+                }
+            });
+        }
+        let mut all = self.conversations(finding).map(|(_, j)| [j.client.roles, j.server.roles]);
+        let first = all.next().unwrap_or_default();
+        let shared = |roles: [RoleSet; 2], other: [RoleSet; 2]| {
+            [0, 1].map(|side| match first[side] == other[side] {
+                true => roles[side],
+                false => RoleSet::default(),
+            })
+        };
+        all.fold(first, shared)
+    }
+
+    fn is_told_by_members(finding: &Finding) -> bool {
+        matches!(finding.reason, Reason::Permission | Reason::Failed(_))
+    }
+
+    /// Returns the id of a finding.
+    pub fn id(&self, finding: &Finding) -> String {
+        self.outcome.id_of(self.policy, finding)
+    }
+
+    /// Tells a finding.
+    pub fn tell(&self, finding: &Finding) -> ToldFinding {
+        let mut told = self.untold(finding);
+        let Words { message, action, display_filter } = match finding.reason {
+            Reason::Permission => self.permission(finding, &told),
+            Reason::Strangers => permission::strangers(&told),
+            Reason::Failed(_) => self.failure(finding, &told),
+            Reason::Claim(claim) => match finding.code() {
+                Code::NeverAttempted => self.never_attempted(claim, &told),
+                _ => self.not_assessable(claim, &told),
+            },
+            Reason::Serves => self.serves(finding, &told),
+            Reason::LooksAlike(role) => self.looks_alike(finding, role.into()),
+            Reason::Silent(role) => self.silent_role(role.into(), &told),
+            Reason::Conflict(number) => self.conflict(number, &told),
+            Reason::Loopback => self.loopback(finding),
+            Reason::Unused(number) => self.unused(number as usize),
+        };
+        (told.message, told.action, told.display_filter) = (message, action, display_filter);
+        told
+    }
+
+    /// Returns what was considered for a finding, in the order of the considering.
+    pub fn trace(&self, finding: &Finding) -> Vec<String> {
+        match finding.reason {
+            Reason::Permission => self.permission_trace(finding),
+            Reason::Strangers | Reason::Unused(_) => Vec::new(),
+            Reason::Failed(_) => self.failure_trace(finding),
+            Reason::Claim(claim) => self.claim_trace(claim),
+            Reason::Serves => self.host_trace(finding),
+            Reason::LooksAlike(role) => self.look_alike_trace(finding, role.into()),
+            Reason::Silent(role) => self.silent_role_trace(finding, role.into()),
+            Reason::Conflict(number) => self.conflict_trace(finding, number),
+            Reason::Loopback => self.loopback_trace(finding),
+        }
+    }
+
+    /// A finding without its sentences.
+    fn untold(&self, finding: &Finding) -> ToldFinding {
+        let (policy, outcome) = (self.policy, self.outcome);
+        let [client, server] = self.ends(finding);
+        let cause = finding.explained_by().map(|cause| &outcome.findings()[cause]);
+        ToldFinding {
+            id: outcome.id_of(policy, finding),
+            severity: finding.severity,
+            verdict: finding.verdict(),
+            code: finding.code(),
+            certain: finding.certain(),
+            client,
+            server,
+            transport: outcome.transport_of(finding),
+            port: outcome.port_of(policy, finding),
+            state: finding.state,
+            direction: finding.direction,
+            rule: self.rule(finding),
+            group: outcome.group_of(policy, finding),
+            count: match finding.reason {
+                Reason::Claim(claim) => outcome.claims().fold(claim).map_or(0, |fold| fold.pairs),
+                _ => finding.members.len() as u64,
+            },
+            first_seen: finding.first.get(),
+            last_seen: finding.last.get(),
+            message: String::new(),
+            action: String::new(),
+            display_filter: String::new(),
+            doubts: finding.doubts,
+            explained_by: cause.map(|cause| outcome.id_of(policy, cause)),
+        }
+    }
+
+    /// The row or the exception that decided.
+    fn rule(&self, finding: &Finding) -> String {
+        let rows = &self.policy.matrix.rows;
+        let first = || Some(self.first(finding)?.2.ruling);
+        let row = match finding.reason {
+            Reason::Permission => match first() {
+                Some(ruling) if ruling.exception.is_some() => {
+                    let exception = ruling.exception.unwrap_or_default();
+                    return exception_rule(self.policy, exception);
+                }
+                ruling => ruling.and_then(|ruling| ruling.row),
+            },
+            Reason::Failed(_) => first().and_then(|ruling| ruling.row),
+            Reason::Claim(claim) => {
+                let claims = self.outcome.claims();
+                claims.rows(claims.get(claim).0.rows).first().copied()
+            }
+            Reason::Unused(number) => return exception_rule(self.policy, number as usize),
+            _ => None,
+        };
+        row.map_or_else(String::new, |row| rows[row].id.clone())
+    }
+
+    /// The first conversation of a finding, with its place and its judgement.
+    fn first(&self, finding: &Finding) -> Option<(usize, &'a Conversation, &'a Judged)> {
+        let first = *self.outcome.members_of(finding).first()? as usize;
+        Some((first, &self.outcome.conversations.list[first], &self.outcome.judged[first]))
+    }
+
+    /// The conversations of a finding, each with its judgement.
+    fn conversations(
+        &self,
+        finding: &Finding,
+    ) -> impl Iterator<Item = (&'a Conversation, &'a Judged)> {
+        let outcome = self.outcome;
+        let members = outcome.members_of(finding).iter().map(|number| *number as usize);
+        members.map(|number| (&outcome.conversations.list[number], &outcome.judged[number]))
+    }
+
+    /// The two ends of a finding.
+    fn ends(&self, finding: &Finding) -> [End; 2] {
+        let policy = self.policy;
+        let keys = [finding.key.client, finding.key.server].map(|end| self.outcome.end(end));
+        if let Reason::Claim(claim) = finding.reason
+            && self.outcome.claims().fold(claim).is_some()
+        {
+            return self.ends_of_claims(claim);
+        }
+        if !Self::is_told_by_members(finding) {
+            return keys.map(|key| End::of_key(policy, key));
+        }
+        // Of one pair each conversation says the same.
+        let most = if finding.single == [true; 2] { 1 } else { usize::MAX };
+        type Side = for<'c> fn(&'c Conversation, &'c Judged) -> (&'c Party, IpAddr);
+        let sides: [Side; 2] =
+            [|c, j| (&j.client, c.subject.client), |c, j| (&j.server, c.subject.server)];
+        let mut ends = sides.map(|side| {
+            let all = self.conversations(finding).take(most).map(|(c, j)| side(c, j));
+            End::of_all(policy, all)
+        });
+        if let EndKey::Many(network) = keys[0] {
+            ends[0].become_network(policy, *network);
+        }
+        ends
+    }
+
+    /// The clients of a finding about many, in words; nothing for one.
+    fn who(&self, finding: &Finding) -> Option<String> {
+        const SHOWN: usize = 20;
+        let client = self.outcome.end(finding.key.client);
+        if !matches!(client, EndKey::Many(_) | EndKey::Everybody) {
+            return None;
+        }
+        let name =
+            |(c, j): (&Conversation, &Judged)| self.policy.label(&j.client, c.subject.client);
+        let clients: std::collections::BTreeSet<String> =
+            self.conversations(finding).map(name).collect();
+        let shown: Vec<&str> = clients.iter().take(SHOWN).map(String::as_str).collect();
+        let more = clients.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Some(format!("{} clients: {}{more}", clients.len(), shown.join(", ")))
+    }
+
+    /// How many conversations of a finding are not certain, where others are.
+    fn doubtful_members(&self, finding: &Finding) -> Option<String> {
+        let members = finding.members.len();
+        let doubts = self.conversations(finding).map(|(_, j)| j.doubts).filter(|d| !d.certain());
+        let (mut count, mut all) = (0, Doubts::default());
+        for doubts in doubts {
+            count += 1;
+            all = all.with(doubts);
+        }
+        if count == 0 || count == members {
+            return None;
+        }
+        let words: Vec<&str> = all.iter().map(|doubt| doubt.name()).collect();
+        Some(format!(
+            "of {members} conversations {count} are not certain ({}); the others are what is claimed",
+            words.join(", ")
+        ))
+    }
+
+    /// A filter that shows the packets of a finding's conversations.
+    fn filter(&self, finding: &Finding) -> String {
+        filter::display_filter(&self.outcome.conversations.list, self.outcome.members_of(finding))
+    }
+
+    /// Whether a finding is about many ports.
+    fn is_of_many_ports(finding: &Finding) -> bool {
+        finding.key.about == About::Ports
+    }
+}

@@ -1,0 +1,238 @@
+//! Traffic that is not permitted, or only by a feature that nobody named, in words.
+
+use std::collections::BTreeSet;
+
+use super::conversation::hardware;
+use super::{Teller, ToldFinding, Words};
+use crate::classify::{Code, Finding, Judged, Policy, RoleSet, Row, Ruling, State};
+use crate::model::service_words;
+
+impl Teller<'_> {
+    pub(super) fn permission(&self, finding: &Finding, told: &ToldFinding) -> Words {
+        let Some((number, c, j)) = self.first(finding) else { return Words::default() };
+        let service = match Self::is_of_many_ports(finding) {
+            true => self.many_ports(finding),
+            false => service_words(c.subject.transport, &told.port),
+        };
+        let (did, how) = how_far(finding.state, finding.members.len());
+        let of_network =
+            matches!(self.outcome.end(finding.key.client), crate::classify::EndKey::Many(_));
+        let how = match of_network || told.client.address == "*" {
+            true => how.replacen("and was ", "and were ", 1),
+            false => how,
+        };
+        let how = format!("{}{how}", self.called(number, j));
+        let mut message = self.message(finding, told, j.ruling, &format!("{did} {service}"), &how);
+        if let Some(words) = hardware(self.policy, &self.outcome.conversations, c, j) {
+            message.push_str(&format!("; {words}"));
+        }
+        let action = self.action(told, j.ruling.row);
+        Words { message, action, display_filter: self.filter(finding) }
+    }
+
+    pub(super) fn permission_trace(&self, finding: &Finding) -> Vec<String> {
+        let mut trace = self.conversation_trace(finding);
+        trace.extend(self.who(finding));
+        trace.extend(self.doubtful_members(finding));
+        trace
+    }
+
+    fn many_ports(&self, finding: &Finding) -> String {
+        let ports: BTreeSet<u16> =
+            self.conversations(finding).map(|(c, _)| c.subject.port).collect();
+        let reached = self.conversations(finding).filter(|(c, _)| c.state.reached());
+        let reached: BTreeSet<u16> = reached.map(|(c, _)| c.subject.port).collect();
+        let (low, high) = (ports.first().unwrap_or(&0), ports.last().unwrap_or(&0));
+        let list = match reached.is_empty() {
+            true => "none reached".to_owned(),
+            false => format!("reached: {}", some(&reached)),
+        };
+        let transport = self.outcome.transport_of(finding).to_uppercase();
+        format!("{} {transport} ports from {low} to {high}, {list}", ports.len())
+    }
+
+    /// The name that decided about a server, behind its address.
+    fn called(&self, number: usize, j: &Judged) -> String {
+        let conversations = &self.outcome.conversations;
+        let names = conversations.names_of(&conversations.list[number]);
+        let name = j.named.map(|(known, alias)| &names.known[known].names[alias]);
+        name.map_or_else(String::new, |name| format!("called {name} "))
+    }
+
+    fn message(
+        &self,
+        finding: &Finding,
+        told: &ToldFinding,
+        Ruling { row, exception, .. }: Ruling,
+        did: &str,
+        how: &str,
+    ) -> String {
+        let policy = self.policy;
+        let row = row.map(|r| &policy.matrix.rows[r]);
+        let (client, server) = (told.client.words_with_roles(), told.server.words_with_roles());
+        let talked = format!("{client} {did} to {server} {how}");
+        let reason = match (finding.code(), row) {
+            (Code::ExpiredException, _) => return format!("{talked}; {}", self.expired(exception)),
+            (Code::FeatureOff, Some(row)) => {
+                format!(
+                    "the matrix documents it only with {}, which the inventory says is off",
+                    off(policy, row)
+                )
+            }
+            (Code::WrongTransport, Some(row)) => {
+                format!("the matrix documents this port between them over {} only", row.transport)
+            }
+            (Code::Reversed, Some(_)) => {
+                "the matrix documents this port the other way round".to_owned()
+            }
+            (Code::PortNotInMatrix, Some(row)) => {
+                format!(
+                    "the inventory moved this port of {} elsewhere",
+                    policy.matrix.roles[row.destination].name
+                )
+            }
+            (Code::PortNotInMatrix, None) => {
+                "the matrix joins these roles, but not on this port".to_owned()
+            }
+            (Code::ExposedInternal, Some(row)) => format!(
+                "the port is internal to the farm ({}), and the client comes from outside",
+                row.purpose
+            ),
+            (Code::WrongSource, Some(_)) => {
+                let others = self.documented_sources(told, row);
+                format!("the matrix documents this port there for {others} only")
+            }
+            (Code::NoRelation, Some(row)) => {
+                let (feature, purpose) = (off(policy, row), &row.purpose);
+                format!(
+                    "the matrix documents it only with {feature} ({purpose}), which the inventory says is off"
+                )
+            }
+            (Code::NoRelation, None) => {
+                "the matrix never joins these roles in this direction".to_owned()
+            }
+            (Code::FeatureUnstated, Some(row)) => format!(
+                "only {} permits it, which is usually off, and the inventory does not say whether the farm uses it",
+                unstated(policy, row)
+            ),
+            (Code::NoRole, _) => "an end of it has no role in the inventory".to_owned(),
+            _ => "the inventory does not list one end of it".to_owned(),
+        };
+        format!("{talked}; {reason}")
+    }
+
+    /// Why an exception no longer holds.
+    fn expired(&self, exception: Option<usize>) -> String {
+        let exception = exception.and_then(|number| self.policy.exceptions.list.get(number));
+        exception.map_or_else(String::new, |e| {
+            format!(
+                "the exception {} for it ({}, owner {}) expired after {}",
+                e.id, e.reason, e.owner, e.expires
+            )
+        })
+    }
+
+    /// The roles that may use the port that a row documents.
+    fn documented_sources(&self, told: &ToldFinding, row: Option<&Row>) -> String {
+        let matrix = &self.policy.matrix;
+        let Some(row) = row else { return String::new() };
+        let port = *row.ports.start();
+        let same = |r: &&Row| {
+            r.transport == row.transport
+                && r.ports.contains(&port)
+                && matrix.roles[r.destination].members.meets(matrix.roles[row.destination].members)
+                && told.server.roles.split(';').any(|role| {
+                    matrix
+                        .role(role)
+                        .is_some_and(|n| matrix.roles[r.destination].members.meets(RoleSet::one(n)))
+                })
+        };
+        let sources: BTreeSet<&str> =
+            matrix.rows.iter().filter(same).map(|r| matrix.roles[r.source].name.as_str()).collect();
+        sources.into_iter().collect::<Vec<_>>().join(", ")
+    }
+
+    fn action(&self, told: &ToldFinding, row: Option<usize>) -> String {
+        let policy = self.policy;
+        match told.code {
+        Code::FeatureOff => {
+            let row = row.map(|r| &policy.matrix.rows[r]);
+            let feature = row.map_or_else(String::new, |r| off(policy, r));
+            format!("Set {feature} to true in the inventory if the farm uses it; else find out what uses it")
+        }
+        Code::WrongTransport | Code::PortNotInMatrix => format!(
+            "Find out what on {} uses it; close it, or record a moved port in the inventory",
+            told.server.words()
+        ),
+        Code::ExpiredException => "Renew the exception with a new approval, or close the port".to_owned(),
+        Code::Reversed => "Check the roles of both hosts in the inventory; else find out why the server calls back".to_owned(),
+        Code::ExposedInternal => format!("Close the port of {} to addresses outside the farm", told.server.words()),
+        Code::WrongSource | Code::NoRelation => format!(
+            "Find out why {} talks to {}; forbid it on the firewall between them, or correct the roles in the inventory",
+            told.client.words(),
+            told.server.words()
+        ),
+        Code::FeatureUnstated => {
+            let row = row.map(|r| &policy.matrix.rows[r]);
+            let feature = row.map_or_else(String::new, |r| unstated(policy, r));
+            format!("Set {feature} to true in the inventory if the farm uses it, to false if it must not")
+        }
+        Code::NoRole => {
+            "Give the host its roles in the inventory; if it plays none, list what it may do as exceptions".to_owned()
+        }
+        _ => "List the host in the inventory with its roles, or find out who it is".to_owned(),
+    }
+    }
+}
+
+/// What is told of conversations between addresses that no list has.
+pub(super) fn strangers(told: &ToldFinding) -> Words {
+    Words {
+        message: format!(
+            "{} conversations between addresses that the inventory does not list",
+            told.count
+        ),
+        action: "List the hosts in the inventory if they belong to the farm; --format conversations lists who talked to whom".to_owned(),
+        display_filter: String::new(),
+    }
+}
+
+/// The first of some ports in words.
+fn some(ports: &BTreeSet<u16>) -> String {
+    let shown: Vec<String> = ports.iter().take(20).map(u16::to_string).collect();
+    let more = ports.len().saturating_sub(shown.len());
+    if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
+}
+
+/// What the client did, and what came of it.
+fn how_far(state: Option<State>, count: usize) -> (&'static str, String) {
+    let (did, state) = match state {
+        Some(State::Established) => ("opened", "and was answered"),
+        Some(State::Midstream) => ("used", "on a connection that was open already"),
+        Some(State::HalfOpen) => ("tried", "and was answered, but did not go on"),
+        Some(State::Refused) => ("tried", "and was refused"),
+        Some(State::Rejected) => ("tried", "and was rejected on the way"),
+        Some(State::Challenged) => ("tried", "and was answered by an ACK, no SYN-ACK"),
+        Some(State::Unanswered) => ("tried", "and got no answer"),
+        Some(State::OneWay) => ("sent", "one way, without an answer"),
+        Some(State::AnswerOnly) => ("asked", "by broadcast, and was answered"),
+        Some(State::OneSided) | None => {
+            ("tried", "with too little visible to tell what came of it")
+        }
+    };
+    let many = if count == 1 { String::new() } else { format!(" ({count} conversations)") };
+    (did, format!("{state}{many}"))
+}
+
+/// The features of a row that are off, in words.
+pub(super) fn off(policy: &Policy, row: &Row) -> String {
+    let is_off = |f: &&String| policy.inventory.features.get(*f) == Some(&false);
+    let names: Vec<_> = row.features.iter().filter(is_off).map(String::as_str).collect();
+    format!("the feature {}", names.join(" and "))
+}
+
+/// The features of a row that the inventory does not name, in words.
+fn unstated(policy: &Policy, row: &Row) -> String {
+    let names: Vec<&str> = policy.unstated(row).map(|(name, _)| name).collect();
+    format!("the feature {}", names.join(" and "))
+}

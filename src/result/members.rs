@@ -1,0 +1,99 @@
+//! Who a finding is about: its clients and servers, one by one.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::classify::{EndKey, Finding, Outcome, Party, Policy, Reason, Unit, Who};
+
+/// The most members that are listed of one side; a cell of a spreadsheet holds 32,767 characters.
+const MOST: usize = 1000;
+
+/// One side of a finding.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Members {
+    /// The listed hosts by name, in the order of the inventory.
+    pub hosts: Vec<String>,
+    /// The other addresses, in order.
+    pub addresses: Vec<IpAddr>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Member {
+    Host(usize),
+    Address(IpAddr),
+}
+
+impl Members {
+    /// Returns the clients and the servers of a finding.
+    pub fn of(policy: &Policy, outcome: &Outcome, finding: &Finding) -> [Self; 2] {
+        let members = outcome.members_of(finding);
+        if let Reason::Claim(claim) = finding.reason
+            && let Some(fold) = outcome.claims().fold(claim)
+        {
+            let sources = fold.sources.iter().map(|host| Member::Host(*host as usize));
+            let to = fold.to.iter().filter_map(|unit| match unit {
+                Unit::Host(host) => Some(Member::Host(*host)),
+                Unit::Other(address) => Some(Member::Address(*address)),
+                Unit::Service(service) => {
+                    let addresses = &policy.inventory.services[*service].addresses;
+                    addresses.first().copied().map(Member::Address)
+                }
+            });
+            return [sources.collect(), to.collect()].map(|side| Self::listed(policy, &side));
+        }
+        if members.is_empty() {
+            return [finding.key.client, finding.key.server].map(|end| match outcome.end(end) {
+                EndKey::Host(host) => {
+                    Self::listed(policy, &BTreeSet::from([Member::Host(*host as usize)]))
+                }
+                EndKey::Address(address) => Self { addresses: vec![*address], ..Self::default() },
+                _ => Self::default(),
+            });
+        }
+        let member = |party: &Party, address: IpAddr| match party.who {
+            Who::Host(host) => Member::Host(host),
+            _ => Member::Address(address),
+        };
+        // Of one pair each conversation says the same.
+        let one = finding.single == [true; 2];
+        let mut sides = [BTreeSet::new(), BTreeSet::new()];
+        for number in members.iter().take(if one { 1 } else { members.len() }) {
+            let number = *number as usize;
+            let (subject, j) =
+                (outcome.conversations.list[number].subject, &outcome.judged[number]);
+            sides[0].insert(member(&j.client, subject.client));
+            sides[1].insert(member(&j.server, subject.server));
+        }
+        sides.map(|side| Self::listed(policy, &side))
+    }
+
+    /// Returns them in words, listed hosts first, and how many are left out.
+    pub fn words(&self) -> Vec<String> {
+        let addresses = self.addresses.iter().map(ToString::to_string);
+        let more = (self.more > 0).then(|| format!("+{} more", self.more));
+        self.hosts.iter().cloned().chain(addresses).chain(more).collect()
+    }
+
+    /// Returns how many there are.
+    pub fn len(&self) -> usize {
+        self.hosts.len() + self.addresses.len() + self.more
+    }
+
+    /// Whether nobody is known by name or address.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn listed(policy: &Policy, members: &BTreeSet<Member>) -> Self {
+        let mut all = Self { more: members.len().saturating_sub(MOST), ..Self::default() };
+        for member in members.iter().take(MOST) {
+            match member {
+                Member::Host(host) => all.hosts.push(policy.inventory.hosts[*host].name.clone()),
+                Member::Address(address) => all.addresses.push(*address),
+            }
+        }
+        all
+    }
+}

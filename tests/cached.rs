@@ -1,0 +1,232 @@
+//! What is judged once for many conversations alike is what each of them is judged by itself; and many claims alike are
+//! told as one.
+
+mod support;
+
+use std::fs;
+
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use rasaudit::classify::Judge;
+use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
+use rasaudit::policy::{Exceptions, Inventory, Policy, RuleFiles};
+use support::wire::{Wire, dns};
+use support::{Site, columns};
+
+const ROLES: [&str; 8] = [
+    "gateway-normal",
+    "broker",
+    "rdsh-agent",
+    "ad-dc",
+    "halb",
+    "mfa-server",
+    "console",
+    "ras-reporting",
+];
+
+/// Ports that rows, moved ports, broadcasts, background traffic and nothing speak of.
+const PORTS: [u16; 16] =
+    [53, 80, 88, 135, 389, 443, 1434, 1812, 3389, 4444, 5353, 8443, 20_002, 20_003, 30_004, 49_700];
+
+/// A site: its inventory, its exceptions, and what was seen of it.
+#[derive(Debug)]
+struct Case {
+    inventory: String,
+    exceptions: String,
+    wire: Vec<(u8, u8, u16, u16, u8)>,
+}
+
+fn host(number: u8) -> String {
+    format!("10.1.0.{}", number + 1)
+}
+
+/// Hosts, a virtual address, clients in a network, strangers inside and outside, and everybody.
+fn address(number: u8) -> String {
+    match number {
+        0..8 => host(number),
+        8 => "10.1.0.200".to_owned(),
+        9..12 => format!("10.9.0.{number}"),
+        12..14 => format!("10.1.7.{number}"),
+        14..16 => format!("203.0.113.{number}"),
+        _ => "10.1.0.255".to_owned(),
+    }
+}
+
+fn inventory() -> impl Strategy<Value = String> {
+    let roles = prop::collection::vec(prop::sample::subsequence(&ROLES[..], 1..=2), 7);
+    (roles, any::<[bool; 4]>(), 0..8u8).prop_map(|(roles, [any, mfa, moved, of_host], by)| {
+        let mut text = "[farm]\nmatrix = \"ras-19\"\n".to_owned();
+        if any {
+            text += "clients = \"any\"\n";
+        }
+        text += &format!("[farm.features]\nmfa = {mfa}\n");
+        if moved {
+            let host = if of_host { "host = \"h0\"\n" } else { "" };
+            text += &format!(
+                "[[moved-port]]\nrole = \"broker\"\n{host}transport = \"tcp\"\nfrom = 20002\nto = 8443\n"
+            );
+        }
+        // The first one is always a broker, whose port may have moved.
+        for (number, roles) in [vec!["broker"]].iter().chain(&roles).enumerate() {
+            let address = host(number as u8);
+            text += &format!(
+                "[[host]]\nname = \"h{number}\"\naddresses = [\"{address}\"]\nroles = {roles:?}\n"
+            );
+        }
+        text += &format!(
+            "[[host]]\nname = \"vip\"\naddresses = [\"10.1.0.200\"]\nroles = [\"halb\"]\nheld-by = [\"h{by}\"]\n"
+        );
+        text + "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n"
+    })
+}
+
+fn exceptions() -> impl Strategy<Value = String> {
+    let side =
+        prop::sample::select(vec!["*", "h0", "h3", "10.9.0.9", "10.9.0.0/24", "203.0.113.14"]);
+    let expires = prop::sample::select(vec!["2026-01-01", "2026-05-28", "2026-12-31"]);
+    let line = (side.clone(), side, prop::sample::select(&PORTS[..]), expires);
+    prop::collection::vec(line, 0..4).prop_map(|lines| {
+        let mut text =
+            "id,from,to,transport,port,direction,owner,reason,approved_by,created,expires\n"
+                .to_owned();
+        for (number, (from, to, port, expires)) in lines.into_iter().enumerate() {
+            text += &format!(
+                "x{number},{from},{to},tcp,{port},to-server,a,because,b,2025-12-01,{expires}\n"
+            );
+        }
+        text
+    })
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let port = prop::sample::select(&PORTS[..]);
+    let talk = (0..17u8, 0..17u8, prop_oneof![Just(50_000u16), port.clone()], port, 0..6u8);
+    (inventory(), exceptions(), prop::collection::vec(talk, 1..60))
+        .prop_map(|(inventory, exceptions, wire)| Case { inventory, exceptions, wire })
+}
+
+fn capture(talks: &[(u8, u8, u16, u16, u8)]) -> Wire {
+    let mut wire = Wire::default();
+    for (number, (client, server, sport, port, how)) in talks.iter().enumerate() {
+        let (client, server) = (address(*client), address(*server));
+        if client == server {
+            continue;
+        }
+        let (from, to) = ((client.as_str(), *sport), (server.as_str(), *port));
+        let ms = 1_000 + number as u64 * 50;
+        match how {
+            0 | 1 => wire.connect(ms, from, to),
+            2 => wire.udp(ms, from, to),
+            3 => {
+                wire.udp(ms, from, to);
+                wire.udp(ms + 1, to, from);
+            }
+            // A connection that is older than the capture.
+            4 => {
+                wire.tcp(ms, from, to, 0x10, 9);
+                wire.tcp(ms + 1, to, from, 0x10, 9);
+            }
+            _ => {
+                let [query, answer] = dns(number as u16, &["ras.parallels.com"], &server);
+                let resolver = host(3);
+                wire.datagram(ms, (from.0, 50_053), (&resolver, 53), &query);
+                wire.datagram(ms + 1, (&resolver, 53), (from.0, 50_053), &answer);
+                wire.connect(ms + 2, from, to);
+            }
+        }
+    }
+    wire
+}
+
+fn audited(case: &Case) -> Audit {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let path = scratch.path().join("case.pcap");
+    fs::write(&path, capture(&case.wire).file()).expect("the scratch folder is writable");
+    let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
+    let inventory =
+        Inventory::from_toml("case.toml", &case.inventory, &matrix).expect("a sound inventory");
+    let exceptions =
+        Exceptions::load("case.csv", &case.exceptions, &matrix, &inventory).expect("sound");
+    let request =
+        Request { captures: vec![path], jobs: Some(2), max_memory: 1 << 30, ..Request::default() };
+    let plan = Plan::new(request).expect("a plan");
+    let mut policy = Policy::new(matrix, inventory);
+    policy.exceptions = exceptions;
+    Audit::of(&plan, Some(policy), None, &Limits::default(), &Progress::default())
+        .expect("an audit")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 150,
+        rng_seed: RngSeed::Fixed(19),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn what_is_judged_once_for_many_is_what_each_is_judged(case in cases()) {
+        let audit = audited(&case);
+        let policy = audit.policy().expect("it was judged");
+        let (judge, all) = (Judge::new(policy), &audit.outcome.conversations);
+        for (number, judged) in audit.outcome.judged.iter().enumerate() {
+            prop_assert_eq!(
+                *judged, judge.judge_alone(all, number), "{:?}", all.list[number].subject
+            );
+        }
+    }
+}
+
+/// A farm of so many brokers, and of so many gateways that were never seen.
+fn large(brokers: usize, gateways: usize) -> String {
+    let mut text = "[farm]\nmatrix = \"ras-19\"\n".to_owned();
+    let mut add = |name: &str, net: u8, count: usize, role: &str| {
+        for number in 0..count {
+            let (high, low) = (number / 200, number % 200 + 1);
+            text += &format!(
+                "[[host]]\nname = \"{name}{number}\"\naddresses = [\"10.{net}.{high}.{low}\"]\nroles = [\"{role}\"]\n"
+            );
+        }
+    };
+    add("broker", 1, brokers, "broker");
+    add("gw", 2, gateways, "gateway-normal");
+    text
+}
+
+fn not_seen(inventory: &str) -> Vec<Vec<String>> {
+    let mut wire = Wire::default();
+    wire.udp(1_000, ("10.9.0.1", 50_000), ("10.9.0.2", 4444));
+    let report = Site::new(inventory, &wire).report("csv");
+    let names = ["group", "client", "client_name", "count", "clients", "servers", "message"];
+    let mut rows = columns(&report, &names);
+    rows.retain(|row| row[0] == "ras19.broker.broker.20030");
+    rows
+}
+
+#[test]
+fn fifty_pairs_of_one_group_and_reason_are_one_finding() {
+    // Of n brokers each pair is asked for once.
+    let below = not_seen(&large(10, 0));
+    assert_eq!(below.len(), 45);
+    assert!(below.iter().all(|row| row[3] == "0" && row[2].starts_with("broker")));
+    let above = not_seen(&large(11, 0));
+    assert_eq!(above.len(), 1, "{above:?}");
+    let [_, client, _, count, clients, servers, message] = &above[0][..] else {
+        panic!("{above:?}")
+    };
+    assert_eq!((client.as_str(), count.as_str()), ("*", "55"));
+    // The last one is behind nobody, and the first one before nobody.
+    assert_eq!(clients.split(';').count(), 10);
+    assert_eq!(servers.split(';').count(), 10);
+    assert!(message.contains("10 hosts (RAS Connection Broker) to 10 hosts"), "{message}");
+    assert!(message.contains("(55 pairs) cannot be assessed"), "{message}");
+}
+
+#[test]
+fn a_farm_of_thousands_is_judged_by_kinds_of_hosts() {
+    let rows = not_seen(&large(3_000, 2_000));
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0][3], (3_000 * 2_999 / 2).to_string());
+    // So many are listed, and how many more there are.
+    assert!(rows[0][4].ends_with(";'+1999 more"), "{}", &rows[0][4][rows[0][4].len() - 40..]);
+}
