@@ -141,7 +141,7 @@ fn rooms(c: &mut Criterion) {
     group.bench_function("farm", |b| {
         b.iter_batched(
             conversations,
-            |c| Outcome::of(&policy, c, &view).findings.len(),
+            |c| Outcome::of(&policy, c, &view, 1).findings().len(),
             BatchSize::SmallInput,
         );
     });

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::policy::{Party, Policy, RoleSet, Who};
 
-/// An end of findings, by its place in [`Ends`].
+/// An end of findings, by number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EndId(u32);
 

@@ -28,7 +28,7 @@ pub fn id_of(text: &str) -> String {
     if bare { format!("{ID_MARK}{text}") } else { text.to_owned() }
 }
 
-/// A run of conversations in [`Outcome::members`].
+/// A run of conversations, see [`Outcome::members_of`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Run {
     start: u32,
