@@ -15,6 +15,7 @@ use rasaudit::flow::{Keep, Meeting, Seed};
 use rasaudit::model::Transport;
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
+use rasaudit::report::FORMATS;
 
 fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
@@ -255,9 +256,9 @@ fn reports(c: &mut Criterion) {
     let audit = Audit::of(&plan, Some(policy()), None, &limits, &progress).expect("sound");
     let mut group = c.benchmark_group("report");
     group.throughput(Throughput::Elements(audit.outcome.conversations.list.len() as u64));
-    for format in ["text", "csv", "conversations", "matrix", "hosts", "json"] {
-        group.bench_function(format, |b| {
-            b.iter(|| audit.write_format(format, &mut std::io::sink()).expect("a sink"));
+    for (format, _, write) in FORMATS {
+        group.bench_function(*format, |b| {
+            b.iter(|| write(&audit.result(), &mut std::io::sink()).expect("a sink"));
         });
     }
     group.finish();

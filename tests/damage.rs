@@ -42,7 +42,7 @@ fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
     assert_eq!(account.frames, account.observations + account.skipped.total());
     assert_eq!(account.frames, progress.frames.load(Ordering::Relaxed));
     let mut json = Vec::new();
-    audit.write_format("json", &mut json).expect("memory");
+    audit.write_json(&mut json).expect("memory");
     let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
     assert_eq!(json["accounting"]["frames_read"], account.frames);
     Some((account.frames, !audit.damaged.is_empty()))

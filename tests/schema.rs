@@ -8,6 +8,20 @@ use serde_json::Value;
 use support::{FIXTURES, fixture, rasaudit, stdout};
 
 #[test]
+fn the_schema_is_made_of_the_types_that_read_it() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/audit.schema.json");
+    let text = serde_json::to_string_pretty(&rasaudit::result::schema()).expect("JSON") + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(path, &text).expect("the docs are writable");
+    }
+    let kept = fs::read_to_string(path).expect("the schema");
+    assert!(
+        kept == text,
+        "docs/audit.schema.json differs: run with UPDATE_GOLDEN=1 and look at it"
+    );
+}
+
+#[test]
 fn audit_json_fits_its_schema_and_its_account_closes() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/audit.schema.json");
     let schema: Value =

@@ -201,7 +201,7 @@ fn fragments_without_their_first_are_counted_by_their_pair() {
     assert_eq!((from.to_string(), to.to_string(), transport.0), (A.into(), B.into(), 17));
     assert_eq!(*packets, 2);
     let mut json = Vec::new();
-    audit.write_format("json", &mut json).expect("in memory");
+    audit.write_json(&mut json).expect("in memory");
     let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
     let told = serde_json::json!({"later": 2, "orphaned": 2, "orphans": [
         {"source": A, "destination": B, "transport": "udp", "packets": 2},

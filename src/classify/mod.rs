@@ -52,8 +52,8 @@ pub use crate::conversation::{
     Vantage, Window, sign,
 };
 pub use crate::policy::{
-    Covers, FeatureState, Matrix, Party, Policy, RoleSet, Row, Scope, Severity, UNFILLED, Who,
-    is_control,
+    Covers, FeatureState, Matrix, Only, Party, Policy, RoleSet, Row, Scope, Severity, UNFILLED,
+    Who, is_control,
 };
 
 /// What the judgement has to know of the capture and the user's wishes.

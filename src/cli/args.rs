@@ -43,11 +43,20 @@ Examples:
   rasaudit audit farm.pcap -i inventory.toml --format csv > findings.csv
   rasaudit audit farm.pcap --format conversations   without an inventory: who talks to whom";
 
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  rasaudit report report/                           the summary of an earlier audit
+  rasaudit report report/audit.json --format html > report.html
+  rasaudit report monday.json --out report/";
+
 #[derive(Subcommand, Debug)]
 pub(super) enum Command {
     /// Audit captures against a farm's inventory.
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit(Box<AuditArguments>),
+    /// Make reports of the result of an earlier audit (audit.json), without its captures.
+    #[command(after_help = REPORT_EXAMPLES)]
+    Report(ReportArguments),
     /// Watch a span port: an audit of each window, and of all of them.
     #[command(after_help = LIVE_EXAMPLES)]
     Live(Box<LiveArguments>),
@@ -70,6 +79,28 @@ pub(super) enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ReportArguments {
+    /// The audit.json of an audit, or the folder that holds it.
+    #[arg(value_name = "RESULT")]
+    pub result: PathBuf,
+
+    /// Write all reports into this folder.
+    #[arg(short, long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Write one report to standard output.
+    #[arg(
+        long, value_name = "FORMAT", conflicts_with = "out",
+        value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.0)),
+    )]
+    pub format: Option<String>,
+
+    /// No summary; errors still show.
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[derive(Args, Debug)]

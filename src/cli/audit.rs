@@ -1,6 +1,7 @@
 //! `rasaudit audit`: from arguments to reports.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -16,6 +17,8 @@ use crate::pipeline::{
     Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request, Step,
 };
 use crate::policy::Policy;
+use crate::report::{FORMATS, summary};
+use crate::result::AuditResult;
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
@@ -68,7 +71,9 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     if let Err(failure) = audit.write_folders(folders, &progress) {
         return Ok(tell(failure));
     }
-    match print(arguments, &audit) {
+    let (format, out) = (arguments.format.as_deref(), arguments.out.as_deref());
+    let evidence = arguments.evidence.as_deref();
+    match print(&audit.result(), format, arguments.quiet, out, evidence) {
         // Whoever reads our output has seen enough; the audit's result stands.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         result => result?,
@@ -148,25 +153,32 @@ fn tell_timings(progress: &Progress, frames: u64) {
 }
 
 /// The report on standard output: the wanted format, or the summary.
-fn print(arguments: &AuditArguments, audit: &Audit) -> io::Result<()> {
-    match arguments.format.as_deref() {
-        None if arguments.quiet => Ok(()),
+pub(super) fn print(
+    result: &AuditResult<'_>,
+    format: Option<&str>,
+    is_quiet: bool,
+    reports: Option<&Path>,
+    evidence: Option<&Path>,
+) -> io::Result<()> {
+    match format {
+        None if is_quiet => Ok(()),
         None | Some("text") => {
             let mut text = Vec::new();
-            let (reports, evidence) = (arguments.out.as_deref(), arguments.evidence.as_deref());
             // Seen from elsewhere, the host says whose file it is.
             let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
             let places = Places { reports, evidence, links: host.as_deref() };
             let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
             let width = width.filter(|_| io::stdout().is_terminal());
-            audit.write_summary(&places, width, &mut text)?;
+            summary(result, &places, width, &mut text)?;
             let mut out = anstream::stdout();
             out.write_all(&text)?;
             out.flush()
         }
         Some(format) => {
             let mut out = io::BufWriter::new(io::stdout().lock());
-            audit.write_format(format, &mut out)?;
+            if let Some((.., write)) = FORMATS.iter().find(|(name, ..)| *name == format) {
+                write(result, &mut out)?;
+            }
             out.flush()
         }
     }
@@ -181,7 +193,7 @@ fn host_name() -> Option<String> {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)).then_some(name)
 }
 
-fn load_known(file: &std::path::Path) -> Result<Known, String> {
+fn load_known(file: &Path) -> Result<Known, String> {
     let name = file.display().to_string();
     Known::load(&name, &read_report(file)?)
 }

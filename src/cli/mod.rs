@@ -10,6 +10,7 @@ mod judging;
 mod live;
 mod matrix;
 mod policy;
+mod report;
 mod work;
 
 use std::io::{self, Write};
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> io::Result<Exit> {
     match arguments.command {
         Command::Audit(audit) => audit::run(&audit),
+        Command::Report(report) => report::run(&report),
         Command::Live(arguments) => live::run(&arguments),
         Command::Interfaces => live::interfaces(),
         Command::Matrix(MatrixCommand::Show(show)) => matrix::show(&show),

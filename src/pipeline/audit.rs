@@ -18,10 +18,8 @@ use crate::decode::ethertype_words;
 use crate::flow::{Beside, Flows};
 use crate::model::{Endpoint, Nanos, Timeline, Transport};
 use crate::policy::{Policy, Severity};
-use crate::report::{
-    self, Change, Dated, FORMATS, Folder, FolderError, Known, Places, Report, Wishes,
-};
-use crate::result::Teller;
+use crate::report::{self, Dated, Evidence, Folder, FolderError};
+use crate::result::{AuditResult, Change, Known, Run, Teller, ToldFinding, Wishes};
 
 /// What the judgement may claim, and what is to be told of it.
 #[derive(Clone, Copy, Debug)]
@@ -202,9 +200,9 @@ impl Audit {
         self.reading
     }
 
-    fn report(&self, has_files: bool) -> Report<'_> {
-        Report {
-            has_files,
+    /// Returns the result of which every report is made.
+    pub fn result(&self) -> AuditResult<'_> {
+        AuditResult::of(Run {
             inputs: &self.reading.inputs,
             account: &self.reading.account,
             loss: self.reading.loss,
@@ -221,7 +219,7 @@ impl Audit {
             outcome: &self.outcome,
             teller: self.teller(),
             exit_reasons: &self.exit_reasons,
-        }
+        })
     }
 
     /// Returns the policy; none where nothing was judged.
@@ -254,51 +252,42 @@ impl Audit {
 
     /// Writes the reports and the evidence into their folders. Nothing comes to its place before all is written,
     /// and until then the work can be stopped.
-    pub fn write_folders(&self, mut folders: Folders, progress: &Progress) -> Result<(), Failure> {
-        if let Some(folder) = &mut folders.reports {
-            folder.stage_reports(&self.report(true)).map_err(failed)?;
-        }
-        if let (Some(folder), Some(gathered)) = (&mut folders.evidence, &self.evidence) {
-            let teller = self.teller();
+    pub fn write_folders(&self, folders: Folders, progress: &Progress) -> Result<(), Failure> {
+        let teller = self.teller();
+        let gathered = self.evidence.iter().flat_map(|gathered| {
             let findings = self.outcome.findings().iter().enumerate();
-            let going_on = findings.take_while(|_| !progress.stop.load(Ordering::Relaxed));
-            let evidence = going_on.filter_map(|(number, finding)| {
-                let teller = teller.as_ref()?;
+            let teller = teller.as_ref();
+            findings.filter_map(move |(number, finding)| {
+                let teller = teller?;
                 Some((teller.tell(finding), teller.trace(finding), gathered.of(number)))
-            });
-            folder.stage_evidence(evidence).map_err(failed)?;
-        }
-        if progress.stop.load(Ordering::Relaxed) {
-            return Err(Failure::Interrupted);
-        }
-        let folders = [folders.reports.take(), folders.evidence.take()];
-        Folder::publish(folders.into_iter().flatten().collect()).map_err(failed)
+            })
+        });
+        folders.write(&self.result(), gathered, progress)
     }
 
     /// Writes the reports of a live audit: of all windows, and of the last one alone. Returns where.
     pub fn write_dated(&self, window: &Self, dated: &Dated) -> Result<PathBuf, Failure> {
-        dated.write(&self.report(true), &window.report(true)).map_err(failed)
+        dated.write(&self.result(), &window.result()).map_err(failed)
     }
 
-    /// Whether a finding has to be told to whoever knows what was told before.
-    fn is_news(teller: Option<&Teller<'_>>, before: &Known, finding: &Finding) -> bool {
-        let is_news = |teller: &Teller<'_>| before.is_news(teller, finding);
-        finding.severity > Severity::Info && teller.is_some_and(is_news)
+    /// The findings that have to be told to whoever knows what was told before, by their places.
+    fn news(&self, before: &Known) -> Vec<usize> {
+        let Some(teller) = self.teller() else { return Vec::new() };
+        let findings = self.outcome.findings().iter().enumerate();
+        let news =
+            findings.filter(|(_, f)| f.severity > Severity::Info && before.is_news(&teller, f));
+        news.map(|(number, _)| number).collect()
     }
 
     /// Returns the findings above info that were not told before, or are worse than they were, a line each, of text
     /// or of JSON.
     pub fn new_findings(&self, before: &Known, json: bool) -> Vec<String> {
-        let teller = self.teller();
-        let is_news = |finding: &Finding| Self::is_news(teller.as_ref(), before, finding);
-        report::lines(&self.report(false), json, is_news)
+        report::lines(&self.result(), json, &self.news(before))
     }
 
     /// Returns the same for a syslog daemon.
     pub fn new_messages(&self, before: &Known) -> Vec<report::Message> {
-        let teller = self.teller();
-        let is_news = |finding: &Finding| Self::is_news(teller.as_ref(), before, finding);
-        report::messages(&self.report(false), is_news)
+        report::messages(&self.result(), &self.news(before))
     }
 
     /// Remembers what is told now.
@@ -308,26 +297,14 @@ impl Audit {
         }
     }
 
-    /// Writes one report by the name of its format.
-    pub fn write_format(&self, format: &str, out: &mut dyn Write) -> io::Result<()> {
-        let writer = FORMATS.iter().find(|(name, ..)| *name == format);
-        writer.map_or(Ok(()), |(.., writer)| writer(&self.report(false), out))
+    /// Writes `audit.json`.
+    pub fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
+        report::json(&self.result(), out)
     }
 
     /// Writes the page that a live audit serves, of so many windows.
     pub fn write_live_page(&self, windows: u64, out: &mut dyn Write) -> io::Result<()> {
-        report::live_page(&self.report(true), windows, out)
-    }
-
-    /// Writes the summary; `places` says what was written where, `width` how many columns the
-    /// terminal has, if it is one.
-    pub fn write_summary(
-        &self,
-        places: &Places<'_>,
-        width: Option<usize>,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        report::summary(&self.report(places.reports.is_some()), places, width, out)
+        report::live_page(&self.result(), windows, out)
     }
 }
 
@@ -339,6 +316,28 @@ pub struct Folders {
 }
 
 impl Folders {
+    /// Writes the reports, and the evidence of findings, into the folders. Nothing comes to its place before all is
+    /// written, and until then the work can be stopped.
+    pub fn write(
+        mut self,
+        result: &AuditResult<'_>,
+        evidence: impl Iterator<Item = (ToldFinding, Vec<String>, Evidence)>,
+        progress: &Progress,
+    ) -> Result<(), Failure> {
+        let is_stopped = || progress.stop.load(Ordering::Relaxed);
+        if let Some(folder) = &mut self.reports {
+            folder.stage_reports(result).map_err(failed)?;
+        }
+        if let Some(folder) = &mut self.evidence {
+            folder.stage_evidence(evidence.take_while(|_| !is_stopped())).map_err(failed)?;
+        }
+        if is_stopped() {
+            return Err(Failure::Interrupted);
+        }
+        let folders = [self.reports.take(), self.evidence.take()];
+        Folder::publish(folders.into_iter().flatten().collect()).map_err(failed)
+    }
+
     /// Makes the folders, so that a wrong name is told before the long work starts.
     pub fn prepare(reports: Option<&Path>, evidence: Option<&Path>) -> Result<Self, Failure> {
         let made = Self {

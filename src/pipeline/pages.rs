@@ -122,7 +122,7 @@ impl Pages {
         let windows = self.windows.load(Ordering::Relaxed) + 1;
         let (mut report, mut page) = (Vec::new(), Vec::new());
         // Into memory nothing fails.
-        let _ = all.write_format("json", &mut report);
+        let _ = all.write_json(&mut report);
         let _ = all.write_live_page(windows, &mut page);
         let mut m = Metrics::default();
         m.single("windows_total", "counter", "Windows closed since the start.", windows);

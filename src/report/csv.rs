@@ -4,18 +4,17 @@ use std::io::{self, Write};
 
 use csv::{StringRecord, Terminator, WriterBuilder};
 
-use super::Report;
-use super::rows::{self, ConversationRow, FindingRow, HostRow, MatrixRow};
 use crate::model::cell;
+use crate::result::{AuditResult, ConversationRow, FindingRow, HostRow, MatrixRow};
 
 macro_rules! table {
-    ($(#[$doc:meta])* $name:ident, $row:ident) => {
+    ($(#[$doc:meta])* $name:ident, $rows:ident, $row:ident) => {
         $(#[$doc])*
-        pub(super) fn $name(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+        pub(super) fn $name(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
             let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(out);
             writer.write_record($row::COLUMNS).map_err(as_io)?;
             let mut record = StringRecord::new();
-            for row in rows::$name(report) {
+            for row in result.$rows() {
                 record.clear();
                 row.cells(|text| record.push_field(&cell(text)));
                 writer.write_record(&record).map_err(as_io)?;
@@ -27,19 +26,19 @@ macro_rules! table {
 
 table!(
     /// `findings.csv`
-    findings, FindingRow
+    findings, findings, FindingRow
 );
 table!(
     /// `conversations.csv`
-    conversations, ConversationRow
+    conversations, conversations, ConversationRow
 );
 table!(
     /// `matrix.csv`
-    matrix, MatrixRow
+    matrix, matrix_rows, MatrixRow
 );
 table!(
     /// `hosts.csv`
-    hosts, HostRow
+    hosts, hosts, HostRow
 );
 
 /// The error of the stream below, with its own kind: a closed pipe must stay one.

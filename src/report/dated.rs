@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::FORMATS;
 use super::folder::{FolderError, STAGING};
-use super::{FORMATS, Report};
+use crate::result::AuditResult;
 
 /// The link to the last folder.
 const LATEST: &str = "latest";
@@ -46,7 +47,11 @@ impl Dated {
     }
 
     /// Writes the reports of all windows and of the last one, whole or not at all. Returns where.
-    pub fn write(&self, all: &Report<'_>, window: &Report<'_>) -> Result<PathBuf, FolderError> {
+    pub fn write(
+        &self,
+        all: &AuditResult<'_>,
+        window: &AuditResult<'_>,
+    ) -> Result<PathBuf, FolderError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |error| FolderError { path, error }
@@ -125,7 +130,7 @@ fn staging(root: &Path) -> io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(STAGING).tempdir_in(root)
 }
 
-fn write_all(folder: &Path, report: &Report<'_>) -> io::Result<()> {
+fn write_all(folder: &Path, report: &AuditResult<'_>) -> io::Result<()> {
     for (_, file, writer) in FORMATS {
         let Some(name) = file else { continue };
         let mut out = BufWriter::new(File::create(folder.join(name))?);

@@ -7,8 +7,9 @@ use std::path::{Component, Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::{FORMATS, Report};
+use super::FORMATS;
 use crate::model::hex;
+use crate::result::AuditResult;
 
 /// Why files cannot be written.
 #[derive(Debug)]
@@ -97,7 +98,7 @@ impl Folder {
     }
 
     /// Writes every report, beside its place.
-    pub fn stage_reports(&mut self, report: &Report<'_>) -> Result<(), FolderError> {
+    pub fn stage_reports(&mut self, report: &AuditResult<'_>) -> Result<(), FolderError> {
         for (name, writer) in
             FORMATS.iter().filter_map(|(_, file, writer)| Some(((*file)?, writer)))
         {

@@ -3,19 +3,14 @@
 use serde::Serialize;
 
 use super::json_text::Harmless;
-use super::{Report, Time, rows};
-use crate::classify::{Finding, Severity};
+use crate::classify::Severity;
 use crate::model::clean;
-use crate::result::ToldFinding;
+use crate::result::{AuditResult, FindingRow, Time};
 
-/// The findings that are wanted, a line each: of text, or of JSON with the columns of `findings.csv`.
-pub fn lines(report: &Report<'_>, json: bool, wanted: impl Fn(&Finding) -> bool) -> Vec<String> {
-    let wanted = report.findings().iter().filter(|finding| wanted(finding));
-    let told = |finding: &Finding| match json {
-        true => rows::finding(report, finding).map(|row| json_line(&row)),
-        false => report.tell(finding).map(|told| line(&told)),
-    };
-    wanted.filter_map(told).collect()
+/// The findings that are wanted, by their places, a line each: of text, or of JSON with the columns of `findings.csv`.
+pub fn lines(result: &AuditResult<'_>, json: bool, wanted: &[usize]) -> Vec<String> {
+    let rows = wanted.iter().filter_map(|number| result.finding(*number));
+    rows.map(|row| if json { json_line(&row) } else { line(&row) }).collect()
 }
 
 /// A finding for a syslog daemon.
@@ -30,36 +25,38 @@ pub struct Message {
     pub text: String,
 }
 
-/// The findings that are wanted, for a syslog daemon.
-pub fn messages(report: &Report<'_>, wanted: impl Fn(&Finding) -> bool) -> Vec<Message> {
-    let message = |f: ToldFinding| {
+/// The findings that are wanted, by their places, for a syslog daemon.
+pub fn messages(result: &AuditResult<'_>, wanted: &[usize]) -> Vec<Message> {
+    let message = |row: FindingRow<'_>| {
         // Six digits at most (RFC 5424, 6.2.3).
-        let time = f.last_seen.map(|time| Time(time - time.rem_euclid(1000)).to_string());
+        let time = row.last_seen.map(|Time(time)| Time(time - time.rem_euclid(1000)).to_string());
         let time = time.map_or_else(|| "-".to_owned(), |time| time.replace("000Z", "Z"));
-        let ToldFinding { severity, verdict, code, id, message, .. } = &f;
-        let text = format!("{severity} {verdict}/{code} {id} {message}");
-        let text = clean(&text).into_owned();
-        let certain = if f.certain { "yes" } else { "no" };
+        let certain = if row.certain { "yes" } else { "no" };
         let fields = [
-            ("id", id.as_str()),
-            ("severity", severity.name()),
-            ("code", code.name()),
+            ("id", row.id.as_str()),
+            ("severity", &row.severity),
+            ("code", &row.code),
             ("certain", certain),
-            ("client", &f.client.address),
-            ("server", &f.server.address),
-            ("port", &f.port),
+            ("client", &row.client),
+            ("server", &row.server),
+            ("port", &row.port),
         ];
         let fields = fields.map(|(name, value)| (name, clean(value).into_owned()));
-        Message { severity: *severity, time, fields: fields.into(), text }
+        let severity = Severity::parse(&row.severity).unwrap_or(Severity::Info);
+        Message { severity, time, fields: fields.into(), text: said(&row) }
     };
-    let wanted = report.findings().iter().filter(|finding| wanted(finding));
-    wanted.filter_map(|finding| report.tell(finding)).map(message).collect()
+    wanted.iter().filter_map(|number| result.finding(*number)).map(message).collect()
 }
 
-fn line(finding: &ToldFinding) -> String {
-    let time = finding.last_seen.map_or_else(|| "-".to_owned(), |time| Time(time).to_string());
-    let ToldFinding { severity, verdict, code, id, message, .. } = finding;
-    clean(&format!("{time} {severity} {verdict}/{code} {id} {message}")).into_owned()
+/// A finding in a line, without its time.
+fn said(row: &FindingRow<'_>) -> String {
+    let FindingRow { severity, verdict, code, id, message, .. } = row;
+    clean(&format!("{severity} {verdict}/{code} {id} {message}")).into_owned()
+}
+
+fn line(row: &FindingRow<'_>) -> String {
+    let time = row.last_seen.map_or_else(|| "-".to_owned(), |time| time.to_string());
+    format!("{time} {}", said(row))
 }
 
 fn json_line(row: &impl Serialize) -> String {

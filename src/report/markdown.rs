@@ -2,33 +2,33 @@
 
 use std::io::{self, Write};
 
-use super::story::{self, Fact, Headline, NotAssessed, Told};
-use super::{Report, Time};
+use super::story::{self, NotAssessed, Told};
 use crate::model::clean;
-use crate::result::ToldFinding;
+use crate::result::{AuditResult, FindingRow, Headline, Note, plural};
 
 /// Findings that are told in full, the worst ones; more belong into a file.
 const SHOWN: usize = 25;
 
-pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let Headline { lead, rest, .. } = story::headline(report);
-    writeln!(out, "# {}{}\n", text(&lead), text(&rest))?;
-    for Fact { label, text: told, .. } in story::facts(report) {
-        writeln!(out, "- **{label}**: {}", text(&told))?;
+pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    let head = &result.head;
+    let Headline { lead, rest, .. } = &head.headline;
+    writeln!(out, "# {}{}\n", text(lead), text(rest))?;
+    for Note { label, text: told, .. } in &head.notes {
+        writeln!(out, "- **{label}**: {}", text(told))?;
     }
-    if let Some(policy) = report.policy {
-        writeln!(out, "- **Coverage**: {}", text(&story::coverage(report, policy)))?;
+    if result.is_judged() {
+        writeln!(out, "- **Coverage**: {}", text(&head.coverage_note))?;
     }
-    let findings = story::told(report);
+    let findings = story::told(result);
     for (number, told) in findings.iter().take(SHOWN).enumerate() {
         if number == 0 {
             writeln!(out, "\n## Findings")?;
         }
-        write_finding(report, told, out)?;
-        let explained = report.findings().iter();
-        let explained = explained.filter(|f| f.explained_by() == Some(told.number)).take(SHOWN);
-        for ToldFinding { id, severity, verdict, code, message, .. } in
-            explained.filter_map(|finding| report.tell(finding))
+        write_finding(result, told, out)?;
+        let explained = result.briefs().enumerate();
+        let explained = explained.filter(|(_, f)| f.explained_by == Some(told.number));
+        for FindingRow { id, severity, verdict, code, message, .. } in
+            explained.take(SHOWN).filter_map(|(number, _)| result.finding(number))
         {
             let message = text(&message);
             writeln!(out, "- explains {} ({severity} {verdict}/{code}): {message}", quoted(&id))?;
@@ -40,38 +40,38 @@ pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> 
     if findings.len() > SHOWN {
         writeln!(out, "\nand {} more (`--format csv` has all)", findings.len() - SHOWN)?;
     }
-    let not_assessed = story::not_assessed(report);
+    let not_assessed = story::not_assessed(result);
     if !not_assessed.is_empty() {
         writeln!(out, "\n## Not assessed\n")?;
     }
     for (code, NotAssessed { meaning, rows, findings, first }) in not_assessed {
         let mut parts = Vec::new();
         if rows > 0 {
-            parts.push(format!("{} of the matrix", story::plural(rows, "row")));
+            parts.push(format!("{} of the matrix", plural(rows, "row")));
         }
         if let Some(first) = first {
-            let count = story::plural(findings, "finding");
+            let count = plural(findings, "finding");
             parts.push(format!("{count}, for example: {}", text(&first)));
         }
         writeln!(out, "- **{code}**, {meaning}: {}", parts.join("; "))?;
     }
-    judged_by(report, out)
+    judged_by(result, out)
 }
 
-fn write_finding(report: &Report<'_>, told: &Told<'_>, out: &mut dyn Write) -> io::Result<()> {
-    let Some(finding) = report.tell(told.finding) else { return Ok(()) };
-    let ToldFinding { id, severity, verdict, code, action, .. } = &finding;
+fn write_finding(result: &AuditResult<'_>, told: &Told, out: &mut dyn Write) -> io::Result<()> {
+    let Some(finding) = result.finding(told.number) else { return Ok(()) };
+    let FindingRow { id, severity, verdict, code, action, .. } = &finding;
     let guess = if finding.certain { "" } else { " (not certain)" };
     writeln!(out, "\n### {severity} {verdict}/{code}{guess} {}\n", quoted(id))?;
-    writeln!(out, "{}\n", opening(&told.message(&finding)))?;
+    writeln!(out, "{}\n", opening(&told.message(result, &finding)))?;
     if !action.is_empty() {
         writeln!(out, "**To do**: {}\n", text(action))?;
     }
-    for line in report.trace(told.finding) {
+    for line in result.trace(told.number) {
         writeln!(out, "- {}", opening(&line))?;
     }
     if let (Some(first), Some(last)) = (finding.first_seen, finding.last_seen) {
-        writeln!(out, "- seen from {} to {}", Time(first), Time(last))?;
+        writeln!(out, "- seen from {first} to {last}")?;
     }
     if !finding.display_filter.is_empty() {
         writeln!(out, "- Wireshark: {}", quoted(&finding.display_filter))?;
@@ -80,11 +80,11 @@ fn write_finding(report: &Report<'_>, told: &Told<'_>, out: &mut dyn Write) -> i
 }
 
 /// The files that it rests on, with their digests.
-fn judged_by(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
+fn judged_by(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     const INPUTS: usize = 20;
     writeln!(out, "\n## Read\n")?;
-    if let Some(policy) = report.policy {
-        let (matrix, inventory) = (&policy.matrix, &policy.inventory);
+    let head = &result.head;
+    if let Some((matrix, inventory)) = head.matrix.as_ref().zip(head.inventory.as_ref()) {
         writeln!(out, "- matrix {}, SHA-256 {}", text(&matrix.name), quoted(&matrix.sha256))?;
         writeln!(
             out,
@@ -92,22 +92,17 @@ fn judged_by(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
             text(&inventory.file),
             quoted(&inventory.sha256)
         )?;
-        if !policy.exceptions.file.is_empty() {
-            let (file, sha256) = (&policy.exceptions.file, &policy.exceptions.sha256);
+        if let Some(exceptions) = &head.exceptions {
+            let (file, sha256) = (&exceptions.file, &exceptions.sha256);
             writeln!(out, "- exceptions {}, SHA-256 {}", text(file), quoted(sha256))?;
         }
     }
-    for input in report.inputs.iter().take(INPUTS) {
+    for input in head.inputs.iter().take(INPUTS) {
         let digest = input.sha256.as_ref().map(|digest| format!(", SHA-256 {}", quoted(digest)));
-        let (name, frames) = (opening(&input.name), input.account.frames);
-        writeln!(
-            out,
-            "- {name}: {}{}",
-            story::plural(frames, "frame"),
-            digest.unwrap_or_default()
-        )?;
+        let (name, frames) = (opening(&input.file), input.frames);
+        writeln!(out, "- {name}: {}{}", plural(frames, "frame"), digest.unwrap_or_default())?;
     }
-    match report.inputs.len().saturating_sub(INPUTS) {
+    match head.inputs.len().saturating_sub(INPUTS) {
         0 => Ok(()),
         more => writeln!(out, "- and {more} more (`--format json` has all)"),
     }

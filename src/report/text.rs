@@ -8,9 +8,11 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 
-use super::story::{self, Fact, Headline, NotAssessed, Tone};
-use super::{Places, Report};
+use super::Places;
+use super::story::{self, NotAssessed};
+use crate::classify::Severity;
 use crate::model::clean;
+use crate::result::{AuditResult, Headline, Note, Tone};
 
 /// Findings shown in words; the rest are counted.
 const SHOWN: usize = 5;
@@ -22,30 +24,30 @@ const YELLOW: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(Ans
 const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 
 /// `--format text`.
-pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
-    summary(report, &Places::default(), None, out)
+pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    summary(result, &Places::default(), None, out)
 }
 
 /// The summary; `places` says what was written where. For a terminal of `width` columns sentences wrap.
 pub(super) fn summary(
-    report: &Report<'_>,
+    result: &AuditResult<'_>,
     places: &Places<'_>,
     width: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Headline { tone, lead, rest } = story::headline(report);
-    let style = style_of(tone);
+    let Headline { tone, lead, rest } = &result.head.headline;
+    let style = style_of(*tone);
     let whole = wrapped("", &format!("{lead}{rest}"), width);
-    writeln!(out, "{style}{lead}{style:#}{}", whole.strip_prefix(&lead).unwrap_or(&rest))?;
+    writeln!(out, "{style}{lead}{style:#}{}", whole.strip_prefix(lead.as_str()).unwrap_or(rest))?;
     writeln!(out)?;
-    for Fact { tone, label, text } in story::facts(report) {
-        let style = if tone == Tone::Plain { BOLD } else { style_of(tone) };
-        let whole = wrapped(&format!("{label:<10}"), &text, width);
+    for Note { tone, label, text } in &result.head.notes {
+        let style = if *tone == Tone::Plain { BOLD } else { style_of(*tone) };
+        let whole = wrapped(&format!("{label:<10}"), text, width);
         writeln!(out, "{style}{label}{style:#}{}", &whole[label.len()..])?;
     }
-    findings(report, places, width, out)?;
-    not_assessed(report, width, out)?;
-    if report.policy.is_none() {
+    findings(result, places, width, out)?;
+    not_assessed(result, width, out)?;
+    if !result.is_judged() {
         writeln!(out)?;
         writeln!(
             out,
@@ -107,7 +109,7 @@ fn encoded(path: &Path) -> String {
 
 fn style_of(tone: Tone) -> Style {
     match tone {
-        Tone::Plain => Style::new(),
+        Tone::Plain | Tone::Other => Style::new(),
         Tone::Faint => DIM,
         Tone::Good => GREEN,
         Tone::Warning => YELLOW,
@@ -116,29 +118,27 @@ fn style_of(tone: Tone) -> Style {
 }
 
 fn findings(
-    report: &Report<'_>,
+    result: &AuditResult<'_>,
     places: &Places<'_>,
     width: Width,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let findings = story::told(report);
+    let findings = story::told(result);
     if findings.is_empty() {
         return Ok(());
     }
     writeln!(out)?;
     for told in findings.iter().take(SHOWN) {
-        let Some(finding) = report.tell(told.finding) else { continue };
-        let style = style_of(finding.severity.into());
+        let Some(finding) = result.finding(told.number) else { continue };
+        let severity = Severity::parse(&finding.severity).unwrap_or(Severity::Info);
+        let style = style_of(severity.into());
         let guess = if finding.certain { "" } else { " (not certain)" };
         writeln!(
             out,
             "{style}{:<9}{style:#} {}/{}{guess} {DIM}{}{DIM:#}",
-            finding.severity.name(),
-            finding.verdict,
-            finding.code,
-            finding.id
+            finding.severity, finding.verdict, finding.code, finding.id
         )?;
-        writeln!(out, "{}", wrapped("          ", &clean(&told.message(&finding)), width))?;
+        writeln!(out, "{}", wrapped("          ", &clean(&told.message(result, &finding)), width))?;
     }
     if findings.len() > SHOWN {
         let (more, folded) = (findings.len() - SHOWN, findings.iter().map(|f| f.explains).sum());
@@ -156,8 +156,8 @@ fn findings(
 }
 
 /// What could not be assessed, by reason, with an example and what would settle it.
-fn not_assessed(report: &Report<'_>, width: Width, out: &mut dyn Write) -> io::Result<()> {
-    let mut reasons = story::not_assessed(report);
+fn not_assessed(result: &AuditResult<'_>, width: Width, out: &mut dyn Write) -> io::Result<()> {
+    let mut reasons = story::not_assessed(result);
     // The rows are counted above.
     reasons.retain(|_, reason| reason.first.is_some());
     if reasons.is_empty() {

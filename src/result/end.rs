@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::Site;
 use crate::classify::{EndKey, Network, Party, Policy, RoleSet, Who};
 
 /// One end of a finding.
@@ -90,6 +91,20 @@ impl End {
             network => network.name(policy),
         };
         self.in_network = true;
+    }
+
+    /// The end that a row of the findings tells.
+    pub(super) fn of_row(site: Option<&Site>, address: &str, name: &str, roles: &[String]) -> Self {
+        let titles = site.map_or_else(Vec::new, |site| site.titles(site.roles_of(roles)));
+        let is_host = site.is_some_and(|site| site.hosts.iter().any(|host| host.name == name));
+        Self {
+            address: address.to_owned(),
+            name: name.to_owned(),
+            roles: roles.join(";"),
+            titles: titles.into_iter().map(str::to_owned).collect(),
+            in_network: !name.is_empty() && !is_host,
+            count: 0,
+        }
     }
 
     /// So many of those in its roles; any of them where nobody is counted.

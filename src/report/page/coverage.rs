@@ -3,10 +3,9 @@
 use maud::{Markup, html};
 
 use super::timeline::Pieces;
-use crate::classify::{Coverage, Presence, Who};
+use crate::classify::{Coverage, Who};
 use crate::model::clean;
-use crate::report::Report;
-use crate::report::story::short;
+use crate::result::{AuditResult, HostRow, Time, short};
 
 /// Pieces of time; as many as a word has bits.
 const PIECES: usize = 128;
@@ -20,13 +19,14 @@ const LANE: usize = 6;
 #[derive(Clone, Copy, Default)]
 struct Lanes([u128; 2]);
 
-pub(super) fn table(report: &Report<'_>) -> Markup {
-    let Some(policy) = report.policy else { return html! {} };
-    let hosts = &policy.inventory.hosts;
-    let window = (report.account.first.get()).zip(report.account.last.get());
+pub(super) fn table(result: &AuditResult<'_>) -> Markup {
+    let Some(site) = result.site() else { return html! {} };
+    let hosts: Vec<HostRow<'_>> = result.hosts().collect();
+    let window = result.head.window.first.zip(result.head.window.last);
+    let window = window.map(|(Time(first), Time(last))| (first, last));
     let lanes = window.map(|(first, last)| {
         let pieces = Pieces::between(first, last, PIECES);
-        (lanes(report, &pieces, hosts.len()), pieces)
+        (lanes(result, &pieces, &hosts), pieces)
     });
     html! {
         section #coverage aria-labelledby="coverage-title" {
@@ -45,15 +45,14 @@ pub(super) fn table(report: &Report<'_>) -> Markup {
                         }
                     } }
                     tbody {
-                        @for (number, (host, seen)) in hosts.iter().zip(&report.outcome.hosts).enumerate().take(HOSTS) {
-                            @let presence = &seen.presence;
-                            tr class=(if seen.coverage == Coverage::Full { "" } else { "partly" }) {
-                                th scope="row" { (clean(&host.name)) }
-                                td { (clean(&policy.matrix.role_titles(host.roles).join(", "))) }
-                                td { (seen.coverage.name()) }
+                        @for (number, (seen, host)) in hosts.iter().zip(&site.hosts).enumerate().take(HOSTS) {
+                            tr class=(if seen.coverage == Coverage::Full.name() { "" } else { "partly" }) {
+                                th scope="row" { (clean(&seen.name)) }
+                                td { (clean(&site.titles(host.roles).join(", "))) }
+                                td { (seen.coverage) }
                                 td { @if let Some((lanes, pieces)) = &lanes { (drawing(lanes[number], pieces.count)) } }
-                                td.number { (presence.sent.packets.0) }
-                                td.number { (presence.received.packets.0) }
+                                td.number { (seen.frames_sent) }
+                                td.number { (seen.frames_received) }
                                 td.number { (seen.rows_not_assessable) }
                             }
                         }
@@ -66,14 +65,14 @@ pub(super) fn table(report: &Report<'_>) -> Markup {
 }
 
 /// What the conversations of each host say of when it was visible.
-fn lanes(report: &Report<'_>, pieces: &Pieces, hosts: usize) -> Vec<Lanes> {
-    let mut lanes = vec![Lanes::default(); hosts];
-    let outcome = report.outcome;
-    for (c, judged) in outcome.conversations.list.iter().zip(&outcome.judged) {
-        let (Some(first), Some(last)) = (c.first.get(), c.last.get()) else { continue };
+fn lanes(result: &AuditResult<'_>, pieces: &Pieces, hosts: &[HostRow<'_>]) -> Vec<Lanes> {
+    let mut lanes = vec![Lanes::default(); hosts.len()];
+    for talk in result.talks() {
+        let (Some(first), Some(last)) = (talk.first, talk.last) else { continue };
+        let Some([client, server]) = talk.parties else { continue };
         let bits = range(pieces.of(first), pieces.of(last));
-        let sent = [c.to_server.packets.0 > 0, c.to_client.packets.0 > 0];
-        for (party, sends) in [(judged.client, sent), (judged.server, [sent[1], sent[0]])] {
+        let sent = talk.packets.map(|packets| packets > 0);
+        for (party, sends) in [(client, sent), (server, [sent[1], sent[0]])] {
             let Who::Host(host) = party.who else { continue };
             for (lane, _) in lanes[host].0.iter_mut().zip(sends).filter(|(_, does)| *does) {
                 *lane |= bits;
@@ -81,11 +80,12 @@ fn lanes(report: &Report<'_>, pieces: &Pieces, hosts: usize) -> Vec<Lanes> {
         }
     }
     // A side may have begun later, or ended earlier, than its conversation.
-    for (Lanes(lanes), host) in lanes.iter_mut().zip(&outcome.hosts) {
-        let Presence { sent_in, received_in, .. } = &host.presence;
-        for (lane, window) in lanes.iter_mut().zip([sent_in, received_in]) {
-            let ends = window.first.get().zip(window.last.get());
-            *lane &= ends.map_or(0, |(first, last)| range(pieces.of(first), pieces.of(last)));
+    for (Lanes(lanes), host) in lanes.iter_mut().zip(hosts) {
+        let windows =
+            [(host.first_sent, host.last_sent), (host.first_received, host.last_received)];
+        for (lane, (first, last)) in lanes.iter_mut().zip(windows) {
+            let ends = first.zip(last);
+            *lane &= ends.map_or(0, |(first, last)| range(pieces.of(first.0), pieces.of(last.0)));
         }
     }
     lanes

@@ -5,21 +5,16 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Serializer;
 
-use super::farm::{Farm, roles_of};
-use crate::classify::{Finding, Row, Verdict};
+use super::farm::Farm;
+use crate::classify::Verdict;
 use crate::report::json_text::Harmless;
-use crate::report::rows::{self, FindingRow};
-use crate::report::story::short;
-use crate::report::{Report, Time};
+use crate::result::{AuditResult, FindingRow, MatrixRow, SiteRow, Time, short};
 
 /// Findings in the page, the worst ones; all of them are in `findings.csv`.
 const FINDINGS: usize = 2000;
 
 /// Rows of the matrix that are shown beside a finding.
 const ROWS: usize = 8;
-
-/// Conversations that are shown of a finding, the largest ones.
-const TALKERS: usize = 5;
 
 #[derive(Serialize)]
 struct Data<'a> {
@@ -54,25 +49,26 @@ struct Talker {
 }
 
 pub(super) fn write(
-    report: &Report<'_>,
+    result: &AuditResult<'_>,
     farm: Option<&Farm<'_>>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let findings = report.findings();
-    let worst = findings.iter().take(FINDINGS);
-    let rows = worst.filter_map(|finding| Some((rows::finding(report, finding)?, finding)));
+    let total = result.findings_len();
+    let worst = 0..total.min(FINDINGS);
+    let rows = worst.filter_map(|number| Some((result.finding(number)?, number)));
+    let matrix: Vec<MatrixRow<'_>> = result.matrix_rows().collect();
     let data = Data {
-        total: findings.len(),
+        total,
         findings: rows
-            .map(|(row, finding)| Explained {
-                trace: report.trace(finding),
-                near: farm.map_or_else(Vec::new, |farm| near(farm, finding, &row)),
+            .map(|(row, number)| Explained {
+                trace: result.trace(number),
+                near: farm.map_or_else(Vec::new, |farm| near(farm, &matrix, &row)),
                 row,
-                talkers: talkers(report, finding),
+                talkers: talkers(result, number),
             })
             .collect(),
         roles: farm.map_or_else(Vec::new, |farm| {
-            let roles = farm.policy.matrix.roles.iter().filter(|role| role.is_playable());
+            let roles = farm.site.roles.iter().filter(|role| role.playable);
             roles.map(|role| (role.slug.as_str(), role.name.as_str())).collect()
         }),
     };
@@ -82,67 +78,60 @@ pub(super) fn write(
 }
 
 /// The rows that a finding is about, then those that join its ends, then those that document its port there.
-fn near(farm: &Farm<'_>, finding: &Finding, told: &FindingRow<'_>) -> Vec<usize> {
-    let matrix = &farm.policy.matrix;
+fn near(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], told: &FindingRow<'_>) -> Vec<usize> {
+    let site = farm.site;
     let [client, server] =
-        [&told.client_roles, &told.server_roles].map(|roles| roles_of(matrix, roles));
+        [&told.client_roles, &told.server_roles].map(|roles| site.roles_of(roles));
     let port = told.port.parse::<u16>().ok();
-    let rank = |row: &Row| {
-        let about = row.id == told.rule || (!told.group.is_empty() && row.group == told.group);
-        let goes_there =
-            matrix.is_destination(row, server) && !matrix.roles[row.destination].everybody;
-        let joins =
-            goes_there && matrix.is_source(row, client) && !matrix.roles[row.source].everybody;
-        let same_port = port.is_some_and(|port| row.ports.contains(&port))
-            && row.transport.to_string() == told.transport;
+    let is_of_rows = [Verdict::Missing, Verdict::NotAssessable]
+        .iter()
+        .any(|verdict| told.verdict == verdict.name());
+    let rank = |row: &SiteRow, named: &MatrixRow<'_>| {
+        let about =
+            named.rule == told.rule || (!told.group.is_empty() && named.group == told.group);
+        let goes_there = site.is_destination(row, server) && !site.roles[row.destination].everybody;
+        let joins = goes_there && site.is_source(row, client) && !site.roles[row.source].everybody;
+        let same_port = port.is_some_and(|port| (row.ports.0..=row.ports.1).contains(&port))
+            && named.transport == told.transport;
         match (about, joins, same_port) {
             (true, ..) => Some(0),
-            _ if matches!(finding.verdict(), Verdict::Missing | Verdict::NotAssessable) => None,
+            _ if is_of_rows => None,
             (_, true, true) => Some(1),
             (_, true, false) => Some(2),
             (_, false, true) if goes_there => Some(3),
             _ => None,
         }
     };
-    let ranked = matrix.rows.iter().enumerate().filter_map(|(n, row)| Some((rank(row)?, n)));
+    let rows = site.rows.iter().zip(matrix).enumerate();
+    let ranked = rows.filter_map(|(number, (row, named))| Some((rank(row, named)?, number)));
     let mut ranked: Vec<(u8, usize)> = ranked.collect();
     ranked.sort_unstable();
     ranked.into_iter().take(ROWS).map(|(_, number)| number).collect()
 }
 
 /// The largest conversations of a finding.
-fn talkers(report: &Report<'_>, finding: &Finding) -> Vec<Talker> {
-    let list = &report.outcome.conversations.list;
-    let bytes = |number: usize| list[number].to_server.bytes.0 + list[number].to_client.bytes.0;
-    let members = report.outcome.members_of(finding).iter();
-    let mut numbers: Vec<usize> = members.map(|number| *number as usize).collect();
-    let order = |number: &usize| (std::cmp::Reverse(bytes(*number)), *number);
-    if numbers.len() > TALKERS {
-        numbers.select_nth_unstable_by_key(TALKERS, order);
-        numbers.truncate(TALKERS);
-    }
-    numbers.sort_unstable_by_key(order);
-    let talker = |number: usize| {
-        let row = rows::conversation_at(report, number);
+fn talkers(result: &AuditResult<'_>, number: usize) -> Vec<Talker> {
+    let rows = result.talkers(number).into_iter().filter_map(|number| result.conversation(number));
+    let talkers = rows.map(|row| {
         let end = |address: std::net::IpAddr, name: &str| match name {
             "" => address.to_string(),
             name => format!("{name} ({address})"),
         };
         let time = |time: Option<Time>| time.map_or_else(String::new, |Time(time)| short(time));
         Talker {
-            client: end(row.client, row.client_name),
-            server: end(row.server, row.server_name),
+            client: end(row.client, &row.client_name),
+            server: end(row.server, &row.server_name),
             port: row
                 .port
                 .map_or_else(|| row.transport.clone(), |port| format!("{} {port}", row.transport)),
-            state: row.state.to_owned(),
+            state: row.state.to_string(),
             packets: row.packets_to_server + row.packets_to_client,
-            bytes: bytes(number),
+            bytes: row.bytes_to_server + row.bytes_to_client,
             first: time(row.first_seen),
             last: time(row.last_seen),
         }
-    };
-    numbers.into_iter().map(talker).collect()
+    });
+    talkers.collect()
 }
 
 /// Writes JSON so that no part of it is markup to whoever reads the page around it: `<`, `>` and `&` stand in strings

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::classify::{FeatureState, Matrix, Policy, RoleSet, Severity, Status, Verdict};
+use crate::classify::{RoleSet, Severity, Status, Verdict};
 use crate::model::Transport;
-use crate::report::Report;
+use crate::result::{AuditResult, MatrixRow, Site};
 
 /// A role by number; none stands for whoever has no role.
 pub(super) type Role = Option<usize>;
@@ -84,7 +84,7 @@ impl Pair {
 
 /// The farm, by the roles that somebody plays.
 pub(super) struct Farm<'a> {
-    pub policy: &'a Policy,
+    pub site: &'a Site,
     /// The roles of hosts, networks and services of the inventory.
     roles: RoleSet,
     /// The roles of hosts and networks by name.
@@ -93,42 +93,40 @@ pub(super) struct Farm<'a> {
 }
 
 impl<'a> Farm<'a> {
-    /// The farm of a report that was judged.
-    pub fn of(report: &Report<'a>) -> Option<Self> {
-        let policy = report.policy?;
-        let inventory = &policy.inventory;
-        let hosts = inventory.hosts.iter().map(|host| host.roles);
-        let networks = inventory.networks.iter().map(|network| network.roles);
-        let services = inventory.services.iter().map(|service| RoleSet::one(service.role));
+    /// The farm of a result that was judged.
+    pub fn of(result: &'a AuditResult<'_>) -> Option<Self> {
+        let site = result.site()?;
+        let hosts = site.hosts.iter().map(|host| host.roles);
+        let networks = site.networks.iter().map(|network| network.roles);
+        let services = site.services.iter().map(|service| RoleSet::one(service.role));
         let roles = hosts.chain(networks).chain(services).fold(RoleSet::default(), RoleSet::with);
-        let hosts = inventory.hosts.iter().map(|host| (host.name.as_str(), host.roles));
-        let networks = inventory.networks.iter().map(|net| (net.name.as_str(), net.roles));
+        let hosts = site.hosts.iter().map(|host| (host.name.as_str(), host.roles));
+        let networks = site.networks.iter().map(|net| (net.name.as_str(), net.roles));
         let named = networks.chain(hosts).collect();
-        let mut farm = Self { policy, roles, named, pairs: BTreeMap::new() };
-        farm.add_conversations(report);
-        farm.add_rows(report);
-        farm.add_findings(report);
+        let mut farm = Self { site, roles, named, pairs: BTreeMap::new() };
+        let rows: Vec<MatrixRow<'_>> = result.matrix_rows().collect();
+        farm.add_conversations(result, &rows);
+        farm.add_rows(&rows);
+        farm.add_findings(result);
         Some(farm)
     }
 
     /// The name of a role.
     pub fn title(&self, role: Role) -> &'a str {
-        role.map_or("no role", |role| self.policy.matrix.roles[role].name.as_str())
+        role.map_or("no role", |role| self.site.roles[role].name.as_str())
     }
 
     /// The stable name of a role.
     pub fn slug(&self, role: Role) -> &'a str {
-        role.map_or("none", |role| self.policy.matrix.roles[role].slug.as_str())
+        role.map_or("none", |role| self.site.roles[role].slug.as_str())
     }
 
     /// The roles that a row's two sides have on this farm; none for a row of everybody, which says nothing of two roles,
     /// and for one whose features are off.
     fn sides(&self, number: usize) -> Option<[RoleSet; 2]> {
-        let matrix = &self.policy.matrix;
-        let row = &matrix.rows[number];
-        let off = self.policy.feature_state(row) == FeatureState::Off;
-        let roles = [row.source, row.destination].map(|role| &matrix.roles[role]);
-        (!off && roles.iter().all(|role| !role.everybody))
+        let row = &self.site.rows[number];
+        let roles = [row.source, row.destination].map(|role| &self.site.roles[role]);
+        (!row.is_off && roles.iter().all(|role| !role.everybody))
             .then(|| roles.map(|role| role.members.common(self.roles)))
     }
 
@@ -137,28 +135,33 @@ impl<'a> Farm<'a> {
     }
 
     /// Between whom rows were seen, and exceptions used.
-    fn add_conversations(&mut self, report: &Report<'_>) {
+    fn add_conversations(&mut self, result: &AuditResult<'_>, rows: &[MatrixRow<'_>]) {
         type Kind = (RoleSet, RoleSet, Transport, u16, Option<usize>);
         let mut kinds = BTreeSet::<Kind>::new();
-        let outcome = report.outcome;
-        for (c, judged) in outcome.conversations.list.iter().zip(&outcome.judged) {
-            let (client, server) = (judged.client.roles, judged.server.roles);
-            match judged.verdict() {
-                Verdict::Documented => {
-                    let (transport, port) = (c.subject.transport, c.subject.port);
-                    kinds.insert((client, server, transport, port, judged.ruling.row));
+        for talk in result.talks() {
+            let Some([client, server]) = talk.parties.map(|both| both.map(|party| party.roles))
+            else {
+                continue;
+            };
+            match talk.verdict {
+                Some(Verdict::Documented) => {
+                    kinds.insert((client, server, talk.transport, talk.port, talk.row));
                 }
-                Verdict::Excepted => {
+                Some(Verdict::Excepted) => {
                     each(client, server).for_each(|(a, b)| self.pair(a, b).excepted += 1);
                 }
                 _ => {}
             }
         }
-        let matrix = &self.policy.matrix;
+        let site = self.site;
         for (client, server, transport, port, decided) in kinds {
-            let rows = matrix.rows.iter().zip(&outcome.rows).enumerate();
-            for (number, (row, _)) in rows.filter(|(_, (_, seen))| seen.status == Status::Seen) {
-                let covers = row.transport == transport && row.ports.contains(&port);
+            let transport = transport.to_string();
+            for (number, (row, named)) in site.rows.iter().zip(rows).enumerate() {
+                if named.status != Status::Seen.name() {
+                    continue;
+                }
+                let covers =
+                    named.transport == transport && (row.ports.0..=row.ports.1).contains(&port);
                 let Some([from, to]) = self.sides(number) else { continue };
                 // What goes to everybody on a link has no role; a host of several roles is a source in those of the row.
                 let (from, to) = (client.common(from), server.common(to));
@@ -170,28 +173,28 @@ impl<'a> Farm<'a> {
     }
 
     /// What became of each row, between those whom it concerns.
-    fn add_rows(&mut self, report: &Report<'_>) {
-        for (number, seen) in report.outcome.rows.iter().enumerate() {
+    fn add_rows(&mut self, rows: &[MatrixRow<'_>]) {
+        for (number, seen) in rows.iter().enumerate() {
             let Some([from, to]) = self.sides(number) else { continue };
             if from.is_empty() || to.is_empty() {
                 continue;
             }
             each(from, to).for_each(|(a, b)| self.pair(a, b).rows.push(number));
             // Those of whom it is told by name; all of them where nobody is named.
-            let named = |names: &BTreeSet<String>| {
+            let named = |names: &[String]| {
                 let roles = names.iter().filter_map(|name| self.named.get(name.as_str()).copied());
                 let roles = roles.fold(RoleSet::default(), RoleSet::with).common(from);
                 if roles.is_empty() { from } else { roles }
             };
-            match seen.status {
-                Status::Missing => {
+            match Status::parse(&seen.status) {
+                Some(Status::Missing) => {
                     let from = named(&seen.source_hosts_missing);
                     each(from, to).for_each(|(a, b)| self.pair(a, b).missing.extend([number]));
                 }
-                Status::NotAssessable => {
+                Some(Status::NotAssessable) => {
                     each(from, to).for_each(|(a, b)| self.pair(a, b).unknown.extend([number]));
                 }
-                Status::Seen
+                Some(Status::Seen)
                     if !each(from, to).any(|pair| {
                         self.pairs.get(&pair).is_some_and(|pair| pair.seen.contains(&number))
                     }) =>
@@ -205,12 +208,12 @@ impl<'a> Farm<'a> {
         }
     }
 
-    fn add_findings(&mut self, report: &Report<'_>) {
-        let Some(teller) = &report.teller else { return };
-        for finding in report.findings() {
-            let [from, to] = teller.roles(finding);
-            let unexpected = finding.severity > Severity::Info
-                && matches!(finding.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
+    fn add_findings(&mut self, result: &AuditResult<'_>) {
+        for finding in result.briefs() {
+            let [from, to] = finding.roles;
+            let accuses =
+                matches!(finding.verdict, Some(Verdict::UnexpectedPort | Verdict::Undocumented));
+            let unexpected = finding.severity > Severity::Info && accuses;
             for (a, b) in each(from, to) {
                 let pair = self.pair(a, b);
                 pair.findings += 1;
@@ -218,12 +221,6 @@ impl<'a> Farm<'a> {
             }
         }
     }
-}
-
-/// The roles of a list of stable names.
-pub(super) fn roles_of(matrix: &Matrix, slugs: &[impl AsRef<str>]) -> RoleSet {
-    let numbers = slugs.iter().filter_map(|slug| matrix.role(slug.as_ref()));
-    numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role)))
 }
 
 /// Each role of the one with each of the other; none where a set is empty.

@@ -5,12 +5,10 @@ use std::f64::consts::TAU;
 
 use maud::{Markup, html};
 
-use super::farm::{Farm, roles_of};
-use crate::classify::{Finding, RoleSet, Severity, Verdict, Who};
+use super::farm::Farm;
+use crate::classify::{RoleSet, Severity, Verdict, Who};
 use crate::model::clean;
-use crate::report::Report;
-use crate::report::story::plural;
-use crate::result::{End, ToldFinding};
+use crate::result::{AuditResult, Brief, End, FindingRow, address_of, plural};
 
 /// Findings that are drawn, the worst ones.
 const FINDINGS: usize = 200;
@@ -51,25 +49,26 @@ struct Layout {
     places: HashMap<Node, f64>,
 }
 
-pub(super) fn draw(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
+pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let layout = Layout::of(farm);
-    let inventory = &farm.policy.inventory;
-    let single = inventory.hosts.len() <= HOSTS;
-    let lines = documented(report, &layout, single);
-    let bad = |f: &&Finding| {
+    let single = farm.site.hosts.len() <= HOSTS;
+    let lines = documented(result, &layout, single);
+    let bad = |f: &Brief| {
         f.severity > Severity::Info
             && matches!(
-                f.verdict(),
-                Verdict::UnexpectedPort | Verdict::Undocumented | Verdict::Missing
+                f.verdict,
+                Some(Verdict::UnexpectedPort | Verdict::Undocumented | Verdict::Missing)
             )
     };
-    let findings: Vec<&Finding> = report.findings().iter().filter(bad).collect();
+    let findings = result.briefs().enumerate().filter(|(_, brief)| bad(brief));
+    let findings: Vec<usize> = findings.map(|(number, _)| number).collect();
     let shown = findings.iter().take(FINDINGS);
-    let shown: Vec<ToldFinding> = shown.filter_map(|finding| report.tell(finding)).collect();
+    let shown: Vec<FindingRow<'_>> = shown.filter_map(|number| result.finding(*number)).collect();
     let mut apart: HashMap<(Node, Node), usize> = HashMap::new();
-    let mut drawn: Vec<(&ToldFinding, String)> = Vec::new();
+    let mut drawn: Vec<(&FindingRow<'_>, String)> = Vec::new();
     for finding in &shown {
-        let [from, to] = [&finding.client, &finding.server].map(|end| layout.ends(farm, end));
+        let [from, to] =
+            [result.client(finding), result.server(finding)].map(|end| layout.ends(farm, &end));
         for (from, to) in from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))) {
             let number = apart.entry((from, to)).or_default();
             *number += 1;
@@ -78,7 +77,7 @@ pub(super) fn draw(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
     }
     let label = format!(
         "{}, {} that the matrix documents or an exception permits, {}",
-        plural(inventory.hosts.len() as u64, "host"),
+        plural(farm.site.hosts.len() as u64, "host"),
         plural(lines.len() as u64, if single { "connection" } else { "connection of groups" }),
         plural(findings.len() as u64, "finding")
     );
@@ -105,7 +104,7 @@ pub(super) fn draw(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
                         @for (name, nodes) in &layout.groups { (group(farm, &layout, name, nodes, single)) }
                         // The worst on top.
                         @for (finding, line) in drawn.iter().rev() {
-                            @let class = if finding.verdict == Verdict::Missing { "missing" } else { "unexpected" };
+                            @let class = if finding.verdict == Verdict::Missing.name() { "missing" } else { "unexpected" };
                             @let words = clean(&finding.message);
                             // Keys go through the table of findings, which has them all.
                             a href={ "#findings?open=" (finding.id) } aria-label=(words) tabindex="-1" {
@@ -126,22 +125,21 @@ pub(super) fn draw(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
 
 impl Layout {
     fn of(farm: &Farm<'_>) -> Self {
-        let inventory = &farm.policy.inventory;
-        let matrix = &farm.policy.matrix;
+        let site = farm.site;
         let mut hosts: BTreeMap<RoleSet, Vec<Node>> = BTreeMap::new();
-        for (number, host) in inventory.hosts.iter().enumerate() {
+        for (number, host) in site.hosts.iter().enumerate() {
             hosts.entry(host.roles).or_default().push(Node::Host(number));
         }
         let titles = |roles: RoleSet| match roles.is_empty() {
             true => "no role".to_owned(),
-            false => matrix.role_titles(roles).join(", "),
+            false => site.titles(roles).join(", "),
         };
         let mut groups: Vec<(String, Vec<Node>)> =
             hosts.into_iter().map(|(roles, nodes)| (titles(roles), nodes)).collect();
-        let networks = inventory.networks.iter().enumerate();
+        let networks = site.networks.iter().enumerate();
         groups.extend(networks.map(|(n, network)| (network.name.clone(), vec![Node::Network(n)])));
-        let services = inventory.services.iter().enumerate();
-        let name = |role: usize| matrix.roles[role].name.clone();
+        let services = site.services.iter().enumerate();
+        let name = |role: usize| site.roles[role].name.clone();
         groups.extend(services.map(|(n, service)| (name(service.role), vec![Node::Service(n)])));
         groups.push(("in no list".to_owned(), vec![Node::Outside]));
         // Between groups there is room as for a host or two.
@@ -171,21 +169,20 @@ impl Layout {
     /// Whom an end of a finding is: a host or network by its name, a service by its address, any host of its roles,
     /// or somebody outside.
     fn ends(&self, farm: &Farm<'_>, end: &End) -> Vec<Node> {
-        let inventory = &farm.policy.inventory;
-        let host = inventory.hosts.iter().position(|host| host.name == end.name);
-        let network = inventory.networks.iter().position(|network| network.name == end.name);
+        let site = farm.site;
+        let host = site.hosts.iter().position(|host| host.name == end.name);
+        let network = site.networks.iter().position(|network| network.name == end.name);
         if let Some(node) = host.map(Node::Host).or(network.map(Node::Network)) {
             return vec![node];
         }
-        let address = end.address.parse();
-        if let Ok(address) = address {
-            return vec![Self::node(farm.policy.party(address, []).who)];
+        if let Some(address) = address_of(&end.address) {
+            return vec![Self::node(site.who(address))];
         }
         let slugs: Vec<&str> = end.roles.split(';').collect();
-        let roles = roles_of(&farm.policy.matrix, &slugs);
-        let hosts = inventory.hosts.iter().enumerate().filter(|(_, host)| host.roles.meets(roles));
+        let roles = site.roles_of(&slugs);
+        let hosts = site.hosts.iter().enumerate().filter(|(_, host)| host.roles.meets(roles));
         let hosts: Vec<Node> = hosts.take(ANY).map(|(number, _)| Node::Host(number)).collect();
-        let services = inventory.services.iter();
+        let services = site.services.iter();
         let service = services.clone().position(|s| RoleSet::one(s.role).meets(roles));
         match (hosts.is_empty(), service) {
             (false, _) => hosts,
@@ -224,7 +221,7 @@ impl Layout {
 }
 
 /// Lines for documented connections, each once.
-fn documented(report: &Report<'_>, layout: &Layout, single: bool) -> Vec<String> {
+fn documented(result: &AuditResult<'_>, layout: &Layout, single: bool) -> Vec<String> {
     // Of many hosts the first of each group stands for it.
     let stands: HashMap<Node, Node> = layout
         .groups
@@ -232,9 +229,10 @@ fn documented(report: &Report<'_>, layout: &Layout, single: bool) -> Vec<String>
         .flat_map(|(_, nodes)| nodes.iter().map(|node| (*node, nodes[nodes.len() / 2])))
         .collect();
     let mut pairs = BTreeSet::new();
-    for judged in &report.outcome.judged {
-        if matches!(judged.verdict(), Verdict::Documented | Verdict::Excepted) {
-            pairs.insert([judged.client, judged.server].map(|party| {
+    for talk in result.talks() {
+        let permitted = matches!(talk.verdict, Some(Verdict::Documented | Verdict::Excepted));
+        if let Some(parties) = talk.parties.filter(|_| permitted) {
+            pairs.insert(parties.map(|party| {
                 let node = Layout::node(party.who);
                 if single { node } else { stands[&node] }
             }));
@@ -245,7 +243,7 @@ fn documented(report: &Report<'_>, layout: &Layout, single: bool) -> Vec<String>
 
 /// The nodes of a group with their names, or with the group's where hosts are many.
 fn group(farm: &Farm<'_>, layout: &Layout, name: &str, nodes: &[Node], single: bool) -> Markup {
-    let hosts = &farm.policy.inventory.hosts;
+    let hosts = &farm.site.hosts;
     let many = layout.groups.len() > GROUPS;
     html! {
         g.group {

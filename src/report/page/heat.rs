@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::farm::{Farm, Role, Standing};
 use crate::model::clean;
-use crate::report::story::plural;
+use crate::result::plural;
 
 /// A table, not a drawing: a screen reader goes through it by row and column, and a key from cell to cell.
 pub(super) fn map(farm: &Farm<'_>) -> Markup {

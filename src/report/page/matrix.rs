@@ -3,18 +3,19 @@
 use maud::{Markup, html};
 
 use super::farm::{Farm, Standing};
-use crate::classify::{Code, RowReport, Status};
+use crate::classify::Status;
 use crate::model::clean;
-use crate::report::Report;
+use crate::result::{AuditResult, MatrixRow, SiteRow};
 
 /// Host names that are listed in a cell.
 const NAMES: usize = 6;
 
-pub(super) fn table(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
-    let matrix = &farm.policy.matrix;
-    let rows = matrix.rows.iter().zip(&report.outcome.rows).enumerate();
+pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
+    let site = farm.site;
+    let rows = site.rows.iter().zip(result.matrix_rows()).enumerate();
     let rows: Vec<_> = rows.map(|(number, (row, seen))| (number, row, seen)).collect();
-    let table = |row: &crate::classify::Row| {
+    let version = result.head.matrix.as_ref().map_or("", |matrix| matrix.version.as_str());
+    let table = |row: &SiteRow| {
         row.overlay
             .clone()
             .map_or_else(|| row.section.clone(), |overlay| format!("overlay {overlay}"))
@@ -31,9 +32,9 @@ pub(super) fn table(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
         section #matrix aria-labelledby="matrix-title" {
             h2 #matrix-title { "The matrix, row by row" }
             p {
-                (clean(&matrix.title)) ", " (matrix.rows.len()) " rows: "
+                (clean(version)) ", " (rows.len()) " rows: "
                 @for (number, status) in Status::ALL.iter().enumerate() {
-                    @let count = rows.iter().filter(|(.., seen)| seen.status == *status).count();
+                    @let count = rows.iter().filter(|(.., seen)| seen.status == status.name()).count();
                     @if number > 0 { ", " } (count) " " (status.name())
                 }
                 "."
@@ -42,7 +43,7 @@ pub(super) fn table(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
             form #rows hidden { label { "Rows " select name="rows" { option value="" { "all" } } } }
             @for name in &tables {
                 @let mine = || rows.iter().filter(|(_, row, _)| table(row) == *name);
-                @let told = mine().any(|(.., seen)| matches!(seen.status, Status::Missing | Status::NotAssessable | Status::Seen));
+                @let told = mine().any(|(.., seen)| matches!(Status::parse(&seen.status), Some(Status::Missing | Status::NotAssessable | Status::Seen)));
                 details open[told] {
                     summary { (clean(name)) span.faint { " · " (mine().count()) " rows" } }
                     div.scroll tabindex="0" role="region" aria-label={ "Rows of " (clean(name)) } {
@@ -50,20 +51,21 @@ pub(super) fn table(report: &Report<'_>, farm: &Farm<'_>) -> Markup {
                             (head())
                             tbody {
                                 @for (number, row, seen) in mine() {
-                                    @let destination = match row.only {
-                                        Some(_) => matrix.destination_text(row),
-                                        None => matrix.roles[row.destination].name.clone(),
+                                    @let destination = match &row.only {
+                                        Some(only) => only,
+                                        None => &site.roles[row.destination].name,
                                     };
-                                    tr id={ "row-" (number) } data-status=(seen.status.name()) data-reason=[seen.reason.map(Code::name)] {
+                                    @let reason = (!seen.reason.is_empty()).then_some(&seen.reason);
+                                    tr id={ "row-" (number) } data-status=(seen.status) data-reason=[reason] {
                                         td { (standing(seen)) }
-                                        td { (clean(&matrix.roles[row.source].name)) }
-                                        td { (clean(&destination)) }
-                                        td { (row.transport.to_string()) " " (row.ports_text()) }
+                                        td { (clean(&site.roles[row.source].name)) }
+                                        td { (clean(destination)) }
+                                        td { (seen.transport) " " (seen.ports) }
                                         td { (clean(&row.purpose)) @if !row.features.is_empty() { span.faint { " if " (clean(&row.features.join(" and "))) } } }
-                                        td { (row.expectation.name()) }
+                                        td { (seen.need) }
                                         td.number { (seen.conversations) }
                                         td { (hosts(seen)) }
-                                        td { (clean(&row.provenance)) br; code { (clean(&row.id)) } }
+                                        td { (clean(&seen.provenance)) br; code { (clean(&seen.rule)) } }
                                     }
                                 }
                             }
@@ -86,28 +88,28 @@ fn head() -> Markup {
 }
 
 /// The status with its sign.
-fn standing(seen: &RowReport) -> Markup {
-    let shown = match seen.status {
-        Status::Seen => Some(Standing::Seen),
-        Status::Missing => Some(Standing::Missing),
-        Status::NotAssessable => Some(Standing::Unknown),
-        Status::NotExpected => Some(Standing::Silent),
-        Status::RoleAbsent | Status::FeatureOff => None,
+fn standing(seen: &MatrixRow<'_>) -> Markup {
+    let shown = match Status::parse(&seen.status) {
+        Some(Status::Seen) => Some(Standing::Seen),
+        Some(Status::Missing) => Some(Standing::Missing),
+        Some(Status::NotAssessable) => Some(Standing::Unknown),
+        Some(Status::NotExpected) => Some(Standing::Silent),
+        Some(Status::RoleAbsent | Status::FeatureOff) | None => None,
     };
     html! {
         span.status {
             @if let Some((class, sign, _)) = shown.map(Standing::shown) {
                 span class={ "cell " (class) } aria-hidden="true" { (sign) } " "
             }
-            (seen.status.name())
-            @if let Some(reason) = seen.reason { span.faint { " " (reason.name()) } }
+            (seen.status)
+            @if !seen.reason.is_empty() { span.faint { " " (seen.reason) } }
         }
     }
 }
 
 /// Who was seen, and who should have been.
-fn hosts(seen: &RowReport) -> Markup {
-    let list = |names: &std::collections::BTreeSet<String>| {
+fn hosts(seen: &MatrixRow<'_>) -> Markup {
+    let list = |names: &[String]| {
         let some: Vec<&str> = names.iter().take(NAMES).map(String::as_str).collect();
         let more = names.len() - some.len();
         let some = clean(&some.join(", ")).into_owned();

@@ -20,11 +20,12 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use self::farm::Farm;
-use super::rows;
-use super::story::{self, Fact, Headline, NotAssessed, Tone};
-use super::{Report, Time};
+use super::story::{self, NotAssessed};
 use crate::classify::{Severity, Verdict};
 use crate::model::clean;
+use crate::result::{
+    AuditResult, Brief, Headline, InventoryFile, JudgedBy, Note, Time, Tone, plural, short,
+};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -39,16 +40,16 @@ const WORST: usize = 5;
 const INPUTS: usize = 50;
 
 /// The page as a file.
-pub(super) fn write(report: &Report<'_>, out: &mut dyn Write) -> io::Result<()> {
-    page(report, None, out)
+pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+    page(result, None, out)
 }
 
 /// The page as a live audit serves it after so many windows, which asks for the next one when there is one.
-pub fn write_live(report: &Report<'_>, windows: u64, out: &mut dyn Write) -> io::Result<()> {
-    page(report, Some(windows), out)
+pub fn write_live(result: &AuditResult<'_>, windows: u64, out: &mut dyn Write) -> io::Result<()> {
+    page(result, Some(windows), out)
 }
 
-fn page(report: &Report<'_>, windows: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
+fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> io::Result<()> {
     let connect = if windows.is_some() { "self" } else { "none" };
     let hash = |text: &str| BASE64_STANDARD.encode(Sha256::digest(text));
     let rules = format!(
@@ -57,14 +58,14 @@ fn page(report: &Report<'_>, windows: Option<u64>, out: &mut dyn Write) -> io::R
         hash(SCRIPT),
         hash(STYLE)
     );
-    let Headline { tone, lead, rest } = story::headline(report);
-    let farm_name = report.policy.map_or("", |policy| policy.inventory.farm.as_str());
+    let Headline { tone, lead, rest } = &result.head.headline;
+    let farm_name = result.head.farm.as_deref().unwrap_or_default();
     let title = match farm_name {
         "" => "rasaudit".to_owned(),
         name => format!("{} · rasaudit", clean(name)),
     };
-    let farm = Farm::of(report);
-    let judged = report.policy.is_some();
+    let farm = Farm::of(result);
+    let judged = result.is_judged();
     let top = html! {
         (DOCTYPE)
         html lang="en" {
@@ -81,7 +82,7 @@ fn page(report: &Report<'_>, windows: Option<u64>, out: &mut dyn Write) -> io::R
                 a.skip href="#main" { "To the content" }
                 header {
                     p.farm { (clean(farm_name)) }
-                    h1 class=(tone_class(tone)) { (lead) span { (rest) } }
+                    h1 class=(tone_class(*tone)) { (lead) span { (rest) } }
                     nav aria-label="Sections" {
                         a href="#overview" { "Overview" }
                         @if judged {
@@ -100,18 +101,18 @@ fn page(report: &Report<'_>, windows: Option<u64>, out: &mut dyn Write) -> io::R
                     p #said.skip role="status" {}
                 }
                 main #main tabindex="-1" {
-                    (overview(report))
+                    (overview(result))
                     @if let Some(farm) = &farm {
                         (heat::map(farm))
-                        (graph::draw(report, farm))
+                        (graph::draw(result, farm))
                     }
-                    (timeline::draw(report))
+                    (timeline::draw(result))
                     @if judged { (findings()) }
                     @if let Some(farm) = &farm {
-                        (matrix::table(report, farm))
-                        (coverage::table(report))
+                        (matrix::table(result, farm))
+                        (coverage::table(result))
                     }
-                    (conversations(report))
+                    (conversations(result))
                 }
                 footer {
                     p { "rasaudit " (env!("CARGO_PKG_VERSION")) ". Times are UTC, of the packets." }
@@ -125,7 +126,7 @@ fn page(report: &Report<'_>, windows: Option<u64>, out: &mut dyn Write) -> io::R
     let whole = top.strip_suffix(end).unwrap_or(&top);
     out.write_all(whole.as_bytes())?;
     out.write_all(b"<script type=\"application/json\" id=\"data\">")?;
-    data::write(report, farm.as_ref(), out)?;
+    data::write(result, farm.as_ref(), out)?;
     out.write_all(b"</script><script>")?;
     out.write_all(SCRIPT.as_bytes())?;
     out.write_all(b"</script>")?;
@@ -135,7 +136,7 @@ fn page(report: &Report<'_>, windows: Option<u64>, out: &mut dyn Write) -> io::R
 /// The class of a tone.
 fn tone_class(tone: Tone) -> &'static str {
     match tone {
-        Tone::Plain => "plain",
+        Tone::Plain | Tone::Other => "plain",
         Tone::Faint => "faint",
         Tone::Good => "good",
         Tone::Warning => "warning",
@@ -144,17 +145,17 @@ fn tone_class(tone: Tone) -> &'static str {
 }
 
 /// What can be known in ten seconds.
-fn overview(report: &Report<'_>) -> Markup {
-    let count = |wanted: &dyn Fn(&crate::classify::Finding) -> bool| {
-        report.findings().iter().filter(|f| wanted(f)).count()
-    };
-    let worst = story::told(report).into_iter().take(WORST);
-    let worst: Vec<_> = worst.filter_map(|told| Some((report.tell(told.finding)?, told))).collect();
-    let not_assessed = story::not_assessed(report);
+fn overview(result: &AuditResult<'_>) -> Markup {
+    let briefs: Vec<Brief> = result.briefs().collect();
+    let count = |wanted: &dyn Fn(&Brief) -> bool| briefs.iter().filter(|f| wanted(f)).count();
+    let worst = story::told(result).into_iter().take(WORST);
+    let worst: Vec<_> =
+        worst.filter_map(|told| Some((result.finding(told.number)?, told))).collect();
+    let not_assessed = story::not_assessed(result);
     html! {
         section #overview aria-labelledby="overview-title" {
             h2 #overview-title { "Overview" }
-            @if report.policy.is_some() {
+            @if result.is_judged() {
                 div.tiles {
                     ul aria-label="Findings by severity" {
                         @for severity in Severity::ALL.iter().rev() {
@@ -166,10 +167,10 @@ fn overview(report: &Report<'_>) -> Markup {
                         }
                     }
                     ul aria-label="Findings by verdict" {
-                        @for verdict in Verdict::ALL.iter().filter(|v| count(&|f| f.verdict() == **v) > 0) {
+                        @for verdict in Verdict::ALL.iter().filter(|v| count(&|f| f.verdict == Some(**v)) > 0) {
                             li class={ "tile verdict " (verdict.name()) } {
                                 a href={ "#findings?verdict=" (verdict.name()) } {
-                                    b { (count(&|f| f.verdict() == *verdict)) } " " (verdict.name())
+                                    b { (count(&|f| f.verdict == Some(*verdict))) } " " (verdict.name())
                                 }
                             }
                         }
@@ -180,22 +181,22 @@ fn overview(report: &Report<'_>) -> Markup {
                 ol.worst {
                     @for (finding, told) in &worst {
                         li {
-                            span class={ "sev " (finding.severity.name()) } { (finding.severity.name()) } " "
-                            a href={ "#findings?open=" (finding.id) } { (clean(&told.message(finding))) }
+                            span class={ "sev " (finding.severity) } { (finding.severity) } " "
+                            a href={ "#findings?open=" (finding.id) } { (clean(&told.message(result, finding))) }
                             @if !finding.certain { " " span.tag { "not certain" } }
                         }
                     }
                 }
             }
             dl.facts {
-                @for Fact { tone, label, text } in story::facts(report) {
-                    div class=(tone_class(tone)) { dt { (label) } dd { (text) } }
+                @for Note { tone, label, text } in &result.head.notes {
+                    div class=(tone_class(*tone)) { dt { (label) } dd { (text) } }
                 }
-                @if let Some(policy) = report.policy {
-                    div { dt { "Coverage" } dd { (story::coverage(report, policy)) } }
+                @if let Some((matrix, inventory)) = judged_by(result) {
+                    div { dt { "Coverage" } dd { (result.head.coverage_note) } }
                     div { dt { "Judged by" } dd {
-                        (clean(&policy.matrix.name)) " " span.hash { (policy.matrix.sha256) } ", "
-                        (clean(&policy.inventory.file)) " " span.hash { (policy.inventory.sha256) }
+                        (clean(&matrix.name)) " " span.hash { (matrix.sha256) } ", "
+                        (clean(&inventory.file)) " " span.hash { (inventory.sha256) }
                     } }
                 }
             }
@@ -206,24 +207,24 @@ fn overview(report: &Report<'_>) -> Markup {
                         li {
                             b { (code.name()) } ", " (meaning) ": "
                             @if *rows > 0 {
-                                a href={ "#matrix?reason=" (code.name()) } { (story::plural(*rows, "row")) " of the matrix" }
+                                a href={ "#matrix?reason=" (code.name()) } { (plural(*rows, "row")) " of the matrix" }
                             }
                             @if *rows > 0 && *findings > 0 { "; " }
                             @if let Some(first) = first {
-                                a href={ "#findings?code=" (code.name()) } { (story::plural(*findings, "finding")) }
+                                a href={ "#findings?code=" (code.name()) } { (plural(*findings, "finding")) }
                                 ", for example: " (clean(first))
                             }
                         }
                     }
                 }
             }
-            (read(report))
+            (read(result))
         }
     }
 }
 
 /// What was judged, and by what, with digests.
-fn read(report: &Report<'_>) -> Markup {
+fn read(result: &AuditResult<'_>) -> Markup {
     html! {
         details.read {
             summary { "What was read, and what it was judged by" }
@@ -234,42 +235,47 @@ fn read(report: &Report<'_>) -> Markup {
                         th scope="col" { "Frames" } th scope="col" { "Lost" }
                     } }
                     tbody {
-                        @if let Some(policy) = report.policy {
+                        @if let Some((matrix, inventory)) = judged_by(result) {
                             tr {
                                 th scope="row" { "matrix" }
-                                td { (clean(&policy.matrix.name)) " (" (clean(&policy.matrix.title)) ")" }
-                                td.hash { (policy.matrix.sha256) } td {} td {}
+                                td { (clean(&matrix.name)) " (" (clean(&matrix.version)) ")" }
+                                td.hash { (matrix.sha256) } td {} td {}
                             }
                             tr {
                                 th scope="row" { "inventory" }
-                                td { (clean(&policy.inventory.file)) }
-                                td.hash { (policy.inventory.sha256) } td {} td {}
+                                td { (clean(&inventory.file)) }
+                                td.hash { (inventory.sha256) } td {} td {}
                             }
-                            @if !policy.exceptions.file.is_empty() {
+                            @if let Some(exceptions) = &result.head.exceptions {
                                 tr {
                                     th scope="row" { "exceptions" }
-                                    td { (clean(&policy.exceptions.file)) }
-                                    td.hash { (policy.exceptions.sha256) } td {} td {}
+                                    td { (clean(&exceptions.file)) }
+                                    td.hash { (exceptions.sha256) } td {} td {}
                                 }
                             }
                         }
-                        @for input in report.inputs.iter().take(INPUTS) {
+                        @for input in result.head.inputs.iter().take(INPUTS) {
                             tr {
                                 th scope="row" { (clean(&input.format)) }
-                                td { (clean(&input.name)) }
+                                td { (clean(&input.file)) }
                                 td.hash { (input.sha256.as_deref().unwrap_or_default()) }
-                                td.number { (input.account.frames) }
+                                td.number { (input.frames) }
                                 td.number { (input.loss.dropped) }
                             }
                         }
                     }
                 }
             }
-            @if report.inputs.len() > INPUTS {
-                p { "and " (report.inputs.len() - INPUTS) " more inputs, in audit.json" }
+            @if result.head.inputs.len() > INPUTS {
+                p { "and " (result.head.inputs.len() - INPUTS) " more inputs, in audit.json" }
             }
         }
     }
+}
+
+/// The matrix and the inventory that it was judged by.
+fn judged_by<'r>(result: &'r AuditResult<'_>) -> Option<(&'r JudgedBy, &'r InventoryFile)> {
+    result.head.matrix.as_ref().zip(result.head.inventory.as_ref())
 }
 
 /// The place of the findings, which the script fills.
@@ -310,12 +316,11 @@ fn findings() -> Markup {
 }
 
 /// The largest conversations.
-fn conversations(report: &Report<'_>) -> Markup {
-    let list = &report.outcome.conversations.list;
-    let total = list.len();
-    let bytes = |number: &usize| list[*number].to_server.bytes.0 + list[*number].to_client.bytes.0;
-    let mut largest: Vec<usize> = (0..total).collect();
-    largest.sort_by_cached_key(|number| (std::cmp::Reverse(bytes(number)), *number));
+fn conversations(result: &AuditResult<'_>) -> Markup {
+    let total = result.conversations_len();
+    let mut largest: Vec<(std::cmp::Reverse<u64>, usize)> =
+        result.talks().map(|talk| std::cmp::Reverse(talk.bytes)).zip(0..).collect();
+    largest.sort_unstable();
     largest.truncate(CONVERSATIONS);
     let end = |address: std::net::IpAddr, name: &str| match name {
         "" => html! { (address) },
@@ -336,11 +341,10 @@ fn conversations(report: &Report<'_>) -> Markup {
                         }
                     } }
                     tbody {
-                        @for number in largest {
-                            @let row = rows::conversation_at(report, number);
+                        @for row in largest.iter().filter_map(|(_, number)| result.conversation(*number)) {
                             tr {
-                                td { (end(row.client, row.client_name)) }
-                                td { (end(row.server, row.server_name)) }
+                                td { (end(row.client, &row.client_name)) }
+                                td { (end(row.server, &row.server_name)) }
                                 td { (row.transport) @if let Some(port) = row.port { " " (port) } }
                                 td { @if !row.verdict.is_empty() { (row.verdict) "/" (row.code) } }
                                 td { (row.state) }
@@ -359,5 +363,5 @@ fn conversations(report: &Report<'_>) -> Markup {
 
 /// A time to the second, if there is one.
 fn time(time: Option<Time>) -> String {
-    time.map_or_else(String::new, |Time(time)| story::short(time))
+    time.map_or_else(String::new, |Time(time)| short(time))
 }

@@ -2,10 +2,9 @@
 
 use maud::{Markup, html};
 
-use crate::classify::{Finding, Severity};
+use crate::classify::Severity;
 use crate::model::{BUCKET_NS, Nanos, SECOND};
-use crate::report::Report;
-use crate::report::story::short;
+use crate::result::{AuditResult, Time, short};
 
 /// The most bars.
 const BARS: usize = 180;
@@ -49,8 +48,9 @@ impl Pieces {
     }
 }
 
-pub(super) fn draw(report: &Report<'_>) -> Markup {
-    let (Some(first), Some(last)) = (report.account.first.get(), report.account.last.get()) else {
+pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
+    let window = &result.head.window;
+    let (Some(Time(first)), Some(Time(last))) = (window.first, window.last) else {
         return html! {
             section #timeline aria-labelledby="timeline-title" {
                 h2 #timeline-title { "Traffic and findings over time" }
@@ -60,16 +60,16 @@ pub(super) fn draw(report: &Report<'_>) -> Markup {
     };
     let pieces = Pieces::between(first, last, BARS);
     let mut bars = vec![(0u64, 0u64); pieces.count];
-    for (time, slot) in report.timeline.iter() {
-        let bar = &mut bars[pieces.of(time)];
-        bar.0 += slot.frames;
-        bar.1 += slot.bytes;
+    for (seconds, frames, bytes) in &result.head.timeline {
+        let bar = &mut bars[pieces.of(seconds.saturating_mul(SECOND))];
+        bar.0 += frames;
+        bar.1 += bytes;
     }
     let most = bars.iter().map(|bar| bar.0).max().unwrap_or(0).max(1);
     let lanes: Vec<(Severity, Vec<u64>)> = Severity::ALL
         .iter()
         .rev()
-        .filter_map(|severity| Some((*severity, lane(report, *severity, &pieces)?)))
+        .filter_map(|severity| Some((*severity, lane(result, *severity, &pieces)?)))
         .collect();
     let x = |piece: usize| LEFT + piece * (WIDTH - LEFT) / pieces.count;
     let width = |piece: usize| (x(piece + 1) - x(piece)).max(1);
@@ -120,12 +120,11 @@ pub(super) fn draw(report: &Report<'_>) -> Markup {
 }
 
 /// How many findings of a severity were seen in each piece; none where none was seen at all.
-fn lane(report: &Report<'_>, severity: Severity, pieces: &Pieces) -> Option<Vec<u64>> {
+fn lane(result: &AuditResult<'_>, severity: Severity, pieces: &Pieces) -> Option<Vec<u64>> {
     // One more where a finding begins, one less where it has ended.
     let mut steps = vec![0i64; pieces.count + 1];
-    let wanted = |f: &&Finding| f.severity == severity;
-    for finding in report.findings().iter().filter(wanted) {
-        if let (Some(first), Some(last)) = (finding.first.get(), finding.last.get()) {
+    for finding in result.briefs().filter(|f| f.severity == severity) {
+        if let (Some(first), Some(last)) = (finding.first, finding.last) {
             steps[pieces.of(first)] += 1;
             steps[pieces.of(last) + 1] -= 1;
         }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::{Members, Teller};
 use crate::classify::{Finding, Outcome, Severity, State, id_of};
 use crate::model::words;
-use crate::result::{Members, Teller};
 
 /// Findings that were told before, of an earlier `findings.csv` or of earlier windows.
 #[derive(Clone, Default, Debug)]

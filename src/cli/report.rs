@@ -1,0 +1,58 @@
+//! Reports of a stored result.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::args::ReportArguments;
+use super::audit::print;
+use super::complain;
+use super::exit::Exit;
+use super::work::{put, stop_on_interrupt, take, tell};
+use crate::pipeline::{Folders, Progress, fits_manifest};
+use crate::result::AuditResult;
+
+/// Makes reports of the result of an earlier audit.
+pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
+    let progress = Arc::new(Progress::default());
+    let folders = Arc::new(Mutex::new(Some(Folders::default())));
+    stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
+    // Who gives the folder of the reports means the result in it.
+    let path = match arguments.result.is_dir() {
+        true => arguments.result.join("audit.json"),
+        false => arguments.result.clone(),
+    };
+    if let Err(problem) = fits_manifest(&path) {
+        complain(&format!("{} {problem}", path.display()));
+        return Ok(Exit::CannotDo);
+    }
+    let result = match AuditResult::read(&path) {
+        Ok(result) => result,
+        Err(error) => {
+            complain(&error.to_string());
+            return Ok(Exit::CannotDo);
+        }
+    };
+    let format = arguments.format.as_deref();
+    let is_table = matches!(format, Some("csv" | "conversations" | "matrix" | "hosts"));
+    if result.has_only_tables() && !is_table {
+        complain(&format!(
+            "{} was written by an earlier version and holds its tables alone: --format csv, conversations, matrix and hosts can be made of it; for the others audit the captures again",
+            path.display()
+        ));
+        return Ok(Exit::CannotDo);
+    }
+    match Folders::prepare(arguments.out.as_deref(), None) {
+        Ok(made) => put(&folders, made),
+        Err(failure) => return Ok(tell(failure)),
+    }
+    let Some(folders) = take(&folders) else { return Ok(Exit::Interrupted) };
+    if let Err(failure) = folders.write(&result, std::iter::empty(), &progress) {
+        return Ok(tell(failure));
+    }
+    match print(&result, format, arguments.quiet, arguments.out.as_deref(), None) {
+        // Whoever reads our output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        printed => printed?,
+    }
+    Ok(Exit::Compliant)
+}

@@ -1,0 +1,299 @@
+//! What an audit judged by, as far as reports show it: roles, rows of the matrix, and the inventory.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::classify::{FeatureState, Only, Party, Policy, RoleSet, Who};
+
+/// What an audit judged by.
+#[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
+pub struct Site {
+    /// The roles of the matrix; others name them by their place here.
+    pub roles: Vec<SiteRole>,
+    /// The rows of the matrix, in the order of `matrix_rows`.
+    pub rows: Vec<SiteRow>,
+    /// The hosts of the inventory, in the order of `hosts`.
+    pub hosts: Vec<SiteHost>,
+    /// The networks of the inventory.
+    pub networks: Vec<SiteNetwork>,
+    /// Destinations that the inventory knows by name or address.
+    pub services: Vec<SiteService>,
+}
+
+/// A role.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SiteRole {
+    /// Its stable name.
+    pub slug: String,
+    /// Its name in this version of the product.
+    pub name: String,
+    /// The roles that it stands for; itself where it is no group.
+    #[serde(with = "places")]
+    #[schemars(with = "Vec<usize>")]
+    pub members: RoleSet,
+    /// It stands for every address.
+    pub everybody: bool,
+    /// A host can play it.
+    pub playable: bool,
+}
+
+/// A row of the matrix.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SiteRow {
+    /// The place of the source role.
+    pub source: usize,
+    /// The place of the destination role.
+    pub destination: usize,
+    /// The name or address that it goes to, where that is no role.
+    pub only: Option<String>,
+    /// The first port and the last.
+    pub ports: (u16, u16),
+    /// The table of the document that it stands in.
+    pub section: String,
+    /// The overlay that it stands in.
+    pub overlay: Option<String>,
+    /// What its traffic is for.
+    pub purpose: String,
+    /// The features that it needs.
+    pub features: Vec<String>,
+    /// One of them is off.
+    pub is_off: bool,
+}
+
+/// A host of the inventory.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SiteHost {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The places of its roles.
+    #[serde(with = "places")]
+    #[schemars(with = "Vec<usize>")]
+    pub roles: RoleSet,
+    /// It is a virtual address that others hold.
+    pub is_virtual: bool,
+}
+
+/// A network of the inventory.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SiteNetwork {
+    /// Its name.
+    pub name: String,
+    /// Its prefix.
+    #[serde(with = "as_text")]
+    #[schemars(with = "String")]
+    pub cidr: IpNet,
+    /// The places of its roles.
+    #[serde(with = "places")]
+    #[schemars(with = "Vec<usize>")]
+    pub roles: RoleSet,
+}
+
+/// A destination known by name or address.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SiteService {
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The place of its role.
+    pub role: usize,
+}
+
+impl Site {
+    pub(super) fn of(policy: &Policy) -> Self {
+        let (matrix, inventory) = (&policy.matrix, &policy.inventory);
+        let roles = matrix.roles.iter().map(|role| SiteRole {
+            slug: role.slug.clone(),
+            name: role.name.clone(),
+            members: role.members,
+            everybody: role.everybody,
+            playable: role.is_playable(),
+        });
+        let rows = matrix.rows.iter().map(|row| SiteRow {
+            source: row.source,
+            destination: row.destination,
+            only: row.only.as_ref().map(|only| match only {
+                Only::Name(name) => name.to_string(),
+                Only::Address(address) => address.to_string(),
+            }),
+            ports: (*row.ports.start(), *row.ports.end()),
+            section: row.section.clone(),
+            overlay: row.overlay.clone(),
+            purpose: row.purpose.clone(),
+            features: row.features.clone(),
+            is_off: policy.feature_state(row) == FeatureState::Off,
+        });
+        let hosts = inventory.hosts.iter().map(|host| SiteHost {
+            name: host.name.clone(),
+            addresses: host.addresses.clone(),
+            roles: host.roles,
+            is_virtual: host.is_virtual(),
+        });
+        let networks = inventory.networks.iter().map(|network| SiteNetwork {
+            name: network.name.clone(),
+            cidr: network.cidr,
+            roles: network.roles,
+        });
+        let services = inventory.services.iter().map(|service| SiteService {
+            addresses: service.addresses.clone(),
+            role: service.role,
+        });
+        Self {
+            roles: roles.collect(),
+            rows: rows.collect(),
+            hosts: hosts.collect(),
+            networks: networks.collect(),
+            services: services.collect(),
+        }
+    }
+
+    /// Returns the roles of some stable names; unknown ones are passed over.
+    pub fn roles_of(&self, slugs: &[impl AsRef<str>]) -> RoleSet {
+        let place = |slug: &str| self.roles.iter().position(|role| role.slug == slug);
+        let numbers = slugs.iter().filter_map(|slug| place(slug.as_ref()));
+        numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role)))
+    }
+
+    /// Returns the names of some roles.
+    pub fn titles(&self, roles: RoleSet) -> Vec<&str> {
+        roles
+            .iter()
+            .filter_map(|role| self.roles.get(role))
+            .map(|role| role.name.as_str())
+            .collect()
+    }
+
+    /// Whether a row's source side takes a party with these roles.
+    pub fn is_source(&self, row: &SiteRow, roles: RoleSet) -> bool {
+        let role = &self.roles[row.source];
+        role.everybody || role.members.meets(roles)
+    }
+
+    /// Whether a row's destination side takes a party with these roles.
+    pub fn is_destination(&self, row: &SiteRow, roles: RoleSet) -> bool {
+        let role = &self.roles[row.destination];
+        role.everybody || role.members.meets(roles)
+    }
+
+    /// Returns who an address is, by the inventory alone.
+    pub fn who(&self, address: IpAddr) -> Who {
+        let is_it = |addresses: &[IpAddr]| addresses.contains(&address);
+        if let Some(host) = self.hosts.iter().position(|host| is_it(&host.addresses)) {
+            return Who::Host(host);
+        }
+        if let Some(service) = self.services.iter().position(|service| is_it(&service.addresses)) {
+            return Who::Service(service);
+        }
+        let networks = self.networks.iter().enumerate();
+        let holding = networks.filter(|(_, network)| network.cidr.contains(&address));
+        let longest = holding.max_by_key(|(number, network)| (network.cidr.prefix_len(), *number));
+        longest.map_or(Who::Stranger, |(number, _)| Who::Network(number))
+    }
+
+    /// Whether what the places name is there, which a stored result has to show.
+    pub(super) fn is_sound(&self) -> bool {
+        let all = self.roles.len();
+        let known = |roles: RoleSet| roles.iter().all(|role| role < all);
+        all <= 128
+            && self.roles.iter().all(|role| known(role.members))
+            && self.rows.iter().all(|row| row.source < all && row.destination < all)
+            && self.hosts.iter().all(|host| known(host.roles))
+            && self.networks.iter().all(|network| known(network.roles))
+            && self.services.iter().all(|service| service.role < all)
+    }
+}
+
+/// Finds who stored conversations are between.
+pub(super) struct Finder<'s> {
+    site: &'s Site,
+    hosts: HashMap<&'s str, usize>,
+    networks: HashMap<&'s str, usize>,
+    services: HashMap<IpAddr, usize>,
+    roles: HashMap<&'s str, usize>,
+}
+
+impl<'s> Finder<'s> {
+    pub fn new(site: &'s Site) -> Self {
+        let services = site.services.iter().enumerate();
+        let services = services
+            .flat_map(|(number, service)| service.addresses.iter().map(move |a| (*a, number)));
+        Self {
+            site,
+            hosts: site.hosts.iter().enumerate().map(|(n, host)| (host.name.as_str(), n)).collect(),
+            networks: site
+                .networks
+                .iter()
+                .zip(0..)
+                .map(|(net, n)| (net.name.as_str(), n))
+                .collect(),
+            services: services.collect(),
+            roles: site.roles.iter().zip(0..).map(|(role, n)| (role.slug.as_str(), n)).collect(),
+        }
+    }
+
+    /// Returns the party that an end of a conversation is, by what its row says.
+    pub fn party(&self, address: IpAddr, name: &str, roles: &[Cow<'_, str>]) -> Party {
+        let numbers = roles.iter().filter_map(|slug| self.roles.get(slug.as_ref()));
+        let roles = numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(*role)));
+        let named = match (self.hosts.get(name), self.networks.get(name)) {
+            _ if name.is_empty() => None,
+            (Some(host), _) => Some(Who::Host(*host)),
+            (None, Some(network)) => Some(Who::Network(*network)),
+            (None, None) => None,
+        };
+        let who = named
+            .or_else(|| self.services.get(&address).map(|service| Who::Service(*service)))
+            .unwrap_or(Who::Stranger);
+        Party { who, roles }
+    }
+
+    /// Returns what it finds them in.
+    pub fn site(&self) -> &'s Site {
+        self.site
+    }
+}
+
+/// Roles as the places of their names.
+mod places {
+    use super::{Deserialize, Deserializer, RoleSet, Serializer};
+
+    pub fn serialize<S: Serializer>(roles: &RoleSet, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(roles.iter())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoleSet, D::Error> {
+        let places = Vec::<usize>::deserialize(deserializer)?;
+        if let Some(place) = places.iter().find(|place| **place >= 128) {
+            return Err(serde::de::Error::custom(format!("{place} is no role")));
+        }
+        Ok(places.into_iter().fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role))))
+    }
+}
+
+/// Values as the text that they show.
+mod as_text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use super::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(
+        value: &impl Display,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub fn deserialize<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+    where
+        D: Deserializer<'de>,
+        T: FromStr<Err: Display>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,235 @@
+//! A stored result: `audit.json`, read back.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use schemars::generate::SchemaSettings;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::head::{Head, Layout, SCHEMA};
+use super::site::Finder;
+use super::{
+    AuditResult, Brief, ConversationRow, FindingEntry, HostRow, MatrixRow, Source, Talk,
+    transport_of,
+};
+use crate::classify::{Code, RoleSet, Severity, Verdict};
+use crate::model::Transport;
+
+/// The address of the schema, as an identifier: nothing is fetched from it.
+const SCHEMA_ID: &str = "urn:rasaudit:schema:audit:2";
+
+/// `audit.json` with its tables.
+type Whole<'a> =
+    Layout<Vec<FindingEntry<'a>>, Vec<ConversationRow<'a>>, Vec<MatrixRow<'a>>, Vec<HostRow<'a>>>;
+
+/// The tables of a stored result.
+pub(super) struct Stored {
+    pub findings: Vec<FindingEntry<'static>>,
+    pub conversations: Vec<ConversationRow<'static>>,
+    pub matrix_rows: Vec<MatrixRow<'static>>,
+    pub hosts: Vec<HostRow<'static>>,
+    pub briefs: Vec<Brief>,
+    pub talks: Vec<Talk>,
+}
+
+/// Why a file could not be read as a result.
+#[derive(Debug)]
+pub struct StoredError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub kind: StoredProblem,
+}
+
+/// What is wrong with a file that should hold a result.
+#[derive(Debug)]
+pub enum StoredProblem {
+    /// It could not be read.
+    Read(io::Error),
+    /// It is no JSON, or not that of a result.
+    Json(serde_json::Error),
+    /// It is of a layout that this version does not read.
+    Layout(String),
+    /// Places in it name nothing.
+    Unsound(&'static str),
+}
+
+impl fmt::Display for StoredError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match &self.kind {
+            StoredProblem::Read(error) => write!(f, "{path}: {error}"),
+            StoredProblem::Json(error) => {
+                write!(f, "{path} is not the audit.json of an audit: {error}")
+            }
+            StoredProblem::Layout(layout) => {
+                write!(f, "{path} has the layout {layout}; this version reads {SCHEMA}")
+            }
+            StoredProblem::Unsound(what) => write!(f, "{path} is damaged: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for StoredError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            StoredProblem::Read(error) => Some(error),
+            StoredProblem::Json(error) => Some(error),
+            StoredProblem::Layout(_) | StoredProblem::Unsound(_) => None,
+        }
+    }
+}
+
+impl AuditResult<'static> {
+    /// Reads a stored result.
+    ///
+    /// # Errors
+    ///
+    /// Where the file cannot be read, is not the `audit.json` of an audit, or is of another layout.
+    pub fn read(path: &Path) -> Result<Self, StoredError> {
+        let failed = |kind| StoredError { path: path.to_owned(), kind };
+        let mut file = File::open(path).map_err(|error| failed(StoredProblem::Read(error)))?;
+        match from_reader(&mut file) {
+            Ok(result) => Ok(result),
+            // Whoever gives another file, or one of another version, is told so.
+            Err(StoredProblem::Json(error)) => Err(failed(match layout_of(&mut file) {
+                Some(layout) if layout != SCHEMA => StoredProblem::Layout(layout),
+                _ => StoredProblem::Json(error),
+            })),
+            Err(kind) => Err(failed(kind)),
+        }
+    }
+}
+
+/// Whether a result has its tables alone, as the first minor version had.
+pub(super) fn is_early(head: &Head) -> bool {
+    head.schema_minor == 0
+}
+
+/// The layout that a file says it has.
+fn layout_of(file: &mut File) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Only {
+        schema: String,
+    }
+    file.seek(SeekFrom::Start(0)).ok()?;
+    let only: Only = serde_json::from_reader(BufReader::new(file)).ok()?;
+    Some(only.schema)
+}
+
+fn from_reader(reader: impl Read) -> Result<AuditResult<'static>, StoredProblem> {
+    let whole: Whole<'static> = serde_json::from_reader(BufReader::with_capacity(1 << 16, reader))
+        .map_err(|error| match error.is_io() {
+            true => StoredProblem::Read(error.into()),
+            false => StoredProblem::Json(error),
+        })?;
+    if whole.schema != SCHEMA {
+        return Err(StoredProblem::Layout(whole.schema));
+    }
+    let (head, (findings, conversations, matrix_rows, hosts)) = whole.with_tables(((), (), (), ()));
+    let mut stored = Stored {
+        findings,
+        conversations,
+        matrix_rows,
+        hosts,
+        briefs: Vec::new(),
+        talks: Vec::new(),
+    };
+    stored.check(&head).map_err(StoredProblem::Unsound)?;
+    stored.index(&head);
+    Ok(AuditResult { head, source: Source::Stored(Box::new(stored)) })
+}
+
+impl Stored {
+    /// Says what does not fit together.
+    fn check(&self, head: &Head) -> Result<(), &'static str> {
+        let count = self.conversations.len();
+        if self.findings.iter().flat_map(|f| &f.talkers).any(|talker| *talker >= count) {
+            return Err("a finding names a conversation that is not there");
+        }
+        match &head.site {
+            Some(site) if !site.is_sound() => Err("its site names a role that is not there"),
+            Some(site)
+                if site.rows.len() != self.matrix_rows.len()
+                    || site.hosts.len() != self.hosts.len() =>
+            {
+                Err("its site and its tables have different rows")
+            }
+            None if head.summary.judged && !is_early(head) => {
+                Err("it was judged, and does not say by what")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes what counts and drawings need.
+    fn index(&mut self, head: &Head) {
+        let places: HashMap<&str, usize> = self
+            .findings
+            .iter()
+            .zip(0..)
+            .map(|(entry, place)| (entry.row.id.as_str(), place))
+            .collect();
+        let finder = head.site.as_ref().map(Finder::new);
+        let roles = |slugs: &[String]| -> RoleSet {
+            finder.as_ref().map_or_else(RoleSet::default, |finder| finder.site().roles_of(slugs))
+        };
+        let brief = |entry: &FindingEntry<'_>| {
+            let row = &entry.row;
+            Brief {
+                severity: Severity::parse(&row.severity).unwrap_or(Severity::Info),
+                verdict: Verdict::parse(&row.verdict),
+                code: Code::parse(&row.code),
+                roles: [roles(&row.client_roles), roles(&row.server_roles)],
+                explained_by: places.get(row.explained_by.as_str()).copied(),
+                first: row.first_seen.map(|time| time.0),
+                last: row.last_seen.map(|time| time.0),
+            }
+        };
+        self.briefs = self.findings.iter().map(brief).collect();
+        let rules: HashMap<&str, usize> = self
+            .matrix_rows
+            .iter()
+            .zip(0..)
+            .map(|(row, place)| (row.rule.as_ref(), place))
+            .collect();
+        let mut transports: HashMap<&str, Transport> = HashMap::new();
+        let mut talks = Vec::with_capacity(self.conversations.len());
+        for row in &self.conversations {
+            let transport = *transports
+                .entry(row.transport.as_str())
+                .or_insert_with(|| transport_of(&row.transport).unwrap_or(Transport(0)));
+            let parties = finder.as_ref().map(|finder| {
+                [
+                    finder.party(row.client, &row.client_name, &row.client_roles),
+                    finder.party(row.server, &row.server_name, &row.server_roles),
+                ]
+            });
+            talks.push(Talk {
+                parties,
+                transport,
+                port: row.port.unwrap_or_default(),
+                verdict: Verdict::parse(&row.verdict),
+                row: rules.get(row.rule.as_str()).copied(),
+                packets: [row.packets_to_server, row.packets_to_client],
+                bytes: row.bytes_to_server + row.bytes_to_client,
+                first: row.first_seen.map(|time| time.0),
+                last: row.last_seen.map(|time| time.0),
+            });
+        }
+        self.talks = talks;
+    }
+}
+
+/// Returns the schema of `audit.json`, made of the types that read it.
+pub fn schema() -> Value {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.into_root_schema_for::<Whole<'static>>();
+    schema.insert("$id".to_owned(), SCHEMA_ID.into());
+    schema.insert("title".to_owned(), SCHEMA.into());
+    schema.to_value()
+}

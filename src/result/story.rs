@@ -1,0 +1,496 @@
+//! What every telling begins with, in words: the verdict in a sentence, what was read, what it came to, what could not
+//! be assessed. The terminal, the page and Markdown tell the same.
+
+use std::collections::BTreeMap;
+
+use super::head::{Headline, Note, Tone};
+use super::known::{Changes, changes};
+use super::run::Run;
+use super::words::{percent, plural, short};
+use crate::classify::{Code, Coverage, Covers, Policy, Severity, Verdict};
+use crate::model::{Account, Correction, Duplicates, SECOND, SkipReason, clean};
+
+impl From<Severity> for Tone {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Info => Self::Faint,
+            Severity::Low => Self::Plain,
+            Severity::Medium => Self::Warning,
+            Severity::High | Severity::Critical => Self::Bad,
+        }
+    }
+}
+
+/// Facts, in the order in which they are told.
+#[derive(Default)]
+struct Facts(Vec<Note>);
+
+impl Facts {
+    fn add(&mut self, tone: Tone, label: &str, text: impl Into<String>) {
+        self.0.push(Note { tone, label: label.to_owned(), text: text.into() });
+    }
+}
+
+/// The verdict in a sentence.
+pub(super) fn headline(run: &Run<'_>) -> Headline {
+    let told = |tone, lead: &str, rest: String| Headline { tone, lead: lead.to_owned(), rest };
+    let Some(policy) = run.policy else {
+        let count = run.outcome.conversations.list.len();
+        let rest =
+            format!(" without an inventory rasaudit lists conversations ({count} here), no more.");
+        return told(Tone::Warning, "Nothing was judged:", rest);
+    };
+    let name = match policy.inventory.farm.trim() {
+        "" => "the farm",
+        name => name,
+    };
+    let (name, title) = (clean(name), clean(&policy.matrix.title));
+    if !run.outcome.checked_anything() {
+        let rest = format!(" what was read shows no traffic of {name}.");
+        return told(Tone::Warning, "Nothing could be assessed:", rest);
+    }
+    let findings = run.outcome.findings();
+    let mut counts: BTreeMap<Severity, usize> = BTreeMap::new();
+    for finding in findings.iter().filter(|f| f.severity > Severity::Info) {
+        *counts.entry(finding.severity).or_default() += 1;
+    }
+    let total: usize = counts.values().sum();
+    let unknown = findings.iter().filter(|f| f.verdict() == Verdict::NotAssessable).count();
+    let info = findings.len() - total;
+    let but = match (info, unknown) {
+        (0, _) => String::new(),
+        (info, 0) => format!("; {info} more of severity info"),
+        (info, unknown) => {
+            format!(
+                "; {info} more of severity info, {unknown} of them about what could not be assessed"
+            )
+        }
+    };
+    let partly = run.inputs.iter().any(|i| i.error.is_some() && !i.passed_over);
+    let but = if partly { format!("{but}; part of the input could not be read") } else { but };
+    // Where nothing weighs more there is nothing that these are more than.
+    let but = if total == 0 { but.replacen(" more of", " of", 1) } else { but };
+    let Some(worst) = counts.keys().next_back() else {
+        let tone = if partly { Tone::Warning } else { Tone::Good };
+        let excepted = run.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
+        let lead = if info == 0 { "No findings:" } else { "No findings above info:" };
+        let rest = match excepted {
+            0 => format!(" what the capture shows of {name} agrees with the {title} matrix{but}."),
+            // What somebody answers for is not what the vendor documents.
+            excepted => format!(
+                " of what the capture shows of {name}, only exceptions allow {}; the {title} matrix documents the rest{but}.",
+                plural(excepted, "conversation")
+            ),
+        };
+        return told(if excepted == 0 { tone } else { Tone::Warning }, lead, rest);
+    };
+    let list: Vec<String> = counts.iter().rev().map(|(s, n)| format!("{n} {s}")).collect();
+    let noun = if total == 1 { "finding" } else { "findings" };
+    let excepted = run.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
+    let but = match excepted {
+        0 => but,
+        excepted => format!("{but}; only exceptions allow {}", plural(excepted, "conversation")),
+    };
+    let rest = format!(" ({}) on {name} against the {title} matrix{but}.", list.join(", "));
+    told(Tone::from(*worst), &format!("{total} {noun}"), rest)
+}
+
+/// What was read, and what it came to.
+pub(super) fn facts(run: &Run<'_>) -> Vec<Note> {
+    let mut told = Facts::default();
+    let account = run.account;
+    let mut window = match (account.first.get(), account.last.get()) {
+        (Some(first), Some(last)) => format!("{} to {}, ", short(first), short(last)),
+        _ => String::new(),
+    };
+    window.push_str(&format!("{} s watched", run.timeline.watched_s()));
+    let read = run.inputs.iter().filter(|i| !i.passed_over).count() as u64;
+    let read = format!("{} in {}", plural(account.frames, "frame"), plural(read, "input"));
+    told.add(Tone::Plain, "Capture", format!("{read}: {window}"));
+    told.add(Tone::Plain, "Frames", frames(account));
+    for (reason, count) in account.skipped.iter() {
+        // Unknown link types have lines of their own.
+        if let Some(advice) = reason.advice().filter(|_| reason != SkipReason::UnknownLinkType) {
+            told.add(Tone::Warning, "Skipped", format!("{count} {reason}: {advice}"));
+        }
+    }
+    for (link, count) in &run.unknown_links {
+        let frames = plural(*count, "frame");
+        let advice = SkipReason::UnknownLinkType.advice().unwrap_or_default();
+        let text = format!("{frames} of link type {link}, which is not decoded: {advice}");
+        told.add(Tone::Warning, "Links", text);
+    }
+    unread(run, &mut told);
+    if !run.trimmed.is_empty() {
+        let text = format!(
+            "more than fit into --max-memory: {}; those that come first in their order were used, the rest was left out",
+            run.trimmed.join(", ")
+        );
+        told.add(Tone::Warning, "Memory", text);
+    }
+    if run.odd_stamps > 0 {
+        let frames = plural(run.odd_stamps, "frame");
+        let verb = if run.odd_stamps == 1 { "is" } else { "are" };
+        let text = format!(
+            "{frames} {verb} more than a day from every other: their stamps are not believed and set no time"
+        );
+        told.add(Tone::Warning, "Clock", text);
+    }
+    if run.outcome.conversations.survey.has_doubtful_clocks() {
+        let text = "answers are stamped before what they answer: the clocks of two inputs differ, and no silence is certain";
+        told.add(Tone::Warning, "Clock", text);
+    }
+    if let Some(apart) = run.outcome.conversations.survey.apart() {
+        let text = format!(
+            "the same packets were seen twice, up to {} s apart: two links saw them, and their clocks differ",
+            apart / SECOND
+        );
+        told.add(Tone::Warning, "Clock", text);
+    }
+    let mut loss = match run.loss.received {
+        0 if run.loss.dropped == 0 => "not reported by the capture".to_owned(),
+        _ => format!(
+            "{} dropped of {} ({:.2} %)",
+            run.loss.dropped,
+            run.loss.received,
+            run.loss.share() * 100.0
+        ),
+    };
+    let vantage = &run.outcome.conversations.survey.vantage;
+    if vantage.loss() > 0.0 && !run.duplicates.are_counted() {
+        let share = percent(vantage.loss());
+        let least = if vantage.mostly_missing() { "at least " } else { "" };
+        loss.push_str(&format!("; {least}{share} of acknowledged TCP bytes were not captured"));
+    }
+    if account.truncated > 0 {
+        loss.push_str(&format!("; {} frames cut short by the snaplen", account.truncated));
+    }
+    told.add(Tone::Plain, "Loss", loss);
+    views(run, &mut told);
+    if let Some(filter) = &run.wishes.filter {
+        let text = format!("{} was on: nothing is claimed to be missing", clean(filter));
+        told.add(Tone::Warning, "Filter", text);
+    }
+    if run.wishes.since.is_some() || run.wishes.until.is_some() {
+        let bound = |time: Option<_>, open: &str| time.map_or_else(|| open.to_owned(), short);
+        let (since, until) =
+            (bound(run.wishes.since, "the start"), bound(run.wishes.until, "the end"));
+        told.add(Tone::Warning, "Time", format!("only frames from {since} until {until}"));
+    }
+    inputs(run, &mut told);
+    let outcome = run.outcome;
+    if run.policy.is_none() {
+        let talks = plural(outcome.conversations.list.len() as u64, "conversation");
+        told.add(Tone::Plain, "Talks", talks);
+        return told.0;
+    }
+    let counts: Vec<String> =
+        outcome.by_verdict().iter().map(|(v, n)| format!("{n} {v}")).collect();
+    let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
+    let talks = plural(outcome.judged.len() as u64, "conversation");
+    told.add(Tone::Plain, "Talks", format!("{talks}{counts}"));
+    unseen(run, &mut told);
+    stated(run, &mut told);
+    moves(run, &mut told);
+    let by_code =
+        |code: Code| outcome.judged.iter().filter(|j| j.ruling.code == code).count() as u64;
+    let (holding, expired) = (by_code(Code::Exception), by_code(Code::ExpiredException));
+    if holding + expired > 0 {
+        let used = outcome.excepted.iter().filter(|count| **count > 0).count();
+        let of = plural(outcome.excepted.len() as u64, "exception");
+        let mut text = format!("{} by {used} of {of}", plural(holding, "conversation"));
+        if expired > 0 {
+            text = format!(
+                "{} ({used} of {of} matched; {} that have expired)",
+                plural(holding, "conversation"),
+                plural(expired, "conversation would be excepted by ones")
+            );
+        }
+        told.add(Tone::Plain, "Excepted", text);
+    }
+    if let (Some(known), Some(teller)) = (run.known, &run.teller) {
+        let Changes { new, worse, still, grown, gone } = changes(known, teller);
+        let some = |count: usize, what: &str| match count {
+            0 => String::new(),
+            count => format!(" ({count} {what})"),
+        };
+        let text = format!(
+            "{new} new{}, {still} still there{}, {} gone since {}",
+            some(worse, "of them known, but grown or worse"),
+            some(grown, "with further members"),
+            gone.len(),
+            clean(&known.file)
+        );
+        told.add(Tone::Plain, "Since", text);
+    }
+    let mut rows: BTreeMap<_, u64> = BTreeMap::new();
+    for row in &outcome.rows {
+        *rows.entry(row.status).or_default() += 1;
+    }
+    let rows: Vec<String> = rows.iter().map(|(status, n)| format!("{n} {status}")).collect();
+    let text = format!("{}: {}", plural(outcome.rows.len() as u64, "row"), rows.join(", "));
+    told.add(Tone::Plain, "Matrix", text);
+    told.0
+}
+
+/// Frames that are not decoded and may carry packets of hosts, by what they are.
+fn unread(run: &Run<'_>, told: &mut Facts) {
+    const SHOWN: usize = 4;
+    for (what, frames) in run.unread.iter().take(SHOWN) {
+        let frames = plural(*frames, "frame");
+        let text = format!("{frames} of {what}: what seems to be missing may be in them");
+        told.add(Tone::Warning, "Unread", text);
+    }
+    if run.unread.len() > SHOWN {
+        let rest = &run.unread[SHOWN..];
+        let kinds: Vec<String> =
+            rest.iter().map(|(what, frames)| format!("{frames} of {what}")).collect();
+        told.add(Tone::Warning, "Unread", format!("and {}", kinds.join(", ")));
+    }
+}
+
+/// What the inventory states or leaves out, and what that means for the answers.
+fn stated(run: &Run<'_>, told: &mut Facts) {
+    const SHOWN: usize = 4;
+    let Some(policy) = run.policy else { return };
+    let outside: Vec<String> = policy
+        .outside_internal()
+        .map(|(name, address)| format!("{} ({address})", clean(name)))
+        .collect();
+    if !outside.is_empty() {
+        let text = format!(
+            "{} in the inventory outside every internal prefix: if the farm has such addresses, list them in [capture] internal",
+            some(&outside, SHOWN)
+        );
+        told.add(Tone::Warning, "Inventory", text);
+    }
+    let mut unnamed: BTreeMap<&str, u64> = BTreeMap::new();
+    for j in &run.outcome.judged {
+        let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented);
+        let row = row.map(|row| &policy.matrix.rows[row]);
+        // What is usually off is a finding.
+        let usual =
+            row.into_iter().flat_map(|row| policy.unstated(row)).filter(|(_, usual)| *usual);
+        for (feature, _) in usual {
+            *unnamed.entry(feature).or_default() += 1;
+        }
+    }
+    if !unnamed.is_empty() {
+        let names: Vec<String> = unnamed
+            .iter()
+            .map(|(name, count)| format!("{} ({})", clean(name), plural(*count, "conversation")))
+            .collect();
+        let text = format!(
+            "permitted by features that the inventory does not name: {}; say whether the farm uses them",
+            some(&names, SHOWN)
+        );
+        told.add(Tone::Plain, "Features", text);
+    }
+    for (overlay, count) in &run.outcome.by_overlay {
+        let text = format!(
+            "{overlay} would explain {}: if the farm is part of such a network, add overlays = [\"{overlay}\"] to [farm], or give --overlay {overlay}",
+            plural(*count as u64, "finding")
+        );
+        told.add(Tone::Warning, "Overlay", text);
+    }
+    for (number, count) in run.outcome.predated.iter().take(SHOWN) {
+        let exception = &policy.exceptions.list[*number];
+        let text = format!(
+            "the exception {} was created on {}, after {} that it lets through had ended",
+            clean(&exception.id),
+            exception.created,
+            plural(*count, "conversation")
+        );
+        told.add(Tone::Warning, "Excepted", text);
+    }
+    let questions = policy.exceptions.warnings();
+    for question in questions.iter().take(SHOWN) {
+        let text = format!("the exception {}", clean(&question.message));
+        told.add(Tone::Warning, "Excepted", text);
+    }
+    if questions.len() > SHOWN {
+        let text = format!(
+            "and {} more that an auditor would ask (rasaudit exceptions check)",
+            questions.len() - SHOWN
+        );
+        told.add(Tone::Warning, "Excepted", text);
+    }
+    match run.outcome.predated.len().saturating_sub(SHOWN) {
+        0 => {}
+        more => told.add(
+            Tone::Warning,
+            "Excepted",
+            format!("and {more} more exceptions that were created after what they let through"),
+        ),
+    }
+}
+
+/// The first of some texts, and how many more there are.
+fn some(texts: &[String], shown: usize) -> String {
+    let first = texts.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
+    match texts.len().saturating_sub(shown) {
+        0 => first,
+        more => format!("{first} and {more} more"),
+    }
+}
+
+/// Hosts of which nothing was seen, and what that leaves open.
+fn unseen(run: &Run<'_>, told: &mut Facts) {
+    const SHOWN: usize = 4;
+    let Some(policy) = run.policy else { return };
+    let hosts = policy.inventory.hosts.iter().zip(&run.outcome.hosts);
+    let unseen: Vec<String> = hosts
+        .filter(|(host, seen)| !host.is_virtual() && seen.coverage == Coverage::NotSeen)
+        .map(|(host, seen)| match seen.rows_not_assessable {
+            0 => clean(&host.name).into_owned(),
+            rows => format!("{} ({} not assessable)", clean(&host.name), plural(rows, "row")),
+        })
+        .collect();
+    let shown = unseen.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match unseen.len() {
+        0 => {}
+        n if n > SHOWN => {
+            told.add(Tone::Warning, "Unseen", format!("{shown} and {} more", n - SHOWN));
+        }
+        _ => told.add(Tone::Warning, "Unseen", shown),
+    }
+}
+
+/// Addresses that went from one hardware address to another.
+fn moves(run: &Run<'_>, told: &mut Facts) {
+    const SHOWN: usize = 4;
+    let moves = &run.outcome.moves;
+    for text in moves.iter().take(SHOWN) {
+        told.add(Tone::Plain, "Moved", clean(text).into_owned());
+    }
+    if moves.len() > SHOWN {
+        told.add(Tone::Plain, "Moved", format!("and {} more addresses", moves.len() - SHOWN));
+    }
+}
+
+/// How the capture looks at the traffic, where that is not plain: doubled, one-sided or split views.
+fn views(run: &Run<'_>, told: &mut Facts) {
+    /// Shares below it are not worth a line.
+    const TOLD: f64 = 0.01;
+    let Duplicates { sample, correction, .. } = run.duplicates;
+    if sample.shows_doubling() {
+        let kinds = [
+            (sample.same, "the same again"),
+            (sample.interfaces, "from another interface"),
+            (sample.vlans, "in another VLAN"),
+            (sample.hops, "at another hop"),
+        ];
+        let kinds = kinds.into_iter().filter(|(count, _)| *count > 0);
+        let kinds: Vec<_> =
+            kinds.map(|(n, name)| format!("{} {name}", percent(sample.share(n)))).collect();
+        let done = match correction {
+            Correction::Done => "amounts count a packet once",
+            Correction::Off => "amounts include them (--dedup off)",
+            Correction::NotNeeded => "amounts include them",
+            Correction::Impossible => {
+                "amounts include them, for this input cannot be read twice (try --dedup on)"
+            }
+        };
+        let share = percent(sample.share(sample.total()));
+        let kinds = kinds.join(", ");
+        let text = format!("{share} of frames are copies ({kinds}): {done}");
+        told.add(Tone::Plain, "View", text);
+    }
+    let vantage = &run.outcome.conversations.survey.vantage;
+    let lines = [
+        (
+            vantage.one_sided,
+            "are of flows that show one direction only: nothing is claimed of them",
+        ),
+        (vantage.split, "are of flows whose directions carry different VLAN ids"),
+        (vantage.cut_one_way, "are of flows with one direction alone cut short by the snaplen"),
+    ];
+    for (frames, what) in lines {
+        let share = vantage.share(frames);
+        if share >= TOLD {
+            told.add(Tone::Plain, "View", format!("{} of packets {what}", percent(share)));
+        }
+    }
+}
+
+/// What is particular about single inputs, the worst first.
+fn inputs(run: &Run<'_>, told: &mut Facts) {
+    const SHOWN: usize = 4;
+    let mut lines: Vec<(u8, Tone, String)> = Vec::new();
+    for input in run.inputs {
+        let name = clean(&input.name);
+        if let Some(error) = &input.error {
+            let (rank, tone, how) = if input.passed_over {
+                (2, Tone::Faint, " passed over:")
+            } else {
+                (0, Tone::Warning, ":")
+            };
+            lines.push((rank, tone, format!("{name}{how} {}", clean(error))));
+        }
+        if input.hidden_nanos {
+            let line = format!(
+                "{name} says microseconds and has nanoseconds: its stamps were read as nanoseconds"
+            );
+            lines.push((1, Tone::Warning, line));
+        }
+        if input.impossible_drops > 0 {
+            let line = format!(
+                "{name} has {} that cannot be true, and were not believed: how much was lost is not known",
+                plural(input.impossible_drops, "drop counter")
+            );
+            lines.push((1, Tone::Warning, line));
+        }
+        if let Some(other) = &input.same_as {
+            let line = format!("{name} has the content of {} and was read once", clean(other));
+            lines.push((3, Tone::Faint, line));
+        }
+        for filter in &input.filters {
+            lines.push((
+                1,
+                Tone::Warning,
+                format!("{name} was captured with the filter {}", clean(filter)),
+            ));
+        }
+    }
+    lines.sort_by_key(|line| line.0);
+    let more = lines.len().saturating_sub(SHOWN);
+    for (_, tone, line) in lines.into_iter().take(SHOWN) {
+        told.add(tone, "Input", line);
+    }
+    if more > 0 {
+        told.add(Tone::Faint, "Input", format!("and {more} more, in audit.json"));
+    }
+}
+
+/// Every frame counted once.
+fn frames(account: &Account) -> String {
+    let mut text = format!(
+        "{} = {} observed + {} skipped",
+        account.frames,
+        account.observations,
+        account.skipped.total()
+    );
+    let reasons: Vec<String> =
+        account.skipped.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+    if !reasons.is_empty() {
+        text.push_str(&format!(" ({})", reasons.join(", ")));
+    }
+    text
+}
+
+/// How many hosts were seen how, and who says what the capture covers.
+pub(super) fn coverage(run: &Run<'_>, policy: &Policy) -> String {
+    let mut seen: BTreeMap<_, u64> = BTreeMap::new();
+    for host in &run.outcome.hosts {
+        *seen.entry(host.coverage).or_default() += 1;
+    }
+    let seen: Vec<String> = seen.iter().map(|(coverage, n)| format!("{n} {coverage}")).collect();
+    let stated = match &policy.inventory.covers {
+        Some(Covers::All) => "the inventory says that it covers all of the farm".to_owned(),
+        Some(Covers::Hosts(hosts)) => {
+            format!("the inventory says that it covers {}", plural(hosts.len() as u64, "host"))
+        }
+        None => "what it covers is inferred".to_owned(),
+    };
+    format!("hosts: {}; {stated}", seen.join(", "))
+}
