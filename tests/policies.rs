@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 
-use support::wire::{ACK, Wire};
+use support::wire::{ACK, Wire, client_hello};
 use support::{Site, columns, hosts, rasaudit, stderr, stdout};
 
 const HOSTS: &[(&str, &str, &str)] = &[
@@ -583,4 +583,126 @@ fn odd_questions_are_answered_or_refused_with_a_reason() {
         let (got, text) = explain(from, to, port);
         assert!(got == Some(code) && text.contains(part), "{from} {to} {port}: {got:?} {text}");
     }
+}
+
+/// The rules of a product that nobody sells: its roles, its ports, and what is particular about them, as data alone.
+fn vendor(folder: &std::path::Path) {
+    fs::create_dir_all(folder).expect("writable");
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("writable");
+    write("meta.toml", "title = \"Acme Desk 4\"\nprefix = \"Acme\"\n");
+    write(
+        "roles.csv",
+        "slug,name,kind,members,traits\n\
+         viewer,Acme Viewer,client,,anybody\n\
+         front,Acme Front Door,component,,entrance\n\
+         brain,Acme Brain,component,,\n\
+         names,Name service,infrastructure,,directory\n\
+         vendor-cloud,Acme Cloud,external-service,,\n",
+    );
+    write(
+        "matrix.csv",
+        "id,source_role,destination_role,transport,port_low,port_high,scope,expectation,purpose,provenance\n\
+         acme.viewer.front,viewer,front,tcp,7443,7443,internet,on-demand,Sessions,manual 1\n\
+         acme.front.brain,front,brain,tcp,7100,7100,network,steady,Who may come in,manual 2\n\
+         acme.front.names,front,names,udp,53,53,network,on-demand,Lookups,manual 3\n\
+         acme.front.cloud,front,vendor-cloud,tcp,443,443,internet,on-demand,Licences,manual 4\n",
+    );
+    write("services.csv", "role,name\nvendor-cloud,*.acme.example\n");
+}
+
+#[test]
+fn a_product_is_data_alone() {
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    vendor(&scratch.path().join("acme"));
+    let inventory = "[farm]\nname = \"Desk farm\"\nmatrix = \"./acme\"\nclients = \"any\"\n\
+        [[host]]\nname = \"front1\"\naddresses = [\"10.1.0.1\"]\nroles = [\"Front Door\"]\n\
+        [[host]]\nname = \"brain1\"\naddresses = [\"10.1.0.2\"]\nroles = [\"brain\"]\n\
+        [[host]]\nname = \"brain2\"\naddresses = [\"10.1.0.4\"]\nroles = [\"brain\"]\n\
+        [[host]]\nname = \"dns1\"\naddresses = [\"10.1.0.3\"]\nroles = [\"names\"]\n";
+    fs::write(scratch.path().join("inventory.toml"), inventory).expect("writable");
+    let cloud = "198.51.100.80";
+    let mut wire = Wire::default();
+    // A stranger comes in through the entrance, and nowhere else.
+    wire.connect(1_000, (OUTSIDE, 50_000), ("10.1.0.1", 7443));
+    wire.connect(1_100, (OUTSIDE, 50_001), ("10.1.0.2", 7100));
+    wire.connect(1_200, ("10.1.0.1", 50_002), ("10.1.0.2", 7100));
+    // The directory's answers are believed: with the client's own word the name is sure.
+    wire.lookup(1_300, "10.1.0.1", "10.1.0.3", &["licence.acme.example"], cloud);
+    let hello = client_hello("licence.acme.example", false, 9);
+    wire.start(1_400, ("10.1.0.1", 50_003), (cloud, 443), &hello, 1400);
+    // What only a part of the product serves.
+    wire.connect(1_500, ("10.1.0.2", 50_004), ("10.1.0.3", 7100));
+    fs::write(scratch.path().join("case.pcap"), wire.file()).expect("writable");
+    let run = |format: &str| {
+        let path = |name: &str| scratch.path().join(name).display().to_string();
+        let capture = path("case.pcap");
+        let inventory = path("inventory.toml");
+        stdout(&rasaudit(["audit", &capture, "-i", &inventory, "--format", format]))
+    };
+    let names = ["client", "server", "port", "code", "certain"];
+    let mut judged: Vec<String> =
+        columns(&run("conversations"), &names).iter().map(|row| row.join(" ")).collect();
+    judged.sort();
+    assert_eq!(
+        judged,
+        [
+            "10.1.0.1 10.1.0.2 7100 matrix yes",
+            "10.1.0.1 10.1.0.3 53 matrix yes",
+            "10.1.0.1 198.51.100.80 443 matrix yes",
+            "10.1.0.2 10.1.0.3 7100 no-relation yes",
+            "198.51.100.7 10.1.0.1 7443 matrix yes",
+            "198.51.100.7 10.1.0.2 7100 exposed-internal yes",
+        ]
+    );
+    let findings = columns(&run("csv"), &["code", "client_name", "message"]);
+    let mismatch = findings.iter().find(|row| row[0] == "role-mismatch").expect("a finding");
+    assert_eq!(mismatch[2], "dns1 (Name service) serves TCP 7100, as only Acme Brain does");
+    assert!(run("text").contains("against the Acme Desk 4 matrix"));
+    // What a list says wrongly is told with the nearest right word.
+    let roles = "slug,name,kind,traits\nviewer,Viewer,clint,anybdy\n";
+    fs::write(scratch.path().join("acme/roles.csv"), roles).expect("writable");
+    fs::write(scratch.path().join("acme/meta.toml"), "titel = \"x\"\n").expect("writable");
+    let folder = scratch.path().join("acme").display().to_string();
+    let wrong = stderr(&rasaudit(["matrix", "check", &folder]));
+    for told in [
+        "roles.csv:2: kind: unknown \"clint\"; did you mean \"client\"?",
+        "roles.csv:2: traits: unknown \"anybdy\"; did you mean \"anybody\"?",
+        "meta.toml:1: unknown field `titel`",
+    ] {
+        assert!(wrong.contains(told), "{told}: {wrong}");
+    }
+}
+
+#[test]
+fn no_role_of_a_product_stands_in_the_code() {
+    let mut slugs: Vec<String> = Vec::new();
+    for matrix in ["ras-19", "ras-legacy"] {
+        let path = format!("{}/rules/{matrix}/roles.csv", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(path).expect("a file of rules");
+        slugs.extend(columns(&text, &["slug"]).into_iter().map(|row| row[0].clone()));
+    }
+    // Pseudo roles have names that every language has.
+    slugs.retain(|slug| slug.contains('-') || slug == "halb" || slug == "broker");
+    assert!(slugs.len() > 40);
+    let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            // The template of an inventory is a text of the product.
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            for slug in slugs.iter().filter(|slug| code.contains(&format!("\"{slug}\""))) {
+                found.push(format!("{}: {slug}", path.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }

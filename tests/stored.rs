@@ -37,7 +37,7 @@ fn reports_of_a_stored_result_are_those_of_the_audit() {
             let out = [&arguments[..], &words(&["-q", "--out", &first])].concat();
             rasaudit(&out);
             let result = format!("{first}/audit.json");
-            let made = rasaudit(&words(&["report", &first, "--out", &again, "-q"]));
+            let made = rasaudit(words(&["report", &first, "--out", &again, "-q"]));
             assert_eq!(made.status.code(), Some(0), "{}: {}", case.name, stderr(&made));
             let (before, after) = (files(Path::new(&first)), files(Path::new(&again)));
             assert!(before.len() > 5, "{}", case.name);
@@ -46,7 +46,7 @@ fn reports_of_a_stored_result_are_those_of_the_audit() {
             }
             assert_eq!(before.len(), after.len(), "{}", case.name);
             for format in FORMATS {
-                let told = stdout(&rasaudit(&words(&["report", &result, "--format", format])));
+                let told = stdout(&rasaudit(words(&["report", &result, "--format", format])));
                 // Written with --out, so that the digests of the inputs are in it.
                 let expected = match format {
                     "text" | "markdown" => continue,
@@ -68,15 +68,15 @@ fn the_summary_and_the_ticket_of_a_stored_result_are_those_of_the_audit() {
         let result = scratch.path().join("audit.json");
         let arguments = case.arguments();
         let told = |format: &str| {
-            stdout(&rasaudit(&[&arguments[..], &words(&["--format", format])].concat()))
+            stdout(&rasaudit([&arguments[..], &words(&["--format", format])].concat()))
         };
         fs::write(&result, told("json")).expect("the scratch folder is writable");
         let result = result.display().to_string();
         for format in FORMATS {
-            let again = stdout(&rasaudit(&words(&["report", &result, "--format", format])));
+            let again = stdout(&rasaudit(words(&["report", &result, "--format", format])));
             assert!(again == told(format), "{}: {format}", case.name);
         }
-        let plain = stdout(&rasaudit(&words(&["report", &result])));
+        let plain = stdout(&rasaudit(words(&["report", &result])));
         assert_eq!(plain, told("text"), "{}", case.name);
     }
 }
@@ -91,7 +91,7 @@ fn changed(change: impl FnOnce(&mut Value)) -> (Option<i32>, String, String) {
     let path = scratch.path().join("audit.json");
     fs::write(&path, json.to_string()).expect("the scratch folder is writable");
     let path = path.display().to_string();
-    let told = rasaudit(&words(&["report", &path, "--format", "csv"]));
+    let told = rasaudit(words(&["report", &path, "--format", "csv"]));
     (told.status.code(), stdout(&told), stderr(&told).replace(&path, "audit.json"))
 }
 
@@ -122,9 +122,9 @@ fn a_newer_minor_version_is_read_and_another_layout_is_refused_by_name() {
 fn a_result_of_an_earlier_version_gives_its_tables() {
     let early = support::fixture("stored/audit-2.0.json").display().to_string();
     let csv = fs::read_to_string(support::fixture("stored/findings-2.0.csv")).expect("a fixture");
-    assert_eq!(stdout(&rasaudit(&words(&["report", &early, "--format", "csv"]))), csv);
+    assert_eq!(stdout(&rasaudit(words(&["report", &early, "--format", "csv"]))), csv);
     for format in ["text", "html"] {
-        let told = rasaudit(&words(&["report", &early, "--format", format]));
+        let told = rasaudit(words(&["report", &early, "--format", format]));
         assert_eq!(told.status.code(), Some(2));
         assert!(stderr(&told).contains("holds its tables alone"), "{}", stderr(&told));
     }
@@ -148,14 +148,14 @@ fn a_damaged_result_is_refused_and_nothing_is_written() {
     {
         let path = scratch.path().join(name);
         fs::write(&path, bytes).expect("the scratch folder is writable");
-        let told = rasaudit(&words(&["report", &path.display().to_string(), "--out", &out]));
+        let told = rasaudit(words(&["report", &path.display().to_string(), "--out", &out]));
         assert_eq!(told.status.code(), Some(2));
         let why = stderr(&told);
         assert!(why.contains("is not the audit.json of an audit"), "{why}");
         assert!(why.contains("line 1 column"), "{why}");
         assert!(!Path::new(&out).exists());
     }
-    let told = rasaudit(&words(&["report", &scratch.path().display().to_string()]));
+    let told = rasaudit(words(&["report", &scratch.path().display().to_string()]));
     assert!(stderr(&told).contains("audit.json: No such file"), "{}", stderr(&told));
 }
 
@@ -164,10 +164,10 @@ fn a_result_that_its_manifest_does_not_fit_is_refused() {
     let case = &FIXTURES[0];
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let out = scratch.path().display().to_string();
-    rasaudit(&[&case.arguments()[..], &words(&["-q", "--out", &out])].concat());
+    rasaudit([&case.arguments()[..], &words(&["-q", "--out", &out])].concat());
     let csv = scratch.path().join("findings.csv");
     fs::write(&csv, "edited").expect("the scratch folder is writable");
-    let told = rasaudit(&words(&["report", &out]));
+    let told = rasaudit(words(&["report", &out]));
     assert_eq!(told.status.code(), Some(2));
     assert!(stderr(&told).contains("findings.csv is another file"), "{}", stderr(&told));
 }

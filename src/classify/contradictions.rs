@@ -75,7 +75,7 @@ impl Assessor<'_> {
                 continue;
             }
             // A port of the product's own tells; one that everybody uses, like that of a web server, does not.
-            if roles.iter().any(|role| matrix.roles[role].kind != "ras-component") {
+            if roles.iter().any(|role| !matrix.roles[role].is_component()) {
                 continue;
             }
             let transport = Some(c.subject.transport);

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::ends::prefix_of;
 use crate::conversation::{Conversation, Conversations, State};
 use crate::model::{Mac, Transport, is_link_local, service_words};
-use crate::policy::{Inventory, Matrix, Only, Policy, RoleSet, Scope};
+use crate::policy::{Inventory, Matrix, Only, Policy, RoleKind, RoleSet, Scope};
 
 /// How often the roles of hosts and of their peers are weighed against each other.
 const ROUNDS: usize = 6;
@@ -399,17 +399,16 @@ impl<'a> Drafter<'a> {
                 continue;
             }
             let (from, to) = (&matrix.roles[row.source], &matrix.roles[row.destination]);
-            let external = |kind: &str| kind == "external-service";
-            if external(&to.kind) != to_outside && !c.broadcast {
+            if (to.kind == RoleKind::ExternalService) != to_outside && !c.broadcast {
                 continue;
             }
-            if external(&from.kind) && !from_outside {
+            if from.kind == RoleKind::ExternalService && !from_outside {
                 continue;
             }
             // What users may do only with a feature that few farms have explains nothing that others do all day.
             let rare =
                 row.features.iter().any(|f| matrix.features.get(f).is_some_and(|f| !f.usual));
-            if from.kind == "client" && rare && !is_own {
+            if from.is_client() && rare && !is_own {
                 continue;
             }
             let guessable = is_own || broadcast;
@@ -525,7 +524,7 @@ impl<'a> Drafter<'a> {
     /// A PC of a domain that does only what clients do is one: appliances of the product are in no domain, and its
     /// servers serve.
     fn weigh(&self, items: Vec<Item>, is_pc: bool) -> Weighed {
-        let is_client = |role: usize| self.matrix().roles[role].kind == "client";
+        let is_client = |role: usize| self.matrix().roles[role].is_client();
         let mut items = items;
         if is_pc && self.acts_as_client(&items) {
             for item in &mut items {
@@ -561,9 +560,9 @@ impl<'a> Drafter<'a> {
             let telling = items.iter().filter(|i| mine(i));
             let (count, least) =
                 telling.fold((0, usize::MAX), |(n, least), i| (n + 1, least.min(i.fits.len())));
-            let clients = tied.iter().all(|r| self.matrix().roles[*r].kind == "client");
+            let clients = tied.iter().all(|r| self.matrix().roles[*r].is_client());
             // One thing that others do too, such as a remote desktop, makes nobody a component of the product.
-            let of_product = tied.iter().any(|r| self.matrix().roles[*r].kind == "ras-component");
+            let of_product = tied.iter().any(|r| self.matrix().roles[*r].is_component());
             let shown = !of_product || count >= 2 || items.iter().any(|i| mine(i) && i.is_own);
             // One row that only this role has, or several rows: of these few roles, whichever it is.
             let few = tied.len() <= ALIKE && (least <= tied.len() || (count >= 2 && best > 0.6));
@@ -639,7 +638,7 @@ impl<'a> Drafter<'a> {
         let (mut hosts, serves) = (Vec::new(), self.serves());
         let networks = self.client_networks(&serves);
         // A host in a network of clients counts as a client for the hosts it asks.
-        let clients = self.matrix().roles.iter().filter(|role| role.kind == "client");
+        let clients = self.matrix().roles.iter().filter(|role| role.is_client());
         let clients = clients.fold(RoleSet::default(), |set, role| set.with(role.members));
         for member in networks.values().flat_map(|(members, _)| members) {
             self.roles[*member] = clients;
@@ -675,7 +674,7 @@ impl<'a> Drafter<'a> {
                     continue;
                 }
                 let evidence = vec!["has another address in a network of clients".to_owned()];
-                let is_client = |role: &usize| self.matrix().roles[*role].kind == "client";
+                let is_client = |role: &usize| self.matrix().roles[*role].is_client();
                 let clients = (0..self.matrix().roles.len()).filter(is_client);
                 let guess = |role| Guess { role, or: Vec::new(), evidence: evidence.clone() };
                 (roles, perhaps) = (clients.map(guess).collect(), None);
@@ -719,7 +718,7 @@ impl<'a> Drafter<'a> {
         serves: &[BTreeMap<(Transport, u16), BTreeSet<IpAddr>>],
     ) -> BTreeMap<IpNet, (Vec<usize>, Vec<String>)> {
         const EVIDENCE: usize = 3;
-        let is_client = |role: usize| self.matrix().roles[role].kind == "client";
+        let is_client = |role: usize| self.matrix().roles[role].is_client();
         let mut networks: BTreeMap<IpNet, (Vec<usize>, Vec<String>)> = BTreeMap::new();
         let (mut others, mut acting) = (BTreeSet::new(), BTreeMap::<IpNet, usize>::new());
         let items = self.items();
@@ -770,7 +769,7 @@ impl<'a> Drafter<'a> {
 
     /// Whether all that an entity does, as far as rows know it, is what clients do too.
     fn acts_as_client(&self, items: &[Item]) -> bool {
-        let is_client = |role: usize| self.matrix().roles[role].kind == "client";
+        let is_client = |role: usize| self.matrix().roles[role].is_client();
         let mut known = items.iter().filter(|item| !item.fits.is_empty()).peekable();
         known.peek().is_some() && known.all(|item| item.fits.iter().any(is_client))
     }

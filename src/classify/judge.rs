@@ -676,7 +676,7 @@ impl<'a> Judge<'a> {
     /// for nobody who comes from outside.
     fn exposed(&self, asked: &Asked<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
-        let farm = asked.server_roles.iter().any(|r| matrix.roles[r].kind == "ras-component");
+        let farm = asked.server_roles.iter().any(|r| matrix.roles[r].is_component());
         let outside_client = || self.is_outside(&asked.client, asked.subject.client);
         if !farm || asked.broadcast || !outside_client() {
             return None;
@@ -700,7 +700,7 @@ impl<'a> Judge<'a> {
         }
         let outside = |row: &Row| match row.exposure {
             Some(exposure) => exposure == Exposure::External,
-            None => row.scope == Scope::Internet || matrix.roles[row.source].kind == "client",
+            None => row.scope == Scope::Internet || matrix.roles[row.source].is_client(),
         };
         let mut rows = self.documented_for_others(asked).peekable();
         let first = *rows.peek()?;

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::classify::Code;
 use crate::model::{Nanos, Transport};
 use crate::pipeline::{Dedup, FailOn, Sandbox, Target};
-use crate::policy::Severity;
+use crate::policy::{MATRICES, Severity};
 use crate::report::{FORMATS, SHEETS};
 
 /// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.
@@ -439,7 +439,7 @@ pub(super) struct ShowArguments {
     #[arg(long, conflicts_with_all = ["from", "to"])]
     pub features: bool,
     /// The matrix: a name or a folder of rules.
-    #[arg(long, value_name = "NAME", default_value = "ras-19")]
+    #[arg(long, value_name = "NAME", default_value = MATRICES[0])]
     pub matrix: String,
     /// With the rows of this overlay: windows-domain, or a CSV file.
     #[arg(long = "overlay", value_name = "NAME")]

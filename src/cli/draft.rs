@@ -13,10 +13,10 @@ use super::policy::{Wanted, complain_all, load_matrix, load_policy, whole_file};
 use super::work::{stop_on_interrupt, tell, with_bar};
 use super::{complain, warn};
 use crate::pipeline::{Drafted, Folders, Given, Plan, Progress, Request, folder_of};
-use crate::policy::{Inventory, Matrix, Policy, Problem, TextFile, is_toml};
+use crate::policy::{Inventory, MATRICES, Matrix, Policy, Problem, TextFile, is_toml};
 
 /// The matrix by which roles are guessed where nobody says.
-const USUAL: &str = "ras-19";
+const USUAL: &str = MATRICES[0];
 
 /// What a draft goes by.
 struct Basis {

@@ -170,7 +170,7 @@ fn roles(matrix: &Matrix) -> Sheet {
     let mut table = Sheet::new(&["role", "name", "also", "kind"]);
     for role in matrix.roles.iter().filter(|r| r.is_playable()) {
         let also = role.aliases.join("; ");
-        table.rows.push(vec![role.slug.clone(), role.name.clone(), also, role.kind.clone()]);
+        table.rows.push(vec![role.slug.clone(), role.name.clone(), also, role.kind.to_string()]);
     }
     table
 }

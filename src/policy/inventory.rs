@@ -410,7 +410,10 @@ impl<'a> Loader<'a> {
         self.inventory.farm = self.text(table, "name").map(|t| t.0).unwrap_or_default();
         match self.text(table, "matrix") {
             Some((name, _)) => self.inventory.matrix = name,
-            None => self.problems.add(line, "[farm] needs matrix = \"ras-19\""),
+            None => {
+                let usual = super::MATRICES.first().copied().unwrap_or_default();
+                self.problems.add(line, format!("[farm] needs matrix = \"{usual}\""));
+            }
         }
         match self.text(table, "clients") {
             Some((word, _)) if word == "any" => self.inventory.clients_any = true,

@@ -8,8 +8,8 @@ use super::csv_file::{Record, each_record};
 use super::rules::RuleFile;
 use super::{
     Background, Certainty, Example, Expectation, Exposure, Feature, Matrix, Only, Pattern, Problem,
-    Problems, Quantifier, Role, RoleSet, Row, RuleFiles, Scope, Severity, SeverityTable, Towards,
-    nearest,
+    Problems, Quantifier, Role, RoleKind, RoleSet, Row, RuleFiles, Scope, Severity, SeverityTable,
+    Towards, Trait, nearest,
 };
 use crate::model::Transport;
 
@@ -17,7 +17,8 @@ impl Matrix {
     pub(super) fn load(files: &RuleFiles) -> Result<Self, Vec<Problem>> {
         let mut matrix = Self {
             name: files.name.clone(),
-            title: files.title.clone(),
+            title: files.name.clone(),
+            prefix: String::new(),
             sha256: files.sha256(),
             roles: Vec::new(),
             rows: Vec::new(),
@@ -29,6 +30,7 @@ impl Matrix {
             groups: BTreeMap::new(),
         };
         let mut loader = Loader { matrix: &mut matrix, problems: Vec::new(), ids: BTreeSet::new() };
+        loader.meta(files.file("meta.toml"));
         loader.read(files.file("roles.csv"), &["slug", "name", "kind"], Loader::roles);
         loader.read(files.file("features.csv"), &["feature", "meaning"], Loader::features);
         loader.read(files.file("matrix.csv"), MATRIX_COLUMNS, Loader::rows);
@@ -69,8 +71,15 @@ const ENDPOINT_COLUMNS: &[&str] =
 
 const BACKGROUND_COLUMNS: &[&str] = &["id", "transport", "port", "towards"];
 
-/// The role that the rows of `endpoints.csv` go to, which nobody plays.
-const ENDPOINT_KIND: &str = "endpoint";
+/// What `meta.toml` of a folder of rules says.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Meta {
+    /// The product and its version, in words.
+    title: Option<String>,
+    /// A word that names of roles may begin with or leave out.
+    prefix: Option<String>,
+}
 
 /// A file being read.
 struct Reading<'a> {
@@ -127,6 +136,23 @@ struct Loader<'m> {
 }
 
 impl Loader<'_> {
+    /// Reads what the matrix is of; a site's own may say nothing.
+    fn meta(&mut self, (file, text): (&str, &str)) {
+        let mut problems = Problems::of(file);
+        match toml::from_str::<Meta>(text) {
+            Ok(Meta { title, prefix }) => {
+                self.matrix.title = title.unwrap_or_else(|| self.matrix.name.clone());
+                self.matrix.prefix = prefix.unwrap_or_default();
+            }
+            Err(error) => {
+                let before = error.span().map_or(0, |span| span.start).min(text.len());
+                let line = text.as_bytes()[..before].iter().filter(|b| **b == b'\n').count() + 1;
+                problems.add(line, error.message().to_owned());
+            }
+        }
+        self.problems.extend(problems.or(()).err().into_iter().flatten());
+    }
+
     /// Reads a file whole, so that the problems of all of them are told at once.
     fn read(
         &mut self,
@@ -191,11 +217,28 @@ impl Loader<'_> {
         if self.matrix.roles.len() == RoleSet::MAX {
             return reading.add(record, format!("more than {} roles", RoleSet::MAX));
         }
+        // Rules of earlier versions have the older word.
+        let kind = match record.get("kind") {
+            "ras-component" => Some(RoleKind::Component),
+            kind => reading.word(record, "kind", RoleKind::parse(kind), RoleKind::NAMES),
+        };
+        let mut traits = Vec::new();
+        for word in record.list("traits") {
+            match Trait::parse(word) {
+                Some(known) => traits.push(known),
+                None => {
+                    let near = nearest(word, Trait::NAMES.iter().copied());
+                    reading.add(record, format!("traits: unknown \"{word}\"{near}"));
+                }
+            }
+        }
+        let kind = kind.unwrap_or(RoleKind::Infrastructure);
         self.matrix.roles.push(Role {
             slug,
             name: record.get("name").to_owned(),
             aliases: record.list("aliases").map(str::to_owned).collect(),
-            kind: record.get("kind").to_owned(),
+            kind,
+            traits,
             members: RoleSet::one(self.matrix.roles.len()),
             everybody: record.get("members") == "*",
         });
@@ -349,9 +392,12 @@ impl Loader<'_> {
         record: &Record<'_>,
         reading: &mut Reading<'_>,
     ) -> (Option<usize>, Option<Only>) {
-        let role = self.matrix.roles.iter().position(|role| role.kind == ENDPOINT_KIND);
+        let role = self.matrix.roles.iter().position(|role| role.kind == RoleKind::Endpoint);
         if role.is_none() {
-            reading.add(record, format!("no role of the kind {ENDPOINT_KIND} stands in the roles"));
+            reading.add(
+                record,
+                format!("no role of the kind {} stands in the roles", RoleKind::Endpoint),
+            );
         }
         let only = match text.parse() {
             Ok(address) => Ok(Only::Address(address)),

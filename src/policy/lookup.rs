@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, Scope};
+use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, Scope, Trait};
 use crate::model::{Mac, Transport, is_link_local};
 
 /// The keyed hash of the maps that are asked for each conversation.
@@ -70,8 +70,12 @@ pub struct Policy {
     networks: Vec<(u8, HashMap<IpAddr, usize, Seed>)>,
     single_ports: HashMap<(Transport, u16), Vec<usize>, Seed>,
     port_ranges: Vec<usize>,
+    /// The roles that strangers play where clients may be anybody.
     clients: RoleSet,
-    client_targets: RoleSet,
+    /// The roles through which clients come in.
+    entrances: RoleSet,
+    /// The roles whose answers to lookups are believed.
+    directories: RoleSet,
     /// The hosts that each host stands for.
     holders: Vec<Vec<usize>>,
 }
@@ -101,12 +105,8 @@ impl Policy {
                 port_ranges.push(number);
             }
         }
-        let roles = |slugs: &[&str]| {
-            let known = slugs.iter().filter_map(|slug| matrix.role(slug));
-            known.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role)))
-        };
-        let clients = roles(&["parallels-client", "web-browser"]);
-        let client_targets = roles(&["halb", "gateway", "gateway-normal", "gateway-forwarding"]);
+        let [clients, entrances, directories] =
+            [Trait::Anybody, Trait::Entrance, Trait::Directory].map(|of| matrix.roles_with(of));
         let holders =
             inventory.hosts.iter().enumerate().map(|(number, host)| match host.is_virtual() {
                 true => host.held_by.clone(),
@@ -125,7 +125,8 @@ impl Policy {
             single_ports,
             port_ranges,
             clients,
-            client_targets,
+            entrances,
+            directories,
             matrix,
             inventory,
             exceptions: Exceptions::default(),
@@ -193,11 +194,10 @@ impl Policy {
 
     /// Whether a resolver's answers are to be believed: it is stated, or a domain controller.
     pub fn is_resolver(&self, address: IpAddr) -> bool {
-        let controller = self.matrix.role("ad-dc").map(RoleSet::one).unwrap_or_default();
         self.inventory.resolvers.contains(&address)
             || self
                 .host_of(address)
-                .is_some_and(|host| self.inventory.hosts[host].roles.meets(controller))
+                .is_some_and(|host| self.inventory.hosts[host].roles.meets(self.directories))
     }
 
     /// The longest network of the inventory that holds an address.
@@ -212,7 +212,7 @@ impl Policy {
     /// towards gateways and HALB, and when it asks everybody for them.
     pub fn client_roles(&self, client: &Party, server: &Party, broadcast: bool) -> RoleSet {
         let anybody = self.inventory.clients_any && client.who == Who::Stranger;
-        let towards = broadcast || server.roles.meets(self.client_targets);
+        let towards = broadcast || server.roles.meets(self.entrances);
         if anybody && towards { self.clients } else { client.roles }
     }
 
@@ -393,7 +393,7 @@ impl Policy {
     pub fn is_own_port(&self, transport: Transport, port: u16) -> bool {
         let matrix = &self.matrix;
         let of_product = |roles: RoleSet| {
-            !roles.is_empty() && roles.iter().all(|role| matrix.roles[role].kind == "ras-component")
+            !roles.is_empty() && roles.iter().all(|role| matrix.roles[role].is_component())
         };
         let mut rows = self.rows_at(transport, port).map(|number| &matrix.rows[number]);
         let mut any = false;
@@ -404,7 +404,7 @@ impl Policy {
                 || (!from.everybody
                     && !to.everybody
                     && of_product(to.members)
-                    && from.members.iter().all(|role| matrix.roles[role].kind != "client"))
+                    && from.members.iter().all(|role| !matrix.roles[role].is_client()))
         });
         let serving = self.serving(transport, port);
         let single = serving.len() == 1 && of_product(serving);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Background, Only, Pattern, Role, RoleSet, Row, SeverityTable};
+use super::{Background, Only, Pattern, Role, RoleKind, RoleSet, Row, SeverityTable, Trait};
 
 /// Something that a farm uses or not, and that rows depend on.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub struct Matrix {
     pub background: Vec<Background>,
     /// How much findings weigh.
     pub severities: SeverityTable,
+    /// A word that names of roles may begin with or leave out.
+    pub prefix: String,
     /// The positions of the rows of each group, by group name.
     pub groups: BTreeMap<String, Vec<usize>>,
 }
@@ -73,10 +75,11 @@ impl Matrix {
     /// The number of a playable role by its slug or a product name of any version; else what is
     /// wrong.
     pub fn playable_role(&self, name: &str) -> Result<usize, String> {
-        // The vendor's own pages write "RAS" before a name or leave it out.
+        // A vendor's own pages may write a word before a name or leave it out.
+        let prefix = format!("{} ", self.prefix.to_lowercase());
         let plain = |name: &str| {
             let name = name.trim().to_lowercase().replace('-', " ");
-            name.trim_start_matches("ras ").to_owned()
+            name.trim_start_matches(prefix.as_str()).to_owned()
         };
         let wanted = plain(name);
         let named = |role: &Role| {
@@ -87,7 +90,7 @@ impl Matrix {
         let matching = self.roles.iter().enumerate().filter(|(_, r)| named(r));
         match matching.min_by_key(|(_, r)| (plain(&r.slug) != wanted, !r.is_playable())) {
             Some((number, role)) if role.is_playable() => Ok(number),
-            Some((_, role)) if role.kind == "group" && !role.everybody => Err(format!(
+            Some((_, role)) if role.kind == RoleKind::Group && !role.everybody => Err(format!(
                 "\"{name}\" stands for several roles; give the one the host plays: {}",
                 self.role_names(role.members).join(", ")
             )),
@@ -112,6 +115,12 @@ impl Matrix {
             Some(number) => Ok(self.roles[number].members),
             None => self.playable_role(name).map(RoleSet::one),
         }
+    }
+
+    /// The roles that have a trait.
+    pub fn roles_with(&self, of: Trait) -> RoleSet {
+        let roles = self.roles.iter().enumerate().filter(|(_, role)| role.traits.contains(&of));
+        roles.fold(RoleSet::default(), |set, (number, _)| set.with(RoleSet::one(number)))
     }
 
     /// The names of a set in this product version, in the order of the roles.

@@ -34,7 +34,7 @@ pub use lookup::{Candidate, FeatureState, Party, Policy, Who};
 pub use matrix::{Feature, Matrix};
 pub use pattern::Pattern;
 pub use problem::{Problem, Problems, nearest, unreadable};
-pub use role::{Role, RoleSet};
+pub use role::{Role, RoleKind, RoleSet, Trait};
 pub use row::{Certainty, Example, Expectation, Exposure, Only, Quantifier, Row, Scope, Towards};
 pub use rules::{MATRICES, OVERLAYS, RuleFiles};
 pub use severity::{Severity, SeverityTable};

@@ -1,5 +1,7 @@
 //! Roles, and sets of them.
 
+use crate::model::words;
+
 /// A set of roles of one matrix.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct RoleSet(u128);
@@ -50,6 +52,40 @@ impl RoleSet {
     }
 }
 
+words!(
+    /// What a role is.
+    RoleKind {
+        /// Who uses the product.
+        Client = "client",
+        /// A part of the product.
+        Component = "component",
+        /// What the product needs: directories, databases, file servers.
+        Infrastructure = "infrastructure",
+        /// A service of others, outside.
+        ExternalService = "external-service",
+        /// What virtual machines run on.
+        Hypervisor = "hypervisor",
+        /// It stands for other roles.
+        Group = "group",
+        /// It stands for something else: everybody, the host itself.
+        Pseudo = "pseudo",
+        /// A name or an address, which nobody plays.
+        Endpoint = "endpoint",
+    }
+);
+
+words!(
+    /// What is particular about a role.
+    Trait {
+        /// Where an inventory says that clients may be anybody, a stranger plays it.
+        Anybody = "anybody",
+        /// Such strangers come in through it.
+        Entrance = "entrance",
+        /// Its answers to lookups are believed.
+        Directory = "directory",
+    }
+);
+
 /// A role as the matrix knows it.
 #[derive(Clone, Debug)]
 pub struct Role {
@@ -59,9 +95,10 @@ pub struct Role {
     pub name: String,
     /// Other names that an inventory may use: of other product versions.
     pub aliases: Vec<String>,
-    /// `client`, `ras-component`, `infrastructure`, `external-service`, `hypervisor`, `group`, `pseudo`
-    /// or `endpoint`.
-    pub kind: String,
+    /// What it is.
+    pub kind: RoleKind,
+    /// What is particular about it.
+    pub traits: Vec<Trait>,
     /// The roles that it stands for; itself where it is no group.
     pub members: RoleSet,
     /// It stands for every address, in the inventory or not.
@@ -71,6 +108,16 @@ pub struct Role {
 impl Role {
     /// Whether a host can play it: groups, pseudo roles and endpoints stand for something else.
     pub fn is_playable(&self) -> bool {
-        !matches!(self.kind.as_str(), "group" | "pseudo" | "endpoint")
+        !matches!(self.kind, RoleKind::Group | RoleKind::Pseudo | RoleKind::Endpoint)
+    }
+
+    /// Whether it is a part of the product.
+    pub fn is_component(&self) -> bool {
+        self.kind == RoleKind::Component
+    }
+
+    /// Whether it is who uses the product.
+    pub fn is_client(&self) -> bool {
+        self.kind == RoleKind::Client
     }
 }

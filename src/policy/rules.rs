@@ -10,15 +10,19 @@ use crate::model::hex;
 /// A file that is built in: its name and its text.
 type BuiltIn = (&'static str, &'static str);
 
-/// A shipped matrix: its name, its title and its files.
-type Shipped = (&'static str, &'static str, &'static [BuiltIn]);
+/// A shipped matrix: its name and its files.
+type Shipped = (&'static str, &'static [BuiltIn]);
+
+/// The files that a folder of rules may have.
+const FILES: [&str; 6] =
+    ["meta.toml", "matrix.csv", "endpoints.csv", "roles.csv", "features.csv", "services.csv"];
 
 /// The matrices that are built in.
 const SHIPPED: &[Shipped] = &[
     (
         "ras-19",
-        "Parallels RAS 19",
         &[
+            ("meta.toml", include_str!("../../rules/ras-19/meta.toml")),
             ("matrix.csv", include_str!("../../rules/ras-19/matrix.csv")),
             ("endpoints.csv", include_str!("../../rules/ras-19/endpoints.csv")),
             ("roles.csv", include_str!("../../rules/ras-19/roles.csv")),
@@ -28,8 +32,8 @@ const SHIPPED: &[Shipped] = &[
     ),
     (
         "ras-legacy",
-        "Parallels RAS before 19",
         &[
+            ("meta.toml", include_str!("../../rules/ras-legacy/meta.toml")),
             ("matrix.csv", include_str!("../../rules/ras-legacy/matrix.csv")),
             ("roles.csv", include_str!("../../rules/ras-legacy/roles.csv")),
             ("features.csv", include_str!("../../rules/ras-legacy/features.csv")),
@@ -74,7 +78,7 @@ impl RuleFile {
     }
 
     fn built_in(name: &str, folder: &str, text: &str) -> Self {
-        let shown = match name.ends_with(".csv") {
+        let shown = match name.contains('.') {
             true => format!("{folder}/{name}"),
             false => format!("{folder}/{name}.csv"),
         };
@@ -92,8 +96,6 @@ impl RuleFile {
 pub struct RuleFiles {
     /// The matrix's name.
     pub name: String,
-    /// The product version it is for, in words.
-    pub title: String,
     pub(super) files: Vec<RuleFile>,
     pub(super) overlays: Vec<RuleFile>,
     /// The folder that takes the place of the project's own `rules/`.
@@ -107,7 +109,7 @@ impl RuleFiles {
         if let Some(root) = rules {
             return Self::read(name, &root.join(name), Some(root));
         }
-        let (name, title, files) = SHIPPED.iter().find(|(n, ..)| *n == name).ok_or_else(|| {
+        let (name, files) = SHIPPED.iter().find(|(n, _)| *n == name).ok_or_else(|| {
             let near = super::nearest(name, MATRICES.iter().copied());
             let known = MATRICES.join(", ");
             format!("no matrix is called \"{name}\"{near} (known: {known}, or a folder of rules)")
@@ -115,8 +117,8 @@ impl RuleFiles {
         let folder = format!("rules/{name}");
         let own = files.iter().map(|(file, text)| RuleFile::built_in(file, &folder, text));
         let files = own.chain([RuleFile::built_in(SEVERITIES.0, "rules", SEVERITIES.1)]).collect();
-        let (name, title) = ((*name).to_owned(), (*title).to_owned());
-        let mut rules = Self { name, title, files, overlays: Vec::new(), root: None };
+        let name = (*name).to_owned();
+        let mut rules = Self { name, files, overlays: Vec::new(), root: None };
         rules.add_overlay(BACKGROUND, None)?;
         Ok(rules)
     }
@@ -205,23 +207,29 @@ impl RuleFiles {
 
     fn read(name: &str, folder: &Path, root: Option<&Path>) -> Result<Self, String> {
         let mut files = Vec::new();
-        for (file, ..) in SHIPPED[0].2 {
+        for file in FILES {
             let path = folder.join(file);
             // Only the matrix and its roles are needed; a site's own matrix may have no features.
-            let needed = matches!(*file, "matrix.csv" | "roles.csv");
+            let needed = matches!(file, "matrix.csv" | "roles.csv");
             if needed || path.exists() {
                 files.push(RuleFile::read(file, &path)?);
             }
+        }
+        // A folder that takes the place of one built in is of the same product, if it says nothing else.
+        let built_in = SHIPPED.iter().filter(|(n, _)| *n == name && root.is_some());
+        let mut built_in = built_in.flat_map(|(_, files)| files.iter());
+        if files.iter().all(|file| file.name != "meta.toml")
+            && let Some((file, text)) = built_in.find(|(file, _)| *file == "meta.toml")
+        {
+            files.push(RuleFile::built_in(file, &format!("rules/{name}"), text));
         }
         let severities = root.map(|r| r.join(SEVERITIES.0)).filter(|path| path.exists());
         files.push(match severities {
             Some(path) => RuleFile::read(SEVERITIES.0, &path)?,
             None => RuleFile::built_in(SEVERITIES.0, "rules", SEVERITIES.1),
         });
-        let shipped = SHIPPED.iter().find(|(n, ..)| *n == name && root.is_some());
-        let title = shipped.map_or(name, |(_, title, _)| title).to_owned();
         let root = root.map(Path::to_owned);
-        let mut rules = Self { name: name.to_owned(), title, files, overlays: Vec::new(), root };
+        let mut rules = Self { name: name.to_owned(), files, overlays: Vec::new(), root };
         rules.add_overlay(BACKGROUND, None)?;
         Ok(rules)
     }

@@ -197,7 +197,7 @@ fn network(
     writeln!(out, "[[network]]")?;
     writeln!(out, "name = {}", quoted(name))?;
     writeln!(out, "cidr = \"{}\"", network.cidr)?;
-    let roles = matrix.roles.iter().filter(|r| r.kind == "client").map(|r| quoted(&r.slug));
+    let roles = matrix.roles.iter().filter(|r| r.is_client()).map(|r| quoted(&r.slug));
     writeln!(out, "roles = [{}]", roles.collect::<Vec<_>>().join(", "))
 }
 
