@@ -43,23 +43,19 @@ pub(super) fn take(folders: &Mutex<Option<Folders>>) -> Option<Folders> {
 }
 
 pub(super) fn tell(failure: Failure) -> Exit {
-    match failure {
-        Failure::Interrupted => {
-            complain("interrupted; nothing was written");
-            return Exit::Interrupted;
-        }
+    match &failure {
+        // One line each.
         Failure::Sources(sources) => {
             for (name, reason) in sources {
                 complain(&format!("{name} {reason}"));
             }
         }
-        Failure::Temporary(error) => {
-            complain(&format!("temporary files in {}: {error}", std::env::temp_dir().display()));
-        }
-        Failure::Confinement(what) => complain(&what),
-        Failure::Output(path, error) => complain(&format!("{}: {error}", path.display())),
+        failure => complain(&failure.to_string()),
     }
-    Exit::CannotDo
+    match failure {
+        Failure::Interrupted => Exit::Interrupted,
+        _ => Exit::CannotDo,
+    }
 }
 
 /// Shows a bar on a terminal while `work` runs.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use super::evidence::Gathered;
 use super::plan::resolved;
 use super::read::is_unread;
-use super::{Failure, Plan, Progress, Reading, evidence};
+use super::{Failure, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::link_name;
 use crate::classify::Finding;
 use crate::classify::{Judge, Outcome, View, Watched};
@@ -145,7 +145,7 @@ impl Audit {
         keep: bool,
     ) -> Result<Self, Failure> {
         let outcome = judge(plan, &mut reading, policy.as_mut(), limits, progress, keep)
-            .map_err(Failure::Temporary)?;
+            .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted);
         }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 
 use super::audit::{NoPolicy, sight};
-use super::{Failure, Plan, Progress, Reading};
+use super::{Failure, Plan, Progress, Reading, temporary};
 use crate::classify::{Draft, Given};
 use crate::conversation::{Conversations, Work};
 use crate::policy::{Matrix, Policy};
@@ -29,7 +29,7 @@ impl Drafted {
         let mut reading = Reading::of(plan, progress)?;
         let (sight, work) = (sight(plan, &reading), Work { jobs: plan.jobs, keep: false });
         let conversations = Conversations::read(&mut reading.flows, &NoPolicy, sight, work)
-            .map_err(Failure::Temporary)?;
+            .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {
             return Err(Failure::Interrupted);
         }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 use super::read::{Batches, Gate, decoder, each_batch};
-use super::{Failure, Plan, Progress, Reading};
+use super::{Failure, Plan, Progress, Reading, temporary};
 use crate::capture::Frame;
 use crate::classify::{Code, Conversation, Judge, Outcome, Policy, Verdict};
 use crate::conversation::{Grade, Lens, Speaking, Subject};
@@ -162,7 +162,7 @@ pub(super) fn gather(
     outcome: &Outcome,
 ) -> Result<Gathered, Failure> {
     let judge = Judge::new(policy);
-    let (chosen, targets) = choose(reading, &judge, outcome).map_err(Failure::Temporary)?;
+    let (chosen, targets) = choose(reading, &judge, outcome).map_err(temporary(&plan.temp))?;
     progress.begin_again();
     let flows = &reading.flows;
     let believed = |path: Path| flows.believed(path);

@@ -17,7 +17,7 @@ use super::audit::{Audit, Limits};
 use super::confine::{Confinement, confine};
 use super::read::{Counted, Worker};
 use super::state::{State, StateError};
-use super::{Failure, Plan, Progress, Reading, Request, bound, lock, total};
+use super::{Failure, Plan, Progress, Reading, Request, bound, lock, temporary, total};
 use crate::capture::{Batch, Gone, Source, Tap, Wire};
 use crate::flow::{Flows, Fold, Keep, Meeting, Parts, Pending, Seed, Tables};
 use crate::model::{
@@ -228,7 +228,7 @@ pub fn watch(
     let keep = Keep { traces: false, parts: Parts::All };
     let mut all = restored(state.as_ref(), &origin, listener)?
         .map_or_else(|| empty(watch, &origin), Ok)
-        .map_err(Failure::Temporary)?;
+        .map_err(temporary(&plan.temp))?;
     let progress = &control.progress;
     let shared = Shared {
         plan: &plan,
@@ -334,8 +334,11 @@ fn tell(
     let (plan, progress) = (shared.plan, shared.progress);
     let its_own = Some(policy.clone());
     let mut alone = Audit::judged(plan, window, its_own, None, limits, progress, true)?;
-    let nothing =
-        shared.origin.another().settle(false, 1, usize::MAX).map_err(Failure::Temporary)?;
+    let nothing = shared
+        .origin
+        .another()
+        .settle(false, 1, usize::MAX)
+        .map_err(temporary(&shared.plan.temp))?;
     let flows = alone.take_flows(nothing);
     absorb(shared, &mut all, &alone.reading, flows)?;
     let whole = Audit::judged(plan, all, Some(policy.clone()), None, limits, progress, true)?;
@@ -377,7 +380,7 @@ fn absorb(
         true => all.timeline.merge(&window.timeline),
         false => all.timeline.merge(&window.timeline.unwatched()),
     }
-    all.flows.absorb(flows).map_err(Failure::Temporary)?;
+    all.flows.absorb(flows).map_err(temporary(&shared.plan.temp))?;
     (all.account, all.loss) = total(&all.inputs);
     bound(&mut all.account, &all.timeline);
     all.end = window.account.last.get().or(all.end);
@@ -411,13 +414,13 @@ fn stay_bounded(shared: &Shared<'_>, flows: &mut Flows) -> Result<(), Failure> {
     };
     if !fits(flows) {
         // What was idle several times counts that often until its file is written anew.
-        flows.tidy_idle().map_err(Failure::Temporary)?;
+        flows.tidy_idle().map_err(temporary(&shared.plan.temp))?;
     }
     for fold in Fold::ALL {
         if fits(flows) {
             break;
         }
-        let folded = flows.fold_up(*fold, &*is_listed).map_err(Failure::Temporary)?;
+        let folded = flows.fold_up(*fold, &*is_listed).map_err(temporary(&shared.plan.temp))?;
         if folded > 0 {
             shared.listener.notice(&Notice::Folded(*fold, folded));
         }
@@ -470,8 +473,7 @@ fn close(
                     shared.listener.notice(&Notice::Waits);
                 }
                 Err(_) => {
-                    let what = std::io::Error::other("a capture thread does not answer");
-                    return Err(Failure::Temporary(what));
+                    return Err(Failure::Hung);
                 }
             }
         };
@@ -484,7 +486,7 @@ fn close(
             None => input.error = Some("was not there for all of the time".to_owned()),
         }
         timeline.merge(&given.counted.timeline);
-        meeting.take_in(given.tables).map_err(Failure::Temporary)?;
+        meeting.take_in(given.tables).map_err(temporary(&shared.plan.temp))?;
         for (fold, count) in given.folded {
             shared.listener.notice(&Notice::Folded(fold, count));
         }
@@ -494,8 +496,9 @@ fn close(
         cuts.extend(given.cuts);
     }
     let end = if last { None } else { total(&inputs).0.last.get() };
-    let mut flows =
-        meeting.settle_window(shared.plan.jobs, pending, end).map_err(Failure::Temporary)?;
+    let mut flows = meeting
+        .settle_window(shared.plan.jobs, pending, end)
+        .map_err(temporary(&shared.plan.temp))?;
     flows.cuts = cuts;
     // Nothing is read twice, to take copies out.
     Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))

@@ -21,10 +21,10 @@ mod state;
 mod syslog;
 mod timings;
 
-use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::{fmt, io};
 
 use crate::capture::Filter;
 use crate::flow::{Flows, Keep, Parts};
@@ -75,12 +75,49 @@ pub enum Failure {
     Interrupted,
     /// These sources cannot be read: name and reason.
     Sources(Vec<(String, String)>),
-    /// Temporary files cannot be written or read.
-    Temporary(io::Error),
+    /// Temporary files in this folder cannot be written or read.
+    Temporary(PathBuf, io::Error),
+    /// A thread that captures does not answer.
+    Hung,
     /// Privileges that have to be given up cannot be.
     Confinement(String),
     /// A report cannot be written: which, and why.
     Output(PathBuf, io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interrupted => write!(f, "interrupted; nothing was written"),
+            Self::Sources(sources) => {
+                let told = sources.iter().map(|(name, reason)| format!("{name} {reason}"));
+                write!(f, "{}", told.collect::<Vec<_>>().join("; "))
+            }
+            Self::Temporary(folder, error) => {
+                write!(f, "temporary files in {}: {error}", folder.display())
+            }
+            Self::Hung => write!(
+                f,
+                "a capture thread does not answer: what it writes frames to may hang (--write); the audit ends here"
+            ),
+            Self::Confinement(what) => write!(f, "{what}"),
+            Self::Output(path, error) => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Temporary(_, error) | Self::Output(_, error) => Some(error),
+            Self::Interrupted | Self::Sources(_) | Self::Hung | Self::Confinement(_) => None,
+        }
+    }
+}
+
+/// What becomes of an error with the temporary files of a folder.
+fn temporary(folder: &Path) -> impl FnOnce(io::Error) -> Failure {
+    |error| Failure::Temporary(folder.to_owned(), error)
 }
 
 /// What was read.
@@ -131,7 +168,8 @@ impl Reading {
         }
         reading.duplicates.correction = correction;
         if reading.duplicates.correction == Correction::Done {
-            reading.duplicates.removed = reading.flows.drop_copies().map_err(Failure::Temporary)?;
+            reading.duplicates.removed =
+                reading.flows.drop_copies().map_err(temporary(&plan.temp))?;
         }
         Ok(reading)
     }

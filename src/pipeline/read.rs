@@ -6,7 +6,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Failure, Plan, Progress, Reading, Request, lock};
+use super::{Failure, Plan, Progress, Reading, Request, lock, temporary};
 use crate::capture::{Batch, Damage, Filter, Frame, OpenError, Reader};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{Keep, Meeting, Seed, Tables, Unread, Unreadable};
@@ -37,7 +37,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Readi
     progress.timings.done("packets");
     let mut timeline = Timeline::default();
     for counted in counted {
-        let counted = counted.map_err(Failure::Temporary)?;
+        let counted = counted.map_err(temporary(&plan.temp))?;
         for (input, account) in inputs.iter_mut().zip(&counted.accounts) {
             input.account.merge(account);
         }
@@ -49,7 +49,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Readi
         return Err(Failure::Sources(inputs.iter().map(told).collect()));
     }
     let most = (plan.request.max_memory / BESIDE).max(LEAST);
-    let flows = meeting.settle(keep.traces, plan.jobs, most).map_err(Failure::Temporary)?;
+    let flows = meeting.settle(keep.traces, plan.jobs, most).map_err(temporary(&plan.temp))?;
     progress.timings.done("merge");
     Ok(Reading::new(inputs, timeline, flows, Correction::NotNeeded))
 }

@@ -15,8 +15,12 @@ use super::Reading;
 use crate::flow::{Flows, Meeting};
 use crate::model::{Correction, InputRecord, Timeline};
 
-/// The first bytes of a state; another layout has another number.
+/// The first bytes of a state; another layout has another number. What one that was released has written is read from
+/// then on: `fixtures/stored` has one of each.
 const MARK: &[u8] = b"rasaudit state 5\n";
+
+/// The first bytes of the states of every layout.
+const ANY_MARK: &[u8] = b"rasaudit state ";
 
 const CURRENT: &str = "evidence.state";
 const PREVIOUS: &str = "evidence.state.previous";
@@ -85,7 +89,12 @@ impl State {
                     broken.push(StateError { path, error: error.to_string() });
                 }
                 Err(error) => {
-                    let what = format!("{error}; make it readable, or move it away to begin anew");
+                    let what = match error.kind() {
+                        io::ErrorKind::Unsupported => {
+                            format!("{error}, or give another folder to begin anew")
+                        }
+                        _ => format!("{error}; make it readable, or move it away to begin anew"),
+                    };
                     return Err(NoState { path, error: io::Error::new(error.kind(), what) });
                 }
             }
@@ -177,7 +186,14 @@ fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
     let mut mark = [0; MARK.len()];
     file.read_exact(&mut mark)?;
     if mark != *MARK {
-        return Err(torn("it is of another version of rasaudit"));
+        return Err(match mark.starts_with(ANY_MARK) {
+            // It is whole, and somebody's evidence of months: it stays where it is.
+            true => io::Error::new(
+                io::ErrorKind::Unsupported,
+                "was written by another version of rasaudit, whose layout this one does not read; go on with that version",
+            ),
+            false => torn("it is of no version of rasaudit"),
+        });
     }
     let mut length = [0; 8];
     file.read_exact(&mut length)?;
@@ -193,6 +209,55 @@ fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
 mod tests {
     use super::*;
     use crate::flow::Seed;
+    use crate::pipeline::{Plan, Progress, Request};
+
+    /// What a small capture comes to.
+    fn reading() -> Reading {
+        let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/services/rpc.pcap");
+        let captures = vec![PathBuf::from(capture)];
+        let plan = Plan::new(Request { captures, max_memory: 1 << 30, ..Request::default() });
+        Reading::of(&plan.unwrap(), &Progress::default()).unwrap()
+    }
+
+    #[test]
+    fn a_state_of_each_version_is_read() {
+        let scratch = tempfile::tempdir().unwrap();
+        let meeting = || Meeting::new(&Seed::new(), scratch.path().to_owned());
+        let stored = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/stored"));
+        let own = reading();
+        // Written once for each layout, and kept.
+        let current = stored.join("evidence-5.state");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() && !current.exists() {
+            write(&current, &own).unwrap();
+        }
+        let states = fs::read_dir(stored).unwrap().flatten().map(|entry| entry.path());
+        let states: Vec<PathBuf> =
+            states.filter(|path| path.extension().is_some_and(|e| e == "state")).collect();
+        assert!(states.contains(&current));
+        for path in states {
+            let again = read(&path, meeting()).unwrap();
+            assert_eq!(again.account.frames, own.account.frames, "{}", path.display());
+            assert_eq!(again.flows.talks(), own.flows.talks());
+        }
+    }
+
+    #[test]
+    fn a_state_of_another_version_is_not_thrown_aside() {
+        let scratch = tempfile::tempdir().unwrap();
+        let meeting = || Meeting::new(&Seed::new(), scratch.path().to_owned());
+        let state = State::open(scratch.path()).unwrap();
+        state.save(&reading()).unwrap();
+        let current = scratch.path().join(CURRENT);
+        let mut bytes = fs::read(&current).unwrap();
+        bytes.truncate(bytes.len() - Sha256::output_size());
+        bytes[ANY_MARK.len()] = b'9';
+        let digest = Sha256::digest(&bytes);
+        fs::write(&current, [&bytes[..], &digest].concat()).unwrap();
+        let Err(refused) = state.load(meeting) else { panic!("it was read") };
+        assert_eq!(refused.path, current);
+        assert!(refused.error.to_string().contains("another version of rasaudit"));
+        assert!(current.exists());
+    }
 
     #[test]
     fn what_is_torn_is_kept_beside_and_what_cannot_be_read_is_no_new_beginning() {

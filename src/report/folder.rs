@@ -1,5 +1,6 @@
 //! Folders of files that are written all of them whole, or none touched.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read as _, Write};
 use std::path::{Component, Path, PathBuf};
@@ -18,6 +19,18 @@ pub struct FolderError {
     pub path: PathBuf,
     /// Why.
     pub error: io::Error,
+}
+
+impl fmt::Display for FolderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.error)
+    }
+}
+
+impl std::error::Error for FolderError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
 }
 
 /// How the names of folders start in which files wait. One is left behind only where the program was killed.
