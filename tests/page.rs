@@ -109,10 +109,11 @@ fn hostile() -> Site {
     site
 }
 
-/// More findings than a page holds: fifty session hosts that each reach for a wrong port of as many brokers.
+/// More findings than a page holds: fifty session hosts, each of a network of its own, that reach for a wrong port of as
+/// many brokers.
 fn large() -> Site {
-    let named = |name: &str, third: u8| -> Vec<(String, String)> {
-        (1..=50).map(|n| (format!("{name}{n}"), format!("10.1.{third}.{n}"))).collect()
+    let named = |name: &str, second: u8| -> Vec<(String, String)> {
+        (1..=50).map(|n| (format!("{name}{n}"), format!("10.{second}.{n}.1"))).collect()
     };
     let (agents, brokers) = (named("rdsh", 1), named("broker", 2));
     let mut wire = Wire::default();

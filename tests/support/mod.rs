@@ -174,6 +174,9 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
                 !reason.as_str().is_some_and(|r| r.contains("cut off in mid-record"))
             });
             json["accounting"]["loss"].as_object_mut().expect("an object").remove("by_source");
+            // The same of the notes: how many inputs there are, and what is said of single ones.
+            let notes = json["notes"].as_array_mut().expect("a list");
+            notes.retain(|note| note["label"] != "Capture" && note["label"] != "Input");
             text = serde_json::to_string_pretty(&json).expect("JSON");
         }
         reports.push((name.to_owned(), text));
