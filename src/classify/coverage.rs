@@ -291,11 +291,19 @@ pub(super) fn unreadables(
 
 /// The hosts that have at least two peers who talk to nobody else: the span carries their port.
 pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
-    let mut peers = HashMap::<Unit, AtMost<Unit, 2>, ahash::RandomState>::default();
+    let mut hosts: Vec<AtMost<Unit, 2>> = Vec::new();
+    let mut others = HashMap::<Unit, AtMost<Unit, 2>, ahash::RandomState>::default();
     let unit = |who, address| match who {
         Who::Host(host) => Unit::Host(host),
         Who::Service(service) => Unit::Service(service),
         _ => Unit::Other(address),
+    };
+    let mut met = |who: Unit, peer: Unit| match who {
+        Unit::Host(host) => {
+            hosts.resize(hosts.len().max(host + 1), AtMost::default());
+            hosts[host].insert(peer);
+        }
+        Unit::Service(_) | Unit::Other(_) => others.entry(who).or_default().insert(peer),
     };
     for (c, j) in conversations.list.iter().zip(judged) {
         let packets = c.to_server.packets.0 + c.to_client.packets.0;
@@ -305,11 +313,12 @@ pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashS
         if c.broadcast || packets == 0 || client == server || made_up {
             continue;
         }
-        peers.entry(client).or_default().insert(server);
-        peers.entry(server).or_default().insert(client);
+        met(client, server);
+        met(server, client);
     }
     let mut faithful: HashMap<usize, u32> = HashMap::new();
-    for theirs in peers.values().filter(|p| p.len() == 1 && !p.more()) {
+    let all = others.values().chain(&hosts);
+    for theirs in all.filter(|peers| peers.len() == 1 && !peers.more()) {
         if let Some(Unit::Host(host)) = theirs.iter().next() {
             *faithful.entry(*host).or_default() += 1;
         }

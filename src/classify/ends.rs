@@ -100,6 +100,8 @@ impl EndKey {
 pub struct Ends {
     list: Vec<EndKey>,
     known: HashMap<EndKey, EndId, ahash::RandomState>,
+    /// Those that are hosts, by number: nearly all of them.
+    hosts: Vec<Option<EndId>>,
 }
 
 impl Ends {
@@ -111,6 +113,18 @@ impl Ends {
         let id = EndId(self.list.len() as u32);
         self.list.push(key.clone());
         self.known.insert(key, id);
+        id
+    }
+
+    /// Returns the number of the end that an address is.
+    pub(super) fn id_of(&mut self, party: &Party, address: IpAddr) -> EndId {
+        let Who::Host(host) = party.who else { return self.id(EndKey::of(party, address)) };
+        if let Some(Some(id)) = self.hosts.get(host) {
+            return *id;
+        }
+        let id = self.id(EndKey::of(party, address));
+        self.hosts.resize(self.hosts.len().max(host + 1), None);
+        self.hosts[host] = Some(id);
         id
     }
 

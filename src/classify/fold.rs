@@ -24,6 +24,24 @@ pub(super) struct Place {
     pub about: Kind,
 }
 
+/// How often something was met.
+type Counts = HashMap<u128, u32, ahash::RandomState>;
+
+impl Place {
+    /// The place and the number of a network as one number.
+    fn key(self, network: u32) -> u128 {
+        let about = match self.about {
+            Kind::One(about) => u128::from(about),
+            Kind::ManyPorts => 1 << 16,
+        };
+        u128::from(network) << 96
+            | u128::from(self.server.bits()) << 40
+            | (self.code as u128) << 32
+            | u128::from(self.transport.0) << 24
+            | about
+    }
+}
+
 /// What a fold is about at the server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Kind {
@@ -127,24 +145,40 @@ pub(super) fn fold_clients(
         (!listed).then(|| Network::of(policy, address))
     };
     let is_stranger = |fold: &Fold| judged[first(fold)].client.who == Who::Stranger;
-    let mut clients = HashMap::<(Network, Place), u32, ahash::RandomState>::default();
+    let mut numbers = HashMap::<Network, u32, ahash::RandomState>::default();
+    let by_network: Vec<Option<(Network, u32)>> = folds
+        .iter()
+        .map(|fold| {
+            let network = network(fold)?;
+            let next = numbers.len() as u32;
+            Some((network, *numbers.entry(network).or_insert(next)))
+        })
+        .collect();
+    let mut clients = Counts::with_capacity_and_hasher(folds.len(), Default::default());
     // Unlisted networks that go to the same place.
-    let mut unlisted = HashSet::<(Network, Place), ahash::RandomState>::default();
-    let mut networks = HashMap::<Place, u32, ahash::RandomState>::default();
-    let by_network: Vec<Option<Network>> = folds.iter().map(network).collect();
+    let mut unlisted = HashSet::<u128, ahash::RandomState>::default();
+    let mut networks = Counts::default();
     for (fold, network) in folds.iter().zip(&by_network) {
-        let Some(network) = network else { continue };
-        *clients.entry((*network, fold.place)).or_default() += 1;
-        if is_stranger(fold) && unlisted.insert((*network, fold.place)) {
-            *networks.entry(fold.place).or_default() += 1;
+        let Some((_, number)) = network else { continue };
+        let key = fold.place.key(*number);
+        *clients.entry(key).or_default() += 1;
+        if is_stranger(fold) && unlisted.insert(key) {
+            *networks.entry(fold.place.key(0)).or_default() += 1;
         }
     }
     let (mut kept, mut many) = (Vec::new(), HashMap::<(Network, Place), Vec<Run>>::new());
     for (fold, network) in folds.into_iter().zip(by_network) {
-        let flood = || is_stranger(&fold) && networks.get(&fold.place).is_some_and(|n| *n >= FLOOD);
+        let flood = || {
+            is_stranger(&fold)
+                && networks.get(&fold.place.key(0)).is_some_and(|count| *count >= FLOOD)
+        };
         let of_many = match network {
             Some(_) if flood() => Some(Network::Flood),
-            Some(network) if clients[&(network, fold.place)] >= FOLD as u32 => Some(network),
+            Some((network, number))
+                if clients.get(&fold.place.key(number)).is_some_and(|n| *n >= FOLD as u32) =>
+            {
+                Some(network)
+            }
             _ => None,
         };
         match of_many {

@@ -1,11 +1,12 @@
 //! Overlays that the inventory does not name, and what they would explain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::Outcome;
 use super::judge::Judged;
 use super::verdict::Verdict;
-use crate::conversation::Conversation;
+use crate::conversation::{Conversation, Subject};
+use crate::model::Transport;
 use crate::policy::{Policy, Row, Scope};
 
 /// Returns how many findings each overlay would explain that is built in and not named: those whose every conversation
@@ -21,13 +22,18 @@ pub(super) fn explained(policy: &Policy, outcome: &Outcome) -> BTreeMap<String, 
             && matrix.is_destination(row, j.server.roles)
     };
     let mut counts = BTreeMap::new();
-    if matrix.unused_overlays.is_empty() {
-        return counts;
-    }
+    // Most ports stand in no overlay.
+    let rows = matrix.unused_overlays.iter();
+    let services: HashSet<(Transport, u16), ahash::RandomState> =
+        rows.flat_map(|row| row.ports.clone().map(|port| (row.transport, port))).collect();
     for finding in outcome.findings() {
         let members = outcome.members_of(finding);
         let accuses = matches!(finding.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
         let Some(first) = members.first().filter(|_| accuses) else { continue };
+        let Subject { transport, port, .. } = list[*first as usize].subject;
+        if !services.contains(&(transport, port)) {
+            continue;
+        }
         let documenting = |number: &u32| {
             let (c, j) = (&list[*number as usize], &judged[*number as usize]);
             matrix.unused_overlays.iter().find(|row| documents(row, c, j))

@@ -106,7 +106,6 @@ pub(super) fn pair(
     j: &Judged,
     subject: &crate::conversation::Subject,
 ) -> [super::ends::EndId; 2] {
-    let of = |party, address| EndKey::of(party, address);
     [(&j.client, subject.client), (&j.server, subject.server)]
-        .map(|(party, address)| ends.id(of(party, address)))
+        .map(|(party, address)| ends.id_of(party, address))
 }
