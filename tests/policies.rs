@@ -706,3 +706,32 @@ fn no_role_of_a_product_stands_in_the_code() {
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
+
+#[test]
+fn the_conditions_of_absence_are_those_of_the_docs_and_of_explain() {
+    let docs = include_str!("../docs/reports.md");
+    let from = docs.find("| reason | what has to hold |").expect("the list");
+    let table: Vec<(String, String)> = docs[from..]
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            (cells[0].trim_matches('`').to_owned(), cells[1].to_owned())
+        })
+        .collect();
+    let own: Vec<(String, String)> = rasaudit::classify::conditions_of_absence()
+        .map(|condition| (condition.code.name().to_owned(), condition.words.to_owned()))
+        .collect();
+    assert_eq!(table, own);
+    let explained = |from: &str, to: &str, port: &str| {
+        stdout(&rasaudit(["explain", "--from", from, "--to", to, "--port", port]))
+    };
+    let steady = explained("rdsh-agent", "broker", "20003/tcp");
+    for (code, words) in &own {
+        assert!(steady.contains(&format!("{code:<17} {words}")), "{code}: {steady}");
+    }
+    // What nobody has to show is never missing.
+    assert!(!explained("broker", "broker", "135/tcp").contains("what has to hold"));
+    assert!(!explained("broker", "broker", "135/tcp").contains("feature-unknown"));
+}

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use super::absence::{self, Silent};
 use super::claims::{Claim, To};
 use super::coverage::Unit;
 use super::facts::{Seen, with_ports};
@@ -473,14 +474,12 @@ impl<'a> Assessor<'a> {
             let (source, is_of_absence) = (source as u32, true);
             Claim { source, to, rows, watch_s, trigger, doubts, tunnelled, is_of_absence }
         };
-        let unknown = |code, rows: &[usize], doubts| {
-            Silence::Unknown(code, Claim { is_of_absence: false, ..claim(rows, doubts) })
-        };
-        if on.is_empty() {
-            return unknown(Code::FeatureUnknown, &rows, doubts);
-        }
-        if due.is_empty() {
-            return unknown(Code::TriggerNotSeen, &rows, doubts);
+        let unknown =
+            |code| Silence::Unknown(code, Claim { is_of_absence: false, ..claim(&rows, doubts) });
+        let towards = self.towards(to, source);
+        let asked = Silent { source, on: &on, due: &due, towards: &towards, watch_s };
+        if let Some(code) = absence::fails(self, &asked, absence::BEFORE) {
+            return unknown(code);
         }
         // Datagrams that ask for no reply are all that a group without TCP has to show.
         let connects = due.iter().any(|row| matrix.rows[*row].transport == Transport::TCP);
@@ -489,43 +488,24 @@ impl<'a> Assessor<'a> {
             return Silence::Fine;
         }
         if any(State::OneSided) {
-            return unknown(Code::OneSidedView, &rows, doubts);
+            return unknown(Code::OneSidedView);
         }
         // What was tried one way was tried; the rest of the group is what is silent.
         rows.retain(|row| !attempts().any(|a| a.rows.contains(row)));
-        let towards = self.towards(to, source);
-        if towards.len == 0 && due.iter().any(|row| matrix.rows[*row].only.is_some()) {
-            // Nobody of that name was seen, so nobody knows who should have been talked to.
-            return unknown(Code::HostNotSeen, &rows, doubts);
-        }
-        if towards.len == 0 {
-            // A network may play the role: then others are there, but nobody knows which.
-            let others = |row: &usize| self.is_played_by_network(matrix.rows[*row].destination);
-            let networked = due.iter().any(others);
-            let code = if networked { Code::PairNotCovered } else { Code::LoopbackOnly };
-            return unknown(code, &rows, doubts);
-        }
-        if !self.seen.is_sending(Unit::Host(source)) || !towards.sends {
-            return unknown(Code::HostNotSeen, &rows, doubts);
-        }
-        // Whose switch port it is, or of all of them.
-        let covered = self.seen.watches(source).is_some() || towards.all_covered;
-        if !covered {
-            return unknown(Code::PairNotCovered, &rows, doubts);
+        let unknown = |code, doubts| {
+            Silence::Unknown(code, Claim { is_of_absence: false, ..claim(&rows, doubts) })
+        };
+        if let Some(code) = absence::fails(self, &asked, absence::AFTER) {
+            let inferred = self.policy.inventory.covers.is_none() && absence::is_late(code);
+            if inferred {
+                doubts.add(Doubt::Coverage);
+            }
+            return unknown(code, doubts);
         }
         if self.policy.inventory.covers.is_none() {
             doubts.add(Doubt::Coverage);
         }
-        if view.filtered {
-            return unknown(Code::CaptureFiltered, &rows, doubts);
-        }
-        if view.loss > view.max_loss {
-            return unknown(Code::LossTooHigh, &rows, doubts);
-        }
         let watched_s = view.watched.seconds_for(watch_s);
-        if watched_s < watch_s {
-            return unknown(Code::WindowTooShort, &rows, doubts);
-        }
         // A host that was there for a moment only had no time to do what it does now and then, or to be asked.
         let due_s = watched_s.min(watch_s);
         let in_time = self.seen.was_there_for(Unit::Host(source), due_s)
@@ -549,7 +529,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// What those have in common towards whom a source should have spoken.
-    fn towards(&self, to: To, source: usize) -> Towards {
+    pub(super) fn towards(&self, to: To, source: usize) -> Towards {
         let seen = &self.seen;
         match to {
             To::Host(host) => {
@@ -651,7 +631,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// Whether a network of the inventory plays a role.
-    fn is_played_by_network(&self, role: usize) -> bool {
+    pub(super) fn is_played_by_network(&self, role: usize) -> bool {
         let members = self.policy.matrix.roles[role].members;
         self.policy.inventory.networks.iter().any(|n| n.roles.meets(members))
     }
@@ -722,13 +702,13 @@ impl<'a> Assessor<'a> {
 }
 
 /// What those have in common towards whom a source should have spoken.
-struct Towards {
+pub(super) struct Towards {
     /// How many there are.
-    len: usize,
+    pub len: usize,
     /// One of them was seen sending.
-    sends: bool,
+    pub sends: bool,
     /// The span carries what all of them say.
-    all_covered: bool,
+    pub all_covered: bool,
 }
 
 impl Reach {

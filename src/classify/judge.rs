@@ -23,6 +23,28 @@ pub struct Ruling {
     pub exception: Option<usize>,
 }
 
+impl Ruling {
+    /// What a row decides.
+    pub(super) fn by_row(code: Code, row: usize) -> Self {
+        Self { code, row: Some(row), exception: None }
+    }
+
+    /// What no row decides.
+    pub(super) fn without_row(code: Code) -> Self {
+        Self { code, row: None, exception: None }
+    }
+}
+
+/// What the checks of permission ask of some traffic more than once.
+pub(super) struct Found {
+    /// What the best row that fits says, features that are off aside.
+    pub documented: Option<Ruling>,
+    /// A row that fits, but for a feature that is off.
+    pub off: Option<usize>,
+    /// Both ends have roles.
+    pub have_roles: bool,
+}
+
 /// A conversation's judgement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Judged {
@@ -491,8 +513,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn rule_without_exceptions(&self, asked: &Asked<'_>) -> Ruling {
-        let ruling = |code, row| Ruling { code, row, exception: None };
+    /// The rows that fit some traffic, the best of them first, and what the checks ask of it more than once.
+    pub(super) fn found(&self, asked: &Asked<'_>) -> Found {
         let matrix = &self.policy.matrix;
         let (mut off, mut best) = (None, None);
         for (number, moved) in self.fits(asked) {
@@ -513,61 +535,15 @@ impl<'a> Judge<'a> {
             let unusual = self.policy.is_unusual(row);
             let rank = (unusual, overlay, features, doubtful, moved, matrix.precedence(number));
             if best.is_none_or(|(least, _)| rank < least) {
-                best = Some((rank, ruling(code, Some(number))));
+                best = Some((rank, Ruling::by_row(code, number)));
             }
         }
-        if let Some((_, decided)) = best {
-            return decided;
-        }
-        if self.is_background(asked) {
-            return ruling(Code::Background, None);
-        }
-        // A name or an address of the matrix itself has no role that could be joined.
-        if let Some(row) = off.filter(|row| matrix.rows[*row].only.is_some()) {
-            return ruling(Code::FeatureOff, Some(row));
-        }
-        let ends_have_roles = !asked.client_roles.is_empty() && !asked.server_roles.is_empty();
-        // Where the document itself says that a port is internal, that comes before roles.
-        if let Some(row) = self.exposed(asked).filter(|row| matrix.rows[*row].exposure.is_some()) {
-            return ruling(Code::ExposedInternal, Some(row));
-        }
-        if !asked.broadcast && self.is_joined_endpoint(asked) {
-            return ruling(Code::PortNotInMatrix, off);
-        }
-        if !asked.broadcast && ends_have_roles && self.joined(asked) {
-            return if off.is_some() {
-                ruling(Code::FeatureOff, off)
-            } else if let Some(row) = self.moved_away(asked) {
-                ruling(Code::PortNotInMatrix, Some(row))
-            } else if let Some(row) = self.other_transport(asked) {
-                ruling(Code::WrongTransport, Some(row))
-            } else if let Some(row) = self.reversed(asked) {
-                ruling(Code::Reversed, Some(row))
-            } else {
-                ruling(Code::PortNotInMatrix, None)
-            };
-        }
-        if let Some(row) = self.exposed(asked) {
-            return ruling(Code::ExposedInternal, Some(row));
-        }
-        if asked.broadcast && !asked.client_roles.is_empty() {
-            return ruling(Code::NoRelation, off);
-        }
-        if !asked.broadcast && ends_have_roles {
-            return match self.documented_for_others(asked).next() {
-                Some(row) => ruling(Code::WrongSource, Some(row)),
-                None => ruling(Code::NoRelation, None),
-            };
-        }
-        let no_role = |party: &Party| party.who != Who::Stranger && party.roles.is_empty();
-        if no_role(&asked.client) || (no_role(&asked.server) && !asked.broadcast) {
-            return ruling(Code::NoRole, None);
-        }
-        ruling(Code::UnknownHost, None)
+        let have_roles = !asked.client_roles.is_empty() && !asked.server_roles.is_empty();
+        Found { documented: best.map(|(_, ruling)| ruling), off, have_roles }
     }
 
     /// Whether some row joins the two ends in this direction, on whatever port.
-    fn joined(&self, asked: &Asked<'_>) -> bool {
+    pub(super) fn joined(&self, asked: &Asked<'_>) -> bool {
         asked.client_roles.iter().any(|role| {
             let (reach, anybody) = self.joins[role];
             anybody || reach.meets(asked.server_roles)
@@ -576,7 +552,7 @@ impl<'a> Judge<'a> {
 
     /// Whether the server is an endpoint that the matrix itself names, by its address or by a name that is sure, and
     /// lets the client reach on some port.
-    fn is_joined_endpoint(&self, asked: &Asked<'_>) -> bool {
+    pub(super) fn is_joined_endpoint(&self, asked: &Asked<'_>) -> bool {
         self.endpoints.iter().any(|row| {
             let row = &self.policy.matrix.rows[*row];
             let is_it = match &row.only {
@@ -590,7 +566,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn is_background(&self, asked: &Asked<'_>) -> bool {
+    pub(super) fn is_background(&self, asked: &Asked<'_>) -> bool {
         let Subject { server, transport, port, .. } = asked.subject;
         self.policy.background(transport, port).is_some_and(|entry| {
             entry.anywhere || asked.broadcast || asked.answer || crate::model::is_link_local(server)
@@ -598,7 +574,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The row that would document it, had the inventory not moved its port elsewhere.
-    fn moved_away(&self, asked: &Asked<'_>) -> Option<usize> {
+    pub(super) fn moved_away(&self, asked: &Asked<'_>) -> Option<usize> {
         let (matrix, Subject { transport, port, .. }) = (&self.policy.matrix, asked.subject);
         self.policy.moved_away(transport, port, asked.server).find(|row| {
             let row = &matrix.rows[*row];
@@ -607,7 +583,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn other_transport(&self, asked: &Asked<'_>) -> Option<usize> {
+    pub(super) fn other_transport(&self, asked: &Asked<'_>) -> Option<usize> {
         let others = [Transport::TCP, Transport::UDP, Transport::SCTP];
         others.into_iter().filter(|t| *t != asked.subject.transport).find_map(|transport| {
             let subject = Subject { transport, ..asked.subject };
@@ -616,7 +592,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    fn reversed(&self, asked: &Asked<'_>) -> Option<usize> {
+    pub(super) fn reversed(&self, asked: &Asked<'_>) -> Option<usize> {
         let turned = Asked {
             client: asked.server,
             server: asked.client,
@@ -674,7 +650,7 @@ impl<'a> Judge<'a> {
 
     /// The row of an internal port of a farm host that somebody outside reaches: documented, but
     /// for nobody who comes from outside.
-    fn exposed(&self, asked: &Asked<'_>) -> Option<usize> {
+    pub(super) fn exposed(&self, asked: &Asked<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
         let farm = asked.server_roles.iter().any(|r| matrix.roles[r].is_component());
         let outside_client = || self.is_outside(&asked.client, asked.subject.client);

@@ -3,6 +3,7 @@
 //! Pure: conversations, a policy and the facts about the capture go in; judgements, findings and
 //! the status of every matrix row come out, sorted, decided once.
 
+mod absence;
 mod claims;
 mod contradictions;
 mod coverage;
@@ -18,6 +19,7 @@ mod judge;
 mod loopback;
 mod overlay;
 mod pairs;
+mod permission;
 mod question;
 mod unpermitted;
 mod unused;
@@ -25,6 +27,7 @@ mod verdict;
 
 use std::collections::BTreeMap;
 
+pub use absence::{Condition, conditions_of_absence};
 pub use claims::{Claim, ClaimId, Claims, To, roles_on};
 pub use contradictions::Conflict;
 pub use contradictions::WATCH_S as ROLE_WATCH_S;

@@ -7,7 +7,7 @@ use super::args::ExplainArguments;
 use super::complain;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_matrix, load_policy};
-use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict};
+use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict, conditions_of_absence};
 use crate::model::{clean, service_words};
 use crate::policy::{Certainty, FeatureState, Inventory, Pattern, RoleSet, Row, Who, nearest};
 
@@ -195,6 +195,19 @@ fn end(policy: &Policy, text: &str) -> Result<End, String> {
     }
 }
 
+/// When it would be told that a flow is missing.
+fn absence(out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out)?;
+    writeln!(
+        out,
+        "Where nobody opens it, an audit tells it as missing if all of this holds, and else which does not:"
+    )?;
+    for condition in conditions_of_absence() {
+        writeln!(out, "  {:<17} {}", condition.code, condition.words)?;
+    }
+    Ok(())
+}
+
 /// Whether a text can be a host's name: a pattern of one name.
 fn is_host_name(text: &str) -> bool {
     text.contains('.') && !text.contains('*') && Pattern::parse(text).is_ok()
@@ -234,7 +247,11 @@ fn tell(
         return writeln!(out, "Listed    {id}, among the traffic of every network");
     }
     if code.verdict() == Verdict::Documented {
-        return Ok(());
+        let decided = answer.ruling.row.map(|row| &policy.matrix.rows[row]);
+        return match decided.is_some_and(|row| row.is_expected()) {
+            true => absence(out),
+            false => Ok(()),
+        };
     }
     const SHOWN: usize = 8;
     let lists = [

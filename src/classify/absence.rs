@@ -1,0 +1,151 @@
+//! The conditions under which silence means that something is missing, in the order in which they are tried. The first that
+//! fails is the reason for which it cannot be assessed.
+
+use super::coverage::Unit;
+use super::expected::{Assessor, Towards};
+use super::verdict::Code;
+
+/// What the conditions are asked about: the silence of a host on some rows of a group.
+pub(super) struct Silent<'s> {
+    /// The silent host.
+    pub source: usize,
+    /// The rows whose features are on.
+    pub on: &'s [usize],
+    /// Those of them that are steady, or whose trigger was seen.
+    pub due: &'s [usize],
+    /// Towards whom.
+    pub towards: &'s Towards,
+    /// Seconds that the rows have to be watched.
+    pub watch_s: u64,
+}
+
+/// A condition of absence.
+#[derive(Clone, Copy)]
+pub struct Condition {
+    /// Why something is not assessable where it does not hold.
+    pub code: Code,
+    /// What has to hold, in words.
+    pub words: &'static str,
+    holds: fn(&Assessor<'_>, &Silent<'_>) -> bool,
+}
+
+/// What has to hold before attempts are looked at.
+pub(super) const BEFORE: &[Condition] = &[
+    Condition {
+        code: Code::FeatureUnknown,
+        words: "the row needs no feature, or one that the inventory says is on",
+        holds: |_, silent| !silent.on.is_empty(),
+    },
+    Condition {
+        code: Code::TriggerNotSeen,
+        words: "it is needed all the time, or what makes it necessary was seen",
+        holds: |_, silent| !silent.due.is_empty(),
+    },
+];
+
+/// What attempts have to show; they are looked at between the other two.
+const ATTEMPTS: Condition = Condition {
+    code: Code::OneSidedView,
+    words: "no attempt is visible in one direction only",
+    holds: |_, _| true,
+};
+
+/// What has to hold where nothing was tried.
+pub(super) const AFTER: &[Condition] = &[
+    Condition {
+        code: Code::HostNotSeen,
+        words: "somebody of the name or address that the row goes to was seen, if it goes to one",
+        holds: |assessor, silent| {
+            let rows = &assessor.policy.matrix.rows;
+            silent.towards.len > 0 || silent.due.iter().all(|row| rows[*row].only.is_none())
+        },
+    },
+    Condition {
+        code: Code::PairNotCovered,
+        words: "a host of the inventory serves it, and not only a network",
+        holds: |assessor, silent| {
+            let rows = &assessor.policy.matrix.rows;
+            let networked = |row: &usize| assessor.is_played_by_network(rows[*row].destination);
+            silent.towards.len > 0 || !silent.due.iter().any(networked)
+        },
+    },
+    Condition {
+        code: Code::LoopbackOnly,
+        words: "there is another host to go to",
+        holds: |_, silent| silent.towards.len > 0,
+    },
+    Condition {
+        code: Code::HostNotSeen,
+        words: "the host, and one that it should go to, were seen sending to single hosts",
+        holds: |assessor, silent| {
+            assessor.seen.is_sending(Unit::Host(silent.source)) && silent.towards.sends
+        },
+    },
+    Condition {
+        code: Code::PairNotCovered,
+        words: "the span covers what the host says to all of them, as stated or as traffic shows",
+        holds: |assessor, silent| {
+            assessor.seen.watches(silent.source).is_some() || silent.towards.all_covered
+        },
+    },
+    Condition {
+        code: Code::CaptureFiltered,
+        words: "no capture filter was on",
+        holds: |assessor, _| !assessor.seen.view().filtered,
+    },
+    Condition {
+        code: Code::LossTooHigh,
+        words: "the capture lost no more than --max-loss",
+        holds: |assessor, _| assessor.seen.view().loss <= assessor.seen.view().max_loss,
+    },
+    Condition {
+        code: Code::WindowTooShort,
+        words: "it was watched for as long as the row needs",
+        holds: |assessor, silent| {
+            assessor.seen.view().watched.seconds_for(silent.watch_s) >= silent.watch_s
+        },
+    },
+];
+
+/// The first condition that does not hold.
+pub(super) fn fails(
+    assessor: &Assessor<'_>,
+    silent: &Silent<'_>,
+    conditions: &[Condition],
+) -> Option<Code> {
+    let failing = conditions.iter().find(|condition| !(condition.holds)(assessor, silent));
+    failing.map(|condition| condition.code)
+}
+
+/// Whether a condition is tried only where the span covers the pair.
+pub(super) fn is_late(code: Code) -> bool {
+    matches!(code, Code::CaptureFiltered | Code::LossTooHigh | Code::WindowTooShort)
+}
+
+/// Returns the conditions under which silence on a row is told as missing, in the order in which they are tried.
+pub fn conditions_of_absence() -> impl Iterator<Item = &'static Condition> {
+    BEFORE.iter().chain(std::iter::once(&ATTEMPTS)).chain(AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::Verdict;
+
+    #[test]
+    fn each_reason_for_not_assessing_has_a_condition_and_none_stands_twice() {
+        let all: Vec<&Condition> = conditions_of_absence().collect();
+        let codes: Vec<Code> = Code::ALL
+            .iter()
+            .copied()
+            .filter(|code| code.verdict() == Verdict::NotAssessable)
+            .collect();
+        for code in codes {
+            assert!(all.iter().any(|condition| condition.code == code), "{code}");
+        }
+        assert!(all.iter().all(|c| c.code.verdict() == Verdict::NotAssessable));
+        for (number, condition) in all.iter().enumerate() {
+            assert!(all[..number].iter().all(|other| other.words != condition.words));
+        }
+    }
+}

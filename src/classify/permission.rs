@@ -1,0 +1,202 @@
+//! The checks of permission, in the order in which their codes are tried: the first that applies decides.
+
+use super::judge::{Asked, Found, Judge, Ruling};
+use super::verdict::Code;
+use crate::policy::{Party, Who};
+
+/// A check: what it decides, where it applies.
+type Check = fn(&Judge<'_>, &Asked<'_>, &Found) -> Option<Ruling>;
+
+/// All checks. What none of them decides is between addresses of which one is in no list.
+const CHECKS: [Check; 13] = [
+    documented,
+    background,
+    endpoint_with_feature_off,
+    stated_as_internal,
+    other_port_of_an_endpoint,
+    feature_off,
+    moved_away,
+    other_transport,
+    reversed,
+    other_port,
+    exposed,
+    no_relation,
+    no_role,
+];
+
+impl Judge<'_> {
+    /// The ruling on a question, whatever the site has excepted.
+    pub(super) fn rule_without_exceptions(&self, asked: &Asked<'_>) -> Ruling {
+        let found = self.found(asked);
+        let ruling = CHECKS.iter().find_map(|check| check(self, asked, &found));
+        ruling.unwrap_or(Ruling::without_row(Code::UnknownHost))
+    }
+}
+
+/// A row fits.
+fn documented(_: &Judge<'_>, _: &Asked<'_>, found: &Found) -> Option<Ruling> {
+    found.documented
+}
+
+fn background(judge: &Judge<'_>, asked: &Asked<'_>, _: &Found) -> Option<Ruling> {
+    judge.is_background(asked).then(|| Ruling::without_row(Code::Background))
+}
+
+/// A name or an address of the matrix itself has no role that could be joined.
+fn endpoint_with_feature_off(judge: &Judge<'_>, _: &Asked<'_>, found: &Found) -> Option<Ruling> {
+    let rows = &judge.policy.matrix.rows;
+    let row = found.off.filter(|row| rows[*row].only.is_some())?;
+    Some(Ruling::by_row(Code::FeatureOff, row))
+}
+
+/// Where the document itself says that a port is internal, that comes before roles.
+fn stated_as_internal(judge: &Judge<'_>, asked: &Asked<'_>, _: &Found) -> Option<Ruling> {
+    let rows = &judge.policy.matrix.rows;
+    let row = judge.exposed(asked).filter(|row| rows[*row].exposure.is_some())?;
+    Some(Ruling::by_row(Code::ExposedInternal, row))
+}
+
+fn other_port_of_an_endpoint(
+    judge: &Judge<'_>,
+    asked: &Asked<'_>,
+    found: &Found,
+) -> Option<Ruling> {
+    let applies = !asked.broadcast && judge.is_joined_endpoint(asked);
+    let (code, row, exception) = (Code::PortNotInMatrix, found.off, None);
+    applies.then_some(Ruling { code, row, exception })
+}
+
+/// Whether some row joins the two ends, so that only the port is wrong.
+fn is_joined(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> bool {
+    !asked.broadcast && found.have_roles && judge.joined(asked)
+}
+
+fn feature_off(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+    let row = found.off.filter(|_| is_joined(judge, asked, found))?;
+    Some(Ruling::by_row(Code::FeatureOff, row))
+}
+
+fn moved_away(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+    let row = is_joined(judge, asked, found).then(|| judge.moved_away(asked))??;
+    Some(Ruling::by_row(Code::PortNotInMatrix, row))
+}
+
+fn other_transport(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+    let row = is_joined(judge, asked, found).then(|| judge.other_transport(asked))??;
+    Some(Ruling::by_row(Code::WrongTransport, row))
+}
+
+fn reversed(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+    let row = is_joined(judge, asked, found).then(|| judge.reversed(asked))??;
+    Some(Ruling::by_row(Code::Reversed, row))
+}
+
+fn other_port(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+    is_joined(judge, asked, found).then(|| Ruling::without_row(Code::PortNotInMatrix))
+}
+
+fn exposed(judge: &Judge<'_>, asked: &Asked<'_>, _: &Found) -> Option<Ruling> {
+    Some(Ruling::by_row(Code::ExposedInternal, judge.exposed(asked)?))
+}
+
+fn no_relation(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+    if asked.broadcast {
+        let (code, row, exception) = (Code::NoRelation, found.off, None);
+        return (!asked.client_roles.is_empty()).then_some(Ruling { code, row, exception });
+    }
+    let other = found.have_roles.then(|| judge.documented_for_others(asked).next())?;
+    Some(match other {
+        Some(row) => Ruling::by_row(Code::WrongSource, row),
+        None => Ruling::without_row(Code::NoRelation),
+    })
+}
+
+fn no_role(_: &Judge<'_>, asked: &Asked<'_>, _: &Found) -> Option<Ruling> {
+    let has_none = |party: &Party| party.who != Who::Stranger && party.roles.is_empty();
+    let applies = has_none(&asked.client) || (has_none(&asked.server) && !asked.broadcast);
+    applies.then_some(Ruling::without_row(Code::NoRole))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::conversation::Subject;
+    use crate::model::Transport;
+    use crate::policy::{Inventory, Policy, RuleFiles};
+
+    const FARM: &str = r#"
+[farm]
+matrix = "ras-19"
+[farm.features]
+reporting = false
+[[host]]
+name = "gw1"
+addresses = ["10.1.0.1"]
+roles = ["gateway-normal"]
+[[host]]
+name = "broker1"
+addresses = ["10.1.0.10"]
+roles = ["broker"]
+[[host]]
+name = "sql1"
+addresses = ["10.1.0.11"]
+roles = ["sql-server"]
+[[host]]
+name = "rep1"
+addresses = ["10.1.0.12"]
+roles = ["ras-reporting"]
+[[host]]
+name = "file1"
+addresses = ["10.1.0.50"]
+roles = []
+[[moved-port]]
+role = "sql-server"
+transport = "tcp"
+from = 1433
+to = 1500
+"#;
+
+    /// The place of the check that decides, one behind the last where none does, and its code.
+    fn decided(client: &str, server: &str, transport: Transport, port: u16) -> (usize, Code) {
+        let matrix = RuleFiles::named("ras-19", None).unwrap().load().unwrap();
+        let inventory = Inventory::from_toml("farm.toml", FARM, &matrix).unwrap();
+        let policy = Policy::new(matrix, inventory);
+        let judge = Judge::new(&policy);
+        let [client, server] = [client, server].map(|a| a.parse::<IpAddr>().unwrap());
+        let subject = Subject { client, server, transport, port };
+        let asked = judge.ask(policy.party(client, []), policy.party(server, []), subject);
+        let found = judge.found(&asked);
+        let mut checks = CHECKS.iter().enumerate();
+        let first = checks.find_map(|(n, check)| Some((n, check(&judge, &asked, &found)?)));
+        let (place, ruling) =
+            first.unwrap_or((CHECKS.len(), judge.rule_without_exceptions(&asked)));
+        assert_eq!(ruling, judge.rule_without_exceptions(&asked));
+        (place, ruling.code)
+    }
+
+    #[test]
+    fn each_check_decides_what_it_is_for() {
+        let (tcp, udp) = (Transport::TCP, Transport::UDP);
+        let place =
+            |check: Check| CHECKS.iter().position(|other| std::ptr::fn_addr_eq(*other, check));
+        let cases: [(&str, &str, Transport, u16, Check, Code); 9] = [
+            ("10.1.0.1", "10.1.0.10", tcp, 20_002, documented, Code::Matrix),
+            ("10.1.0.1", "10.1.0.10", Transport::ICMP, 8, background, Code::Background),
+            ("203.0.113.9", "10.1.0.10", tcp, 20_001, exposed, Code::ExposedInternal),
+            ("10.1.0.12", "10.1.0.11", tcp, 1433, moved_away, Code::PortNotInMatrix),
+            ("10.1.0.1", "10.1.0.10", udp, 20_002, other_transport, Code::WrongTransport),
+            ("10.1.0.1", "10.1.0.10", tcp, 4444, other_port, Code::PortNotInMatrix),
+            ("10.1.0.11", "10.1.0.10", tcp, 20_002, no_relation, Code::WrongSource),
+            ("10.1.0.1", "10.1.0.11", tcp, 4444, no_relation, Code::NoRelation),
+            ("10.1.0.1", "10.1.0.50", tcp, 445, no_role, Code::NoRole),
+        ];
+        for (client, server, transport, port, check, code) in cases {
+            let (found, told) = decided(client, server, transport, port);
+            assert_eq!((Some(found), told), (place(check), code), "{client} {server} {port}");
+        }
+        let nobody = decided("203.0.113.9", "203.0.113.10", tcp, 4444);
+        assert_eq!(nobody, (CHECKS.len(), Code::UnknownHost));
+    }
+}
