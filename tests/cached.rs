@@ -219,7 +219,7 @@ fn fifty_pairs_of_one_group_and_reason_are_one_finding() {
     assert_eq!(clients.split(';').count(), 10);
     assert_eq!(servers.split(';').count(), 10);
     assert!(message.contains("10 hosts (RAS Connection Broker) to 10 hosts"), "{message}");
-    assert!(message.contains("(55 pairs) cannot be assessed"), "{message}");
+    assert!(message.contains("(55 pairs, each once) cannot be assessed"), "{message}");
 }
 
 #[test]
@@ -229,4 +229,66 @@ fn a_farm_of_thousands_is_judged_by_kinds_of_hosts() {
     assert_eq!(rows[0][3], (3_000 * 2_999 / 2).to_string());
     // So many are listed, and how many more there are.
     assert!(rows[0][4].ends_with(";'+1999 more"), "{}", &rows[0][4][rows[0][4].len() - 40..]);
+}
+
+/// Brokers of which so many pairs are refused, the first ones; their reports go into a folder of the site.
+fn refused(
+    site: &tempfile::TempDir,
+    brokers: usize,
+    pairs: usize,
+    name: &str,
+    more: &[&str],
+) -> (i32, String) {
+    let (inventory, capture) =
+        (site.path().join("farm.toml"), site.path().join(format!("{name}.pcap")));
+    fs::write(&inventory, large(brokers, 0)).expect("writable");
+    let mut wire = Wire::default();
+    let all = (0..brokers).flat_map(|a| (a + 1..brokers).map(move |b| (a, b)));
+    for (number, (a, b)) in all.enumerate() {
+        let [from, to] = [a, b].map(|n| format!("10.1.{}.{}", n / 200, n % 200 + 1));
+        let (ms, from, to) = (number as u64 * 10, (from.as_str(), 50_000), (to.as_str(), 20_001));
+        match number < pairs {
+            true => wire.knock(ms, from, to),
+            false => wire.connect(ms, from, to),
+        }
+    }
+    // What nobody answered in the last second may still be answered.
+    wire.udp(60_000, ("10.9.0.1", 50_000), ("10.9.0.2", 4444));
+    fs::write(&capture, wire.file()).expect("writable");
+    let words = |path: &std::path::Path| path.display().to_string();
+    let (capture, inventory, out) =
+        (words(&capture), words(&inventory), words(&site.path().join(name)));
+    let arguments = ["audit", &capture, "-i", &inventory, "--out", &out, "-q"];
+    let run = support::rasaudit([&arguments[..], more].concat());
+    let csv = fs::read_to_string(site.path().join(name).join("findings.csv")).expect("a report");
+    (run.status.code().unwrap_or_default(), csv)
+}
+
+fn since(csv: &str) -> Vec<[String; 4]> {
+    let rows = columns(csv, &["code", "client", "count", "since"]);
+    let failed = rows.into_iter().filter(|row| row[0] == "refused" || row[0] == "unanswered");
+    failed.map(|row| row.try_into().expect("four cells")).collect()
+}
+
+#[test]
+fn more_pairs_are_news_and_fewer_are_none() {
+    let site = tempfile::tempdir().expect("a scratch folder");
+    let known = |name: &str| site.path().join(name).join("findings.csv").display().to_string();
+    let (_, few) = refused(&site, 20, 60, "few", &[]);
+    let few = since(&few);
+    assert_eq!(few.len(), 1, "{few:?}");
+    assert_eq!(few[0][1..3], ["*", "60"]);
+    // An outage of most pairs is not what was known of a third of them.
+    let before = known("few");
+    let more = ["--known", before.as_str(), "--fail-on", "new"];
+    let (code, all) = refused(&site, 20, 150, "all", &more);
+    assert_eq!((code, &since(&all)[0][2..]), (1, &["150".to_owned(), "new".to_owned()][..]));
+    let (code, same) = refused(&site, 20, 60, "same", &more);
+    assert_eq!((code, since(&same)[0][3].as_str()), (0, "known"));
+    // What is left of it when it heals is told pair by pair, and is no news.
+    let (code, healed) = refused(&site, 20, 40, "healed", &more);
+    let healed = since(&healed);
+    assert_eq!(healed.len(), 40);
+    assert!(healed.iter().all(|row| row[3] == "known"), "{healed:?}");
+    assert_eq!(code, 0);
 }

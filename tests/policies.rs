@@ -312,7 +312,7 @@ fn a_site_may_add_an_overlay_and_a_matrix_of_its_own() {
     fs::create_dir(scratch.path().join("own")).expect("writable");
     write(
         "own/roles.csv",
-        "slug,name,kind\nrdsh-agent,Host,ras-component\nad-dc,Controller,infrastructure\n",
+        "slug,name,kind\nrdsh-agent,Host,component\nad-dc,Controller,infrastructure\n",
     );
     write(
         "own/matrix.csv",
@@ -659,7 +659,7 @@ fn a_product_is_data_alone() {
     assert_eq!(mismatch[2], "dns1 (Name service) serves TCP 7100, as only Acme Brain does");
     assert!(run("text").contains("against the Acme Desk 4 matrix"));
     // What a list says wrongly is told with the nearest right word.
-    let roles = "slug,name,kind,traits\nviewer,Viewer,clint,anybdy\n";
+    let roles = "slug,name,kind,traits\nviewer,Viewer,clint,anybdy\nold,Old,ras-component,\n";
     fs::write(scratch.path().join("acme/roles.csv"), roles).expect("writable");
     fs::write(scratch.path().join("acme/meta.toml"), "titel = \"x\"\n").expect("writable");
     let folder = scratch.path().join("acme").display().to_string();
@@ -667,6 +667,7 @@ fn a_product_is_data_alone() {
     for told in [
         "roles.csv:2: kind: unknown \"clint\"; did you mean \"client\"?",
         "roles.csv:2: traits: unknown \"anybdy\"; did you mean \"anybody\"?",
+        "roles.csv:3: kind: \"ras-component\" is called \"component\" now",
         "meta.toml:1: unknown field `titel`",
     ] {
         assert!(wrong.contains(told), "{told}: {wrong}");

@@ -254,6 +254,9 @@ impl Outcome {
         match (finding.key.transport, finding.reason) {
             (Some(transport), _) => transport.to_string(),
             (None, Reason::Strangers | Reason::Loopback) => "*".to_owned(),
+            (None, Reason::Claim(claim)) if self.book.claims.fold(claim).is_some() => {
+                "*".to_owned()
+            }
             (None, _) => String::new(),
         }
     }
@@ -304,13 +307,23 @@ impl Outcome {
     /// Returns the id of a finding: `f-` and the first 12 hex digits of SHA-256 over verdict, code, ends, transport, and
     /// group or port, each followed by the byte 0x1e.
     pub fn id_of(&self, policy: &Policy, finding: &Finding) -> String {
-        let (code, group) = (finding.code(), self.group_of(policy, finding));
-        let subject = if group.is_empty() { self.port_of(policy, finding) } else { group };
         let [client, server] = [finding.key.client, finding.key.server]
             .map(|end| self.book.ends.get(end).identity(policy));
+        self.id_between(policy, finding, [&client, &server])
+    }
+
+    /// Returns the id that it has where many pairs are told as one.
+    pub fn id_as_many(&self, policy: &Policy, finding: &Finding) -> String {
+        self.id_between(policy, finding, ["*", "*"])
+    }
+
+    fn id_between(&self, policy: &Policy, finding: &Finding, ends: [&str; 2]) -> String {
+        let (code, group) = (finding.code(), self.group_of(policy, finding));
+        let subject = if group.is_empty() { self.port_of(policy, finding) } else { group };
+        let [client, server] = ends;
         let transport = self.transport_of(finding);
         let mut hasher = Sha256::new();
-        for part in [code.verdict().name(), code.name(), &client, &server, &transport, &subject] {
+        for part in [code.verdict().name(), code.name(), client, server, &transport, &subject] {
             hasher.update(part.as_bytes());
             hasher.update([0x1e]);
         }

@@ -1,6 +1,6 @@
 //! Conversations that make one finding, folded so that a scan stays one line.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::ends::{EndId, EndKey, Ends, Network};
 use super::finding::{About, Pool, Run};
@@ -166,27 +166,31 @@ pub(super) fn fold_clients(
             *networks.entry(fold.place.key(0)).or_default() += 1;
         }
     }
-    let (mut kept, mut many) = (Vec::new(), HashMap::<(Network, Place), Vec<Run>>::new());
+    let (mut kept, mut many) = (Vec::new(), BTreeMap::<u128, (Network, Place, Vec<Run>)>::new());
     for (fold, network) in folds.into_iter().zip(by_network) {
         let flood = || {
             is_stranger(&fold)
                 && networks.get(&fold.place.key(0)).is_some_and(|count| *count >= FLOOD)
         };
         let of_many = match network {
-            Some(_) if flood() => Some(Network::Flood),
+            Some(_) if flood() => Some((Network::Flood, u32::MAX)),
             Some((network, number))
                 if clients.get(&fold.place.key(number)).is_some_and(|n| *n >= FOLD as u32) =>
             {
-                Some(network)
+                Some((network, number))
             }
             _ => None,
         };
         match of_many {
-            Some(network) => many.entry((network, fold.place)).or_default().push(fold.members),
+            Some((network, number)) => {
+                let key = fold.place.key(number);
+                let entry = many.entry(key).or_insert((network, fold.place, Vec::new()));
+                entry.2.push(fold.members);
+            }
             None => kept.push(fold),
         }
     }
-    for ((network, place), runs) in many {
+    for (network, place, runs) in many.into_values() {
         let mut members: Vec<u32> =
             runs.into_iter().flat_map(|run| pool.get(run).to_vec()).collect();
         members.sort_unstable();

@@ -28,7 +28,7 @@ mod verdict;
 use std::collections::BTreeMap;
 
 pub use absence::{Condition, conditions_of_absence};
-pub use claims::{Claim, ClaimId, Claims, To, roles_on};
+pub use claims::{Claim, ClaimId, Claims, Fold as ClaimFold, To, roles_on};
 pub use contradictions::Conflict;
 pub use contradictions::WATCH_S as ROLE_WATCH_S;
 pub use coverage::Unit;
@@ -139,7 +139,8 @@ impl View {
 
     /// Returns the seconds to be watched before silence on a row means anything.
     pub fn watch(&self, row: u64) -> u64 {
-        self.min_watch.unwrap_or(row)
+        // What nobody was to wait for would be missing at once.
+        self.min_watch.unwrap_or(if row == 0 { ROLE_WATCH_S } else { row })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Silence of many pairs of hosts. Most hosts differ in nothing that matters: what holds of one pair holds of all pairs
 //! of the same two classes, and is asked once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::claims::{Claim, Fold, To, roles_on};
 use super::coverage::Unit;
@@ -48,7 +48,7 @@ type Classes = BTreeMap<Traits, Vec<u32>>;
 
 /// Pairs of which something particular is known, by the first of the two.
 #[derive(Default)]
-struct Particular(HashMap<u32, BTreeSet<Unit>>);
+struct Particular(BTreeMap<u32, BTreeSet<Unit>>);
 
 impl Particular {
     fn has(&self, host: u32, unit: Unit) -> bool {
@@ -413,12 +413,23 @@ impl Assessor<'_> {
         };
         let mut book = self.book.borrow_mut();
         let everybody = book.ends.id(EndKey::Everybody);
-        let rows = book.claims.rows(claim.rows).to_vec();
+        // Hosts of several roles have several rows of a group, and were not all waited for.
+        let rows = list.iter().flat_map(|batch| book.claims.rows(batch.claim.rows));
+        let rows: BTreeSet<usize> = rows.copied().collect();
+        let rows: Vec<usize> = rows.into_iter().collect();
+        let claim = Claim {
+            rows: book.claims.rows_id(&rows),
+            watch_s: list.iter().map(|batch| batch.claim.watch_s).max().unwrap_or(claim.watch_s),
+            trigger: claim.trigger.filter(|_| list.iter().all(|b| b.claim.trigger.is_some())),
+            ..claim
+        };
+        let mut transports = rows.iter().map(|row| self.policy.matrix.rows[*row].transport);
+        let first = transports.next();
         let key = FindingKey {
             code,
             client: everybody,
             server: everybody,
-            transport: rows.first().map(|row| self.policy.matrix.rows[*row].transport),
+            transport: first.filter(|first| transports.all(|other| other == *first)),
             about: About::Group,
         };
         let id = book.claims.add(claim, group, false, Some(fold));

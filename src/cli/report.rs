@@ -16,6 +16,10 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
+    if arguments.result.as_os_str() == "-" {
+        complain("a result is read from a file: give its name, not -");
+        return Ok(Exit::CannotDo);
+    }
     // Who gives the folder of the reports means the result in it.
     let path = match arguments.result.is_dir() {
         true => arguments.result.join("audit.json"),
@@ -38,6 +42,14 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         complain(&format!(
             "{} was written by an earlier version and holds its tables alone: --format csv, conversations, matrix and hosts can be made of it; for the others audit the captures again",
             path.display()
+        ));
+        return Ok(Exit::CannotDo);
+    }
+    if let Some(format) = format.filter(|_| is_table && !result.is_judged())
+        && format != "conversations"
+    {
+        complain(&format!(
+            "--format {format} needs a result that was judged: the audit had no inventory; try --format conversations"
         ));
         return Ok(Exit::CannotDo);
     }

@@ -129,6 +129,68 @@ impl Reading<'_> {
     }
 }
 
+/// The columns of all files of rules; others are the site's own.
+const COLUMNS: &[&str] = &[
+    "aliases",
+    "announced_by",
+    "condition",
+    "optional",
+    "attempted",
+    "certainty",
+    "code",
+    "default",
+    "destination",
+    "destination_role",
+    "example",
+    "expectation",
+    "exposure",
+    "feature",
+    "features",
+    "group",
+    "id",
+    "kind",
+    "meaning",
+    "members",
+    "multicast",
+    "name",
+    "note",
+    "port",
+    "port_high",
+    "port_low",
+    "provenance",
+    "purpose",
+    "quantifier",
+    "reached",
+    "role",
+    "scope",
+    "section",
+    "slug",
+    "source_role",
+    "towards",
+    "traits",
+    "transport",
+    "trigger",
+    "verdict",
+    "watch_s",
+];
+
+/// Tells columns whose names are a slip of one that is known: what they say would count for nothing.
+fn misspelt(text: &str, problems: &mut Problems) {
+    let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
+    let Some((number, header)) = lines.find(|(_, line)| !line.starts_with('#')) else {
+        return;
+    };
+    for column in header.split(',').map(|name| name.trim().trim_matches('"')) {
+        if COLUMNS.contains(&column) {
+            continue;
+        }
+        let near = nearest(column, COLUMNS.iter().copied());
+        if !near.is_empty() {
+            problems.add(number + 1, format!("unknown column \"{column}\"{near}"));
+        }
+    }
+}
+
 struct Loader<'m> {
     matrix: &'m mut Matrix,
     problems: Vec<Problem>,
@@ -175,6 +237,7 @@ impl Loader<'_> {
             return;
         }
         let mut problems = Problems::of(file);
+        misspelt(text, &mut problems);
         let mut reading = Reading { file: file.into(), overlay, problems: Problems::of(file) };
         each_record(text, columns, &mut problems, |record, _| each(self, &record, &mut reading));
         if columns.contains(&"slug") {
@@ -217,9 +280,16 @@ impl Loader<'_> {
         if self.matrix.roles.len() == RoleSet::MAX {
             return reading.add(record, format!("more than {} roles", RoleSet::MAX));
         }
-        // Rules of earlier versions have the older word.
         let kind = match record.get("kind") {
-            "ras-component" => Some(RoleKind::Component),
+            // Rules of earlier versions; that traits are missing would be seen nowhere else.
+            "ras-component" => {
+                reading.add(
+                    record,
+                    "kind: \"ras-component\" is called \"component\" now; say in a column traits which roles are anybody, \
+                     entrance and directory, as rules/ras-19/roles.csv does",
+                );
+                None
+            }
             kind => reading.word(record, "kind", RoleKind::parse(kind), RoleKind::NAMES),
         };
         let mut traits = Vec::new();

@@ -76,7 +76,7 @@ impl Matrix {
     /// wrong.
     pub fn playable_role(&self, name: &str) -> Result<usize, String> {
         // A vendor's own pages may write a word before a name or leave it out.
-        let prefix = format!("{} ", self.prefix.to_lowercase());
+        let prefix = format!("{} ", self.prefix.trim().to_lowercase().replace('-', " "));
         let plain = |name: &str| {
             let name = name.trim().to_lowercase().replace('-', " ");
             name.trim_start_matches(prefix.as_str()).to_owned()

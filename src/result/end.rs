@@ -123,7 +123,10 @@ impl End {
         match (self.name.as_str(), self.address.as_str()) {
             _ if self.count > 0 => {
                 let noun = if self.count == 1 { "host" } else { "hosts" };
-                format!("{} {noun} ({})", self.count, self.titles.join(" or "))
+                match self.titles.is_empty() {
+                    true => format!("{} {noun}", self.count),
+                    false => format!("{} {noun} ({})", self.count, self.titles.join(" or ")),
+                }
             }
             ("", "") => format!("any {}", self.titles.join(" or ")),
             ("", "*") => "several hosts".to_owned(),
@@ -136,7 +139,8 @@ impl End {
 
     /// In words, with the roles.
     pub fn words_with_roles(&self) -> String {
-        match self.titles.is_empty() || (self.name.is_empty() && self.address.is_empty()) {
+        let has_them = self.titles.is_empty() || self.count > 0;
+        match has_them || (self.name.is_empty() && self.address.is_empty()) {
             true => self.words(),
             false => format!("{} ({})", self.words(), self.titles.join(", ")),
         }

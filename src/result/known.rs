@@ -46,6 +46,8 @@ struct Before {
     reached: Option<BTreeSet<Reached>>,
     /// Clients and servers by name or address; none where the file does not list them.
     members: Option<[BTreeSet<String>; 2]>,
+    /// Of one finding for many pairs, how many.
+    pairs: u64,
 }
 
 words!(
@@ -115,6 +117,7 @@ impl Known {
         let (certain, state) = (column("certain")?, column("state")?);
         // Earlier versions did not list them.
         let members = place("clients").zip(place("servers"));
+        let count = place("count");
         let mut known = Self { file: file.to_owned(), ..Self::default() };
         for record in reader.records() {
             let record = record.map_err(|error| format!("{file}: {error}"))?;
@@ -133,6 +136,7 @@ impl Known {
                 was_reached: State::parse(&record[state]).is_some_and(State::reached),
                 reached: None,
                 members: members.map(|(clients, servers)| [list(clients), list(servers)]),
+                pairs: count.and_then(|count| record[count].parse().ok()).unwrap_or_default(),
             };
             if before.severity > Severity::Info {
                 known.findings.insert(id_of(&record[id]), before);
@@ -174,6 +178,7 @@ impl Known {
                 was_reached: finding.state.is_some_and(State::reached)
                     || was(|before| before.was_reached),
                 members: Some(members),
+                pairs: told.count.max(before.as_ref().map_or(0, |before| before.pairs)),
             };
             self.findings.insert(told.id, now);
         }
@@ -193,7 +198,30 @@ impl Known {
     /// a second client; further members of a network do not.
     pub fn change(&self, teller: &Teller<'_>, finding: &Finding) -> Change {
         let outcome = teller.outcome();
-        let Some(before) = self.findings.get(&teller.id(finding)) else { return Change::New };
+        let Some(before) = self.findings.get(&teller.id(finding)) else {
+            // One of the many pairs that were one finding before.
+            let many = teller.id_as_many(finding).and_then(|id| self.findings.get(&id));
+            let was_in = |before: &&Before| {
+                let [client, server] = teller.members(finding).map(|side| side.words());
+                let had = |told: &BTreeSet<String>, names: &[String]| {
+                    told.iter().any(|name| name.starts_with('+'))
+                        || names.iter().all(|name| told.contains(name))
+                };
+                before.members.as_ref().is_some_and(|[clients, servers]| {
+                    // Either end may be told first.
+                    (had(clients, &client) || had(servers, &client))
+                        && (had(servers, &server) || had(clients, &server))
+                })
+            };
+            return match many.filter(was_in) {
+                Some(before) if finding.severity <= before.severity => Change::Same,
+                Some(_) => Change::Worse,
+                None => Change::New,
+            };
+        };
+        if teller.is_of_many(finding) && teller.count(finding) > before.pairs {
+            return Change::Worse;
+        }
         let reached = finding.state.is_some_and(State::reached);
         if finding.severity > before.severity || (reached && !before.was_reached) {
             return Change::Worse;

@@ -242,7 +242,12 @@ impl<'s> Finder<'s> {
         let roles = numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(*role)));
         let named = match (self.hosts.get(name), self.networks.get(name)) {
             _ if name.is_empty() => None,
-            (Some(host), _) => Some(Who::Host(*host)),
+            // Both may have one name.
+            (Some(host), Some(network)) => {
+                let is_its_own = self.site.hosts[*host].addresses.contains(&address);
+                Some(if is_its_own { Who::Host(*host) } else { Who::Network(*network) })
+            }
+            (Some(host), None) => Some(Who::Host(*host)),
             (None, Some(network)) => Some(Who::Network(*network)),
             (None, None) => None,
         };

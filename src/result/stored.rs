@@ -1,6 +1,6 @@
 //! A stored result: `audit.json`, read back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::head::{Head, Layout, SCHEMA};
 use super::site::Finder;
 use super::{
-    AuditResult, Brief, ConversationRow, FindingEntry, HostRow, MatrixRow, Source, Talk,
+    AuditResult, Brief, ConversationRow, FindingEntry, HostRow, MatrixRow, Source, Talk, Time,
     transport_of,
 };
 use crate::classify::{Code, RoleSet, Severity, Verdict};
@@ -64,7 +64,14 @@ impl fmt::Display for StoredError {
         match &self.kind {
             StoredProblem::Read(error) => write!(f, "{path}: {error}"),
             StoredProblem::Json(error) => {
-                write!(f, "{path} is not the audit.json of an audit: {error}")
+                // What it quotes may be long.
+                let said: String = error.to_string().chars().take(200).collect();
+                match error.is_data() {
+                    true => write!(f, "{path} is not the audit.json of an audit: {said}"),
+                    false => {
+                        write!(f, "{path} is no whole JSON ({said}): is it cut off, or compressed?")
+                    }
+                }
             }
             StoredProblem::Layout(layout) => {
                 write!(f, "{path} has the layout {layout}; this version reads {SCHEMA}")
@@ -151,6 +158,28 @@ impl Stored {
         if self.findings.iter().flat_map(|f| &f.talkers).any(|talker| *talker >= count) {
             return Err("a finding names a conversation that is not there");
         }
+        let turned = |first: Option<Time>, last: Option<Time>| {
+            first.zip(last).is_some_and(|(first, last)| first.0 > last.0)
+        };
+        let findings = self.findings.iter().map(|f| (f.row.first_seen, f.row.last_seen));
+        let conversations = self.conversations.iter().map(|c| (c.first_seen, c.last_seen));
+        let window = (head.window.first, head.window.last);
+        if findings.chain(conversations).chain([window]).any(|(first, last)| turned(first, last)) {
+            return Err("something ends before it begins");
+        }
+        let explained: HashSet<&str> = self
+            .findings
+            .iter()
+            .filter(|f| !f.row.explained_by.is_empty())
+            .map(|f| f.row.id.as_str())
+            .collect();
+        if self.findings.iter().any(|f| explained.contains(f.row.explained_by.as_str())) {
+            return Err("a finding is explained by one that is explained itself");
+        }
+        let told = (head.summary.findings.total, head.summary.conversations.total);
+        if told != (self.findings.len() as u64, self.conversations.len() as u64) {
+            return Err("its summary counts other findings or conversations than it lists");
+        }
         match &head.site {
             Some(site) if !site.is_sound() => Err("its site names a role that is not there"),
             Some(site)
@@ -216,7 +245,7 @@ impl Stored {
                 verdict: Verdict::parse(&row.verdict),
                 row: rules.get(row.rule.as_str()).copied(),
                 packets: [row.packets_to_server, row.packets_to_client],
-                bytes: row.bytes_to_server + row.bytes_to_client,
+                bytes: row.bytes_to_server.saturating_add(row.bytes_to_client),
                 first: row.first_seen.map(|time| time.0),
                 last: row.last_seen.map(|time| time.0),
             });

@@ -125,8 +125,8 @@ fn talkers(result: &AuditResult<'_>, number: usize) -> Vec<Talker> {
                 .port
                 .map_or_else(|| row.transport.clone(), |port| format!("{} {port}", row.transport)),
             state: row.state.to_string(),
-            packets: row.packets_to_server + row.packets_to_client,
-            bytes: row.bytes_to_server + row.bytes_to_client,
+            packets: row.packets_to_server.saturating_add(row.packets_to_client),
+            bytes: row.bytes_to_server.saturating_add(row.bytes_to_client),
             first: time(row.first_seen),
             last: time(row.last_seen),
         }

@@ -67,6 +67,10 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let mut apart: HashMap<(Node, Node), usize> = HashMap::new();
     let mut drawn: Vec<(&FindingRow<'_>, String)> = Vec::new();
     for finding in &shown {
+        // Of many pairs it is not known which they are.
+        if finding.client == "*" && finding.server == "*" {
+            continue;
+        }
         let [from, to] =
             [result.client(finding), result.server(finding)].map(|end| layout.ends(farm, &end));
         for (from, to) in from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))) {
@@ -78,7 +82,10 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let label = format!(
         "{}, {} that the matrix documents or an exception permits, {}",
         plural(farm.site.hosts.len() as u64, "host"),
-        plural(lines.len() as u64, if single { "connection" } else { "connection of groups" }),
+        match single {
+            true => plural(lines.len() as u64, "connection"),
+            false => format!("{} between groups", plural(lines.len() as u64, "connection")),
+        },
         plural(findings.len() as u64, "finding")
     );
     html! {
@@ -116,7 +123,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                 }
                 figcaption {
                     (label) @if findings.len() > FINDINGS { ": the " (FINDINGS) " worst" }
-                    ". What is about any host of a role goes to up to " (ANY) " of them."
+                    ". What is about any host of a role goes to up to " (ANY) " of them; what many pairs of hosts share is not drawn."
                 }
             }
         }

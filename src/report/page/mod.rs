@@ -348,8 +348,8 @@ fn conversations(result: &AuditResult<'_>) -> Markup {
                                 td { (row.transport) @if let Some(port) = row.port { " " (port) } }
                                 td { @if !row.verdict.is_empty() { (row.verdict) "/" (row.code) } }
                                 td { (row.state) }
-                                td.number { (row.packets_to_server + row.packets_to_client) }
-                                td.number { (row.bytes_to_server + row.bytes_to_client) }
+                                td.number { (row.packets_to_server.saturating_add(row.packets_to_client)) }
+                                td.number { (row.bytes_to_server.saturating_add(row.bytes_to_client)) }
                                 td.time { (time(row.first_seen)) }
                                 td.time { (time(row.last_seen)) }
                             }

@@ -62,8 +62,8 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
     let mut bars = vec![(0u64, 0u64); pieces.count];
     for (seconds, frames, bytes) in &result.head.timeline {
         let bar = &mut bars[pieces.of(seconds.saturating_mul(SECOND))];
-        bar.0 += frames;
-        bar.1 += bytes;
+        bar.0 = bar.0.saturating_add(*frames);
+        bar.1 = bar.1.saturating_add(*bytes);
     }
     let most = bars.iter().map(|bar| bar.0).max().unwrap_or(0).max(1);
     let lanes: Vec<(Severity, Vec<u64>)> = Severity::ALL

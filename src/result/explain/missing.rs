@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::not_assessable::pairs;
 use super::{Teller, ToldFinding, Words};
 use crate::classify::Basis;
 use crate::classify::{ClaimId, Code, Finding, Judged, Reason, Verdict, Who, clock_words};
@@ -146,16 +147,19 @@ impl Teller<'_> {
             Some(_) => ", though users worked through it",
             None => "",
         };
-        let pairs = fold.map_or_else(String::new, |fold| format!(" ({} pairs)", fold.pairs));
+        let pairs = pairs(fold);
         let message = format!(
             "{client} never opened {} to {server}{pairs} in {} s watched{because}",
             self.services(claim),
             self.seen.view().watched.seconds_for(claim.watch_s)
         );
-        let action = format!(
-            "Check that the service of {} runs and knows where to go, and that nothing on the host itself keeps it from trying",
-            told.client.words()
-        );
+        let action = match fold {
+            Some(_) => "Look for what these hosts have in common: a setting, an agent that does not run, a rule that keeps them from trying".to_owned(),
+            None => format!(
+                "Check that the service of {} runs and knows where to go, and that nothing on the host itself keeps it from trying",
+                told.client.words()
+            ),
+        };
         Words { message, action, display_filter: String::new() }
     }
 }

@@ -146,6 +146,33 @@ impl<'a> Teller<'a> {
         self.outcome.id_of(self.policy, finding)
     }
 
+    /// Returns the id that one finding for many pairs like a finding's has; none where they never are one.
+    pub(super) fn id_as_many(&self, finding: &Finding) -> Option<String> {
+        let is_of_pairs = matches!(finding.reason, Reason::Claim(_) | Reason::Failed(_));
+        is_of_pairs.then(|| self.outcome.id_as_many(self.policy, finding))
+    }
+
+    /// Whether a finding is one for many pairs.
+    pub(super) fn is_of_many(&self, finding: &Finding) -> bool {
+        let is_of_pairs = matches!(finding.reason, Reason::Claim(_) | Reason::Failed(_));
+        is_of_pairs && matches!(self.outcome.end(finding.key.client), EndKey::Everybody)
+    }
+
+    /// Returns for how many conversations, or pairs of hosts, a finding stands.
+    pub(super) fn count(&self, finding: &Finding) -> u64 {
+        match finding.reason {
+            Reason::Claim(claim) => self.outcome.claims().fold(claim).map_or(0, |fold| fold.pairs),
+            Reason::Failed(_) if self.is_of_many(finding) => {
+                let pairs = self.conversations(finding).map(|(c, j)| {
+                    [(&j.client, c.subject.client), (&j.server, c.subject.server)]
+                        .map(|(party, address)| self.policy.label(party, address))
+                });
+                pairs.collect::<std::collections::BTreeSet<_>>().len() as u64
+            }
+            _ => finding.members.len() as u64,
+        }
+    }
+
     /// Tells a finding.
     pub fn tell(&self, finding: &Finding) -> ToldFinding {
         let mut told = self.untold(finding);
@@ -202,10 +229,7 @@ impl<'a> Teller<'a> {
             direction: finding.direction,
             rule: self.rule(finding),
             group: outcome.group_of(policy, finding),
-            count: match finding.reason {
-                Reason::Claim(claim) => outcome.claims().fold(claim).map_or(0, |fold| fold.pairs),
-                _ => finding.members.len() as u64,
-            },
+            count: self.count(finding),
             first_seen: finding.first.get(),
             last_seen: finding.last.get(),
             message: String::new(),
@@ -276,8 +300,14 @@ impl<'a> Teller<'a> {
             let all = self.conversations(finding).take(most).map(|(c, j)| side(c, j));
             End::of_all(policy, all)
         });
-        if let EndKey::Many(network) = keys[0] {
-            ends[0].become_network(policy, *network);
+        match keys[0] {
+            EndKey::Many(network) => ends[0].become_network(policy, *network),
+            EndKey::Everybody => {
+                let counts = self.members(finding).map(|side| side.len());
+                let [client, server] = ends;
+                return [client.many(counts[0]), server.many(counts[1])];
+            }
+            _ => {}
         }
         ends
     }

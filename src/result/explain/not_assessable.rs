@@ -4,11 +4,17 @@ use std::collections::BTreeSet;
 
 use super::{End, Teller, ToldFinding, Words};
 use crate::classify::Subject;
-use crate::classify::{Claim, ClaimId, Code, RoleSet, Row, Unit, roles_on};
+use crate::classify::{Claim, ClaimFold as Fold, ClaimId, Code, RoleSet, Row, Unit, roles_on};
 use crate::model::service_words;
 
 /// Hosts of a claim that its trace tells of.
 const SHOWN: usize = 5;
+
+/// How many pairs many claims are about, in words; nothing where they are about hosts alone.
+pub(super) fn pairs(fold: Option<&Fold>) -> String {
+    let fold = fold.filter(|fold| !fold.to.is_empty());
+    fold.map_or_else(String::new, |fold| format!(" ({} pairs, each once)", fold.pairs))
+}
 
 impl Teller<'_> {
     pub(super) fn not_assessable(&self, id: ClaimId, told: &ToldFinding) -> Words {
@@ -98,7 +104,7 @@ impl Teller<'_> {
                 format!("Capture while somebody works through {client}"),
             ),
         };
-        let pairs = fold.map_or_else(String::new, |fold| format!(" ({} pairs)", fold.pairs));
+        let pairs = pairs(fold);
         let message = format!(
             "{} from {client} to {server}{pairs} cannot be assessed: {why}",
             self.services(claim)
