@@ -292,3 +292,26 @@ fn more_pairs_are_news_and_fewer_are_none() {
     assert!(healed.iter().all(|row| row[3] == "known"), "{healed:?}");
     assert_eq!(code, 0);
 }
+
+#[test]
+fn of_brokers_that_never_spoke_none_is_accused_twice() {
+    // Each of them pings a host that is none, for as long as is needed.
+    for brokers in [3, 12] {
+        let inventory = large(brokers, 0) + "[capture]\ncovers = \"all\"\n";
+        let mut wire = Wire::default();
+        for second in 0..130 {
+            for number in 0..brokers {
+                let (from, to) = (format!("10.1.0.{}", number + 1), "10.9.0.9");
+                wire.ip(second * 1000, &from, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
+                wire.ip(second * 1000 + 1, to, &from, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
+            }
+        }
+        let run = Site::new(&inventory, &wire).run(&["--format", "csv", "--min-watch", "60s"]);
+        let codes: Vec<String> = columns(&support::stdout(&run), &["code"])
+            .into_iter()
+            .map(|row| row[0].clone())
+            .collect();
+        assert!(codes.iter().any(|code| code == "never-attempted"), "{codes:?}");
+        assert!(codes.iter().all(|code| code != "silent-role"), "{codes:?}");
+    }
+}

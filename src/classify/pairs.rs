@@ -105,6 +105,8 @@ struct Batch {
 pub(super) struct Batches {
     list: Vec<Batch>,
     particular: Particular,
+    /// Either of a pair may ask.
+    either: bool,
 }
 
 impl Batches {
@@ -146,7 +148,7 @@ impl Assessor<'_> {
         let reach = self.destinations(live);
         let units = self.book.borrow().claims.reach(reach).to_vec();
         let hosts: Vec<usize> = units.iter().filter_map(|unit| unit.host()).collect();
-        let mut batches = Batches::default();
+        let mut batches = Batches { either, ..Batches::default() };
         if units.is_empty() || units.len() == 1 && hosts.len() == 1 {
             // Nobody else plays the role.
             for source in sources.iter().filter(|source| units.is_empty() || hosts[0] == **source) {
@@ -351,6 +353,12 @@ impl Assessor<'_> {
             };
             if list.iter().map(|batch| pairs(batch)).sum::<u64>() < MANY_PAIRS {
                 for claim in list.iter().flat_map(|batch| batches.each(batch)) {
+                    // Of two of whom either may ask, both were silent.
+                    if let (true, To::Host(to)) = (batches.either, claim.to)
+                        && code == Code::NeverAttempted
+                    {
+                        self.missing.insert(to as usize);
+                    }
                     self.count(code, &claim, 1);
                     self.missing
                         .extend((code == Code::NeverAttempted).then_some(claim.source as usize));
@@ -403,6 +411,9 @@ impl Assessor<'_> {
         }
         if code == Code::NeverAttempted {
             self.missing.extend(sources.iter().map(|source| *source as usize));
+            // Of two of whom either may ask, both were silent.
+            self.missing
+                .extend(to.iter().filter(|_| batches.either).filter_map(|unit| unit.host()));
         }
         fold.sources = sources.into_iter().collect();
         fold.to = to.into_iter().collect();

@@ -76,6 +76,17 @@ impl Teller<'_> {
                     "Nothing, if that is so; else list the other hosts, or capture on the loopback interface of {client}"
                 ),
             ),
+            // It lasted long enough, and nothing was seen for too much of it.
+            Code::WindowTooShort if self.seen.view().watched.longest_s >= claim.watch_s => (
+                format!(
+                    "{} s were watched with gaps of no more than {} s in all, {} are needed",
+                    self.seen.view().watched.seconds_for(claim.watch_s),
+                    claim.watch_s / 10,
+                    claim.watch_s
+                ),
+                "Capture where more is seen: in the gaps of this capture, in which no frame was, it may have happened elsewhere"
+                    .to_owned(),
+            ),
             Code::WindowTooShort => (
                 format!(
                     "{} s were watched, {} are needed",
