@@ -47,7 +47,7 @@ pub struct RowReport {
 /// What [`assess`] gives beside findings.
 pub(super) struct Assessed {
     pub rows: Vec<RowReport>,
-    /// For each host, the rows of which it is a source and that could not be assessed.
+    /// Counts, by host, the rows that the host should have opened and that could not be assessed.
     pub not_assessable: Vec<u64>,
     pub moves: Vec<String>,
 }
@@ -159,7 +159,7 @@ pub(super) struct Assessor<'a> {
     /// What the hosts and services of some roles have in common, by their place in the claims.
     reaches: RefCell<Vec<Reach>>,
     pub(super) book: RefCell<&'a mut Book>,
-    /// Hosts of which something is missing.
+    /// Hosts that already have a finding about something missing.
     pub(super) missing: HashSet<usize>,
     /// Addresses of hosts that one hardware address took over from another, in words.
     pub(super) moves: Vec<String>,

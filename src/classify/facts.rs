@@ -138,7 +138,7 @@ impl<'a> Seen<'a> {
         clients.copied().any(|(transport, port, _)| covers(rows, transport, port))
     }
 
-    /// The hosts of which addresses without a role used a service.
+    /// Hosts whose services were used by an address without a role.
     pub(super) fn hosts_with_unlisted_clients(&self) -> impl Iterator<Item = usize> + 'a {
         self.facts.unlisted.clients.keys().copied()
     }
