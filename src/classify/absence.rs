@@ -2,11 +2,13 @@
 //! fails is the reason for which it cannot be assessed.
 
 use super::coverage::Unit;
-use super::expected::{Assessor, Towards};
+use super::facts::Seen;
 use super::verdict::Code;
 
 /// What the conditions are asked about: the silence of a host on some rows of a group.
 pub(super) struct Silent<'s> {
+    /// What was seen.
+    pub seen: Seen<'s>,
     /// The silent host.
     pub source: usize,
     /// The rows whose features are on.
@@ -19,6 +21,16 @@ pub(super) struct Silent<'s> {
     pub watch_s: u64,
 }
 
+/// What those have in common towards whom a source should have spoken.
+pub(super) struct Towards {
+    /// How many there are.
+    pub len: usize,
+    /// One of them was seen sending.
+    pub sends: bool,
+    /// The span carries what all of them say.
+    pub all_covered: bool,
+}
+
 /// A condition of absence.
 #[derive(Clone, Copy)]
 pub struct Condition {
@@ -26,7 +38,7 @@ pub struct Condition {
     pub code: Code,
     /// What has to hold, in words.
     pub words: &'static str,
-    holds: fn(&Assessor<'_>, &Silent<'_>) -> bool,
+    holds: fn(&Silent<'_>) -> bool,
 }
 
 /// What has to hold before attempts are looked at.
@@ -34,12 +46,12 @@ pub(super) const BEFORE: &[Condition] = &[
     Condition {
         code: Code::FeatureUnknown,
         words: "the row needs no feature, or one that the inventory says is on",
-        holds: |_, silent| !silent.on.is_empty(),
+        holds: |silent| !silent.on.is_empty(),
     },
     Condition {
         code: Code::TriggerNotSeen,
         words: "it is needed all the time, or what makes it necessary was seen",
-        holds: |_, silent| !silent.due.is_empty(),
+        holds: |silent| !silent.due.is_empty(),
     },
 ];
 
@@ -47,7 +59,7 @@ pub(super) const BEFORE: &[Condition] = &[
 const ATTEMPTS: Condition = Condition {
     code: Code::OneSidedView,
     words: "no attempt is visible in one direction only",
-    holds: |_, _| true,
+    holds: |_| true,
 };
 
 /// What has to hold where nothing was tried.
@@ -55,65 +67,55 @@ pub(super) const AFTER: &[Condition] = &[
     Condition {
         code: Code::HostNotSeen,
         words: "somebody of the name or address that the row goes to was seen, if it goes to one",
-        holds: |assessor, silent| {
-            let rows = &assessor.policy.matrix.rows;
+        holds: |silent| {
+            let rows = &silent.seen.policy.matrix.rows;
             silent.towards.len > 0 || silent.due.iter().all(|row| rows[*row].only.is_none())
         },
     },
     Condition {
         code: Code::PairNotCovered,
         words: "a host of the inventory serves it, and not only a network",
-        holds: |assessor, silent| {
-            let rows = &assessor.policy.matrix.rows;
-            let networked = |row: &usize| assessor.is_played_by_network(rows[*row].destination);
+        holds: |silent| {
+            let rows = &silent.seen.policy.matrix.rows;
+            let networked = |row: &usize| silent.seen.is_played_by_network(rows[*row].destination);
             silent.towards.len > 0 || !silent.due.iter().any(networked)
         },
     },
     Condition {
         code: Code::LoopbackOnly,
         words: "there is another host to go to",
-        holds: |_, silent| silent.towards.len > 0,
+        holds: |silent| silent.towards.len > 0,
     },
     Condition {
         code: Code::HostNotSeen,
         words: "the host, and one that it should go to, were seen sending to single hosts",
-        holds: |assessor, silent| {
-            assessor.seen.is_sending(Unit::Host(silent.source)) && silent.towards.sends
-        },
+        holds: |silent| silent.seen.is_sending(Unit::Host(silent.source)) && silent.towards.sends,
     },
     Condition {
         code: Code::PairNotCovered,
         words: "the span covers what the host says to all of them, as stated or as traffic shows",
-        holds: |assessor, silent| {
-            assessor.seen.watches(silent.source).is_some() || silent.towards.all_covered
-        },
+        holds: |silent| silent.seen.watches(silent.source).is_some() || silent.towards.all_covered,
     },
     Condition {
         code: Code::CaptureFiltered,
         words: "no capture filter was on",
-        holds: |assessor, _| !assessor.seen.view().filtered,
+        holds: |silent| !silent.seen.view().filtered,
     },
     Condition {
         code: Code::LossTooHigh,
         words: "the capture lost no more than --max-loss",
-        holds: |assessor, _| assessor.seen.view().loss <= assessor.seen.view().max_loss,
+        holds: |silent| silent.seen.view().loss <= silent.seen.view().max_loss,
     },
     Condition {
         code: Code::WindowTooShort,
         words: "it was watched for as long as the row needs",
-        holds: |assessor, silent| {
-            assessor.seen.view().watched.seconds_for(silent.watch_s) >= silent.watch_s
-        },
+        holds: |silent| silent.seen.view().watched.seconds_for(silent.watch_s) >= silent.watch_s,
     },
 ];
 
 /// The first condition that does not hold.
-pub(super) fn fails(
-    assessor: &Assessor<'_>,
-    silent: &Silent<'_>,
-    conditions: &[Condition],
-) -> Option<Code> {
-    let failing = conditions.iter().find(|condition| !(condition.holds)(assessor, silent));
+pub(super) fn fails(silent: &Silent<'_>, conditions: &[Condition]) -> Option<Code> {
+    let failing = conditions.iter().find(|condition| !(condition.holds)(silent));
     failing.map(|condition| condition.code)
 }
 

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use super::coverage::Unit;
-use super::finding::GroupId;
 use super::verdict::Doubts;
 use crate::policy::{Policy, RoleSet, Row};
+
+/// A group of rows of the matrix, in the order of their names.
+pub type GroupId = u16;
 
 /// A claim of a finding, by its place in [`Claims`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -8,7 +8,7 @@ use super::clock_words;
 use super::coverage::Unit;
 use super::ends::EndKey;
 use super::expected::Assessor;
-use super::finding::{About, Finding, FindingKey, Reason};
+use super::finding::{About, Conflict, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{Claimant, Grade, State};
 use crate::model::{Mac, Nanos, Transport};
@@ -16,16 +16,6 @@ use crate::policy::{FeatureState, RoleSet, Row, Who};
 
 /// Seconds to be watched before a silent role means anything.
 pub const WATCH_S: u64 = 600;
-
-/// Several hardware addresses that claim one address.
-pub struct Conflict {
-    /// The address.
-    pub address: IpAddr,
-    /// Who claims it.
-    pub macs: BTreeSet<Mac>,
-    /// The hosts of the inventory that advertised it as virtual.
-    pub holders: BTreeSet<usize>,
-}
 
 impl Assessor<'_> {
     /// Looks for contradictions.

@@ -6,17 +6,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::absence::{self, Silent};
-use super::claims::{Claim, To};
+use super::absence::{self, Silent, Towards};
+use super::claims::{Claim, GroupId, To};
 use super::coverage::Unit;
 use super::facts::{Seen, with_ports};
-use super::finding::{Book, GroupId};
+use super::finding::Book;
 use super::judge::{ByKind, Judge, Judged};
-use super::pairs::Batches;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use crate::conversation::{Conversation, Conversations, State, Taint};
 use crate::model::{Max, Merge, Min, Nanos, SECOND, Transport};
-use crate::policy::{Expectation, FeatureState, Policy, Quantifier, RoleSet, Row, Scope, Who};
+use crate::policy::{Expectation, FeatureState, Policy, RoleSet, Row, Scope, Who};
 
 /// A trigger counts from so many bytes, ...
 const TRIGGER_BYTES: u64 = 20 * 1000;
@@ -42,14 +41,6 @@ pub struct RowReport {
     pub first: Min,
     /// The latest.
     pub last: Max,
-}
-
-/// What [`assess`] gives beside findings.
-pub(super) struct Assessed {
-    pub rows: Vec<RowReport>,
-    /// Counts, by host, the rows that the host should have opened and that could not be assessed.
-    pub not_assessable: Vec<u64>,
-    pub moves: Vec<String>,
 }
 
 /// A conversation of a group, seen from its source.
@@ -180,52 +171,6 @@ struct Reach {
     services: usize,
 }
 
-/// Assesses failures, silences, rows and hosts.
-pub(super) fn assess(
-    judge: &Judge<'_>,
-    seen: Seen<'_>,
-    judged: &[Judged],
-    book: &mut Book,
-) -> Assessed {
-    let policy = judge.policy;
-    let row = RowReport {
-        status: Status::NotExpected,
-        reason: None,
-        conversations: 0,
-        visible: 0,
-        source_hosts_seen: BTreeSet::new(),
-        source_hosts_missing: BTreeSet::new(),
-        first: Min::default(),
-        last: Max::default(),
-    };
-    let groups_of = groups_of(policy);
-    let mut assessor = Assessor {
-        judge,
-        policy,
-        conversations: seen.conversations,
-        judged,
-        seen,
-        rows: vec![row; policy.matrix.rows.len()],
-        not_assessable: vec![0; policy.inventory.hosts.len()],
-        fitting: fitting(judge, seen.conversations, judged, &groups_of),
-        attempts: HashMap::default(),
-        triggers: HashMap::default(),
-        reaches: RefCell::default(),
-        book: RefCell::new(book),
-        missing: HashSet::new(),
-        moves: Vec::new(),
-    };
-    assessor.collect();
-    assessor.failures(&groups_of);
-    for (number, rows) in policy.matrix.groups.values().enumerate() {
-        assessor.group(number as GroupId, rows);
-    }
-    assessor.contradictions();
-    assessor.statuses();
-    let Assessor { rows, not_assessable, moves, .. } = assessor;
-    Assessed { rows, not_assessable, moves }
-}
-
 /// The group of each row.
 fn groups_of(policy: &Policy) -> Vec<GroupId> {
     let mut groups = vec![0; policy.matrix.rows.len()];
@@ -252,8 +197,46 @@ fn fitting(
 }
 
 impl<'a> Assessor<'a> {
+    /// An assessor that has looked at nothing yet, and the group of each row.
+    pub(super) fn new(
+        judge: &'a Judge<'a>,
+        seen: Seen<'a>,
+        judged: &'a [Judged],
+        book: &'a mut Book,
+    ) -> (Self, Vec<GroupId>) {
+        let policy = judge.policy;
+        let row = RowReport {
+            status: Status::NotExpected,
+            reason: None,
+            conversations: 0,
+            visible: 0,
+            source_hosts_seen: BTreeSet::new(),
+            source_hosts_missing: BTreeSet::new(),
+            first: Min::default(),
+            last: Max::default(),
+        };
+        let groups_of = groups_of(policy);
+        let assessor = Self {
+            judge,
+            policy,
+            conversations: seen.conversations,
+            judged,
+            seen,
+            rows: vec![row; policy.matrix.rows.len()],
+            not_assessable: vec![0; policy.inventory.hosts.len()],
+            fitting: fitting(judge, seen.conversations, judged, &groups_of),
+            attempts: HashMap::default(),
+            triggers: HashMap::default(),
+            reaches: RefCell::default(),
+            book: RefCell::new(book),
+            missing: HashSet::new(),
+            moves: Vec::new(),
+        };
+        (assessor, groups_of)
+    }
+
     /// Sorts documented conversations by row, group and source.
-    fn collect(&mut self) {
+    pub(super) fn collect(&mut self) {
         // Whose name stands in which row already.
         let mut named = HashSet::<(usize, Who, Option<IpAddr>), ahash::RandomState>::default();
         for (number, (c, j)) in self.conversations.list.iter().zip(self.judged).enumerate() {
@@ -347,7 +330,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// The rows of a group that somebody has to show.
-    fn live(&self, rows: &[usize]) -> Vec<usize> {
+    pub(super) fn live(&self, rows: &[usize]) -> Vec<usize> {
         let live = rows.iter().copied().filter(|row| {
             let row = &self.policy.matrix.rows[*row];
             row.is_expected()
@@ -356,36 +339,6 @@ impl<'a> Assessor<'a> {
                 && self.policy.feature_state(row) != FeatureState::Off
         });
         live.collect()
-    }
-
-    /// Looks for silence on a group.
-    fn group(&mut self, number: GroupId, rows: &[usize]) {
-        let matrix = &self.policy.matrix;
-        let live = self.live(rows);
-        let Some(first) = live.first() else { return };
-        let quantifier = matrix.rows[*first].quantifier;
-        let sources = live.iter().fold(RoleSet::default(), |set, row| {
-            set.with(matrix.roles[matrix.rows[*row].source].members)
-        });
-        let sources: Vec<usize> = self.policy.hosts_of(sources).collect();
-        let silence = |source: &usize| self.silence(number, &live, *source, None, true);
-        match quantifier {
-            Quantifier::OneSource => {
-                let silences: Vec<Silence> = sources.iter().map(silence).collect();
-                self.settle_one(number, &silences);
-            }
-            Quantifier::AnyDestination => {
-                let claims = sources.iter().map(silence).filter_map(Silence::claim);
-                let mut batches = Batches::default();
-                claims.for_each(|(code, claim)| batches.add_one(code, claim));
-                self.settle(number, batches);
-            }
-            Quantifier::EveryPair | Quantifier::EitherDirection => {
-                let either = quantifier == Quantifier::EitherDirection;
-                let batches = self.pairs(number, &live, &sources, either);
-                self.settle(number, batches);
-            }
-        }
     }
 
     /// The destinations of a source: those of the rows of a group that it may open.
@@ -477,8 +430,9 @@ impl<'a> Assessor<'a> {
         let unknown =
             |code| Silence::Unknown(code, Claim { is_of_absence: false, ..claim(&rows, doubts) });
         let towards = self.towards(to, source);
-        let asked = Silent { source, on: &on, due: &due, towards: &towards, watch_s };
-        if let Some(code) = absence::fails(self, &asked, absence::BEFORE) {
+        let seen = self.seen;
+        let asked = Silent { seen, source, on: &on, due: &due, towards: &towards, watch_s };
+        if let Some(code) = absence::fails(&asked, absence::BEFORE) {
             return unknown(code);
         }
         // Datagrams that ask for no reply are all that a group without TCP has to show.
@@ -495,7 +449,7 @@ impl<'a> Assessor<'a> {
         let unknown = |code, doubts| {
             Silence::Unknown(code, Claim { is_of_absence: false, ..claim(&rows, doubts) })
         };
-        if let Some(code) = absence::fails(self, &asked, absence::AFTER) {
+        if let Some(code) = absence::fails(&asked, absence::AFTER) {
             let inferred = self.policy.inventory.covers.is_none() && absence::is_late(code);
             if inferred {
                 doubts.add(Doubt::Coverage);
@@ -630,12 +584,6 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// Whether a network of the inventory plays a role.
-    pub(super) fn is_played_by_network(&self, role: usize) -> bool {
-        let members = self.policy.matrix.roles[role].members;
-        self.policy.inventory.networks.iter().any(|n| n.roles.meets(members))
-    }
-
     /// The groups that trigger a row.
     fn triggers_of(&self, row: &Row) -> impl Iterator<Item = GroupId> {
         let groups = &self.policy.matrix.groups;
@@ -669,7 +617,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// The status of every row: the first that applies.
-    fn statuses(&mut self) {
+    pub(super) fn statuses(&mut self) {
         for (number, row) in self.policy.matrix.rows.iter().enumerate() {
             let present = self.is_present(row);
             let off = self.policy.feature_state(row) == FeatureState::Off;
@@ -699,16 +647,6 @@ impl<'a> Assessor<'a> {
             }
         }
     }
-}
-
-/// What those have in common towards whom a source should have spoken.
-pub(super) struct Towards {
-    /// How many there are.
-    pub len: usize,
-    /// One of them was seen sending.
-    pub sends: bool,
-    /// The span carries what all of them say.
-    pub all_covered: bool,
 }
 
 impl Reach {

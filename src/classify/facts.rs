@@ -83,6 +83,12 @@ impl<'a> Seen<'a> {
         &self.facts.view
     }
 
+    /// Whether a network of the inventory plays a role.
+    pub(super) fn is_played_by_network(&self, role: usize) -> bool {
+        let members = self.policy.matrix.roles[role].members;
+        self.policy.inventory.networks.iter().any(|n| n.roles.meets(members))
+    }
+
     /// Whether a unicast frame of it was seen.
     pub fn is_sending(&self, unit: Unit) -> bool {
         match unit {

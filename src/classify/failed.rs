@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
+use super::claims::GroupId;
 use super::ends::EndKey;
 use super::expected::Assessor;
 use super::facts::is_silent;
-use super::finding::{About, Book, Finding, FindingKey, GroupId, Reason};
+use super::finding::{About, Book, Finding, FindingKey, Reason};
 use super::fold::{Entries, Fold, Kind, fold_clients};
 use super::judge::Judged;
 use super::pairs::MANY_PAIRS;

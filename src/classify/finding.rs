@@ -2,14 +2,14 @@
 //! them.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
 use super::Outcome;
-use super::claims::{ClaimId, Claims};
-use super::contradictions::Conflict;
+use super::claims::{ClaimId, Claims, GroupId};
 use super::ends::{EndId, EndKey, Ends};
 use super::verdict::{Code, Doubts, Verdict};
 use crate::conversation::{Conversation, Grade, State};
@@ -86,18 +86,15 @@ pub enum About {
 pub struct FindingKey {
     /// Why, and with it the verdict.
     pub code: Code,
-    /// Who asks, or should have asked.
+    /// The client: the end that opened the traffic, or should have.
     pub client: EndId,
-    /// Who serves, or should have been asked.
+    /// The server: the end that was opened, or should have been.
     pub server: EndId,
     /// The protocol above IP, where it is one.
     pub transport: Option<Transport>,
     /// What it is about at the server.
     pub about: About,
 }
-
-/// A group of rows of the matrix, in the order of their names.
-pub type GroupId = u16;
 
 /// Why a finding is there: what was looked at, by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -219,6 +216,16 @@ impl Finding {
     pub(super) fn set_explained_by(&mut self, cause: usize) {
         self.explained_by = cause as u32 + 1;
     }
+}
+
+/// Several hardware addresses that claim one address.
+pub struct Conflict {
+    /// The address.
+    pub address: IpAddr,
+    /// Who claims it.
+    pub macs: BTreeSet<Mac>,
+    /// The hosts of the inventory that advertised it as virtual.
+    pub holders: BTreeSet<usize>,
 }
 
 /// All findings of an audit, with what their numbers stand for.

@@ -311,7 +311,7 @@ impl<'a> Judge<'a> {
         if doubts.certain() { severity } else { severity.min(Severity::Medium) }
     }
 
-    /// The severity of a failure of which every client could do the same another way.
+    /// The severity of a failure where every client reached the same service another way.
     pub(super) fn another_way_worked(&self, code: Code) -> Severity {
         self.policy.matrix.severities.get(code.verdict().name(), "another-way-worked", true)
     }

@@ -4,6 +4,7 @@
 //! the status of every matrix row come out, sorted, decided once.
 
 mod absence;
+mod assess;
 mod claims;
 mod contradictions;
 mod coverage;
@@ -28,8 +29,7 @@ mod verdict;
 use std::collections::BTreeMap;
 
 pub use absence::{Condition, conditions_of_absence};
-pub use claims::{Claim, ClaimId, Claims, Fold as ClaimFold, To, roles_on};
-pub use contradictions::Conflict;
+pub use claims::{Claim, ClaimId, Claims, Fold as ClaimFold, GroupId, To, roles_on};
 pub use contradictions::WATCH_S as ROLE_WATCH_S;
 pub use coverage::Unit;
 pub use coverage::{Coverage, HostReport};
@@ -38,12 +38,12 @@ pub use ends::{EndId, EndKey, Network};
 pub use expected::RowReport;
 pub use explained::unseen;
 pub use facts::Seen;
-pub use finding::{About, Finding, FindingKey, GroupId, Reason, exception_rule, id_of};
+pub use finding::{About, Conflict, Finding, FindingKey, Reason, exception_rule, id_of};
 pub use judge::{Judge, Judged, Ruling};
 pub use question::{Answer, Question, check_examples};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
 
-use expected::Assessed;
+use assess::Assessed;
 use facts::Facts;
 use finding::Book;
 
@@ -181,7 +181,7 @@ impl Outcome {
         let seen =
             Seen { policy, conversations: &outcome.conversations, hosts: &hosts, facts: &facts };
         let Assessed { rows, not_assessable, moves } =
-            expected::assess(&judge, seen, &outcome.judged, &mut outcome.book);
+            assess::assess(&judge, seen, &outcome.judged, &mut outcome.book);
         for (host, rows) in hosts.iter_mut().zip(not_assessable) {
             host.rows_not_assessable = rows;
         }

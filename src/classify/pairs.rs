@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claims::{Claim, Fold, To, roles_on};
+use super::claims::{Claim, Fold, GroupId, To, roles_on};
 use super::coverage::Unit;
 use super::ends::EndKey;
 use super::expected::{Assessor, Silence};
 use super::facts::Seen;
-use super::finding::{About, Finding, FindingKey, GroupId, Reason};
+use super::finding::{About, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubts, Status};
-use crate::policy::{RoleSet, Row};
+use crate::policy::{Quantifier, RoleSet, Row};
 
 /// From so many pairs of one group and reason it is one finding.
 pub(super) const MANY_PAIRS: u64 = 50;
@@ -46,7 +46,7 @@ enum Order {
 /// Hosts by what decides, each class in the order of the inventory.
 type Classes = BTreeMap<Traits, Vec<u32>>;
 
-/// Pairs of which something particular is known, by the first of the two.
+/// Pairs that are asked one by one because they tried something or exchanged sealed traffic, by the first of the two.
 #[derive(Default)]
 struct Particular(BTreeMap<u32, BTreeSet<Unit>>);
 
@@ -136,15 +136,39 @@ impl Batches {
 }
 
 impl Assessor<'_> {
+    /// Looks for silence on a group.
+    pub(super) fn group(&mut self, number: GroupId, rows: &[usize]) {
+        let matrix = &self.policy.matrix;
+        let live = self.live(rows);
+        let Some(first) = live.first() else { return };
+        let quantifier = matrix.rows[*first].quantifier;
+        let sources = live.iter().fold(RoleSet::default(), |set, row| {
+            set.with(matrix.roles[matrix.rows[*row].source].members)
+        });
+        let sources: Vec<usize> = self.policy.hosts_of(sources).collect();
+        let silence = |source: &usize| self.silence(number, &live, *source, None, true);
+        match quantifier {
+            Quantifier::OneSource => {
+                let silences: Vec<Silence> = sources.iter().map(silence).collect();
+                self.settle_one(number, &silences);
+            }
+            Quantifier::AnyDestination => {
+                let claims = sources.iter().map(silence).filter_map(Silence::claim);
+                let mut batches = Batches::default();
+                claims.for_each(|(code, claim)| batches.add_one(code, claim));
+                self.settle(number, batches);
+            }
+            Quantifier::EveryPair | Quantifier::EitherDirection => {
+                let either = quantifier == Quantifier::EitherDirection;
+                let batches = self.pairs(number, &live, &sources, either);
+                self.settle(number, batches);
+            }
+        }
+    }
+
     /// What it means that each source did not speak to each host and service of the rows of a group; `either` direction
     /// of a pair is enough where both may ask.
-    pub(super) fn pairs(
-        &self,
-        group: GroupId,
-        live: &[usize],
-        sources: &[usize],
-        either: bool,
-    ) -> Batches {
+    fn pairs(&self, group: GroupId, live: &[usize], sources: &[usize], either: bool) -> Batches {
         let reach = self.destinations(live);
         let units = self.book.borrow().claims.reach(reach).to_vec();
         let hosts: Vec<usize> = units.iter().filter_map(|unit| unit.host()).collect();
@@ -328,7 +352,7 @@ impl Assessor<'_> {
     }
 
     /// Turns the silence of a group of which one source is enough into a finding.
-    pub(super) fn settle_one(&mut self, group: GroupId, silences: &[Silence]) {
+    fn settle_one(&mut self, group: GroupId, silences: &[Silence]) {
         if silences.iter().any(|s| matches!(s, Silence::Fine | Silence::Failed)) {
             return;
         }
@@ -342,7 +366,7 @@ impl Assessor<'_> {
     }
 
     /// Turns the silences of a group into findings: many of one reason into one.
-    pub(super) fn settle(&mut self, group: GroupId, batches: Batches) {
+    fn settle(&mut self, group: GroupId, batches: Batches) {
         let mut codes: BTreeMap<Code, Vec<&Batch>> = BTreeMap::new();
         for batch in &batches.list {
             codes.entry(batch.code).or_default().push(batch);

@@ -113,11 +113,6 @@ impl End {
         Self { address, count, ..self }
     }
 
-    /// Whether it is one host or address.
-    pub fn is_one(&self) -> bool {
-        !matches!(self.address.as_str(), "" | "*")
-    }
-
     /// In words.
     pub fn words(&self) -> String {
         match (self.name.as_str(), self.address.as_str()) {

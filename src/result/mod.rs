@@ -12,6 +12,7 @@ mod run;
 mod site;
 mod stored;
 mod story;
+mod summary;
 mod time;
 mod words;
 

@@ -131,13 +131,13 @@ macro_rules! record {
 record!(
     /// A conversation.
     ConversationRow<'a> {
-        /// Who asks.
+        /// The client.
         client: IpAddr,
         /// The inventory's name of it.
         client_name: Cow<'a, str>,
         /// Its roles.
         client_roles: Vec<Cow<'a, str>>,
-        /// Who serves.
+        /// The server.
         server: IpAddr,
         /// The inventory's name of it.
         server_name: Cow<'a, str>,
@@ -211,13 +211,13 @@ record!(
         code: Cow<'a, str>,
         /// Whether it is certain.
         certain: bool,
-        /// Who asks, or should have asked; `*` for several.
+        /// The client: the end that opened the traffic, or should have; `*` for several.
         client: String,
         /// The inventory's name of it.
         client_name: String,
         /// Its roles.
         client_roles: Vec<String>,
-        /// Who serves, or should have been asked; `*` for several.
+        /// The server: the end that was opened, or should have been; `*` for several.
         server: String,
         /// The inventory's name of it.
         server_name: String,

@@ -58,7 +58,7 @@ impl Teller<'_> {
                 FeatureState::Unknown => {
                     format!("; the inventory does not name {}", row.features.join(" and "))
                 }
-                FeatureState::Off => format!("; {} is off", super::permission::off(policy, row)),
+                FeatureState::Off => format!("; {} is off", off(policy, row)),
             };
             trace.push(format!("row {} ({}, {}){features}", row.id, row.purpose, row.provenance));
             if row.is_doubtful() {
@@ -223,4 +223,11 @@ fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     let matrix = &policy.matrix;
     let joins = |row: &&Row| matrix.is_source(row, client) && matrix.is_destination(row, server);
     matrix.rows.iter().filter(joins).take(SHOWN).map(|row| row.id.as_str()).collect()
+}
+
+/// The features of a row that are off, in words.
+pub(super) fn off(policy: &Policy, row: &Row) -> String {
+    let is_off = |f: &&String| policy.inventory.features.get(*f) == Some(&false);
+    let names: Vec<_> = row.features.iter().filter(is_off).map(String::as_str).collect();
+    format!("the feature {}", names.join(" and "))
 }

@@ -32,9 +32,9 @@ pub struct ToldFinding {
     pub code: Code,
     /// Whether it is certain; if not, `doubts` says why.
     pub certain: bool,
-    /// Who asks, or should have asked.
+    /// The client: the end that opened the traffic, or should have.
     pub client: End,
-    /// Who serves, or should have been asked.
+    /// The server: the end that was opened, or should have been.
     pub server: End,
     /// The protocol above IP; `*` for several.
     pub transport: String,

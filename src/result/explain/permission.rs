@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::conversation::hardware;
+use super::conversation::{hardware, off};
 use super::{Teller, ToldFinding, Words};
 use crate::classify::{Code, Finding, Judged, Policy, RoleSet, Row, Ruling, State};
 use crate::model::service_words;
@@ -222,13 +222,6 @@ fn how_far(state: Option<State>, count: usize) -> (&'static str, String) {
     };
     let many = if count == 1 { String::new() } else { format!(" ({count} conversations)") };
     (did, format!("{state}{many}"))
-}
-
-/// The features of a row that are off, in words.
-pub(super) fn off(policy: &Policy, row: &Row) -> String {
-    let is_off = |f: &&String| policy.inventory.features.get(*f) == Some(&false);
-    let names: Vec<_> = row.features.iter().filter(is_off).map(String::as_str).collect();
-    format!("the feature {}", names.join(" and "))
 }
 
 /// The features of a row that the inventory does not name, in words.

@@ -1,0 +1,250 @@
+//! How what an audit that has just run found becomes what stands above the tables of its result.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::head::{
+    Accounting, CaptureWindow, ConversationCounts, Copies, CopySample, ExceptionList, ExceptionUse,
+    FindingCounts, Fragments, Gone, Head, Input, InventoryFile, JudgedBy, LossCounts, LostFrames,
+    Orphans, SCHEMA, SCHEMA_MINOR, Since, SourceLoss, StatedCoverage, Summary, Tool, ViewCounts,
+};
+use super::known::{Changes, changes};
+use super::run::Run;
+use super::{Known, Site, Teller, Time, story};
+use crate::classify::{Covers, Outcome, Policy};
+use crate::model::{Account, Duplicates, InputRecord, Reasons, SECOND};
+
+/// Pairs that are listed with their orphaned fragments; more are a flood, and only counted.
+const MAX_ORPHANS: usize = 100;
+
+type Counts = BTreeMap<String, u64>;
+
+impl Run<'_> {
+    /// Returns what stands above the tables.
+    pub(super) fn head(&self) -> Head {
+        let (policy, account) = (self.policy, self.account);
+        let slots = self.timeline.iter();
+        Head {
+            schema: SCHEMA.to_owned(),
+            schema_minor: SCHEMA_MINOR,
+            tool: Tool {
+                name: "rasaudit".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            },
+            farm: policy.map(|p| p.inventory.farm.clone()),
+            summary: self.summary(),
+            exit_reasons: self.exit_reasons.to_vec(),
+            inputs: self.inputs.iter().map(input).collect(),
+            accounting: self.accounting(),
+            window: CaptureWindow {
+                first: account.first.get().map(Time),
+                last: account.last.get().map(Time),
+                watched_seconds: self.timeline.watched_s(),
+                doubted_stamps: self.odd_stamps,
+                since: self.wishes.since.map(Time),
+                until: self.wishes.until.map(Time),
+                as_of: self.wishes.as_of.map(Time),
+            },
+            matrix: policy.map(|p| JudgedBy {
+                name: p.matrix.name.clone(),
+                version: p.matrix.title.clone(),
+                sha256: p.matrix.sha256.clone(),
+            }),
+            inventory: policy.map(|p| InventoryFile {
+                sha256: p.inventory.sha256.clone(),
+                file: p.inventory.file.clone(),
+            }),
+            exceptions: policy.and_then(|p| exceptions(p, self.outcome)),
+            known: self.known.zip(self.teller.as_ref()).map(|(known, teller)| since(known, teller)),
+            filter: self.wishes.filter.clone(),
+            coverage: policy.map(|p| StatedCoverage { stated: covers(p) }),
+            headline: story::headline(self),
+            notes: story::facts(self),
+            coverage_note: policy.map_or_else(String::new, |p| story::coverage(self, p)),
+            timeline: slots.map(|(time, slot)| (time / SECOND, slot.frames, slot.bytes)).collect(),
+            site: policy.map(Site::of),
+            findings: (),
+            conversations: (),
+            matrix_rows: (),
+            hosts: (),
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        let outcome = self.outcome;
+        let by_verdict = outcome.by_verdict();
+        let mut by: [Counts; 3] = Default::default();
+        for finding in outcome.findings() {
+            let names = [finding.verdict().name(), finding.code().name(), finding.severity.name()];
+            for (counts, name) in by.iter_mut().zip(names) {
+                match counts.get_mut(name) {
+                    Some(count) => *count += 1,
+                    None => drop(counts.insert(name.to_owned(), 1)),
+                }
+            }
+        }
+        let mut matrix_rows = Counts::new();
+        for row in &outcome.rows {
+            *matrix_rows.entry(row.status.name().to_owned()).or_default() += 1;
+        }
+        let [of_verdict, by_code, by_severity] = by;
+        Summary {
+            judged: self.policy.is_some(),
+            assessed: self.policy.is_some() && outcome.checked_anything(),
+            conversations: ConversationCounts {
+                total: outcome.conversations.list.len() as u64,
+                by_verdict: by_verdict.iter().map(|(v, n)| (v.name().to_owned(), *n)).collect(),
+            },
+            findings: FindingCounts {
+                total: outcome.findings().len() as u64,
+                by_verdict: of_verdict,
+                by_code,
+                by_severity,
+            },
+            matrix_rows,
+        }
+    }
+
+    fn accounting(&self) -> Accounting {
+        let Account {
+            frames,
+            observations,
+            skipped,
+            truncated,
+            bad_checksums,
+            non_ip,
+            portless,
+            fragments,
+            opaque,
+            bytes,
+            ..
+        } = self.account;
+        let view = &self.outcome.conversations.survey.vantage;
+        let orphans = self.orphans.iter().take(MAX_ORPHANS);
+        let orphans = orphans.map(|((source, destination, transport), packets)| Orphans {
+            source: *source,
+            destination: *destination,
+            transport: transport.to_string(),
+            packets: *packets,
+        });
+        let non_ip = non_ip.iter().map(|(ethertype, count)| match ethertype {
+            0 => ("802.3".to_owned(), *count),
+            ethertype => (format!("{ethertype:#06x}"), *count),
+        });
+        let Duplicates { sample, correction, removed } = self.duplicates;
+        let losing = self.inputs.iter().filter(|input| input.loss.dropped > 0);
+        Accounting {
+            frames_read: *frames,
+            observations: *observations,
+            skipped: by_reason(skipped),
+            duplicates: removed,
+            copies: Copies {
+                sample: CopySample {
+                    sampled: sample.sampled,
+                    same: sample.same,
+                    interfaces: sample.interfaces,
+                    vlans: sample.vlans,
+                    hops: sample.hops,
+                },
+                correction: correction.name().to_owned(),
+                removed,
+            },
+            view: ViewCounts {
+                one_sided_frames: view.one_sided,
+                split_frames: view.split,
+                cut_one_way_frames: view.cut_one_way,
+            },
+            truncated: *truncated,
+            loss: LossCounts {
+                received: self.loss.received,
+                dropped: self.loss.dropped,
+                acknowledged_bytes: view.acked,
+                unseen_bytes: view.unseen,
+                by_source: losing
+                    .map(|i| SourceLoss { file: i.name.clone(), dropped: i.loss.dropped })
+                    .collect(),
+            },
+            bytes: *bytes,
+            bad_checksums: *bad_checksums,
+            non_ip: non_ip.collect(),
+            portless: *portless,
+            opaque_tunnels: opaque.values().sum::<u64>(),
+            opaque_by_tunnel: opaque.clone(),
+            fragments: Fragments {
+                later: *fragments,
+                orphaned: self.orphans.values().sum::<u64>(),
+                orphans: orphans.collect(),
+            },
+            unknown_link_types: self.unknown_links.iter().cloned().collect(),
+        }
+    }
+}
+
+fn by_reason(reasons: &Reasons) -> Counts {
+    reasons.iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect()
+}
+
+/// What the inventory says that the capture covers.
+fn covers(policy: &Policy) -> Value {
+    let name = |host: &usize| Value::from(policy.inventory.hosts[*host].name.as_str());
+    match &policy.inventory.covers {
+        Some(Covers::All) => Value::from("all"),
+        Some(Covers::Hosts(hosts)) => hosts.iter().map(name).collect(),
+        None => Value::Null,
+    }
+}
+
+/// The site's exceptions and what each let through.
+fn exceptions(policy: &Policy, outcome: &Outcome) -> Option<ExceptionList> {
+    let exceptions = &policy.exceptions;
+    let list = exceptions.list.iter().zip(&outcome.excepted);
+    let list = list.map(|(exception, conversations)| ExceptionUse {
+        id: exception.id.clone(),
+        owner: exception.owner.clone(),
+        reason: exception.reason.clone(),
+        approved_by: exception.approved_by.clone(),
+        created: exception.created.to_string(),
+        expires: exception.expires.to_string(),
+        conversations: *conversations,
+    });
+    (!exceptions.file.is_empty()).then(|| ExceptionList {
+        sha256: exceptions.sha256.clone(),
+        file: exceptions.file.clone(),
+        list: list.collect(),
+    })
+}
+
+/// What changed against an earlier audit.
+fn since(known: &Known, teller: &Teller<'_>) -> Since {
+    let Changes { new, worse, still, grown, gone } = changes(known, teller);
+    let gone = gone
+        .into_iter()
+        .map(|(id, message)| Gone { id: id.to_owned(), message: message.to_owned() });
+    Since {
+        new: new as u64,
+        worse: worse as u64,
+        still_there: still as u64,
+        grown: grown as u64,
+        gone: gone.collect(),
+    }
+}
+
+fn input(input: &InputRecord) -> Input {
+    Input {
+        file: input.name.clone(),
+        sha256: input.sha256.clone(),
+        size: input.size,
+        format: input.format.clone(),
+        link_types: input.link_types.clone(),
+        capture_filters: input.filters.clone(),
+        frames: input.account.frames,
+        observations: input.account.observations,
+        skipped: by_reason(&input.account.skipped),
+        first: input.account.first.get().map(Time),
+        last: input.account.last.get().map(Time),
+        loss: LostFrames { received: input.loss.received, dropped: input.loss.dropped },
+        error: input.error.clone(),
+        same_as: input.same_as.clone(),
+    }
+}
