@@ -224,7 +224,7 @@ impl Assessor<'_> {
         batches
     }
 
-    /// What it means that two hosts are silent, of which `source` asks, or either does.
+    /// What the silence of two hosts means: `source` should have asked, or, with `either`, one of them should have.
     fn silence_of_pair(
         &self,
         group: GroupId,
@@ -351,7 +351,7 @@ impl Assessor<'_> {
         [classes(sources, true, either), classes(hosts, either, true)]
     }
 
-    /// Turns the silence of a group of which one source is enough into a finding.
+    /// Makes a finding of the silence of a group for which one speaking source would have been enough.
     fn settle_one(&mut self, group: GroupId, silences: &[Silence]) {
         if silences.iter().any(|s| matches!(s, Silence::Fine | Silence::Failed)) {
             return;

@@ -7,7 +7,7 @@ use crate::policy::{Party, Who};
 /// A check: what it decides, where it applies.
 type Check = fn(&Judge<'_>, &Asked<'_>, &Found) -> Option<Ruling>;
 
-/// All checks. What none of them decides is between addresses of which one is in no list.
+/// All checks. Traffic that none of them decides has an end that is in no list.
 const CHECKS: [Check; 13] = [
     documented,
     background,
