@@ -105,7 +105,7 @@ fn rooms(c: &mut Criterion) {
     let meeting = || Meeting::new(&seed, std::env::temp_dir());
     let filled = || {
         let mut tables = meeting().tables(&Keep::default());
-        seen.chunks(32).for_each(|s| tables.observe(s, &[]));
+        seen.chunks(32).for_each(|s| tables.observe(s, []));
         tables
     };
     let mut group = c.benchmark_group("flow");
@@ -201,7 +201,7 @@ fn tables(c: &mut Criterion) {
     let meeting = || Meeting::new(&seed, std::env::temp_dir());
     let filled = |meeting: &Meeting, seen: &[Observation]| {
         let mut tables = meeting.tables(&Keep::default());
-        seen.chunks(32).for_each(|s| tables.observe(s, &[]));
+        seen.chunks(32).for_each(|s| tables.observe(s, []));
         tables
     };
     let spread = |flow: u32| (0x0a00_0000 | flow, (flow >> 4) as u16 | 0x8000);

@@ -31,7 +31,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "flow",
         &["model", "decode", "names"],
-        &["dashmap", "ahash", "libc", "serde", "postcard", "tempfile"],
+        &["dashmap", "ahash", "indexmap", "libc", "serde", "postcard", "tempfile"],
     ),
     ("conversation", &["model", "flow"], &[]),
     ("policy", &["model"], &["ahash", "csv", "toml", "ipnet", "sha2", "strsim", "jiff"]),
@@ -139,21 +139,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
         ],
     ),
     ("names", "decode", &["Observation", "Body", "Path", "Tuple", "sign"]),
-    (
-        "flow",
-        "names",
-        &[
-            "read",
-            "is_mute",
-            "Clue",
-            "ENDPOINT_MAPPER",
-            "Hello",
-            "Lookup",
-            "Pieces",
-            "Ports",
-            "Reply",
-        ],
-    ),
+    ("flow", "names", &["Clue", "ENDPOINT_MAPPER", "Hello", "Lookup", "Pieces", "Ports", "Reply"]),
     // The list of names that arguments are checked against, and the summary, which needs no audit.
     ("cli", "report", &["FORMATS", "SHEETS", "Sheet", "exceptions_from", "summary"]),
 ];

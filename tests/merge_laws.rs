@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use rasaudit::decode::{
     Body, Datagram, ErrorKind, Link, Observation, Path, Quoted, TagKind, Tuple, sign,
 };
-use rasaudit::flow::{Amount, Keep, Meeting, Parts, Seed, Shard, Side};
+use rasaudit::flow::{
+    Amount, Evidence, FlowRecord, Flows, Keep, Meeting, Partitions, Parts, Seed, Shard, Side,
+    SideEvidence,
+};
 use rasaudit::model::{
     Account, AtMost, Mac, Max, Merge, Min, Or, SkipReason, Span, Sum, Transport,
 };
@@ -223,16 +226,35 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let meeting = Meeting::new(&seed, std::env::temp_dir());
     for part in parts {
         let mut tables = meeting.tables(&Keep { traces: true, parts: Parts::All });
-        tables.observe(part, &[]);
+        tables.observe(part, []);
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }
             .expect("a temporary file");
     }
     let mut flows = meeting.settle(true, 2, usize::MAX).expect("what was spilled comes back");
     let removed = flows.drop_copies().expect("what was spilled comes back");
+    let whole = known(&flows);
+    // What goes out as values and comes in again, in two parts, is the same.
+    let Evidence { flows, side } = flows.evidence().expect("what was spilled comes back");
+    let bytes = postcard::to_stdvec(&flows).expect("values");
+    let flows: Vec<FlowRecord> = postcard::from_bytes(&bytes).expect("what was written");
+    let meeting = Meeting::new(&Seed::new(), std::env::temp_dir());
+    let (front, back) = flows.split_at(flows.len() / 2);
+    for (flows, side) in [(back, side), (front, SideEvidence::default())] {
+        let mut tables = meeting.tables(&Keep::default());
+        tables.take_in(Evidence { flows: flows.to_vec(), side });
+        meeting.take_in(tables).expect("in memory");
+    }
+    let again = meeting.settle(false, 1, usize::MAX).expect("in memory");
+    assert_eq!(known(&again), whole);
+    (whole.0, format!("{} {removed}", whole.1))
+}
+
+/// All flows, and what is beside them.
+fn known(flows: &Flows) -> (Vec<String>, String) {
     let mut all = Vec::new();
     flows.visit(|shard| all.extend(content(&shard))).expect("what was spilled comes back");
     all.sort();
-    (all, format!("{:?} {:?} {:?} {removed}", flows.loose, flows.claims, flows.orphans))
+    (all, format!("{:?}", flows.side))
 }
 
 proptest! {

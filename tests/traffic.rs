@@ -196,10 +196,10 @@ fn fragments_without_their_first_are_counted_by_their_pair() {
     wire.0.remove(first);
     let audit = read(&[wire], |_| {});
     assert_eq!(told(&audit), Vec::<String>::new());
-    let pairs: Vec<_> = audit.reading.flows.orphans.iter().collect();
-    let [((from, to, transport, _), packets)] = pairs[..] else { panic!("{pairs:?}") };
-    assert_eq!((from.to_string(), to.to_string(), transport.0), (A.into(), B.into(), 17));
-    assert_eq!(*packets, 2);
+    let pairs: Vec<_> = audit.reading.flows.side.orphans().collect();
+    let [(pair, packets)] = pairs[..] else { panic!("{pairs:?}") };
+    let ends = (pair.src.to_string(), pair.dst.to_string());
+    assert_eq!((ends, pair.transport.0, packets), ((A.into(), B.into()), 17, 2));
     let mut json = Vec::new();
     audit.write_json(&mut json).expect("in memory");
     let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");

@@ -6,7 +6,8 @@ use std::io::Cursor;
 use libfuzzer_sys::fuzz_target;
 use rasaudit::capture::{Batch, Reader};
 use rasaudit::decode::{Decoder, Observation};
-use rasaudit::flow::{Keep, Meeting, Parts, Seed};
+use rasaudit::flow::{Keep, Meeting, Partitions, Parts, Seed};
+use rasaudit::names::read_all;
 
 /// An observation and its payload.
 type Seen<'a> = (Observation, &'a [u8]);
@@ -18,7 +19,9 @@ fn met(seed: &Seed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, Strin
         let mut tables = meeting.tables(&Keep { traces: true, parts: Parts::All });
         for chunk in part.chunks(32) {
             let (seen, payloads): (Vec<_>, Vec<_>) = chunk.iter().copied().unzip();
-            tables.observe(&seen, &payloads);
+            let mut facts = Vec::new();
+            read_all(&seen, &payloads, false, &mut facts);
+            tables.observe(&seen, facts);
         }
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }.expect("a file");
     }
@@ -36,8 +39,7 @@ fn met(seed: &Seed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, Strin
     };
     flows.visit(list).expect("a file");
     all.sort();
-    let names = format!("{:?} {:?} {:?}", flows.lookups, flows.announced, flows.holders);
-    (all, format!("{:?} {:?} {:?} {dropped} {names}", flows.loose, flows.claims, flows.orphans))
+    (all, format!("{:?} {dropped}", flows.side))
 }
 
 fuzz_target!(|bytes: &[u8]| {

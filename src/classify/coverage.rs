@@ -222,9 +222,9 @@ pub(super) fn sealed(policy: &Policy, conversations: &Conversations, view: &View
             });
         }
     }
-    for (src, dst, ..) in &conversations.orphans {
+    for pair in &conversations.orphans {
         let what = || "fragments whose first one is not in the capture".to_owned();
-        sealed.add(policy, (*src, *dst), &what);
+        sealed.add(policy, (pair.src, pair.dst), &what);
     }
     for (pair, packets) in &conversations.survey.portless {
         let what = || format!("{packets} packets whose ports the capture cut off or lacks");

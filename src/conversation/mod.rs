@@ -22,8 +22,8 @@ use direction::Reading;
 use names::{Asked, Directory};
 
 use crate::flow::{
-    Amount, ENDPOINT_MAPPER, Flow, Flows, Holders, IcmpError, PairKey, Path, Seed, Shard, TagKind,
-    Unreads,
+    Amount, ENDPOINT_MAPPER, Flow, Holders, IcmpError, Pair, Partitions, Path, Seed, Shard,
+    TagKind, Unreads,
 };
 use crate::model::{AtMost, Endpoint, Few, Mac, Max, Merge, Min, Or, Transport};
 
@@ -303,7 +303,7 @@ pub struct Conversations {
     /// The names by which anybody looked an address up, the least ones.
     pub called: BTreeMap<IpAddr, AtMost<String, 8>>,
     /// Source, destination and protocol of later fragments whose first one is not in the capture.
-    pub orphans: Vec<PairKey>,
+    pub orphans: Vec<Pair>,
     /// Frames that could not be understood.
     pub unread: Unreads,
     /// Who held virtual addresses (VRRP), by address.
@@ -315,7 +315,7 @@ pub struct Conversations {
 impl Conversations {
     /// Reads all flows: once to learn who serves and who is seen, once to read directions and states.
     pub fn read(
-        flows: &mut Flows,
+        flows: &mut impl Partitions,
         lens: &dyn Lens,
         sight: Sight,
         Work { jobs, keep }: Work,
@@ -328,7 +328,7 @@ impl Conversations {
             !(path.is_around() && path.interface().is_some_and(|at| mirrors.contains(&at)))
         };
         let mut survey = Survey::new(sight);
-        survey.add_loose(flows, lens);
+        survey.add_side(flows.side(), lens);
         let surveys = flows.fold(jobs, |survey: &mut Survey, shard| {
             shard.iter().filter(wanted).for_each(|flow| survey.add(&flow, lens, sight));
         })?;
@@ -381,7 +381,8 @@ impl Conversations {
         let mappers: HashSet<(IpAddr, IpAddr), Seed> =
             list.iter().filter(is_mapper).map(|c| (c.subject.client, c.subject.server)).collect();
         let reached = |client, mapper| mappers.contains(&(client, mapper));
-        let (mut directory, nothing) = (Directory::new(flows, lens, reached), Asked::default());
+        let (mut directory, nothing) =
+            (Directory::new(flows.side(), lens, reached), Asked::default());
         for c in &mut list {
             let Subject { client, server, transport, port } = c.subject;
             let asked = heard.get(&c.key()).unwrap_or(&nothing);
@@ -390,16 +391,21 @@ impl Conversations {
                 transport == Transport::TCP && directory.is_announced(client, server, port);
         }
         let mut called: BTreeMap<IpAddr, AtMost<String, 8>> = BTreeMap::new();
-        let plain = flows.lookups.iter().filter(|((.., path), _)| *path == Path::PLAIN);
+        let plain = flows.side().told().filter(|((.., path), _)| *path == Path::PLAIN);
         for ((_, address, _), chains) in plain {
             let asked = chains.iter().filter_map(|(chain, _)| chain.first());
             asked.for_each(|name| called.entry(*address).or_default().insert(name.clone()));
         }
-        let plain = flows.holders.iter().filter(|((_, path), _)| *path == Path::PLAIN);
+        let plain = flows.side().holders().filter(|((_, path), _)| *path == Path::PLAIN);
         let holders = plain.map(|((address, _), who)| (*address, who.clone())).collect();
         let names = directory.into_sets();
-        let orphans = flows.orphans.keys().filter(|pair| pair.3 == Path::PLAIN).copied().collect();
-        let unread = flows.unread.clone();
+        let orphans = flows
+            .side()
+            .orphans()
+            .filter(|(pair, _)| pair.path == Path::PLAIN)
+            .map(|(pair, _)| *pair)
+            .collect();
+        let unread = flows.side().unread().clone();
         Ok(Self { list, survey, spilled, called, orphans, unread, holders, names })
     }
 
@@ -412,8 +418,8 @@ impl Conversations {
 /// The interfaces that a mirror sends to, as far as the traffic shows it: on them nobody of the farm sends or receives
 /// a plain frame, not as an end of a tunnel either, and all tunnels lead one way to one destination. Without an
 /// inventory everybody may be of the farm, and there are no plain frames.
-fn mirrors(flows: &Flows, lens: &dyn Lens) -> io::Result<BTreeSet<u16>> {
-    let mut mirrors = flows.one_way_tunnels();
+fn mirrors(flows: &impl Partitions, lens: &dyn Lens) -> io::Result<BTreeSet<u16>> {
+    let mut mirrors = flows.side().one_way_tunnels();
     if mirrors.is_empty() {
         return Ok(mirrors);
     }

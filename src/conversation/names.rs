@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::Lens;
-use crate::flow::{Askers, Flows, Hello, Path, Ports, Seed};
+use crate::flow::{Hello, Path, Ports, Seed, SideEvidence};
 use crate::model::{AtMost, Merge};
 
 /// What the capture shows of a server's names, to one client.
@@ -90,36 +90,35 @@ type Told = BTreeMap<Vec<String>, bool>;
 const ASKERS: usize = 3;
 
 /// Whether a resolver is a witness: stated, of a role that serves names, or asked by several hosts of the farm.
-fn is_witness(flows: &Flows, resolver: IpAddr, lens: &dyn Lens) -> bool {
+fn is_witness(side: &SideEvidence, resolver: IpAddr, lens: &dyn Lens) -> bool {
     if lens.is_resolver(resolver) {
         return true;
     }
-    let askers = flows.askers.get(&(resolver, Path::PLAIN)).into_iter().flat_map(Askers::iter);
-    let hosts: BTreeSet<IpAddr> =
-        askers.filter(|a| lens.is_listed(**a)).map(|a| lens.canonical(*a)).collect();
+    let listed = side.askers(resolver).filter(|asker| lens.is_listed(**asker));
+    let hosts: BTreeSet<IpAddr> = listed.map(|asker| lens.canonical(*asker)).collect();
     hosts.len() >= ASKERS
 }
 
 impl<'a> Directory<'a> {
     /// `reached` tells whether a client is seen connected with an endpoint mapper.
     pub fn new(
-        flows: &Flows,
+        side: &SideEvidence,
         lens: &'a dyn Lens,
         reached: impl Fn(IpAddr, IpAddr) -> bool,
     ) -> Self {
         let mut lookups = HashMap::<_, Told, Seed>::default();
         let mut announced = HashMap::<_, Ports, Seed>::default();
         let mut witnesses = HashMap::<IpAddr, bool, Seed>::default();
-        let plain = flows.lookups.iter().filter(|((.., path), _)| *path == Path::PLAIN);
+        let plain = side.told().filter(|((.., path), _)| *path == Path::PLAIN);
         for ((client, address, _), chains) in plain {
             let told = lookups.entry((lens.canonical(*client), *address)).or_default();
             for (chain, resolver) in chains {
                 let witness = witnesses.entry(*resolver);
-                let witness = *witness.or_insert_with(|| is_witness(flows, *resolver, lens));
+                let witness = *witness.or_insert_with(|| is_witness(side, *resolver, lens));
                 *told.entry(chain.clone()).or_default() |= witness;
             }
         }
-        let plain = flows.announced.iter().filter(|((.., path), _)| *path == Path::PLAIN);
+        let plain = side.announced().filter(|((.., path), _)| *path == Path::PLAIN);
         for ((mapper, client, _), ports) in plain.filter(|((m, c, _), _)| reached(*c, *m)) {
             let pair = (lens.canonical(*mapper), lens.canonical(*client));
             announced.entry(pair).or_default().merge(ports);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::direction::{broadcast_sender, is_group, is_simultaneous, proved};
 use super::{Lens, Vantage};
-use crate::flow::{Amount, Claim, Claimant, Flow, Flows, Path, Seed, Side, sign};
+use crate::flow::{Amount, Claim, Claimant, Flow, Pair, Path, Seed, Side, SideEvidence, sign};
 use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
 /// How an address was seen.
@@ -401,11 +401,9 @@ impl Survey {
         }
     }
 
-    pub(super) fn add_loose(&mut self, flows: &Flows, lens: &dyn Lens) {
-        for ((src, dst, transport, path), side) in &flows.loose {
-            if *path != Path::PLAIN {
-                continue;
-            }
+    pub(super) fn add_side(&mut self, evidence: &SideEvidence, lens: &dyn Lens) {
+        let plain = evidence.loose().filter(|(pair, _)| pair.path == Path::PLAIN);
+        for (Pair { src, dst, transport, .. }, side) in plain {
             if transport.has_ports() {
                 let pair = (*src.min(dst), *src.max(dst));
                 *self.portless.entry(pair).or_default() += side.sent.packets.0;
@@ -419,9 +417,9 @@ impl Survey {
                 [].into_iter(),
             );
         }
-        let plain = flows.claims.iter().filter(|(claimant, _)| claimant.path == Path::PLAIN);
+        let plain = evidence.claims().filter(|(claimant, _)| claimant.path == Path::PLAIN);
         self.claims = plain.map(|(claimant, claim)| (*claimant, claim.clone())).collect();
-        self.cuts.clone_from(&flows.cuts);
+        self.cuts.clone_from(evidence.cuts());
         for (Claimant { address, mac, .. }, claim) in &self.claims {
             // A message of neighbour discovery is a packet of a flow, and counts for its sender.
             if address.is_ipv6() {

@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
+use super::keyed::Kind;
+use super::side::SideEvidence;
+use super::table::partition;
 use super::{Amount, Seed};
 use crate::decode::{Link, Observation};
 use crate::model::{Copies, Merge, NO_TIME, Nanos, SECOND, Sum};
@@ -79,14 +82,6 @@ impl Sample {
         }
     }
 
-    /// Takes in all of another sample.
-    pub fn absorb(&mut self, other: Self) {
-        match self.sights.is_empty() {
-            true => *self = other,
-            false => self.merge(&other),
-        }
-    }
-
     /// How far apart the sights of the same packets are, where many are about as far: two links saw the same, and
     /// their clocks differ.
     pub fn apart(&self) -> Option<Nanos> {
@@ -142,6 +137,28 @@ impl Merge for Sample {
     }
 }
 
+/// It is bounded by itself.
+impl Kind for Sample {
+    fn merge(&mut self, other: Self) {
+        match self.sights.is_empty() {
+            true => *self = other,
+            false => Merge::merge(self, &other),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.sights.is_empty()
+    }
+
+    fn memory(&self) -> usize {
+        0
+    }
+
+    fn keep_least(&mut self, _most: usize) -> u64 {
+        0
+    }
+}
+
 /// What a packet leaves behind where copies are looked for. Sorted, the sights of a packet stand together,
 /// by link and time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -169,6 +186,37 @@ impl Trace {
         let (link, flow) = (seed.hash_one(seen.link.anywhere()), (flow, side as u8));
         let known = content != 0 && time != NO_TIME;
         known.then_some(Self { content, link, time, flow, wire_len, payload })
+    }
+}
+
+/// What all packets leave behind. Nothing of it can be left out.
+impl Kind for Vec<Trace> {
+    fn merge(&mut self, other: Self) {
+        self.extend(other);
+    }
+
+    fn is_empty(&self) -> bool {
+        Self::is_empty(self)
+    }
+
+    fn memory(&self) -> usize {
+        self.capacity() * size_of::<Trace>()
+    }
+
+    fn keep_least(&mut self, _most: usize) -> u64 {
+        0
+    }
+
+    /// All traces of a content meet in one partition, however many one flow has.
+    fn split(
+        self,
+        seed: &Seed,
+        parts: &mut [SideEvidence],
+        of: fn(&mut SideEvidence) -> &mut Self,
+    ) {
+        for trace in self {
+            of(&mut parts[partition(seed.hash_one(trace.content))]).push(trace);
+        }
     }
 }
 
@@ -294,8 +342,8 @@ mod tests {
             see(&mut parts[number as usize % 7 % 3], number);
         }
         let [a, mut b, c] = parts;
-        b.merge(&c);
-        b.merge(&a);
+        Merge::merge(&mut b, &c);
+        Merge::merge(&mut b, &a);
         assert_eq!(whole.sights, b.sights);
         assert_eq!(whole.sights.len(), SAMPLED);
         // Every second packet was seen twice: a third of the frames.

@@ -6,7 +6,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::FlowKey;
+use super::keyed::Kind;
+use super::side::SideEvidence;
+use super::table::partition;
+use super::{FlowKey, Seed};
 use crate::decode::{Datagram, ErrorKind, Link, Observation};
 use crate::model::{Nanos, SECOND};
 
@@ -17,14 +20,14 @@ pub(super) const TIMEOUT: Nanos = 60 * SECOND;
 /// Fragments that have not met yet. Merging is the union of what was seen.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Fragments {
-    pub(super) datagrams: HashMap<Datagram, Datagrams>,
+    datagrams: HashMap<Datagram, Datagrams>,
     /// Fragments remembered, for the account of memory.
     count: usize,
 }
 
 /// The datagrams of one key, in the course of time.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
-pub(super) struct Datagrams {
+struct Datagrams {
     firsts: Vec<First>,
     later: Vec<Later>,
     errors: Vec<(Nanos, ErrorKind, IpAddr)>,
@@ -35,7 +38,7 @@ type First = (Nanos, FlowKey, u8, Link);
 
 /// A later fragment as it was seen.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(super) struct Later {
+struct Later {
     time: Nanos,
     wire_len: u32,
     payload: u32,
@@ -105,44 +108,10 @@ impl Fragments {
         self.datagrams.entry(key).or_default().errors.push((time, kind, by));
     }
 
-    /// Bytes of memory that the fragments hold, about.
-    pub fn memory(&self) -> usize {
-        const KEY: usize = 200;
-        const FRAGMENT: usize = 2 * size_of::<Later>();
-        self.datagrams.len() * KEY + self.count * FRAGMENT
-    }
-
     /// Takes in the datagrams of a key that is new here.
-    pub(super) fn insert(&mut self, key: Datagram, datagrams: Datagrams) {
+    fn insert(&mut self, key: Datagram, datagrams: Datagrams) {
         self.count += datagrams.len();
         self.datagrams.insert(key, datagrams);
-    }
-
-    /// Takes in all of `other`.
-    pub fn merge(&mut self, other: Self) {
-        self.count += other.count;
-        for (key, datagrams) in other.datagrams {
-            self.datagrams.entry(key).or_default().append(datagrams);
-        }
-    }
-
-    /// Keeps the datagrams of at most `most` keys. Returns how many pieces were forgotten.
-    pub(super) fn forget_beyond(&mut self, most: usize) -> u64 {
-        let before = self.count;
-        if self.count > most {
-            let (mut left, mut keys) = (most, self.datagrams.keys().copied().collect::<Vec<_>>());
-            keys.sort_unstable();
-            for key in keys {
-                let size = self.datagrams.get(&key).map_or(0, Datagrams::len);
-                if size <= left {
-                    left -= size;
-                } else {
-                    self.datagrams.remove(&key);
-                }
-            }
-            self.count = most - left;
-        }
-        (before - self.count) as u64
     }
 
     /// Takes out what came at or after `since`, whose first fragment may still come; first fragments stay here too,
@@ -192,6 +161,55 @@ impl Fragments {
             }
         }
         joined
+    }
+}
+
+impl Kind for Fragments {
+    fn merge(&mut self, other: Self) {
+        self.count += other.count;
+        for (key, datagrams) in other.datagrams {
+            self.datagrams.entry(key).or_default().append(datagrams);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.datagrams.is_empty()
+    }
+
+    fn memory(&self) -> usize {
+        const KEY: usize = 200;
+        const FRAGMENT: usize = 2 * size_of::<Later>();
+        self.datagrams.len() * KEY + self.count * FRAGMENT
+    }
+
+    /// Of datagrams as many as have together at most so many pieces.
+    fn keep_least(&mut self, most: usize) -> u64 {
+        let before = self.count;
+        if self.count > most {
+            let (mut left, mut keys) = (most, self.datagrams.keys().copied().collect::<Vec<_>>());
+            keys.sort_unstable();
+            for key in keys {
+                let size = self.datagrams.get(&key).map_or(0, Datagrams::len);
+                if size <= left {
+                    left -= size;
+                } else {
+                    self.datagrams.remove(&key);
+                }
+            }
+            self.count = most - left;
+        }
+        (before - self.count) as u64
+    }
+
+    fn split(
+        self,
+        seed: &Seed,
+        parts: &mut [SideEvidence],
+        of: fn(&mut SideEvidence) -> &mut Self,
+    ) {
+        for (key, datagrams) in self.datagrams {
+            of(&mut parts[partition(seed.hash_one(key))]).insert(key, datagrams);
+        }
     }
 }
 

@@ -2,18 +2,27 @@
 //! and one that goes on is in memory again and merges with its past when it is read.
 
 use std::collections::HashSet;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::net::IpAddr;
 
+use super::flows::Flows;
+use super::fold::{Fold, Helps, stands_for};
 use super::links::Links;
-use super::meeting::{Flows, Idle, Meeting, Partition};
 use super::table::{FlowTable, PARTITIONS, Split};
-use super::windows::{Fold, Helps, stands_for};
 use super::{FlowKey, Seed};
 use crate::model::Nanos;
 
 /// Pieces of a file from which it is written anew as one: then what went on and was idle again is one flow in it.
 const PIECES: usize = 16;
+
+/// What the file of a partition holds of flows that were idle for long.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Idle {
+    pub pieces: usize,
+    pub flows: usize,
+    pub talks: usize,
+    pub bytes: u64,
+}
 
 impl Flows {
     /// Moves flows of which nothing was seen since `time` out of memory. Where they cannot be written they stay in memory.
@@ -25,7 +34,7 @@ impl Flows {
                 continue;
             }
             if let Err(error) = self.append(number, &idle) {
-                let mut links = Links::new(&seed, &self.meeting.book);
+                let mut links = self.meeting.links();
                 self.parts[number].flows.merge(idle, &seed, &mut links);
                 return Err(error);
             }
@@ -39,35 +48,21 @@ impl Flows {
 
     /// Adds a piece to the file of a partition, all of it or nothing.
     fn append(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
-        let piece = piece(flows)?;
-        let mut files = self.meeting.files();
-        let file = match &mut files[number] {
-            Some(file) => file,
-            none => none.insert(tempfile::tempfile_in(&self.meeting.folder)?),
-        };
-        let end = file.seek(SeekFrom::End(0))?;
-        if let Err(error) = file.write_all(&piece) {
-            file.set_len(end)?;
-            return Err(error);
-        }
-        drop(files);
+        let written = self.meeting.spill.add_flows(number, flows)?;
         let Idle { pieces, flows: known, talks, bytes } = self.idle[number];
         self.idle[number] = Idle {
             pieces: pieces + 1,
             flows: known + flows.len(),
             talks: talks + flows.talks(&self.meeting.seed),
-            bytes: bytes + piece.len() as u64,
+            bytes: bytes + written,
         };
         Ok(())
     }
 
     /// Makes flows all that the file of a partition holds. What it held stays where they cannot be written.
     fn put_away(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
-        let piece = piece(flows)?;
-        let mut file = tempfile::tempfile_in(&self.meeting.folder)?;
-        file.write_all(&piece)?;
-        self.meeting.files()[number] = (!flows.is_empty()).then_some(file);
-        let (talks, bytes) = (flows.talks(&self.meeting.seed), piece.len() as u64);
+        let bytes = self.meeting.spill.replace(number, flows)?;
+        let talks = flows.talks(&self.meeting.seed);
         self.idle[number] = match flows.len() {
             0 => Idle::default(),
             len => Idle { pieces: 1, flows: len, talks, bytes },
@@ -122,8 +117,7 @@ impl Flows {
         fold: Fold,
         is_listed: &dyn Fn(IpAddr) -> bool,
     ) -> io::Result<u64> {
-        let Meeting { seed, book, .. } = &self.meeting;
-        let (seed, mut links) = (seed.clone(), Links::new(seed, book));
+        let (seed, mut links) = (self.meeting.seed.clone(), self.meeting.links());
         let mut helps = Helps::new(&seed);
         let held: Vec<usize> = (0..PARTITIONS).filter(|n| self.idle[*n].flows > 0).collect();
         for number in &held {
@@ -154,14 +148,4 @@ impl Flows {
         }
         Ok(folded)
     }
-}
-
-/// Flows, and that there is nothing beside them, as a file of a partition holds them.
-fn piece(flows: &FlowTable) -> io::Result<Vec<u8>> {
-    let mut piece = Vec::new();
-    for part in [flows.to_bytes().map_err(io::Error::other)?, Partition::no_rest()?] {
-        piece.extend((part.len() as u64).to_le_bytes());
-        piece.extend(part);
-    }
-    Ok(piece)
 }

@@ -4,38 +4,57 @@
 //! share of memory, equal partitions meet in a [`Meeting`], in memory or in temporary files. No state holds a conclusion: who
 //! opened a flow is asked of the merged whole.
 
+mod carriers;
+mod claims;
 mod copies;
 mod dense;
+mod evidence;
+mod flows;
+mod fold;
 mod fragments;
 mod heard;
 mod idle;
 mod index;
 mod key;
+mod keyed;
 mod links;
 mod meeting;
 mod memory;
+mod partitions;
+mod saved;
+mod settle;
+mod side;
+mod spill;
 mod state;
 mod table;
+mod tables;
 mod unread;
 mod windows;
 
+pub use carriers::Carrier;
+pub use claims::{Claim, Claimant};
+pub use evidence::{Evidence, FlowRecord, SideRecord};
+pub use flows::Flows;
+pub use fold::Fold;
 pub use heard::Heard;
 pub use key::FlowKey;
-pub use meeting::{
-    Askers, Beside, Carrier, Claim, Claimant, Flows, Holders, Keep, Lookups, Meeting, PairKey,
-    Parts, Pending, Shard, Tables,
-};
+pub use keyed::{Key, Keyed};
+pub use meeting::Meeting;
+pub use partitions::{Partitions, Shard};
+pub use saved::Layout;
+pub use settle::Pending;
+pub use side::{Holders, Pair, SideEvidence, Starts, Told, Trimmed};
 pub use state::{Amount, Errors, Extra, FlowState, IcmpError, Opening, Side};
 pub use table::Flow;
+pub use tables::{Keep, Parts, Tables};
 pub use unread::{Unread, Unreadable, Unreads};
-pub use windows::Fold;
 
 /// The keyed hash of one run. Its seed is random, so that nobody can choose addresses and ports that
 /// collide; no result depends on it.
 pub type Seed = ahash::RandomState;
 
 // The facts of names, for the rooms that read flows.
-pub use crate::names::{ENDPOINT_MAPPER, Hello, Lookup, Ports};
+pub use crate::names::{Clue, ENDPOINT_MAPPER, Hello, Lookup, Pieces, Ports};
 
 // The words of observations that states are made of, for the rooms that read states.
 pub use crate::decode::{ErrorKind, Link, Outer, Path, Tag, TagKind, icmp_paired, sign};

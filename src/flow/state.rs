@@ -78,6 +78,12 @@ impl Openings {
         kept.insert(opening);
     }
 
+    /// Takes in SYN-ACKs, or SYNs, that were kept elsewhere.
+    pub(super) fn merge_kept(&mut self, of_answers: bool, kept: &AtMost<Opening, 4>) {
+        let mine = if of_answers { &mut self.syn_acks } else { &mut self.syns };
+        mine.merge(kept);
+    }
+
     /// The SYNs, or the SYN-ACKs.
     pub(super) fn kept(&self, of_answers: bool) -> &AtMost<Opening, 4> {
         if of_answers { &self.syn_acks } else { &self.syns }

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::copies::{Removals, Trace};
 use super::dense::Dense;
+use super::evidence::FlowRecord;
 use super::index::Index;
 use super::links::{Links, MANY_LINKS, NO_LINK};
 use super::memory::prefetch;
 use super::state::{Extra, FlowState, IcmpError, Opening, Quotes, Side};
 use super::{FlowKey, Heard, Seed};
 use crate::decode::{Body, Link, Observation, Path, sign};
-use crate::model::{AtMost, Merge, Nanos};
+use crate::model::{AtMost, Merge, Nanos, Or, Sum};
 use crate::names::{Hello, Pieces};
 
 /// Partitions by hash. Enough that one of them is small beside the memory of all, and little enough to stay in
@@ -152,6 +153,40 @@ impl<'a> Flow<'a> {
     /// The numbers of the SYN-ACKs of a side, the least ones.
     pub fn syn_acks(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
         self.openings(side, sign::SYN_ACK)
+    }
+
+    /// Returns the flow as a value.
+    pub fn record(&self) -> FlowRecord {
+        let mut record = FlowRecord::new(*self.key);
+        for (number, (into, side)) in record.sides.iter_mut().zip(self.sides).enumerate() {
+            (into.sent, into.first, into.last) = (side.sent, side.first, side.last);
+            (into.acked, into.syn_count) = (side.acked, side.syns);
+            into.cut = Sum(self.cut[number]);
+            // Whether there are several numbers is told by the numbers.
+            into.signs = Or(side.signs.0 & !sign::SEVERAL);
+            if let Some(opening) = side.single_opening() {
+                let is_answer = side.has(sign::SYN_ACK);
+                let kept = if is_answer { &mut into.syn_acks } else { &mut into.syns };
+                kept.insert(opening);
+            } else if let Some(extra) = self.extra {
+                into.syns.clone_from(extra.openings[number].kept(false));
+                into.syn_acks.clone_from(extra.openings[number].kept(true));
+            }
+            match (side.link, self.extra) {
+                (MANY_LINKS, Some(extra)) => into.links.clone_from(&extra.links[number]),
+                _ => self.links(number).for_each(|link| into.links.insert(*link)),
+            }
+            if let Some(heard) = self.heard {
+                into.hellos.clone_from(&heard.hellos[number]);
+                into.pieces.clone_from(&heard.pieces[number]);
+            }
+        }
+        if let Some(extra) = self.extra {
+            record.errors.clone_from(&extra.errors);
+            (record.error_first, record.error_last) = (extra.error_first, extra.error_last);
+            (record.error_count, record.folded) = (extra.error_count, extra.folded);
+        }
+        record
     }
 
     fn openings(&self, side: usize, of: u16) -> impl Iterator<Item = Opening> + use<'a> {
@@ -389,6 +424,61 @@ impl FlowTable {
             if links.more() {
                 mine.links[side].merge(links);
             }
+        }
+    }
+
+    /// Takes in a flow that was a value.
+    fn take_record(&mut self, record: &FlowRecord, hash: u64, links: &mut Links) {
+        let position = self.position(&record.key, hash);
+        for (number, side) in record.sides.iter().enumerate() {
+            // First the numbers: whether there are several is told by the signs.
+            for (is_answer, openings) in [(false, &side.syns), (true, &side.syn_acks)] {
+                for opening in openings.iter() {
+                    self.add_opening(position, number, is_answer, *opening);
+                    let sent = match (is_answer, side.signs.0 & (sign::SYN | sign::HIDDEN)) {
+                        (true, _) => sign::SYN_ACK,
+                        (false, 0) => sign::SYN,
+                        (false, sent) => sent,
+                    };
+                    self.records.flows[position].state.sides[number].signs.0 |= sent;
+                }
+                if openings.more() {
+                    let kept = self.records.extras.entry(position as u32).or_default();
+                    kept.openings[number].merge_kept(is_answer, openings);
+                }
+            }
+            let flow = &mut self.records.flows[position];
+            let mine = &mut flow.state.sides[number];
+            mine.sent.merge(&side.sent);
+            mine.first.merge(&side.first);
+            mine.last.merge(&side.last);
+            mine.acked.merge(&side.acked);
+            mine.syns.merge(&side.syn_count);
+            mine.signs.merge(&side.signs);
+            flow.cut[number] += side.cut.0;
+            for link in side.links.iter() {
+                let link_number = links.number(link);
+                self.add_link(position, number, link_number, link, links);
+            }
+            if side.links.more() {
+                let extra = self.records.extras.entry(position as u32).or_default();
+                extra.links[number].merge(&side.links);
+            }
+            let heard = (&side.hellos, &side.pieces);
+            if heard != (&AtMost::default(), &Pieces::default()) {
+                self.hear(position as u32, |heard| {
+                    heard.hellos[number].merge(&side.hellos);
+                    heard.pieces[number].merge(&side.pieces);
+                });
+            }
+        }
+        if !(record.errors.is_empty() && record.error_count.0 == 0 && record.folded.0 == 0) {
+            let extra = self.records.extras.entry(position as u32).or_default();
+            extra.errors.merge(&record.errors);
+            extra.error_first.merge(&record.error_first);
+            extra.error_last.merge(&record.error_last);
+            extra.error_count.merge(&record.error_count);
+            extra.folded.merge(&record.folded);
         }
     }
 
@@ -666,6 +756,12 @@ impl FlowTables {
         let table = &mut self.parts[place.partition as usize];
         let state = &mut table.records.flows[place.position as usize].state;
         state.sides[usize::from(place.side)].signs.0 |= signs;
+    }
+
+    /// Takes in a flow that was a value.
+    pub fn take_record(&mut self, record: &FlowRecord) {
+        let (talk, hash) = record.key.hashes(&self.seed);
+        self.parts[partition(talk)].take_record(record, hash, &mut self.links);
     }
 
     /// Takes in what a side of a flow sent, as a whole.

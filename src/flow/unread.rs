@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::keyed::Kind;
 use crate::model::{Mac, Merge, SkipReason};
 
 /// Why a frame could not be understood.
@@ -77,10 +78,25 @@ impl Unreads {
     pub fn more(&self) -> u64 {
         self.more
     }
+}
 
-    /// How many kinds are kept.
-    pub(super) fn len(&self) -> usize {
-        self.kinds.len()
+/// It is bounded by itself.
+impl Kind for Unreads {
+    fn merge(&mut self, other: Self) {
+        Merge::merge(self, &other);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kinds.is_empty() && self.more == 0
+    }
+
+    fn memory(&self) -> usize {
+        const KIND: usize = 256;
+        self.kinds.len() * KIND
+    }
+
+    fn keep_least(&mut self, _most: usize) -> u64 {
+        0
     }
 }
 

@@ -14,6 +14,18 @@ pub trait Merge {
     fn merge(&mut self, other: &Self);
 }
 
+/// Of what says all by being there.
+impl Merge for () {
+    fn merge(&mut self, (): &Self) {}
+}
+
+/// The union.
+impl<T: Ord + Clone> Merge for std::collections::BTreeSet<T> {
+    fn merge(&mut self, other: &Self) {
+        self.extend(other.iter().cloned());
+    }
+}
+
 /// An amount. Saturates at the top of its range, where saturating addition still keeps the law.
 /// Not idempotent: only amounts that decide nothing are sums.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]

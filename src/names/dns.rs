@@ -13,7 +13,7 @@ use crate::model::{AtMost, Or};
 /// The longest chain of aliases that is followed; resolvers give up sooner.
 const MAX_ALIASES: usize = 16;
 
-pub(super) fn read(tuple: &Tuple, path: Path, payload: &[u8]) -> Option<Clue> {
+pub(super) fn read(tuple: &Tuple, path: Path, payload: &[u8]) -> Option<Clue<'static>> {
     let message = Message::from_octets(payload).ok()?;
     let question = message.sole_question().ok()?;
     let name = text(question.qname());

@@ -32,15 +32,15 @@ const EPHEMERAL: u16 = 32_768;
 
 /// What one packet tells.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Clue {
+pub enum Clue<'a> {
     /// A DNS message.
     Lookup(Lookup, Reply),
     /// The name that a client asked a server for.
     Hello(Hello),
     /// The start of a message that names the server, which goes on elsewhere.
-    Start,
+    Start(&'a [u8]),
     /// What may be a later part of such a message.
-    Part,
+    Part(&'a [u8]),
     /// An endpoint mapper announced TCP ports of its host.
     Announced(Ports),
     /// The sender holds virtual addresses.
@@ -103,8 +103,23 @@ pub struct Hello {
     pub hidden: bool,
 }
 
+/// Reads the payloads of some packets, in the same order, and adds what they tell to `facts`, each with the position
+/// of its packet. With `starts` later parts of messages are left out: nearly all payloads are.
+pub fn read_all<'a>(
+    packets: &[Observation],
+    payloads: &[&'a [u8]],
+    starts: bool,
+    facts: &mut Vec<(usize, Clue<'a>)>,
+) {
+    for (position, (seen, payload)) in packets.iter().zip(payloads).enumerate() {
+        if !(payload.is_empty() || starts && is_mute(seen, payload)) {
+            facts.extend(read(seen, payload).map(|clue| (position, clue)));
+        }
+    }
+}
+
 /// Reads what the payload of a packet tells. `payload` is what the capture kept of it.
-pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
+pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<Clue<'a>> {
     let Body::Segment { tuple, signs, .. } = &seen.body else { return None };
     match tuple.transport {
         Transport::ICMP6 => {
@@ -124,12 +139,12 @@ pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
             dns::read(tuple, seen.path, message)
         }
         Transport::TCP if signs & sign::CLIENT_HELLO != 0 => {
-            Some(tls::hello(payload).map_or(Clue::Start, Clue::Hello))
+            Some(tls::hello(payload).map_or(Clue::Start(payload), Clue::Hello))
         }
         Transport::TCP if http::is_request(payload) => {
-            Some(http::host(payload).map_or(Clue::Start, Clue::Hello))
+            Some(http::host(payload).map_or(Clue::Start(payload), Clue::Hello))
         }
-        Transport::TCP if starts(payload) => Some(Clue::Start),
+        Transport::TCP if starts(payload) => Some(Clue::Start(payload)),
         // What continues a message comes from its client, whose port is nearly always the higher one where
         // not both are of the kind that clients have, and is no other record of TLS.
         Transport::TCP if tuple.sport > tuple.dport || tuple.sport >= EPHEMERAL => {
@@ -137,7 +152,7 @@ pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
                 payload,
                 [0x14 | 0x15 | 0x17, 0x03, ..] | [0x16, 0x03, _, _, _, 0 | 2..=255, ..]
             );
-            (!is_record && !payload.is_empty()).then_some(Clue::Part)
+            (!is_record && !payload.is_empty()).then_some(Clue::Part(payload))
         }
         _ => None,
     }
@@ -145,7 +160,7 @@ pub fn read(seen: &Observation, payload: &[u8]) -> Option<Clue> {
 
 /// Whether nothing is in a payload but perhaps a later part of a message that names a server: what nearly all
 /// payloads are.
-pub fn is_mute(seen: &Observation, payload: &[u8]) -> bool {
+fn is_mute(seen: &Observation, payload: &[u8]) -> bool {
     let Body::Segment { tuple, .. } = &seen.body else { return true };
     let starts =
         || payload.first().is_some_and(|first| *first == 0x16 || first.is_ascii_uppercase());

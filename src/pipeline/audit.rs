@@ -1,6 +1,6 @@
 //! An audit: what was read, judged, ready to be told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::classify::Finding;
 use crate::classify::{Judge, Outcome, View, Watched};
 use crate::conversation::{Conversations, Lens, Sight, Work};
 use crate::decode::ethertype_words;
-use crate::flow::{Beside, Flows};
+use crate::flow::{Flows, Trimmed};
 use crate::model::{Endpoint, Nanos, Timeline, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{self, Dated, Evidence, Folder, FolderError};
@@ -107,7 +107,7 @@ pub struct Audit {
     /// Later fragments whose first one is not in the capture, by pair.
     orphans: BTreeMap<(IpAddr, IpAddr, Transport), u64>,
     /// Of what there was more than fits into memory.
-    trimmed: BTreeSet<Beside>,
+    trimmed: Trimmed,
     /// What each finding rests on, where it was wanted.
     evidence: Option<Gathered>,
 }
@@ -169,8 +169,8 @@ impl Audit {
         };
         let (timeline, odd_stamps) = reading.believed();
         let mut orphans = BTreeMap::new();
-        for ((src, dst, transport, _), count) in &reading.flows.orphans {
-            *orphans.entry((*src, *dst, *transport)).or_default() += count;
+        for (pair, count) in reading.flows.side.orphans() {
+            *orphans.entry((pair.src, pair.dst, pair.transport)).or_default() += count;
         }
         Ok(Self {
             timeline,
@@ -212,7 +212,7 @@ impl Audit {
             known: self.known.as_ref(),
             unknown_links: self.unknown_links(),
             unread: self.unread(),
-            trimmed: self.trimmed.iter().map(|kind| kind.name()).collect(),
+            trimmed: self.trimmed.iter().map(|(_, words)| *words).collect(),
             timeline: &self.timeline,
             odd_stamps: self.odd_stamps,
             policy: self.policy.as_ref(),

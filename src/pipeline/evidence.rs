@@ -293,7 +293,7 @@ fn choose(
     let speaking: Vec<Vec<usize>> = shown.iter().map(|f| furthest(outcome.members_of(f))).collect();
     let triggers = shown.iter().filter_map(|f| outcome.trigger_of(f));
     let wanted: BTreeSet<usize> = speaking.iter().flatten().copied().chain(triggers).collect();
-    let picked = outcome.conversations.pick(&mut reading.flows, judge, &wanted, share)?;
+    let picked = outcome.conversations.pick(&reading.flows, judge, &wanted, share)?;
     let mut targets = Targets::default();
     let mut chosen = Vec::with_capacity(outcome.findings().len());
     for (finding, speaking) in shown.iter().zip(&speaking) {

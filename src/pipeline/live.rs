@@ -499,7 +499,7 @@ fn close(
     let mut flows = meeting
         .settle_window(shared.plan.jobs, pending, end)
         .map_err(temporary(&shared.plan.temp))?;
-    flows.cuts = cuts;
+    flows.side.note_cuts(cuts);
     // Nothing is read twice, to take copies out.
     Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
 }
@@ -532,7 +532,7 @@ fn restored(
     Ok(found.map(|mut found| {
         listener.notice(&Notice::Restored(found.flows.len() as u64));
         // What came between the two runs nobody saw.
-        found.flows.cuts.extend(found.account.last.get());
+        found.flows.side.note_cuts(found.account.last.get());
         found
     }))
 }

@@ -158,7 +158,7 @@ impl Reading {
             Dedup::Auto => Correction::Done,
         };
         // A message that names a server and goes on in another segment is looked for in all of its side's.
-        let sides = std::mem::take(&mut reading.flows.starts);
+        let sides = reading.flows.side.take_starts();
         let traces = correction == Correction::Done;
         if !sides.is_empty() || traces != keep.traces {
             drop(reading);

@@ -9,11 +9,12 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::{Failure, Plan, Progress, Reading, Request, lock, temporary};
 use crate::capture::{Batch, Damage, Filter, Frame, OpenError, Reader};
 use crate::decode::{Body, Decoder, Observation};
-use crate::flow::{Keep, Meeting, Seed, Tables, Unread, Unreadable};
+use crate::flow::{Keep, Meeting, Parts, Seed, Tables, Unread, Unreadable};
 use crate::model::{
     Account, BUCKET_NS, Correction, InputRecord, Mac, Merge, NO_TIME, Nanos, SkipReason, Slot,
     Timeline,
 };
+use crate::names::read_all;
 use crate::policy::is_control;
 
 /// Observations that are looked up together: enough for their misses of memory to overlap, few enough
@@ -429,6 +430,8 @@ impl<'a> Worker<'a> {
         let account = &mut self.counted.accounts[batch.source];
         let mut waiting = 0;
         let mut payloads: Vec<&[u8]> = Vec::with_capacity(TOGETHER);
+        let mut facts = Vec::new();
+        let starts = matches!(self.keep.parts, Parts::Starts);
         for frame in &batch.frames {
             account.frames += 1;
             account.bytes += u64::from(frame.wire_len);
@@ -479,7 +482,8 @@ impl<'a> Worker<'a> {
                     waiting += 1;
                     payloads.push(seen.payload(data));
                     if waiting == TOGETHER {
-                        self.tables.observe(&self.pending, &payloads);
+                        read_all(&self.pending, &payloads, starts, &mut facts);
+                        self.tables.observe(&self.pending, facts.drain(..));
                         payloads.clear();
                         waiting = 0;
                     }
@@ -497,7 +501,8 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        self.tables.observe(&self.pending[..waiting], &payloads);
+        read_all(&self.pending[..waiting], &payloads, starts, &mut facts);
+        self.tables.observe(&self.pending[..waiting], facts.drain(..));
         self.progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
     }
 }

@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Reading;
-use crate::flow::{Flows, Meeting};
+use crate::flow::{Flows, Layout, Meeting};
 use crate::model::{Correction, InputRecord, Timeline};
 
-/// The first bytes of a state; another layout has another number. What one that was released has written is read from
-/// then on: `fixtures/stored` has one of each.
-const MARK: &[u8] = b"rasaudit state 5\n";
+/// The first bytes of a state that is written now, and of one of each layout that is read: `fixtures/stored` has one of
+/// each.
+const MARK: &[u8] = b"rasaudit state 6\n";
+const MARKS: [(&[u8], Layout); 2] = [(b"rasaudit state 5\n", Layout::Fixed), (MARK, Layout::Named)];
 
 /// The first bytes of the states of every layout.
 const ANY_MARK: &[u8] = b"rasaudit state ";
@@ -185,7 +186,7 @@ fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
     let mut file = BufReader::new(File::open(path)?).take(content);
     let mut mark = [0; MARK.len()];
     file.read_exact(&mut mark)?;
-    if mark != *MARK {
+    let Some((_, layout)) = MARKS.iter().find(|(known, _)| mark == **known) else {
         return Err(match mark.starts_with(ANY_MARK) {
             // It is whole, and somebody's evidence of months: it stays where it is.
             true => io::Error::new(
@@ -194,13 +195,13 @@ fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
             ),
             false => torn("it is of no version of rasaudit"),
         });
-    }
+    };
     let mut length = [0; 8];
     file.read_exact(&mut length)?;
     let mut header = Vec::new();
     (&mut file).take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
     let Header { inputs, timeline } = postcard::from_bytes(&header).map_err(io::Error::other)?;
-    let flows = Flows::restore(meeting, &mut file)?;
+    let flows = Flows::restore(meeting, *layout, &mut file)?;
     // Nothing of it can be read a second time, to take copies out.
     Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
 }
@@ -226,7 +227,7 @@ mod tests {
         let stored = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/stored"));
         let own = reading();
         // Written once for each layout, and kept.
-        let current = stored.join("evidence-5.state");
+        let current = stored.join("evidence-6.state");
         if std::env::var_os("UPDATE_GOLDEN").is_some() && !current.exists() {
             write(&current, &own).unwrap();
         }

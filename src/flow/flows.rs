@@ -1,0 +1,170 @@
+//! All flows of a run, merged.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Mutex;
+
+use super::copies::Removals;
+use super::evidence::Evidence;
+use super::idle::Idle;
+use super::meeting::Meeting;
+use super::partitions::{Partition, Partitions, Shard, on_threads};
+use super::side::{SideEvidence, Trimmed};
+use super::table::PARTITIONS;
+use crate::decode::{Link, Path};
+use crate::model::{Copies, Nanos};
+
+/// All flows of a run, merged; one partition of them in memory at a time where they were spilled.
+pub struct Flows {
+    pub(super) meeting: Meeting,
+    /// What is in memory of each partition.
+    pub(super) parts: Vec<Partition>,
+    /// The links of all flows by number less one.
+    pub(super) links: Vec<Link>,
+    /// What is beside the flows.
+    pub side: SideEvidence,
+    /// Paths that were found to be as good as the wire itself.
+    pub(super) plain: BTreeSet<Path>,
+    /// What the file of each partition holds of flows that were idle for long.
+    pub(super) idle: Vec<Idle>,
+    /// Of what there was more than is kept beside the flows.
+    pub trimmed: Trimmed,
+}
+
+impl Flows {
+    /// Returns how far packets may be believed, mirrors known.
+    pub fn believed(&self, path: Path) -> Path {
+        if self.plain.contains(&path) { Path::PLAIN } else { path }
+    }
+
+    /// Returns how far apart the same packets were seen twice, in nanoseconds, where a sample shows that two clocks
+    /// differ.
+    pub fn apart(&self) -> Option<Nanos> {
+        self.side.sample().apart()
+    }
+
+    /// Returns what a sample of the packets says of copies among them.
+    pub fn copies(&self) -> Copies {
+        self.side.sample().copies()
+    }
+
+    /// Returns all of it as values, in memory.
+    ///
+    /// # Errors
+    ///
+    /// Where a temporary file cannot be read.
+    pub fn evidence(&self) -> io::Result<Evidence> {
+        let mut flows = Vec::new();
+        self.visit(|shard| flows.extend(shard.records()))?;
+        flows.sort_unstable_by_key(|flow| flow.key);
+        Ok(Evidence { flows, side: self.side.clone() })
+    }
+
+    /// Takes the copies out of all amounts, once, where traces were wanted. Returns how many packets that were.
+    ///
+    /// # Errors
+    ///
+    /// Where a temporary file cannot be read or written.
+    pub fn drop_copies(&mut self) -> io::Result<u64> {
+        let (mut removals, mut removed) = (Removals::default(), 0);
+        for number in 0..PARTITIONS {
+            let mut traces = std::mem::take(&mut self.parts[number].side.traces);
+            traces.extend(self.load(number)?.side.traces);
+            removals.find(traces);
+        }
+        let seed = self.meeting.seed.clone();
+        for number in 0..PARTITIONS {
+            let mut flows = self.load(number)?.flows;
+            if flows.is_empty() {
+                removed += self.parts[number].flows.remove(&removals, &seed);
+                continue;
+            }
+            removed += flows.remove(&removals, &seed);
+            // What is corrected takes the place of its pieces.
+            self.meeting.spill.replace(number, &flows)?;
+        }
+        Ok(removed)
+    }
+
+    /// Returns what the temporary file of a partition holds.
+    pub(super) fn load(&self, number: usize) -> io::Result<Partition> {
+        let Meeting { seed, spill, .. } = &self.meeting;
+        spill.load(number, seed, &mut self.meeting.links())
+    }
+
+    /// Joins the flows of a partition on the wire itself with those on paths that are as good.
+    fn make_plain(&mut self, number: usize) -> io::Result<()> {
+        let (seed, mut links) = (self.meeting.seed.clone(), self.meeting.links());
+        let mut flows = self.load(number)?.flows;
+        let in_file = !flows.is_empty();
+        flows.merge(std::mem::take(&mut self.parts[number].flows), &seed, &mut links);
+        let flows = flows.make_plain(&seed, &mut links, |path| self.plain.contains(&path));
+        if in_file {
+            self.meeting.spill.replace(number, &flows)?;
+        } else {
+            self.parts[number].flows = flows;
+        }
+        Ok(())
+    }
+}
+
+impl Partitions for Flows {
+    fn count(&self) -> usize {
+        PARTITIONS
+    }
+
+    fn visit_one(&self, number: usize, visitor: &mut dyn FnMut(Shard<'_>)) -> io::Result<()> {
+        let (links, own) = (&self.links, &self.parts[number].flows);
+        let mut spilled = self.load(number)?.flows;
+        if spilled.is_empty() {
+            visitor(Shard { table: own, links });
+        } else {
+            spilled.merge_all(own, &self.meeting.seed, &mut self.meeting.links());
+            visitor(Shard { table: &spilled, links });
+        }
+        Ok(())
+    }
+
+    fn side(&self) -> &SideEvidence {
+        &self.side
+    }
+
+    fn believe(&mut self, mirrors: &BTreeSet<u16>) -> io::Result<()> {
+        let paths: BTreeSet<Path> = mirrors.iter().map(|at| Path::inside(*at)).collect();
+        if paths.is_subset(&self.plain) {
+            return Ok(());
+        }
+        self.plain.extend(paths);
+        (0..PARTITIONS).try_for_each(|number| self.make_plain(number))?;
+        let plain = &self.plain;
+        self.side.believe(&|path| if plain.contains(&path) { Path::PLAIN } else { path });
+        self.links = self.meeting.book.all();
+        Ok(())
+    }
+
+    fn spilled(&self) -> u64 {
+        self.meeting.spill.written()
+    }
+
+    fn drain<T: Default + Send>(
+        &mut self,
+        jobs: usize,
+        take: impl Fn(&mut T, Shard<'_>) + Sync,
+    ) -> io::Result<Vec<T>> {
+        let empty = (0..PARTITIONS).map(|_| Partition::default()).collect();
+        let parts = std::mem::replace(&mut self.parts, empty);
+        let waiting = Mutex::new(parts.into_iter().enumerate());
+        let next = || waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+        let all = on_threads(jobs, || {
+            let mut all = T::default();
+            while let Some((number, mut part)) = next() {
+                let spilled = self.load(number)?.flows;
+                part.flows.merge(spilled, &self.meeting.seed, &mut self.meeting.links());
+                take(&mut all, Shard { table: &part.flows, links: &self.links });
+            }
+            Ok(all)
+        });
+        self.meeting.spill.clear();
+        all
+    }
+}

@@ -1,0 +1,303 @@
+//! Evidence by what it is about. Whatever kind it is, it merges, is divided among partitions, is bounded and is
+//! written in one way.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use indexmap::IndexMap;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::side::SideEvidence;
+use super::table::partition;
+use super::{FlowKey, Seed};
+use crate::decode::Path;
+use crate::model::{Merge, Nanos};
+
+/// A kind of evidence beside the flows: one line of the list in `side.rs`.
+pub(super) trait Kind: Default + Serialize + DeserializeOwned {
+    /// Takes in all of another one.
+    fn merge(&mut self, other: Self);
+
+    /// Returns whether there is nothing of it.
+    fn is_empty(&self) -> bool;
+
+    /// Returns the bytes of memory that it holds, about.
+    fn memory(&self) -> usize;
+
+    /// Keeps at most `most` entries, the first in their order, so that what is left out of a part is left out of the
+    /// whole, too. Returns how many entries were left out.
+    fn keep_least(&mut self, most: usize) -> u64;
+
+    /// Divides it among partitions; `of` finds the same kind in each of them. What is small stays whole.
+    fn split(
+        self,
+        _seed: &Seed,
+        parts: &mut [SideEvidence],
+        of: fn(&mut SideEvidence) -> &mut Self,
+    ) {
+        *of(&mut parts[0]) = self;
+    }
+
+    /// Moves what was seen on a path to the path that `believed` gives.
+    fn believe(&mut self, _believed: &dyn Fn(Path) -> Path) {}
+}
+
+/// What a piece of evidence is about.
+pub trait Key: Clone + Eq + Ord + Hash {
+    /// Bytes of memory that an entry takes, about.
+    const MEMORY: usize = 256;
+
+    /// Returns the same on the path that `believed` gives. What has no path, or has none any more once tables have
+    /// met, stays as it is.
+    #[must_use]
+    fn believed(self, _believed: &dyn Fn(Path) -> Path) -> Self {
+        self
+    }
+}
+
+impl Key for (IpAddr, Path) {
+    fn believed(self, believed: &dyn Fn(Path) -> Path) -> Self {
+        (self.0, believed(self.1))
+    }
+}
+
+impl Key for (IpAddr, IpAddr, Path) {
+    fn believed(self, believed: &dyn Fn(Path) -> Path) -> Self {
+        (self.0, self.1, believed(self.2))
+    }
+}
+
+/// A side of a flow.
+impl Key for (FlowKey, u8) {}
+
+/// The number of an interface.
+impl Key for u16 {}
+
+/// Values that merge, by what they are about.
+#[derive(Clone)]
+pub struct Keyed<K, V> {
+    entries: IndexMap<K, V, Seed>,
+    /// The position of the entry that was asked for last, which is nearly always the next one's too.
+    last: usize,
+}
+
+impl<K, V> Default for Keyed<K, V> {
+    fn default() -> Self {
+        Self { entries: IndexMap::default(), last: 0 }
+    }
+}
+
+impl<K: Key, V: Merge + Default> Keyed<K, V> {
+    /// Returns the value of a key, new if it is.
+    pub fn entry(&mut self, key: K) -> &mut V {
+        let is_last = self.entries.get_index(self.last).is_some_and(|(known, _)| *known == key);
+        if !is_last {
+            let entry = self.entries.entry(key);
+            self.last = entry.index();
+            entry.or_default();
+        }
+        &mut self.entries[self.last]
+    }
+
+    /// Merges a value into that of a key.
+    pub fn add(&mut self, key: K, value: V) {
+        use indexmap::map::Entry;
+        match self.entries.entry(key) {
+            Entry::Occupied(mut entry) => entry.get_mut().merge(&value),
+            Entry::Vacant(entry) => drop(entry.insert(value)),
+        }
+    }
+
+    /// Returns the value of a key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key)
+    }
+
+    /// Returns whether there is a value of a key.
+    pub fn contains(&self, key: &K) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Returns the number of keys.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Returns all entries in the order of their keys.
+    pub fn sorted(&self) -> std::vec::IntoIter<(&K, &V)> {
+        let mut entries: Vec<_> = self.entries.iter().collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        entries.into_iter()
+    }
+
+    /// Gives every entry the key that `change` makes of its own; where several get the same, they merge.
+    pub(super) fn rekey(&mut self, change: impl Fn(K) -> K) {
+        for (key, value) in std::mem::take(self).entries {
+            self.add(change(key), value);
+        }
+    }
+}
+
+/// All entries, in no order that means anything.
+impl<K, V> IntoIterator for Keyed<K, V> {
+    type Item = (K, V);
+    type IntoIter = indexmap::map::IntoIter<K, V>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.entries.into_iter()
+    }
+}
+
+impl<K: Key, V: Merge + Default> FromIterator<(K, V)> for Keyed<K, V> {
+    fn from_iter<T: IntoIterator<Item = (K, V)>>(entries: T) -> Self {
+        let mut keyed = Self::default();
+        entries.into_iter().for_each(|(key, value)| keyed.add(key, value));
+        keyed
+    }
+}
+
+impl<K: Key, V: Merge + Default> Kind for Keyed<K, V>
+where
+    Self: Serialize + DeserializeOwned,
+{
+    fn merge(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        other.into_iter().for_each(|(key, value)| self.add(key, value));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn memory(&self) -> usize {
+        self.entries.len() * K::MEMORY
+    }
+
+    fn keep_least(&mut self, most: usize) -> u64 {
+        let before = self.entries.len();
+        if before > most {
+            self.entries.sort_unstable_keys();
+            self.entries.truncate(most);
+            self.entries.shrink_to_fit();
+            self.last = 0;
+        }
+        (before - self.entries.len()) as u64
+    }
+
+    fn split(
+        self,
+        seed: &Seed,
+        parts: &mut [SideEvidence],
+        of: fn(&mut SideEvidence) -> &mut Self,
+    ) {
+        for (key, value) in self {
+            let part = &mut parts[partition(seed.hash_one(&key))];
+            of(part).entries.insert(key, value);
+        }
+    }
+
+    fn believe(&mut self, believed: &dyn Fn(Path) -> Path) {
+        self.rekey(|key| key.believed(believed));
+    }
+}
+
+/// Written in the order of the keys, so that the same evidence has the same bytes.
+impl<K: Key + Serialize, V: Merge + Default + Serialize> Serialize for Keyed<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.sorted())
+    }
+}
+
+impl<'de, K: Key + Deserialize<'de>, V: Merge + Default + Deserialize<'de>> Deserialize<'de>
+    for Keyed<K, V>
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Entries(Self::default()))
+    }
+}
+
+/// Reads the entries of a map into what it holds.
+struct Entries<K, V>(Keyed<K, V>);
+
+impl<'de, K: Key + Deserialize<'de>, V: Merge + Default + Deserialize<'de>> Visitor<'de>
+    for Entries<K, V>
+{
+    type Value = Keyed<K, V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        while let Some((key, value)) = map.next_entry()? {
+            self.0.add(key, value);
+        }
+        Ok(self.0)
+    }
+}
+
+impl<K: Key + fmt::Debug, V: Merge + Default + fmt::Debug> fmt::Debug for Keyed<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.sorted()).finish()
+    }
+}
+
+/// Some moments.
+impl Kind for BTreeSet<Nanos> {
+    fn merge(&mut self, other: Self) {
+        self.extend(other);
+    }
+
+    fn is_empty(&self) -> bool {
+        Self::is_empty(self)
+    }
+
+    fn memory(&self) -> usize {
+        self.len() * size_of::<Nanos>()
+    }
+
+    fn keep_least(&mut self, _most: usize) -> u64 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Sum;
+
+    fn keyed(entries: &[(u16, u64)]) -> Keyed<u16, Sum> {
+        entries.iter().map(|(key, value)| (*key, Sum(*value))).collect()
+    }
+
+    #[test]
+    fn whatever_came_first_the_same_is_kept_and_written() {
+        let (a, b) = (keyed(&[(7, 1), (3, 2)]), keyed(&[(3, 5), (9, 1), (1, 4)]));
+        let (mut there, mut back) = (a.clone(), b.clone());
+        Kind::merge(&mut there, b);
+        Kind::merge(&mut back, a);
+        let bytes = |keyed: &Keyed<u16, Sum>| postcard::to_stdvec(keyed).unwrap();
+        assert_eq!(bytes(&there), bytes(&back));
+        assert_eq!(there.get(&3), Some(&Sum(7)));
+        assert_eq!((there.keep_least(2), back.keep_least(2)), (2, 2));
+        assert_eq!(format!("{there:?}"), "{1: Sum(4), 3: Sum(7)}");
+        let again: Keyed<u16, Sum> = postcard::from_bytes(&bytes(&back)).unwrap();
+        assert_eq!(bytes(&again), bytes(&there));
+        // What was asked for last is found where it is after all of this.
+        there.entry(3).add(1);
+        there.entry(3).add(1);
+        there.entry(8).add(1);
+        assert_eq!(format!("{there:?}"), "{1: Sum(4), 3: Sum(9), 8: Sum(1)}");
+    }
+}

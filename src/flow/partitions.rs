@@ -1,0 +1,150 @@
+//! Merged flows, a partition at a time, wherever they lie.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Seed;
+use super::evidence::FlowRecord;
+use super::links::Links;
+use super::side::SideEvidence;
+use super::table::{Flow, FlowTable};
+use crate::decode::Link;
+
+/// The evidence of one partition.
+#[derive(Default)]
+pub(super) struct Partition {
+    pub flows: FlowTable,
+    pub side: SideEvidence,
+}
+
+impl Partition {
+    /// Takes in all of another one.
+    pub fn merge(&mut self, other: Self, seed: &Seed, links: &mut Links) {
+        self.flows.merge(other.flows, seed, links);
+        self.side.merge(other.side);
+    }
+
+    /// Returns whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty() && self.side.is_empty()
+    }
+}
+
+/// The flows of one partition.
+#[derive(Clone, Copy)]
+pub struct Shard<'a> {
+    pub(super) table: &'a FlowTable,
+    pub(super) links: &'a [Link],
+}
+
+impl<'a> Shard<'a> {
+    /// Returns the flows, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = Flow<'a>> + use<'a> {
+        self.table.iter(self.links)
+    }
+
+    /// Returns the flows as values.
+    pub fn records(&self) -> impl Iterator<Item = FlowRecord> + use<'a> {
+        self.iter().map(|flow| flow.record())
+    }
+}
+
+/// All merged flows, in parts: each flow lies in one of them, and so nearly always does each conversation.
+pub trait Partitions: Sync {
+    /// Returns the number of parts.
+    fn count(&self) -> usize;
+
+    /// Shows the flows of a part to a visitor.
+    ///
+    /// # Errors
+    ///
+    /// Where the part lies in a file that cannot be read.
+    fn visit_one(&self, number: usize, visitor: &mut dyn FnMut(Shard<'_>)) -> io::Result<()>;
+
+    /// Returns what is beside the flows.
+    fn side(&self) -> &SideEvidence;
+
+    /// Takes what came through the tunnels of these interfaces for what it was on the wire, and the packets around
+    /// them for no traffic of the farm.
+    ///
+    /// # Errors
+    ///
+    /// Where a part lies in a file that cannot be read or written.
+    fn believe(&mut self, mirrors: &BTreeSet<u16>) -> io::Result<()>;
+
+    /// Returns the bytes that were written to temporary files because memory ran short.
+    fn spilled(&self) -> u64 {
+        0
+    }
+
+    /// Shows all flows to a visitor, a part at a time, in no order that means anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`Partitions::visit_one`].
+    fn visit(&self, mut visitor: impl FnMut(Shard<'_>)) -> io::Result<()>
+    where
+        Self: Sized,
+    {
+        (0..self.count()).try_for_each(|number| self.visit_one(number, &mut visitor))
+    }
+
+    /// Shows all flows on `jobs` threads, each with a value of its own that takes them in.
+    ///
+    /// # Errors
+    ///
+    /// As [`Partitions::visit_one`].
+    fn fold<T: Default + Send>(
+        &self,
+        jobs: usize,
+        take: impl Fn(&mut T, Shard<'_>) + Sync,
+    ) -> io::Result<Vec<T>>
+    where
+        Self: Sized,
+    {
+        let next = AtomicUsize::new(0);
+        on_threads(jobs, || {
+            let mut all = T::default();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= self.count() {
+                    return Ok(all);
+                }
+                self.visit_one(number, &mut |shard| take(&mut all, shard))?;
+            }
+        })
+    }
+
+    /// As [`Partitions::fold`], for the last time: what can give memory back does so part by part, and has no flows from
+    /// then on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Partitions::visit_one`].
+    fn drain<T: Default + Send>(
+        &mut self,
+        jobs: usize,
+        take: impl Fn(&mut T, Shard<'_>) + Sync,
+    ) -> io::Result<Vec<T>>
+    where
+        Self: Sized,
+    {
+        self.fold(jobs, take)
+    }
+}
+
+/// Returns what each of `jobs` threads comes to.
+pub(super) fn on_threads<T: Send>(
+    jobs: usize,
+    work: impl Fn() -> io::Result<T> + Sync,
+) -> io::Result<Vec<T>> {
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..jobs).map(|_| scope.spawn(&work)).collect();
+        let mut all = vec![work()?];
+        for other in others {
+            all.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+        }
+        Ok(all)
+    })
+}

@@ -1,0 +1,119 @@
+//! Merged evidence as bytes, and back, in every layout that a version has written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::Claim;
+use super::claims::Claimant;
+use super::copies::Sample;
+use super::flows::Flows;
+use super::meeting::Meeting;
+use super::side::{Askers, Holders, Pair, SideEvidence, Told};
+use super::spill::{read_bytes, read_part, write_bytes, write_part};
+use super::state::Side;
+use super::table::{FlowTable, PARTITIONS};
+use super::unread::Unreads;
+use crate::decode::{Link, Path};
+use crate::model::{AtMost, Nanos, Sum};
+use crate::names::Ports;
+
+/// A layout of saved evidence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// What is beside the flows in a fixed order.
+    Fixed,
+    /// Each kind of it with its name: what is written now.
+    Named,
+}
+
+impl Flows {
+    /// Writes all flows, partition by partition, in the layout [`Layout::Named`]. What is written holds evidence alone.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written, or idle flows cannot be read.
+    pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
+        write_part(out, &self.meeting.book.all())?;
+        self.side.save(out)?;
+        // What was idle is read as that again.
+        for (number, part) in self.parts.iter().enumerate() {
+            let idle = self.load(number)?.flows;
+            for table in [&idle, &part.flows] {
+                write_bytes(out, &table.to_bytes().map_err(io::Error::other)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what [`Flows::save`] wrote, into flows of a new meeting.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not whole; [`io::ErrorKind::Unsupported`] where a later version has written it.
+    pub fn restore(meeting: Meeting, layout: Layout, from: &mut dyn Read) -> io::Result<Self> {
+        let links: Vec<Link> = read_part(from)?;
+        meeting.book.restore(&links);
+        let side = match layout {
+            Layout::Fixed => read_part::<Fixed>(from)?.into(),
+            Layout::Named => SideEvidence::restore(from)?,
+        };
+        let seed = meeting.seed.clone();
+        let mut flows = meeting.settle(false, 1, usize::MAX)?;
+        let mut links = flows.meeting.links();
+        for _ in 0..PARTITIONS {
+            let mut next = || {
+                let bytes = read_bytes(from)?;
+                let table = FlowTable::from_bytes(&seed, &bytes).map_err(io::Error::other)?;
+                // Another seed has other partitions.
+                io::Result::Ok(table.into_partitions(&seed))
+            };
+            let (idle, own) = (next()?, next()?);
+            flows.add_idle(idle, &mut links);
+            for (number, part) in own.into_iter().enumerate() {
+                flows.parts[number].flows.merge(part, &seed, &mut links);
+            }
+        }
+        flows.tidy_idle()?;
+        flows.links = flows.meeting.book.all();
+        flows.side = side;
+        Ok(flows)
+    }
+}
+
+/// What is beside the flows in [`Layout::Fixed`].
+#[derive(Deserialize)]
+struct Fixed {
+    loose: BTreeMap<Pair, Side>,
+    claims: BTreeMap<Claimant, Claim>,
+    unread: Unreads,
+    tunnels: BTreeMap<u16, AtMost<IpAddr, 1>>,
+    askers: BTreeMap<(IpAddr, Path), Askers>,
+    orphans: BTreeMap<Pair, Sum>,
+    told: BTreeMap<(IpAddr, IpAddr, Path), Told>,
+    announced: BTreeMap<(IpAddr, IpAddr, Path), Ports>,
+    holders: BTreeMap<(IpAddr, Path), Holders>,
+    cuts: BTreeSet<Nanos>,
+    sample: Sample,
+}
+
+impl From<Fixed> for SideEvidence {
+    fn from(fixed: Fixed) -> Self {
+        Self {
+            loose: fixed.loose.into_iter().collect(),
+            claims: fixed.claims.into_iter().collect(),
+            unread: fixed.unread,
+            tunnels: fixed.tunnels.into_iter().collect(),
+            askers: fixed.askers.into_iter().collect(),
+            orphans: fixed.orphans.into_iter().collect(),
+            told: fixed.told.into_iter().collect(),
+            announced: fixed.announced.into_iter().collect(),
+            holders: fixed.holders.into_iter().collect(),
+            cuts: fixed.cuts,
+            sample: fixed.sample,
+            ..Self::default()
+        }
+    }
+}

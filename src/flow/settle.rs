@@ -1,0 +1,189 @@
+//! The end of a meeting: partitions merge, and what had to wait for the whole finds its place. Fragments join their
+//! flows, answers of DNS their questions, the packets around tunnels become flows.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+
+use super::carriers::Carrier;
+use super::flows::Flows;
+use super::fragments::{Fragments, Joined, TIMEOUT};
+use super::idle::Idle;
+use super::keyed::{Keyed, Kind};
+use super::meeting::Meeting;
+use super::side::{Pair, SideEvidence, Trimmed};
+use super::state::{IcmpError, Quotes, Side};
+use super::table::PARTITIONS;
+use super::tables::{Keep, Tables};
+use crate::model::Nanos;
+use crate::names::{Lookup, Reply};
+
+/// What a window leaves open for the next one: fragments and lookups of which something may still come.
+#[derive(Default)]
+pub struct Pending {
+    parts: Vec<Open>,
+}
+
+/// What one partition leaves open.
+#[derive(Default)]
+struct Open {
+    fragments: Fragments,
+    lookups: HashMap<Lookup, Reply>,
+}
+
+impl Open {
+    /// Takes out what is not complete yet; what came at or after `since` may still be. A lookup waits for one window,
+    /// and those of `before` have.
+    fn of(side: &mut SideEvidence, since: Nanos, before: &HashMap<Lookup, Reply>) -> Self {
+        let waits = |(lookup, reply): &(&Lookup, &Reply)| {
+            !reply.is_whole() && !before.contains_key(*lookup)
+        };
+        let waiting = side.lookups.sorted().filter(waits);
+        Self {
+            lookups: waiting.map(|(lookup, reply)| (lookup.clone(), reply.clone())).collect(),
+            fragments: side.fragments.hold_back(since),
+        }
+    }
+}
+
+impl Meeting {
+    /// Returns the merged whole; merging takes `jobs` threads. With `traces` fragments that join their flows leave
+    /// traces. Of each kind of what is beside the flows at most `most` are kept.
+    ///
+    /// # Errors
+    ///
+    /// Where a temporary file cannot be read or written.
+    pub fn settle(self, traces: bool, jobs: usize, most: usize) -> io::Result<Flows> {
+        self.settle_with(traces, jobs, &mut Pending::default(), None, most)
+    }
+
+    /// As [`Meeting::settle`], for one window of many: `pending` is what the window before left open, and then what
+    /// this one does, whose last packet came at `end`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Meeting::settle`].
+    pub fn settle_window(
+        self,
+        jobs: usize,
+        pending: &mut Pending,
+        end: Option<Nanos>,
+    ) -> io::Result<Flows> {
+        self.settle_with(false, jobs, pending, end.map(|end| end - TIMEOUT), usize::MAX)
+    }
+
+    fn settle_with(
+        self,
+        traces: bool,
+        jobs: usize,
+        pending: &mut Pending,
+        since: Option<Nanos>,
+        most: usize,
+    ) -> io::Result<Flows> {
+        self.merge(jobs);
+        pending.parts.resize_with(PARTITIONS, Default::default);
+        let mut joined = self.tables(&Keep { traces, ..Keep::default() });
+        let mut flows = Flows {
+            parts: self.take_parts(),
+            links: Vec::new(),
+            meeting: self,
+            side: SideEvidence::default(),
+            plain: BTreeSet::new(),
+            idle: vec![Idle::default(); PARTITIONS],
+            trimmed: Trimmed::new(),
+        };
+        for (number, open) in pending.parts.iter_mut().enumerate() {
+            let mut side = std::mem::take(&mut flows.parts[number].side);
+            // Traces wait until those of fragments have come.
+            flows.parts[number].side.traces = std::mem::take(&mut side.traces);
+            let spilled = flows.load(number)?.side;
+            side.merge(SideEvidence { traces: Vec::new(), ..spilled });
+            let before = std::mem::take(open);
+            side.fragments.merge(before.fragments);
+            for (lookup, reply) in &before.lookups {
+                side.lookups.add(lookup.clone(), reply.clone());
+            }
+            if let Some(since) = since {
+                *open = Open::of(&mut side, since, &before.lookups);
+            }
+            flows.take_side(side, &mut joined);
+            flows.side.keep_least(most, &mut flows.trimmed);
+        }
+        let mut links = flows.meeting.links();
+        for (number, part) in joined.into_partitions(&flows.meeting.seed) {
+            flows.parts[number].merge(part, &flows.meeting.seed, &mut links);
+        }
+        flows.links = flows.meeting.book.all();
+        // What was spilled is read back from its file; what is in memory follows it there.
+        if flows.meeting.spill.written() > 0 {
+            for (number, part) in flows.parts.iter_mut().enumerate() {
+                flows.meeting.spill.add(number, &std::mem::take(part))?;
+            }
+        }
+        Ok(flows)
+    }
+}
+
+impl Flows {
+    /// Takes in what lay beside the flows of a partition; what turns out to be part of flows goes to `joined`.
+    fn take_side(&mut self, mut side: SideEvidence, joined: &mut Tables) {
+        let carriers = std::mem::take(&mut side.carriers);
+        let lookups = std::mem::take(&mut side.lookups);
+        let fragments = std::mem::take(&mut side.fragments);
+        self.side.merge(side);
+        self.join_carriers(carriers, joined);
+        self.join_lookups(lookups);
+        self.join_fragments(fragments, joined);
+    }
+
+    /// Notes where tunnels lead that nobody stated, and makes flows of the packets around them.
+    fn join_carriers(&mut self, carriers: Keyed<Carrier, Side>, joined: &mut Tables) {
+        for (carrier, side) in carriers {
+            if carrier.path.is_around()
+                && let Some(interface) = carrier.path.interface()
+            {
+                self.side.tunnels.entry(interface).insert(carrier.ends.dst);
+            }
+            let (key, sender) = carrier.flow();
+            joined.flows.observe_side(&key, sender, &side);
+        }
+    }
+
+    fn join_lookups(&mut self, lookups: Keyed<Lookup, Reply>) {
+        // An answer that nobody asked for is none.
+        for (lookup, reply) in lookups.into_iter().filter(|(_, reply)| reply.asked.0 != 0) {
+            let Lookup { client, resolver, path, .. } = lookup;
+            self.side.askers.entry((resolver, path)).insert(client);
+            for (address, names) in reply.answers.iter() {
+                let told = self.side.told.entry((client, *address, path));
+                told.insert((names.clone(), resolver));
+            }
+        }
+    }
+
+    fn join_fragments(&mut self, fragments: Fragments, joined: &mut Tables) {
+        for piece in fragments.resolve() {
+            match piece {
+                Joined::Flow(key, side, seen, payload) => {
+                    let place = joined.flows.place(&key, side);
+                    joined.flows.observe(place, &seen, payload, 0, (0, None));
+                    joined.trace(&key, side, &seen, payload);
+                }
+                Joined::Error(key, side, time, kind, by) => {
+                    let error = IcmpError { side: side as u8, kind, by };
+                    joined.flows.observe_error(&key, error, &Quotes::default(), time);
+                }
+                Joined::Orphan(datagram, seen) => {
+                    let pair = Pair {
+                        src: datagram.src,
+                        dst: datagram.dst,
+                        transport: datagram.transport,
+                        path: datagram.path,
+                    };
+                    self.side.orphans.entry(pair).add(1);
+                    let side = self.side.loose.entry(pair);
+                    side.see(seen.time, seen.wire_len, 0, 0);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Temporary files, one a partition, and how evidence is written.
+//!
+//! A file holds pieces: flows, then what is beside them, each a length in eight bytes and that many bytes. It has no
+//! name, and so goes with the process however that ends.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Seed;
+use super::links::Links;
+use super::partitions::Partition;
+use super::side::SideEvidence;
+use super::table::{FlowTable, PARTITIONS};
+
+/// The temporary files of all partitions.
+pub(super) struct Spill {
+    folder: PathBuf,
+    files: Mutex<Vec<Option<File>>>,
+    written: AtomicU64,
+}
+
+impl Spill {
+    /// No file yet; they will be made in `folder`.
+    pub fn new(folder: PathBuf) -> Self {
+        let files = Mutex::new((0..PARTITIONS).map(|_| None).collect());
+        Self { folder, files, written: AtomicU64::new(0) }
+    }
+
+    /// Returns the folder that the files are made in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Returns the bytes that were written because memory ran short.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    // Writing is rare and large; one lock for all files keeps it simple.
+    fn files(&self) -> MutexGuard<'_, Vec<Option<File>>> {
+        self.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Adds a piece to the file of a partition because memory runs short.
+    pub fn add(&self, number: usize, partition: &Partition) -> io::Result<()> {
+        let length = self.append(number, &partition.flows, &partition.side)?;
+        self.written.fetch_add(length, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Adds flows to the file of a partition, all of them or nothing. Returns their bytes.
+    pub fn add_flows(&self, number: usize, flows: &FlowTable) -> io::Result<u64> {
+        self.append(number, flows, &SideEvidence::default())
+    }
+
+    fn append(&self, number: usize, flows: &FlowTable, side: &SideEvidence) -> io::Result<u64> {
+        let piece = piece(flows, side)?;
+        let mut files = self.files();
+        let file = match &mut files[number] {
+            Some(file) => file,
+            none => none.insert(tempfile::tempfile_in(&self.folder)?),
+        };
+        let end = file.seek(SeekFrom::End(0))?;
+        if let Err(error) = file.write_all(&piece) {
+            file.set_len(end)?;
+            return Err(error);
+        }
+        Ok(piece.len() as u64)
+    }
+
+    /// Makes flows all that the file of a partition holds. What it held stays where they cannot be written. Returns
+    /// their bytes.
+    pub fn replace(&self, number: usize, flows: &FlowTable) -> io::Result<u64> {
+        if flows.is_empty() {
+            self.files()[number] = None;
+            return Ok(0);
+        }
+        let piece = piece(flows, &SideEvidence::default())?;
+        let mut file = tempfile::tempfile_in(&self.folder)?;
+        file.write_all(&piece)?;
+        self.files()[number] = Some(file);
+        Ok(piece.len() as u64)
+    }
+
+    /// Gives all files back.
+    pub fn clear(&self) {
+        self.files().iter_mut().for_each(|file| *file = None);
+    }
+
+    /// Returns what the file of a partition holds, merged.
+    pub fn load(&self, number: usize, seed: &Seed, links: &mut Links) -> io::Result<Partition> {
+        let mut whole = Partition::default();
+        // Read at once and understood afterwards, so that others can read theirs meanwhile.
+        let mut bytes = Vec::new();
+        if let Some(file) = &mut self.files()[number] {
+            file.seek(SeekFrom::Start(0))?;
+            file.read_to_end(&mut bytes)?;
+        }
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let flows = FlowTable::from_bytes(seed, next(&mut rest)?).map_err(io::Error::other)?;
+            let side = postcard::from_bytes(next(&mut rest)?).map_err(io::Error::other)?;
+            whole.merge(Partition { flows, side }, seed, links);
+        }
+        Ok(whole)
+    }
+}
+
+/// Flows, and what is beside them, as a file holds them.
+fn piece(flows: &FlowTable, side: &SideEvidence) -> io::Result<Vec<u8>> {
+    let mut piece = Vec::new();
+    write_bytes(&mut piece, &flows.to_bytes().map_err(io::Error::other)?)?;
+    write_part(&mut piece, side)?;
+    Ok(piece)
+}
+
+/// Takes the next part off what a file holds.
+fn next<'a>(rest: &mut &'a [u8]) -> io::Result<&'a [u8]> {
+    let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    let (length, after) = rest.split_first_chunk().ok_or_else(ended)?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(io::Error::other)?;
+    let (part, after) = after.split_at_checked(length).ok_or_else(ended)?;
+    *rest = after;
+    Ok(part)
+}
+
+/// Writes a value with its length before it.
+pub(super) fn write_part(out: &mut dyn Write, part: &impl Serialize) -> io::Result<()> {
+    write_bytes(out, &postcard::to_stdvec(part).map_err(io::Error::other)?)
+}
+
+/// Writes bytes with their length before them.
+pub(super) fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
+    out.write_all(&(bytes.len() as u64).to_le_bytes())?;
+    out.write_all(bytes)
+}
+
+/// Reads what [`write_part`] wrote.
+pub(super) fn read_part<T: DeserializeOwned>(from: &mut dyn Read) -> io::Result<T> {
+    postcard::from_bytes(&read_bytes(from)?).map_err(io::Error::other)
+}
+
+/// Reads what [`write_bytes`] wrote.
+pub(super) fn read_bytes(from: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut length = [0; 8];
+    from.read_exact(&mut length)?;
+    let mut bytes = Vec::new();
+    // As much as there is, whatever the length says.
+    let length = u64::from_le_bytes(length);
+    match from.take(length).read_to_end(&mut bytes)? as u64 == length {
+        true => Ok(bytes),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}

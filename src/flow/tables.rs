@@ -1,0 +1,250 @@
+//! What one worker has seen: private, no locks.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::carriers::Carrier;
+use super::claims::Claimant;
+use super::evidence::{Evidence, FlowRecord};
+use super::links::{Book, Links};
+use super::partitions::Partition;
+use super::side::{Pair, SideEvidence, Starts, Trimmed};
+use super::state::{IcmpError, Quotes};
+use super::table::{FlowTables, Place};
+use super::unread::Unread;
+use super::{FlowKey, Seed};
+use crate::decode::{Body, Observation, Path, Quoted, Tuple, sign};
+use crate::model::{Mac, Transport};
+use crate::names::Clue;
+
+/// What tables remember of single packets.
+#[derive(Clone, Default, Debug)]
+pub struct Keep {
+    /// Each packet, until copies have been taken out.
+    pub traces: bool,
+    /// Parts of messages that name a server.
+    pub parts: Parts,
+}
+
+/// Which parts of messages that name a server are remembered. A message nearly always stands in one segment;
+/// where it goes on, any data of the side may be a part of it, and that is much to remember of all sides.
+#[derive(Clone, Default, Debug)]
+pub enum Parts {
+    /// Starts alone, by which it is known which sides have to be read again.
+    #[default]
+    Starts,
+    /// All of these sides.
+    Of(Arc<Starts>),
+    /// All, where nothing can be read again.
+    All,
+}
+
+/// What one worker has seen.
+pub struct Tables {
+    pub(super) flows: FlowTables,
+    pub(super) side: SideEvidence,
+    keep: Keep,
+    /// Scratch: the places of the packets of a batch.
+    places: Vec<Place>,
+}
+
+impl Tables {
+    pub(super) fn new(seed: &Seed, book: &Arc<Book>, keep: &Keep) -> Self {
+        Self {
+            flows: FlowTables::new(seed, Links::new(seed, book)),
+            side: SideEvidence::default(),
+            keep: keep.clone(),
+            places: Vec::new(),
+        }
+    }
+
+    /// Takes in observations; best some dozens at once. `facts` are what their payloads tell, each with the position of
+    /// its packet.
+    pub fn observe<'a>(
+        &mut self,
+        batch: &[Observation],
+        facts: impl IntoIterator<Item = (usize, Clue<'a>)>,
+    ) {
+        let mut places = std::mem::take(&mut self.places);
+        self.flows.locate(batch, &mut places);
+        for (seen, place) in batch.iter().zip(&places) {
+            self.side.sample.see(seen);
+            self.take(seen, *place);
+            if seen.link.is_tunnelled() {
+                self.carry(seen);
+            }
+        }
+        for (position, clue) in facts {
+            if let (Some(seen), Some(place)) = (batch.get(position), places.get(position)) {
+                self.learn(seen, *place, clue);
+            }
+        }
+        self.places = places;
+    }
+
+    /// Takes in evidence that was gathered elsewhere.
+    pub fn take_in(&mut self, Evidence { flows, side }: Evidence) {
+        flows.iter().for_each(|record| self.take_flow(record));
+        self.side.merge(side);
+    }
+
+    /// Takes in what is known of a flow.
+    pub fn take_flow(&mut self, record: &FlowRecord) {
+        self.flows.take_record(record);
+    }
+
+    fn take(&mut self, seen: &Observation, place: Place) {
+        let time = seen.time;
+        match seen.body {
+            Body::Segment { signs, payload, seq, acked, fragment, .. } => {
+                self.flows.observe(place, seen, payload, signs, (seq, acked));
+                if !self.keep.traces && fragment.is_none() {
+                    return;
+                }
+                let (flow, side) = (self.flows.key(place), usize::from(place.side));
+                self.trace(&flow, side, seen, payload);
+                if let Some(datagram) = fragment {
+                    self.side.fragments.first(datagram, time, flow, side, seen.link);
+                }
+            }
+            Body::Fragment { datagram, payload } => {
+                self.side.fragments.later(datagram, seen, payload);
+            }
+            Body::Error { quoted, kind, by, to, transport } => {
+                match quoted {
+                    Quoted::Flow { tuple, path, seq, answers } => {
+                        let (key, side) = FlowKey::new(&tuple, path);
+                        let mut quotes = Quotes { answers, ..Quotes::default() };
+                        if tuple.transport == Transport::TCP {
+                            quotes.seqs.insert(seq);
+                        }
+                        let error = IcmpError { side: side as u8, kind, by };
+                        self.flows.observe_error(&key, error, &quotes, time);
+                    }
+                    Quoted::Fragment(datagram) => {
+                        self.side.fragments.error(datagram, time, kind, by);
+                    }
+                }
+                self.loose(by, to, transport, seen);
+            }
+            Body::Portless { src, dst, transport } => {
+                self.loose(src, dst, transport, seen);
+            }
+            Body::NonIp { claim: Some((address, mac)), .. } => self.claim(address, mac, seen),
+            Body::NonIp { claim: None, .. } => {}
+        }
+    }
+
+    fn claim(&mut self, address: IpAddr, mac: Mac, seen: &Observation) {
+        let mut vlans = [0; 2];
+        for (kept, id) in vlans.iter_mut().zip(seen.link.vlans()) {
+            *kept = id as u16;
+        }
+        let claimant = Claimant { address, mac, vlans, path: seen.path };
+        self.side.claims.entry(claimant).see(seen.time);
+    }
+
+    /// Takes in the packets around one that came through tunnels.
+    fn carry(&mut self, seen: &Observation) {
+        let signs = if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
+        for carrier in Carrier::around(seen) {
+            let side = self.side.carriers.entry(carrier);
+            side.see(seen.time, seen.wire_len, 0, signs);
+        }
+    }
+
+    /// Takes in a frame that could not be understood.
+    pub fn miss(&mut self, unread: Unread) {
+        self.side.unread.insert(unread, 1);
+    }
+
+    /// Takes in what the payload of a packet tells.
+    fn learn(&mut self, seen: &Observation, place: Place, clue: Clue<'_>) {
+        match (clue, seen.body) {
+            (Clue::Hello(hello), _) => self.flows.observe_hello(place, hello),
+            (Clue::Start(bytes), Body::Segment { tuple, seq, .. }) => {
+                if matches!(self.keep.parts, Parts::Starts) {
+                    self.side.starts.entry(side_of(&tuple, seen.path));
+                }
+                self.learn_part(seen, place, (&tuple, seq), bytes);
+            }
+            (Clue::Part(bytes), Body::Segment { tuple, seq, .. }) => {
+                self.learn_part(seen, place, (&tuple, seq), bytes);
+            }
+            (Clue::Lookup(lookup, reply), _) => self.side.lookups.add(lookup, reply),
+            (Clue::Announced(ports), Body::Segment { tuple, .. }) => {
+                self.side.announced.add((tuple.src, tuple.dst, seen.path), ports);
+            }
+            (Clue::Holds(addresses), Body::Segment { tuple, .. }) => {
+                for address in addresses {
+                    self.side.holders.entry((address, seen.path)).insert(tuple.src);
+                }
+            }
+            (Clue::Claims(address, mac), _) => self.claim(address, mac, seen),
+            (Clue::Says(signs), _) => self.flows.note(place, signs),
+            (Clue::Start(_) | Clue::Part(_) | Clue::Announced(_) | Clue::Holds(_), _) => {}
+        }
+    }
+
+    /// Takes in what may be a part of a message that names a server, where such parts are remembered.
+    fn learn_part(
+        &mut self,
+        seen: &Observation,
+        place: Place,
+        (tuple, seq): (&Tuple, u32),
+        bytes: &[u8],
+    ) {
+        let is_wanted = match &self.keep.parts {
+            Parts::Starts => false,
+            Parts::Of(sides) => sides.contains(&side_of(tuple, seen.path)),
+            Parts::All => true,
+        };
+        if is_wanted {
+            self.flows.observe_part(place, seen.time, seq, bytes);
+        }
+    }
+
+    pub(super) fn trace(&mut self, flow: &FlowKey, side: usize, seen: &Observation, payload: u32) {
+        if self.keep.traces {
+            self.side.traces.extend(self.flows.trace(flow, side, seen, payload));
+        }
+    }
+
+    /// Keeps at most `most` of each kind of what is beside the flows. Returns how many entries were left out.
+    pub fn forget_beyond(&mut self, most: usize) -> u64 {
+        self.side.keep_least(most, &mut Trimmed::new())
+    }
+
+    pub(super) fn into_partitions(self, seed: &Seed) -> impl Iterator<Item = (usize, Partition)> {
+        let sides = self.side.split(seed);
+        let parts = self.flows.parts.into_iter().zip(sides);
+        parts.map(|(flows, side)| Partition { flows, side }).enumerate()
+    }
+
+    fn loose(&mut self, src: IpAddr, dst: IpAddr, transport: Transport, seen: &Observation) {
+        let signs = if seen.broadcast { sign::BROADCAST } else { 0 };
+        let pair = Pair { src, dst, transport, path: seen.path };
+        self.side.loose.entry(pair).see(seen.time, seen.wire_len, 0, signs);
+    }
+
+    /// Bytes of memory that the tables hold, about.
+    pub fn memory(&self) -> usize {
+        self.flows.memory() + self.side.memory()
+    }
+
+    /// The number of flows.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether there is no flow.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Returns the side of a flow that sent a packet.
+fn side_of(tuple: &Tuple, path: Path) -> (FlowKey, u8) {
+    let (key, side) = FlowKey::new(tuple, path);
+    (key, side as u8)
+}
