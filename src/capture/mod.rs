@@ -5,19 +5,19 @@
 //! frames and any worker can take any batch.
 
 mod filter;
+mod input;
 mod live;
 mod packed;
 mod pcap;
 mod pcapng;
 mod reader;
 mod sniff;
-mod source;
 
 pub use filter::{Filter, link_name};
+pub use input::{Input, SourceError, expand};
 pub use live::{Gone, Interface, Tap, Wire, interfaces, widened};
 pub use reader::{Damage, OpenError, Reader};
 pub use sniff::capture_kind;
-pub use source::{Source, SourceError, expand};
 
 use crate::model::Nanos;
 

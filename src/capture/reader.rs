@@ -7,7 +7,7 @@ use super::packed::{self, Tap};
 use super::pcap::{FILE_HEADER, Pcap};
 use super::pcapng::PcapNg;
 use super::sniff::looks_like;
-use super::{BLOCK, Batch, Source, Walk, Zeros};
+use super::{BLOCK, Batch, Input, Walk, Zeros};
 use crate::model::InputRecord;
 
 /// Why a source cannot be read at all.
@@ -58,7 +58,7 @@ pub struct Reader {
 impl Reader {
     /// Opens `source` and reads its file header. With `hash`, the SHA-256 of the whole source is
     /// computed on the way.
-    pub fn open(source: &Source, hash: bool) -> Result<Self, OpenError> {
+    pub fn open(source: &Input, hash: bool) -> Result<Self, OpenError> {
         let input: Box<dyn Read + Send> = match &source.path {
             Some(path) => Box::new(File::open(path).map_err(OpenError::Io)?),
             None => Box::new(io::stdin()),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use super::read::{Batches, Gate, decoder, each_batch};
+use super::read::{Batches, Gate, Read, decoder, each_batch};
 use super::{Failure, Plan, Progress, Reading, temporary};
 use crate::capture::Frame;
 use crate::classify::{Code, Conversation, Judge, Outcome, Policy, Verdict};
@@ -168,7 +168,7 @@ pub(super) fn gather(
     let believed = |path: Path| flows.believed(path);
     let search =
         |batches: &Batches<'_>| search(batches, plan, progress, &targets, (&judge, &believed));
-    let (again, parts) = each_batch(plan, progress, search)?;
+    let Read { inputs: again, found: parts, .. } = each_batch(plan, progress, search)?;
     let mut found = Found { read: vec![0; plan.sources.len()], ..Found::default() };
     parts.into_iter().for_each(|part| found.merge(&part));
     let same = |(first, (again, read)): &(&InputRecord, (&InputRecord, &u64))| {
@@ -376,7 +376,8 @@ fn search(
     let (mut gate, decoder) = (Gate::new(&plan.request), decoder(&plan.request));
     let mut found = Found { read: vec![0; plan.sources.len()], ..Found::default() };
     let with_clues = targets.numbers.keys().any(|ground| !matches!(ground, Ground::Flow(_)));
-    batches.each(|batch| {
+    batches.each(|chunk| {
+        let batch = &chunk.frames;
         if progress.stop.load(Ordering::Relaxed) {
             return;
         }

@@ -3,7 +3,7 @@
 //! A thread a wire reads, decodes and fills tables of its own; nothing waits between the kernel and the tables. To
 //! close a window each of them hands its tables over and goes on with empty ones, so that the capture never stops.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use super::confine::{Confinement, confine};
 use super::read::{Counted, Worker};
 use super::state::{State, StateError};
 use super::{Failure, Plan, Progress, Reading, Request, bound, lock, temporary, total};
-use crate::capture::{Batch, Gone, Source, Tap, Wire};
+use crate::capture::{Batch, Gone, Input, Tap, Wire};
 use crate::flow::{Flows, Fold, Keep, Meeting, Parts, Pending, Seed, Tables};
 use crate::model::{
     Account, Correction, InputRecord, Loss, Merge, NO_TIME, Nanos, SECOND, Timeline, clean,
@@ -549,7 +549,7 @@ fn listing(policy: &Policy) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
 
 /// The plan by which batches are decoded: an interface is a source.
 fn plan(watch: &Watch) -> Plan {
-    let source = |name: &String| Source {
+    let source = |name: &String| Input {
         path: None,
         name: name.clone(),
         size: 0,
@@ -565,6 +565,7 @@ fn plan(watch: &Watch) -> Plan {
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     Plan {
         sources: watch.interfaces.iter().map(source).collect(),
+        origins: BTreeMap::new(),
         jobs,
         // Beside the state, which is a place that may be written once files are confined.
         temp: watch.state.clone().unwrap_or_else(std::env::temp_dir),

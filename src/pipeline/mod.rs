@@ -17,6 +17,7 @@ mod pages;
 mod plan;
 mod read;
 mod serve;
+mod source;
 mod state;
 mod syslog;
 mod timings;
@@ -41,6 +42,7 @@ pub use live::{Closed, Control, Ended, Listener, Notice, Ready, Watch, ready, wa
 pub use pages::{Duty, Pages};
 pub use plan::{Dedup, Plan, Request};
 pub use serve::{Door, listen, serve};
+pub use source::{Chunk, Origin, Source};
 pub use state::StateError;
 pub use syslog::{Syslog, Target};
 pub use timings::{Step, Timings};
@@ -145,7 +147,12 @@ impl Reading {
     /// segment, they are read a second time: then every packet is remembered until its copies are found, and the
     /// start of such sides.
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, Failure> {
-        let (wanted, again) = (plan.request.dedup, plan.reads_again());
+        // What became of each packet of a flow that others have built only they know.
+        let wanted = match plan.request.dedup {
+            Dedup::On if !plan.origins.is_empty() => Dedup::Auto,
+            wanted => wanted,
+        };
+        let again = plan.reads_again();
         let parts = if again { Parts::Starts } else { Parts::All };
         let mut keep = Keep { traces: wanted == Dedup::On, parts };
         let mut reading = read::run(plan, progress, &keep)?;

@@ -1,8 +1,11 @@
 //! What is to be read, checked before anything long starts.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::capture::{Filter, Source, SourceError, expand};
+use super::source::Origin;
+use crate::capture::{Filter, Input, SourceError, expand};
 use crate::decode::{Stated, Tunnel, TunnelUse};
 use crate::model::{Nanos, words};
 use crate::policy::{Policy, unreadable};
@@ -59,7 +62,9 @@ impl Default for Dedup {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The sources, in the order of their names.
-    pub sources: Vec<Source>,
+    pub sources: Vec<Input>,
+    /// Those of them that are no capture, by their place.
+    pub(super) origins: BTreeMap<usize, Arc<dyn Origin>>,
     /// Worker threads.
     pub jobs: usize,
     /// Where tables spill to.
@@ -104,9 +109,9 @@ impl Plan {
         if !wrong.is_empty() {
             return Err(wrong);
         }
-        let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
-        Ok(Self { sources, jobs, temp: std::env::temp_dir(), request })
+        let (origins, temp) = (BTreeMap::new(), std::env::temp_dir());
+        Ok(Self { sources, origins, jobs, temp, request })
     }
 
     /// The plan with what an inventory says of tunnels.
@@ -122,18 +127,43 @@ impl Plan {
         plan
     }
 
+    /// Returns a plan that reads something else than captures, under these names.
+    #[must_use]
+    pub fn of_origins(request: Request, origins: Vec<(String, Arc<dyn Origin>)>) -> Self {
+        let input = |name: &String| Input {
+            path: None,
+            name: name.clone(),
+            size: 0,
+            found: false,
+            same_as: None,
+        };
+        let jobs = request.jobs.unwrap_or_else(processors).max(1);
+        Self {
+            sources: origins.iter().map(|(name, _)| input(name)).collect(),
+            origins: origins.into_iter().map(|(_, origin)| origin).enumerate().collect(),
+            jobs,
+            temp: std::env::temp_dir(),
+            request,
+        }
+    }
+
     /// Whether all sources can be read once more.
     pub fn reads_again(&self) -> bool {
         self.sources.iter().all(is_file)
     }
 }
 
-fn is_file(source: &Source) -> bool {
+/// Returns the number of processors.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn is_file(source: &Input) -> bool {
     source.path.as_ref().is_some_and(|path| path.is_file())
 }
 
 /// Why evidence cannot be written to a folder.
-fn no_place(folder: &Path, request: &Request, sources: &[Source]) -> Option<String> {
+fn no_place(folder: &Path, request: &Request, sources: &[Input]) -> Option<String> {
     if let Some(source) = sources.iter().find(|s| !is_file(s)) {
         let name = if source.path.is_none() { "standard input" } else { &source.name };
         return Some(format!(
@@ -141,7 +171,7 @@ fn no_place(folder: &Path, request: &Request, sources: &[Source]) -> Option<Stri
         ));
     }
     let folder = resolved(folder);
-    let inside = |s: &&Source| s.path.as_ref().is_some_and(|p| resolved(p).starts_with(&folder));
+    let inside = |s: &&Input| s.path.as_ref().is_some_and(|p| resolved(p).starts_with(&folder));
     if let Some(source) = sources.iter().find(inside) {
         return Some(format!("--evidence: {} lies in that folder; give another", source.name));
     }

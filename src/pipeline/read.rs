@@ -6,8 +6,9 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::source::{Chunk, Origin, Source};
 use super::{Failure, Plan, Progress, Reading, Request, lock, temporary};
-use crate::capture::{Batch, Damage, Filter, Frame, OpenError, Reader};
+use crate::capture::{Batch, Damage, Filter, Frame, OpenError};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{Keep, Meeting, Parts, Seed, Tables, Unread, Unreadable};
 use crate::model::{
@@ -34,9 +35,8 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Readi
     let meeting = Meeting::new(&seed, plan.temp.clone());
     let work = |batches: &Batches<'_>| Worker::new(plan, progress, &meeting, keep).work(batches);
     progress.timings.done("start");
-    let (mut inputs, counted) = each_batch(plan, progress, work)?;
+    let Read { mut inputs, mut timeline, found: counted } = each_batch(plan, progress, work)?;
     progress.timings.done("packets");
-    let mut timeline = Timeline::default();
     for counted in counted {
         let counted = counted.map_err(temporary(&plan.temp))?;
         for (input, account) in inputs.iter_mut().zip(&counted.accounts) {
@@ -69,6 +69,8 @@ struct Sources<'a> {
     /// The next source that nobody has opened.
     next: AtomicUsize,
     inputs: Mutex<Vec<InputRecord>>,
+    /// When the frames were captured of which sources give flows.
+    timeline: Mutex<Timeline>,
     /// Sources that the user named and that are no captures, with the reason.
     unreadable: Mutex<Vec<(usize, String)>>,
 }
@@ -82,32 +84,40 @@ struct Turn {
 /// A source that is being read.
 struct Open {
     number: usize,
-    reader: Reader,
+    reader: Box<dyn Source>,
     frames: usize,
 }
 
 impl Batches<'_> {
-    /// Hands each batch to `take`, until there are no more.
-    pub fn each(&self, mut take: impl FnMut(&Batch)) {
-        let mut batch = Batch::default();
+    /// Hands what the sources give to `take`, until there is no more.
+    pub fn each(&self, mut take: impl FnMut(&mut Chunk)) {
+        let mut chunk = Chunk::default();
         for mut turn in &self.turns {
-            if self.sources.read(&mut turn.source, &mut batch) {
+            chunk.evidence = None;
+            if self.sources.read(&mut turn.source, &mut chunk) {
                 let back = turn.back.clone();
                 // The others wait for it, and so are there to take it.
                 let _ = back.send(turn);
-                take(&batch);
+                take(&mut chunk);
             }
         }
     }
 }
 
-/// Reads all sources: workers that do `work` share their batches. Returns what is known of the inputs beside
-/// their frames, and what each worker found.
+/// What is known of the sources beside their frames, and what each worker found.
+pub(super) struct Read<T> {
+    pub inputs: Vec<InputRecord>,
+    /// When the frames were captured of which sources gave flows.
+    pub timeline: Timeline,
+    pub found: Vec<T>,
+}
+
+/// Reads all sources: workers that do `work` share what they give.
 pub(super) fn each_batch<T: Send>(
     plan: &Plan,
     progress: &Progress,
     work: impl Fn(&Batches<'_>) -> T + Sync,
-) -> Result<(Vec<InputRecord>, Vec<T>), Failure> {
+) -> Result<Read<T>, Failure> {
     let inputs = plan.sources.iter().map(|s| InputRecord {
         name: s.name.clone(),
         size: s.size,
@@ -119,6 +129,7 @@ pub(super) fn each_batch<T: Send>(
         progress,
         next: AtomicUsize::new(0),
         inputs: Mutex::new(inputs.collect()),
+        timeline: Mutex::default(),
         unreadable: Mutex::default(),
     };
     let jobs = plan.jobs.max(1);
@@ -144,7 +155,9 @@ pub(super) fn each_batch<T: Send>(
         let named = |(number, reason): (usize, String)| (plan.sources[number].name.clone(), reason);
         return Err(Failure::Sources(unreadable.into_iter().map(named).collect()));
     }
-    Ok((sources.inputs.into_inner().unwrap_or_else(|p| p.into_inner()), found))
+    let inputs = sources.inputs.into_inner().unwrap_or_else(|p| p.into_inner());
+    let timeline = sources.timeline.into_inner().unwrap_or_else(|p| p.into_inner());
+    Ok(Read { inputs, timeline, found })
 }
 
 /// The result of a thread; its panic goes on here.
@@ -154,18 +167,18 @@ fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
 
 impl Sources<'_> {
     /// Reads the next batch of the source that is open, or of the next one. False where there is none.
-    fn read(&self, source: &mut Option<Open>, batch: &mut Batch) -> bool {
+    fn read(&self, source: &mut Option<Open>, chunk: &mut Chunk) -> bool {
         loop {
             if self.progress.stop.load(Ordering::Relaxed) {
                 return false;
             }
             if let Some(open) = source {
                 let before = open.reader.position();
-                let more = open.reader.next(batch);
+                let more = open.reader.next(chunk);
                 let read = open.reader.position() - before;
                 self.progress.bytes.fetch_add(read, Ordering::Relaxed);
-                batch.source = open.number;
-                open.frames += batch.frames.len();
+                chunk.frames.source = open.number;
+                open.frames += chunk.frames.frames.len();
                 if more != Ok(true)
                     && let Some(open) = source.take()
                 {
@@ -190,7 +203,8 @@ impl Sources<'_> {
         if source.same_as.is_some() {
             return Ok(None);
         }
-        let error = match Reader::open(source, self.plan.request.hash) {
+        let origin = self.plan.origins.get(&number).map_or(source as &dyn Origin, |o| &**o);
+        let error = match origin.open(self.plan.request.hash) {
             Ok(reader) => return Ok(Some(Open { number, reader, frames: 0 })),
             Err(error) => error,
         };
@@ -230,17 +244,20 @@ impl Sources<'_> {
     /// Notes what is known of a source that has come to its end.
     fn close(&self, Open { number, reader, frames }: Open, damage: Option<Damage>) {
         let mut record = InputRecord::default();
-        let finished = reader.finish(&mut record);
+        let finished = reader.finish(&mut record, &mut lock(&self.timeline));
         let mut inputs = lock(&self.inputs);
         let input = &mut inputs[number];
         (input.format, input.link_types) = (record.format, record.link_types);
         (input.filters, input.loss, input.sha256) = (record.filters, record.loss, record.sha256);
+        input.account.merge(&record.account);
+        input.size = input.size.max(record.size);
         input.hidden_nanos = record.hidden_nanos;
         (input.zeros, input.impossible_drops) = (record.zeros, record.impossible_drops);
-        input.is_cut = damage.as_ref().is_some_and(|damage| damage.is_cut);
+        input.is_cut = damage.as_ref().map_or(record.is_cut, |damage| damage.is_cut);
         input.error = match (damage, finished) {
             (Some(damage), _) => Some(told(&damage.what, damage.offset, frames)),
             (None, Err(error)) => Some(error.to_string()),
+            (None, Ok(())) if record.error.is_some() => record.error,
             (None, Ok(())) => match input.zeros {
                 (_, 0) => None,
                 (first, bytes) => Some(format!(
@@ -386,9 +403,12 @@ impl<'a> Worker<'a> {
         // Half of the memory for the tables of all workers; where they meet needs as much again.
         let budget = self.plan.request.max_memory / 2 / self.plan.jobs.max(1);
         let mut trouble = None;
-        batches.each(|batch| {
+        batches.each(|chunk| {
             if trouble.is_none() && !self.progress.stop.load(Ordering::Relaxed) {
-                self.take(batch);
+                self.take(&chunk.frames);
+                if let Some(evidence) = chunk.evidence.take() {
+                    self.tables.take_in(evidence);
+                }
                 if self.tables.memory() > budget {
                     let empty = self.meeting.tables(self.keep);
                     let tables = std::mem::replace(&mut self.tables, empty);

@@ -1,4 +1,4 @@
-//! What the user named, as a list of sources in a fixed order.
+//! What the user named, as a list of inputs in a fixed order.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 /// One thing to read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Source {
+pub struct Input {
     /// The file; none is standard input.
     pub path: Option<PathBuf>,
     /// The file as the user named it.
@@ -35,7 +35,7 @@ pub struct SourceError {
 /// Turns arguments into sources: files as they are, directories as all files below them in name order, `-`
 /// as standard input. Sources are sorted by name and a content that occurs twice is marked, so
 /// that the order of the arguments changes nothing. All unreadable names are reported at once.
-pub fn expand(arguments: &[PathBuf]) -> Result<Vec<Source>, Vec<SourceError>> {
+pub fn expand(arguments: &[PathBuf]) -> Result<Vec<Input>, Vec<SourceError>> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
     for argument in arguments {
         if let Err(error) = add(argument, &mut sources) {
@@ -66,7 +66,7 @@ fn in_order(a: &str, b: &str) -> Ordering {
     pieces(a).cmp(&pieces(b)).then_with(|| a.cmp(b))
 }
 
-fn add(argument: &Path, sources: &mut Vec<Source>) -> std::io::Result<()> {
+fn add(argument: &Path, sources: &mut Vec<Input>) -> std::io::Result<()> {
     if argument.as_os_str() == "-" {
         sources.push(source(None, 0, false));
         return Ok(());
@@ -85,7 +85,7 @@ fn add(argument: &Path, sources: &mut Vec<Source>) -> std::io::Result<()> {
 
 /// Adds the files of a folder and of the folders in it. Links to folders are not followed; what
 /// cannot be looked at is added all the same, and told when it is read.
-fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> std::io::Result<()> {
+fn add_folder(folder: &Path, sources: &mut Vec<Input>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
@@ -104,17 +104,17 @@ fn add_folder(folder: &Path, sources: &mut Vec<Source>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn source(path: Option<PathBuf>, size: u64, found: bool) -> Source {
+fn source(path: Option<PathBuf>, size: u64, found: bool) -> Input {
     let name = path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
-    Source { path, name, size, found, same_as: None }
+    Input { path, name, size, found, same_as: None }
 }
 
 /// Finds regular files with the same bytes. Only files of the same size are hashed.
-fn mark_same(sources: &mut [Source]) {
+fn mark_same(sources: &mut [Input]) {
     let mut hashes = HashMap::new();
-    let mut same_bytes = |a: &Source, b: &Source| {
+    let mut same_bytes = |a: &Input, b: &Input| {
         let mut hash =
-            |source: &Source| *hashes.entry(source.path.clone()).or_insert_with(|| hash(source));
+            |source: &Input| *hashes.entry(source.path.clone()).or_insert_with(|| hash(source));
         a.path == b.path || matches!((hash(a), hash(b)), (Some(a), Some(b)) if a == b)
     };
     for later in 1..sources.len() {
@@ -133,7 +133,7 @@ fn mark_same(sources: &mut [Source]) {
     }
 }
 
-fn hash(source: &Source) -> Option<[u8; 32]> {
+fn hash(source: &Input) -> Option<[u8; 32]> {
     let mut file = fs::File::open(source.path.as_ref()?).ok()?;
     let (mut hasher, mut block) = (Sha256::new(), vec![0; super::BLOCK]);
     loop {
