@@ -24,6 +24,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "liblzma",
             "lz4_flex",
             "bzip2",
+            "thiserror",
         ],
     ),
     ("decode", &["model", "capture"], &["etherparse", "serde", "ipnet"]),
@@ -34,7 +35,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["dashmap", "ahash", "indexmap", "libc", "serde", "postcard", "tempfile"],
     ),
     ("conversation", &["model", "flow"], &[]),
-    ("policy", &["model"], &["ahash", "csv", "toml", "ipnet", "sha2", "strsim", "jiff"]),
+    (
+        "policy",
+        &["model"],
+        &["ahash", "csv", "toml", "ipnet", "sha2", "strsim", "jiff", "thiserror"],
+    ),
     ("classify", &["model", "conversation", "policy"], &["ahash", "sha2", "ipnet", "jiff"]),
     (
         "result",
@@ -59,6 +64,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "sha2",
             "tempfile",
             "textwrap",
+            "thiserror",
         ],
     ),
     (
@@ -91,6 +97,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
             "nix",
             "caps",
             "landlock",
+            "thiserror",
         ],
     ),
     (

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
-use rasaudit::capture::{Damage, OpenError};
+use rasaudit::capture::{CaptureError, Damage};
 use rasaudit::classify::Judge;
 use rasaudit::conversation::{Conversations, Sight, Work};
 use rasaudit::flow::{Evidence, Flows, Partitions, Shard, SideEvidence};
@@ -67,7 +67,7 @@ impl Gathered {
 struct Gave(Arc<Gathered>);
 
 impl Origin for Gave {
-    fn open(&self, _hash: bool) -> Result<Box<dyn Source>, OpenError> {
+    fn open(&self, _hash: bool) -> Result<Box<dyn Source>, CaptureError> {
         Ok(Box::new(Giving { of: Arc::clone(&self.0), given: 0 }))
     }
 }

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use pcap::{BpfProgram, Capture, Linktype};
 
+use super::CaptureError;
+
 /// A filter expression with its programs, one for each link type met. Each worker owns one.
 pub struct Filter {
     expression: String,
@@ -14,9 +16,9 @@ pub struct Filter {
 
 impl Filter {
     /// Checks `expression` against Ethernet; the error is libpcap's own.
-    pub fn new(expression: &str) -> Result<Self, String> {
+    pub fn new(expression: &str) -> Result<Self, CaptureError> {
         if expression.trim().is_empty() {
-            return Err("the expression is empty".to_owned());
+            return Err(CaptureError::EmptyFilter);
         }
         let program = compile(expression, 1)?;
         let programs = HashMap::from([(1, Some(program))]);
@@ -43,12 +45,12 @@ impl Filter {
     }
 }
 
-fn compile(expression: &str, link: u16) -> Result<BpfProgram, String> {
+fn compile(expression: &str, link: u16) -> Result<BpfProgram, CaptureError> {
     // In files raw IP is 101, in libpcap's interface 12.
     let link = if link == 101 { 12 } else { i32::from(link) };
     Capture::dead(Linktype(link))
         .and_then(|capture| capture.compile(expression, true))
-        .map_err(|error| error.to_string())
+        .map_err(CaptureError::Filter)
 }
 
 /// The name of a link type as libpcap's registry has it, or its number alone.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::CaptureError;
+
 /// One thing to read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Input {
@@ -23,23 +25,14 @@ pub struct Input {
     pub same_as: Option<String>,
 }
 
-/// A name that leads to nothing readable.
-#[derive(Debug)]
-pub struct SourceError {
-    /// What the user named.
-    pub name: String,
-    /// What is wrong with it.
-    pub error: std::io::Error,
-}
-
 /// Turns arguments into sources: files as they are, directories as all files below them in name order, `-`
 /// as standard input. Sources are sorted by name and a content that occurs twice is marked, so
 /// that the order of the arguments changes nothing. All unreadable names are reported at once.
-pub fn expand(arguments: &[PathBuf]) -> Result<Vec<Input>, Vec<SourceError>> {
+pub fn expand(arguments: &[PathBuf]) -> Result<Vec<Input>, Vec<CaptureError>> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
     for argument in arguments {
-        if let Err(error) = add(argument, &mut sources) {
-            errors.push(SourceError { name: argument.display().to_string(), error });
+        if let Err(source) = add(argument, &mut sources) {
+            errors.push(CaptureError::Input { name: argument.display().to_string(), source });
         }
     }
     if !errors.is_empty() {

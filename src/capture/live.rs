@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pcap::{Active, Capture, Device, Error, IfFlags, Precision, Stat};
 
-use super::{Batch, Frame};
+use super::{Batch, CaptureError, Frame};
 use crate::model::{Loss, Nanos};
 
 /// How long the kernel gathers frames, and how long a read waits for them, in milliseconds. It bounds how late a
@@ -60,14 +60,15 @@ pub struct Wire {
     lost: bool,
 }
 
-/// Why an interface is not read on.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Gone(pub String);
-
 impl Wire {
     /// Opens an interface. Wires with one `group` share its frames, those of one flow going to one of them; they
     /// give none before each of them was [released](Wire::release).
-    pub fn open(name: &str, tap: &Tap, group: Option<u16>, leads: bool) -> Result<Self, Gone> {
+    pub fn open(
+        name: &str,
+        tap: &Tap,
+        group: Option<u16>,
+        leads: bool,
+    ) -> Result<Self, CaptureError> {
         let open = |precision| {
             Capture::from_device(name)?
                 .promisc(tap.promiscuous)
@@ -81,27 +82,27 @@ impl Wire {
         let (mut capture, unit) = match open(Precision::Nano) {
             Ok(capture) => (capture, 1),
             // Where nothing finer is offered, microseconds are.
-            Err(_) => (open(Precision::Micro).map_err(gone)?, 1000),
+            Err(_) => (open(Precision::Micro).map_err(CaptureError::Interface)?, 1000),
         };
         // Until it is in its group a wire gets what is the others' too.
-        capture.filter(NOTHING, false).map_err(gone)?;
+        capture.filter(NOTHING, false).map_err(CaptureError::Interface)?;
         if let Some(group) = group {
-            fan_out(&capture, group).map_err(Gone)?;
+            fan_out(&capture, group)?;
         }
         let link = u16::try_from(capture.get_datalink().0).unwrap_or(u16::MAX);
         // In files raw IP is 101, in libpcap's interface 12.
         let link = if link == 12 { 101 } else { link };
-        let mut capture = capture.setnonblock().map_err(gone)?;
+        let mut capture = capture.setnonblock().map_err(CaptureError::Interface)?;
         // What came before is not for it.
         while capture.next_packet().is_ok() {}
-        let counted = capture.stats().map_err(gone)?;
+        let counted = capture.stats().map_err(CaptureError::Interface)?;
         let (name, real) = (name.to_owned(), is_up(name).is_some());
         let (read, given, looked, lost) = (0, 0, Instant::now(), false);
         Ok(Self { capture, link, unit, counted, name, real, leads, read, given, looked, lost })
     }
 
     /// Lets frames come: those that the filter wants.
-    pub fn release(&mut self, tap: &Tap) -> Result<(), Gone> {
+    pub fn release(&mut self, tap: &Tap) -> Result<(), CaptureError> {
         let filter = tap.filter.as_deref().unwrap_or_default();
         let set = match widened(filter).filter(|_| !filter.is_empty()) {
             // Where frames have no tags to look behind, the expression stands as it is.
@@ -110,7 +111,7 @@ impl Wire {
             }
             None => self.capture.filter(filter, true),
         };
-        set.map_err(gone)
+        set.map_err(CaptureError::Interface)
     }
 
     /// Whether the interface that was opened is still there, up or down.
@@ -129,7 +130,7 @@ impl Wire {
     }
 
     /// Fills `batch` with what has come, up to some hundred frames; it stays empty where nothing comes for a while.
-    pub fn next(&mut self, batch: &mut Batch) -> Result<(), Gone> {
+    pub fn next(&mut self, batch: &mut Batch) -> Result<(), CaptureError> {
         batch.clear();
         let mut waited = false;
         while batch.frames.len() < BATCH {
@@ -155,7 +156,7 @@ impl Wire {
                 }
                 Err(error) => {
                     self.lost = true;
-                    return Err(gone(error));
+                    return Err(CaptureError::Interface(error));
                 }
             }
         }
@@ -164,7 +165,7 @@ impl Wire {
         if batch.frames.is_empty() && self.looked.elapsed() >= LOOK {
             self.looked = Instant::now();
             if self.is_down() {
-                return Err(Gone("it is down".to_owned()));
+                return Err(CaptureError::Down);
             }
         }
         Ok(())
@@ -197,11 +198,6 @@ fn is_up(name: &str) -> Option<bool> {
     Some(found.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP))
 }
 
-fn gone(error: Error) -> Gone {
-    let text = error.to_string();
-    Gone(text.strip_prefix("libpcap error: ").unwrap_or(&text).to_owned())
-}
-
 /// Waits until something came, or a little while.
 fn wait(capture: &Capture<Active>) {
     use nix::poll::{PollFd, PollFlags, poll};
@@ -218,7 +214,7 @@ pub fn widened(filter: &str) -> Option<String> {
 }
 
 #[cfg(target_os = "linux")]
-fn fan_out(capture: &Capture<Active>, group: u16) -> Result<(), String> {
+fn fan_out(capture: &Capture<Active>, group: u16) -> Result<(), CaptureError> {
     use nix::{setsockopt_impl, sockopt_impl};
     sockopt_impl!(
         /// The fan-out group of a packet socket (packet(7)): its number, and how frames are shared out.
@@ -228,16 +224,16 @@ fn fan_out(capture: &Capture<Active>, group: u16) -> Result<(), String> {
     // they joined by the kernel (`PACKET_FANOUT_FLAG_DEFRAG`), those of which one is missing would vanish uncounted.
     const SHARED: u32 = libc::PACKET_FANOUT_HASH;
     nix::sys::socket::setsockopt(capture, FanOut, &(SHARED << 16 | u32::from(group)))
-        .map_err(|error| format!("its frames cannot be shared out to several threads: {error}"))
+        .map_err(|error| CaptureError::FanOut(error.into()))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn fan_out(_: &Capture<Active>, _: u16) -> Result<(), String> {
-    Err("its frames cannot be shared out to several threads on this system".to_owned())
+fn fan_out(_: &Capture<Active>, _: u16) -> Result<(), CaptureError> {
+    Err(CaptureError::FanOut(std::io::ErrorKind::Unsupported.into()))
 }
 
 /// An interface of this host.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Interface {
     /// Its name.
     pub name: String,
@@ -248,13 +244,13 @@ pub struct Interface {
     /// Whether it is up, and connected as far as known.
     pub up: bool,
     /// Whether frames can be taken from it; if not, why.
-    pub usable: Result<(), Gone>,
+    pub usable: Result<(), CaptureError>,
 }
 
 /// The interfaces that frames could be taken from.
-pub fn interfaces() -> Result<Vec<Interface>, String> {
+pub fn interfaces() -> Result<Vec<Interface>, CaptureError> {
     let tap = Tap { snaplen: 128, buffer: 1 << 20, promiscuous: false, filter: None };
-    let devices = Device::list().map_err(|error| error.to_string())?;
+    let devices = Device::list().map_err(CaptureError::Filter)?;
     let interface = |device: Device| Interface {
         up: device.flags.if_flags.contains(IfFlags::UP | IfFlags::RUNNING),
         usable: Wire::open(&device.name, &tap, None, true).map(drop),

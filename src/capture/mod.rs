@@ -4,6 +4,7 @@
 //! [`Batch`]es with large reads; record headers are walked here, so that a batch holds whole
 //! frames and any worker can take any batch.
 
+mod error;
 mod filter;
 mod input;
 mod live;
@@ -13,10 +14,11 @@ mod pcapng;
 mod reader;
 mod sniff;
 
+pub use error::{CaptureError, Damage};
 pub use filter::{Filter, link_name};
-pub use input::{Input, SourceError, expand};
-pub use live::{Gone, Interface, Tap, Wire, interfaces, widened};
-pub use reader::{Damage, OpenError, Reader};
+pub use input::{Input, expand};
+pub use live::{Interface, Tap, Wire, interfaces, widened};
+pub use reader::Reader;
 pub use sniff::capture_kind;
 
 use crate::model::Nanos;

@@ -87,6 +87,19 @@ impl Resolution {
     }
 }
 
+/// Why a whole block cannot be understood.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("a block of type {0:#x} is shorter than its fields")]
+    Short(u32),
+    #[error("a simple packet stands before any interface description")]
+    NoInterface,
+    #[error("a packet names interface {0}, which the section does not describe")]
+    Interface(u32),
+    #[error("a packet claims {0} captured bytes, more than its block has")]
+    Length(u32),
+}
+
 impl PcapNg {
     /// Whether `start` begins a section header block.
     pub fn new(start: &[u8]) -> Option<Self> {
@@ -112,9 +125,9 @@ impl PcapNg {
         body: &[u8],
         at: usize,
         frames: &mut Vec<Frame>,
-    ) -> Result<(), String> {
+    ) -> Result<(), Broken> {
         let order = self.order;
-        let short = || format!("a block of type {kind:#x} is shorter than its fields");
+        let short = || Broken::Short(kind);
         let word = |position| field(body, position).map(|b| order.u32(b)).ok_or_else(short);
         match kind {
             INTERFACE => {
@@ -156,18 +169,13 @@ impl PcapNg {
                 } else {
                     u32::from(order.u16(field(body, 0).ok_or_else(short)?))
                 };
-                let interface = self.interfaces.get(number as usize).ok_or_else(|| {
-                    format!(
-                        "a packet names interface {number}, which the section does not describe"
-                    )
-                })?;
+                let interface =
+                    self.interfaces.get(number as usize).ok_or(Broken::Interface(number))?;
                 let units = u64::from(word(4)?) << 32 | u64::from(word(8)?);
                 let nanos = interface.resolution.nanos(units) + i128::from(interface.offset);
                 let cap_len = word(12)?;
                 if cap_len as usize > body.len().saturating_sub(20) {
-                    return Err(format!(
-                        "a packet claims {cap_len} captured bytes, more than its block has"
-                    ));
+                    return Err(Broken::Length(cap_len));
                 }
                 frames.push(Frame {
                     time: nanos.clamp(i128::from(NO_TIME) + 1, i128::from(Nanos::MAX) - 1) as Nanos,
@@ -198,10 +206,7 @@ impl PcapNg {
                 }
             }
             SIMPLE_PACKET => {
-                let interface = self
-                    .interfaces
-                    .first()
-                    .ok_or("a simple packet stands before any interface description")?;
+                let interface = self.interfaces.first().ok_or(Broken::NoInterface)?;
                 let wire_len = word(0)?;
                 let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
                 let held = body.len().saturating_sub(4) as u32;
@@ -315,8 +320,8 @@ impl PcapNg {
             let Some(block) = bytes.get(at..at + length) else {
                 return Walked { consumed: at, need: length, damage: None };
             };
-            if let Err(text) = self.block(kind, &block[8..length - 4], at + 8, frames) {
-                return damage(at, text);
+            if let Err(broken) = self.block(kind, &block[8..length - 4], at + 8, frames) {
+                return damage(at, broken.to_string());
             }
             at += length;
         }

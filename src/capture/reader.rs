@@ -7,32 +7,8 @@ use super::packed::{self, Tap};
 use super::pcap::{FILE_HEADER, Pcap};
 use super::pcapng::PcapNg;
 use super::sniff::looks_like;
-use super::{BLOCK, Batch, Input, Walk, Zeros};
+use super::{BLOCK, Batch, CaptureError, Damage, Input, Walk, Zeros};
 use crate::model::InputRecord;
-
-/// Why a source cannot be read at all.
-#[derive(Debug)]
-pub enum OpenError {
-    /// It is a capture that ends inside its own header, at this byte.
-    Cut(u64),
-    /// It is compressed, in the format named, and cannot be decompressed from its start on.
-    Damaged(&'static str, String),
-    /// It is no capture; the text says what it looks like.
-    NotACapture(String),
-    /// The operating system refuses.
-    Io(io::Error),
-}
-
-/// Why reading stopped before the end of a source.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Damage {
-    /// What is wrong.
-    pub what: String,
-    /// Where the first record that could not be read starts, in bytes from the start of the file.
-    pub offset: u64,
-    /// The file merely ends inside a record, as one does whose writing was broken off.
-    pub is_cut: bool,
-}
 
 /// A source being read.
 pub struct Reader {
@@ -58,31 +34,31 @@ pub struct Reader {
 impl Reader {
     /// Opens `source` and reads its file header. With `hash`, the SHA-256 of the whole source is
     /// computed on the way.
-    pub fn open(source: &Input, hash: bool) -> Result<Self, OpenError> {
+    pub fn open(source: &Input, hash: bool) -> Result<Self, CaptureError> {
         let input: Box<dyn Read + Send> = match &source.path {
-            Some(path) => Box::new(File::open(path).map_err(OpenError::Io)?),
+            Some(path) => Box::new(File::open(path).map_err(CaptureError::Io)?),
             None => Box::new(io::stdin()),
         };
         Self::new(input, hash)
     }
 
     /// As [`Reader::open`], from any byte stream.
-    pub fn new(input: Box<dyn Read + Send>, hash: bool) -> Result<Self, OpenError> {
+    pub fn new(input: Box<dyn Read + Send>, hash: bool) -> Result<Self, CaptureError> {
         const START: usize = 512;
         let mut tap = Tap::new(input, hash);
         let mut start = Buffer::default();
-        start.fill(&mut tap, START).map_err(OpenError::Io)?;
+        start.fill(&mut tap, START).map_err(CaptureError::Io)?;
         let mut input: Box<dyn Read + Send> = Box::new(tap.clone());
         let mut packed = None;
         if let Some(unpacked) = packed::unpack(start.filled(), &tap) {
-            let (unpacked, name) = unpacked.map_err(OpenError::Io)?;
+            let (unpacked, name) = unpacked.map_err(CaptureError::Io)?;
             (input, packed) = (unpacked, Some(name));
             start.restart(&[]);
             // What comes before the first error is a capture's start, or too little to be one.
             if let Err(error) = start.fill(&mut *input, START)
                 && start.filled().is_empty()
             {
-                return Err(OpenError::Damaged(name, error.to_string()));
+                return Err(CaptureError::Compressed { format: name, source: error });
             }
         }
         let start = start.filled();
@@ -93,10 +69,10 @@ impl Reader {
         } else {
             let looks = looks_like(start);
             return Err(match (Pcap::is_cut(start), packed) {
-                (true, _) => OpenError::Cut(start.len() as u64),
-                (false, None) => OpenError::NotACapture(looks.to_owned()),
+                (true, _) => CaptureError::Cut(start.len() as u64),
+                (false, None) => CaptureError::NotACapture(looks.to_owned()),
                 (false, Some(name)) => {
-                    OpenError::NotACapture(format!("{name} data, and in it {looks}"))
+                    CaptureError::NotACapture(format!("{name} data, and in it {looks}"))
                 }
             });
         };

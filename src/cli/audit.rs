@@ -119,7 +119,8 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<K
         dedup: arguments.dedup,
         evidence: arguments.evidence.clone(),
     };
-    let plan = Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(w)));
+    let plan =
+        Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(&w.to_string())));
     let lists_nothing = |format: &&str| matches!(*format, "csv" | "matrix" | "hosts");
     let format = arguments.format.as_deref().filter(lists_nothing);
     if let Some(format) = format.filter(|_| arguments.inventory.is_none()) {
@@ -195,5 +196,5 @@ fn host_name() -> Option<String> {
 
 fn load_known(file: &Path) -> Result<Known, String> {
     let name = file.display().to_string();
-    Known::load(&name, &read_report(file)?)
+    Known::load(&name, &read_report(file)?).map_err(|error| error.to_string())
 }

@@ -34,7 +34,8 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         max_memory: arguments.max_memory,
         ..Request::default()
     };
-    let plan = Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(w)));
+    let plan =
+        Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(&w.to_string())));
     let (Ok(basis), Ok(plan)) = (basis, plan) else { return Ok(Exit::CannotDo) };
     let Basis { matrix, merged, given } = &basis;
     // What somebody has corrected by hand must not be lost to a second draft.

@@ -30,7 +30,9 @@ fn template(from: Option<&Path>) -> io::Result<Exit> {
     let mut lines = String::new();
     if let Some(path) = from {
         let name = path.display().to_string();
-        match read_report(path).and_then(|text| exceptions_from(&name, &text)) {
+        match read_report(path)
+            .and_then(|text| exceptions_from(&name, &text).map_err(|error| error.to_string()))
+        {
             Ok(made) => lines = made,
             Err(message) => {
                 complain(&message);

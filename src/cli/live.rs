@@ -34,8 +34,8 @@ const TOLD: usize = 1000;
 pub(super) fn interfaces() -> io::Result<Exit> {
     let found = match crate::pipeline::interfaces() {
         Ok(found) => found,
-        Err(message) => {
-            complain(&message);
+        Err(error) => {
+            complain(&error.to_string());
             return Ok(Exit::CannotDo);
         }
     };
@@ -46,7 +46,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
         let link = if interface.up { "up" } else { "down" };
         let can = match &interface.usable {
             Ok(()) => "can be watched".to_owned(),
-            Err(gone) => format!("cannot be watched: {}", gone.0),
+            Err(gone) => format!("cannot be watched: {gone}"),
         };
         let name = &interface.name;
         let line = format!("{name:<16} {link:<5} {can}  {}", addresses.join(" "));
@@ -128,7 +128,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     let door = arguments.token.as_deref().map(door).transpose().map(Option::unwrap_or_default);
     let place = door.and_then(|door| {
         let place = arguments.listen.map(|address| listen(address, &door)).transpose();
-        place.map_err(|message| format!("--listen: {message}")).map(|place| Some((place?, door)))
+        place.map_err(|error| format!("--listen: {error}")).map(|place| Some((place?, door)))
     });
     let syslog = arguments.syslog.as_ref().map(Syslog::new).transpose();
     let (place, syslog) = match (place, syslog) {
@@ -213,7 +213,7 @@ fn door(file: &Path) -> Result<Door, String> {
     }
     let mut text = String::new();
     open.read_to_string(&mut text).map_err(|error| failed(&error))?;
-    Door::with_token(text.trim()).map_err(|what| wrong(&what))
+    Door::with_token(text.trim()).map_err(|error| wrong(&error.to_string()))
 }
 
 /// The files at and below a path that others than root and this user may write.

@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::policy::{complain_all, find_matrix, load_matrix, whole_file};
 use crate::classify::check_examples;
 use crate::model::clean;
-use crate::policy::{Change, MATRICES, Matrix, OVERLAYS, RoleSet, Row, RuleFiles};
+use crate::policy::{Change, MATRICES, Matrix, OVERLAYS, PolicyError, RoleSet, Row, RuleFiles};
 use crate::report::Sheet;
 
 pub(super) fn check(name: &str) -> io::Result<Exit> {
@@ -23,7 +23,7 @@ pub(super) fn check(name: &str) -> io::Result<Exit> {
             files.add_overlay(name, None)?;
             Ok(files)
         }),
-        false if name.ends_with(".csv") => Err("no such file".to_owned()),
+        false if name.ends_with(".csv") => Err(PolicyError::NoFile),
         false => find_matrix(name, None, None),
     };
     let loaded = files.map_err(|message| whole_file(name, message)).and_then(|files| files.load());
@@ -64,7 +64,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
     if let Ok(files) = &mut loaded {
         for overlay in &arguments.overlays {
             if let Err(message) = files.add_overlay(overlay, None) {
-                complain(&message);
+                complain(&message.to_string());
                 return Ok(Exit::CannotDo);
             }
         }
@@ -82,7 +82,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => {
             for message in [from.err(), to.err()].into_iter().flatten() {
-                complain(&message);
+                complain(&message.to_string());
             }
             return Ok(Exit::CannotDo);
         }

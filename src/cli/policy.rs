@@ -9,7 +9,8 @@ use super::{complain, warn};
 use crate::model::clean;
 use crate::pipeline::{capture_kind, fits_manifest};
 use crate::policy::{
-    Inventory, MATRICES, Matrix, NamedRules, Policy, Problem, RuleFiles, TextFile, is_toml,
+    Inventory, MATRICES, Matrix, NamedRules, Policy, PolicyError, Problem, RuleFiles, TextFile,
+    is_toml,
 };
 
 /// Tells all problems of a file.
@@ -19,8 +20,8 @@ pub(super) fn complain_all(problems: &[Problem]) {
     }
 }
 
-pub(super) fn whole_file(file: &str, message: String) -> Vec<Problem> {
-    vec![Problem { file: file.to_owned(), line: 0, message }]
+pub(super) fn whole_file(file: &str, message: impl ToString) -> Vec<Problem> {
+    vec![Problem { file: file.to_owned(), line: 0, message: message.to_string() }]
 }
 
 /// Reads a file that the user wrote, which should be `wanted`; else what is wrong with it.
@@ -66,11 +67,21 @@ pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Ve
     let files = match (own, matrix) {
         (Some((own, line)), Some(given)) if own != given => {
             let message = format!("the matrix is \"{own}\" here and \"{given}\" by --matrix");
-            problems.push(Problem { file: name.clone(), line: *line, message });
+            problems.push(Problem {
+                file: name.clone(),
+                line: *line,
+                message: message.to_string(),
+            });
             None
         }
         (Some((own, line)), _) => find_matrix(own, rules, file.parent())
-            .map_err(|message| problems.push(Problem { file: name.clone(), line: *line, message }))
+            .map_err(|message| {
+                problems.push(Problem {
+                    file: name.clone(),
+                    line: *line,
+                    message: message.to_string(),
+                })
+            })
             .ok(),
         (None, Some(given)) => find_matrix(given, rules, None)
             .map_err(|message| problems.extend(whole_file("--matrix", message)))
@@ -92,7 +103,11 @@ pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Ve
     }
     for (overlay, line) in &named.overlays {
         if let Err(message) = files.add_overlay(overlay, file.parent()) {
-            problems.push(Problem { file: name.clone(), line: *line, message });
+            problems.push(Problem {
+                file: name.clone(),
+                line: *line,
+                message: message.to_string(),
+            });
         }
     }
     for overlay in overlays {
@@ -124,7 +139,7 @@ pub(super) fn find_matrix(
     name: &str,
     rules: Option<&Path>,
     from: Option<&Path>,
-) -> Result<RuleFiles, String> {
+) -> Result<RuleFiles, PolicyError> {
     let folder = from.map_or_else(|| Path::new(name).to_owned(), |from| from.join(name));
     let is_path = name.contains(['/', '\\']) || name.starts_with('.');
     let is_name = rules.is_some() || MATRICES.contains(&name);

@@ -1,6 +1,7 @@
 //! Least privilege: once interfaces are open, a live audit gives up what it does not need any more, before a thread
 //! looks at the first byte of traffic.
 
+use std::io;
 use std::path::PathBuf;
 
 use crate::model::words;
@@ -32,17 +33,83 @@ pub struct Confinement {
     pub give: Vec<PathBuf>,
 }
 
-/// Gives up what is not needed any more. Returns what could not be given up, in words; the error is for what must be.
-pub fn confine(wanted: &Confinement) -> Result<Vec<String>, String> {
+/// Why something cannot be given up.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfineError {
+    /// It has to be, and this cannot.
+    #[error("--sandbox strict: {}", .0.join("; "))]
+    Strict(Vec<String>),
+    /// Another user cannot be had.
+    #[error("--user {name}: {source}")]
+    User {
+        /// Who was wanted.
+        name: String,
+        /// Why not.
+        source: Box<Self>,
+    },
+    /// There is nobody of the name.
+    #[error("there is no such user")]
+    NoSuchUser,
+    /// The system refuses a step.
+    #[error("{what}: {source}")]
+    Step {
+        /// The step that fails.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Root would not be gone.
+    #[error("root could be taken back")]
+    RootStays,
+    /// A folder is nobody's to give.
+    #[error("{}: is open to others or a link; give a folder of its own", .0.display())]
+    Open(PathBuf),
+    /// A folder cannot be given to the user.
+    #[error("{}: {source}", .folder.display())]
+    Give {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Capabilities stay as they are.
+    #[cfg(target_os = "linux")]
+    #[error("{0}")]
+    Capabilities(#[from] caps::errors::CapsError),
+    /// The system refuses.
+    #[error("{0}")]
+    System(#[source] io::Error),
+    /// The system cannot confine files as far as is wanted.
+    #[error("this system enforces only a part of it")]
+    OnlyPart,
+    /// The system cannot confine files.
+    #[error("this system has no Landlock")]
+    NoLandlock,
+    /// The rules for files do not hold.
+    #[cfg(target_os = "linux")]
+    #[error("{0}")]
+    Rules(#[source] landlock::RulesetError),
+    /// Only Linux has it.
+    #[error("known on Linux alone")]
+    NotHere,
+}
+
+/// Gives up what is not needed any more. Returns what could not be given up, in words.
+///
+/// # Errors
+///
+/// Where something must be given up and cannot.
+pub fn confine(wanted: &Confinement) -> Result<Vec<String>, ConfineError> {
     let sandbox = wanted.sandbox;
     let mut left = Vec::new();
     if let Some(user) = &wanted.user {
-        platform::become_user(user, &wanted.give)?;
+        let failed = |source| ConfineError::User { name: user.clone(), source: Box::new(source) };
+        platform::become_user(user, &wanted.give).map_err(failed)?;
     }
     if sandbox == Sandbox::Off {
         return Ok(left);
     }
-    let mut done = |what: &str, result: Result<(), String>| {
+    let mut done = |what: &str, result: Result<(), ConfineError>| {
         if let Err(why) = result {
             left.push(format!("{what}: {why}"));
         }
@@ -52,13 +119,15 @@ pub fn confine(wanted: &Confinement) -> Result<Vec<String>, String> {
     done("files are not confined", platform::confine_files(&wanted.read, &wanted.write));
     match left.is_empty() || sandbox == Sandbox::Auto {
         true => Ok(left),
-        false => Err(format!("--sandbox strict: {}", left.join("; "))),
+        false => Err(ConfineError::Strict(left)),
     }
 }
 
 #[cfg(target_os = "linux")]
 mod platform {
     use std::path::{Path, PathBuf};
+
+    use super::ConfineError;
 
     use landlock::{
         ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -67,68 +136,63 @@ mod platform {
     use nix::unistd::{Uid, User, setgid, setgroups, setuid};
 
     /// Becomes another user, who then owns the folders that are written.
-    pub fn become_user(name: &str, folders: &[PathBuf]) -> Result<(), String> {
-        let failed = |what: &str| {
-            let what = format!("--user {name}: {what}");
-            move |error: nix::Error| format!("{what}: {error}")
-        };
+    pub fn become_user(name: &str, folders: &[PathBuf]) -> Result<(), ConfineError> {
+        let failed =
+            |what| move |error: nix::Error| ConfineError::Step { what, source: error.into() };
         let user = User::from_name(name).map_err(failed("cannot be looked up"))?;
-        let user = user.ok_or_else(|| format!("--user {name}: there is no such user"))?;
+        let user = user.ok_or(ConfineError::NoSuchUser)?;
         if Uid::effective() == user.uid {
             return Ok(());
         }
-        for folder in folders {
-            give(folder, &user).map_err(|why| format!("--user {name}: {why}"))?;
-        }
+        folders.iter().try_for_each(|folder| give(folder, &user))?;
         // What is kept of root's capabilities is decided below.
         nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities"))?;
         setgroups(&[user.gid]).map_err(failed("groups cannot be left"))?;
         setgid(user.gid).map_err(failed("its group cannot be taken"))?;
         setuid(user.uid).map_err(failed("it cannot be taken"))?;
-        drop_capabilities(false).map_err(|why| format!("--user {name}: {why}"))?;
+        drop_capabilities(false)?;
         match setuid(Uid::from_raw(0)) {
             Err(_) => Ok(()),
-            Ok(()) => Err(format!("--user {name}: root could be taken back")),
+            Ok(()) => Err(ConfineError::RootStays),
         }
     }
 
     /// Gives a folder that others may not write to a user. One that is open to all, as /tmp is, is nobody's to give.
-    fn give(folder: &Path, user: &User) -> Result<(), String> {
+    fn give(folder: &Path, user: &User) -> Result<(), ConfineError> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", folder.display());
-        let data = folder.symlink_metadata().map_err(|error| failed(&error))?;
+        let failed = |source| ConfineError::Give { folder: folder.to_owned(), source };
+        let data = folder.symlink_metadata().map_err(failed)?;
         let open = data.permissions().mode() & 0o002 != 0;
         if !data.is_dir() || (open && data.uid() != user.uid.as_raw()) {
-            return Err(failed(&"is open to others or a link; give a folder of its own"));
+            return Err(ConfineError::Open(folder.to_owned()));
         }
         let (at, flags) = (nix::fcntl::AT_FDCWD, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
         nix::unistd::fchownat(at, folder, Some(user.uid), Some(user.gid), flags)
-            .map_err(|error| failed(&error))
+            .map_err(|error| failed(error.into()))
     }
 
     /// Drops capabilities for good: all of them, or all but the right to open an interface again that was away.
-    pub fn drop_capabilities(all: bool) -> Result<(), String> {
+    pub fn drop_capabilities(all: bool) -> Result<(), ConfineError> {
         use caps::{CapSet, Capability, CapsHashSet};
-        let failed = |error: caps::errors::CapsError| error.to_string();
-        let had = caps::read(None, CapSet::Permitted).map_err(failed)?;
+        let had = caps::read(None, CapSet::Permitted)?;
         let keeps = !all && had.contains(&Capability::CAP_NET_RAW);
         let kept: CapsHashSet = keeps.then_some(Capability::CAP_NET_RAW).into_iter().collect();
         for set in [CapSet::Ambient, CapSet::Inheritable] {
-            caps::clear(None, set).map_err(failed)?;
+            caps::clear(None, set)?;
         }
         for set in [CapSet::Effective, CapSet::Permitted] {
-            caps::set(None, set, &kept).map_err(failed)?;
+            caps::set(None, set, &kept)?;
         }
         Ok(())
     }
 
     /// No program that is started can have more than this one.
-    pub fn no_new_privileges() -> Result<(), String> {
-        nix::sys::prctl::set_no_new_privs().map_err(|error| error.to_string())
+    pub fn no_new_privileges() -> Result<(), ConfineError> {
+        nix::sys::prctl::set_no_new_privs().map_err(|error| ConfineError::System(error.into()))
     }
 
     /// Lets this process open these files alone (landlock(7)): those for reading, those folders for anything.
-    pub fn confine_files(read: &[PathBuf], write: &[PathBuf]) -> Result<(), String> {
+    pub fn confine_files(read: &[PathBuf], write: &[PathBuf]) -> Result<(), ConfineError> {
         let abi = ABI::V3;
         let (reading, all) = (AccessFs::from_read(abi), AccessFs::from_all(abi));
         let build = || {
@@ -151,12 +215,12 @@ mod platform {
         };
         match build() {
             Ok(status) if status.ruleset == RulesetStatus::FullyEnforced => Ok(()),
-            Ok(_) => Err("this system enforces only a part of it".to_owned()),
+            Ok(_) => Err(ConfineError::OnlyPart),
             Err(
                 landlock::RulesetError::CreateRuleset(_)
                 | landlock::RulesetError::HandleAccesses(_),
-            ) => Err("this system has no Landlock".to_owned()),
-            Err(error) => Err(error.to_string()),
+            ) => Err(ConfineError::NoLandlock),
+            Err(error) => Err(ConfineError::Rules(error)),
         }
     }
 }
@@ -165,19 +229,21 @@ mod platform {
 mod platform {
     use std::path::PathBuf;
 
-    pub fn become_user(name: &str, _: &[PathBuf]) -> Result<(), String> {
-        Err(format!("--user {name}: is known on Linux alone"))
+    use super::ConfineError;
+
+    pub fn become_user(_: &str, _: &[PathBuf]) -> Result<(), ConfineError> {
+        Err(ConfineError::NotHere)
     }
 
-    pub fn drop_capabilities(_: bool) -> Result<(), String> {
-        Err("known on Linux alone".to_owned())
+    pub fn drop_capabilities(_: bool) -> Result<(), ConfineError> {
+        Err(ConfineError::NotHere)
     }
 
-    pub fn no_new_privileges() -> Result<(), String> {
-        Err("known on Linux alone".to_owned())
+    pub fn no_new_privileges() -> Result<(), ConfineError> {
+        Err(ConfineError::NotHere)
     }
 
-    pub fn confine_files(_: &[PathBuf], _: &[PathBuf]) -> Result<(), String> {
-        Err("known on Linux alone".to_owned())
+    pub fn confine_files(_: &[PathBuf], _: &[PathBuf]) -> Result<(), ConfineError> {
+        Err(ConfineError::NotHere)
     }
 }

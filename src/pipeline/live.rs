@@ -18,7 +18,7 @@ use super::confine::{Confinement, confine};
 use super::read::{Counted, Worker};
 use super::state::{State, StateError};
 use super::{Failure, Plan, Progress, Reading, Request, bound, lock, temporary, total};
-use crate::capture::{Batch, Gone, Input, Tap, Wire};
+use crate::capture::{Batch, CaptureError, Input, Tap, Wire};
 use crate::flow::{Flows, Fold, Keep, Meeting, Parts, Pending, Seed, Tables};
 use crate::model::{
     Account, Correction, InputRecord, Loss, Merge, NO_TIME, Nanos, SECOND, Timeline, clean,
@@ -209,7 +209,7 @@ pub fn ready(watch: &Watch) -> Result<Ready, Failure> {
     let state = watch.state.as_deref().map(State::open).transpose();
     let state = state.map_err(|no| Failure::Output(no.path, no.error))?;
     let recorder = recorder(watch, &wires)?;
-    let unconfined = confine(&watch.confinement).map_err(Failure::Confinement)?;
+    let unconfined = confine(&watch.confinement)?;
     Ok(Ready { wires, state, recorder, unconfined })
 }
 
@@ -590,7 +590,7 @@ fn recorder(watch: &Watch, wires: &Opened) -> Result<Option<Mutex<Recorder>>, Fa
 /// Every wire that was opened, with its interface and fan-out group.
 type Opened = Vec<(usize, Option<u16>, Wire)>;
 
-fn not_captured(why: &str) -> String {
+fn not_captured(why: &CaptureError) -> String {
     format!("cannot be captured: {why}; see rasaudit interfaces")
 }
 
@@ -604,7 +604,7 @@ fn open_all(watch: &Watch) -> Result<Opened, Failure> {
         for thread in 0..watch.threads {
             match Wire::open(name, &watch.tap, group, thread == 0) {
                 Ok(wire) => wires.push((interface, group, wire)),
-                Err(Gone(why)) => {
+                Err(why) => {
                     wrong.push((name.clone(), not_captured(&why)));
                     break;
                 }
@@ -613,7 +613,7 @@ fn open_all(watch: &Watch) -> Result<Opened, Failure> {
     }
     // All of them share from the first frame on.
     for (interface, _, wire) in &mut wires {
-        if let Err(Gone(why)) = wire.release(&watch.tap) {
+        if let Err(why) = wire.release(&watch.tap) {
             wrong.push((watch.interfaces[*interface].clone(), not_captured(&why)));
         }
     }
@@ -713,7 +713,7 @@ impl<'a> Sniffer<'a> {
             self.worker.take(batch);
             self.stay_bounded();
         }
-        if let Err(Gone(why)) = read {
+        if let Err(why) = read {
             // One that is only down may come up again, and needs no right to be opened then.
             if !self.wire.as_ref().is_some_and(Wire::is_there)
                 && let Some(mut wire) = self.wire.take()
@@ -725,7 +725,7 @@ impl<'a> Sniffer<'a> {
             self.cuts.extend((self.last != NO_TIME).then_some(self.last));
             self.gone = Some((Instant::now(), Instant::now()));
             let name = self.shared.watch.interfaces[self.interface].clone();
-            self.say(Notice::Lost(name, clean(&why).into_owned()));
+            self.say(Notice::Lost(name, clean(&why.to_string()).into_owned()));
         }
     }
 
@@ -763,7 +763,7 @@ impl<'a> Sniffer<'a> {
             Some(wire) if wire.is_there() => {
                 if wire.is_down() {
                     self.wire = Some(wire);
-                    Err(Gone(String::new()))
+                    Err(CaptureError::Down)
                 } else {
                     Ok(wire)
                 }

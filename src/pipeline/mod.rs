@@ -22,29 +22,29 @@ mod state;
 mod syslog;
 mod timings;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::{fmt, io};
 
 use crate::capture::Filter;
 use crate::flow::{Flows, Keep, Parts};
 use crate::model::{Account, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, Timeline};
 
-pub use crate::capture::{Gone, Interface, Tap, capture_kind, interfaces};
+pub use crate::capture::{CaptureError, Interface, Tap, capture_kind, interfaces};
 pub use crate::classify::Given;
 pub use crate::flow::Fold;
 pub use crate::report::{Dated, Known, Message, Places, fits_manifest, folder_of};
 pub use audit::{Audit, FailOn, Folders, Limits};
-pub use confine::{Confinement, Sandbox, confine};
+pub use confine::{ConfineError, Confinement, Sandbox, confine};
 pub use draft::Drafted;
 pub use live::{Closed, Control, Ended, Listener, Notice, Ready, Watch, ready, watch};
 pub use pages::{Duty, Pages};
-pub use plan::{Dedup, Plan, Request};
-pub use serve::{Door, listen, serve};
+pub use plan::{Dedup, Plan, PlanError, Request};
+pub use serve::{Door, ServeError, listen, serve};
 pub use source::{Chunk, Origin, Source};
 pub use state::StateError;
-pub use syslog::{Syslog, Target};
+pub use syslog::{NoTarget, Syslog, Target};
 pub use timings::{Step, Timings};
 
 /// How far the reading is; for whoever shows it.
@@ -71,50 +71,34 @@ impl Progress {
 }
 
 /// Why the work could not be done.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// Somebody set [`Progress::stop`].
+    #[error("interrupted; nothing was written")]
     Interrupted,
     /// These sources cannot be read: name and reason.
+    #[error("{}", each(.0))]
     Sources(Vec<(String, String)>),
     /// Temporary files in this folder cannot be written or read.
-    Temporary(PathBuf, io::Error),
+    #[error("temporary files in {}: {error}", .0.display(), error = .1)]
+    Temporary(PathBuf, #[source] io::Error),
     /// A thread that captures does not answer.
+    #[error(
+        "a capture thread does not answer: what it writes frames to may hang (--write); the audit ends here"
+    )]
     Hung,
     /// Privileges that have to be given up cannot be.
-    Confinement(String),
+    #[error(transparent)]
+    Confinement(#[from] ConfineError),
     /// A report cannot be written: which, and why.
-    Output(PathBuf, io::Error),
+    #[error("{}: {error}", .0.display(), error = .1)]
+    Output(PathBuf, #[source] io::Error),
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Interrupted => write!(f, "interrupted; nothing was written"),
-            Self::Sources(sources) => {
-                let told = sources.iter().map(|(name, reason)| format!("{name} {reason}"));
-                write!(f, "{}", told.collect::<Vec<_>>().join("; "))
-            }
-            Self::Temporary(folder, error) => {
-                write!(f, "temporary files in {}: {error}", folder.display())
-            }
-            Self::Hung => write!(
-                f,
-                "a capture thread does not answer: what it writes frames to may hang (--write); the audit ends here"
-            ),
-            Self::Confinement(what) => write!(f, "{what}"),
-            Self::Output(path, error) => write!(f, "{}: {error}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for Failure {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Temporary(_, error) | Self::Output(_, error) => Some(error),
-            Self::Interrupted | Self::Sources(_) | Self::Hung | Self::Confinement(_) => None,
-        }
-    }
+/// All names with their reasons.
+fn each(sources: &[(String, String)]) -> String {
+    let told = sources.iter().map(|(name, reason)| format!("{name} {reason}"));
+    told.collect::<Vec<_>>().join("; ")
 }
 
 /// What becomes of an error with the temporary files of a folder.
@@ -213,8 +197,12 @@ impl Reading {
     }
 }
 
-/// Checks a filter expression for live interfaces; the error is libpcap's own.
-pub fn check_filter(expression: &str) -> Result<(), String> {
+/// Checks a filter expression for live interfaces.
+///
+/// # Errors
+///
+/// Where libpcap does not compile it.
+pub fn check_filter(expression: &str) -> Result<(), CaptureError> {
     Filter::new(expression).map(drop)
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::source::Origin;
-use crate::capture::{Filter, Input, SourceError, expand};
+use crate::capture::{CaptureError, Filter, Input, expand};
 use crate::decode::{Stated, Tunnel, TunnelUse};
 use crate::model::{Nanos, words};
 use crate::policy::{Policy, unreadable};
@@ -58,6 +58,54 @@ impl Default for Dedup {
     }
 }
 
+/// What is wrong with a request.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// A name leads to nothing readable.
+    #[error("{}", unreadable_input(.0))]
+    Input(#[source] CaptureError),
+    /// Standard input can be read once.
+    #[error("standard input (-) is named twice")]
+    StandardInputTwice,
+    /// No file is in the folders that were named.
+    #[error("there is nothing to read: the directories hold no files")]
+    Nothing,
+    /// libpcap does not compile the filter.
+    #[error("--filter \"{expression}\": {source}")]
+    Filter {
+        /// The filter.
+        expression: String,
+        /// What libpcap says.
+        source: CaptureError,
+    },
+    /// The end comes before the start.
+    #[error("--since is not before --until: no frame can be inside")]
+    NoTime,
+    /// This input cannot be read a second time.
+    #[error(
+        "--evidence reads the captures once more, which {0} does not allow: write it to a file first"
+    )]
+    EvidenceReadsAgain(String),
+    /// This input lies in the folder, which is written anew.
+    #[error("--evidence: {0} lies in that folder; give another")]
+    EvidenceAroundInput(String),
+    /// The folder lies in this one.
+    #[error(
+        "--evidence is inside {}, which is read: the next audit would take the evidence for captures", .0.display()
+    )]
+    EvidenceInsideInput(PathBuf),
+}
+
+/// What is wrong with a name, with the one beside it that is most like it.
+fn unreadable_input(error: &CaptureError) -> String {
+    match error {
+        CaptureError::Input { name, source } => {
+            format!("{name}: {}", unreadable(Path::new(name), source))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// A request that can be carried out.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -74,36 +122,37 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Checks a request; all that is wrong with it at once.
-    pub fn new(request: Request) -> Result<Self, Vec<String>> {
+    /// Checks a request.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong with it at once.
+    pub fn new(request: Request) -> Result<Self, Vec<PlanError>> {
         let mut wrong = Vec::new();
         let sources = match expand(&request.captures) {
             Ok(sources) => {
                 if sources.iter().filter(|s| s.path.is_none()).count() > 1 {
-                    wrong.push("standard input (-) is named twice".to_owned());
+                    wrong.push(PlanError::StandardInputTwice);
                 }
                 if sources.is_empty() {
-                    wrong
-                        .push("there is nothing to read: the directories hold no files".to_owned());
+                    wrong.push(PlanError::Nothing);
                 }
                 sources
             }
             Err(errors) => {
-                let told = |e: &SourceError| {
-                    format!("{}: {}", e.name, unreadable(Path::new(&e.name), &e.error))
-                };
-                wrong.extend(errors.iter().map(told));
+                wrong.extend(errors.into_iter().map(PlanError::Input));
                 Vec::new()
             }
         };
-        if let Some(Err(error)) = request.filter.as_deref().map(Filter::new) {
-            let expression = request.filter.as_deref().unwrap_or_default();
-            wrong.push(format!("--filter \"{expression}\": {error}"));
+        if let Some(expression) = &request.filter
+            && let Err(source) = Filter::new(expression)
+        {
+            wrong.push(PlanError::Filter { expression: expression.clone(), source });
         }
         if let (Some(since), Some(until)) = (request.since, request.until)
             && since >= until
         {
-            wrong.push("--since is not before --until: no frame can be inside".to_owned());
+            wrong.push(PlanError::NoTime);
         }
         wrong.extend(request.evidence.as_deref().and_then(|to| no_place(to, &request, &sources)));
         if !wrong.is_empty() {
@@ -163,24 +212,19 @@ fn is_file(source: &Input) -> bool {
 }
 
 /// Why evidence cannot be written to a folder.
-fn no_place(folder: &Path, request: &Request, sources: &[Input]) -> Option<String> {
+fn no_place(folder: &Path, request: &Request, sources: &[Input]) -> Option<PlanError> {
     if let Some(source) = sources.iter().find(|s| !is_file(s)) {
         let name = if source.path.is_none() { "standard input" } else { &source.name };
-        return Some(format!(
-            "--evidence reads the captures once more, which {name} does not allow: write it to a file first"
-        ));
+        return Some(PlanError::EvidenceReadsAgain(name.to_owned()));
     }
     let folder = resolved(folder);
     let inside = |s: &&Input| s.path.as_ref().is_some_and(|p| resolved(p).starts_with(&folder));
     if let Some(source) = sources.iter().find(inside) {
-        return Some(format!("--evidence: {} lies in that folder; give another", source.name));
+        return Some(PlanError::EvidenceAroundInput(source.name.clone()));
     }
     let read =
         request.captures.iter().filter(|c| c.is_dir()).find(|c| folder.starts_with(resolved(c)));
-    read.map(|read| {
-        let read = read.display();
-        format!("--evidence is inside {read}, which is read: the next audit would take the evidence for captures")
-    })
+    read.map(|read| PlanError::EvidenceInsideInput(read.clone()))
 }
 
 /// The path without links and detours, as far as it exists.

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::source::{Chunk, Origin, Source};
 use super::{Failure, Plan, Progress, Reading, Request, lock, temporary};
-use crate::capture::{Batch, Damage, Filter, Frame, OpenError};
+use crate::capture::{Batch, CaptureError, Damage, Filter, Frame};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{Keep, Meeting, Parts, Seed, Tables, Unread, Unreadable};
 use crate::model::{
@@ -210,28 +210,27 @@ impl Sources<'_> {
         };
         let mut inputs = lock(&self.inputs);
         let input = &mut inputs[number];
-        let (reason, passed_over) = match error {
-            OpenError::Cut(at) => {
+        let (reason, passed_over) = match &error {
+            CaptureError::Cut(at) => {
                 "pcap".clone_into(&mut input.format);
-                input.error = Some(told("cut off inside the file header", at, 0));
+                input.error = Some(told("cut off inside the file header", *at, 0));
                 return Ok(None);
             }
-            OpenError::Damaged(format, what) => {
-                format.clone_into(&mut input.format);
+            CaptureError::Compressed { format, .. } => {
+                (*format).clone_into(&mut input.format);
                 input.error = Some(format!(
-                    "cannot be decompressed as {format} ({what}); nothing of it could be used: \
-                     copy it again from where it was taken"
+                    "{error}; nothing of it could be used: copy it again from where it was taken"
                 ));
                 return Ok(None);
             }
-            OpenError::NotACapture(looks) => {
+            CaptureError::NotACapture(_) => {
                 let hint = match source.name.rsplit('.').next() {
                     Some("toml" | "csv") => "; give an inventory with --inventory",
                     _ => "; give pcap or pcapng files",
                 };
-                (format!("is no capture file; it looks like {looks}{hint}"), true)
+                (format!("{error}{hint}"), true)
             }
-            OpenError::Io(error) => (format!("cannot be read: {error}"), false),
+            _ => (error.to_string(), false),
         };
         if !source.found {
             return Err(reason);

@@ -60,6 +60,26 @@ type Body = Either<Full<Bytes>, Channel<Bytes>>;
 /// The fewest characters of a token.
 const TOKEN: usize = 16;
 
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A token could be guessed, or not be written in a header.
+    #[error("a token has at least {TOKEN} characters and no space: openssl rand -hex 16")]
+    WeakToken,
+    /// Everybody could look.
+    #[error(
+        "{0} can be reached from elsewhere, and what is served is not for everybody; give a loopback address, or \
+         --token with a file that holds a token"
+    )]
+    Exposed(SocketAddr),
+    /// The system does not give the place.
+    #[error("{0}: {1}")]
+    Bind(SocketAddr, #[source] io::Error),
+    /// What answers there does not start.
+    #[error("{0}")]
+    Start(#[from] io::Error),
+}
+
 /// Who may look.
 #[derive(Clone, Default)]
 pub struct Door {
@@ -69,11 +89,9 @@ pub struct Door {
 
 impl Door {
     /// A door that a token opens.
-    pub fn with_token(token: &str) -> Result<Self, String> {
+    pub fn with_token(token: &str) -> Result<Self, ServeError> {
         if token.len() < TOKEN || token.contains(char::is_whitespace) {
-            return Err(format!(
-                "a token has at least {TOKEN} characters and no space: openssl rand -hex 16"
-            ));
+            return Err(ServeError::WeakToken);
         }
         Ok(Self { token: Some(Sha256::digest(token).into()) })
     }
@@ -248,14 +266,11 @@ fn answer(code: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
 }
 
 /// Opens the place to listen at: of this host alone, or behind a door.
-pub fn listen(address: SocketAddr, door: &Door) -> Result<std::net::TcpListener, String> {
+pub fn listen(address: SocketAddr, door: &Door) -> Result<std::net::TcpListener, ServeError> {
     if !address.ip().is_loopback() && door.token.is_none() {
-        return Err(format!(
-            "{address} can be reached from elsewhere, and what is served is not for everybody; give a loopback \
-             address, or --token with a file that holds a token"
-        ));
+        return Err(ServeError::Exposed(address));
     }
-    std::net::TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))
+    std::net::TcpListener::bind(address).map_err(|error| ServeError::Bind(address, error))
 }
 
 /// Answers there on a thread of its own, for as long as the process lives.
@@ -265,7 +280,7 @@ pub fn serve(
     pages: &Arc<Pages>,
     every: Duration,
     control: &Arc<Control>,
-) -> Result<(), String> {
+) -> Result<(), ServeError> {
     let host = Arc::new(Host {
         door,
         pages: Arc::clone(pages),
@@ -286,7 +301,7 @@ pub fn serve(
         };
         thread::Builder::new().name("http".to_owned()).spawn(work).map(drop)
     };
-    started().map_err(|error| error.to_string())
+    Ok(started()?)
 }
 
 /// A connection that is being answered.

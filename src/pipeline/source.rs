@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::capture::{Batch, Damage, Input, OpenError, Reader};
+use crate::capture::{Batch, CaptureError, Damage, Input, Reader};
 use crate::flow::Evidence;
 use crate::model::{InputRecord, Timeline};
 
@@ -14,7 +14,7 @@ pub trait Origin: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// Where it cannot be opened, or is not what it should be.
-    fn open(&self, hash: bool) -> Result<Box<dyn Source>, OpenError>;
+    fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError>;
 }
 
 /// A source that is being read.
@@ -51,7 +51,7 @@ pub struct Chunk {
 
 /// A capture file, or standard input.
 impl Origin for Input {
-    fn open(&self, hash: bool) -> Result<Box<dyn Source>, OpenError> {
+    fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError> {
         Ok(Box::new(Reader::open(self, hash)?))
     }
 }

@@ -28,7 +28,8 @@ const PREVIOUS: &str = "evidence.state.previous";
 const NEW: &str = "evidence.state.new";
 
 /// Why a state cannot be read or written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{}: {error}", .path.display())]
 pub struct StateError {
     /// The file or folder.
     pub path: PathBuf,

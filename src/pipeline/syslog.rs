@@ -30,9 +30,14 @@ pub enum Target {
     Tcp(String),
 }
 
+/// A word names no place where messages can go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("give local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]")]
+pub struct NoTarget;
+
 impl Target {
     /// `local`, `unix:PATH`, `udp:HOST[:PORT]` or `tcp:HOST[:PORT]`.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, NoTarget> {
         let with_port = |host: &str, port: u16| match host.rsplit_once(':') {
             Some((name, number)) if number.parse::<u16>().is_ok() && !name.ends_with(':') => {
                 host.to_owned()
@@ -44,7 +49,7 @@ impl Target {
             Some(("unix", path)) if !path.is_empty() => Ok(Self::Local(path.into())),
             Some(("udp", host)) if !host.is_empty() => Ok(Self::Udp(with_port(host, 514))),
             Some(("tcp", host)) if !host.is_empty() => Ok(Self::Tcp(with_port(host, 601))),
-            _ => Err("give local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]".to_owned()),
+            _ => Err(NoTarget),
         }
     }
 }

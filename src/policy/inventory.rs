@@ -623,7 +623,7 @@ impl<'a> Loader<'a> {
         for (text, line) in texts {
             match self.matrix.playable_role(&text) {
                 Ok(role) => roles = roles.with(RoleSet::one(role)),
-                Err(message) => self.problems.add(line, message),
+                Err(error) => self.problems.add(line, error.to_string()),
             }
         }
         roles
@@ -700,8 +700,8 @@ impl<'a> Loader<'a> {
         let given = !names.is_empty();
         let names = names.into_iter().filter_map(|(name, at)| match Pattern::parse(&name) {
             Ok(pattern) => Some(pattern),
-            Err(message) => {
-                self.problems.add(at, message);
+            Err(error) => {
+                self.problems.add(at, error.to_string());
                 None
             }
         });
@@ -712,7 +712,7 @@ impl<'a> Loader<'a> {
         match self.text(table, "role") {
             Some((text, at)) => match self.matrix.playable_role(&text) {
                 Ok(role) => self.inventory.services.push(Service { role, names, addresses, line }),
-                Err(message) => self.problems.add(at, message),
+                Err(error) => self.problems.add(at, error.to_string()),
             },
             None => self.problems.add(line, "a service needs role = \"...\""),
         }
@@ -724,7 +724,9 @@ impl<'a> Loader<'a> {
         };
         self.known_keys(table, "[[moved-port]]", &["role", "transport", "from", "to", "host"]);
         let roles = match self.text(table, "role") {
-            Some((text, at)) => self.matrix.roles_named(&text).map_err(|m| (at, m)),
+            Some((text, at)) => {
+                self.matrix.roles_named(&text).map_err(|error| (at, error.to_string()))
+            }
             None => Err((line, "a moved port needs role = \"...\"".to_owned())),
         };
         let transport = match self.text(table, "transport") {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::csv_file::{Record, each_record};
 use super::rules::RuleFile;
 use super::{
-    Background, Certainty, Example, Expectation, Exposure, Feature, Matrix, Only, Pattern, Problem,
-    Problems, Quantifier, Role, RoleKind, RoleSet, Row, RuleFiles, Scope, Severity, SeverityTable,
-    Towards, Trait, nearest,
+    Background, Certainty, Example, Expectation, Exposure, Feature, Matrix, Only, Pattern,
+    PolicyError, Problem, Problems, Quantifier, Role, RoleKind, RoleSet, Row, RuleFiles, Scope,
+    Severity, SeverityTable, Towards, Trait, nearest,
 };
 use crate::model::Transport;
 
@@ -326,7 +326,7 @@ impl Loader<'_> {
             for member in record.list("members") {
                 match self.matrix.role(member) {
                     Some(role) => set = set.with(RoleSet::one(role)),
-                    None => reading.add(&record, self.unknown_role(member)),
+                    None => reading.add(&record, self.unknown_role(member).to_string()),
                 }
             }
             if !set.is_empty() {
@@ -335,9 +335,9 @@ impl Loader<'_> {
         });
     }
 
-    fn unknown_role(&self, slug: &str) -> String {
+    fn unknown_role(&self, slug: &str) -> PolicyError {
         let known = self.matrix.roles.iter().map(|r| r.slug.as_str());
-        format!("unknown role \"{slug}\"{}", nearest(slug, known))
+        PolicyError::UnknownSlug { slug: slug.to_owned(), near: nearest(slug, known) }
     }
 
     fn features(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
@@ -503,12 +503,12 @@ impl Loader<'_> {
         examples
     }
 
-    fn example(&self, text: &str) -> Result<Example, String> {
-        let shape = "an example is FROM > TO TRANSPORT/PORT";
-        let (from, rest) = text.split_once('>').ok_or(shape)?;
-        let (to, service) = rest.trim().split_once(' ').ok_or(shape)?;
-        let (transport, port) = service.trim().split_once('/').ok_or(shape)?;
-        let port: u16 = port.parse().map_err(|_| format!("\"{port}\" is no port"))?;
+    fn example(&self, text: &str) -> Result<Example, PolicyError> {
+        let shape = || PolicyError::NotAnExample;
+        let (from, rest) = text.split_once('>').ok_or_else(shape)?;
+        let (to, service) = rest.trim().split_once(' ').ok_or_else(shape)?;
+        let (transport, port) = service.trim().split_once('/').ok_or_else(shape)?;
+        let port: u16 = port.parse().map_err(|_| PolicyError::NotAPort(port.to_owned()))?;
         let (transport, port) = match transport {
             "ip" => (u8::try_from(port).ok().map(Transport), 0),
             text => (Transport::parse(text).filter(|t| t.has_ports()), port),
@@ -527,10 +527,10 @@ impl Loader<'_> {
         let from = self.matrix.role(from.trim()).ok_or_else(|| self.unknown_role(from.trim()))?;
         for role in [Some(from), if let Towards::Role(to) = to { Some(to) } else { None }] {
             if let Some(role) = role.filter(|role| !playable(role)) {
-                return Err(format!("nobody plays \"{}\"", self.matrix.roles[role].slug));
+                return Err(PolicyError::NobodyPlays(self.matrix.roles[role].slug.clone()));
             }
         }
-        Ok(Example { from, to, transport: transport.ok_or(shape)?, port })
+        Ok(Example { from, to, transport: transport.ok_or_else(shape)?, port })
     }
 
     fn triggers(&mut self) {
@@ -548,7 +548,7 @@ impl Loader<'_> {
         let role = self.role(record, "role", reading);
         match (role, Pattern::parse(record.get("name"))) {
             (Some(role), Ok(name)) => self.matrix.services.push((role, name)),
-            (_, Err(message)) => reading.add(record, message),
+            (_, Err(error)) => reading.add(record, error.to_string()),
             (None, Ok(_)) => {}
         }
     }

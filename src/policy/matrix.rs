@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Background, Only, Pattern, Role, RoleKind, RoleSet, Row, SeverityTable, Trait};
+use super::{
+    Background, Only, Pattern, PolicyError, Role, RoleKind, RoleSet, Row, SeverityTable, Trait,
+};
 
 /// Something that a farm uses or not, and that rows depend on.
 #[derive(Clone, Debug)]
@@ -74,7 +76,7 @@ impl Matrix {
 
     /// The number of a playable role by its slug or a product name of any version; else what is
     /// wrong.
-    pub fn playable_role(&self, name: &str) -> Result<usize, String> {
+    pub fn playable_role(&self, name: &str) -> Result<usize, PolicyError> {
         // A vendor's own pages may write a word before a name or leave it out.
         let prefix = format!("{} ", self.prefix.trim().to_lowercase().replace('-', " "));
         let plain = |name: &str| {
@@ -90,27 +92,25 @@ impl Matrix {
         let matching = self.roles.iter().enumerate().filter(|(_, r)| named(r));
         match matching.min_by_key(|(_, r)| (plain(&r.slug) != wanted, !r.is_playable())) {
             Some((number, role)) if role.is_playable() => Ok(number),
-            Some((_, role)) if role.kind == RoleKind::Group && !role.everybody => Err(format!(
-                "\"{name}\" stands for several roles; give the one the host plays: {}",
-                self.role_names(role.members).join(", ")
-            )),
-            Some(_) => Err(format!("\"{name}\" is no role that a host can play")),
+            Some((_, role)) if role.kind == RoleKind::Group && !role.everybody => {
+                let members = self.role_names(role.members).into_iter().map(str::to_owned);
+                let (name, members) = (name.to_owned(), members.collect());
+                Err(PolicyError::SeveralRoles { name, members })
+            }
+            Some(_) => Err(PolicyError::NotPlayable(name.to_owned())),
             None => {
                 let playable = self.roles.iter().filter(|r| r.is_playable());
                 let known = playable.flat_map(|r| {
                     [&r.slug, &r.name].into_iter().chain(&r.aliases).map(String::as_str)
                 });
                 let near = near_role(name, known);
-                Err(format!(
-                    "unknown role \"{name}\"{near}; rasaudit matrix show --roles lists them, and a host that plays none \
-                     has roles = []"
-                ))
+                Err(PolicyError::UnknownRole { name: name.to_owned(), near })
             }
         }
     }
 
     /// The roles that a slug or a product name stands for, groups too; else what is wrong.
-    pub fn roles_named(&self, name: &str) -> Result<RoleSet, String> {
+    pub fn roles_named(&self, name: &str) -> Result<RoleSet, PolicyError> {
         match self.role(name) {
             Some(number) => Ok(self.roles[number].members),
             None => self.playable_role(name).map(RoleSet::one),

@@ -8,6 +8,7 @@ mod background;
 mod control;
 mod csv_file;
 mod diff;
+mod error;
 mod exceptions;
 mod inventory;
 mod lint;
@@ -25,6 +26,7 @@ mod text_file;
 pub use background::Background;
 pub use control::is_control;
 pub use diff::Change;
+pub use error::PolicyError;
 pub use exceptions::{EXCEPTION_COLUMNS, Excepted, Exception, Exceptions, Side, UNFILLED};
 pub use inventory::{
     Covers, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE, TUNNEL_KINDS,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::PolicyError;
+
 /// A host name or a pattern of names. They match label by label, without case.
 ///
 /// A star that is the whole first label stands for one label or more (`*.example.com` is every name
@@ -12,10 +14,10 @@ pub struct Pattern(String);
 
 impl Pattern {
     /// Reads a pattern; else what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let name = text.trim().trim_end_matches('.').to_lowercase();
         if name.parse::<std::net::IpAddr>().is_ok() {
-            return Err(format!("\"{text}\" is an address, not a name"));
+            return Err(PolicyError::AddressForName(text.to_owned()));
         }
         let labels: Vec<&str> = name.split('.').collect();
         let is_label = |label: &&str| {
@@ -23,13 +25,13 @@ impl Pattern {
             (1..=63).contains(&label.len()) && label.chars().all(known)
         };
         if name.len() > 253 || !labels.iter().all(is_label) {
-            return Err(format!("\"{text}\" is no host name like www.example.com"));
+            return Err(PolicyError::NotAName(text.to_owned()));
         }
         if labels.iter().skip(1).any(|l| l.contains('*')) || labels[0].matches('*').count() > 1 {
-            return Err(format!("\"{text}\": one star may stand, in the first label"));
+            return Err(PolicyError::Stars(text.to_owned()));
         }
         if labels[0].contains('*') && labels.len() < 3 {
-            return Err(format!("\"{text}\" matches everything below a top-level domain"));
+            return Err(PolicyError::TooWide(text.to_owned()));
         }
         Ok(Self(name))
     }

@@ -23,6 +23,8 @@ impl fmt::Display for Problem {
     }
 }
 
+impl std::error::Error for Problem {}
+
 /// All problems of a file.
 #[derive(Default, Debug)]
 pub struct Problems {

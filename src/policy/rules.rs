@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{Matrix, Problem, TextFile};
+use super::{Matrix, PolicyError, Problem, TextFile};
 use crate::model::hex;
 
 /// A file that is built in: its name and its text.
@@ -85,8 +85,8 @@ impl RuleFile {
         Self { name: name.to_owned(), shown, text: text.to_owned() }
     }
 
-    fn read(name: &str, path: &Path) -> Result<Self, String> {
-        let TextFile { text, .. } = TextFile::read(path).map_err(|problem| problem.to_string())?;
+    fn read(name: &str, path: &Path) -> Result<Self, PolicyError> {
+        let TextFile { text, .. } = TextFile::read(path)?;
         Ok(Self { name: name.to_owned(), shown: path.display().to_string(), text })
     }
 }
@@ -105,15 +105,12 @@ pub struct RuleFiles {
 impl RuleFiles {
     /// Finds a matrix by name: in the folder `rules` if one is given (laid out as the project's own
     /// `rules/`), else among those built in.
-    pub fn named(name: &str, rules: Option<&Path>) -> Result<Self, String> {
+    pub fn named(name: &str, rules: Option<&Path>) -> Result<Self, PolicyError> {
         if let Some(root) = rules {
             return Self::read(name, &root.join(name), Some(root));
         }
-        let (name, files) = SHIPPED.iter().find(|(n, _)| *n == name).ok_or_else(|| {
-            let near = super::nearest(name, MATRICES.iter().copied());
-            let known = MATRICES.join(", ");
-            format!("no matrix is called \"{name}\"{near} (known: {known}, or a folder of rules)")
-        })?;
+        let found = SHIPPED.iter().find(|(n, _)| *n == name);
+        let (name, files) = found.ok_or_else(|| PolicyError::NoMatrix(name.to_owned()))?;
         let folder = format!("rules/{name}");
         let own = files.iter().map(|(file, text)| RuleFile::built_in(file, &folder, text));
         let files = own.chain([RuleFile::built_in(SEVERITIES.0, "rules", SEVERITIES.1)]).collect();
@@ -124,13 +121,13 @@ impl RuleFiles {
     }
 
     /// A matrix in a folder of its own.
-    pub fn folder(folder: &Path) -> Result<Self, String> {
+    pub fn folder(folder: &Path) -> Result<Self, PolicyError> {
         Self::read(&folder.display().to_string(), folder, None)
     }
 
     /// A file alone, with the roles and features of the built-in matrix `base`: a list of background traffic as
     /// an overlay, any other as the matrix.
-    pub fn of_file(file: &Path, base: &str) -> Result<Self, String> {
+    pub fn of_file(file: &Path, base: &str) -> Result<Self, PolicyError> {
         let name = file.display().to_string();
         let read = RuleFile::read(&name, file)?;
         if !read.is_background() {
@@ -142,7 +139,7 @@ impl RuleFiles {
     }
 
     /// A matrix of one file, judged with the other files of the built-in matrix `base`.
-    pub fn with_matrix(file: &Path, base: &str) -> Result<Self, String> {
+    pub fn with_matrix(file: &Path, base: &str) -> Result<Self, PolicyError> {
         let read = RuleFile::read("matrix.csv", file)?;
         let mut rules = Self::named(base, None)?;
         // The endpoints belong to the matrix that is replaced.
@@ -163,7 +160,7 @@ impl RuleFiles {
 
     /// Adds an overlay: one of those built in or in the folder of rules, by name, or a CSV file, as
     /// seen from the folder `from`.
-    pub fn add_overlay(&mut self, name: &str, from: Option<&Path>) -> Result<(), String> {
+    pub fn add_overlay(&mut self, name: &str, from: Option<&Path>) -> Result<(), PolicyError> {
         if self.overlays.iter().any(|o| o.name == name) {
             return Ok(());
         }
@@ -176,14 +173,8 @@ impl RuleFiles {
             }
             (false, Some(path)) => RuleFile::read(name, &path)?,
             (false, None) => {
-                let (name, text) =
-                    SHIPPED_OVERLAYS.iter().find(|(n, _)| *n == name).ok_or_else(|| {
-                        let near = super::nearest(name, OVERLAYS.iter().copied());
-                        let known = OVERLAYS.join(", ");
-                        format!(
-                            "no overlay is called \"{name}\"{near} (known: {known}, or a CSV file)"
-                        )
-                    })?;
+                let found = SHIPPED_OVERLAYS.iter().find(|(n, _)| *n == name);
+                let (name, text) = found.ok_or_else(|| PolicyError::NoOverlay(name.to_owned()))?;
                 RuleFile::built_in(name, "rules/overlays", text)
             }
         };
@@ -205,7 +196,7 @@ impl RuleFiles {
         self.overlays.retain(|overlay| overlay.name != BACKGROUND);
     }
 
-    fn read(name: &str, folder: &Path, root: Option<&Path>) -> Result<Self, String> {
+    fn read(name: &str, folder: &Path, root: Option<&Path>) -> Result<Self, PolicyError> {
         let mut files = Vec::new();
         for file in FILES {
             let path = folder.join(file);

@@ -43,14 +43,14 @@ impl TextFile {
         let text = decoded(bytes).map_err(|(line, message)| Problem {
             file: name.clone(),
             line,
-            message,
+            message: message.to_owned(),
         })?;
         Ok(Self { name, text, sha256 })
     }
 }
 
 /// The text of a file's bytes; else the line that is no text, and what to do about it.
-fn decoded(bytes: Vec<u8>) -> Result<String, (usize, String)> {
+fn decoded(bytes: Vec<u8>) -> Result<String, (usize, &'static str)> {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
         let text =
@@ -67,7 +67,7 @@ fn decoded(bytes: Vec<u8>) -> Result<String, (usize, String)> {
         _ => None,
     };
     if let Some(text) = utf16 {
-        return text.ok_or((1, "the file is not UTF-16 text; save it as UTF-8".to_owned()));
+        return text.ok_or((1, "the file is not UTF-16 text; save it as UTF-8"));
     }
     match String::from_utf8(bytes) {
         Ok(text) => Ok(match text.strip_prefix('\u{feff}') {
@@ -77,7 +77,7 @@ fn decoded(bytes: Vec<u8>) -> Result<String, (usize, String)> {
         Err(error) => {
             let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = 1 + before.iter().filter(|b| **b == b'\n').count();
-            Err((line, "the file is not UTF-8 text; save it as UTF-8".to_owned()))
+            Err((line, "the file is not UTF-8 text; save it as UTF-8"))
         }
     }
 }

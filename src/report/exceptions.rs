@@ -3,17 +3,38 @@
 use crate::classify::{UNFILLED, id_of};
 use crate::model::cell;
 
+/// Why a file is not the list of findings that exceptions can be made from.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFindings {
+    /// It is no CSV.
+    #[error("{file}: {source}")]
+    Csv {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        source: csv::Error,
+    },
+    /// It has no such column.
+    #[error("{file}: has no column \"{column}\"; give the findings.csv of an audit")]
+    Column {
+        /// The file.
+        file: String,
+        /// The column.
+        column: &'static str,
+    },
+}
+
 /// Lines for each finding that an exception could settle, with what only people know left to be filled in; else what is
 /// wrong with the file. A line is for one client and one server: a listed host by its name, anybody else by the
 /// address that was seen. Nobody is excepted whom the finding does not name.
-pub fn exceptions_from(file: &str, findings: &str) -> Result<String, String> {
+pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings> {
+    let broken = |source| NotFindings::Csv { file: file.to_owned(), source };
     let mut reader = csv::Reader::from_reader(findings.trim_start_matches('\u{feff}').as_bytes());
-    let header = reader.headers().map_err(|error| format!("{file}: {error}"))?.clone();
+    let header = reader.headers().map_err(broken)?.clone();
     let place = |name: &str| header.iter().position(|column| column == name);
-    let column = |name: &str| {
-        place(name).ok_or_else(|| {
-            format!("{file}: has no column \"{name}\"; give the findings.csv of an audit")
-        })
+    let column = |column| {
+        let missing = || NotFindings::Column { file: file.to_owned(), column };
+        place(column).ok_or_else(missing)
     };
     let (id, verdict) = (column("id")?, column("verdict")?);
     let (client, server) = (column("client")?, column("server")?);
@@ -23,7 +44,7 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut left_out = String::new();
     for record in reader.records() {
-        let record = record.map_err(|error| format!("{file}: {error}"))?;
+        let record = record.map_err(broken)?;
         let get = |number: usize| record[number].trim_start_matches('\'').to_owned();
         // Silence and failures are nobody's traffic to be excepted.
         if !matches!(get(verdict).as_str(), "unexpected-port" | "undocumented") {
@@ -61,9 +82,9 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, String> {
             let line =
                 [&id, from, to, &get(transport), &port, "to-server", "", &reason, "", "", ""]
                     .map(|text: &str| cell(text).into_owned());
-            writer.write_record(line).map_err(|error| error.to_string())?;
+            writer.write_record(line).map_err(broken)?;
         }
     }
-    let bytes = writer.into_inner().map_err(|error| error.to_string())?;
+    let bytes = writer.into_inner().map_err(|error| broken(error.into_error().into()))?;
     Ok(left_out + &String::from_utf8_lossy(&bytes))
 }

@@ -367,20 +367,35 @@ fn like(model: &Path, folder: &Path) -> bool {
     fs::set_permissions(folder, data.permissions()).is_ok()
 }
 
+/// The files of a report are not those that its manifest lists: which is another one, or none if it is incomplete.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "does not fit {MANIFEST} beside it ({}): the report was left half written, or changed since; make it anew, and \
+     keep changes in a copy elsewhere",
+    difference(.0.as_deref())
+)]
+pub struct Torn(pub Option<String>);
+
+/// How a report differs from its manifest.
+fn difference(file: Option<&str>) -> String {
+    match file {
+        Some(file) => format!("{} is another file", crate::model::clean(file)),
+        None => "the report is incomplete".to_owned(),
+    }
+}
+
 /// Whether the files of a report are those that its manifest lists, where there is one; else what is wrong. A manifest
 /// that does not list the file says nothing of it.
-pub fn fits_manifest(file: &Path) -> Result<(), String> {
+///
+/// # Errors
+///
+/// Where one of them is another file, or is missing.
+pub fn fits_manifest(file: &Path) -> Result<(), Torn> {
     let folder = folder_of(file);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let Ok(text) = fs::read_to_string(folder.join(MANIFEST)) else { return Ok(()) };
-    let torn = |what: String| {
-        Err(format!(
-            "does not fit {MANIFEST} beside it ({what}): the report was left half written, or changed since; make it \
-             anew, and keep changes in a copy elsewhere"
-        ))
-    };
     if text == INCOMPLETE {
-        return torn("the report is incomplete".to_owned());
+        return Err(Torn(None));
     }
     let lines: Vec<(&str, &str)> = text.lines().filter_map(|line| line.split_once("  ")).collect();
     if lines.iter().all(|(_, listed)| *listed != name) {
@@ -390,7 +405,7 @@ pub fn fits_manifest(file: &Path) -> Result<(), String> {
         let is_plain = Path::new(listed).components().count() == 1;
         let found = digest_of(&folder.join(listed)).ok().filter(|_| is_plain);
         if found.as_deref() != Some(digest) {
-            return torn(format!("{} is another file", crate::model::clean(listed)));
+            return Err(Torn(Some(listed.to_owned())));
         }
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::error::{StoredError, StoredProblem};
 use super::{Members, Teller};
 use crate::classify::{Finding, Outcome, Severity, State, id_of};
 use crate::model::words;
@@ -99,18 +100,18 @@ pub(super) fn changes<'a>(known: &'a Known, teller: &Teller<'_>) -> Changes<'a> 
 }
 
 impl Known {
-    /// Reads the findings of an earlier audit; else what is wrong with the file.
-    pub fn load(file: &str, text: &str) -> Result<Self, String> {
+    /// Reads the findings of an earlier audit.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not the `findings.csv` of an audit.
+    pub fn load(file: &str, text: &str) -> Result<Self, StoredError> {
+        let failed = |kind| StoredError { path: file.into(), kind };
+        let broken = |error| failed(StoredProblem::Csv(error));
         let mut reader = csv::Reader::from_reader(text.trim_start_matches('\u{feff}').as_bytes());
-        let header = reader.headers().map_err(|error| format!("{file}: {error}"))?.clone();
+        let header = reader.headers().map_err(broken)?.clone();
         let place = |name: &str| header.iter().position(|column| column == name);
-        let column = |name: &str| {
-            place(name).ok_or_else(|| {
-                format!(
-                    "{file}: has no column \"{name}\"; give the findings.csv of an earlier audit"
-                )
-            })
-        };
+        let column = |name| place(name).ok_or_else(|| failed(StoredProblem::Column(name)));
         // Another list of the findings has these three too.
         column("display_filter")?;
         let (id, severity, message) = (column("id")?, column("severity")?, column("message")?);
@@ -120,10 +121,10 @@ impl Known {
         let count = place("count");
         let mut known = Self { file: file.to_owned(), ..Self::default() };
         for record in reader.records() {
-            let record = record.map_err(|error| format!("{file}: {error}"))?;
+            let record = record.map_err(broken)?;
             let Some(severity) = Severity::parse(&record[severity]) else {
                 let line = record.position().map_or(0, csv::Position::line);
-                return Err(format!("{file}:{line}: \"{}\" is no severity", &record[severity]));
+                return Err(failed(StoredProblem::Severity(line, record[severity].to_owned())));
             };
             let list = |place: usize| {
                 let items = record[place].split(';').filter(|item| !item.is_empty());

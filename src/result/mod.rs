@@ -3,6 +3,7 @@
 
 mod community_id;
 mod end;
+mod error;
 mod explain;
 mod head;
 mod known;
@@ -25,6 +26,7 @@ use crate::model::{Nanos, Transport};
 
 pub use community_id::community_id;
 pub use end::End;
+pub use error::{StoredError, StoredProblem};
 pub use explain::{Teller, ToldFinding, state_changes};
 pub use head::{Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone};
 pub use known::{Change, Known};
@@ -32,7 +34,7 @@ pub use members::Members;
 pub use rows::{Cell, ConversationRow, FindingRow, HostRow, MatrixRow};
 pub use run::{Run, Wishes};
 pub use site::{Site, SiteRow};
-pub use stored::{StoredError, schema};
+pub use stored::schema;
 pub use time::Time;
 pub use words::{percent, plural, short};
 

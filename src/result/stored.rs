@@ -1,15 +1,15 @@
 //! A stored result: `audit.json`, read back.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use schemars::generate::SchemaSettings;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::error::{StoredError, StoredProblem};
 use super::head::{Head, Layout, SCHEMA};
 use super::site::Finder;
 use super::{
@@ -34,61 +34,6 @@ pub(super) struct Stored {
     pub hosts: Vec<HostRow<'static>>,
     pub briefs: Vec<Brief>,
     pub talks: Vec<Talk>,
-}
-
-/// Why a file could not be read as a result.
-#[derive(Debug)]
-pub struct StoredError {
-    /// The file.
-    pub path: PathBuf,
-    /// What is wrong.
-    pub kind: StoredProblem,
-}
-
-/// What is wrong with a file that should hold a result.
-#[derive(Debug)]
-pub enum StoredProblem {
-    /// It could not be read.
-    Read(io::Error),
-    /// It is no JSON, or not that of a result.
-    Json(serde_json::Error),
-    /// It is of a layout that this version does not read.
-    Layout(String),
-    /// Places in it name nothing.
-    Unsound(&'static str),
-}
-
-impl fmt::Display for StoredError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        match &self.kind {
-            StoredProblem::Read(error) => write!(f, "{path}: {error}"),
-            StoredProblem::Json(error) => {
-                // What it quotes may be long.
-                let said: String = error.to_string().chars().take(200).collect();
-                match error.is_data() {
-                    true => write!(f, "{path} is not the audit.json of an audit: {said}"),
-                    false => {
-                        write!(f, "{path} is no whole JSON ({said}): is it cut off, or compressed?")
-                    }
-                }
-            }
-            StoredProblem::Layout(layout) => {
-                write!(f, "{path} has the layout {layout}; this version reads {SCHEMA}")
-            }
-            StoredProblem::Unsound(what) => write!(f, "{path} is damaged: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for StoredError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
-            StoredProblem::Read(error) => Some(error),
-            StoredProblem::Json(error) => Some(error),
-            StoredProblem::Layout(_) | StoredProblem::Unsound(_) => None,
-        }
-    }
 }
 
 impl AuditResult<'static> {
