@@ -40,7 +40,11 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
         &["model"],
         &["ahash", "csv", "toml", "ipnet", "sha2", "strsim", "jiff", "thiserror"],
     ),
-    ("classify", &["model", "conversation", "policy"], &["ahash", "sha2", "ipnet", "jiff"]),
+    (
+        "classify",
+        &["model", "conversation", "policy"],
+        &["ahash", "dashmap", "sha2", "ipnet", "jiff"],
+    ),
     (
         "result",
         &["model", "classify"],

@@ -1,7 +1,8 @@
 //! The order in which failures, silences, contradictions and the status of every row are assessed.
 
 use super::claims::GroupId;
-use super::expected::{Assessor, RowReport};
+use super::counted::RowReport;
+use super::expected::Assessor;
 use super::facts::Seen;
 use super::finding::Book;
 use super::judge::{Judge, Judged};
@@ -14,15 +15,15 @@ pub(super) struct Assessed {
     pub moves: Vec<String>,
 }
 
-/// Assesses failures, silences, rows and hosts.
+/// Assesses failures, silences, rows and hosts, counting on `jobs` threads.
 pub(super) fn assess(
     judge: &Judge<'_>,
     seen: Seen<'_>,
     judged: &[Judged],
     book: &mut Book,
+    jobs: usize,
 ) -> Assessed {
-    let (mut assessor, groups_of) = Assessor::new(judge, seen, judged, book);
-    assessor.collect();
+    let (mut assessor, groups_of) = Assessor::new(judge, seen, judged, book, jobs);
     assessor.failures(&groups_of);
     for (number, rows) in judge.policy.matrix.groups.values().enumerate() {
         assessor.group(number as GroupId, rows);

@@ -2,94 +2,20 @@
 //! it, and those that it could not have seen.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
-use std::rc::Rc;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::absence::{self, Silent, Towards};
 use super::claims::{Claim, GroupId, To};
+use super::counted::{Attempt, ByGroup, Counted, Fitting, RowReport, Through, groups_of};
 use super::coverage::Unit;
 use super::facts::{Seen, with_ports};
 use super::finding::Book;
-use super::judge::{ByKind, Judge, Judged};
-use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
-use crate::conversation::{Conversation, Conversations, State, Taint};
-use crate::model::{Max, Merge, Min, Nanos, SECOND, Transport};
-use crate::policy::{Expectation, FeatureState, Policy, RoleSet, Row, Scope, Who};
-
-/// A trigger counts from so many bytes, ...
-const TRIGGER_BYTES: u64 = 20 * 1000;
-/// ... so long, and so long before the capture ends, in nanoseconds.
-const TRIGGER_NS: Nanos = 30 * SECOND;
-
-/// What a row of the matrix came to.
-#[derive(Clone, Debug)]
-pub struct RowReport {
-    /// The first status that applies.
-    pub status: Status,
-    /// Why it could not be assessed.
-    pub reason: Option<Code>,
-    /// Conversations that the row documents.
-    pub conversations: u64,
-    /// Those of them whose other direction the capture could have shown.
-    pub visible: u64,
-    /// Names, else addresses, of who opened them.
-    pub source_hosts_seen: BTreeSet<String>,
-    /// Names of who should have.
-    pub source_hosts_missing: BTreeSet<String>,
-    /// The earliest packet of those conversations.
-    pub first: Min,
-    /// The latest.
-    pub last: Max,
-}
-
-/// A conversation of a group, seen from its source.
-pub(super) struct Attempt {
-    to: Unit,
-    state: State,
-    /// The service answered.
-    answered: bool,
-    /// It failed.
-    failed: bool,
-    /// It was inside a tunnel that nobody stated.
-    tunnelled: bool,
-    /// The rows that document it.
-    rows: Rc<[usize]>,
-}
-
-impl Attempt {
-    /// Towards whom.
-    pub fn to(&self) -> Unit {
-        self.to
-    }
-}
-
-/// The rows that document conversations of one kind.
-pub(super) struct Fitting {
-    /// Whatever their features.
-    pub rows: Vec<usize>,
-    /// Those whose features are not off, by group.
-    groups: Vec<(GroupId, Rc<[usize]>)>,
-}
-
-impl Fitting {
-    fn new(policy: &Policy, groups_of: &[GroupId], rows: Vec<usize>) -> Self {
-        let mut groups: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
-        for row in &rows {
-            if policy.feature_state(&policy.matrix.rows[*row]) != FeatureState::Off {
-                groups.entry(groups_of[*row]).or_default().push(*row);
-            }
-        }
-        let groups = groups.into_iter().map(|(group, rows)| (group, rows.into())).collect();
-        Self { rows, groups }
-    }
-}
-
-/// A conversation that triggers, and the hosts it went through: one, or the holders of a virtual address.
-struct Through {
-    conversation: usize,
-    hosts: Vec<usize>,
-}
+use super::judge::{Judge, Judged};
+use super::verdict::{Code, Doubt, Doubts, Status};
+use crate::conversation::{Conversations, State};
+use crate::model::{Nanos, Transport};
+use crate::policy::{Expectation, FeatureState, Policy, RoleSet, Row, Scope};
 
 /// What became of the triggers of a row, for one source.
 enum Trigger {
@@ -143,10 +69,10 @@ pub(super) struct Assessor<'a> {
     pub(super) rows: Vec<RowReport>,
     pub(super) not_assessable: Vec<u64>,
     /// What documents each conversation.
-    pub(super) fitting: Vec<Option<Rc<Fitting>>>,
-    attempts: HashMap<(GroupId, usize), Vec<Attempt>, ahash::RandomState>,
+    pub(super) fitting: Vec<Option<Arc<Fitting>>>,
+    attempts: ByGroup<Attempt>,
     /// What went through each host, by group.
-    triggers: HashMap<(GroupId, usize), Vec<Rc<Through>>, ahash::RandomState>,
+    triggers: ByGroup<Arc<Through>>,
     /// What the hosts and services of some roles have in common, by their place in the claims.
     reaches: RefCell<Vec<Reach>>,
     pub(super) book: RefCell<&'a mut Book>,
@@ -171,145 +97,36 @@ struct Reach {
     services: usize,
 }
 
-/// The group of each row.
-fn groups_of(policy: &Policy) -> Vec<GroupId> {
-    let mut groups = vec![0; policy.matrix.rows.len()];
-    for (number, rows) in policy.matrix.groups.values().enumerate() {
-        rows.iter().for_each(|row| groups[*row] = number as GroupId);
-    }
-    groups
-}
-
-/// What documents each conversation that is documented. Many are of one kind, and are asked for once.
-fn fitting(
-    judge: &Judge<'_>,
-    conversations: &Conversations,
-    judged: &[Judged],
-    groups_of: &[GroupId],
-) -> Vec<Option<Rc<Fitting>>> {
-    let mut known = ByKind::default();
-    let of = |(c, j): (&Conversation, &Judged)| {
-        let new = |rows| Rc::new(Fitting::new(judge.policy, groups_of, rows));
-        let documented = j.verdict() == Verdict::Documented;
-        documented.then(|| judge.fitting(conversations, c, j, &mut known, new))
-    };
-    conversations.list.iter().zip(judged).map(of).collect()
-}
-
 impl<'a> Assessor<'a> {
-    /// An assessor that has looked at nothing yet, and the group of each row.
+    /// Returns an assessor that has counted the conversations of each row, on `jobs` threads, and the group of each row.
     pub(super) fn new(
         judge: &'a Judge<'a>,
         seen: Seen<'a>,
         judged: &'a [Judged],
         book: &'a mut Book,
+        jobs: usize,
     ) -> (Self, Vec<GroupId>) {
         let policy = judge.policy;
-        let row = RowReport {
-            status: Status::NotExpected,
-            reason: None,
-            conversations: 0,
-            visible: 0,
-            source_hosts_seen: BTreeSet::new(),
-            source_hosts_missing: BTreeSet::new(),
-            first: Min::default(),
-            last: Max::default(),
-        };
         let groups_of = groups_of(policy);
+        let Counted { rows, fitting, attempts, triggers } =
+            Counted::of(judge, seen, judged, &groups_of, jobs);
         let assessor = Self {
             judge,
             policy,
             conversations: seen.conversations,
             judged,
             seen,
-            rows: vec![row; policy.matrix.rows.len()],
+            rows,
             not_assessable: vec![0; policy.inventory.hosts.len()],
-            fitting: fitting(judge, seen.conversations, judged, &groups_of),
-            attempts: HashMap::default(),
-            triggers: HashMap::default(),
+            fitting,
+            attempts,
+            triggers,
             reaches: RefCell::default(),
             book: RefCell::new(book),
             missing: HashSet::new(),
             moves: Vec::new(),
         };
         (assessor, groups_of)
-    }
-
-    /// Sorts documented conversations by row, group and source.
-    pub(super) fn collect(&mut self) {
-        // Whose name stands in which row already.
-        let mut named = HashSet::<(usize, Who, Option<IpAddr>), ahash::RandomState>::default();
-        for (number, (c, j)) in self.conversations.list.iter().zip(self.judged).enumerate() {
-            let Some(fitting) = self.fitting[number].clone() else { continue };
-            // Of what nobody saw, or anybody may have made up, no row is seen.
-            let tunnelled = c.taints.has(Taint::Tunnel);
-            let made_up = c.is_made_up();
-            let address = matches!(j.client.who, Who::Stranger).then_some(c.subject.client);
-            let rows = fitting.groups.iter().flat_map(|(_, rows)| rows.iter());
-            for row in rows.filter(|_| !made_up) {
-                let report = &mut self.rows[*row];
-                report.conversations += 1;
-                report.visible += u64::from(c.state != State::OneSided);
-                report.first.merge(&c.first);
-                report.last.merge(&c.last);
-                if named.insert((*row, j.client.who, address)) {
-                    let name = self.policy.label(&j.client, c.subject.client);
-                    report.source_hosts_seen.insert(name);
-                }
-            }
-            let through = match j.server.who {
-                Who::Host(host) => self.policy.holders(host),
-                _ => &[],
-            };
-            let other = match j.server.who {
-                Who::Service(service) => Some(Unit::Service(service)),
-                Who::Host(_) => None,
-                _ => Some(Unit::Other(c.subject.server)),
-            };
-            let to = || through.iter().map(|host| Unit::Host(*host)).chain(other);
-            let triggers = !through.is_empty() && !made_up && self.is_trigger(c);
-            for (group, rows) in &fitting.groups {
-                if triggers {
-                    let hosts = through.to_vec();
-                    let all = Rc::new(Through { conversation: number, hosts });
-                    for host in through {
-                        self.triggers.entry((*group, *host)).or_default().push(Rc::clone(&all));
-                    }
-                }
-                if let Who::Host(client) = j.client.who {
-                    for source in self.policy.holders(client) {
-                        let attempts = self.attempts.entry((*group, *source)).or_default();
-                        let attempt = |to| Attempt {
-                            to,
-                            state: c.state,
-                            answered: c.is_answered(),
-                            failed: c.has_failed(),
-                            tunnelled,
-                            rows: Rc::clone(rows),
-                        };
-                        let attempted = !c.taints.has(Taint::Quoted);
-                        attempts.extend(to().filter(|_| attempted).map(attempt));
-                    }
-                }
-            }
-        }
-        for attempts in self.attempts.values_mut() {
-            attempts.sort_by_key(|attempt| attempt.to);
-        }
-    }
-
-    fn is_trigger(&self, c: &Conversation) -> bool {
-        let (Some(first), Some(last), Some(end)) =
-            (c.first.get(), c.last.get(), self.seen.view().end)
-        else {
-            return false;
-        };
-        c.state == State::Established
-            && c.to_server.payload.0 > 0
-            && c.to_client.payload.0 > 0
-            && c.to_server.bytes.0 + c.to_client.bytes.0 >= TRIGGER_BYTES
-            && last.saturating_sub(first) >= TRIGGER_NS
-            && end.saturating_sub(last) >= TRIGGER_NS
     }
 
     /// What a source tried of a group: towards one, or towards anybody.

@@ -6,6 +6,7 @@ use super::coverage::{
     HostReport, Sealed, Unit, Unlisted, Unreadables, sealed, unlisted, unreadables, watched,
 };
 use super::judge::Judged;
+use super::parallel::both;
 use super::verdict::{Code, Doubt};
 use super::{Covers, View};
 use crate::conversation::{Conversation, Conversations, Presence};
@@ -53,14 +54,13 @@ impl Facts {
         judged: &[Judged],
         hosts: &[HostReport],
         view: &View,
+        jobs: usize,
     ) -> Self {
-        Self {
-            view: view.clone(),
-            watched: watched(conversations, judged),
-            unlisted: unlisted(conversations, judged),
-            sealed: sealed(policy, conversations, view),
-            unreadables: unreadables(policy, conversations, hosts),
-        }
+        let told = || (watched(conversations, judged), unlisted(conversations, judged));
+        let hidden =
+            || (sealed(policy, conversations, view), unreadables(policy, conversations, hosts));
+        let ((watched, unlisted), (sealed, unreadables)) = both(jobs, told, hidden);
+        Self { view: view.clone(), watched, unlisted, sealed, unreadables }
     }
 }
 

@@ -3,6 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use dashmap::DashMap;
+
+use super::parallel::in_pieces;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{
     Conversation, Conversations, Known, Lens, ServerNames, State, Subject, Taint,
@@ -96,6 +99,20 @@ struct Undocumented {
 /// Things by kind; of some kinds nothing is held, and has to be asked for each conversation.
 pub(super) type ByKind<T> = HashMap<Kind, T, ahash::RandomState>;
 
+/// Rulings by kind. One list for all workers, and for whoever asks before the judgement how flows may be read.
+#[derive(Default)]
+struct Rulings(DashMap<Kind, Ruling, ahash::RandomState>);
+
+impl Rulings {
+    fn get(&self, kind: Kind) -> Option<Ruling> {
+        self.0.get(&kind).map(|ruling| *ruling)
+    }
+
+    fn insert(&self, kind: Kind, ruling: Ruling) {
+        self.0.insert(kind, ruling);
+    }
+}
+
 /// How the judge is asked: the traffic, and how it travelled.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'n> {
@@ -137,6 +154,8 @@ pub struct Judge<'a> {
     endpoints: Vec<usize>,
     /// What each code weighs where nothing was reached, and where something was.
     severities: Vec<[Severity; 2]>,
+    /// What was ruled on before.
+    rulings: Rulings,
 }
 
 impl<'a> Judge<'a> {
@@ -159,7 +178,8 @@ impl<'a> Judge<'a> {
         let weigh = |code: &Code, reached| table.get(code.verdict().name(), code.name(), reached);
         let severities = Code::ALL.iter().map(|code| [false, true].map(|r| weigh(code, r)));
         let severities = severities.collect();
-        Self { policy, joins, present: policy.present_roles(), endpoints, severities }
+        let (present, rulings) = (policy.present_roles(), Rulings::default());
+        Self { policy, joins, present, endpoints, severities, rulings }
     }
 
     /// A judge for whom somebody plays every role: for questions without an inventory.
@@ -176,47 +196,23 @@ impl<'a> Judge<'a> {
 
     /// Judges all conversations, in their order, on so many threads.
     pub(super) fn judge_all(&self, conversations: &Conversations, jobs: usize) -> Vec<Judged> {
-        /// Fewer are judged faster than a thread starts.
-        const LEAST: usize = 4096;
         let list = &conversations.list;
-        let chunk = list.len().div_ceil(jobs.max(1)).max(LEAST);
-        let judge = |some: &[Conversation]| -> Vec<Judged> {
-            // Nearly all are of a kind that was ruled on before.
-            let mut known = ByKind::default();
-            let judged = |c| self.judge(c, conversations.names_of(c), &mut known);
-            some.iter().map(judged).collect()
-        };
-        if list.len() <= chunk {
-            return judge(list);
-        }
-        std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                list.chunks(chunk).map(|some| scope.spawn(move || judge(some))).collect();
-            let mut judged = Vec::with_capacity(list.len());
-            for thread in threads {
-                match thread.join() {
-                    Ok(some) => judged.extend(some),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            judged
-        })
+        let pieces = in_pieces(list.len(), jobs, |piece| {
+            let judged = |c| self.judge(c, conversations.names_of(c), &self.rulings);
+            list[piece].iter().map(judged).collect::<Vec<_>>()
+        });
+        pieces.into_iter().reduce(|all, next| [all, next].concat()).unwrap_or_default()
     }
 
     /// Judges one conversation by itself, without what was learned from others like it.
     pub fn judge_alone(&self, conversations: &Conversations, number: usize) -> Judged {
         let conversation = &conversations.list[number];
         let names = conversations.names_of(conversation);
-        self.judge(conversation, names, &mut ByKind::default())
+        self.judge(conversation, names, &Rulings::default())
     }
 
     /// Judges a conversation whose server has these names.
-    fn judge(
-        &self,
-        conversation: &Conversation,
-        names: &ServerNames,
-        known: &mut ByKind<Ruling>,
-    ) -> Judged {
+    fn judge(&self, conversation: &Conversation, names: &ServerNames, known: &Rulings) -> Judged {
         let asked = self.asked(conversation);
         let mut ruling = self.rule_once(&asked, known);
         let mut doubts = Doubts::default();
@@ -357,6 +353,21 @@ impl<'a> Judge<'a> {
         Some(Kind { service: (transport, port), undocumented: Some(undocumented), ..kind })
     }
 
+    /// One port for all that are judged alike, whoever serves them: of those that nothing speaks of.
+    fn port_class(&self, transport: Transport, port: u16) -> u16 {
+        /// Stands for every port that no row, no list and no exception speaks of.
+        const ANY: u16 = 0;
+        let policy = self.policy;
+        let spoken_of = !transport.has_ports()
+            || !policy.exceptions.list.is_empty()
+            || policy.inventory.moved.iter().any(|moved| moved.to == port)
+            || policy.background(transport, port).is_some()
+            || [Transport::TCP, Transport::UDP, Transport::SCTP]
+                .into_iter()
+                .any(|transport| policy.rows_at(transport, port).next().is_some());
+        if spoken_of { port } else { ANY }
+    }
+
     /// Whether no row of the kind's service is for an address or a name of its own.
     fn goes_by_kind(&self, Kind { service: (transport, port), .. }: Kind) -> bool {
         let own = |row: &Row| row.only.is_some() || !row.multicast.is_empty();
@@ -364,14 +375,14 @@ impl<'a> Judge<'a> {
     }
 
     /// The ruling on a question. What is said about a kind is asked for once, and what exceptions say each time.
-    fn rule_once(&self, asked: &Asked<'_>, known: &mut ByKind<Ruling>) -> Ruling {
+    fn rule_once(&self, asked: &Asked<'_>, known: &Rulings) -> Ruling {
         let Some(kind) = self.kind(asked) else { return self.rule(asked) };
-        if let Some(ruling) = known.get(&kind) {
-            return *ruling;
+        if let Some(ruling) = known.get(kind) {
+            return ruling;
         }
         let undocumented = self.undocumented(kind, asked);
-        if let Some(ruling) = undocumented.and_then(|kind| known.get(&kind)) {
-            return self.with_exceptions(asked, *ruling);
+        if let Some(ruling) = undocumented.and_then(|kind| known.get(kind)) {
+            return self.with_exceptions(asked, ruling);
         }
         let ruling = self.rule_without_exceptions(asked);
         let by_row = ruling.row.is_some() && ruling.code.verdict() == Verdict::Documented;
@@ -701,7 +712,7 @@ impl<'a> Judge<'a> {
         c: &Conversation,
         asked: &Asked<'_>,
         shown: Code,
-        known: &mut ByKind<Ruling>,
+        known: &Rulings,
     ) -> Option<Code> {
         let ports = c.client_ports.iter().map(|port| {
             let subject = Subject {
@@ -763,7 +774,7 @@ impl Lens for Judge<'_> {
             client_roles: self.policy.client_roles(&client, &server, broadcast),
             ..self.ask(client, server, *subject)
         };
-        let ruling = self.rule(&asked);
+        let ruling = self.rule_once(&asked, &self.rulings);
         if self.is_named(&asked, ruling) && self.only_a_name_decides(&asked) {
             return false;
         }
@@ -778,21 +789,7 @@ impl Lens for Judge<'_> {
             client_roles: self.policy.client_roles(&server, &client, broadcast),
             ..self.ask(server, client, turned)
         };
-        !differs(self.rule(&turned).code, ruling.code)
-    }
-
-    fn port_class(&self, transport: Transport, port: u16) -> u16 {
-        /// Stands for every port that no row, no list and no exception speaks of.
-        const ANY: u16 = 0;
-        let policy = self.policy;
-        let spoken_of = !transport.has_ports()
-            || !policy.exceptions.list.is_empty()
-            || policy.inventory.moved.iter().any(|moved| moved.to == port)
-            || policy.background(transport, port).is_some()
-            || [Transport::TCP, Transport::UDP, Transport::SCTP]
-                .into_iter()
-                .any(|transport| policy.rows_at(transport, port).next().is_some());
-        if spoken_of { port } else { ANY }
+        !differs(self.rule_once(&turned, &self.rulings).code, ruling.code)
     }
 
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool {

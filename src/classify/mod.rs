@@ -7,6 +7,7 @@ mod absence;
 mod assess;
 mod claims;
 mod contradictions;
+mod counted;
 mod coverage;
 mod draft;
 mod ends;
@@ -20,6 +21,7 @@ mod judge;
 mod loopback;
 mod overlay;
 mod pairs;
+mod parallel;
 mod permission;
 mod question;
 mod unpermitted;
@@ -31,11 +33,12 @@ use std::collections::BTreeMap;
 pub use absence::{Condition, conditions_of_absence};
 pub use claims::{Claim, ClaimId, Claims, Fold as ClaimFold, GroupId, To, roles_on};
 pub use contradictions::WATCH_S as ROLE_WATCH_S;
+pub use counted::RowReport;
 pub use coverage::Unit;
 pub use coverage::{Coverage, HostReport};
 pub use draft::{ClientNetwork, Draft, DraftHost, Given, Guess, Outside};
 pub use ends::{EndId, EndKey, Network};
-pub use expected::RowReport;
+
 pub use explained::unseen;
 pub use facts::Seen;
 pub use finding::{About, Conflict, Finding, FindingKey, Reason, exception_rule, id_of};
@@ -46,6 +49,8 @@ pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
 use assess::Assessed;
 use facts::Facts;
 use finding::Book;
+use parallel::both;
+use unpermitted::Grouping;
 
 use crate::model::{Nanos, SECOND, Timeline};
 
@@ -174,14 +179,19 @@ impl Outcome {
     pub fn of(policy: &Policy, conversations: Conversations, view: &View, jobs: usize) -> Self {
         let judge = Judge::new(policy);
         let judged = judge.judge_all(&conversations, jobs);
-        let mut hosts = coverage::hosts(policy, &conversations, view);
-        let facts = Facts::of(policy, &conversations, &judged, &hosts, view);
-        let mut outcome = Self { judged, ..Self::unjudged(conversations) };
-        outcome.add_unpermitted(&judge);
+        let (list, book) = (&conversations.list[..], Book::default());
+        let grouping = Grouping { judge: &judge, list, judged: &judged, book };
+        let learn = || {
+            let hosts = coverage::hosts(policy, &conversations, view);
+            let facts = Facts::of(policy, &conversations, &judged, &hosts, view, jobs);
+            (hosts, facts)
+        };
+        let ((mut hosts, facts), book) = both(jobs, learn, || grouping.unpermitted());
+        let mut outcome = Self { judged, book, ..Self::unjudged(conversations) };
         let seen =
             Seen { policy, conversations: &outcome.conversations, hosts: &hosts, facts: &facts };
         let Assessed { rows, not_assessable, moves } =
-            assess::assess(&judge, seen, &outcome.judged, &mut outcome.book);
+            assess::assess(&judge, seen, &outcome.judged, &mut outcome.book, jobs);
         for (host, rows) in hosts.iter_mut().zip(not_assessable) {
             host.rows_not_assessable = rows;
         }

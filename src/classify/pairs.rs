@@ -286,7 +286,7 @@ impl Assessor<'_> {
         let mut pairs = Particular::default();
         let is_source: BTreeSet<usize> = sources.iter().copied().collect();
         for source in sources {
-            let tried = self.attempts(group, *source, None).iter().map(|attempt| attempt.to());
+            let tried = self.attempts(group, *source, None).iter().map(|attempt| attempt.to);
             let sealed = self.seen.sealed_with(*source).map(Unit::Host);
             for unit in tried.chain(sealed) {
                 pairs.0.entry(*source as u32).or_default().insert(unit);

@@ -2,19 +2,26 @@
 
 use std::cmp::Reverse;
 
-use super::Outcome;
 use super::ends::{EndKey, Ends};
-use super::finding::{About, Finding, FindingKey, Reason};
+use super::finding::{About, Book, Finding, FindingKey, Reason};
 use super::fold::{Entries, Fold, fold_clients};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Verdict};
-use crate::conversation::Taint;
+use crate::conversation::{Conversation, Taint};
 use crate::policy::Who;
 
-impl Outcome {
-    /// Adds the findings of conversations that nobody documented.
-    pub(super) fn add_unpermitted(&mut self, judge: &Judge<'_>) {
-        let policy = judge.policy;
+/// What findings of conversations are made from, and the book that they go into.
+pub(super) struct Grouping<'a> {
+    pub judge: &'a Judge<'a>,
+    pub list: &'a [Conversation],
+    pub judged: &'a [Judged],
+    pub book: Book,
+}
+
+impl Grouping<'_> {
+    /// Adds the findings of conversations that nobody documented. Returns the book.
+    pub(super) fn unpermitted(mut self) -> Book {
+        let policy = self.judge.policy;
         let unusual: Vec<bool> =
             policy.matrix.rows.iter().map(|row| policy.is_unusual(row)).collect();
         let code = |j: &Judged| match j.verdict() {
@@ -24,7 +31,7 @@ impl Outcome {
             }
             _ => None,
         };
-        let (list, judged) = (&self.conversations.list, &self.judged);
+        let (list, judged) = (self.list, self.judged);
         let (mut strangers, mut entries) = (Vec::new(), Entries::default());
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
             let Some(code) = code(j) else { continue };
@@ -40,20 +47,21 @@ impl Outcome {
             entries.add(code, ends, c.subject.transport, c.subject.port, number as u32);
         }
         let folds = entries.folded(true, &mut self.book.pool);
-        let both = (&list[..], &judged[..]);
-        let folds = fold_clients(policy, folds, both, &mut self.book.ends, &mut self.book.pool);
+        let folds =
+            fold_clients(policy, folds, (list, judged), &mut self.book.ends, &mut self.book.pool);
         self.book.findings.reserve(folds.len());
         for fold in folds {
-            let finding = self.unpermitted(judge, &fold);
+            let finding = self.finding(&fold);
             self.book.findings.push(finding);
         }
         if !strangers.is_empty() {
             self.add_strangers(strangers);
         }
+        self.book
     }
 
-    fn unpermitted(&self, judge: &Judge<'_>, fold: &Fold) -> Finding {
-        let (list, judged) = (&self.conversations.list, &self.judged);
+    fn finding(&self, fold: &Fold) -> Finding {
+        let (list, judged) = (self.list, self.judged);
         let place = fold.place;
         let key = FindingKey {
             code: place.code,
@@ -78,7 +86,7 @@ impl Outcome {
             // Of what is documented the conversation weighs nothing, and the finding something.
             false => {
                 let reached = members.iter().any(|n| list[*n as usize].state.reached());
-                judge.severity(place.code, reached, worst.doubts)
+                self.judge.severity(place.code, reached, worst.doubts)
             }
         };
         finding
@@ -95,7 +103,7 @@ impl Outcome {
         let members = self.book.pool.add(strangers);
         let mut finding = Finding::new(key, Reason::Strangers);
         finding.doubts = doubts;
-        let finding = finding.with_members(&self.conversations.list, &self.book.pool, members);
+        let finding = finding.with_members(self.list, &self.book.pool, members);
         self.book.findings.push(finding);
     }
 }

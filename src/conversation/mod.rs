@@ -75,11 +75,6 @@ pub trait Lens: Sync {
     fn reads_the_same(&self, _: &Subject, _client_port: u16, _broadcast: bool) -> bool {
         true
     }
-
-    /// One port for all that are judged alike, whoever serves them: of those that nothing speaks of.
-    fn port_class(&self, _: Transport, port: u16) -> u16 {
-        port
-    }
 }
 
 /// The identity of a conversation.
@@ -463,8 +458,6 @@ struct Part {
     list: Vec<Conversation>,
     heard: HashMap<(Subject, bool), Asked, Seed>,
     one_sided: u64,
-    /// Which conversations read the same the other way round, by subject, class of the client's port, and broadcast.
-    alike: HashMap<(Subject, u16, bool), bool, Seed>,
 }
 
 impl Part {
@@ -492,13 +485,7 @@ impl Part {
         lens: &dyn Lens,
         found: &mut HashMap<(Subject, bool), u32, Seed>,
     ) {
-        let alike = &mut self.alike;
-        let mut reads_the_same = |subject: &Subject, port: u16, broadcast: bool| {
-            let class = lens.port_class(subject.transport, port);
-            let known = alike.entry((*subject, class, broadcast));
-            *known.or_insert_with(|| lens.reads_the_same(subject, class, broadcast))
-        };
-        let part = read_flow(flow, reading, survey, lens, &mut reads_the_same);
+        let part = read_flow(flow, reading, survey, lens);
         let client = reading.client;
         if let Some(names) = flow.heard {
             let asked = self.heard.entry(part.key()).or_default();
@@ -519,13 +506,7 @@ impl Part {
 }
 
 /// The conversation that a flow is a part of in a reading.
-fn read_flow(
-    flow: &Flow<'_>,
-    reading: &Reading,
-    survey: &Survey,
-    lens: &dyn Lens,
-    reads_the_same: &mut dyn FnMut(&Subject, u16, bool) -> bool,
-) -> Conversation {
+fn read_flow(flow: &Flow<'_>, reading: &Reading, survey: &Survey, lens: &dyn Lens) -> Conversation {
     let (c, s) = (reading.client, 1 - reading.client);
     let (client, server) = (flow.key.endpoint(c), flow.key.endpoint(s));
     let transport = flow.key.transport();
@@ -582,7 +563,7 @@ fn read_flow(
     last.get().into_iter().filter(|_| state.reached()).for_each(|time| opened.see(time));
     Conversation {
         subject,
-        taints: taint::of(flow, reading, state, &subject, (survey, lens), reads_the_same),
+        taints: taint::of(flow, reading, state, &subject, (survey, lens)),
         grade: reading.grade,
         state,
         basis,

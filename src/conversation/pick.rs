@@ -58,18 +58,8 @@ impl Conversations {
             for flow in shard.iter() {
                 let readings = direction::read(&flow, &self.survey, lens);
                 for reading in [Some(readings.0), readings.1].into_iter().flatten() {
-                    let (part, client) = (
-                        read_flow(
-                            &flow,
-                            &reading,
-                            &self.survey,
-                            lens,
-                            &mut |subject, port, broadcast| {
-                                lens.reads_the_same(subject, port, broadcast)
-                            },
-                        ),
-                        reading.client,
-                    );
+                    let part = read_flow(&flow, &reading, &self.survey, lens);
+                    let client = reading.client;
                     let (state, first) = (part.state, part.first.get());
                     let speaking = Speaking { state, first, flow: *flow.key, client };
                     if let Some(best) = picked.flows.get_mut(&part.key()) {

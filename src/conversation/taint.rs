@@ -56,11 +56,10 @@ pub(super) fn of(
     state: State,
     subject: &Subject,
     (survey, lens): (&Survey, &dyn Lens),
-    reads_the_same: &mut dyn FnMut(&Subject, u16, bool) -> bool,
 ) -> Taints {
     let mut taints = Taints::default();
     let client_port = flow.key.endpoint(reading.client).port;
-    if reading.grade.is_guess() && !reads_the_same(subject, client_port, reading.broadcast) {
+    if reading.grade.is_guess() && !lens.reads_the_same(subject, client_port, reading.broadcast) {
         taints.add(Taint::Direction);
     }
     if flow.key.path().is_inside() {

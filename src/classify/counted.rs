@@ -1,0 +1,295 @@
+//! Documented conversations, counted by row, group and source: in pieces of the list, on all workers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::claims::GroupId;
+use super::coverage::Unit;
+use super::facts::Seen;
+use super::judge::{ByKind, Judge, Judged};
+use super::parallel::in_pieces;
+use super::verdict::{Code, Status, Verdict};
+use crate::conversation::{Conversation, State, Taint};
+use crate::model::{Max, Merge, Min, Nanos, SECOND};
+use crate::policy::{FeatureState, Policy, Who};
+
+/// A trigger counts from so many bytes, ...
+const TRIGGER_BYTES: u64 = 20 * 1000;
+/// ... so long, and so long before the capture ends, in nanoseconds.
+const TRIGGER_NS: Nanos = 30 * SECOND;
+
+/// What a row of the matrix came to.
+#[derive(Clone, Debug)]
+pub struct RowReport {
+    /// The first status that applies.
+    pub status: Status,
+    /// Why it could not be assessed.
+    pub reason: Option<Code>,
+    /// Conversations that the row documents.
+    pub conversations: u64,
+    /// Those of them whose other direction the capture could have shown.
+    pub visible: u64,
+    /// Names, else addresses, of who opened them.
+    pub source_hosts_seen: BTreeSet<String>,
+    /// Names of who should have.
+    pub source_hosts_missing: BTreeSet<String>,
+    /// The earliest packet of those conversations.
+    pub first: Min,
+    /// The latest.
+    pub last: Max,
+}
+
+impl RowReport {
+    /// Returns the report of a row that nothing was seen of.
+    fn empty() -> Self {
+        Self {
+            status: Status::NotExpected,
+            reason: None,
+            conversations: 0,
+            visible: 0,
+            source_hosts_seen: BTreeSet::new(),
+            source_hosts_missing: BTreeSet::new(),
+            first: Min::default(),
+            last: Max::default(),
+        }
+    }
+
+    /// Takes in what was counted elsewhere.
+    fn merge(&mut self, other: Self) {
+        self.conversations += other.conversations;
+        self.visible += other.visible;
+        self.source_hosts_seen.extend(other.source_hosts_seen);
+        self.first.merge(&other.first);
+        self.last.merge(&other.last);
+    }
+}
+
+/// A conversation of a group, seen from its source.
+pub(super) struct Attempt {
+    pub to: Unit,
+    pub state: State,
+    /// The service answered.
+    pub answered: bool,
+    /// It failed.
+    pub failed: bool,
+    /// It was inside a tunnel that nobody stated.
+    pub tunnelled: bool,
+    /// The rows that document it.
+    pub rows: Arc<[usize]>,
+}
+
+/// The rows that document conversations of one kind.
+pub(super) struct Fitting {
+    /// Whatever their features.
+    pub rows: Vec<usize>,
+    /// Those whose features are not off, by group.
+    groups: Vec<(GroupId, Arc<[usize]>)>,
+}
+
+impl Fitting {
+    fn new(policy: &Policy, groups_of: &[GroupId], rows: Vec<usize>) -> Self {
+        let mut groups: BTreeMap<GroupId, Vec<usize>> = BTreeMap::new();
+        for row in &rows {
+            if policy.feature_state(&policy.matrix.rows[*row]) != FeatureState::Off {
+                groups.entry(groups_of[*row]).or_default().push(*row);
+            }
+        }
+        let groups = groups.into_iter().map(|(group, rows)| (group, rows.into())).collect();
+        Self { rows, groups }
+    }
+}
+
+/// A conversation that triggers, and the hosts it went through: one, or the holders of a virtual address.
+pub(super) struct Through {
+    pub conversation: usize,
+    pub hosts: Vec<usize>,
+}
+
+/// Things by group of rows and host.
+pub(super) type ByGroup<T> = HashMap<(GroupId, usize), Vec<T>, ahash::RandomState>;
+
+/// Returns the group of each row.
+pub(super) fn groups_of(policy: &Policy) -> Vec<GroupId> {
+    let mut groups = vec![0; policy.matrix.rows.len()];
+    for (number, rows) in policy.matrix.groups.values().enumerate() {
+        rows.iter().for_each(|row| groups[*row] = number as GroupId);
+    }
+    groups
+}
+
+/// What the documented conversations come to.
+#[derive(Default)]
+pub(super) struct Counted {
+    /// One for each row of the matrix.
+    pub rows: Vec<RowReport>,
+    /// What documents each conversation.
+    pub fitting: Vec<Option<Arc<Fitting>>>,
+    /// What each source tried, by whom it tried it with.
+    pub attempts: ByGroup<Attempt>,
+    /// What went through each host, in the order of the conversations.
+    pub triggers: ByGroup<Arc<Through>>,
+}
+
+impl Counted {
+    /// Counts all conversations, on `jobs` threads.
+    pub fn of(
+        judge: &Judge<'_>,
+        seen: Seen<'_>,
+        judged: &[Judged],
+        groups_of: &[GroupId],
+        jobs: usize,
+    ) -> Self {
+        let pieces = in_pieces(judged.len(), jobs, |piece| {
+            let mut counting = Counting::new(judge, seen, groups_of);
+            counting.count(piece, judged);
+            counting.counted
+        });
+        let mut all = pieces.into_iter().reduce(Self::with).unwrap_or_default();
+        // Where nothing was counted there are rows all the same.
+        all.rows.resize_with(judge.policy.matrix.rows.len(), RowReport::empty);
+        for attempts in all.attempts.values_mut() {
+            attempts.sort_by_key(|attempt| attempt.to);
+        }
+        all
+    }
+
+    /// Adds what was counted of the conversations that follow.
+    fn with(mut self, next: Self) -> Self {
+        self.rows.iter_mut().zip(next.rows).for_each(|(mine, theirs)| mine.merge(theirs));
+        self.fitting.extend(next.fitting);
+        for (key, attempts) in next.attempts {
+            self.attempts.entry(key).or_default().extend(attempts);
+        }
+        for (key, through) in next.triggers {
+            self.triggers.entry(key).or_default().extend(through);
+        }
+        self
+    }
+}
+
+/// One worker's counting.
+struct Counting<'a> {
+    judge: &'a Judge<'a>,
+    seen: Seen<'a>,
+    groups_of: &'a [GroupId],
+    /// What documents the conversations of each kind, which is asked for once.
+    known: ByKind<Arc<Fitting>>,
+    /// Whose name stands in which row already.
+    named: HashSet<(usize, Who, Option<IpAddr>), ahash::RandomState>,
+    counted: Counted,
+}
+
+impl<'a> Counting<'a> {
+    fn new(judge: &'a Judge<'a>, seen: Seen<'a>, groups_of: &'a [GroupId]) -> Self {
+        let rows = vec![RowReport::empty(); judge.policy.matrix.rows.len()];
+        let counted = Counted { rows, ..Counted::default() };
+        let (known, named) = (ByKind::default(), HashSet::default());
+        Self { judge, seen, groups_of, known, named, counted }
+    }
+
+    /// Counts the conversations of a piece of the list.
+    fn count(&mut self, piece: Range<usize>, judged: &[Judged]) {
+        for number in piece {
+            let (c, j) = (&self.seen.conversations.list[number], &judged[number]);
+            let fitting = self.fitting(c, j);
+            if let Some(fitting) = &fitting {
+                self.count_rows(c, j, fitting);
+                self.note_attempts(c, j, fitting);
+                self.note_triggers(number, c, j, fitting);
+            }
+            self.counted.fitting.push(fitting);
+        }
+    }
+
+    /// Returns what documents a conversation, if anything does.
+    fn fitting(&mut self, c: &Conversation, j: &Judged) -> Option<Arc<Fitting>> {
+        let (policy, groups_of) = (self.judge.policy, self.groups_of);
+        let new = |rows| Arc::new(Fitting::new(policy, groups_of, rows));
+        let (all, known) = (self.seen.conversations, &mut self.known);
+        let documented = j.verdict() == Verdict::Documented;
+        documented.then(|| self.judge.fitting(all, c, j, known, new))
+    }
+
+    fn count_rows(&mut self, c: &Conversation, j: &Judged, fitting: &Fitting) {
+        // Of what nobody saw, or anybody may have made up, no row is seen.
+        if c.is_made_up() {
+            return;
+        }
+        let address = matches!(j.client.who, Who::Stranger).then_some(c.subject.client);
+        for row in fitting.groups.iter().flat_map(|(_, rows)| rows.iter()) {
+            let report = &mut self.counted.rows[*row];
+            report.conversations += 1;
+            report.visible += u64::from(c.state != State::OneSided);
+            report.first.merge(&c.first);
+            report.last.merge(&c.last);
+            if self.named.insert((*row, j.client.who, address)) {
+                let name = self.judge.policy.label(&j.client, c.subject.client);
+                report.source_hosts_seen.insert(name);
+            }
+        }
+    }
+
+    fn note_attempts(&mut self, c: &Conversation, j: &Judged, fitting: &Fitting) {
+        let Who::Host(client) = j.client.who else { return };
+        let policy = self.judge.policy;
+        let other = match j.server.who {
+            Who::Service(service) => Some(Unit::Service(service)),
+            Who::Host(_) => None,
+            _ => Some(Unit::Other(c.subject.server)),
+        };
+        let is_attempt = !c.taints.has(Taint::Quoted);
+        for (group, rows) in &fitting.groups {
+            for source in policy.holders(client) {
+                let attempts = self.counted.attempts.entry((*group, *source)).or_default();
+                let hosts = through(policy, j).iter().map(|host| Unit::Host(*host));
+                let attempt = |to| Attempt {
+                    to,
+                    state: c.state,
+                    answered: c.is_answered(),
+                    failed: c.has_failed(),
+                    tunnelled: c.taints.has(Taint::Tunnel),
+                    rows: Arc::clone(rows),
+                };
+                attempts.extend(hosts.chain(other).filter(|_| is_attempt).map(attempt));
+            }
+        }
+    }
+
+    fn note_triggers(&mut self, number: usize, c: &Conversation, j: &Judged, fitting: &Fitting) {
+        let hosts = through(self.judge.policy, j);
+        if hosts.is_empty() || c.is_made_up() || !self.is_trigger(c) {
+            return;
+        }
+        for (group, _) in &fitting.groups {
+            let all = Arc::new(Through { conversation: number, hosts: hosts.to_vec() });
+            for host in hosts {
+                let triggers = self.counted.triggers.entry((*group, *host)).or_default();
+                triggers.push(Arc::clone(&all));
+            }
+        }
+    }
+
+    fn is_trigger(&self, c: &Conversation) -> bool {
+        let (Some(first), Some(last), Some(end)) =
+            (c.first.get(), c.last.get(), self.seen.view().end)
+        else {
+            return false;
+        };
+        c.state == State::Established
+            && c.to_server.payload.0 > 0
+            && c.to_client.payload.0 > 0
+            && c.to_server.bytes.0 + c.to_client.bytes.0 >= TRIGGER_BYTES
+            && last.saturating_sub(first) >= TRIGGER_NS
+            && end.saturating_sub(last) >= TRIGGER_NS
+    }
+}
+
+/// Returns the hosts that a conversation goes through: its server, or the holders of a virtual address.
+fn through<'a>(policy: &'a Policy, j: &Judged) -> &'a [usize] {
+    match j.server.who {
+        Who::Host(host) => policy.holders(host),
+        _ => &[],
+    }
+}

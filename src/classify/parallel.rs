@@ -1,0 +1,64 @@
+//! Work on all processors, with the same result whatever their number.
+
+use std::ops::Range;
+use std::thread;
+
+/// Members of a piece at least: fewer are gone over faster than a thread starts.
+const LEAST: usize = 4096;
+
+/// Divides a list of `len` members into pieces for `jobs` threads. Returns what `work` makes of each, in their order.
+pub(super) fn in_pieces<T: Send>(
+    len: usize,
+    jobs: usize,
+    work: impl Fn(Range<usize>) -> T + Sync,
+) -> Vec<T> {
+    let size = len.div_ceil(jobs.max(1)).max(LEAST);
+    if len <= size {
+        return vec![work(0..len)];
+    }
+    let pieces = (0..len).step_by(size).map(|from| from..(from + size).min(len));
+    thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = pieces.map(|piece| scope.spawn(move || work(piece))).collect();
+        threads.into_iter().map(join).collect()
+    })
+}
+
+/// Returns what two pieces of work come to, at the same time where there are several threads for them.
+pub(super) fn both<A, B: Send>(
+    jobs: usize,
+    first: impl FnOnce() -> A,
+    second: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    if jobs < 2 {
+        return (first(), second());
+    }
+    thread::scope(|scope| {
+        let second = scope.spawn(second);
+        (first(), join(second))
+    })
+}
+
+/// Returns what a thread has come to; its panic goes on here.
+fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_come_in_order_and_hold_each_member_once() {
+        for jobs in [0, 1, 2, 3, 8] {
+            for len in [0, 1, LEAST, LEAST + 1, 5 * LEAST + 3] {
+                let all: Vec<usize> = in_pieces(len, jobs, Iterator::collect::<Vec<_>>)
+                    .into_iter()
+                    .flatten()
+                    .collect();
+                assert_eq!(all, (0..len).collect::<Vec<_>>(), "{len} on {jobs}");
+            }
+            assert_eq!(both(jobs, || 1, || 2), (1, 2));
+        }
+    }
+}
