@@ -15,7 +15,7 @@ use rasaudit::flow::{Keep, Meeting, Seed};
 use rasaudit::model::Transport;
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
-use rasaudit::report::FORMATS;
+use rasaudit::report::{FORMATS, Format};
 
 fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
@@ -256,7 +256,7 @@ fn reports(c: &mut Criterion) {
     let audit = Audit::of(&plan, Some(policy()), None, &limits, &progress).expect("sound");
     let mut group = c.benchmark_group("report");
     group.throughput(Throughput::Elements(audit.outcome.conversations.list.len() as u64));
-    for (format, _, write) in FORMATS {
+    for Format { name: format, write, .. } in FORMATS {
         group.bench_function(*format, |b| {
             b.iter(|| write(&audit.result(), &mut std::io::sink()).expect("a sink"));
         });

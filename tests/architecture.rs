@@ -152,7 +152,11 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     ("names", "decode", &["Observation", "Body", "Path", "Tuple", "sign"]),
     ("flow", "names", &["Clue", "ENDPOINT_MAPPER", "Hello", "Lookup", "Pieces", "Ports", "Reply"]),
     // The list of names that arguments are checked against, and the summary, which needs no audit.
-    ("cli", "report", &["FORMATS", "SHEETS", "Sheet", "exceptions_from", "summary"]),
+    (
+        "cli",
+        "report",
+        &["FORMATS", "Format", "Needs", "SHEETS", "Sheet", "exceptions_from", "summary"],
+    ),
 ];
 
 /// All paths of a file, and the names of its own modules.

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 
+use rasaudit::report::FORMATS;
 use support::wire::{ACK, SYN, Wire, client_hello};
 use support::{Site, columns, hosts, rasaudit, stderr, stdout};
 
@@ -58,9 +59,6 @@ fn is_harmless(report: &str, format: &str) {
     }
 }
 
-const FORMATS: &[&str] =
-    &["text", "csv", "conversations", "matrix", "hosts", "html", "markdown", "json"];
-
 #[test]
 fn hostile_names_of_an_inventory_are_text_in_every_report() {
     let mut refused = 0;
@@ -86,7 +84,7 @@ fn hostile_names_of_an_inventory_are_text_in_every_report() {
             continue;
         }
         for format in FORMATS {
-            is_harmless(&site.report(format), format);
+            is_harmless(&site.report(format.name), format.name);
         }
         // The comments of evidence, the list that starts from findings, and a question's answer.
         let out = site.folder.path().join("out");
@@ -157,7 +155,7 @@ fn hostile_names_of_the_traffic_are_text_in_every_report() {
     }
     let site = Site::new(&inventory, &wire);
     for format in FORMATS {
-        is_harmless(&site.report(format), format);
+        is_harmless(&site.report(format.name), format.name);
     }
     let rows = columns(&site.report("conversations"), &["names"]);
     assert!(rows.iter().filter(|row| !row[0].is_empty()).count() >= NAMES.len(), "{rows:?}");

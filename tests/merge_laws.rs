@@ -190,6 +190,7 @@ fn observations() -> impl Strategy<Value = Observation> {
             link: {
                 let mut link = Link::default().tagged(TagKind::Vlan, Some(u32::from(vlan)));
                 link.source = Mac([2, 0, 0, 0, 1, vlan as u8]);
+                link.hops = (vlan % 3) as u8;
                 link
             },
             content: u64::from(vlan % 2),

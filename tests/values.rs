@@ -110,10 +110,10 @@ impl Source for Giving {
 fn told(plan: &Plan, policy: Policy) -> Vec<(&'static str, String)> {
     let (limits, progress) = (Limits::default(), Progress::default());
     let audit = Audit::of(plan, Some(policy), None, &limits, &progress).expect("it is judged");
-    let written = FORMATS.iter().map(|(format, _, write)| {
+    let written = FORMATS.iter().map(|format| {
         let mut bytes = Vec::new();
-        write(&audit.result(), &mut bytes).expect("in memory");
-        (*format, String::from_utf8(bytes).expect("text"))
+        (format.write)(&audit.result(), &mut bytes).expect("in memory");
+        (format.name, String::from_utf8(bytes).expect("text"))
     });
     written.collect()
 }

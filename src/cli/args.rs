@@ -94,7 +94,7 @@ pub(super) struct ReportArguments {
     /// Write one report to standard output.
     #[arg(
         long, value_name = "FORMAT", conflicts_with = "out",
-        value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.0)),
+        value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.name)),
     )]
     pub format: Option<String>,
 
@@ -120,7 +120,7 @@ pub(super) struct AuditArguments {
     /// Write one report to standard output.
     #[arg(
         long, value_name = "FORMAT", conflicts_with = "out", help_heading = "Reports",
-        value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.0)),
+        value_parser = PossibleValuesParser::new(FORMATS.iter().map(|f| f.name)),
     )]
     pub format: Option<String>,
 

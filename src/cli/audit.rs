@@ -17,7 +17,7 @@ use crate::pipeline::{
     Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request, Step,
 };
 use crate::policy::Policy;
-use crate::report::{FORMATS, summary};
+use crate::report::{Format, Needs, summary};
 use crate::result::AuditResult;
 
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
@@ -121,11 +121,12 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<K
     };
     let plan =
         Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(&w.to_string())));
-    let lists_nothing = |format: &&str| matches!(*format, "csv" | "matrix" | "hosts");
-    let format = arguments.format.as_deref().filter(lists_nothing);
-    if let Some(format) = format.filter(|_| arguments.inventory.is_none()) {
+    let format = arguments.format.as_deref().and_then(Format::named);
+    let is_lacking = |format: &&Format| format.needs == Needs::Judgement;
+    if let Some(format) = format.filter(is_lacking).filter(|_| arguments.inventory.is_none()) {
         complain(&format!(
-            "--format {format} needs an inventory; without one try --format conversations"
+            "--format {} needs an inventory; without one try --format conversations",
+            format.name
         ));
         return None;
     }
@@ -177,8 +178,8 @@ pub(super) fn print(
         }
         Some(format) => {
             let mut out = io::BufWriter::new(io::stdout().lock());
-            if let Some((.., write)) = FORMATS.iter().find(|(name, ..)| *name == format) {
-                write(result, &mut out)?;
+            if let Some(format) = Format::named(format) {
+                (format.write)(result, &mut out)?;
             }
             out.flush()
         }

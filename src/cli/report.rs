@@ -9,6 +9,7 @@ use super::complain;
 use super::exit::Exit;
 use super::work::{put, stop_on_interrupt, take, tell};
 use crate::pipeline::{Folders, Progress, fits_manifest};
+use crate::report::{FORMATS, Format, Needs};
 use crate::result::AuditResult;
 
 /// Makes reports of the result of an earlier audit.
@@ -37,17 +38,18 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         }
     };
     let format = arguments.format.as_deref();
-    let is_table = matches!(format, Some("csv" | "conversations" | "matrix" | "hosts"));
-    if result.has_only_tables() && !is_table {
+    let needs = format.and_then(Format::named).map_or(Needs::Result, |format| format.needs);
+    if result.has_only_tables() && needs == Needs::Result {
+        let tables = FORMATS.iter().filter(|format| format.needs != Needs::Result);
+        let tables: Vec<&str> = tables.map(|format| format.name).collect();
         complain(&format!(
-            "{} was written by an earlier version and holds its tables alone: --format csv, conversations, matrix and hosts can be made of it; for the others audit the captures again",
-            path.display()
+            "{} was written by an earlier version and holds its tables alone: of --format {} can be made of it; for the others audit the captures again",
+            path.display(),
+            tables.join(", ")
         ));
         return Ok(Exit::CannotDo);
     }
-    if let Some(format) = format.filter(|_| is_table && !result.is_judged())
-        && format != "conversations"
-    {
+    if let Some(format) = format.filter(|_| needs == Needs::Judgement && !result.is_judged()) {
         complain(&format!(
             "--format {format} needs a result that was judged: the audit had no inventory; try --format conversations"
         ));

@@ -131,10 +131,10 @@ fn staging(root: &Path) -> io::Result<tempfile::TempDir> {
 }
 
 fn write_all(folder: &Path, report: &AuditResult<'_>) -> io::Result<()> {
-    for (_, file, writer) in FORMATS {
-        let Some(name) = file else { continue };
+    for format in FORMATS {
+        let Some(name) = format.file else { continue };
         let mut out = BufWriter::new(File::create(folder.join(name))?);
-        writer(report, &mut out)?;
+        (format.write)(report, &mut out)?;
         out.flush()?;
         out.get_ref().sync_all()?;
     }

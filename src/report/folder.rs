@@ -105,17 +105,17 @@ impl Folder {
         // Whatever keeps one report from its place must keep all of them back.
         FORMATS
             .iter()
-            .filter_map(|(_, file, _)| *file)
+            .filter_map(|format| format.file)
             .try_for_each(|name| folder.is_free(name))?;
         Ok(folder)
     }
 
     /// Writes every report, beside its place.
     pub fn stage_reports(&mut self, report: &AuditResult<'_>) -> Result<(), FolderError> {
-        for (name, writer) in
-            FORMATS.iter().filter_map(|(_, file, writer)| Some(((*file)?, writer)))
-        {
-            self.stage(name, |out| writer(report, out))?;
+        for format in FORMATS {
+            if let Some(name) = format.file {
+                self.stage(name, |out| (format.write)(report, out))?;
+            }
         }
         let lines = self.staged.iter().map(|name| {
             let digest = digest_of(&self.staging.path().join(name));

@@ -40,17 +40,56 @@ pub use sheet::{SHEETS, Sheet};
 /// Writes a report in one format.
 pub type Writer = fn(&AuditResult<'_>, &mut dyn Write) -> io::Result<()>;
 
-/// The formats: name for `--format`, file in `--out` (none for the terminal's own), writer.
-pub const FORMATS: &[(&str, Option<&str>, Writer)] = &[
-    ("text", None, text::write),
-    ("csv", Some("findings.csv"), csv::findings),
-    ("conversations", Some("conversations.csv"), csv::conversations),
-    ("matrix", Some("matrix.csv"), csv::matrix),
-    ("hosts", Some("hosts.csv"), csv::hosts),
-    ("html", Some("report.html"), page::write),
-    ("markdown", None, markdown::write),
+/// What a report is made from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Needs {
+    /// A whole result.
+    Result,
+    /// The tables of a result, which is all that the first versions stored.
+    Tables,
+    /// The tables of a judgement: without an inventory there is none.
+    Judgement,
+}
+
+/// A format of reports.
+pub struct Format {
+    /// The word for `--format`.
+    pub name: &'static str,
+    /// The file in `--out`; none for the terminal's own.
+    pub file: Option<&'static str>,
+    /// What it is made from.
+    pub needs: Needs,
+    /// What writes it.
+    pub write: Writer,
+}
+
+impl Format {
+    const fn new(
+        name: &'static str,
+        file: Option<&'static str>,
+        needs: Needs,
+        write: Writer,
+    ) -> Self {
+        Self { name, file, needs, write }
+    }
+
+    /// Returns the format of a name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        FORMATS.iter().find(|format| format.name == name)
+    }
+}
+
+/// The formats.
+pub const FORMATS: &[Format] = &[
+    Format::new("text", None, Needs::Result, text::write),
+    Format::new("csv", Some("findings.csv"), Needs::Judgement, csv::findings),
+    Format::new("conversations", Some("conversations.csv"), Needs::Tables, csv::conversations),
+    Format::new("matrix", Some("matrix.csv"), Needs::Judgement, csv::matrix),
+    Format::new("hosts", Some("hosts.csv"), Needs::Judgement, csv::hosts),
+    Format::new("html", Some("report.html"), Needs::Result, page::write),
+    Format::new("markdown", None, Needs::Result, markdown::write),
     // Last, so that whoever waits for it finds the others complete.
-    ("json", Some("audit.json"), json::write),
+    Format::new("json", Some("audit.json"), Needs::Result, json::write),
 ];
 
 /// The folders that were written into.
