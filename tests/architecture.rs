@@ -38,7 +38,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     (
         "policy",
         &["model"],
-        &["ahash", "csv", "toml", "ipnet", "sha2", "strsim", "jiff", "thiserror"],
+        &["ahash", "csv", "serde", "toml", "ipnet", "sha2", "strsim", "jiff", "thiserror"],
     ),
     (
         "classify",
@@ -197,6 +197,18 @@ impl<'ast> Visit<'ast> for Paths {
             }
         }
         syn::visit::visit_macro(self, call);
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
+        // A crate may be there for what it derives.
+        if let syn::Meta::List(list) = &attribute.meta
+            && list.path.is_ident("derive")
+        {
+            let text = list.tokens.to_string().replace(" :: ", "::");
+            let paths = text.split(',').map(|path| path.trim().split("::").map(str::to_owned));
+            self.found.extend(paths.map(Iterator::collect).filter(|path: &Vec<_>| path.len() > 1));
+        }
+        syn::visit::visit_attribute(self, attribute);
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {

@@ -9,9 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::keyed::Kind;
-use super::side::SideEvidence;
-use super::table::partition;
+use super::key::partition;
+use super::keyed::{Kind, empty_parts};
 use super::{Amount, Seed};
 use crate::decode::{Link, Observation};
 use crate::model::{Copies, Merge, NO_TIME, Nanos, SECOND, Sum};
@@ -208,15 +207,12 @@ impl Kind for Vec<Trace> {
     }
 
     /// All traces of a content meet in one partition, however many one flow has.
-    fn split(
-        self,
-        seed: &Seed,
-        parts: &mut [SideEvidence],
-        of: fn(&mut SideEvidence) -> &mut Self,
-    ) {
+    fn split(self, seed: &Seed) -> Vec<Self> {
+        let mut parts = empty_parts::<Self>();
         for trace in self {
-            of(&mut parts[partition(seed.hash_one(trace.content))]).push(trace);
+            parts[partition(seed.hash_one(trace.content))].push(trace);
         }
+        parts
     }
 }
 

@@ -6,11 +6,12 @@ use std::sync::Mutex;
 
 use super::copies::Removals;
 use super::evidence::Evidence;
-use super::idle::Idle;
+use super::key::PARTITIONS;
+use super::links::Links;
 use super::meeting::Meeting;
 use super::partitions::{Partition, Partitions, Shard, on_threads};
 use super::side::{SideEvidence, Trimmed};
-use super::table::PARTITIONS;
+use super::spill::understood;
 use crate::decode::{Link, Path};
 use crate::model::{Copies, Nanos};
 
@@ -29,6 +30,15 @@ pub struct Flows {
     pub(super) idle: Vec<Idle>,
     /// Of what there was more than is kept beside the flows.
     pub trimmed: Trimmed,
+}
+
+/// What the file of a partition holds of flows that were idle for long.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Idle {
+    pub pieces: usize,
+    pub flows: usize,
+    pub talks: usize,
+    pub bytes: u64,
 }
 
 impl Flows {
@@ -88,17 +98,21 @@ impl Flows {
 
     /// Returns what the temporary file of a partition holds.
     pub(super) fn load(&self, number: usize) -> io::Result<Partition> {
-        let Meeting { seed, spill, .. } = &self.meeting;
-        spill.load(number, seed, &mut self.meeting.links())
+        // Read at once and understood afterwards, so that others can read theirs meanwhile.
+        let bytes = self.meeting.spill.read(number)?;
+        if bytes.is_empty() {
+            return Ok(Partition::default());
+        }
+        understood(&bytes, &self.meeting.seed, &mut self.meeting.links())
     }
 
     /// Joins the flows of a partition on the wire itself with those on paths that are as good.
-    fn make_plain(&mut self, number: usize) -> io::Result<()> {
-        let (seed, mut links) = (self.meeting.seed.clone(), self.meeting.links());
+    fn make_plain(&mut self, number: usize, links: &mut Links) -> io::Result<()> {
+        let seed = self.meeting.seed.clone();
         let mut flows = self.load(number)?.flows;
         let in_file = !flows.is_empty();
-        flows.merge(std::mem::take(&mut self.parts[number].flows), &seed, &mut links);
-        let flows = flows.make_plain(&seed, &mut links, |path| self.plain.contains(&path));
+        flows.merge(std::mem::take(&mut self.parts[number].flows), &seed, links);
+        let flows = flows.make_plain(&seed, links, |path| self.plain.contains(&path));
         if in_file {
             self.meeting.spill.replace(number, &flows)?;
         } else {
@@ -135,7 +149,8 @@ impl Partitions for Flows {
             return Ok(());
         }
         self.plain.extend(paths);
-        (0..PARTITIONS).try_for_each(|number| self.make_plain(number))?;
+        let mut links = self.meeting.links();
+        (0..PARTITIONS).try_for_each(|number| self.make_plain(number, &mut links))?;
         let plain = &self.plain;
         self.side.believe(&|path| if plain.contains(&path) { Path::PLAIN } else { path });
         self.links = self.meeting.book.all();
@@ -159,7 +174,9 @@ impl Partitions for Flows {
             let mut all = T::default();
             while let Some((number, mut part)) = next() {
                 let spilled = self.load(number)?.flows;
-                part.flows.merge(spilled, &self.meeting.seed, &mut self.meeting.links());
+                if !spilled.is_empty() {
+                    part.flows.merge(spilled, &self.meeting.seed, &mut self.meeting.links());
+                }
                 take(&mut all, Shard { table: &part.flows, links: &self.links });
             }
             Ok(all)

@@ -6,9 +6,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::keyed::Kind;
-use super::side::SideEvidence;
-use super::table::partition;
+use super::key::partition;
+use super::keyed::{Kind, empty_parts};
 use super::{FlowKey, Seed};
 use crate::decode::{Datagram, ErrorKind, Link, Observation};
 use crate::model::{Nanos, SECOND};
@@ -201,15 +200,12 @@ impl Kind for Fragments {
         (before - self.count) as u64
     }
 
-    fn split(
-        self,
-        seed: &Seed,
-        parts: &mut [SideEvidence],
-        of: fn(&mut SideEvidence) -> &mut Self,
-    ) {
+    fn split(self, seed: &Seed) -> Vec<Self> {
+        let mut parts = empty_parts::<Self>();
         for (key, datagrams) in self.datagrams {
-            of(&mut parts[partition(seed.hash_one(key))]).insert(key, datagrams);
+            parts[partition(seed.hash_one(key))].insert(key, datagrams);
         }
+        parts
     }
 }
 

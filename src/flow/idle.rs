@@ -5,24 +5,16 @@ use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
-use super::flows::Flows;
+use super::flows::{Flows, Idle};
 use super::fold::{Fold, Helps, stands_for};
+use super::key::PARTITIONS;
 use super::links::Links;
-use super::table::{FlowTable, PARTITIONS, Split};
+use super::table::{FlowTable, Split};
 use super::{FlowKey, Seed};
 use crate::model::Nanos;
 
 /// Pieces of a file from which it is written anew as one: then what went on and was idle again is one flow in it.
 const PIECES: usize = 16;
-
-/// What the file of a partition holds of flows that were idle for long.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Idle {
-    pub pieces: usize,
-    pub flows: usize,
-    pub talks: usize,
-    pub bytes: u64,
-}
 
 impl Flows {
     /// Moves flows of which nothing was seen since `time` out of memory. Where they cannot be written they stay in memory.

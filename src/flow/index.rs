@@ -32,11 +32,13 @@ impl Index {
 
     /// What the first slot for a hash points to, which is nearly always what is looked for; a place that is
     /// none where it is empty.
+    #[inline]
     pub fn guess(&self, hash: u64) -> usize {
         self.slots.get(self.home(hash as u32)).map_or(usize::MAX, |slot| slot.position as usize)
     }
 
     /// The position with this hash for which `is_it` holds; where there is none, `new` comes in.
+    #[inline]
     pub fn find_or_insert(
         &mut self,
         hash: u64,

@@ -9,6 +9,10 @@ use super::Seed;
 use crate::decode::{Path, Tuple};
 use crate::model::{Endpoint, Transport};
 
+/// Partitions by hash. Enough that one of them is small beside the memory of all, and little enough to stay in
+/// a processor's cache while it is worked on.
+pub(super) const PARTITIONS: usize = 64;
+
 /// The identity of a flow, without direction. VLANs and tunnels are evidence, not identity: a span
 /// often shows the two directions under different tags.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -96,6 +100,13 @@ impl Hash for FlowKey {
         self.hash_addresses(state);
         state.write_u64(self.rest);
     }
+}
+
+/// The partition of a hash.
+#[inline]
+pub(super) fn partition(hash: u64) -> usize {
+    // The lower bits find the slot in the index.
+    (hash >> 40) as usize % PARTITIONS
 }
 
 fn number(address: IpAddr) -> [u64; 2] {

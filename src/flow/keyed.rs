@@ -10,8 +10,7 @@ use indexmap::IndexMap;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::side::SideEvidence;
-use super::table::partition;
+use super::key::{PARTITIONS, partition};
 use super::{FlowKey, Seed};
 use crate::decode::Path;
 use crate::model::{Merge, Nanos};
@@ -31,18 +30,18 @@ pub(super) trait Kind: Default + Serialize + DeserializeOwned {
     /// whole, too. Returns how many entries were left out.
     fn keep_least(&mut self, most: usize) -> u64;
 
-    /// Divides it among partitions; `of` finds the same kind in each of them. What is small stays whole.
-    fn split(
-        self,
-        _seed: &Seed,
-        parts: &mut [SideEvidence],
-        of: fn(&mut SideEvidence) -> &mut Self,
-    ) {
-        *of(&mut parts[0]) = self;
+    /// Divides it among the partitions. What is small stays whole, in the first of them.
+    fn split(self, _seed: &Seed) -> Vec<Self> {
+        vec![self]
     }
 
     /// Moves what was seen on a path to the path that `believed` gives.
     fn believe(&mut self, _believed: &dyn Fn(Path) -> Path) {}
+}
+
+/// Returns nothing of a kind, for each partition.
+pub(super) fn empty_parts<T: Default>() -> Vec<T> {
+    (0..PARTITIONS).map(|_| T::default()).collect()
 }
 
 /// What a piece of evidence is about.
@@ -92,9 +91,10 @@ impl<K, V> Default for Keyed<K, V> {
 
 impl<K: Key, V: Merge + Default> Keyed<K, V> {
     /// Returns the value of a key, new if it is.
+    #[inline]
     pub fn entry(&mut self, key: K) -> &mut V {
-        let is_last = self.entries.get_index(self.last).is_some_and(|(known, _)| *known == key);
-        if !is_last {
+        let last = self.entries.get_index(self.last);
+        if last.is_none_or(|(known, _)| *known != key) {
             let entry = self.entries.entry(key);
             self.last = entry.index();
             entry.or_default();
@@ -195,16 +195,12 @@ where
         (before - self.entries.len()) as u64
     }
 
-    fn split(
-        self,
-        seed: &Seed,
-        parts: &mut [SideEvidence],
-        of: fn(&mut SideEvidence) -> &mut Self,
-    ) {
+    fn split(self, seed: &Seed) -> Vec<Self> {
+        let mut parts = empty_parts::<Self>();
         for (key, value) in self {
-            let part = &mut parts[partition(seed.hash_one(&key))];
-            of(part).entries.insert(key, value);
+            parts[partition(seed.hash_one(&key))].entries.insert(key, value);
         }
+        parts
     }
 
     fn believe(&mut self, believed: &dyn Fn(Path) -> Path) {

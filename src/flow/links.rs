@@ -74,6 +74,7 @@ impl Links {
 
     /// Whether a number is that of a link. Nearly every packet of a side comes over the link that its first one
     /// came over.
+    #[inline]
     pub fn is(&self, number: u16, link: &Link) -> bool {
         let place = usize::from(number.wrapping_sub(1));
         match (self.short.get(place), link.short()) {

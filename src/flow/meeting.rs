@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 
 use super::Seed;
+use super::key::PARTITIONS;
 use super::links::{Book, Links};
 use super::memory::return_large_blocks;
 use super::partitions::Partition;
 use super::spill::Spill;
-use super::table::PARTITIONS;
 use super::tables::{Keep, Tables};
 
 /// Where tables meet. Shared by all workers; locks are taken for a partition, never for a flow.

@@ -4,6 +4,7 @@
 //! share of memory, equal partitions meet in a [`Meeting`], in memory or in temporary files. No state holds a conclusion: who
 //! opened a flow is asked of the merged whole.
 
+mod bytes;
 mod carriers;
 mod claims;
 mod copies;

@@ -7,14 +7,15 @@ use std::net::IpAddr;
 use serde::Deserialize;
 
 use super::Claim;
+use super::bytes::{read_bytes, read_part, write_bytes, write_part};
 use super::claims::Claimant;
 use super::copies::Sample;
 use super::flows::Flows;
+use super::key::PARTITIONS;
 use super::meeting::Meeting;
 use super::side::{Askers, Holders, Pair, SideEvidence, Told};
-use super::spill::{read_bytes, read_part, write_bytes, write_part};
 use super::state::Side;
-use super::table::{FlowTable, PARTITIONS};
+use super::table::FlowTable;
 use super::unread::Unreads;
 use crate::decode::{Link, Path};
 use crate::model::{AtMost, Nanos, Sum};

@@ -5,14 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use super::carriers::Carrier;
-use super::flows::Flows;
+use super::flows::{Flows, Idle};
 use super::fragments::{Fragments, Joined, TIMEOUT};
-use super::idle::Idle;
+use super::key::PARTITIONS;
 use super::keyed::{Keyed, Kind};
 use super::meeting::Meeting;
 use super::side::{Pair, SideEvidence, Trimmed};
 use super::state::{IcmpError, Quotes, Side};
-use super::table::PARTITIONS;
 use super::tables::{Keep, Tables};
 use crate::model::Nanos;
 use crate::names::{Lookup, Reply};

@@ -7,14 +7,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::bytes::{read_part, write_part};
 use super::carriers::Carrier;
 use super::claims::{Claim, Claimant};
 use super::copies::{Sample, Trace};
 use super::fragments::Fragments;
-use super::keyed::{Key, Keyed, Kind};
-use super::spill::{read_part, write_part};
+use super::keyed::{Key, Keyed, Kind, empty_parts};
 use super::state::Side;
-use super::table::PARTITIONS;
 use super::unread::Unreads;
 use super::{FlowKey, Seed};
 use crate::decode::Path;
@@ -71,8 +70,10 @@ macro_rules! kinds {
 
             /// Divides it among partitions.
             pub(super) fn split(self, seed: &Seed) -> Vec<Self> {
-                let mut parts: Vec<Self> = (0..PARTITIONS).map(|_| Self::default()).collect();
-                $(Kind::split(self.$name, seed, &mut parts, |part| &mut part.$name);)+
+                let mut parts = empty_parts::<Self>();
+                $(for (part, own) in parts.iter_mut().zip(Kind::split(self.$name, seed)) {
+                    part.$name = own;
+                })+
                 parts
             }
 

@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use super::Seed;
+use super::bytes::{write_bytes, write_part};
+use super::key::PARTITIONS;
 use super::links::Links;
 use super::partitions::Partition;
 use super::side::SideEvidence;
-use super::table::{FlowTable, PARTITIONS};
+use super::table::FlowTable;
 
 /// The temporary files of all partitions.
 pub(super) struct Spill {
@@ -93,23 +92,30 @@ impl Spill {
         self.files().iter_mut().for_each(|file| *file = None);
     }
 
-    /// Returns what the file of a partition holds, merged.
-    pub fn load(&self, number: usize, seed: &Seed, links: &mut Links) -> io::Result<Partition> {
-        let mut whole = Partition::default();
-        // Read at once and understood afterwards, so that others can read theirs meanwhile.
+    /// Returns the bytes of the file of a partition; none where there is no file.
+    pub fn read(&self, number: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         if let Some(file) = &mut self.files()[number] {
             file.seek(SeekFrom::Start(0))?;
             file.read_to_end(&mut bytes)?;
         }
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let flows = FlowTable::from_bytes(seed, next(&mut rest)?).map_err(io::Error::other)?;
-            let side = postcard::from_bytes(next(&mut rest)?).map_err(io::Error::other)?;
-            whole.merge(Partition { flows, side }, seed, links);
-        }
-        Ok(whole)
+        Ok(bytes)
     }
+}
+
+/// Returns what the bytes of a file hold, merged.
+pub(super) fn understood(
+    mut bytes: &[u8],
+    seed: &Seed,
+    links: &mut Links,
+) -> io::Result<Partition> {
+    let mut whole = Partition::default();
+    while !bytes.is_empty() {
+        let flows = FlowTable::from_bytes(seed, next(&mut bytes)?).map_err(io::Error::other)?;
+        let side = postcard::from_bytes(next(&mut bytes)?).map_err(io::Error::other)?;
+        whole.merge(Partition { flows, side }, seed, links);
+    }
+    Ok(whole)
 }
 
 /// Flows, and what is beside them, as a file holds them.
@@ -128,33 +134,4 @@ fn next<'a>(rest: &mut &'a [u8]) -> io::Result<&'a [u8]> {
     let (part, after) = after.split_at_checked(length).ok_or_else(ended)?;
     *rest = after;
     Ok(part)
-}
-
-/// Writes a value with its length before it.
-pub(super) fn write_part(out: &mut dyn Write, part: &impl Serialize) -> io::Result<()> {
-    write_bytes(out, &postcard::to_stdvec(part).map_err(io::Error::other)?)
-}
-
-/// Writes bytes with their length before them.
-pub(super) fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
-    out.write_all(&(bytes.len() as u64).to_le_bytes())?;
-    out.write_all(bytes)
-}
-
-/// Reads what [`write_part`] wrote.
-pub(super) fn read_part<T: DeserializeOwned>(from: &mut dyn Read) -> io::Result<T> {
-    postcard::from_bytes(&read_bytes(from)?).map_err(io::Error::other)
-}
-
-/// Reads what [`write_bytes`] wrote.
-pub(super) fn read_bytes(from: &mut dyn Read) -> io::Result<Vec<u8>> {
-    let mut length = [0; 8];
-    from.read_exact(&mut length)?;
-    let mut bytes = Vec::new();
-    // As much as there is, whatever the length says.
-    let length = u64::from_le_bytes(length);
-    match from.take(length).read_to_end(&mut bytes)? as u64 == length {
-        true => Ok(bytes),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
 }

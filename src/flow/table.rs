@@ -10,6 +10,7 @@ use super::copies::{Removals, Trace};
 use super::dense::Dense;
 use super::evidence::FlowRecord;
 use super::index::Index;
+use super::key::{PARTITIONS, partition};
 use super::links::{Links, MANY_LINKS, NO_LINK};
 use super::memory::prefetch;
 use super::state::{Extra, FlowState, IcmpError, Opening, Quotes, Side};
@@ -17,10 +18,6 @@ use super::{FlowKey, Heard, Seed};
 use crate::decode::{Body, Link, Observation, Path, sign};
 use crate::model::{AtMost, Merge, Nanos, Or, Sum};
 use crate::names::{Hello, Pieces};
-
-/// Partitions by hash. Enough that one of them is small beside the memory of all, and little enough to stay in
-/// a processor's cache while it is worked on.
-pub(super) const PARTITIONS: usize = 64;
 
 /// Flows that are looked up together.
 const TOGETHER: usize = 32;
@@ -822,12 +819,6 @@ impl FlowTables {
         let position = self.parts[partition].position(key, hash);
         Place { partition: partition as u32, position: position as u32, side: side as u8 }
     }
-}
-
-/// The partition of a hash.
-pub(super) fn partition(hash: u64) -> usize {
-    // The lower bits find the slot in the index.
-    (hash >> 40) as usize % PARTITIONS
 }
 
 #[cfg(test)]

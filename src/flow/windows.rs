@@ -3,9 +3,9 @@
 use std::io;
 
 use super::flows::Flows;
+use super::key::PARTITIONS;
 use super::meeting::Meeting;
 use super::side::Trimmed;
-use super::table::PARTITIONS;
 use crate::model::Nanos;
 
 impl Flows {
