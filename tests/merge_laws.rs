@@ -10,7 +10,8 @@ use rasaudit::flow::{
     SideEvidence,
 };
 use rasaudit::model::{
-    Account, AtMost, Mac, Max, Merge, Min, Or, SkipReason, Span, Sum, Transport,
+    BoundedSet, FlagSet, FrameCounters, Mac, Max, Merge, Min, NumberRange, SkipReason, Sum,
+    Transport,
 };
 
 /// Commutative, associative, and with the empty value as its neutral element.
@@ -54,17 +55,17 @@ fn max() -> impl Strategy<Value = Max> {
     })
 }
 
-fn spans() -> impl Strategy<Value = Span> {
+fn spans() -> impl Strategy<Value = NumberRange> {
     proptest::collection::vec(any::<u32>(), 0..3).prop_map(|numbers| {
-        let mut span = Span::default();
+        let mut span = NumberRange::default();
         numbers.into_iter().for_each(|n| span.see(n));
         span
     })
 }
 
-fn sets() -> impl Strategy<Value = AtMost<u8, 4>> {
+fn sets() -> impl Strategy<Value = BoundedSet<u8, 4>> {
     proptest::collection::vec(0..20u8, 0..12).prop_map(|members| {
-        let mut set = AtMost::default();
+        let mut set = BoundedSet::default();
         members.into_iter().for_each(|m| set.insert(m));
         set
     })
@@ -76,17 +77,18 @@ fn sides() -> impl Strategy<Value = Side> {
             let mut side = Side::default();
             side.sent = Amount { packets, bytes, payload: bytes };
             (side.first, side.last, side.acked) = (first, last, acked);
-            (side.syns, side.signs) = (Sum(syns), Or(signs));
+            (side.syns, side.signs) = (Sum(syns), FlagSet(signs));
             side
         },
     )
 }
 
-fn accounts() -> impl Strategy<Value = Account> {
+fn accounts() -> impl Strategy<Value = FrameCounters> {
     let counts = proptest::collection::vec((0..9u16, 0..1000u64), 0..4);
     (0..1u64 << 40, 0..1u64 << 40, counts, min(), max()).prop_map(
         |(frames, bytes, counts, first, last)| {
-            let mut account = Account { frames, bytes, first, last, ..Account::default() };
+            let mut account =
+                FrameCounters { frames, bytes, first, last, ..FrameCounters::default() };
             for (key, count) in counts {
                 *account.non_ip.entry(key).or_default() += count;
                 *account.unknown_links.entry(key).or_default() += count;

@@ -12,7 +12,7 @@ use rasaudit::capture::{CaptureError, Damage};
 use rasaudit::classify::Judge;
 use rasaudit::conversation::{Conversations, Sight, Work};
 use rasaudit::flow::{Evidence, Flows, Partitions, Shard, SideEvidence};
-use rasaudit::model::{InputRecord, Merge, Timeline};
+use rasaudit::model::{ActivityHistogram, InputRecord, Merge};
 use rasaudit::pipeline::{
     Audit, Chunk, Dedup, Limits, Origin, Plan, Progress, Reading, Request, Source,
 };
@@ -50,7 +50,7 @@ fn request(case: &Fixture, jobs: usize) -> Request {
 #[derive(Debug)]
 struct Gathered {
     record: InputRecord,
-    timeline: Timeline,
+    timeline: ActivityHistogram,
     evidence: Evidence,
 }
 
@@ -98,7 +98,7 @@ impl Source for Giving {
     fn finish(
         self: Box<Self>,
         record: &mut InputRecord,
-        timeline: &mut Timeline,
+        timeline: &mut ActivityHistogram,
     ) -> io::Result<()> {
         *record = self.of.record.clone();
         timeline.merge(&self.of.timeline);

@@ -8,10 +8,10 @@ use super::View;
 use super::judge::Judged;
 use super::verdict::Verdict;
 use crate::conversation::{Conversations, Presence, Subject, Unreadable, Window};
-use crate::model::{AtMost, Mac, Merge, Sum, Transport, words};
+use crate::model::{BoundedSet, Mac, Merge, Sum, Transport, named_enum};
 use crate::policy::{Policy, Who};
 
-words!(
+named_enum!(
     /// How much of a host the capture shows.
     Coverage {
         /// It sends to others and is sent to.
@@ -291,8 +291,8 @@ pub(super) fn unreadables(
 
 /// The hosts that have at least two peers who talk to nobody else: the span carries their port.
 pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
-    let mut hosts: Vec<AtMost<Unit, 2>> = Vec::new();
-    let mut others = HashMap::<Unit, AtMost<Unit, 2>, ahash::RandomState>::default();
+    let mut hosts: Vec<BoundedSet<Unit, 2>> = Vec::new();
+    let mut others = HashMap::<Unit, BoundedSet<Unit, 2>, ahash::RandomState>::default();
     let unit = |who, address| match who {
         Who::Host(host) => Unit::Host(host),
         Who::Service(service) => Unit::Service(service),
@@ -300,7 +300,7 @@ pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashS
     };
     let mut met = |who: Unit, peer: Unit| match who {
         Unit::Host(host) => {
-            hosts.resize(hosts.len().max(host + 1), AtMost::default());
+            hosts.resize(hosts.len().max(host + 1), BoundedSet::default());
             hosts[host].insert(peer);
         }
         Unit::Service(_) | Unit::Other(_) => others.entry(who).or_default().insert(peer),

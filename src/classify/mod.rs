@@ -52,7 +52,7 @@ use finding::Book;
 use parallel::both;
 use unpermitted::Grouping;
 
-use crate::model::{Nanos, SECOND, Timeline};
+use crate::model::{ActivityHistogram, Nanos, SECOND};
 
 // What the judgement is about, for those who tell it.
 pub use crate::conversation::{
@@ -104,7 +104,7 @@ impl Watched {
     /// What a timeline shows, for rows that have to be watched for so long. Where the same packets were seen twice,
     /// `apart` nanoseconds from each other, one stretch looks longer by that.
     pub fn new(
-        timeline: &Timeline,
+        timeline: &ActivityHistogram,
         apart: Option<Nanos>,
         watches: impl Iterator<Item = u64>,
     ) -> Self {

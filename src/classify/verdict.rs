@@ -1,8 +1,8 @@
 //! The vocabulary of the judgement.
 
-use crate::model::words;
+use crate::model::named_enum;
 
-words!(
+named_enum!(
     /// What is said of a conversation, a matrix row or a finding.
     Verdict {
         /// A site exception permits it.
@@ -24,7 +24,7 @@ words!(
     }
 );
 
-words!(
+named_enum!(
     /// Why. Ordered as codes are tried; a later code is the worse one.
     Code {
         /// A site exception permits it.
@@ -118,7 +118,7 @@ impl Code {
     }
 }
 
-words!(
+named_enum!(
     /// Why something is not certain.
     Doubt {
         /// The direction is a guess, and the other reading judges differently.
@@ -172,7 +172,7 @@ impl Doubts {
     }
 }
 
-words!(
+named_enum!(
     /// What a row of the matrix came to. The first that applies.
     Status {
         /// Nobody in the inventory plays one of its roles.

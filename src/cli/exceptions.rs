@@ -7,7 +7,7 @@ use super::args::ExceptionsCommand;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy, read_report, read_text};
 use super::{complain, warn};
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::policy::{EXCEPTION_COLUMNS, Exceptions, Policy, Problem, TextFile};
 use crate::report::exceptions_from;
 
@@ -63,7 +63,7 @@ fn check(file: &Path, inventory: &Path) -> io::Result<Exit> {
                 warn(&warning.to_string());
             }
             let (name, count) = (exceptions.file, exceptions.list.len());
-            writeln!(io::stdout(), "{}: sound; exceptions: {count}", clean(&name))?;
+            writeln!(io::stdout(), "{}: sound; exceptions: {count}", escape_control(&name))?;
             Ok(Exit::Compliant)
         }
         Err(problems) => {

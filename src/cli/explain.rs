@@ -8,7 +8,7 @@ use super::complain;
 use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_matrix, load_policy};
 use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict, conditions_of_absence};
-use crate::model::{clean, service_words};
+use crate::model::{escape_control, service_words};
 use crate::policy::{Certainty, FeatureState, Inventory, Pattern, RoleSet, Row, Who, nearest};
 
 /// One end as the user named it.
@@ -119,7 +119,7 @@ fn by_member(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let service = service_words(arguments.port.1, &arguments.port.0.to_string());
-    let (a, b) = (clean(&arguments.from), clean(&arguments.to));
+    let (a, b) = (escape_control(&arguments.from), escape_control(&arguments.to));
     writeln!(out, "{service} from {a} to {b} is documented for some of them only:")?;
     let slug = |role: usize, other: &str| {
         policy.matrix.roles.get(role).map_or_else(|| other.to_owned(), |role| role.slug.clone())
@@ -227,11 +227,11 @@ fn tell(
         Verdict::Background => "is traffic of every network",
         _ => "is not documented",
     };
-    let (a, b) = (clean(&arguments.from), clean(&arguments.to));
+    let (a, b) = (escape_control(&arguments.from), escape_control(&arguments.to));
     writeln!(out, "{service} from {a} to {b} {verdict} ({}/{code}).", code.verdict())?;
     writeln!(out)?;
-    writeln!(out, "From      {}", clean(&from.words))?;
-    writeln!(out, "To        {}", clean(&to.words))?;
+    writeln!(out, "From      {}", escape_control(&from.words))?;
+    writeln!(out, "To        {}", escape_control(&to.words))?;
     if let Some(row) = answer.ruling.row.map(|row| &policy.matrix.rows[row]) {
         about(policy, "Decided", row, out)?;
     }

@@ -17,7 +17,7 @@ use super::exit::Exit;
 use super::judging::load_judging;
 use super::policy::{complain_all, whole_file};
 use super::work::tell;
-use crate::model::{Loss, clean};
+use crate::model::{Loss, escape_control};
 use crate::pipeline::{
     Closed, Confinement, Control, Dated, Door, Duty, Ended, FailOn, Fold, Limits, Listener,
     Message, Notice, Pages, StateError, Syslog, Tap, Watch, folder_of, listen, ready, serve, watch,
@@ -50,7 +50,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
         };
         let name = &interface.name;
         let line = format!("{name:<16} {link:<5} {can}  {}", addresses.join(" "));
-        text.push_str(&clean(line.trim_end()));
+        text.push_str(&escape_control(line.trim_end()));
         text.push('\n');
     }
     io::stdout().write_all(text.as_bytes())?;
@@ -309,7 +309,7 @@ impl Teller<'_> {
 
     fn say(&self, text: &str) {
         if !self.arguments.quiet {
-            anstream::eprintln!("{}", clean(text));
+            anstream::eprintln!("{}", escape_control(text));
         }
     }
 }

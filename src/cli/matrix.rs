@@ -9,7 +9,7 @@ use super::complain;
 use super::exit::Exit;
 use super::policy::{complain_all, find_matrix, load_matrix, whole_file};
 use crate::classify::check_examples;
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::policy::{Change, MATRICES, Matrix, OVERLAYS, PolicyError, RoleSet, Row, RuleFiles};
 use crate::report::Sheet;
 
@@ -44,13 +44,17 @@ pub(super) fn check(name: &str) -> io::Result<Exit> {
     }
     if matrix.rows.iter().all(|row| row.file.as_ref() != name) && path.is_file() {
         let count = matrix.background.len();
-        writeln!(io::stdout(), "{}: sound; {count} kinds of background traffic", clean(name))?;
+        writeln!(
+            io::stdout(),
+            "{}: sound; {count} kinds of background traffic",
+            escape_control(name)
+        )?;
         return Ok(Exit::Compliant);
     }
     writeln!(
         io::stdout(),
         "{}: sound; {} rows in {} groups, {} roles, {} features; every example is decided by its row",
-        clean(name),
+        escape_control(name),
         matrix.rows.len(),
         matrix.groups.len(),
         matrix.roles.len(),

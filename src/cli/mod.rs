@@ -73,11 +73,11 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
 /// Tells what somebody should look at, on standard error.
 fn warn(what: &str) {
     let style = anstyle::AnsiColor::Yellow.on_default().bold();
-    anstream::eprintln!("{style}warning:{style:#} {}", crate::model::clean(what));
+    anstream::eprintln!("{style}warning:{style:#} {}", crate::model::escape_control(what));
 }
 
 /// Tells a problem on standard error.
 fn complain(problem: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
-    anstream::eprintln!("{style}error:{style:#} {}", crate::model::clean(problem));
+    anstream::eprintln!("{style}error:{style:#} {}", crate::model::escape_control(problem));
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::args::CheckArguments;
 use super::exit::Exit;
 use super::{complain, warn};
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::pipeline::{capture_kind, fits_manifest};
 use crate::policy::{
     Inventory, MATRICES, Matrix, NamedRules, Policy, PolicyError, Problem, RuleFiles, TextFile,
@@ -167,12 +167,12 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
             writeln!(
                 io::stdout(),
                 "{}: sound; hosts: {}, networks: {}, services: {}, features named: {}, matrix {}",
-                clean(&inventory.file),
+                escape_control(&inventory.file),
                 inventory.hosts.len(),
                 inventory.networks.len(),
                 inventory.services.len(),
                 inventory.features.len(),
-                clean(&policy.matrix.name),
+                escape_control(&policy.matrix.name),
             )?;
             Ok(Exit::Compliant)
         }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use super::{Lens, Survey};
 use crate::flow::{ErrorKind, Flow, IcmpError, sign};
-use crate::model::{Transport, words};
+use crate::model::{Transport, named_enum};
 
-words!(
+named_enum!(
     /// How sure the direction of a conversation is, the strongest evidence first.
     Grade {
         /// A SYN, and the SYN-ACK of the other side that acknowledges its number.

@@ -25,7 +25,9 @@ use crate::flow::{
     Amount, ENDPOINT_MAPPER, Flow, Holders, IcmpError, Pair, Partitions, Path, Seed, Shard,
     TagKind, Unreads,
 };
-use crate::model::{AtMost, Endpoint, Few, Mac, Max, Merge, Min, Or, Transport};
+use crate::model::{
+    BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Transport,
+};
 
 pub use crate::flow::{Claimant, Outer, Tag, Unread, Unreadable, sign};
 pub use direction::Grade;
@@ -127,7 +129,7 @@ pub struct Conversation {
     /// time a failed attempt was repeated later.
     pub chances: u64,
     /// Kinds of packets that were seen of the client and of the server, see [`sign`].
-    pub signs: [Or; 2],
+    pub signs: [FlagSet; 2],
     /// Sent by the client.
     pub to_server: Amount,
     /// Sent by the server.
@@ -139,7 +141,7 @@ pub struct Conversation {
     /// When the flows began that have its best state, or failed as it did.
     pub opened: Window,
     /// The client's ports, for the reading in the other direction.
-    pub client_ports: Few<u16, 16>,
+    pub client_ports: InlineBoundedSet<u16, 16>,
     /// The number that stands for the server's port in its first flow: for ICMP the type of the reply,
     /// or the code.
     pub server_number: u16,
@@ -156,20 +158,20 @@ pub struct Conversation {
 pub struct Rare {
     /// What its packets were wrapped in; several of a kind one in the other are one stack, outermost
     /// first.
-    pub tags: AtMost<Vec<Tag>, 16>,
+    pub tags: BoundedSet<Vec<Tag>, 16>,
     /// The ends of the tunnels that they came through.
-    pub outer: AtMost<Outer, 16>,
+    pub outer: BoundedSet<Outer, 16>,
     /// Hardware addresses that frames came from, the client's and the server's, where the address is
     /// link-local.
-    pub macs: [AtMost<Mac, 4>; 2],
+    pub macs: [BoundedSet<Mac, 4>; 2],
     /// ICMP errors; side 0 is the client's packet quoted, side 1 the server's.
-    pub errors: AtMost<IcmpError, 16>,
+    pub errors: BoundedSet<IcmpError, 16>,
     /// Flows that were folded into others because memory ran short.
     pub folded: u64,
     /// An address that stays inside a host was seen on a wire, or in a tunnel.
     pub on_wire: bool,
     /// ICMP errors that quote packets which nobody saw: they count for nothing.
-    pub unseen_errors: AtMost<IcmpError, 16>,
+    pub unseen_errors: BoundedSet<IcmpError, 16>,
     /// The flows that failed, by their state, of a conversation that its own state does not tell of.
     failures: Vec<Failed>,
 }
@@ -221,13 +223,13 @@ impl Conversation {
     /// Evidence that few conversations have.
     pub fn rare(&self) -> &Rare {
         static NONE: Rare = Rare {
-            tags: AtMost::new(),
-            outer: AtMost::new(),
-            macs: [AtMost::new(), AtMost::new()],
-            errors: AtMost::new(),
+            tags: BoundedSet::new(),
+            outer: BoundedSet::new(),
+            macs: [BoundedSet::new(), BoundedSet::new()],
+            errors: BoundedSet::new(),
             folded: 0,
             on_wire: false,
-            unseen_errors: AtMost::new(),
+            unseen_errors: BoundedSet::new(),
             failures: Vec::new(),
         };
         self.rare.as_deref().unwrap_or(&NONE)
@@ -296,7 +298,7 @@ pub struct Conversations {
     /// Bytes written to temporary files because memory ran short.
     pub spilled: u64,
     /// The names by which anybody looked an address up, the least ones.
-    pub called: BTreeMap<IpAddr, AtMost<String, 8>>,
+    pub called: BTreeMap<IpAddr, BoundedSet<String, 8>>,
     /// Source, destination and protocol of later fragments whose first one is not in the capture.
     pub orphans: Vec<Pair>,
     /// Frames that could not be understood.
@@ -385,7 +387,7 @@ impl Conversations {
             c.announced =
                 transport == Transport::TCP && directory.is_announced(client, server, port);
         }
-        let mut called: BTreeMap<IpAddr, AtMost<String, 8>> = BTreeMap::new();
+        let mut called: BTreeMap<IpAddr, BoundedSet<String, 8>> = BTreeMap::new();
         let plain = flows.side().told().filter(|((.., path), _)| *path == Path::PLAIN);
         for ((_, address, _), chains) in plain {
             let asked = chains.iter().filter_map(|(chain, _)| chain.first());
@@ -552,8 +554,8 @@ fn read_flow(flow: &Flow<'_>, reading: &Reading, survey: &Survey, lens: &dyn Len
         || !(rare.tags.is_empty()
             && rare.errors.is_empty()
             && rare.unseen_errors.is_empty()
-            && rare.macs.iter().all(AtMost::is_empty));
-    let mut client_ports = Few::default();
+            && rare.macs.iter().all(BoundedSet::is_empty));
+    let mut client_ports = InlineBoundedSet::default();
     client_ports.insert(client.port);
     let (asked, end) = (&flow.sides[c], survey.end());
     let began = asked.first.get().or(first.get());

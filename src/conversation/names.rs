@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::Lens;
 use crate::flow::{Hello, Path, Ports, Seed, SideEvidence};
-use crate::model::{AtMost, Merge};
+use crate::model::{BoundedSet, Merge};
 
 /// What the capture shows of a server's names, to one client.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
@@ -63,7 +63,7 @@ pub(super) struct Asked {
 }
 
 /// All of them; nearly always it is one.
-pub(super) type Hellos = AtMost<Hello, { usize::MAX }>;
+pub(super) type Hellos = BoundedSet<Hello, { usize::MAX }>;
 
 impl Asked {
     pub fn merge(&mut self, other: &Self) {

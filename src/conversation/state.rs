@@ -3,9 +3,9 @@
 use super::direction::{Reading, errors, is_simultaneous};
 use super::{Survey, Window};
 use crate::flow::{ErrorKind, Flow, Side, sign};
-use crate::model::{Min, Nanos, SECOND, Transport, words};
+use crate::model::{Min, Nanos, SECOND, Transport, named_enum};
 
-words!(
+named_enum!(
     /// How far a flow or conversation came. The best state comes first: proof of success, then proof of
     /// failure, then silence.
     State {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::direction::{broadcast_sender, is_group, is_simultaneous, proved};
 use super::{Lens, Vantage};
 use crate::flow::{Amount, Claim, Claimant, Flow, Pair, Path, Seed, Side, SideEvidence, sign};
-use crate::model::{AtMost, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
+use crate::model::{BoundedSet, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
 /// How an address was seen.
 #[derive(Clone, Default, Debug)]
@@ -28,13 +28,13 @@ pub struct Presence {
     /// Packets of flows that it sent, and that were sent to it alone, which the capture cut short.
     pub cut: [Sum; 2],
     /// Hardware addresses that its frames came from.
-    pub macs: AtMost<Mac, 4>,
+    pub macs: BoundedSet<Mac, 4>,
     /// Some packet of its own had passed a router: its hop count is none that systems start with.
     pub routed: bool,
     /// It stays inside a host, and was seen on a wire all the same.
     pub on_wire: bool,
     /// The hop counts of its packets, those aside of TCP flows of which it sent nothing but resets.
-    hops: AtMost<u8, 8>,
+    hops: BoundedSet<u8, 8>,
 }
 
 impl Merge for Presence {
@@ -132,7 +132,7 @@ pub struct Survey {
     /// Addresses that acknowledge to anybody what the capture never shows.
     deaf: HashSet<IpAddr, Seed>,
     /// Services whose data somebody acknowledges and the capture never shows, and who does.
-    hidden: HashMap<(Endpoint, Transport), AtMost<IpAddr, 2>, Seed>,
+    hidden: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 2>, Seed>,
     /// Address claims (ARP, neighbour discovery), by who claims what and where.
     pub claims: BTreeMap<Claimant, Claim>,
     /// Pairs of addresses, the lesser first, between which packets went whose ports were not captured, with their
@@ -313,7 +313,7 @@ impl Survey {
     /// Concludes what only all flows together show: which hardware addresses are routers'.
     pub(super) fn conclude(&mut self) {
         const SEVERAL: usize = 3;
-        let mut behind = HashMap::<Mac, AtMost<IpAddr, SEVERAL>, Seed>::default();
+        let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL>, Seed>::default();
         for (address, presence) in &self.presences {
             let macs = presence.macs.iter().filter(|_| !crate::model::is_link_local(*address));
             macs.for_each(|mac| behind.entry(*mac).or_default().insert(*address));

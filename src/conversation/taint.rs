@@ -7,9 +7,9 @@ use super::direction::Reading;
 use super::survey::SAME_WAY;
 use super::{Grade, Lens, State, Subject, Survey};
 use crate::flow::{Flow, Link};
-use crate::model::{Mac, words};
+use crate::model::{Mac, named_enum};
 
-words!(
+named_enum!(
     /// Why a flow is doubted.
     Taint {
         /// Its direction is a guess, and the other reading is worse or of another verdict.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{ErrorKind, Tunnel};
 use crate::model::{Mac, NO_TIME, Nanos, Transport};
 
-/// Facts about the packets of one side of a flow, as bits of an `Or`.
+/// Facts about the packets of one side of a flow, as bits of an `FlagSet`.
 pub mod sign {
     /// TCP: a SYN without ACK.
     pub const SYN: u16 = 1 << 0;

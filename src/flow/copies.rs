@@ -13,7 +13,7 @@ use super::key::partition;
 use super::keyed::{Kind, empty_parts};
 use super::{Amount, Seed};
 use crate::decode::{Link, Observation};
-use crate::model::{Copies, Merge, NO_TIME, Nanos, SECOND, Sum};
+use crate::model::{DuplicateCounts, Merge, NO_TIME, Nanos, SECOND, Sum};
 
 /// How far apart two sights of one packet may be, in nanoseconds of packet time. A retransmission
 /// comes later, or with another identification.
@@ -105,8 +105,8 @@ impl Sample {
     }
 
     /// What the sample says of the capture.
-    pub fn copies(&self) -> Copies {
-        let mut copies = Copies::default();
+    pub fn copies(&self) -> DuplicateCounts {
+        let mut copies = DuplicateCounts::default();
         for sights in self.sights.values() {
             copies.sampled += sights.len() as u64;
             for packet in together(sights, |sight| sight.time) {

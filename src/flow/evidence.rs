@@ -6,7 +6,7 @@ use super::side::SideEvidence;
 use super::state::{Amount, Errors, Opening};
 use super::{FlowKey, Pieces};
 use crate::decode::Link;
-use crate::model::{AtMost, Max, Merge, Min, Or, Span, Sum};
+use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, NumberRange, Sum};
 use crate::names::Hello;
 
 /// Evidence of whatever origin: some flows, and what is beside them. Two of them together are what one would be that
@@ -51,19 +51,19 @@ pub struct SideRecord {
     /// Time of the latest packet.
     pub last: Max,
     /// Which kinds of packets were sent, see [`crate::decode::sign`].
-    pub signs: Or,
+    pub signs: FlagSet,
     /// SYNs sent, retransmissions and copies among them.
     pub syn_count: Sum<u32>,
     /// The numbers of its SYNs, the least ones; those whose flags a fragment hides among them.
-    pub syns: AtMost<Opening, 4>,
+    pub syns: BoundedSet<Opening, 4>,
     /// The numbers of its SYN-ACKs, the least ones.
-    pub syn_acks: AtMost<Opening, 4>,
+    pub syn_acks: BoundedSet<Opening, 4>,
     /// The numbers that it acknowledged.
-    pub acked: Span,
+    pub acked: NumberRange,
     /// The links that it was seen on.
-    pub links: AtMost<Link, 16>,
+    pub links: BoundedSet<Link, 16>,
     /// The names that it asked for, as far as one segment tells.
-    pub hellos: AtMost<Hello, 16>,
+    pub hellos: BoundedSet<Hello, 16>,
     /// What may be parts of a message that names the server.
     pub pieces: Pieces,
 }

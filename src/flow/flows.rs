@@ -13,7 +13,7 @@ use super::partitions::{Partition, Partitions, Shard, on_threads};
 use super::side::{SideEvidence, Trimmed};
 use super::spill::understood;
 use crate::decode::{Link, Path};
-use crate::model::{Copies, Nanos};
+use crate::model::{DuplicateCounts, Nanos};
 
 /// All flows of a run, merged; one partition of them in memory at a time where they were spilled.
 pub struct Flows {
@@ -54,7 +54,7 @@ impl Flows {
     }
 
     /// Returns what a sample of the packets says of copies among them.
-    pub fn copies(&self) -> Copies {
+    pub fn copies(&self) -> DuplicateCounts {
         self.side.sample().copies()
     }
 

@@ -12,9 +12,9 @@ use super::table::{FlowTable, Split};
 use super::tables::Tables;
 use super::{FlowKey, Seed};
 use crate::decode::{Tuple, sign};
-use crate::model::words;
+use crate::model::named_enum;
 
-words!(
+named_enum!(
     /// How flows are folded when memory runs short, from what loses least to what loses most. Each takes in those
     /// before it. What was folded is never certain.
     Fold {

@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::Side;
-use crate::model::{AtMost, Merge, Nanos};
+use crate::model::{BoundedSet, Merge, Nanos};
 use crate::names::{Hello, Pieces};
 
 /// What a flow tells about the server's name; few flows do.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Heard {
     /// What stood whole in one segment, of each side.
-    pub(super) hellos: [AtMost<Hello, 16>; 2],
+    pub(super) hellos: [BoundedSet<Hello, 16>; 2],
     /// What may be parts of it.
     pub(super) pieces: [Pieces; 2],
 }

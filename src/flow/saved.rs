@@ -18,7 +18,7 @@ use super::state::Side;
 use super::table::FlowTable;
 use super::unread::Unreads;
 use crate::decode::{Link, Path};
-use crate::model::{AtMost, Nanos, Sum};
+use crate::model::{BoundedSet, Nanos, Sum};
 use crate::names::Ports;
 
 /// A layout of saved evidence.
@@ -90,7 +90,7 @@ struct Fixed {
     loose: BTreeMap<Pair, Side>,
     claims: BTreeMap<Claimant, Claim>,
     unread: Unreads,
-    tunnels: BTreeMap<u16, AtMost<IpAddr, 1>>,
+    tunnels: BTreeMap<u16, BoundedSet<IpAddr, 1>>,
     askers: BTreeMap<(IpAddr, Path), Askers>,
     orphans: BTreeMap<Pair, Sum>,
     told: BTreeMap<(IpAddr, IpAddr, Path), Told>,

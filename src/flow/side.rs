@@ -17,7 +17,7 @@ use super::state::Side;
 use super::unread::Unreads;
 use super::{FlowKey, Seed};
 use crate::decode::Path;
-use crate::model::{AtMost, Nanos, Sum, Transport};
+use crate::model::{BoundedSet, Nanos, Sum, Transport};
 use crate::names::{Lookup, Ports, Reply};
 
 /// Source, destination and protocol of packets without ports, and how far they may be believed.
@@ -44,10 +44,10 @@ impl Key for Pair {
 pub type Told = BTreeSet<(Vec<String>, IpAddr)>;
 
 /// Who asked a resolver.
-pub type Askers = AtMost<IpAddr, 256>;
+pub type Askers = BoundedSet<IpAddr, 256>;
 
 /// Addresses that advertised themselves as the master of a virtual one.
-pub type Holders = AtMost<IpAddr, 8>;
+pub type Holders = BoundedSet<IpAddr, 8>;
 
 /// Sides that started a message which goes on in another segment.
 pub type Starts = Keyed<(FlowKey, u8), ()>;
@@ -150,7 +150,7 @@ kinds! {
     /// Fragments; once tables have met they are part of their flows, or orphans.
     fragments: Fragments = "fragments",
     /// The destinations of tunnels that nobody stated, by the interface that saw them; of several the least.
-    tunnels: Keyed<u16, AtMost<IpAddr, 1>>,
+    tunnels: Keyed<u16, BoundedSet<IpAddr, 1>>,
     /// Frames that could not be understood.
     unread: Unreads,
     /// Sides that started a message which goes on in another segment, where starts alone were remembered.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::decode::{ErrorKind, Link, sign};
-use crate::model::{AtMost, Max, Merge, Min, Nanos, Or, Span, Sum};
+use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, Sum};
 
 /// Packets and bytes. Sums: they decide nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
@@ -67,8 +67,8 @@ impl Opening {
 /// The opening numbers of a side that has several: the least of each kind, and whether there are more.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Openings {
-    syns: AtMost<Opening, 4>,
-    syn_acks: AtMost<Opening, 4>,
+    syns: BoundedSet<Opening, 4>,
+    syn_acks: BoundedSet<Opening, 4>,
 }
 
 impl Openings {
@@ -79,13 +79,13 @@ impl Openings {
     }
 
     /// Takes in SYN-ACKs, or SYNs, that were kept elsewhere.
-    pub(super) fn merge_kept(&mut self, of_answers: bool, kept: &AtMost<Opening, 4>) {
+    pub(super) fn merge_kept(&mut self, of_answers: bool, kept: &BoundedSet<Opening, 4>) {
         let mine = if of_answers { &mut self.syn_acks } else { &mut self.syns };
         mine.merge(kept);
     }
 
     /// The SYNs, or the SYN-ACKs.
-    pub(super) fn kept(&self, of_answers: bool) -> &AtMost<Opening, 4> {
+    pub(super) fn kept(&self, of_answers: bool) -> &BoundedSet<Opening, 4> {
         if of_answers { &self.syn_acks } else { &self.syns }
     }
 }
@@ -110,11 +110,11 @@ pub struct Side {
     /// The opening number, where it has one alone; see [`super::Flow::syns`].
     pub(super) opening: Opening,
     /// The numbers that it acknowledged.
-    pub acked: Span,
+    pub acked: NumberRange,
     /// SYNs sent, retransmissions and copies among them.
     pub syns: Sum<u32>,
     /// Which kinds of packets were sent, see [`sign`].
-    pub signs: Or,
+    pub signs: FlagSet,
     /// Which links they were seen on: a number of the table that holds this side.
     pub(super) link: u16,
 }
@@ -188,7 +188,7 @@ pub struct IcmpError {
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Quotes {
     /// TCP: sequence numbers, the least.
-    pub seqs: AtMost<u32, 4>,
+    pub seqs: BoundedSet<u32, 4>,
     /// Whether something quoted says that it is an answer.
     pub answers: bool,
 }
@@ -237,7 +237,7 @@ impl Merge for Errors {
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Extra {
     /// The links each side was seen on, where they are several.
-    pub(super) links: [AtMost<Link, 16>; 2],
+    pub(super) links: [BoundedSet<Link, 16>; 2],
     /// The opening numbers of each side, where they are several.
     pub(super) openings: [Openings; 2],
     /// The ICMP errors that quote the flow.
@@ -305,7 +305,8 @@ mod tests {
             syns.insert(false, Opening { number, other: 0 });
             answers.insert(true, Opening { number, other: 100 - number });
         }
-        let numbers = |kept: &AtMost<Opening, 4>| kept.iter().map(|o| o.number).collect::<Vec<_>>();
+        let numbers =
+            |kept: &BoundedSet<Opening, 4>| kept.iter().map(|o| o.number).collect::<Vec<_>>();
         assert_eq!(numbers(&syns.syns), [1, 3, 5, 7]);
         assert_eq!(numbers(&syns.syns), numbers(&answers.syn_acks));
         assert!(syns.syns.more() && answers.syn_acks.more());

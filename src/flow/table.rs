@@ -16,7 +16,7 @@ use super::memory::prefetch;
 use super::state::{Extra, FlowState, IcmpError, Opening, Quotes, Side};
 use super::{FlowKey, Heard, Seed};
 use crate::decode::{Body, Link, Observation, Path, sign};
-use crate::model::{AtMost, Merge, Nanos, Or, Sum};
+use crate::model::{BoundedSet, FlagSet, Merge, Nanos, Sum};
 use crate::names::{Hello, Pieces};
 
 /// Flows that are looked up together.
@@ -160,7 +160,7 @@ impl<'a> Flow<'a> {
             (into.acked, into.syn_count) = (side.acked, side.syns);
             into.cut = Sum(self.cut[number]);
             // Whether there are several numbers is told by the numbers.
-            into.signs = Or(side.signs.0 & !sign::SEVERAL);
+            into.signs = FlagSet(side.signs.0 & !sign::SEVERAL);
             if let Some(opening) = side.single_opening() {
                 let is_answer = side.has(sign::SYN_ACK);
                 let kept = if is_answer { &mut into.syn_acks } else { &mut into.syns };
@@ -413,7 +413,7 @@ impl FlowTable {
             }
         }
         let without_links =
-            Extra { links: [AtMost::default(), AtMost::default()], ..theirs.clone() };
+            Extra { links: [BoundedSet::default(), BoundedSet::default()], ..theirs.clone() };
         let mine = self.records.extras.entry(position as u32).or_default();
         mine.merge(&without_links);
         // A set that overflowed elsewhere has overflowed here.
@@ -462,7 +462,7 @@ impl FlowTable {
                 extra.links[number].merge(&side.links);
             }
             let heard = (&side.hellos, &side.pieces);
-            if heard != (&AtMost::default(), &Pieces::default()) {
+            if heard != (&BoundedSet::default(), &Pieces::default()) {
                 self.hear(position as u32, |heard| {
                     heard.hellos[number].merge(&side.hellos);
                     heard.pieces[number].merge(&side.pieces);

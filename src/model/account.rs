@@ -7,9 +7,9 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::merge::{Max, Merge, Min};
-use super::words;
+use super::named_enum;
 
-words!(
+named_enum!(
     /// Why a frame became no observation. A closed list: a new reason is a new line here.
     SkipReason {
         /// The link type is none that rasaudit decodes.
@@ -68,9 +68,9 @@ impl SkipReason {
 
 /// Skipped frames by reason.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Reasons([u64; SkipReason::ALL.len()]);
+pub struct SkipCounts([u64; SkipReason::ALL.len()]);
 
-impl Reasons {
+impl SkipCounts {
     /// Counts one frame.
     pub fn count(&mut self, reason: SkipReason) {
         self.0[reason as usize] += 1;
@@ -92,7 +92,7 @@ impl Reasons {
     }
 }
 
-impl Merge for Reasons {
+impl Merge for SkipCounts {
     fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.0.iter_mut().zip(other.0) {
             *mine += theirs;
@@ -100,7 +100,7 @@ impl Merge for Reasons {
     }
 }
 
-impl Serialize for Reasons {
+impl Serialize for SkipCounts {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Some formats write the number of entries first.
         let mut map = serializer.serialize_map(Some(self.iter().count()))?;
@@ -112,7 +112,7 @@ impl Serialize for Reasons {
 }
 
 /// By name, as they are written; a reason of another version is counted no more.
-impl<'de> Deserialize<'de> for Reasons {
+impl<'de> Deserialize<'de> for SkipCounts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
         let mut reasons = Self::default();
@@ -127,13 +127,13 @@ impl<'de> Deserialize<'de> for Reasons {
 
 /// What became of the frames of one input, or of all. Merges.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Account {
+pub struct FrameCounters {
     /// Frames read from the input.
     pub frames: u64,
     /// Frames that became observations.
     pub observations: u64,
     /// Frames that did not, by reason.
-    pub skipped: Reasons,
+    pub skipped: SkipCounts,
     /// Frames of which the capture kept fewer bytes than were on the wire.
     pub truncated: u64,
     /// Observations whose IPv4 header checksum is wrong (they are used all the same).
@@ -156,7 +156,7 @@ pub struct Account {
     pub last: Max,
 }
 
-impl Merge for Account {
+impl Merge for FrameCounters {
     fn merge(&mut self, other: &Self) {
         self.frames += other.frames;
         self.observations += other.observations;
@@ -182,7 +182,7 @@ impl Merge for Account {
 
 /// What a sample of packets says of frames that show a packet once more.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
-pub struct Copies {
+pub struct DuplicateCounts {
     /// Frames in the sample.
     pub sampled: u64,
     /// Of these, copies with nothing to tell them from the first.
@@ -195,7 +195,7 @@ pub struct Copies {
     pub hops: u64,
 }
 
-impl Copies {
+impl DuplicateCounts {
     /// All copies in the sample.
     pub fn total(self) -> u64 {
         self.same + self.interfaces + self.vlans + self.hops
@@ -212,7 +212,7 @@ impl Copies {
     }
 }
 
-words!(
+named_enum!(
     /// What was done about copies in amounts.
     Correction {
         /// The sample shows next to none.
@@ -237,7 +237,7 @@ impl Duplicates {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Duplicates {
     /// What a sample shows.
-    pub sample: Copies,
+    pub sample: DuplicateCounts,
     /// What was done about it.
     pub correction: Correction,
     /// Packets taken out of the amounts.
@@ -284,7 +284,7 @@ pub struct InputRecord {
     /// SHA-256 of its bytes, in lower-case hex, when it was asked for.
     pub sha256: Option<String>,
     /// What its frames became.
-    pub account: Account,
+    pub account: FrameCounters,
     /// What it says it lost.
     pub loss: Loss,
     /// Why it could not be read to its end, or at all.

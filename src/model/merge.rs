@@ -123,18 +123,18 @@ impl Merge for Max {
 
 /// The range of some numbers of 32 bits; empty until one is seen. Idempotent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Span {
+pub struct NumberRange {
     least: u32,
     most: u32,
 }
 
-impl Default for Span {
+impl Default for NumberRange {
     fn default() -> Self {
         Self { least: u32::MAX, most: 0 }
     }
 }
 
-impl Span {
+impl NumberRange {
     /// Takes in a number.
     pub fn see(&mut self, number: u32) {
         self.least = self.least.min(number);
@@ -157,7 +157,7 @@ impl Span {
     }
 }
 
-impl Merge for Span {
+impl Merge for NumberRange {
     fn merge(&mut self, other: &Self) {
         self.least = self.least.min(other.least);
         self.most = self.most.max(other.most);
@@ -166,16 +166,16 @@ impl Merge for Span {
 
 /// Facts that, once seen, stay seen. Idempotent.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Or(pub u16);
+pub struct FlagSet(pub u16);
 
-impl Or {
+impl FlagSet {
     /// Whether any of `bits` was seen.
     pub fn has(self, bits: u16) -> bool {
         self.0 & bits != 0
     }
 }
 
-impl Merge for Or {
+impl Merge for FlagSet {
     fn merge(&mut self, other: &Self) {
         self.0 |= other.0;
     }
@@ -184,19 +184,19 @@ impl Merge for Or {
 /// A set that keeps its `N` least members and remembers whether there were more: bounded against
 /// hostile variety, and still independent of the order of arrival. Idempotent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct AtMost<T, const N: usize> {
+pub struct BoundedSet<T, const N: usize> {
     /// Sorted. Most sets have one member, for which a vector is the smallest home.
     kept: Vec<T>,
     more: bool,
 }
 
-impl<T, const N: usize> Default for AtMost<T, N> {
+impl<T, const N: usize> Default for BoundedSet<T, N> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T, const N: usize> AtMost<T, N> {
+impl<T, const N: usize> BoundedSet<T, N> {
     /// An empty set.
     pub const fn new() -> Self {
         Self { kept: Vec::new(), more: false }
@@ -208,7 +208,7 @@ impl<T, const N: usize> AtMost<T, N> {
     }
 }
 
-impl<T: Ord + Clone, const N: usize> AtMost<T, N> {
+impl<T: Ord + Clone, const N: usize> BoundedSet<T, N> {
     /// Takes in one member.
     pub fn insert(&mut self, member: T) {
         let Err(position) = self.kept.binary_search(&member) else {
@@ -249,7 +249,7 @@ impl<T: Ord + Clone, const N: usize> AtMost<T, N> {
     }
 }
 
-impl<T: Ord + Clone, const N: usize> Merge for AtMost<T, N> {
+impl<T: Ord + Clone, const N: usize> Merge for BoundedSet<T, N> {
     fn merge(&mut self, other: &Self) {
         for member in &other.kept {
             self.insert(member.clone());
@@ -257,22 +257,22 @@ impl<T: Ord + Clone, const N: usize> Merge for AtMost<T, N> {
         self.more |= other.more;
     }
 }
-/// As [`AtMost`], for small members and without memory of its own: for sets that every one of very many things has.
+/// As [`BoundedSet`], for small members and without memory of its own: for sets that every one of very many things has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Few<T, const N: usize> {
+pub struct InlineBoundedSet<T, const N: usize> {
     /// The first `count` are members, sorted.
     kept: [T; N],
     count: u8,
     more: bool,
 }
 
-impl<T: Copy + Default, const N: usize> Default for Few<T, N> {
+impl<T: Copy + Default, const N: usize> Default for InlineBoundedSet<T, N> {
     fn default() -> Self {
         Self { kept: [T::default(); N], count: 0, more: false }
     }
 }
 
-impl<T: Copy + Ord, const N: usize> Few<T, N> {
+impl<T: Copy + Ord, const N: usize> InlineBoundedSet<T, N> {
     /// Takes in one member.
     pub fn insert(&mut self, member: T) {
         let count = usize::from(self.count);
@@ -303,7 +303,7 @@ impl<T: Copy + Ord, const N: usize> Few<T, N> {
     }
 }
 
-impl<T: Copy + Ord, const N: usize> Merge for Few<T, N> {
+impl<T: Copy + Ord, const N: usize> Merge for InlineBoundedSet<T, N> {
     fn merge(&mut self, other: &Self) {
         other.iter().for_each(|member| self.insert(*member));
         self.more |= other.more;

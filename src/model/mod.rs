@@ -4,20 +4,21 @@
 mod account;
 mod addr;
 mod merge;
+mod named_enum;
 mod text;
 mod time;
 mod timeline;
-mod words;
 
 pub use account::{
-    Account, Copies, Correction, Duplicates, InputRecord, Loss, Reasons, SkipReason,
+    Correction, DuplicateCounts, Duplicates, FrameCounters, InputRecord, Loss, SkipCounts,
+    SkipReason,
 };
 pub use addr::{Endpoint, Mac, Transport, is_link_local, service_words};
-pub use merge::{AtMost, Few, Max, Merge, Min, Or, Span, Sum};
-pub use text::{cell, clean, is_plain, steers};
+pub use merge::{BoundedSet, FlagSet, InlineBoundedSet, Max, Merge, Min, NumberRange, Sum};
+pub(crate) use named_enum::named_enum;
+pub use text::{escape_control, escape_csv_formula, is_control_or_bidi, is_plain};
 pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};
-pub use timeline::{Slot, Timeline};
-pub(crate) use words::words;
+pub use timeline::{ActivityBucket, ActivityHistogram};
 
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {

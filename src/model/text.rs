@@ -5,25 +5,25 @@ use std::fmt::Write as _;
 
 /// Whether a character would steer a terminal or turn the text around: controls, and the
 /// bidirectional and invisible formatting characters.
-pub fn steers(c: char) -> bool {
+pub fn is_control_or_bidi(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Text with everything that steers written out, as `\u{1b}`.
-pub fn clean(text: &str) -> Cow<'_, str> {
-    if is_plain(text) || !text.chars().any(steers) {
+pub fn escape_control(text: &str) -> Cow<'_, str> {
+    if is_plain(text) || !text.chars().any(is_control_or_bidi) {
         return Cow::Borrowed(text);
     }
-    let mut clean = String::with_capacity(text.len() + 8);
+    let mut escape_control = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if steers(c) {
-            let _ = write!(clean, "\\u{{{:x}}}", u32::from(c));
+        if is_control_or_bidi(c) {
+            let _ = write!(escape_control, "\\u{{{:x}}}", u32::from(c));
         } else {
-            clean.push(c);
+            escape_control.push(c);
         }
     }
-    Cow::Owned(clean)
+    Cow::Owned(escape_control)
 }
 
 /// Whether a text is printable ASCII alone, in which nothing steers. Nearly all of a report is.
@@ -35,12 +35,12 @@ pub fn is_plain(text: &str) -> bool {
 /// A cell that no spreadsheet takes for a formula: what starts like a formula gets an apostrophe
 /// before it, as spreadsheets write text themselves. So does each piece after a semicolon, at which
 /// a spreadsheet of another country may cut.
-pub fn cell(text: &str) -> Cow<'_, str> {
+pub fn escape_csv_formula(text: &str) -> Cow<'_, str> {
     let starts_plainly = text.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric());
     if starts_plainly && is_plain(text) && !text.contains(';') {
         return Cow::Borrowed(text);
     }
-    let text = clean(text);
+    let text = escape_control(text);
     let is_formula = |piece: &str| {
         let first = piece.trim_start().chars().next();
         first.is_some_and(|c| {
@@ -62,12 +62,12 @@ mod tests {
 
     #[test]
     fn formulas_and_escapes_are_disarmed() {
-        assert_eq!(cell("=1+1"), "'=1+1");
-        assert_eq!(cell(" @SUM(A1)"), "' @SUM(A1)");
-        assert_eq!(cell("\t=cmd"), "\\u{9}=cmd");
-        assert_eq!(cell("a;=1+1;b"), "a;'=1+1;b");
-        assert_eq!(cell("10.0.0.1"), "10.0.0.1");
-        assert_eq!(cell("*"), "*");
-        assert_eq!(clean("a\u{1b}[31mb\u{202e}c"), "a\\u{1b}[31mb\\u{202e}c");
+        assert_eq!(escape_csv_formula("=1+1"), "'=1+1");
+        assert_eq!(escape_csv_formula(" @SUM(A1)"), "' @SUM(A1)");
+        assert_eq!(escape_csv_formula("\t=cmd"), "\\u{9}=cmd");
+        assert_eq!(escape_csv_formula("a;=1+1;b"), "a;'=1+1;b");
+        assert_eq!(escape_csv_formula("10.0.0.1"), "10.0.0.1");
+        assert_eq!(escape_csv_formula("*"), "*");
+        assert_eq!(escape_control("a\u{1b}[31mb\u{202e}c"), "a\\u{1b}[31mb\\u{202e}c");
     }
 }

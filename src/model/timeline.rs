@@ -8,11 +8,11 @@ use super::{BUCKET_NS, Max, Merge, Min, Nanos, SECOND};
 
 /// The frames of each ten seconds that hold one, by the number of the ten seconds since 1970.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Timeline(BTreeMap<Nanos, Slot>);
+pub struct ActivityHistogram(BTreeMap<Nanos, ActivityBucket>);
 
 /// Ten seconds of a capture; of what is long ago an hour.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Slot {
+pub struct ActivityBucket {
     /// Frames.
     pub frames: u64,
     /// Their bytes on the wire.
@@ -50,7 +50,7 @@ const DAY: Nanos = 24 * 3600 * SECOND;
 /// Fewer frames than this may be doubted.
 const FEW: u64 = 10;
 
-impl Slot {
+impl ActivityBucket {
     /// Ten watched seconds without a frame.
     pub const WATCHED: Self =
         Self { frames: 0, bytes: 0, watched: 1, first: Min::EMPTY, last: Max::EMPTY, hour: None };
@@ -64,7 +64,7 @@ impl Slot {
     }
 }
 
-impl Merge for Slot {
+impl Merge for ActivityBucket {
     fn merge(&mut self, other: &Self) {
         self.frames += other.frames;
         self.bytes += other.bytes;
@@ -80,7 +80,7 @@ impl Merge for Slot {
     }
 }
 
-impl Merge for Timeline {
+impl Merge for ActivityHistogram {
     fn merge(&mut self, other: &Self) {
         for (number, slot) in &other.0 {
             self.add(*number, slot);
@@ -90,7 +90,7 @@ impl Merge for Timeline {
 
 /// A piece of watched time, from one ten seconds to before another.
 #[derive(Clone, Copy)]
-struct Piece {
+struct WatchedStretch {
     from: Nanos,
     to: Nanos,
     /// The frames at its ends, where it has some.
@@ -98,7 +98,7 @@ struct Piece {
     last: Option<Nanos>,
 }
 
-impl Piece {
+impl WatchedStretch {
     /// Returns when watching began, in nanoseconds: before the first frame nobody is known to have watched.
     fn start_ns(&self) -> Nanos {
         self.first.unwrap_or_else(|| self.from.saturating_mul(BUCKET_NS))
@@ -110,9 +110,9 @@ impl Piece {
     }
 }
 
-impl Timeline {
+impl ActivityHistogram {
     /// Adds frames of ten seconds.
-    pub fn add(&mut self, number: Nanos, slot: &Slot) {
+    pub fn add(&mut self, number: Nanos, slot: &ActivityBucket) {
         self.0.entry(number).or_default().merge(slot);
     }
 
@@ -120,13 +120,13 @@ impl Timeline {
     pub fn watch(&mut self, from: Nanos, to: Nanos) {
         let first = from.saturating_add(BUCKET_NS - 1).div_euclid(BUCKET_NS);
         for number in first..to.div_euclid(BUCKET_NS) {
-            self.add(number, &Slot::WATCHED);
+            self.add(number, &ActivityBucket::WATCHED);
         }
     }
 
     /// The same frames, at a time when something that was to be watched was away.
     pub fn unwatched(&self) -> Self {
-        let unwatched = |slot: &Slot| Slot { watched: 0, hour: None, ..*slot };
+        let unwatched = |slot: &ActivityBucket| ActivityBucket { watched: 0, hour: None, ..*slot };
         Self(self.0.iter().map(|(n, slot)| (*n, unwatched(slot))).collect())
     }
 
@@ -176,24 +176,24 @@ impl Timeline {
     }
 
     /// The pieces of watched time, in order.
-    fn pieces(&self) -> Vec<Piece> {
+    fn pieces(&self) -> Vec<WatchedStretch> {
         let mut pieces = Vec::with_capacity(self.0.len());
         for (number, slot) in &self.0 {
             let (first, last) = (slot.first.get(), slot.last.get());
             match slot.hour {
                 _ if slot.watched == 0 => {}
-                None => pieces.push(Piece { from: *number, to: number + 1, first, last }),
+                None => pieces.push(WatchedStretch { from: *number, to: number + 1, first, last }),
                 Some(hour) if hour.leading >= HOUR as u64 => {
-                    pieces.push(Piece { from: *number, to: number + HOUR, first, last });
+                    pieces.push(WatchedStretch { from: *number, to: number + HOUR, first, last });
                 }
                 Some(Stretches { leading, trailing, .. }) => {
                     if leading > 0 {
                         let to = number + leading as Nanos;
-                        pieces.push(Piece { from: *number, to, first, last: None });
+                        pieces.push(WatchedStretch { from: *number, to, first, last: None });
                     }
                     if trailing > 0 {
                         let from = number + HOUR - trailing as Nanos;
-                        pieces.push(Piece { from, to: number + HOUR, first: None, last });
+                        pieces.push(WatchedStretch { from, to: number + HOUR, first: None, last });
                     }
                 }
             }
@@ -252,11 +252,11 @@ impl Timeline {
     }
 
     /// What slots of one hour are together.
-    fn as_hour(&self, hour: Nanos) -> Slot {
-        let mut whole = Slot::default();
-        let mut stretches: Vec<Piece> = Vec::new();
+    fn as_hour(&self, hour: Nanos) -> ActivityBucket {
+        let mut whole = ActivityBucket::default();
+        let mut stretches: Vec<WatchedStretch> = Vec::new();
         for slot in self.0.values() {
-            whole.merge(&Slot { watched: 0, ..*slot });
+            whole.merge(&ActivityBucket { watched: 0, ..*slot });
             whole.watched += slot.watched;
         }
         for piece in self.pieces() {
@@ -271,13 +271,15 @@ impl Timeline {
         // an end of the hour goes on there.
         let tens = |from: Nanos, to: Nanos| (to.saturating_sub(from) / BUCKET_NS).max(0) as u64;
         let (starts, ends) = (hour * BUCKET_NS, (hour + HOUR) * BUCKET_NS);
-        let from = |piece: &Piece| if piece.from == hour { starts } else { piece.start_ns() };
-        let to = |piece: &Piece| if piece.to == hour + HOUR { ends } else { piece.end_ns() };
+        let from =
+            |piece: &WatchedStretch| if piece.from == hour { starts } else { piece.start_ns() };
+        let to =
+            |piece: &WatchedStretch| if piece.to == hour + HOUR { ends } else { piece.end_ns() };
         let leading = stretches.first().filter(|piece| piece.from == hour);
         let leading = leading.map_or(0, |piece| tens(starts, to(piece)));
         let trailing = stretches.last().filter(|piece| piece.to == hour + HOUR);
         let trailing = trailing.map_or(0, |piece| tens(from(piece), ends));
-        let inner = |piece: &Piece| tens(piece.start_ns(), piece.end_ns());
+        let inner = |piece: &WatchedStretch| tens(piece.start_ns(), piece.end_ns());
         let longest = stretches.iter().map(inner).max().unwrap_or(0);
         let before = whole.hour.map_or(0, |hour| hour.longest);
         whole.hour = Some(Stretches { leading, trailing, longest: longest.max(before) });
@@ -285,7 +287,7 @@ impl Timeline {
     }
 
     /// The slots in order of time, each with the time of its start.
-    pub fn iter(&self) -> impl Iterator<Item = (Nanos, &Slot)> {
+    pub fn iter(&self) -> impl Iterator<Item = (Nanos, &ActivityBucket)> {
         self.0.iter().map(|(number, slot)| (number.saturating_mul(BUCKET_NS), slot))
     }
 }
@@ -297,23 +299,23 @@ const TEN_S: u64 = (BUCKET_NS / SECOND) as u64;
 mod tests {
     use super::*;
 
-    fn slot(number: Nanos, frames: u64) -> Slot {
-        let mut slot = Slot { watched: 1, ..Slot::default() };
+    fn slot(number: Nanos, frames: u64) -> ActivityBucket {
+        let mut slot = ActivityBucket { watched: 1, ..ActivityBucket::default() };
         for _ in 0..frames {
             slot.see(number * BUCKET_NS + 5 * SECOND, 100);
         }
         slot
     }
 
-    fn timeline(numbers: impl IntoIterator<Item = Nanos>) -> Timeline {
-        let mut timeline = Timeline::default();
+    fn timeline(numbers: impl IntoIterator<Item = Nanos>) -> ActivityHistogram {
+        let mut timeline = ActivityHistogram::default();
         numbers.into_iter().for_each(|number| timeline.add(number, &slot(number, 1)));
         timeline
     }
 
     #[test]
     fn frames_of_a_slot_add_up_and_unwatched_ones_count_no_time() {
-        let (mut all, mut other) = (Timeline::default(), Timeline::default());
+        let (mut all, mut other) = (ActivityHistogram::default(), ActivityHistogram::default());
         all.add(7, &slot(7, 2));
         other.add(7, &slot(7, 3));
         other.add(9, &slot(9, 1));
@@ -350,9 +352,9 @@ mod tests {
     /// A row that has to be watched for ten minutes is not claimed from less.
     #[test]
     fn a_stretch_ends_with_its_last_frame() {
-        let mut almost = Timeline::default();
+        let mut almost = ActivityHistogram::default();
         for (number, second) in [(0, 9), (1, 19)].into_iter().chain((2..60).map(|n| (n, n * 10))) {
-            let mut slot = Slot { watched: 1, ..Slot::default() };
+            let mut slot = ActivityBucket { watched: 1, ..ActivityBucket::default() };
             slot.see(second * SECOND, 100);
             almost.add(number, &slot);
         }
@@ -372,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_few_stamps_far_from_all_others_are_doubted_and_two_bodies_are_not() {
-        let mut all = Timeline::default();
+        let mut all = ActivityHistogram::default();
         all.add(7, &slot(7, 2000));
         let far = 7 + 2 * DAY / BUCKET_NS;
         all.add(far, &slot(far, 1));

@@ -8,7 +8,7 @@ use domain::rdata::{A, Aaaa, Cname};
 
 use super::{Clue, Lookup, Reply, escaped};
 use crate::decode::{Path, Tuple};
-use crate::model::{AtMost, Or};
+use crate::model::{BoundedSet, FlagSet};
 
 /// The longest chain of aliases that is followed; resolvers give up sooner.
 const MAX_ALIASES: usize = 16;
@@ -23,7 +23,7 @@ pub(super) fn read(tuple: &Tuple, path: Path, payload: &[u8]) -> Option<Clue<'st
         true => (tuple.dst, tuple.src, tuple.dport),
         false => (tuple.src, tuple.dst, tuple.sport),
     };
-    let mut reply = Reply { asked: Or(u16::from(!is_answer)), answers: AtMost::default() };
+    let mut reply = Reply { asked: FlagSet(u16::from(!is_answer)), answers: BoundedSet::default() };
     if is_answer {
         if header.rcode() != Rcode::NOERROR || question.qclass() != Class::IN {
             return None;

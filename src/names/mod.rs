@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use pieces::Pieces;
 
 use crate::decode::{Body, Observation, Path, sign};
-use crate::model::{AtMost, Mac, Merge, Or, Transport};
+use crate::model::{BoundedSet, FlagSet, Mac, Merge, Transport};
 
 /// The port of DNS (RFC 1035).
 const DNS: u16 = 53;
@@ -52,7 +52,7 @@ pub enum Clue<'a> {
 }
 
 /// TCP ports that an endpoint mapper announced, the least ones.
-pub type Ports = AtMost<u16, 64>;
+pub type Ports = BoundedSet<u16, 64>;
 
 /// The identity of a DNS lookup: who asked whom for which name, with which port and number.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -75,9 +75,9 @@ pub struct Lookup {
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reply {
     /// 1 once the question was seen.
-    pub asked: Or,
+    pub asked: FlagSet,
     /// The addresses answered, each with the names that led to it: first the one asked for, then aliases.
-    pub answers: AtMost<(IpAddr, Vec<String>), 64>,
+    pub answers: BoundedSet<(IpAddr, Vec<String>), 64>,
 }
 
 impl Reply {

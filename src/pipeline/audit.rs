@@ -16,7 +16,7 @@ use crate::classify::{Judge, Outcome, View, Watched};
 use crate::conversation::{Conversations, Lens, Sight, Work};
 use crate::decode::ethertype_words;
 use crate::flow::{Flows, Trimmed};
-use crate::model::{Endpoint, Nanos, Timeline, Transport};
+use crate::model::{ActivityHistogram, Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{self, Dated, Evidence, Folder, FolderError};
 use crate::result::{AuditResult, Change, Known, Run, Teller, ToldFinding, Wishes};
@@ -102,7 +102,7 @@ pub struct Audit {
     wishes: Wishes,
     exit_reasons: Vec<String>,
     /// When frames were captured, those aside whose stamps are doubted, and how many those are.
-    timeline: Timeline,
+    timeline: ActivityHistogram,
     odd_stamps: u64,
     /// Later fragments whose first one is not in the capture, by pair.
     orphans: BTreeMap<(IpAddr, IpAddr, Transport), u64>,

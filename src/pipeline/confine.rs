@@ -4,9 +4,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::model::words;
+use crate::model::named_enum;
 
-words!(
+named_enum!(
     /// How far a live audit confines itself.
     Sandbox {
         /// As far as the system lets it; what could not be done is told.

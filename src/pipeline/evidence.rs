@@ -14,7 +14,7 @@ use crate::classify::{Code, Conversation, Judge, Outcome, Policy, Verdict};
 use crate::conversation::{Grade, Lens, Speaking, Subject};
 use crate::decode::{Body, Observation, Path, Quoted, Tuple, sign};
 use crate::flow::{Carrier, FlowKey, Seed};
-use crate::model::{AtMost, InputRecord, Mac, Merge, Nanos};
+use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
 use crate::names::{Clue, read};
 use crate::report::{Evidence, EvidenceFrame};
 
@@ -96,7 +96,7 @@ impl Targets {
 /// The frames found so far. The least of each kind, so that it does not matter who found them when.
 #[derive(Default)]
 struct Found {
-    frames: BTreeMap<(usize, usize, Kind), AtMost<Kept, FRAMES>>,
+    frames: BTreeMap<(usize, usize, Kind), BoundedSet<Kept, FRAMES>>,
     last: BTreeMap<(usize, usize), Kept>,
     /// All frames that were read, for each source.
     read: Vec<u64>,

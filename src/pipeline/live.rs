@@ -21,7 +21,8 @@ use super::{Failure, Plan, Progress, Reading, Request, bound, lock, temporary, t
 use crate::capture::{Batch, CaptureError, Input, Tap, Wire};
 use crate::flow::{Flows, Fold, Keep, Meeting, Parts, Pending, Seed, Tables};
 use crate::model::{
-    Account, Correction, InputRecord, Loss, Merge, NO_TIME, Nanos, SECOND, Timeline, clean,
+    ActivityHistogram, Correction, FrameCounters, InputRecord, Loss, Merge, NO_TIME, Nanos, SECOND,
+    escape_control,
 };
 use crate::policy::Policy;
 use crate::report::{Known, Recorded, Recorder};
@@ -360,7 +361,7 @@ fn absorb(
         // An earlier run may have watched other interfaces.
         let known = all.inputs.iter().position(|input| input.name == theirs.name);
         let known = known.unwrap_or_else(|| {
-            let (account, loss) = (Account::default(), Loss::default());
+            let (account, loss) = (FrameCounters::default(), Loss::default());
             all.inputs.push(InputRecord { account, loss, error: None, ..theirs.clone() });
             all.inputs.len() - 1
         });
@@ -458,7 +459,7 @@ fn close(
     shared.window.fetch_add(1, Ordering::Relaxed);
     let meeting = all.flows.another_meeting();
     let mut inputs = inputs(shared.watch);
-    let (mut timeline, mut cuts) = (Timeline::default(), BTreeSet::new());
+    let (mut timeline, mut cuts) = (ActivityHistogram::default(), BTreeSet::new());
     let asked = Instant::now();
     for _ in 0..threads {
         let given = loop {
@@ -516,7 +517,7 @@ fn inputs(watch: &Watch) -> Vec<InputRecord> {
 
 fn empty(watch: &Watch, origin: &Meeting) -> std::io::Result<Reading> {
     let flows = origin.another().settle(false, 1, usize::MAX)?;
-    Ok(Reading::new(inputs(watch), Timeline::default(), flows, Correction::Impossible))
+    Ok(Reading::new(inputs(watch), ActivityHistogram::default(), flows, Correction::Impossible))
 }
 
 /// What an earlier run left, with the interfaces of this one.
@@ -725,7 +726,7 @@ impl<'a> Sniffer<'a> {
             self.cuts.extend((self.last != NO_TIME).then_some(self.last));
             self.gone = Some((Instant::now(), Instant::now()));
             let name = self.shared.watch.interfaces[self.interface].clone();
-            self.say(Notice::Lost(name, clean(&why.to_string()).into_owned()));
+            self.say(Notice::Lost(name, escape_control(&why.to_string()).into_owned()));
         }
     }
 

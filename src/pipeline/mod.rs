@@ -29,7 +29,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::capture::Filter;
 use crate::flow::{Flows, Keep, Parts};
-use crate::model::{Account, Correction, Duplicates, InputRecord, Loss, Merge, Nanos, Timeline};
+use crate::model::{
+    ActivityHistogram, Correction, Duplicates, FrameCounters, InputRecord, Loss, Merge, Nanos,
+};
 
 pub use crate::capture::{CaptureError, Interface, Tap, capture_kind, interfaces};
 pub use crate::classify::Given;
@@ -111,11 +113,11 @@ pub struct Reading {
     /// One for each source, in order.
     pub inputs: Vec<InputRecord>,
     /// What became of all frames.
-    pub account: Account,
+    pub account: FrameCounters,
     /// What the captures say they lost.
     pub loss: Loss,
     /// When frames were captured.
-    pub timeline: Timeline,
+    pub timeline: ActivityHistogram,
     /// The latest frame; of windows that of the last one, whatever a clock said before.
     pub end: Option<Nanos>,
     /// Packets that were seen more than once.
@@ -172,7 +174,7 @@ impl Reading {
     }
 
     /// When frames were captured, those aside whose stamps are doubted, and how many those are.
-    fn believed(&self) -> (Timeline, u64) {
+    fn believed(&self) -> (ActivityHistogram, u64) {
         self.timeline.believed()
     }
 
@@ -185,7 +187,7 @@ impl Reading {
     /// What was read of inputs, not yet cleared of copies.
     fn new(
         inputs: Vec<InputRecord>,
-        timeline: Timeline,
+        timeline: ActivityHistogram,
         flows: Flows,
         correction: Correction,
     ) -> Self {
@@ -212,7 +214,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Sets the time of all frames to that of those whose stamps are believed.
-fn bound(account: &mut Account, timeline: &Timeline) {
+fn bound(account: &mut FrameCounters, timeline: &ActivityHistogram) {
     let (believed, doubted) = timeline.believed();
     if doubted > 0 {
         (account.first, account.last) = Default::default();
@@ -222,8 +224,8 @@ fn bound(account: &mut Account, timeline: &Timeline) {
 }
 
 /// Everything of all inputs.
-fn total(inputs: &[InputRecord]) -> (Account, Loss) {
-    let (mut account, mut loss) = (Account::default(), Loss::default());
+fn total(inputs: &[InputRecord]) -> (FrameCounters, Loss) {
+    let (mut account, mut loss) = (FrameCounters::default(), Loss::default());
     for input in inputs {
         account.merge(&input.account);
         loss.merge(&input.loss);

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use super::live::Closed;
 use super::{Progress, lock};
 use crate::flow::Fold;
-use crate::model::{Loss, words};
+use crate::model::{Loss, named_enum};
 
-words!(
+named_enum!(
     /// What a live audit has to do beside watching.
     Duty {
         /// Write the reports of a window.

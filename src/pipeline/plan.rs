@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::source::Origin;
 use crate::capture::{CaptureError, Filter, Input, expand};
 use crate::decode::{Stated, Tunnel, TunnelUse};
-use crate::model::{Nanos, words};
+use crate::model::{Nanos, named_enum};
 use crate::policy::{Policy, unreadable};
 
 /// What the user wants read, and how.
@@ -39,7 +39,7 @@ pub struct Request {
     pub evidence: Option<PathBuf>,
 }
 
-words!(
+named_enum!(
     /// Whether copies of packets are taken out of amounts.
     Dedup {
         /// Where a sample shows doubling.

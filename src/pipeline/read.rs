@@ -12,8 +12,8 @@ use crate::capture::{Batch, CaptureError, Damage, Filter, Frame};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{Keep, Meeting, Parts, Seed, Tables, Unread, Unreadable};
 use crate::model::{
-    Account, BUCKET_NS, Correction, InputRecord, Mac, Merge, NO_TIME, Nanos, SkipReason, Slot,
-    Timeline,
+    ActivityBucket, ActivityHistogram, BUCKET_NS, Correction, FrameCounters, InputRecord, Mac,
+    Merge, NO_TIME, Nanos, SkipReason,
 };
 use crate::names::read_all;
 use crate::policy::is_control;
@@ -70,7 +70,7 @@ struct Sources<'a> {
     next: AtomicUsize,
     inputs: Mutex<Vec<InputRecord>>,
     /// When the frames were captured of which sources give flows.
-    timeline: Mutex<Timeline>,
+    timeline: Mutex<ActivityHistogram>,
     /// Sources that the user named and that are no captures, with the reason.
     unreadable: Mutex<Vec<(usize, String)>>,
 }
@@ -108,7 +108,7 @@ impl Batches<'_> {
 pub(super) struct Read<T> {
     pub inputs: Vec<InputRecord>,
     /// When the frames were captured of which sources gave flows.
-    pub timeline: Timeline,
+    pub timeline: ActivityHistogram,
     pub found: Vec<T>,
 }
 
@@ -275,12 +275,12 @@ fn told(what: &str, offset: u64, frames: usize) -> String {
 /// What a worker counted beside its tables.
 #[derive(Default)]
 pub(super) struct Counted {
-    pub accounts: Vec<Account>,
-    pub timeline: Timeline,
+    pub accounts: Vec<FrameCounters>,
+    pub timeline: ActivityHistogram,
 }
 
 /// Nothing since the last ten seconds that were counted.
-const NO_SLOT: (Nanos, Slot) = (NO_TIME, Slot::WATCHED);
+const NO_SLOT: (Nanos, ActivityBucket) = (NO_TIME, ActivityBucket::WATCHED);
 
 /// Whether frames of an ethertype that are no IP packets may carry some all the same.
 pub(super) fn is_unread(ethertype: u16) -> bool {
@@ -319,7 +319,7 @@ fn unread(frame: &Frame, data: &[u8]) -> Unread {
 }
 
 /// Adds the frames of the latest ten seconds to a timeline.
-fn end_slot(timeline: &mut Timeline, slot: &mut (Nanos, Slot)) {
+fn end_slot(timeline: &mut ActivityHistogram, slot: &mut (Nanos, ActivityBucket)) {
     let (number, slot) = std::mem::replace(slot, NO_SLOT);
     if number != NO_TIME {
         timeline.add(number, &slot);
@@ -373,7 +373,7 @@ pub(super) struct Worker<'a> {
     pending: Vec<Observation>,
     counted: Counted,
     /// The ten seconds of the latest frame, which are nearly always the next one's too, and what they hold.
-    slot: (Nanos, Slot),
+    slot: (Nanos, ActivityBucket),
 }
 
 impl<'a> Worker<'a> {
@@ -383,7 +383,7 @@ impl<'a> Worker<'a> {
         meeting: &'a Meeting,
         keep: &'a Keep,
     ) -> Self {
-        let accounts = vec![Account::default(); plan.sources.len()];
+        let accounts = vec![FrameCounters::default(); plan.sources.len()];
         Self {
             plan,
             progress,
@@ -393,7 +393,7 @@ impl<'a> Worker<'a> {
             keep,
             tables: meeting.tables(keep),
             pending: vec![Observation::default(); TOGETHER],
-            counted: Counted { accounts, timeline: Timeline::default() },
+            counted: Counted { accounts, timeline: ActivityHistogram::default() },
             slot: NO_SLOT,
         }
     }
@@ -437,8 +437,8 @@ impl<'a> Worker<'a> {
 
     /// Gives away what was found, and starts anew.
     pub fn hand_over(&mut self) -> (Tables, Counted) {
-        let accounts = vec![Account::default(); self.plan.sources.len()];
-        let empty = Counted { accounts, timeline: Timeline::default() };
+        let accounts = vec![FrameCounters::default(); self.plan.sources.len()];
+        let empty = Counted { accounts, timeline: ActivityHistogram::default() };
         end_slot(&mut self.counted.timeline, &mut self.slot);
         let tables = std::mem::replace(&mut self.tables, self.meeting.tables(self.keep));
         (tables, std::mem::replace(&mut self.counted, empty))

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::capture::{Batch, CaptureError, Damage, Input, Reader};
 use crate::flow::Evidence;
-use crate::model::{InputRecord, Timeline};
+use crate::model::{ActivityHistogram, InputRecord};
 
 /// Something that can be read, any number of times.
 pub trait Origin: fmt::Debug + Send + Sync {
@@ -36,8 +36,11 @@ pub trait Source: Send {
     /// # Errors
     ///
     /// Where the end could not be read.
-    fn finish(self: Box<Self>, record: &mut InputRecord, timeline: &mut Timeline)
-    -> io::Result<()>;
+    fn finish(
+        self: Box<Self>,
+        record: &mut InputRecord,
+        timeline: &mut ActivityHistogram,
+    ) -> io::Result<()>;
 }
 
 /// What a source gives at once: frames, flows, or both.
@@ -65,7 +68,11 @@ impl Source for Reader {
         self.position()
     }
 
-    fn finish(self: Box<Self>, record: &mut InputRecord, _: &mut Timeline) -> io::Result<()> {
+    fn finish(
+        self: Box<Self>,
+        record: &mut InputRecord,
+        _: &mut ActivityHistogram,
+    ) -> io::Result<()> {
         (*self).finish(record)
     }
 }

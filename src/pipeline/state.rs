@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::Reading;
 use crate::flow::{Flows, Layout, Meeting};
-use crate::model::{Correction, InputRecord, Timeline};
+use crate::model::{ActivityHistogram, Correction, InputRecord};
 
 /// The first bytes of a state that is written now, and of one of each layout that is read: `fixtures/stored` has one of
 /// each.
@@ -49,7 +49,7 @@ pub(super) struct State {
 #[derive(Serialize, Deserialize)]
 struct Header {
     inputs: Vec<InputRecord>,
-    timeline: Timeline,
+    timeline: ActivityHistogram,
 }
 
 /// Why a folder cannot hold a state, or one that is there cannot be read.

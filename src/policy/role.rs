@@ -1,6 +1,6 @@
 //! Roles, and sets of them.
 
-use crate::model::words;
+use crate::model::named_enum;
 
 /// A set of roles of one matrix.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
@@ -52,7 +52,7 @@ impl RoleSet {
     }
 }
 
-words!(
+named_enum!(
     /// What a role is.
     RoleKind {
         /// Who uses the product.
@@ -74,7 +74,7 @@ words!(
     }
 );
 
-words!(
+named_enum!(
     /// What is particular about a role.
     Trait {
         /// Where an inventory says that clients may be anybody, a stranger plays it.

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::Pattern;
-use crate::model::{Transport, words};
+use crate::model::{Transport, named_enum};
 
-words!(
+named_enum!(
     /// Where a row's traffic goes.
     Scope {
         /// From host to host.
@@ -21,7 +21,7 @@ words!(
     }
 );
 
-words!(
+named_enum!(
     /// What silence means.
     Expectation {
         /// Silence in a long capture is a finding.
@@ -35,7 +35,7 @@ words!(
     }
 );
 
-words!(
+named_enum!(
     /// Which pairs of hosts have to show a group's traffic.
     Quantifier {
         /// Each source reaches at least one destination.
@@ -49,7 +49,7 @@ words!(
     }
 );
 
-words!(
+named_enum!(
     /// What a row rests on.
     Certainty {
         /// Its lines of the document carry it.
@@ -63,7 +63,7 @@ words!(
     }
 );
 
-words!(
+named_enum!(
     /// From where a port may be reached, as the older document says of each.
     Exposure {
         /// From all network nodes.

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::model::words;
+use crate::model::named_enum;
 
-words!(
+named_enum!(
     /// How much a finding weighs.
     Severity {
         /// Nothing to do.

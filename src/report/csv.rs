@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use csv::{StringRecord, Terminator, WriterBuilder};
 
-use crate::model::cell;
+use crate::model::escape_csv_formula;
 use crate::result::{AuditResult, ConversationRow, FindingRow, HostRow, MatrixRow};
 
 macro_rules! table {
@@ -16,7 +16,7 @@ macro_rules! table {
             let mut record = StringRecord::new();
             for row in result.$rows() {
                 record.clear();
-                row.cells(|text| record.push_field(&cell(text)));
+                row.cells(|text| record.push_field(&escape_csv_formula(text)));
                 writer.write_record(&record).map_err(as_io)?;
             }
             writer.flush()

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::classify::{ClientNetwork, Draft, DraftHost, Given, Guess, Matrix, Policy};
-use crate::model::{clean, service_words};
+use crate::model::{escape_control, service_words};
 
 /// Lines of evidence shown of each role.
 const SHOWN: usize = 4;
@@ -20,7 +20,7 @@ const OUTSIDE: usize = 30;
 
 /// Writes a draft; `about` says what it was drafted from.
 pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "# A draft of an inventory, from {}.", clean(about))?;
+    writeln!(out, "# A draft of an inventory, from {}.", escape_control(about))?;
     writeln!(out, "#")?;
     writeln!(
         out,
@@ -56,7 +56,9 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
     writeln!(out, "[farm.features]")?;
     for (name, feature) in &matrix.features {
         match draft.features.get(name) {
-            Some(example) => writeln!(out, "{name} = true    # a guess: {}", clean(example))?,
+            Some(example) => {
+                writeln!(out, "{name} = true    # a guess: {}", escape_control(example))?
+            }
             None => writeln!(out, "# {name} = {}    # {}", feature.usual, feature.meaning)?,
         }
     }
@@ -79,7 +81,12 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
             names => some(names),
         };
         let (address, uses) = (server.address, some(&server.uses));
-        writeln!(out, "# Outside: {address} ({}): {}", clean(&names), clean(&uses))?;
+        writeln!(
+            out,
+            "# Outside: {address} ({}): {}",
+            escape_control(&names),
+            escape_control(&uses)
+        )?;
         match server.role.map(|role| &matrix.roles[role].slug) {
             Some(role) => writeln!(out, "# The rules know it by its name: {role}")?,
             None => {
@@ -137,7 +144,7 @@ pub fn draft_more(
     let (new_hosts, new_networks): (Vec<_>, Vec<_>) = (new_hosts.collect(), new_networks.collect());
     let count = new_hosts.len() + new_networks.len();
     if count > 0 {
-        writeln!(out, "\n# Added from {}.", clean(about))?;
+        writeln!(out, "\n# Added from {}.", escape_control(about))?;
     }
     for new in new_hosts {
         let taken = names.contains(new.name.as_str()) || networks.contains(new.name.as_str());
@@ -165,7 +172,7 @@ pub fn draft_more(
     }
     let unnamed = draft.features.iter().filter(|(name, _)| !inventory.features.contains_key(*name));
     for (name, example) in unnamed {
-        writeln!(out, "\n# [farm.features] does not name {name}: {}", clean(example))?;
+        writeln!(out, "\n# [farm.features] does not name {name}: {}", escape_control(example))?;
     }
     if let Some((overlay, members)) = &draft.overlay
         && listed.matrix.unused_overlays.iter().any(|row| row.overlay.as_ref() == Some(overlay))
@@ -192,7 +199,7 @@ fn network(
         network.seen
     )?;
     for line in &network.evidence {
-        writeln!(out, "#   {}", clean(line))?;
+        writeln!(out, "#   {}", escape_control(line))?;
     }
     writeln!(out, "[[network]]")?;
     writeln!(out, "name = {}", quoted(name))?;
@@ -238,11 +245,11 @@ fn named_host(
             many => writeln!(out, "# Too little to tell, {many} roles do as much:")?,
         }
         for line in guess.evidence.iter().take(SHOWN) {
-            writeln!(out, "#   {}", clean(line))?;
+            writeln!(out, "#   {}", escape_control(line))?;
         }
     }
     for line in &host.unexplained {
-        writeln!(out, "# Not explained by its roles: {}", clean(line))?;
+        writeln!(out, "# Not explained by its roles: {}", escape_control(line))?;
     }
     if held {
         writeln!(out, "# A virtual address: its holders advertised it (VRRP).")?;
@@ -289,7 +296,7 @@ fn evidence(guess: &Guess, matrix: &Matrix, out: &mut dyn Write) -> io::Result<(
     let role = &matrix.roles[guess.role];
     writeln!(out, "# Role: {} ({}), because it", role.slug, role.name)?;
     for line in guess.evidence.iter().take(SHOWN) {
-        writeln!(out, "#   {}", clean(line))?;
+        writeln!(out, "#   {}", escape_control(line))?;
     }
     if guess.evidence.len() > SHOWN {
         writeln!(out, "#   and {} more", guess.evidence.len() - SHOWN)?;
@@ -299,6 +306,6 @@ fn evidence(guess: &Guess, matrix: &Matrix, out: &mut dyn Write) -> io::Result<(
 
 /// A text in quotes; what steers is written out, and what TOML gives a meaning escaped.
 fn quoted(text: &str) -> String {
-    let escaped = clean(text).replace('\\', "\\\\").replace('"', "\\\"");
+    let escaped = escape_control(text).replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{escaped}\"")
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::folder::{Folder, FolderError, digest_of};
 use super::pcapng::{self, plain};
-use crate::model::{NO_TIME, Nanos, cell, clean, hex};
+use crate::model::{NO_TIME, Nanos, escape_control, escape_csv_formula, hex};
 use crate::result::ToldFinding;
 
 /// The index of a folder of evidence.
@@ -68,7 +68,7 @@ impl Folder {
                 }
                 let found = digest_of(&entry.path()).ok();
                 let Some(digest) = found.filter(|digest| listed.get(&name) == Some(digest)) else {
-                    let name = clean(&name);
+                    let name = escape_control(&name);
                     return Err(failed(io::Error::other(format!(
                         "holds {name}, which is not what an earlier audit wrote there; --evidence wants a folder of its own"
                     ))));
@@ -117,7 +117,7 @@ impl Folder {
 fn sealed(rows: Vec<[String; COLUMNS.len()]>) -> io::Result<Vec<u8>> {
     let mut index = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
     for row in rows {
-        index.write_record(row.iter().map(|text| cell(text).into_owned()))?;
+        index.write_record(row.iter().map(|text| escape_csv_formula(text).into_owned()))?;
     }
     let mut bytes = index.into_inner().map_err(|error| error.into_error())?;
     let seal = seal(&bytes);
@@ -188,7 +188,7 @@ fn written(finding: &ToldFinding, trace: &[String], evidence: &Evidence) -> io::
 
 /// Text that steers nothing, cut where the format or a reader would have enough.
 fn comment(text: &str) -> String {
-    let mut text = text.split('\n').map(clean).collect::<Vec<_>>().join("\n");
+    let mut text = text.split('\n').map(escape_control).collect::<Vec<_>>().join("\n");
     if text.len() > COMMENT {
         let whole = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= COMMENT).last();
         text.truncate(whole.unwrap_or_default());

@@ -1,7 +1,7 @@
 //! Findings of an audit as the start of a list of exceptions.
 
 use crate::classify::{UNFILLED, id_of};
-use crate::model::cell;
+use crate::model::escape_csv_formula;
 
 /// Why a file is not the list of findings that exceptions can be made from.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +81,7 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
             let reason = format!("{UNFILLED} {}", get(message));
             let line =
                 [&id, from, to, &get(transport), &port, "to-server", "", &reason, "", "", ""]
-                    .map(|text: &str| cell(text).into_owned());
+                    .map(|text: &str| escape_csv_formula(text).into_owned());
             writer.write_record(line).map_err(broken)?;
         }
     }

@@ -379,7 +379,7 @@ pub struct Torn(pub Option<String>);
 /// How a report differs from its manifest.
 fn difference(file: Option<&str>) -> String {
     match file {
-        Some(file) => format!("{} is another file", crate::model::clean(file)),
+        Some(file) => format!("{} is another file", crate::model::escape_control(file)),
         None => "the report is incomplete".to_owned(),
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use serde_json::Serializer;
 use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
-use crate::model::{is_plain, steers};
+use crate::model::{is_control_or_bidi, is_plain};
 
 /// A serializer that writes such JSON.
 pub(super) fn pretty<W: Write>(out: W) -> Serializer<W, Harmless<PrettyFormatter<'static>>> {
@@ -47,7 +47,7 @@ impl<F: Formatter> Formatter for Harmless<F> {
             return out.write_all(fragment.as_bytes());
         }
         let mut start = 0;
-        for (at, c) in fragment.char_indices().filter(|(_, c)| steers(*c)) {
+        for (at, c) in fragment.char_indices().filter(|(_, c)| is_control_or_bidi(*c)) {
             out.write_all(&fragment.as_bytes()[start..at])?;
             for unit in c.encode_utf16(&mut [0; 2]) {
                 write!(out, "\\u{unit:04x}")?;
@@ -72,7 +72,7 @@ mod tests {
         value.serialize(&mut pretty(&mut text)).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.contains("\"a\\u202e\"") && text.contains("\"\\u009b31m\""), "{text}");
-        assert!(!text.chars().any(|c| steers(c) && c != '\n'), "{text}");
+        assert!(!text.chars().any(|c| is_control_or_bidi(c) && c != '\n'), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
         // But for that it is laid out as ever.
         let plain = json!({"a": [1, "b"], "c": {}});

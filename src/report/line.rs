@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::json_text::Harmless;
 use crate::classify::Severity;
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Time};
 
 /// The findings that are wanted, by their places, a line each: of text, or of JSON with the columns of `findings.csv`.
@@ -41,7 +41,7 @@ pub fn messages(result: &AuditResult<'_>, wanted: &[usize]) -> Vec<Message> {
             ("server", &row.server),
             ("port", &row.port),
         ];
-        let fields = fields.map(|(name, value)| (name, clean(value).into_owned()));
+        let fields = fields.map(|(name, value)| (name, escape_control(value).into_owned()));
         let severity = Severity::parse(&row.severity).unwrap_or(Severity::Info);
         Message { severity, time, fields: fields.into(), text: said(&row) }
     };
@@ -51,7 +51,7 @@ pub fn messages(result: &AuditResult<'_>, wanted: &[usize]) -> Vec<Message> {
 /// A finding in a line, without its time.
 fn said(row: &FindingRow<'_>) -> String {
     let FindingRow { severity, verdict, code, id, message, .. } = row;
-    clean(&format!("{severity} {verdict}/{code} {id} {message}")).into_owned()
+    escape_control(&format!("{severity} {verdict}/{code} {id} {message}")).into_owned()
 }
 
 fn line(row: &FindingRow<'_>) -> String {

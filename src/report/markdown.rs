@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::story::{self, NotAssessed, Told};
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Headline, Note, plural};
 
 /// Findings that are told in full, the worst ones; more belong into a file.
@@ -111,11 +111,11 @@ fn judged_by(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
 /// Text that is no markup (CommonMark, 2.4: any ASCII punctuation may be escaped), and no link, though GitHub makes
 /// links of what looks like one.
 fn text(text: &str) -> String {
-    let text = clean(text);
+    let text = escape_control(text);
     let mut plain = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
         let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
-        let steers = match c {
+        let is_control_or_bidi = match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '|' | '~' | '&' | '!' | '$' => {
                 true
             }
@@ -127,7 +127,7 @@ fn text(text: &str) -> String {
             }
             _ => false,
         };
-        if steers {
+        if is_control_or_bidi {
             plain.push('\\');
         }
         plain.push(c);
@@ -141,13 +141,13 @@ fn opening(line: &str) -> String {
     let line = text(line.trim());
     let digits = line.bytes().take_while(u8::is_ascii_digit).count();
     let after = line.as_bytes().get(digits + 1).copied();
-    let steers = match line.as_bytes().get(digits) {
+    let is_control_or_bidi = match line.as_bytes().get(digits) {
         // Of a list, unlike of an address, a blank or nothing follows.
         Some(b'.' | b')') => digits > 0 && matches!(after, None | Some(b' ' | b'\t')),
         Some(b'-' | b'+' | b'=') => digits == 0,
         _ => false,
     };
-    match steers {
+    match is_control_or_bidi {
         true => format!("{}\\{}", &line[..digits], &line[digits..]),
         false => line,
     }
@@ -155,7 +155,7 @@ fn opening(line: &str) -> String {
 
 /// Text as code: nothing in it is read. More backticks than it holds in a row enclose it.
 fn quoted(text: &str) -> String {
-    let text = clean(text);
+    let text = escape_control(text);
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
     let fence = "`".repeat(longest + 1);
     let space = if longest > 0 { " " } else { "" };

@@ -6,7 +6,7 @@ use comfy_table::{ContentArrangement, Table};
 use serde::Serialize as _;
 
 use super::json_text::pretty;
-use crate::model::{cell, clean};
+use crate::model::{escape_control, escape_csv_formula};
 
 /// A table of texts.
 pub struct Sheet {
@@ -42,7 +42,7 @@ impl Sheet {
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(self.columns.iter().map(|name| name.to_uppercase()));
         for row in &self.rows {
-            table.add_row(row.iter().map(|text| clean(text)));
+            table.add_row(row.iter().map(|text| escape_control(text)));
         }
         writeln!(out, "{table}")
     }
@@ -51,7 +51,7 @@ impl Sheet {
         let mut writer = csv::Writer::from_writer(out);
         writer.write_record(self.columns)?;
         for row in &self.rows {
-            writer.write_record(row.iter().map(|text| cell(text).into_owned()))?;
+            writer.write_record(row.iter().map(|text| escape_csv_formula(text).into_owned()))?;
         }
         writer.flush()
     }
@@ -72,7 +72,7 @@ impl Sheet {
     fn markdown(&self, out: &mut dyn Write) -> io::Result<()> {
         // A bar would end the cell, and markup would be markup.
         let plain = |text: &str| {
-            clean(text).chars().fold(String::new(), |mut safe, c| {
+            escape_control(text).chars().fold(String::new(), |mut safe, c| {
                 if "\\|*_`<>[]&".contains(c) {
                     safe.push('\\');
                 }

@@ -11,7 +11,7 @@ use anstyle::{AnsiColor, Style};
 use super::Places;
 use super::story::{self, NotAssessed};
 use crate::classify::Severity;
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::result::{AuditResult, Headline, Note, Tone};
 
 /// Findings shown in words; the rest are counted.
@@ -69,7 +69,7 @@ pub(super) fn summary(
             writeln!(out)?;
         }
         let folder = folder.map_or_else(String::new, |folder| folder.display().to_string());
-        writeln!(out, "{BOLD}{name}{BOLD:#}  {} ({what})", clean(&folder))?;
+        writeln!(out, "{BOLD}{name}{BOLD:#}  {} ({what})", escape_control(&folder))?;
     }
     match reports {
         Some(folder) => page(&folder.join("report.html"), places.links, out),
@@ -80,7 +80,7 @@ pub(super) fn summary(
 /// Where the page is: a link where the terminal makes one (OSC 8).
 fn page(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
     let name = path.display().to_string();
-    let name = clean(&name);
+    let name = escape_control(&name);
     write!(out, "{BOLD}Page{BOLD:#}      ")?;
     match host.zip(std::path::absolute(path).ok()) {
         Some((host, whole)) => {
@@ -138,7 +138,11 @@ fn findings(
             "{style}{:<9}{style:#} {}/{}{guess} {DIM}{}{DIM:#}",
             finding.severity, finding.verdict, finding.code, finding.id
         )?;
-        writeln!(out, "{}", wrapped("          ", &clean(&told.message(result, &finding)), width))?;
+        writeln!(
+            out,
+            "{}",
+            wrapped("          ", &escape_control(&told.message(result, &finding)), width)
+        )?;
     }
     if findings.len() > SHOWN {
         let (more, folded) = (findings.len() - SHOWN, findings.iter().map(|f| f.explains).sum());
@@ -170,7 +174,7 @@ fn not_assessed(result: &AuditResult<'_>, width: Width, out: &mut dyn Write) -> 
             0 => String::new(),
             more => format!(", and {more} more"),
         };
-        let example = format!("{}{more}", clean(&first.unwrap_or_default()));
+        let example = format!("{}{more}", escape_control(&first.unwrap_or_default()));
         writeln!(out, "{}", wrapped(&format!("  {code:<17} "), &example, width))?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::error::{StoredError, StoredProblem};
 use super::{Members, Teller};
 use crate::classify::{Finding, Outcome, Severity, State, id_of};
-use crate::model::words;
+use crate::model::named_enum;
 
 /// Findings that were told before, of an earlier `findings.csv` or of earlier windows.
 #[derive(Clone, Default, Debug)]
@@ -51,7 +51,7 @@ struct Before {
     pairs: u64,
 }
 
-words!(
+named_enum!(
     /// What a finding is against an earlier audit.
     Change {
         /// It was there, and is what it was.

@@ -16,7 +16,7 @@ use crate::model::Merge as _;
 
 /// What stands in a cell.
 pub trait Cell {
-    /// Appends the cell's text.
+    /// Appends the escape_csv_formula's text.
     fn write(&self, out: &mut String);
 }
 

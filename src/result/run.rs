@@ -5,14 +5,16 @@ use std::net::IpAddr;
 
 use super::{Known, Teller};
 use crate::classify::{Outcome, Policy};
-use crate::model::{Account, Duplicates, InputRecord, Loss, Nanos, Timeline, Transport};
+use crate::model::{
+    ActivityHistogram, Duplicates, FrameCounters, InputRecord, Loss, Nanos, Transport,
+};
 
 /// Everything that a report tells of an audit that has just run.
 pub struct Run<'a> {
     /// The inputs, in the order of their names.
     pub inputs: &'a [InputRecord],
     /// What became of all frames.
-    pub account: &'a Account,
+    pub account: &'a FrameCounters,
     /// What the captures say they lost.
     pub loss: Loss,
     /// Packets that were seen more than once.
@@ -30,7 +32,7 @@ pub struct Run<'a> {
     /// Frames that became observations, but of whose content nothing is known: in words, the most frames first.
     pub unread: Vec<(String, u64)>,
     /// When frames were captured.
-    pub timeline: &'a Timeline,
+    pub timeline: &'a ActivityHistogram,
     /// Frames whose stamps are doubted: they set no time.
     pub odd_stamps: u64,
     /// The policy; none where nothing was judged.

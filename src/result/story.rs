@@ -8,7 +8,7 @@ use super::known::{Changes, changes};
 use super::run::Run;
 use super::words::{percent, plural, short};
 use crate::classify::{Code, Coverage, Covers, Policy, Severity, Verdict};
-use crate::model::{Account, Correction, Duplicates, SECOND, SkipReason, clean};
+use crate::model::{Correction, Duplicates, FrameCounters, SECOND, SkipReason, escape_control};
 
 impl From<Severity> for Tone {
     fn from(severity: Severity) -> Self {
@@ -44,7 +44,7 @@ pub(super) fn headline(run: &Run<'_>) -> Headline {
         "" => "the farm",
         name => name,
     };
-    let (name, title) = (clean(name), clean(&policy.matrix.title));
+    let (name, title) = (escape_control(name), escape_control(&policy.matrix.title));
     if !run.outcome.checked_anything() {
         let rest = format!(" what was read shows no traffic of {name}.");
         return told(Tone::Warning, "Nothing could be assessed:", rest);
@@ -168,7 +168,7 @@ pub(super) fn facts(run: &Run<'_>) -> Vec<Note> {
     told.add(Tone::Plain, "Loss", loss);
     views(run, &mut told);
     if let Some(filter) = &run.wishes.filter {
-        let text = format!("{} was on: nothing is claimed to be missing", clean(filter));
+        let text = format!("{} was on: nothing is claimed to be missing", escape_control(filter));
         told.add(Tone::Warning, "Filter", text);
     }
     if run.wishes.since.is_some() || run.wishes.until.is_some() {
@@ -219,7 +219,7 @@ pub(super) fn facts(run: &Run<'_>) -> Vec<Note> {
             some(worse, "of them known, but grown or worse"),
             some(grown, "with further members"),
             gone.len(),
-            clean(&known.file)
+            escape_control(&known.file)
         );
         told.add(Tone::Plain, "Since", text);
     }
@@ -255,7 +255,7 @@ fn stated(run: &Run<'_>, told: &mut Facts) {
     let Some(policy) = run.policy else { return };
     let outside: Vec<String> = policy
         .outside_internal()
-        .map(|(name, address)| format!("{} ({address})", clean(name)))
+        .map(|(name, address)| format!("{} ({address})", escape_control(name)))
         .collect();
     if !outside.is_empty() {
         let text = format!(
@@ -278,7 +278,9 @@ fn stated(run: &Run<'_>, told: &mut Facts) {
     if !unnamed.is_empty() {
         let names: Vec<String> = unnamed
             .iter()
-            .map(|(name, count)| format!("{} ({})", clean(name), plural(*count, "conversation")))
+            .map(|(name, count)| {
+                format!("{} ({})", escape_control(name), plural(*count, "conversation"))
+            })
             .collect();
         let text = format!(
             "permitted by features that the inventory does not name: {}; say whether the farm uses them",
@@ -297,7 +299,7 @@ fn stated(run: &Run<'_>, told: &mut Facts) {
         let exception = &policy.exceptions.list[*number];
         let text = format!(
             "the exception {} was created on {}, after {} that it lets through had ended",
-            clean(&exception.id),
+            escape_control(&exception.id),
             exception.created,
             plural(*count, "conversation")
         );
@@ -305,7 +307,7 @@ fn stated(run: &Run<'_>, told: &mut Facts) {
     }
     let questions = policy.exceptions.warnings();
     for question in questions.iter().take(SHOWN) {
-        let text = format!("the exception {}", clean(&question.message));
+        let text = format!("the exception {}", escape_control(&question.message));
         told.add(Tone::Warning, "Excepted", text);
     }
     if questions.len() > SHOWN {
@@ -342,8 +344,10 @@ fn unseen(run: &Run<'_>, told: &mut Facts) {
     let unseen: Vec<String> = hosts
         .filter(|(host, seen)| !host.is_virtual() && seen.coverage == Coverage::NotSeen)
         .map(|(host, seen)| match seen.rows_not_assessable {
-            0 => clean(&host.name).into_owned(),
-            rows => format!("{} ({} not assessable)", clean(&host.name), plural(rows, "row")),
+            0 => escape_control(&host.name).into_owned(),
+            rows => {
+                format!("{} ({} not assessable)", escape_control(&host.name), plural(rows, "row"))
+            }
         })
         .collect();
     let shown = unseen.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
@@ -361,7 +365,7 @@ fn moves(run: &Run<'_>, told: &mut Facts) {
     const SHOWN: usize = 4;
     let moves = &run.outcome.moves;
     for text in moves.iter().take(SHOWN) {
-        told.add(Tone::Plain, "Moved", clean(text).into_owned());
+        told.add(Tone::Plain, "Moved", escape_control(text).into_owned());
     }
     if moves.len() > SHOWN {
         told.add(Tone::Plain, "Moved", format!("and {} more addresses", moves.len() - SHOWN));
@@ -418,14 +422,14 @@ fn inputs(run: &Run<'_>, told: &mut Facts) {
     const SHOWN: usize = 4;
     let mut lines: Vec<(u8, Tone, String)> = Vec::new();
     for input in run.inputs {
-        let name = clean(&input.name);
+        let name = escape_control(&input.name);
         if let Some(error) = &input.error {
             let (rank, tone, how) = if input.passed_over {
                 (2, Tone::Faint, " passed over:")
             } else {
                 (0, Tone::Warning, ":")
             };
-            lines.push((rank, tone, format!("{name}{how} {}", clean(error))));
+            lines.push((rank, tone, format!("{name}{how} {}", escape_control(error))));
         }
         if input.hidden_nanos {
             let line = format!(
@@ -441,14 +445,15 @@ fn inputs(run: &Run<'_>, told: &mut Facts) {
             lines.push((1, Tone::Warning, line));
         }
         if let Some(other) = &input.same_as {
-            let line = format!("{name} has the content of {} and was read once", clean(other));
+            let line =
+                format!("{name} has the content of {} and was read once", escape_control(other));
             lines.push((3, Tone::Faint, line));
         }
         for filter in &input.filters {
             lines.push((
                 1,
                 Tone::Warning,
-                format!("{name} was captured with the filter {}", clean(filter)),
+                format!("{name} was captured with the filter {}", escape_control(filter)),
             ));
         }
     }
@@ -463,7 +468,7 @@ fn inputs(run: &Run<'_>, told: &mut Facts) {
 }
 
 /// Every frame counted once.
-fn frames(account: &Account) -> String {
+fn frames(account: &FrameCounters) -> String {
     let mut text = format!(
         "{} = {} observed + {} skipped",
         account.frames,

@@ -13,7 +13,7 @@ use super::known::{Changes, changes};
 use super::run::Run;
 use super::{Known, Site, Teller, Time, story};
 use crate::classify::{Covers, Outcome, Policy};
-use crate::model::{Account, Duplicates, InputRecord, Reasons, SECOND};
+use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
 
 /// Pairs that are listed with their orphaned fragments; more are a flood, and only counted.
 const MAX_ORPHANS: usize = 100;
@@ -107,7 +107,7 @@ impl Run<'_> {
     }
 
     fn accounting(&self) -> Accounting {
-        let Account {
+        let FrameCounters {
             frames,
             observations,
             skipped,
@@ -181,7 +181,7 @@ impl Run<'_> {
     }
 }
 
-fn by_reason(reasons: &Reasons) -> Counts {
+fn by_reason(reasons: &SkipCounts) -> Counts {
     reasons.iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect()
 }
 

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::timeline::Pieces;
 use crate::classify::{Coverage, Who};
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::result::{AuditResult, HostRow, Time, short};
 
 /// Pieces of time; as many as a word has bits.
@@ -47,8 +47,8 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
                     tbody {
                         @for (number, (seen, host)) in hosts.iter().zip(&site.hosts).enumerate().take(HOSTS) {
                             tr class=(if seen.coverage == Coverage::Full.name() { "" } else { "partly" }) {
-                                th scope="row" { (clean(&seen.name)) }
-                                td { (clean(&site.titles(host.roles).join(", "))) }
+                                th scope="row" { (escape_control(&seen.name)) }
+                                td { (escape_control(&site.titles(host.roles).join(", "))) }
                                 td { (seen.coverage) }
                                 td { @if let Some((lanes, pieces)) = &lanes { (drawing(lanes[number], pieces.count)) } }
                                 td.number { (seen.frames_sent) }

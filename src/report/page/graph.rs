@@ -7,7 +7,7 @@ use maud::{Markup, html};
 
 use super::farm::Farm;
 use crate::classify::{RoleSet, Severity, Verdict, Who};
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::result::{AuditResult, Brief, End, FindingRow, address_of, plural};
 
 /// Findings that are drawn, the worst ones.
@@ -112,7 +112,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                         // The worst on top.
                         @for (finding, line) in drawn.iter().rev() {
                             @let class = if finding.verdict == Verdict::Missing.name() { "missing" } else { "unexpected" };
-                            @let words = clean(&finding.message);
+                            @let words = escape_control(&finding.message);
                             // Keys go through the table of findings, which has them all.
                             a href={ "#findings?open=" (finding.id) } aria-label=(words) tabindex="-1" {
                                 path class={ "bad " (class) } d=(line) marker-end={ "url(#arrow-" (class) ")" } {}
@@ -254,7 +254,7 @@ fn group(farm: &Farm<'_>, layout: &Layout, name: &str, nodes: &[Node], single: b
     let many = layout.groups.len() > GROUPS;
     html! {
         g.group {
-            title { (clean(name)) @if nodes.len() > 1 { ": " (nodes.len()) " hosts" } }
+            title { (escape_control(name)) @if nodes.len() > 1 { ": " (nodes.len()) " hosts" } }
             @for node in nodes {
                 @let (x, y) = layout.at(*node, RADIUS);
                 circle cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r=(if single { "5" } else { "3" }) {}
@@ -278,7 +278,7 @@ fn label(layout: &Layout, node: Node, text: &str) -> Markup {
     let (x, y) = layout.at(node, NAMES);
     let angle = layout.places[&node];
     let (degrees, left) = (angle.to_degrees(), angle.cos() < 0.0);
-    let text = clean(text);
+    let text = escape_control(text);
     let short: String = match text.chars().count() > LABEL {
         true => text.chars().take(LABEL - 1).chain(['…']).collect(),
         false => text.into_owned(),

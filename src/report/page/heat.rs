@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 
 use super::farm::{Farm, Role, Standing};
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::result::plural;
 
-/// A table, not a drawing: a screen reader goes through it by row and column, and a key from cell to cell.
+/// A table, not a drawing: a screen reader goes through it by row and column, and a key from cell to escape_csv_formula.
 pub(super) fn map(farm: &Farm<'_>) -> Markup {
     let shown = farm.pairs.iter().filter(|(_, pair)| pair.standing().is_some());
     let keys: Vec<(Role, Role)> = shown.map(|(key, _)| *key).collect();
@@ -33,13 +33,13 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
                 table.map {
                     thead { tr {
                         td {}
-                        @for role in &to { th scope="col" { span { (clean(farm.title(*role))) } } }
+                        @for role in &to { th scope="col" { span { (escape_control(farm.title(*role))) } } }
                     } }
                     tbody {
                         @for row in &from {
                             tr {
-                                th scope="row" { (clean(farm.title(*row))) }
-                                @for column in &to { (cell(farm, *row, *column)) }
+                                th scope="row" { (escape_control(farm.title(*row))) }
+                                @for column in &to { (escape_csv_formula(farm, *row, *column)) }
                             }
                         }
                     }
@@ -50,7 +50,7 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
     }
 }
 
-fn cell(farm: &Farm<'_>, from: Role, to: Role) -> Markup {
+fn escape_csv_formula(farm: &Farm<'_>, from: Role, to: Role) -> Markup {
     let found = farm.pairs.get(&(from, to)).and_then(|pair| Some((pair, pair.standing()?)));
     let Some((pair, standing)) = found else { return html! { td {} } };
     let (class, sign, meaning) = standing.shown();
@@ -67,7 +67,7 @@ fn cell(farm: &Farm<'_>, from: Role, to: Role) -> Markup {
     for (count, noun, what) in counts.into_iter().filter(|(count, ..)| *count > 0) {
         words.push_str(&format!("; {}{what}", plural(count, noun)));
     }
-    let words = clean(&words);
+    let words = escape_control(&words);
     let rows: Vec<String> = pair.rows.iter().map(ToString::to_string).collect();
     html! {
         td {

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::farm::{Farm, Standing};
 use crate::classify::Status;
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::result::{AuditResult, MatrixRow, SiteRow};
 
 /// Host names that are listed in a cell.
@@ -32,7 +32,7 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
         section #matrix aria-labelledby="matrix-title" {
             h2 #matrix-title { "The matrix, row by row" }
             p {
-                (clean(version)) ", " (rows.len()) " rows: "
+                (escape_control(version)) ", " (rows.len()) " rows: "
                 @for (number, status) in Status::ALL.iter().enumerate() {
                     @let count = rows.iter().filter(|(.., seen)| seen.status == status.name()).count();
                     @if number > 0 { ", " } (count) " " (status.name())
@@ -45,8 +45,8 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                 @let mine = || rows.iter().filter(|(_, row, _)| table(row) == *name);
                 @let told = mine().any(|(.., seen)| matches!(Status::parse(&seen.status), Some(Status::Missing | Status::NotAssessable | Status::Seen)));
                 details open[told] {
-                    summary { (clean(name)) span.faint { " · " (mine().count()) " rows" } }
-                    div.scroll tabindex="0" role="region" aria-label={ "Rows of " (clean(name)) } {
+                    summary { (escape_control(name)) span.faint { " · " (mine().count()) " rows" } }
+                    div.scroll tabindex="0" role="region" aria-label={ "Rows of " (escape_control(name)) } {
                         table.rows {
                             (head())
                             tbody {
@@ -58,14 +58,14 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                                     @let reason = (!seen.reason.is_empty()).then_some(&seen.reason);
                                     tr id={ "row-" (number) } data-status=(seen.status) data-reason=[reason] {
                                         td { (standing(seen)) }
-                                        td { (clean(&site.roles[row.source].name)) }
-                                        td { (clean(destination)) }
+                                        td { (escape_control(&site.roles[row.source].name)) }
+                                        td { (escape_control(destination)) }
                                         td { (seen.transport) " " (seen.ports) }
-                                        td { (clean(&row.purpose)) @if !row.features.is_empty() { span.faint { " if " (clean(&row.features.join(" and "))) } } }
+                                        td { (escape_control(&row.purpose)) @if !row.features.is_empty() { span.faint { " if " (escape_control(&row.features.join(" and "))) } } }
                                         td { (seen.need) }
                                         td.number { (seen.conversations) }
                                         td { (hosts(seen)) }
-                                        td { (clean(&seen.provenance)) br; code { (clean(&seen.rule)) } }
+                                        td { (escape_control(&seen.provenance)) br; code { (escape_control(&seen.rule)) } }
                                     }
                                 }
                             }
@@ -112,7 +112,7 @@ fn hosts(seen: &MatrixRow<'_>) -> Markup {
     let list = |names: &[String]| {
         let some: Vec<&str> = names.iter().take(NAMES).map(String::as_str).collect();
         let more = names.len() - some.len();
-        let some = clean(&some.join(", ")).into_owned();
+        let some = escape_control(&some.join(", ")).into_owned();
         if more > 0 { format!("{some} and {more} more") } else { some }
     };
     html! {

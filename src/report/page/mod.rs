@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use self::farm::Farm;
 use super::story::{self, NotAssessed};
 use crate::classify::{Severity, Verdict};
-use crate::model::clean;
+use crate::model::escape_control;
 use crate::result::{
     AuditResult, Brief, Headline, InventoryFile, JudgedBy, Note, Time, Tone, plural, short,
 };
@@ -62,7 +62,7 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
     let farm_name = result.head.farm.as_deref().unwrap_or_default();
     let title = match farm_name {
         "" => "rasaudit".to_owned(),
-        name => format!("{} · rasaudit", clean(name)),
+        name => format!("{} · rasaudit", escape_control(name)),
     };
     let farm = Farm::of(result);
     let judged = result.is_judged();
@@ -81,7 +81,7 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
             body data-window=[windows] {
                 a.skip href="#main" { "To the content" }
                 header {
-                    p.farm { (clean(farm_name)) }
+                    p.farm { (escape_control(farm_name)) }
                     h1 class=(tone_class(*tone)) { (lead) span { (rest) } }
                     nav aria-label="Sections" {
                         a href="#overview" { "Overview" }
@@ -182,7 +182,7 @@ fn overview(result: &AuditResult<'_>) -> Markup {
                     @for (finding, told) in &worst {
                         li {
                             span class={ "sev " (finding.severity) } { (finding.severity) } " "
-                            a href={ "#findings?open=" (finding.id) } { (clean(&told.message(result, finding))) }
+                            a href={ "#findings?open=" (finding.id) } { (escape_control(&told.message(result, finding))) }
                             @if !finding.certain { " " span.tag { "not certain" } }
                         }
                     }
@@ -195,8 +195,8 @@ fn overview(result: &AuditResult<'_>) -> Markup {
                 @if let Some((matrix, inventory)) = judged_by(result) {
                     div { dt { "Coverage" } dd { (result.head.coverage_note) } }
                     div { dt { "Judged by" } dd {
-                        (clean(&matrix.name)) " " span.hash { (matrix.sha256) } ", "
-                        (clean(&inventory.file)) " " span.hash { (inventory.sha256) }
+                        (escape_control(&matrix.name)) " " span.hash { (matrix.sha256) } ", "
+                        (escape_control(&inventory.file)) " " span.hash { (inventory.sha256) }
                     } }
                 }
             }
@@ -212,7 +212,7 @@ fn overview(result: &AuditResult<'_>) -> Markup {
                             @if *rows > 0 && *findings > 0 { "; " }
                             @if let Some(first) = first {
                                 a href={ "#findings?code=" (code.name()) } { (plural(*findings, "finding")) }
-                                ", for example: " (clean(first))
+                                ", for example: " (escape_control(first))
                             }
                         }
                     }
@@ -238,26 +238,26 @@ fn read(result: &AuditResult<'_>) -> Markup {
                         @if let Some((matrix, inventory)) = judged_by(result) {
                             tr {
                                 th scope="row" { "matrix" }
-                                td { (clean(&matrix.name)) " (" (clean(&matrix.version)) ")" }
+                                td { (escape_control(&matrix.name)) " (" (escape_control(&matrix.version)) ")" }
                                 td.hash { (matrix.sha256) } td {} td {}
                             }
                             tr {
                                 th scope="row" { "inventory" }
-                                td { (clean(&inventory.file)) }
+                                td { (escape_control(&inventory.file)) }
                                 td.hash { (inventory.sha256) } td {} td {}
                             }
                             @if let Some(exceptions) = &result.head.exceptions {
                                 tr {
                                     th scope="row" { "exceptions" }
-                                    td { (clean(&exceptions.file)) }
+                                    td { (escape_control(&exceptions.file)) }
                                     td.hash { (exceptions.sha256) } td {} td {}
                                 }
                             }
                         }
                         @for input in result.head.inputs.iter().take(INPUTS) {
                             tr {
-                                th scope="row" { (clean(&input.format)) }
-                                td { (clean(&input.file)) }
+                                th scope="row" { (escape_control(&input.format)) }
+                                td { (escape_control(&input.file)) }
                                 td.hash { (input.sha256.as_deref().unwrap_or_default()) }
                                 td.number { (input.frames) }
                                 td.number { (input.loss.dropped) }
@@ -324,7 +324,7 @@ fn conversations(result: &AuditResult<'_>) -> Markup {
     largest.truncate(CONVERSATIONS);
     let end = |address: std::net::IpAddr, name: &str| match name {
         "" => html! { (address) },
-        name => html! { (clean(name)) " " span.faint { (address) } },
+        name => html! { (escape_control(name)) " " span.faint { (address) } },
     };
     html! {
         section #conversations aria-labelledby="conversations-title" {

@@ -1,7 +1,7 @@
 //! Closed lists of words that stand in files and reports.
 
 /// Defines an enum whose values have stable names. They are ordered as listed.
-macro_rules! words {
+macro_rules! named_enum {
     ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $name:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -38,4 +38,4 @@ macro_rules! words {
         }
     };
 }
-pub(crate) use words;
+pub(crate) use named_enum;
