@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-use rasaudit::capture::{Batch, Reader, expand};
+use rasaudit::capture::{Batch, CaptureReader, expand};
 use rasaudit::classify::{Outcome, View, Watched};
 use rasaudit::conversation::{Conversations, Sight, Work};
 use rasaudit::decode::{Body, Decoder, Observation, Tuple, sign};
@@ -23,7 +23,7 @@ fn fixture(path: &str) -> PathBuf {
 
 fn batches(capture: &Path) -> Vec<Batch> {
     let sources = expand(&[capture.to_owned()]).expect("the fixture");
-    let mut reader = Reader::open(&sources[0], false).expect("a capture");
+    let mut reader = CaptureReader::open(&sources[0], false).expect("a capture");
     let mut batches = Vec::new();
     loop {
         let mut batch = Batch::default();

@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rasaudit::capture::{Batch, Reader, expand};
+use rasaudit::capture::{Batch, CaptureReader, expand};
 use rasaudit::decode::{Decoder, ETHERTYPES, LINKS, Observation, TUNNELS};
 use rasaudit::model::SkipReason;
 use support::wrap::WRAPPERS;
@@ -109,7 +109,7 @@ fn decoding_allocates_nothing() {
                 continue;
             }
             let sources = expand(std::slice::from_ref(&path)).expect("the fixture");
-            let mut reader = Reader::open(&sources[0], false).expect("a capture");
+            let mut reader = CaptureReader::open(&sources[0], false).expect("a capture");
             let mut batch = Batch::default();
             let _ = reader.next(&mut batch);
             let (decoder, mut seen) = (Decoder::default(), Observation::default());

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
-use rasaudit::capture::{CaptureError, Damage};
+use rasaudit::capture::{CaptureError, ReadError};
 use rasaudit::classify::Judge;
 use rasaudit::conversation::{Conversations, Sight, Work};
 use rasaudit::flow::{Evidence, Flows, Partitions, Shard, SideEvidence};
@@ -81,7 +81,7 @@ struct Giving {
 const SOME: usize = 7;
 
 impl Source for Giving {
-    fn next(&mut self, chunk: &mut Chunk) -> Result<bool, Damage> {
+    fn next(&mut self, chunk: &mut Chunk) -> Result<bool, ReadError> {
         let Evidence { flows, side } = &self.of.evidence;
         // The last ones first, and what is beside them with the first of these.
         let side = if self.given == 0 { side.clone() } else { SideEvidence::default() };

@@ -5,11 +5,11 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
-use rasaudit::capture::{Batch, Reader};
+use rasaudit::capture::{Batch, CaptureReader};
 
 fuzz_target!(|bytes: &[u8]| {
     let input = Box::new(Cursor::new(bytes.to_vec()));
-    let Ok(mut reader) = Reader::new(input, true) else { return };
+    let Ok(mut reader) = CaptureReader::new(input, true) else { return };
     let mut batch = Batch::default();
     // A small file may decompress to a great one; a part of it shows enough.
     for _ in 0..64 {

@@ -4,7 +4,7 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
-use rasaudit::capture::{Batch, Reader};
+use rasaudit::capture::{Batch, CaptureReader};
 use rasaudit::decode::{Decoder, Observation};
 use rasaudit::flow::{Keep, Meeting, Partitions, Parts, Seed};
 use rasaudit::names::read_all;
@@ -43,7 +43,7 @@ fn met(seed: &Seed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, Strin
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(mut reader) = Reader::new(Box::new(Cursor::new(bytes.to_vec())), false) else { return };
+    let Ok(mut reader) = CaptureReader::new(Box::new(Cursor::new(bytes.to_vec())), false) else { return };
     let (decoder, mut batch, mut seen) = (Decoder::default(), Batch::default(), Vec::new());
     let _ = reader.next(&mut batch);
     for frame in &batch.frames {

@@ -55,7 +55,7 @@ fn without_prefix(text: &str) -> &str {
 /// Why reading stopped before the end of a source.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{what} at byte {offset}")]
-pub struct Damage {
+pub struct ReadError {
     /// What is wrong.
     pub what: String,
     /// Where the first record that could not be read starts, in bytes from the start of the file.

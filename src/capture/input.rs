@@ -12,7 +12,7 @@ use super::CaptureError;
 
 /// One thing to read.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Input {
+pub struct CaptureInput {
     /// The file; none is standard input.
     pub path: Option<PathBuf>,
     /// The file as the user named it.
@@ -28,7 +28,7 @@ pub struct Input {
 /// Turns arguments into sources: files as they are, directories as all files below them in name order, `-`
 /// as standard input. Sources are sorted by name and a content that occurs twice is marked, so
 /// that the order of the arguments changes nothing. All unreadable names are reported at once.
-pub fn expand(arguments: &[PathBuf]) -> Result<Vec<Input>, Vec<CaptureError>> {
+pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureError>> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
     for argument in arguments {
         if let Err(source) = add(argument, &mut sources) {
@@ -59,7 +59,7 @@ fn in_order(a: &str, b: &str) -> Ordering {
     pieces(a).cmp(&pieces(b)).then_with(|| a.cmp(b))
 }
 
-fn add(argument: &Path, sources: &mut Vec<Input>) -> std::io::Result<()> {
+fn add(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> {
     if argument.as_os_str() == "-" {
         sources.push(source(None, 0, false));
         return Ok(());
@@ -78,7 +78,7 @@ fn add(argument: &Path, sources: &mut Vec<Input>) -> std::io::Result<()> {
 
 /// Adds the files of a folder and of the folders in it. Links to folders are not followed; what
 /// cannot be looked at is added all the same, and told when it is read.
-fn add_folder(folder: &Path, sources: &mut Vec<Input>) -> std::io::Result<()> {
+fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let path = entry.path();
@@ -97,17 +97,18 @@ fn add_folder(folder: &Path, sources: &mut Vec<Input>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn source(path: Option<PathBuf>, size: u64, found: bool) -> Input {
+fn source(path: Option<PathBuf>, size: u64, found: bool) -> CaptureInput {
     let name = path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
-    Input { path, name, size, found, same_as: None }
+    CaptureInput { path, name, size, found, same_as: None }
 }
 
 /// Finds regular files with the same bytes. Only files of the same size are hashed.
-fn mark_same(sources: &mut [Input]) {
+fn mark_same(sources: &mut [CaptureInput]) {
     let mut hashes = HashMap::new();
-    let mut same_bytes = |a: &Input, b: &Input| {
-        let mut hash =
-            |source: &Input| *hashes.entry(source.path.clone()).or_insert_with(|| hash(source));
+    let mut same_bytes = |a: &CaptureInput, b: &CaptureInput| {
+        let mut hash = |source: &CaptureInput| {
+            *hashes.entry(source.path.clone()).or_insert_with(|| hash(source))
+        };
         a.path == b.path || matches!((hash(a), hash(b)), (Some(a), Some(b)) if a == b)
     };
     for later in 1..sources.len() {
@@ -126,7 +127,7 @@ fn mark_same(sources: &mut [Input]) {
     }
 }
 
-fn hash(source: &Input) -> Option<[u8; 32]> {
+fn hash(source: &CaptureInput) -> Option<[u8; 32]> {
     let mut file = fs::File::open(source.path.as_ref()?).ok()?;
     let (mut hasher, mut block) = (Sha256::new(), vec![0; super::BLOCK]);
     loop {

@@ -1,6 +1,6 @@
 //! Live interfaces, read with libpcap.
 //!
-//! Whoever opens a [`Wire`] reads it and decodes in the same thread: between the kernel's ring and the flow tables
+//! Whoever opens a [`LiveCapture`] reads it and decodes in the same thread: between the kernel's ring and the flow tables
 //! there is no queue, so that the kernel's counter is the one place where frames are lost. Several wires of one
 //! interface share its load by the kernel's fan-out.
 
@@ -28,7 +28,7 @@ const BATCH: usize = 1024;
 
 /// How frames are taken from an interface.
 #[derive(Clone, Debug)]
-pub struct Tap {
+pub struct CaptureOptions {
     /// Bytes kept of each frame.
     pub snaplen: u32,
     /// Bytes of the kernel's buffer, for each wire.
@@ -40,7 +40,7 @@ pub struct Tap {
 }
 
 /// An interface that is being read.
-pub struct Wire {
+pub struct LiveCapture {
     capture: Capture<Active>,
     link: u16,
     /// Nanoseconds of one unit of the fraction of a second.
@@ -50,7 +50,7 @@ pub struct Wire {
     /// The system has an interface of this name, and says whether it is up.
     real: bool,
     /// Of several wires of one interface this one tells what the interface dropped.
-    leads: bool,
+    is_primary: bool,
     /// Frames read since it was opened, and what the kernel says it gave: all but the dropped.
     read: u64,
     given: u64,
@@ -60,14 +60,14 @@ pub struct Wire {
     lost: bool,
 }
 
-impl Wire {
+impl LiveCapture {
     /// Opens an interface. Wires with one `group` share its frames, those of one flow going to one of them; they
     /// give none before each of them was [released](Wire::release).
     pub fn open(
         name: &str,
-        tap: &Tap,
+        tap: &CaptureOptions,
         group: Option<u16>,
-        leads: bool,
+        is_primary: bool,
     ) -> Result<Self, CaptureError> {
         let open = |precision| {
             Capture::from_device(name)?
@@ -87,7 +87,7 @@ impl Wire {
         // Until it is in its group a wire gets what is the others' too.
         capture.filter(NOTHING, false).map_err(CaptureError::Interface)?;
         if let Some(group) = group {
-            fan_out(&capture, group)?;
+            join_fanout_group(&capture, group)?;
         }
         let link = u16::try_from(capture.get_datalink().0).unwrap_or(u16::MAX);
         // In files raw IP is 101, in libpcap's interface 12.
@@ -98,13 +98,13 @@ impl Wire {
         let counted = capture.stats().map_err(CaptureError::Interface)?;
         let (name, real) = (name.to_owned(), is_up(name).is_some());
         let (read, given, looked, lost) = (0, 0, Instant::now(), false);
-        Ok(Self { capture, link, unit, counted, name, real, leads, read, given, looked, lost })
+        Ok(Self { capture, link, unit, counted, name, real, is_primary, read, given, looked, lost })
     }
 
     /// Lets frames come: those that the filter wants.
-    pub fn release(&mut self, tap: &Tap) -> Result<(), CaptureError> {
+    pub fn start_capture(&mut self, tap: &CaptureOptions) -> Result<(), CaptureError> {
         let filter = tap.filter.as_deref().unwrap_or_default();
-        let set = match widened(filter).filter(|_| !filter.is_empty()) {
+        let set = match vlan_transparent_filter(filter).filter(|_| !filter.is_empty()) {
             // Where frames have no tags to look behind, the expression stands as it is.
             Some(wide) => {
                 self.capture.filter(&wide, true).or_else(|_| self.capture.filter(filter, true))
@@ -180,12 +180,12 @@ impl Wire {
         let received = since(now.received, before.received);
         let dropped = since(now.dropped, before.dropped);
         self.given += received.saturating_sub(dropped);
-        let missed = if self.leads { since(now.if_dropped, before.if_dropped) } else { 0 };
+        let missed = if self.is_primary { since(now.if_dropped, before.if_dropped) } else { 0 };
         Loss { received: received + missed, dropped: dropped + missed }
     }
 
     /// What will not be read any more counts as dropped.
-    pub fn left_unread(&mut self) -> Loss {
+    pub fn final_loss(&mut self) -> Loss {
         let Loss { received, dropped } = self.loss();
         Loss { received, dropped: dropped + self.given.saturating_sub(self.read) }
     }
@@ -207,28 +207,28 @@ fn wait(capture: &Capture<Active>) {
 
 /// An expression that lets pass with a VLAN tag, or two, what it lets pass without: one that speaks of no tag would
 /// silently leave tagged frames out. None where it speaks of them itself.
-pub fn widened(filter: &str) -> Option<String> {
+pub fn vlan_transparent_filter(filter: &str) -> Option<String> {
     let mut words = filter.split(|c: char| !c.is_ascii_alphanumeric());
     (!words.any(|word| word == "vlan"))
         .then(|| format!("({filter}) or (vlan and (({filter}) or (vlan and ({filter}))))"))
 }
 
 #[cfg(target_os = "linux")]
-fn fan_out(capture: &Capture<Active>, group: u16) -> Result<(), CaptureError> {
+fn join_fanout_group(capture: &Capture<Active>, group: u16) -> Result<(), CaptureError> {
     use nix::{setsockopt_impl, sockopt_impl};
     sockopt_impl!(
         /// The fan-out group of a packet socket (packet(7)): its number, and how frames are shared out.
-        FanOut, SetOnly, libc::SOL_PACKET, libc::PACKET_FANOUT, u32
+        FanoutGroup, SetOnly, libc::SOL_PACKET, libc::PACKET_FANOUT, u32
     );
     // By the flow's hash. Fragments may come to other threads than their first one and meet where tables do; were
     // they joined by the kernel (`PACKET_FANOUT_FLAG_DEFRAG`), those of which one is missing would vanish uncounted.
     const SHARED: u32 = libc::PACKET_FANOUT_HASH;
-    nix::sys::socket::setsockopt(capture, FanOut, &(SHARED << 16 | u32::from(group)))
+    nix::sys::socket::setsockopt(capture, FanoutGroup, &(SHARED << 16 | u32::from(group)))
         .map_err(|error| CaptureError::FanOut(error.into()))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn fan_out(_: &Capture<Active>, _: u16) -> Result<(), CaptureError> {
+fn join_fanout_group(_: &Capture<Active>, _: u16) -> Result<(), CaptureError> {
     Err(CaptureError::FanOut(std::io::ErrorKind::Unsupported.into()))
 }
 
@@ -249,11 +249,11 @@ pub struct Interface {
 
 /// The interfaces that frames could be taken from.
 pub fn interfaces() -> Result<Vec<Interface>, CaptureError> {
-    let tap = Tap { snaplen: 128, buffer: 1 << 20, promiscuous: false, filter: None };
+    let tap = CaptureOptions { snaplen: 128, buffer: 1 << 20, promiscuous: false, filter: None };
     let devices = Device::list().map_err(CaptureError::Filter)?;
     let interface = |device: Device| Interface {
         up: device.flags.if_flags.contains(IfFlags::UP | IfFlags::RUNNING),
-        usable: Wire::open(&device.name, &tap, None, true).map(drop),
+        usable: LiveCapture::open(&device.name, &tap, None, true).map(drop),
         description: device.desc.unwrap_or_default(),
         addresses: device.addresses.into_iter().map(|a| a.addr).collect(),
         name: device.name,
@@ -277,11 +277,13 @@ mod tests {
             frame
         };
         for (expression, passes) in [("port 443", true), ("udp", false), ("net 10.0.0.0/8", true)] {
-            let mut filter = Filter::new(&widened(expression).expect("no tag is named")).unwrap();
+            let mut filter =
+                Filter::new(&vlan_transparent_filter(expression).expect("no tag is named"))
+                    .unwrap();
             for tags in 0..3 {
                 assert_eq!(filter.passes(1, &tagged(tags), 80), passes, "{expression} {tags}");
             }
         }
-        assert_eq!(widened("vlan 7 and port 443"), None);
+        assert_eq!(vlan_transparent_filter("vlan 7 and port 443"), None);
     }
 }

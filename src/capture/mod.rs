@@ -1,25 +1,25 @@
 //! Where frames come from: capture files, standard input and live interfaces, as batches of whole records.
 //!
-//! This room reads; it does not look inside a frame. One [`Reader`] per source fills pooled
+//! This room reads; it does not look inside a frame. One [`CaptureReader`] per source fills pooled
 //! [`Batch`]es with large reads; record headers are walked here, so that a batch holds whole
 //! frames and any worker can take any batch.
 
+mod compression;
 mod error;
+mod file_type;
 mod filter;
 mod input;
 mod live;
-mod packed;
 mod pcap;
 mod pcapng;
 mod reader;
-mod sniff;
 
-pub use error::{CaptureError, Damage};
+pub use error::{CaptureError, ReadError};
+pub use file_type::capture_kind;
 pub use filter::{Filter, link_name};
-pub use input::{Input, expand};
-pub use live::{Interface, Tap, Wire, interfaces, widened};
-pub use reader::Reader;
-pub use sniff::capture_kind;
+pub use input::{CaptureInput, expand};
+pub use live::{CaptureOptions, Interface, LiveCapture, interfaces, vlan_transparent_filter};
+pub use reader::CaptureReader;
 
 use crate::model::Nanos;
 
@@ -56,7 +56,7 @@ pub struct Batch {
     pub source: usize,
     /// The records that lie wholly in the piece of the source that this batch holds.
     pub frames: Vec<Frame>,
-    buffer: reader::Buffer,
+    buffer: reader::ReadBuffer,
 }
 
 impl Batch {
@@ -82,28 +82,28 @@ impl Batch {
 
 /// What a format says about a file beside its frames.
 #[derive(Clone, Debug, Default)]
-struct Facts {
+struct FileMetadata {
     link_types: Vec<u16>,
     filters: Vec<String>,
     loss: crate::model::Loss,
     /// The stamps have nanoseconds although the file says microseconds.
     hidden_nanos: bool,
     /// Where zeros stood in the place of records.
-    zeros: Zeros,
+    zeros: ZeroRun,
     /// Drop counters that cannot be true.
     impossible_drops: u64,
 }
 
 /// Zeros in the place of records: what a file system leaves of a file whose writing was broken off.
 #[derive(Clone, Copy, Default, Debug)]
-struct Zeros {
+struct ZeroRun {
     /// Where the first of them stand, in bytes from the start of the file.
     first: u64,
     /// How many bytes there are.
     bytes: u64,
 }
 
-impl Zeros {
+impl ZeroRun {
     /// Adds zeros that stand at a byte of the file.
     fn add(&mut self, at: u64, bytes: u64) {
         if self.bytes == 0 {
@@ -114,7 +114,7 @@ impl Zeros {
 }
 
 /// What follows zeros that stand where a record is expected.
-enum AfterZeros {
+enum ZeroRunEnd {
     /// Nothing that can be judged yet: from this position on more of the file is needed.
     More(usize),
     /// A record, at this position.
@@ -130,23 +130,23 @@ fn after_zeros(
     at: usize,
     header: usize,
     is_record: impl Fn(usize) -> bool,
-) -> AfterZeros {
+) -> ZeroRunEnd {
     const OWN: usize = 3;
     let first = bytes[at..].iter().position(|byte| *byte != 0).map(|zeros| at + zeros);
     match first {
         Some(first) if bytes.len() - first >= header => {
             let mut starts = (0..=OWN.min(first - at)).map(|own| first - own);
-            starts.find(|start| is_record(*start)).map_or(AfterZeros::Nothing, AfterZeros::Record)
+            starts.find(|start| is_record(*start)).map_or(ZeroRunEnd::Nothing, ZeroRunEnd::Record)
         }
         // A header of zeros stays, so that what follows is looked at again.
         first => {
             let end = first.unwrap_or(bytes.len());
-            AfterZeros::More(end.saturating_sub(header + OWN).max(at))
+            ZeroRunEnd::More(end.saturating_sub(header + OWN).max(at))
         }
     }
 }
 
-impl Facts {
+impl FileMetadata {
     fn link(&mut self, link: u16) {
         if !self.link_types.contains(&link) {
             self.link_types.push(link);
@@ -155,17 +155,17 @@ impl Facts {
 }
 
 /// A capture format: finds whole records in a piece of a file.
-trait Walk: Send {
+trait RecordParser: Send {
     /// Walks the records at the start of `bytes` and appends their frames.
-    fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked;
+    fn parse_records(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords;
 
     /// What the format has said so far beside the frames.
-    fn facts(&self) -> Facts;
+    fn facts(&self) -> FileMetadata;
 }
 
 /// How far a walk came.
 #[derive(Default, Debug, PartialEq, Eq)]
-struct Walked {
+struct ParsedRecords {
     /// Bytes that are done with; beyond the end of the piece where a block can be skipped unread.
     consumed: usize,
     /// Bytes that the record after them needs to be whole, as far as that is known.
@@ -181,12 +181,12 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
 
 /// Byte order of a file or section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Order {
+enum ByteOrder {
     Little,
     Big,
 }
 
-impl Order {
+impl ByteOrder {
     fn u16(self, bytes: [u8; 2]) -> u16 {
         match self {
             Self::Little => u16::from_le_bytes(bytes),

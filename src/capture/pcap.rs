@@ -1,7 +1,10 @@
 //! The pcap file format (draft-ietf-opsawg-pcap): both byte orders, microsecond and nanosecond
 //! stamps, and the older variant with a longer record header (magic 0xa1b2cd34).
 
-use super::{AfterZeros, Facts, Frame, MAX_RECORD, Order, Walk, Walked, Zeros, after_zeros, field};
+use super::{
+    ByteOrder, FileMetadata, Frame, MAX_RECORD, ParsedRecords, RecordParser, ZeroRun, ZeroRunEnd,
+    after_zeros, field,
+};
 use crate::model::{Nanos, SECOND};
 
 /// Length of the file header in bytes.
@@ -9,7 +12,7 @@ pub(super) const FILE_HEADER: usize = 24;
 
 /// A pcap file after its header.
 pub(super) struct Pcap {
-    order: Order,
+    order: ByteOrder,
     nanos: bool,
     /// The stamps have nanoseconds although the magic number says microseconds.
     hidden_nanos: bool,
@@ -18,17 +21,17 @@ pub(super) struct Pcap {
     /// The link types of all headers, of which a file that others were appended to has several.
     links: Vec<u16>,
     magic: [u8; 4],
-    lengths: Lengths,
+    lengths: LengthOrder,
     /// Bytes of the file before the piece that is walked.
     before: u64,
-    zeros: Zeros,
+    zeros: ZeroRun,
     /// The seconds of the last record.
     last: Option<u32>,
 }
 
 /// In which order a record has its two lengths. Old versions of libpcap had it the other way round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Lengths {
+enum LengthOrder {
     /// The captured bytes first.
     Captured,
     /// The bytes on the wire first: before version 2.3.
@@ -37,7 +40,7 @@ enum Lengths {
     Either,
 }
 
-impl Lengths {
+impl LengthOrder {
     /// The order in files of a version, as libpcap's sf-pcap.c has it.
     fn of(version: [u16; 2]) -> Self {
         match version {
@@ -72,8 +75,8 @@ impl Pcap {
     pub fn new(header: &[u8]) -> Option<Self> {
         let magic: [u8; 4] = field(header, 0)?;
         let (order, magic) = match u32::from_le_bytes(magic) {
-            le @ (0xa1b2_c3d4 | 0xa1b2_3c4d | 0xa1b2_cd34) => (Order::Little, le),
-            _ => (Order::Big, u32::from_be_bytes(magic)),
+            le @ (0xa1b2_c3d4 | 0xa1b2_3c4d | 0xa1b2_cd34) => (ByteOrder::Little, le),
+            _ => (ByteOrder::Big, u32::from_be_bytes(magic)),
         };
         let (nanos, record_header) = match magic {
             0xa1b2_c3d4 => (false, 16),
@@ -93,9 +96,11 @@ impl Pcap {
             link,
             links: vec![link],
             magic,
-            lengths: Lengths::of([4, 6].map(|at| order.u16(field(header, at).unwrap_or_default()))),
+            lengths: LengthOrder::of(
+                [4, 6].map(|at| order.u16(field(header, at).unwrap_or_default())),
+            ),
             before: FILE_HEADER as u64,
-            zeros: Zeros::default(),
+            zeros: ZeroRun::default(),
             last: None,
         })
     }
@@ -132,7 +137,7 @@ impl Pcap {
 const MICROSECONDS: Nanos = 1_000_000;
 
 /// A record's header.
-struct Record {
+struct RecordHeader {
     seconds: u32,
     fraction: u32,
     cap_len: u32,
@@ -141,11 +146,11 @@ struct Record {
 
 impl Pcap {
     /// Reads the header of the record at a place, if it is there whole.
-    fn record(&self, bytes: &[u8], at: usize) -> Option<Record> {
+    fn record(&self, bytes: &[u8], at: usize) -> Option<RecordHeader> {
         let header = bytes.get(at..at + self.record_header)?;
         let word = |position| self.order.u32(field(header, position).unwrap_or_default());
         let (cap_len, wire_len) = self.lengths.read(word(8), word(12));
-        Some(Record { seconds: word(0), fraction: word(4), cap_len, wire_len })
+        Some(RecordHeader { seconds: word(0), fraction: word(4), cap_len, wire_len })
     }
 
     /// Whether what stands after zeros is a record: with a time near that of the record before, lengths that fit each
@@ -169,7 +174,7 @@ impl Pcap {
         is_like_one(at) && next.is_some_and(follows)
     }
 
-    fn walk_piece(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
+    fn walk_piece(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
         let mut at = 0;
         if !self.nanos && self.has_nanos(bytes) {
             (self.nanos, self.hidden_nanos) = (true, true);
@@ -177,7 +182,7 @@ impl Pcap {
         while let Some(header) = bytes.get(at..at + self.record_header) {
             if header.starts_with(&self.magic) {
                 if bytes.len() < at + FILE_HEADER {
-                    return Walked { consumed: at, need: FILE_HEADER, damage: None };
+                    return ParsedRecords { consumed: at, need: FILE_HEADER, damage: None };
                 }
                 if let Some(mut next) = self.appended(&bytes[at..]) {
                     next.links.append(&mut self.links);
@@ -192,11 +197,11 @@ impl Pcap {
                 let (next, is_more) = match after_zeros(bytes, at, self.record_header, |place| {
                     self.is_record(bytes, place)
                 }) {
-                    AfterZeros::Record(next) => (next, false),
-                    AfterZeros::More(next) => (next, true),
-                    AfterZeros::Nothing => {
+                    ZeroRunEnd::Record(next) => (next, false),
+                    ZeroRunEnd::More(next) => (next, true),
+                    ZeroRunEnd::Nothing => {
                         let damage = "zeros, and after them nothing that is a record".to_owned();
-                        return Walked { consumed: at, need: 0, damage: Some(damage) };
+                        return ParsedRecords { consumed: at, need: 0, damage: Some(damage) };
                     }
                 };
                 self.zeros.add(self.before + at as u64, (next - at) as u64);
@@ -206,18 +211,19 @@ impl Pcap {
                 }
                 continue;
             }
-            let Some(Record { seconds, fraction, cap_len, wire_len }) = self.record(bytes, at)
+            let Some(RecordHeader { seconds, fraction, cap_len, wire_len }) =
+                self.record(bytes, at)
             else {
                 break;
             };
             if cap_len as usize > MAX_RECORD {
                 let damage = format!("the record claims {cap_len} captured bytes");
-                return Walked { consumed: at, need: 0, damage: Some(damage) };
+                return ParsedRecords { consumed: at, need: 0, damage: Some(damage) };
             }
             let start = at + self.record_header;
             let end = start + cap_len as usize;
             if bytes.len() < end {
-                return Walked { consumed: at, need: end - at, damage: None };
+                return ParsedRecords { consumed: at, need: end - at, damage: None };
             }
             let fraction = Nanos::from(fraction) * if self.nanos { 1 } else { 1_000 };
             frames.push(Frame {
@@ -231,19 +237,19 @@ impl Pcap {
             self.last = Some(seconds);
             at = end;
         }
-        Walked { consumed: at, need: self.record_header, damage: None }
+        ParsedRecords { consumed: at, need: self.record_header, damage: None }
     }
 }
 
-impl Walk for Pcap {
-    fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
+impl RecordParser for Pcap {
+    fn parse_records(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
         let walked = self.walk_piece(bytes, frames);
         self.before += walked.consumed as u64;
         walked
     }
 
-    fn facts(&self) -> Facts {
-        let mut facts = Facts::default();
+    fn facts(&self) -> FileMetadata {
+        let mut facts = FileMetadata::default();
         self.links.iter().for_each(|link| facts.link(*link));
         (facts.hidden_nanos, facts.zeros) = (self.hidden_nanos, self.zeros);
         facts

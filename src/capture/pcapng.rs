@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{AfterZeros, Facts, Frame, MAX_RECORD, Order, Walk, Walked, after_zeros, field};
+use super::{
+    ByteOrder, FileMetadata, Frame, MAX_RECORD, ParsedRecords, RecordParser, ZeroRunEnd,
+    after_zeros, field,
+};
 use crate::model::{Loss, NO_TIME, Nanos, SECOND};
 
 const SECTION: u32 = 0x0a0d_0d0a;
@@ -24,19 +27,19 @@ const MAX_BLOCK: usize = 2 * MAX_RECORD;
 
 /// A pcapng file at some point of its reading.
 pub(super) struct PcapNg {
-    order: Order,
-    interfaces: Vec<Interface>,
+    order: ByteOrder,
+    interfaces: Vec<InterfaceBlock>,
     section: u32,
-    facts: Facts,
+    facts: FileMetadata,
     /// Bytes of the file before the piece that is walked.
     before: u64,
     /// What each interface counted, by section and interface number.
-    counters: BTreeMap<(u32, u32), Counters>,
+    counters: BTreeMap<(u32, u32), InterfaceCounters>,
 }
 
 /// What is known of the loss of an interface.
 #[derive(Default)]
-struct Counters {
+struct InterfaceCounters {
     /// The latest of its own statistics.
     statistics: Loss,
     /// Its packets in the file.
@@ -45,7 +48,7 @@ struct Counters {
     gaps: u64,
 }
 
-impl Counters {
+impl InterfaceCounters {
     fn loss(&self) -> Loss {
         let dropped = self.statistics.dropped.max(self.gaps);
         let received = match self.statistics.received {
@@ -57,7 +60,7 @@ impl Counters {
     }
 }
 
-struct Interface {
+struct InterfaceBlock {
     link: u16,
     snaplen: u32,
     resolution: Resolution,
@@ -89,13 +92,13 @@ impl Resolution {
 
 /// Why a whole block cannot be understood.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+enum BlockError {
     #[error("a block of type {0:#x} is shorter than its fields")]
     Short(u32),
     #[error("a simple packet stands before any interface description")]
     NoInterface,
     #[error("a packet names interface {0}, which the section does not describe")]
-    Interface(u32),
+    UnknownInterface(u32),
     #[error("a packet claims {0} captured bytes, more than its block has")]
     Length(u32),
 }
@@ -109,10 +112,10 @@ impl PcapNg {
             .iter()
             .any(|m| u32::from_be_bytes(*m) == BYTE_ORDER_MAGIC);
         (u32::from_be_bytes(kind) == SECTION && known).then_some(Self {
-            order: Order::Little,
+            order: ByteOrder::Little,
             interfaces: Vec::new(),
             section: 0,
-            facts: Facts::default(),
+            facts: FileMetadata::default(),
             before: 0,
             counters: BTreeMap::new(),
         })
@@ -125,16 +128,20 @@ impl PcapNg {
         body: &[u8],
         at: usize,
         frames: &mut Vec<Frame>,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), BlockError> {
         let order = self.order;
-        let short = || Broken::Short(kind);
+        let short = || BlockError::Short(kind);
         let word = |position| field(body, position).map(|b| order.u32(b)).ok_or_else(short);
         match kind {
             INTERFACE => {
                 let link = order.u16(field(body, 0).ok_or_else(short)?);
                 let snaplen = word(4)?;
-                let mut interface =
-                    Interface { link, snaplen, resolution: Resolution::PowerOfTen(6), offset: 0 };
+                let mut interface = InterfaceBlock {
+                    link,
+                    snaplen,
+                    resolution: Resolution::PowerOfTen(6),
+                    offset: 0,
+                };
                 for (code, value) in options(order, body.get(8..).unwrap_or_default()) {
                     match (code, value) {
                         (9, [resolution, ..]) => {
@@ -169,13 +176,15 @@ impl PcapNg {
                 } else {
                     u32::from(order.u16(field(body, 0).ok_or_else(short)?))
                 };
-                let interface =
-                    self.interfaces.get(number as usize).ok_or(Broken::Interface(number))?;
+                let interface = self
+                    .interfaces
+                    .get(number as usize)
+                    .ok_or(BlockError::UnknownInterface(number))?;
                 let units = u64::from(word(4)?) << 32 | u64::from(word(8)?);
                 let nanos = interface.resolution.nanos(units) + i128::from(interface.offset);
                 let cap_len = word(12)?;
                 if cap_len as usize > body.len().saturating_sub(20) {
-                    return Err(Broken::Length(cap_len));
+                    return Err(BlockError::Length(cap_len));
                 }
                 frames.push(Frame {
                     time: nanos.clamp(i128::from(NO_TIME) + 1, i128::from(Nanos::MAX) - 1) as Nanos,
@@ -206,7 +215,7 @@ impl PcapNg {
                 }
             }
             SIMPLE_PACKET => {
-                let interface = self.interfaces.first().ok_or(Broken::NoInterface)?;
+                let interface = self.interfaces.first().ok_or(BlockError::NoInterface)?;
                 let wire_len = word(0)?;
                 let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
                 let held = body.len().saturating_sub(4) as u32;
@@ -252,7 +261,7 @@ fn believed(count: u64) -> Option<u64> {
 }
 
 /// The options of a block, up to the first that does not fit.
-fn options(order: Order, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+fn options(order: ByteOrder, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let code = order.u16(field(bytes, 0)?);
         let length = usize::from(order.u16(field(bytes, 2)?));
@@ -271,18 +280,18 @@ impl PcapNg {
         fits && word(at + length - 4).is_none_or(|again| again as usize == length)
     }
 
-    fn walk_piece(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
+    fn walk_piece(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
         let mut at = 0;
-        let damage = |at, text| Walked { consumed: at, need: 0, damage: Some(text) };
+        let damage = |at, text| ParsedRecords { consumed: at, need: 0, damage: Some(text) };
         while let Some(header) = bytes.get(at..at + MIN_BLOCK) {
             let kind: [u8; 4] = field(header, 0).unwrap_or_default();
             if header.iter().all(|byte| *byte == 0) {
                 let (next, is_more) = match after_zeros(bytes, at, MIN_BLOCK, |place| {
                     self.is_block(bytes, place)
                 }) {
-                    AfterZeros::Record(next) => (next, false),
-                    AfterZeros::More(next) => (next, true),
-                    AfterZeros::Nothing => {
+                    ZeroRunEnd::Record(next) => (next, false),
+                    ZeroRunEnd::More(next) => (next, true),
+                    ZeroRunEnd::Nothing => {
                         return damage(at, "zeros, and after them nothing that is a block".into());
                     }
                 };
@@ -296,8 +305,8 @@ impl PcapNg {
             if u32::from_be_bytes(kind) == SECTION {
                 let magic = field(header, 8).unwrap_or_default();
                 self.order = match (u32::from_le_bytes(magic), u32::from_be_bytes(magic)) {
-                    (BYTE_ORDER_MAGIC, _) => Order::Little,
-                    (_, BYTE_ORDER_MAGIC) => Order::Big,
+                    (BYTE_ORDER_MAGIC, _) => ByteOrder::Little,
+                    (_, BYTE_ORDER_MAGIC) => ByteOrder::Big,
                     _ => return damage(at, "a section header has no known byte order".into()),
                 };
                 self.interfaces.clear();
@@ -315,30 +324,30 @@ impl PcapNg {
                 if matches!(kind, INTERFACE | OLD_PACKET | SIMPLE_PACKET | ENHANCED_PACKET) {
                     return damage(at, format!("a packet block claims {length} bytes"));
                 }
-                return Walked { consumed: at + length, need: MIN_BLOCK, damage: None };
+                return ParsedRecords { consumed: at + length, need: MIN_BLOCK, damage: None };
             }
             let Some(block) = bytes.get(at..at + length) else {
-                return Walked { consumed: at, need: length, damage: None };
+                return ParsedRecords { consumed: at, need: length, damage: None };
             };
             if let Err(broken) = self.block(kind, &block[8..length - 4], at + 8, frames) {
                 return damage(at, broken.to_string());
             }
             at += length;
         }
-        Walked { consumed: at, need: MIN_BLOCK, damage: None }
+        ParsedRecords { consumed: at, need: MIN_BLOCK, damage: None }
     }
 }
 
-impl Walk for PcapNg {
-    fn walk(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Walked {
+impl RecordParser for PcapNg {
+    fn parse_records(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
         let walked = self.walk_piece(bytes, frames);
         self.before += walked.consumed as u64;
         walked
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> FileMetadata {
         let mut facts = self.facts.clone();
-        for loss in self.counters.values().map(Counters::loss) {
+        for loss in self.counters.values().map(InterfaceCounters::loss) {
             facts.loss.received = facts.loss.received.saturating_add(loss.received);
             facts.loss.dropped = facts.loss.dropped.saturating_add(loss.dropped);
         }
@@ -363,7 +372,7 @@ mod tests {
     #[test]
     fn options_end_at_the_first_that_does_not_fit() {
         let bytes = [9, 0, 1, 0, 6, 0, 0, 0, 11, 0, 200, 0, 1];
-        let found: Vec<_> = options(Order::Little, &bytes).collect();
+        let found: Vec<_> = options(ByteOrder::Little, &bytes).collect();
         assert_eq!(found, [(9, &[6u8][..])]);
     }
 

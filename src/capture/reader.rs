@@ -3,38 +3,38 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use super::packed::{self, Tap};
+use super::compression::{self, HashingReader};
+use super::file_type::describe_magic;
 use super::pcap::{FILE_HEADER, Pcap};
 use super::pcapng::PcapNg;
-use super::sniff::looks_like;
-use super::{BLOCK, Batch, CaptureError, Damage, Input, Walk, Zeros};
+use super::{BLOCK, Batch, CaptureError, CaptureInput, ReadError, RecordParser, ZeroRun};
 use crate::model::InputRecord;
 
 /// A source being read.
-pub struct Reader {
+pub struct CaptureReader {
     /// The capture's bytes, decompressed.
     input: Box<dyn Read + Send>,
     /// The source as it is.
-    tap: Tap,
-    walk: Box<dyn Walk>,
+    tap: HashingReader,
+    parse_records: Box<dyn RecordParser>,
     format: String,
     /// Bytes read but not yet walked: the start of a record that the last block cut.
-    carry: Vec<u8>,
+    remainder: Vec<u8>,
     /// Bytes to pass over before the next record.
     skip: u64,
-    /// Offset of the first byte of `carry` in the decompressed file.
+    /// Offset of the first byte of `remainder` in the decompressed file.
     offset: u64,
     /// Bytes that the next record needs, as far as known.
     need: usize,
     ended: bool,
     /// Zeros that end the file.
-    tail: Zeros,
+    tail: ZeroRun,
 }
 
-impl Reader {
+impl CaptureReader {
     /// Opens `source` and reads its file header. With `hash`, the SHA-256 of the whole source is
     /// computed on the way.
-    pub fn open(source: &Input, hash: bool) -> Result<Self, CaptureError> {
+    pub fn open(source: &CaptureInput, hash: bool) -> Result<Self, CaptureError> {
         let input: Box<dyn Read + Send> = match &source.path {
             Some(path) => Box::new(File::open(path).map_err(CaptureError::Io)?),
             None => Box::new(io::stdin()),
@@ -42,15 +42,15 @@ impl Reader {
         Self::new(input, hash)
     }
 
-    /// As [`Reader::open`], from any byte stream.
+    /// As [`CaptureReader::open`], from any byte stream.
     pub fn new(input: Box<dyn Read + Send>, hash: bool) -> Result<Self, CaptureError> {
         const START: usize = 512;
-        let mut tap = Tap::new(input, hash);
-        let mut start = Buffer::default();
+        let mut tap = HashingReader::new(input, hash);
+        let mut start = ReadBuffer::default();
         start.fill(&mut tap, START).map_err(CaptureError::Io)?;
         let mut input: Box<dyn Read + Send> = Box::new(tap.clone());
         let mut packed = None;
-        if let Some(unpacked) = packed::unpack(start.filled(), &tap) {
+        if let Some(unpacked) = compression::decoder_for(start.filled(), &tap) {
             let (unpacked, name) = unpacked.map_err(CaptureError::Io)?;
             (input, packed) = (unpacked, Some(name));
             start.restart(&[]);
@@ -62,52 +62,53 @@ impl Reader {
             }
         }
         let start = start.filled();
-        let (walk, format, header): (Box<dyn Walk>, _, _) = if let Some(pcap) = Pcap::new(start) {
-            (Box::new(pcap), "pcap", FILE_HEADER)
-        } else if let Some(pcapng) = PcapNg::new(start) {
-            (Box::new(pcapng), "pcapng", 0)
-        } else {
-            let looks = looks_like(start);
-            return Err(match (Pcap::is_cut(start), packed) {
-                (true, _) => CaptureError::Cut(start.len() as u64),
-                (false, None) => CaptureError::NotACapture(looks.to_owned()),
-                (false, Some(name)) => {
-                    CaptureError::NotACapture(format!("{name} data, and in it {looks}"))
-                }
-            });
-        };
+        let (parse_records, format, header): (Box<dyn RecordParser>, _, _) =
+            if let Some(pcap) = Pcap::new(start) {
+                (Box::new(pcap), "pcap", FILE_HEADER)
+            } else if let Some(pcapng) = PcapNg::new(start) {
+                (Box::new(pcapng), "pcapng", 0)
+            } else {
+                let looks = describe_magic(start);
+                return Err(match (Pcap::is_cut(start), packed) {
+                    (true, _) => CaptureError::Cut(start.len() as u64),
+                    (false, None) => CaptureError::NotACapture(looks.to_owned()),
+                    (false, Some(name)) => {
+                        CaptureError::NotACapture(format!("{name} data, and in it {looks}"))
+                    }
+                });
+            };
         let format = packed.map_or_else(|| format.to_owned(), |name| format!("{format}, {name}"));
-        let carry = start[header..].to_vec();
+        let remainder = start[header..].to_vec();
         let offset = header as u64;
         Ok(Self {
             input,
             tap,
-            walk,
+            parse_records,
             format,
-            carry,
+            remainder,
             skip: 0,
             offset,
             need: 0,
             ended: false,
-            tail: Zeros::default(),
+            tail: ZeroRun::default(),
         })
     }
 
     /// Fills `batch` with the next whole records. Returns false when the source has ended; the
     /// batch may hold frames then too, also when damage is reported.
-    pub fn next(&mut self, batch: &mut Batch) -> Result<bool, Damage> {
+    pub fn next(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
         batch.frames.clear();
         if self.ended {
             return Ok(false);
         }
         let at = self.offset;
-        let damaged = |what: String, offset| Damage { what, offset, is_cut: false };
-        self.pass_over().map_err(|e| damaged(e.to_string(), at))?;
-        batch.buffer.restart(&self.carry);
+        let damaged = |what: String, offset| ReadError { what, offset, is_cut: false };
+        self.skip_bytes().map_err(|e| damaged(e.to_string(), at))?;
+        batch.buffer.restart(&self.remainder);
         let target = BLOCK.max(self.need);
         let read = batch.buffer.fill(&mut *self.input, target);
         let bytes = batch.buffer.filled();
-        let walked = self.walk.walk(bytes, &mut batch.frames);
+        let walked = self.parse_records.parse_records(bytes, &mut batch.frames);
         let whole = walked.consumed.min(bytes.len());
         self.skip = (walked.consumed - whole) as u64;
         self.offset += whole as u64;
@@ -116,17 +117,20 @@ impl Reader {
             self.ended = true;
             return Err(damaged(what, self.offset));
         }
-        self.carry.clear();
-        self.carry.extend_from_slice(&bytes[whole..]);
+        self.remainder.clear();
+        self.remainder.extend_from_slice(&bytes[whole..]);
         match read {
             Ok(false) => Ok(true),
             Ok(true) => {
                 self.ended = true;
-                if self.carry.iter().all(|byte| *byte == 0) && self.skip == 0 {
-                    self.tail.add(self.offset, self.carry.len() as u64);
+                if self.remainder.iter().all(|byte| *byte == 0) && self.skip == 0 {
+                    self.tail.add(self.offset, self.remainder.len() as u64);
                     return Ok(false);
                 }
-                Err(Damage { is_cut: true, ..damaged("cut off in mid-record".into(), self.offset) })
+                Err(ReadError {
+                    is_cut: true,
+                    ..damaged("cut off in mid-record".into(), self.offset)
+                })
             }
             Err(error) => {
                 self.ended = true;
@@ -136,8 +140,8 @@ impl Reader {
     }
 
     /// Passes over bytes of a block that nobody needs.
-    fn pass_over(&mut self) -> io::Result<()> {
-        let mut block = Buffer::default();
+    fn skip_bytes(&mut self) -> io::Result<()> {
+        let mut block = ReadBuffer::default();
         while self.skip > 0 {
             block.restart(&[]);
             let some = self.skip.min(BLOCK as u64) as usize;
@@ -159,7 +163,7 @@ impl Reader {
     /// Ends the reading and writes what is known of the source into `record`. A wanted hash covers
     /// the whole source, also what could not be walked.
     pub fn finish(mut self, record: &mut InputRecord) -> io::Result<()> {
-        let facts = self.walk.facts();
+        let facts = self.parse_records.facts();
         record.format = self.format;
         record.link_types = facts.link_types;
         record.link_types.sort_unstable();
@@ -180,12 +184,12 @@ impl Reader {
 
 /// A buffer that keeps its length when it is emptied, so that it is zeroed once, not at each use.
 #[derive(Debug, Default)]
-pub(super) struct Buffer {
+pub(super) struct ReadBuffer {
     bytes: Vec<u8>,
     filled: usize,
 }
 
-impl Buffer {
+impl ReadBuffer {
     /// What has been filled.
     pub fn filled(&self) -> &[u8] {
         &self.bytes[..self.filled]

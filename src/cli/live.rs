@@ -19,8 +19,9 @@ use super::policy::{complain_all, whole_file};
 use super::work::tell;
 use crate::model::{Loss, escape_control};
 use crate::pipeline::{
-    Closed, Confinement, Control, Dated, Door, Duty, Ended, FailOn, Fold, Limits, Listener,
-    Message, Notice, Pages, StateError, Syslog, Tap, Watch, folder_of, listen, ready, serve, watch,
+    CaptureOptions, Closed, Confinement, Control, Dated, Door, Duty, Ended, FailOn, Fold, Limits,
+    Listener, Message, Notice, Pages, StateError, Syslog, Watch, folder_of, listen, ready, serve,
+    watch,
 };
 use crate::policy::{Policy, Problem, unreadable};
 
@@ -93,7 +94,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     let wanted = Watch {
         interfaces: arguments.interfaces.clone(),
         threads: arguments.jobs.into(),
-        tap: Tap {
+        tap: CaptureOptions {
             snaplen: arguments.snaplen,
             buffer: u32::try_from(arguments.buffer).unwrap_or(u32::MAX),
             promiscuous: !arguments.no_promiscuous,

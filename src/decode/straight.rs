@@ -95,7 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::capture::{Batch, Frame, Reader, expand};
+    use crate::capture::{Batch, CaptureReader, Frame, expand};
     use crate::decode::ETHERNET;
 
     /// The frames of all fixtures that are Ethernet.
@@ -114,7 +114,7 @@ mod tests {
         }
         let mut frames = Vec::new();
         for source in files.iter().flat_map(|file| expand(std::slice::from_ref(file)).unwrap()) {
-            let Ok(mut reader) = Reader::open(&source, false) else { continue };
+            let Ok(mut reader) = CaptureReader::open(&source, false) else { continue };
             let mut more = true;
             while more {
                 let mut batch = Batch::default();

@@ -15,15 +15,15 @@ pub fn escape_control(text: &str) -> Cow<'_, str> {
     if is_plain(text) || !text.chars().any(is_control_or_bidi) {
         return Cow::Borrowed(text);
     }
-    let mut escape_control = String::with_capacity(text.len() + 8);
+    let mut escaped = String::with_capacity(text.len() + 8);
     for c in text.chars() {
         if is_control_or_bidi(c) {
-            let _ = write!(escape_control, "\\u{{{:x}}}", u32::from(c));
+            let _ = write!(escaped, "\\u{{{:x}}}", u32::from(c));
         } else {
-            escape_control.push(c);
+            escaped.push(c);
         }
     }
-    Cow::Owned(escape_control)
+    Cow::Owned(escaped)
 }
 
 /// Whether a text is printable ASCII alone, in which nothing steers. Nearly all of a report is.

@@ -18,7 +18,7 @@ use super::confine::{Confinement, confine};
 use super::read::{Counted, Worker};
 use super::state::{State, StateError};
 use super::{Failure, Plan, Progress, Reading, Request, bound, lock, temporary, total};
-use crate::capture::{Batch, CaptureError, Input, Tap, Wire};
+use crate::capture::{Batch, CaptureError, CaptureInput, CaptureOptions, LiveCapture};
 use crate::flow::{Flows, Fold, Keep, Meeting, Parts, Pending, Seed, Tables};
 use crate::model::{
     ActivityHistogram, Correction, FrameCounters, InputRecord, Loss, Merge, NO_TIME, Nanos, SECOND,
@@ -69,7 +69,7 @@ pub struct Watch {
     /// Threads for each interface.
     pub threads: usize,
     /// How frames are taken.
-    pub tap: Tap,
+    pub tap: CaptureOptions,
     /// How long a window is.
     pub every: Duration,
     /// Bytes that the flow tables may hold; above it flows fold.
@@ -257,8 +257,9 @@ pub fn watch(
         let (hand, handed) = unbounded();
         let mut led = BTreeSet::new();
         for (interface, group, wire) in wires {
-            let (shared, hand, leads) = (&shared, hand.clone(), led.insert(interface));
-            scope.spawn(move || Sniffer::new(shared, interface, group, wire, leads).run(&hand));
+            let (shared, hand, is_primary) = (&shared, hand.clone(), led.insert(interface));
+            scope
+                .spawn(move || Sniffer::new(shared, interface, group, wire, is_primary).run(&hand));
         }
         drop(hand);
         let mut pending = Pending::default();
@@ -550,7 +551,7 @@ fn listing(policy: &Policy) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
 
 /// The plan by which batches are decoded: an interface is a source.
 fn plan(watch: &Watch) -> Plan {
-    let source = |name: &String| Input {
+    let source = |name: &String| CaptureInput {
         path: None,
         name: name.clone(),
         size: 0,
@@ -589,7 +590,7 @@ fn recorder(watch: &Watch, wires: &Opened) -> Result<Option<Mutex<Recorder>>, Fa
 }
 
 /// Every wire that was opened, with its interface and fan-out group.
-type Opened = Vec<(usize, Option<u16>, Wire)>;
+type Opened = Vec<(usize, Option<u16>, LiveCapture)>;
 
 fn not_captured(why: &CaptureError) -> String {
     format!("cannot be captured: {why}; see rasaudit interfaces")
@@ -603,7 +604,7 @@ fn open_all(watch: &Watch) -> Result<Opened, Failure> {
         let group = (std::process::id() as u16).wrapping_mul(31).wrapping_add(interface as u16);
         let group = (watch.threads > 1).then_some(group);
         for thread in 0..watch.threads {
-            match Wire::open(name, &watch.tap, group, thread == 0) {
+            match LiveCapture::open(name, &watch.tap, group, thread == 0) {
                 Ok(wire) => wires.push((interface, group, wire)),
                 Err(why) => {
                     wrong.push((name.clone(), not_captured(&why)));
@@ -614,7 +615,7 @@ fn open_all(watch: &Watch) -> Result<Opened, Failure> {
     }
     // All of them share from the first frame on.
     for (interface, _, wire) in &mut wires {
-        if let Err(why) = wire.release(&watch.tap) {
+        if let Err(why) = wire.start_capture(&watch.tap) {
             wrong.push((watch.interfaces[*interface].clone(), not_captured(&why)));
         }
     }
@@ -626,7 +627,7 @@ struct Sniffer<'a> {
     shared: &'a Shared<'a>,
     interface: usize,
     group: Option<u16>,
-    wire: Option<Wire>,
+    wire: Option<LiveCapture>,
     worker: Worker<'a>,
     loss: Loss,
     /// When the wire was last asked what it lost.
@@ -640,7 +641,7 @@ struct Sniffer<'a> {
     /// Bytes from which folding is tried again.
     patience: usize,
     /// Of several threads of an interface one tells what becomes of it.
-    leads: bool,
+    is_primary: bool,
     last: Nanos,
     cuts: Vec<Nanos>,
 }
@@ -650,8 +651,8 @@ impl<'a> Sniffer<'a> {
         shared: &'a Shared<'a>,
         interface: usize,
         group: Option<u16>,
-        wire: Wire,
-        leads: bool,
+        wire: LiveCapture,
+        is_primary: bool,
     ) -> Self {
         Self {
             worker: Worker::new(shared.plan, shared.progress, shared.origin, shared.keep),
@@ -666,7 +667,7 @@ impl<'a> Sniffer<'a> {
             folded: Vec::new(),
             forgotten: 0,
             patience: 0,
-            leads,
+            is_primary,
             last: NO_TIME,
             cuts: Vec::new(),
         }
@@ -716,10 +717,10 @@ impl<'a> Sniffer<'a> {
         }
         if let Err(why) = read {
             // One that is only down may come up again, and needs no right to be opened then.
-            if !self.wire.as_ref().is_some_and(Wire::is_there)
+            if !self.wire.as_ref().is_some_and(LiveCapture::is_there)
                 && let Some(mut wire) = self.wire.take()
             {
-                let loss = wire.left_unread();
+                let loss = wire.final_loss();
                 self.count(loss);
             }
             self.link = None;
@@ -737,7 +738,7 @@ impl<'a> Sniffer<'a> {
     }
 
     fn say(&self, notice: Notice) {
-        if self.leads {
+        if self.is_primary {
             self.shared.listener.notice(&notice);
         }
     }
@@ -769,8 +770,8 @@ impl<'a> Sniffer<'a> {
                     Ok(wire)
                 }
             }
-            _ => Wire::open(name, tap, self.group, self.leads)
-                .and_then(|mut wire| wire.release(tap).map(|()| wire)),
+            _ => LiveCapture::open(name, tap, self.group, self.is_primary)
+                .and_then(|mut wire| wire.start_capture(tap).map(|()| wire)),
         };
         match opened {
             Ok(wire) => {
@@ -811,12 +812,12 @@ impl<'a> Sniffer<'a> {
 
     fn hand_over(&mut self, end: bool) -> Handover {
         if let Some(wire) = &mut self.wire {
-            let loss = if end { wire.left_unread() } else { wire.loss() };
+            let loss = if end { wire.final_loss() } else { wire.loss() };
             self.count(loss);
         }
         self.patience = 0;
         let (tables, counted) = self.worker.hand_over();
-        let there = self.wire.as_ref().filter(|_| self.gone.is_none()).map(Wire::link);
+        let there = self.wire.as_ref().filter(|_| self.gone.is_none()).map(LiveCapture::link);
         let link = std::mem::replace(&mut self.link, there);
         let (forgotten, cuts) =
             (std::mem::take(&mut self.forgotten), std::mem::take(&mut self.cuts));

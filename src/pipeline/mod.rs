@@ -33,7 +33,7 @@ use crate::model::{
     ActivityHistogram, Correction, Duplicates, FrameCounters, InputRecord, Loss, Merge, Nanos,
 };
 
-pub use crate::capture::{CaptureError, Interface, Tap, capture_kind, interfaces};
+pub use crate::capture::{CaptureError, CaptureOptions, Interface, capture_kind, interfaces};
 pub use crate::classify::Given;
 pub use crate::flow::Fold;
 pub use crate::report::{Dated, Known, Message, Places, fits_manifest, folder_of};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::source::Origin;
-use crate::capture::{CaptureError, Filter, Input, expand};
+use crate::capture::{CaptureError, CaptureInput, Filter, expand};
 use crate::decode::{Stated, Tunnel, TunnelUse};
 use crate::model::{Nanos, named_enum};
 use crate::policy::{Policy, unreadable};
@@ -110,7 +110,7 @@ fn unreadable_input(error: &CaptureError) -> String {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The sources, in the order of their names.
-    pub sources: Vec<Input>,
+    pub sources: Vec<CaptureInput>,
     /// Those of them that are no capture, by their place.
     pub(super) origins: BTreeMap<usize, Arc<dyn Origin>>,
     /// Worker threads.
@@ -179,7 +179,7 @@ impl Plan {
     /// Returns a plan that reads something else than captures, under these names.
     #[must_use]
     pub fn of_origins(request: Request, origins: Vec<(String, Arc<dyn Origin>)>) -> Self {
-        let input = |name: &String| Input {
+        let input = |name: &String| CaptureInput {
             path: None,
             name: name.clone(),
             size: 0,
@@ -207,18 +207,19 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn is_file(source: &Input) -> bool {
+fn is_file(source: &CaptureInput) -> bool {
     source.path.as_ref().is_some_and(|path| path.is_file())
 }
 
 /// Why evidence cannot be written to a folder.
-fn no_place(folder: &Path, request: &Request, sources: &[Input]) -> Option<PlanError> {
+fn no_place(folder: &Path, request: &Request, sources: &[CaptureInput]) -> Option<PlanError> {
     if let Some(source) = sources.iter().find(|s| !is_file(s)) {
         let name = if source.path.is_none() { "standard input" } else { &source.name };
         return Some(PlanError::EvidenceReadsAgain(name.to_owned()));
     }
     let folder = resolved(folder);
-    let inside = |s: &&Input| s.path.as_ref().is_some_and(|p| resolved(p).starts_with(&folder));
+    let inside =
+        |s: &&CaptureInput| s.path.as_ref().is_some_and(|p| resolved(p).starts_with(&folder));
     if let Some(source) = sources.iter().find(inside) {
         return Some(PlanError::EvidenceAroundInput(source.name.clone()));
     }

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::source::{Chunk, Origin, Source};
 use super::{Failure, Plan, Progress, Reading, Request, lock, temporary};
-use crate::capture::{Batch, CaptureError, Damage, Filter, Frame};
+use crate::capture::{Batch, CaptureError, Filter, Frame, ReadError};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{Keep, Meeting, Parts, Seed, Tables, Unread, Unreadable};
 use crate::model::{
@@ -241,7 +241,7 @@ impl Sources<'_> {
     }
 
     /// Notes what is known of a source that has come to its end.
-    fn close(&self, Open { number, reader, frames }: Open, damage: Option<Damage>) {
+    fn close(&self, Open { number, reader, frames }: Open, damage: Option<ReadError>) {
         let mut record = InputRecord::default();
         let finished = reader.finish(&mut record, &mut lock(&self.timeline));
         let mut inputs = lock(&self.inputs);

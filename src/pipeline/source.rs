@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::capture::{Batch, CaptureError, Damage, Input, Reader};
+use crate::capture::{Batch, CaptureError, CaptureInput, CaptureReader, ReadError};
 use crate::flow::Evidence;
 use crate::model::{ActivityHistogram, InputRecord};
 
@@ -25,7 +25,7 @@ pub trait Source: Send {
     /// # Errors
     ///
     /// Where the rest cannot be read. What was given before counts.
-    fn next(&mut self, chunk: &mut Chunk) -> Result<bool, Damage>;
+    fn next(&mut self, chunk: &mut Chunk) -> Result<bool, ReadError>;
 
     /// Returns the bytes that were read so far, for whoever shows progress.
     fn position(&self) -> u64;
@@ -53,14 +53,14 @@ pub struct Chunk {
 }
 
 /// A capture file, or standard input.
-impl Origin for Input {
+impl Origin for CaptureInput {
     fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError> {
-        Ok(Box::new(Reader::open(self, hash)?))
+        Ok(Box::new(CaptureReader::open(self, hash)?))
     }
 }
 
-impl Source for Reader {
-    fn next(&mut self, chunk: &mut Chunk) -> Result<bool, Damage> {
+impl Source for CaptureReader {
+    fn next(&mut self, chunk: &mut Chunk) -> Result<bool, ReadError> {
         self.next(&mut chunk.frames)
     }
 

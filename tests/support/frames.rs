@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rasaudit::capture::{Batch, Reader, expand};
+use rasaudit::capture::{Batch, CaptureReader, expand};
 use rasaudit::decode::{Body, Decoder, LINKS, Observation};
 
 use super::tshark::Sees;
@@ -10,7 +10,7 @@ use super::tshark::Sees;
 /// What we see in each frame; the link type's number where it is not decoded.
 pub fn ours(file: &Path) -> Vec<Result<Observation, u16>> {
     let sources = expand(&[file.to_owned()]).expect("the file is there");
-    let Ok(mut reader) = Reader::open(&sources[0], false) else { return Vec::new() };
+    let Ok(mut reader) = CaptureReader::open(&sources[0], false) else { return Vec::new() };
     let (decoder, mut batch, mut found) = (Decoder::default(), Batch::default(), Vec::new());
     let mut more = true;
     while more {

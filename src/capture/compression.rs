@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 /// preset of these formats.
 const WINDOW: u64 = 128 << 20;
 
-type Input = Box<dyn Read + Send>;
-type Opener = fn(BufReader<Whole>) -> io::Result<Input>;
+type RawInput = Box<dyn Read + Send>;
+type Opener = fn(BufReader<SniffedReader>) -> io::Result<RawInput>;
 /// The bytes of a file from its start, though some have been looked at.
-type Whole = io::Chain<Cursor<Vec<u8>>, Tap>;
+type SniffedReader = io::Chain<Cursor<Vec<u8>>, HashingReader>;
 
 /// The formats: name, first bytes, decompressor.
 const FORMATS: &[(&str, &[u8], Opener)] = &[
@@ -36,7 +36,7 @@ const FORMATS: &[(&str, &[u8], Opener)] = &[
 ];
 
 /// Frames of lz4 one after the other, of which its decoder reads one.
-struct Lz4(Option<FrameDecoder<BufReader<Whole>>>);
+struct Lz4(Option<FrameDecoder<BufReader<SniffedReader>>>);
 
 impl Read for Lz4 {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -59,7 +59,7 @@ const LEGACY: [u8; 4] = *b"\x02\x21\x4c\x18";
 
 /// Legacy frames of lz4 one after the other: blocks of a length and data, without checksums or an end.
 struct Legacy {
-    input: BufReader<Whole>,
+    input: BufReader<SniffedReader>,
     packed: Vec<u8>,
     block: Vec<u8>,
     at: usize,
@@ -71,7 +71,7 @@ impl Legacy {
     /// Bytes that a block may have packed: one that cannot be packed grows by this much.
     const PACKED: usize = Self::BLOCK + Self::BLOCK / 255 + 16;
 
-    fn new(input: BufReader<Whole>) -> Self {
+    fn new(input: BufReader<SniffedReader>) -> Self {
         Self { input, packed: Vec::new(), block: Vec::new(), at: 0 }
     }
 
@@ -118,18 +118,21 @@ impl Read for Legacy {
 
 /// The stream that `start` begins, decompressed, and the name of its format; none where it is not
 /// compressed in one of these.
-pub(super) fn unpack(start: &[u8], rest: &Tap) -> Option<io::Result<(Input, &'static str)>> {
+pub(super) fn decoder_for(
+    start: &[u8],
+    rest: &HashingReader,
+) -> Option<io::Result<(RawInput, &'static str)>> {
     let (name, _, open) = FORMATS.iter().find(|(_, magic, _)| start.starts_with(magic))?;
     let whole = Cursor::new(start.to_vec()).chain(rest.clone());
     let input = open(BufReader::with_capacity(super::BLOCK / 4, whole));
-    Some(input.and_then(|input| Ok((Box::new(Pump::start(input)?) as Input, *name))))
+    Some(input.and_then(|input| Ok((Box::new(DecompressThread::start(input)?) as RawInput, *name))))
 }
 
 /// Decompressed blocks that may wait for whoever reads them.
 const WAITING: usize = 4;
 
 /// A decompressor that works ahead in a thread of its own. It ends with its input, or when nobody wants more.
-struct Pump {
+struct DecompressThread {
     blocks: Receiver<io::Result<Vec<u8>>>,
     /// Blocks that have been read, to be filled again.
     empty: Sender<Vec<u8>>,
@@ -137,8 +140,8 @@ struct Pump {
     at: usize,
 }
 
-impl Pump {
-    fn start(mut input: Input) -> io::Result<Self> {
+impl DecompressThread {
+    fn start(mut input: RawInput) -> io::Result<Self> {
         let (full, blocks) = bounded(WAITING);
         let (empty, emptied) = bounded::<Vec<u8>>(WAITING + 2);
         std::thread::Builder::new().name("decompressor".to_owned()).spawn(move || {
@@ -164,7 +167,7 @@ impl Pump {
     }
 }
 
-impl Read for Pump {
+impl Read for DecompressThread {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.block.len() {
             let Ok(next) = self.blocks.recv() else { return Ok(0) };
@@ -181,20 +184,20 @@ impl Read for Pump {
 /// A source as it lies on the disk or comes through a pipe: its bytes are counted and, where wanted,
 /// hashed, whatever happens to them afterwards. Clones read the same source on.
 #[derive(Clone)]
-pub(super) struct Tap(Arc<Mutex<Tapped>>);
+pub(super) struct HashingReader(Arc<Mutex<HashState>>);
 
-struct Tapped {
-    input: Input,
+struct HashState {
+    input: RawInput,
     read: u64,
     hasher: Option<Sha256>,
 }
 
-impl Tap {
-    pub fn new(input: Input, hash: bool) -> Self {
-        Self(Arc::new(Mutex::new(Tapped { input, read: 0, hasher: hash.then(Sha256::new) })))
+impl HashingReader {
+    pub fn new(input: RawInput, hash: bool) -> Self {
+        Self(Arc::new(Mutex::new(HashState { input, read: 0, hasher: hash.then(Sha256::new) })))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Tapped> {
+    fn lock(&self) -> MutexGuard<'_, HashState> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
@@ -214,7 +217,7 @@ impl Tap {
     }
 }
 
-impl Read for Tap {
+impl Read for HashingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut tapped = self.lock();
         let read = tapped.input.read(buffer)?;

@@ -20,7 +20,7 @@ pub fn capture_kind(start: &[u8]) -> Option<&'static str> {
 }
 
 /// A description of a file by its first bytes.
-pub(super) fn looks_like(start: &[u8]) -> &'static str {
+pub(super) fn describe_magic(start: &[u8]) -> &'static str {
     const MAGICS: &[(&[u8], &str)] = &[
         (b"\x0a\x0d\x0d\x0a", "the first bytes of a pcapng file"),
         (b"\xd4\xc3\xb2", "the first bytes of a pcap file"),
@@ -98,12 +98,12 @@ mod tests {
 
     #[test]
     fn common_files_are_named() {
-        assert!(looks_like(b"\x1f\x8b\x08\0").starts_with("gzip"));
-        assert_eq!(looks_like("Zeit und Stunde: ä".as_bytes()), "text");
-        assert_eq!(looks_like(b""), "nothing: it is empty");
-        assert_eq!(looks_like(b"\x01\x02\x03\xff\xfe"), "data of an unknown kind");
+        assert!(describe_magic(b"\x1f\x8b\x08\0").starts_with("gzip"));
+        assert_eq!(describe_magic("Zeit und Stunde: ä".as_bytes()), "text");
+        assert_eq!(describe_magic(b""), "nothing: it is empty");
+        assert_eq!(describe_magic(b"\x01\x02\x03\xff\xfe"), "data of an unknown kind");
         let mut etl = vec![0; 64];
         etl[..12].copy_from_slice(&[0, 0, 1, 0, 0x40, 2, 0, 0, 0x40, 2, 0, 0]);
-        assert!(looks_like(&etl).contains("ETL"));
+        assert!(describe_magic(&etl).contains("ETL"));
     }
 }
