@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use rasaudit::capture::{Batch, CaptureReader, expand};
 use rasaudit::classify::{Outcome, View, Watched};
 use rasaudit::conversation::{Conversations, Sight, Work};
-use rasaudit::decode::{Body, Decoder, Observation, Tuple, sign};
+use rasaudit::decode::{Body, Decoder, FiveTuple, Observation, flag};
 use rasaudit::flow::{Keep, Meeting, Seed};
 use rasaudit::model::Transport;
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
@@ -181,15 +181,15 @@ fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<O
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let flow = if number < flows { number } else { (state >> 33) as u32 % flows };
         let (address, sport) = end(flow);
-        let tuple = Tuple {
+        let tuple = FiveTuple {
             src: Ipv4Addr::from(address).into(),
             dst: Ipv4Addr::new(10, 20, 1, 1).into(),
             sport,
             dport: 443,
             transport: Transport::TCP,
         };
-        let (signs, acked, fragment) = (sign::ACK | sign::UNICAST, Some(number), None);
-        let body = Body::Segment { tuple, signs, payload: 0, seq: 0, acked, fragment };
+        let (flags, acked, fragment) = (flag::ACK | flag::UNICAST, Some(number), None);
+        let body = Body::Transport { tuple, flags, payload: 0, seq: 0, acked, fragment };
         observations.push(Observation { time: i64::from(number), body, ..Observation::default() });
     }
     observations

@@ -24,7 +24,7 @@ const EXCEPTIONS: &[Exception] = &[
     (
         "source port",
         "a tunnel is known by its destination port alone; the other is anybody's",
-        |_, ours| matches!(ours.body, Body::Segment { tuple, .. } if tuple.sport == 2152),
+        |_, ours| matches!(ours.body, Body::Transport { tuple, .. } if tuple.sport == 2152),
     ),
     (
         "gtp prime",
@@ -32,7 +32,7 @@ const EXCEPTIONS: &[Exception] = &[
         |p, _| p.protocols.contains(":gtpprime:"),
     ),
     ("sctp cut short", "tshark shows the ports of whole SCTP headers alone", |theirs, ours| {
-        let Body::Segment { tuple, .. } = ours.body else { return false };
+        let Body::Transport { tuple, .. } = ours.body else { return false };
         theirs.sees == Sees::Other
             && theirs.protocols.ends_with(":sctp")
             && tuple.transport.0 == 132

@@ -198,7 +198,7 @@ fn tshark_sees_the_same_inside_every_wrapper() {
                 continue;
             }
             let seen = ours.as_ref().unwrap_or_else(|link| panic!("link type {link}"));
-            flows += usize::from(matches!(seen.body, Body::Segment { .. }));
+            flows += usize::from(matches!(seen.body, Body::Transport { .. }));
             assert_eq!(
                 shown(&seen.body),
                 theirs.sees,

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use rasaudit::decode::{
-    Body, Datagram, ErrorKind, Link, Observation, Path, Quoted, TagKind, Tuple, sign,
+    Body, Datagram, EncapTagKind, Encapsulation, ErrorKind, FiveTuple, Observation, Path, Quoted,
+    flag,
 };
 use rasaudit::flow::{
     Amount, Evidence, FlowRecord, Flows, Keep, Meeting, Partitions, Parts, Seed, Shard, Side,
@@ -73,11 +74,11 @@ fn sets() -> impl Strategy<Value = BoundedSet<u8, 4>> {
 
 fn sides() -> impl Strategy<Value = Side> {
     (sums(), sums(), min(), max(), spans(), any::<u32>(), any::<u16>()).prop_map(
-        |(packets, bytes, first, last, acked, syns, signs)| {
+        |(packets, bytes, first, last, acked, syns, flags)| {
             let mut side = Side::default();
             side.sent = Amount { packets, bytes, payload: bytes };
             (side.first, side.last, side.acked) = (first, last, acked);
-            (side.syns, side.signs) = (Sum(syns), FlagSet(signs));
+            (side.syns, side.flags) = (Sum(syns), FlagSet(flags));
             side
         },
     )
@@ -128,7 +129,7 @@ proptest! {
 fn observations() -> impl Strategy<Value = Observation> {
     let address = |n: u8| -> std::net::IpAddr { [10, 0, 0, n].into() };
     let tuple = (1..4u8, 1..4u8, 1..4u16, 1..4u16, prop_oneof![Just(6u8), Just(17)]).prop_map(
-        move |(src, dst, sport, dport, transport)| Tuple {
+        move |(src, dst, sport, dport, transport)| FiveTuple {
             src: address(src),
             dst: address(dst),
             sport,
@@ -142,8 +143,8 @@ fn observations() -> impl Strategy<Value = Observation> {
         Just(ErrorKind::Other)
     ];
     let body = (tuple, 0..6u8, 0..2048u16, 0..3u32, kinds).prop_map(
-        move |(tuple, what, signs, id, kind)| {
-            let Tuple { src, dst, transport, .. } = tuple;
+        move |(tuple, what, flags, id, kind)| {
+            let FiveTuple { src, dst, transport, .. } = tuple;
             let path = Path::PLAIN;
             match what {
                 0 => Body::Fragment {
@@ -161,22 +162,22 @@ fn observations() -> impl Strategy<Value = Observation> {
                     to: src,
                     transport: Transport::ICMP,
                 },
-                2 => Body::Portless { src, dst, transport },
+                2 => Body::NoPorts { src, dst, transport },
                 3 => Body::NonIp {
                     ethertype: 0x806,
                     claim: Some((src, Mac([2, 0, 0, 0, 0, id as u8]))),
                 },
-                4 => Body::Segment {
+                4 => Body::Transport {
                     tuple,
-                    signs,
+                    flags,
                     payload: 8,
                     seq: id,
                     acked: Some(id),
                     fragment: Some(Datagram { src, dst, transport, id, path }),
                 },
-                _ => Body::Segment {
+                _ => Body::Transport {
                     tuple,
-                    signs: signs & !sign::BROADCAST,
+                    flags: flags & !flag::BROADCAST,
                     payload: 9,
                     seq: id,
                     acked: None,
@@ -190,12 +191,13 @@ fn observations() -> impl Strategy<Value = Observation> {
             time: time * 1_000_000_000,
             wire_len,
             link: {
-                let mut link = Link::default().tagged(TagKind::Vlan, Some(u32::from(vlan)));
+                let mut link =
+                    Encapsulation::default().with_tag(EncapTagKind::Vlan, Some(u32::from(vlan)));
                 link.source = Mac([2, 0, 0, 0, 1, vlan as u8]);
-                link.hops = (vlan % 3) as u8;
+                link.ttl = (vlan % 3) as u8;
                 link
             },
-            content: u64::from(vlan % 2),
+            fingerprint: u64::from(vlan % 2),
             body,
             ..Observation::default()
         },
@@ -209,7 +211,7 @@ fn content(shard: &Shard<'_>) -> Vec<String> {
         .map(|flow| {
             // The number of a link means something in its run alone; the links themselves count.
             let links: Vec<Vec<_>> = [0, 1].map(|side| flow.links(side).collect()).into();
-            let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.syns, s.signs));
+            let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.syns, s.flags));
             let openings = [0, 1].map(|side| {
                 (flow.syns(side).collect::<Vec<_>>(), flow.syn_acks(side).collect::<Vec<_>>())
             });

@@ -123,7 +123,7 @@ fn a_service_taken_out_is_exactly_what_is_missing() {
             .collect();
         let stays = |number: &usize| {
             let Ok(observation) = &seen[*number] else { return true };
-            let Body::Segment { tuple, .. } = &observation.body else { return true };
+            let Body::Transport { tuple, .. } = &observation.body else { return true };
             let subject = |client: &std::net::IpAddr, server: &std::net::IpAddr, port: u16| {
                 let port =
                     if tuple.transport.has_ports() { port.to_string() } else { String::new() };

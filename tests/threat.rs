@@ -741,13 +741,13 @@ fn queries_of_icmp_are_many_flows_and_contradict_nothing() {
 
 #[test]
 fn resets_of_another_device_are_told_as_that() {
-    let case = |hops: u8| {
+    let case = |ttl: u8| {
         let mut wire = steady();
         for later in [0, 1000, 3000] {
             wire.segment(9_000 + later, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
             wire.segment(9_001 + later, (RDSH, 30_004), (BROKER, 50_100), RST | ACK, (0, 6), 0);
             let last = wire.0.len() - 1;
-            wire.sent_by(last, 2, hops);
+            wire.sent_by(last, 2, ttl);
         }
         audit(&wire)
     };

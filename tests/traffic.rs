@@ -4,7 +4,7 @@ mod support;
 
 use std::path::PathBuf;
 
-use rasaudit::decode::{Stated, Tunnel, TunnelUse};
+use rasaudit::decode::{StatedTunnel, Tunnel, TunnelUse};
 use rasaudit::model::SkipReason;
 use rasaudit::pipeline::{Audit, Dedup, Limits, Plan, Progress, Request};
 use support::wire::{ACK, RST, SYN, Wire};
@@ -38,8 +38,9 @@ fn read(files: &[Wire], plan: impl Fn(&mut Request)) -> Audit {
     // The tunnels of these cases are the site's own mirrors; tests/threat.rs has those that nobody stated.
     let ends = ["192.0.2.0/24", "fd00::/64"].map(|net| net.parse().expect("a network"));
     let kinds = [Tunnel::Vxlan, Tunnel::VxlanGpe, Tunnel::IpInIp];
-    request.tunnels =
-        kinds.map(|kind| Stated { ends: ends.to_vec(), kind, stated: TunnelUse::Mirror }).to_vec();
+    request.tunnels = kinds
+        .map(|kind| StatedTunnel { ends: ends.to_vec(), kind, stated: TunnelUse::Mirror })
+        .to_vec();
     plan(&mut request);
     let plan = Plan::new(request).expect("a plan");
     let limits = Limits::default();

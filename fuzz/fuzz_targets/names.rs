@@ -5,29 +5,29 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use libfuzzer_sys::fuzz_target;
-use rasaudit::decode::{Body, Link, Observation, Tuple, sign};
+use rasaudit::decode::{Body, Encapsulation, Observation, FiveTuple, flag};
 use rasaudit::model::{Merge, Transport};
 use rasaudit::names::{Pieces, read};
 
 fuzz_target!(|bytes: &[u8]| {
     let &[how, cut, ref payload @ ..] = bytes else { return };
     let address = |last| IpAddr::from([10, 0, 0, last]);
-    let (transport, sport, dport, signs) = match how % 8 {
+    let (transport, sport, dport, flags) = match how % 8 {
         0 => (Transport::UDP, 53, 40_000, 0),
         1 => (Transport::UDP, 40_000, 53, 0),
         2 => (Transport::TCP, 53, 40_000, 0),
         3 => (Transport::TCP, 135, 40_000, 0),
         4 => (Transport(112), 0, 0, 0),
-        5 => (Transport::TCP, 40_000, 443, sign::CLIENT_HELLO),
+        5 => (Transport::TCP, 40_000, 443, flag::CLIENT_HELLO),
         6 => (Transport::TCP, 40_000, 80, 0),
         _ => (Transport::ICMP6, 135 + u16::from(how >> 7), 0, 0),
     };
     let dst = if transport == Transport(112) { IpAddr::from([224, 0, 0, 18]) } else { address(2) };
     let src = if transport == Transport::ICMP6 { Ipv6Addr::LOCALHOST.into() } else { address(1) };
-    let tuple = Tuple { src, dst, sport, dport, transport };
-    let body = Body::Segment { tuple, signs, payload: 0, seq: 1, acked: Some(1), fragment: None };
+    let tuple = FiveTuple { src, dst, sport, dport, transport };
+    let body = Body::Transport { tuple, flags, payload: 0, seq: 1, acked: Some(1), fragment: None };
     // Neighbour discovery is believed where it passed no router.
-    let mut link = Link::default();
+    let mut link = Encapsulation::default();
     link.hops = 255;
     let seen = Observation { body, link, ..Observation::default() };
     assert_eq!(read(&seen, payload), read(&seen, payload));

@@ -30,7 +30,7 @@ fn met(seed: &Seed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, Strin
     let mut all = Vec::new();
     let list = |shard: rasaudit::flow::Shard<'_>| {
         for flow in shard.iter() {
-            let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.signs));
+            let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.flags));
             let links = [0, 1].map(|side| flow.links(side).copied().collect::<Vec<_>>());
             let errors = flow.extra.map(|e| (e.errors.clone(), e.error_count));
             let hellos = flow.heard.map(|heard| [0, 1].map(|side| heard.hellos(side, &flow.sides[side]).collect::<Vec<_>>()));

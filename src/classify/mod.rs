@@ -56,8 +56,8 @@ use crate::model::{ActivityHistogram, Nanos, SECOND};
 
 // What the judgement is about, for those who tell it.
 pub use crate::conversation::{
-    Basis, Conversation, Conversations, Grade, Presence, State, Subject, Tag, Taint, Unreadable,
-    Vantage, Window, sign,
+    Basis, Conversation, Conversations, EncapTag, Grade, Presence, State, Subject, Taint,
+    Unreadable, Vantage, Window, flag,
 };
 pub use crate::policy::{
     Covers, FeatureState, Matrix, Only, Party, Policy, RoleSet, Row, Scope, Severity, UNFILLED,

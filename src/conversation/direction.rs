@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{Lens, Survey};
-use crate::flow::{ErrorKind, Flow, IcmpError, sign};
+use crate::flow::{ErrorKind, Flow, IcmpError, flag};
 use crate::model::{Transport, named_enum};
 
 named_enum!(
@@ -75,7 +75,7 @@ pub(super) fn read(
                 }
             }
         }
-        if let Some(client) = only([0, 1].map(|side: usize| flow.sides[side].has(sign::SYN))) {
+        if let Some(client) = only([0, 1].map(|side: usize| flow.sides[side].has(flag::SYN))) {
             return (Reading::new(client, Grade::Syn), None);
         }
     }
@@ -94,7 +94,7 @@ fn unproved(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading {
     if let Some(client) = protocol(flow, survey) {
         return Reading::new(client, Grade::Protocol);
     }
-    let accepted = [0, 1].map(|side: usize| flow.sides[side].has(sign::SYN_ACK));
+    let accepted = [0, 1].map(|side: usize| flow.sides[side].has(flag::SYN_ACK));
     if let Some(server) = only(accepted).filter(|_| !is_simultaneous(flow)) {
         return Reading::new(1 - server, Grade::SynAck);
     }
@@ -121,7 +121,7 @@ fn unproved(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading {
     // Of datagrams one way the sender is likelier to ask, whatever its port, but where they look like answers.
     let sender = only([0, 1].map(|side: usize| flow.sides[side].spoke()));
     let sender = sender.filter(|side| {
-        let answers = flow.sides[*side].has(sign::ANSWERS);
+        let answers = flow.sides[*side].has(flag::ANSWERS);
         let to_client = port_class(ports[1 - side]) >= EPHEMERAL_CLASS;
         let datagrams = transport.has_ports() && transport != Transport::TCP;
         datagrams && !answers && !(to_client && port_class(ports[*side]) < EPHEMERAL_CLASS)
@@ -134,7 +134,7 @@ fn unproved(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading {
         (None, _) => {}
     }
     // An answer that nobody was seen to ask for comes from who was asked.
-    if let Some(server) = only([0, 1].map(|s: usize| flow.sides[s].has(sign::ANSWERS))) {
+    if let Some(server) = only([0, 1].map(|s: usize| flow.sides[s].has(flag::ANSWERS))) {
         return Reading::new(1 - server, Grade::First);
     }
     match (flow.sides[0].first.get(), flow.sides[1].first.get()) {
@@ -160,13 +160,13 @@ fn only(facts: [bool; 2]) -> Option<usize> {
 pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     [0, 1].map(|client: usize| {
         // Nearly all flows have neither, or one of each.
-        flow.sides[client].has(sign::SYN | sign::HIDDEN)
-            && flow.sides[1 - client].has(sign::SYN_ACK)
+        flow.sides[client].has(flag::SYN | flag::HIDDEN)
+            && flow.sides[1 - client].has(flag::SYN_ACK)
             && flow
                 .syns(client)
                 .any(|syn| flow.syn_acks(1 - client).any(|syn_ack| syn.is_answered_by(&syn_ack)))
             // Who sent so many SYNs that not all of their numbers were kept did open, and the answer fits the rest.
-            || flow.sides[1 - client].has(sign::SYN_ACK)
+            || flow.sides[1 - client].has(flag::SYN_ACK)
                 && flow
                     .syn_acks(1 - client)
                     .any(|syn_ack| flow.may_have_sent_syn(client, syn_ack.number))
@@ -176,7 +176,7 @@ pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
 /// Whether both sides opened the connection at once (RFC 9293, 3.5): each sent a SYN, and its SYN-ACK has the same
 /// number.
 pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
-    if !(0..2).all(|side: usize| flow.sides[side].has(sign::SYN)) {
+    if !(0..2).all(|side: usize| flow.sides[side].has(flag::SYN)) {
         return false;
     }
     (0..2).all(|side: usize| {
@@ -210,7 +210,7 @@ pub(super) fn broadcast_sender(flow: &Flow<'_>, lens: &dyn Lens) -> Option<usize
     (0..2).find(|&side| {
         let (sender, target) = (&flow.sides[side], &flow.sides[1 - side]);
         let address = flow.key.endpoint(1 - side).addr;
-        let to_all = sender.has(sign::BROADCAST) && !sender.has(sign::UNICAST);
+        let to_all = sender.has(flag::BROADCAST) && !sender.has(flag::UNICAST);
         sender.spoke()
             && !target.spoke()
             && (to_all || is_group(address) || lens.is_broadcast(address))
@@ -239,7 +239,7 @@ fn protocol(flow: &Flow<'_>, survey: &Survey) -> Option<usize> {
         sides[c].has(query) && (sides[1 - c].has(answer) || !sides[1 - c].has(query))
     };
     let client = [0, 1].map(|c| {
-        asked(c, sign::ASKS, sign::ANSWERS) || asked(c, sign::CLIENT_HELLO, sign::SERVER_HELLO)
+        asked(c, flag::ASKS, flag::ANSWERS) || asked(c, flag::CLIENT_HELLO, flag::SERVER_HELLO)
     });
     // An error answers the packet it quotes only where the other side has not answered itself, and where that packet
     // is no answer: one that comes late, to a socket that is closed again, draws an error too.
@@ -249,7 +249,7 @@ fn protocol(flow: &Flow<'_>, survey: &Survey) -> Option<usize> {
             extra.errors.iter().any(|(e, quotes)| usize::from(e.side) == side && quotes.answers)
         });
         says_so
-            || sides[side].has(sign::ANSWERS)
+            || sides[side].has(flag::ANSWERS)
             || by_ports(ports) == Some(1 - side)
             || survey.serves(flow.key.endpoint(side), transport)
     };

@@ -22,14 +22,14 @@ use direction::Reading;
 use names::{Asked, Directory};
 
 use crate::flow::{
-    Amount, ENDPOINT_MAPPER, Flow, Holders, IcmpError, Pair, Partitions, Path, Seed, Shard,
-    TagKind, Unreads,
+    Amount, ENDPOINT_MAPPER, EncapTagKind, Flow, Holders, IcmpError, Pair, Partitions, Path, Seed,
+    Shard, Unreads,
 };
 use crate::model::{
     BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Transport,
 };
 
-pub use crate::flow::{Claimant, Outer, Tag, Unread, Unreadable, sign};
+pub use crate::flow::{Claimant, EncapTag, TunnelEndpoints, Unread, Unreadable, flag};
 pub use direction::Grade;
 pub use names::{Known, ServerNames};
 pub use pick::{Picked, Speaking};
@@ -128,8 +128,8 @@ pub struct Conversation {
     /// Independent chances to see an answer, over all five-tuples: one for each, and one more each
     /// time a failed attempt was repeated later.
     pub chances: u64,
-    /// Kinds of packets that were seen of the client and of the server, see [`sign`].
-    pub signs: [FlagSet; 2],
+    /// Kinds of packets that were seen of the client and of the server, see [`flag`].
+    pub flags: [FlagSet; 2],
     /// Sent by the client.
     pub to_server: Amount,
     /// Sent by the server.
@@ -158,9 +158,9 @@ pub struct Conversation {
 pub struct Rare {
     /// What its packets were wrapped in; several of a kind one in the other are one stack, outermost
     /// first.
-    pub tags: BoundedSet<Vec<Tag>, 16>,
+    pub tags: BoundedSet<Vec<EncapTag>, 16>,
     /// The ends of the tunnels that they came through.
-    pub outer: BoundedSet<Outer, 16>,
+    pub outer: BoundedSet<TunnelEndpoints, 16>,
     /// Hardware addresses that frames came from, the client's and the server's, where the address is
     /// link-local.
     pub macs: [BoundedSet<Mac, 4>; 2],
@@ -537,8 +537,8 @@ fn read_flow(flow: &Flow<'_>, reading: &Reading, survey: &Survey, lens: &dyn Len
         let address = flow.key.endpoint(side).addr;
         let link_local = crate::model::is_link_local(address) || address.is_loopback();
         for link in flow.links(side) {
-            let priority = Tag { kind: TagKind::Vlan, id: Some(0) };
-            let tags: Vec<Tag> = link.tags().filter(|tag| *tag != priority).collect();
+            let priority = EncapTag { kind: EncapTagKind::Vlan, id: Some(0) };
+            let tags: Vec<EncapTag> = link.tags().filter(|tag| *tag != priority).collect();
             for stack in tags.chunk_by(|a, b| a.kind == b.kind) {
                 rare.tags.insert(stack.to_vec());
             }
@@ -574,7 +574,7 @@ fn read_flow(flow: &Flow<'_>, reading: &Reading, survey: &Survey, lens: &dyn Len
         attempts: u64::from(flow.sides[c].syns.0),
         established: u64::from(state == State::Established),
         chances: state::chances(flow, reading, state, end),
-        signs: [c, s].map(|side| flow.sides[side].signs),
+        flags: [c, s].map(|side| flow.sides[side].flags),
         to_server: flow.sides[c].sent,
         to_client: flow.sides[s].sent,
         first,
@@ -640,7 +640,7 @@ impl Conversation {
         self.broadcast &= other.broadcast;
         self.attempts += other.attempts;
         self.established += other.established;
-        self.signs.iter_mut().zip(&other.signs).for_each(|(mine, theirs)| mine.merge(theirs));
+        self.flags.iter_mut().zip(&other.flags).for_each(|(mine, theirs)| mine.merge(theirs));
         self.first.merge(&other.first);
         self.last.merge(&other.last);
         // The first flow is that of the least client port.

@@ -2,7 +2,7 @@
 
 use super::direction::{Reading, errors, is_simultaneous};
 use super::{Survey, Window};
-use crate::flow::{ErrorKind, Flow, Side, sign};
+use crate::flow::{ErrorKind, Flow, Side, flag};
 use crate::model::{Min, Nanos, SECOND, Transport, named_enum};
 
 named_enum!(
@@ -174,9 +174,9 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> (State,
     if transport == Transport::TCP {
         let sees = |silent_is_server: bool| {
             if silent_is_server {
-                survey.could_see(service, transport, asker.addr, since(client, sign::SYN))
+                survey.could_see(service, transport, asker.addr, since(client, flag::SYN))
             } else {
-                survey.could_see(asker, transport, service.addr, since(server, sign::SYN_ACK))
+                survey.could_see(asker, transport, service.addr, since(server, flag::SYN_ACK))
             }
         };
         return tcp(flow, c, by_icmp, survey, sees).unwrap_or_else(unclear);
@@ -202,9 +202,9 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> (State,
 
 /// Since when the other side is silent: since the first packet of a side that sent nothing else, else since its
 /// last, which is the later one.
-fn since(side: &Side, sign: u16) -> Min {
-    let others = sign::SYN | sign::SYN_ACK | sign::ACK | sign::DATA | sign::RST | sign::FIN;
-    if !side.has(others & !sign) {
+fn since(side: &Side, flag: u16) -> Min {
+    let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::RST | flag::FIN;
+    if !side.has(others & !flag) {
         return side.first;
     }
     let mut last = Min::default();
@@ -221,15 +221,15 @@ fn tcp(
     sees: impl Fn(bool) -> bool,
 ) -> Option<(State, Basis)> {
     let (client, server) = (&flow.sides[c], &flow.sides[1 - c]);
-    let speaks = client.has(sign::ACK | sign::DATA);
-    let answers = server.has(sign::ACK | sign::DATA);
+    let speaks = client.has(flag::ACK | flag::DATA);
+    let answers = server.has(flag::ACK | flag::DATA);
     if is_simultaneous(flow) {
         return Some((State::Established, Basis::Simultaneous));
     }
-    if server.has(sign::SYN_ACK) {
-        let both_send = client.has(sign::DATA) && server.has(sign::DATA);
+    if server.has(flag::SYN_ACK) {
+        let both_send = client.has(flag::DATA) && server.has(flag::DATA);
         if both_send || (speaks && acknowledges_opening(flow, c)) {
-            let opened = client.has(sign::SYN | sign::HIDDEN);
+            let opened = client.has(flag::SYN | flag::HIDDEN);
             let basis = if opened { Basis::Handshake } else { Basis::Accepted };
             return Some((State::Established, basis));
         }
@@ -237,7 +237,7 @@ fn tcp(
         if !client.spoke() {
             return None;
         }
-        let basis = match client.has(sign::RST) {
+        let basis = match client.has(flag::RST) {
             // What the client did next is there to be seen, whatever else is not.
             true if is_probe(client, server, survey.apart()) => Basis::Probe,
             true if sees(false) => Basis::ResetByClient,
@@ -250,7 +250,7 @@ fn tcp(
         return Some((State::Midstream, Basis::BothWays));
     }
     // A client that acknowledges has had an answer, whether we saw it or not.
-    if speaks || !client.has(sign::SYN) {
+    if speaks || !client.has(flag::SYN) {
         return by_icmp.filter(|_| !speaks && !server.spoke());
     }
     // The SYN's number, and with Fast Open some of its payload.
@@ -260,7 +260,7 @@ fn tcp(
             server.acked.holds(least) || server.acked.holds(least.wrapping_add(syn.other))
         })
     };
-    if server.has(sign::RST) && !answers && acknowledged() {
+    if server.has(flag::RST) && !answers && acknowledged() {
         return Some(match survey.is_foreign_reset(flow, 1 - c) {
             true => (State::Rejected, Basis::ResetOnTheWay),
             false => (State::Refused, Basis::ResetByServer),
@@ -269,9 +269,9 @@ fn tcp(
     if let Some(state) = by_icmp.filter(|_| !server.spoke()) {
         return Some(state);
     }
-    if server.spoke() && !server.has(sign::DATA) && !acknowledged() {
-        let gave_up = client.has(sign::RST) || lasted(client) >= REPEATED;
-        let how = match (server.has(sign::ACK), server.has(sign::RST)) {
+    if server.spoke() && !server.has(flag::DATA) && !acknowledged() {
+        let gave_up = client.has(flag::RST) || lasted(client) >= REPEATED;
+        let how = match (server.has(flag::ACK), server.has(flag::RST)) {
             (true, _) => Some((State::Challenged, Basis::ChallengeAck)),
             (false, true) => Some((State::Rejected, Basis::UnrelatedReset)),
             (false, false) => None,
@@ -310,7 +310,7 @@ fn is_probe(client: &Side, server: &Side, apart: Option<Nanos>) -> bool {
         (Some(reset), Some(answered)) => reset.saturating_sub(answered),
         _ => return false,
     };
-    client.has(sign::SEVERAL) && (0..=PROBE).contains(&since_answer)
+    client.has(flag::SEVERAL) && (0..=PROBE).contains(&since_answer)
 }
 
 /// From a side's first packet to its last, in nanoseconds.
@@ -323,7 +323,7 @@ fn asks(flow: &Flow<'_>, client: &Side, c: usize) -> bool {
     let transport = flow.key.transport();
     let icmp_request =
         transport.is_icmp() && crate::flow::icmp_paired(transport, flow.key.endpoint(c).port as u8);
-    client.has(sign::ASKS) || icmp_request
+    client.has(flag::ASKS) || icmp_request
 }
 
 /// Independent chances to see the missing answer of a failed flow: one, and one more each time the

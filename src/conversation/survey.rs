@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::direction::{broadcast_sender, is_group, is_simultaneous, proved};
 use super::{Lens, Vantage};
-use crate::flow::{Amount, Claim, Claimant, Flow, Pair, Path, Seed, Side, SideEvidence, sign};
+use crate::flow::{Amount, Claim, Claimant, Flow, Pair, Path, Seed, Side, SideEvidence, flag};
 use crate::model::{BoundedSet, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
 /// How an address was seen.
@@ -34,7 +34,7 @@ pub struct Presence {
     /// It stays inside a host, and was seen on a wire all the same.
     pub on_wire: bool,
     /// The hop counts of its packets, those aside of TCP flows of which it sent nothing but resets.
-    hops: BoundedSet<u8, 8>,
+    ttl: BoundedSet<u8, 8>,
 }
 
 impl Merge for Presence {
@@ -49,7 +49,7 @@ impl Merge for Presence {
         self.cut.iter_mut().zip(&other.cut).for_each(|(mine, theirs)| mine.merge(theirs));
         self.macs.merge(&other.macs);
         self.routed |= other.routed;
-        self.hops.merge(&other.hops);
+        self.ttl.merge(&other.ttl);
         self.on_wire |= other.on_wire;
     }
 }
@@ -115,8 +115,8 @@ pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
 
 /// Whether a side of a TCP flow sent nothing but resets.
 fn only_resets(side: &Side) -> bool {
-    let others = sign::SYN | sign::SYN_ACK | sign::ACK | sign::DATA | sign::FIN;
-    side.has(sign::RST) && !side.has(others)
+    let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::FIN;
+    side.has(flag::RST) && !side.has(others)
 }
 
 /// Facts about the whole capture that single flows are read with.
@@ -243,10 +243,10 @@ impl Survey {
     /// hop count of them is near one of the others.
     pub(super) fn is_foreign_reset(&self, flow: &Flow<'_>, side: usize) -> bool {
         let Some(presence) = self.presence(flow.key.endpoint(side).addr) else { return false };
-        let known: Vec<u8> = presence.hops.iter().copied().collect();
-        let foreign = |hops: u8| known.iter().all(|known| known.abs_diff(hops) > SAME_WAY);
+        let known: Vec<u8> = presence.ttl.iter().copied().collect();
+        let foreign = |ttl: u8| known.iter().all(|known| known.abs_diff(ttl) > SAME_WAY);
         let mut links = flow.links(side).peekable();
-        !known.is_empty() && links.peek().is_some() && links.all(|link| foreign(link.hops))
+        !known.is_empty() && links.peek().is_some() && links.all(|link| foreign(link.ttl))
     }
 
     /// Whether the capture shows nothing of what is sent to an address that was sent something: it acknowledges
@@ -357,7 +357,7 @@ impl Survey {
                     self.presences.entry(target).or_default().cut[1].add(flow.cut[side]);
                 }
             }
-            if broadcast != Some(side) && flow.links(side).any(|l| !FRESH.contains(&l.hops)) {
+            if broadcast != Some(side) && flow.links(side).any(|l| !FRESH.contains(&l.ttl)) {
                 self.presences.entry(sender).or_default().routed = true;
             }
             // Resets alone may come from a firewall in somebody's name.
@@ -366,7 +366,7 @@ impl Survey {
             let ordinary = !to_all && (transport.has_ports() || transport == Transport::ICMP);
             if ordinary && sent.spoke() && !(transport == Transport::TCP && only_resets(sent)) {
                 let presence = self.presences.entry(sender).or_default();
-                flow.links(side).for_each(|link| presence.hops.insert(link.hops));
+                flow.links(side).for_each(|link| presence.ttl.insert(link.ttl));
             }
         }
     }
@@ -374,7 +374,7 @@ impl Survey {
     /// Compares the times of an opening with its order: an answer stamped before what it answers is another clock's.
     fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize) {
         let (asks, answers) = (&flow.sides[client], &flow.sides[1 - client]);
-        if asks.has(sign::SEVERAL) || answers.has(sign::SEVERAL) {
+        if asks.has(flag::SEVERAL) || answers.has(flag::SEVERAL) {
             return;
         }
         let times = [asks.first.get(), answers.first.get(), asks.last.get()];
@@ -392,7 +392,7 @@ impl Survey {
         let sent = &flow.sides[side];
         if target_silent
             && flow.key.transport() == Transport::TCP
-            && sent.has(sign::ACK)
+            && sent.has(flag::ACK)
             && sent.acked.width().is_some_and(|width| width > 0)
         {
             let service = (flow.key.endpoint(1 - side), Transport::TCP);
@@ -412,7 +412,7 @@ impl Survey {
                 *src,
                 *dst,
                 side,
-                side.has(sign::BROADCAST) || is_group(*dst) || lens.is_broadcast(*dst),
+                side.has(flag::BROADCAST) || is_group(*dst) || lens.is_broadcast(*dst),
                 false,
                 [].into_iter(),
             );
@@ -458,7 +458,7 @@ impl Survey {
         to.received.merge(&side.sent);
         to.received_in.merge(&window);
         // An acknowledgement to somebody who says nothing: he did, but not where we listen.
-        if target_silent && side.has(sign::ACK) {
+        if target_silent && side.has(flag::ACK) {
             to.answered_unseen = true;
             self.blind.insert((target, sender));
             self.deaf.insert(sender);

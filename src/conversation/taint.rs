@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::direction::Reading;
 use super::survey::SAME_WAY;
 use super::{Grade, Lens, State, Subject, Survey};
-use crate::flow::{Flow, Link};
+use crate::flow::{Encapsulation, Flow};
 use crate::model::{Mac, named_enum};
 
 named_enum!(
@@ -87,25 +87,26 @@ fn contradicts_itself(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> bool
         // Nearly all sides have one link.
         let (Some(first), Some(second)) = (links.next(), links.next()) else { return false };
         let all = [first, second].into_iter().chain(links);
-        let mut places: BTreeMap<(u16, Vec<u32>), Vec<&Link>> = BTreeMap::new();
+        let mut places: BTreeMap<(u16, Vec<u32>), Vec<&Encapsulation>> = BTreeMap::new();
         for link in all.filter(|link| !link.is_tunnelled()) {
             places.entry((link.interface, link.vlans().collect())).or_default().push(link);
         }
         places.values().any(|links| {
-            let hops = links.iter().map(|link| link.hops);
-            let (least, most) = (hops.clone().min(), hops.max());
+            let ttl = links.iter().map(|link| link.ttl);
+            let (least, most) = (ttl.clone().min(), ttl.max());
             let ways = least.zip(most).is_some_and(|(least, most)| most - least > SAME_WAY);
             ways || has_two_senders(links, survey, lens)
         })
     })
 }
 
-fn has_two_senders(links: &[&Link], survey: &Survey, lens: &dyn Lens) -> bool {
+fn has_two_senders(links: &[&Encapsulation], survey: &Survey, lens: &dyn Lens) -> bool {
     let is_known = |mac: Mac| {
         mac == Mac::NONE || mac.is_shared() || survey.is_router(mac) || lens.is_listed_mac(mac)
     };
-    let unknown: Vec<&&Link> = links.iter().filter(|link| !is_known(link.source)).collect();
+    let unknown: Vec<&&Encapsulation> =
+        links.iter().filter(|link| !is_known(link.source)).collect();
     unknown.iter().enumerate().any(|(number, a)| {
-        unknown[number + 1..].iter().any(|b| a.source != b.source && a.hops == b.hops)
+        unknown[number + 1..].iter().any(|b| a.source != b.source && a.ttl == b.ttl)
     })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::flow::{Flow, Link, Side, sign};
+use crate::flow::{Encapsulation, Flow, Side, flag};
 
 /// Acknowledged bytes below which a share of unseen ones says nothing.
 const TOO_FEW_BYTES: u64 = 64 << 10;
@@ -85,19 +85,19 @@ impl Vantage {
         }
         // One snaplen cuts both directions at the same length.
         let short =
-            |side: usize| sides[side].has(sign::CUT_SHORT) && !sides[side].has(sign::KEPT_LONG);
-        if (short(0) && sides[1].has(sign::KEPT_LONG))
-            || (short(1) && sides[0].has(sign::KEPT_LONG))
+            |side: usize| sides[side].has(flag::CUT_SHORT) && !sides[side].has(flag::KEPT_LONG);
+        if (short(0) && sides[1].has(flag::KEPT_LONG))
+            || (short(1) && sides[0].has(flag::KEPT_LONG))
         {
             self.cut_one_way += packets;
         }
-        let vlans =
-            [0, 1].map(|side| flow.links(side).flat_map(Link::vlans).collect::<BTreeSet<u32>>());
+        let vlans = [0, 1]
+            .map(|side| flow.links(side).flat_map(Encapsulation::vlans).collect::<BTreeSet<u32>>());
         if vlans.iter().any(|v| !v.is_empty()) && vlans[0].is_disjoint(&vlans[1]) {
             self.split += packets;
         }
         // Only where the opening was seen did the acknowledged bytes begin inside the capture.
-        let opened = [0, 1].map(|s: usize| sides[s].has(sign::SYN) || sides[s].has(sign::SYN_ACK));
+        let opened = [0, 1].map(|s: usize| sides[s].has(flag::SYN) || sides[s].has(flag::SYN_ACK));
         // A port that is used again has two ranges of numbers, and a gap between them that nobody sent.
         // A SYN sent again looks the same, and costs the estimate a flow.
         let single = if doubled { 2 } else { 1 };
@@ -113,7 +113,7 @@ impl Vantage {
                 continue;
             }
             // A FIN takes a number of its own.
-            let acked = u64::from(width).saturating_sub(u64::from(sides[side].has(sign::FIN)));
+            let acked = u64::from(width).saturating_sub(u64::from(sides[side].has(flag::FIN)));
             if acked == 0 {
                 continue;
             }

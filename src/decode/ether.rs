@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use etherparse::{ArpPacketSlice, SingleVlanHeaderSlice};
 
-use super::{Body, Layers, Next, Packet, TagKind, ppp};
+use super::{Body, DecodeState, EncapTagKind, Next, Packet, ppp};
 use crate::model::{Mac, SkipReason};
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
@@ -18,7 +18,8 @@ const MAX_LENGTH: u16 = 1500;
 const MAX_LABELS: usize = 16;
 
 /// Reads what an ethertype announces and says what that carries.
-type EtherDecoder = for<'p> fn(u16, Packet<'p>, &mut Layers<'_>) -> Result<Next<'p>, SkipReason>;
+type EtherDecoder =
+    for<'p> fn(u16, Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason>;
 
 /// What ethertypes announce, beside IP.
 pub struct EtherType {
@@ -94,7 +95,7 @@ pub const ETHERTYPES: &[EtherType] = &[
 pub(super) fn decode<'p>(
     ethertype: u16,
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     match ethertype {
         0x0800 => Ok(Next::Ip(Some(4), packet)),
@@ -124,7 +125,7 @@ pub(super) fn is_known(ethertype: u16) -> bool {
 fn metadata<'p>(
     ethertype: u16,
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let &[version, words, ..] = packet.bytes else { return Err(CUT) };
     if version != 1 || words == 0 {
@@ -138,7 +139,7 @@ fn metadata<'p>(
 fn timestamp<'p>(
     ethertype: u16,
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     const TIMESTAMP: u16 = 1;
     let (subtype, version) = (packet.u16(0).ok_or(CUT)?, packet.u16(2).ok_or(CUT)?);
@@ -196,10 +197,14 @@ pub fn ethertype_words(number: u16) -> String {
     }
 }
 
-fn vlan<'p>(_: u16, packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+fn vlan<'p>(
+    _: u16,
+    packet: Packet<'p>,
+    layers: &mut DecodeState<'_>,
+) -> Result<Next<'p>, SkipReason> {
     let tag = SingleVlanHeaderSlice::from_slice(packet.bytes)
         .map_err(|_| SkipReason::TruncatedVlanTag)?;
-    layers.tag(TagKind::Vlan, Some(u32::from(tag.vlan_identifier().value())));
+    layers.tag(EncapTagKind::Vlan, Some(u32::from(tag.vlan_identifier().value())));
     let rest = packet.after(tag.slice().len()).ok_or(SkipReason::TruncatedVlanTag)?;
     Ok(Next::Ether(tag.ether_type().0, rest))
 }
@@ -207,14 +212,17 @@ fn vlan<'p>(_: u16, packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<
 fn arp<'p>(
     ethertype: u16,
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     layers.seen.body = Body::NonIp { ethertype, claim: arp_claim(packet.bytes) };
     Ok(Next::Done)
 }
 
 /// Logical link control (IEEE 802.2): SNAP with an ethertype, or IP's own service access point.
-pub(super) fn llc<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+pub(super) fn llc<'p>(
+    packet: Packet<'p>,
+    layers: &mut DecodeState<'_>,
+) -> Result<Next<'p>, SkipReason> {
     Ok(match packet.bytes {
         // RFC 1042, and the tunnel of IEEE 802.1H.
         [0xaa, 0xaa, 0x03, 0, 0, 0 | 0xf8, ..] => {
@@ -244,10 +252,10 @@ pub(super) const WLAN_AS_ETHERNET: u16 = 2;
 
 /// Notes the VLAN of a Marvell switch's tag, which takes the place of the outermost VLAN tag. An untagged frame carries a
 /// number too, which only the switch knows.
-pub(super) fn marvell(tag: u32, layers: &mut Layers<'_>) {
+pub(super) fn marvell(tag: u32, layers: &mut DecodeState<'_>) {
     const TAGGED: u32 = 1 << 29;
     if tag & TAGGED != 0 {
-        layers.tag(TagKind::Vlan, Some(tag & 0xfff));
+        layers.tag(EncapTagKind::Vlan, Some(tag & 0xfff));
     }
 }
 
@@ -256,12 +264,16 @@ const UNKNOWN_LLC: u16 = 1;
 
 /// A stack of MPLS labels (RFC 3032), and what is below it: IP by its first nibble (RFC 4928), or an
 /// Ethernet pseudowire with a control word (RFC 4448) or, where an ethertype fits, without one.
-fn mpls<'p>(_: u16, packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+fn mpls<'p>(
+    _: u16,
+    packet: Packet<'p>,
+    layers: &mut DecodeState<'_>,
+) -> Result<Next<'p>, SkipReason> {
     let mut rest = packet;
     for _ in 0..MAX_LABELS {
         let entry = rest.u32(0).ok_or(CUT)?;
         rest = rest.after(4).ok_or(CUT)?;
-        layers.tag(TagKind::Mpls, Some(entry >> 12));
+        layers.tag(EncapTagKind::Mpls, Some(entry >> 12));
         if entry & 0x100 == 0 {
             continue;
         }
@@ -303,14 +315,18 @@ fn carries_ethernet(packet: Option<Packet<'_>>) -> bool {
 }
 
 /// IEEE 802.1AE: a security tag, and the frame's own ethertype where the text is in clear.
-fn macsec<'p>(_: u16, packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+fn macsec<'p>(
+    _: u16,
+    packet: Packet<'p>,
+    layers: &mut DecodeState<'_>,
+) -> Result<Next<'p>, SkipReason> {
     const CHECK_VALUE: usize = 16;
     let control = packet.bytes.first().ok_or(CUT)?;
     if control & 0x0c != 0 {
         return Err(SkipReason::EncryptedLink);
     }
     let length = if control & 0x20 != 0 { 14 } else { 6 };
-    layers.tag(TagKind::Macsec, None);
+    layers.tag(EncapTagKind::Macsec, None);
     let ethertype = packet.u16(length).ok_or(CUT)?;
     let rest = packet.after(length + 2).ok_or(CUT)?;
     Ok(Next::Ether(ethertype, rest.limited(rest.wire.saturating_sub(CHECK_VALUE))))
@@ -320,7 +336,7 @@ fn macsec<'p>(_: u16, packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Nex
 fn service_chain<'p>(
     _: u16,
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let length = usize::from(packet.u16(0).ok_or(CUT)? & 0x3f) * 4;
     let protocol = *packet.bytes.get(3).ok_or(CUT)?;

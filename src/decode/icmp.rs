@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Carrier, Layers, Next, Observation, Packet, Quoted, Tuple, icmp_ports, sign};
+use super::{
+    Body, DecodeState, FiveTuple, IpHeader, Next, Observation, Packet, Quoted, flag, icmp_ports,
+};
 use crate::model::Transport;
 
 /// What an ICMP error says about the packet it quotes.
@@ -31,8 +33,8 @@ impl ErrorKind {
     }
 }
 
-pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) -> Body {
-    let portless = Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport };
+pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'_>) -> Body {
+    let portless = Body::NoPorts { src: ip.src, dst: ip.dst, transport: ip.transport };
     let &[kind, code, ..] = rest.bytes else {
         return portless;
     };
@@ -54,25 +56,25 @@ pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) ->
     // From behind the checksum on.
     layers.hold(rest.bytes.get(4..).unwrap_or_default());
     let (sport, dport) = icmp_ports(ip.transport, kind, code);
-    let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
+    let tuple = FiveTuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
     let payload = rest.wire.saturating_sub(8) as u32;
-    Body::Segment { tuple, signs: 0, payload, seq: 0, acked: None, fragment: None }
+    Body::Transport { tuple, flags: 0, payload, seq: 0, acked: None, fragment: None }
 }
 
 /// The innermost packet of what an error quotes, and whether it is in a tunnel.
-fn quote(packet: Packet<'_>, layers: &Layers<'_>) -> Option<(Quoted, bool)> {
+fn quote(packet: Packet<'_>, layers: &DecodeState<'_>) -> Option<(Quoted, bool)> {
     let &Observation { interface, path, .. } = &*layers.seen;
     let mut seen = Observation { interface, path, ..Observation::default() };
-    let mut inner = Layers { quoted: true, ..Layers::new(layers.decoder, &mut seen) };
+    let mut inner = DecodeState { quoted: true, ..DecodeState::new(layers.decoder, &mut seen) };
     inner.run(Next::Ip(None, packet)).ok()?;
-    let inside = seen.opaque.is_none() && seen.link.outer().next().is_some();
+    let inside = seen.undecoded_tunnel.is_none() && seen.link.outer().next().is_some();
     let quoted = match seen.body {
-        Body::Segment { tuple, signs, seq, .. } => {
-            let answers = signs & sign::ANSWERS != 0;
+        Body::Transport { tuple, flags, seq, .. } => {
+            let answers = flags & flag::ANSWERS != 0;
             Quoted::Flow { tuple, path: seen.path, seq, answers }
         }
         Body::Fragment { datagram, .. } => Quoted::Fragment(datagram),
-        Body::Error { .. } | Body::Portless { .. } | Body::NonIp { .. } => return None,
+        Body::Error { .. } | Body::NoPorts { .. } | Body::NonIp { .. } => return None,
     };
     Some((quoted, inside))
 }

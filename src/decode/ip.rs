@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use etherparse::checksum::u64_16bit_word::{add_slice, ones_complement};
 use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 
-use super::{Body, Carrier, Datagram, Layers, Next, Packet, sign, transport, tunnel};
+use super::{Body, Datagram, DecodeState, IpHeader, Next, Packet, flag, transport, tunnel};
 use crate::model::{SkipReason, Transport};
 
 /// IPv6 extension headers followed before a packet is given up.
@@ -19,10 +19,10 @@ struct Ip<'a> {
     /// The transport header and what follows; none where the capture ends before it.
     rest: Option<Packet<'a>>,
     fragment: Option<Fragment>,
-    hops: u8,
+    ttl: u8,
     /// What tells the packet from others between the same addresses: length and flow label (IPv6),
     /// identification and fragment offset.
-    mark: [u64; 2],
+    ip_id: [u64; 2],
     bad_checksum: bool,
 }
 
@@ -45,7 +45,7 @@ impl Fragment {
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
     version: Option<u8>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     if let (Some(version), Some(first)) = (version, packet.bytes.first())
         && first >> 4 != version
@@ -57,8 +57,8 @@ pub(super) fn decode<'p>(
     let ip = parse(packet, layers.around.is_some())?;
     let seen = &mut *layers.seen;
     seen.bad_checksum |= ip.bad_checksum;
-    seen.link.hops = ip.hops;
-    seen.content = content(&ip);
+    seen.link.ttl = ip.ttl;
+    seen.fingerprint = fingerprint(&ip);
     let datagram = ip.fragment.as_ref().map(|f| {
         let (src, dst, transport, id) = (ip.src, ip.dst, f.transport, f.id);
         (f.offset == 0, Datagram { src, dst, transport, id, path: seen.path })
@@ -66,7 +66,7 @@ pub(super) fn decode<'p>(
     let Some(rest) = ip.rest else {
         seen.body = match datagram {
             Some((false, datagram)) => Body::Fragment { datagram, payload: 0 },
-            _ => Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport },
+            _ => Body::NoPorts { src: ip.src, dst: ip.dst, transport: ip.transport },
         };
         return Ok(Next::Done);
     };
@@ -78,13 +78,13 @@ pub(super) fn decode<'p>(
         Some((true, datagram)) => layers.datagram = Some(datagram),
         None => {}
     }
-    let carrier = Carrier { src: ip.src, dst: ip.dst, transport: ip.transport };
+    let carrier = IpHeader { src: ip.src, dst: ip.dst, transport: ip.transport };
     let body = transport::decode(&carrier, rest, layers);
     let seen = &mut *layers.seen;
     seen.body = body;
-    if let Body::Segment { signs, fragment, .. } = &mut seen.body {
-        *signs |= if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
-        *signs |= seen.kept;
+    if let Body::Transport { flags, fragment, .. } = &mut seen.body {
+        *flags |= if seen.broadcast { flag::BROADCAST } else { flag::UNICAST };
+        *flags |= seen.kept;
         *fragment = layers.datagram;
     }
     Ok(if layers.decoder.decap { tunnel::inside(&carrier, rest, layers) } else { Next::Done })
@@ -92,7 +92,7 @@ pub(super) fn decode<'p>(
 
 /// A number for what two sights of one packet have in common. Time to live, traffic class and header
 /// checksum may change on the way; a packet's beginning is there even where the capture cut it.
-fn content(ip: &Ip<'_>) -> u64 {
+fn fingerprint(ip: &Ip<'_>) -> u64 {
     let addresses = match (ip.src, ip.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             u64::from(u32::from(src)) << 32 | u64::from(u32::from(dst))
@@ -106,13 +106,13 @@ fn content(ip: &Ip<'_>) -> u64 {
             fold(a, b) ^ fold(c, d).rotate_left(32)
         }
     };
-    content_of(addresses, ip.mark, ip.transport, ip.rest.map_or(&[][..], |rest| rest.bytes))
+    fingerprint_of(addresses, ip.ip_id, ip.transport, ip.rest.map_or(&[][..], |rest| rest.bytes))
 }
 
 /// The same from its parts: the addresses as a number, the marks of [`Ip`], and what is above IP.
-pub(super) fn content_of(
+pub(super) fn fingerprint_of(
     addresses: u64,
-    mark: [u64; 2],
+    ip_id: [u64; 2],
     transport: Transport,
     bytes: &[u8],
 ) -> u64 {
@@ -128,7 +128,7 @@ pub(super) fn content_of(
     start[23] = transport.0;
     let words =
         [0, 8, 16].map(|at| start[at..].first_chunk().map_or(0, |w| u64::from_le_bytes(*w)));
-    let more = match mark[1] >> 16 {
+    let more = match ip_id[1] >> 16 {
         0 => bytes.get(COMPARED..bytes.len().min(MORE)).unwrap_or_default(),
         _ => &[],
     };
@@ -137,7 +137,7 @@ pub(super) fn content_of(
         word[..chunk.len()].copy_from_slice(chunk);
         fold(all, u64::from_le_bytes(word))
     });
-    let header = fold(addresses, mark[0]) ^ mark[1];
+    let header = fold(addresses, ip_id[0]) ^ ip_id[1];
     fold(header, words[0] ^ fold(words[1], words[2]) ^ more).max(1)
 }
 
@@ -173,8 +173,8 @@ fn parse_v4(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
         transport: Transport(fixed[9]),
         rest: None,
         fragment: None,
-        hops: fixed[8],
-        mark: [
+        ttl: fixed[8],
+        ip_id: [
             total as u64,
             u64::from(u32::from_be_bytes([fixed[4], fixed[5], fixed[6], fixed[7]])),
         ],
@@ -217,9 +217,9 @@ fn parse_v6(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
         dst: Ipv6Addr::from(header.destination()).into(),
         transport,
         rest,
-        mark: [label << 32 | length as u64, fragment.as_ref().map_or(0, Fragment::place)],
+        ip_id: [label << 32 | length as u64, fragment.as_ref().map_or(0, Fragment::place)],
         fragment,
-        hops: header.hop_limit(),
+        ttl: header.hop_limit(),
         bad_checksum: false,
     })
 }

@@ -8,12 +8,12 @@
 //! another one, the inner is what is audited; the outer is kept as evidence.
 
 mod ether;
+mod fast_path;
 mod icmp;
 mod ip;
 mod link;
 mod observation;
 mod ppp;
-mod straight;
 mod transport;
 mod tunnel;
 mod wlan;
@@ -27,10 +27,10 @@ pub use ether::{ETHERTYPES, EtherType, ethertype_words};
 pub use icmp::ErrorKind;
 pub use link::{LINKS, LinkType};
 pub use observation::{
-    Body, Datagram, KEPT_TAGS, KEPT_TUNNELS, Link, Observation, Outer, Path, Quoted, SHORT, Tag,
-    TagKind, TunnelUse, Tuple, sign,
+    Body, Datagram, EncapTag, EncapTagKind, Encapsulation, FiveTuple, KEPT_TAGS, KEPT_TUNNELS,
+    Observation, Path, Quoted, SHORT, TunnelEndpoints, TunnelUse, flag,
 };
-pub use tunnel::{Stated, TUNNELS, Tunnel};
+pub use tunnel::{StatedTunnel, TUNNELS, Tunnel};
 
 /// Layers followed before a frame is given up. A packet in VXLAN has three more than without.
 const MAX_LAYERS: usize = 32;
@@ -47,7 +47,7 @@ pub struct Decoder {
     /// A bit for each of them, by its remainder of 64: nearly no other datagram has to be compared with all.
     hints: u64,
     /// What the user says of tunnels.
-    stated: Vec<Stated>,
+    stated: Vec<StatedTunnel>,
 }
 
 /// The bit that stands for a port.
@@ -83,7 +83,7 @@ impl Decoder {
 
     /// The same, with what the user says of tunnels.
     #[must_use]
-    pub fn stating(self, stated: Vec<Stated>) -> Self {
+    pub fn stating(self, stated: Vec<StatedTunnel>) -> Self {
         Self { stated, ..self }
     }
 
@@ -97,10 +97,10 @@ impl Decoder {
         Self::prepare(frame, seen);
         // A record may claim fewer bytes on the wire than it holds; what is held was on the wire.
         let wire = data.len().max(frame.wire_len as usize);
-        if frame.link == ETHERNET && straight::decode(self, data, wire, seen) {
+        if frame.link == ETHERNET && fast_path::decode(self, data, wire, seen) {
             return Ok(());
         }
-        self.by_layers(frame.link, Packet { bytes: data, wire }, seen)
+        self.decode_layers(frame.link, Packet { bytes: data, wire }, seen)
     }
 
     /// Writes what is known before anything is decoded: all but the body, which every way to an observation
@@ -110,27 +110,27 @@ impl Decoder {
         seen.wire_len = frame.wire_len;
         seen.interface = frame.interface;
         seen.kept = match frame.cap_len {
-            SHORT.. => sign::KEPT_LONG,
-            short if short < frame.wire_len => sign::CUT_SHORT,
+            SHORT.. => flag::KEPT_LONG,
+            short if short < frame.wire_len => flag::CUT_SHORT,
             _ => 0,
         };
         seen.cut = frame.cap_len < frame.wire_len;
-        (seen.broadcast, seen.bad_checksum, seen.opaque) = (false, false, None);
+        (seen.broadcast, seen.bad_checksum, seen.undecoded_tunnel) = (false, false, None);
         seen.path = Path::PLAIN;
         seen.link.clear();
         seen.link.interface = frame.interface;
-        seen.content = 0;
+        seen.fingerprint = 0;
         (seen.payload_at, seen.payload_kept) = (0, 0);
     }
 
     /// Decodes a frame from layer to layer.
-    fn by_layers(
+    fn decode_layers(
         &self,
         link: u16,
         packet: Packet<'_>,
         seen: &mut Observation,
     ) -> Result<(), SkipReason> {
-        let mut layers = Layers::new(self, seen);
+        let mut layers = DecodeState::new(self, seen);
         layers.start = packet.bytes.as_ptr().addr();
         let link = LINKS.iter().find(|known| known.number == link);
         let link = link.ok_or(SkipReason::UnknownLinkType)?;
@@ -141,14 +141,14 @@ impl Decoder {
 
 /// An IP packet as the layers above it see it.
 #[derive(Clone, Copy)]
-struct Carrier {
+struct IpHeader {
     src: IpAddr,
     dst: IpAddr,
     transport: Transport,
 }
 
 /// The layers of one packet, on the way from the outermost to the innermost.
-struct Layers<'a> {
+struct DecodeState<'a> {
     decoder: &'a Decoder,
     seen: &'a mut Observation,
     /// The address of the frame's first byte, by which the place of its payload is told.
@@ -190,7 +190,7 @@ enum Next<'p> {
     Done,
 }
 
-impl<'a> Layers<'a> {
+impl<'a> DecodeState<'a> {
     fn new(decoder: &'a Decoder, seen: &'a mut Observation) -> Self {
         Self { decoder, seen, start: 0, quoted: false, datagram: None, around: None }
     }
@@ -221,22 +221,22 @@ impl<'a> Layers<'a> {
     }
 
     /// Notes that what follows was wrapped.
-    fn tag(&mut self, kind: TagKind, id: Option<u32>) {
-        self.seen.link = self.seen.link.tagged(kind, id);
+    fn tag(&mut self, kind: EncapTagKind, id: Option<u32>) {
+        self.seen.link = self.seen.link.with_tag(kind, id);
     }
 
     /// Goes into a tunnel between two addresses. What is observed so far stays as the packet around
     /// what follows.
-    fn enter(&mut self, tunnel: Tunnel, id: Option<u32>, mut ends: Outer) {
-        self.around = Some(Observation { opaque: Some(tunnel), ..*self.seen });
+    fn enter(&mut self, tunnel: Tunnel, id: Option<u32>, mut ends: TunnelEndpoints) {
+        self.around = Some(Observation { undecoded_tunnel: Some(tunnel), ..*self.seen });
         let stated = self.decoder.stated.iter().find(|stated| stated.holds(tunnel, &ends));
         ends.stated = stated.map_or(TunnelUse::Unstated, |stated| stated.stated);
         if ends.stated == TunnelUse::Unstated {
             self.seen.path = self.seen.path.deeper(self.seen.interface);
         }
-        self.seen.link = self.seen.link.through(tunnel, id, ends);
+        self.seen.link = self.seen.link.with_tunnel(tunnel, id, ends);
         self.seen.broadcast = false;
-        self.seen.content = 0;
+        self.seen.fingerprint = 0;
         (self.seen.payload_at, self.seen.payload_kept) = (0, 0);
     }
 

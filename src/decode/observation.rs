@@ -9,7 +9,7 @@ use super::{ErrorKind, Tunnel};
 use crate::model::{Mac, NO_TIME, Nanos, Transport};
 
 /// Facts about the packets of one side of a flow, as bits of an `FlagSet`.
-pub mod sign {
+pub mod flag {
     /// TCP: a SYN without ACK.
     pub const SYN: u16 = 1 << 0;
     /// TCP: a SYN with ACK.
@@ -59,7 +59,7 @@ pub const KEPT_TUNNELS: usize = 2;
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
-pub enum TagKind {
+pub enum EncapTagKind {
     /// Nothing.
     #[default]
     None,
@@ -75,7 +75,7 @@ pub enum TagKind {
     Tunnel(Tunnel),
 }
 
-impl TagKind {
+impl EncapTagKind {
     /// The word for it in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -93,9 +93,9 @@ impl TagKind {
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
-pub struct Tag {
+pub struct EncapTag {
     /// What it is.
-    pub kind: TagKind,
+    pub kind: EncapTagKind,
     /// The number, where the wrapper carries one.
     pub id: Option<u32>,
 }
@@ -113,7 +113,7 @@ pub enum TunnelUse {
 
 /// The ends of a tunnel: who wrapped the packet, and for whom. Of a mirror this is the sensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Outer {
+pub struct TunnelEndpoints {
     /// Who wrapped the packet.
     pub src: IpAddr,
     /// For whom.
@@ -187,47 +187,48 @@ impl Path {
 
 /// What the layers below say of an IP packet.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
-pub struct Link {
-    /// Tags, outermost first; [`TagKind::None`] where there is none.
-    tags: [Tag; KEPT_TAGS],
+pub struct Encapsulation {
+    /// Tags, outermost first; [`EncapTagKind::None`] where there is none.
+    tags: [EncapTag; KEPT_TAGS],
     /// The ends of tunnels, outermost first.
-    outer: [Option<Outer>; KEPT_TUNNELS],
+    outer: [Option<TunnelEndpoints>; KEPT_TUNNELS],
     /// Who put the frame on this link; [`Mac::NONE`] where the link has no addresses.
     pub source: Mac,
     /// The packet's time to live or hop limit, by which two sights of one packet are told apart.
-    pub hops: u8,
+    pub ttl: u8,
     /// The interface of the capture that saw it.
     pub interface: u16,
 }
 
 /// Every packet's link is compared with its flow's. Nearly none is wrapped, and what is in no tunnel has no
 /// ends of one.
-impl PartialEq for Link {
+impl PartialEq for Encapsulation {
     fn eq(&self, other: &Self) -> bool {
         let same =
-            (self.source, self.hops, self.interface) == (other.source, other.hops, other.interface);
-        let plain = self.tags[0].kind == TagKind::None && other.tags[0].kind == TagKind::None;
+            (self.source, self.ttl, self.interface) == (other.source, other.ttl, other.interface);
+        let plain =
+            self.tags[0].kind == EncapTagKind::None && other.tags[0].kind == EncapTagKind::None;
         same && (plain || (self.tags == other.tags && self.outer == other.outer))
     }
 }
 
-impl Hash for Link {
+impl Hash for Encapsulation {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.source, self.hops, self.interface).hash(state);
+        (self.source, self.ttl, self.interface).hash(state);
         self.tags().for_each(|tag| tag.hash(state));
         self.outer().for_each(|outer| outer.hash(state));
     }
 }
 
-impl Link {
+impl Encapsulation {
     /// The whole link as a number that is not zero, where it is no more than a sender and a hop count on one of
     /// the first interfaces.
     pub fn short(&self) -> Option<u64> {
         const FIRST: u16 = 255;
         let Mac([a, b, c, d, e, f]) = self.source;
-        let plain = self.tags[0].kind == TagKind::None && self.interface < FIRST;
+        let plain = self.tags[0].kind == EncapTagKind::None && self.interface < FIRST;
         let interface = (self.interface as u8).wrapping_add(1);
-        plain.then_some(u64::from_be_bytes([interface, self.hops, a, b, c, d, e, f]))
+        plain.then_some(u64::from_be_bytes([interface, self.ttl, a, b, c, d, e, f]))
     }
 
     /// The same link, whichever interface saw it.
@@ -238,39 +239,39 @@ impl Link {
 
     /// Whether it is inside a tunnel.
     pub fn is_tunnelled(&self) -> bool {
-        self.tags[0].kind != TagKind::None && self.outer[0].is_some()
+        self.tags[0].kind != EncapTagKind::None && self.outer[0].is_some()
     }
 
     /// Forgets what another packet was wrapped in.
     pub(super) fn clear(&mut self) {
         // Without a tag there is no tunnel either: nearly no packet has to pay for the room of both.
-        if self.tags[0].kind != TagKind::None {
+        if self.tags[0].kind != EncapTagKind::None {
             *self = Self::default();
         }
-        (self.source, self.hops, self.interface) = (Mac::NONE, 0, 0);
+        (self.source, self.ttl, self.interface) = (Mac::NONE, 0, 0);
     }
 
     /// What the packet was wrapped in, outermost first.
-    pub fn tags(&self) -> impl Iterator<Item = Tag> + '_ {
-        self.tags.iter().copied().take_while(|tag| tag.kind != TagKind::None)
+    pub fn tags(&self) -> impl Iterator<Item = EncapTag> + '_ {
+        self.tags.iter().copied().take_while(|tag| tag.kind != EncapTagKind::None)
     }
 
     /// The VLANs it was in, outermost first. Identifier zero is a priority, no VLAN (IEEE 802.1Q, 9.6).
     pub fn vlans(&self) -> impl Iterator<Item = u32> + '_ {
-        let vlans = self.tags().filter(|tag| tag.kind == TagKind::Vlan);
+        let vlans = self.tags().filter(|tag| tag.kind == EncapTagKind::Vlan);
         vlans.filter_map(|tag| tag.id).filter(|id| *id != 0)
     }
 
     /// The ends of the tunnels it went through, outermost first.
-    pub fn outer(&self) -> impl Iterator<Item = Outer> + '_ {
+    pub fn outer(&self) -> impl Iterator<Item = TunnelEndpoints> + '_ {
         self.outer.iter().copied().flatten()
     }
 
     /// The same link as a tunnel between two addresses carries it. The frame's sender is the tunnel's
     /// end, not the inner packet's.
     #[must_use]
-    pub fn through(self, tunnel: Tunnel, id: Option<u32>, ends: Outer) -> Self {
-        let mut inside = self.tagged(TagKind::Tunnel(tunnel), id);
+    pub fn with_tunnel(self, tunnel: Tunnel, id: Option<u32>, ends: TunnelEndpoints) -> Self {
+        let mut inside = self.with_tag(EncapTagKind::Tunnel(tunnel), id);
         if let Some(room) = inside.outer.iter_mut().find(|outer| outer.is_none()) {
             *room = Some(ends);
         }
@@ -279,9 +280,9 @@ impl Link {
 
     /// The same link with `tag` inside the others.
     #[must_use]
-    pub fn tagged(mut self, kind: TagKind, id: Option<u32>) -> Self {
-        if let Some(room) = self.tags.iter_mut().find(|tag| tag.kind == TagKind::None) {
-            *room = Tag { kind, id };
+    pub fn with_tag(mut self, kind: EncapTagKind, id: Option<u32>) -> Self {
+        if let Some(room) = self.tags.iter_mut().find(|tag| tag.kind == EncapTagKind::None) {
+            *room = EncapTag { kind, id };
         }
         self
     }
@@ -289,7 +290,7 @@ impl Link {
 
 /// Addresses, ports and protocol of one packet, in the direction it was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Tuple {
+pub struct FiveTuple {
     /// Source address.
     pub src: IpAddr,
     /// Destination address.
@@ -328,21 +329,21 @@ pub struct Observation {
     pub interface: u16,
     /// Sent to the link layer's broadcast address.
     pub broadcast: bool,
-    /// What the capture kept of the frame, as [`sign::CUT_SHORT`] or [`sign::KEPT_LONG`].
+    /// What the capture kept of the frame, as [`flag::CUT_SHORT`] or [`flag::KEPT_LONG`].
     pub kept: u16,
     /// The capture kept fewer bytes than the frame had.
     pub cut: bool,
     /// The IPv4 header checksum is wrong. Counted, never a reason to drop.
     pub bad_checksum: bool,
     /// The tunnel in it whose packet could not be read; what is told is the packet around it.
-    pub opaque: Option<Tunnel>,
+    pub undecoded_tunnel: Option<Tunnel>,
     /// How far it may be believed, by the tunnels that it came through.
     pub path: Path,
     /// Evidence of the layers below.
-    pub link: Link,
+    pub link: Encapsulation,
     /// What two sights of one packet have in common, hop or tag aside, as a number that differs for
     /// different packets; zero for what is no IP packet. The same on every machine and in every run.
-    pub content: u64,
+    pub fingerprint: u64,
     /// Where the transport payload starts in the bytes that the capture kept of the frame.
     pub payload_at: u32,
     /// How many bytes of it the capture kept.
@@ -369,10 +370,10 @@ impl Default for Observation {
             kept: 0,
             cut: false,
             bad_checksum: false,
-            opaque: None,
+            undecoded_tunnel: None,
             path: Path::PLAIN,
-            link: Link::default(),
-            content: 0,
+            link: Encapsulation::default(),
+            fingerprint: 0,
             payload_at: 0,
             payload_kept: 0,
             body: Body::NonIp { ethertype: 0, claim: None },
@@ -384,11 +385,11 @@ impl Default for Observation {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Body {
     /// A packet of a flow.
-    Segment {
+    Transport {
         /// Its flow, in the direction it was sent.
-        tuple: Tuple,
-        /// Facts about it, see [`sign`].
-        signs: u16,
+        tuple: FiveTuple,
+        /// Facts about it, see [`flag`].
+        flags: u16,
         /// Transport payload in bytes, by the lengths in the headers.
         payload: u32,
         /// TCP: the number of its first byte (RFC 9293, 3.4); else zero.
@@ -420,7 +421,7 @@ pub enum Body {
     },
     /// An IP packet that shows no ports: cut off before them, or an ICMP error that quotes nothing
     /// readable.
-    Portless {
+    NoPorts {
         /// Source address.
         src: IpAddr,
         /// Destination address.
@@ -443,7 +444,7 @@ pub enum Quoted {
     /// Its flow, in the direction it was sent.
     Flow {
         /// The flow.
-        tuple: Tuple,
+        tuple: FiveTuple,
         /// How far it may be believed that there is such a flow.
         path: Path,
         /// TCP: its sequence number; else zero.

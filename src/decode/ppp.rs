@@ -1,6 +1,6 @@
 //! PPP (RFC 1661) and its session over Ethernet (RFC 2516).
 
-use super::{Layers, Next, Packet, TagKind};
+use super::{DecodeState, EncapTagKind, Next, Packet};
 use crate::model::SkipReason;
 
 /// The ethertype of PPP, by which its control protocols are counted.
@@ -9,7 +9,7 @@ const PPP: u16 = 0x880b;
 /// A frame from its protocol field on.
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let cut = SkipReason::TruncatedLinkHeader;
     // The first byte of a protocol number is even; an odd one is the whole number, compressed.
@@ -43,7 +43,7 @@ fn bridged(packet: Packet<'_>) -> Option<Next<'_>> {
 /// The session stage of PPP over Ethernet: version and type, code, session, length.
 pub(super) fn session<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let cut = SkipReason::TruncatedLinkHeader;
     let (number, length) = (packet.u16(2).ok_or(cut)?, packet.u16(4).ok_or(cut)?);
@@ -51,6 +51,6 @@ pub(super) fn session<'p>(
     if packet.bytes[0] != 0x11 || packet.bytes[1] != 0 {
         return Ok(layers.non_ip(0x8864));
     }
-    layers.tag(TagKind::Pppoe, Some(u32::from(number)));
+    layers.tag(EncapTagKind::Pppoe, Some(u32::from(number)));
     Ok(Next::Ppp(rest.limited(usize::from(length))))
 }

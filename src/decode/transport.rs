@@ -2,7 +2,7 @@
 
 use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
 
-use super::{Body, Carrier, Layers, Packet, Tuple, icmp, sign};
+use super::{Body, DecodeState, FiveTuple, IpHeader, Packet, flag, icmp};
 use crate::model::Transport;
 
 /// The port of DNS (RFC 1035), whose messages say which side asks.
@@ -11,13 +11,13 @@ const DNS: u16 = 53;
 /// The length of a UDP header in bytes.
 const UDP_HEADER: usize = 8;
 
-pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) -> Body {
-    let segment = |(sport, dport), signs, payload: usize, (seq, acked)| {
-        let tuple = Tuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
+pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'_>) -> Body {
+    let segment = |(sport, dport), flags, payload: usize, (seq, acked)| {
+        let tuple = FiveTuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
         // What comes with a SYN or RST is no conversation yet, or none any more.
-        let speaks = payload > 0 && signs & (sign::SYN | sign::SYN_ACK | sign::RST) == 0;
-        let signs = if speaks { signs | sign::DATA } else { signs };
-        Body::Segment { tuple, signs, payload: payload as u32, seq, acked, fragment: None }
+        let speaks = payload > 0 && flags & (flag::SYN | flag::SYN_ACK | flag::RST) == 0;
+        let flags = if speaks { flags | flag::DATA } else { flags };
+        Body::Transport { tuple, flags, payload: payload as u32, seq, acked, fragment: None }
     };
     if ip.transport.is_icmp() {
         return icmp::decode(ip, rest, layers);
@@ -27,25 +27,25 @@ pub(super) fn decode(ip: &Carrier, rest: Packet<'_>, layers: &mut Layers<'_>) ->
         return segment((0, 0), 0, rest.wire, (0, None));
     }
     let (Some(sport), Some(dport)) = (rest.u16(0), rest.u16(2)) else {
-        return Body::Portless { src: ip.src, dst: ip.dst, transport: ip.transport };
+        return Body::NoPorts { src: ip.src, dst: ip.dst, transport: ip.transport };
     };
     let ports = (sport, dport);
     match ip.transport {
         Transport::TCP => {
-            let (mut signs, payload, held) = tcp(rest);
+            let (mut flags, payload, held) = tcp(rest);
             layers.hold(held);
-            let flags = rest.bytes.get(13).copied();
+            let tcp_flags = rest.bytes.get(13).copied();
             // What a fragment hides is unknown; what the snaplen cut off is in no flow of this capture.
-            if flags.is_none() && layers.datagram.is_some() {
-                signs |= sign::HIDDEN;
+            if tcp_flags.is_none() && layers.datagram.is_some() {
+                flags |= flag::HIDDEN;
             }
-            let acked = rest.u32(8).filter(|_| flags.is_some_and(|flags| flags & ACK != 0));
-            segment(ports, signs, payload, (rest.u32(4).unwrap_or_default(), acked))
+            let acked = rest.u32(8).filter(|_| tcp_flags.is_some_and(|flags| flags & ACK != 0));
+            segment(ports, flags, payload, (rest.u32(4).unwrap_or_default(), acked))
         }
         Transport::UDP => {
-            let (signs, payload) = udp(rest, ports);
+            let (flags, payload) = udp(rest, ports);
             layers.hold(rest.bytes.get(UDP_HEADER..).unwrap_or_default());
-            segment(ports, signs, payload, (0, None))
+            segment(ports, flags, payload, (0, None))
         }
         _ => segment(ports, 0, rest.wire.saturating_sub(12), (0, None)),
     }
@@ -56,7 +56,7 @@ pub(super) const ACK: u8 = 0x10;
 
 /// The signs of a TCP segment, its payload length, and what was captured of the payload.
 fn tcp(rest: Packet<'_>) -> (u16, usize, &[u8]) {
-    let (flags, header_len, payload) = match TcpHeaderSlice::from_slice(rest.bytes) {
+    let (tcp_flags, header_len, payload) = match TcpHeaderSlice::from_slice(rest.bytes) {
         Ok(header) => {
             let length = header.slice().len();
             (header.slice()[13], length, rest.bytes.get(length..).unwrap_or_default())
@@ -67,31 +67,31 @@ fn tcp(rest: Packet<'_>) -> (u16, usize, &[u8]) {
             _ => return (0, 0, &[]),
         },
     };
-    (signs_of(flags, payload), rest.wire.saturating_sub(header_len.max(20)), payload)
+    (flags_of(tcp_flags, payload), rest.wire.saturating_sub(header_len.max(20)), payload)
 }
 
 /// The signs of a TCP segment with these flags and this payload, but for there being one.
-pub(super) fn signs_of(flags: u8, payload: &[u8]) -> u16 {
-    let [syn, ack, rst, fin] = [0x02, 0x10, 0x04, 0x01].map(|bit| flags & bit != 0);
-    let mut signs = match (syn, ack, rst) {
-        (_, _, true) => sign::RST,
-        (true, false, _) => sign::SYN,
-        (true, true, _) => sign::SYN_ACK,
-        (false, true, _) => sign::ACK,
+pub(super) fn flags_of(tcp_flags: u8, payload: &[u8]) -> u16 {
+    let [syn, ack, rst, fin] = [0x02, 0x10, 0x04, 0x01].map(|bit| tcp_flags & bit != 0);
+    let mut flags = match (syn, ack, rst) {
+        (_, _, true) => flag::RST,
+        (true, false, _) => flag::SYN,
+        (true, true, _) => flag::SYN_ACK,
+        (false, true, _) => flag::ACK,
         (false, false, _) => 0,
     };
     if fin {
-        signs |= sign::FIN;
+        flags |= flag::FIN;
     }
     // A handshake record of TLS 1.x, and the message in it.
     if let &[0x16, 0x03, _, _, _, message, ..] = payload {
-        signs |= match message {
-            1 => sign::CLIENT_HELLO,
-            2 => sign::SERVER_HELLO,
+        flags |= match message {
+            1 => flag::CLIENT_HELLO,
+            2 => flag::SERVER_HELLO,
             _ => 0,
         };
     }
-    signs
+    flags
 }
 
 /// The signs of a UDP datagram and its payload length.
@@ -106,13 +106,13 @@ pub(super) fn udp(rest: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) 
     }
     // A query goes to the port of DNS and an answer comes from it; bits that say otherwise are
     // somebody's disguise.
-    let mut signs = 0;
+    let mut flags = 0;
     if let Some(message) = rest.bytes.get(UDP_HEADER..UDP_HEADER + 12) {
         match message[2] & 0x80 {
-            0 if dport == DNS => signs |= sign::ASKS,
-            0x80 if sport == DNS => signs |= sign::ANSWERS,
+            0 if dport == DNS => flags |= flag::ASKS,
+            0x80 if sport == DNS => flags |= flag::ANSWERS,
             _ => {}
         }
     }
-    (signs, payload)
+    (flags, payload)
 }

@@ -1,6 +1,6 @@
 //! IEEE 802.11 frames: the data frames in clear; all others are counted by what they are.
 
-use super::{Layers, Next, Packet, WlanForm};
+use super::{DecodeState, Next, Packet, WlanForm};
 use crate::model::{Mac, SkipReason};
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
@@ -28,7 +28,7 @@ pub(super) fn is_clear_data(bytes: &[u8]) -> bool {
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
     form: WlanForm,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let &[first, second, ..] = packet.bytes else {
         return Err(CUT);

@@ -4,13 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::FlowKey;
 use super::keyed::Key;
-use crate::decode::{Observation, Outer, Path, TunnelUse, Tuple};
+use crate::decode::{FiveTuple, Observation, Path, TunnelEndpoints, TunnelUse};
 
 /// The packets around tunnels: of two ends, on one interface.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Carrier {
     /// The ends.
-    pub ends: Outer,
+    pub ends: TunnelEndpoints,
     /// How far they may be believed, and where they were seen.
     pub path: Path,
 }
@@ -19,8 +19,8 @@ impl Carrier {
     /// The flow that they are, and the side that sent them. Its source port is zero where the tunnel spreads over ports
     /// that mean nothing (RFC 7348, 5).
     pub fn flow(&self) -> (FlowKey, usize) {
-        let Outer { src, dst, transport, sport, port, .. } = self.ends;
-        FlowKey::new(&Tuple { src, dst, sport, dport: port, transport }, self.path)
+        let TunnelEndpoints { src, dst, transport, sport, port, .. } = self.ends;
+        FlowKey::new(&FiveTuple { src, dst, sport, dport: port, transport }, self.path)
     }
 
     /// The packets around an observation that are traffic of their own; those of a stated mirror are not.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::key::partition;
 use super::keyed::{Kind, empty_parts};
 use super::{Amount, Seed};
-use crate::decode::{Link, Observation};
+use crate::decode::{Encapsulation, Observation};
 use crate::model::{DuplicateCounts, Merge, NO_TIME, Nanos, SECOND, Sum};
 
 /// How far apart two sights of one packet may be, in nanoseconds of packet time. A retransmission
@@ -30,7 +30,7 @@ const SIGHTS: usize = 32;
 struct Sight {
     time: Nanos,
     interface: u16,
-    link: Link,
+    link: Encapsulation,
 }
 
 impl Sight {
@@ -57,19 +57,19 @@ impl Sample {
     /// Takes in a packet, if it is one of the sample.
     pub fn see(&mut self, seen: &Observation) {
         // Most packets of a long capture end here.
-        if seen.content == 0
-            || self.limit.is_some_and(|limit| seen.content > limit)
+        if seen.fingerprint == 0
+            || self.limit.is_some_and(|limit| seen.fingerprint > limit)
             || seen.time == NO_TIME
         {
             return;
         }
         let (time, interface) = (seen.time, seen.interface);
         let sight = Sight { time, interface, link: seen.link.anywhere() };
-        self.insert(seen.content, &[sight]);
+        self.insert(seen.fingerprint, &[sight]);
     }
 
-    fn insert(&mut self, content: u64, sights: &[Sight]) {
-        let kept = self.sights.entry(content).or_default();
+    fn insert(&mut self, fingerprint: u64, sights: &[Sight]) {
+        let kept = self.sights.entry(fingerprint).or_default();
         kept.extend_from_slice(sights);
         kept.sort_unstable();
         kept.truncate(SIGHTS);
@@ -77,7 +77,7 @@ impl Sample {
             self.sights.pop_last();
         }
         if self.sights.len() == SAMPLED {
-            self.limit = self.sights.last_key_value().map(|(content, _)| *content);
+            self.limit = self.sights.last_key_value().map(|(fingerprint, _)| *fingerprint);
         }
     }
 
@@ -128,9 +128,9 @@ impl Sample {
 
 impl Merge for Sample {
     fn merge(&mut self, other: &Self) {
-        for (content, sights) in &other.sights {
-            if self.limit.is_none_or(|limit| *content <= limit) {
-                self.insert(*content, sights);
+        for (fingerprint, sights) in &other.sights {
+            if self.limit.is_none_or(|limit| *fingerprint <= limit) {
+                self.insert(*fingerprint, sights);
             }
         }
     }
@@ -162,7 +162,7 @@ impl Kind for Sample {
 /// by link and time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) struct Trace {
-    pub content: u64,
+    pub fingerprint: u64,
     /// The flow, by its hash of this run, and the side.
     flow: (u64, u8),
     /// The link, by its hash of this run.
@@ -181,10 +181,10 @@ impl Trace {
         seen: &Observation,
         payload: u32,
     ) -> Option<Self> {
-        let &Observation { content, time, wire_len, .. } = seen;
+        let &Observation { fingerprint, time, wire_len, .. } = seen;
         let (link, flow) = (seed.hash_one(seen.link.anywhere()), (flow, side as u8));
-        let known = content != 0 && time != NO_TIME;
-        known.then_some(Self { content, link, time, flow, wire_len, payload })
+        let known = fingerprint != 0 && time != NO_TIME;
+        known.then_some(Self { fingerprint, link, time, flow, wire_len, payload })
     }
 }
 
@@ -210,7 +210,7 @@ impl Kind for Vec<Trace> {
     fn split(self, seed: &Seed) -> Vec<Self> {
         let mut parts = empty_parts::<Self>();
         for trace in self {
-            parts[partition(seed.hash_one(trace.content))].push(trace);
+            parts[partition(seed.hash_one(trace.fingerprint))].push(trace);
         }
         parts
     }
@@ -228,7 +228,7 @@ impl Removals {
     /// way. A flow that only moved from one link to another shows no content on both.
     pub fn find(&mut self, mut traces: Vec<Trace>) {
         traces.sort_unstable();
-        for sights in traces.chunk_by(|a, b| (a.content, a.flow) == (b.content, b.flow)) {
+        for sights in traces.chunk_by(|a, b| (a.fingerprint, a.flow) == (b.fingerprint, b.flow)) {
             if sights.len() == 1 {
                 continue;
             }
@@ -278,8 +278,8 @@ fn together<T>(mut sights: &[T], time: impl Fn(&T) -> Nanos) -> impl Iterator<It
 mod tests {
     use super::*;
 
-    fn trace(content: u64, link: u64, time: Nanos) -> Trace {
-        Trace { content, link, time, flow: (1, 0), wire_len: 60, payload: 7 }
+    fn trace(fingerprint: u64, link: u64, time: Nanos) -> Trace {
+        Trace { fingerprint, link, time, flow: (1, 0), wire_len: 60, payload: 7 }
     }
 
     fn removed(traces: Vec<Trace>) -> u64 {
@@ -311,21 +311,21 @@ mod tests {
 
     #[test]
     fn what_has_no_content_or_time_leaves_no_trace() {
-        let seen = Observation { time: 5, content: 5, ..Observation::default() };
+        let seen = Observation { time: 5, fingerprint: 5, ..Observation::default() };
         let trace = |seen| Trace::new(&Seed::new(), 1, 0, &seen, 0);
         assert!(trace(seen).is_some());
-        assert!(trace(Observation { content: 0, ..seen }).is_none());
+        assert!(trace(Observation { fingerprint: 0, ..seen }).is_none());
         assert!(trace(Observation { time: NO_TIME, ..seen }).is_none());
     }
 
     #[test]
     fn a_sample_does_not_depend_on_who_saw_what() {
         let see = |sample: &mut Sample, number: u64| {
-            let content = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let fingerprint = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             let time = number as Nanos;
             for copy in 0..1 + number % 2 {
                 sample.see(&Observation {
-                    content,
+                    fingerprint,
                     time: time + copy as i64,
                     ..Default::default()
                 });

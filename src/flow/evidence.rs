@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::side::SideEvidence;
 use super::state::{Amount, Errors, Opening};
 use super::{FlowKey, Pieces};
-use crate::decode::Link;
+use crate::decode::Encapsulation;
 use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, NumberRange, Sum};
 use crate::names::Hello;
 
@@ -50,8 +50,8 @@ pub struct SideRecord {
     pub first: Min,
     /// Time of the latest packet.
     pub last: Max,
-    /// Which kinds of packets were sent, see [`crate::decode::sign`].
-    pub signs: FlagSet,
+    /// Which kinds of packets were sent, see [`crate::decode::flag`].
+    pub flags: FlagSet,
     /// SYNs sent, retransmissions and copies among them.
     pub syn_count: Sum<u32>,
     /// The numbers of its SYNs, the least ones; those whose flags a fragment hides among them.
@@ -61,7 +61,7 @@ pub struct SideRecord {
     /// The numbers that it acknowledged.
     pub acked: NumberRange,
     /// The links that it was seen on.
-    pub links: BoundedSet<Link, 16>,
+    pub links: BoundedSet<Encapsulation, 16>,
     /// The names that it asked for, as far as one segment tells.
     pub hellos: BoundedSet<Hello, 16>,
     /// What may be parts of a message that names the server.
@@ -101,7 +101,7 @@ impl Merge for SideRecord {
         self.cut.merge(&other.cut);
         self.first.merge(&other.first);
         self.last.merge(&other.last);
-        self.signs.merge(&other.signs);
+        self.flags.merge(&other.flags);
         self.syn_count.merge(&other.syn_count);
         self.syns.merge(&other.syns);
         self.syn_acks.merge(&other.syn_acks);

@@ -12,7 +12,7 @@ use super::meeting::Meeting;
 use super::partitions::{Partition, Partitions, Shard, on_threads};
 use super::side::{SideEvidence, Trimmed};
 use super::spill::understood;
-use crate::decode::{Link, Path};
+use crate::decode::{Encapsulation, Path};
 use crate::model::{DuplicateCounts, Nanos};
 
 /// All flows of a run, merged; one partition of them in memory at a time where they were spilled.
@@ -21,7 +21,7 @@ pub struct Flows {
     /// What is in memory of each partition.
     pub(super) parts: Vec<Partition>,
     /// The links of all flows by number less one.
-    pub(super) links: Vec<Link>,
+    pub(super) links: Vec<Encapsulation>,
     /// What is beside the flows.
     pub side: SideEvidence,
     /// Paths that were found to be as good as the wire itself.

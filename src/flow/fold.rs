@@ -11,7 +11,7 @@ use super::state::Side;
 use super::table::{FlowTable, Split};
 use super::tables::Tables;
 use super::{FlowKey, Seed};
-use crate::decode::{Tuple, sign};
+use crate::decode::{FiveTuple, flag};
 use crate::model::named_enum;
 
 named_enum!(
@@ -44,8 +44,8 @@ pub(super) fn stands_for(
 ) -> Option<(FlowKey, usize)> {
     let transport = key.transport();
     let ends = [key.endpoint(0), key.endpoint(1)];
-    let asks = |side: usize| sides[side].has(sign::SYN) && !sides[side].has(sign::SYN_ACK);
-    let accepted = |side: usize| sides[side].has(sign::SYN_ACK);
+    let asks = |side: usize| sides[side].has(flag::SYN) && !sides[side].has(flag::SYN_ACK);
+    let accepted = |side: usize| sides[side].has(flag::SYN_ACK);
     let opener = match [asks(0) || accepted(1), asks(1) || accepted(0)] {
         [true, false] => 0,
         [false, true] => 1,
@@ -58,7 +58,7 @@ pub(super) fn stands_for(
     };
     let (client, server) = (ends[opener], ends[1 - opener]);
     let outside = !is_listed(client.addr);
-    let established = accepted(1 - opener) && sides[opener].has(sign::ACK);
+    let established = accepted(1 - opener) && sides[opener].has(flag::ACK);
     let folds = match fold {
         Fold::Attempts => outside && !established,
         Fold::Outside => outside,
@@ -83,7 +83,7 @@ pub(super) fn stands_for(
     };
     // A host inside that opened something keeps its ports as long as it can.
     let keeps_port = !outside && fold == Fold::Strangers;
-    let tuple = Tuple {
+    let tuple = FiveTuple {
         src: client_address,
         dst: server_address,
         // What an ICMP conversation is stands in both numbers.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::key::partition;
 use super::keyed::{Kind, empty_parts};
 use super::{FlowKey, Seed};
-use crate::decode::{Datagram, ErrorKind, Link, Observation};
+use crate::decode::{Datagram, Encapsulation, ErrorKind, Observation};
 use crate::model::{Nanos, SECOND};
 
 /// How long a datagram may take to arrive: the longest reassembly timeout (RFC 8200, 4.5).
@@ -33,7 +33,7 @@ struct Datagrams {
 }
 
 /// A first fragment: when, of which flow and side, and where it was seen.
-type First = (Nanos, FlowKey, u8, Link);
+type First = (Nanos, FlowKey, u8, Encapsulation);
 
 /// A later fragment as it was seen.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -42,8 +42,8 @@ struct Later {
     wire_len: u32,
     payload: u32,
     interface: u16,
-    content: u64,
-    link: Link,
+    fingerprint: u64,
+    link: Encapsulation,
 }
 
 impl Later {
@@ -53,7 +53,7 @@ impl Later {
             time: self.time,
             wire_len: self.wire_len,
             interface: self.interface,
-            content: self.content,
+            fingerprint: self.fingerprint,
             link: self.link,
             ..Observation::default()
         }
@@ -88,7 +88,14 @@ pub(super) enum Joined {
 
 impl Fragments {
     /// Remembers the flow of a first fragment.
-    pub fn first(&mut self, key: Datagram, time: Nanos, flow: FlowKey, side: usize, link: Link) {
+    pub fn first(
+        &mut self,
+        key: Datagram,
+        time: Nanos,
+        flow: FlowKey,
+        side: usize,
+        link: Encapsulation,
+    ) {
         self.count += 1;
         self.datagrams.entry(key).or_default().firsts.push((time, flow, side as u8, link));
     }
@@ -96,8 +103,8 @@ impl Fragments {
     /// Remembers a later fragment.
     pub fn later(&mut self, key: Datagram, seen: &Observation, payload: u32) {
         self.count += 1;
-        let &Observation { time, wire_len, interface, content, link, .. } = seen;
-        let later = Later { time, wire_len, payload, interface, content, link };
+        let &Observation { time, wire_len, interface, fingerprint, link, .. } = seen;
+        let later = Later { time, wire_len, payload, interface, fingerprint, link };
         self.datagrams.entry(key).or_default().later.push(later);
     }
 

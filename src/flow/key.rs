@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use super::Seed;
-use crate::decode::{Path, Tuple};
+use crate::decode::{FiveTuple, Path};
 use crate::model::{Endpoint, Transport};
 
 /// Partitions by hash. Enough that one of them is small beside the memory of all, and little enough to stay in
@@ -28,7 +28,7 @@ pub struct FlowKey {
 impl FlowKey {
     /// The flow of a packet, and which side (0 or 1) sent it. The side with the lesser address, then
     /// port, is side 0.
-    pub fn new(tuple: &Tuple, path: Path) -> (Self, usize) {
+    pub fn new(tuple: &FiveTuple, path: Path) -> (Self, usize) {
         let (src, dst) = ((number(tuple.src), tuple.sport), (number(tuple.dst), tuple.dport));
         let (lo, hi, side) = if src <= dst { (src, dst, 0) } else { (dst, src, 1) };
         let ports = u64::from(lo.1) << 16 | u64::from(hi.1);
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn both_directions_are_one_flow_and_mapped_addresses_another() {
-        let to = |src: &str, dst: &str, sport, dport| Tuple {
+        let to = |src: &str, dst: &str, sport, dport| FiveTuple {
             src: src.parse().unwrap(),
             dst: dst.parse().unwrap(),
             sport,

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::Seed;
-use crate::decode::Link;
+use crate::decode::Encapsulation;
 
 /// A side's link number: none seen yet.
 pub(super) const NO_LINK: u16 = 0;
@@ -21,8 +21,8 @@ pub(super) struct Book(Mutex<Numbered>);
 #[derive(Default)]
 struct Numbered {
     /// By number less one.
-    list: Vec<Link>,
-    numbers: HashMap<Link, u16, Seed>,
+    list: Vec<Encapsulation>,
+    numbers: HashMap<Encapsulation, u16, Seed>,
 }
 
 impl Book {
@@ -31,7 +31,7 @@ impl Book {
     }
 
     /// Gives these links their old numbers, before any other. What an attempt before left is forgotten.
-    pub fn restore(&self, links: &[Link]) {
+    pub fn restore(&self, links: &[Encapsulation]) {
         let mut book = self.lock();
         *book = Numbered::default();
         for link in links {
@@ -42,7 +42,7 @@ impl Book {
     }
 
     /// All links, by number less one.
-    pub fn all(&self) -> Vec<Link> {
+    pub fn all(&self) -> Vec<Encapsulation> {
         self.lock().list.clone()
     }
 }
@@ -50,10 +50,10 @@ impl Book {
 /// What one worker knows of the book.
 pub(super) struct Links {
     book: Arc<Book>,
-    list: Vec<Link>,
+    list: Vec<Encapsulation>,
     /// The same in eight bytes where that is all; zero where it is not.
     short: Vec<u64>,
-    numbers: HashMap<Link, u16, Seed>,
+    numbers: HashMap<Encapsulation, u16, Seed>,
 }
 
 impl Links {
@@ -75,7 +75,7 @@ impl Links {
     /// Whether a number is that of a link. Nearly every packet of a side comes over the link that its first one
     /// came over.
     #[inline]
-    pub fn is(&self, number: u16, link: &Link) -> bool {
+    pub fn is(&self, number: u16, link: &Encapsulation) -> bool {
         let place = usize::from(number.wrapping_sub(1));
         match (self.short.get(place), link.short()) {
             (Some(known), Some(short)) => *known == short,
@@ -85,12 +85,12 @@ impl Links {
     }
 
     /// The link of a number.
-    pub fn get(&self, number: u16) -> Option<&Link> {
+    pub fn get(&self, number: u16) -> Option<&Encapsulation> {
         self.list.get(usize::from(number.wrapping_sub(1)))
     }
 
     /// The number of a link; none when the numbers are used up.
-    pub fn number(&mut self, link: &Link) -> Option<u16> {
+    pub fn number(&mut self, link: &Encapsulation) -> Option<u16> {
         if let Some(number) = self.numbers.get(link) {
             return Some(*number);
         }

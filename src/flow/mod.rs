@@ -58,4 +58,6 @@ pub type Seed = ahash::RandomState;
 pub use crate::names::{Clue, ENDPOINT_MAPPER, Hello, Lookup, Pieces, Ports};
 
 // The words of observations that states are made of, for the rooms that read states.
-pub use crate::decode::{ErrorKind, Link, Outer, Path, Tag, TagKind, icmp_paired, sign};
+pub use crate::decode::{
+    EncapTag, EncapTagKind, Encapsulation, ErrorKind, Path, TunnelEndpoints, flag, icmp_paired,
+};

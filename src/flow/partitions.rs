@@ -9,7 +9,7 @@ use super::evidence::FlowRecord;
 use super::links::Links;
 use super::side::SideEvidence;
 use super::table::{Flow, FlowTable};
-use crate::decode::Link;
+use crate::decode::Encapsulation;
 
 /// The evidence of one partition.
 #[derive(Default)]
@@ -35,7 +35,7 @@ impl Partition {
 #[derive(Clone, Copy)]
 pub struct Shard<'a> {
     pub(super) table: &'a FlowTable,
-    pub(super) links: &'a [Link],
+    pub(super) links: &'a [Encapsulation],
 }
 
 impl<'a> Shard<'a> {

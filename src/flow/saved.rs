@@ -17,7 +17,7 @@ use super::side::{Askers, Holders, Pair, SideEvidence, Told};
 use super::state::Side;
 use super::table::FlowTable;
 use super::unread::Unreads;
-use crate::decode::{Link, Path};
+use crate::decode::{Encapsulation, Path};
 use crate::model::{BoundedSet, Nanos, Sum};
 use crate::names::Ports;
 
@@ -55,7 +55,7 @@ impl Flows {
     ///
     /// Where it is not whole; [`io::ErrorKind::Unsupported`] where a later version has written it.
     pub fn restore(meeting: Meeting, layout: Layout, from: &mut dyn Read) -> io::Result<Self> {
-        let links: Vec<Link> = read_part(from)?;
+        let links: Vec<Encapsulation> = read_part(from)?;
         meeting.book.restore(&links);
         let side = match layout {
             Layout::Fixed => read_part::<Fixed>(from)?.into(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::{ErrorKind, Link, sign};
+use crate::decode::{Encapsulation, ErrorKind, flag};
 use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, Sum};
 
 /// Packets and bytes. Sums: they decide nothing.
@@ -49,9 +49,9 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// The opening numbers of a segment with these signs, which are some of [`sign::OPENS`].
-    pub(super) fn of(signs: u16, payload: u32, seq: u32, acked: Option<u32>) -> Self {
-        if signs & sign::SYN_ACK != 0 {
+    /// The opening numbers of a segment with these signs, which are some of [`flag::OPENS`].
+    pub(super) fn of(flags: u16, payload: u32, seq: u32, acked: Option<u32>) -> Self {
+        if flags & flag::SYN_ACK != 0 {
             Self { number: acked.unwrap_or_default().wrapping_sub(1), other: seq }
         } else {
             Self { number: seq, other: payload }
@@ -113,8 +113,8 @@ pub struct Side {
     pub acked: NumberRange,
     /// SYNs sent, retransmissions and copies among them.
     pub syns: Sum<u32>,
-    /// Which kinds of packets were sent, see [`sign`].
-    pub signs: FlagSet,
+    /// Which kinds of packets were sent, see [`flag`].
+    pub flags: FlagSet,
     /// Which links they were seen on: a number of the table that holds this side.
     pub(super) link: u16,
 }
@@ -123,14 +123,14 @@ const _: () = assert!(size_of::<Side>() == 64);
 
 impl Side {
     /// Takes in one packet, but for its opening numbers.
-    pub(super) fn see(&mut self, time: Nanos, wire_len: u32, payload: u32, signs: u16) {
+    pub(super) fn see(&mut self, time: Nanos, wire_len: u32, payload: u32, flags: u16) {
         self.sent.packets.add(1);
         self.sent.bytes.add(u64::from(wire_len));
         self.sent.payload.add(u64::from(payload));
         self.first.see(time);
         self.last.see(time);
-        self.signs.0 |= signs;
-        if signs & sign::SYN != 0 {
+        self.flags.0 |= flags;
+        if flags & flag::SYN != 0 {
             self.syns.add(1);
         }
     }
@@ -140,14 +140,14 @@ impl Side {
         self.sent.packets.0 > 0
     }
 
-    /// Whether any of the `signs` was seen.
-    pub fn has(&self, signs: u16) -> bool {
-        self.signs.has(signs)
+    /// Whether any of the `flags` was seen.
+    pub fn has(&self, flags: u16) -> bool {
+        self.flags.has(flags)
     }
 
     /// The one opening number of this side.
     pub(super) fn single_opening(&self) -> Option<Opening> {
-        (self.has(sign::OPENS) && !self.has(sign::SEVERAL)).then_some(self.opening)
+        (self.has(flag::OPENS) && !self.has(flag::SEVERAL)).then_some(self.opening)
     }
 }
 
@@ -159,7 +159,7 @@ impl Merge for Side {
         self.last.merge(&other.last);
         self.acked.merge(&other.acked);
         self.syns.merge(&other.syns);
-        self.signs.merge(&other.signs);
+        self.flags.merge(&other.flags);
     }
 }
 
@@ -237,7 +237,7 @@ impl Merge for Errors {
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Extra {
     /// The links each side was seen on, where they are several.
-    pub(super) links: [BoundedSet<Link, 16>; 2],
+    pub(super) links: [BoundedSet<Encapsulation, 16>; 2],
     /// The opening numbers of each side, where they are several.
     pub(super) openings: [Openings; 2],
     /// The ICMP errors that quote the flow.
@@ -287,8 +287,8 @@ mod tests {
 
     #[test]
     fn a_syn_ack_answers_the_syn_whose_number_it_acknowledges() {
-        let syn = |seq, payload| Opening::of(sign::SYN, payload, seq, None);
-        let answer = |acked| Opening::of(sign::SYN_ACK, 0, 77, Some(acked));
+        let syn = |seq, payload| Opening::of(flag::SYN, payload, seq, None);
+        let answer = |acked| Opening::of(flag::SYN_ACK, 0, 77, Some(acked));
         assert!(syn(5, 0).is_answered_by(&answer(6)));
         assert!(!syn(5, 0).is_answered_by(&answer(5)) && !syn(5, 0).is_answered_by(&answer(7)));
         // Numbers go past zero.

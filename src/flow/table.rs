@@ -15,7 +15,7 @@ use super::links::{Links, MANY_LINKS, NO_LINK};
 use super::memory::prefetch;
 use super::state::{Extra, FlowState, IcmpError, Opening, Quotes, Side};
 use super::{FlowKey, Heard, Seed};
-use crate::decode::{Body, Link, Observation, Path, sign};
+use crate::decode::{Body, Encapsulation, Observation, Path, flag};
 use crate::model::{BoundedSet, FlagSet, Merge, Nanos, Sum};
 use crate::names::{Hello, Pieces};
 
@@ -117,12 +117,12 @@ pub struct Flow<'a> {
     pub heard: Option<&'a Heard>,
     /// How many packets of each side the capture cut short.
     pub cut: [u64; 2],
-    links: &'a [Link],
+    links: &'a [Encapsulation],
 }
 
 impl<'a> Flow<'a> {
     /// The links that a side was seen on, in order.
-    pub fn links(&self, side: usize) -> impl Iterator<Item = &'a Link> + use<'a> {
+    pub fn links(&self, side: usize) -> impl Iterator<Item = &'a Encapsulation> + use<'a> {
         let single = self.links.get(usize::from(self.sides[side].link).wrapping_sub(1));
         let many = match self.sides[side].link {
             MANY_LINKS => self.extra.map(|e| e.links[side].iter()),
@@ -138,7 +138,7 @@ impl<'a> Flow<'a> {
 
     /// The numbers of the SYNs of a side, the least ones; those whose flags a fragment hides among them.
     pub fn syns(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
-        self.openings(side, sign::SYN | sign::HIDDEN)
+        self.openings(side, flag::SYN | flag::HIDDEN)
     }
 
     /// Whether a side sent a SYN of that number that may not be among the least ones.
@@ -149,7 +149,7 @@ impl<'a> Flow<'a> {
 
     /// The numbers of the SYN-ACKs of a side, the least ones.
     pub fn syn_acks(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
-        self.openings(side, sign::SYN_ACK)
+        self.openings(side, flag::SYN_ACK)
     }
 
     /// Returns the flow as a value.
@@ -160,9 +160,9 @@ impl<'a> Flow<'a> {
             (into.acked, into.syn_count) = (side.acked, side.syns);
             into.cut = Sum(self.cut[number]);
             // Whether there are several numbers is told by the numbers.
-            into.signs = FlagSet(side.signs.0 & !sign::SEVERAL);
+            into.flags = FlagSet(side.flags.0 & !flag::SEVERAL);
             if let Some(opening) = side.single_opening() {
-                let is_answer = side.has(sign::SYN_ACK);
+                let is_answer = side.has(flag::SYN_ACK);
                 let kept = if is_answer { &mut into.syn_acks } else { &mut into.syns };
                 kept.insert(opening);
             } else if let Some(extra) = self.extra {
@@ -190,7 +190,7 @@ impl<'a> Flow<'a> {
         let (sides, extra) = (self.sides, self.extra);
         let single = sides[side].single_opening();
         let kept = extra.filter(|_| single.is_none());
-        let several = kept.map(|extra| extra.openings[side].kept(of == sign::SYN_ACK).iter());
+        let several = kept.map(|extra| extra.openings[side].kept(of == flag::SYN_ACK).iter());
         let is_there = sides[side].has(of);
         let all = single.into_iter().chain(several.into_iter().flatten().copied());
         all.filter(move |_| is_there)
@@ -218,7 +218,7 @@ impl FlowTable {
     }
 
     /// The flows, in no order that means anything. `links` are all of the run.
-    pub fn iter<'a>(&'a self, links: &'a [Link]) -> impl Iterator<Item = Flow<'a>> {
+    pub fn iter<'a>(&'a self, links: &'a [Encapsulation]) -> impl Iterator<Item = Flow<'a>> {
         let records = &self.records;
         records.flows.iter().enumerate().map(move |(position, flow)| {
             // Nearly always nothing is there.
@@ -278,7 +278,7 @@ impl FlowTable {
         position: usize,
         side: usize,
         number: Option<u16>,
-        link: &Link,
+        link: &Encapsulation,
         links: &Links,
     ) {
         let record = &mut self.records.flows[position].state.sides[side];
@@ -299,16 +299,16 @@ impl FlowTable {
     /// Takes in an opening number, before the signs of its packet.
     fn add_opening(&mut self, position: usize, side: usize, is_answer: bool, opening: Opening) {
         let record = &mut self.records.flows[position].state.sides[side];
-        if !record.has(sign::OPENS) {
+        if !record.has(flag::OPENS) {
             record.opening = opening;
             return;
         }
         let single = record.single_opening();
-        if single == Some(opening) && record.has(sign::SYN_ACK) == is_answer {
+        if single == Some(opening) && record.has(flag::SYN_ACK) == is_answer {
             return;
         }
-        let was_answer = record.has(sign::SYN_ACK);
-        record.signs.0 |= sign::SEVERAL;
+        let was_answer = record.has(flag::SYN_ACK);
+        record.flags.0 |= flag::SEVERAL;
         record.opening = Opening::default();
         let kept = self.records.extras.entry(position as u32).or_default();
         if let Some(single) = single {
@@ -320,10 +320,10 @@ impl FlowTable {
     /// Moves the opening number of a side into the side table, where another table has several of it.
     fn merge_openings(&mut self, position: usize, side: usize, theirs: &Side) {
         if let Some(opening) = theirs.single_opening() {
-            self.add_opening(position, side, theirs.has(sign::SYN_ACK), opening);
-        } else if theirs.has(sign::SEVERAL) {
+            self.add_opening(position, side, theirs.has(flag::SYN_ACK), opening);
+        } else if theirs.has(flag::SEVERAL) {
             let mine = &mut self.records.flows[position].state.sides[side];
-            let (single, is_answer) = (mine.single_opening(), mine.has(sign::SYN_ACK));
+            let (single, is_answer) = (mine.single_opening(), mine.has(flag::SYN_ACK));
             mine.opening = Opening::default();
             if let Some(single) = single {
                 let kept = self.records.extras.entry(position as u32).or_default();
@@ -432,12 +432,12 @@ impl FlowTable {
             for (is_answer, openings) in [(false, &side.syns), (true, &side.syn_acks)] {
                 for opening in openings.iter() {
                     self.add_opening(position, number, is_answer, *opening);
-                    let sent = match (is_answer, side.signs.0 & (sign::SYN | sign::HIDDEN)) {
-                        (true, _) => sign::SYN_ACK,
-                        (false, 0) => sign::SYN,
+                    let sent = match (is_answer, side.flags.0 & (flag::SYN | flag::HIDDEN)) {
+                        (true, _) => flag::SYN_ACK,
+                        (false, 0) => flag::SYN,
                         (false, sent) => sent,
                     };
-                    self.records.flows[position].state.sides[number].signs.0 |= sent;
+                    self.records.flows[position].state.sides[number].flags.0 |= sent;
                 }
                 if openings.more() {
                     let kept = self.records.extras.entry(position as u32).or_default();
@@ -451,7 +451,7 @@ impl FlowTable {
             mine.last.merge(&side.last);
             mine.acked.merge(&side.acked);
             mine.syns.merge(&side.syn_count);
-            mine.signs.merge(&side.signs);
+            mine.flags.merge(&side.flags);
             flow.cut[number] += side.cut.0;
             for link in side.links.iter() {
                 let link_number = links.number(link);
@@ -689,7 +689,7 @@ impl FlowTables {
         let Self { seed, parts, found, .. } = self;
         found.clear();
         for seen in batch {
-            let Body::Segment { tuple, .. } = &seen.body else { continue };
+            let Body::Transport { tuple, .. } = &seen.body else { continue };
             let (key, side) = FlowKey::new(tuple, seen.path);
             let (talk, hash) = key.hashes(seed);
             let partition = partition(talk);
@@ -708,7 +708,7 @@ impl FlowTables {
         let mut found = found.iter();
         for seen in batch {
             let mut place = Place::default();
-            if let Body::Segment { .. } = &seen.body
+            if let Body::Transport { .. } = &seen.body
                 && let Some((key, hash, at)) = found.next()
             {
                 let position = parts[at.partition as usize].position(key, *hash);
@@ -724,18 +724,18 @@ impl FlowTables {
         place: Place,
         seen: &Observation,
         payload: u32,
-        signs: u16,
+        flags: u16,
         (seq, acked): (u32, Option<u32>),
     ) {
         let (position, side) = (place.position as usize, usize::from(place.side));
         let table = &mut self.parts[place.partition as usize];
-        if signs & sign::OPENS != 0 {
-            let opening = Opening::of(signs, payload, seq, acked);
-            table.add_opening(position, side, signs & sign::SYN_ACK != 0, opening);
+        if flags & flag::OPENS != 0 {
+            let opening = Opening::of(flags, payload, seq, acked);
+            table.add_opening(position, side, flags & flag::SYN_ACK != 0, opening);
         }
         let Record { state, cut, .. } = &mut table.records.flows[position];
         let record = &mut state.sides[side];
-        record.see(seen.time, seen.wire_len, payload, signs);
+        record.see(seen.time, seen.wire_len, payload, flags);
         if let Some(acked) = acked {
             record.acked.see(acked);
         }
@@ -749,10 +749,10 @@ impl FlowTables {
     }
 
     /// Notes what a payload says of a packet of the flow at a place.
-    pub fn note(&mut self, place: Place, signs: u16) {
+    pub fn note(&mut self, place: Place, flags: u16) {
         let table = &mut self.parts[place.partition as usize];
         let state = &mut table.records.flows[place.position as usize].state;
-        state.sides[usize::from(place.side)].signs.0 |= signs;
+        state.sides[usize::from(place.side)].flags.0 |= flags;
     }
 
     /// Takes in a flow that was a value.
@@ -827,22 +827,22 @@ mod tests {
 
     use super::super::links::Book;
     use super::*;
-    use crate::decode::Tuple;
+    use crate::decode::FiveTuple;
     use crate::model::{Mac, Transport};
 
-    fn see(tables: &mut FlowTables, sport: u16, time: Nanos, link: Link) {
+    fn see(tables: &mut FlowTables, sport: u16, time: Nanos, link: Encapsulation) {
         let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        let tuple = Tuple { src, dst, sport, dport: 443, transport: Transport::TCP };
-        let (signs, acked, fragment) = (sign::SYN, None, None);
-        let body = Body::Segment { tuple, signs, payload: 0, seq: 0, acked, fragment };
+        let tuple = FiveTuple { src, dst, sport, dport: 443, transport: Transport::TCP };
+        let (flags, acked, fragment) = (flag::SYN, None, None);
+        let body = Body::Transport { tuple, flags, payload: 0, seq: 0, acked, fragment };
         let seen = Observation { time, wire_len: 60, link, body, ..Observation::default() };
         let mut places = Vec::new();
         tables.locate(&[seen], &mut places);
-        tables.observe(places[0], &seen, 0, sign::SYN, (0, None));
+        tables.observe(places[0], &seen, 0, flag::SYN, (0, None));
     }
 
-    fn link(vlan: u32) -> Link {
-        Link::default().tagged(crate::decode::TagKind::Vlan, Some(vlan))
+    fn link(vlan: u32) -> Encapsulation {
+        Encapsulation::default().with_tag(crate::decode::EncapTagKind::Vlan, Some(vlan))
     }
 
     #[test]
@@ -884,7 +884,7 @@ mod tests {
         let mut tables = FlowTables::new(&seed, Links::new(&seed, &book));
         for number in 0..70_000u32 {
             let [_, a, b, c] = number.to_be_bytes();
-            let mut link = Link::default();
+            let mut link = Encapsulation::default();
             link.source = Mac([2, 0, 0, a, b, c]);
             see(&mut tables, 1, 5, link);
         }

@@ -13,7 +13,7 @@ use super::state::{IcmpError, Quotes};
 use super::table::{FlowTables, Place};
 use super::unread::Unread;
 use super::{FlowKey, Seed};
-use crate::decode::{Body, Observation, Path, Quoted, Tuple, sign};
+use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::model::{Mac, Transport};
 use crate::names::Clue;
 
@@ -96,8 +96,8 @@ impl Tables {
     fn take(&mut self, seen: &Observation, place: Place) {
         let time = seen.time;
         match seen.body {
-            Body::Segment { signs, payload, seq, acked, fragment, .. } => {
-                self.flows.observe(place, seen, payload, signs, (seq, acked));
+            Body::Transport { flags, payload, seq, acked, fragment, .. } => {
+                self.flows.observe(place, seen, payload, flags, (seq, acked));
                 if !self.keep.traces && fragment.is_none() {
                     return;
                 }
@@ -127,7 +127,7 @@ impl Tables {
                 }
                 self.loose(by, to, transport, seen);
             }
-            Body::Portless { src, dst, transport } => {
+            Body::NoPorts { src, dst, transport } => {
                 self.loose(src, dst, transport, seen);
             }
             Body::NonIp { claim: Some((address, mac)), .. } => self.claim(address, mac, seen),
@@ -146,10 +146,10 @@ impl Tables {
 
     /// Takes in the packets around one that came through tunnels.
     fn carry(&mut self, seen: &Observation) {
-        let signs = if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
+        let flags = if seen.broadcast { flag::BROADCAST } else { flag::UNICAST };
         for carrier in Carrier::around(seen) {
             let side = self.side.carriers.entry(carrier);
-            side.see(seen.time, seen.wire_len, 0, signs);
+            side.see(seen.time, seen.wire_len, 0, flags);
         }
     }
 
@@ -162,26 +162,26 @@ impl Tables {
     fn learn(&mut self, seen: &Observation, place: Place, clue: Clue<'_>) {
         match (clue, seen.body) {
             (Clue::Hello(hello), _) => self.flows.observe_hello(place, hello),
-            (Clue::Start(bytes), Body::Segment { tuple, seq, .. }) => {
+            (Clue::Start(bytes), Body::Transport { tuple, seq, .. }) => {
                 if matches!(self.keep.parts, Parts::Starts) {
                     self.side.starts.entry(side_of(&tuple, seen.path));
                 }
                 self.learn_part(seen, place, (&tuple, seq), bytes);
             }
-            (Clue::Part(bytes), Body::Segment { tuple, seq, .. }) => {
+            (Clue::Part(bytes), Body::Transport { tuple, seq, .. }) => {
                 self.learn_part(seen, place, (&tuple, seq), bytes);
             }
             (Clue::Lookup(lookup, reply), _) => self.side.lookups.add(lookup, reply),
-            (Clue::Announced(ports), Body::Segment { tuple, .. }) => {
+            (Clue::Announced(ports), Body::Transport { tuple, .. }) => {
                 self.side.announced.add((tuple.src, tuple.dst, seen.path), ports);
             }
-            (Clue::Holds(addresses), Body::Segment { tuple, .. }) => {
+            (Clue::Holds(addresses), Body::Transport { tuple, .. }) => {
                 for address in addresses {
                     self.side.holders.entry((address, seen.path)).insert(tuple.src);
                 }
             }
             (Clue::Claims(address, mac), _) => self.claim(address, mac, seen),
-            (Clue::Says(signs), _) => self.flows.note(place, signs),
+            (Clue::Says(flags), _) => self.flows.note(place, flags),
             (Clue::Start(_) | Clue::Part(_) | Clue::Announced(_) | Clue::Holds(_), _) => {}
         }
     }
@@ -191,7 +191,7 @@ impl Tables {
         &mut self,
         seen: &Observation,
         place: Place,
-        (tuple, seq): (&Tuple, u32),
+        (tuple, seq): (&FiveTuple, u32),
         bytes: &[u8],
     ) {
         let is_wanted = match &self.keep.parts {
@@ -222,9 +222,9 @@ impl Tables {
     }
 
     fn loose(&mut self, src: IpAddr, dst: IpAddr, transport: Transport, seen: &Observation) {
-        let signs = if seen.broadcast { sign::BROADCAST } else { 0 };
+        let flags = if seen.broadcast { flag::BROADCAST } else { 0 };
         let pair = Pair { src, dst, transport, path: seen.path };
-        self.side.loose.entry(pair).see(seen.time, seen.wire_len, 0, signs);
+        self.side.loose.entry(pair).see(seen.time, seen.wire_len, 0, flags);
     }
 
     /// Bytes of memory that the tables hold, about.
@@ -244,7 +244,7 @@ impl Tables {
 }
 
 /// Returns the side of a flow that sent a packet.
-fn side_of(tuple: &Tuple, path: Path) -> (FlowKey, u8) {
+fn side_of(tuple: &FiveTuple, path: Path) -> (FlowKey, u8) {
     let (key, side) = FlowKey::new(tuple, path);
     (key, side as u8)
 }

@@ -75,7 +75,7 @@ mod tests {
 
     use super::super::{Fold, Keep, Layout, Partitions, Pending, Seed};
     use super::*;
-    use crate::decode::{Body, Observation, Tuple, sign};
+    use crate::decode::{Body, FiveTuple, Observation, flag};
     use crate::model::Transport;
 
     fn listed(address: IpAddr) -> bool {
@@ -89,12 +89,12 @@ mod tests {
         sport: u16,
         dst: [u8; 4],
         dport: u16,
-        signs: u16,
+        flags: u16,
     ) -> Observation {
         let (src, dst) = (Ipv4Addr::from(src).into(), Ipv4Addr::from(dst).into());
-        let tuple = Tuple { src, dst, sport, dport, transport: Transport::TCP };
+        let tuple = FiveTuple { src, dst, sport, dport, transport: Transport::TCP };
         let (acked, fragment) = (None, None);
-        let body = Body::Segment { tuple, signs, payload: 3, seq: 0, acked, fragment };
+        let body = Body::Transport { tuple, flags, payload: 3, seq: 0, acked, fragment };
         Observation { time, wire_len: 60, body, ..Observation::default() }
     }
 
@@ -105,11 +105,11 @@ mod tests {
         for number in 0..2000u16 {
             let [hi, lo] = number.to_be_bytes();
             let port = 1024 + number;
-            seen.push(packet(i64::from(number), [203, 0, hi, lo], port, server, 443, sign::SYN));
+            seen.push(packet(i64::from(number), [203, 0, hi, lo], port, server, 443, flag::SYN));
             for (client, open) in [([198, 51, 100, lo], 80), (inside, 88)] {
-                seen.push(packet(1, client, port, server, open, sign::SYN));
-                seen.push(packet(2, server, open, client, port, sign::SYN_ACK));
-                seen.push(packet(3, client, port, server, open, sign::ACK));
+                seen.push(packet(1, client, port, server, open, flag::SYN));
+                seen.push(packet(2, server, open, client, port, flag::SYN_ACK));
+                seen.push(packet(3, client, port, server, open, flag::ACK));
             }
         }
         seen

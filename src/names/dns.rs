@@ -7,13 +7,13 @@ use domain::base::{Message, ParsedName};
 use domain::rdata::{A, Aaaa, Cname};
 
 use super::{Clue, Lookup, Reply, escaped};
-use crate::decode::{Path, Tuple};
+use crate::decode::{FiveTuple, Path};
 use crate::model::{BoundedSet, FlagSet};
 
 /// The longest chain of aliases that is followed; resolvers give up sooner.
 const MAX_ALIASES: usize = 16;
 
-pub(super) fn read(tuple: &Tuple, path: Path, payload: &[u8]) -> Option<Clue<'static>> {
+pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<Clue<'static>> {
     let message = Message::from_octets(payload).ok()?;
     let question = message.sole_question().ok()?;
     let name = text(question.qname());
@@ -92,10 +92,10 @@ mod tests {
         bytes
     }
 
-    fn tuple(sport: u16, dport: u16) -> Tuple {
+    fn tuple(sport: u16, dport: u16) -> FiveTuple {
         let (a, b) = ("10.0.0.1".parse().unwrap(), "10.0.0.53".parse().unwrap());
         let (src, dst) = if dport == 53 { (a, b) } else { (b, a) };
-        Tuple { src, dst, sport, dport, transport: Transport::UDP }
+        FiveTuple { src, dst, sport, dport, transport: Transport::UDP }
     }
 
     #[test]

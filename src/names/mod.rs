@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use pieces::Pieces;
 
-use crate::decode::{Body, Observation, Path, sign};
+use crate::decode::{Body, Observation, Path, flag};
 use crate::model::{BoundedSet, FlagSet, Mac, Merge, Transport};
 
 /// The port of DNS (RFC 1035).
@@ -47,7 +47,7 @@ pub enum Clue<'a> {
     Holds(Vec<IpAddr>),
     /// An address is said to be at a hardware address.
     Claims(IpAddr, Mac),
-    /// The message asks, or answers, see [`sign::ASKS`] and [`sign::ANSWERS`].
+    /// The message asks, or answers, see [`flag::ASKS`] and [`flag::ANSWERS`].
     Says(u16),
 }
 
@@ -120,10 +120,10 @@ pub fn read_all<'a>(
 
 /// Reads what the payload of a packet tells. `payload` is what the capture kept of it.
 pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<Clue<'a>> {
-    let Body::Segment { tuple, signs, .. } = &seen.body else { return None };
+    let Body::Transport { tuple, flags, .. } = &seen.body else { return None };
     match tuple.transport {
         Transport::ICMP6 => {
-            let (address, mac) = nd::read(tuple, seen.link.hops, payload)?;
+            let (address, mac) = nd::read(tuple, seen.link.ttl, payload)?;
             Some(Clue::Claims(address, mac))
         }
         vrrp::PROTOCOL => Some(Clue::Holds(vrrp::read(tuple, payload)?)),
@@ -138,7 +138,7 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<Clue<'a>> {
             let message = if length + 2 == payload.len() { &payload[2..] } else { payload };
             dns::read(tuple, seen.path, message)
         }
-        Transport::TCP if signs & sign::CLIENT_HELLO != 0 => {
+        Transport::TCP if flags & flag::CLIENT_HELLO != 0 => {
             Some(tls::hello(payload).map_or(Clue::Start(payload), Clue::Hello))
         }
         Transport::TCP if http::is_request(payload) => {
@@ -161,7 +161,7 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<Clue<'a>> {
 /// Whether nothing is in a payload but perhaps a later part of a message that names a server: what nearly all
 /// payloads are.
 fn is_mute(seen: &Observation, payload: &[u8]) -> bool {
-    let Body::Segment { tuple, .. } = &seen.body else { return true };
+    let Body::Transport { tuple, .. } = &seen.body else { return true };
     let starts =
         || payload.first().is_some_and(|first| *first == 0x16 || first.is_ascii_uppercase());
     let answers = |port| matches!(port, DNS | ENDPOINT_MAPPER);

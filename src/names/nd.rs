@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::decode::Tuple;
+use crate::decode::FiveTuple;
 use crate::model::Mac;
 
 /// The types of a solicitation and an advertisement.
@@ -14,9 +14,9 @@ const OVERRIDE: u8 = 0x20;
 const SOURCE: u8 = 1;
 const TARGET: u8 = 2;
 
-/// The claim of a message; `hops` is its hop limit. One that passed a router is forged and counts for nothing (7.1).
-pub(super) fn read(tuple: &Tuple, hops: u8, payload: &[u8]) -> Option<(IpAddr, Mac)> {
-    if hops != 255 {
+/// The claim of a message; `ttl` is its hop limit. One that passed a router is forged and counts for nothing (7.1).
+pub(super) fn read(tuple: &FiveTuple, ttl: u8, payload: &[u8]) -> Option<(IpAddr, Mac)> {
+    if ttl != 255 {
         return None;
     }
     let (flags, rest) = payload.split_first_chunk::<4>()?;
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn solicitations_and_advertisements_claim_addresses() {
-        let tuple = |src: &str, kind| Tuple {
+        let tuple = |src: &str, kind| FiveTuple {
             src: src.parse().unwrap(),
             dst: "ff02::1".parse().unwrap(),
             sport: kind,

@@ -1,7 +1,7 @@
 //! Datagrams that say by themselves that they want an answer, and the answers to them: the list of protocols whose
 //! silence means that nobody answered. DNS and ICMP, which do so too, are read with their headers.
 
-use crate::decode::{Tuple, sign};
+use crate::decode::{FiveTuple, flag};
 
 /// What a datagram says, if it is a message of a protocol.
 type Says = fn(&[u8]) -> Option<u16>;
@@ -14,17 +14,17 @@ const AT_PORTS: &[(u16, Says)] = &[(88, kerberos), (123, ntp), (443, quic)];
 const ANYWHERE: &[Says] = &[radius, rdp];
 
 /// Whether a datagram may be a message of one of these protocols.
-pub(super) fn may_say(tuple: &Tuple, payload: &[u8]) -> bool {
+pub(super) fn may_say(tuple: &FiveTuple, payload: &[u8]) -> bool {
     AT_PORTS.iter().any(|(port, _)| *port == tuple.dport || *port == tuple.sport)
         || ANYWHERE.iter().any(|says| says(payload).is_some())
 }
 
 /// What a datagram says: that it asks, or that it answers.
-pub(super) fn read(tuple: &Tuple, payload: &[u8]) -> Option<u16> {
+pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<u16> {
     let known = AT_PORTS.iter().find(|(port, _)| *port == tuple.dport || *port == tuple.sport);
     if let Some((port, says)) = known {
         let says = says(payload)?;
-        let at = if says == sign::ASKS { tuple.dport } else { tuple.sport };
+        let at = if says == flag::ASKS { tuple.dport } else { tuple.sport };
         return (at == *port).then_some(says);
     }
     ANYWHERE.iter().find_map(|says| says(payload))
@@ -33,8 +33,8 @@ pub(super) fn read(tuple: &Tuple, payload: &[u8]) -> Option<u16> {
 /// Kerberos (RFC 4120, 5): AS-REQ and TGS-REQ, their replies, and KRB-ERROR, by their tags.
 fn kerberos(payload: &[u8]) -> Option<u16> {
     match payload {
-        [0x6a | 0x6c, _, _, ..] => Some(sign::ASKS),
-        [0x6b | 0x6d | 0x7e, _, _, ..] => Some(sign::ANSWERS),
+        [0x6a | 0x6c, _, _, ..] => Some(flag::ASKS),
+        [0x6b | 0x6d | 0x7e, _, _, ..] => Some(flag::ANSWERS),
         _ => None,
     }
 }
@@ -43,8 +43,8 @@ fn kerberos(payload: &[u8]) -> Option<u16> {
 fn ntp(payload: &[u8]) -> Option<u16> {
     let (first, whole) = (payload.first()?, payload.len() >= 48);
     match first & 0x07 {
-        3 if whole => Some(sign::ASKS),
-        4 if whole => Some(sign::ANSWERS),
+        3 if whole => Some(flag::ASKS),
+        4 if whole => Some(flag::ANSWERS),
         _ => None,
     }
 }
@@ -59,7 +59,7 @@ fn quic(payload: &[u8]) -> Option<u16> {
         [0x6b, 0x33, 0x43, 0xcf] => kind == 1,
         _ => false,
     };
-    (first & 0xc0 == 0xc0 && initial).then_some(sign::ASKS)
+    (first & 0xc0 == 0xc0 && initial).then_some(flag::ASKS)
 }
 
 /// RADIUS (RFC 2865, 3; RFC 2866): requests, and what answers them, by code. The length has to fit, and
@@ -70,8 +70,8 @@ fn radius(payload: &[u8]) -> Option<u16> {
     match code {
         _ if length < 20 || length != payload.len() => None,
         _ if matches!(payload[20..], [0, ..] | [_, 0 | 1, ..]) => None,
-        1 | 4 | 12 => Some(sign::ASKS),
-        2 | 3 | 5 | 11 => Some(sign::ANSWERS),
+        1 | 4 | 12 => Some(flag::ASKS),
+        2 | 3 | 5 | 11 => Some(flag::ANSWERS),
         _ => None,
     }
 }
@@ -85,8 +85,8 @@ fn rdp(payload: &[u8]) -> Option<u16> {
     // A SYN acknowledges nothing, in all ones, and both sides' SYNs are padded to the size of the path (3.1.5.1).
     let whole = payload.len() >= 1000;
     match (flags & SYN != 0, flags & ACK != 0) {
-        (true, false) if whole && payload.starts_with(&[0xff; 4]) => Some(sign::ASKS),
-        (true, true) if whole => Some(sign::ANSWERS),
+        (true, false) if whole && payload.starts_with(&[0xff; 4]) => Some(flag::ASKS),
+        (true, true) if whole => Some(flag::ANSWERS),
         _ => None,
     }
 }
@@ -98,7 +98,7 @@ mod tests {
 
     fn says(sport: u16, dport: u16, payload: &[u8]) -> Option<u16> {
         let [src, dst] = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
-        let tuple = Tuple { src, dst, sport, dport, transport: Transport::UDP };
+        let tuple = FiveTuple { src, dst, sport, dport, transport: Transport::UDP };
         let says = read(&tuple, payload);
         assert!(says.is_none() || may_say(&tuple, payload));
         says
@@ -107,27 +107,27 @@ mod tests {
     #[test]
     fn requests_ask_and_replies_answer() {
         let radius = |code: u8| [&[code, 7, 0, 20][..], &[0; 16]].concat();
-        assert_eq!(says(50_000, 1812, &radius(1)), Some(sign::ASKS));
-        assert_eq!(says(1812, 50_000, &radius(2)), Some(sign::ANSWERS));
+        assert_eq!(says(50_000, 1812, &radius(1)), Some(flag::ASKS));
+        assert_eq!(says(1812, 50_000, &radius(2)), Some(flag::ANSWERS));
         assert_eq!(says(50_000, 1812, &radius(99)), None);
         // Somebody's heartbeat that starts alike has no attributes.
         assert_eq!(says(50_000, 20_003, &[&radius(1)[..3], &[24], &[0; 20]].concat()), None);
         // Who sends an answer to the port of a server answers nobody.
         assert_eq!(says(50_000, 88, &[0x6b, 0x81, 0x80]), None);
-        assert_eq!(says(50_000, 88, &[0x6a, 0x81, 0x80]), Some(sign::ASKS));
-        assert_eq!(says(88, 50_000, &[0x6b, 0x81, 0x80]), Some(sign::ANSWERS));
-        assert_eq!(says(50_000, 123, &[[0x23; 1].as_slice(), &[0; 47]].concat()), Some(sign::ASKS));
+        assert_eq!(says(50_000, 88, &[0x6a, 0x81, 0x80]), Some(flag::ASKS));
+        assert_eq!(says(88, 50_000, &[0x6b, 0x81, 0x80]), Some(flag::ANSWERS));
+        assert_eq!(says(50_000, 123, &[[0x23; 1].as_slice(), &[0; 47]].concat()), Some(flag::ASKS));
         assert_eq!(
             says(123, 50_000, &[[0x24; 1].as_slice(), &[0; 47]].concat()),
-            Some(sign::ANSWERS)
+            Some(flag::ANSWERS)
         );
-        assert_eq!(says(50_000, 443, &[0xc3, 0, 0, 0, 1, 8, 1]), Some(sign::ASKS));
+        assert_eq!(says(50_000, 443, &[0xc3, 0, 0, 0, 1, 8, 1]), Some(flag::ASKS));
         assert_eq!(says(50_000, 443, &[0x43, 0, 0, 0, 1, 8, 1]), None);
         let rdp = |first: u8, flags: u8| {
             [&[first, first, first, first, 0, 64, 0, flags][..], &[0; 1200]].concat()
         };
-        assert_eq!(says(50_000, 3389, &rdp(0xff, 1)), Some(sign::ASKS));
-        assert_eq!(says(3389, 50_000, &rdp(1, 5)), Some(sign::ANSWERS));
+        assert_eq!(says(50_000, 3389, &rdp(0xff, 1)), Some(flag::ASKS));
+        assert_eq!(says(3389, 50_000, &rdp(1, 5)), Some(flag::ANSWERS));
         assert_eq!(says(50_000, 3389, &rdp(0, 4)), None);
     }
 }

@@ -3,14 +3,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::decode::Tuple;
+use crate::decode::FiveTuple;
 use crate::model::Transport;
 
 /// The protocol number of VRRP.
 pub(super) const PROTOCOL: Transport = Transport(112);
 
 /// The addresses of an advertisement; nothing where it is none, or not there whole.
-pub(super) fn read(tuple: &Tuple, payload: &[u8]) -> Option<Vec<IpAddr>> {
+pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<Vec<IpAddr>> {
     let &[version @ (0x21 | 0x31), _, priority, count, _, _, _, _, ref addresses @ ..] = payload
     else {
         return None;
@@ -40,7 +40,7 @@ mod tests {
 
     #[test]
     fn an_advertisement_names_its_addresses() {
-        let tuple = |src: &str, dst: &str| Tuple {
+        let tuple = |src: &str, dst: &str| FiveTuple {
             src: src.parse().unwrap(),
             dst: dst.parse().unwrap(),
             sport: 0,

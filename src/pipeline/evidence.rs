@@ -12,7 +12,7 @@ use super::{Failure, Plan, Progress, Reading, temporary};
 use crate::capture::Frame;
 use crate::classify::{Code, Conversation, Judge, Outcome, Policy, Verdict};
 use crate::conversation::{Grade, Lens, Speaking, Subject};
-use crate::decode::{Body, Observation, Path, Quoted, Tuple, sign};
+use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::flow::{Carrier, FlowKey, Seed};
 use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
 use crate::names::{Clue, read};
@@ -396,7 +396,7 @@ fn search(
                     found.keep((*number, side), (kind, by), frame, data);
                 }
             };
-            let flow = |tuple: &Tuple, path| {
+            let flow = |tuple: &FiveTuple, path| {
                 let (key, side) = FlowKey::new(tuple, believed(path));
                 (Ground::Flow(key), side)
             };
@@ -405,8 +405,8 @@ fn search(
                 keep((Ground::Flow(key), side), Kind::Other, None);
             }
             match seen.body {
-                Body::Segment { tuple, signs, .. } => {
-                    keep(flow(&tuple, seen.path), kind(signs), None);
+                Body::Transport { tuple, flags, .. } => {
+                    keep(flow(&tuple, seen.path), kind(flags), None);
                 }
                 Body::Error { quoted: Quoted::Flow { tuple, path, .. }, by, .. } => {
                     keep(flow(&tuple, path), Kind::Error, Some(by));
@@ -436,17 +436,17 @@ fn search(
 }
 
 /// What a frame of a flow is.
-fn kind(signs: u16) -> Kind {
+fn kind(flags: u16) -> Kind {
     let kinds = [
-        (sign::SYN, Kind::Syn),
-        (sign::SYN_ACK, Kind::SynAck),
-        (sign::RST, Kind::Rst),
-        (sign::FIN, Kind::Fin),
-        (sign::CLIENT_HELLO | sign::SERVER_HELLO, Kind::Hello),
-        (sign::ASKS | sign::ANSWERS, Kind::Dns),
-        (sign::DATA, Kind::Data),
-        (sign::ACK, Kind::Ack),
+        (flag::SYN, Kind::Syn),
+        (flag::SYN_ACK, Kind::SynAck),
+        (flag::RST, Kind::Rst),
+        (flag::FIN, Kind::Fin),
+        (flag::CLIENT_HELLO | flag::SERVER_HELLO, Kind::Hello),
+        (flag::ASKS | flag::ANSWERS, Kind::Dns),
+        (flag::DATA, Kind::Data),
+        (flag::ACK, Kind::Ack),
     ];
-    let first = kinds.into_iter().find(|(sign, _)| signs & sign != 0);
+    let first = kinds.into_iter().find(|(flag, _)| flags & flag != 0);
     first.map_or(Kind::Other, |(_, kind)| kind)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::source::Origin;
 use crate::capture::{CaptureError, CaptureInput, Filter, expand};
-use crate::decode::{Stated, Tunnel, TunnelUse};
+use crate::decode::{StatedTunnel, Tunnel, TunnelUse};
 use crate::model::{Nanos, named_enum};
 use crate::policy::{Policy, unreadable};
 
@@ -32,7 +32,7 @@ pub struct Request {
     /// UDP ports at which VXLAN is looked for beside the usual ones.
     pub vxlan_ports: Vec<u16>,
     /// What the inventory says of tunnels.
-    pub tunnels: Vec<Stated>,
+    pub tunnels: Vec<StatedTunnel>,
     /// Whether copies of packets are taken out of amounts.
     pub dedup: Dedup,
     /// Where the frames that findings rest on are written.
@@ -169,7 +169,7 @@ impl Plan {
         let stated = policy.inventory.tunnels.iter().filter_map(|tunnels| {
             let stated = if tunnels.is_mirror { TunnelUse::Mirror } else { TunnelUse::Overlay };
             let (ends, kind) = (tunnels.ends.clone(), Tunnel::parse(tunnels.kind)?);
-            Some(Stated { ends, kind, stated })
+            Some(StatedTunnel { ends, kind, stated })
         });
         let mut plan = self.clone();
         plan.request.tunnels = stated.collect();

@@ -294,7 +294,7 @@ fn unreadable(seen: &Observation) -> Option<Unreadable> {
         Body::NonIp { ethertype, claim: None } if is_unread(ethertype) => {
             Some(Unreadable::Ethertype(ethertype))
         }
-        _ => seen.opaque.map(|_| Unreadable::Tunnel),
+        _ => seen.undecoded_tunnel.map(|_| Unreadable::Tunnel),
     }
 }
 
@@ -483,7 +483,7 @@ impl<'a> Worker<'a> {
                     {
                         self.tables.miss(Unread { why, ..unread(frame, data) });
                     }
-                    if let Some(tunnel) = seen.opaque {
+                    if let Some(tunnel) = seen.undecoded_tunnel {
                         match account.opaque.get_mut(tunnel.name()) {
                             Some(count) => *count += 1,
                             None => drop(account.opaque.insert(tunnel.name().to_owned(), 1)),
@@ -491,12 +491,12 @@ impl<'a> Worker<'a> {
                     }
                     account.bad_checksums += u64::from(seen.bad_checksum);
                     match seen.body {
-                        Body::Portless { .. } => account.portless += 1,
+                        Body::NoPorts { .. } => account.portless += 1,
                         Body::Fragment { .. } => account.fragments += 1,
                         Body::NonIp { ethertype, .. } => {
                             *account.non_ip.entry(ethertype).or_default() += 1;
                         }
-                        Body::Segment { .. } | Body::Error { .. } => {}
+                        Body::Transport { .. } | Body::Error { .. } => {}
                     }
                     waiting += 1;
                     payloads.push(seen.payload(data));

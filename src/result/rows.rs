@@ -10,7 +10,7 @@ use super::known::Change;
 use super::run::Run;
 use super::{Members, Time, community_id, state_changes};
 use crate::classify::{
-    Code, Conversation, Doubts, Finding, Judged, Policy, Presence, Ruling, Tag, Verdict,
+    Code, Conversation, Doubts, EncapTag, Finding, Judged, Policy, Presence, Ruling, Verdict,
 };
 use crate::model::Merge as _;
 
@@ -424,7 +424,7 @@ fn outer(c: &Conversation) -> Vec<String> {
 }
 
 /// Tags of one kind, outermost first: `vlan:20`, `vlan:100.20`, `vxlan:7`, `gre`.
-fn tag(stack: &[Tag]) -> String {
+fn tag(stack: &[EncapTag]) -> String {
     let name = stack.first().map_or("", |tag| tag.kind.name());
     let ids: Vec<_> = stack.iter().filter_map(|tag| tag.id).map(|id| id.to_string()).collect();
     if ids.is_empty() { name.to_owned() } else { format!("{name}:{}", ids.join(".")) }

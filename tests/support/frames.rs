@@ -32,7 +32,7 @@ pub fn ours(file: &Path) -> Vec<Result<Observation, u16>> {
 /// The innermost packet.
 pub fn shown(body: &Body) -> Sees {
     match body {
-        Body::Segment { tuple, .. } if tuple.transport.has_ports() => Sees::Flow(
+        Body::Transport { tuple, .. } if tuple.transport.has_ports() => Sees::Flow(
             format!("{} {}", tuple.src, tuple.sport),
             format!("{} {}", tuple.dst, tuple.dport),
             tuple.transport.0,

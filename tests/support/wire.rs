@@ -70,10 +70,10 @@ impl Wire {
     }
 
     /// Gives the frames from the number `first` on another sender and hop count.
-    pub fn sent_by(&mut self, first: usize, mac: u8, hops: u8) {
+    pub fn sent_by(&mut self, first: usize, mac: u8, ttl: u8) {
         for (_, frame) in &mut self.0[first..] {
             frame[11] = mac;
-            frame[22] = hops;
+            frame[22] = ttl;
         }
     }
 

@@ -2,7 +2,7 @@
 //! (LINKTYPE_LINUX_SLL2, 276).
 
 use super::wireless;
-use crate::decode::{Layers, Next, Packet};
+use crate::decode::{DecodeState, Next, Packet};
 use crate::model::{Mac, SkipReason};
 
 /// Packet type "sent to everybody", in both versions.
@@ -12,7 +12,7 @@ const MAC_LEN: u16 = 6;
 
 pub(super) fn version_1<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let header: &[u8; 16] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedLinkHeader)?;
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
@@ -24,7 +24,7 @@ pub(super) fn version_1<'p>(
 
 pub(super) fn version_2<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let header: &[u8; 20] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedLinkHeader)?;
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
@@ -35,7 +35,7 @@ pub(super) fn version_2<'p>(
 }
 
 /// The sender's hardware address, where it is one of Ethernet.
-fn source(layers: &mut Layers<'_>, length: u16, address: &[u8]) {
+fn source(layers: &mut DecodeState<'_>, length: u16, address: &[u8]) {
     if let (MAC_LEN, Ok(mac)) = (length, address.try_into()) {
         layers.seen.link.source = Mac(mac);
     }
@@ -46,7 +46,7 @@ fn carried<'p>(
     device: u16,
     protocol: u16,
     rest: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     match (device, protocol) {
         // 802.11 devices: bare, with Prism's header, with radiotap.

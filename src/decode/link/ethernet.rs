@@ -1,13 +1,16 @@
 //! Ethernet II and IEEE 802.3 (LINKTYPE_ETHERNET, 1).
 
 use crate::decode::ether::{WLAN_AS_ETHERNET, is_known, is_length};
-use crate::decode::{Layers, Next, Packet, wlan};
+use crate::decode::{DecodeState, Next, Packet, wlan};
 use crate::model::{Mac, SkipReason};
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
 /// Reads the hardware addresses.
-pub(super) fn addresses(packet: Packet<'_>, layers: &mut Layers<'_>) -> Result<(), SkipReason> {
+pub(super) fn addresses(
+    packet: Packet<'_>,
+    layers: &mut DecodeState<'_>,
+) -> Result<(), SkipReason> {
     let mac = |at: usize| -> Result<Mac, SkipReason> {
         let bytes = packet.bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(CUT)?;
         Ok(Mac(*bytes))
@@ -24,7 +27,7 @@ pub(super) fn announced(packet: Packet<'_>, at: usize) -> Result<Next<'_>, SkipR
 
 pub(in crate::decode) fn decode<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let Some((head, _)) = packet.bytes.split_first_chunk::<14>() else { return Err(CUT) };
     let [to @ .., _, _, _, _, _, _, _, _] = head;

@@ -2,13 +2,13 @@
 //! direction before it, 166 and 204), PPP over Ethernet (LINKTYPE_PPP_ETHER, 51) and Cisco HDLC
 //! (LINKTYPE_C_HDLC, 104).
 
-use crate::decode::{Layers, Next, Packet, ppp};
+use crate::decode::{DecodeState, Next, Packet, ppp};
 use crate::model::SkipReason;
 
 /// The "all stations" address and the "unnumbered information" control of PPP in HDLC framing.
 const FRAMING: &[u8] = &[0xff, 0x03];
 
-pub(super) fn ppp<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+pub(super) fn ppp<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason> {
     Ok(match packet.after(FRAMING.len()).filter(|_| packet.bytes.starts_with(FRAMING)) {
         Some(rest) => Next::Ppp(rest),
         None => match packet.bytes {
@@ -21,19 +21,22 @@ pub(super) fn ppp<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>
 
 pub(super) fn ppp_direction<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     ppp(packet.after(1).ok_or(SkipReason::TruncatedLinkHeader)?, layers)
 }
 
 pub(super) fn pppoe<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     ppp::session(packet, layers)
 }
 
-pub(super) fn cisco<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+pub(super) fn cisco<'p>(
+    packet: Packet<'p>,
+    _: &mut DecodeState<'_>,
+) -> Result<Next<'p>, SkipReason> {
     cisco_rest(packet)
 }
 

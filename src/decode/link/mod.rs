@@ -7,11 +7,11 @@ mod raw;
 mod switch;
 mod wireless;
 
-use super::{Layers, Next, Packet};
+use super::{DecodeState, Next, Packet};
 use crate::model::SkipReason;
 
 /// Reads the header of a link type and says what it carries.
-type LinkDecoder = for<'p> fn(Packet<'p>, &mut Layers<'_>) -> Result<Next<'p>, SkipReason>;
+type LinkDecoder = for<'p> fn(Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason>;
 
 /// A link type that is decoded.
 pub struct LinkType {

@@ -2,18 +2,21 @@
 //! operating systems gave it, 12 and 14; LINKTYPE_IPV4, 228; LINKTYPE_IPV6, 229), BSD loopback
 //! (LINKTYPE_NULL, 0; also Npcap's) and OpenBSD loopback (LINKTYPE_LOOP, 108).
 
-use crate::decode::{Layers, Next, Packet};
+use crate::decode::{DecodeState, Next, Packet};
 use crate::model::SkipReason;
 
-pub(super) fn either<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+pub(super) fn either<'p>(
+    packet: Packet<'p>,
+    _: &mut DecodeState<'_>,
+) -> Result<Next<'p>, SkipReason> {
     Ok(Next::Ip(None, packet))
 }
 
-pub(super) fn v4<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+pub(super) fn v4<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason> {
     Ok(Next::Ip(Some(4), packet))
 }
 
-pub(super) fn v6<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+pub(super) fn v6<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason> {
     Ok(Next::Ip(Some(6), packet))
 }
 
@@ -21,7 +24,7 @@ pub(super) fn v6<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>,
 /// family of IPv6 has a number of its own on each system, all below 256.
 pub(super) fn family<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let word: &[u8; 4] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedLinkHeader)?;
     let family = match u32::from_le_bytes(*word) {

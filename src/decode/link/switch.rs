@@ -3,7 +3,7 @@
 
 use super::ethernet;
 use crate::decode::ether::marvell;
-use crate::decode::{Layers, Next, Packet};
+use crate::decode::{DecodeState, Next, Packet};
 use crate::model::SkipReason;
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
@@ -15,7 +15,10 @@ const ADDRESSES: usize = 12;
 const TAG: usize = 4;
 
 /// A tag between the addresses and the ethertype.
-pub(super) fn dsa<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+pub(super) fn dsa<'p>(
+    packet: Packet<'p>,
+    layers: &mut DecodeState<'_>,
+) -> Result<Next<'p>, SkipReason> {
     let frame = broadcom(packet, layers)?;
     marvell(packet.u32(ADDRESSES).ok_or(CUT)?, layers);
     Ok(frame)
@@ -24,7 +27,7 @@ pub(super) fn dsa<'p>(packet: Packet<'p>, layers: &mut Layers<'_>) -> Result<Nex
 /// An ethertype that the switch was told to use, two bytes, and the tag.
 pub(super) fn edsa<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     ethernet::addresses(packet, layers)?;
     marvell(packet.u32(ADDRESSES + 4).ok_or(CUT)?, layers);
@@ -34,7 +37,7 @@ pub(super) fn edsa<'p>(
 /// A tag between the addresses and the ethertype, of which nothing is read.
 pub(super) fn broadcom<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     ethernet::addresses(packet, layers)?;
     ethernet::announced(packet, ADDRESSES + TAG)
@@ -43,7 +46,7 @@ pub(super) fn broadcom<'p>(
 /// A tag before the frame.
 pub(super) fn broadcom_before<'p>(
     packet: Packet<'p>,
-    _: &mut Layers<'_>,
+    _: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     Ok(Next::Ethernet(packet.after(TAG).ok_or(CUT)?))
 }

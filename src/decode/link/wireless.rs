@@ -1,18 +1,24 @@
 //! What monitoring wireless cards put before an IEEE 802.11 frame: nothing (LINKTYPE_IEEE802_11, 105),
 //! radiotap (127), Prism (119) or AVS (163).
 
-use crate::decode::{Layers, Next, Packet, WlanForm};
+use crate::decode::{DecodeState, Next, Packet, WlanForm};
 use crate::model::SkipReason;
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
-pub(super) fn plain<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+pub(super) fn plain<'p>(
+    packet: Packet<'p>,
+    _: &mut DecodeState<'_>,
+) -> Result<Next<'p>, SkipReason> {
     Ok(Next::Wlan(packet, WlanForm::Plain))
 }
 
 /// radiotap.org: a length, bit maps of which fields are present, the fields. Of these only the flags
 /// matter: a frame check sequence at the end, and padding after the 802.11 header.
-pub(super) fn radiotap<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+pub(super) fn radiotap<'p>(
+    packet: Packet<'p>,
+    _: &mut DecodeState<'_>,
+) -> Result<Next<'p>, SkipReason> {
     const HAS_TIME: u32 = 1 << 0;
     const HAS_FLAGS: u32 = 1 << 1;
     const MORE_MAPS: u32 = 1 << 31;
@@ -51,7 +57,7 @@ pub(super) fn radiotap<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Nex
 /// A message code, then the header's length in the byte order of the capturing machine.
 pub(super) fn prism<'p>(
     packet: Packet<'p>,
-    layers: &mut Layers<'_>,
+    layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     // AVS headers came under the number of Prism too; they start with a magic number.
     if packet.u32(0).ok_or(CUT)? & 0xffff_f000 == 0x8021_1000 {
@@ -63,7 +69,7 @@ pub(super) fn prism<'p>(
 }
 
 /// A magic number, then the header's length in network order.
-pub(super) fn avs<'p>(packet: Packet<'p>, _: &mut Layers<'_>) -> Result<Next<'p>, SkipReason> {
+pub(super) fn avs<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason> {
     let length = packet.u32(4).ok_or(CUT)?;
     Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, WlanForm::Plain))
 }

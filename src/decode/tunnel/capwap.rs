@@ -1,10 +1,10 @@
 //! The control and provisioning of wireless access points (RFC 5415), whose data channel carries the frames of clients:
 //! IEEE 802.11 (RFC 5416), or Ethernet.
 
-use super::{Found, Next, Packet, Tunnel};
+use super::{Next, Packet, Tunnel, TunnelHeader};
 use crate::decode::WlanForm;
 
-pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const NATIVE: u32 = 1 << 8;
     const IS_FRAGMENT: u32 = 1 << 7;
     const KEEP_ALIVE: u32 = 1 << 3;
@@ -27,7 +27,7 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
         (true, WLAN) => Next::Wlan(frame, form(frame)?),
         (true, _) => return None,
     };
-    Some(Found { tunnel: Tunnel::Capwap, id: None, next })
+    Some(TunnelHeader { tunnel: Tunnel::Capwap, id: None, next })
 }
 
 /// Whether a datagram is one of DTLS (RFC 5415, 4.2), whose content nobody can read: its own header, and a record behind

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Carrier, Found, Next, Packet, Tunnel};
+use super::{IpHeader, Next, Packet, Tunnel, TunnelHeader};
 use crate::decode::WlanForm;
 
 const CHECKSUM: u16 = 0x8000;
@@ -18,7 +18,7 @@ const GRE: u8 = 47;
 
 /// Whether a packet is a keepalive of a router: what its peer shall send back, in GRE, with nothing in it (inner
 /// protocol 0). It asks the peer and is no packet of it.
-pub(super) fn is_keepalive(ip: &Carrier, packet: Packet<'_>) -> bool {
+pub(super) fn is_keepalive(ip: &IpHeader, packet: Packet<'_>) -> bool {
     if ip.transport.0 != GRE || packet.u16(2) != Some(0x0800) || packet.u16(0) != Some(0) {
         return false;
     }
@@ -33,7 +33,7 @@ pub(super) fn is_keepalive(ip: &Carrier, packet: Packet<'_>) -> bool {
         && inner.u16(header + 2) == Some(0)
 }
 
-pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let (flags, protocol) = (packet.u16(0)?, packet.u16(2)?);
     let version = flags & 7;
     // Source routes (RFC 1701) are long gone, and have no length that could be trusted.
@@ -51,7 +51,7 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
         }
     }
     let rest = packet.after(length)?;
-    let gre = |id, next| Some(Found { tunnel: Tunnel::Gre, id, next });
+    let gre = |id, next| Some(TunnelHeader { tunnel: Tunnel::Gre, id, next });
     match protocol {
         // Version 1 is PPP; its key is a length and the call's number.
         0x880b if version == 1 => gre(key.map(|k| k & 0xffff), Next::Ppp(framed(rest))),
@@ -60,7 +60,7 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
         0x6558 => match key {
             Some(key) if flags & (CHECKSUM | SEQUENCE) == 0 => {
                 let next = Next::Ethernet(rest);
-                Some(Found { tunnel: Tunnel::Nvgre, id: Some(key >> 8), next })
+                Some(TunnelHeader { tunnel: Tunnel::Nvgre, id: Some(key >> 8), next })
             }
             _ => gre(key, Next::Ethernet(rest)),
         },
@@ -73,9 +73,11 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
             let session = Some(u32::from(rest.u16(2)? & 0x3ff));
             // Type III says what it carries: zero is Ethernet, two is IP.
             match rest.u16(10)? >> 10 & 0x1f {
-                2 => {
-                    Some(Found { tunnel: Tunnel::Erspan, id: session, next: Next::Ip(None, frame) })
-                }
+                2 => Some(TunnelHeader {
+                    tunnel: Tunnel::Erspan,
+                    id: session,
+                    next: Next::Ip(None, frame),
+                }),
                 _ => erspan(session, Some(frame)),
             }
         }
@@ -95,8 +97,8 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
     }
 }
 
-fn erspan(session: Option<u32>, frame: Option<Packet<'_>>) -> Option<Found<'_>> {
-    Some(Found { tunnel: Tunnel::Erspan, id: session, next: Next::Ethernet(frame?) })
+fn erspan(session: Option<u32>, frame: Option<Packet<'_>>) -> Option<TunnelHeader<'_>> {
+    Some(TunnelHeader { tunnel: Tunnel::Erspan, id: session, next: Next::Ethernet(frame?) })
 }
 
 /// A PPP frame without the address and control bytes that may stand before it.

@@ -1,11 +1,11 @@
 //! The user plane of the GPRS tunnelling protocol, version 1 (3GPP TS 29.281).
 
-use super::{Found, Next, Packet, Tunnel};
+use super::{Next, Packet, Tunnel, TunnelHeader};
 
 /// Extension headers followed before a packet is given up.
 const MAX_EXTENSIONS: usize = 8;
 
-pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const USER_DATA: u8 = 255;
     let &[flags, USER_DATA, ..] = packet.bytes else {
         return None;
@@ -40,5 +40,5 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
         version @ (4 | 6) => Next::Ip(Some(version), rest),
         _ => return None,
     };
-    Some(Found { tunnel: Tunnel::Gtp, id, next })
+    Some(TunnelHeader { tunnel: Tunnel::Gtp, id, next })
 }

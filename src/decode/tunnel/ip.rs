@@ -1,21 +1,21 @@
 //! Tunnels with next to no header of their own: IP in IP (RFC 2003, RFC 4213, RFC 2473), Ethernet in IP
 //! (RFC 3378), MPLS in IP (RFC 4023) and in UDP (RFC 7510).
 
-use super::{Found, Next, Packet, Tunnel};
+use super::{Next, Packet, Tunnel, TunnelHeader};
 
 /// IP of this version.
-pub(super) fn decode(version: u8, rest: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn decode(version: u8, rest: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let is_ip = rest.bytes.first().is_some_and(|first| first >> 4 == version);
     let next = Next::Ip(Some(version), rest);
-    is_ip.then_some(Found { tunnel: Tunnel::IpInIp, id: None, next })
+    is_ip.then_some(TunnelHeader { tunnel: Tunnel::IpInIp, id: None, next })
 }
 
-pub(super) fn etherip(rest: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn etherip(rest: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let next = Next::Ethernet(rest.after(2)?);
-    (rest.bytes[0] >> 4 == 3).then_some(Found { tunnel: Tunnel::EtherIp, id: None, next })
+    (rest.bytes[0] >> 4 == 3).then_some(TunnelHeader { tunnel: Tunnel::EtherIp, id: None, next })
 }
 
-pub(super) fn mpls(rest: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn mpls(rest: Packet<'_>) -> Option<TunnelHeader<'_>> {
     rest.u32(0)?;
-    Some(Found { tunnel: Tunnel::MplsInIp, id: None, next: Next::Ether(0x8847, rest) })
+    Some(TunnelHeader { tunnel: Tunnel::MplsInIp, id: None, next: Next::Ether(0x8847, rest) })
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use ipnet::IpNet;
 
-use super::{Carrier, Layers, Next, Outer, Packet, TunnelUse};
+use super::{DecodeState, IpHeader, Next, Packet, TunnelEndpoints, TunnelUse};
 use crate::model::Transport;
 
 /// Length of a UDP header in bytes.
@@ -98,7 +98,7 @@ pub(super) const PORTS: &[(u16, Tunnel)] = &[
 
 /// What the user says of the tunnels between some addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Stated {
+pub struct StatedTunnel {
     /// Both ends of such a tunnel lie in these.
     pub ends: Vec<IpNet>,
     /// Which kind of tunnel.
@@ -107,9 +107,9 @@ pub struct Stated {
     pub stated: TunnelUse,
 }
 
-impl Stated {
+impl StatedTunnel {
     /// Whether it is about a tunnel of a kind between two ends.
-    pub(super) fn holds(&self, kind: Tunnel, ends: &Outer) -> bool {
+    pub(super) fn holds(&self, kind: Tunnel, ends: &TunnelEndpoints) -> bool {
         let inside = |address| self.ends.iter().any(|network| network.contains(&address));
         self.kind == kind && inside(ends.src) && inside(ends.dst)
     }
@@ -139,7 +139,7 @@ impl Tunnel {
 }
 
 /// A tunnel's header as read: what it is, its number, and what it carries.
-struct Found<'p> {
+struct TunnelHeader<'p> {
     tunnel: Tunnel,
     id: Option<u32>,
     next: Next<'p>,
@@ -147,7 +147,11 @@ struct Found<'p> {
 
 /// Goes into the tunnel that an IP packet is, if it is one whose header can be read. Where it is not,
 /// the packet is a flow like any other.
-pub(super) fn inside<'p>(ip: &Carrier, rest: Packet<'p>, layers: &mut Layers<'_>) -> Next<'p> {
+pub(super) fn inside<'p>(
+    ip: &IpHeader,
+    rest: Packet<'p>,
+    layers: &mut DecodeState<'_>,
+) -> Next<'p> {
     if gre::is_keepalive(ip, rest) {
         return Next::Done;
     }
@@ -171,15 +175,19 @@ pub(super) fn inside<'p>(ip: &Carrier, rest: Packet<'p>, layers: &mut Layers<'_>
         _ => return Next::Done,
     };
     match found {
-        Some(Found { tunnel, id, next }) => {
+        Some(TunnelHeader { tunnel, id, next }) => {
             let (src, dst, transport) = (ip.src, ip.dst, ip.transport);
             let stated = TunnelUse::Unstated;
-            layers.enter(tunnel, id, Outer { src, dst, transport, sport, port: dport, stated });
+            layers.enter(
+                tunnel,
+                id,
+                TunnelEndpoints { src, dst, transport, sport, port: dport, stated },
+            );
             next
         }
         None => {
             // Whatever comes to a UDP port may be something else; a protocol number is sure.
-            layers.seen.opaque =
+            layers.seen.undecoded_tunnel =
                 if is_sealed { Some(Tunnel::Capwap) } else { of_protocol(ip.transport) };
             Next::Done
         }
@@ -198,7 +206,7 @@ fn of_protocol(transport: Transport) -> Option<Tunnel> {
     }
 }
 
-fn over_udp(tunnel: Tunnel, payload: Packet<'_>) -> Option<Found<'_>> {
+fn over_udp(tunnel: Tunnel, payload: Packet<'_>) -> Option<TunnelHeader<'_>> {
     match tunnel {
         Tunnel::Vxlan => vxlan::plain(payload),
         Tunnel::VxlanGpe => vxlan::generic(payload),

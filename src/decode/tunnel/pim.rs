@@ -1,6 +1,6 @@
 //! Multicast packets on their way to a rendezvous point (PIM register, RFC 7761, 4.9.3).
 
-use super::{Found, Next, Packet, Tunnel};
+use super::{Next, Packet, Tunnel, TunnelHeader};
 
 /// Whether a PIM message carries a packet: a register of version 2 that is no null register.
 pub(super) fn is_register(packet: Packet<'_>) -> bool {
@@ -9,9 +9,9 @@ pub(super) fn is_register(packet: Packet<'_>) -> bool {
     packet.bytes.first() == Some(&REGISTER) && packet.u32(4).is_some_and(|flags| flags & NULL == 0)
 }
 
-pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let rest = packet.after(8)?;
     let version = rest.bytes.first()? >> 4;
     let next = Next::Ip(Some(version), rest);
-    matches!(version, 4 | 6).then_some(Found { tunnel: Tunnel::Pim, id: None, next })
+    matches!(version, 4 | 6).then_some(TunnelHeader { tunnel: Tunnel::Pim, id: None, next })
 }

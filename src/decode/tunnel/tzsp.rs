@@ -1,10 +1,10 @@
 //! The TaZmen sniffer protocol, by which access points and routers (MikroTik, Cisco Meraki, Aruba)
 //! mirror frames over UDP.
 
-use super::{Found, Next, Packet, Tunnel};
+use super::{Next, Packet, Tunnel, TunnelHeader};
 use crate::decode::WlanForm;
 
-pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const END: u8 = 1;
     const PADDING: u8 = 0;
     // Version 1, a received packet or one to be transmitted.
@@ -27,5 +27,5 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<Found<'_>> {
         18 => Next::Wlan(frame, WlanForm::Plain),
         _ => return None,
     };
-    Some(Found { tunnel: Tunnel::Tzsp, id: None, next })
+    Some(TunnelHeader { tunnel: Tunnel::Tzsp, id: None, next })
 }

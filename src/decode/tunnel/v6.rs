@@ -1,12 +1,12 @@
 //! IPv6 for hosts behind IPv4: Teredo (RFC 4380) and AYIYA (draft-massar-v6ops-ayiya).
 
-use super::{Found, Next, Packet, Tunnel};
+use super::{Next, Packet, Tunnel, TunnelHeader};
 
 /// Length of an IPv6 header in bytes.
 const HEADER: usize = 40;
 
 /// Teredo: an authentication and the origin may come before the packet, and trailers after it.
-pub(super) fn teredo(packet: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn teredo(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const AUTHENTICATION: u16 = 1;
     const ORIGIN: u16 = 0;
     let mut rest = packet;
@@ -20,11 +20,11 @@ pub(super) fn teredo(packet: Packet<'_>) -> Option<Found<'_>> {
     let length = HEADER + usize::from(rest.u16(4)?);
     let fits = rest.bytes.first()? >> 4 == 6 && length <= rest.wire;
     let next = Next::Ip(Some(6), rest.limited(length));
-    fits.then_some(Found { tunnel: Tunnel::Teredo, id: None, next })
+    fits.then_some(TunnelHeader { tunnel: Tunnel::Teredo, id: None, next })
 }
 
 /// AYIYA: an identity and a signature of the lengths that the first bytes say, then the packet.
-pub(super) fn ayiya(packet: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn ayiya(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const FORWARD: u8 = 1;
     const ECHO_AND_FORWARD: u8 = 3;
     let &[identity, signature, operation, protocol, ..] = packet.bytes else { return None };
@@ -37,5 +37,5 @@ pub(super) fn ayiya(packet: Packet<'_>) -> Option<Found<'_>> {
     let rest = packet.after(length)?;
     let is_ip = rest.bytes.first()? >> 4 == version;
     let next = Next::Ip(Some(version), rest);
-    is_ip.then_some(Found { tunnel: Tunnel::Ayiya, id: None, next })
+    is_ip.then_some(TunnelHeader { tunnel: Tunnel::Ayiya, id: None, next })
 }

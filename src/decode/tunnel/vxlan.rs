@@ -1,14 +1,14 @@
 //! Overlay networks over UDP: VXLAN (RFC 7348), VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe) and GENEVE
 //! (RFC 8926). In all three the network's number stands in bytes 4 to 6.
 
-use super::{Found, Next, Packet, Tunnel};
+use super::{Next, Packet, Tunnel, TunnelHeader};
 
 /// The number of the network.
 fn network(packet: Packet<'_>) -> Option<u32> {
     packet.u32(4).map(|word| word >> 8)
 }
 
-pub(super) fn plain(packet: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn plain(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let id = Some(network(packet)?);
     // With the flag of a next protocol it is the generic extension, whatever its port.
     if packet.bytes[0] & 0x04 != 0 {
@@ -23,7 +23,7 @@ pub(super) fn plain(packet: Packet<'_>) -> Option<Found<'_>> {
         0x08 => word & 0x00ff_ffff,
         0x88 => word & 0x00b7_0000,
         0xc8 => {
-            return Some(Found {
+            return Some(TunnelHeader {
                 tunnel: Tunnel::Vxlan,
                 id,
                 next: Next::Ethernet(packet.after(8)?),
@@ -33,10 +33,10 @@ pub(super) fn plain(packet: Packet<'_>) -> Option<Found<'_>> {
     };
     let valid = reserved == 0 && packet.bytes[7] == 0;
     let next = Next::Ethernet(packet.after(8)?);
-    valid.then_some(Found { tunnel: Tunnel::Vxlan, id, next })
+    valid.then_some(TunnelHeader { tunnel: Tunnel::Vxlan, id, next })
 }
 
-pub(super) fn generic(packet: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn generic(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let (flags, id) = (packet.bytes.first()?, network(packet)?);
     // Version 0, a valid number, and no operations message.
     if flags & 0x30 != 0 || flags & 0x08 == 0 || flags & 0x01 != 0 || packet.bytes[7] != 0 {
@@ -53,10 +53,10 @@ pub(super) fn generic(packet: Packet<'_>) -> Option<Found<'_>> {
         5 => Next::Ether(0x8847, rest),
         _ => return None,
     };
-    Some(Found { tunnel: Tunnel::VxlanGpe, id: Some(id), next })
+    Some(TunnelHeader { tunnel: Tunnel::VxlanGpe, id: Some(id), next })
 }
 
-pub(super) fn geneve(packet: Packet<'_>) -> Option<Found<'_>> {
+pub(super) fn geneve(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let (first, id) = (packet.bytes.first()?, network(packet)?);
     if first >> 6 != 0 {
         return None;
@@ -67,5 +67,5 @@ pub(super) fn geneve(packet: Packet<'_>) -> Option<Found<'_>> {
         ethertype @ (0x0800 | 0x86dd | 0x8847 | 0x894f) => Next::Ether(ethertype, rest),
         _ => return None,
     };
-    Some(Found { tunnel: Tunnel::Geneve, id: Some(id), next })
+    Some(TunnelHeader { tunnel: Tunnel::Geneve, id: Some(id), next })
 }

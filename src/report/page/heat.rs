@@ -25,8 +25,8 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
             p { "Who opens connections (rows) to whom (columns). Each cell opens its rows of the matrix and its findings." }
             ul.legend {
                 @for standing in Standing::ALL {
-                    @let (class, sign, meaning) = standing.shown();
-                    li { span class={ "cell " (class) } aria-hidden="true" { (sign) } " " (meaning) }
+                    @let (class, flag, meaning) = standing.shown();
+                    li { span class={ "cell " (class) } aria-hidden="true" { (flag) } " " (meaning) }
                 }
             }
             div.scroll tabindex="0" role="region" aria-label="Map of roles" {
@@ -53,7 +53,7 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
 fn escape_csv_formula(farm: &Farm<'_>, from: Role, to: Role) -> Markup {
     let found = farm.pairs.get(&(from, to)).and_then(|pair| Some((pair, pair.standing()?)));
     let Some((pair, standing)) = found else { return html! { td {} } };
-    let (class, sign, meaning) = standing.shown();
+    let (class, flag, meaning) = standing.shown();
     let [seen, missing, unknown] = pair.counts();
     let mut words = format!("{} to {}: {meaning}", farm.title(from), farm.title(to));
     let counts = [
@@ -72,7 +72,7 @@ fn escape_csv_formula(farm: &Farm<'_>, from: Role, to: Role) -> Markup {
     html! {
         td {
             a class={ "cell " (class) } title=(words) aria-label=(words) data-rows=(rows.join(" "))
-                data-findings=(pair.findings) href={ "#map?cell=" (farm.slug(from)) "~" (farm.slug(to)) } { (sign) }
+                data-findings=(pair.findings) href={ "#map?cell=" (farm.slug(from)) "~" (farm.slug(to)) } { (flag) }
         }
     }
 }

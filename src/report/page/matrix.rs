@@ -98,8 +98,8 @@ fn standing(seen: &MatrixRow<'_>) -> Markup {
     };
     html! {
         span.status {
-            @if let Some((class, sign, _)) = shown.map(Standing::shown) {
-                span class={ "cell " (class) } aria-hidden="true" { (sign) } " "
+            @if let Some((class, flag, _)) = shown.map(Standing::shown) {
+                span class={ "cell " (class) } aria-hidden="true" { (flag) } " "
             }
             (seen.status)
             @if !seen.reason.is_empty() { span.faint { " " (seen.reason) } }

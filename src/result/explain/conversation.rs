@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Teller;
 use crate::classify::Scope;
-use crate::classify::sign;
+use crate::classify::flag;
 use crate::classify::{
     Conversation, Conversations, Doubt, FeatureState, Finding, Judge, Judged, Policy, Row, State,
     Who, clock_words,
@@ -95,15 +95,15 @@ impl Teller<'_> {
 /// Which kinds of TCP packets each side sent.
 fn flags(c: &Conversation) -> Option<String> {
     const NAMES: [(u16, &str); 6] = [
-        (sign::SYN, "SYN"),
-        (sign::SYN_ACK, "SYN-ACK"),
-        (sign::ACK, "ACK"),
-        (sign::DATA, "data"),
-        (sign::FIN, "FIN"),
-        (sign::RST, "RST"),
+        (flag::SYN, "SYN"),
+        (flag::SYN_ACK, "SYN-ACK"),
+        (flag::ACK, "ACK"),
+        (flag::DATA, "data"),
+        (flag::FIN, "FIN"),
+        (flag::RST, "RST"),
     ];
     let sent = |side: usize| {
-        let names = NAMES.iter().filter(|(bit, _)| c.signs[side].has(*bit)).map(|(_, name)| *name);
+        let names = NAMES.iter().filter(|(bit, _)| c.flags[side].has(*bit)).map(|(_, name)| *name);
         let names: Vec<&str> = names.collect();
         if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
     };

@@ -6,9 +6,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::ip::content_of;
-use super::transport::{ACK, signs_of, udp};
-use super::{Body, Decoder, Observation, Packet, Tuple, sign};
+use super::ip::fingerprint_of;
+use super::transport::{ACK, flags_of, udp};
+use super::{Body, Decoder, FiveTuple, Observation, Packet, flag};
 use crate::model::{Mac, Transport};
 
 /// Where things are in the frame.
@@ -32,17 +32,17 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
     let bytes = &data[ABOVE..data.len().min(IP + total)];
     let rest = Packet { bytes, wire: (wire - IP).min(total) - (ABOVE - IP) };
     let (sport, dport) = (be16(34), be16(36));
-    let (signs, header, payload, seq, acked);
+    let (flags, header, payload, seq, acked);
     match transport {
         Transport::TCP => {
             header = usize::from(head[46] >> 4) * 4;
             if header < 20 || header > bytes.len() {
                 return false;
             }
-            let flags = signs_of(head[47], &bytes[header..]);
+            let header_flags = flags_of(head[47], &bytes[header..]);
             payload = rest.wire.saturating_sub(header);
-            let speaks = payload > 0 && flags & (sign::SYN | sign::SYN_ACK | sign::RST) == 0;
-            signs = if speaks { flags | sign::DATA } else { flags };
+            let speaks = payload > 0 && header_flags & (flag::SYN | flag::SYN_ACK | flag::RST) == 0;
+            flags = if speaks { header_flags | flag::DATA } else { header_flags };
             seq = be32(38);
             acked = (head[47] & ACK != 0).then(|| be32(42));
         }
@@ -51,9 +51,9 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
                 return false;
             }
             header = 8;
-            let flags;
-            (flags, payload) = udp(rest, (sport, dport));
-            signs = if payload > 0 { flags | sign::DATA } else { flags };
+            let header_flags;
+            (header_flags, payload) = udp(rest, (sport, dport));
+            flags = if payload > 0 { header_flags | flag::DATA } else { header_flags };
             (seq, acked) = (0, None);
         }
         _ => return false,
@@ -62,7 +62,7 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
         Mac([head[at], head[at + 1], head[at + 2], head[at + 3], head[at + 4], head[at + 5]])
     };
     seen.link.source = mac(6);
-    seen.link.hops = head[22];
+    seen.link.ttl = head[22];
     seen.broadcast = mac(0) == Mac::BROADCAST;
     // Over a sound header, its checksum among the rest, the sum is all ones (RFC 1071).
     let word = |at: usize| u64::from(be32(at));
@@ -71,15 +71,15 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
     let sum = (sum & 0xffff) + (sum >> 16);
     seen.bad_checksum = (sum & 0xffff) + (sum >> 16) != 0xffff;
     let addresses = u64::from(be32(26)) << 32 | u64::from(be32(30));
-    let mark = [total as u64, u64::from(be32(18))];
-    seen.content = content_of(addresses, mark, transport, bytes);
+    let ip_id = [total as u64, u64::from(be32(18))];
+    seen.fingerprint = fingerprint_of(addresses, ip_id, transport, bytes);
     seen.payload_at = (ABOVE + header) as u32;
     seen.payload_kept = (bytes.len() - header) as u32;
-    let cast = if seen.broadcast { sign::BROADCAST } else { sign::UNICAST };
+    let cast = if seen.broadcast { flag::BROADCAST } else { flag::UNICAST };
     let (src, dst) = (Ipv4Addr::from(be32(26)).into(), Ipv4Addr::from(be32(30)).into());
-    seen.body = Body::Segment {
-        tuple: Tuple { src, dst, sport, dport, transport },
-        signs: signs | cast | seen.kept,
+    seen.body = Body::Transport {
+        tuple: FiveTuple { src, dst, sport, dport, transport },
+        flags: flags | cast | seen.kept,
         payload: payload as u32,
         seq,
         acked,
@@ -129,18 +129,18 @@ mod tests {
     /// Both ways agree on a frame. Returns whether the straight one took it.
     fn agree(decoder: &Decoder, frame: &Frame, data: &[u8]) -> bool {
         let wire = data.len().max(frame.wire_len as usize);
-        let mut straight = Observation::default();
+        let mut fast_path = Observation::default();
         // What another packet left behind must not show.
-        straight.link = straight.link.tagged(super::super::TagKind::Vlan, Some(7));
+        fast_path.link = fast_path.link.with_tag(super::super::EncapTagKind::Vlan, Some(7));
         let mut layers = Observation::default();
-        Decoder::prepare(frame, &mut straight);
+        Decoder::prepare(frame, &mut fast_path);
         Decoder::prepare(frame, &mut layers);
-        if !decode(decoder, data, wire, &mut straight) {
+        if !decode(decoder, data, wire, &mut fast_path) {
             return false;
         }
         let packet = Packet { bytes: data, wire };
-        assert_eq!(decoder.by_layers(frame.link, packet, &mut layers), Ok(()), "{data:02x?}");
-        assert_eq!(straight, layers, "{data:02x?}");
+        assert_eq!(decoder.decode_layers(frame.link, packet, &mut layers), Ok(()), "{data:02x?}");
+        assert_eq!(fast_path, layers, "{data:02x?}");
         true
     }
 
