@@ -1,7 +1,7 @@
 //! rasaudit audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 //!
 //! The rooms, in the order of the data: [`capture`] gives frames, [`decode`] turns each into an
-//! observation, [`names`] reads the names that its payload tells, [`flow`] merges observations into flow states, [`conversation`] reads who talked to
+//! observation, [`payload`] reads what its payload tells, [`flow`] merges observations into flow states, [`conversation`] reads who talked to
 //! whom, [`policy`] knows what is documented, [`classify`] judges, [`report`] tells. [`pipeline`]
 //! runs them; [`cli`] is what the user types. A room imports only what `tests/architecture.rs` lets it.
 
@@ -12,7 +12,7 @@ pub mod conversation;
 pub mod decode;
 pub mod flow;
 pub mod model;
-pub mod names;
+pub mod payload;
 pub mod pipeline;
 pub mod policy;
 pub mod report;

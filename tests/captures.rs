@@ -40,10 +40,10 @@ const EXCEPTIONS: &[Exception] = &[
     (
         "cut in a tunnel",
         "the packet around one that was cut off is what was seen",
-        |theirs, ours| ours.opaque.is_some() && theirs.sees == Sees::Other,
+        |theirs, ours| ours.undecoded_tunnel.is_some() && theirs.sees == Sees::Other,
     ),
     ("too deep", "we stop at a depth that no network has", |theirs, ours| {
-        theirs.protocols.split(':').count() > 24 && ours.content == 0
+        theirs.protocols.split(':').count() > 24 && ours.fingerprint == 0
     }),
 ];
 

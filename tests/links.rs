@@ -54,7 +54,7 @@ fn same_conversations(captured: &str, inventory: &str, least: usize) {
     let capture = fixture(captured);
     let records = Records::read(&capture);
     let seen = ours(&capture);
-    let packet = |number: usize| matches!(&seen[number], Ok(seen) if seen.content != 0 && seen.opaque.is_none());
+    let packet = |number: usize| matches!(&seen[number], Ok(seen) if seen.fingerprint != 0 && seen.undecoded_tunnel.is_none());
     // What a mirror carries is believed without being stated; a tunnel in it is not.
     let stated = scratch.path().join("stated.toml");
     let text = fs::read_to_string(fixture(inventory)).expect("the inventory");
@@ -160,7 +160,7 @@ fn tshark_sees_the_same_inside_teredo() {
         for (number, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
             let seen = ours.as_ref().unwrap_or_else(|link| panic!("link type {link}"));
             // More extension headers than are followed: the packet around it is what was seen.
-            if seen.opaque.is_some() {
+            if seen.undecoded_tunnel.is_some() {
                 continue;
             }
             assert_eq!(shown(&seen.body), theirs.sees, "{} frame {}", wrapper.name, number + 1);

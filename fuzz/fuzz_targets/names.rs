@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use libfuzzer_sys::fuzz_target;
 use rasaudit::decode::{Body, Encapsulation, Observation, FiveTuple, flag};
 use rasaudit::model::{Merge, Transport};
-use rasaudit::names::{Pieces, read};
+use rasaudit::payload::{StreamPrefix, read};
 
 fuzz_target!(|bytes: &[u8]| {
     let &[how, cut, ref payload @ ..] = bytes else { return };
@@ -33,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(read(&seen, payload), read(&seen, payload));
     let at = usize::from(cut) * payload.len() / 256;
     let piece = |from: usize, part: &[u8]| {
-        let mut pieces = Pieces::default();
+        let mut pieces = StreamPrefix::default();
         pieces.see(from as i64, from as u32, part);
         pieces
     };

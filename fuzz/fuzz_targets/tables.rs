@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use rasaudit::capture::{Batch, CaptureReader};
 use rasaudit::decode::{Decoder, Observation};
 use rasaudit::flow::{Keep, Meeting, Partitions, Parts, Seed};
-use rasaudit::names::read_all;
+use rasaudit::payload::read_payloads;
 
 /// An observation and its payload.
 type Seen<'a> = (Observation, &'a [u8]);
@@ -20,7 +20,7 @@ fn met(seed: &Seed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, Strin
         for chunk in part.chunks(32) {
             let (seen, payloads): (Vec<_>, Vec<_>) = chunk.iter().copied().unzip();
             let mut facts = Vec::new();
-            read_all(&seen, &payloads, false, &mut facts);
+            read_payloads(&seen, &payloads, false, &mut facts);
             tables.observe(&seen, facts);
         }
         if spill { meeting.spill(tables) } else { meeting.take_in(tables) }.expect("a file");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::Lens;
-use crate::flow::{Hello, Path, Ports, Seed, SideEvidence};
+use crate::flow::{AnnouncedPorts, Path, Seed, ServerNameRequest, SideEvidence};
 use crate::model::{BoundedSet, Merge};
 
 /// What the capture shows of a server's names, to one client.
@@ -57,13 +57,13 @@ impl Known {
 /// What a client asked a server for by name.
 #[derive(Default)]
 pub(super) struct Asked {
-    pub hellos: Hellos,
+    pub hellos: ServerNameRequests,
     /// There was more than is kept.
     pub more: bool,
 }
 
 /// All of them; nearly always it is one.
-pub(super) type Hellos = BoundedSet<Hello, { usize::MAX }>;
+pub(super) type ServerNameRequests = BoundedSet<ServerNameRequest, { usize::MAX }>;
 
 impl Asked {
     pub fn merge(&mut self, other: &Self) {
@@ -79,7 +79,7 @@ pub(super) struct Directory<'a> {
     numbers: HashMap<ServerNames, u32, Seed>,
     /// What each client was told of an address.
     lookups: HashMap<(IpAddr, IpAddr), Told, Seed>,
-    announced: HashMap<(IpAddr, IpAddr), Ports, Seed>,
+    announced: HashMap<(IpAddr, IpAddr), AnnouncedPorts, Seed>,
     lens: &'a dyn Lens,
 }
 
@@ -107,7 +107,7 @@ impl<'a> Directory<'a> {
         reached: impl Fn(IpAddr, IpAddr) -> bool,
     ) -> Self {
         let mut lookups = HashMap::<_, Told, Seed>::default();
-        let mut announced = HashMap::<_, Ports, Seed>::default();
+        let mut announced = HashMap::<_, AnnouncedPorts, Seed>::default();
         let mut witnesses = HashMap::<IpAddr, bool, Seed>::default();
         let plain = side.told().filter(|((.., path), _)| *path == Path::PLAIN);
         for ((client, address, _), chains) in plain {
@@ -159,7 +159,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-fn names(hellos: &Hellos, told: &Told) -> ServerNames {
+fn names(hellos: &ServerNameRequests, told: &Told) -> ServerNames {
     let mut set = ServerNames::default();
     let mut supported = !hellos.is_empty();
     for hello in hellos.iter() {
@@ -203,12 +203,12 @@ fn names(hellos: &Hellos, told: &Told) -> ServerNames {
 mod tests {
     use super::*;
 
-    fn hello(name: &str, hidden: bool) -> Hello {
-        Hello { name: name.to_owned(), hidden }
+    fn hello(name: &str, hidden: bool) -> ServerNameRequest {
+        ServerNameRequest { name: name.to_owned(), hidden }
     }
 
-    fn set<const N: usize>(members: [Hello; N]) -> Hellos {
-        let mut set = Hellos::new();
+    fn set<const N: usize>(members: [ServerNameRequest; N]) -> ServerNameRequests {
+        let mut set = ServerNameRequests::new();
         members.into_iter().for_each(|hello| set.insert(hello));
         set
     }

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::side::SideEvidence;
 use super::state::{Amount, Errors, Opening};
-use super::{FlowKey, Pieces};
+use super::{FlowKey, StreamPrefix};
 use crate::decode::Encapsulation;
 use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, NumberRange, Sum};
-use crate::names::Hello;
+use crate::payload::ServerNameRequest;
 
 /// Evidence of whatever origin: some flows, and what is beside them. Two of them together are what one would be that
 /// had seen both; whoever divides evidence, by time, place or hash, and gives all of it, changes nothing.
@@ -63,9 +63,9 @@ pub struct SideRecord {
     /// The links that it was seen on.
     pub links: BoundedSet<Encapsulation, 16>,
     /// The names that it asked for, as far as one segment tells.
-    pub hellos: BoundedSet<Hello, 16>,
+    pub hellos: BoundedSet<ServerNameRequest, 16>,
     /// What may be parts of a message that names the server.
-    pub pieces: Pieces,
+    pub pieces: StreamPrefix,
 }
 
 impl FlowRecord {

@@ -4,20 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use super::Side;
 use crate::model::{BoundedSet, Merge, Nanos};
-use crate::names::{Hello, Pieces};
+use crate::payload::{ServerNameRequest, StreamPrefix};
 
 /// What a flow tells about the server's name; few flows do.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Heard {
     /// What stood whole in one segment, of each side.
-    pub(super) hellos: [BoundedSet<Hello, 16>; 2],
+    pub(super) hellos: [BoundedSet<ServerNameRequest, 16>; 2],
     /// What may be parts of it.
-    pub(super) pieces: [Pieces; 2],
+    pub(super) pieces: [StreamPrefix; 2],
 }
 
 impl Heard {
     /// What a side said.
-    pub fn hellos(&self, number: usize, side: &Side) -> impl Iterator<Item = Hello> {
+    pub fn hellos(&self, number: usize, side: &Side) -> impl Iterator<Item = ServerNameRequest> {
         let joined = side.first.get().and_then(|first| self.pieces[number].hello(first));
         self.hellos[number].iter().cloned().chain(joined)
     }
@@ -36,7 +36,8 @@ impl Heard {
     /// Reads the names out of the pieces of sides that started before `time`; then they are not needed any more.
     pub(super) fn settle(&mut self, sides: &[Side; 2], time: Nanos) {
         for (number, side) in sides.iter().enumerate() {
-            let Some(first) = side.first.get().filter(|first| !Pieces::is_young(time, *first))
+            let Some(first) =
+                side.first.get().filter(|first| !StreamPrefix::is_young(time, *first))
             else {
                 continue;
             };
@@ -48,8 +49,9 @@ impl Heard {
 
     pub(super) fn memory(&self) -> usize {
         let hellos = self.hellos.iter().flat_map(|h| h.iter());
-        let names: usize = hellos.map(|hello| size_of::<Hello>() + hello.name.len()).sum();
-        size_of::<Self>() + names + self.pieces.iter().map(Pieces::memory).sum::<usize>()
+        let names: usize =
+            hellos.map(|hello| size_of::<ServerNameRequest>() + hello.name.len()).sum();
+        size_of::<Self>() + names + self.pieces.iter().map(StreamPrefix::memory).sum::<usize>()
     }
 }
 

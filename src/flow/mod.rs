@@ -55,7 +55,9 @@ pub use unread::{Unread, Unreadable, Unreads};
 pub type Seed = ahash::RandomState;
 
 // The facts of names, for the rooms that read flows.
-pub use crate::names::{Clue, ENDPOINT_MAPPER, Hello, Lookup, Pieces, Ports};
+pub use crate::payload::{
+    AnnouncedPorts, DnsQuery, ENDPOINT_MAPPER, PayloadFact, ServerNameRequest, StreamPrefix,
+};
 
 // The words of observations that states are made of, for the rooms that read states.
 pub use crate::decode::{

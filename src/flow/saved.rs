@@ -19,7 +19,7 @@ use super::table::FlowTable;
 use super::unread::Unreads;
 use crate::decode::{Encapsulation, Path};
 use crate::model::{BoundedSet, Nanos, Sum};
-use crate::names::Ports;
+use crate::payload::AnnouncedPorts;
 
 /// A layout of saved evidence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +94,7 @@ struct Fixed {
     askers: BTreeMap<(IpAddr, Path), Askers>,
     orphans: BTreeMap<Pair, Sum>,
     told: BTreeMap<(IpAddr, IpAddr, Path), Told>,
-    announced: BTreeMap<(IpAddr, IpAddr, Path), Ports>,
+    announced: BTreeMap<(IpAddr, IpAddr, Path), AnnouncedPorts>,
     holders: BTreeMap<(IpAddr, Path), Holders>,
     cuts: BTreeSet<Nanos>,
     sample: Sample,

@@ -14,7 +14,7 @@ use super::side::{Pair, SideEvidence, Trimmed};
 use super::state::{IcmpError, Quotes, Side};
 use super::tables::{Keep, Tables};
 use crate::model::Nanos;
-use crate::names::{Lookup, Reply};
+use crate::payload::{DnsExchange, DnsQuery};
 
 /// What a window leaves open for the next one: fragments and lookups of which something may still come.
 #[derive(Default)]
@@ -26,14 +26,14 @@ pub struct Pending {
 #[derive(Default)]
 struct Open {
     fragments: Fragments,
-    lookups: HashMap<Lookup, Reply>,
+    lookups: HashMap<DnsQuery, DnsExchange>,
 }
 
 impl Open {
     /// Takes out what is not complete yet; what came at or after `since` may still be. A lookup waits for one window,
     /// and those of `before` have.
-    fn of(side: &mut SideEvidence, since: Nanos, before: &HashMap<Lookup, Reply>) -> Self {
-        let waits = |(lookup, reply): &(&Lookup, &Reply)| {
+    fn of(side: &mut SideEvidence, since: Nanos, before: &HashMap<DnsQuery, DnsExchange>) -> Self {
+        let waits = |(lookup, reply): &(&DnsQuery, &DnsExchange)| {
             !reply.is_whole() && !before.contains_key(*lookup)
         };
         let waiting = side.lookups.sorted().filter(waits);
@@ -147,10 +147,10 @@ impl Flows {
         }
     }
 
-    fn join_lookups(&mut self, lookups: Keyed<Lookup, Reply>) {
+    fn join_lookups(&mut self, lookups: Keyed<DnsQuery, DnsExchange>) {
         // An answer that nobody asked for is none.
         for (lookup, reply) in lookups.into_iter().filter(|(_, reply)| reply.asked.0 != 0) {
-            let Lookup { client, resolver, path, .. } = lookup;
+            let DnsQuery { client, resolver, path, .. } = lookup;
             self.side.askers.entry((resolver, path)).insert(client);
             for (address, names) in reply.answers.iter() {
                 let told = self.side.told.entry((client, *address, path));

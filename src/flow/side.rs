@@ -18,7 +18,7 @@ use super::unread::Unreads;
 use super::{FlowKey, Seed};
 use crate::decode::Path;
 use crate::model::{BoundedSet, Nanos, Sum, Transport};
-use crate::names::{Lookup, Ports, Reply};
+use crate::payload::{AnnouncedPorts, DnsExchange, DnsQuery};
 
 /// Source, destination and protocol of packets without ports, and how far they may be believed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ kinds! {
     /// Who asked a resolver for names, the least addresses.
     askers: Keyed<(IpAddr, Path), Askers> = "resolvers",
     /// TCP ports that endpoint mappers announced, by mapper and who asked it.
-    announced: Keyed<(IpAddr, IpAddr, Path), Ports> = "announced ports",
+    announced: Keyed<(IpAddr, IpAddr, Path), AnnouncedPorts> = "announced ports",
     /// Who held virtual addresses, by address (VRRP).
     holders: Keyed<(IpAddr, Path), Holders> = "virtual addresses",
     /// Later fragments whose first one is not in the capture, by pair.
@@ -146,7 +146,7 @@ kinds! {
     /// The packets around tunnels; once tables have met they are flows.
     carriers: Keyed<Carrier, Side> = "tunnels",
     /// DNS lookups; once tables have met they are what was told.
-    lookups: Keyed<Lookup, Reply> = "lookups",
+    lookups: Keyed<DnsQuery, DnsExchange> = "lookups",
     /// Fragments; once tables have met they are part of their flows, or orphans.
     fragments: Fragments = "fragments",
     /// The destinations of tunnels that nobody stated, by the interface that saw them; of several the least.
@@ -164,7 +164,7 @@ kinds! {
 }
 
 /// A lookup holds its name.
-impl Key for Lookup {
+impl Key for DnsQuery {
     const MEMORY: usize = 400;
 }
 
@@ -200,7 +200,7 @@ impl SideEvidence {
     }
 
     /// Returns TCP ports that endpoint mappers announced, by mapper, who asked it, and path, in order.
-    pub fn announced(&self) -> impl Iterator<Item = (&(IpAddr, IpAddr, Path), &Ports)> {
+    pub fn announced(&self) -> impl Iterator<Item = (&(IpAddr, IpAddr, Path), &AnnouncedPorts)> {
         self.announced.sorted()
     }
 

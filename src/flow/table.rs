@@ -17,7 +17,7 @@ use super::state::{Extra, FlowState, IcmpError, Opening, Quotes, Side};
 use super::{FlowKey, Heard, Seed};
 use crate::decode::{Body, Encapsulation, Observation, Path, flag};
 use crate::model::{BoundedSet, FlagSet, Merge, Nanos, Sum};
-use crate::names::{Hello, Pieces};
+use crate::payload::{ServerNameRequest, StreamPrefix};
 
 /// Flows that are looked up together.
 const TOGETHER: usize = 32;
@@ -462,7 +462,7 @@ impl FlowTable {
                 extra.links[number].merge(&side.links);
             }
             let heard = (&side.hellos, &side.pieces);
-            if heard != (&BoundedSet::default(), &Pieces::default()) {
+            if heard != (&BoundedSet::default(), &StreamPrefix::default()) {
                 self.hear(position as u32, |heard| {
                     heard.hellos[number].merge(&side.hellos);
                     heard.pieces[number].merge(&side.pieces);
@@ -774,7 +774,7 @@ impl FlowTables {
     }
 
     /// Takes in the name that a side asked for.
-    pub fn observe_hello(&mut self, place: Place, hello: Hello) {
+    pub fn observe_hello(&mut self, place: Place, hello: ServerNameRequest) {
         let table = &mut self.parts[place.partition as usize];
         table.hear(place.position, |heard| heard.hellos[usize::from(place.side)].insert(hello));
     }
@@ -785,7 +785,7 @@ impl FlowTables {
         let table = &mut self.parts[place.partition as usize];
         let first = table.records.flows[place.position as usize].state.sides[side].first;
         // Nearly all packets of a long flow end here.
-        if first.get().is_some_and(|first| Pieces::is_young(time, first)) {
+        if first.get().is_some_and(|first| StreamPrefix::is_young(time, first)) {
             table.hear(place.position, |heard| heard.pieces[side].see(time, seq, bytes));
         }
     }

@@ -15,7 +15,7 @@ use super::unread::Unread;
 use super::{FlowKey, Seed};
 use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::model::{Mac, Transport};
-use crate::names::Clue;
+use crate::payload::PayloadFact;
 
 /// What tables remember of single packets.
 #[derive(Clone, Default, Debug)]
@@ -63,7 +63,7 @@ impl Tables {
     pub fn observe<'a>(
         &mut self,
         batch: &[Observation],
-        facts: impl IntoIterator<Item = (usize, Clue<'a>)>,
+        facts: impl IntoIterator<Item = (usize, PayloadFact<'a>)>,
     ) {
         let mut places = std::mem::take(&mut self.places);
         self.flows.locate(batch, &mut places);
@@ -159,30 +159,36 @@ impl Tables {
     }
 
     /// Takes in what the payload of a packet tells.
-    fn learn(&mut self, seen: &Observation, place: Place, clue: Clue<'_>) {
+    fn learn(&mut self, seen: &Observation, place: Place, clue: PayloadFact<'_>) {
         match (clue, seen.body) {
-            (Clue::Hello(hello), _) => self.flows.observe_hello(place, hello),
-            (Clue::Start(bytes), Body::Transport { tuple, seq, .. }) => {
+            (PayloadFact::ServerNameRequest(hello), _) => self.flows.observe_hello(place, hello),
+            (PayloadFact::Start(bytes), Body::Transport { tuple, seq, .. }) => {
                 if matches!(self.keep.parts, Parts::Starts) {
                     self.side.starts.entry(side_of(&tuple, seen.path));
                 }
                 self.learn_part(seen, place, (&tuple, seq), bytes);
             }
-            (Clue::Part(bytes), Body::Transport { tuple, seq, .. }) => {
+            (PayloadFact::Part(bytes), Body::Transport { tuple, seq, .. }) => {
                 self.learn_part(seen, place, (&tuple, seq), bytes);
             }
-            (Clue::Lookup(lookup, reply), _) => self.side.lookups.add(lookup, reply),
-            (Clue::Announced(ports), Body::Transport { tuple, .. }) => {
+            (PayloadFact::DnsQuery(lookup, reply), _) => self.side.lookups.add(lookup, reply),
+            (PayloadFact::Announced(ports), Body::Transport { tuple, .. }) => {
                 self.side.announced.add((tuple.src, tuple.dst, seen.path), ports);
             }
-            (Clue::Holds(addresses), Body::Transport { tuple, .. }) => {
+            (PayloadFact::Holds(addresses), Body::Transport { tuple, .. }) => {
                 for address in addresses {
                     self.side.holders.entry((address, seen.path)).insert(tuple.src);
                 }
             }
-            (Clue::Claims(address, mac), _) => self.claim(address, mac, seen),
-            (Clue::Says(flags), _) => self.flows.note(place, flags),
-            (Clue::Start(_) | Clue::Part(_) | Clue::Announced(_) | Clue::Holds(_), _) => {}
+            (PayloadFact::Claims(address, mac), _) => self.claim(address, mac, seen),
+            (PayloadFact::Says(flags), _) => self.flows.note(place, flags),
+            (
+                PayloadFact::Start(_)
+                | PayloadFact::Part(_)
+                | PayloadFact::Announced(_)
+                | PayloadFact::Holds(_),
+                _,
+            ) => {}
         }
     }
 

@@ -15,7 +15,7 @@ use crate::conversation::{Grade, Lens, Speaking, Subject};
 use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::flow::{Carrier, FlowKey, Seed};
 use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
-use crate::names::{Clue, read};
+use crate::payload::{PayloadFact, read};
 use crate::report::{Evidence, EvidenceFrame};
 
 /// The most flows that speak for one finding, ...
@@ -418,13 +418,13 @@ fn search(
             }
             let clue = if with_clues { read(&seen, seen.payload(data)) } else { None };
             match clue {
-                Some(Clue::Lookup(lookup, reply)) => {
+                Some(PayloadFact::DnsQuery(lookup, reply)) => {
                     let client = judge.canonical(lookup.client);
                     for (address, _) in reply.answers.iter() {
                         keep((Ground::Names(client, *address), 0), Kind::Answer, None);
                     }
                 }
-                Some(Clue::Claims(address, mac)) => {
+                Some(PayloadFact::Claims(address, mac)) => {
                     keep((Ground::Claims(address, mac), 0), Kind::Claim, None);
                 }
                 _ => {}

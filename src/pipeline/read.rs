@@ -15,7 +15,7 @@ use crate::model::{
     ActivityBucket, ActivityHistogram, BUCKET_NS, Correction, FrameCounters, InputRecord, Mac,
     Merge, NO_TIME, Nanos, SkipReason,
 };
-use crate::names::read_all;
+use crate::payload::read_payloads;
 use crate::policy::is_control;
 
 /// Observations that are looked up together: enough for their misses of memory to overlap, few enough
@@ -501,7 +501,7 @@ impl<'a> Worker<'a> {
                     waiting += 1;
                     payloads.push(seen.payload(data));
                     if waiting == TOGETHER {
-                        read_all(&self.pending, &payloads, starts, &mut facts);
+                        read_payloads(&self.pending, &payloads, starts, &mut facts);
                         self.tables.observe(&self.pending, facts.drain(..));
                         payloads.clear();
                         waiting = 0;
@@ -520,7 +520,7 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        read_all(&self.pending[..waiting], &payloads, starts, &mut facts);
+        read_payloads(&self.pending[..waiting], &payloads, starts, &mut facts);
         self.tables.observe(&self.pending[..waiting], facts.drain(..));
         self.progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
     }

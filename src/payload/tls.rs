@@ -5,14 +5,14 @@ use tls_parser::{
     parse_tls_client_hello_extension, parse_tls_message_handshake, parse_tls_raw_record,
 };
 
-use super::{Hello, host_name};
+use super::{ServerNameRequest, host_name};
 
 /// The extensions of an encrypted ClientHello (RFC 9849) and of its forerunner, the encrypted server name.
 /// Browsers send the former also without meaning it, which nobody can tell from outside.
 const ENCRYPTED: [u16; 2] = [0xfe0d, 0xffce];
 
 /// The server name of a ClientHello at the start of `payload`; nothing where it is not there whole.
-pub(super) fn hello(payload: &[u8]) -> Option<Hello> {
+pub(super) fn hello(payload: &[u8]) -> Option<ServerNameRequest> {
     // A message may span several records (RFC 8446, 5.1).
     let (mut message, mut rest) = (Vec::new(), payload);
     while let Ok((after, record)) = parse_tls_raw_record(rest) {
@@ -26,7 +26,7 @@ pub(super) fn hello(payload: &[u8]) -> Option<Hello> {
     let TlsMessage::Handshake(TlsMessageHandshake::ClientHello(hello)) = parsed else {
         return None;
     };
-    let mut told = Hello { name: String::new(), hidden: false };
+    let mut told = ServerNameRequest { name: String::new(), hidden: false };
     let mut extensions = hello.ext.unwrap_or_default();
     while let Ok((after, extension)) = parse_tls_client_hello_extension(extensions) {
         match extension {
@@ -80,7 +80,7 @@ mod tests {
     fn the_server_name_is_read_from_one_record_or_several() {
         for most in [16000, 40] {
             let bytes = records(&[(10, vec![0, 2, 0, 29]), server_name("WWW.Example.com")], most);
-            let expected = Hello { name: "www.example.com".into(), hidden: false };
+            let expected = ServerNameRequest { name: "www.example.com".into(), hidden: false };
             assert_eq!(hello(&bytes), Some(expected));
             for end in 0..bytes.len() {
                 assert_eq!(hello(&bytes[..end]), None, "{end}");
@@ -91,8 +91,11 @@ mod tests {
     #[test]
     fn an_encrypted_hello_hides_its_name() {
         let bytes = records(&[server_name("public.example"), (0xfe0d, vec![0; 40])], 16000);
-        assert_eq!(hello(&bytes), Some(Hello { name: "public.example".into(), hidden: true }));
+        assert_eq!(
+            hello(&bytes),
+            Some(ServerNameRequest { name: "public.example".into(), hidden: true })
+        );
         let without = records(&[(43, vec![2, 3, 4])], 16000);
-        assert_eq!(hello(&without), Some(Hello { name: String::new(), hidden: false }));
+        assert_eq!(hello(&without), Some(ServerNameRequest { name: String::new(), hidden: false }));
     }
 }

@@ -1,7 +1,7 @@
 //! Answers of the DCE/RPC endpoint mapper (The Open Group C706, appendix O, and [MS-RPCE]): which ports
 //! its host's services listen on. There is no crate that reads them from a capture.
 
-use super::Ports;
+use super::AnnouncedPorts;
 
 /// The size of the header of a connection-oriented response (C706, 12.6.4.10).
 const HEADER: usize = 24;
@@ -12,8 +12,8 @@ const TCP: u8 = 7;
 const IP: u8 = 9;
 
 /// The TCP ports that an answer of the mapper announces; nothing where it is none, or cannot be read.
-pub(super) fn read(payload: &[u8]) -> Option<Ports> {
-    let mut ports = Ports::default();
+pub(super) fn read(payload: &[u8]) -> Option<AnnouncedPorts> {
+    let mut ports = AnnouncedPorts::default();
     let mut rest = payload;
     // Several PDUs may share a segment.
     while let Some(&[5, 0, kind, _, order, _, _, _, a, b, ..]) = rest.get(..HEADER) {
@@ -30,7 +30,7 @@ pub(super) fn read(payload: &[u8]) -> Option<Ports> {
 
 /// Finds the protocol towers of a stub: a floor for TCP, with its port in network order, right before a
 /// floor for IP. Lengths are little-endian whatever the rest is (C706, appendix L).
-fn towers(stub: &[u8], ports: &mut Ports) {
+fn towers(stub: &[u8], ports: &mut AnnouncedPorts) {
     for floors in stub.windows(12) {
         if let &[1, 0, TCP, 2, 0, high, low, 1, 0, IP, 4, 0] = floors {
             let port = u16::from_be_bytes([high, low]);

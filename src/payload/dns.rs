@@ -6,14 +6,14 @@ use domain::base::iana::{Class, Rcode};
 use domain::base::{Message, ParsedName};
 use domain::rdata::{A, Aaaa, Cname};
 
-use super::{Clue, Lookup, Reply, escaped};
+use super::{DnsExchange, DnsQuery, PayloadFact, escaped};
 use crate::decode::{FiveTuple, Path};
 use crate::model::{BoundedSet, FlagSet};
 
 /// The longest chain of aliases that is followed; resolvers give up sooner.
 const MAX_ALIASES: usize = 16;
 
-pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<Clue<'static>> {
+pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<PayloadFact<'static>> {
     let message = Message::from_octets(payload).ok()?;
     let question = message.sole_question().ok()?;
     let name = text(question.qname());
@@ -23,18 +23,22 @@ pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<Clue
         true => (tuple.dst, tuple.src, tuple.dport),
         false => (tuple.src, tuple.dst, tuple.sport),
     };
-    let mut reply = Reply { asked: FlagSet(u16::from(!is_answer)), answers: BoundedSet::default() };
+    let mut reply =
+        DnsExchange { asked: FlagSet(u16::from(!is_answer)), answers: BoundedSet::default() };
     if is_answer {
         if header.rcode() != Rcode::NOERROR || question.qclass() != Class::IN {
             return None;
         }
         answers(&message, &name, &mut reply);
     }
-    Some(Clue::Lookup(Lookup { client, resolver, port, id: header.id(), name, path }, reply))
+    Some(PayloadFact::DnsQuery(
+        DnsQuery { client, resolver, port, id: header.id(), name, path },
+        reply,
+    ))
 }
 
 /// The addresses that belong to the name asked for or to one of its aliases.
-fn answers(message: &Message<&[u8]>, name: &str, reply: &mut Reply) -> Option<()> {
+fn answers(message: &Message<&[u8]>, name: &str, reply: &mut DnsExchange) -> Option<()> {
     let mut chain = vec![name.to_owned()];
     // Aliases may stand in any order; each pass over them finds at least the next one.
     for _ in 0..MAX_ALIASES {
@@ -110,11 +114,14 @@ mod tests {
                 record("evil.example.org", 1, &[192, 0, 2, 66]),
             ],
         );
-        let Some(Clue::Lookup(asked, question)) = read(&tuple(40000, 53), Path::PLAIN, &query)
+        let Some(PayloadFact::DnsQuery(asked, question)) =
+            read(&tuple(40000, 53), Path::PLAIN, &query)
         else {
             panic!()
         };
-        let Some(Clue::Lookup(told, reply)) = read(&tuple(53, 40000), Path::PLAIN, &answer) else {
+        let Some(PayloadFact::DnsQuery(told, reply)) =
+            read(&tuple(53, 40000), Path::PLAIN, &answer)
+        else {
             panic!()
         };
         assert_eq!(asked, told);
@@ -132,7 +139,8 @@ mod tests {
             record("b.example", 1, &[192, 0, 2, 1]),
         ];
         let looped = message([0x81, 0x80], "a.example", &turns);
-        let Some(Clue::Lookup(_, reply)) = read(&tuple(53, 4), Path::PLAIN, &looped) else {
+        let Some(PayloadFact::DnsQuery(_, reply)) = read(&tuple(53, 4), Path::PLAIN, &looped)
+        else {
             panic!()
         };
         assert_eq!(reply.answers.len(), 1);

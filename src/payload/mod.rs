@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use pieces::Pieces;
+pub use pieces::StreamPrefix;
 
 use crate::decode::{Body, Observation, Path, flag};
 use crate::model::{BoundedSet, FlagSet, Mac, Merge, Transport};
@@ -32,17 +32,17 @@ const EPHEMERAL: u16 = 32_768;
 
 /// What one packet tells.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Clue<'a> {
+pub enum PayloadFact<'a> {
     /// A DNS message.
-    Lookup(Lookup, Reply),
+    DnsQuery(DnsQuery, DnsExchange),
     /// The name that a client asked a server for.
-    Hello(Hello),
+    ServerNameRequest(ServerNameRequest),
     /// The start of a message that names the server, which goes on elsewhere.
     Start(&'a [u8]),
     /// What may be a later part of such a message.
     Part(&'a [u8]),
     /// An endpoint mapper announced TCP ports of its host.
-    Announced(Ports),
+    Announced(AnnouncedPorts),
     /// The sender holds virtual addresses.
     Holds(Vec<IpAddr>),
     /// An address is said to be at a hardware address.
@@ -52,11 +52,11 @@ pub enum Clue<'a> {
 }
 
 /// TCP ports that an endpoint mapper announced, the least ones.
-pub type Ports = BoundedSet<u16, 64>;
+pub type AnnouncedPorts = BoundedSet<u16, 64>;
 
 /// The identity of a DNS lookup: who asked whom for which name, with which port and number.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Lookup {
+pub struct DnsQuery {
     /// Who asked.
     pub client: IpAddr,
     /// The resolver.
@@ -73,21 +73,21 @@ pub struct Lookup {
 
 /// What was seen of a DNS lookup. Idempotent.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Reply {
+pub struct DnsExchange {
     /// 1 once the question was seen.
     pub asked: FlagSet,
     /// The addresses answered, each with the names that led to it: first the one asked for, then aliases.
     pub answers: BoundedSet<(IpAddr, Vec<String>), 64>,
 }
 
-impl Reply {
+impl DnsExchange {
     /// Whether question and answer were seen.
     pub fn is_whole(&self) -> bool {
         self.asked.0 != 0 && !self.answers.is_empty()
     }
 }
 
-impl Merge for Reply {
+impl Merge for DnsExchange {
     fn merge(&mut self, other: &Self) {
         self.asked.merge(&other.asked);
         self.answers.merge(&other.answers);
@@ -96,7 +96,7 @@ impl Merge for Reply {
 
 /// What a client said about whom it wants to talk to: TLS server name (RFC 6066) or HTTP host (RFC 9112).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct Hello {
+pub struct ServerNameRequest {
     /// The name, in lower case and without a final dot; empty where it named none.
     pub name: String,
     /// The true name may be another, in an encrypted ClientHello inside this one.
@@ -105,46 +105,48 @@ pub struct Hello {
 
 /// Reads the payloads of some packets, in the same order, and adds what they tell to `facts`, each with the position
 /// of its packet. With `starts` later parts of messages are left out: nearly all payloads are.
-pub fn read_all<'a>(
+pub fn read_payloads<'a>(
     packets: &[Observation],
     payloads: &[&'a [u8]],
     starts: bool,
-    facts: &mut Vec<(usize, Clue<'a>)>,
+    facts: &mut Vec<(usize, PayloadFact<'a>)>,
 ) {
     for (position, (seen, payload)) in packets.iter().zip(payloads).enumerate() {
-        if !(payload.is_empty() || starts && is_mute(seen, payload)) {
+        if !(payload.is_empty() || starts && is_irrelevant(seen, payload)) {
             facts.extend(read(seen, payload).map(|clue| (position, clue)));
         }
     }
 }
 
 /// Reads what the payload of a packet tells. `payload` is what the capture kept of it.
-pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<Clue<'a>> {
+pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>> {
     let Body::Transport { tuple, flags, .. } = &seen.body else { return None };
     match tuple.transport {
         Transport::ICMP6 => {
             let (address, mac) = nd::read(tuple, seen.link.ttl, payload)?;
-            Some(Clue::Claims(address, mac))
+            Some(PayloadFact::Claims(address, mac))
         }
-        vrrp::PROTOCOL => Some(Clue::Holds(vrrp::read(tuple, payload)?)),
+        vrrp::PROTOCOL => Some(PayloadFact::Holds(vrrp::read(tuple, payload)?)),
         Transport::UDP if tuple.sport == DNS || tuple.dport == DNS => {
             dns::read(tuple, seen.path, payload)
         }
-        Transport::UDP => requests::read(tuple, payload).map(Clue::Says),
-        Transport::TCP if tuple.sport == ENDPOINT_MAPPER => rpc::read(payload).map(Clue::Announced),
+        Transport::UDP => requests::read(tuple, payload).map(PayloadFact::Says),
+        Transport::TCP if tuple.sport == ENDPOINT_MAPPER => {
+            rpc::read(payload).map(PayloadFact::Announced)
+        }
         Transport::TCP if tuple.sport == DNS || tuple.dport == DNS => {
             // Messages over TCP have their length before them (RFC 1035, 4.2.2), perhaps in a segment of its own.
             let length = payload.first_chunk().map_or(0, |b| usize::from(u16::from_be_bytes(*b)));
             let message = if length + 2 == payload.len() { &payload[2..] } else { payload };
             dns::read(tuple, seen.path, message)
         }
-        Transport::TCP if flags & flag::CLIENT_HELLO != 0 => {
-            Some(tls::hello(payload).map_or(Clue::Start(payload), Clue::Hello))
-        }
-        Transport::TCP if http::is_request(payload) => {
-            Some(http::host(payload).map_or(Clue::Start(payload), Clue::Hello))
-        }
-        Transport::TCP if starts(payload) => Some(Clue::Start(payload)),
+        Transport::TCP if flags & flag::CLIENT_HELLO != 0 => Some(
+            tls::hello(payload).map_or(PayloadFact::Start(payload), PayloadFact::ServerNameRequest),
+        ),
+        Transport::TCP if http::is_request(payload) => Some(
+            http::host(payload).map_or(PayloadFact::Start(payload), PayloadFact::ServerNameRequest),
+        ),
+        Transport::TCP if starts(payload) => Some(PayloadFact::Start(payload)),
         // What continues a message comes from its client, whose port is nearly always the higher one where
         // not both are of the kind that clients have, and is no other record of TLS.
         Transport::TCP if tuple.sport > tuple.dport || tuple.sport >= EPHEMERAL => {
@@ -152,7 +154,7 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<Clue<'a>> {
                 payload,
                 [0x14 | 0x15 | 0x17, 0x03, ..] | [0x16, 0x03, _, _, _, 0 | 2..=255, ..]
             );
-            (!is_record && !payload.is_empty()).then_some(Clue::Part(payload))
+            (!is_record && !payload.is_empty()).then_some(PayloadFact::Part(payload))
         }
         _ => None,
     }
@@ -160,7 +162,7 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<Clue<'a>> {
 
 /// Whether nothing is in a payload but perhaps a later part of a message that names a server: what nearly all
 /// payloads are.
-fn is_mute(seen: &Observation, payload: &[u8]) -> bool {
+fn is_irrelevant(seen: &Observation, payload: &[u8]) -> bool {
     let Body::Transport { tuple, .. } = &seen.body else { return true };
     let starts =
         || payload.first().is_some_and(|first| *first == 0x16 || first.is_ascii_uppercase());

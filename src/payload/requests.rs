@@ -4,14 +4,14 @@
 use crate::decode::{FiveTuple, flag};
 
 /// What a datagram says, if it is a message of a protocol.
-type Says = fn(&[u8]) -> Option<u16>;
+type RequestKind = fn(&[u8]) -> Option<u16>;
 
 /// Protocols whose messages say little about themselves, by the ports of their servers (IANA), and how to tell a
 /// request from its answer.
-const AT_PORTS: &[(u16, Says)] = &[(88, kerberos), (123, ntp), (443, quic)];
+const AT_PORTS: &[(u16, RequestKind)] = &[(88, kerberos), (123, ntp), (443, quic)];
 
 /// Protocols whose messages cannot be mistaken, wherever their servers listen.
-const ANYWHERE: &[Says] = &[radius, rdp];
+const ANYWHERE: &[RequestKind] = &[radius, rdp];
 
 /// Whether a datagram may be a message of one of these protocols.
 pub(super) fn may_say(tuple: &FiveTuple, payload: &[u8]) -> bool {

@@ -1,6 +1,6 @@
 //! HTTP/1 requests (RFC 9112): the host that a client asks for.
 
-use super::{Hello, host_name};
+use super::{ServerNameRequest, host_name};
 
 /// Header fields of a request that are read before the host is given up.
 const MAX_FIELDS: usize = 64;
@@ -20,13 +20,13 @@ pub(super) fn may_be_request(payload: &[u8]) -> bool {
 }
 
 /// The host of a request; nothing where its header is not there whole.
-pub(super) fn host(payload: &[u8]) -> Option<Hello> {
+pub(super) fn host(payload: &[u8]) -> Option<ServerNameRequest> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let complete = request.parse(payload).ok()?.is_complete();
     // Asked with a whole address it is a proxy, and the host another's (RFC 9112, 3.2.2).
     if !request.path.is_none_or(|path| path.starts_with(['/', '*'])) {
-        return Some(Hello { name: String::new(), hidden: false });
+        return Some(ServerNameRequest { name: String::new(), hidden: false });
     }
     let mut hosts = request.headers.iter().filter(|f| f.name.eq_ignore_ascii_case("host"));
     let host = hosts.next().map(|field| field.value.trim_ascii());
@@ -37,7 +37,7 @@ pub(super) fn host(payload: &[u8]) -> Option<Hello> {
     // A port may follow; an IPv6 address stands in brackets and is no name.
     let host = host.filter(|host| !host.starts_with(b"["));
     let name = host.and_then(|h| h.split(|b| *b == b':').next()).and_then(host_name);
-    Some(Hello { name: name.unwrap_or_default(), hidden: false })
+    Some(ServerNameRequest { name: name.unwrap_or_default(), hidden: false })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hello, http, starts, tls};
+use super::{ServerNameRequest, http, starts, tls};
 use crate::model::{Merge, Nanos, SECOND};
 
 /// Bytes that are kept of a side.
@@ -23,19 +23,19 @@ const LATE: Nanos = 60 * SECOND;
 /// some part has too much before it in the whole, and the earliest piece of a part is no earlier than that of
 /// the whole.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Pieces {
+pub struct StreamPrefix {
     /// In the order of their times.
-    list: Vec<Piece>,
+    list: Vec<PrefixSegment>,
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-struct Piece {
+struct PrefixSegment {
     time: Nanos,
     seq: u32,
     bytes: Box<[u8]>,
 }
 
-impl Pieces {
+impl StreamPrefix {
     /// Whether data may still be the first on a side whose first packet came at `first`. The side's true first
     /// packet came no later than that of any part of it.
     pub fn is_young(time: Nanos, first: Nanos) -> bool {
@@ -48,13 +48,13 @@ impl Pieces {
         if time.saturating_sub(first) > YOUNG {
             return;
         }
-        self.add(Piece { time, seq, bytes: bytes.into() });
+        self.add(PrefixSegment { time, seq, bytes: bytes.into() });
         self.trim();
     }
 
     /// Of the same bytes at the same place the earliest sight counts.
-    fn add(&mut self, piece: Piece) {
-        let same = |p: &Piece| (p.seq, &p.bytes) == (piece.seq, &piece.bytes);
+    fn add(&mut self, piece: PrefixSegment) {
+        let same = |p: &PrefixSegment| (p.seq, &p.bytes) == (piece.seq, &piece.bytes);
         match self.list.iter_mut().find(|p| same(p)) {
             Some(known) => known.time = known.time.min(piece.time),
             None => self.list.push(piece),
@@ -80,12 +80,12 @@ impl Pieces {
 
     /// Bytes of memory that the pieces hold, about.
     pub fn memory(&self) -> usize {
-        self.list.iter().map(|p| p.bytes.len() + size_of::<Piece>()).sum()
+        self.list.iter().map(|p| p.bytes.len() + size_of::<PrefixSegment>()).sum()
     }
 
     /// What the pieces together say of the server's name, on a side whose first packet came at `first`.
-    pub fn hello(&self, first: Nanos) -> Option<Hello> {
-        let young: Vec<&Piece> =
+    pub fn hello(&self, first: Nanos) -> Option<ServerNameRequest> {
+        let young: Vec<&PrefixSegment> =
             self.list.iter().filter(|piece| Self::is_young(piece.time, first)).collect();
         // The first that with its continuation says something.
         young
@@ -95,10 +95,10 @@ impl Pieces {
 }
 
 /// The bytes from a piece on, as far as others continue it without a gap; of several the earliest.
-fn joined(start: &Piece, pieces: &[&Piece]) -> Vec<u8> {
+fn joined(start: &PrefixSegment, pieces: &[&PrefixSegment]) -> Vec<u8> {
     let mut bytes = start.bytes.to_vec();
     while bytes.len() < KEPT {
-        let rest = |piece: &&Piece| {
+        let rest = |piece: &&PrefixSegment| {
             let skip = bytes.len().checked_sub(piece.seq.wrapping_sub(start.seq) as usize)?;
             piece.bytes.get(skip..).filter(|rest| !rest.is_empty()).map(<[u8]>::to_vec)
         };
@@ -110,14 +110,14 @@ fn joined(start: &Piece, pieces: &[&Piece]) -> Vec<u8> {
     bytes
 }
 
-fn read(bytes: &[u8]) -> Option<Hello> {
+fn read(bytes: &[u8]) -> Option<ServerNameRequest> {
     match http::is_request(bytes) {
         true => http::host(bytes),
         false => tls::hello(bytes),
     }
 }
 
-impl Merge for Pieces {
+impl Merge for StreamPrefix {
     fn merge(&mut self, other: &Self) {
         other.list.iter().for_each(|piece| self.add(piece.clone()));
         self.trim();
@@ -133,14 +133,14 @@ mod tests {
     #[test]
     fn pieces_join_in_any_order_and_of_any_size() {
         for size in [1, 5, 20, 100] {
-            let mut forth = Pieces::default();
-            let mut back = Pieces::default();
+            let mut forth = StreamPrefix::default();
+            let mut back = StreamPrefix::default();
             let parts: Vec<_> = REQUEST.chunks(size).enumerate().collect();
             for (number, part) in &parts {
                 forth.see(*number as i64, 1000 + (number * size) as u32, part);
             }
             for (number, part) in parts.iter().rev() {
-                let mut one = Pieces::default();
+                let mut one = StreamPrefix::default();
                 one.see(*number as i64, 1000 + (number * size) as u32, part);
                 back.merge(&one);
             }
@@ -152,10 +152,10 @@ mod tests {
     /// A worker that holds only what comes later neither keeps out nor drives out what comes first.
     #[test]
     fn what_comes_later_elsewhere_changes_nothing() {
-        let mut early = Pieces::default();
+        let mut early = StreamPrefix::default();
         early.see(0, 1, &REQUEST[..20]);
         early.see(1, 21, &REQUEST[20..]);
-        let mut late = Pieces::default();
+        let mut late = StreamPrefix::default();
         late.see(YOUNG + 2, 7, &[0x17; 5000]);
         let mut all = late.clone();
         all.merge(&early);
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_no_name_and_numbers_may_wrap() {
-        let mut pieces = Pieces::default();
+        let mut pieces = StreamPrefix::default();
         let seq = u32::MAX - 10;
         pieces.see(1, seq, &REQUEST[..20]);
         pieces.see(2, seq.wrapping_add(30), &REQUEST[30..]);
