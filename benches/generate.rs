@@ -70,8 +70,8 @@ fn main() -> io::Result<()> {
     let mut out = Capture::create(&arguments.capture, arguments.pcapng, packets)?;
     let mut random = Random(1);
     let mut talks = match arguments.shape {
-        Shape::Hostile => Flows::hostile(flows, &mut random),
-        Shape::Mixed | Shape::Small => Flows::new(flows, &mut random),
+        Shape::Hostile => MergedFlows::hostile(flows, &mut random),
+        Shape::Mixed | Shape::Small => MergedFlows::new(flows, &mut random),
     };
     match arguments.shape {
         Shape::Mixed => mixed(&mut out, packets, &mut talks, &mut random)?,
@@ -93,7 +93,7 @@ fn main() -> io::Result<()> {
 fn mixed(
     out: &mut Capture,
     packets: u64,
-    talks: &mut Flows,
+    talks: &mut MergedFlows,
     random: &mut Random,
 ) -> io::Result<()> {
     let flows = talks.list.len();
@@ -284,11 +284,11 @@ impl Flow {
     }
 }
 
-struct Flows {
+struct MergedFlows {
     list: Vec<Flow>,
 }
 
-impl Flows {
+impl MergedFlows {
     fn new(number: u32, random: &mut Random) -> Self {
         let mut known = HashSet::new();
         let mut list = Vec::new();
@@ -381,7 +381,7 @@ impl Capture {
     /// Writes the next packet of a flow; `size` chooses the payload of what is not said by the protocol.
     fn frame(
         &mut self,
-        flows: &mut Flows,
+        flows: &mut MergedFlows,
         flow: usize,
         random: &mut Random,
         size: impl FnOnce(&mut Random) -> usize,

@@ -11,7 +11,7 @@ use rasaudit::capture::{Batch, CaptureReader, expand};
 use rasaudit::classify::{Outcome, View, Watched};
 use rasaudit::conversation::{Conversations, Sight, Work};
 use rasaudit::decode::{Body, Decoder, FiveTuple, Observation, flag};
-use rasaudit::flow::{Keep, Meeting, Seed};
+use rasaudit::flow::{FlowStore, HashSeed, Retention};
 use rasaudit::model::Transport;
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
@@ -101,10 +101,10 @@ fn rooms(c: &mut Criterion) {
     group.finish();
 
     let seen = observations();
-    let seed = Seed::new();
-    let meeting = || Meeting::new(&seed, std::env::temp_dir());
+    let seed = HashSeed::new();
+    let store = || FlowStore::new(&seed, std::env::temp_dir());
     let filled = || {
-        let mut tables = meeting().tables(&Keep::default());
+        let mut tables = store().tables(&Retention::default());
         seen.chunks(32).for_each(|s| tables.observe(s, []));
         tables
     };
@@ -130,9 +130,9 @@ fn rooms(c: &mut Criterion) {
         min_watch: None,
     };
     let conversations = || {
-        let meeting = meeting();
-        meeting.take_in(filled()).expect("in memory");
-        let mut flows = meeting.settle(false, 1, usize::MAX).expect("in memory");
+        let store = store();
+        store.submit(filled()).expect("in memory");
+        let mut flows = store.finish(false, 1, usize::MAX).expect("in memory");
         let judge = rasaudit::classify::Judge::new(&policy);
         Conversations::read(&mut flows, &judge, Sight::default(), Work { jobs: 1, keep: false })
             .expect("in memory")
@@ -197,10 +197,10 @@ fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<O
 
 /// Flow tables by size, with addresses chosen by somebody who wants them to collide, and two that meet.
 fn tables(c: &mut Criterion) {
-    let seed = Seed::new();
-    let meeting = || Meeting::new(&seed, std::env::temp_dir());
-    let filled = |meeting: &Meeting, seen: &[Observation]| {
-        let mut tables = meeting.tables(&Keep::default());
+    let seed = HashSeed::new();
+    let store = || FlowStore::new(&seed, std::env::temp_dir());
+    let filled = |store: &FlowStore, seen: &[Observation]| {
+        let mut tables = store.tables(&Retention::default());
         seen.chunks(32).for_each(|s| tables.observe(s, []));
         tables
     };
@@ -216,7 +216,7 @@ fn tables(c: &mut Criterion) {
     group.sample_size(10);
     for (name, seen) in &cases {
         group.throughput(Throughput::Elements(seen.len() as u64));
-        group.bench_function(*name, |b| b.iter(|| black_box(filled(&meeting(), seen).len())));
+        group.bench_function(*name, |b| b.iter(|| black_box(filled(&store(), seen).len())));
     }
     group.finish();
     let seen = &cases[1].1;
@@ -226,15 +226,15 @@ fn tables(c: &mut Criterion) {
     for jobs in [1, 2] {
         group.bench_function(format!("100,000 flows on {jobs} threads"), |b| {
             let two = || {
-                let meeting = meeting();
+                let store = store();
                 for half in seen.chunks(seen.len() / 2) {
-                    meeting.take_in(filled(&meeting, half)).expect("in memory");
+                    store.submit(filled(&store, half)).expect("in memory");
                 }
-                meeting
+                store
             };
             b.iter_batched(
                 two,
-                |m| m.settle(false, jobs, usize::MAX).expect("in memory"),
+                |m| m.finish(false, jobs, usize::MAX).expect("in memory"),
                 BatchSize::LargeInput,
             );
         });

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rasaudit::decode::Body;
 use support::frames::{ours, shown};
-use support::wrap::{self, Parts, WRAPPERS, Wrapper};
+use support::wrap::{self, PrefixRetention, WRAPPERS, Wrapper};
 use support::{Records, fixture};
 
 /// What tells conversations apart, and what a wrapper must not change.
@@ -68,7 +68,8 @@ fn same_conversations(captured: &str, inventory: &str, least: usize) {
         let is_stated = nested || wrapper.name == "vxlan-in-vlan-in-erspan";
         let inventory = if is_stated { &stated } else { &unstated };
         let carried = |number: usize, record: &[u8]| {
-            packet(number) && (wrapper.wrap)(Parts::new(&record[16..], record.len() - 16)).is_some()
+            packet(number)
+                && (wrapper.wrap)(PrefixRetention::new(&record[16..], record.len() - 16)).is_some()
         };
         let numbers: Vec<usize> =
             (0..records.records.len()).filter(|n| carried(*n, &records.records[*n])).collect();

@@ -7,8 +7,8 @@ use rasaudit::decode::{
     flag,
 };
 use rasaudit::flow::{
-    Amount, Evidence, FlowRecord, Flows, Keep, Meeting, Partitions, Parts, Seed, Shard, Side,
-    SideEvidence,
+    Amount, DirectionStats, Evidence, FlowPartitions, FlowRecord, FlowStore, HashSeed, MergedFlows,
+    PartitionFlows, PrefixRetention, Retention, SideEvidence,
 };
 use rasaudit::model::{
     BoundedSet, FlagSet, FrameCounters, Mac, Max, Merge, Min, NumberRange, SkipReason, Sum,
@@ -72,10 +72,10 @@ fn sets() -> impl Strategy<Value = BoundedSet<u8, 4>> {
     })
 }
 
-fn sides() -> impl Strategy<Value = Side> {
+fn sides() -> impl Strategy<Value = DirectionStats> {
     (sums(), sums(), min(), max(), spans(), any::<u32>(), any::<u16>()).prop_map(
         |(packets, bytes, first, last, acked, syns, flags)| {
-            let mut side = Side::default();
+            let mut side = DirectionStats::default();
             side.sent = Amount { packets, bytes, payload: bytes };
             (side.first, side.last, side.acked) = (first, last, acked);
             (side.syns, side.flags) = (Sum(syns), FlagSet(flags));
@@ -205,7 +205,7 @@ fn observations() -> impl Strategy<Value = Observation> {
 }
 
 /// All that is known of some flows, in order.
-fn content(shard: &Shard<'_>) -> Vec<String> {
+fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
     let mut flows: Vec<String> = shard
         .iter()
         .map(|flow| {
@@ -227,35 +227,34 @@ fn content(shard: &Shard<'_>) -> Vec<String> {
 
 /// Everything that is known after workers took in `parts`, each its own tables, spilled or not.
 fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
-    let seed = Seed::new();
-    let meeting = Meeting::new(&seed, std::env::temp_dir());
+    let seed = HashSeed::new();
+    let store = FlowStore::new(&seed, std::env::temp_dir());
     for part in parts {
-        let mut tables = meeting.tables(&Keep { traces: true, parts: Parts::All });
+        let mut tables = store.tables(&Retention { traces: true, parts: PrefixRetention::All });
         tables.observe(part, []);
-        if spill { meeting.spill(tables) } else { meeting.take_in(tables) }
-            .expect("a temporary file");
+        if spill { store.spill(tables) } else { store.submit(tables) }.expect("a temporary file");
     }
-    let mut flows = meeting.settle(true, 2, usize::MAX).expect("what was spilled comes back");
+    let mut flows = store.finish(true, 2, usize::MAX).expect("what was spilled comes back");
     let removed = flows.drop_copies().expect("what was spilled comes back");
     let whole = known(&flows);
     // What goes out as values and comes in again, in two parts, is the same.
     let Evidence { flows, side } = flows.evidence().expect("what was spilled comes back");
     let bytes = postcard::to_stdvec(&flows).expect("values");
     let flows: Vec<FlowRecord> = postcard::from_bytes(&bytes).expect("what was written");
-    let meeting = Meeting::new(&Seed::new(), std::env::temp_dir());
+    let store = FlowStore::new(&HashSeed::new(), std::env::temp_dir());
     let (front, back) = flows.split_at(flows.len() / 2);
     for (flows, side) in [(back, side), (front, SideEvidence::default())] {
-        let mut tables = meeting.tables(&Keep::default());
-        tables.take_in(Evidence { flows: flows.to_vec(), side });
-        meeting.take_in(tables).expect("in memory");
+        let mut tables = store.tables(&Retention::default());
+        tables.take_evidence(Evidence { flows: flows.to_vec(), side });
+        store.submit(tables).expect("in memory");
     }
-    let again = meeting.settle(false, 1, usize::MAX).expect("in memory");
+    let again = store.finish(false, 1, usize::MAX).expect("in memory");
     assert_eq!(known(&again), whole);
     (whole.0, format!("{} {removed}", whole.1))
 }
 
 /// All flows, and what is beside them.
-fn known(flows: &Flows) -> (Vec<String>, String) {
+fn known(flows: &MergedFlows) -> (Vec<String>, String) {
     let mut all = Vec::new();
     flows.visit(|shard| all.extend(content(&shard))).expect("what was spilled comes back");
     all.sort();

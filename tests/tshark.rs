@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rasaudit::flow::{Flow, Partitions};
+use rasaudit::flow::{Flow, FlowPartitions};
 use rasaudit::pipeline::{Dedup, Plan, Progress, Reading, Request};
 use support::fixture;
 use support::tshark::Sees;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rasaudit::capture::{CaptureError, ReadError};
 use rasaudit::classify::Judge;
 use rasaudit::conversation::{Conversations, Sight, Work};
-use rasaudit::flow::{Evidence, Flows, Partitions, Shard, SideEvidence};
+use rasaudit::flow::{Evidence, FlowPartitions, MergedFlows, PartitionFlows, SideEvidence};
 use rasaudit::model::{ActivityHistogram, InputRecord, Merge};
 use rasaudit::pipeline::{
     Audit, Chunk, Dedup, Limits, Origin, Plan, Progress, Reading, Request, Source,
@@ -138,14 +138,18 @@ fn what_is_given_as_values_is_judged_as_the_capture_itself() {
 }
 
 /// Flows whose last part is read first.
-struct Backwards(Flows);
+struct Backwards(MergedFlows);
 
-impl Partitions for Backwards {
+impl FlowPartitions for Backwards {
     fn count(&self) -> usize {
         self.0.count()
     }
 
-    fn visit_one(&self, number: usize, visitor: &mut dyn FnMut(Shard<'_>)) -> io::Result<()> {
+    fn visit_one(
+        &self,
+        number: usize,
+        visitor: &mut dyn FnMut(PartitionFlows<'_>),
+    ) -> io::Result<()> {
         self.0.visit_one(self.count() - 1 - number, visitor)
     }
 

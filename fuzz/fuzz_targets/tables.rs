@@ -6,29 +6,29 @@ use std::io::Cursor;
 use libfuzzer_sys::fuzz_target;
 use rasaudit::capture::{Batch, CaptureReader};
 use rasaudit::decode::{Decoder, Observation};
-use rasaudit::flow::{Keep, Meeting, Partitions, Parts, Seed};
+use rasaudit::flow::{Retention, FlowStore, FlowPartitions, PrefixRetention, HashSeed};
 use rasaudit::payload::read_payloads;
 
 /// An observation and its payload.
 type Seen<'a> = (Observation, &'a [u8]);
 
 /// All that is known after the parts were taken in.
-fn met(seed: &Seed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, String) {
-    let meeting = Meeting::new(seed, std::env::temp_dir());
+fn met(seed: &HashSeed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, String) {
+    let store = FlowStore::new(seed, std::env::temp_dir());
     for part in parts {
-        let mut tables = meeting.tables(&Keep { traces: true, parts: Parts::All });
+        let mut tables = store.tables(&Retention { traces: true, parts: PrefixRetention::All });
         for chunk in part.chunks(32) {
             let (seen, payloads): (Vec<_>, Vec<_>) = chunk.iter().copied().unzip();
             let mut facts = Vec::new();
             read_payloads(&seen, &payloads, false, &mut facts);
             tables.observe(&seen, facts);
         }
-        if spill { meeting.spill(tables) } else { meeting.take_in(tables) }.expect("a file");
+        if spill { store.spill(tables) } else { store.submit(tables) }.expect("a file");
     }
-    let mut flows = meeting.settle(true, 2, usize::MAX).expect("a file");
+    let mut flows = store.finish(true, 2, usize::MAX).expect("a file");
     let dropped = flows.drop_copies().expect("a file");
     let mut all = Vec::new();
-    let list = |shard: rasaudit::flow::Shard<'_>| {
+    let list = |shard: rasaudit::flow::PartitionFlows<'_>| {
         for flow in shard.iter() {
             let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.flags));
             let links = [0, 1].map(|side| flow.links(side).copied().collect::<Vec<_>>());
@@ -53,7 +53,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     seen.truncate(512);
-    let seed = Seed::new();
+    let seed = HashSeed::new();
     let (front, back) = seen.split_at(seen.len() / 2);
     let there = met(&seed, [front, back], false);
     assert_eq!(there, met(&seed, [back, front], false));

@@ -10,7 +10,7 @@ use super::ends::EndKey;
 use super::expected::Assessor;
 use super::finding::{About, Conflict, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubt, Doubts, Verdict};
-use crate::conversation::{Claimant, Grade, State};
+use crate::conversation::{AddressBinding, Grade, State};
 use crate::model::{Mac, Nanos, Transport};
 use crate::policy::{FeatureState, RoleSet, Row, Who};
 
@@ -164,7 +164,7 @@ impl Assessor<'_> {
     /// Addresses of hosts that two hardware addresses claim in the same ten seconds, twice, in one VLAN.
     fn address_conflicts(&mut self) {
         let claims = &self.conversations.survey.claims;
-        let mut places: BTreeMap<Place, Vec<&Claimant>> = BTreeMap::new();
+        let mut places: BTreeMap<Place, Vec<&AddressBinding>> = BTreeMap::new();
         for claimant in claims.keys() {
             places.entry((claimant.address, claimant.vlans)).or_default().push(claimant);
         }
@@ -198,7 +198,12 @@ impl Assessor<'_> {
     }
 
     /// That one hardware address took an address of a host over from another that fell silent, in words.
-    fn takeover(&self, host: usize, address: IpAddr, claimants: &[&Claimant]) -> Option<String> {
+    fn takeover(
+        &self,
+        host: usize,
+        address: IpAddr,
+        claimants: &[&AddressBinding],
+    ) -> Option<String> {
         let claims = &self.conversations.survey.claims;
         let entry = &self.policy.inventory.hosts[host];
         let mut all: Vec<_> = claimants
@@ -237,7 +242,12 @@ impl Assessor<'_> {
     /// The hardware addresses that claim an address of a host against each other: in the same ten seconds, in at least
     /// two of them that are ten seconds apart. Those of the host itself are one claimant, and so are those of listed
     /// holders of a virtual address; what several routers share, and proxies, claim nothing for themselves.
-    fn conflicting(&self, host: usize, address: IpAddr, claimants: &[&Claimant]) -> BTreeSet<Mac> {
+    fn conflicting(
+        &self,
+        host: usize,
+        address: IpAddr,
+        claimants: &[&AddressBinding],
+    ) -> BTreeSet<Mac> {
         let inventory = &self.policy.inventory;
         let holders = self.listed_holders(host, address);
         let mac_is_of = |mac: Mac, number: usize| {
@@ -266,7 +276,7 @@ impl Assessor<'_> {
         // Slots of ten seconds, a bit each: those of somebody, and those of a second one.
         let (mut once, mut twice) = (BTreeMap::<Nanos, u64>::new(), BTreeMap::<Nanos, u64>::new());
         let mut own = BTreeMap::<Nanos, u64>::new();
-        let others: Vec<&&Claimant> = claimants
+        let others: Vec<&&AddressBinding> = claimants
             .iter()
             .filter(|c| {
                 let is_own = is_own(c.mac);
@@ -289,12 +299,12 @@ impl Assessor<'_> {
         if slots < 2 {
             return BTreeSet::new();
         }
-        let meets = |claimant: &Claimant| {
+        let meets = |claimant: &AddressBinding| {
             let theirs = &claims[claimant].slots;
             theirs.iter().any(|(word, slots)| twice.get(word).is_some_and(|both| both & slots != 0))
         };
         let own_macs = claimants.iter().filter(|c| is_own(c.mac)).map(|c| c.mac);
-        let meeting: Vec<&&Claimant> = others.into_iter().filter(|c| meets(c)).collect();
+        let meeting: Vec<&&AddressBinding> = others.into_iter().filter(|c| meets(c)).collect();
         // Each of them against each, as far as there are few: one that takes over meets the last one, once.
         let parties = meeting.iter().map(|c| &claims[**c].slots).chain([&own]);
         let parties: Vec<&BTreeMap<Nanos, u64>> = parties.collect();

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::View;
 use super::judge::Judged;
 use super::verdict::Verdict;
-use crate::conversation::{Conversations, Presence, Subject, Unreadable, Window};
+use crate::conversation::{Conversations, Presence, Subject, UndecodedReason, Window};
 use crate::model::{BoundedSet, Mac, Merge, Sum, Transport, named_enum};
 use crate::policy::{Policy, Who};
 
@@ -258,7 +258,7 @@ pub(super) fn unreadables(
     reports: &[HostReport],
 ) -> Unreadables {
     let mut found = Unreadables::default();
-    let frames = |count: u64, why: Unreadable| format!("{count} {}", why.words());
+    let frames = |count: u64, why: UndecodedReason| format!("{count} {}", why.words());
     if conversations.unread.more() > 0 {
         found.anybody =
             Some(format!("{} frames that could not be understood", conversations.unread.more()));

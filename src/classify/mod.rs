@@ -57,7 +57,7 @@ use crate::model::{ActivityHistogram, Nanos, SECOND};
 // What the judgement is about, for those who tell it.
 pub use crate::conversation::{
     Basis, Conversation, Conversations, EncapTag, Grade, Presence, State, Subject, Taint,
-    Unreadable, Vantage, Window, flag,
+    UndecodedReason, Vantage, Window, flag,
 };
 pub use crate::policy::{
     Covers, FeatureState, Matrix, Only, Party, Policy, RoleSet, Row, Scope, Severity, UNFILLED,

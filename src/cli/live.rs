@@ -19,9 +19,9 @@ use super::policy::{complain_all, whole_file};
 use super::work::tell;
 use crate::model::{Loss, escape_control};
 use crate::pipeline::{
-    CaptureOptions, Closed, Confinement, Control, Dated, Door, Duty, Ended, FailOn, Fold, Limits,
-    Listener, Message, Notice, Pages, StateError, Syslog, Watch, folder_of, listen, ready, serve,
-    watch,
+    AggregationLevel, CaptureOptions, Closed, Confinement, Control, Dated, Door, Duty, Ended,
+    FailOn, Limits, Listener, Message, Notice, Pages, StateError, Syslog, Watch, folder_of, listen,
+    ready, serve, watch,
 };
 use crate::policy::{Policy, Problem, unreadable};
 
@@ -452,14 +452,14 @@ impl Listener for Teller<'_> {
     }
 }
 
-fn told(fold: Fold) -> &'static str {
+fn told(fold: AggregationLevel) -> &'static str {
     match fold {
-        Fold::Attempts => "unanswered and one-way flows from outside, by network",
-        Fold::Outside => "flows from outside, by network",
-        Fold::Strangers => "all hosts outside as one",
-        Fold::Ports => "by conversation",
-        Fold::Scans => "what was never established without its port",
-        Fold::Inside => "what was never established by network",
+        AggregationLevel::Attempts => "unanswered and one-way flows from outside, by network",
+        AggregationLevel::Outside => "flows from outside, by network",
+        AggregationLevel::Strangers => "all hosts outside as one",
+        AggregationLevel::Ports => "by conversation",
+        AggregationLevel::Scans => "what was never established without its port",
+        AggregationLevel::Inside => "what was never established by network",
     }
 }
 

@@ -22,14 +22,16 @@ use direction::Reading;
 use names::{Asked, Directory};
 
 use crate::flow::{
-    Amount, ENDPOINT_MAPPER, EncapTagKind, Flow, Holders, IcmpError, Pair, Partitions, Path, Seed,
-    Shard, Unreads,
+    AddressPair, Amount, ENDPOINT_MAPPER, EncapTagKind, Flow, FlowPartitions, HashSeed, IcmpError,
+    PartitionFlows, Path, UndecodedCounts, VirtualAddressMasters,
 };
 use crate::model::{
     BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Transport,
 };
 
-pub use crate::flow::{Claimant, EncapTag, TunnelEndpoints, Unread, Unreadable, flag};
+pub use crate::flow::{
+    AddressBinding, EncapTag, TunnelEndpoints, UndecodedFrames, UndecodedReason, flag,
+};
 pub use direction::Grade;
 pub use names::{Known, ServerNames};
 pub use pick::{Picked, Speaking};
@@ -300,11 +302,11 @@ pub struct Conversations {
     /// The names by which anybody looked an address up, the least ones.
     pub called: BTreeMap<IpAddr, BoundedSet<String, 8>>,
     /// Source, destination and protocol of later fragments whose first one is not in the capture.
-    pub orphans: Vec<Pair>,
+    pub orphans: Vec<AddressPair>,
     /// Frames that could not be understood.
-    pub unread: Unreads,
+    pub unread: UndecodedCounts,
     /// Who held virtual addresses (VRRP), by address.
-    pub holders: BTreeMap<IpAddr, Holders>,
+    pub holders: BTreeMap<IpAddr, VirtualAddressMasters>,
     /// The names of servers, each set of them once.
     names: Vec<ServerNames>,
 }
@@ -312,7 +314,7 @@ pub struct Conversations {
 impl Conversations {
     /// Reads all flows: once to learn who serves and who is seen, once to read directions and states.
     pub fn read(
-        flows: &mut impl Partitions,
+        flows: &mut impl FlowPartitions,
         lens: &dyn Lens,
         sight: Sight,
         Work { jobs, keep }: Work,
@@ -331,14 +333,14 @@ impl Conversations {
         })?;
         surveys.into_iter().for_each(|part| survey.merge(part));
         survey.conclude();
-        let read = |part: &mut Part, shard: Shard<'_>| {
+        let read = |part: &mut Part, shard: PartitionFlows<'_>| {
             part.read(shard.iter().filter(wanted), &survey, lens);
         };
         // Nobody asks for the flows again, unless the inventory learns from what stays inside a host.
         let again = keep || survey.saw_loopback();
         let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
         let (mut one_sided, mut list) = (0, Vec::new());
-        let mut heard: HashMap<(Subject, bool), Asked, Seed> = HashMap::default();
+        let mut heard: HashMap<(Subject, bool), Asked, HashSeed> = HashMap::default();
         for part in parts {
             one_sided += part.one_sided;
             match list.is_empty() {
@@ -375,7 +377,7 @@ impl Conversations {
                 && c.state == State::Established
                 && !c.is_doubted()
         };
-        let mappers: HashSet<(IpAddr, IpAddr), Seed> =
+        let mappers: HashSet<(IpAddr, IpAddr), HashSeed> =
             list.iter().filter(is_mapper).map(|c| (c.subject.client, c.subject.server)).collect();
         let reached = |client, mapper| mappers.contains(&(client, mapper));
         let (mut directory, nothing) =
@@ -415,7 +417,7 @@ impl Conversations {
 /// The interfaces that a mirror sends to, as far as the traffic shows it: on them nobody of the farm sends or receives
 /// a plain frame, not as an end of a tunnel either, and all tunnels lead one way to one destination. Without an
 /// inventory everybody may be of the farm, and there are no plain frames.
-fn mirrors(flows: &impl Partitions, lens: &dyn Lens) -> io::Result<BTreeSet<u16>> {
+fn mirrors(flows: &impl FlowPartitions, lens: &dyn Lens) -> io::Result<BTreeSet<u16>> {
     let mut mirrors = flows.side().one_way_tunnels();
     if mirrors.is_empty() {
         return Ok(mirrors);
@@ -458,7 +460,7 @@ impl Conversations {
 #[derive(Default)]
 struct Part {
     list: Vec<Conversation>,
-    heard: HashMap<(Subject, bool), Asked, Seed>,
+    heard: HashMap<(Subject, bool), Asked, HashSeed>,
     one_sided: u64,
 }
 
@@ -470,7 +472,7 @@ impl Part {
         lens: &dyn Lens,
     ) {
         // Dense conversations beside a small index: a map of them would hold half as much again.
-        let mut found = HashMap::<(Subject, bool), u32, Seed>::default();
+        let mut found = HashMap::<(Subject, bool), u32, HashSeed>::default();
         for flow in flows {
             let (first, second) = direction::read(&flow, survey, lens);
             for reading in [Some(first), second].into_iter().flatten() {
@@ -485,7 +487,7 @@ impl Part {
         reading: &Reading,
         survey: &Survey,
         lens: &dyn Lens,
-        found: &mut HashMap<(Subject, bool), u32, Seed>,
+        found: &mut HashMap<(Subject, bool), u32, HashSeed>,
     ) {
         let part = read_flow(flow, reading, survey, lens);
         let client = reading.client;

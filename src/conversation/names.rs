@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::Lens;
-use crate::flow::{AnnouncedPorts, Path, Seed, ServerNameRequest, SideEvidence};
+use crate::flow::{AnnouncedPorts, HashSeed, Path, ServerNameRequest, SideEvidence};
 use crate::model::{BoundedSet, Merge};
 
 /// What the capture shows of a server's names, to one client.
@@ -76,10 +76,10 @@ impl Asked {
 /// a host was told, its others know too.
 pub(super) struct Directory<'a> {
     sets: Vec<ServerNames>,
-    numbers: HashMap<ServerNames, u32, Seed>,
+    numbers: HashMap<ServerNames, u32, HashSeed>,
     /// What each client was told of an address.
-    lookups: HashMap<(IpAddr, IpAddr), Told, Seed>,
-    announced: HashMap<(IpAddr, IpAddr), AnnouncedPorts, Seed>,
+    lookups: HashMap<(IpAddr, IpAddr), Told, HashSeed>,
+    announced: HashMap<(IpAddr, IpAddr), AnnouncedPorts, HashSeed>,
     lens: &'a dyn Lens,
 }
 
@@ -106,9 +106,9 @@ impl<'a> Directory<'a> {
         lens: &'a dyn Lens,
         reached: impl Fn(IpAddr, IpAddr) -> bool,
     ) -> Self {
-        let mut lookups = HashMap::<_, Told, Seed>::default();
-        let mut announced = HashMap::<_, AnnouncedPorts, Seed>::default();
-        let mut witnesses = HashMap::<IpAddr, bool, Seed>::default();
+        let mut lookups = HashMap::<_, Told, HashSeed>::default();
+        let mut announced = HashMap::<_, AnnouncedPorts, HashSeed>::default();
+        let mut witnesses = HashMap::<IpAddr, bool, HashSeed>::default();
         let plain = side.told().filter(|((.., path), _)| *path == Path::PLAIN);
         for ((client, address, _), chains) in plain {
             let told = lookups.entry((lens.canonical(*client), *address)).or_default();

@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 
 use super::{Conversations, Grade, Lens, State, Subject, direction, read_flow};
-use crate::flow::{FlowKey, Partitions};
+use crate::flow::{FlowKey, FlowPartitions};
 use crate::model::{Endpoint, Nanos, Transport};
 
 /// A flow that speaks for a conversation, and which side of it is the client. In the order of what they have to
@@ -37,7 +37,7 @@ impl Conversations {
     /// Picks at most `most` flows of each of `wanted`, which are positions in the list; always the same ones.
     pub fn pick(
         &self,
-        flows: &impl Partitions,
+        flows: &impl FlowPartitions,
         lens: &dyn Lens,
         wanted: &BTreeSet<usize>,
         most: usize,

@@ -2,7 +2,7 @@
 
 use super::direction::{Reading, errors, is_simultaneous};
 use super::{Survey, Window};
-use crate::flow::{ErrorKind, Flow, Side, flag};
+use crate::flow::{DirectionStats, ErrorKind, Flow, flag};
 use crate::model::{Min, Nanos, SECOND, Transport, named_enum};
 
 named_enum!(
@@ -202,7 +202,7 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> (State,
 
 /// Since when the other side is silent: since the first packet of a side that sent nothing else, else since its
 /// last, which is the later one.
-fn since(side: &Side, flag: u16) -> Min {
+fn since(side: &DirectionStats, flag: u16) -> Min {
     let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::RST | flag::FIN;
     if !side.has(others & !flag) {
         return side.first;
@@ -298,7 +298,7 @@ fn acknowledges_opening(flow: &Flow<'_>, c: usize) -> bool {
 /// Whether a client that only asked and reset did so at once. Its own clock tells; where it asked again and again
 /// from one port, its last reset and the last answer. Where two links saw it by clocks that are `apart`, it looks longer
 /// by that.
-fn is_probe(client: &Side, server: &Side, apart: Option<Nanos>) -> bool {
+fn is_probe(client: &DirectionStats, server: &DirectionStats, apart: Option<Nanos>) -> bool {
     let longer = apart.is_some_and(|apart| {
         // Known to the second, and rounded up.
         (apart - 2 * SECOND..=apart.saturating_add(PROBE)).contains(&lasted(client))
@@ -314,12 +314,12 @@ fn is_probe(client: &Side, server: &Side, apart: Option<Nanos>) -> bool {
 }
 
 /// From a side's first packet to its last, in nanoseconds.
-fn lasted(side: &Side) -> Nanos {
+fn lasted(side: &DirectionStats) -> Nanos {
     Window { first: side.first, last: side.last }.length().unwrap_or_default()
 }
 
 /// Whether the client's packets ask for a reply, by the protocol's own word.
-fn asks(flow: &Flow<'_>, client: &Side, c: usize) -> bool {
+fn asks(flow: &Flow<'_>, client: &DirectionStats, c: usize) -> bool {
     let transport = flow.key.transport();
     let icmp_request =
         transport.is_icmp() && crate::flow::icmp_paired(transport, flow.key.endpoint(c).port as u8);

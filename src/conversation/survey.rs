@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::direction::{broadcast_sender, is_group, is_simultaneous, proved};
 use super::{Lens, Vantage};
-use crate::flow::{Amount, Claim, Claimant, Flow, Pair, Path, Seed, Side, SideEvidence, flag};
+use crate::flow::{
+    AddressBinding, AddressClaim, AddressPair, Amount, DirectionStats, Flow, HashSeed, Path,
+    SideEvidence, flag,
+};
 use crate::model::{BoundedSet, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Sum, Transport};
 
 /// How an address was seen.
@@ -114,7 +117,7 @@ pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
 }
 
 /// Whether a side of a TCP flow sent nothing but resets.
-fn only_resets(side: &Side) -> bool {
+fn only_resets(side: &DirectionStats) -> bool {
     let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::FIN;
     side.has(flag::RST) && !side.has(others)
 }
@@ -124,22 +127,22 @@ fn only_resets(side: &Side) -> bool {
 pub struct Survey {
     /// From where the capture looks at the traffic.
     pub vantage: Vantage,
-    services: HashSet<(Endpoint, Transport), Seed>,
-    asks: HashMap<(Endpoint, u16, Transport), Min, Seed>,
-    presences: HashMap<IpAddr, Presence, Seed>,
+    services: HashSet<(Endpoint, Transport), HashSeed>,
+    asks: HashMap<(Endpoint, u16, Transport), Min, HashSeed>,
+    presences: HashMap<IpAddr, Presence, HashSeed>,
     /// Pairs (silent, peer) where the peer acknowledges what the capture never shows.
-    blind: HashSet<(IpAddr, IpAddr), Seed>,
+    blind: HashSet<(IpAddr, IpAddr), HashSeed>,
     /// Addresses that acknowledge to anybody what the capture never shows.
-    deaf: HashSet<IpAddr, Seed>,
+    deaf: HashSet<IpAddr, HashSeed>,
     /// Services whose data somebody acknowledges and the capture never shows, and who does.
-    hidden: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 2>, Seed>,
+    hidden: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 2>, HashSeed>,
     /// Address claims (ARP, neighbour discovery), by who claims what and where.
-    pub claims: BTreeMap<Claimant, Claim>,
+    pub claims: BTreeMap<AddressBinding, AddressClaim>,
     /// Pairs of addresses, the lesser first, between which packets went whose ports were not captured, with their
     /// number.
     pub portless: BTreeMap<(IpAddr, IpAddr), u64>,
     /// Hardware addresses of routers: frames of at least three addresses come from them.
-    routers: HashSet<Mac, Seed>,
+    routers: HashSet<Mac, HashSeed>,
     /// Flows whose handshake has times, and those of them whose times contradict its order.
     clocks: (u64, u64),
     sight: Sight,
@@ -313,7 +316,7 @@ impl Survey {
     /// Concludes what only all flows together show: which hardware addresses are routers'.
     pub(super) fn conclude(&mut self) {
         const SEVERAL: usize = 3;
-        let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL>, Seed>::default();
+        let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL>, HashSeed>::default();
         for (address, presence) in &self.presences {
             let macs = presence.macs.iter().filter(|_| !crate::model::is_link_local(*address));
             macs.for_each(|mac| behind.entry(*mac).or_default().insert(*address));
@@ -403,7 +406,7 @@ impl Survey {
 
     pub(super) fn add_side(&mut self, evidence: &SideEvidence, lens: &dyn Lens) {
         let plain = evidence.loose().filter(|(pair, _)| pair.path == Path::PLAIN);
-        for (Pair { src, dst, transport, .. }, side) in plain {
+        for (AddressPair { src, dst, transport, .. }, side) in plain {
             if transport.has_ports() {
                 let pair = (*src.min(dst), *src.max(dst));
                 *self.portless.entry(pair).or_default() += side.sent.packets.0;
@@ -420,7 +423,7 @@ impl Survey {
         let plain = evidence.claims().filter(|(claimant, _)| claimant.path == Path::PLAIN);
         self.claims = plain.map(|(claimant, claim)| (*claimant, claim.clone())).collect();
         self.cuts.clone_from(evidence.cuts());
-        for (Claimant { address, mac, .. }, claim) in &self.claims {
+        for (AddressBinding { address, mac, .. }, claim) in &self.claims {
             // A message of neighbour discovery is a packet of a flow, and counts for its sender.
             if address.is_ipv6() {
                 continue;
@@ -436,7 +439,7 @@ impl Survey {
         &mut self,
         sender: IpAddr,
         target: IpAddr,
-        side: &Side,
+        side: &DirectionStats,
         broadcast: bool,
         target_silent: bool,
         macs: impl Iterator<Item = Mac>,

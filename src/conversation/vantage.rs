@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::flow::{Encapsulation, Flow, Side, flag};
+use crate::flow::{DirectionStats, Encapsulation, Flow, flag};
 
 /// Acknowledged bytes below which a share of unseen ones says nothing.
 const TOO_FEW_BYTES: u64 = 64 << 10;
@@ -80,7 +80,7 @@ impl Vantage {
         let sides = flow.sides;
         let packets = sides[0].sent.packets.0 + sides[1].sent.packets.0;
         self.packets += packets;
-        if !sides.iter().all(Side::spoke) {
+        if !sides.iter().all(DirectionStats::spoke) {
             return;
         }
         // One snaplen cuts both directions at the same length.

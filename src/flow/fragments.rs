@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::key::partition;
-use super::keyed::{Kind, empty_parts};
-use super::{FlowKey, Seed};
+use super::keyed::{EvidenceKind, empty_parts};
+use super::{FlowKey, HashSeed};
 use crate::decode::{Datagram, Encapsulation, ErrorKind, Observation};
 use crate::model::{Nanos, SECOND};
 
@@ -18,26 +18,26 @@ pub(super) const TIMEOUT: Nanos = 60 * SECOND;
 
 /// Fragments that have not met yet. Merging is the union of what was seen.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
-pub struct Fragments {
-    datagrams: HashMap<Datagram, Datagrams>,
+pub struct FragmentTable {
+    datagrams: HashMap<Datagram, FragmentedDatagrams>,
     /// Fragments remembered, for the account of memory.
     count: usize,
 }
 
 /// The datagrams of one key, in the course of time.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
-struct Datagrams {
-    firsts: Vec<First>,
-    later: Vec<Later>,
+struct FragmentedDatagrams {
+    firsts: Vec<FirstFragment>,
+    later: Vec<LaterFragment>,
     errors: Vec<(Nanos, ErrorKind, IpAddr)>,
 }
 
 /// A first fragment: when, of which flow and side, and where it was seen.
-type First = (Nanos, FlowKey, u8, Encapsulation);
+type FirstFragment = (Nanos, FlowKey, u8, Encapsulation);
 
 /// A later fragment as it was seen.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Later {
+struct LaterFragment {
     time: Nanos,
     wire_len: u32,
     payload: u32,
@@ -46,7 +46,7 @@ struct Later {
     link: Encapsulation,
 }
 
-impl Later {
+impl LaterFragment {
     /// The packet again.
     fn seen(&self) -> Observation {
         Observation {
@@ -60,7 +60,7 @@ impl Later {
     }
 }
 
-impl Datagrams {
+impl FragmentedDatagrams {
     fn len(&self) -> usize {
         self.firsts.len() + self.later.len() + self.errors.len()
     }
@@ -77,7 +77,7 @@ impl Datagrams {
 }
 
 /// Where what had no ports of its own belongs.
-pub(super) enum Joined {
+pub(super) enum JoinedFragment {
     /// A fragment: to a side of a flow; with its payload in bytes.
     Flow(FlowKey, usize, Observation, u32),
     /// An ICMP error: to the packets of a side of a flow.
@@ -86,7 +86,7 @@ pub(super) enum Joined {
     Orphan(Datagram, Observation),
 }
 
-impl Fragments {
+impl FragmentTable {
     /// Remembers the flow of a first fragment.
     pub fn first(
         &mut self,
@@ -104,7 +104,7 @@ impl Fragments {
     pub fn later(&mut self, key: Datagram, seen: &Observation, payload: u32) {
         self.count += 1;
         let &Observation { time, wire_len, interface, fingerprint, link, .. } = seen;
-        let later = Later { time, wire_len, payload, interface, fingerprint, link };
+        let later = LaterFragment { time, wire_len, payload, interface, fingerprint, link };
         self.datagrams.entry(key).or_default().later.push(later);
     }
 
@@ -115,7 +115,7 @@ impl Fragments {
     }
 
     /// Takes in the datagrams of a key that is new here.
-    fn insert(&mut self, key: Datagram, datagrams: Datagrams) {
+    fn insert(&mut self, key: Datagram, datagrams: FragmentedDatagrams) {
         self.count += datagrams.len();
         self.datagrams.insert(key, datagrams);
     }
@@ -125,8 +125,8 @@ impl Fragments {
     pub(super) fn hold_back(&mut self, since: Nanos) -> Self {
         let mut held = Self::default();
         for (key, datagrams) in &mut self.datagrams {
-            let mut young = Datagrams::default();
-            let near = |first: &&First| first.0 >= since - TIMEOUT;
+            let mut young = FragmentedDatagrams::default();
+            let near = |first: &&FirstFragment| first.0 >= since - TIMEOUT;
             young.firsts = datagrams.firsts.iter().filter(near).copied().collect();
             young.later = datagrams.later.extract_if(.., |later| later.time >= since).collect();
             young.errors = datagrams.errors.extract_if(.., |error| error.0 >= since).collect();
@@ -135,13 +135,13 @@ impl Fragments {
             }
         }
         self.datagrams.retain(|_, datagrams| !datagrams.is_empty());
-        self.count = self.datagrams.values().map(Datagrams::len).sum();
+        self.count = self.datagrams.values().map(FragmentedDatagrams::len).sum();
         held
     }
 
     /// Joins each later fragment with the first fragment nearest in time, of equally near ones the
     /// earlier.
-    pub(super) fn resolve(self) -> Vec<Joined> {
+    pub(super) fn join_all(self) -> Vec<JoinedFragment> {
         let mut joined = Vec::new();
         for (key, mut datagrams) in self.datagrams {
             datagrams.firsts.sort_unstable();
@@ -155,14 +155,14 @@ impl Fragments {
                         let (payload, link) =
                             if outer { (0, link) } else { (later.payload, later.link) };
                         let seen = Observation { link, ..later.seen() };
-                        Joined::Flow(flow, side, seen, payload)
+                        JoinedFragment::Flow(flow, side, seen, payload)
                     }
-                    None => Joined::Orphan(key, later.seen()),
+                    None => JoinedFragment::Orphan(key, later.seen()),
                 });
             }
             for (time, kind, by) in datagrams.errors {
                 if let Some(&(_, flow, side, _)) = nearest(&datagrams.firsts, time) {
-                    joined.push(Joined::Error(flow, usize::from(side), time, kind, by));
+                    joined.push(JoinedFragment::Error(flow, usize::from(side), time, kind, by));
                 }
             }
         }
@@ -170,7 +170,7 @@ impl Fragments {
     }
 }
 
-impl Kind for Fragments {
+impl EvidenceKind for FragmentTable {
     fn merge(&mut self, other: Self) {
         self.count += other.count;
         for (key, datagrams) in other.datagrams {
@@ -184,7 +184,7 @@ impl Kind for Fragments {
 
     fn memory(&self) -> usize {
         const KEY: usize = 200;
-        const FRAGMENT: usize = 2 * size_of::<Later>();
+        const FRAGMENT: usize = 2 * size_of::<LaterFragment>();
         self.datagrams.len() * KEY + self.count * FRAGMENT
     }
 
@@ -195,7 +195,7 @@ impl Kind for Fragments {
             let (mut left, mut keys) = (most, self.datagrams.keys().copied().collect::<Vec<_>>());
             keys.sort_unstable();
             for key in keys {
-                let size = self.datagrams.get(&key).map_or(0, Datagrams::len);
+                let size = self.datagrams.get(&key).map_or(0, FragmentedDatagrams::len);
                 if size <= left {
                     left -= size;
                 } else {
@@ -207,7 +207,7 @@ impl Kind for Fragments {
         (before - self.count) as u64
     }
 
-    fn split(self, seed: &Seed) -> Vec<Self> {
+    fn split(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts = empty_parts::<Self>();
         for (key, datagrams) in self.datagrams {
             parts[partition(seed.hash_one(key))].insert(key, datagrams);
@@ -217,7 +217,7 @@ impl Kind for Fragments {
 }
 
 /// The first fragment nearest in time, if one is near enough. `firsts` is sorted.
-fn nearest(firsts: &[First], time: Nanos) -> Option<&First> {
+fn nearest(firsts: &[FirstFragment], time: Nanos) -> Option<&FirstFragment> {
     // The last first fragment at or before the time, and the one after that.
     let after = firsts.partition_point(|first| first.0 <= time);
     let near = &firsts[after.saturating_sub(1)..(after + 1).min(firsts.len())];

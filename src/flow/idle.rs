@@ -5,34 +5,34 @@ use std::collections::HashSet;
 use std::io;
 use std::net::IpAddr;
 
-use super::flows::{Flows, Idle};
-use super::fold::{Fold, Helps, stands_for};
+use super::aggregation::{AggregationGain, AggregationLevel, aggregate_key};
+use super::interner::InternerCache;
 use super::key::PARTITIONS;
-use super::links::Links;
-use super::table::{FlowTable, Split};
-use super::{FlowKey, Seed};
+use super::merged::{IdleStats, MergedFlows};
+use super::table::{AggregationResult, FlowTable};
+use super::{FlowKey, HashSeed};
 use crate::model::Nanos;
 
 /// Pieces of a file from which it is written anew as one: then what went on and was idle again is one flow in it.
 const PIECES: usize = 16;
 
-impl Flows {
+impl MergedFlows {
     /// Moves flows of which nothing was seen since `time` out of memory. Where they cannot be written they stay in memory.
-    pub fn rest_idle(&mut self, time: Nanos) -> io::Result<()> {
-        let seed = self.meeting.seed.clone();
+    pub fn spill_idle(&mut self, time: Nanos) -> io::Result<()> {
+        let seed = self.store.seed.clone();
         for number in 0..PARTITIONS {
             let idle = self.parts[number].flows.take_idle(time, &seed);
             if idle.is_empty() {
                 continue;
             }
             if let Err(error) = self.append(number, &idle) {
-                let mut links = self.meeting.links();
+                let mut links = self.store.links();
                 self.parts[number].flows.merge(idle, &seed, &mut links);
                 return Err(error);
             }
             if self.idle[number].pieces > PIECES {
                 let whole = self.load(number)?.flows;
-                self.put_away(number, &whole)?;
+                self.rewrite_idle(number, &whole)?;
             }
         }
         Ok(())
@@ -40,31 +40,32 @@ impl Flows {
 
     /// Adds a piece to the file of a partition, all of it or nothing.
     fn append(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
-        let written = self.meeting.spill.add_flows(number, flows)?;
-        let Idle { pieces, flows: known, talks, bytes } = self.idle[number];
-        self.idle[number] = Idle {
+        let written = self.store.spill.add_flows(number, flows)?;
+        let IdleStats { pieces, flows: known, estimated_conversations, bytes } = self.idle[number];
+        self.idle[number] = IdleStats {
             pieces: pieces + 1,
             flows: known + flows.len(),
-            talks: talks + flows.talks(&self.meeting.seed),
+            estimated_conversations: estimated_conversations
+                + flows.estimated_conversations(&self.store.seed),
             bytes: bytes + written,
         };
         Ok(())
     }
 
     /// Makes flows all that the file of a partition holds. What it held stays where they cannot be written.
-    fn put_away(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
-        let bytes = self.meeting.spill.replace(number, flows)?;
-        let talks = flows.talks(&self.meeting.seed);
+    fn rewrite_idle(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
+        let bytes = self.store.spill.replace(number, flows)?;
+        let estimated_conversations = flows.estimated_conversations(&self.store.seed);
         self.idle[number] = match flows.len() {
-            0 => Idle::default(),
-            len => Idle { pieces: 1, flows: len, talks, bytes },
+            0 => IdleStats::default(),
+            len => IdleStats { pieces: 1, flows: len, estimated_conversations, bytes },
         };
         Ok(())
     }
 
     /// Takes in flows that an earlier run had as idle; where they cannot be written, into memory.
-    pub(super) fn add_idle(&mut self, parts: Vec<FlowTable>, links: &mut Links) {
-        let seed = self.meeting.seed.clone();
+    pub(super) fn add_idle(&mut self, parts: Vec<FlowTable>, links: &mut InternerCache) {
+        let seed = self.store.seed.clone();
         for (number, flows) in parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty()) {
             if self.append(number, &flows).is_err() {
                 self.parts[number].flows.merge(flows, &seed, links);
@@ -74,12 +75,12 @@ impl Flows {
 
     /// Makes one piece of each partition's file, in which each flow is one and counts once. Many pieces do no other harm where
     /// that cannot be written.
-    pub fn tidy_idle(&mut self) -> io::Result<()> {
+    pub fn compact_idle(&mut self) -> io::Result<()> {
         for number in
             (0..PARTITIONS).filter(|number| self.idle[*number].pieces > 1).collect::<Vec<_>>()
         {
             let whole = self.load(number)?.flows;
-            if self.put_away(number, &whole).is_err() {
+            if self.rewrite_idle(number, &whole).is_err() {
                 break;
             }
         }
@@ -87,18 +88,18 @@ impl Flows {
     }
 
     /// The idle flows of all partitions together.
-    pub(super) fn idle_sums(&self) -> Idle {
-        self.idle.iter().fold(Idle::default(), |sum, idle| Idle {
+    pub(super) fn idle_sums(&self) -> IdleStats {
+        self.idle.iter().fold(IdleStats::default(), |sum, idle| IdleStats {
             pieces: sum.pieces + idle.pieces,
             flows: sum.flows + idle.flows,
-            talks: sum.talks + idle.talks,
+            estimated_conversations: sum.estimated_conversations + idle.estimated_conversations,
             bytes: sum.bytes + idle.bytes,
         })
     }
 
     /// How many flows lie in files, and their bytes.
     pub fn resting(&self) -> (usize, u64) {
-        let Idle { flows, bytes, .. } = self.idle_sums();
+        let IdleStats { flows, bytes, .. } = self.idle_sums();
         (flows, bytes)
     }
 
@@ -106,16 +107,16 @@ impl Flows {
     /// disk the rest stays as it is.
     pub(super) fn fold_idle(
         &mut self,
-        fold: Fold,
+        fold: AggregationLevel,
         is_listed: &dyn Fn(IpAddr) -> bool,
     ) -> io::Result<u64> {
-        let (seed, mut links) = (self.meeting.seed.clone(), self.meeting.links());
-        let mut helps = Helps::new(&seed);
+        let (seed, mut links) = (self.store.seed.clone(), self.store.links());
+        let mut helps = AggregationGain::new(&seed);
         let held: Vec<usize> = (0..PARTITIONS).filter(|n| self.idle[*n].flows > 0).collect();
         for number in &held {
             helps.add(&self.load(*number)?.flows, fold, is_listed);
         }
-        if helps.hardly(fold) {
+        if helps.is_ineffective(fold) {
             return Ok(0);
         }
         let mut folded = 0;
@@ -123,12 +124,12 @@ impl Flows {
             let mut whole = self.load(number)?.flows;
             // What went on comes to its own in memory, so that a flow is counted once.
             let busy = self.parts[number].flows.keys().map(|(key, _)| *key);
-            let busy: HashSet<FlowKey, Seed> = busy.collect();
+            let busy: HashSet<FlowKey, HashSeed> = busy.collect();
             let again = whole.take_where(&seed, |flow, _| busy.contains(&flow.key()));
-            let Split { kept, moved } =
-                whole.split(&seed, |key, sides| stands_for(key, sides, fold, is_listed));
+            let AggregationResult { kept, moved } =
+                whole.split(&seed, |key, sides| aggregate_key(key, sides, fold, is_listed));
             // The file holds all of it until the new one does not.
-            if self.put_away(number, &kept).is_err() {
+            if self.rewrite_idle(number, &kept).is_err() {
                 break;
             }
             self.parts[number].flows.merge(again, &seed, &mut links);

@@ -14,12 +14,12 @@ const LEAST: usize = 16;
 #[derive(Default)]
 pub(super) struct Index {
     /// A power of two of slots, or none.
-    slots: Vec<Slot>,
+    slots: Vec<IndexSlot>,
     used: usize,
 }
 
 #[derive(Clone, Copy)]
-struct Slot {
+struct IndexSlot {
     tag: u32,
     position: u32,
 }
@@ -54,7 +54,7 @@ impl Index {
         loop {
             let slot = self.slots[at];
             if slot.position == EMPTY {
-                self.slots[at] = Slot { tag, position: new as u32 };
+                self.slots[at] = IndexSlot { tag, position: new as u32 };
                 self.used += 1;
                 return new;
             }
@@ -67,7 +67,7 @@ impl Index {
 
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
-        self.slots.capacity() * size_of::<Slot>()
+        self.slots.capacity() * size_of::<IndexSlot>()
     }
 
     fn home(&self, tag: u32) -> usize {
@@ -76,7 +76,7 @@ impl Index {
 
     fn grow(&mut self) {
         let size = (self.slots.len() * 2).max(LEAST);
-        let empty = Slot { tag: 0, position: EMPTY };
+        let empty = IndexSlot { tag: 0, position: EMPTY };
         let old = std::mem::replace(&mut self.slots, vec![empty; size]);
         for slot in old.into_iter().filter(|slot| slot.position != EMPTY) {
             let mut at = self.home(slot.tag);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use super::Seed;
+use super::HashSeed;
 use crate::decode::{FiveTuple, Path};
 use crate::model::{Endpoint, Transport};
 
@@ -73,7 +73,7 @@ impl FlowKey {
 
     /// A hash of the two addresses, the transport and the lesser port, and one of all. A service has
     /// nearly always the lesser port, so flows of one conversation have the first hash in common.
-    pub(super) fn hashes(&self, seed: &Seed) -> (u64, u64) {
+    pub(super) fn hashes(&self, seed: &HashSeed) -> (u64, u64) {
         let ports = [(self.rest >> 32) as u16, (self.rest >> 16) as u16];
         let [least, most] = if ports[0] <= ports[1] { ports } else { [ports[1], ports[0]] };
         let mut hasher = seed.build_hasher();

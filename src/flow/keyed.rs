@@ -11,12 +11,12 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::key::{PARTITIONS, partition};
-use super::{FlowKey, Seed};
+use super::{FlowKey, HashSeed};
 use crate::decode::Path;
 use crate::model::{Merge, Nanos};
 
 /// A kind of evidence beside the flows: one line of the list in `side.rs`.
-pub(super) trait Kind: Default + Serialize + DeserializeOwned {
+pub(super) trait EvidenceKind: Default + Serialize + DeserializeOwned {
     /// Takes in all of another one.
     fn merge(&mut self, other: Self);
 
@@ -31,7 +31,7 @@ pub(super) trait Kind: Default + Serialize + DeserializeOwned {
     fn keep_least(&mut self, most: usize) -> u64;
 
     /// Divides it among the partitions. What is small stays whole, in the first of them.
-    fn split(self, _seed: &Seed) -> Vec<Self> {
+    fn split(self, _seed: &HashSeed) -> Vec<Self> {
         vec![self]
     }
 
@@ -45,7 +45,7 @@ pub(super) fn empty_parts<T: Default>() -> Vec<T> {
 }
 
 /// What a piece of evidence is about.
-pub trait Key: Clone + Eq + Ord + Hash {
+pub trait EvidenceKey: Clone + Eq + Ord + Hash {
     /// Bytes of memory that an entry takes, about.
     const MEMORY: usize = 256;
 
@@ -57,28 +57,28 @@ pub trait Key: Clone + Eq + Ord + Hash {
     }
 }
 
-impl Key for (IpAddr, Path) {
+impl EvidenceKey for (IpAddr, Path) {
     fn believed(self, believed: &dyn Fn(Path) -> Path) -> Self {
         (self.0, believed(self.1))
     }
 }
 
-impl Key for (IpAddr, IpAddr, Path) {
+impl EvidenceKey for (IpAddr, IpAddr, Path) {
     fn believed(self, believed: &dyn Fn(Path) -> Path) -> Self {
         (self.0, self.1, believed(self.2))
     }
 }
 
 /// A side of a flow.
-impl Key for (FlowKey, u8) {}
+impl EvidenceKey for (FlowKey, u8) {}
 
 /// The number of an interface.
-impl Key for u16 {}
+impl EvidenceKey for u16 {}
 
 /// Values that merge, by what they are about.
 #[derive(Clone)]
 pub struct Keyed<K, V> {
-    entries: IndexMap<K, V, Seed>,
+    entries: IndexMap<K, V, HashSeed>,
     /// The position of the entry that was asked for last, which is nearly always the next one's too.
     last: usize,
 }
@@ -89,7 +89,7 @@ impl<K, V> Default for Keyed<K, V> {
     }
 }
 
-impl<K: Key, V: Merge + Default> Keyed<K, V> {
+impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
     /// Returns the value of a key, new if it is.
     #[inline]
     pub fn entry(&mut self, key: K) -> &mut V {
@@ -156,7 +156,7 @@ impl<K, V> IntoIterator for Keyed<K, V> {
     }
 }
 
-impl<K: Key, V: Merge + Default> FromIterator<(K, V)> for Keyed<K, V> {
+impl<K: EvidenceKey, V: Merge + Default> FromIterator<(K, V)> for Keyed<K, V> {
     fn from_iter<T: IntoIterator<Item = (K, V)>>(entries: T) -> Self {
         let mut keyed = Self::default();
         entries.into_iter().for_each(|(key, value)| keyed.add(key, value));
@@ -164,7 +164,7 @@ impl<K: Key, V: Merge + Default> FromIterator<(K, V)> for Keyed<K, V> {
     }
 }
 
-impl<K: Key, V: Merge + Default> Kind for Keyed<K, V>
+impl<K: EvidenceKey, V: Merge + Default> EvidenceKind for Keyed<K, V>
 where
     Self: Serialize + DeserializeOwned,
 {
@@ -195,7 +195,7 @@ where
         (before - self.entries.len()) as u64
     }
 
-    fn split(self, seed: &Seed) -> Vec<Self> {
+    fn split(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts = empty_parts::<Self>();
         for (key, value) in self {
             parts[partition(seed.hash_one(&key))].entries.insert(key, value);
@@ -209,25 +209,25 @@ where
 }
 
 /// Written in the order of the keys, so that the same evidence has the same bytes.
-impl<K: Key + Serialize, V: Merge + Default + Serialize> Serialize for Keyed<K, V> {
+impl<K: EvidenceKey + Serialize, V: Merge + Default + Serialize> Serialize for Keyed<K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.sorted())
     }
 }
 
-impl<'de, K: Key + Deserialize<'de>, V: Merge + Default + Deserialize<'de>> Deserialize<'de>
+impl<'de, K: EvidenceKey + Deserialize<'de>, V: Merge + Default + Deserialize<'de>> Deserialize<'de>
     for Keyed<K, V>
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Entries(Self::default()))
+        deserializer.deserialize_map(EntryVisitor(Self::default()))
     }
 }
 
 /// Reads the entries of a map into what it holds.
-struct Entries<K, V>(Keyed<K, V>);
+struct EntryVisitor<K, V>(Keyed<K, V>);
 
-impl<'de, K: Key + Deserialize<'de>, V: Merge + Default + Deserialize<'de>> Visitor<'de>
-    for Entries<K, V>
+impl<'de, K: EvidenceKey + Deserialize<'de>, V: Merge + Default + Deserialize<'de>> Visitor<'de>
+    for EntryVisitor<K, V>
 {
     type Value = Keyed<K, V>;
 
@@ -243,14 +243,14 @@ impl<'de, K: Key + Deserialize<'de>, V: Merge + Default + Deserialize<'de>> Visi
     }
 }
 
-impl<K: Key + fmt::Debug, V: Merge + Default + fmt::Debug> fmt::Debug for Keyed<K, V> {
+impl<K: EvidenceKey + fmt::Debug, V: Merge + Default + fmt::Debug> fmt::Debug for Keyed<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.sorted()).finish()
     }
 }
 
 /// Some moments.
-impl Kind for BTreeSet<Nanos> {
+impl EvidenceKind for BTreeSet<Nanos> {
     fn merge(&mut self, other: Self) {
         self.extend(other);
     }
@@ -281,8 +281,8 @@ mod tests {
     fn whatever_came_first_the_same_is_kept_and_written() {
         let (a, b) = (keyed(&[(7, 1), (3, 2)]), keyed(&[(3, 5), (9, 1), (1, 4)]));
         let (mut there, mut back) = (a.clone(), b.clone());
-        Kind::merge(&mut there, b);
-        Kind::merge(&mut back, a);
+        EvidenceKind::merge(&mut there, b);
+        EvidenceKind::merge(&mut back, a);
         let bytes = |keyed: &Keyed<u16, Sum>| postcard::to_stdvec(keyed).unwrap();
         assert_eq!(bytes(&there), bytes(&back));
         assert_eq!(there.get(&3), Some(&Sum(7)));

@@ -1,58 +1,60 @@
 //! Observations become flow states, and flow states merge.
 //!
-//! Workers fill private [`Tables`], in hash partitions from the start; when they end, or grow over their
-//! share of memory, equal partitions meet in a [`Meeting`], in memory or in temporary files. No state holds a conclusion: who
+//! Workers fill private [`WorkerTables`], in hash partitions from the start; when they end, or grow over their
+//! share of memory, equal partitions meet in a [`FlowStore`], in memory or in temporary files. No state holds a conclusion: who
 //! opened a flow is asked of the merged whole.
 
+mod address_claims;
+mod aggregation;
 mod bytes;
-mod carriers;
-mod claims;
-mod copies;
-mod dense;
-mod evidence;
-mod flows;
-mod fold;
+mod chunked_vec;
+mod duplicates;
+mod finish;
 mod fragments;
-mod heard;
 mod idle;
 mod index;
+mod interner;
 mod key;
 mod keyed;
-mod links;
-mod meeting;
 mod memory;
+mod merged;
+mod outer_flows;
 mod partitions;
+mod records;
 mod saved;
-mod settle;
-mod side;
+mod server_names;
+mod side_evidence;
 mod spill;
 mod state;
+mod store;
 mod table;
-mod tables;
-mod unread;
+mod undecoded;
 mod windows;
+mod worker_tables;
 
-pub use carriers::Carrier;
-pub use claims::{Claim, Claimant};
-pub use evidence::{Evidence, FlowRecord, SideRecord};
-pub use flows::Flows;
-pub use fold::Fold;
-pub use heard::Heard;
+pub use address_claims::{AddressBinding, AddressClaim};
+pub use aggregation::AggregationLevel;
+pub use finish::WindowCarryOver;
 pub use key::FlowKey;
-pub use keyed::{Key, Keyed};
-pub use meeting::Meeting;
-pub use partitions::{Partitions, Shard};
-pub use saved::Layout;
-pub use settle::Pending;
-pub use side::{Holders, Pair, SideEvidence, Starts, Told, Trimmed};
-pub use state::{Amount, Errors, Extra, FlowState, IcmpError, Opening, Side};
+pub use keyed::{EvidenceKey, Keyed};
+pub use merged::MergedFlows;
+pub use outer_flows::OuterFlow;
+pub use partitions::{FlowPartitions, PartitionFlows};
+pub use records::{DirectionRecord, Evidence, FlowRecord};
+pub use saved::StateLayout;
+pub use server_names::ServerNameEvidence;
+pub use side_evidence::{
+    AddressPair, DnsNames, OpenMessages, SideEvidence, TrimmedKinds, VirtualAddressMasters,
+};
+pub use state::{Amount, DirectionStats, FlowState, IcmpError, IcmpErrors, Opening, RareEvidence};
+pub use store::FlowStore;
 pub use table::Flow;
-pub use tables::{Keep, Parts, Tables};
-pub use unread::{Unread, Unreadable, Unreads};
+pub use undecoded::{UndecodedCounts, UndecodedFrames, UndecodedReason};
+pub use worker_tables::{PrefixRetention, Retention, WorkerTables};
 
 /// The keyed hash of one run. Its seed is random, so that nobody can choose addresses and ports that
 /// collide; no result depends on it.
-pub type Seed = ahash::RandomState;
+pub type HashSeed = ahash::RandomState;
 
 // The facts of names, for the rooms that read flows.
 pub use crate::payload::{

@@ -4,23 +4,23 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Seed;
-use super::evidence::FlowRecord;
-use super::links::Links;
-use super::side::SideEvidence;
+use super::HashSeed;
+use super::interner::InternerCache;
+use super::records::FlowRecord;
+use super::side_evidence::SideEvidence;
 use super::table::{Flow, FlowTable};
 use crate::decode::Encapsulation;
 
 /// The evidence of one partition.
 #[derive(Default)]
-pub(super) struct Partition {
+pub(super) struct PartitionEvidence {
     pub flows: FlowTable,
     pub side: SideEvidence,
 }
 
-impl Partition {
+impl PartitionEvidence {
     /// Takes in all of another one.
-    pub fn merge(&mut self, other: Self, seed: &Seed, links: &mut Links) {
+    pub fn merge(&mut self, other: Self, seed: &HashSeed, links: &mut InternerCache) {
         self.flows.merge(other.flows, seed, links);
         self.side.merge(other.side);
     }
@@ -33,12 +33,12 @@ impl Partition {
 
 /// The flows of one partition.
 #[derive(Clone, Copy)]
-pub struct Shard<'a> {
+pub struct PartitionFlows<'a> {
     pub(super) table: &'a FlowTable,
     pub(super) links: &'a [Encapsulation],
 }
 
-impl<'a> Shard<'a> {
+impl<'a> PartitionFlows<'a> {
     /// Returns the flows, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = Flow<'a>> + use<'a> {
         self.table.iter(self.links)
@@ -51,7 +51,7 @@ impl<'a> Shard<'a> {
 }
 
 /// All merged flows, in parts: each flow lies in one of them, and so nearly always does each conversation.
-pub trait Partitions: Sync {
+pub trait FlowPartitions: Sync {
     /// Returns the number of parts.
     fn count(&self) -> usize;
 
@@ -60,7 +60,11 @@ pub trait Partitions: Sync {
     /// # Errors
     ///
     /// Where the part lies in a file that cannot be read.
-    fn visit_one(&self, number: usize, visitor: &mut dyn FnMut(Shard<'_>)) -> io::Result<()>;
+    fn visit_one(
+        &self,
+        number: usize,
+        visitor: &mut dyn FnMut(PartitionFlows<'_>),
+    ) -> io::Result<()>;
 
     /// Returns what is beside the flows.
     fn side(&self) -> &SideEvidence;
@@ -82,8 +86,8 @@ pub trait Partitions: Sync {
     ///
     /// # Errors
     ///
-    /// As [`Partitions::visit_one`].
-    fn visit(&self, mut visitor: impl FnMut(Shard<'_>)) -> io::Result<()>
+    /// As [`FlowPartitions::visit_one`].
+    fn visit(&self, mut visitor: impl FnMut(PartitionFlows<'_>)) -> io::Result<()>
     where
         Self: Sized,
     {
@@ -94,11 +98,11 @@ pub trait Partitions: Sync {
     ///
     /// # Errors
     ///
-    /// As [`Partitions::visit_one`].
+    /// As [`FlowPartitions::visit_one`].
     fn fold<T: Default + Send>(
         &self,
         jobs: usize,
-        take: impl Fn(&mut T, Shard<'_>) + Sync,
+        take: impl Fn(&mut T, PartitionFlows<'_>) + Sync,
     ) -> io::Result<Vec<T>>
     where
         Self: Sized,
@@ -116,16 +120,16 @@ pub trait Partitions: Sync {
         })
     }
 
-    /// As [`Partitions::fold`], for the last time: what can give memory back does so part by part, and has no flows from
+    /// As [`FlowPartitions::fold`], for the last time: what can give memory back does so part by part, and has no flows from
     /// then on.
     ///
     /// # Errors
     ///
-    /// As [`Partitions::visit_one`].
+    /// As [`FlowPartitions::visit_one`].
     fn drain<T: Default + Send>(
         &mut self,
         jobs: usize,
-        take: impl Fn(&mut T, Shard<'_>) + Sync,
+        take: impl Fn(&mut T, PartitionFlows<'_>) + Sync,
     ) -> io::Result<Vec<T>>
     where
         Self: Sized,

@@ -6,38 +6,40 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use super::Claim;
+use super::AddressClaim;
+use super::address_claims::AddressBinding;
 use super::bytes::{read_bytes, read_part, write_bytes, write_part};
-use super::claims::Claimant;
-use super::copies::Sample;
-use super::flows::Flows;
+use super::duplicates::DuplicateSampler;
 use super::key::PARTITIONS;
-use super::meeting::Meeting;
-use super::side::{Askers, Holders, Pair, SideEvidence, Told};
-use super::state::Side;
+use super::merged::MergedFlows;
+use super::side_evidence::{
+    AddressPair, DnsNames, ResolverClients, SideEvidence, VirtualAddressMasters,
+};
+use super::state::DirectionStats;
+use super::store::FlowStore;
 use super::table::FlowTable;
-use super::unread::Unreads;
+use super::undecoded::UndecodedCounts;
 use crate::decode::{Encapsulation, Path};
 use crate::model::{BoundedSet, Nanos, Sum};
 use crate::payload::AnnouncedPorts;
 
 /// A layout of saved evidence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Layout {
+pub enum StateLayout {
     /// What is beside the flows in a fixed order.
     Fixed,
     /// Each kind of it with its name: what is written now.
     Named,
 }
 
-impl Flows {
-    /// Writes all flows, partition by partition, in the layout [`Layout::Named`]. What is written holds evidence alone.
+impl MergedFlows {
+    /// Writes all flows, partition by partition, in the layout [`StateLayout::Named`]. What is written holds evidence alone.
     ///
     /// # Errors
     ///
     /// Where it cannot be written, or idle flows cannot be read.
     pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
-        write_part(out, &self.meeting.book.all())?;
+        write_part(out, &self.store.interner.all())?;
         self.side.save(out)?;
         // What was idle is read as that again.
         for (number, part) in self.parts.iter().enumerate() {
@@ -49,21 +51,21 @@ impl Flows {
         Ok(())
     }
 
-    /// Reads what [`Flows::save`] wrote, into flows of a new meeting.
+    /// Reads what [`MergedFlows::save`] wrote, into flows of a new meeting.
     ///
     /// # Errors
     ///
     /// Where it is not whole; [`io::ErrorKind::Unsupported`] where a later version has written it.
-    pub fn restore(meeting: Meeting, layout: Layout, from: &mut dyn Read) -> io::Result<Self> {
+    pub fn restore(store: FlowStore, layout: StateLayout, from: &mut dyn Read) -> io::Result<Self> {
         let links: Vec<Encapsulation> = read_part(from)?;
-        meeting.book.restore(&links);
+        store.interner.restore(&links);
         let side = match layout {
-            Layout::Fixed => read_part::<Fixed>(from)?.into(),
-            Layout::Named => SideEvidence::restore(from)?,
+            StateLayout::Fixed => read_part::<FixedLayout>(from)?.into(),
+            StateLayout::Named => SideEvidence::restore(from)?,
         };
-        let seed = meeting.seed.clone();
-        let mut flows = meeting.settle(false, 1, usize::MAX)?;
-        let mut links = flows.meeting.links();
+        let seed = store.seed.clone();
+        let mut flows = store.finish(false, 1, usize::MAX)?;
+        let mut links = flows.store.links();
         for _ in 0..PARTITIONS {
             let mut next = || {
                 let bytes = read_bytes(from)?;
@@ -77,31 +79,31 @@ impl Flows {
                 flows.parts[number].flows.merge(part, &seed, &mut links);
             }
         }
-        flows.tidy_idle()?;
-        flows.links = flows.meeting.book.all();
+        flows.compact_idle()?;
+        flows.links = flows.store.interner.all();
         flows.side = side;
         Ok(flows)
     }
 }
 
-/// What is beside the flows in [`Layout::Fixed`].
+/// What is beside the flows in [`StateLayout::FixedLayout`].
 #[derive(Deserialize)]
-struct Fixed {
-    loose: BTreeMap<Pair, Side>,
-    claims: BTreeMap<Claimant, Claim>,
-    unread: Unreads,
+struct FixedLayout {
+    loose: BTreeMap<AddressPair, DirectionStats>,
+    claims: BTreeMap<AddressBinding, AddressClaim>,
+    unread: UndecodedCounts,
     tunnels: BTreeMap<u16, BoundedSet<IpAddr, 1>>,
-    askers: BTreeMap<(IpAddr, Path), Askers>,
-    orphans: BTreeMap<Pair, Sum>,
-    told: BTreeMap<(IpAddr, IpAddr, Path), Told>,
+    askers: BTreeMap<(IpAddr, Path), ResolverClients>,
+    orphans: BTreeMap<AddressPair, Sum>,
+    told: BTreeMap<(IpAddr, IpAddr, Path), DnsNames>,
     announced: BTreeMap<(IpAddr, IpAddr, Path), AnnouncedPorts>,
-    holders: BTreeMap<(IpAddr, Path), Holders>,
+    holders: BTreeMap<(IpAddr, Path), VirtualAddressMasters>,
     cuts: BTreeSet<Nanos>,
-    sample: Sample,
+    sample: DuplicateSampler,
 }
 
-impl From<Fixed> for SideEvidence {
-    fn from(fixed: Fixed) -> Self {
+impl From<FixedLayout> for SideEvidence {
+    fn from(fixed: FixedLayout) -> Self {
         Self {
             loose: fixed.loose.into_iter().collect(),
             claims: fixed.claims.into_iter().collect(),

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use super::Seed;
+use super::HashSeed;
 use super::bytes::{write_bytes, write_part};
+use super::interner::InternerCache;
 use super::key::PARTITIONS;
-use super::links::Links;
-use super::partitions::Partition;
-use super::side::SideEvidence;
+use super::partitions::PartitionEvidence;
+use super::side_evidence::SideEvidence;
 use super::table::FlowTable;
 
 /// The temporary files of all partitions.
@@ -47,7 +47,7 @@ impl Spill {
     }
 
     /// Adds a piece to the file of a partition because memory runs short.
-    pub fn add(&self, number: usize, partition: &Partition) -> io::Result<()> {
+    pub fn add(&self, number: usize, partition: &PartitionEvidence) -> io::Result<()> {
         let length = self.append(number, &partition.flows, &partition.side)?;
         self.written.fetch_add(length, Ordering::Relaxed);
         Ok(())
@@ -106,14 +106,14 @@ impl Spill {
 /// Returns what the bytes of a file hold, merged.
 pub(super) fn understood(
     mut bytes: &[u8],
-    seed: &Seed,
-    links: &mut Links,
-) -> io::Result<Partition> {
-    let mut whole = Partition::default();
+    seed: &HashSeed,
+    links: &mut InternerCache,
+) -> io::Result<PartitionEvidence> {
+    let mut whole = PartitionEvidence::default();
     while !bytes.is_empty() {
         let flows = FlowTable::from_bytes(seed, next(&mut bytes)?).map_err(io::Error::other)?;
         let side = postcard::from_bytes(next(&mut bytes)?).map_err(io::Error::other)?;
-        whole.merge(Partition { flows, side }, seed, links);
+        whole.merge(PartitionEvidence { flows, side }, seed, links);
     }
     Ok(whole)
 }

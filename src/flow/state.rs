@@ -100,7 +100,7 @@ impl Merge for Openings {
 /// What one side of a flow sent. One cache line.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[repr(C, align(64))]
-pub struct Side {
+pub struct DirectionStats {
     /// Packets and bytes sent.
     pub sent: Amount,
     /// Time of the earliest packet.
@@ -119,9 +119,9 @@ pub struct Side {
     pub(super) link: u16,
 }
 
-const _: () = assert!(size_of::<Side>() == 64);
+const _: () = assert!(size_of::<DirectionStats>() == 64);
 
-impl Side {
+impl DirectionStats {
     /// Takes in one packet, but for its opening numbers.
     pub(super) fn see(&mut self, time: Nanos, wire_len: u32, payload: u32, flags: u16) {
         self.sent.packets.add(1);
@@ -152,7 +152,7 @@ impl Side {
 }
 
 /// All but opening numbers and `link`, which mean something only in the table that holds them.
-impl Merge for Side {
+impl Merge for DirectionStats {
     fn merge(&mut self, other: &Self) {
         self.sent.merge(&other.sent);
         self.first.merge(&other.first);
@@ -164,11 +164,11 @@ impl Merge for Side {
 }
 
 /// The state of a flow: what each side sent. Two cache lines, and the unit of merging; what few flows
-/// need lies in [`Extra`].
+/// need lies in [`RareEvidence`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct FlowState {
     /// The sides, in the order of the key's endpoints.
-    pub sides: [Side; 2],
+    pub sides: [DirectionStats; 2],
 }
 
 const _: () = assert!(size_of::<FlowState>() == 128);
@@ -186,14 +186,14 @@ pub struct IcmpError {
 
 /// What ICMP errors of one kind and sender quote.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Quotes {
+pub struct QuotedPackets {
     /// TCP: sequence numbers, the least.
     pub seqs: BoundedSet<u32, 4>,
     /// Whether something quoted says that it is an answer.
     pub answers: bool,
 }
 
-impl Merge for Quotes {
+impl Merge for QuotedPackets {
     fn merge(&mut self, other: &Self) {
         self.seqs.merge(&other.seqs);
         self.answers |= other.answers;
@@ -202,14 +202,14 @@ impl Merge for Quotes {
 
 /// ICMP errors that quote a flow: of the least senders, so that many of one sender displace no other.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Errors(BTreeMap<IcmpError, Quotes>);
+pub struct IcmpErrors(BTreeMap<IcmpError, QuotedPackets>);
 
-impl Errors {
+impl IcmpErrors {
     /// Kinds and senders that are kept.
     const MOST: usize = 16;
 
     /// Takes in an error.
-    pub fn insert(&mut self, error: IcmpError, quotes: &Quotes) {
+    pub fn insert(&mut self, error: IcmpError, quotes: &QuotedPackets) {
         self.0.entry(error).or_default().merge(quotes);
         if self.0.len() > Self::MOST {
             self.0.pop_last();
@@ -217,7 +217,7 @@ impl Errors {
     }
 
     /// The errors with what they quote, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&IcmpError, &Quotes)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&IcmpError, &QuotedPackets)> {
         self.0.iter()
     }
 
@@ -227,7 +227,7 @@ impl Errors {
     }
 }
 
-impl Merge for Errors {
+impl Merge for IcmpErrors {
     fn merge(&mut self, other: &Self) {
         other.0.iter().for_each(|(error, quotes)| self.insert(*error, quotes));
     }
@@ -235,13 +235,13 @@ impl Merge for Errors {
 
 /// Evidence that few flows have.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Extra {
+pub struct RareEvidence {
     /// The links each side was seen on, where they are several.
     pub(super) links: [BoundedSet<Encapsulation, 16>; 2],
     /// The opening numbers of each side, where they are several.
     pub(super) openings: [Openings; 2],
     /// The ICMP errors that quote the flow.
-    pub errors: Errors,
+    pub errors: IcmpErrors,
     /// Time of the earliest of them.
     pub error_first: Min,
     /// Time of the latest of them.
@@ -252,12 +252,12 @@ pub struct Extra {
     pub folded: Sum,
 }
 
-impl Extra {
+impl RareEvidence {
     /// Turns the sides round.
-    pub(super) fn turn(&mut self) {
+    pub(super) fn swap_sides(&mut self) {
         self.links.swap(0, 1);
         self.openings.swap(0, 1);
-        let mut errors = Errors::default();
+        let mut errors = IcmpErrors::default();
         for (error, quotes) in self.errors.iter() {
             errors.insert(IcmpError { side: error.side ^ 1, ..*error }, quotes);
         }
@@ -265,7 +265,7 @@ impl Extra {
     }
 }
 
-impl Merge for Extra {
+impl Merge for RareEvidence {
     fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.links.iter_mut().zip(&other.links) {
             mine.merge(theirs);
@@ -316,10 +316,10 @@ mod tests {
     fn errors_of_one_sender_displace_no_other() {
         let by = |last: u8| IpAddr::from([10, 0, 0, last]);
         let error = |by| IcmpError { side: 0, kind: ErrorKind::Prohibited, by };
-        let mut errors = Errors::default();
-        errors.insert(error(by(9)), &Quotes::default());
+        let mut errors = IcmpErrors::default();
+        errors.insert(error(by(9)), &QuotedPackets::default());
         for seq in 0..100 {
-            let mut quotes = Quotes::default();
+            let mut quotes = QuotedPackets::default();
             quotes.seqs.insert(seq);
             errors.insert(error(by(1)), &quotes);
         }

@@ -6,15 +6,15 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::copies::{Removals, Trace};
-use super::dense::Dense;
-use super::evidence::FlowRecord;
+use super::chunked_vec::ChunkedVec;
+use super::duplicates::{DuplicateCorrection, PacketRecord};
 use super::index::Index;
+use super::interner::{InternerCache, MANY_LINKS, NO_LINK};
 use super::key::{PARTITIONS, partition};
-use super::links::{Links, MANY_LINKS, NO_LINK};
 use super::memory::prefetch;
-use super::state::{Extra, FlowState, IcmpError, Opening, Quotes, Side};
-use super::{FlowKey, Heard, Seed};
+use super::records::FlowRecord;
+use super::state::{DirectionStats, FlowState, IcmpError, Opening, QuotedPackets, RareEvidence};
+use super::{FlowKey, HashSeed, ServerNameEvidence};
 use crate::decode::{Body, Encapsulation, Observation, Path, flag};
 use crate::model::{BoundedSet, FlagSet, Merge, Nanos, Sum};
 use crate::payload::{ServerNameRequest, StreamPrefix};
@@ -26,34 +26,34 @@ const TOGETHER: usize = 32;
 #[derive(Default)]
 pub(super) struct FlowTable {
     index: Index,
-    records: Records,
+    records: FlowEntries,
     /// Bytes that the names hold, about.
     heard: usize,
 }
 
 /// The content of a table without its index: what is written to a temporary file.
 #[derive(Default, Serialize, Deserialize)]
-struct Records {
-    flows: Dense<Record>,
+struct FlowEntries {
+    flows: ChunkedVec<FlowEntry>,
     /// Rare evidence by position.
-    extras: HashMap<u32, Extra, Seed>,
+    extras: HashMap<u32, RareEvidence, HashSeed>,
     /// What was said about names, by position.
-    heard: HashMap<u32, Heard, Seed>,
+    heard: HashMap<u32, ServerNameEvidence, HashSeed>,
 }
 
 /// A flow. Three cache lines, of which a packet needs two: that of its side, and that of the key.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[repr(C)]
-pub(super) struct Record {
+pub(super) struct FlowEntry {
     state: FlowState,
     key: FlowKey,
     /// How many packets of each side were cut short.
     cut: [u64; 2],
 }
 
-const _: () = assert!(size_of::<Record>() == 192);
+const _: () = assert!(size_of::<FlowEntry>() == 192);
 
-impl Record {
+impl FlowEntry {
     /// Whose it is.
     pub fn key(&self) -> FlowKey {
         self.key
@@ -61,29 +61,29 @@ impl Record {
 }
 
 /// A flow with all that is known of it.
-pub(super) struct Whole {
-    record: Record,
-    extra: Option<Extra>,
-    heard: Option<Heard>,
+pub(super) struct DetachedFlow {
+    record: FlowEntry,
+    extra: Option<RareEvidence>,
+    heard: Option<ServerNameEvidence>,
 }
 
-impl Whole {
+impl DetachedFlow {
     /// The partition it belongs to.
-    pub fn partition(&self, seed: &Seed) -> usize {
+    pub fn partition(&self, seed: &HashSeed) -> usize {
         partition(self.record.key.hashes(seed).0)
     }
 
     /// The same under another key, whose side 0 is side `first` of this one.
-    fn turned(mut self, key: FlowKey, first: usize) -> Self {
+    fn with_sides_swapped(mut self, key: FlowKey, first: usize) -> Self {
         self.record.key = key;
         if first == 1 {
             self.record.state.sides.swap(0, 1);
             self.record.cut.swap(0, 1);
             if let Some(extra) = &mut self.extra {
-                extra.turn();
+                extra.swap_sides();
             }
             if let Some(heard) = &mut self.heard {
-                heard.turn();
+                heard.swap_sides();
             }
         }
         self
@@ -91,14 +91,14 @@ impl Whole {
 }
 
 /// A table without the flows for which others stand, and those.
-pub(super) struct Split {
+pub(super) struct AggregationResult {
     pub kept: FlowTable,
-    pub moved: Vec<Whole>,
+    pub moved: Vec<DetachedFlow>,
 }
 
 /// Where a packet belongs in a worker's tables.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Place {
+pub(super) struct FlowSlot {
     partition: u32,
     position: u32,
     pub side: u8,
@@ -110,11 +110,11 @@ pub struct Flow<'a> {
     /// Its identity.
     pub key: &'a FlowKey,
     /// What each side sent.
-    pub sides: &'a [Side; 2],
+    pub sides: &'a [DirectionStats; 2],
     /// Its rare evidence.
-    pub extra: Option<&'a Extra>,
+    pub extra: Option<&'a RareEvidence>,
     /// What it tells about names.
-    pub heard: Option<&'a Heard>,
+    pub heard: Option<&'a ServerNameEvidence>,
     /// How many packets of each side the capture cut short.
     pub cut: [u64; 2],
     links: &'a [Encapsulation],
@@ -236,20 +236,20 @@ impl FlowTable {
         })
     }
 
-    fn hear(&mut self, position: u32, change: impl FnOnce(&mut Heard)) {
+    fn hear(&mut self, position: u32, change: impl FnOnce(&mut ServerNameEvidence)) {
         let heard = self.records.heard.entry(position).or_default();
         let before = heard.memory();
         change(heard);
         self.heard = (self.heard + heard.memory()).saturating_sub(before);
-        if *heard == Heard::default() {
+        if *heard == ServerNameEvidence::default() {
             self.records.heard.remove(&position);
         }
     }
 
     /// Takes copies out of the amounts, once. Returns how many packets that were.
-    pub fn remove(&mut self, copies: &Removals, seed: &Seed) -> u64 {
+    pub fn remove(&mut self, copies: &DuplicateCorrection, seed: &HashSeed) -> u64 {
         let mut removed = 0;
-        for Record { key, state, cut } in self.records.flows.iter_mut() {
+        for FlowEntry { key, state, cut } in self.records.flows.iter_mut() {
             for (number, side) in state.sides.iter_mut().enumerate() {
                 let Some(amount) = copies.of(seed.hash_one(*key), number) else { continue };
                 let before = side.sent.packets.0;
@@ -268,7 +268,7 @@ impl FlowTable {
         let new = flows.len();
         let position = self.index.find_or_insert(hash, new, |at| flows[at].key == *key);
         if position == new {
-            flows.push(Record { key: *key, state: FlowState::default(), cut: [0; 2] });
+            flows.push(FlowEntry { key: *key, state: FlowState::default(), cut: [0; 2] });
         }
         position
     }
@@ -279,7 +279,7 @@ impl FlowTable {
         side: usize,
         number: Option<u16>,
         link: &Encapsulation,
-        links: &Links,
+        links: &InternerCache,
     ) {
         let record = &mut self.records.flows[position].state.sides[side];
         match (record.link, number) {
@@ -318,7 +318,7 @@ impl FlowTable {
     }
 
     /// Moves the opening number of a side into the side table, where another table has several of it.
-    fn merge_openings(&mut self, position: usize, side: usize, theirs: &Side) {
+    fn merge_openings(&mut self, position: usize, side: usize, theirs: &DirectionStats) {
         if let Some(opening) = theirs.single_opening() {
             self.add_opening(position, side, theirs.has(flag::SYN_ACK), opening);
         } else if theirs.has(flag::SEVERAL) {
@@ -333,7 +333,7 @@ impl FlowTable {
     }
 
     /// Takes in all flows of `other`, whose links have the same numbers.
-    pub fn merge(&mut self, other: Self, seed: &Seed, links: &mut Links) {
+    pub fn merge(&mut self, other: Self, seed: &HashSeed, links: &mut InternerCache) {
         match self.is_empty() {
             true => *self = other,
             false => self.merge_all(&other, seed, links),
@@ -341,8 +341,8 @@ impl FlowTable {
     }
 
     /// The same, and `other` stays as it is.
-    pub fn merge_all(&mut self, other: &Self, seed: &Seed, links: &mut Links) {
-        let hash = |record: &Record| record.key.hashes(seed).1;
+    pub fn merge_all(&mut self, other: &Self, seed: &HashSeed, links: &mut InternerCache) {
+        let hash = |record: &FlowEntry| record.key.hashes(seed).1;
         for (number, chunk) in other.records.flows.chunks(TOGETHER).enumerate() {
             let mut hashes = [0; TOGETHER];
             for (hashed, record) in hashes.iter_mut().zip(chunk) {
@@ -363,7 +363,7 @@ impl FlowTable {
         }
     }
 
-    fn merge_flow(&mut self, hash: u64, theirs: &Record, links: &Links) {
+    fn merge_flow(&mut self, hash: u64, theirs: &FlowEntry, links: &InternerCache) {
         let position = self.position(&theirs.key, hash);
         for (side, theirs) in theirs.state.sides.iter().enumerate() {
             // First the numbers: whether there are several is told by the signs.
@@ -387,10 +387,10 @@ impl FlowTable {
     fn merge_rare(
         &mut self,
         hash: u64,
-        flow: &Record,
-        theirs: &Records,
+        flow: &FlowEntry,
+        theirs: &FlowEntries,
         from: u32,
-        links: &mut Links,
+        links: &mut InternerCache,
     ) {
         let (extra, heard) = (theirs.extras.get(&from), theirs.heard.get(&from));
         if extra.is_none() && heard.is_none() {
@@ -405,15 +405,17 @@ impl FlowTable {
         }
     }
 
-    fn merge_extra(&mut self, position: usize, theirs: &Extra, links: &mut Links) {
+    fn merge_extra(&mut self, position: usize, theirs: &RareEvidence, links: &mut InternerCache) {
         for (side, many) in theirs.links.iter().enumerate() {
             for link in many.iter() {
                 let number = links.number(link);
                 self.add_link(position, side, number, link, links);
             }
         }
-        let without_links =
-            Extra { links: [BoundedSet::default(), BoundedSet::default()], ..theirs.clone() };
+        let without_links = RareEvidence {
+            links: [BoundedSet::default(), BoundedSet::default()],
+            ..theirs.clone()
+        };
         let mine = self.records.extras.entry(position as u32).or_default();
         mine.merge(&without_links);
         // A set that overflowed elsewhere has overflowed here.
@@ -425,7 +427,7 @@ impl FlowTable {
     }
 
     /// Takes in a flow that was a value.
-    fn take_record(&mut self, record: &FlowRecord, hash: u64, links: &mut Links) {
+    fn take_record(&mut self, record: &FlowRecord, hash: u64, links: &mut InternerCache) {
         let position = self.position(&record.key, hash);
         for (number, side) in record.sides.iter().enumerate() {
             // First the numbers: whether there are several is told by the signs.
@@ -479,17 +481,17 @@ impl FlowTable {
         }
     }
 
-    /// Takes out the flows for which another stands, by `stands_for`: that one, and which side of the flow is its
+    /// Takes out the flows for which another stands, by `aggregate_key`: that one, and which side of the flow is its
     /// side 0.
     pub fn split(
         self,
-        seed: &Seed,
-        stands_for: impl Fn(&FlowKey, &[Side; 2]) -> Option<(FlowKey, usize)>,
-    ) -> Split {
-        let mut split = Split { kept: Self::default(), moved: Vec::new() };
+        seed: &HashSeed,
+        aggregate_key: impl Fn(&FlowKey, &[DirectionStats; 2]) -> Option<(FlowKey, usize)>,
+    ) -> AggregationResult {
+        let mut split = AggregationResult { kept: Self::default(), moved: Vec::new() };
         for flow in self.into_flows() {
-            match stands_for(&flow.record.key, &flow.record.state.sides) {
-                Some((key, first)) => split.moved.push(flow.turned(key, first)),
+            match aggregate_key(&flow.record.key, &flow.record.state.sides) {
+                Some((key, first)) => split.moved.push(flow.with_sides_swapped(key, first)),
                 None => split.kept.put(flow, seed),
             }
         }
@@ -497,7 +499,7 @@ impl FlowTable {
     }
 
     /// Takes out the flows of which nothing was seen since `time`.
-    pub fn take_idle(&mut self, time: Nanos, seed: &Seed) -> Self {
+    pub fn take_idle(&mut self, time: Nanos, seed: &HashSeed) -> Self {
         self.take_where(seed, |flow, extra| {
             let sides = flow.state.sides.iter().filter_map(|side| side.last.get());
             let errors = extra.and_then(|extra| extra.error_last.get());
@@ -508,8 +510,8 @@ impl FlowTable {
     /// Takes out the flows for which something holds.
     pub fn take_where(
         &mut self,
-        seed: &Seed,
-        holds: impl Fn(&Record, Option<&Extra>) -> bool,
+        seed: &HashSeed,
+        holds: impl Fn(&FlowEntry, Option<&RareEvidence>) -> bool,
     ) -> Self {
         let extra = |at: usize| self.records.extras.get(&(at as u32));
         if !self.records.flows.iter().enumerate().any(|(at, flow)| holds(flow, extra(at))) {
@@ -527,25 +529,25 @@ impl FlowTable {
     }
 
     /// Whose flows it holds, and what their sides sent.
-    pub fn keys(&self) -> impl Iterator<Item = (&FlowKey, &[Side; 2])> {
+    pub fn keys(&self) -> impl Iterator<Item = (&FlowKey, &[DirectionStats; 2])> {
         self.records.flows.iter().map(|flow| (&flow.key, &flow.state.sides))
     }
 
     /// How many pairs of addresses with a transport and a lesser port its flows have.
-    pub fn talks(&self, seed: &Seed) -> usize {
-        let talk = |flow: &Record| match flow.key.hashes(seed) {
+    pub fn estimated_conversations(&self, seed: &HashSeed) -> usize {
+        let talk = |flow: &FlowEntry| match flow.key.hashes(seed) {
             // The lesser port of what was folded is nobody's.
             (_, whole) if [0, 1].into_iter().any(|side| flow.key.endpoint(side).port == 0) => whole,
             (talk, _) => talk,
         };
-        self.records.flows.iter().map(talk).collect::<HashSet<u64, Seed>>().len()
+        self.records.flows.iter().map(talk).collect::<HashSet<u64, HashSeed>>().len()
     }
 
     /// Makes flows on some paths one with the flows of the same ends on the wire itself.
     pub fn make_plain(
         mut self,
-        seed: &Seed,
-        links: &mut Links,
+        seed: &HashSeed,
+        links: &mut InternerCache,
         is_plain: impl Fn(Path) -> bool,
     ) -> Self {
         let paths: HashSet<Path> = self.records.flows.iter().map(|flow| flow.key.path()).collect();
@@ -568,7 +570,7 @@ impl FlowTable {
         for flow in self.into_flows() {
             let key = flow.record.key;
             let key = if is_plain(key.path()) { key.plain() } else { key };
-            let record = Record { key, ..flow.record };
+            let record = FlowEntry { key, ..flow.record };
             let hash = key.hashes(seed).1;
             whole.merge_flow(hash, &record, links);
             let position = whole.position(&key, hash);
@@ -583,22 +585,22 @@ impl FlowTable {
     }
 
     /// Its flows where they belong by another seed.
-    pub fn into_partitions(self, seed: &Seed) -> Vec<Self> {
+    pub fn into_partitions(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts: Vec<Self> = (0..PARTITIONS).map(|_| Self::default()).collect();
         self.into_flows().for_each(|flow| parts[flow.partition(seed)].put(flow, seed));
         parts
     }
 
-    fn into_flows(self) -> impl Iterator<Item = Whole> {
-        let Records { flows, mut extras, mut heard } = self.records;
+    fn into_flows(self) -> impl Iterator<Item = DetachedFlow> {
+        let FlowEntries { flows, mut extras, mut heard } = self.records;
         flows.into_iter().enumerate().map(move |(position, record)| {
             let position = position as u32;
-            Whole { record, extra: extras.remove(&position), heard: heard.remove(&position) }
+            DetachedFlow { record, extra: extras.remove(&position), heard: heard.remove(&position) }
         })
     }
 
     /// Adds a flow that is not there.
-    fn put(&mut self, Whole { record, extra, heard }: Whole, seed: &Seed) {
+    fn put(&mut self, DetachedFlow { record, extra, heard }: DetachedFlow, seed: &HashSeed) {
         let position = self.position(&record.key, record.key.hashes(seed).1);
         self.records.flows[position] = record;
         if let Some(extra) = extra {
@@ -610,7 +612,7 @@ impl FlowTable {
     }
 
     /// Takes in a flow that another one stands for.
-    pub fn take_folded(&mut self, flow: Whole, seed: &Seed, links: &mut Links) {
+    pub fn take_folded(&mut self, flow: DetachedFlow, seed: &HashSeed, links: &mut InternerCache) {
         let hash = flow.record.key.hashes(seed).1;
         let position = self.position(&flow.record.key, hash) as u32;
         self.merge_flow(hash, &flow.record, links);
@@ -627,13 +629,13 @@ impl FlowTable {
     }
 
     /// Reads names out of what is kept of sides that started before `time`, and forgets the bytes.
-    pub fn settle_names(&mut self, time: Nanos) {
-        let Records { flows, heard, .. } = &mut self.records;
+    pub fn extract_names_before(&mut self, time: Nanos) {
+        let FlowEntries { flows, heard, .. } = &mut self.records;
         for (position, heard) in heard.iter_mut() {
-            heard.settle(&flows[*position as usize].state.sides, time);
+            heard.extract_names(&flows[*position as usize].state.sides, time);
         }
-        heard.retain(|_, heard| *heard != Heard::default());
-        self.heard = heard.values().map(Heard::memory).sum();
+        heard.retain(|_, heard| *heard != ServerNameEvidence::default());
+        self.heard = heard.values().map(ServerNameEvidence::memory).sum();
     }
 
     /// Writes the records; the index is made anew when they are read.
@@ -642,34 +644,34 @@ impl FlowTable {
     }
 
     /// Reads what [`FlowTable::to_bytes`] wrote.
-    pub fn from_bytes(seed: &Seed, bytes: &[u8]) -> Result<Self, postcard::Error> {
-        let records: Records = postcard::from_bytes(bytes)?;
+    pub fn from_bytes(seed: &HashSeed, bytes: &[u8]) -> Result<Self, postcard::Error> {
+        let records: FlowEntries = postcard::from_bytes(bytes)?;
         let mut index = Index::default();
         for (position, flow) in records.flows.iter().enumerate() {
             index.find_or_insert(flow.key.hashes(seed).1, position, |_| false);
         }
-        let heard = records.heard.values().map(Heard::memory).sum();
+        let heard = records.heard.values().map(ServerNameEvidence::memory).sum();
         Ok(Self { index, records, heard })
     }
 }
 
 /// All flows of one worker, in their partitions.
 pub(super) struct FlowTables {
-    seed: Seed,
+    seed: HashSeed,
     pub parts: Vec<FlowTable>,
-    links: Links,
+    links: InternerCache,
     /// Scratch: the keys and hashes of the packets of a batch.
-    found: Vec<(FlowKey, u64, Place)>,
+    found: Vec<(FlowKey, u64, FlowSlot)>,
 }
 
 impl FlowTables {
-    pub fn new(seed: &Seed, links: Links) -> Self {
+    pub fn new(seed: &HashSeed, links: InternerCache) -> Self {
         let parts = (0..PARTITIONS).map(|_| FlowTable::default()).collect();
         Self { seed: seed.clone(), parts, links, found: Vec::new() }
     }
 
     /// What folding needs.
-    pub fn for_folding(&mut self) -> (&mut [FlowTable], &Seed, &mut Links) {
+    pub fn for_folding(&mut self) -> (&mut [FlowTable], &HashSeed, &mut InternerCache) {
         (&mut self.parts, &self.seed, &mut self.links)
     }
 
@@ -685,7 +687,7 @@ impl FlowTables {
 
     /// Finds the flow of each packet, new if it is. First the slots of all of a batch are fetched, then the
     /// records, so that the processor waits for all of them at once and not for one after the other.
-    pub fn locate(&mut self, batch: &[Observation], places: &mut Vec<Place>) {
+    pub fn locate(&mut self, batch: &[Observation], places: &mut Vec<FlowSlot>) {
         let Self { seed, parts, found, .. } = self;
         found.clear();
         for seen in batch {
@@ -694,7 +696,7 @@ impl FlowTables {
             let (talk, hash) = key.hashes(seed);
             let partition = partition(talk);
             parts[partition].index.prefetch(hash);
-            let place = Place { partition: partition as u32, position: 0, side: side as u8 };
+            let place = FlowSlot { partition: partition as u32, position: 0, side: side as u8 };
             found.push((key, hash, place));
         }
         for (_, hash, place) in found.iter() {
@@ -707,12 +709,12 @@ impl FlowTables {
         places.clear();
         let mut found = found.iter();
         for seen in batch {
-            let mut place = Place::default();
+            let mut place = FlowSlot::default();
             if let Body::Transport { .. } = &seen.body
                 && let Some((key, hash, at)) = found.next()
             {
                 let position = parts[at.partition as usize].position(key, *hash);
-                place = Place { position: position as u32, ..*at };
+                place = FlowSlot { position: position as u32, ..*at };
             }
             places.push(place);
         }
@@ -721,7 +723,7 @@ impl FlowTables {
     /// Takes in one packet of the flow at a place.
     pub fn observe(
         &mut self,
-        place: Place,
+        place: FlowSlot,
         seen: &Observation,
         payload: u32,
         flags: u16,
@@ -733,7 +735,7 @@ impl FlowTables {
             let opening = Opening::of(flags, payload, seq, acked);
             table.add_opening(position, side, flags & flag::SYN_ACK != 0, opening);
         }
-        let Record { state, cut, .. } = &mut table.records.flows[position];
+        let FlowEntry { state, cut, .. } = &mut table.records.flows[position];
         let record = &mut state.sides[side];
         record.see(seen.time, seen.wire_len, payload, flags);
         if let Some(acked) = acked {
@@ -749,7 +751,7 @@ impl FlowTables {
     }
 
     /// Notes what a payload says of a packet of the flow at a place.
-    pub fn note(&mut self, place: Place, flags: u16) {
+    pub fn note(&mut self, place: FlowSlot, flags: u16) {
         let table = &mut self.parts[place.partition as usize];
         let state = &mut table.records.flows[place.position as usize].state;
         state.sides[usize::from(place.side)].flags.0 |= flags;
@@ -762,25 +764,25 @@ impl FlowTables {
     }
 
     /// Takes in what a side of a flow sent, as a whole.
-    pub fn observe_side(&mut self, key: &FlowKey, side: usize, sent: &Side) {
+    pub fn observe_side(&mut self, key: &FlowKey, side: usize, sent: &DirectionStats) {
         let place = self.place(key, side);
         let table = &mut self.parts[place.partition as usize];
         table.records.flows[place.position as usize].state.sides[side].merge(sent);
     }
 
     /// The key of the flow at a place.
-    pub fn key(&self, place: Place) -> FlowKey {
+    pub fn key(&self, place: FlowSlot) -> FlowKey {
         self.parts[place.partition as usize].records.flows[place.position as usize].key
     }
 
     /// Takes in the name that a side asked for.
-    pub fn observe_hello(&mut self, place: Place, hello: ServerNameRequest) {
+    pub fn observe_hello(&mut self, place: FlowSlot, hello: ServerNameRequest) {
         let table = &mut self.parts[place.partition as usize];
         table.hear(place.position, |heard| heard.hellos[usize::from(place.side)].insert(hello));
     }
 
     /// Takes in what may be a part of the message that names the server.
-    pub fn observe_part(&mut self, place: Place, time: Nanos, seq: u32, bytes: &[u8]) {
+    pub fn observe_part(&mut self, place: FlowSlot, time: Nanos, seq: u32, bytes: &[u8]) {
         let side = usize::from(place.side);
         let table = &mut self.parts[place.partition as usize];
         let first = table.records.flows[place.position as usize].state.sides[side].first;
@@ -791,7 +793,13 @@ impl FlowTables {
     }
 
     /// Attaches an ICMP error to the flow that it quotes.
-    pub fn observe_error(&mut self, key: &FlowKey, error: IcmpError, quotes: &Quotes, time: Nanos) {
+    pub fn observe_error(
+        &mut self,
+        key: &FlowKey,
+        error: IcmpError,
+        quotes: &QuotedPackets,
+        time: Nanos,
+    ) {
         let place = self.place(key, usize::from(error.side));
         let extras = &mut self.parts[place.partition as usize].records.extras;
         let extra = extras.entry(place.position).or_default();
@@ -808,16 +816,16 @@ impl FlowTables {
         side: usize,
         seen: &Observation,
         payload: u32,
-    ) -> Option<Trace> {
-        Trace::new(&self.seed, self.seed.hash_one(flow), side, seen, payload)
+    ) -> Option<PacketRecord> {
+        PacketRecord::new(&self.seed, self.seed.hash_one(flow), side, seen, payload)
     }
 
     /// Where a side of a flow is, new if it is.
-    pub fn place(&mut self, key: &FlowKey, side: usize) -> Place {
+    pub fn place(&mut self, key: &FlowKey, side: usize) -> FlowSlot {
         let (talk, hash) = key.hashes(&self.seed);
         let partition = partition(talk);
         let position = self.parts[partition].position(key, hash);
-        Place { partition: partition as u32, position: position as u32, side: side as u8 }
+        FlowSlot { partition: partition as u32, position: position as u32, side: side as u8 }
     }
 }
 
@@ -825,7 +833,7 @@ impl FlowTables {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::links::Book;
+    use super::super::interner::Interner;
     use super::*;
     use crate::decode::FiveTuple;
     use crate::model::{Mac, Transport};
@@ -847,8 +855,8 @@ mod tests {
 
     #[test]
     fn links_stay_a_set_through_merges_and_files() {
-        let (seed, book) = (Seed::new(), Arc::new(Book::default()));
-        let tables = || FlowTables::new(&seed, Links::new(&seed, &book));
+        let (seed, interner) = (HashSeed::new(), Arc::new(Interner::default()));
+        let tables = || FlowTables::new(&seed, InternerCache::new(&seed, &interner));
         let (mut a, mut b) = (tables(), tables());
         // One finds the links in another order than the other.
         see(&mut b, 2, 5, link(1));
@@ -856,7 +864,7 @@ mod tests {
         for vlan in [7, 7, 9] {
             see(&mut a, 1, 5, link(vlan));
         }
-        let mut links = Links::new(&seed, &book);
+        let mut links = InternerCache::new(&seed, &interner);
         for (mine, theirs) in a.parts.iter_mut().zip(b.parts) {
             mine.merge(theirs, &seed, &mut links);
         }
@@ -864,7 +872,7 @@ mod tests {
             .parts
             .iter()
             .map(|table| FlowTable::from_bytes(&seed, &table.to_bytes().unwrap()).unwrap());
-        let (back, all): (Vec<FlowTable>, _) = (back.collect(), book.all());
+        let (back, all): (Vec<FlowTable>, _) = (back.collect(), interner.all());
         for parts in [&a.parts, &back] {
             let mut flows = parts.iter().flat_map(|table| table.iter(&all));
             let flow = flows.find(|f| f.key.endpoint(0).port == 1).unwrap();
@@ -880,15 +888,15 @@ mod tests {
 
     #[test]
     fn more_links_than_numbers_are_kept_in_the_side_table() {
-        let (seed, book) = (Seed::new(), Arc::new(Book::default()));
-        let mut tables = FlowTables::new(&seed, Links::new(&seed, &book));
+        let (seed, interner) = (HashSeed::new(), Arc::new(Interner::default()));
+        let mut tables = FlowTables::new(&seed, InternerCache::new(&seed, &interner));
         for number in 0..70_000u32 {
             let [_, a, b, c] = number.to_be_bytes();
             let mut link = Encapsulation::default();
             link.source = Mac([2, 0, 0, a, b, c]);
             see(&mut tables, 1, 5, link);
         }
-        let all = book.all();
+        let all = interner.all();
         let flow = tables.parts.iter().flat_map(|table| table.iter(&all)).next().unwrap();
         assert_eq!(flow.links(0).count(), 16);
         assert_eq!(flow.links(0).next().unwrap().source, Mac([2, 0, 0, 0, 0, 0]));

@@ -15,7 +15,7 @@ use crate::classify::Finding;
 use crate::classify::{Judge, Outcome, View, Watched};
 use crate::conversation::{Conversations, Lens, Sight, Work};
 use crate::decode::ethertype_words;
-use crate::flow::{Flows, Trimmed};
+use crate::flow::{MergedFlows, TrimmedKinds};
 use crate::model::{ActivityHistogram, Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
 use crate::report::{self, Dated, Evidence, Folder, FolderError};
@@ -107,7 +107,7 @@ pub struct Audit {
     /// Later fragments whose first one is not in the capture, by pair.
     orphans: BTreeMap<(IpAddr, IpAddr, Transport), u64>,
     /// Of what there was more than fits into memory.
-    trimmed: Trimmed,
+    trimmed: TrimmedKinds,
     /// What each finding rests on, where it was wanted.
     evidence: Option<Gathered>,
 }
@@ -191,7 +191,7 @@ impl Audit {
     }
 
     /// Takes the flows out; what reports tell of them stays.
-    pub(super) fn take_flows(&mut self, empty: Flows) -> Flows {
+    pub(super) fn take_flows(&mut self, empty: MergedFlows) -> MergedFlows {
         std::mem::replace(&mut self.reading.flows, empty)
     }
 

@@ -13,7 +13,7 @@ use crate::capture::Frame;
 use crate::classify::{Code, Conversation, Judge, Outcome, Policy, Verdict};
 use crate::conversation::{Grade, Lens, Speaking, Subject};
 use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
-use crate::flow::{Carrier, FlowKey, Seed};
+use crate::flow::{FlowKey, HashSeed, OuterFlow};
 use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
 use crate::payload::{PayloadFact, read};
 use crate::report::{Evidence, EvidenceFrame};
@@ -83,7 +83,7 @@ struct Kept {
 /// What is looked for.
 #[derive(Default)]
 struct Targets {
-    numbers: HashMap<Ground, usize, Seed>,
+    numbers: HashMap<Ground, usize, HashSeed>,
 }
 
 impl Targets {
@@ -400,7 +400,7 @@ fn search(
                 let (key, side) = FlowKey::new(tuple, believed(path));
                 (Ground::Flow(key), side)
             };
-            for carrier in Carrier::around(&seen) {
+            for carrier in OuterFlow::around(&seen) {
                 let (key, side) = carrier.flow();
                 keep((Ground::Flow(key), side), Kind::Other, None);
             }

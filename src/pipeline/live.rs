@@ -19,7 +19,10 @@ use super::read::{Counted, Worker};
 use super::state::{State, StateError};
 use super::{Failure, Plan, Progress, Reading, Request, bound, lock, temporary, total};
 use crate::capture::{Batch, CaptureError, CaptureInput, CaptureOptions, LiveCapture};
-use crate::flow::{Flows, Fold, Keep, Meeting, Parts, Pending, Seed, Tables};
+use crate::flow::{
+    AggregationLevel, FlowStore, HashSeed, MergedFlows, PrefixRetention, Retention,
+    WindowCarryOver, WorkerTables,
+};
 use crate::model::{
     ActivityHistogram, Correction, FrameCounters, InputRecord, Loss, Merge, NO_TIME, Nanos, SECOND,
     escape_control,
@@ -111,7 +114,7 @@ pub enum Notice {
     /// An interface is read again, after so long.
     Back(String, Duration),
     /// Memory ran short: so many flows were taken into others, in this way.
-    Folded(Fold, u64),
+    Folded(AggregationLevel, u64),
     /// Memory ran short: so many address claims, lookups, fragments and packets without ports were forgotten.
     Forgotten(u64),
     /// The state of an earlier run is broken; the one before it is used, or none.
@@ -157,11 +160,11 @@ pub trait Listener: Sync {
 /// What a thread hands over at the end of a window.
 struct Handover {
     interface: usize,
-    tables: Tables,
+    tables: WorkerTables,
     counted: Counted,
     loss: Loss,
     link: Option<u16>,
-    folded: Vec<(Fold, u64)>,
+    folded: Vec<(AggregationLevel, u64)>,
     forgotten: u64,
     /// When the wire broke off: the time of the last frame before.
     cuts: Vec<Nanos>,
@@ -172,9 +175,9 @@ struct Shared<'a> {
     plan: &'a Plan,
     watch: &'a Watch,
     progress: &'a Progress,
-    keep: &'a Keep,
+    keep: &'a Retention,
     /// Empty tables of the run come from here.
-    origin: &'a Meeting,
+    origin: &'a FlowStore,
     /// The number of the window that is open.
     window: AtomicU64,
     /// Whether the inventory lists an address.
@@ -224,9 +227,9 @@ pub fn watch(
     listener: &dyn Listener,
 ) -> Result<Ended, Failure> {
     let plan = plan(watch).stating(&policy);
-    let seed = Seed::new();
-    let origin = Meeting::new(&seed, plan.temp.clone());
-    let keep = Keep { traces: false, parts: Parts::All };
+    let seed = HashSeed::new();
+    let origin = FlowStore::new(&seed, plan.temp.clone());
+    let keep = Retention { traces: false, parts: PrefixRetention::All };
     let mut all = restored(state.as_ref(), &origin, listener)?
         .map_or_else(|| empty(watch, &origin), Ok)
         .map_err(temporary(&plan.temp))?;
@@ -262,7 +265,7 @@ pub fn watch(
                 .spawn(move || Sniffer::new(shared, interface, group, wire, is_primary).run(&hand));
         }
         drop(hand);
-        let mut pending = Pending::default();
+        let mut pending = WindowCarryOver::default();
         let mut partial = false;
         let mut since = now();
         let result = loop {
@@ -338,8 +341,8 @@ fn tell(
     let mut alone = Audit::judged(plan, window, its_own, None, limits, progress, true)?;
     let nothing = shared
         .origin
-        .another()
-        .settle(false, 1, usize::MAX)
+        .sibling()
+        .finish(false, 1, usize::MAX)
         .map_err(temporary(&shared.plan.temp))?;
     let flows = alone.take_flows(nothing);
     absorb(shared, &mut all, &alone.reading, flows)?;
@@ -356,7 +359,7 @@ fn absorb(
     shared: &Shared<'_>,
     all: &mut Reading,
     window: &Reading,
-    flows: Flows,
+    flows: MergedFlows,
 ) -> Result<(), Failure> {
     for theirs in &window.inputs {
         // An earlier run may have watched other interfaces.
@@ -387,13 +390,13 @@ fn absorb(
     bound(&mut all.account, &all.timeline);
     all.end = window.account.last.get().or(all.end);
     if let Some(end) = all.end {
-        all.flows.settle_names(end.saturating_sub(120 * SECOND));
+        all.flows.extract_names_before(end.saturating_sub(120 * SECOND));
         all.timeline.coarsen(end.saturating_sub(FINE));
     }
     if let (Some(_), Some(end)) = (&shared.watch.state, all.end) {
         let since = end.saturating_sub(shared.watch.idle.as_nanos() as Nanos);
         // On a full disk they stay in memory.
-        if let Err(error) = all.flows.rest_idle(since) {
+        if let Err(error) = all.flows.spill_idle(since) {
             shared.listener.notice(&Notice::NotRested(error.to_string()));
         }
     }
@@ -403,26 +406,26 @@ fn absorb(
 }
 
 /// Folds flows where they have grown over their share of memory, or where judging them would.
-fn stay_bounded(shared: &Shared<'_>, flows: &mut Flows) -> Result<(), Failure> {
+fn stay_bounded(shared: &Shared<'_>, flows: &mut MergedFlows) -> Result<(), Failure> {
     let is_listed = Arc::clone(&lock(&shared.listed));
     let share = shared.watch.max_memory / SHARES;
-    let forgotten = flows.forget_beyond(share / BESIDE);
+    let forgotten = flows.keep_at_most(share / BESIDE);
     if forgotten > 0 {
         shared.listener.notice(&Notice::Forgotten(forgotten));
     }
-    let fits = |flows: &Flows| {
+    let fits = |flows: &MergedFlows| {
         let on_disk = flows.resting().1 <= (shared.watch.max_memory / ON_DISK) as u64;
-        on_disk && flows.memory() <= share && flows.talks() <= share / JUDGED
+        on_disk && flows.memory() <= share && flows.estimated_conversations() <= share / JUDGED
     };
     if !fits(flows) {
         // What was idle several times counts that often until its file is written anew.
-        flows.tidy_idle().map_err(temporary(&shared.plan.temp))?;
+        flows.compact_idle().map_err(temporary(&shared.plan.temp))?;
     }
-    for fold in Fold::ALL {
+    for fold in AggregationLevel::ALL {
         if fits(flows) {
             break;
         }
-        let folded = flows.fold_up(*fold, &*is_listed).map_err(temporary(&shared.plan.temp))?;
+        let folded = flows.aggregate(*fold, &*is_listed).map_err(temporary(&shared.plan.temp))?;
         if folded > 0 {
             shared.listener.notice(&Notice::Folded(*fold, folded));
         }
@@ -451,14 +454,14 @@ fn close(
     handed: &Receiver<Handover>,
     threads: usize,
     last: bool,
-    pending: &mut Pending,
+    pending: &mut WindowCarryOver,
     all: &mut Reading,
 ) -> Result<Reading, Failure> {
     if last {
         shared.end.store(true, Ordering::Relaxed);
     }
     shared.window.fetch_add(1, Ordering::Relaxed);
-    let meeting = all.flows.another_meeting();
+    let store = all.flows.sibling_store();
     let mut inputs = inputs(shared.watch);
     let (mut timeline, mut cuts) = (ActivityHistogram::default(), BTreeSet::new());
     let asked = Instant::now();
@@ -488,7 +491,7 @@ fn close(
             None => input.error = Some("was not there for all of the time".to_owned()),
         }
         timeline.merge(&given.counted.timeline);
-        meeting.take_in(given.tables).map_err(temporary(&shared.plan.temp))?;
+        store.submit(given.tables).map_err(temporary(&shared.plan.temp))?;
         for (fold, count) in given.folded {
             shared.listener.notice(&Notice::Folded(fold, count));
         }
@@ -498,8 +501,8 @@ fn close(
         cuts.extend(given.cuts);
     }
     let end = if last { None } else { total(&inputs).0.last.get() };
-    let mut flows = meeting
-        .settle_window(shared.plan.jobs, pending, end)
+    let mut flows = store
+        .finish_window(shared.plan.jobs, pending, end)
         .map_err(temporary(&shared.plan.temp))?;
     flows.side.note_cuts(cuts);
     // Nothing is read twice, to take copies out.
@@ -516,19 +519,19 @@ fn inputs(watch: &Watch) -> Vec<InputRecord> {
     watch.interfaces.iter().map(input).collect()
 }
 
-fn empty(watch: &Watch, origin: &Meeting) -> std::io::Result<Reading> {
-    let flows = origin.another().settle(false, 1, usize::MAX)?;
+fn empty(watch: &Watch, origin: &FlowStore) -> std::io::Result<Reading> {
+    let flows = origin.sibling().finish(false, 1, usize::MAX)?;
     Ok(Reading::new(inputs(watch), ActivityHistogram::default(), flows, Correction::Impossible))
 }
 
 /// What an earlier run left, with the interfaces of this one.
 fn restored(
     state: Option<&State>,
-    origin: &Meeting,
+    origin: &FlowStore,
     listener: &dyn Listener,
 ) -> Result<Option<Reading>, Failure> {
     let Some(state) = state else { return Ok(None) };
-    let found = state.load(|| origin.another());
+    let found = state.load(|| origin.sibling());
     let (found, broken) = found.map_err(|no| Failure::Output(no.path, no.error))?;
     broken.into_iter().for_each(|error| listener.notice(&Notice::Broken(error)));
     Ok(found.map(|mut found| {
@@ -636,7 +639,7 @@ struct Sniffer<'a> {
     gone: Option<(Instant, Instant)>,
     /// The link type, as long as the wire was there for all of the window.
     link: Option<u16>,
-    folded: Vec<(Fold, u64)>,
+    folded: Vec<(AggregationLevel, u64)>,
     forgotten: u64,
     /// Bytes from which folding is tried again.
     patience: usize,
@@ -791,14 +794,14 @@ impl<'a> Sniffer<'a> {
         if held <= budget || held < self.patience {
             return;
         }
-        self.forgotten += self.worker.tables_mut().forget_beyond(budget / 4 / BESIDE);
+        self.forgotten += self.worker.tables_mut().keep_at_most(budget / 4 / BESIDE);
         let is_listed = Arc::clone(&lock(&self.shared.listed));
-        for fold in Fold::ALL {
+        for fold in AggregationLevel::ALL {
             // Folding what is nearly all folded already would be done again at once.
             if self.worker.tables().memory() <= budget / 2 {
                 break;
             }
-            let folded = self.worker.tables_mut().fold_up(*fold, &*is_listed);
+            let folded = self.worker.tables_mut().aggregate(*fold, &*is_listed);
             if folded > 0 {
                 match self.folded.iter_mut().find(|(known, _)| known == fold) {
                     Some((_, count)) => *count += folded,

@@ -28,14 +28,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::capture::Filter;
-use crate::flow::{Flows, Keep, Parts};
+use crate::flow::{MergedFlows, PrefixRetention, Retention};
 use crate::model::{
     ActivityHistogram, Correction, Duplicates, FrameCounters, InputRecord, Loss, Merge, Nanos,
 };
 
 pub use crate::capture::{CaptureError, CaptureOptions, Interface, capture_kind, interfaces};
 pub use crate::classify::Given;
-pub use crate::flow::Fold;
+pub use crate::flow::AggregationLevel;
 pub use crate::report::{Dated, Known, Message, Places, fits_manifest, folder_of};
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use confine::{ConfineError, Confinement, Sandbox, confine};
@@ -123,7 +123,7 @@ pub struct Reading {
     /// Packets that were seen more than once.
     pub duplicates: Duplicates,
     /// All flows.
-    pub flows: Flows,
+    pub flows: MergedFlows,
 }
 
 impl Reading {
@@ -139,8 +139,8 @@ impl Reading {
             wanted => wanted,
         };
         let again = plan.reads_again();
-        let parts = if again { Parts::Starts } else { Parts::All };
-        let mut keep = Keep { traces: wanted == Dedup::On, parts };
+        let parts = if again { PrefixRetention::Starts } else { PrefixRetention::All };
+        let mut keep = Retention { traces: wanted == Dedup::On, parts };
         let mut reading = read::run(plan, progress, &keep)?;
         let doubled = reading.duplicates.sample.shows_doubling();
         let correction = match wanted {
@@ -156,7 +156,7 @@ impl Reading {
         if !sides.is_empty() || traces != keep.traces {
             drop(reading);
             progress.begin_again();
-            keep = Keep { traces, parts: Parts::Of(Arc::new(sides)) };
+            keep = Retention { traces, parts: PrefixRetention::Of(Arc::new(sides)) };
             reading = read::run(plan, progress, &keep)?;
         }
         reading.duplicates.correction = correction;
@@ -188,7 +188,7 @@ impl Reading {
     fn new(
         inputs: Vec<InputRecord>,
         timeline: ActivityHistogram,
-        flows: Flows,
+        flows: MergedFlows,
         correction: Correction,
     ) -> Self {
         let (mut account, loss) = total(&inputs);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::live::Closed;
 use super::{Progress, lock};
-use crate::flow::Fold;
+use crate::flow::AggregationLevel;
 use crate::model::{Loss, named_enum};
 
 named_enum!(
@@ -33,7 +33,7 @@ pub struct Pages {
     failing: Mutex<(BTreeSet<Duty>, BTreeMap<Duty, u64>)>,
     started: Instant,
     made: Mutex<Made>,
-    folded: Mutex<BTreeMap<Fold, u64>>,
+    folded: Mutex<BTreeMap<AggregationLevel, u64>>,
     /// Interfaces that are away.
     away: Mutex<Vec<String>>,
     windows: AtomicU64,
@@ -103,7 +103,7 @@ impl Pages {
     }
 
     /// Flows were folded.
-    pub fn folded(&self, fold: Fold, flows: u64) {
+    pub fn folded(&self, fold: AggregationLevel, flows: u64) {
         *lock(&self.folded).entry(fold).or_default() += flows;
     }
 

@@ -10,7 +10,9 @@ use super::source::{Chunk, Origin, Source};
 use super::{Failure, Plan, Progress, Reading, Request, lock, temporary};
 use crate::capture::{Batch, CaptureError, Filter, Frame, ReadError};
 use crate::decode::{Body, Decoder, Observation};
-use crate::flow::{Keep, Meeting, Parts, Seed, Tables, Unread, Unreadable};
+use crate::flow::{
+    FlowStore, HashSeed, PrefixRetention, Retention, UndecodedFrames, UndecodedReason, WorkerTables,
+};
 use crate::model::{
     ActivityBucket, ActivityHistogram, BUCKET_NS, Correction, FrameCounters, InputRecord, Mac,
     Merge, NO_TIME, Nanos, SkipReason,
@@ -30,10 +32,10 @@ const BESIDE: usize = 8192;
 const LEAST: usize = 1 << 14;
 
 /// Reads all sources. With `traces` the tables remember each packet, so that copies can be taken out.
-pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Reading, Failure> {
-    let seed = Seed::new();
-    let meeting = Meeting::new(&seed, plan.temp.clone());
-    let work = |batches: &Batches<'_>| Worker::new(plan, progress, &meeting, keep).work(batches);
+pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Retention) -> Result<Reading, Failure> {
+    let seed = HashSeed::new();
+    let store = FlowStore::new(&seed, plan.temp.clone());
+    let work = |batches: &Batches<'_>| Worker::new(plan, progress, &store, keep).work(batches);
     progress.timings.done("start");
     let Read { mut inputs, mut timeline, found: counted } = each_batch(plan, progress, work)?;
     progress.timings.done("packets");
@@ -50,7 +52,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Keep) -> Result<Readi
         return Err(Failure::Sources(inputs.iter().map(told).collect()));
     }
     let most = (plan.request.max_memory / BESIDE).max(LEAST);
-    let flows = meeting.settle(keep.traces, plan.jobs, most).map_err(temporary(&plan.temp))?;
+    let flows = store.finish(keep.traces, plan.jobs, most).map_err(temporary(&plan.temp))?;
     progress.timings.done("merge");
     Ok(Reading::new(inputs, timeline, flows, Correction::NotNeeded))
 }
@@ -289,12 +291,12 @@ pub(super) fn is_unread(ethertype: u16) -> bool {
 }
 
 /// Why nothing is known of what an observation carries, if that is so.
-fn unreadable(seen: &Observation) -> Option<Unreadable> {
+fn unreadable(seen: &Observation) -> Option<UndecodedReason> {
     match seen.body {
         Body::NonIp { ethertype, claim: None } if is_unread(ethertype) => {
-            Some(Unreadable::Ethertype(ethertype))
+            Some(UndecodedReason::Ethertype(ethertype))
         }
-        _ => seen.undecoded_tunnel.map(|_| Unreadable::Tunnel),
+        _ => seen.undecoded_tunnel.map(|_| UndecodedReason::Tunnel),
     }
 }
 
@@ -310,12 +312,12 @@ fn is_long_enough(frame: &Frame) -> bool {
 const ETHERNET: u16 = 1;
 
 /// Whom a frame that cannot be understood comes from and goes to, as far as Ethernet tells.
-fn unread(frame: &Frame, data: &[u8]) -> Unread {
+fn unread(frame: &Frame, data: &[u8]) -> UndecodedFrames {
     let mac = |at: usize| {
         let bytes = data.get(at..).and_then(|rest| rest.first_chunk::<6>());
         bytes.filter(|_| frame.link == ETHERNET).map_or(Mac::NONE, |bytes| Mac(*bytes))
     };
-    Unread { from: mac(6), to: mac(0), why: Unreadable::Tunnel }
+    UndecodedFrames { from: mac(6), to: mac(0), why: UndecodedReason::Tunnel }
 }
 
 /// Adds the frames of the latest ten seconds to a timeline.
@@ -364,11 +366,11 @@ pub(super) fn decoder(request: &Request) -> Decoder {
 pub(super) struct Worker<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
-    meeting: &'a Meeting,
+    store: &'a FlowStore,
     gate: Gate,
     decoder: Decoder,
-    keep: &'a Keep,
-    tables: Tables,
+    keep: &'a Retention,
+    tables: WorkerTables,
     /// Observations that go into the tables together; written in place.
     pending: Vec<Observation>,
     counted: Counted,
@@ -380,18 +382,18 @@ impl<'a> Worker<'a> {
     pub fn new(
         plan: &'a Plan,
         progress: &'a Progress,
-        meeting: &'a Meeting,
-        keep: &'a Keep,
+        store: &'a FlowStore,
+        keep: &'a Retention,
     ) -> Self {
         let accounts = vec![FrameCounters::default(); plan.sources.len()];
         Self {
             plan,
             progress,
-            meeting,
+            store,
             gate: Gate::new(&plan.request),
             decoder: decoder(&plan.request),
             keep,
-            tables: meeting.tables(keep),
+            tables: store.tables(keep),
             pending: vec![Observation::default(); TOGETHER],
             counted: Counted { accounts, timeline: ActivityHistogram::default() },
             slot: NO_SLOT,
@@ -406,12 +408,12 @@ impl<'a> Worker<'a> {
             if trouble.is_none() && !self.progress.stop.load(Ordering::Relaxed) {
                 self.take(&chunk.frames);
                 if let Some(evidence) = chunk.evidence.take() {
-                    self.tables.take_in(evidence);
+                    self.tables.take_evidence(evidence);
                 }
                 if self.tables.memory() > budget {
-                    let empty = self.meeting.tables(self.keep);
+                    let empty = self.store.tables(self.keep);
                     let tables = std::mem::replace(&mut self.tables, empty);
-                    trouble = self.meeting.spill(tables).err();
+                    trouble = self.store.spill(tables).err();
                 }
             }
         });
@@ -419,28 +421,28 @@ impl<'a> Worker<'a> {
             Some(error) => Err(error),
             None => {
                 end_slot(&mut self.counted.timeline, &mut self.slot);
-                self.meeting.take_in(self.tables)?;
+                self.store.submit(self.tables)?;
                 Ok(self.counted)
             }
         }
     }
 
     /// The tables as they are.
-    pub fn tables(&self) -> &Tables {
+    pub fn tables(&self) -> &WorkerTables {
         &self.tables
     }
 
     /// The tables, to be folded.
-    pub fn tables_mut(&mut self) -> &mut Tables {
+    pub fn tables_mut(&mut self) -> &mut WorkerTables {
         &mut self.tables
     }
 
     /// Gives away what was found, and starts anew.
-    pub fn hand_over(&mut self) -> (Tables, Counted) {
+    pub fn hand_over(&mut self) -> (WorkerTables, Counted) {
         let accounts = vec![FrameCounters::default(); self.plan.sources.len()];
         let empty = Counted { accounts, timeline: ActivityHistogram::default() };
         end_slot(&mut self.counted.timeline, &mut self.slot);
-        let tables = std::mem::replace(&mut self.tables, self.meeting.tables(self.keep));
+        let tables = std::mem::replace(&mut self.tables, self.store.tables(self.keep));
         (tables, std::mem::replace(&mut self.counted, empty))
     }
 
@@ -450,7 +452,7 @@ impl<'a> Worker<'a> {
         let mut waiting = 0;
         let mut payloads: Vec<&[u8]> = Vec::with_capacity(TOGETHER);
         let mut facts = Vec::new();
-        let starts = matches!(self.keep.parts, Parts::Starts);
+        let starts = matches!(self.keep.parts, PrefixRetention::Starts);
         for frame in &batch.frames {
             account.frames += 1;
             account.bytes += u64::from(frame.wire_len);
@@ -481,7 +483,7 @@ impl<'a> Worker<'a> {
                     if let Some(why) = unreadable(seen)
                         && is_long_enough(frame)
                     {
-                        self.tables.miss(Unread { why, ..unread(frame, data) });
+                        self.tables.miss(UndecodedFrames { why, ..unread(frame, data) });
                     }
                     if let Some(tunnel) = seen.undecoded_tunnel {
                         match account.opaque.get_mut(tunnel.name()) {
@@ -511,8 +513,8 @@ impl<'a> Worker<'a> {
                     account.skipped.count(reason);
                     // What carries no packet hides none.
                     if reason != SkipReason::WlanManagement && is_long_enough(frame) {
-                        let why = Unreadable::skipped(reason);
-                        self.tables.miss(Unread { why, ..unread(frame, data) });
+                        let why = UndecodedReason::skipped(reason);
+                        self.tables.miss(UndecodedFrames { why, ..unread(frame, data) });
                     }
                     if reason == SkipReason::UnknownLinkType {
                         *account.unknown_links.entry(frame.link).or_default() += 1;

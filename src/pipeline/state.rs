@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Reading;
-use crate::flow::{Flows, Layout, Meeting};
+use crate::flow::{FlowStore, MergedFlows, StateLayout};
 use crate::model::{ActivityHistogram, Correction, InputRecord};
 
 /// The first bytes of a state that is written now, and of one of each layout that is read: `fixtures/stored` has one of
 /// each.
 const MARK: &[u8] = b"rasaudit state 6\n";
-const MARKS: [(&[u8], Layout); 2] = [(b"rasaudit state 5\n", Layout::Fixed), (MARK, Layout::Named)];
+const MARKS: [(&[u8], StateLayout); 2] =
+    [(b"rasaudit state 5\n", StateLayout::Fixed), (MARK, StateLayout::Named)];
 
 /// The first bytes of the states of every layout.
 const ANY_MARK: &[u8] = b"rasaudit state ";
@@ -75,13 +76,13 @@ impl State {
     /// whole and cannot be read: going on without it would write over it.
     pub fn load(
         &self,
-        meeting: impl Fn() -> Meeting,
+        store: impl Fn() -> FlowStore,
     ) -> Result<(Option<Reading>, Vec<StateError>), NoState> {
         let mut broken = Vec::new();
         // One that was written whole and not yet renamed is newer than the one before.
         for name in [CURRENT, NEW, PREVIOUS] {
             let path = self.folder.join(name);
-            match read(&path, meeting()) {
+            match read(&path, store()) {
                 Ok(found) => return Ok((Some(found), broken)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -166,7 +167,7 @@ fn write(path: &Path, all: &Reading) -> io::Result<()> {
     inner.get_ref().sync_all()
 }
 
-fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
+fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
     let torn = |what: &str| {
         io::Error::new(io::ErrorKind::InvalidData, format!("is no whole state: {what}"))
     };
@@ -202,7 +203,7 @@ fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
     let mut header = Vec::new();
     (&mut file).take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
     let Header { inputs, timeline } = postcard::from_bytes(&header).map_err(io::Error::other)?;
-    let flows = Flows::restore(meeting, *layout, &mut file)?;
+    let flows = MergedFlows::restore(store, *layout, &mut file)?;
     // Nothing of it can be read a second time, to take copies out.
     Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
 }
@@ -210,7 +211,7 @@ fn read(path: &Path, meeting: Meeting) -> io::Result<Reading> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Seed;
+    use crate::flow::HashSeed;
     use crate::pipeline::{Plan, Progress, Request};
 
     /// What a small capture comes to.
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn a_state_of_each_version_is_read() {
         let scratch = tempfile::tempdir().unwrap();
-        let meeting = || Meeting::new(&Seed::new(), scratch.path().to_owned());
+        let store = || FlowStore::new(&HashSeed::new(), scratch.path().to_owned());
         let stored = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/stored"));
         let own = reading();
         // Written once for each layout, and kept.
@@ -237,16 +238,16 @@ mod tests {
             states.filter(|path| path.extension().is_some_and(|e| e == "state")).collect();
         assert!(states.contains(&current));
         for path in states {
-            let again = read(&path, meeting()).unwrap();
+            let again = read(&path, store()).unwrap();
             assert_eq!(again.account.frames, own.account.frames, "{}", path.display());
-            assert_eq!(again.flows.talks(), own.flows.talks());
+            assert_eq!(again.flows.estimated_conversations(), own.flows.estimated_conversations());
         }
     }
 
     #[test]
     fn a_state_of_another_version_is_not_thrown_aside() {
         let scratch = tempfile::tempdir().unwrap();
-        let meeting = || Meeting::new(&Seed::new(), scratch.path().to_owned());
+        let store = || FlowStore::new(&HashSeed::new(), scratch.path().to_owned());
         let state = State::open(scratch.path()).unwrap();
         state.save(&reading()).unwrap();
         let current = scratch.path().join(CURRENT);
@@ -255,7 +256,7 @@ mod tests {
         bytes[ANY_MARK.len()] = b'9';
         let digest = Sha256::digest(&bytes);
         fs::write(&current, [&bytes[..], &digest].concat()).unwrap();
-        let Err(refused) = state.load(meeting) else { panic!("it was read") };
+        let Err(refused) = state.load(store) else { panic!("it was read") };
         assert_eq!(refused.path, current);
         assert!(refused.error.to_string().contains("another version of rasaudit"));
         assert!(current.exists());
@@ -264,15 +265,15 @@ mod tests {
     #[test]
     fn what_is_torn_is_kept_beside_and_what_cannot_be_read_is_no_new_beginning() {
         let scratch = tempfile::tempdir().unwrap();
-        let meeting = || Meeting::new(&Seed::new(), scratch.path().to_owned());
+        let store = || FlowStore::new(&HashSeed::new(), scratch.path().to_owned());
         let state = State::open(scratch.path()).unwrap();
         let current = scratch.path().join(CURRENT);
         fs::write(&current, "torn").unwrap();
-        let (found, broken) = state.load(meeting).ok().unwrap();
+        let (found, broken) = state.load(store).ok().unwrap();
         assert!(found.is_none() && broken.len() == 1, "{broken:?}");
         assert_eq!(fs::read(scratch.path().join("evidence.state.broken")).unwrap(), b"torn");
         // It may be whole: nothing may be written over it.
         fs::create_dir(&current).unwrap();
-        assert!(state.load(meeting).is_err_and(|no| no.path == current));
+        assert!(state.load(store).is_err_and(|no| no.path == current));
     }
 }

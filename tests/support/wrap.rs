@@ -2,7 +2,7 @@
 
 /// An Ethernet frame, taken apart.
 #[derive(Clone, Copy)]
-pub struct Parts<'a> {
+pub struct PrefixRetention<'a> {
     pub whole: &'a [u8],
     pub to: &'a [u8],
     pub from: &'a [u8],
@@ -12,7 +12,7 @@ pub struct Parts<'a> {
     pub wire: usize,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> PrefixRetention<'a> {
     pub fn new(whole: &'a [u8], wire: usize) -> Self {
         let kind = [whole[12], whole[13]];
         Self { whole, to: &whole[..6], from: &whole[6..12], kind, payload: &whole[14..], wire }
@@ -52,7 +52,7 @@ pub struct Wrapper {
     pub name: &'static str,
     pub link: u16,
     /// The wrapped frame; none where the wrapper cannot carry it.
-    pub wrap: fn(Parts<'_>) -> Option<Vec<u8>>,
+    pub wrap: fn(PrefixRetention<'_>) -> Option<Vec<u8>>,
     /// What of a packet's evidence the wrapper cannot carry.
     pub loses: &'static str,
 }
@@ -102,13 +102,13 @@ fn udp(port: u16, header: &[u8], wire: usize) -> Vec<u8> {
 }
 
 /// A whole frame in UDP over IPv4.
-fn frame_in_udp(frame: Parts<'_>, port: u16, header: &[u8]) -> Option<Vec<u8>> {
+fn frame_in_udp(frame: PrefixRetention<'_>, port: u16, header: &[u8]) -> Option<Vec<u8>> {
     let header = udp(port, header, frame.wire);
     Some(over_ipv4(17, &header, frame.whole, frame.wire))
 }
 
 /// A whole frame in GRE over IPv4.
-fn frame_in_gre(frame: Parts<'_>, header: &[u8]) -> Option<Vec<u8>> {
+fn frame_in_gre(frame: PrefixRetention<'_>, header: &[u8]) -> Option<Vec<u8>> {
     Some(over_ipv4(47, header, frame.whole, frame.wire))
 }
 
@@ -121,7 +121,7 @@ fn packet_type(destination: &[u8]) -> u8 {
 }
 
 /// An IEEE 802.11 data frame from an access point, with quality of service or not.
-fn wlan(frame: Parts<'_>, quality: bool) -> Vec<u8> {
+fn wlan(frame: PrefixRetention<'_>, quality: bool) -> Vec<u8> {
     let mut bytes = vec![if quality { 0x88 } else { 0x08 }, 0x02, 0, 0];
     bytes.extend([frame.to, &[2, 0, 0, 0, 0, 9], frame.from, &[0x10, 0]].concat());
     if quality {
@@ -133,7 +133,7 @@ fn wlan(frame: Parts<'_>, quality: bool) -> Vec<u8> {
     bytes
 }
 
-fn snap(frame: Parts<'_>) -> Vec<u8> {
+fn snap(frame: PrefixRetention<'_>) -> Vec<u8> {
     [&[0xaa, 0xaa, 0x03, 0, 0, 0], &frame.kind[..], frame.payload].concat()
 }
 
@@ -400,7 +400,7 @@ pub const TEREDO: &[Wrapper] = &[
     },
 ];
 
-fn teredo(frame: Parts<'_>, header: &[u8], trailer: &[u8]) -> Option<Vec<u8>> {
+fn teredo(frame: PrefixRetention<'_>, header: &[u8], trailer: &[u8]) -> Option<Vec<u8>> {
     let is_v6 = frame.kind == [0x86, 0xdd] && frame.whole.len() == frame.wire;
     let length = 40 + usize::from(u16::from_be_bytes(*frame.payload.get(4..)?.first_chunk()?));
     let packet = frame.payload.get(..length).filter(|_| is_v6)?;
@@ -423,7 +423,7 @@ pub fn capture(
             continue;
         }
         let wire = u32::from_le_bytes(record[12..16].try_into().expect("four bytes")) as usize;
-        let Some(wrapped) = (wrapper.wrap)(Parts::new(frame, wire)) else { continue };
+        let Some(wrapped) = (wrapper.wrap)(PrefixRetention::new(frame, wire)) else { continue };
         let wire = wire + wrapped.len() - frame.len();
         bytes.extend(&record[..8]);
         bytes.extend((wrapped.len() as u32).to_le_bytes());

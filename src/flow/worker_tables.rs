@@ -3,55 +3,55 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::carriers::Carrier;
-use super::claims::Claimant;
-use super::evidence::{Evidence, FlowRecord};
-use super::links::{Book, Links};
-use super::partitions::Partition;
-use super::side::{Pair, SideEvidence, Starts, Trimmed};
-use super::state::{IcmpError, Quotes};
-use super::table::{FlowTables, Place};
-use super::unread::Unread;
-use super::{FlowKey, Seed};
+use super::address_claims::AddressBinding;
+use super::interner::{Interner, InternerCache};
+use super::outer_flows::OuterFlow;
+use super::partitions::PartitionEvidence;
+use super::records::{Evidence, FlowRecord};
+use super::side_evidence::{AddressPair, OpenMessages, SideEvidence, TrimmedKinds};
+use super::state::{IcmpError, QuotedPackets};
+use super::table::{FlowSlot, FlowTables};
+use super::undecoded::UndecodedFrames;
+use super::{FlowKey, HashSeed};
 use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::model::{Mac, Transport};
 use crate::payload::PayloadFact;
 
 /// What tables remember of single packets.
 #[derive(Clone, Default, Debug)]
-pub struct Keep {
+pub struct Retention {
     /// Each packet, until copies have been taken out.
     pub traces: bool,
     /// Parts of messages that name a server.
-    pub parts: Parts,
+    pub parts: PrefixRetention,
 }
 
 /// Which parts of messages that name a server are remembered. A message nearly always stands in one segment;
 /// where it goes on, any data of the side may be a part of it, and that is much to remember of all sides.
 #[derive(Clone, Default, Debug)]
-pub enum Parts {
+pub enum PrefixRetention {
     /// Starts alone, by which it is known which sides have to be read again.
     #[default]
     Starts,
     /// All of these sides.
-    Of(Arc<Starts>),
+    Of(Arc<OpenMessages>),
     /// All, where nothing can be read again.
     All,
 }
 
 /// What one worker has seen.
-pub struct Tables {
+pub struct WorkerTables {
     pub(super) flows: FlowTables,
     pub(super) side: SideEvidence,
-    keep: Keep,
+    keep: Retention,
     /// Scratch: the places of the packets of a batch.
-    places: Vec<Place>,
+    places: Vec<FlowSlot>,
 }
 
-impl Tables {
-    pub(super) fn new(seed: &Seed, book: &Arc<Book>, keep: &Keep) -> Self {
+impl WorkerTables {
+    pub(super) fn new(seed: &HashSeed, interner: &Arc<Interner>, keep: &Retention) -> Self {
         Self {
-            flows: FlowTables::new(seed, Links::new(seed, book)),
+            flows: FlowTables::new(seed, InternerCache::new(seed, interner)),
             side: SideEvidence::default(),
             keep: keep.clone(),
             places: Vec::new(),
@@ -83,7 +83,7 @@ impl Tables {
     }
 
     /// Takes in evidence that was gathered elsewhere.
-    pub fn take_in(&mut self, Evidence { flows, side }: Evidence) {
+    pub fn take_evidence(&mut self, Evidence { flows, side }: Evidence) {
         flows.iter().for_each(|record| self.take_flow(record));
         self.side.merge(side);
     }
@@ -93,7 +93,7 @@ impl Tables {
         self.flows.take_record(record);
     }
 
-    fn take(&mut self, seen: &Observation, place: Place) {
+    fn take(&mut self, seen: &Observation, place: FlowSlot) {
         let time = seen.time;
         match seen.body {
             Body::Transport { flags, payload, seq, acked, fragment, .. } => {
@@ -114,7 +114,7 @@ impl Tables {
                 match quoted {
                     Quoted::Flow { tuple, path, seq, answers } => {
                         let (key, side) = FlowKey::new(&tuple, path);
-                        let mut quotes = Quotes { answers, ..Quotes::default() };
+                        let mut quotes = QuotedPackets { answers, ..QuotedPackets::default() };
                         if tuple.transport == Transport::TCP {
                             quotes.seqs.insert(seq);
                         }
@@ -140,30 +140,30 @@ impl Tables {
         for (kept, id) in vlans.iter_mut().zip(seen.link.vlans()) {
             *kept = id as u16;
         }
-        let claimant = Claimant { address, mac, vlans, path: seen.path };
+        let claimant = AddressBinding { address, mac, vlans, path: seen.path };
         self.side.claims.entry(claimant).see(seen.time);
     }
 
     /// Takes in the packets around one that came through tunnels.
     fn carry(&mut self, seen: &Observation) {
         let flags = if seen.broadcast { flag::BROADCAST } else { flag::UNICAST };
-        for carrier in Carrier::around(seen) {
+        for carrier in OuterFlow::around(seen) {
             let side = self.side.carriers.entry(carrier);
             side.see(seen.time, seen.wire_len, 0, flags);
         }
     }
 
     /// Takes in a frame that could not be understood.
-    pub fn miss(&mut self, unread: Unread) {
+    pub fn miss(&mut self, unread: UndecodedFrames) {
         self.side.unread.insert(unread, 1);
     }
 
     /// Takes in what the payload of a packet tells.
-    fn learn(&mut self, seen: &Observation, place: Place, clue: PayloadFact<'_>) {
+    fn learn(&mut self, seen: &Observation, place: FlowSlot, clue: PayloadFact<'_>) {
         match (clue, seen.body) {
             (PayloadFact::ServerNameRequest(hello), _) => self.flows.observe_hello(place, hello),
             (PayloadFact::Start(bytes), Body::Transport { tuple, seq, .. }) => {
-                if matches!(self.keep.parts, Parts::Starts) {
+                if matches!(self.keep.parts, PrefixRetention::Starts) {
                     self.side.starts.entry(side_of(&tuple, seen.path));
                 }
                 self.learn_part(seen, place, (&tuple, seq), bytes);
@@ -196,14 +196,14 @@ impl Tables {
     fn learn_part(
         &mut self,
         seen: &Observation,
-        place: Place,
+        place: FlowSlot,
         (tuple, seq): (&FiveTuple, u32),
         bytes: &[u8],
     ) {
         let is_wanted = match &self.keep.parts {
-            Parts::Starts => false,
-            Parts::Of(sides) => sides.contains(&side_of(tuple, seen.path)),
-            Parts::All => true,
+            PrefixRetention::Starts => false,
+            PrefixRetention::Of(sides) => sides.contains(&side_of(tuple, seen.path)),
+            PrefixRetention::All => true,
         };
         if is_wanted {
             self.flows.observe_part(place, seen.time, seq, bytes);
@@ -217,19 +217,22 @@ impl Tables {
     }
 
     /// Keeps at most `most` of each kind of what is beside the flows. Returns how many entries were left out.
-    pub fn forget_beyond(&mut self, most: usize) -> u64 {
-        self.side.keep_least(most, &mut Trimmed::new())
+    pub fn keep_at_most(&mut self, most: usize) -> u64 {
+        self.side.keep_least(most, &mut TrimmedKinds::new())
     }
 
-    pub(super) fn into_partitions(self, seed: &Seed) -> impl Iterator<Item = (usize, Partition)> {
+    pub(super) fn into_partitions(
+        self,
+        seed: &HashSeed,
+    ) -> impl Iterator<Item = (usize, PartitionEvidence)> {
         let sides = self.side.split(seed);
         let parts = self.flows.parts.into_iter().zip(sides);
-        parts.map(|(flows, side)| Partition { flows, side }).enumerate()
+        parts.map(|(flows, side)| PartitionEvidence { flows, side }).enumerate()
     }
 
     fn loose(&mut self, src: IpAddr, dst: IpAddr, transport: Transport, seen: &Observation) {
         let flags = if seen.broadcast { flag::BROADCAST } else { 0 };
-        let pair = Pair { src, dst, transport, path: seen.path };
+        let pair = AddressPair { src, dst, transport, path: seen.path };
         self.side.loose.entry(pair).see(seen.time, seen.wire_len, 0, flags);
     }
 

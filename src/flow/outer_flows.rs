@@ -3,19 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use super::FlowKey;
-use super::keyed::Key;
+use super::keyed::EvidenceKey;
 use crate::decode::{FiveTuple, Observation, Path, TunnelEndpoints, TunnelUse};
 
 /// The packets around tunnels: of two ends, on one interface.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Carrier {
+pub struct OuterFlow {
     /// The ends.
     pub ends: TunnelEndpoints,
     /// How far they may be believed, and where they were seen.
     pub path: Path,
 }
 
-impl Carrier {
+impl OuterFlow {
     /// The flow that they are, and the side that sent them. Its source port is zero where the tunnel spreads over ports
     /// that mean nothing (RFC 7348, 5).
     pub fn flow(&self) -> (FlowKey, usize) {
@@ -40,4 +40,4 @@ impl Carrier {
 }
 
 /// They become flows before anything is believed.
-impl Key for Carrier {}
+impl EvidenceKey for OuterFlow {}

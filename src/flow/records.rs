@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::side::SideEvidence;
-use super::state::{Amount, Errors, Opening};
+use super::side_evidence::SideEvidence;
+use super::state::{Amount, IcmpErrors, Opening};
 use super::{FlowKey, StreamPrefix};
 use crate::decode::Encapsulation;
 use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, NumberRange, Sum};
@@ -26,9 +26,9 @@ pub struct FlowRecord {
     /// Its identity.
     pub key: FlowKey,
     /// What each side sent, in the order of the key's endpoints.
-    pub sides: [SideRecord; 2],
+    pub sides: [DirectionRecord; 2],
     /// The ICMP errors that quote it.
-    pub errors: Errors,
+    pub errors: IcmpErrors,
     /// Time of the earliest of them.
     pub error_first: Min,
     /// Time of the latest of them.
@@ -41,7 +41,7 @@ pub struct FlowRecord {
 
 /// What one side of a flow sent.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct SideRecord {
+pub struct DirectionRecord {
     /// Packets and bytes.
     pub sent: Amount,
     /// Packets that the capture cut short.
@@ -74,7 +74,7 @@ impl FlowRecord {
         Self {
             key,
             sides: Default::default(),
-            errors: Errors::default(),
+            errors: IcmpErrors::default(),
             error_first: Min::default(),
             error_last: Max::default(),
             error_count: Sum::default(),
@@ -95,7 +95,7 @@ impl Merge for FlowRecord {
     }
 }
 
-impl Merge for SideRecord {
+impl Merge for DirectionRecord {
     fn merge(&mut self, other: &Self) {
         self.sent.merge(&other.sent);
         self.cut.merge(&other.cut);

@@ -4,32 +4,32 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 
-use super::carriers::Carrier;
-use super::flows::{Flows, Idle};
-use super::fragments::{Fragments, Joined, TIMEOUT};
+use super::fragments::{FragmentTable, JoinedFragment, TIMEOUT};
 use super::key::PARTITIONS;
-use super::keyed::{Keyed, Kind};
-use super::meeting::Meeting;
-use super::side::{Pair, SideEvidence, Trimmed};
-use super::state::{IcmpError, Quotes, Side};
-use super::tables::{Keep, Tables};
+use super::keyed::{EvidenceKind, Keyed};
+use super::merged::{IdleStats, MergedFlows};
+use super::outer_flows::OuterFlow;
+use super::side_evidence::{AddressPair, SideEvidence, TrimmedKinds};
+use super::state::{DirectionStats, IcmpError, QuotedPackets};
+use super::store::FlowStore;
+use super::worker_tables::{Retention, WorkerTables};
 use crate::model::Nanos;
 use crate::payload::{DnsExchange, DnsQuery};
 
 /// What a window leaves open for the next one: fragments and lookups of which something may still come.
 #[derive(Default)]
-pub struct Pending {
-    parts: Vec<Open>,
+pub struct WindowCarryOver {
+    parts: Vec<PartitionCarryOver>,
 }
 
 /// What one partition leaves open.
 #[derive(Default)]
-struct Open {
-    fragments: Fragments,
+struct PartitionCarryOver {
+    fragments: FragmentTable,
     lookups: HashMap<DnsQuery, DnsExchange>,
 }
 
-impl Open {
+impl PartitionCarryOver {
     /// Takes out what is not complete yet; what came at or after `since` may still be. A lookup waits for one window,
     /// and those of `before` have.
     fn of(side: &mut SideEvidence, since: Nanos, before: &HashMap<DnsQuery, DnsExchange>) -> Self {
@@ -44,51 +44,51 @@ impl Open {
     }
 }
 
-impl Meeting {
+impl FlowStore {
     /// Returns the merged whole; merging takes `jobs` threads. With `traces` fragments that join their flows leave
     /// traces. Of each kind of what is beside the flows at most `most` are kept.
     ///
     /// # Errors
     ///
     /// Where a temporary file cannot be read or written.
-    pub fn settle(self, traces: bool, jobs: usize, most: usize) -> io::Result<Flows> {
-        self.settle_with(traces, jobs, &mut Pending::default(), None, most)
+    pub fn finish(self, traces: bool, jobs: usize, most: usize) -> io::Result<MergedFlows> {
+        self.finish_with(traces, jobs, &mut WindowCarryOver::default(), None, most)
     }
 
-    /// As [`Meeting::settle`], for one window of many: `pending` is what the window before left open, and then what
+    /// As [`FlowStore::finish`], for one window of many: `pending` is what the window before left open, and then what
     /// this one does, whose last packet came at `end`.
     ///
     /// # Errors
     ///
-    /// As [`Meeting::settle`].
-    pub fn settle_window(
+    /// As [`FlowStore::finish`].
+    pub fn finish_window(
         self,
         jobs: usize,
-        pending: &mut Pending,
+        pending: &mut WindowCarryOver,
         end: Option<Nanos>,
-    ) -> io::Result<Flows> {
-        self.settle_with(false, jobs, pending, end.map(|end| end - TIMEOUT), usize::MAX)
+    ) -> io::Result<MergedFlows> {
+        self.finish_with(false, jobs, pending, end.map(|end| end - TIMEOUT), usize::MAX)
     }
 
-    fn settle_with(
+    fn finish_with(
         self,
         traces: bool,
         jobs: usize,
-        pending: &mut Pending,
+        pending: &mut WindowCarryOver,
         since: Option<Nanos>,
         most: usize,
-    ) -> io::Result<Flows> {
+    ) -> io::Result<MergedFlows> {
         self.merge(jobs);
         pending.parts.resize_with(PARTITIONS, Default::default);
-        let mut joined = self.tables(&Keep { traces, ..Keep::default() });
-        let mut flows = Flows {
+        let mut joined = self.tables(&Retention { traces, ..Retention::default() });
+        let mut flows = MergedFlows {
             parts: self.take_parts(),
             links: Vec::new(),
-            meeting: self,
+            store: self,
             side: SideEvidence::default(),
             plain: BTreeSet::new(),
-            idle: vec![Idle::default(); PARTITIONS],
-            trimmed: Trimmed::new(),
+            idle: vec![IdleStats::default(); PARTITIONS],
+            trimmed: TrimmedKinds::new(),
         };
         for (number, open) in pending.parts.iter_mut().enumerate() {
             let mut side = std::mem::take(&mut flows.parts[number].side);
@@ -102,29 +102,29 @@ impl Meeting {
                 side.lookups.add(lookup.clone(), reply.clone());
             }
             if let Some(since) = since {
-                *open = Open::of(&mut side, since, &before.lookups);
+                *open = PartitionCarryOver::of(&mut side, since, &before.lookups);
             }
             flows.take_side(side, &mut joined);
             flows.side.keep_least(most, &mut flows.trimmed);
         }
-        let mut links = flows.meeting.links();
-        for (number, part) in joined.into_partitions(&flows.meeting.seed) {
-            flows.parts[number].merge(part, &flows.meeting.seed, &mut links);
+        let mut links = flows.store.links();
+        for (number, part) in joined.into_partitions(&flows.store.seed) {
+            flows.parts[number].merge(part, &flows.store.seed, &mut links);
         }
-        flows.links = flows.meeting.book.all();
+        flows.links = flows.store.interner.all();
         // What was spilled is read back from its file; what is in memory follows it there.
-        if flows.meeting.spill.written() > 0 {
+        if flows.store.spill.written() > 0 {
             for (number, part) in flows.parts.iter_mut().enumerate() {
-                flows.meeting.spill.add(number, &std::mem::take(part))?;
+                flows.store.spill.add(number, &std::mem::take(part))?;
             }
         }
         Ok(flows)
     }
 }
 
-impl Flows {
+impl MergedFlows {
     /// Takes in what lay beside the flows of a partition; what turns out to be part of flows goes to `joined`.
-    fn take_side(&mut self, mut side: SideEvidence, joined: &mut Tables) {
+    fn take_side(&mut self, mut side: SideEvidence, joined: &mut WorkerTables) {
         let carriers = std::mem::take(&mut side.carriers);
         let lookups = std::mem::take(&mut side.lookups);
         let fragments = std::mem::take(&mut side.fragments);
@@ -135,7 +135,11 @@ impl Flows {
     }
 
     /// Notes where tunnels lead that nobody stated, and makes flows of the packets around them.
-    fn join_carriers(&mut self, carriers: Keyed<Carrier, Side>, joined: &mut Tables) {
+    fn join_carriers(
+        &mut self,
+        carriers: Keyed<OuterFlow, DirectionStats>,
+        joined: &mut WorkerTables,
+    ) {
         for (carrier, side) in carriers {
             if carrier.path.is_around()
                 && let Some(interface) = carrier.path.interface()
@@ -159,20 +163,20 @@ impl Flows {
         }
     }
 
-    fn join_fragments(&mut self, fragments: Fragments, joined: &mut Tables) {
-        for piece in fragments.resolve() {
+    fn join_fragments(&mut self, fragments: FragmentTable, joined: &mut WorkerTables) {
+        for piece in fragments.join_all() {
             match piece {
-                Joined::Flow(key, side, seen, payload) => {
+                JoinedFragment::Flow(key, side, seen, payload) => {
                     let place = joined.flows.place(&key, side);
                     joined.flows.observe(place, &seen, payload, 0, (0, None));
                     joined.trace(&key, side, &seen, payload);
                 }
-                Joined::Error(key, side, time, kind, by) => {
+                JoinedFragment::Error(key, side, time, kind, by) => {
                     let error = IcmpError { side: side as u8, kind, by };
-                    joined.flows.observe_error(&key, error, &Quotes::default(), time);
+                    joined.flows.observe_error(&key, error, &QuotedPackets::default(), time);
                 }
-                Joined::Orphan(datagram, seen) => {
-                    let pair = Pair {
+                JoinedFragment::Orphan(datagram, seen) => {
+                    let pair = AddressPair {
                         src: datagram.src,
                         dst: datagram.dst,
                         transport: datagram.transport,

@@ -9,18 +9,18 @@ const PIECE: usize = 1024;
 
 /// A list that grows by pieces.
 #[derive(Serialize, Deserialize)]
-pub(super) struct Dense<T> {
+pub(super) struct ChunkedVec<T> {
     /// All but the last one are full.
     pieces: Vec<Vec<T>>,
 }
 
-impl<T> Default for Dense<T> {
+impl<T> Default for ChunkedVec<T> {
     fn default() -> Self {
         Self { pieces: Vec::new() }
     }
 }
 
-impl<T> Dense<T> {
+impl<T> ChunkedVec<T> {
     /// The number of members.
     pub fn len(&self) -> usize {
         self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE + last.len())
@@ -77,7 +77,7 @@ impl<T> Dense<T> {
     }
 }
 
-impl<T> Index<usize> for Dense<T> {
+impl<T> Index<usize> for ChunkedVec<T> {
     type Output = T;
 
     fn index(&self, position: usize) -> &T {
@@ -85,7 +85,7 @@ impl<T> Index<usize> for Dense<T> {
     }
 }
 
-impl<T> IndexMut<usize> for Dense<T> {
+impl<T> IndexMut<usize> for ChunkedVec<T> {
     fn index_mut(&mut self, position: usize) -> &mut T {
         &mut self.pieces[position / PIECE][position % PIECE]
     }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn positions_stay_over_all_sizes() {
-        let mut dense = Dense::default();
+        let mut dense = ChunkedVec::default();
         for number in 0..3 * PIECE + 7 {
             assert_eq!(dense.len(), number);
             assert_eq!(dense.get(number), None);

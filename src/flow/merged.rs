@@ -4,22 +4,22 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Mutex;
 
-use super::copies::Removals;
-use super::evidence::Evidence;
+use super::duplicates::DuplicateCorrection;
+use super::interner::InternerCache;
 use super::key::PARTITIONS;
-use super::links::Links;
-use super::meeting::Meeting;
-use super::partitions::{Partition, Partitions, Shard, on_threads};
-use super::side::{SideEvidence, Trimmed};
+use super::partitions::{FlowPartitions, PartitionEvidence, PartitionFlows, on_threads};
+use super::records::Evidence;
+use super::side_evidence::{SideEvidence, TrimmedKinds};
 use super::spill::understood;
+use super::store::FlowStore;
 use crate::decode::{Encapsulation, Path};
 use crate::model::{DuplicateCounts, Nanos};
 
 /// All flows of a run, merged; one partition of them in memory at a time where they were spilled.
-pub struct Flows {
-    pub(super) meeting: Meeting,
+pub struct MergedFlows {
+    pub(super) store: FlowStore,
     /// What is in memory of each partition.
-    pub(super) parts: Vec<Partition>,
+    pub(super) parts: Vec<PartitionEvidence>,
     /// The links of all flows by number less one.
     pub(super) links: Vec<Encapsulation>,
     /// What is beside the flows.
@@ -27,21 +27,21 @@ pub struct Flows {
     /// Paths that were found to be as good as the wire itself.
     pub(super) plain: BTreeSet<Path>,
     /// What the file of each partition holds of flows that were idle for long.
-    pub(super) idle: Vec<Idle>,
+    pub(super) idle: Vec<IdleStats>,
     /// Of what there was more than is kept beside the flows.
-    pub trimmed: Trimmed,
+    pub trimmed: TrimmedKinds,
 }
 
 /// What the file of a partition holds of flows that were idle for long.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(super) struct Idle {
+pub(super) struct IdleStats {
     pub pieces: usize,
     pub flows: usize,
-    pub talks: usize,
+    pub estimated_conversations: usize,
     pub bytes: u64,
 }
 
-impl Flows {
+impl MergedFlows {
     /// Returns how far packets may be believed, mirrors known.
     pub fn believed(&self, path: Path) -> Path {
         if self.plain.contains(&path) { Path::PLAIN } else { path }
@@ -76,13 +76,13 @@ impl Flows {
     ///
     /// Where a temporary file cannot be read or written.
     pub fn drop_copies(&mut self) -> io::Result<u64> {
-        let (mut removals, mut removed) = (Removals::default(), 0);
+        let (mut removals, mut removed) = (DuplicateCorrection::default(), 0);
         for number in 0..PARTITIONS {
             let mut traces = std::mem::take(&mut self.parts[number].side.traces);
             traces.extend(self.load(number)?.side.traces);
             removals.find(traces);
         }
-        let seed = self.meeting.seed.clone();
+        let seed = self.store.seed.clone();
         for number in 0..PARTITIONS {
             let mut flows = self.load(number)?.flows;
             if flows.is_empty() {
@@ -91,30 +91,30 @@ impl Flows {
             }
             removed += flows.remove(&removals, &seed);
             // What is corrected takes the place of its pieces.
-            self.meeting.spill.replace(number, &flows)?;
+            self.store.spill.replace(number, &flows)?;
         }
         Ok(removed)
     }
 
     /// Returns what the temporary file of a partition holds.
-    pub(super) fn load(&self, number: usize) -> io::Result<Partition> {
+    pub(super) fn load(&self, number: usize) -> io::Result<PartitionEvidence> {
         // Read at once and understood afterwards, so that others can read theirs meanwhile.
-        let bytes = self.meeting.spill.read(number)?;
+        let bytes = self.store.spill.read(number)?;
         if bytes.is_empty() {
-            return Ok(Partition::default());
+            return Ok(PartitionEvidence::default());
         }
-        understood(&bytes, &self.meeting.seed, &mut self.meeting.links())
+        understood(&bytes, &self.store.seed, &mut self.store.links())
     }
 
     /// Joins the flows of a partition on the wire itself with those on paths that are as good.
-    fn make_plain(&mut self, number: usize, links: &mut Links) -> io::Result<()> {
-        let seed = self.meeting.seed.clone();
+    fn make_plain(&mut self, number: usize, links: &mut InternerCache) -> io::Result<()> {
+        let seed = self.store.seed.clone();
         let mut flows = self.load(number)?.flows;
         let in_file = !flows.is_empty();
         flows.merge(std::mem::take(&mut self.parts[number].flows), &seed, links);
         let flows = flows.make_plain(&seed, links, |path| self.plain.contains(&path));
         if in_file {
-            self.meeting.spill.replace(number, &flows)?;
+            self.store.spill.replace(number, &flows)?;
         } else {
             self.parts[number].flows = flows;
         }
@@ -122,19 +122,23 @@ impl Flows {
     }
 }
 
-impl Partitions for Flows {
+impl FlowPartitions for MergedFlows {
     fn count(&self) -> usize {
         PARTITIONS
     }
 
-    fn visit_one(&self, number: usize, visitor: &mut dyn FnMut(Shard<'_>)) -> io::Result<()> {
+    fn visit_one(
+        &self,
+        number: usize,
+        visitor: &mut dyn FnMut(PartitionFlows<'_>),
+    ) -> io::Result<()> {
         let (links, own) = (&self.links, &self.parts[number].flows);
         let mut spilled = self.load(number)?.flows;
         if spilled.is_empty() {
-            visitor(Shard { table: own, links });
+            visitor(PartitionFlows { table: own, links });
         } else {
-            spilled.merge_all(own, &self.meeting.seed, &mut self.meeting.links());
-            visitor(Shard { table: &spilled, links });
+            spilled.merge_all(own, &self.store.seed, &mut self.store.links());
+            visitor(PartitionFlows { table: &spilled, links });
         }
         Ok(())
     }
@@ -149,24 +153,24 @@ impl Partitions for Flows {
             return Ok(());
         }
         self.plain.extend(paths);
-        let mut links = self.meeting.links();
+        let mut links = self.store.links();
         (0..PARTITIONS).try_for_each(|number| self.make_plain(number, &mut links))?;
         let plain = &self.plain;
         self.side.believe(&|path| if plain.contains(&path) { Path::PLAIN } else { path });
-        self.links = self.meeting.book.all();
+        self.links = self.store.interner.all();
         Ok(())
     }
 
     fn spilled(&self) -> u64 {
-        self.meeting.spill.written()
+        self.store.spill.written()
     }
 
     fn drain<T: Default + Send>(
         &mut self,
         jobs: usize,
-        take: impl Fn(&mut T, Shard<'_>) + Sync,
+        take: impl Fn(&mut T, PartitionFlows<'_>) + Sync,
     ) -> io::Result<Vec<T>> {
-        let empty = (0..PARTITIONS).map(|_| Partition::default()).collect();
+        let empty = (0..PARTITIONS).map(|_| PartitionEvidence::default()).collect();
         let parts = std::mem::replace(&mut self.parts, empty);
         let waiting = Mutex::new(parts.into_iter().enumerate());
         let next = || waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
@@ -175,13 +179,13 @@ impl Partitions for Flows {
             while let Some((number, mut part)) = next() {
                 let spilled = self.load(number)?.flows;
                 if !spilled.is_empty() {
-                    part.flows.merge(spilled, &self.meeting.seed, &mut self.meeting.links());
+                    part.flows.merge(spilled, &self.store.seed, &mut self.store.links());
                 }
-                take(&mut all, Shard { table: &part.flows, links: &self.links });
+                take(&mut all, PartitionFlows { table: &part.flows, links: &self.links });
             }
             Ok(all)
         });
-        self.meeting.spill.clear();
+        self.store.spill.clear();
         all
     }
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::keyed::Kind;
+use super::keyed::EvidenceKind;
 use crate::model::{Mac, Merge, SkipReason};
 
 /// Why a frame could not be understood.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub enum Unreadable {
+pub enum UndecodedReason {
     /// Its ethertype is not decoded.
     Ethertype(u16),
     /// It was skipped, for the reason of this number.
@@ -20,16 +20,16 @@ pub enum Unreadable {
 
 /// A kind of frames that could not be understood, between two hardware addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Unread {
+pub struct UndecodedFrames {
     /// Who put them on the link; [`Mac::NONE`] where that is not known.
     pub from: Mac,
     /// For whom.
     pub to: Mac,
     /// Why they could not be understood.
-    pub why: Unreadable,
+    pub why: UndecodedReason,
 }
 
-impl Unreadable {
+impl UndecodedReason {
     /// Skipped for a reason.
     pub fn skipped(reason: SkipReason) -> Self {
         Self::Skipped(reason as u16)
@@ -50,17 +50,17 @@ impl Unreadable {
 
 /// How many frames of each kind could not be understood.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
-pub struct Unreads {
-    kinds: BTreeMap<Unread, u64>,
+pub struct UndecodedCounts {
+    kinds: BTreeMap<UndecodedFrames, u64>,
     more: u64,
 }
 
-impl Unreads {
+impl UndecodedCounts {
     /// Kinds that are kept; of more only the number of frames.
     const MOST: usize = 4096;
 
     /// Takes in frames of a kind.
-    pub(super) fn insert(&mut self, unread: Unread, frames: u64) {
+    pub(super) fn insert(&mut self, unread: UndecodedFrames, frames: u64) {
         *self.kinds.entry(unread).or_default() += frames;
         if self.kinds.len() > Self::MOST
             && let Some((_, frames)) = self.kinds.pop_last()
@@ -70,7 +70,7 @@ impl Unreads {
     }
 
     /// The kinds, with the number of frames of each.
-    pub fn iter(&self) -> impl Iterator<Item = (&Unread, u64)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&UndecodedFrames, u64)> {
         self.kinds.iter().map(|(unread, frames)| (unread, *frames))
     }
 
@@ -81,7 +81,7 @@ impl Unreads {
 }
 
 /// It is bounded by itself.
-impl Kind for Unreads {
+impl EvidenceKind for UndecodedCounts {
     fn merge(&mut self, other: Self) {
         Merge::merge(self, &other);
     }
@@ -100,7 +100,7 @@ impl Kind for Unreads {
     }
 }
 
-impl Merge for Unreads {
+impl Merge for UndecodedCounts {
     fn merge(&mut self, other: &Self) {
         other.kinds.iter().for_each(|(unread, frames)| self.insert(*unread, *frames));
         self.more += other.more;

@@ -4,20 +4,20 @@ use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::flows::Flows;
-use super::links::Links;
-use super::side::Pair;
-use super::state::Side;
-use super::table::{FlowTable, Split};
-use super::tables::Tables;
-use super::{FlowKey, Seed};
+use super::interner::InternerCache;
+use super::merged::MergedFlows;
+use super::side_evidence::AddressPair;
+use super::state::DirectionStats;
+use super::table::{AggregationResult, FlowTable};
+use super::worker_tables::WorkerTables;
+use super::{FlowKey, HashSeed};
 use crate::decode::{FiveTuple, flag};
 use crate::model::named_enum;
 
 named_enum!(
     /// How flows are folded when memory runs short, from what loses least to what loses most. Each takes in those
     /// before it. What was folded is never certain.
-    Fold {
+    AggregationLevel {
         /// Flows without an established handshake that a host outside the inventory opened: by its /24 or /64,
         /// server, transport and service port.
         Attempts = "attempts-from-outside",
@@ -36,10 +36,10 @@ named_enum!(
 
 /// The flow that stands for `key` when memory runs short, and which side of `key` is its side 0; none where it stays
 /// as it is. `is_listed` says whether an address is the inventory's.
-pub(super) fn stands_for(
+pub(super) fn aggregate_key(
     key: &FlowKey,
-    sides: &[Side; 2],
-    fold: Fold,
+    sides: &[DirectionStats; 2],
+    fold: AggregationLevel,
     is_listed: &dyn Fn(IpAddr) -> bool,
 ) -> Option<(FlowKey, usize)> {
     let transport = key.transport();
@@ -60,36 +60,44 @@ pub(super) fn stands_for(
     let outside = !is_listed(client.addr);
     let established = accepted(1 - opener) && sides[opener].has(flag::ACK);
     let folds = match fold {
-        Fold::Attempts => outside && !established,
-        Fold::Outside => outside,
-        Fold::Strangers => outside || !is_listed(server.addr),
-        Fold::Ports | Fold::Scans => true,
-        Fold::Inside => !established,
+        AggregationLevel::Attempts => outside && !established,
+        AggregationLevel::Outside => outside,
+        AggregationLevel::Strangers => outside || !is_listed(server.addr),
+        AggregationLevel::Ports | AggregationLevel::Scans => true,
+        AggregationLevel::Inside => !established,
     };
     if !folds {
         return None;
     }
     let client_address = match fold {
-        Fold::Inside if !outside => network(client.addr),
+        AggregationLevel::Inside if !outside => network(client.addr),
         _ if !outside => client.addr,
-        Fold::Attempts | Fold::Outside => network(client.addr),
+        AggregationLevel::Attempts | AggregationLevel::Outside => network(client.addr),
         _ => nobody(client.addr),
     };
     let server_address = match fold {
-        Fold::Strangers | Fold::Ports if !is_listed(server.addr) => network(server.addr),
-        Fold::Scans | Fold::Inside if !is_listed(server.addr) => nobody(server.addr),
-        Fold::Inside => network(server.addr),
+        AggregationLevel::Strangers | AggregationLevel::Ports if !is_listed(server.addr) => {
+            network(server.addr)
+        }
+        AggregationLevel::Scans | AggregationLevel::Inside if !is_listed(server.addr) => {
+            nobody(server.addr)
+        }
+        AggregationLevel::Inside => network(server.addr),
         _ => server.addr,
     };
     // A host inside that opened something keeps its ports as long as it can.
-    let keeps_port = !outside && fold == Fold::Strangers;
+    let keeps_port = !outside && fold == AggregationLevel::Strangers;
     let tuple = FiveTuple {
         src: client_address,
         dst: server_address,
         // What an ICMP conversation is stands in both numbers.
         sport: if transport.has_ports() && !keeps_port { 0 } else { client.port },
         dport: match fold {
-            Fold::Scans | Fold::Inside if transport.has_ports() && !established => 0,
+            AggregationLevel::Scans | AggregationLevel::Inside
+                if transport.has_ports() && !established =>
+            {
+                0
+            }
             _ => server.port,
         },
         transport,
@@ -116,20 +124,25 @@ fn nobody(address: IpAddr) -> IpAddr {
 }
 
 /// Flows that would be folded, and those that would stand for them.
-pub(super) struct Helps<'a> {
-    seed: &'a Seed,
+pub(super) struct AggregationGain<'a> {
+    seed: &'a HashSeed,
     moving: usize,
-    places: HashSet<u64, Seed>,
+    places: HashSet<u64, HashSeed>,
 }
 
-impl<'a> Helps<'a> {
-    pub fn new(seed: &'a Seed) -> Self {
+impl<'a> AggregationGain<'a> {
+    pub fn new(seed: &'a HashSeed) -> Self {
         Self { seed, moving: 0, places: HashSet::default() }
     }
 
-    pub fn add(&mut self, table: &FlowTable, fold: Fold, is_listed: &dyn Fn(IpAddr) -> bool) {
+    pub fn add(
+        &mut self,
+        table: &FlowTable,
+        fold: AggregationLevel,
+        is_listed: &dyn Fn(IpAddr) -> bool,
+    ) {
         for (key, sides) in table.keys() {
-            if let Some((key, _)) = stands_for(key, sides, fold, is_listed) {
+            if let Some((key, _)) = aggregate_key(key, sides, fold, is_listed) {
                 self.moving += 1;
                 self.places.insert(self.seed.hash_one(key));
             }
@@ -137,29 +150,30 @@ impl<'a> Helps<'a> {
     }
 
     /// Where hardly two flows fall together, as of senders that are all made up, the next way is for them.
-    pub fn hardly(&self, fold: Fold) -> bool {
-        self.moving == 0 || (self.places.len() * 5 > self.moving * 4 && fold != Fold::Inside)
+    pub fn is_ineffective(&self, fold: AggregationLevel) -> bool {
+        self.moving == 0
+            || (self.places.len() * 5 > self.moving * 4 && fold != AggregationLevel::Inside)
     }
 }
 
 /// Folds the flows of all partitions. Returns how many flows were taken into others.
 fn fold_tables(
     tables: &mut [&mut FlowTable],
-    seed: &Seed,
-    links: &mut Links,
-    fold: Fold,
+    seed: &HashSeed,
+    links: &mut InternerCache,
+    fold: AggregationLevel,
     is_listed: &dyn Fn(IpAddr) -> bool,
 ) -> u64 {
-    let mut helps = Helps::new(seed);
+    let mut helps = AggregationGain::new(seed);
     tables.iter().for_each(|table| helps.add(table, fold, is_listed));
-    if helps.hardly(fold) {
+    if helps.is_ineffective(fold) {
         return 0;
     }
     let mut folded = 0;
     for number in 0..tables.len() {
         let whole = std::mem::take(&mut *tables[number]);
-        let Split { kept, moved } =
-            whole.split(seed, |key, sides| stands_for(key, sides, fold, is_listed));
+        let AggregationResult { kept, moved } =
+            whole.split(seed, |key, sides| aggregate_key(key, sides, fold, is_listed));
         *tables[number] = kept;
         folded += moved.len() as u64;
         for flow in moved {
@@ -170,27 +184,32 @@ fn fold_tables(
     folded
 }
 
-impl Tables {
+impl WorkerTables {
     /// Folds flows, and forgets no packet of them. Returns how many were taken into others.
-    pub fn fold_up(&mut self, fold: Fold, is_listed: &dyn Fn(IpAddr) -> bool) -> u64 {
+    pub fn aggregate(&mut self, fold: AggregationLevel, is_listed: &dyn Fn(IpAddr) -> bool) -> u64 {
         let (parts, seed, links) = self.flows.for_folding();
         fold_tables(&mut parts.iter_mut().collect::<Vec<_>>(), seed, links, fold, is_listed)
     }
 }
 
-impl Flows {
+impl MergedFlows {
     /// Folds flows, and packets without ports the same way. Returns how many were taken into others.
     ///
     /// # Errors
     ///
     /// Where idle flows cannot be read from their files.
-    pub fn fold_up(&mut self, fold: Fold, is_listed: &dyn Fn(IpAddr) -> bool) -> io::Result<u64> {
+    pub fn aggregate(
+        &mut self,
+        fold: AggregationLevel,
+        is_listed: &dyn Fn(IpAddr) -> bool,
+    ) -> io::Result<u64> {
         let idle = self.fold_idle(fold, is_listed)?;
-        let (seed, mut links) = (self.meeting.seed.clone(), self.meeting.links());
+        let (seed, mut links) = (self.store.seed.clone(), self.store.links());
         let mut tables: Vec<_> = self.parts.iter_mut().map(|part| &mut part.flows).collect();
         let folded = idle + fold_tables(&mut tables, &seed, &mut links, fold, is_listed);
         let wide = |address| if is_listed(address) { address } else { network(address) };
-        let widened = |pair: Pair| Pair { src: wide(pair.src), dst: wide(pair.dst), ..pair };
+        let widened =
+            |pair: AddressPair| AddressPair { src: wide(pair.src), dst: wide(pair.dst), ..pair };
         let side = &mut self.side;
         let before = side.loose.len() + side.orphans.len();
         side.loose.rekey(widened);

@@ -3,15 +3,15 @@
 //!
 //! A sample says how many of the frames are copies, and of what kind. It is made of the packets whose
 //! content has the least numbers, and so is the same whoever saw which frame. Where copies are to be
-//! dropped from the amounts, each packet leaves a [`Trace`] until all of a flow has been seen.
+//! dropped from the amounts, each packet leaves a [`PacketRecord`] until all of a flow has been seen.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use super::key::partition;
-use super::keyed::{Kind, empty_parts};
-use super::{Amount, Seed};
+use super::keyed::{EvidenceKind, empty_parts};
+use super::{Amount, HashSeed};
 use crate::decode::{Encapsulation, Observation};
 use crate::model::{DuplicateCounts, Merge, NO_TIME, Nanos, SECOND, Sum};
 
@@ -27,13 +27,13 @@ const SIGHTS: usize = 32;
 
 /// A packet as it was seen once.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-struct Sight {
+struct Sighting {
     time: Nanos,
     interface: u16,
     link: Encapsulation,
 }
 
-impl Sight {
+impl Sighting {
     /// How unlike another sight of the packet it is: not at all, by interface, by hop, by VLAN.
     fn unlike(&self, other: &Self) -> u8 {
         match (self.link == other.link, self.interface == other.interface) {
@@ -47,13 +47,13 @@ impl Sight {
 
 /// A sample of contents, each with its sights.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
-pub(super) struct Sample {
-    sights: BTreeMap<u64, Vec<Sight>>,
+pub(super) struct DuplicateSampler {
+    sights: BTreeMap<u64, Vec<Sighting>>,
     /// The greatest content of a full sample.
     limit: Option<u64>,
 }
 
-impl Sample {
+impl DuplicateSampler {
     /// Takes in a packet, if it is one of the sample.
     pub fn see(&mut self, seen: &Observation) {
         // Most packets of a long capture end here.
@@ -64,11 +64,11 @@ impl Sample {
             return;
         }
         let (time, interface) = (seen.time, seen.interface);
-        let sight = Sight { time, interface, link: seen.link.anywhere() };
+        let sight = Sighting { time, interface, link: seen.link.anywhere() };
         self.insert(seen.fingerprint, &[sight]);
     }
 
-    fn insert(&mut self, fingerprint: u64, sights: &[Sight]) {
+    fn insert(&mut self, fingerprint: u64, sights: &[Sighting]) {
         let kept = self.sights.entry(fingerprint).or_default();
         kept.extend_from_slice(sights);
         kept.sort_unstable();
@@ -126,7 +126,7 @@ impl Sample {
     }
 }
 
-impl Merge for Sample {
+impl Merge for DuplicateSampler {
     fn merge(&mut self, other: &Self) {
         for (fingerprint, sights) in &other.sights {
             if self.limit.is_none_or(|limit| *fingerprint <= limit) {
@@ -137,7 +137,7 @@ impl Merge for Sample {
 }
 
 /// It is bounded by itself.
-impl Kind for Sample {
+impl EvidenceKind for DuplicateSampler {
     fn merge(&mut self, other: Self) {
         match self.sights.is_empty() {
             true => *self = other,
@@ -161,7 +161,7 @@ impl Kind for Sample {
 /// What a packet leaves behind where copies are looked for. Sorted, the sights of a packet stand together,
 /// by link and time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub(super) struct Trace {
+pub(super) struct PacketRecord {
     pub fingerprint: u64,
     /// The flow, by its hash of this run, and the side.
     flow: (u64, u8),
@@ -172,10 +172,10 @@ pub(super) struct Trace {
     payload: u32,
 }
 
-impl Trace {
+impl PacketRecord {
     /// None for a packet that nothing is known of to compare.
     pub fn new(
-        seed: &Seed,
+        seed: &HashSeed,
         flow: u64,
         side: usize,
         seen: &Observation,
@@ -189,7 +189,7 @@ impl Trace {
 }
 
 /// What all packets leave behind. Nothing of it can be left out.
-impl Kind for Vec<Trace> {
+impl EvidenceKind for Vec<PacketRecord> {
     fn merge(&mut self, other: Self) {
         self.extend(other);
     }
@@ -199,7 +199,7 @@ impl Kind for Vec<Trace> {
     }
 
     fn memory(&self) -> usize {
-        self.capacity() * size_of::<Trace>()
+        self.capacity() * size_of::<PacketRecord>()
     }
 
     fn keep_least(&mut self, _most: usize) -> u64 {
@@ -207,7 +207,7 @@ impl Kind for Vec<Trace> {
     }
 
     /// All traces of a content meet in one partition, however many one flow has.
-    fn split(self, seed: &Seed) -> Vec<Self> {
+    fn split(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts = empty_parts::<Self>();
         for trace in self {
             parts[partition(seed.hash_one(trace.fingerprint))].push(trace);
@@ -218,15 +218,15 @@ impl Kind for Vec<Trace> {
 
 /// The copies to be taken out, by flow and side.
 #[derive(Default)]
-pub(super) struct Removals(HashMap<(u64, u8), Amount, Seed>);
+pub(super) struct DuplicateCorrection(HashMap<(u64, u8), Amount, HashSeed>);
 
-impl Removals {
+impl DuplicateCorrection {
     /// Finds the copies among packets. All packets of a content must be there.
     ///
     /// Sights of a content on one link within a millisecond are one packet. Of a content that was seen
     /// on several links, the one counts that shows it most often: the others are other places on its
     /// way. A flow that only moved from one link to another shows no content on both.
-    pub fn find(&mut self, mut traces: Vec<Trace>) {
+    pub fn find(&mut self, mut traces: Vec<PacketRecord>) {
         traces.sort_unstable();
         for sights in traces.chunk_by(|a, b| (a.fingerprint, a.flow) == (b.fingerprint, b.flow)) {
             if sights.len() == 1 {
@@ -252,7 +252,7 @@ impl Removals {
     }
 }
 
-impl Trace {
+impl PacketRecord {
     fn amount(&self) -> Amount {
         Amount {
             packets: Sum(1),
@@ -278,12 +278,12 @@ fn together<T>(mut sights: &[T], time: impl Fn(&T) -> Nanos) -> impl Iterator<It
 mod tests {
     use super::*;
 
-    fn trace(fingerprint: u64, link: u64, time: Nanos) -> Trace {
-        Trace { fingerprint, link, time, flow: (1, 0), wire_len: 60, payload: 7 }
+    fn trace(fingerprint: u64, link: u64, time: Nanos) -> PacketRecord {
+        PacketRecord { fingerprint, link, time, flow: (1, 0), wire_len: 60, payload: 7 }
     }
 
-    fn removed(traces: Vec<Trace>) -> u64 {
-        let mut removals = Removals::default();
+    fn removed(traces: Vec<PacketRecord>) -> u64 {
+        let mut removals = DuplicateCorrection::default();
         removals.find(traces);
         removals.of(1, 0).map_or(0, |amount| amount.packets.0)
     }
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn what_has_no_content_or_time_leaves_no_trace() {
         let seen = Observation { time: 5, fingerprint: 5, ..Observation::default() };
-        let trace = |seen| Trace::new(&Seed::new(), 1, 0, &seen, 0);
+        let trace = |seen| PacketRecord::new(&HashSeed::new(), 1, 0, &seen, 0);
         assert!(trace(seen).is_some());
         assert!(trace(Observation { fingerprint: 0, ..seen }).is_none());
         assert!(trace(Observation { time: NO_TIME, ..seen }).is_none());
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_sample_does_not_depend_on_who_saw_what() {
-        let see = |sample: &mut Sample, number: u64| {
+        let see = |sample: &mut DuplicateSampler, number: u64| {
             let fingerprint = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             let time = number as Nanos;
             for copy in 0..1 + number % 2 {
@@ -331,8 +331,8 @@ mod tests {
                 });
             }
         };
-        let mut whole = Sample::default();
-        let mut parts: [Sample; 3] = Default::default();
+        let mut whole = DuplicateSampler::default();
+        let mut parts: [DuplicateSampler; 3] = Default::default();
         for number in 0..40_000 {
             see(&mut whole, number);
             see(&mut parts[number as usize % 7 % 3], number);

@@ -2,22 +2,26 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Side;
+use super::DirectionStats;
 use crate::model::{BoundedSet, Merge, Nanos};
 use crate::payload::{ServerNameRequest, StreamPrefix};
 
 /// What a flow tells about the server's name; few flows do.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Heard {
+pub struct ServerNameEvidence {
     /// What stood whole in one segment, of each side.
     pub(super) hellos: [BoundedSet<ServerNameRequest, 16>; 2],
     /// What may be parts of it.
     pub(super) pieces: [StreamPrefix; 2],
 }
 
-impl Heard {
+impl ServerNameEvidence {
     /// What a side said.
-    pub fn hellos(&self, number: usize, side: &Side) -> impl Iterator<Item = ServerNameRequest> {
+    pub fn hellos(
+        &self,
+        number: usize,
+        side: &DirectionStats,
+    ) -> impl Iterator<Item = ServerNameRequest> {
         let joined = side.first.get().and_then(|first| self.pieces[number].hello(first));
         self.hellos[number].iter().cloned().chain(joined)
     }
@@ -28,13 +32,13 @@ impl Heard {
     }
 
     /// Turns the sides round.
-    pub(super) fn turn(&mut self) {
+    pub(super) fn swap_sides(&mut self) {
         self.hellos.swap(0, 1);
         self.pieces.swap(0, 1);
     }
 
     /// Reads the names out of the pieces of sides that started before `time`; then they are not needed any more.
-    pub(super) fn settle(&mut self, sides: &[Side; 2], time: Nanos) {
+    pub(super) fn extract_names(&mut self, sides: &[DirectionStats; 2], time: Nanos) {
         for (number, side) in sides.iter().enumerate() {
             let Some(first) =
                 side.first.get().filter(|first| !StreamPrefix::is_young(time, *first))
@@ -55,7 +59,7 @@ impl Heard {
     }
 }
 
-impl Merge for Heard {
+impl Merge for ServerNameEvidence {
     fn merge(&mut self, other: &Self) {
         for side in 0..2 {
             self.hellos[side].merge(&other.hellos[side]);

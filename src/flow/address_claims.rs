@@ -5,13 +5,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::keyed::Key;
+use super::keyed::EvidenceKey;
 use crate::decode::Path;
 use crate::model::{BUCKET_NS, Mac, Max, Merge, Min, NO_TIME, Nanos, Sum};
 
 /// Who said that an IP address is his, and where it was heard.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-pub struct Claimant {
+pub struct AddressBinding {
     /// The IP address.
     pub address: IpAddr,
     /// The hardware address.
@@ -22,7 +22,7 @@ pub struct Claimant {
     pub path: Path,
 }
 
-impl Key for Claimant {
+impl EvidenceKey for AddressBinding {
     fn believed(self, believed: &dyn Fn(Path) -> Path) -> Self {
         Self { path: believed(self.path), ..self }
     }
@@ -30,7 +30,7 @@ impl Key for Claimant {
 
 /// How often and when a hardware address claimed an IP address.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Claim {
+pub struct AddressClaim {
     /// Frames.
     pub frames: Sum,
     /// The earliest.
@@ -41,7 +41,7 @@ pub struct Claim {
     pub slots: BTreeMap<Nanos, u64>,
 }
 
-impl Claim {
+impl AddressClaim {
     /// Words that are kept: a week.
     const MOST: usize = 1024;
 
@@ -63,7 +63,7 @@ impl Claim {
     }
 }
 
-impl Merge for Claim {
+impl Merge for AddressClaim {
     fn merge(&mut self, other: &Self) {
         self.frames.merge(&other.frames);
         self.first.merge(&other.first);

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::Seed;
+use super::HashSeed;
 use crate::decode::Encapsulation;
 
 /// A side's link number: none seen yet.
@@ -16,28 +16,28 @@ pub(super) const MANY_LINKS: u16 = u16::MAX;
 
 /// Who gives the numbers.
 #[derive(Default)]
-pub(super) struct Book(Mutex<Numbered>);
+pub(super) struct Interner(Mutex<InternedLinks>);
 
 #[derive(Default)]
-struct Numbered {
+struct InternedLinks {
     /// By number less one.
     list: Vec<Encapsulation>,
-    numbers: HashMap<Encapsulation, u16, Seed>,
+    numbers: HashMap<Encapsulation, u16, HashSeed>,
 }
 
-impl Book {
-    fn lock(&self) -> MutexGuard<'_, Numbered> {
+impl Interner {
+    fn lock(&self) -> MutexGuard<'_, InternedLinks> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Gives these links their old numbers, before any other. What an attempt before left is forgotten.
     pub fn restore(&self, links: &[Encapsulation]) {
-        let mut book = self.lock();
-        *book = Numbered::default();
+        let mut interner = self.lock();
+        *interner = InternedLinks::default();
         for link in links {
-            book.list.push(*link);
-            let number = book.list.len() as u16;
-            book.numbers.insert(*link, number);
+            interner.list.push(*link);
+            let number = interner.list.len() as u16;
+            interner.numbers.insert(*link, number);
         }
     }
 
@@ -48,25 +48,25 @@ impl Book {
 }
 
 /// What one worker knows of the book.
-pub(super) struct Links {
-    book: Arc<Book>,
+pub(super) struct InternerCache {
+    interner: Arc<Interner>,
     list: Vec<Encapsulation>,
     /// The same in eight bytes where that is all; zero where it is not.
     short: Vec<u64>,
-    numbers: HashMap<Encapsulation, u16, Seed>,
+    numbers: HashMap<Encapsulation, u16, HashSeed>,
 }
 
-impl Links {
-    pub fn new(seed: &Seed, book: &Arc<Book>) -> Self {
+impl InternerCache {
+    pub fn new(seed: &HashSeed, interner: &Arc<Interner>) -> Self {
         let numbers = HashMap::with_hasher(seed.clone());
         let mut links =
-            Self { book: Arc::clone(book), list: Vec::new(), short: Vec::new(), numbers };
-        links.copy(&book.lock());
+            Self { interner: Arc::clone(interner), list: Vec::new(), short: Vec::new(), numbers };
+        links.copy(&interner.lock());
         links
     }
 
-    fn copy(&mut self, book: &Numbered) {
-        for link in &book.list[self.list.len()..] {
+    fn copy(&mut self, interner: &InternedLinks) {
+        for link in &interner.list[self.list.len()..] {
             self.list.push(*link);
             self.short.push(link.short().unwrap_or(0));
         }
@@ -94,19 +94,20 @@ impl Links {
         if let Some(number) = self.numbers.get(link) {
             return Some(*number);
         }
-        let book = Arc::clone(&self.book);
-        let mut book = book.lock();
-        let number = match book.numbers.get(link) {
+        let interner = Arc::clone(&self.interner);
+        let mut interner = interner.lock();
+        let number = match interner.numbers.get(link) {
             Some(number) => *number,
             None => {
-                let next = u16::try_from(book.list.len() + 1).ok().filter(|n| *n != MANY_LINKS)?;
-                book.list.push(*link);
-                book.numbers.insert(*link, next);
+                let next =
+                    u16::try_from(interner.list.len() + 1).ok().filter(|n| *n != MANY_LINKS)?;
+                interner.list.push(*link);
+                interner.numbers.insert(*link, next);
                 next
             }
         };
         self.numbers.insert(*link, number);
-        self.copy(&book);
+        self.copy(&interner);
         Some(number)
     }
 }

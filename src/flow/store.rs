@@ -8,48 +8,48 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 
-use super::Seed;
+use super::HashSeed;
+use super::interner::{Interner, InternerCache};
 use super::key::PARTITIONS;
-use super::links::{Book, Links};
 use super::memory::return_large_blocks;
-use super::partitions::Partition;
+use super::partitions::PartitionEvidence;
 use super::spill::Spill;
-use super::tables::{Keep, Tables};
+use super::worker_tables::{Retention, WorkerTables};
 
 /// Where tables meet. Shared by all workers; locks are taken for a partition, never for a flow.
-pub struct Meeting {
-    pub(super) seed: Seed,
-    pub(super) book: Arc<Book>,
+pub struct FlowStore {
+    pub(super) seed: HashSeed,
+    pub(super) interner: Arc<Interner>,
     pub(super) spill: Spill,
-    partitions: DashMap<usize, Vec<Partition>>,
+    partitions: DashMap<usize, Vec<PartitionEvidence>>,
 }
 
-impl Meeting {
+impl FlowStore {
     /// Returns an empty meeting that spills into unnamed files in `folder`.
-    pub fn new(seed: &Seed, folder: PathBuf) -> Self {
+    pub fn new(seed: &HashSeed, folder: PathBuf) -> Self {
         return_large_blocks();
         Self {
             seed: seed.clone(),
-            book: Arc::default(),
+            interner: Arc::default(),
             spill: Spill::new(folder),
             partitions: DashMap::new(),
         }
     }
 
     /// Returns another meeting, whose flows can be taken in where this one's are.
-    pub fn another(&self) -> Self {
-        let book = Arc::clone(&self.book);
-        Self { book, ..Self::new(&self.seed, self.spill.folder().to_owned()) }
+    pub fn sibling(&self) -> Self {
+        let interner = Arc::clone(&self.interner);
+        Self { interner, ..Self::new(&self.seed, self.spill.folder().to_owned()) }
     }
 
     /// Returns empty tables for a worker.
-    pub fn tables(&self, keep: &Keep) -> Tables {
-        Tables::new(&self.seed, &self.book, keep)
+    pub fn tables(&self, keep: &Retention) -> WorkerTables {
+        WorkerTables::new(&self.seed, &self.interner, keep)
     }
 
     /// Returns what one thread knows of the links of this run.
-    pub(super) fn links(&self) -> Links {
-        Links::new(&self.seed, &self.book)
+    pub(super) fn links(&self) -> InternerCache {
+        InternerCache::new(&self.seed, &self.interner)
     }
 
     /// Takes in the tables of a worker that has ended.
@@ -57,7 +57,7 @@ impl Meeting {
     /// # Errors
     ///
     /// Where memory ran short before, and a temporary file cannot be written.
-    pub fn take_in(&self, tables: Tables) -> io::Result<()> {
+    pub fn submit(&self, tables: WorkerTables) -> io::Result<()> {
         // Once memory has run short, the last tables go where the earlier ones went.
         if self.spill.written() > 0 {
             return self.spill(tables);
@@ -73,7 +73,7 @@ impl Meeting {
     /// # Errors
     ///
     /// Where one cannot be written.
-    pub fn spill(&self, tables: Tables) -> io::Result<()> {
+    pub fn spill(&self, tables: WorkerTables) -> io::Result<()> {
         for (number, partition) in tables.into_partitions(&self.seed) {
             if !partition.is_empty() {
                 self.spill.add(number, &partition)?;
@@ -104,7 +104,7 @@ impl Meeting {
     }
 
     /// Merges the workers' parts of a partition into the largest of them.
-    fn merge_partition(&self, number: usize, links: &mut Links) {
+    fn merge_partition(&self, number: usize, links: &mut InternerCache) {
         let Some(mut parts) = self.partitions.get_mut(&number) else { return };
         let mut all = std::mem::take(&mut *parts);
         all.sort_by_key(|part| part.flows.len());
@@ -116,7 +116,7 @@ impl Meeting {
     }
 
     /// Takes out what is in memory of each partition.
-    pub(super) fn take_parts(&self) -> Vec<Partition> {
+    pub(super) fn take_parts(&self) -> Vec<PartitionEvidence> {
         let part = |number| {
             let parts = self.partitions.remove(&number);
             parts.and_then(|(_, mut parts)| parts.pop()).unwrap_or_default()
