@@ -9,7 +9,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 
 use rasaudit::capture::{Batch, CaptureReader, expand};
 use rasaudit::classify::{Outcome, View, Watched};
-use rasaudit::conversation::{Conversations, Sight, Work};
+use rasaudit::conversation::{CaptureLimits, Conversations, ReadOptions};
 use rasaudit::decode::{Body, Decoder, FiveTuple, Observation, flag};
 use rasaudit::flow::{FlowStore, HashSeed, Retention};
 use rasaudit::model::Transport;
@@ -134,8 +134,13 @@ fn rooms(c: &mut Criterion) {
         store.submit(filled()).expect("in memory");
         let mut flows = store.finish(false, 1, usize::MAX).expect("in memory");
         let judge = rasaudit::classify::Judge::new(&policy);
-        Conversations::read(&mut flows, &judge, Sight::default(), Work { jobs: 1, keep: false })
-            .expect("in memory")
+        Conversations::read(
+            &mut flows,
+            &judge,
+            CaptureLimits::default(),
+            ReadOptions { jobs: 1, keep: false },
+        )
+        .expect("in memory")
     };
     let mut group = c.benchmark_group("classify");
     group.throughput(Throughput::Elements(conversations().list.len() as u64));

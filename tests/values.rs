@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rasaudit::capture::{CaptureError, ReadError};
 use rasaudit::classify::Judge;
-use rasaudit::conversation::{Conversations, Sight, Work};
+use rasaudit::conversation::{CaptureLimits, Conversations, ReadOptions};
 use rasaudit::flow::{Evidence, FlowPartitions, MergedFlows, PartitionFlows, SideEvidence};
 use rasaudit::model::{ActivityHistogram, InputRecord, Merge};
 use rasaudit::pipeline::{
@@ -174,9 +174,10 @@ fn whichever_part_of_the_flows_is_read_first() {
             let names: Vec<String> = names.map(|names| format!("{names:?}")).collect();
             (format!("{:?}", conversations.list), names)
         };
-        let work = || Work { jobs: 1, keep: false };
-        let there = Conversations::read(&mut read(), &judge, Sight::default(), work());
-        let back = Conversations::read(&mut Backwards(read()), &judge, Sight::default(), work());
+        let work = || ReadOptions { jobs: 1, keep: false };
+        let there = Conversations::read(&mut read(), &judge, CaptureLimits::default(), work());
+        let back =
+            Conversations::read(&mut Backwards(read()), &judge, CaptureLimits::default(), work());
         let (there, back) = (shown(there.expect("in memory")), shown(back.expect("in memory")));
         assert!(!there.0.is_empty() && there == back, "{}", case.name);
     }

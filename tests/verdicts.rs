@@ -691,7 +691,7 @@ fn each_grade_of_direction_has_its_case() {
         assert!(one, "{grade}: {found:?}");
     }
     let names: Vec<&str> = cases.iter().map(|case| case.0).collect();
-    assert_eq!(names, rasaudit::conversation::Grade::NAMES);
+    assert_eq!(names, rasaudit::conversation::DirectionEvidence::NAMES);
 }
 
 /// An attacker chooses source ports; that must not document a violation for certain.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use rasaudit::classify::Code;
-use rasaudit::conversation::{Grade, State};
+use rasaudit::conversation::{DirectionEvidence, State};
 use support::fixture;
 
 /// The rows of the table under a heading, without its head.
@@ -80,7 +80,7 @@ fn every_code_is_described_with_its_severity_and_a_case() {
 
 #[test]
 fn every_state_and_every_grade_is_described_with_a_case() {
-    for (heading, names) in [("States", State::NAMES), ("Directions", Grade::NAMES)] {
+    for (heading, names) in [("States", State::NAMES), ("Directions", DirectionEvidence::NAMES)] {
         let rows = table(heading);
         let listed: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
         assert_eq!(listed, names, "in the order of the code");

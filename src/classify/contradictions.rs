@@ -10,7 +10,7 @@ use super::ends::EndKey;
 use super::expected::Assessor;
 use super::finding::{About, Conflict, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubt, Doubts, Verdict};
-use crate::conversation::{AddressBinding, Grade, State};
+use crate::conversation::{AddressBinding, DirectionEvidence, State};
 use crate::model::{Mac, Nanos, Transport};
 use crate::policy::{FeatureState, RoleSet, Row, Who};
 
@@ -45,8 +45,9 @@ impl Assessor<'_> {
         let matrix = &policy.matrix;
         let mut served: BTreeMap<(usize, u16), Vec<usize>> = BTreeMap::new();
         for (number, (c, j)) in list.iter().zip(self.judged).enumerate() {
-            let proved =
-                c.grade == Grade::Handshake && c.state == State::Established && !c.is_doubted();
+            let proved = c.grade == DirectionEvidence::Handshake
+                && c.state == State::Established
+                && !c.is_doubted();
             if let Who::Host(host) = j.server.who
                 && proved
                 && !policy.inventory.hosts[host].roles.is_empty()
@@ -234,7 +235,7 @@ impl Assessor<'_> {
         if !self.policy.inventory.hosts[host].macs.is_empty() {
             return BTreeSet::new();
         }
-        let holders = self.conversations.holders.get(&address);
+        let holders = self.conversations.vrrp_masters.get(&address);
         let holders = holders.into_iter().flat_map(|holders| holders.iter());
         holders.filter_map(|holder| self.policy.host_of(*holder)).collect()
     }

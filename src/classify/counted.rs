@@ -11,7 +11,7 @@ use super::facts::Seen;
 use super::judge::{ByKind, Judge, Judged};
 use super::parallel::in_pieces;
 use super::verdict::{Code, Status, Verdict};
-use crate::conversation::{Conversation, State, Taint};
+use crate::conversation::{Conversation, DoubtSource, State};
 use crate::model::{Max, Merge, Min, Nanos, SECOND};
 use crate::policy::{FeatureState, Policy, Who};
 
@@ -239,7 +239,7 @@ impl<'a> Counting<'a> {
             Who::Host(_) => None,
             _ => Some(Unit::Other(c.subject.server)),
         };
-        let is_attempt = !c.taints.has(Taint::Quoted);
+        let is_attempt = !c.taints.has(DoubtSource::Quoted);
         for (group, rows) in &fitting.groups {
             for source in policy.holders(client) {
                 let attempts = self.counted.attempts.entry((*group, *source)).or_default();
@@ -249,7 +249,7 @@ impl<'a> Counting<'a> {
                     state: c.state,
                     answered: c.is_answered(),
                     failed: c.has_failed(),
-                    tunnelled: c.taints.has(Taint::Tunnel),
+                    tunnelled: c.taints.has(DoubtSource::Tunnel),
                     rows: Arc::clone(rows),
                 };
                 attempts.extend(hosts.chain(other).filter(|_| is_attempt).map(attempt));

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use super::View;
 use super::judge::Judged;
 use super::verdict::Verdict;
-use crate::conversation::{Conversations, Presence, Subject, UndecodedReason, Window};
+use crate::conversation::{Conversations, HostActivity, ServiceKey, TimeSpan, UndecodedReason};
 use crate::model::{BoundedSet, Mac, Merge, Sum, Transport, named_enum};
 use crate::policy::{Policy, Who};
 
@@ -33,7 +33,7 @@ named_enum!(
 #[derive(Clone, Debug)]
 pub struct HostReport {
     /// All its addresses together.
-    pub presence: Presence,
+    pub presence: HostActivity,
     /// How much of it the capture shows.
     pub coverage: Coverage,
     /// Rows of which it is a source and that could not be assessed.
@@ -76,7 +76,7 @@ pub(super) fn hosts(
     conversations: &Conversations,
     view: &View,
 ) -> Vec<HostReport> {
-    let mut presences = vec![Presence::default(); policy.inventory.hosts.len()];
+    let mut presences = vec![HostActivity::default(); policy.inventory.hosts.len()];
     for (address, presence) in conversations.survey.presences() {
         if presence.on_wire {
             continue;
@@ -92,13 +92,13 @@ pub(super) fn hosts(
             // What stays inside a host shows nothing of its switch port.
             if address.is_loopback() {
                 presence.unicast_sent = Sum(0);
-                presence.unicast_in = Window::default();
+                presence.unicast_in = TimeSpan::default();
             }
             // What a virtual address carries shows none of its holders in particular.
             presences[host].merge(&presence);
         }
     }
-    let report = |presence: Presence| {
+    let report = |presence: HostActivity| {
         let (sent, received) = (presence.unicast_sent.0 > 0, presence.received.packets.0 > 0);
         let coverage = match (sent, received) {
             (true, true) => Coverage::Full,
@@ -133,7 +133,7 @@ pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unli
         if in_vain || j.verdict() == Verdict::Documented || c.broadcast {
             continue;
         }
-        let Subject { client, server, transport, port } = c.subject;
+        let ServiceKey { client, server, transport, port } = c.subject;
         if !is_host(j.server.who) {
             let address = unlisted.servers.entry((transport, port)).or_insert(server);
             *address = server.min(*address);
@@ -206,7 +206,7 @@ pub(super) fn sealed(policy: &Policy, conversations: &Conversations, view: &View
     let mut sealed = Sealed::default();
     let is_udp = |transport| transport == Transport::UDP;
     for c in &conversations.list {
-        let Subject { client, server, transport, port } = c.subject;
+        let ServiceKey { client, server, transport, port } = c.subject;
         // What a stranger sealed, or said to be sealed, is nothing between these two.
         if c.is_made_up() {
             continue;

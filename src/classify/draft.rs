@@ -183,7 +183,7 @@ impl Draft {
             by_name: BTreeMap::new(),
             roles: Vec::new(),
         };
-        for (address, names) in &conversations.called {
+        for (address, names) in &conversations.dns_names {
             for name in names.iter() {
                 drafter.by_name.entry(name.clone()).or_default().insert(*address);
             }
@@ -233,13 +233,13 @@ impl<'a> Drafter<'a> {
     fn join(&mut self) {
         let presences = self.conversations.survey.presences();
         let spoke =
-            |p: &crate::conversation::Presence| p.unicast_sent.0 > 0 || p.sent.packets.0 > 0;
+            |p: &crate::conversation::HostActivity| p.unicast_sent.0 > 0 || p.sent.packets.0 > 0;
         let addresses: BTreeMap<IpAddr, BTreeSet<Mac>> = presences
             .iter()
             .filter(|(address, p)| is_inside(self.policy, **address) && spoke(p))
             .map(|(address, p)| (*address, p.macs.iter().copied().filter(is_own).collect()))
             .collect();
-        let virtuals = &self.conversations.holders;
+        let virtuals = &self.conversations.vrrp_masters;
         let mut by_mac: BTreeMap<Mac, BTreeSet<IpAddr>> = BTreeMap::new();
         for (address, macs) in addresses.iter().filter(|(a, _)| !virtuals.contains_key(*a)) {
             for mac in macs {
@@ -279,7 +279,7 @@ impl<'a> Drafter<'a> {
         address: IpAddr,
         addresses: &BTreeMap<IpAddr, BTreeSet<Mac>>,
     ) -> Option<IpAddr> {
-        let called = &self.conversations.called;
+        let called = &self.conversations.dns_names;
         let only = |a: &IpAddr| called.get(a).filter(|names| names.len() == 1)?.iter().next();
         let name = only(&address)?;
         let theirs = self.by_name.get(name).into_iter().flatten();
@@ -300,7 +300,7 @@ impl<'a> Drafter<'a> {
     fn owner(
         &self,
         address: IpAddr,
-        presences: &BTreeMap<IpAddr, &crate::conversation::Presence>,
+        presences: &BTreeMap<IpAddr, &crate::conversation::HostActivity>,
         by_mac: &BTreeMap<Mac, BTreeSet<IpAddr>>,
     ) -> Option<usize> {
         self.of_address.get(&address).copied().or_else(|| {
@@ -613,7 +613,7 @@ impl<'a> Drafter<'a> {
         if let Some(name) = listed {
             return name;
         }
-        let called = addresses.iter().filter_map(|a| self.conversations.called.get(a));
+        let called = addresses.iter().filter_map(|a| self.conversations.dns_names.get(a));
         let names: BTreeSet<&str> =
             called.flat_map(|names| names.iter()).map(String::as_str).collect();
         // A label that means something else to the program, or that needs escapes, names nobody.

@@ -9,7 +9,7 @@ use super::ends::EndKey;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubts, Verdict};
-use crate::conversation::{Conversation, Grade, State};
+use crate::conversation::{Conversation, DirectionEvidence, State};
 use crate::policy::{Policy, RoleSet, Scope, Severity, Who};
 
 /// From so many servers that one client tried in vain it is one scan.
@@ -23,8 +23,9 @@ impl Outcome {
         let policy = judge.policy;
         let mut doing: BTreeMap<(IpAddr, usize), Vec<u32>> = BTreeMap::new();
         for (number, (c, j)) in self.conversations.list.iter().zip(&self.judged).enumerate() {
-            let proved =
-                c.grade == Grade::Handshake && c.state == State::Established && !c.is_doubted();
+            let proved = c.grade == DirectionEvidence::Handshake
+                && c.state == State::Established
+                && !c.is_doubted();
             // Whoever is in a network without roles is as unlisted as anybody else.
             let is_unlisted = match j.server.who {
                 Who::Stranger => true,

@@ -9,7 +9,7 @@ use super::judge::Judged;
 use super::parallel::both;
 use super::verdict::{Code, Doubt};
 use super::{Covers, View};
-use crate::conversation::{Conversation, Conversations, Presence};
+use crate::conversation::{Conversation, Conversations, HostActivity};
 use crate::model::{Nanos, SECOND, Transport};
 use crate::policy::{Policy, Row};
 
@@ -269,7 +269,7 @@ impl<'a> Seen<'a> {
     pub fn words(&self, unit: Unit) -> Option<String> {
         let Unit::Host(host) = unit else { return None };
         let (name, report) = (&self.policy.inventory.hosts[host].name, &self.hosts[host]);
-        let Presence { unicast_sent, received, .. } = &report.presence;
+        let HostActivity { unicast_sent, received, .. } = &report.presence;
         let seconds = self.seconds_of(host);
         Some(match (unicast_sent.0, received.packets.0) {
             (0, 0) => format!("{name} was not seen"),

@@ -12,7 +12,7 @@ use super::Outcome;
 use super::claims::{ClaimId, Claims, GroupId};
 use super::ends::{EndId, EndKey, Ends};
 use super::verdict::{Code, Doubts, Verdict};
-use crate::conversation::{Conversation, Grade, State};
+use crate::conversation::{Conversation, DirectionEvidence, State};
 use crate::model::{Mac, Max, Merge as _, Min, Transport, hex};
 use crate::policy::{Policy, Severity};
 
@@ -131,7 +131,7 @@ pub struct Finding {
     /// The best state among its conversations.
     pub state: Option<State>,
     /// The strongest grade of direction among its conversations.
-    pub direction: Option<Grade>,
+    pub direction: Option<DirectionEvidence>,
     /// Whether client and server are one address each.
     pub single: [bool; 2],
     /// Why it is not certain.

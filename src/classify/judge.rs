@@ -8,7 +8,8 @@ use dashmap::DashMap;
 use super::parallel::in_pieces;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{
-    Conversation, Conversations, Known, Lens, ServerNames, State, Subject, Taint,
+    Conversation, Conversations, DirectionHints, DoubtSource, KnownName, ServerNames, ServiceKey,
+    State,
 };
 use crate::model::{Endpoint, Mac, Nanos, Transport};
 use crate::policy::{
@@ -120,7 +121,7 @@ pub(super) struct Asked<'n> {
     pub server: Party,
     pub client_roles: RoleSet,
     pub server_roles: RoleSet,
-    pub subject: Subject,
+    pub subject: ServiceKey,
     pub broadcast: bool,
     /// It answers a broadcast, and so belongs to the broadcast's row.
     pub answer: bool,
@@ -135,11 +136,11 @@ pub(super) struct Asked<'n> {
 }
 
 /// The doubt that each taint of a conversation's flows is.
-const TAINTS: [(Taint, Doubt); 4] = [
-    (Taint::Direction, Doubt::Direction),
-    (Taint::Spoof, Doubt::Spoof),
-    (Taint::Tunnel, Doubt::Tunnel),
-    (Taint::Quoted, Doubt::Quoted),
+const TAINTS: [(DoubtSource, Doubt); 4] = [
+    (DoubtSource::Direction, Doubt::Direction),
+    (DoubtSource::Spoof, Doubt::Spoof),
+    (DoubtSource::Tunnel, Doubt::Tunnel),
+    (DoubtSource::Quoted, Doubt::Quoted),
 ];
 
 /// Judges conversations by a policy.
@@ -230,7 +231,7 @@ impl<'a> Judge<'a> {
             doubts.add(Doubt::Name);
         }
         let mut other = None;
-        if conversation.taints.has(Taint::Direction) {
+        if conversation.taints.has(DoubtSource::Direction) {
             other = self.other_reading(conversation, &asked, ruling.code, known);
         }
         for (taint, doubt) in TAINTS {
@@ -279,7 +280,7 @@ impl<'a> Judge<'a> {
 
     /// The ruling by the server's names: of the aliases of one name the best, of several names the worst.
     fn by_names(&self, asked: &Asked<'_>, names: &ServerNames) -> Option<((usize, usize), Ruling)> {
-        let of_name = |(number, known): (usize, &Known)| {
+        let of_name = |(number, known): (usize, &KnownName)| {
             let aliases = known.names.iter().enumerate().map(|(alias, name)| {
                 let name_is_sure = known.is_strong(alias) && !names.hidden;
                 let asked = Asked { name_is_sure, ..self.with_name(asked, name) };
@@ -315,7 +316,7 @@ impl<'a> Judge<'a> {
     /// What decides which rows document it, so that plain traffic of one kind is documented by the same; none for
     /// what is not plain. Of a kind that [`Judge::goes_by_kind`] denies, one address may be documented alone.
     fn kind(&self, asked: &Asked<'_>) -> Option<Kind> {
-        let Subject { client, server, transport, port } = asked.subject;
+        let ServiceKey { client, server, transport, port } = asked.subject;
         // A host may have moved the port.
         let moved = !self.policy.inventory.moved.is_empty();
         let plain = asked.name.is_none() && !asked.broadcast && !asked.answer && !moved;
@@ -332,7 +333,7 @@ impl<'a> Judge<'a> {
 
     /// What plain traffic that no row documents is ruled on by; none where its addresses may decide.
     fn undocumented(&self, kind: Kind, asked: &Asked<'_>) -> Option<Kind> {
-        let Subject { client, server, transport, port } = asked.subject;
+        let ServiceKey { client, server, transport, port } = asked.subject;
         let policy = self.policy;
         let transports = [transport, Transport::TCP, Transport::UDP, Transport::SCTP];
         let by_kind = |transport| self.goes_by_kind(Kind { service: (transport, port), ..kind });
@@ -447,7 +448,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The question of plain traffic between two parties.
-    pub(super) fn ask(&self, client: Party, server: Party, subject: Subject) -> Asked<'static> {
+    pub(super) fn ask(&self, client: Party, server: Party, subject: ServiceKey) -> Asked<'static> {
         Asked {
             client,
             server,
@@ -511,7 +512,7 @@ impl<'a> Judge<'a> {
         if !accuses || self.policy.exceptions.list.is_empty() {
             return ruling;
         }
-        let Subject { client, server, transport, port } = asked.subject;
+        let ServiceKey { client, server, transport, port } = asked.subject;
         let ends = [(&asked.client, client), (&asked.server, server)];
         match self.policy.exceptions.find(ends, transport, port, asked.last) {
             Some(Excepted::Holds(number)) => {
@@ -578,7 +579,7 @@ impl<'a> Judge<'a> {
     }
 
     pub(super) fn is_background(&self, asked: &Asked<'_>) -> bool {
-        let Subject { server, transport, port, .. } = asked.subject;
+        let ServiceKey { server, transport, port, .. } = asked.subject;
         self.policy.background(transport, port).is_some_and(|entry| {
             entry.anywhere || asked.broadcast || asked.answer || crate::model::is_link_local(server)
         })
@@ -586,7 +587,7 @@ impl<'a> Judge<'a> {
 
     /// The row that would document it, had the inventory not moved its port elsewhere.
     pub(super) fn moved_away(&self, asked: &Asked<'_>) -> Option<usize> {
-        let (matrix, Subject { transport, port, .. }) = (&self.policy.matrix, asked.subject);
+        let (matrix, ServiceKey { transport, port, .. }) = (&self.policy.matrix, asked.subject);
         self.policy.moved_away(transport, port, asked.server).find(|row| {
             let row = &matrix.rows[*row];
             matrix.is_source(row, asked.client_roles)
@@ -597,7 +598,7 @@ impl<'a> Judge<'a> {
     pub(super) fn other_transport(&self, asked: &Asked<'_>) -> Option<usize> {
         let others = [Transport::TCP, Transport::UDP, Transport::SCTP];
         others.into_iter().filter(|t| *t != asked.subject.transport).find_map(|transport| {
-            let subject = Subject { transport, ..asked.subject };
+            let subject = ServiceKey { transport, ..asked.subject };
             let fits = self.fits(&Asked { subject, ..*asked }).map(|(row, _)| row).next();
             fits.filter(|_| asked.subject.transport.has_ports())
         })
@@ -609,7 +610,7 @@ impl<'a> Judge<'a> {
             server: asked.client,
             client_roles: asked.server_roles,
             server_roles: asked.client_roles,
-            subject: Subject {
+            subject: ServiceKey {
                 client: asked.subject.server,
                 server: asked.subject.client,
                 ..asked.subject
@@ -669,7 +670,7 @@ impl<'a> Judge<'a> {
             return None;
         }
         // A port that the document files under the host itself, or under lookups, is internal too.
-        let Subject { transport, port, .. } = asked.subject;
+        let ServiceKey { transport, port, .. } = asked.subject;
         let own =
             self.policy.candidates(transport, port, asked.server).map(|c| c.row).find(|row| {
                 let row = &matrix.rows[*row];
@@ -697,7 +698,7 @@ impl<'a> Judge<'a> {
     /// Whether the client may go to a service on this port, so that the server's name would decide.
     fn only_a_name_decides(&self, asked: &Asked<'_>) -> bool {
         let matrix = &self.policy.matrix;
-        let Subject { server, transport, port, .. } = asked.subject;
+        let ServiceKey { server, transport, port, .. } = asked.subject;
         !self.policy.is_internal(server)
             && self.policy.rows_at(transport, port).any(|row| {
                 let row = &matrix.rows[row];
@@ -715,7 +716,7 @@ impl<'a> Judge<'a> {
         known: &Rulings,
     ) -> Option<Code> {
         let ports = c.client_ports.iter().map(|port| {
-            let subject = Subject {
+            let subject = ServiceKey {
                 client: c.subject.server,
                 server: c.subject.client,
                 port: *port,
@@ -740,7 +741,7 @@ fn is_multicast(address: IpAddr) -> bool {
 }
 
 /// What the reading of flows asks, answered by the judge.
-impl Lens for Judge<'_> {
+impl DirectionHints for Judge<'_> {
     fn is_broadcast(&self, address: IpAddr) -> bool {
         self.policy.is_broadcast(address)
     }
@@ -766,7 +767,7 @@ impl Lens for Judge<'_> {
         self.policy.host_of_mac(mac).is_some()
     }
 
-    fn reads_the_same(&self, subject: &Subject, client_port: u16, broadcast: bool) -> bool {
+    fn reads_the_same(&self, subject: &ServiceKey, client_port: u16, broadcast: bool) -> bool {
         let (client, server) =
             (self.policy.party(subject.client, []), self.policy.party(subject.server, []));
         let asked = Asked {
@@ -778,7 +779,7 @@ impl Lens for Judge<'_> {
         if self.is_named(&asked, ruling) && self.only_a_name_decides(&asked) {
             return false;
         }
-        let turned = Subject {
+        let turned = ServiceKey {
             client: subject.server,
             server: subject.client,
             port: client_port,
@@ -793,7 +794,7 @@ impl Lens for Judge<'_> {
     }
 
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool {
-        let subject = Subject { client, server: server.addr, transport, port: server.port };
+        let subject = ServiceKey { client, server: server.addr, transport, port: server.port };
         let (client, server) = (self.policy.party(client, []), self.policy.party(server.addr, []));
         self.rule(&self.ask(client, server, subject)).code.verdict() == Verdict::Documented
     }

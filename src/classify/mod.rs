@@ -56,8 +56,8 @@ use crate::model::{ActivityHistogram, Nanos, SECOND};
 
 // What the judgement is about, for those who tell it.
 pub use crate::conversation::{
-    Basis, Conversation, Conversations, EncapTag, Grade, Presence, State, Subject, Taint,
-    UndecodedReason, Vantage, Window, flag,
+    Conversation, Conversations, DirectionEvidence, DoubtSource, EncapTag, HostActivity,
+    ServiceKey, State, StateEvidence, TimeSpan, UndecodedReason, VisibilityStats, flag,
 };
 pub use crate::policy::{
     Covers, FeatureState, Matrix, Only, Party, Policy, RoleSet, Row, Scope, Severity, UNFILLED,

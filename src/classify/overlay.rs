@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::Outcome;
 use super::judge::Judged;
 use super::verdict::Verdict;
-use crate::conversation::{Conversation, Subject};
+use crate::conversation::{Conversation, ServiceKey};
 use crate::model::Transport;
 use crate::policy::{Policy, Row, Scope};
 
@@ -30,7 +30,7 @@ pub(super) fn explained(policy: &Policy, outcome: &Outcome) -> BTreeMap<String, 
         let members = outcome.members_of(finding);
         let accuses = matches!(finding.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
         let Some(first) = members.first().filter(|_| accuses) else { continue };
-        let Subject { transport, port, .. } = list[*first as usize].subject;
+        let ServiceKey { transport, port, .. } = list[*first as usize].subject;
         if !services.contains(&(transport, port)) {
             continue;
         }

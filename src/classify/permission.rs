@@ -122,7 +122,7 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::conversation::Subject;
+    use crate::conversation::ServiceKey;
     use crate::model::Transport;
     use crate::policy::{Inventory, Policy, RuleFiles};
 
@@ -165,7 +165,7 @@ to = 1500
         let policy = Policy::new(matrix, inventory);
         let judge = Judge::new(&policy);
         let [client, server] = [client, server].map(|a| a.parse::<IpAddr>().unwrap());
-        let subject = Subject { client, server, transport, port };
+        let subject = ServiceKey { client, server, transport, port };
         let asked = judge.ask(policy.party(client, []), policy.party(server, []), subject);
         let found = judge.found(&asked);
         let mut checks = CHECKS.iter().enumerate();

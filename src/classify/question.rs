@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::judge::{Asked, Judge, Ruling};
-use crate::conversation::Subject;
+use crate::conversation::ServiceKey;
 use crate::model::Transport;
 use crate::policy::{
     Example, Host, Inventory, Matrix, Party, Policy, Problem, RoleSet, Row, Towards, Who,
@@ -45,7 +45,7 @@ pub struct Answer<'a> {
 impl<'a> Judge<'a> {
     /// Judges traffic that nobody captured.
     pub fn answer(&self, question: &Question) -> Answer<'a> {
-        let subject = Subject {
+        let subject = ServiceKey {
             client: question.client,
             server: question.server,
             transport: question.transport,

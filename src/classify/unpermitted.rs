@@ -7,7 +7,7 @@ use super::finding::{About, Book, Finding, FindingKey, Reason};
 use super::fold::{Entries, Fold, fold_clients};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Verdict};
-use crate::conversation::{Conversation, Taint};
+use crate::conversation::{Conversation, DoubtSource};
 use crate::policy::Who;
 
 /// What findings of conversations are made from, and the book that they go into.
@@ -36,7 +36,7 @@ impl Grouping<'_> {
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
             let Some(code) = code(j) else { continue };
             // Of what an ICMP error quotes alone nobody is accused; loopback addresses have a finding of their own.
-            if c.taints.has(Taint::Quoted) || c.rare().on_wire {
+            if c.taints.has(DoubtSource::Quoted) || c.rare().on_wire {
                 continue;
             }
             if j.client.who == Who::Stranger && j.server.who == Who::Stranger {
@@ -112,7 +112,7 @@ impl Grouping<'_> {
 pub(super) fn pair(
     ends: &mut Ends,
     j: &Judged,
-    subject: &crate::conversation::Subject,
+    subject: &crate::conversation::ServiceKey,
 ) -> [super::ends::EndId; 2] {
     [(&j.client, subject.client), (&j.server, subject.server)]
         .map(|(party, address)| ends.id_of(party, address))

@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use super::{Lens, Survey};
+use super::{CaptureIndex, DirectionHints};
 use crate::flow::{ErrorKind, Flow, IcmpError, flag};
 use crate::model::{Transport, named_enum};
 
 named_enum!(
     /// How sure the direction of a conversation is, the strongest evidence first.
-    Grade {
+    DirectionEvidence {
         /// A SYN, and the SYN-ACK of the other side that acknowledges its number.
         Handshake = "handshake",
         /// A SYN-ACK without its SYN.
@@ -32,7 +32,7 @@ named_enum!(
     }
 );
 
-impl Grade {
+impl DirectionEvidence {
     /// Whether the direction is a guess, so that the other reading has to be judged too.
     pub fn is_guess(self) -> bool {
         self == Self::SynAck || self >= Self::Service
@@ -41,18 +41,18 @@ impl Grade {
 
 /// How a flow is read.
 #[derive(Clone, Copy)]
-pub(super) struct Reading {
+pub(super) struct Orientation {
     /// The side that is the client.
     pub client: usize,
-    pub grade: Grade,
+    pub grade: DirectionEvidence,
     /// The client sends to a broadcast or multicast address.
     pub broadcast: bool,
     /// The server answers a broadcast of the client.
     pub answers_broadcast: bool,
 }
 
-impl Reading {
-    fn new(client: usize, grade: Grade) -> Self {
+impl Orientation {
+    fn new(client: usize, grade: DirectionEvidence) -> Self {
         Self { client, grade, broadcast: false, answers_broadcast: false }
     }
 }
@@ -60,43 +60,50 @@ impl Reading {
 /// How a flow is read; a second time where both sides are proved to have opened it, one after the other.
 pub(super) fn read(
     flow: &Flow<'_>,
-    survey: &Survey,
-    lens: &dyn Lens,
-) -> (Reading, Option<Reading>) {
+    survey: &CaptureIndex,
+    lens: &dyn DirectionHints,
+) -> (Orientation, Option<Orientation>) {
     if flow.key.transport() == Transport::TCP && !is_simultaneous(flow) {
         match proved(flow) {
             [true, true] => {
-                let [first, second] = [0, 1].map(|client| Reading::new(client, Grade::Handshake));
+                let [first, second] =
+                    [0, 1].map(|client| Orientation::new(client, DirectionEvidence::Handshake));
                 return (first, Some(second));
             }
             proved => {
                 if let Some(client) = only(proved) {
-                    return (Reading::new(client, Grade::Handshake), None);
+                    return (Orientation::new(client, DirectionEvidence::Handshake), None);
                 }
             }
         }
         if let Some(client) = only([0, 1].map(|side: usize| flow.sides[side].has(flag::SYN))) {
-            return (Reading::new(client, Grade::Syn), None);
+            return (Orientation::new(client, DirectionEvidence::Syn), None);
         }
     }
     (unproved(flow, survey, lens), None)
 }
 
 /// The reading of a flow that neither side is proved to have opened.
-fn unproved(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading {
+fn unproved(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -> Orientation {
     let transport = flow.key.transport();
     if let Some(client) = broadcast_sender(flow, lens) {
-        return Reading { broadcast: true, ..Reading::new(client, Grade::Protocol) };
+        return Orientation {
+            broadcast: true,
+            ..Orientation::new(client, DirectionEvidence::Protocol)
+        };
     }
     if let Some(client) = survey.broadcast_asker(flow) {
-        return Reading { answers_broadcast: true, ..Reading::new(client, Grade::Protocol) };
+        return Orientation {
+            answers_broadcast: true,
+            ..Orientation::new(client, DirectionEvidence::Protocol)
+        };
     }
     if let Some(client) = protocol(flow, survey) {
-        return Reading::new(client, Grade::Protocol);
+        return Orientation::new(client, DirectionEvidence::Protocol);
     }
     let accepted = [0, 1].map(|side: usize| flow.sides[side].has(flag::SYN_ACK));
     if let Some(server) = only(accepted).filter(|_| !is_simultaneous(flow)) {
-        return Reading::new(1 - server, Grade::SynAck);
+        return Orientation::new(1 - server, DirectionEvidence::SynAck);
     }
     let ends = [flow.key.endpoint(0), flow.key.endpoint(1)];
     let ports = ends.map(|end| end.port);
@@ -105,7 +112,7 @@ fn unproved(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading {
     let may_serve = ports.map(|port| port != 0 || !transport.has_ports());
     let serves = [0, 1].map(|s| may_serve[s] && survey.serves(ends[s], transport));
     if let Some(server) = only(serves) {
-        return Reading::new(1 - server, Grade::Service);
+        return Orientation::new(1 - server, DirectionEvidence::Service);
     }
     let fits =
         [0, 1].map(|s| may_serve[s] && lens.is_documented(ends[1 - s].addr, ends[s], transport));
@@ -113,9 +120,9 @@ fn unproved(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading {
     let guess = match (by_matrix, by_ports) {
         // An attacker chooses source ports: where the two disagree the matrix must not turn a
         // violation into a documented flow.
-        (Some(matrix), Some(ports)) if matrix != ports => Some((ports, Grade::Ports)),
-        (Some(matrix), _) => Some((matrix, Grade::Matrix)),
-        (None, Some(ports)) => Some((ports, Grade::Ports)),
+        (Some(matrix), Some(ports)) if matrix != ports => Some((ports, DirectionEvidence::Ports)),
+        (Some(matrix), _) => Some((matrix, DirectionEvidence::Matrix)),
+        (None, Some(ports)) => Some((ports, DirectionEvidence::Ports)),
         (None, None) => None,
     };
     // Of datagrams one way the sender is likelier to ask, whatever its port, but where they look like answers.
@@ -127,21 +134,23 @@ fn unproved(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> Reading {
         datagrams && !answers && !(to_client && port_class(ports[*side]) < EPHEMERAL_CLASS)
     });
     match (guess, sender) {
-        (Some((client, Grade::Ports)), Some(sender)) if client != sender => {
-            return Reading::new(sender, Grade::First);
+        (Some((client, DirectionEvidence::Ports)), Some(sender)) if client != sender => {
+            return Orientation::new(sender, DirectionEvidence::First);
         }
-        (Some((client, grade)), _) => return Reading::new(client, grade),
+        (Some((client, grade)), _) => return Orientation::new(client, grade),
         (None, _) => {}
     }
     // An answer that nobody was seen to ask for comes from who was asked.
     if let Some(server) = only([0, 1].map(|s: usize| flow.sides[s].has(flag::ANSWERS))) {
-        return Reading::new(1 - server, Grade::First);
+        return Orientation::new(1 - server, DirectionEvidence::First);
     }
     match (flow.sides[0].first.get(), flow.sides[1].first.get()) {
-        (Some(a), Some(b)) if a != b => Reading::new(usize::from(b < a), Grade::First),
-        (Some(_), None) => Reading::new(0, Grade::First),
-        (None, Some(_)) => Reading::new(1, Grade::First),
-        _ => Reading::new(1, Grade::Unknown),
+        (Some(a), Some(b)) if a != b => {
+            Orientation::new(usize::from(b < a), DirectionEvidence::First)
+        }
+        (Some(_), None) => Orientation::new(0, DirectionEvidence::First),
+        (None, Some(_)) => Orientation::new(1, DirectionEvidence::First),
+        _ => Orientation::new(1, DirectionEvidence::Unknown),
     }
 }
 
@@ -206,7 +215,7 @@ pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + u
 
 /// The side that sent to a broadcast or multicast address. An address that itself sends is none,
 /// and one frame to everybody does not turn a flow between two into a broadcast.
-pub(super) fn broadcast_sender(flow: &Flow<'_>, lens: &dyn Lens) -> Option<usize> {
+pub(super) fn broadcast_sender(flow: &Flow<'_>, lens: &dyn DirectionHints) -> Option<usize> {
     (0..2).find(|&side| {
         let (sender, target) = (&flow.sides[side], &flow.sides[1 - side]);
         let address = flow.key.endpoint(1 - side).addr;
@@ -226,7 +235,7 @@ pub(super) fn is_group(address: IpAddr) -> bool {
 }
 
 /// The client as the protocol itself tells it.
-fn protocol(flow: &Flow<'_>, survey: &Survey) -> Option<usize> {
+fn protocol(flow: &Flow<'_>, survey: &CaptureIndex) -> Option<usize> {
     let (transport, sides) = (flow.key.transport(), flow.sides);
     if transport.is_icmp() {
         return only([0, 1].map(|side| {

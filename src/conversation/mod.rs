@@ -3,23 +3,23 @@
 //!
 //! Everything here is asked of merged evidence and so does not depend on the order of arrival. What
 //! a host is and what is documented is not known here; the two questions that direction has to ask
-//! of the policy go through [`Lens`].
+//! of the policy go through [`DirectionHints`].
 
+mod capture_index;
 mod direction;
-mod names;
-mod pick;
+mod doubt_sources;
+mod name_table;
+mod sample_flows;
 mod state;
-mod survey;
-mod taint;
-mod vantage;
+mod visibility;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::IpAddr;
 
-use direction::Reading;
-use names::{Asked, Directory};
+use direction::Orientation;
+use name_table::{NameTable, RequestedNames};
 
 use crate::flow::{
     AddressPair, Amount, ENDPOINT_MAPPER, EncapTagKind, Flow, FlowPartitions, HashSeed, IcmpError,
@@ -32,16 +32,16 @@ use crate::model::{
 pub use crate::flow::{
     AddressBinding, EncapTag, TunnelEndpoints, UndecodedFrames, UndecodedReason, flag,
 };
-pub use direction::Grade;
-pub use names::{Known, ServerNames};
-pub use pick::{Picked, Speaking};
-pub use state::{Basis, State};
-pub use survey::{Presence, Sight, Survey, Window};
-pub use taint::{Taint, Taints};
-pub use vantage::Vantage;
+pub use capture_index::{CaptureIndex, CaptureLimits, HostActivity, TimeSpan};
+pub use direction::DirectionEvidence;
+pub use doubt_sources::{DoubtSource, DoubtSources};
+pub use name_table::{KnownName, ServerNames};
+pub use sample_flows::{SampleFlow, SampleFlows};
+pub use state::{State, StateEvidence};
+pub use visibility::VisibilityStats;
 
 /// What the direction of a flow asks of the policy.
-pub trait Lens: Sync {
+pub trait DirectionHints: Sync {
     /// Whether the address is the broadcast address of a network, as far as the inventory knows.
     fn is_broadcast(&self, address: IpAddr) -> bool;
 
@@ -76,14 +76,14 @@ pub trait Lens: Sync {
 
     /// Whether a conversation whose direction is a guess is judged no worse the other way round: the client then
     /// serves `client_port`. What a name may decide is not known here, and reads differently.
-    fn reads_the_same(&self, _: &Subject, _client_port: u16, _broadcast: bool) -> bool {
+    fn reads_the_same(&self, _: &ServiceKey, _client_port: u16, _broadcast: bool) -> bool {
         true
     }
 }
 
 /// The identity of a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Subject {
+pub struct ServiceKey {
     /// Who asks.
     pub client: IpAddr,
     /// Who serves.
@@ -94,7 +94,7 @@ pub struct Subject {
     pub port: u16,
 }
 
-impl Subject {
+impl ServiceKey {
     /// The server and its port.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::new(self.server, self.port)
@@ -110,15 +110,15 @@ impl Subject {
 #[derive(Clone, Debug)]
 pub struct Conversation {
     /// Who talked to whom about what.
-    pub subject: Subject,
+    pub subject: ServiceKey,
     /// Why its flows are doubted; those that are not are another conversation of the subject.
-    pub taints: Taints,
+    pub taints: DoubtSources,
     /// The strongest evidence for the direction among its flows.
-    pub grade: Grade,
+    pub grade: DirectionEvidence,
     /// The best state among its flows.
     pub state: State,
     /// What it rests on, in the best of those.
-    pub basis: Basis,
+    pub basis: StateEvidence,
     /// Sent to a broadcast or multicast address, or to everybody on the link.
     pub broadcast: bool,
     /// Five-tuples.
@@ -141,7 +141,7 @@ pub struct Conversation {
     /// The latest.
     pub last: Max,
     /// When the flows began that have its best state, or failed as it did.
-    pub opened: Window,
+    pub opened: TimeSpan,
     /// The client's ports, for the reading in the other direction.
     pub client_ports: InlineBoundedSet<u16, 16>,
     /// The number that stands for the server's port in its first flow: for ICMP the type of the reply,
@@ -152,12 +152,12 @@ pub struct Conversation {
     /// The number of the server's names.
     names: u32,
     /// What few conversations have.
-    rare: Option<Box<Rare>>,
+    rare: Option<Box<ConversationExtras>>,
 }
 
 /// Evidence that few conversations have.
 #[derive(Clone, Default, Debug)]
-pub struct Rare {
+pub struct ConversationExtras {
     /// What its packets were wrapped in; several of a kind one in the other are one stack, outermost
     /// first.
     pub tags: BoundedSet<Vec<EncapTag>, 16>,
@@ -175,24 +175,24 @@ pub struct Rare {
     /// ICMP errors that quote packets which nobody saw: they count for nothing.
     pub unseen_errors: BoundedSet<IcmpError, 16>,
     /// The flows that failed, by their state, of a conversation that its own state does not tell of.
-    failures: Vec<Failed>,
+    failures: Vec<FailedFlows>,
 }
 
 /// Flows that failed in one way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Failed {
+pub struct FailedFlows {
     /// Their state.
     pub state: State,
     /// What it rests on.
-    pub basis: Basis,
+    pub basis: StateEvidence,
     /// As [`Conversation::chances`].
     pub chances: u64,
     /// When they began.
-    pub opened: Window,
+    pub opened: TimeSpan,
 }
 
 /// Takes failures of the same conversation together, in order of their states.
-fn join(mut failures: Vec<Failed>, others: &[Failed]) -> Vec<Failed> {
+fn join(mut failures: Vec<FailedFlows>, others: &[FailedFlows]) -> Vec<FailedFlows> {
     for other in others {
         match failures.binary_search_by_key(&other.state, |own| own.state) {
             Ok(at) => {
@@ -207,7 +207,7 @@ fn join(mut failures: Vec<Failed>, others: &[Failed]) -> Vec<Failed> {
     failures
 }
 
-impl Merge for Rare {
+impl Merge for ConversationExtras {
     fn merge(&mut self, other: &Self) {
         self.tags.merge(&other.tags);
         self.outer.merge(&other.outer);
@@ -223,8 +223,8 @@ impl Merge for Rare {
 
 impl Conversation {
     /// Evidence that few conversations have.
-    pub fn rare(&self) -> &Rare {
-        static NONE: Rare = Rare {
+    pub fn rare(&self) -> &ConversationExtras {
+        static NONE: ConversationExtras = ConversationExtras {
             tags: BoundedSet::new(),
             outer: BoundedSet::new(),
             macs: [BoundedSet::new(), BoundedSet::new()],
@@ -240,34 +240,34 @@ impl Conversation {
     /// The two ends of its first flow in order.
     pub fn first_flow(&self) -> [Endpoint; 2] {
         let port = self.client_ports.iter().next().copied().unwrap_or_default();
-        let Subject { client, server, .. } = self.subject;
+        let ServiceKey { client, server, .. } = self.subject;
         [Endpoint::new(client, port), Endpoint::new(server, self.server_number)]
     }
 
     /// Whether the service answered: reached, or asked by a probe that went no further.
     pub fn is_answered(&self) -> bool {
-        self.state.reached() || self.basis == Basis::Probe
+        self.state.reached() || self.basis == StateEvidence::Probe
     }
 
     /// Whether the attempt failed: not where the client asked no more than whether the port is open.
     pub fn has_failed(&self) -> bool {
-        self.state.failed() && self.basis != Basis::Probe
+        self.state.failed() && self.basis != StateEvidence::Probe
     }
 
     /// Of a service that answered: the flows that failed, in the way in which the last of them did.
-    pub fn last_failures(&self) -> Option<&Failed> {
+    pub fn last_failures(&self) -> Option<&FailedFlows> {
         let failures = self.rare().failures.iter().filter(|_| self.is_answered());
         failures.max_by_key(|failed| (failed.opened.last, std::cmp::Reverse(failed.state)))
     }
 
     /// The same, where the last of them began after the last sign that the service worked: it has stopped.
-    pub fn fails_at_last(&self) -> Option<&Failed> {
+    pub fn fails_at_last(&self) -> Option<&FailedFlows> {
         self.last_failures().filter(|failed| failed.opened.last > self.opened.last)
     }
 
     /// Whether anybody may have made its flows up: they were in a tunnel, or an ICMP error quotes them.
     pub fn is_made_up(&self) -> bool {
-        self.taints.has(Taint::Tunnel) || self.taints.has(Taint::Quoted)
+        self.taints.has(DoubtSource::Tunnel) || self.taints.has(DoubtSource::Quoted)
     }
 
     /// Whether its flows are doubted, so that they stand apart from the others of the subject.
@@ -277,14 +277,14 @@ impl Conversation {
 
     /// Whether it is an ICMP request with its reply.
     pub fn is_paired_icmp(&self) -> bool {
-        let Subject { transport, port, .. } = self.subject;
+        let ServiceKey { transport, port, .. } = self.subject;
         transport.is_icmp() && crate::flow::icmp_paired(transport, port as u8)
     }
 }
 
 /// How flows are read.
 #[derive(Clone, Copy, Debug)]
-pub struct Work {
+pub struct ReadOptions {
     /// On so many threads.
     pub jobs: usize,
     /// The flows are needed afterwards.
@@ -296,17 +296,17 @@ pub struct Conversations {
     /// Sorted by subject.
     pub list: Vec<Conversation>,
     /// Who was seen, and how.
-    pub survey: Survey,
+    pub survey: CaptureIndex,
     /// Bytes written to temporary files because memory ran short.
     pub spilled: u64,
     /// The names by which anybody looked an address up, the least ones.
-    pub called: BTreeMap<IpAddr, BoundedSet<String, 8>>,
+    pub dns_names: BTreeMap<IpAddr, BoundedSet<String, 8>>,
     /// Source, destination and protocol of later fragments whose first one is not in the capture.
     pub orphans: Vec<AddressPair>,
     /// Frames that could not be understood.
     pub unread: UndecodedCounts,
     /// Who held virtual addresses (VRRP), by address.
-    pub holders: BTreeMap<IpAddr, VirtualAddressMasters>,
+    pub vrrp_masters: BTreeMap<IpAddr, VirtualAddressMasters>,
     /// The names of servers, each set of them once.
     names: Vec<ServerNames>,
 }
@@ -315,9 +315,9 @@ impl Conversations {
     /// Reads all flows: once to learn who serves and who is seen, once to read directions and states.
     pub fn read(
         flows: &mut impl FlowPartitions,
-        lens: &dyn Lens,
-        sight: Sight,
-        Work { jobs, keep }: Work,
+        lens: &dyn DirectionHints,
+        sight: CaptureLimits,
+        ReadOptions { jobs, keep }: ReadOptions,
     ) -> io::Result<Self> {
         let mirrors = mirrors(flows, lens)?;
         flows.believe(&mirrors)?;
@@ -326,21 +326,21 @@ impl Conversations {
             let path = flow.key.path();
             !(path.is_around() && path.interface().is_some_and(|at| mirrors.contains(&at)))
         };
-        let mut survey = Survey::new(sight);
+        let mut survey = CaptureIndex::new(sight);
         survey.add_side(flows.side(), lens);
-        let surveys = flows.fold(jobs, |survey: &mut Survey, shard| {
+        let surveys = flows.fold(jobs, |survey: &mut CaptureIndex, shard| {
             shard.iter().filter(wanted).for_each(|flow| survey.add(&flow, lens, sight));
         })?;
         surveys.into_iter().for_each(|part| survey.merge(part));
         survey.conclude();
-        let read = |part: &mut Part, shard: PartitionFlows<'_>| {
+        let read = |part: &mut PartialConversations, shard: PartitionFlows<'_>| {
             part.read(shard.iter().filter(wanted), &survey, lens);
         };
         // Nobody asks for the flows again, unless the inventory learns from what stays inside a host.
         let again = keep || survey.saw_loopback();
         let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
         let (mut one_sided, mut list) = (0, Vec::new());
-        let mut heard: HashMap<(Subject, bool), Asked, HashSeed> = HashMap::default();
+        let mut heard: HashMap<(ServiceKey, bool), RequestedNames, HashSeed> = HashMap::default();
         for part in parts {
             one_sided += part.one_sided;
             match list.is_empty() {
@@ -381,22 +381,22 @@ impl Conversations {
             list.iter().filter(is_mapper).map(|c| (c.subject.client, c.subject.server)).collect();
         let reached = |client, mapper| mappers.contains(&(client, mapper));
         let (mut directory, nothing) =
-            (Directory::new(flows.side(), lens, reached), Asked::default());
+            (NameTable::new(flows.side(), lens, reached), RequestedNames::default());
         for c in &mut list {
-            let Subject { client, server, transport, port } = c.subject;
+            let ServiceKey { client, server, transport, port } = c.subject;
             let asked = heard.get(&c.key()).unwrap_or(&nothing);
             c.names = directory.number(client, server, asked);
             c.announced =
                 transport == Transport::TCP && directory.is_announced(client, server, port);
         }
-        let mut called: BTreeMap<IpAddr, BoundedSet<String, 8>> = BTreeMap::new();
+        let mut dns_names: BTreeMap<IpAddr, BoundedSet<String, 8>> = BTreeMap::new();
         let plain = flows.side().told().filter(|((.., path), _)| *path == Path::PLAIN);
         for ((_, address, _), chains) in plain {
             let asked = chains.iter().filter_map(|(chain, _)| chain.first());
-            asked.for_each(|name| called.entry(*address).or_default().insert(name.clone()));
+            asked.for_each(|name| dns_names.entry(*address).or_default().insert(name.clone()));
         }
         let plain = flows.side().holders().filter(|((_, path), _)| *path == Path::PLAIN);
-        let holders = plain.map(|((address, _), who)| (*address, who.clone())).collect();
+        let vrrp_masters = plain.map(|((address, _), who)| (*address, who.clone())).collect();
         let names = directory.into_sets();
         let orphans = flows
             .side()
@@ -405,7 +405,7 @@ impl Conversations {
             .map(|(pair, _)| *pair)
             .collect();
         let unread = flows.side().unread().clone();
-        Ok(Self { list, survey, spilled, called, orphans, unread, holders, names })
+        Ok(Self { list, survey, spilled, dns_names, orphans, unread, vrrp_masters, names })
     }
 
     /// The names of a conversation's server.
@@ -417,7 +417,7 @@ impl Conversations {
 /// The interfaces that a mirror sends to, as far as the traffic shows it: on them nobody of the farm sends or receives
 /// a plain frame, not as an end of a tunnel either, and all tunnels lead one way to one destination. Without an
 /// inventory everybody may be of the farm, and there are no plain frames.
-fn mirrors(flows: &impl FlowPartitions, lens: &dyn Lens) -> io::Result<BTreeSet<u16>> {
+fn mirrors(flows: &impl FlowPartitions, lens: &dyn DirectionHints) -> io::Result<BTreeSet<u16>> {
     let mut mirrors = flows.side().one_way_tunnels();
     if mirrors.is_empty() {
         return Ok(mirrors);
@@ -458,21 +458,21 @@ impl Conversations {
 
 /// The conversations of some partitions of the flows.
 #[derive(Default)]
-struct Part {
+struct PartialConversations {
     list: Vec<Conversation>,
-    heard: HashMap<(Subject, bool), Asked, HashSeed>,
+    heard: HashMap<(ServiceKey, bool), RequestedNames, HashSeed>,
     one_sided: u64,
 }
 
-impl Part {
+impl PartialConversations {
     fn read<'a>(
         &mut self,
         flows: impl Iterator<Item = Flow<'a>>,
-        survey: &Survey,
-        lens: &dyn Lens,
+        survey: &CaptureIndex,
+        lens: &dyn DirectionHints,
     ) {
         // Dense conversations beside a small index: a map of them would hold half as much again.
-        let mut found = HashMap::<(Subject, bool), u32, HashSeed>::default();
+        let mut found = HashMap::<(ServiceKey, bool), u32, HashSeed>::default();
         for flow in flows {
             let (first, second) = direction::read(&flow, survey, lens);
             for reading in [Some(first), second].into_iter().flatten() {
@@ -484,10 +484,10 @@ impl Part {
     fn take(
         &mut self,
         flow: &Flow<'_>,
-        reading: &Reading,
-        survey: &Survey,
-        lens: &dyn Lens,
-        found: &mut HashMap<(Subject, bool), u32, HashSeed>,
+        reading: &Orientation,
+        survey: &CaptureIndex,
+        lens: &dyn DirectionHints,
+        found: &mut HashMap<(ServiceKey, bool), u32, HashSeed>,
     ) {
         let part = read_flow(flow, reading, survey, lens);
         let client = reading.client;
@@ -510,18 +510,23 @@ impl Part {
 }
 
 /// The conversation that a flow is a part of in a reading.
-fn read_flow(flow: &Flow<'_>, reading: &Reading, survey: &Survey, lens: &dyn Lens) -> Conversation {
+fn read_flow(
+    flow: &Flow<'_>,
+    reading: &Orientation,
+    survey: &CaptureIndex,
+    lens: &dyn DirectionHints,
+) -> Conversation {
     let (c, s) = (reading.client, 1 - reading.client);
     let (client, server) = (flow.key.endpoint(c), flow.key.endpoint(s));
     let transport = flow.key.transport();
     // An ICMP conversation is known by the type that the client sends.
     let port = if transport.is_icmp() { client.port } else { server.port };
-    let subject = Subject { client: client.addr, server: server.addr, transport, port };
+    let subject = ServiceKey { client: client.addr, server: server.addr, transport, port };
     let (state, basis) = state::of(flow, reading, survey);
     let (mut first, mut last) = (flow.sides[0].first, flow.sides[0].last);
     first.merge(&flow.sides[1].first);
     last.merge(&flow.sides[1].last);
-    let mut rare = Rare::default();
+    let mut rare = ConversationExtras::default();
     if let Some(extra) = flow.extra {
         first.merge(&extra.error_first);
         last.merge(&extra.error_last);
@@ -550,7 +555,7 @@ fn read_flow(flow: &Flow<'_>, reading: &Reading, survey: &Survey, lens: &dyn Len
             }
         }
     }
-    rare.on_wire = survey::is_loopback_on_wire(flow);
+    rare.on_wire = capture_index::is_loopback_on_wire(flow);
     let is_rare = rare.folded > 0
         || rare.on_wire
         || !(rare.tags.is_empty()
@@ -561,13 +566,13 @@ fn read_flow(flow: &Flow<'_>, reading: &Reading, survey: &Survey, lens: &dyn Len
     client_ports.insert(client.port);
     let (asked, end) = (&flow.sides[c], survey.end());
     let began = asked.first.get().or(first.get());
-    let mut opened = Window::default();
+    let mut opened = TimeSpan::default();
     began.into_iter().for_each(|time| opened.see(time));
     // What was reached works until its last packet.
     last.get().into_iter().filter(|_| state.reached()).for_each(|time| opened.see(time));
     Conversation {
         subject,
-        taints: taint::of(flow, reading, state, &subject, (survey, lens)),
+        taints: doubt_sources::of(flow, reading, state, &subject, (survey, lens)),
         grade: reading.grade,
         state,
         basis,
@@ -592,15 +597,15 @@ fn read_flow(flow: &Flow<'_>, reading: &Reading, survey: &Survey, lens: &dyn Len
 
 impl Conversation {
     /// What makes flows one conversation.
-    fn key(&self) -> (Subject, bool) {
+    fn key(&self) -> (ServiceKey, bool) {
         (self.subject, self.is_doubted())
     }
 
     /// The flows that failed, by their state.
-    fn failures(&self) -> Vec<Failed> {
+    fn failures(&self) -> Vec<FailedFlows> {
         let (state, basis, chances, opened) = (self.state, self.basis, self.chances, self.opened);
         match self.rare().failures.is_empty() {
-            true if self.has_failed() => vec![Failed { state, basis, chances, opened }],
+            true if self.has_failed() => vec![FailedFlows { state, basis, chances, opened }],
             _ => self.rare().failures.clone(),
         }
     }

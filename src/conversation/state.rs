@@ -1,7 +1,7 @@
 //! How far a flow came.
 
-use super::direction::{Reading, errors, is_simultaneous};
-use super::{Survey, Window};
+use super::direction::{Orientation, errors, is_simultaneous};
+use super::{CaptureIndex, TimeSpan};
 use crate::flow::{DirectionStats, ErrorKind, Flow, flag};
 use crate::model::{Min, Nanos, SECOND, Transport, named_enum};
 
@@ -49,7 +49,7 @@ impl State {
 
 /// What a state rests on, in the packets of one flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Basis {
+pub enum StateEvidence {
     /// All of a three-way handshake.
     Handshake,
     /// A handshake without its SYN.
@@ -90,7 +90,7 @@ pub enum Basis {
     Unclear,
 }
 
-impl Basis {
+impl StateEvidence {
     /// In words.
     pub fn words(self) -> &'static str {
         match self {
@@ -148,28 +148,32 @@ const PROBE: Nanos = 3 * SECOND;
 const REPEATED: Nanos = SECOND / 5;
 
 /// The state of a flow in a reading, and what it rests on.
-pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> (State, Basis) {
+pub(super) fn of(
+    flow: &Flow<'_>,
+    reading: &Orientation,
+    survey: &CaptureIndex,
+) -> (State, StateEvidence) {
     let (c, s) = (reading.client, 1 - reading.client);
     let (client, server) = (&flow.sides[c], &flow.sides[s]);
     if reading.broadcast {
-        return (State::OneWay, Basis::NoAnswerWanted);
+        return (State::OneWay, StateEvidence::NoAnswerWanted);
     }
     let (asker, service) = (flow.key.endpoint(c), flow.key.endpoint(s));
     let by_icmp = errors(flow).filter(|e| usize::from(e.side) == c).filter_map(|e| match e.kind {
         // Nobody but the server can refuse; others who say so are filters.
         ErrorKind::PortUnreachable if e.by == service.addr => {
-            Some((State::Refused, Basis::PortUnreachable))
+            Some((State::Refused, StateEvidence::PortUnreachable))
         }
         ErrorKind::PortUnreachable | ErrorKind::Prohibited | ErrorKind::HostUnreachable => {
-            Some((State::Rejected, Basis::IcmpError))
+            Some((State::Rejected, StateEvidence::IcmpError))
         }
         ErrorKind::Other => None,
     });
     let by_icmp = by_icmp.min();
     let transport = flow.key.transport();
     let unclear = || match client.spoke() && server.spoke() {
-        true => (State::OneSided, Basis::Unclear),
-        false => (State::OneSided, Basis::OneDirection),
+        true => (State::OneSided, StateEvidence::Unclear),
+        false => (State::OneSided, StateEvidence::OneDirection),
     };
     if transport == Transport::TCP {
         let sees = |silent_is_server: bool| {
@@ -182,10 +186,10 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> (State,
         return tcp(flow, c, by_icmp, survey, sees).unwrap_or_else(unclear);
     }
     if reading.answers_broadcast && !client.spoke() {
-        return (State::AnswerOnly, Basis::BroadcastAnswer);
+        return (State::AnswerOnly, StateEvidence::BroadcastAnswer);
     }
     if client.spoke() && server.spoke() {
-        return (State::Established, Basis::BothSpoke);
+        return (State::Established, StateEvidence::BothSpoke);
     }
     if let Some(state) = by_icmp {
         return state;
@@ -195,8 +199,8 @@ pub(super) fn of(flow: &Flow<'_>, reading: &Reading, survey: &Survey) -> (State,
         return unclear();
     }
     match asks(flow, client, c) {
-        true => (State::Unanswered, Basis::SilentServer),
-        false => (State::OneWay, Basis::NoAnswerWanted),
+        true => (State::Unanswered, StateEvidence::SilentServer),
+        false => (State::OneWay, StateEvidence::NoAnswerWanted),
     }
 }
 
@@ -216,21 +220,21 @@ fn since(side: &DirectionStats, flag: u16) -> Min {
 fn tcp(
     flow: &Flow<'_>,
     c: usize,
-    by_icmp: Option<(State, Basis)>,
-    survey: &Survey,
+    by_icmp: Option<(State, StateEvidence)>,
+    survey: &CaptureIndex,
     sees: impl Fn(bool) -> bool,
-) -> Option<(State, Basis)> {
+) -> Option<(State, StateEvidence)> {
     let (client, server) = (&flow.sides[c], &flow.sides[1 - c]);
     let speaks = client.has(flag::ACK | flag::DATA);
     let answers = server.has(flag::ACK | flag::DATA);
     if is_simultaneous(flow) {
-        return Some((State::Established, Basis::Simultaneous));
+        return Some((State::Established, StateEvidence::Simultaneous));
     }
     if server.has(flag::SYN_ACK) {
         let both_send = client.has(flag::DATA) && server.has(flag::DATA);
         if both_send || (speaks && acknowledges_opening(flow, c)) {
             let opened = client.has(flag::SYN | flag::HIDDEN);
-            let basis = if opened { Basis::Handshake } else { Basis::Accepted };
+            let basis = if opened { StateEvidence::Handshake } else { StateEvidence::Accepted };
             return Some((State::Established, basis));
         }
         // A SYN-ACK alone may be anybody's.
@@ -239,15 +243,15 @@ fn tcp(
         }
         let basis = match client.has(flag::RST) {
             // What the client did next is there to be seen, whatever else is not.
-            true if is_probe(client, server, survey.apart()) => Basis::Probe,
-            true if sees(false) => Basis::ResetByClient,
-            false if sees(false) => Basis::SilentClient,
+            true if is_probe(client, server, survey.apart()) => StateEvidence::Probe,
+            true if sees(false) => StateEvidence::ResetByClient,
+            false if sees(false) => StateEvidence::SilentClient,
             _ => return None,
         };
         return Some((State::HalfOpen, basis));
     }
     if speaks && answers {
-        return Some((State::Midstream, Basis::BothWays));
+        return Some((State::Midstream, StateEvidence::BothWays));
     }
     // A client that acknowledges has had an answer, whether we saw it or not.
     if speaks || !client.has(flag::SYN) {
@@ -262,8 +266,8 @@ fn tcp(
     };
     if server.has(flag::RST) && !answers && acknowledged() {
         return Some(match survey.is_foreign_reset(flow, 1 - c) {
-            true => (State::Rejected, Basis::ResetOnTheWay),
-            false => (State::Refused, Basis::ResetByServer),
+            true => (State::Rejected, StateEvidence::ResetOnTheWay),
+            false => (State::Refused, StateEvidence::ResetByServer),
         });
     }
     if let Some(state) = by_icmp.filter(|_| !server.spoke()) {
@@ -272,13 +276,13 @@ fn tcp(
     if server.spoke() && !server.has(flag::DATA) && !acknowledged() {
         let gave_up = client.has(flag::RST) || lasted(client) >= REPEATED;
         let how = match (server.has(flag::ACK), server.has(flag::RST)) {
-            (true, _) => Some((State::Challenged, Basis::ChallengeAck)),
-            (false, true) => Some((State::Rejected, Basis::UnrelatedReset)),
+            (true, _) => Some((State::Challenged, StateEvidence::ChallengeAck)),
+            (false, true) => Some((State::Rejected, StateEvidence::UnrelatedReset)),
             (false, false) => None,
         };
         return how.filter(|_| gave_up);
     }
-    (!server.spoke() && sees(true)).then_some((State::Unanswered, Basis::SilentServer))
+    (!server.spoke() && sees(true)).then_some((State::Unanswered, StateEvidence::SilentServer))
 }
 
 /// Whether the client acknowledges what opens the server's stream, or something that came soon after. Numbers count
@@ -315,7 +319,7 @@ fn is_probe(client: &DirectionStats, server: &DirectionStats, apart: Option<Nano
 
 /// From a side's first packet to its last, in nanoseconds.
 fn lasted(side: &DirectionStats) -> Nanos {
-    Window { first: side.first, last: side.last }.length().unwrap_or_default()
+    TimeSpan { first: side.first, last: side.last }.length().unwrap_or_default()
 }
 
 /// Whether the client's packets ask for a reply, by the protocol's own word.
@@ -331,7 +335,12 @@ fn asks(flow: &Flow<'_>, client: &DirectionStats, c: usize) -> bool {
 ///
 /// Uses the times of the earliest and the latest packet alone, so that a frame seen twice is no
 /// second chance; packets after the believed `end` count for none.
-pub(super) fn chances(flow: &Flow<'_>, reading: &Reading, state: State, end: Option<Nanos>) -> u64 {
+pub(super) fn chances(
+    flow: &Flow<'_>,
+    reading: &Orientation,
+    state: State,
+    end: Option<Nanos>,
+) -> u64 {
     let side = match state {
         State::Unanswered => &flow.sides[reading.client],
         State::HalfOpen => &flow.sides[1 - reading.client],

@@ -13,7 +13,7 @@ use super::{Failure, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::link_name;
 use crate::classify::Finding;
 use crate::classify::{Judge, Outcome, View, Watched};
-use crate::conversation::{Conversations, Lens, Sight, Work};
+use crate::conversation::{CaptureLimits, Conversations, DirectionHints, ReadOptions};
 use crate::decode::ethertype_words;
 use crate::flow::{MergedFlows, TrimmedKinds};
 use crate::model::{ActivityHistogram, Endpoint, Nanos, Transport};
@@ -359,9 +359,9 @@ fn failed(error: FolderError) -> Failure {
 }
 
 /// What limits the view of what was read.
-pub(super) fn sight(plan: &Plan, reading: &Reading) -> Sight {
+pub(super) fn sight(plan: &Plan, reading: &Reading) -> CaptureLimits {
     let captured_with = reading.inputs.iter().any(|i| !i.filters.is_empty());
-    Sight {
+    CaptureLimits {
         filtered: plan.request.filter.is_some() || captured_with,
         doubled: reading.duplicates.sample.shows_doubling(),
         // One file has one clock, and so has a live audit.
@@ -385,7 +385,7 @@ fn judge(
     keep: bool,
 ) -> io::Result<Outcome> {
     let sight = sight(plan, reading);
-    let work = Work { jobs: plan.jobs, keep };
+    let work = ReadOptions { jobs: plan.jobs, keep };
     let Some(policy) = policy else {
         return Ok(Outcome::unjudged(Conversations::read(
             &mut reading.flows,
@@ -432,7 +432,7 @@ fn watches(policy: &Policy, min_watch: Option<u64>) -> impl Iterator<Item = u64>
 /// What direction may ask where there is no policy: nothing is documented.
 pub(super) struct NoPolicy;
 
-impl Lens for NoPolicy {
+impl DirectionHints for NoPolicy {
     fn is_broadcast(&self, address: IpAddr) -> bool {
         // The last address of a /24, as for every prefix that nobody listed.
         matches!(address, IpAddr::V4(v4) if v4.octets()[3] == 255)

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::audit::{NoPolicy, sight};
 use super::{Failure, Plan, Progress, Reading, temporary};
 use crate::classify::{Draft, Given};
-use crate::conversation::{Conversations, Work};
+use crate::conversation::{Conversations, ReadOptions};
 use crate::policy::{Matrix, Policy};
 use crate::report;
 
@@ -27,7 +27,7 @@ impl Drafted {
         progress: &Progress,
     ) -> Result<Self, Failure> {
         let mut reading = Reading::of(plan, progress)?;
-        let (sight, work) = (sight(plan, &reading), Work { jobs: plan.jobs, keep: false });
+        let (sight, work) = (sight(plan, &reading), ReadOptions { jobs: plan.jobs, keep: false });
         let conversations = Conversations::read(&mut reading.flows, &NoPolicy, sight, work)
             .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {

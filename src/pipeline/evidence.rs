@@ -11,7 +11,7 @@ use super::read::{Batches, Gate, Read, decoder, each_batch};
 use super::{Failure, Plan, Progress, Reading, temporary};
 use crate::capture::Frame;
 use crate::classify::{Code, Conversation, Judge, Outcome, Policy, Verdict};
-use crate::conversation::{Grade, Lens, Speaking, Subject};
+use crate::conversation::{DirectionEvidence, DirectionHints, SampleFlow, ServiceKey};
 use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::flow::{FlowKey, HashSeed, OuterFlow};
 use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
@@ -42,10 +42,10 @@ enum Ground {
 /// What a ground is to a finding.
 #[derive(Clone, Copy)]
 enum Part {
-    Own(Subject, usize),
-    Trigger(Subject, usize),
-    Proof(Subject, usize),
-    Asked(Subject, usize),
+    Own(ServiceKey, usize),
+    Trigger(ServiceKey, usize),
+    Proof(ServiceKey, usize),
+    Asked(ServiceKey, usize),
     Names,
     Claims(Mac),
 }
@@ -234,7 +234,7 @@ impl Chosen {
 impl Part {
     /// What a frame shows, in words.
     fn words(self, side: usize, kept: &Kept) -> String {
-        let of = |subject: Subject, client: usize| {
+        let of = |subject: ServiceKey, client: usize| {
             let (who, address) = if side == client {
                 ("client", subject.client)
             } else {
@@ -293,7 +293,7 @@ fn choose(
     let speaking: Vec<Vec<usize>> = shown.iter().map(|f| furthest(outcome.members_of(f))).collect();
     let triggers = shown.iter().filter_map(|f| outcome.trigger_of(f));
     let wanted: BTreeSet<usize> = speaking.iter().flatten().copied().chain(triggers).collect();
-    let picked = outcome.conversations.pick(&reading.flows, judge, &wanted, share)?;
+    let picked = outcome.conversations.select_evidence(&reading.flows, judge, &wanted, share)?;
     let mut targets = Targets::default();
     let mut chosen = Vec::with_capacity(outcome.findings().len());
     for (finding, speaking) in shown.iter().zip(&speaking) {
@@ -301,7 +301,7 @@ fn choose(
         let flows_of =
             |c: &Conversation| picked.flows.get(&(c.subject, c.is_doubted())).into_iter().flatten();
         // Each conversation speaks once before any speaks twice.
-        let mut flows: Vec<(usize, usize, Speaking)> = Vec::new();
+        let mut flows: Vec<(usize, usize, SampleFlow)> = Vec::new();
         for (order, number) in speaking.iter().enumerate() {
             let flows_here = flows_of(&list[*number]).enumerate();
             flows.extend(flows_here.map(|(turn, flow)| (turn, order, *flow)));
@@ -321,7 +321,8 @@ fn choose(
                 parts.push((number, Part::Proof(c.subject, proof.client)));
             }
             let broadcasts = picked.asked.get(&(c.subject.client, c.subject.port));
-            let answers = broadcasts.filter(|_| !c.broadcast && c.grade == Grade::Protocol);
+            let answers =
+                broadcasts.filter(|_| !c.broadcast && c.grade == DirectionEvidence::Protocol);
             for (flow, subject) in answers.into_iter().flatten() {
                 let number = targets.add(Ground::Flow(flow.flow));
                 parts.push((number, Part::Asked(*subject, flow.client)));

@@ -10,7 +10,7 @@ use super::known::Change;
 use super::run::Run;
 use super::{Members, Time, community_id, state_changes};
 use crate::classify::{
-    Code, Conversation, Doubts, EncapTag, Finding, Judged, Policy, Presence, Ruling, Verdict,
+    Code, Conversation, Doubts, EncapTag, Finding, HostActivity, Judged, Policy, Ruling, Verdict,
 };
 use crate::model::Merge as _;
 
@@ -523,7 +523,7 @@ pub(super) fn hosts<'a>(run: &Run<'a>) -> impl Iterator<Item = HostRow<'a>> {
     let policy = run.policy;
     let hosts = policy.map(|p| p.inventory.hosts.iter()).into_iter().flatten();
     hosts.zip(&run.outcome.hosts).filter_map(move |(host, seen)| {
-        let Presence { sent_in: sent, received_in: received, cut, .. } = &seen.presence;
+        let HostActivity { sent_in: sent, received_in: received, cut, .. } = &seen.presence;
         let mut either = *sent;
         either.merge(received);
         Some(HostRow {

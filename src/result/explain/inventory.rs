@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::{Teller, ToldFinding, Words};
-use crate::classify::Window;
+use crate::classify::TimeSpan;
 use crate::classify::{Finding, Party, ROLE_WATCH_S, RoleSet, Unit, Who, unseen};
 use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
 
@@ -173,9 +173,9 @@ impl Teller<'_> {
         for mac in conflict.macs.iter().take(CLAIMANTS) {
             let theirs =
                 claims.iter().filter(|(c, _)| (c.address, c.mac) == (conflict.address, *mac));
-            let (mut window, mut frames) = (Window::default(), 0);
+            let (mut window, mut frames) = (TimeSpan::default(), 0);
             for (_, claim) in theirs {
-                window.merge(&Window { first: claim.first, last: claim.last });
+                window.merge(&TimeSpan { first: claim.first, last: claim.last });
                 frames += claim.frames.0;
             }
             let seconds = window.length().unwrap_or_default() / SECOND;

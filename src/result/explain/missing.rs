@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::not_assessable::pairs;
 use super::{Teller, ToldFinding, Words};
-use crate::classify::Basis;
+use crate::classify::StateEvidence;
 use crate::classify::{ClaimId, Code, Finding, Judged, Reason, Verdict, Who, clock_words};
 use crate::model::service_words;
 
@@ -14,8 +14,9 @@ impl Teller<'_> {
         let (code, transport) = (finding.code(), c.subject.transport);
         // Of a port that an RST refused an error about some other attempt says nothing.
         let telling = self.conversations(finding).map(|(c, _)| c);
-        let telling =
-            telling.filter(|c| matches!(c.basis, Basis::IcmpError | Basis::PortUnreachable));
+        let telling = telling.filter(|c| {
+            matches!(c.basis, StateEvidence::IcmpError | StateEvidence::PortUnreachable)
+        });
         let errors = telling.flat_map(|c| c.rare().errors.iter());
         let who_says: BTreeSet<String> =
             errors.filter(|e| e.side == 0).map(|e| e.by.to_string()).collect();
@@ -31,7 +32,7 @@ impl Teller<'_> {
             false => format!(", says {}", who_says.into_iter().collect::<Vec<_>>().join(", ")),
         };
         let alternative = self.alternative(finding);
-        let foreign = [Basis::ResetOnTheWay, Basis::UnrelatedReset];
+        let foreign = [StateEvidence::ResetOnTheWay, StateEvidence::UnrelatedReset];
         let reset_on_the_way = self.conversations(finding).any(|(c, _)| foreign.contains(&c.basis));
         let by = match reset_on_the_way {
             true => format!("{by}; the resets came from another device, likely a firewall"),

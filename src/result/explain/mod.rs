@@ -10,7 +10,7 @@ mod permission;
 use std::net::IpAddr;
 
 use super::{End, Members};
-use crate::classify::Grade;
+use crate::classify::DirectionEvidence;
 use crate::classify::{
     About, Code, Conversation, Doubts, EndKey, Finding, Judge, Judged, Outcome, Party, Policy,
     Reason, RoleSet, Seen, Severity, State, Verdict, exception_rule,
@@ -43,7 +43,7 @@ pub struct ToldFinding {
     /// The best state among its conversations.
     pub state: Option<State>,
     /// The strongest grade of direction among its conversations.
-    pub direction: Option<Grade>,
+    pub direction: Option<DirectionEvidence>,
     /// The row that decided.
     pub rule: String,
     /// The group of rows that it is about.

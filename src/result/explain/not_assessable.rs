@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{End, Teller, ToldFinding, Words};
-use crate::classify::Subject;
+use crate::classify::ServiceKey;
 use crate::classify::{Claim, ClaimFold as Fold, ClaimId, Code, RoleSet, Row, Unit, roles_on};
 use crate::model::service_words;
 
@@ -137,7 +137,7 @@ impl Teller<'_> {
         }
         if let Some((group, number)) = claim.trigger {
             let c = &self.outcome.conversations.list[number as usize];
-            let Subject { client, server, transport, port } = c.subject;
+            let ServiceKey { client, server, transport, port } = c.subject;
             let group = policy.matrix.groups.keys().nth(group.into()).map_or("", String::as_str);
             trace.push(format!(
                 "expected because a conversation of {group} went through this host: {client} to {server}, {}, {} packets and {} bytes",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use super::Lens;
+use super::DirectionHints;
 use crate::flow::{AnnouncedPorts, HashSeed, Path, ServerNameRequest, SideEvidence};
 use crate::model::{BoundedSet, Merge};
 
@@ -11,7 +11,7 @@ use crate::model::{BoundedSet, Merge};
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct ServerNames {
     /// The names it may be judged by; of several the worst counts.
-    pub known: Vec<Known>,
+    pub known: Vec<KnownName>,
     /// A client may have asked for another name, in an encrypted ClientHello or beyond those that are kept.
     pub hidden: bool,
     /// The names seen, as many as reports show: those that the client asked the server for, then those of DNS.
@@ -20,7 +20,7 @@ pub struct ServerNames {
 
 /// A name of a server, with its aliases.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Known {
+pub struct KnownName {
     /// The name that was asked for, then its aliases; any of them may decide.
     pub names: Vec<String>,
     /// An answer of DNS, asked for by the same client, gives the server's address for it.
@@ -34,7 +34,7 @@ pub struct Known {
 /// The most names of one server that are shown.
 const SHOWN: usize = 32;
 
-impl Known {
+impl KnownName {
     /// Whether two witnesses agree on a name, by its place. Alone, a client chooses its server name, and anyone
     /// can forge an answer; an alias stands in the answer alone.
     pub fn is_strong(&self, alias: usize) -> bool {
@@ -56,7 +56,7 @@ impl Known {
 
 /// What a client asked a server for by name.
 #[derive(Default)]
-pub(super) struct Asked {
+pub(super) struct RequestedNames {
     pub hellos: ServerNameRequests,
     /// There was more than is kept.
     pub more: bool,
@@ -65,7 +65,7 @@ pub(super) struct Asked {
 /// All of them; nearly always it is one.
 pub(super) type ServerNameRequests = BoundedSet<ServerNameRequest, { usize::MAX }>;
 
-impl Asked {
+impl RequestedNames {
     pub fn merge(&mut self, other: &Self) {
         self.hellos.merge(&other.hellos);
         self.more |= other.more;
@@ -74,23 +74,23 @@ impl Asked {
 
 /// The names of all servers, each set of names once, and the ports that mappers announced. What one address of
 /// a host was told, its others know too.
-pub(super) struct Directory<'a> {
+pub(super) struct NameTable<'a> {
     sets: Vec<ServerNames>,
     numbers: HashMap<ServerNames, u32, HashSeed>,
     /// What each client was told of an address.
-    lookups: HashMap<(IpAddr, IpAddr), Told, HashSeed>,
+    lookups: HashMap<(IpAddr, IpAddr), ResolvedNames, HashSeed>,
     announced: HashMap<(IpAddr, IpAddr), AnnouncedPorts, HashSeed>,
-    lens: &'a dyn Lens,
+    lens: &'a dyn DirectionHints,
 }
 
 /// Names that somebody was told of an address, the one asked for and its aliases, and whether a witness told them.
-type Told = BTreeMap<Vec<String>, bool>;
+type ResolvedNames = BTreeMap<Vec<String>, bool>;
 
 /// Hosts of the farm that have to ask a resolver for it to be a witness.
 const ASKERS: usize = 3;
 
 /// Whether a resolver is a witness: stated, of a role that serves names, or asked by several hosts of the farm.
-fn is_witness(side: &SideEvidence, resolver: IpAddr, lens: &dyn Lens) -> bool {
+fn is_witness(side: &SideEvidence, resolver: IpAddr, lens: &dyn DirectionHints) -> bool {
     if lens.is_resolver(resolver) {
         return true;
     }
@@ -99,14 +99,14 @@ fn is_witness(side: &SideEvidence, resolver: IpAddr, lens: &dyn Lens) -> bool {
     hosts.len() >= ASKERS
 }
 
-impl<'a> Directory<'a> {
+impl<'a> NameTable<'a> {
     /// `reached` tells whether a client is seen connected with an endpoint mapper.
     pub fn new(
         side: &SideEvidence,
-        lens: &'a dyn Lens,
+        lens: &'a dyn DirectionHints,
         reached: impl Fn(IpAddr, IpAddr) -> bool,
     ) -> Self {
-        let mut lookups = HashMap::<_, Told, HashSeed>::default();
+        let mut lookups = HashMap::<_, ResolvedNames, HashSeed>::default();
         let mut announced = HashMap::<_, AnnouncedPorts, HashSeed>::default();
         let mut witnesses = HashMap::<IpAddr, bool, HashSeed>::default();
         let plain = side.told().filter(|((.., path), _)| *path == Path::PLAIN);
@@ -135,7 +135,7 @@ impl<'a> Directory<'a> {
     }
 
     /// The number of the names that `client` knows `server` by, having asked it for some.
-    pub fn number(&mut self, client: IpAddr, server: IpAddr, asked: &Asked) -> u32 {
+    pub fn number(&mut self, client: IpAddr, server: IpAddr, asked: &RequestedNames) -> u32 {
         let told = match self.lookups.is_empty() {
             true => None,
             false => self.lookups.get(&(self.lens.canonical(client), server)),
@@ -143,7 +143,7 @@ impl<'a> Directory<'a> {
         if told.is_none() && asked.hellos.is_empty() {
             return 0;
         }
-        let mut set = names(&asked.hellos, told.unwrap_or(&Told::new()));
+        let mut set = names(&asked.hellos, told.unwrap_or(&ResolvedNames::new()));
         set.hidden |= asked.more;
         if let Some(number) = self.numbers.get(&set) {
             return *number;
@@ -159,7 +159,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-fn names(hellos: &ServerNameRequests, told: &Told) -> ServerNames {
+fn names(hellos: &ServerNameRequests, told: &ResolvedNames) -> ServerNames {
     let mut set = ServerNames::default();
     let mut supported = !hellos.is_empty();
     for hello in hellos.iter() {
@@ -177,12 +177,12 @@ fn names(hellos: &ServerNameRequests, told: &Told) -> ServerNames {
         names.extend(
             chain.into_iter().flat_map(|c| c.iter()).filter(|n| **n != hello.name).cloned(),
         );
-        set.known.push(Known { names, by_dns: chain.is_some(), by_witness, by_hello: true });
+        set.known.push(KnownName { names, by_dns: chain.is_some(), by_witness, by_hello: true });
     }
     // Many names share an address; those of DNS matter where some word of the client's is not borne out.
     if !supported {
         let chains = told.iter().filter(|(chain, _)| !chain.is_empty());
-        set.known.extend(chains.map(|(chain, witness)| Known {
+        set.known.extend(chains.map(|(chain, witness)| KnownName {
             names: chain.clone(),
             by_dns: true,
             by_witness: *witness,
@@ -213,7 +213,7 @@ mod tests {
         set
     }
 
-    fn told(chains: &[&[&str]]) -> Told {
+    fn told(chains: &[&[&str]]) -> ResolvedNames {
         let chain = |names: &&[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         chains.iter().map(|names| (chain(names), true)).collect()
     }
@@ -239,7 +239,7 @@ mod tests {
     fn an_encrypted_hello_counts_where_dns_says_the_same() {
         let a = told(&[&["a.example"]]);
         let outer = set([hello("public.example", true)]);
-        let told = names(&outer, &Told::new());
+        let told = names(&outer, &ResolvedNames::new());
         assert!(told.hidden && told.known.is_empty());
         let told = names(&outer, &a);
         assert!(told.hidden && told.known.iter().all(|k| !k.is_strong(0)));

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 
-use super::{Conversations, Grade, Lens, State, Subject, direction, read_flow};
+use super::{
+    Conversations, DirectionEvidence, DirectionHints, ServiceKey, State, direction, read_flow,
+};
 use crate::flow::{FlowKey, FlowPartitions};
 use crate::model::{Endpoint, Nanos, Transport};
 
 /// A flow that speaks for a conversation, and which side of it is the client. In the order of what they have to
 /// say: those that came furthest, then the earliest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Speaking {
+pub struct SampleFlow {
     /// What became of it.
     pub state: State,
     /// Its earliest packet or error, in nanoseconds since the epoch.
@@ -24,33 +26,33 @@ pub struct Speaking {
 
 /// The flows that speak for some conversations.
 #[derive(Default, Debug)]
-pub struct Picked {
+pub struct SampleFlows {
     /// Of each conversation, by its subject and whether it is doubted, the best first.
-    pub flows: HashMap<(Subject, bool), Vec<Speaking>>,
+    pub flows: HashMap<(ServiceKey, bool), Vec<SampleFlow>>,
     /// A flow whose handshake proves that an endpoint serves, for conversations that are read by that.
-    pub proofs: BTreeMap<(Endpoint, Transport), Speaking>,
+    pub proofs: BTreeMap<(Endpoint, Transport), SampleFlow>,
     /// Broadcasts of a client to a port, for conversations that may be read by having been asked for so.
-    pub asked: BTreeMap<(IpAddr, u16), Vec<(Speaking, Subject)>>,
+    pub asked: BTreeMap<(IpAddr, u16), Vec<(SampleFlow, ServiceKey)>>,
 }
 
 impl Conversations {
     /// Picks at most `most` flows of each of `wanted`, which are positions in the list; always the same ones.
-    pub fn pick(
+    pub fn select_evidence(
         &self,
         flows: &impl FlowPartitions,
-        lens: &dyn Lens,
+        lens: &dyn DirectionHints,
         wanted: &BTreeSet<usize>,
         most: usize,
-    ) -> io::Result<Picked> {
-        let mut picked = Picked::default();
+    ) -> io::Result<SampleFlows> {
+        let mut picked = SampleFlows::default();
         let mut unproved = BTreeSet::new();
         for number in wanted {
             let c = &self.list[*number];
             picked.flows.insert(c.key(), Vec::with_capacity(most));
-            if c.grade == Grade::Service {
+            if c.grade == DirectionEvidence::Service {
                 unproved.insert((c.subject.endpoint(), c.subject.transport));
             }
-            if c.grade == Grade::Protocol && c.subject.transport == Transport::UDP {
+            if c.grade == DirectionEvidence::Protocol && c.subject.transport == Transport::UDP {
                 picked.asked.insert((c.subject.client, c.subject.port), Vec::new());
             }
         }
@@ -61,7 +63,7 @@ impl Conversations {
                     let part = read_flow(&flow, &reading, &self.survey, lens);
                     let client = reading.client;
                     let (state, first) = (part.state, part.first.get());
-                    let speaking = Speaking { state, first, flow: *flow.key, client };
+                    let speaking = SampleFlow { state, first, flow: *flow.key, client };
                     if let Some(best) = picked.flows.get_mut(&part.key()) {
                         let at = best.partition_point(|other| *other < speaking);
                         best.insert(at, speaking);
@@ -77,7 +79,7 @@ impl Conversations {
                         best.truncate(most);
                     }
                     let served = (part.subject.endpoint(), part.subject.transport);
-                    if unproved.contains(&served) && reading.grade == Grade::Handshake {
+                    if unproved.contains(&served) && reading.grade == DirectionEvidence::Handshake {
                         let proof = picked.proofs.entry(served).or_insert(speaking);
                         *proof = speaking.min(*proof);
                     }

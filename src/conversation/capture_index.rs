@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::direction::{broadcast_sender, is_group, is_simultaneous, proved};
-use super::{Lens, Vantage};
+use super::{DirectionHints, VisibilityStats};
 use crate::flow::{
     AddressBinding, AddressClaim, AddressPair, Amount, DirectionStats, Flow, HashSeed, Path,
     SideEvidence, flag,
@@ -13,7 +13,7 @@ use crate::model::{BoundedSet, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Su
 
 /// How an address was seen.
 #[derive(Clone, Default, Debug)]
-pub struct Presence {
+pub struct HostActivity {
     /// Packets it sent, broadcasts and address claims (ARP) among them.
     pub sent: Amount,
     /// Packets sent to it alone.
@@ -21,13 +21,13 @@ pub struct Presence {
     /// Packets it sent to one address.
     pub unicast_sent: Sum,
     /// When it sent those. Broadcasts and address claims, which anybody can make in its name, do not count.
-    pub unicast_in: Window,
+    pub unicast_in: TimeSpan,
     /// It was sent something that only follows from an answer of its own.
     pub answered_unseen: bool,
     /// When it sent.
-    pub sent_in: Window,
+    pub sent_in: TimeSpan,
     /// When something was sent to it alone.
-    pub received_in: Window,
+    pub received_in: TimeSpan,
     /// Packets of flows that it sent, and that were sent to it alone, which the capture cut short.
     pub cut: [Sum; 2],
     /// Hardware addresses that its frames came from.
@@ -40,7 +40,7 @@ pub struct Presence {
     ttl: BoundedSet<u8, 8>,
 }
 
-impl Merge for Presence {
+impl Merge for HostActivity {
     fn merge(&mut self, other: &Self) {
         self.sent.merge(&other.sent);
         self.received.merge(&other.received);
@@ -59,14 +59,14 @@ impl Merge for Presence {
 
 /// From the first packet to the last.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Window {
+pub struct TimeSpan {
     /// The earliest.
     pub first: Min,
     /// The latest.
     pub last: Max,
 }
 
-impl Window {
+impl TimeSpan {
     /// Takes in one time.
     pub fn see(&mut self, time: Nanos) {
         self.first.see(time);
@@ -93,7 +93,7 @@ impl Window {
     }
 }
 
-impl Merge for Window {
+impl Merge for TimeSpan {
     fn merge(&mut self, other: &Self) {
         self.first.merge(&other.first);
         self.last.merge(&other.last);
@@ -124,16 +124,16 @@ fn only_resets(side: &DirectionStats) -> bool {
 
 /// Facts about the whole capture that single flows are read with.
 #[derive(Default)]
-pub struct Survey {
+pub struct CaptureIndex {
     /// From where the capture looks at the traffic.
-    pub vantage: Vantage,
+    pub vantage: VisibilityStats,
     services: HashSet<(Endpoint, Transport), HashSeed>,
     asks: HashMap<(Endpoint, u16, Transport), Min, HashSeed>,
-    presences: HashMap<IpAddr, Presence, HashSeed>,
+    presences: HashMap<IpAddr, HostActivity, HashSeed>,
     /// Pairs (silent, peer) where the peer acknowledges what the capture never shows.
-    blind: HashSet<(IpAddr, IpAddr), HashSeed>,
+    unseen_reply_pairs: HashSet<(IpAddr, IpAddr), HashSeed>,
     /// Addresses that acknowledge to anybody what the capture never shows.
-    deaf: HashSet<IpAddr, HashSeed>,
+    unseen_repliers: HashSet<IpAddr, HashSeed>,
     /// Services whose data somebody acknowledges and the capture never shows, and who does.
     hidden: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 2>, HashSeed>,
     /// Address claims (ARP, neighbour discovery), by who claims what and where.
@@ -145,14 +145,14 @@ pub struct Survey {
     routers: HashSet<Mac, HashSeed>,
     /// Flows whose handshake has times, and those of them whose times contradict its order.
     clocks: (u64, u64),
-    sight: Sight,
+    sight: CaptureLimits,
     /// Times at which the capture broke off before its end.
     cuts: BTreeSet<Nanos>,
 }
 
 /// What limits the view of the whole capture.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Sight {
+pub struct CaptureLimits {
     /// A filter was on: what is not there may have been left out.
     pub filtered: bool,
     /// Packets were seen twice.
@@ -171,13 +171,13 @@ const LATE: Nanos = SECOND / 2;
 /// How far the hop counts of two packets of one sender may be apart: ways through a network differ a little.
 pub(super) const SAME_WAY: u8 = 2;
 
-impl Survey {
-    pub(super) fn new(sight: Sight) -> Self {
+impl CaptureIndex {
+    pub(super) fn new(sight: CaptureLimits) -> Self {
         Self { sight, ..Self::default() }
     }
 
     /// How an address was seen.
-    pub fn presence(&self, address: IpAddr) -> Option<&Presence> {
+    pub fn presence(&self, address: IpAddr) -> Option<&HostActivity> {
         self.presences.get(&address)
     }
 
@@ -187,7 +187,7 @@ impl Survey {
     }
 
     /// All addresses seen, in order.
-    pub fn presences(&self) -> BTreeMap<IpAddr, &Presence> {
+    pub fn presences(&self) -> BTreeMap<IpAddr, &HostActivity> {
         self.presences.iter().map(|(address, presence)| (*address, presence)).collect()
     }
 
@@ -235,7 +235,7 @@ impl Survey {
             });
         in_time
             && !self.sight.filtered
-            && !self.blind.contains(&(silent.addr, peer))
+            && !self.unseen_reply_pairs.contains(&(silent.addr, peer))
             && !self.hidden.contains_key(&(silent, transport))
             && !self.is_hidden_from(peer)
             && (self.presence(silent.addr).is_some_and(|p| p.unicast_sent.0 > 0)
@@ -256,7 +256,7 @@ impl Survey {
     /// packets, and none to it alone was ever seen.
     fn is_hidden_from(&self, peer: IpAddr) -> bool {
         let received = self.presence(peer).map_or(0, |presence| presence.received.packets.0);
-        received == 0 && self.deaf.contains(&peer)
+        received == 0 && self.unseen_repliers.contains(&peer)
     }
 
     /// Whether another flow proves by handshake that the endpoint serves.
@@ -305,8 +305,8 @@ impl Survey {
                 self.presences.entry(address).or_default().merge(&presence);
             }
         }
-        self.blind.extend(other.blind);
-        self.deaf.extend(other.deaf);
+        self.unseen_reply_pairs.extend(other.unseen_reply_pairs);
+        self.unseen_repliers.extend(other.unseen_repliers);
         for (service, clients) in other.hidden {
             self.hidden.entry(service).or_default().merge(&clients);
         }
@@ -325,7 +325,7 @@ impl Survey {
         self.routers = routers.map(|(mac, _)| mac).collect();
     }
 
-    pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn Lens, sight: Sight) {
+    pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn DirectionHints, sight: CaptureLimits) {
         // What anybody may have wrapped shows nothing of the farm.
         if flow.key.path().is_inside() {
             return;
@@ -404,7 +404,7 @@ impl Survey {
         }
     }
 
-    pub(super) fn add_side(&mut self, evidence: &SideEvidence, lens: &dyn Lens) {
+    pub(super) fn add_side(&mut self, evidence: &SideEvidence, lens: &dyn DirectionHints) {
         let plain = evidence.loose().filter(|(pair, _)| pair.path == Path::PLAIN);
         for (AddressPair { src, dst, transport, .. }, side) in plain {
             if transport.has_ports() {
@@ -430,7 +430,7 @@ impl Survey {
             }
             let presence = self.presences.entry(*address).or_default();
             presence.sent.packets.merge(&claim.frames);
-            presence.sent_in.merge(&Window { first: claim.first, last: claim.last });
+            presence.sent_in.merge(&TimeSpan { first: claim.first, last: claim.last });
             presence.macs.insert(*mac);
         }
     }
@@ -447,7 +447,7 @@ impl Survey {
         if !side.spoke() {
             return;
         }
-        let window = Window { first: side.first, last: side.last };
+        let window = TimeSpan { first: side.first, last: side.last };
         let from = self.presences.entry(sender).or_default();
         from.sent.merge(&side.sent);
         from.sent_in.merge(&window);
@@ -463,8 +463,8 @@ impl Survey {
         // An acknowledgement to somebody who says nothing: he did, but not where we listen.
         if target_silent && side.has(flag::ACK) {
             to.answered_unseen = true;
-            self.blind.insert((target, sender));
-            self.deaf.insert(sender);
+            self.unseen_reply_pairs.insert((target, sender));
+            self.unseen_repliers.insert(sender);
         }
     }
 }

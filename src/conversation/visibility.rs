@@ -9,7 +9,7 @@ const TOO_FEW_BYTES: u64 = 64 << 10;
 
 /// From where the capture looks at the traffic, in frames and bytes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Vantage {
+pub struct VisibilityStats {
     /// Packets of flows.
     pub packets: u64,
     /// Of these, packets of flows of which only one direction was captured.
@@ -30,7 +30,7 @@ pub struct Vantage {
     lacking: u64,
 }
 
-impl Vantage {
+impl VisibilityStats {
     /// The share that `part` is of all packets of flows, 0 to 1.
     pub fn share(&self, part: u64) -> f64 {
         part as f64 / self.packets.max(1) as f64

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use super::direction::Reading;
-use super::survey::SAME_WAY;
-use super::{Grade, Lens, State, Subject, Survey};
+use super::capture_index::SAME_WAY;
+use super::direction::Orientation;
+use super::{CaptureIndex, DirectionEvidence, DirectionHints, ServiceKey, State};
 use crate::flow::{Encapsulation, Flow};
 use crate::model::{Mac, named_enum};
 
 named_enum!(
     /// Why a flow is doubted.
-    Taint {
+    DoubtSource {
         /// Its direction is a guess, and the other reading is worse or of another verdict.
         Direction = "direction",
         /// Its packets contradict each other: another device may have sent some of them.
@@ -25,10 +25,10 @@ named_enum!(
 
 /// A set of reasons for doubt; nearly always empty.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
-pub struct Taints(u8);
+pub struct DoubtSources(u8);
 
-impl Taints {
-    fn add(&mut self, taint: Taint) {
+impl DoubtSources {
+    fn add(&mut self, taint: DoubtSource) {
         self.0 |= 1 << taint as u8;
     }
 
@@ -44,7 +44,7 @@ impl Taints {
     }
 
     /// Whether this is one of them.
-    pub fn has(self, taint: Taint) -> bool {
+    pub fn has(self, taint: DoubtSource) -> bool {
         self.0 >> taint as u8 & 1 == 1
     }
 }
@@ -52,36 +52,36 @@ impl Taints {
 /// Why a flow is doubted in a reading.
 pub(super) fn of(
     flow: &Flow<'_>,
-    reading: &Reading,
+    reading: &Orientation,
     state: State,
-    subject: &Subject,
-    (survey, lens): (&Survey, &dyn Lens),
-) -> Taints {
-    let mut taints = Taints::default();
+    subject: &ServiceKey,
+    (survey, lens): (&CaptureIndex, &dyn DirectionHints),
+) -> DoubtSources {
+    let mut taints = DoubtSources::default();
     let client_port = flow.key.endpoint(reading.client).port;
     if reading.grade.is_guess() && !lens.reads_the_same(subject, client_port, reading.broadcast) {
-        taints.add(Taint::Direction);
+        taints.add(DoubtSource::Direction);
     }
     if flow.key.path().is_inside() {
-        taints.add(Taint::Tunnel);
+        taints.add(DoubtSource::Tunnel);
     }
     if !flow.sides.iter().any(|side| side.spoke()) {
-        taints.add(Taint::Quoted);
+        taints.add(DoubtSource::Quoted);
     }
     // Who acknowledges what only the server knew is who he says; nothing sent into his connection changes that.
-    let proved = reading.grade == Grade::Handshake && state == State::Established;
+    let proved = reading.grade == DirectionEvidence::Handshake && state == State::Established;
     // Queries of ICMP are flows by their identifiers (RFC 5508, 3.1), which are not kept: those of two hosts stand in one
     // entry, and one that traces a route gives each a hop count of its own.
     let is_one_flow = !flow.key.transport().is_icmp();
     if is_one_flow && !proved && contradicts_itself(flow, survey, lens) {
-        taints.add(Taint::Spoof);
+        taints.add(DoubtSource::Spoof);
     }
     taints
 }
 
 /// Whether the packets of one side come from two devices: as many hops away, but from two hardware addresses on one
 /// interface and VLAN that are nobody's known; or ways that differ by more hops than ways do.
-fn contradicts_itself(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> bool {
+fn contradicts_itself(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -> bool {
     (0..2).any(|side| {
         let mut links = flow.links(side);
         // Nearly all sides have one link.
@@ -100,7 +100,11 @@ fn contradicts_itself(flow: &Flow<'_>, survey: &Survey, lens: &dyn Lens) -> bool
     })
 }
 
-fn has_two_senders(links: &[&Encapsulation], survey: &Survey, lens: &dyn Lens) -> bool {
+fn has_two_senders(
+    links: &[&Encapsulation],
+    survey: &CaptureIndex,
+    lens: &dyn DirectionHints,
+) -> bool {
     let is_known = |mac: Mac| {
         mac == Mac::NONE || mac.is_shared() || survey.is_router(mac) || lens.is_listed_mac(mac)
     };
