@@ -9,7 +9,8 @@ use std::path::Path;
 
 use rasaudit::classify::check_examples;
 use rasaudit::policy::{
-    Certainty, Expectation, Exposure, MATRICES, Matrix, OVERLAYS, Row, RuleFiles, Scope, Towards,
+    Certainty, ExampleTarget, Expectation, Exposure, MATRICES, Matrix, OVERLAYS, Row, RuleFiles,
+    Scope,
 };
 use support::wire::{Wire, client_hello};
 use support::{columns, rasaudit, stderr, stdout};
@@ -244,23 +245,23 @@ impl<'m> Farm<'m> {
             let outside = format!("203.0.{}.{}", 113 + count / 200, count % 200 + 1);
             let mut client = Self::address(example.from, 0);
             let server = match &example.to {
-                Towards::Role(role) => Self::address(*role, 1),
-                Towards::Everybody => {
+                ExampleTarget::Role(role) => Self::address(*role, 1),
+                ExampleTarget::Everybody => {
                     row.multicast.first().map_or("255.255.255.255".into(), |a| a.to_string())
                 }
-                Towards::Itself => {
+                ExampleTarget::Itself => {
                     "127.0.0.1".clone_into(&mut client);
                     client.clone()
                 }
-                Towards::Address(address) => address.to_string(),
-                Towards::Name(name) => {
+                ExampleTarget::Address(address) => address.to_string(),
+                ExampleTarget::Name(name) => {
                     self.wire.lookup(ms, &client, "10.9.9.9", &[name], &outside);
                     outside
                 }
             };
             let (from, to) = ((client.as_str(), 50_000), (server.as_str(), example.port));
             match (example.transport.to_string().as_str(), &example.to) {
-                ("tcp", Towards::Name(name)) => {
+                ("tcp", ExampleTarget::Name(name)) => {
                     self.wire.start(ms + 5, from, to, &client_hello(name, false, 9), 1400);
                 }
                 ("tcp", _) => self.wire.connect(ms, from, to),
@@ -314,7 +315,7 @@ impl<'m> Farm<'m> {
 fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
     for matrix in MATRICES.iter().map(|name| with_overlays(name)) {
         let inside = |row: &&Row| row.scope == Scope::Localhost;
-        let to_all = |row: &&Row| row.examples.iter().any(|e| e.to == Towards::Everybody);
+        let to_all = |row: &&Row| row.examples.iter().any(|e| e.to == ExampleTarget::Everybody);
         let mut farm = Farm::new(&matrix, None);
         matrix.rows.iter().filter(|r| !inside(r) && !to_all(r)).for_each(|row| farm.add(row));
         assert!(farm.expected.len() >= matrix.rows.len() - 12, "{}", farm.expected.len());

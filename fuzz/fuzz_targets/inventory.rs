@@ -13,7 +13,7 @@ fn matrix() -> Matrix {
 }
 
 fuzz_target!(|text: &str| {
-    let told = |problems: Vec<rasaudit::policy::Problem>| {
+    let told = |problems: Vec<rasaudit::policy::Diagnostic>| {
         assert!(!problems.is_empty());
         problems.iter().for_each(|p| assert!(!p.to_string().is_empty()));
     };

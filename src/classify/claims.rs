@@ -139,7 +139,7 @@ impl Claims {
             return *reach;
         }
         let services = policy.inventory.services.iter().enumerate();
-        let services = services.filter(|(_, s)| RoleSet::one(s.role).meets(roles));
+        let services = services.filter(|(_, s)| RoleSet::one(s.role).intersects(roles));
         let services = services.map(|(number, _)| Unit::Service(number));
         let reach = self.reaches.len() as u32;
         self.reaches.push(policy.hosts_of(roles).map(Unit::Host).chain(services).collect());

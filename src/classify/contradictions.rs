@@ -12,7 +12,7 @@ use super::finding::{About, Conflict, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{AddressBinding, DirectionEvidence, State};
 use crate::model::{Mac, Nanos, Transport};
-use crate::policy::{FeatureState, RoleSet, Row, Who};
+use crate::policy::{FeatureState, PartyKind, RoleSet, Row};
 
 /// Seconds to be watched before a silent role means anything.
 pub const WATCH_S: u64 = 600;
@@ -48,7 +48,7 @@ impl Assessor<'_> {
             let proved = c.grade == DirectionEvidence::Handshake
                 && c.state == State::Established
                 && !c.is_doubted();
-            if let Who::Host(host) = j.server.who
+            if let PartyKind::Host(host) = j.server.who
                 && proved
                 && !policy.inventory.hosts[host].roles.is_empty()
             {
@@ -62,7 +62,7 @@ impl Assessor<'_> {
             // What a moved port serves is said by the inventory.
             let documented =
                 members.iter().any(|n| self.judged[*n].verdict() == Verdict::Documented);
-            if documented || roles.len() != 1 || roles.meets(own) {
+            if documented || roles.len() != 1 || roles.intersects(own) {
                 continue;
             }
             // A port of the product's own tells; one that everybody uses, like that of a web server, does not.
@@ -99,7 +99,7 @@ impl Assessor<'_> {
             for row in fitting.iter().flat_map(|fitting| &fitting.rows) {
                 let row = &matrix.rows[*row];
                 for (party, role) in [(&j.client, row.source), (&j.server, row.destination)] {
-                    if let Who::Host(host) = party.who {
+                    if let PartyKind::Host(host) = party.who {
                         for holder in policy.holders(host) {
                             let roles = shown.entry(*holder).or_default();
                             *roles = roles.with(matrix.roles[role].members);
@@ -135,7 +135,7 @@ impl Assessor<'_> {
                 None => continue,
             };
             let seen = shown.get(&host).copied().unwrap_or_default();
-            for role in entry.roles.iter().filter(|r| !seen.meets(RoleSet::one(*r))) {
+            for role in entry.roles.iter().filter(|r| !seen.intersects(RoleSet::one(*r))) {
                 // A role that needs a feature which is off or unknown may well be silent.
                 if !*due.entry(role).or_insert_with(|| is_due(role)) {
                     continue;
@@ -300,12 +300,12 @@ impl Assessor<'_> {
         if slots < 2 {
             return BTreeSet::new();
         }
-        let meets = |claimant: &AddressBinding| {
+        let intersects = |claimant: &AddressBinding| {
             let theirs = &claims[claimant].slots;
             theirs.iter().any(|(word, slots)| twice.get(word).is_some_and(|both| both & slots != 0))
         };
         let own_macs = claimants.iter().filter(|c| is_own(c.mac)).map(|c| c.mac);
-        let meeting: Vec<&&AddressBinding> = others.into_iter().filter(|c| meets(c)).collect();
+        let meeting: Vec<&&AddressBinding> = others.into_iter().filter(|c| intersects(c)).collect();
         // Each of them against each, as far as there are few: one that takes over meets the last one, once.
         let parties = meeting.iter().map(|c| &claims[**c].slots).chain([&own]);
         let parties: Vec<&BTreeMap<Nanos, u64>> = parties.collect();

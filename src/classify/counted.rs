@@ -13,7 +13,7 @@ use super::parallel::in_pieces;
 use super::verdict::{Code, Status, Verdict};
 use crate::conversation::{Conversation, DoubtSource, State};
 use crate::model::{Max, Merge, Min, Nanos, SECOND};
-use crate::policy::{FeatureState, Policy, Who};
+use crate::policy::{FeatureState, PartyKind, Policy};
 
 /// A trigger counts from so many bytes, ...
 const TRIGGER_BYTES: u64 = 20 * 1000;
@@ -177,7 +177,7 @@ struct Counting<'a> {
     /// What documents the conversations of each kind, which is asked for once.
     known: ByKind<Arc<Fitting>>,
     /// Whose name stands in which row already.
-    named: HashSet<(usize, Who, Option<IpAddr>), ahash::RandomState>,
+    named: HashSet<(usize, PartyKind, Option<IpAddr>), ahash::RandomState>,
     counted: Counted,
 }
 
@@ -217,7 +217,7 @@ impl<'a> Counting<'a> {
         if c.is_made_up() {
             return;
         }
-        let address = matches!(j.client.who, Who::Stranger).then_some(c.subject.client);
+        let address = matches!(j.client.who, PartyKind::Stranger).then_some(c.subject.client);
         for row in fitting.groups.iter().flat_map(|(_, rows)| rows.iter()) {
             let report = &mut self.counted.rows[*row];
             report.conversations += 1;
@@ -232,11 +232,11 @@ impl<'a> Counting<'a> {
     }
 
     fn note_attempts(&mut self, c: &Conversation, j: &Judged, fitting: &Fitting) {
-        let Who::Host(client) = j.client.who else { return };
+        let PartyKind::Host(client) = j.client.who else { return };
         let policy = self.judge.policy;
         let other = match j.server.who {
-            Who::Service(service) => Some(Unit::Service(service)),
-            Who::Host(_) => None,
+            PartyKind::Service(service) => Some(Unit::Service(service)),
+            PartyKind::Host(_) => None,
             _ => Some(Unit::Other(c.subject.server)),
         };
         let is_attempt = !c.taints.has(DoubtSource::Quoted);
@@ -289,7 +289,7 @@ impl<'a> Counting<'a> {
 /// Returns the hosts that a conversation goes through: its server, or the holders of a virtual address.
 fn through<'a>(policy: &'a Policy, j: &Judged) -> &'a [usize] {
     match j.server.who {
-        Who::Host(host) => policy.holders(host),
+        PartyKind::Host(host) => policy.holders(host),
         _ => &[],
     }
 }

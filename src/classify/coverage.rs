@@ -9,7 +9,7 @@ use super::judge::Judged;
 use super::verdict::Verdict;
 use crate::conversation::{Conversations, HostActivity, ServiceKey, TimeSpan, UndecodedReason};
 use crate::model::{BoundedSet, Mac, Merge, Sum, Transport, named_enum};
-use crate::policy::{Policy, Who};
+use crate::policy::{PartyKind, Policy};
 
 named_enum!(
     /// How much of a host the capture shows.
@@ -81,7 +81,7 @@ pub(super) fn hosts(
         if presence.on_wire {
             continue;
         }
-        if let Who::Host(host) = policy.party(address, presence.macs.iter()).who {
+        if let PartyKind::Host(host) = policy.party(address, presence.macs.iter()).who {
             let mut presence = presence.clone();
             // What a doubtful clock stamped extends no time.
             for window in
@@ -126,7 +126,7 @@ pub(super) struct Unlisted {
 pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unlisted {
     let mut unlisted = Unlisted::default();
     let mut clients = HashMap::<(usize, Transport, u16), IpAddr, ahash::RandomState>::default();
-    let is_host = |who| matches!(who, Who::Host(_) | Who::Service(_));
+    let is_host = |who| matches!(who, PartyKind::Host(_) | PartyKind::Service(_));
     for (c, j) in conversations.list.iter().zip(judged) {
         // What was tried and failed went nowhere; of what nobody saw nothing is known.
         let in_vain = c.has_failed() || c.is_made_up();
@@ -138,7 +138,7 @@ pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unli
             let address = unlisted.servers.entry((transport, port)).or_insert(server);
             *address = server.min(*address);
         }
-        if let Who::Host(host) = j.server.who
+        if let PartyKind::Host(host) = j.server.who
             && !is_host(j.client.who)
         {
             let address = clients.entry((host, transport, port)).or_insert(client);
@@ -294,8 +294,8 @@ pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashS
     let mut hosts: Vec<BoundedSet<Unit, 2>> = Vec::new();
     let mut others = HashMap::<Unit, BoundedSet<Unit, 2>, ahash::RandomState>::default();
     let unit = |who, address| match who {
-        Who::Host(host) => Unit::Host(host),
-        Who::Service(service) => Unit::Service(service),
+        PartyKind::Host(host) => Unit::Host(host),
+        PartyKind::Service(service) => Unit::Service(service),
         _ => Unit::Other(address),
     };
     let mut met = |who: Unit, peer: Unit| match who {

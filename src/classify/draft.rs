@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::ends::prefix_of;
 use crate::conversation::{Conversation, Conversations, State};
 use crate::model::{Mac, Transport, is_link_local, service_words};
-use crate::policy::{Inventory, Matrix, Only, Policy, RoleKind, RoleSet, Scope};
+use crate::policy::{EndpointTarget, Inventory, Matrix, Policy, RoleKind, RoleSet, Scope};
 
 /// How often the roles of hosts and of their peers are weighed against each other.
 const ROUNDS: usize = 6;
@@ -385,7 +385,7 @@ impl<'a> Drafter<'a> {
         for number in self.policy.rows_at(c.subject.transport, c.subject.port) {
             let row = &matrix.rows[number];
             let broadcast = c.broadcast || c.state == State::AnswerOnly;
-            if let Some(Only::Name(pattern)) = &row.only {
+            if let Some(EndpointTarget::Name(pattern)) = &row.only {
                 let names = &self.conversations.names_of(c).seen;
                 if names.iter().any(|name| pattern.matches(name)) {
                     client = client.with(matrix.roles[row.source].members);
@@ -413,7 +413,7 @@ impl<'a> Drafter<'a> {
             }
             let guessable = is_own || broadcast;
             let possible = |role: &crate::policy::Role, known: RoleSet| match known.is_empty() {
-                _ if role.everybody => RoleSet::default(),
+                _ if role.is_any => RoleSet::default(),
                 true if guessable => role.members,
                 true => RoleSet::default(),
                 false => role.members.common(known),
@@ -421,14 +421,13 @@ impl<'a> Drafter<'a> {
             let sources = possible(from, known_client);
             let destinations =
                 possible(to, if c.broadcast { RoleSet::default() } else { known_server });
-            let agree = |set: RoleSet, everybody: bool| everybody || !set.is_empty();
+            let agree = |set: RoleSet, is_any: bool| is_any || !set.is_empty();
             // Each side is asked what it would have to be, given the other.
-            if agree(destinations, to.everybody) && !is_windows {
-                client =
-                    client.with(if from.everybody { RoleSet::default() } else { from.members });
+            if agree(destinations, to.is_any) && !is_windows {
+                client = client.with(if from.is_any { RoleSet::default() } else { from.members });
             }
-            if agree(sources, from.everybody) {
-                server = server.with(if to.everybody { RoleSet::default() } else { to.members });
+            if agree(sources, from.is_any) {
+                server = server.with(if to.is_any { RoleSet::default() } else { to.members });
             }
         }
         // Files, names and remote calls of Windows: of many roles that might serve them none is told from a PC.
@@ -538,7 +537,7 @@ impl<'a> Drafter<'a> {
         let (mut roles, mut guesses, mut perhaps) = (RoleSet::default(), Vec::new(), None);
         while !items.is_empty() && guesses.len() < MOST_ROLES {
             let weight = |role: usize| -> f64 {
-                let mine = items.iter().filter(|i| i.fits.meets(RoleSet::one(role)));
+                let mine = items.iter().filter(|i| i.fits.intersects(RoleSet::one(role)));
                 mine.map(|item| 1.0 / item.fits.len() as f64).sum()
             };
             let candidates = items.iter().fold(RoleSet::default(), |set, i| set.with(i.fits));
@@ -550,13 +549,13 @@ impl<'a> Drafter<'a> {
             let speaks = |role: usize| {
                 items
                     .iter()
-                    .map(move |item| item.fits.meets(RoleSet::one(role)))
+                    .map(move |item| item.fits.intersects(RoleSet::one(role)))
                     .collect::<Vec<_>>()
             };
             if let Some(first) = tied.first().map(|role| speaks(*role)) {
                 tied.retain(|role| speaks(*role) == first);
             }
-            let mine = |i: &Item| tied.iter().any(|r| i.fits.meets(RoleSet::one(*r)));
+            let mine = |i: &Item| tied.iter().any(|r| i.fits.intersects(RoleSet::one(*r)));
             let telling = items.iter().filter(|i| mine(i));
             let (count, least) =
                 telling.fold((0, usize::MAX), |(n, least), i| (n + 1, least.min(i.fits.len())));

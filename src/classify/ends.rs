@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::policy::{Party, Policy, RoleSet, Who};
+use crate::policy::{Party, PartyKind, Policy, RoleSet};
 
 /// An end of findings, by number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -71,9 +71,11 @@ impl EndKey {
     /// Returns what an address is as the end of a finding.
     pub(super) fn of(party: &Party, address: IpAddr) -> Self {
         match party.who {
-            Who::Host(host) => Self::Host(host as u32),
-            Who::Network(network) => Self::Network(network as u32, party.roles),
-            Who::Service(_) | Who::Stranger | Who::Asked => Self::Address(address),
+            PartyKind::Host(host) => Self::Host(host as u32),
+            PartyKind::Network(network) => Self::Network(network as u32, party.roles),
+            PartyKind::Service(_) | PartyKind::Stranger | PartyKind::Asked => {
+                Self::Address(address)
+            }
         }
     }
 
@@ -118,7 +120,7 @@ impl Ends {
 
     /// Returns the number of the end that an address is.
     pub(super) fn id_of(&mut self, party: &Party, address: IpAddr) -> EndId {
-        let Who::Host(host) = party.who else { return self.id(EndKey::of(party, address)) };
+        let PartyKind::Host(host) = party.who else { return self.id(EndKey::of(party, address)) };
         if let Some(Some(id)) = self.hosts.get(host) {
             return *id;
         }

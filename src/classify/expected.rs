@@ -141,7 +141,7 @@ impl<'a> Assessor<'a> {
     /// Whether somebody plays both roles of a row.
     fn is_present(&self, row: &Row) -> bool {
         let (roles, present) = (&self.policy.matrix.roles, self.judge.present());
-        let played = |role: usize| roles[role].everybody || roles[role].members.meets(present);
+        let played = |role: usize| roles[role].is_any || roles[role].members.intersects(present);
         let anybody = row.scope == Scope::Localhost || row.only.is_some();
         played(row.source) && (anybody || played(row.destination))
     }
@@ -333,7 +333,7 @@ impl<'a> Assessor<'a> {
     }
 
     fn covers_everything(&self) -> bool {
-        matches!(self.policy.inventory.covers, Some(super::Covers::All))
+        matches!(self.policy.inventory.covers, Some(super::CoverageStatement::All))
     }
 
     /// Whether one of those towards whom a source should have spoken was there for so many seconds.

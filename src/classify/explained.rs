@@ -10,7 +10,7 @@ use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubts, Verdict};
 use crate::conversation::{Conversation, DirectionEvidence, State};
-use crate::policy::{Policy, RoleSet, Scope, Severity, Who};
+use crate::policy::{PartyKind, Policy, RoleSet, Scope, Severity};
 
 /// From so many servers that one client tried in vain it is one scan.
 const TARGETS: usize = 10;
@@ -28,11 +28,11 @@ impl Outcome {
                 && !c.is_doubted();
             // Whoever is in a network without roles is as unlisted as anybody else.
             let is_unlisted = match j.server.who {
-                Who::Stranger => true,
-                Who::Network(_) => j.server.roles.is_empty(),
+                PartyKind::Stranger => true,
+                PartyKind::Network(_) => j.server.roles.is_empty(),
                 _ => false,
             };
-            let of_interest = matches!(j.client.who, Who::Host(_)) && is_unlisted && proved;
+            let of_interest = matches!(j.client.who, PartyKind::Host(_)) && is_unlisted && proved;
             if !of_interest || !policy.is_internal(c.subject.server) {
                 continue;
             }
@@ -64,7 +64,7 @@ pub fn unseen(policy: &Policy, hosts: &[HostReport], role: usize) -> Vec<usize> 
     let all = all.filter(|(_, (host, seen))| {
         !host.is_virtual()
             && seen.coverage == Coverage::NotSeen
-            && host.roles.meets(RoleSet::one(role))
+            && host.roles.intersects(RoleSet::one(role))
     });
     all.map(|(number, _)| number).collect()
 }
@@ -171,7 +171,7 @@ impl Causes {
             let Some(role) = only_role(policy, c) else { continue };
             let (number, mut hosts) = (causes.list.len(), BTreeSet::new());
             let who = match j.server.who {
-                Who::Host(host) => {
+                PartyKind::Host(host) => {
                     causes.of_host.entry(host).or_insert(number);
                     Ok(host)
                 }
@@ -197,8 +197,8 @@ impl Causes {
                 let first = *first as usize;
                 let subject = outcome.conversations.list[first].subject;
                 let j = &outcome.judged[first];
-                let of = |who: Who, address: IpAddr| match who {
-                    Who::Host(host) => self.of_host.get(&host),
+                let of = |who: PartyKind, address: IpAddr| match who {
+                    PartyKind::Host(host) => self.of_host.get(&host),
                     _ => self.of_address.get(&address),
                 };
                 of(j.server.who, subject.server).or_else(|| of(j.client.who, subject.client))
@@ -223,8 +223,8 @@ fn is_explained(judge: &Judge<'_>, outcome: &Outcome, finding: &Finding, cause: 
     members.iter().all(|number| {
         let number = *number as usize;
         let (c, j) = (&outcome.conversations.list[number], &outcome.judged[number]);
-        let is_it = |who: Who, address: IpAddr| match cause.who {
-            Ok(host) => who == Who::Host(host),
+        let is_it = |who: PartyKind, address: IpAddr| match cause.who {
+            Ok(host) => who == PartyKind::Host(host),
             Err(cause) => address == cause,
         };
         let (mut client, mut server) = (j.client, j.server);

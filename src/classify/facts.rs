@@ -8,7 +8,7 @@ use super::coverage::{
 use super::judge::Judged;
 use super::parallel::both;
 use super::verdict::{Code, Doubt};
-use super::{Covers, View};
+use super::{CoverageStatement, View};
 use crate::conversation::{Conversation, Conversations, HostActivity};
 use crate::model::{Nanos, SECOND, Transport};
 use crate::policy::{Policy, Row};
@@ -86,7 +86,7 @@ impl<'a> Seen<'a> {
     /// Whether a network of the inventory plays a role.
     pub(super) fn is_played_by_network(&self, role: usize) -> bool {
         let members = self.policy.matrix.roles[role].members;
-        self.policy.inventory.networks.iter().any(|n| n.roles.meets(members))
+        self.policy.inventory.networks.iter().any(|n| n.roles.intersects(members))
     }
 
     /// Whether a unicast frame of it was seen.
@@ -122,8 +122,8 @@ impl<'a> Seen<'a> {
     /// Whether the span covers all that a host says: stated (true), inferred (false), or not.
     pub fn watches(&self, host: usize) -> Option<bool> {
         match &self.policy.inventory.covers {
-            Some(Covers::All) => Some(true),
-            Some(Covers::Hosts(hosts)) => hosts.contains(&host).then_some(true),
+            Some(CoverageStatement::All) => Some(true),
+            Some(CoverageStatement::Hosts(hosts)) => hosts.contains(&host).then_some(true),
             None => self.facts.watched.contains(&host).then_some(false),
         }
     }
@@ -132,7 +132,7 @@ impl<'a> Seen<'a> {
     /// or not.
     pub fn covers(&self, source: usize, to: &[Unit]) -> Option<bool> {
         let stated = self.policy.inventory.covers.is_some();
-        let everything = matches!(self.policy.inventory.covers, Some(Covers::All));
+        let everything = matches!(self.policy.inventory.covers, Some(CoverageStatement::All));
         let covered = |host: usize| self.watches(host).is_some();
         let all = || to.iter().all(|unit| matches!(unit, Unit::Host(host) if covered(*host)));
         (everything || covered(source) || all()).then_some(stated)

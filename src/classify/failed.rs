@@ -15,7 +15,7 @@ use super::unpermitted::pair;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use crate::conversation::Conversation;
 use crate::model::Transport;
-use crate::policy::{Quantifier, Who};
+use crate::policy::{PartyKind, Quantifier};
 
 /// Clients for which a way of a group worked.
 type Lucky = HashSet<(GroupId, IpAddr), ahash::RandomState>;
@@ -75,8 +75,8 @@ impl Assessor<'_> {
         // As sure as the surest of those that weigh most.
         let weight = |f: &&Finding| (f.severity, f.certain());
         let Some(worst) = findings.iter().max_by_key(weight) else { return };
-        let everybody = book.ends.id(EndKey::Everybody);
-        let key = FindingKey { client: everybody, server: everybody, ..worst.key };
+        let is_any = book.ends.id(EndKey::Everybody);
+        let key = FindingKey { client: is_any, server: is_any, ..worst.key };
         let finding = Finding::new(key, worst.reason).weighing(worst.severity, worst.doubts);
         let finding = finding.with_members(list, &book.pool, members);
         book.findings.push(finding);
@@ -111,10 +111,10 @@ impl Assessor<'_> {
             rows.extend(self.fitting[number].iter().flat_map(|fitting| &fitting.rows).copied());
             sources.insert(policy.label(&j.client, c.subject.client));
             hosts.extend([j.client.who, j.server.who].into_iter().filter_map(|who| match who {
-                Who::Host(host) => Some(host),
+                PartyKind::Host(host) => Some(host),
                 _ => None,
             }));
-            if let Who::Host(host) = j.client.who {
+            if let PartyKind::Host(host) = j.client.who {
                 self.missing.insert(host);
             }
         }

@@ -8,7 +8,7 @@ use super::judge::Judged;
 use super::verdict::Code;
 use crate::conversation::Conversation;
 use crate::model::Transport;
-use crate::policy::{Policy, Who};
+use crate::policy::{PartyKind, Policy};
 
 /// From so many ports of one pair, or clients of one network, it is one finding.
 const FOLD: usize = 10;
@@ -141,10 +141,10 @@ pub(super) fn fold_clients(
     let network = |fold: &Fold| {
         let (party, address) = (&judged[first(fold)].client, list[first(fold)].subject.client);
         // Everybody in a listed network is one client already.
-        let listed = matches!(party.who, Who::Network(_));
+        let listed = matches!(party.who, PartyKind::Network(_));
         (!listed).then(|| Network::of(policy, address))
     };
-    let is_stranger = |fold: &Fold| judged[first(fold)].client.who == Who::Stranger;
+    let is_stranger = |fold: &Fold| judged[first(fold)].client.who == PartyKind::Stranger;
     let mut numbers = HashMap::<Network, u32, ahash::RandomState>::default();
     let by_network: Vec<Option<(Network, u32)>> = folds
         .iter()

@@ -13,7 +13,8 @@ use crate::conversation::{
 };
 use crate::model::{Endpoint, Mac, Nanos, Transport};
 use crate::policy::{
-    Excepted, Exposure, FeatureState, Only, Party, Policy, RoleSet, Row, Scope, Severity, Who,
+    EndpointTarget, ExceptionMatch, Exposure, FeatureState, Party, PartyKind, Policy, RoleSet, Row,
+    Scope, Severity,
 };
 
 /// What decided about a conversation.
@@ -168,7 +169,7 @@ impl<'a> Judge<'a> {
             let rows = matrix.rows.iter().filter(|r| r.scope != Scope::Localhost);
             for row in rows.filter(|r| matrix.is_source(r, RoleSet::one(role))) {
                 let destination = &matrix.roles[row.destination];
-                reach = (reach.0.with(destination.members), reach.1 || destination.everybody);
+                reach = (reach.0.with(destination.members), reach.1 || destination.is_any);
             }
             reach
         });
@@ -245,7 +246,8 @@ impl<'a> Judge<'a> {
         if conversation.rare().folded > 0 {
             doubts.add(Doubt::Fold);
         }
-        let strangers = asked.client.who == Who::Stranger && asked.server.who == Who::Stranger;
+        let strangers =
+            asked.client.who == PartyKind::Stranger && asked.server.who == PartyKind::Stranger;
         let severity = match strangers {
             // A span full of strangers' traffic must stay readable.
             true => Severity::Info,
@@ -272,7 +274,7 @@ impl<'a> Judge<'a> {
     /// Whether the server's name may say more than its address did. Hosts and services that are listed
     /// by address need no name.
     fn is_named(&self, asked: &Asked<'_>, ruling: Ruling) -> bool {
-        let listed = matches!(asked.server.who, Who::Host(_) | Who::Service(_));
+        let listed = matches!(asked.server.who, PartyKind::Host(_) | PartyKind::Service(_));
         let undecided =
             matches!(ruling.code.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
         !listed && !asked.broadcast && undecided
@@ -289,8 +291,8 @@ impl<'a> Judge<'a> {
             aliases.min_by_key(|(place, ruling)| (ruling.code, *place))
         };
         // What only one witness says is nothing against an address inside, or against a listed network.
-        let inside =
-            asked.server.who != Who::Stranger || self.policy.is_internal(asked.subject.server);
+        let inside = asked.server.who != PartyKind::Stranger
+            || self.policy.is_internal(asked.subject.server);
         let known = names.known.iter().enumerate().filter(|(_, k)| !inside || k.is_strong(0));
         let rulings = known.filter_map(of_name);
         // Of equally bad ones the first.
@@ -323,7 +325,8 @@ impl<'a> Judge<'a> {
         plain.then(|| Kind {
             client: asked.client_roles,
             server: asked.server_roles,
-            same: matches!(asked.client.who, Who::Host(_)) && asked.client.who == asked.server.who,
+            same: matches!(asked.client.who, PartyKind::Host(_))
+                && asked.client.who == asked.server.who,
             loopback: client.is_loopback() && server.is_loopback(),
             announced: asked.announced,
             service: (transport, port),
@@ -338,7 +341,7 @@ impl<'a> Judge<'a> {
         let transports = [transport, Transport::TCP, Transport::UDP, Transport::SCTP];
         let by_kind = |transport| self.goes_by_kind(Kind { service: (transport, port), ..kind });
         let named = self.endpoints.iter().any(|row| {
-            matches!(&policy.matrix.rows[*row].only, Some(Only::Address(own)) if *own == server)
+            matches!(&policy.matrix.rows[*row].only, Some(EndpointTarget::Address(own)) if *own == server)
         });
         if named || !transports.into_iter().all(by_kind) {
             return None;
@@ -346,7 +349,7 @@ impl<'a> Judge<'a> {
         // Ports that nothing speaks of are alike.
         let port = self.port_class(transport, port);
         let undocumented = Undocumented {
-            is_listed: [asked.client.who, asked.server.who].map(|who| who != Who::Stranger),
+            is_listed: [asked.client.who, asked.server.who].map(|who| who != PartyKind::Stranger),
             is_outside: self.is_outside(&asked.client, client),
             is_link_local: crate::model::is_link_local(server),
             service: (transport, port),
@@ -471,7 +474,8 @@ impl<'a> Judge<'a> {
     ) -> impl Iterator<Item = (usize, bool)> + use<'q, 'a> {
         let asked = *asked;
         let (matrix, subject) = (&self.policy.matrix, asked.subject);
-        let same = matches!(asked.client.who, Who::Host(_)) && asked.client.who == asked.server.who;
+        let same =
+            matches!(asked.client.who, PartyKind::Host(_)) && asked.client.who == asked.server.who;
         let loopback = subject.client.is_loopback() && subject.server.is_loopback();
         // What goes to everybody goes to whoever is there, and a name may have roles that its address has not.
         let roles = if asked.broadcast { self.present } else { asked.server_roles };
@@ -487,8 +491,10 @@ impl<'a> Judge<'a> {
                 Scope::Network | Scope::Internet => !asked.broadcast && !loopback,
             };
             let destination_fits = match (&row.only, row.scope) {
-                (Some(Only::Name(name)), _) => asked.name.is_some_and(|n| name.matches(n)),
-                (Some(Only::Address(address)), _) => *address == subject.server,
+                (Some(EndpointTarget::Name(name)), _) => {
+                    asked.name.is_some_and(|n| name.matches(n))
+                }
+                (Some(EndpointTarget::Address(address)), _) => *address == subject.server,
                 (None, Scope::Localhost) => true,
                 // Somebody of the destination role has to be there to be asked.
                 (None, Scope::Broadcast) if asked.broadcast => {
@@ -515,10 +521,10 @@ impl<'a> Judge<'a> {
         let ServiceKey { client, server, transport, port } = asked.subject;
         let ends = [(&asked.client, client), (&asked.server, server)];
         match self.policy.exceptions.find(ends, transport, port, asked.last) {
-            Some(Excepted::Holds(number)) => {
+            Some(ExceptionMatch::Holds(number)) => {
                 Ruling { code: Code::Exception, exception: Some(number), row: None }
             }
-            Some(Excepted::Expired(number)) => {
+            Some(ExceptionMatch::Expired(number)) => {
                 Ruling { code: Code::ExpiredException, exception: Some(number), ..ruling }
             }
             None => ruling,
@@ -558,7 +564,7 @@ impl<'a> Judge<'a> {
     pub(super) fn joined(&self, asked: &Asked<'_>) -> bool {
         asked.client_roles.iter().any(|role| {
             let (reach, anybody) = self.joins[role];
-            anybody || reach.meets(asked.server_roles)
+            anybody || reach.intersects(asked.server_roles)
         })
     }
 
@@ -568,10 +574,10 @@ impl<'a> Judge<'a> {
         self.endpoints.iter().any(|row| {
             let row = &self.policy.matrix.rows[*row];
             let is_it = match &row.only {
-                Some(Only::Name(pattern)) => {
+                Some(EndpointTarget::Name(pattern)) => {
                     asked.name_is_sure && asked.name.is_some_and(|name| pattern.matches(name))
                 }
-                Some(Only::Address(address)) => *address == asked.subject.server,
+                Some(EndpointTarget::Address(address)) => *address == asked.subject.server,
                 None => false,
             };
             is_it && self.policy.matrix.is_source(row, asked.client_roles)
@@ -645,10 +651,7 @@ impl<'a> Judge<'a> {
             self.policy.rows_at(c.subject.transport, c.subject.port).map(|r| &matrix.rows[r]);
         let rows = rows.filter(|row| {
             let to = &matrix.roles[row.destination];
-            row.scope == Scope::Network
-                && row.only.is_none()
-                && row.overlay.is_none()
-                && !to.everybody
+            row.scope == Scope::Network && row.only.is_none() && row.overlay.is_none() && !to.is_any
         });
         rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
     }
@@ -656,8 +659,8 @@ impl<'a> Judge<'a> {
     /// Whether a client comes from outside. A host that is listed with a role was let in by the inventory, which warns
     /// of his address.
     fn is_outside(&self, client: &Party, address: IpAddr) -> bool {
-        let listed = matches!(client.who, Who::Host(_)) && !client.roles.is_empty();
-        client.who != Who::Asked && !listed && !self.policy.is_internal(address)
+        let listed = matches!(client.who, PartyKind::Host(_)) && !client.roles.is_empty();
+        client.who != PartyKind::Asked && !listed && !self.policy.is_internal(address)
     }
 
     /// The row of an internal port of a farm host that somebody outside reaches: documented, but

@@ -22,8 +22,8 @@ impl Outcome {
             doubts.add(Doubt::Tunnel);
         }
         let code = Code::LoopbackOnWire;
-        let everybody = self.book.ends.id(EndKey::Everybody);
-        let (client, server) = (everybody, everybody);
+        let is_any = self.book.ends.id(EndKey::Everybody);
+        let (client, server) = (is_any, is_any);
         let key = FindingKey { code, client, server, transport: None, about: About::Ports };
         let severity = judge.severity(code, true, doubts);
         let finding = Finding::new(key, Reason::Loopback).weighing(severity, doubts);

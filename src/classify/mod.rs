@@ -60,8 +60,8 @@ pub use crate::conversation::{
     ServiceKey, State, StateEvidence, TimeSpan, UndecodedReason, VisibilityStats, flag,
 };
 pub use crate::policy::{
-    Covers, FeatureState, Matrix, Only, Party, Policy, RoleSet, Row, Scope, Severity, UNFILLED,
-    Who, is_control,
+    CoverageStatement, EndpointTarget, FeatureState, Matrix, Party, PartyKind, Policy, RoleSet,
+    Row, Scope, Severity, UNFILLED, is_control,
 };
 
 /// What the judgement has to know of the capture and the user's wishes.
@@ -257,7 +257,7 @@ impl Outcome {
     /// judged.
     pub fn checked_anything(&self) -> bool {
         let sent = |party: &Party| match party.who {
-            Who::Host(host) => {
+            PartyKind::Host(host) => {
                 !party.roles.is_empty() && self.hosts[host].presence.unicast_sent.0 > 0
             }
             _ => false,

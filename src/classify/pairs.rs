@@ -253,7 +253,7 @@ impl Assessor<'_> {
         let matrix = &self.policy.matrix;
         let may_ask = |host: usize| {
             let roles = self.policy.inventory.hosts[host].roles;
-            live.iter().any(|row| matrix.roles[matrix.rows[*row].source].members.meets(roles))
+            live.iter().any(|row| matrix.roles[matrix.rows[*row].source].members.intersects(roles))
         };
         let units: BTreeSet<Unit> = units.iter().copied().collect();
         let mut found = Vec::new();
@@ -447,7 +447,7 @@ impl Assessor<'_> {
             return;
         };
         let mut book = self.book.borrow_mut();
-        let everybody = book.ends.id(EndKey::Everybody);
+        let is_any = book.ends.id(EndKey::Everybody);
         // Hosts of several roles have several rows of a group, and were not all waited for.
         let rows = list.iter().flat_map(|batch| book.claims.rows(batch.claim.rows));
         let rows: BTreeSet<usize> = rows.copied().collect();
@@ -462,8 +462,8 @@ impl Assessor<'_> {
         let first = transports.next();
         let key = FindingKey {
             code,
-            client: everybody,
-            server: everybody,
+            client: is_any,
+            server: is_any,
             transport: first.filter(|first| transports.all(|other| other == *first)),
             about: About::Group,
         };

@@ -2,7 +2,7 @@
 
 use super::judge::{Asked, Found, Judge, Ruling};
 use super::verdict::Code;
-use crate::policy::{Party, Who};
+use crate::policy::{Party, PartyKind};
 
 /// A check: what it decides, where it applies.
 type Check = fn(&Judge<'_>, &Asked<'_>, &Found) -> Option<Ruling>;
@@ -112,7 +112,7 @@ fn no_relation(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ru
 }
 
 fn no_role(_: &Judge<'_>, asked: &Asked<'_>, _: &Found) -> Option<Ruling> {
-    let has_none = |party: &Party| party.who != Who::Stranger && party.roles.is_empty();
+    let has_none = |party: &Party| party.who != PartyKind::Stranger && party.roles.is_empty();
     let applies = has_none(&asked.client) || (has_none(&asked.server) && !asked.broadcast);
     applies.then_some(Ruling::without_row(Code::NoRole))
 }

@@ -7,7 +7,8 @@ use super::judge::{Asked, Judge, Ruling};
 use crate::conversation::ServiceKey;
 use crate::model::Transport;
 use crate::policy::{
-    Example, Host, Inventory, Matrix, Party, Policy, Problem, RoleSet, Row, Towards, Who,
+    Diagnostic, Example, ExampleTarget, Host, Inventory, Matrix, Party, PartyKind, Policy, RoleSet,
+    Row,
 };
 
 /// Traffic to be judged.
@@ -78,7 +79,7 @@ impl<'a> Judge<'a> {
 }
 
 /// The examples of a matrix that are decided by another row than their own, or by none.
-pub fn check_examples(matrix: &Matrix) -> Vec<Problem> {
+pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
     let policy = Policy::new(matrix.clone(), farm(matrix, |_| true));
     let judge = Judge::new(&policy);
     let mut problems = Vec::new();
@@ -86,11 +87,11 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Problem> {
         for example in &row.examples {
             let ruling = match example.to {
                 // What goes to everybody is for whichever of its addressees is there.
-                Towards::Everybody => {
+                ExampleTarget::Everybody => {
                     let takes =
                         RoleSet::one(example.from).with(matrix.roles[row.destination].members);
                     let policy =
-                        Policy::new(matrix.clone(), farm(matrix, |role| takes.meets(role)));
+                        Policy::new(matrix.clone(), farm(matrix, |role| takes.intersects(role)));
                     Judge::new(&policy).answer(&example_question(&policy, row, example)).ruling
                 }
                 _ => judge.answer(&example_question(&policy, row, example)).ruling,
@@ -106,7 +107,7 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Problem> {
                 ruling.code.verdict(),
                 ruling.code
             );
-            problems.push(Problem { file: row.file.to_string(), line: row.line, message });
+            problems.push(Diagnostic { file: row.file.to_string(), line: row.line, message });
         }
     }
     problems
@@ -143,24 +144,26 @@ fn example_question(policy: &Policy, row: &Row, example: &Example) -> Question {
     let somebody = IpAddr::from(Ipv4Addr::new(198, 51, 100, 7));
     let (mut client, mut name) = (host(example.from, 0), None);
     let server = match &example.to {
-        Towards::Role(role) => host(*role, 1),
-        Towards::Everybody => row.multicast.first().copied().unwrap_or(Ipv4Addr::BROADCAST.into()),
-        Towards::Itself => {
+        ExampleTarget::Role(role) => host(*role, 1),
+        ExampleTarget::Everybody => {
+            row.multicast.first().copied().unwrap_or(Ipv4Addr::BROADCAST.into())
+        }
+        ExampleTarget::Itself => {
             client = Ipv4Addr::LOCALHOST.into();
             client
         }
-        Towards::Name(text) => {
+        ExampleTarget::Name(text) => {
             name = Some(text.clone());
             somebody
         }
-        Towards::Address(address) => *address,
+        ExampleTarget::Address(address) => *address,
     };
-    let from = Party { who: Who::Stranger, roles: RoleSet::one(example.from) };
+    let from = Party { who: PartyKind::Stranger, roles: RoleSet::one(example.from) };
     let to = match example.to {
-        Towards::Itself => from,
+        ExampleTarget::Itself => from,
         _ => policy.party(server, []),
     };
-    let broadcast = example.to == Towards::Everybody;
+    let broadcast = example.to == ExampleTarget::Everybody;
     let (transport, port) = (example.transport, example.port);
     Question { from, to, client, server, transport, port, broadcast, name }
 }

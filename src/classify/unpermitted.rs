@@ -8,7 +8,7 @@ use super::fold::{Entries, Fold, fold_clients};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Verdict};
 use crate::conversation::{Conversation, DoubtSource};
-use crate::policy::Who;
+use crate::policy::PartyKind;
 
 /// What findings of conversations are made from, and the book that they go into.
 pub(super) struct Grouping<'a> {
@@ -39,7 +39,7 @@ impl Grouping<'_> {
             if c.taints.has(DoubtSource::Quoted) || c.rare().on_wire {
                 continue;
             }
-            if j.client.who == Who::Stranger && j.server.who == Who::Stranger {
+            if j.client.who == PartyKind::Stranger && j.server.who == PartyKind::Stranger {
                 strangers.push(number as u32);
                 continue;
             }
@@ -93,8 +93,8 @@ impl Grouping<'_> {
     }
 
     fn add_strangers(&mut self, strangers: Vec<u32>) {
-        let everybody = self.book.ends.id(EndKey::Everybody);
-        let (client, server) = (everybody, everybody);
+        let is_any = self.book.ends.id(EndKey::Everybody);
+        let (client, server) = (is_any, is_any);
         let (code, about) = (Code::UnknownHost, About::Port(0));
         let key = FindingKey { code, client, server, transport: None, about };
         // As sure as the surest of them.

@@ -8,7 +8,7 @@ use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubts};
 use crate::conversation::Conversations;
-use crate::policy::{Policy, Side};
+use crate::policy::{ExceptionParty, Policy};
 
 /// Returns the exceptions that were made after traffic had ended which they let through, and how many conversations
 /// each of them.
@@ -32,12 +32,12 @@ impl Outcome {
     /// Adds a finding for each exception that matched nothing.
     pub(super) fn add_unused_exceptions(&mut self, judge: &Judge<'_>) {
         let policy = judge.policy;
-        let words = |side: &Side| match side {
-            Side::Host(host) => policy.inventory.hosts[*host].name.clone(),
-            Side::Network(network) => policy.inventory.networks[*network].name.clone(),
-            Side::Addresses(net) => net.to_string(),
-            Side::Roles(roles) => policy.matrix.role_titles(*roles).join(" or "),
-            Side::Any => "anybody".to_owned(),
+        let words = |side: &ExceptionParty| match side {
+            ExceptionParty::Host(host) => policy.inventory.hosts[*host].name.clone(),
+            ExceptionParty::Network(network) => policy.inventory.networks[*network].name.clone(),
+            ExceptionParty::Addresses(net) => net.to_string(),
+            ExceptionParty::Roles(roles) => policy.matrix.role_titles(*roles).join(" or "),
+            ExceptionParty::Any => "anybody".to_owned(),
         };
         let code = Code::UnusedException;
         let severity = judge.severity(code, true, Doubts::default());

@@ -13,7 +13,7 @@ use super::policy::{Wanted, complain_all, load_matrix, load_policy, whole_file};
 use super::work::{stop_on_interrupt, tell, with_bar};
 use super::{complain, warn};
 use crate::pipeline::{Drafted, Folders, Given, Plan, Progress, Request, folder_of};
-use crate::policy::{Inventory, MATRICES, Matrix, Policy, Problem, TextFile, is_toml};
+use crate::policy::{Diagnostic, Inventory, MATRICES, Matrix, Policy, TextFile, is_toml};
 
 /// The matrix by which roles are guessed where nobody says.
 const USUAL: &str = MATRICES[0];
@@ -115,7 +115,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
 }
 
 /// Loads what a draft goes by, or says everything that is wrong.
-fn basis(arguments: &DraftArguments) -> Result<Basis, Vec<Problem>> {
+fn basis(arguments: &DraftArguments) -> Result<Basis, Vec<Diagnostic>> {
     let mut internal = Given::usual_internal();
     internal.extend(arguments.internal.iter().map(IpNet::trunc));
     let Some(file) = arguments.merge.as_deref() else {

@@ -8,7 +8,7 @@ use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_policy, read_report, read_text};
 use super::{complain, warn};
 use crate::model::escape_control;
-use crate::policy::{EXCEPTION_COLUMNS, Exceptions, Policy, Problem, TextFile};
+use crate::policy::{Diagnostic, EXCEPTION_COLUMNS, Exceptions, Policy, TextFile};
 use crate::report::exceptions_from;
 
 /// What a list says of itself.
@@ -48,7 +48,7 @@ fn template(from: Option<&Path>) -> io::Result<Exit> {
 }
 
 /// Reads a list against a policy.
-pub(super) fn load_exceptions(file: &Path, policy: &Policy) -> Result<Exceptions, Vec<Problem>> {
+pub(super) fn load_exceptions(file: &Path, policy: &Policy) -> Result<Exceptions, Vec<Diagnostic>> {
     let TextFile { name, text, sha256 } = read_text(file, "a list of exceptions")?;
     let exceptions = Exceptions::load(&name, &text, &policy.matrix, &policy.inventory)?;
     Ok(Exceptions { sha256, ..exceptions })

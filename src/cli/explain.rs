@@ -9,7 +9,9 @@ use super::exit::Exit;
 use super::policy::{Wanted, complain_all, load_matrix, load_policy};
 use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict, conditions_of_absence};
 use crate::model::{escape_control, service_words};
-use crate::policy::{Certainty, FeatureState, Inventory, Pattern, RoleSet, Row, Who, nearest};
+use crate::policy::{
+    Certainty, FeatureState, Inventory, PartyKind, Pattern, RoleSet, Row, nearest,
+};
 
 /// One end as the user named it.
 struct End {
@@ -86,7 +88,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
 fn members(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize, usize, bool)>> {
     let each = |party: &Party| -> Vec<usize> {
         match party.who {
-            Who::Asked => party.roles.iter().collect(),
+            PartyKind::Asked => party.roles.iter().collect(),
             _ => Vec::new(),
         }
     };
@@ -134,7 +136,7 @@ fn by_member(
 /// A host of the inventory, an address, a role or group, a host name, `broadcast` or `localhost`.
 fn end(policy: &Policy, text: &str) -> Result<End, String> {
     let nowhere = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-    let stranger = Party { who: Who::Stranger, roles: RoleSet::default() };
+    let stranger = Party { who: PartyKind::Stranger, roles: RoleSet::default() };
     let end = |party, address, words| End {
         party,
         address,
@@ -145,7 +147,7 @@ fn end(policy: &Policy, text: &str) -> Result<End, String> {
     };
     let hosts = &policy.inventory.hosts;
     if let Some(number) = hosts.iter().position(|host| host.name.eq_ignore_ascii_case(text)) {
-        let party = Party { who: Who::Host(number), roles: hosts[number].roles };
+        let party = Party { who: PartyKind::Host(number), roles: hosts[number].roles };
         let address = hosts[number].addresses.first().copied().unwrap_or(nowhere);
         return Ok(end(party, address, policy.describe(&party)));
     }
@@ -176,7 +178,7 @@ fn end(policy: &Policy, text: &str) -> Result<End, String> {
     match policy.matrix.roles_named(text) {
         Ok(roles) => {
             let words = policy.matrix.role_titles(roles).join(", or ");
-            Ok(end(Party { who: Who::Asked, roles }, nowhere, words))
+            Ok(end(Party { who: PartyKind::Asked, roles }, nowhere, words))
         }
         Err(_) if text.chars().all(|c| c.is_ascii_digit() || ".:/".contains(c)) => {
             Err(format!("\"{text}\" is no IP address"))

@@ -6,14 +6,14 @@ use super::args::Judging;
 use super::exceptions::load_exceptions;
 use super::policy::{Wanted, load_policy};
 use crate::model::Nanos;
-use crate::policy::{Exceptions, Policy, Problem};
+use crate::policy::{Diagnostic, Exceptions, Policy};
 
 /// Loads everything that is judged by, or says everything that is wrong.
 pub(super) fn load_judging(
     inventory: &Path,
     judging: &Judging,
     as_of: Option<Nanos>,
-) -> Result<Policy, Vec<Problem>> {
+) -> Result<Policy, Vec<Diagnostic>> {
     let wanted = Wanted {
         matrix: judging.matrix.as_deref(),
         rules: judging.rules.as_deref(),

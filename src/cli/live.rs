@@ -23,7 +23,7 @@ use crate::pipeline::{
     FailOn, Limits, Listener, Message, Notice, Pages, StateError, Syslog, Watch, folder_of, listen,
     ready, serve, watch,
 };
-use crate::policy::{Policy, Problem, unreadable};
+use crate::policy::{Diagnostic, Policy, unreadable};
 
 /// Messages that wait for a syslog daemon that does not take them; older ones are given up.
 const WAITING: usize = 1000;
@@ -179,7 +179,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
 }
 
 /// Loads what is judged by, from files that nobody else can change.
-fn load_safely(inventory: &Path, judging: &Judging) -> Result<Policy, Vec<Problem>> {
+fn load_safely(inventory: &Path, judging: &Judging) -> Result<Policy, Vec<Diagnostic>> {
     let named = [Some(inventory), judging.exceptions.as_deref(), judging.rules.as_deref()];
     let words = judging.overlays.iter().chain(&judging.matrix).map(Path::new);
     let mut open = Vec::new();
@@ -190,7 +190,7 @@ fn load_safely(inventory: &Path, judging: &Judging) -> Result<Policy, Vec<Proble
         let message = "others may write it, and so change what is reported: chmod go-w, chown root";
         whole_file(&file.display().to_string(), message.to_owned())
     };
-    let problems: Vec<Problem> = open.into_iter().flat_map(problem).collect();
+    let problems: Vec<Diagnostic> = open.into_iter().flat_map(problem).collect();
     if problems.is_empty() { load_judging(inventory, judging, None) } else { Err(problems) }
 }
 

@@ -9,23 +9,23 @@ use super::{complain, warn};
 use crate::model::escape_control;
 use crate::pipeline::{capture_kind, fits_manifest};
 use crate::policy::{
-    Inventory, MATRICES, Matrix, NamedRules, Policy, PolicyError, Problem, RuleFiles, TextFile,
+    Diagnostic, Inventory, MATRICES, Matrix, NamedRules, Policy, PolicyError, RuleFiles, TextFile,
     is_toml,
 };
 
 /// Tells all problems of a file.
-pub(super) fn complain_all(problems: &[Problem]) {
+pub(super) fn complain_all(problems: &[Diagnostic]) {
     for problem in problems {
         complain(&problem.to_string());
     }
 }
 
-pub(super) fn whole_file(file: &str, message: impl ToString) -> Vec<Problem> {
-    vec![Problem { file: file.to_owned(), line: 0, message: message.to_string() }]
+pub(super) fn whole_file(file: &str, message: impl ToString) -> Vec<Diagnostic> {
+    vec![Diagnostic { file: file.to_owned(), line: 0, message: message.to_string() }]
 }
 
 /// Reads a file that the user wrote, which should be `wanted`; else what is wrong with it.
-pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Problem>> {
+pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Diagnostic>> {
     let bytes = TextFile::bytes(file).map_err(|problem| vec![problem])?;
     match capture_kind(&bytes) {
         Some(kind) => {
@@ -38,7 +38,7 @@ pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Probl
 
 /// Reads a file of an earlier report; else what is wrong with it.
 pub(super) fn read_report(file: &Path) -> Result<String, String> {
-    let told = |problems: Vec<Problem>| {
+    let told = |problems: Vec<Diagnostic>| {
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
     let TextFile { name, text, .. } =
@@ -56,7 +56,7 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Loads an inventory and the matrix that it names, or says everything that is wrong.
-pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Vec<Problem>> {
+pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Vec<Diagnostic>> {
     let Wanted { matrix, rules, overlays } = *wanted;
     let name = file.display().to_string();
     let TextFile { text, sha256, .. } = read_text(file, "an inventory")?;
@@ -67,7 +67,7 @@ pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Ve
     let files = match (own, matrix) {
         (Some((own, line)), Some(given)) if own != given => {
             let message = format!("the matrix is \"{own}\" here and \"{given}\" by --matrix");
-            problems.push(Problem {
+            problems.push(Diagnostic {
                 file: name.clone(),
                 line: *line,
                 message: message.to_string(),
@@ -76,7 +76,7 @@ pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Ve
         }
         (Some((own, line)), _) => find_matrix(own, rules, file.parent())
             .map_err(|message| {
-                problems.push(Problem {
+                problems.push(Diagnostic {
                     file: name.clone(),
                     line: *line,
                     message: message.to_string(),
@@ -103,7 +103,7 @@ pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Ve
     }
     for (overlay, line) in &named.overlays {
         if let Err(message) = files.add_overlay(overlay, file.parent()) {
-            problems.push(Problem {
+            problems.push(Diagnostic {
                 file: name.clone(),
                 line: *line,
                 message: message.to_string(),
@@ -184,7 +184,7 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
 }
 
 /// A matrix by name or folder alone, or everything that is wrong with it.
-pub(super) fn load_matrix(name: &str, overlays: &[String]) -> Result<Matrix, Vec<Problem>> {
+pub(super) fn load_matrix(name: &str, overlays: &[String]) -> Result<Matrix, Vec<Diagnostic>> {
     let mut files =
         find_matrix(name, None, None).map_err(|message| whole_file("--matrix", message))?;
     for overlay in overlays {

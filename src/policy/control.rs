@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use super::Problems;
+use super::Diagnostics;
 use super::csv_file::each_record;
 
 const FILE: &str = include_str!("../../rules/overlays/control-ethertypes.csv");
@@ -16,7 +16,7 @@ pub fn is_control(ethertype: u16) -> bool {
 }
 
 fn load() -> BTreeSet<u16> {
-    let (mut known, mut problems) = (BTreeSet::new(), Problems::of("control-ethertypes.csv"));
+    let (mut known, mut problems) = (BTreeSet::new(), Diagnostics::of("control-ethertypes.csv"));
     each_record(FILE, &["ethertype", "name", "source"], &mut problems, |record, problems| {
         let digits = record.get("ethertype").strip_prefix("0x").unwrap_or_default();
         match u16::from_str_radix(digits, 16) {

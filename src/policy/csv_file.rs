@@ -1,15 +1,15 @@
 //! CSV files of rules and hosts, read with the place of every cell.
 
-use super::Problems;
+use super::Diagnostics;
 
 /// A row of a CSV file, by column name.
-pub(super) struct Record<'a> {
+pub(super) struct CsvRecord<'a> {
     pub line: usize,
     header: &'a csv::StringRecord,
     cells: &'a csv::StringRecord,
 }
 
-impl<'a> Record<'a> {
+impl<'a> CsvRecord<'a> {
     /// The trimmed cell of a column; empty where the column is missing.
     pub fn get(&self, column: &str) -> &'a str {
         let position = self.header.iter().position(|name| name.trim() == column);
@@ -26,8 +26,8 @@ impl<'a> Record<'a> {
 pub(super) fn each_record(
     text: &str,
     columns: &[&str],
-    problems: &mut Problems,
-    mut visit: impl FnMut(Record<'_>, &mut Problems),
+    problems: &mut Diagnostics,
+    mut visit: impl FnMut(CsvRecord<'_>, &mut Diagnostics),
 ) {
     let text = text.trim_start_matches('\u{feff}');
     let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
@@ -52,7 +52,7 @@ pub(super) fn each_record(
         match row {
             Ok(cells) => {
                 let line = cells.position().map_or(0, |p| line_of(text, p));
-                visit(Record { line, header: &header, cells: &cells }, problems);
+                visit(CsvRecord { line, header: &header, cells: &cells }, problems);
             }
             Err(error) => {
                 let line = error.position().map_or(0, |p| line_of(text, p));

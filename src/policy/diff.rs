@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Matrix, Only, Row, Scope};
+use super::{EndpointTarget, Matrix, Row, Scope};
 
 /// A row of one matrix that the other does not have, or not for all its pairs of roles.
 pub struct Change<'m> {
@@ -46,14 +46,14 @@ impl Matrix {
     /// The roles that a side stands for, by slug; nothing for everybody.
     fn sides(&self, role: usize) -> Vec<(Option<&str>, &str)> {
         match &self.roles[role] {
-            role if role.everybody => vec![(None, "any address")],
+            role if role.is_any => vec![(None, "any address")],
             role => self.role_names(role.members).into_iter().map(|s| (Some(s), s)).collect(),
         }
     }
 
     fn destinations(&self, row: &Row) -> Vec<String> {
         let role = &self.roles[row.destination];
-        match row.only.is_some() || row.scope == Scope::Localhost || role.everybody {
+        match row.only.is_some() || row.scope == Scope::Localhost || role.is_any {
             true => vec![self.destination_text(row)],
             false => self.role_names(role.members).into_iter().map(str::to_owned).collect(),
         }
@@ -72,7 +72,7 @@ impl Matrix {
 
     fn is_member(&self, role: usize, slug: &str) -> bool {
         let role = &self.roles[role];
-        role.everybody || role.slug == slug || self.role_names(role.members).contains(&slug)
+        role.is_any || role.slug == slug || self.role_names(role.members).contains(&slug)
     }
 
     /// Whether some row documents what a row of another matrix does, between these two.
@@ -81,7 +81,7 @@ impl Matrix {
             self.is_same_service(row, wanted, destination)
                 && match source {
                     Some(slug) => self.is_member(row.source, slug),
-                    None => self.roles[row.source].everybody,
+                    None => self.roles[row.source].is_any,
                 }
         })
     }
@@ -95,7 +95,7 @@ impl Matrix {
             && row.ports.contains(wanted.ports.end())
             && match (&row.only, &wanted.only) {
                 (None, None) => self.is_member(row.destination, destination),
-                (Some(Only::Name(pattern)), Some(Only::Name(name))) => {
+                (Some(EndpointTarget::Name(pattern)), Some(EndpointTarget::Name(name))) => {
                     pattern == name || pattern.matches(&name.to_string())
                 }
                 (mine, theirs) => mine == theirs,

@@ -1,13 +1,13 @@
 //! What is wrong with a word that a user wrote, wherever it stands.
 
-use super::{MATRICES, OVERLAYS, Problem, nearest};
+use super::{Diagnostic, MATRICES, OVERLAYS, nearest};
 
 /// Why a name, a pattern or an example means nothing.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PolicyError {
     /// A file cannot be read.
     #[error(transparent)]
-    File(#[from] Problem),
+    File(#[from] Diagnostic),
     /// No matrix has the name.
     #[error(
         "no matrix is called \"{0}\"{near} (known: {known}, or a folder of rules)",

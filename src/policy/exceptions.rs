@@ -10,8 +10,8 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
-use super::csv_file::{Record, each_record};
-use super::{Inventory, Matrix, Party, Problem, Problems, RoleSet, Who, nearest};
+use super::csv_file::{CsvRecord, each_record};
+use super::{Diagnostic, Diagnostics, Inventory, Matrix, Party, PartyKind, RoleSet, nearest};
 use crate::model::{Nanos, Transport, hex};
 
 /// The columns of an exceptions list.
@@ -51,9 +51,9 @@ pub struct Exception {
     /// Its name in the list.
     pub id: String,
     /// Who may open it.
-    pub from: Side,
+    pub from: ExceptionParty,
     /// Who may serve it.
-    pub to: Side,
+    pub to: ExceptionParty,
     /// The protocol above IP; none for every one.
     pub transport: Option<Transport>,
     /// The ports; none for every one.
@@ -80,7 +80,7 @@ pub struct Exception {
 
 /// One side of an exception.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Side {
+pub enum ExceptionParty {
     /// A host of the inventory, by number.
     Host(usize),
     /// A network of the inventory, by number.
@@ -95,14 +95,14 @@ pub enum Side {
 
 /// What an exception comes to for some traffic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Excepted {
+pub enum ExceptionMatch {
     /// It holds: its number.
     Holds(usize),
     /// It would have held, had it not expired: its number.
     Expired(usize),
 }
 
-impl Side {
+impl ExceptionParty {
     /// Whether it is everybody, however that is written.
     fn is_anybody(&self) -> bool {
         match self {
@@ -114,10 +114,10 @@ impl Side {
 
     fn takes(&self, party: &Party, address: IpAddr) -> bool {
         match self {
-            Self::Host(host) => party.who == Who::Host(*host),
-            Self::Network(network) => party.who == Who::Network(*network),
+            Self::Host(host) => party.who == PartyKind::Host(*host),
+            Self::Network(network) => party.who == PartyKind::Network(*network),
             Self::Addresses(net) => net.contains(&address),
-            Self::Roles(roles) => roles.meets(party.roles),
+            Self::Roles(roles) => roles.intersects(party.roles),
             Self::Any => true,
         }
     }
@@ -146,7 +146,7 @@ impl Exceptions {
         transport: Transport,
         port: u16,
         last: Option<Nanos>,
-    ) -> Option<Excepted> {
+    ) -> Option<ExceptionMatch> {
         let now = self.as_of.or(last);
         let mut expired = None;
         for (number, exception) in self.list.iter().enumerate() {
@@ -155,15 +155,15 @@ impl Exceptions {
             }
             // Traffic without a time is held against no expiry.
             if now.is_none_or(|now| now < exception.ends) {
-                return Some(Excepted::Holds(number));
+                return Some(ExceptionMatch::Holds(number));
             }
-            expired = expired.or(Some(Excepted::Expired(number)));
+            expired = expired.or(Some(ExceptionMatch::Expired(number)));
         }
         expired
     }
 
     /// Returns what an auditor would ask about each exception: line and question.
-    pub fn warnings(&self) -> Vec<Problem> {
+    pub fn warnings(&self) -> Vec<Diagnostic> {
         let mut warnings = Vec::new();
         for exception in &self.list {
             let Exception {
@@ -171,7 +171,11 @@ impl Exceptions {
             } = exception;
             let mut warn = |message: String| {
                 let message = format!("{}: {message}", exception.id);
-                warnings.push(Problem { file: self.file.clone(), line: exception.line, message });
+                warnings.push(Diagnostic {
+                    file: self.file.clone(),
+                    line: exception.line,
+                    message,
+                });
             };
             let all_ports = ports.is_none_or(|(low, high)| low <= 1 && high == u16::MAX);
             let every_port = all_ports && transport.is_none_or(Transport::has_ports);
@@ -206,8 +210,8 @@ impl Exceptions {
         text: &str,
         matrix: &Matrix,
         inventory: &Inventory,
-    ) -> Result<Self, Vec<Problem>> {
-        let mut problems = Problems::of(file);
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let mut problems = Diagnostics::of(file);
         let mut exceptions = Self {
             file: file.to_owned(),
             sha256: hex(&Sha256::digest(text.as_bytes())),
@@ -220,20 +224,22 @@ impl Exceptions {
                     format!("the id \"{}\" was given in line {first} already", record.get("id"));
                 problems.add(record.line, message);
             }
-            exceptions.list.extend(Reader { matrix, inventory, record: &record, problems }.read());
+            exceptions
+                .list
+                .extend(ExceptionReader { matrix, inventory, record: &record, problems }.read());
         });
         problems.or(exceptions)
     }
 }
 
-struct Reader<'a, 'r> {
+struct ExceptionReader<'a, 'r> {
     matrix: &'a Matrix,
     inventory: &'a Inventory,
-    record: &'a Record<'r>,
-    problems: &'a mut Problems,
+    record: &'a CsvRecord<'r>,
+    problems: &'a mut Diagnostics,
 }
 
-impl Reader<'_, '_> {
+impl ExceptionReader<'_, '_> {
     fn problem(&mut self, message: impl Into<String>) {
         self.problems.add(self.record.line, message);
     }
@@ -294,27 +300,30 @@ impl Reader<'_, '_> {
     }
 
     /// A host or network by name, an address, a prefix, a role, or `*`.
-    fn side(&mut self, column: &str) -> Option<Side> {
+    fn side(&mut self, column: &str) -> Option<ExceptionParty> {
         let text = self.record.get(column);
         let (hosts, networks) = (&self.inventory.hosts, &self.inventory.networks);
         if text == "*" {
-            return Some(Side::Any);
+            return Some(ExceptionParty::Any);
         }
         if let Some(host) = hosts.iter().position(|host| host.name == text) {
-            return Some(Side::Host(host));
+            return Some(ExceptionParty::Host(host));
         }
         if let Some(network) = networks.iter().position(|network| network.name == text) {
-            return Some(Side::Network(network));
+            return Some(ExceptionParty::Network(network));
         }
         if let Some(role) = text.strip_prefix("role:") {
             let roles = self.matrix.roles_named(role);
-            return roles.map(Side::Roles).map_err(|m| self.problem(format!("{column}: {m}"))).ok();
+            return roles
+                .map(ExceptionParty::Roles)
+                .map_err(|m| self.problem(format!("{column}: {m}")))
+                .ok();
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Some(Side::Addresses(address.into()));
+            return Some(ExceptionParty::Addresses(address.into()));
         }
         if let Ok(net) = text.parse::<IpNet>() {
-            return Some(Side::Addresses(net.trunc()));
+            return Some(ExceptionParty::Addresses(net.trunc()));
         }
         let known =
             hosts.iter().map(|h| h.name.as_str()).chain(networks.iter().map(|n| n.name.as_str()));

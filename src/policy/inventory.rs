@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::csv_file::each_record;
-use super::{Matrix, Pattern, Problem, Problems, RoleSet, nearest};
+use super::{Diagnostic, Diagnostics, Matrix, Pattern, RoleSet, nearest};
 use crate::model::{Mac, Transport, hex};
 
 /// A commented file to start from.
@@ -42,7 +42,7 @@ pub struct Inventory {
     /// Ports that the site moved.
     pub moved: Vec<MovedPort>,
     /// What the capture covers, if it is stated.
-    pub covers: Option<Covers>,
+    pub covers: Option<CoverageStatement>,
     /// The host that a loopback capture was taken on.
     pub on: Option<usize>,
     /// What counts as inside.
@@ -152,7 +152,7 @@ pub struct MovedPort {
 
 /// What the span carries.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Covers {
+pub enum CoverageStatement {
     /// Every switch port.
     All,
     /// The switch ports of these hosts.
@@ -184,8 +184,8 @@ impl Inventory {
     }
 
     /// Reads a TOML inventory against its matrix.
-    pub fn from_toml(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Problem>> {
-        let mut loader = Loader::new(file, text, matrix);
+    pub fn from_toml(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Diagnostic>> {
+        let mut loader = InventoryLoader::new(file, text, matrix);
         let (document, errors) = DeTable::parse_recoverable(text);
         for error in &errors {
             let line = error.span().map_or(1, |span| loader.line(span.start));
@@ -198,10 +198,10 @@ impl Inventory {
     }
 
     /// Reads a CSV of hosts (`name,addresses,roles[,macs]`) against a matrix.
-    pub fn from_csv(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Problem>> {
-        let mut loader = Loader::new(file, text, matrix);
+    pub fn from_csv(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Diagnostic>> {
+        let mut loader = InventoryLoader::new(file, text, matrix);
         loader.inventory.matrix.clone_from(&matrix.name);
-        let mut problems = std::mem::replace(&mut loader.problems, Problems::of(file));
+        let mut problems = std::mem::replace(&mut loader.problems, Diagnostics::of(file));
         each_record(text, &["name", "addresses", "roles"], &mut problems, |record, _| {
             let at = |items: Vec<&'_ str>| {
                 items.into_iter().map(|i| (i.to_owned(), record.line)).collect()
@@ -226,15 +226,15 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// A text with the line where it stands.
-pub type Placed = (String, usize);
+pub type AtLine = (String, usize);
 
 /// The rules that an inventory names.
 #[derive(Clone, Default, Debug)]
 pub struct NamedRules {
     /// The matrix.
-    pub matrix: Option<Placed>,
+    pub matrix: Option<AtLine>,
     /// The overlays.
-    pub overlays: Vec<Placed>,
+    pub overlays: Vec<AtLine>,
     /// The traffic of every network is to be judged like any other.
     pub no_background: bool,
 }
@@ -242,23 +242,23 @@ pub struct NamedRules {
 /// Whether one host can have the address.
 fn is_somebody(address: IpAddr) -> bool {
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    let everybody = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    !(mapped || everybody || address.is_unspecified() || address.is_multicast())
+    let is_any = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !(mapped || is_any || address.is_unspecified() || address.is_multicast())
 }
 
-struct Loader<'a> {
+struct InventoryLoader<'a> {
     /// Where each line but the first starts, in bytes: lines are asked for once a value.
     lines: Vec<usize>,
     matrix: &'a Matrix,
-    problems: Problems,
-    more: Option<Problems>,
+    problems: Diagnostics,
+    more: Option<Diagnostics>,
     inventory: Inventory,
     names: HashMap<String, usize>,
     addresses: HashMap<IpAddr, usize>,
     networks: HashMap<IpNet, usize>,
 }
 
-impl<'a> Loader<'a> {
+impl<'a> InventoryLoader<'a> {
     fn new(file: &str, text: &str, matrix: &'a Matrix) -> Self {
         let internal = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
         Self {
@@ -269,7 +269,7 @@ impl<'a> Loader<'a> {
                 .map(|(at, _)| at + 1)
                 .collect(),
             matrix,
-            problems: Problems::of(file),
+            problems: Diagnostics::of(file),
             more: None,
             inventory: Inventory {
                 file: file.to_owned(),
@@ -283,7 +283,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn finish(self) -> Result<Inventory, Vec<Problem>> {
+    fn finish(self) -> Result<Inventory, Vec<Diagnostic>> {
         let result = self.problems.or(self.inventory);
         match (self.more.map(|more| more.or(())), result) {
             (Some(Err(mut first)), Err(second)) => {
@@ -370,7 +370,7 @@ impl<'a> Loader<'a> {
         tables
     }
 
-    fn text_of(&mut self, value: &Spanned<DeValue<'_>>, what: &str) -> Option<Placed> {
+    fn text_of(&mut self, value: &Spanned<DeValue<'_>>, what: &str) -> Option<AtLine> {
         let line = self.place(value);
         match value.get_ref().as_str() {
             Some(text) => Some((text.to_owned(), line)),
@@ -381,11 +381,11 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn text(&mut self, table: &DeTable<'_>, key: &str) -> Option<Placed> {
+    fn text(&mut self, table: &DeTable<'_>, key: &str) -> Option<AtLine> {
         table.get(key).and_then(|value| self.text_of(value, key))
     }
 
-    fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<Placed>> {
+    fn texts(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<AtLine>> {
         let value = table.get(key)?;
         match value.get_ref().as_array() {
             Some(items) => Some(items.iter().filter_map(|item| self.text_of(item, key)).collect()),
@@ -560,9 +560,9 @@ impl<'a> Loader<'a> {
         &mut self,
         line: usize,
         name: String,
-        addresses: Vec<Placed>,
-        macs: Vec<Placed>,
-        roles: Vec<Placed>,
+        addresses: Vec<AtLine>,
+        macs: Vec<AtLine>,
+        roles: Vec<AtLine>,
     ) {
         if name.is_empty() {
             self.problems.add(line, "a host needs a name");
@@ -597,7 +597,7 @@ impl<'a> Loader<'a> {
         });
     }
 
-    fn addresses(&mut self, texts: Vec<Placed>) -> Vec<IpAddr> {
+    fn addresses(&mut self, texts: Vec<AtLine>) -> Vec<IpAddr> {
         let mut addresses = Vec::new();
         for (text, line) in texts {
             match text.parse::<IpAddr>() {
@@ -618,7 +618,7 @@ impl<'a> Loader<'a> {
         addresses
     }
 
-    fn roles(&mut self, texts: Vec<Placed>) -> RoleSet {
+    fn roles(&mut self, texts: Vec<AtLine>) -> RoleSet {
         let mut roles = RoleSet::default();
         for (text, line) in texts {
             match self.matrix.playable_role(&text) {
@@ -635,7 +635,7 @@ impl<'a> Loader<'a> {
     }
 
     /// The number of the host that a text names.
-    fn named_host(&mut self, (name, line): &Placed) -> Option<usize> {
+    fn named_host(&mut self, (name, line): &AtLine) -> Option<usize> {
         let found = self.inventory.hosts.iter().position(|h| h.name == *name);
         if found.is_none() {
             let near = nearest(name, self.inventory.hosts.iter().map(|h| h.name.as_str()));
@@ -765,7 +765,7 @@ impl<'a> Loader<'a> {
                     self.problems.add(line, message);
                 }
                 if let Some(Some(number)) = host
-                    && !self.inventory.hosts[number].roles.meets(roles)
+                    && !self.inventory.hosts[number].roles.intersects(roles)
                 {
                     let host = &self.inventory.hosts[number].name;
                     self.problems.add(line, format!("{host} does not play the role {slugs}"));
@@ -774,7 +774,7 @@ impl<'a> Loader<'a> {
                     self.problems.add(line, format!("the port {from} is moved to itself"));
                 }
                 let again = self.inventory.moved.iter().any(|m| {
-                    m.transport == transport && m.from == from && m.roles.meets(roles) && {
+                    m.transport == transport && m.from == from && m.roles.intersects(roles) && {
                         let here = host.flatten();
                         m.host.is_none() || here.is_none() || m.host == here
                     }
@@ -809,7 +809,7 @@ impl<'a> Loader<'a> {
         }
         match table.get("covers").map(|v| v.get_ref()) {
             Some(DeValue::String(Cow::Borrowed("all"))) => {
-                self.inventory.covers = Some(Covers::All)
+                self.inventory.covers = Some(CoverageStatement::All)
             }
             Some(DeValue::Array(_)) => {
                 let names = self.texts(table, "covers").unwrap_or_default();
@@ -819,10 +819,10 @@ impl<'a> Loader<'a> {
                         .add(line, "covers names no host; leave it out if it is not known");
                 }
                 let hosts = names.iter().filter_map(|name| self.named_host(name)).collect();
-                self.inventory.covers = Some(Covers::Hosts(hosts));
+                self.inventory.covers = Some(CoverageStatement::Hosts(hosts));
             }
             Some(DeValue::String(word)) if word == "all" => {
-                self.inventory.covers = Some(Covers::All)
+                self.inventory.covers = Some(CoverageStatement::All)
             }
             Some(_) => {
                 let line = table.get("covers").map_or(line, |value| self.place(value));

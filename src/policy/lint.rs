@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use super::{Expectation, Exposure, Matrix, Only, Problem, RoleSet, Row, Scope};
+use super::{Diagnostic, EndpointTarget, Expectation, Exposure, Matrix, RoleSet, Row, Scope};
 use crate::model::Transport;
 
 impl Matrix {
     /// Everything that is wrong with the rows, in the order of their files and lines.
-    pub fn lint(&self) -> Vec<Problem> {
+    pub fn lint(&self) -> Vec<Diagnostic> {
         let mut lint = Lint { matrix: self, problems: Vec::new() };
         for (number, row) in self.rows.iter().enumerate() {
             lint.completeness(row);
@@ -29,7 +29,7 @@ impl Matrix {
     /// How many pairs of roles a row joins. Of two rows that document the same, the narrower speaks.
     pub fn breadth(&self, row: &Row) -> usize {
         let side = |role: usize| match &self.roles[role] {
-            role if role.everybody => RoleSet::MAX,
+            role if role.is_any => RoleSet::MAX,
             role => role.members.len(),
         };
         side(row.source) * side(row.destination)
@@ -46,13 +46,13 @@ impl Matrix {
 
 struct Lint<'m> {
     matrix: &'m Matrix,
-    problems: Vec<Problem>,
+    problems: Vec<Diagnostic>,
 }
 
 impl Lint<'_> {
     fn add(&mut self, row: &Row, message: impl Into<String>) {
         let message = format!("{}: {}", row.id, message.into());
-        self.problems.push(Problem { file: row.file.to_string(), line: row.line, message });
+        self.problems.push(Diagnostic { file: row.file.to_string(), line: row.line, message });
     }
 
     fn completeness(&mut self, row: &Row) {
@@ -91,8 +91,7 @@ impl Lint<'_> {
         }
         for (side, role) in [("source", row.source), ("destination", row.destination)] {
             let role = &matrix.roles[role];
-            let played =
-                role.everybody || role.members.iter().any(|m| matrix.roles[m].is_playable());
+            let played = role.is_any || role.members.iter().any(|m| matrix.roles[m].is_playable());
             let stands_alone =
                 side == "destination" && (row.only.is_some() || row.scope == Scope::Localhost);
             if !played && !stands_alone {
@@ -128,12 +127,12 @@ impl Lint<'_> {
         if localhost.contains(&true) && localhost.contains(&false) {
             self.add(row, "scope, expectation and destination do not agree on localhost");
         }
-        let everybody = matrix.roles[row.source].everybody;
+        let is_any = matrix.roles[row.source].is_any;
         match row.exposure {
-            Some(Exposure::External) if !everybody => {
+            Some(Exposure::External) if !is_any => {
                 self.add(row, "is external, and not open to everybody");
             }
-            Some(Exposure::Internal) if everybody => {
+            Some(Exposure::Internal) if is_any => {
                 self.add(row, "is internal, and open to everybody");
             }
             _ => {}
@@ -152,7 +151,8 @@ impl Lint<'_> {
             let inside = |a: &RangeInclusive<u16>, b: &RangeInclusive<u16>| {
                 a.start() >= b.start() && a.end() <= b.end()
             };
-            let meet = |a: usize, b: usize| matrix.roles[a].members.meets(matrix.roles[b].members);
+            let meet =
+                |a: usize, b: usize| matrix.roles[a].members.intersects(matrix.roles[b].members);
             !(apart || inside(a, b) || inside(b, a))
                 && (r.transport, r.scope) == (row.transport, row.scope)
                 && of(r) != of(row)
@@ -188,7 +188,7 @@ impl Lint<'_> {
         let mine = matrix.precedence(number);
         let members = |role: usize| -> Vec<RoleSet> {
             match &matrix.roles[role] {
-                role if role.everybody => vec![RoleSet::default()],
+                role if role.is_any => vec![RoleSet::default()],
                 role => role.members.iter().map(RoleSet::one).collect(),
             }
         };
@@ -246,7 +246,11 @@ impl Lint<'_> {
         for feature in matrix.features.keys() {
             if !matrix.rows.iter().any(|row| row.features.contains(feature)) {
                 let message = format!("no row needs the feature \"{feature}\"");
-                self.problems.push(Problem { file: "features.csv".to_owned(), line: 0, message });
+                self.problems.push(Diagnostic {
+                    file: "features.csv".to_owned(),
+                    line: 0,
+                    message,
+                });
             }
         }
     }
@@ -259,7 +263,11 @@ impl Lint<'_> {
                 let first = known.entry(name.to_lowercase()).or_insert(&role.slug);
                 if *first != role.slug {
                     let message = format!("\"{name}\" stands for {first} and for {}", role.slug);
-                    self.problems.push(Problem { file: "roles.csv".to_owned(), line: 0, message });
+                    self.problems.push(Diagnostic {
+                        file: "roles.csv".to_owned(),
+                        line: 0,
+                        message,
+                    });
                 }
             }
         }
@@ -275,9 +283,11 @@ fn edges<'r>(row: &Row, others: impl Iterator<Item = &'r Row>) -> BTreeSet<u16> 
 }
 
 /// Whether one destination holds everything of the other.
-fn covers(wide: &Only, narrow: &Only) -> bool {
+fn covers(wide: &EndpointTarget, narrow: &EndpointTarget) -> bool {
     match (wide, narrow) {
-        (Only::Name(pattern), Only::Name(name)) => pattern.matches(&name.to_string()),
+        (EndpointTarget::Name(pattern), EndpointTarget::Name(name)) => {
+            pattern.matches(&name.to_string())
+        }
         _ => wide == narrow,
     }
 }

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::csv_file::{Record, each_record};
+use super::csv_file::{CsvRecord, each_record};
 use super::rules::RuleFile;
 use super::{
-    Background, Certainty, Example, Expectation, Exposure, Feature, Matrix, Only, Pattern,
-    PolicyError, Problem, Problems, Quantifier, Role, RoleKind, RoleSet, Row, RuleFiles, Scope,
-    Severity, SeverityTable, Towards, Trait, nearest,
+    Background, Certainty, Diagnostic, Diagnostics, EndpointTarget, Example, ExampleTarget,
+    Expectation, Exposure, Feature, Matrix, Pattern, PolicyError, Quantifier, Role, RoleKind,
+    RoleSet, Row, RuleFiles, Scope, Severity, SeverityTable, Trait, nearest,
 };
 use crate::model::Transport;
 
 impl Matrix {
-    pub(super) fn load(files: &RuleFiles) -> Result<Self, Vec<Problem>> {
+    pub(super) fn load(files: &RuleFiles) -> Result<Self, Vec<Diagnostic>> {
         let mut matrix = Self {
             name: files.name.clone(),
             title: files.name.clone(),
@@ -29,25 +29,26 @@ impl Matrix {
             severities: SeverityTable::default(),
             groups: BTreeMap::new(),
         };
-        let mut loader = Loader { matrix: &mut matrix, problems: Vec::new(), ids: BTreeSet::new() };
+        let mut loader =
+            MatrixLoader { matrix: &mut matrix, problems: Vec::new(), ids: BTreeSet::new() };
         loader.meta(files.file("meta.toml"));
-        loader.read(files.file("roles.csv"), &["slug", "name", "kind"], Loader::roles);
-        loader.read(files.file("features.csv"), &["feature", "meaning"], Loader::features);
-        loader.read(files.file("matrix.csv"), MATRIX_COLUMNS, Loader::rows);
-        loader.read(files.file("endpoints.csv"), ENDPOINT_COLUMNS, Loader::rows);
+        loader.read(files.file("roles.csv"), &["slug", "name", "kind"], MatrixLoader::roles);
+        loader.read(files.file("features.csv"), &["feature", "meaning"], MatrixLoader::features);
+        loader.read(files.file("matrix.csv"), MATRIX_COLUMNS, MatrixLoader::rows);
+        loader.read(files.file("endpoints.csv"), ENDPOINT_COLUMNS, MatrixLoader::rows);
         for overlay in &files.overlays {
             loader.overlay(overlay);
         }
         for overlay in files.unused_overlays() {
             loader.unused_overlay(&overlay);
         }
-        loader.read(files.file("services.csv"), &["role", "name"], Loader::services);
+        loader.read(files.file("services.csv"), &["role", "name"], MatrixLoader::services);
         let columns = &["verdict", "code", "reached", "attempted"];
-        loader.read(files.file("severity.csv"), columns, Loader::severities);
+        loader.read(files.file("severity.csv"), columns, MatrixLoader::severities);
         loader.triggers();
         if loader.matrix.rows.is_empty() && loader.problems.is_empty() {
             let (file, message) = (files.file("matrix.csv").0.to_owned(), "has no row".to_owned());
-            loader.problems.push(Problem { file, line: 0, message });
+            loader.problems.push(Diagnostic { file, line: 0, message });
         }
         let problems = loader.problems;
         if problems.is_empty() { Ok(matrix) } else { Err(problems) }
@@ -74,7 +75,7 @@ const BACKGROUND_COLUMNS: &[&str] = &["id", "transport", "port", "towards"];
 /// What `meta.toml` of a folder of rules says.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Meta {
+struct RulesMeta {
     /// The product and its version, in words.
     title: Option<String>,
     /// A word that names of roles may begin with or leave out.
@@ -82,22 +83,22 @@ struct Meta {
 }
 
 /// A file being read.
-struct Reading<'a> {
+struct FileContext<'a> {
     file: Arc<str>,
     /// The overlay that it is.
     overlay: Option<&'a str>,
-    problems: Problems,
+    problems: Diagnostics,
 }
 
-impl Reading<'_> {
-    fn add(&mut self, record: &Record<'_>, message: impl Into<String>) {
+impl FileContext<'_> {
+    fn add(&mut self, record: &CsvRecord<'_>, message: impl Into<String>) {
         self.problems.add(record.line, message);
     }
 
     /// The value of a cell that holds a word of a list.
     fn word<T>(
         &mut self,
-        record: &Record<'_>,
+        record: &CsvRecord<'_>,
         column: &str,
         value: Option<T>,
         known: &[&str],
@@ -112,7 +113,7 @@ impl Reading<'_> {
     /// The value of a cell that may be empty.
     fn number<T: std::str::FromStr + Default>(
         &mut self,
-        record: &Record<'_>,
+        record: &CsvRecord<'_>,
         column: &str,
         what: &str,
     ) -> Option<T> {
@@ -175,7 +176,7 @@ const COLUMNS: &[&str] = &[
 ];
 
 /// Tells columns whose names are a slip of one that is known: what they say would count for nothing.
-fn misspelt(text: &str, problems: &mut Problems) {
+fn misspelt(text: &str, problems: &mut Diagnostics) {
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     let Some((number, header)) = lines.find(|(_, line)| !line.starts_with('#')) else {
         return;
@@ -191,18 +192,18 @@ fn misspelt(text: &str, problems: &mut Problems) {
     }
 }
 
-struct Loader<'m> {
+struct MatrixLoader<'m> {
     matrix: &'m mut Matrix,
-    problems: Vec<Problem>,
+    problems: Vec<Diagnostic>,
     ids: BTreeSet<String>,
 }
 
-impl Loader<'_> {
+impl MatrixLoader<'_> {
     /// Reads what the matrix is of; a site's own may say nothing.
     fn meta(&mut self, (file, text): (&str, &str)) {
-        let mut problems = Problems::of(file);
-        match toml::from_str::<Meta>(text) {
-            Ok(Meta { title, prefix }) => {
+        let mut problems = Diagnostics::of(file);
+        match toml::from_str::<RulesMeta>(text) {
+            Ok(RulesMeta { title, prefix }) => {
                 self.matrix.title = title.unwrap_or_else(|| self.matrix.name.clone());
                 self.matrix.prefix = prefix.unwrap_or_default();
             }
@@ -220,7 +221,7 @@ impl Loader<'_> {
         &mut self,
         file: (&str, &str),
         columns: &[&str],
-        each: fn(&mut Self, &Record<'_>, &mut Reading<'_>),
+        each: fn(&mut Self, &CsvRecord<'_>, &mut FileContext<'_>),
     ) {
         self.read_as(None, file, columns, each);
     }
@@ -230,15 +231,16 @@ impl Loader<'_> {
         overlay: Option<&str>,
         (file, text): (&str, &str),
         columns: &[&str],
-        each: fn(&mut Self, &Record<'_>, &mut Reading<'_>),
+        each: fn(&mut Self, &CsvRecord<'_>, &mut FileContext<'_>),
     ) {
         // A file that is not there; one that is empty lacks its columns.
         if file.is_empty() {
             return;
         }
-        let mut problems = Problems::of(file);
+        let mut problems = Diagnostics::of(file);
         misspelt(text, &mut problems);
-        let mut reading = Reading { file: file.into(), overlay, problems: Problems::of(file) };
+        let mut reading =
+            FileContext { file: file.into(), overlay, problems: Diagnostics::of(file) };
         each_record(text, columns, &mut problems, |record, _| each(self, &record, &mut reading));
         if columns.contains(&"slug") {
             self.members(text, &mut reading);
@@ -260,11 +262,11 @@ impl Loader<'_> {
     /// The rows of an overlay that nobody named. Where the roles of a site's own matrix do not know them, they say
     /// nothing.
     fn unused_overlay(&mut self, overlay: &RuleFile) {
-        let mut problems = Problems::of(&overlay.shown);
-        let mut reading = Reading {
+        let mut problems = Diagnostics::of(&overlay.shown);
+        let mut reading = FileContext {
             file: overlay.shown.as_str().into(),
             overlay: Some(&overlay.name),
-            problems: Problems::of(&overlay.shown),
+            problems: Diagnostics::of(&overlay.shown),
         };
         each_record(&overlay.text, MATRIX_COLUMNS, &mut problems, |record, _| {
             let row = self.row(&record, &mut reading);
@@ -272,7 +274,7 @@ impl Loader<'_> {
         });
     }
 
-    fn roles(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+    fn roles(&mut self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) {
         let slug = record.get("slug").to_owned();
         if self.matrix.role(&slug).is_some() {
             reading.add(record, format!("the role \"{slug}\" stands here twice"));
@@ -310,16 +312,16 @@ impl Loader<'_> {
             kind,
             traits,
             members: RoleSet::one(self.matrix.roles.len()),
-            everybody: record.get("members") == "*",
+            is_any: record.get("members") == "*",
         });
     }
 
     /// The members of groups, which may stand further down than the group.
-    fn members(&mut self, text: &str, reading: &mut Reading<'_>) {
-        let mut ignored = Problems::default();
+    fn members(&mut self, text: &str, reading: &mut FileContext<'_>) {
+        let mut ignored = Diagnostics::default();
         each_record(text, &[], &mut ignored, |record, _| {
             let Some(number) = self.matrix.role(record.get("slug")) else { return };
-            if self.matrix.roles[number].everybody {
+            if self.matrix.roles[number].is_any {
                 return;
             }
             let mut set = RoleSet::default();
@@ -340,7 +342,7 @@ impl Loader<'_> {
         PolicyError::UnknownSlug { slug: slug.to_owned(), near: nearest(slug, known) }
     }
 
-    fn features(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+    fn features(&mut self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) {
         let name = record.get("feature").to_owned();
         let usual = match record.get("default") {
             "on" => true,
@@ -355,7 +357,7 @@ impl Loader<'_> {
         }
     }
 
-    fn rows(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+    fn rows(&mut self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) {
         if !self.ids.insert(record.get("id").to_owned()) {
             reading.add(record, format!("the id \"{}\" stands here twice", record.get("id")));
         }
@@ -367,7 +369,7 @@ impl Loader<'_> {
     }
 
     /// One row; none, with all its problems told, where it cannot be read.
-    fn row(&self, record: &Record<'_>, reading: &mut Reading<'_>) -> Option<Row> {
+    fn row(&self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) -> Option<Row> {
         let source = self.role(record, "source_role", reading);
         let (destination, only) = match record.get("destination") {
             "" => (self.role(record, "destination_role", reading), None),
@@ -446,7 +448,12 @@ impl Loader<'_> {
         })
     }
 
-    fn role(&self, record: &Record<'_>, column: &str, reading: &mut Reading<'_>) -> Option<usize> {
+    fn role(
+        &self,
+        record: &CsvRecord<'_>,
+        column: &str,
+        reading: &mut FileContext<'_>,
+    ) -> Option<usize> {
         let role = self.matrix.role(record.get(column));
         if role.is_none() {
             let message = self.unknown_role(record.get(column));
@@ -459,9 +466,9 @@ impl Loader<'_> {
     fn endpoint(
         &self,
         text: &str,
-        record: &Record<'_>,
-        reading: &mut Reading<'_>,
-    ) -> (Option<usize>, Option<Only>) {
+        record: &CsvRecord<'_>,
+        reading: &mut FileContext<'_>,
+    ) -> (Option<usize>, Option<EndpointTarget>) {
         let role = self.matrix.roles.iter().position(|role| role.kind == RoleKind::Endpoint);
         if role.is_none() {
             reading.add(
@@ -470,8 +477,8 @@ impl Loader<'_> {
             );
         }
         let only = match text.parse() {
-            Ok(address) => Ok(Only::Address(address)),
-            Err(_) => Pattern::parse(text).map(Only::Name),
+            Ok(address) => Ok(EndpointTarget::Address(address)),
+            Err(_) => Pattern::parse(text).map(EndpointTarget::Name),
         };
         match only {
             Ok(only) => (role, Some(only)),
@@ -482,7 +489,7 @@ impl Loader<'_> {
         }
     }
 
-    fn conditions(&self, record: &Record<'_>, reading: &mut Reading<'_>) -> Vec<String> {
+    fn conditions(&self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) -> Vec<String> {
         let words = record.get("condition").split('+').map(str::trim).filter(|f| !f.is_empty());
         let features: Vec<String> = words.map(str::to_owned).collect();
         for feature in features.iter().filter(|f| !self.matrix.features.contains_key(*f)) {
@@ -492,7 +499,7 @@ impl Loader<'_> {
         features
     }
 
-    fn examples(&self, record: &Record<'_>, reading: &mut Reading<'_>) -> Vec<Example> {
+    fn examples(&self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) -> Vec<Example> {
         let mut examples = Vec::new();
         for text in record.list("example") {
             match self.example(text) {
@@ -514,18 +521,18 @@ impl Loader<'_> {
             text => (Transport::parse(text).filter(|t| t.has_ports()), port),
         };
         let to = match to {
-            "broadcast" => Towards::Everybody,
-            "localhost" => Towards::Itself,
+            "broadcast" => ExampleTarget::Everybody,
+            "localhost" => ExampleTarget::Itself,
             text => match (self.matrix.role(text), text.parse()) {
-                (Some(role), _) => Towards::Role(role),
-                (None, Ok(address)) => Towards::Address(address),
-                (None, Err(_)) if text.contains('.') => Towards::Name(text.to_lowercase()),
+                (Some(role), _) => ExampleTarget::Role(role),
+                (None, Ok(address)) => ExampleTarget::Address(address),
+                (None, Err(_)) if text.contains('.') => ExampleTarget::Name(text.to_lowercase()),
                 _ => return Err(self.unknown_role(text)),
             },
         };
         let playable = |role: &usize| self.matrix.roles[*role].is_playable();
         let from = self.matrix.role(from.trim()).ok_or_else(|| self.unknown_role(from.trim()))?;
-        for role in [Some(from), if let Towards::Role(to) = to { Some(to) } else { None }] {
+        for role in [Some(from), if let ExampleTarget::Role(to) = to { Some(to) } else { None }] {
             if let Some(role) = role.filter(|role| !playable(role)) {
                 return Err(PolicyError::NobodyPlays(self.matrix.roles[role].slug.clone()));
             }
@@ -535,7 +542,7 @@ impl Loader<'_> {
 
     fn triggers(&mut self) {
         for row in &self.matrix.rows {
-            let mut problems = Problems::of(&row.file);
+            let mut problems = Diagnostics::of(&row.file);
             for trigger in row.triggers.iter().filter(|t| !self.matrix.groups.contains_key(*t)) {
                 let near = nearest(trigger, self.matrix.groups.keys().map(String::as_str));
                 problems.add(row.line, format!("unknown trigger group \"{trigger}\"{near}"));
@@ -544,7 +551,7 @@ impl Loader<'_> {
         }
     }
 
-    fn services(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+    fn services(&mut self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) {
         let role = self.role(record, "role", reading);
         match (role, Pattern::parse(record.get("name"))) {
             (Some(role), Ok(name)) => self.matrix.services.push((role, name)),
@@ -553,7 +560,7 @@ impl Loader<'_> {
         }
     }
 
-    fn background(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
+    fn background(&mut self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) {
         let Some(transport) = Transport::parse(record.get("transport")) else {
             let message = format!("unknown transport \"{}\"", record.get("transport"));
             return reading.add(record, message);
@@ -582,8 +589,8 @@ impl Loader<'_> {
         });
     }
 
-    fn severities(&mut self, record: &Record<'_>, reading: &mut Reading<'_>) {
-        let level = |column, reading: &mut Reading<'_>| {
+    fn severities(&mut self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) {
+        let level = |column, reading: &mut FileContext<'_>| {
             let text = record.get(column);
             let level = Severity::parse(text);
             if level.is_none() {
@@ -606,10 +613,10 @@ impl Loader<'_> {
 
 /// The protocol and the ports of a row; a single port may stand in `port` alone.
 fn ports(
-    record: &Record<'_>,
-    reading: &mut Reading<'_>,
+    record: &CsvRecord<'_>,
+    reading: &mut FileContext<'_>,
 ) -> Option<(Transport, std::ops::RangeInclusive<u16>)> {
-    let number = |column: &str, reading: &mut Reading<'_>| -> Option<u16> {
+    let number = |column: &str, reading: &mut FileContext<'_>| -> Option<u16> {
         let value = record.get(column).parse().ok();
         if value.is_none() {
             let message = format!("{column}: \"{}\" is no number up to 65535", record.get(column));
@@ -636,7 +643,7 @@ fn ports(
     Some((transport?, ports))
 }
 
-fn multicast(record: &Record<'_>, reading: &mut Reading<'_>) -> Vec<IpAddr> {
+fn multicast(record: &CsvRecord<'_>, reading: &mut FileContext<'_>) -> Vec<IpAddr> {
     let mut addresses = Vec::new();
     for text in record.list("multicast") {
         match text.parse::<IpAddr>() {

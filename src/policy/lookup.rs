@@ -9,11 +9,11 @@ use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, 
 use crate::model::{Mac, Transport, is_link_local};
 
 /// The keyed hash of the maps that are asked for each conversation.
-type Seed = ahash::RandomState;
+type LookupHash = ahash::RandomState;
 
 /// What an address is to the inventory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Who {
+pub enum PartyKind {
     /// A host, by number.
     Host(usize),
     /// A destination known by name or address, by number.
@@ -30,7 +30,7 @@ pub enum Who {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Party {
     /// What the inventory knows of it.
-    pub who: Who,
+    pub who: PartyKind,
     /// Its roles.
     pub roles: RoleSet,
 }
@@ -64,11 +64,11 @@ pub struct Policy {
     pub inventory: Inventory,
     /// The site's exceptions.
     pub exceptions: Exceptions,
-    addresses: HashMap<IpAddr, Who, Seed>,
+    addresses: HashMap<IpAddr, PartyKind, LookupHash>,
     /// The hosts of hardware addresses.
-    macs: HashMap<Mac, usize, Seed>,
-    networks: Vec<(u8, HashMap<IpAddr, usize, Seed>)>,
-    single_ports: HashMap<(Transport, u16), Vec<usize>, Seed>,
+    macs: HashMap<Mac, usize, LookupHash>,
+    networks: Vec<(u8, HashMap<IpAddr, usize, LookupHash>)>,
+    single_ports: HashMap<(Transport, u16), Vec<usize>, LookupHash>,
     port_ranges: Vec<usize>,
     /// The roles that strangers play where clients may be anybody.
     clients: RoleSet,
@@ -85,18 +85,18 @@ impl Policy {
     pub fn new(matrix: Matrix, inventory: Inventory) -> Self {
         let mut addresses = HashMap::default();
         for (number, service) in inventory.services.iter().enumerate() {
-            addresses.extend(service.addresses.iter().map(|a| (*a, Who::Service(number))));
+            addresses.extend(service.addresses.iter().map(|a| (*a, PartyKind::Service(number))));
         }
         for (number, host) in inventory.hosts.iter().enumerate() {
-            addresses.extend(host.addresses.iter().map(|a| (*a, Who::Host(number))));
+            addresses.extend(host.addresses.iter().map(|a| (*a, PartyKind::Host(number))));
         }
         // Longest prefix first; one map a length, so that a look-up costs the number of lengths.
-        let mut networks: BTreeMap<u8, HashMap<IpAddr, usize, Seed>> = BTreeMap::new();
+        let mut networks: BTreeMap<u8, HashMap<IpAddr, usize, LookupHash>> = BTreeMap::new();
         for (number, network) in inventory.networks.iter().enumerate() {
             let length = network.cidr.prefix_len();
             networks.entry(length).or_default().insert(network.cidr.network(), number);
         }
-        let mut single_ports: HashMap<_, Vec<usize>, Seed> = HashMap::default();
+        let mut single_ports: HashMap<_, Vec<usize>, LookupHash> = HashMap::default();
         let mut port_ranges = Vec::new();
         for (number, row) in matrix.rows.iter().enumerate() {
             if row.ports.start() == row.ports.end() {
@@ -138,17 +138,19 @@ impl Policy {
     pub fn party<'a>(&self, address: IpAddr, macs: impl IntoIterator<Item = &'a Mac>) -> Party {
         let who = match self.addresses.get(&address) {
             Some(who) => *who,
-            None if address.is_loopback() => self.inventory.on.map_or(Who::Stranger, Who::Host),
-            None => match self.by_mac(address, macs).map(Who::Host) {
+            None if address.is_loopback() => {
+                self.inventory.on.map_or(PartyKind::Stranger, PartyKind::Host)
+            }
+            None => match self.by_mac(address, macs).map(PartyKind::Host) {
                 Some(host) => host,
-                None => self.network(address).map_or(Who::Stranger, Who::Network),
+                None => self.network(address).map_or(PartyKind::Stranger, PartyKind::Network),
             },
         };
         let roles = match who {
-            Who::Host(host) => self.inventory.hosts[host].roles,
-            Who::Service(service) => RoleSet::one(self.inventory.services[service].role),
-            Who::Network(network) => self.inventory.networks[network].roles,
-            Who::Stranger | Who::Asked => RoleSet::default(),
+            PartyKind::Host(host) => self.inventory.hosts[host].roles,
+            PartyKind::Service(service) => RoleSet::one(self.inventory.services[service].role),
+            PartyKind::Network(network) => self.inventory.networks[network].roles,
+            PartyKind::Stranger | PartyKind::Asked => RoleSet::default(),
         };
         Party { who, roles }
     }
@@ -182,14 +184,14 @@ impl Policy {
     /// The host whose address it is.
     pub fn host_of(&self, address: IpAddr) -> Option<usize> {
         match self.addresses.get(&address) {
-            Some(Who::Host(host)) => Some(*host),
+            Some(PartyKind::Host(host)) => Some(*host),
             _ => None,
         }
     }
 
     /// What an address is that stands inside a host and was seen on a wire: nobody's.
     pub fn nobody() -> Party {
-        Party { who: Who::Stranger, roles: RoleSet::default() }
+        Party { who: PartyKind::Stranger, roles: RoleSet::default() }
     }
 
     /// Whether a resolver's answers are to be believed: it is stated, or a domain controller.
@@ -197,7 +199,7 @@ impl Policy {
         self.inventory.resolvers.contains(&address)
             || self
                 .host_of(address)
-                .is_some_and(|host| self.inventory.hosts[host].roles.meets(self.directories))
+                .is_some_and(|host| self.inventory.hosts[host].roles.intersects(self.directories))
     }
 
     /// The longest network of the inventory that holds an address.
@@ -211,8 +213,8 @@ impl Policy {
     /// The roles that a client plays towards a server: where clients may be anybody, a stranger is one
     /// towards gateways and HALB, and when it asks everybody for them.
     pub fn client_roles(&self, client: &Party, server: &Party, broadcast: bool) -> RoleSet {
-        let anybody = self.inventory.clients_any && client.who == Who::Stranger;
-        let towards = broadcast || server.roles.meets(self.entrances);
+        let anybody = self.inventory.clients_any && client.who == PartyKind::Stranger;
+        let towards = broadcast || server.roles.intersects(self.entrances);
         if anybody && towards { self.clients } else { client.roles }
     }
 
@@ -272,7 +274,7 @@ impl Policy {
             let hosts: BTreeSet<usize> = [a, b]
                 .into_iter()
                 .filter_map(|address| match self.addresses.get(&address) {
-                    Some(Who::Host(host)) => Some(*host),
+                    Some(PartyKind::Host(host)) => Some(*host),
                     _ => None,
                 })
                 .collect();
@@ -292,7 +294,7 @@ impl Policy {
     /// The first address of the host that an address belongs to; of others the address itself.
     pub fn canonical(&self, address: IpAddr) -> IpAddr {
         match self.addresses.get(&address) {
-            Some(Who::Host(host)) => self.inventory.hosts[*host].addresses[0],
+            Some(PartyKind::Host(host)) => self.inventory.hosts[*host].addresses[0],
             _ => address,
         }
     }
@@ -357,8 +359,8 @@ impl Policy {
     fn moves(&self, transport: Transport, server: Party) -> impl Iterator<Item = &MovedPort> {
         self.inventory.moved.iter().filter(move |m| {
             m.transport == transport
-                && server.roles.meets(m.roles)
-                && m.host.is_none_or(|host| server.who == Who::Host(host))
+                && server.roles.intersects(m.roles)
+                && m.host.is_none_or(|host| server.who == PartyKind::Host(host))
         })
     }
 
@@ -401,8 +403,8 @@ impl Policy {
             any = true;
             let (from, to) = (&matrix.roles[row.source], &matrix.roles[row.destination]);
             row.scope == Scope::Localhost
-                || (!from.everybody
-                    && !to.everybody
+                || (!from.is_any
+                    && !to.is_any
                     && of_product(to.members)
                     && from.members.iter().all(|role| !matrix.roles[role].is_client()))
         });
@@ -452,7 +454,7 @@ impl Policy {
     /// The hosts that play one of the roles: real ones, and virtual addresses apart.
     pub fn hosts_of(&self, roles: RoleSet) -> impl Iterator<Item = usize> + '_ {
         self.inventory.hosts.iter().enumerate().filter_map(move |(number, host)| {
-            (host.roles.meets(roles) && !host.is_virtual()).then_some(number)
+            (host.roles.intersects(roles) && !host.is_virtual()).then_some(number)
         })
     }
 
@@ -467,9 +469,9 @@ impl Policy {
     /// The inventory's name of a party; empty where it has none.
     pub fn name_of(&self, party: &Party) -> &str {
         match party.who {
-            Who::Host(host) => &self.inventory.hosts[host].name,
-            Who::Network(network) => &self.inventory.networks[network].name,
-            Who::Service(_) | Who::Stranger | Who::Asked => "",
+            PartyKind::Host(host) => &self.inventory.hosts[host].name,
+            PartyKind::Network(network) => &self.inventory.networks[network].name,
+            PartyKind::Service(_) | PartyKind::Stranger | PartyKind::Asked => "",
         }
     }
 
@@ -489,17 +491,17 @@ impl Policy {
         };
         let inventory = &self.inventory;
         let (what, line) = match party.who {
-            Who::Host(host) => {
+            PartyKind::Host(host) => {
                 let host = &inventory.hosts[host];
                 let kind = if host.is_virtual() { "virtual address" } else { "host" };
                 (format!("{kind} {}", host.name), host.line)
             }
-            Who::Network(network) => {
+            PartyKind::Network(network) => {
                 let network = &inventory.networks[network];
                 (format!("network {} ({})", network.name, network.cidr), network.line)
             }
-            Who::Service(service) => ("service".to_owned(), inventory.services[service].line),
-            Who::Stranger | Who::Asked => return "not in the inventory".to_owned(),
+            PartyKind::Service(service) => ("service".to_owned(), inventory.services[service].line),
+            PartyKind::Stranger | PartyKind::Asked => return "not in the inventory".to_owned(),
         };
         format!("{what}, {roles}, by line {line} of the inventory")
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Background, Only, Pattern, PolicyError, Role, RoleKind, RoleSet, Row, SeverityTable, Trait,
+    Background, EndpointTarget, Pattern, PolicyError, Role, RoleKind, RoleSet, Row, SeverityTable,
+    Trait,
 };
 
 /// Something that a farm uses or not, and that rows depend on.
@@ -92,7 +93,7 @@ impl Matrix {
         let matching = self.roles.iter().enumerate().filter(|(_, r)| named(r));
         match matching.min_by_key(|(_, r)| (plain(&r.slug) != wanted, !r.is_playable())) {
             Some((number, role)) if role.is_playable() => Ok(number),
-            Some((_, role)) if role.kind == RoleKind::Group && !role.everybody => {
+            Some((_, role)) if role.kind == RoleKind::Group && !role.is_any => {
                 let members = self.role_names(role.members).into_iter().map(str::to_owned);
                 let (name, members) = (name.to_owned(), members.collect());
                 Err(PolicyError::SeveralRoles { name, members })
@@ -131,8 +132,8 @@ impl Matrix {
     /// What a row goes to, in words: a role's slug, a name or an address.
     pub fn destination_text(&self, row: &Row) -> String {
         match &row.only {
-            Some(Only::Name(name)) => name.to_string(),
-            Some(Only::Address(address)) => address.to_string(),
+            Some(EndpointTarget::Name(name)) => name.to_string(),
+            Some(EndpointTarget::Address(address)) => address.to_string(),
             None => self.roles[row.destination].slug.clone(),
         }
     }
@@ -145,12 +146,12 @@ impl Matrix {
     /// Whether a row's source side takes a party with these roles.
     pub fn is_source(&self, row: &Row, roles: RoleSet) -> bool {
         let role = &self.roles[row.source];
-        role.everybody || role.members.meets(roles)
+        role.is_any || role.members.intersects(roles)
     }
 
     /// Whether a row's destination side takes a party with these roles.
     pub fn is_destination(&self, row: &Row, roles: RoleSet) -> bool {
         let role = &self.roles[row.destination];
-        role.everybody || role.members.meets(roles)
+        role.is_any || role.members.intersects(roles)
     }
 }

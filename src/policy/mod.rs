@@ -7,6 +7,7 @@
 mod background;
 mod control;
 mod csv_file;
+mod diagnostic;
 mod diff;
 mod error;
 mod exceptions;
@@ -16,7 +17,6 @@ mod load;
 mod lookup;
 mod matrix;
 mod pattern;
-mod problem;
 mod role;
 mod row;
 mod rules;
@@ -25,19 +25,24 @@ mod text_file;
 
 pub use background::Background;
 pub use control::is_control;
+pub use diagnostic::{Diagnostic, Diagnostics, nearest, unreadable};
 pub use diff::Change;
 pub use error::PolicyError;
-pub use exceptions::{EXCEPTION_COLUMNS, Excepted, Exception, Exceptions, Side, UNFILLED};
-pub use inventory::{
-    Covers, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE, TUNNEL_KINDS,
-    Tunnels, is_toml,
+pub use exceptions::{
+    EXCEPTION_COLUMNS, Exception, ExceptionMatch, ExceptionParty, Exceptions, UNFILLED,
 };
-pub use lookup::{Candidate, FeatureState, Party, Policy, Who};
+pub use inventory::{
+    CoverageStatement, Host, Inventory, MovedPort, NamedRules, Network, Service, TEMPLATE,
+    TUNNEL_KINDS, Tunnels, is_toml,
+};
+pub use lookup::{Candidate, FeatureState, Party, PartyKind, Policy};
 pub use matrix::{Feature, Matrix};
 pub use pattern::Pattern;
-pub use problem::{Problem, Problems, nearest, unreadable};
 pub use role::{Role, RoleKind, RoleSet, Trait};
-pub use row::{Certainty, Example, Expectation, Exposure, Only, Quantifier, Row, Scope, Towards};
+pub use row::{
+    Certainty, EndpointTarget, Example, ExampleTarget, Expectation, Exposure, Quantifier, Row,
+    Scope,
+};
 pub use rules::{MATRICES, OVERLAYS, RuleFiles};
 pub use severity::{Severity, SeverityTable};
 pub use text_file::TextFile;

@@ -36,7 +36,7 @@ impl RoleSet {
     }
 
     /// Whether the sets share a role.
-    pub fn meets(self, other: Self) -> bool {
+    pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
@@ -102,7 +102,7 @@ pub struct Role {
     /// The roles that it stands for; itself where it is no group.
     pub members: RoleSet,
     /// It stands for every address, in the inventory or not.
-    pub everybody: bool,
+    pub is_any: bool,
 }
 
 impl Role {

@@ -79,7 +79,7 @@ named_enum!(
 
 /// The one destination of a row that stands for no role.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Only {
+pub enum EndpointTarget {
     /// Whoever has a name.
     Name(Pattern),
     /// An address.
@@ -98,7 +98,7 @@ pub struct Row {
     /// The destination role's number.
     pub destination: usize,
     /// The destination, where it is no role.
-    pub only: Option<Only>,
+    pub only: Option<EndpointTarget>,
     /// TCP, UDP, or an IP protocol without ports.
     pub transport: Transport,
     /// The ports; for IP protocols zero alone.
@@ -147,7 +147,7 @@ pub struct Example {
     /// The client's role.
     pub from: usize,
     /// Whom it goes to.
-    pub to: Towards,
+    pub to: ExampleTarget,
     /// The protocol above IP.
     pub transport: Transport,
     /// The port; zero where the protocol has none.
@@ -156,7 +156,7 @@ pub struct Example {
 
 /// The server of an example.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Towards {
+pub enum ExampleTarget {
     /// A host of this role.
     Role(usize),
     /// Everybody on the link, or a multicast address of the row.

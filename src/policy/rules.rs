@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{Matrix, PolicyError, Problem, TextFile};
+use super::{Diagnostic, Matrix, PolicyError, TextFile};
 use crate::model::hex;
 
 /// A file that is built in: its name and its text.
@@ -244,7 +244,7 @@ impl RuleFiles {
     }
 
     /// Reads the matrix, or says everything that is wrong with it.
-    pub fn load(&self) -> Result<Matrix, Vec<Problem>> {
+    pub fn load(&self) -> Result<Matrix, Vec<Diagnostic>> {
         Matrix::load(self)
     }
 }

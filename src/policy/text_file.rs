@@ -5,8 +5,8 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::Problem;
-use super::problem::unreadable;
+use super::Diagnostic;
+use super::diagnostic::unreadable;
 use crate::model::hex;
 
 /// A file that a user wrote.
@@ -22,14 +22,14 @@ pub struct TextFile {
 
 impl TextFile {
     /// Reads a file; else what is wrong with it, and in which line.
-    pub fn read(path: &Path) -> Result<Self, Problem> {
+    pub fn read(path: &Path) -> Result<Self, Diagnostic> {
         Self::of(path, Self::bytes(path)?)
     }
 
     /// Reads the bytes of a file, once: it may be a pipe.
-    pub fn bytes(path: &Path) -> Result<Vec<u8>, Problem> {
+    pub fn bytes(path: &Path) -> Result<Vec<u8>, Diagnostic> {
         let whole =
-            |message: String| Problem { file: path.display().to_string(), line: 0, message };
+            |message: String| Diagnostic { file: path.display().to_string(), line: 0, message };
         if path.is_dir() {
             return Err(whole("is a folder; give a file".to_owned()));
         }
@@ -37,10 +37,10 @@ impl TextFile {
     }
 
     /// The text of a file's bytes.
-    pub fn of(path: &Path, bytes: Vec<u8>) -> Result<Self, Problem> {
+    pub fn of(path: &Path, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         let name = path.display().to_string();
         let sha256 = hex(&Sha256::digest(&bytes));
-        let text = decoded(bytes).map_err(|(line, message)| Problem {
+        let text = decoded(bytes).map_err(|(line, message)| Diagnostic {
             file: name.clone(),
             line,
             message: message.to_owned(),

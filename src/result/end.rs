@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Site;
-use crate::classify::{EndKey, Network, Party, Policy, RoleSet, Who};
+use crate::classify::{EndKey, Network, Party, PartyKind, Policy, RoleSet};
 
 /// One end of a finding.
 #[derive(Clone, Default, Debug)]
@@ -28,7 +28,7 @@ impl End {
         Self {
             address: address.to_string(),
             name: policy.name_of(party).to_owned(),
-            in_network: matches!(party.who, Who::Network(_)),
+            in_network: matches!(party.who, PartyKind::Network(_)),
             ..Self::playing(policy, party.roles)
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::classify::{EndKey, Finding, Outcome, Party, Policy, Reason, Unit, Who};
+use crate::classify::{EndKey, Finding, Outcome, Party, PartyKind, Policy, Reason, Unit};
 
 /// The most members that are listed of one side; a cell of a spreadsheet holds 32,767 characters.
 const MOST: usize = 1000;
@@ -53,7 +53,7 @@ impl Members {
             });
         }
         let member = |party: &Party, address: IpAddr| match party.who {
-            Who::Host(host) => Member::Host(host),
+            PartyKind::Host(host) => Member::Host(host),
             _ => Member::Address(address),
         };
         // Of one pair each conversation says the same.

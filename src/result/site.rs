@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::classify::{FeatureState, Only, Party, Policy, RoleSet, Who};
+use crate::classify::{EndpointTarget, FeatureState, Party, PartyKind, Policy, RoleSet};
 
 /// What an audit judged by.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -37,7 +37,7 @@ pub struct SiteRole {
     #[schemars(with = "Vec<usize>")]
     pub members: RoleSet,
     /// It stands for every address.
-    pub everybody: bool,
+    pub is_any: bool,
     /// A host can play it.
     pub playable: bool,
 }
@@ -111,15 +111,15 @@ impl Site {
             slug: role.slug.clone(),
             name: role.name.clone(),
             members: role.members,
-            everybody: role.everybody,
+            is_any: role.is_any,
             playable: role.is_playable(),
         });
         let rows = matrix.rows.iter().map(|row| SiteRow {
             source: row.source,
             destination: row.destination,
             only: row.only.as_ref().map(|only| match only {
-                Only::Name(name) => name.to_string(),
-                Only::Address(address) => address.to_string(),
+                EndpointTarget::Name(name) => name.to_string(),
+                EndpointTarget::Address(address) => address.to_string(),
             }),
             ports: (*row.ports.start(), *row.ports.end()),
             section: row.section.clone(),
@@ -171,28 +171,28 @@ impl Site {
     /// Whether a row's source side takes a party with these roles.
     pub fn is_source(&self, row: &SiteRow, roles: RoleSet) -> bool {
         let role = &self.roles[row.source];
-        role.everybody || role.members.meets(roles)
+        role.is_any || role.members.intersects(roles)
     }
 
     /// Whether a row's destination side takes a party with these roles.
     pub fn is_destination(&self, row: &SiteRow, roles: RoleSet) -> bool {
         let role = &self.roles[row.destination];
-        role.everybody || role.members.meets(roles)
+        role.is_any || role.members.intersects(roles)
     }
 
     /// Returns who an address is, by the inventory alone.
-    pub fn who(&self, address: IpAddr) -> Who {
+    pub fn who(&self, address: IpAddr) -> PartyKind {
         let is_it = |addresses: &[IpAddr]| addresses.contains(&address);
         if let Some(host) = self.hosts.iter().position(|host| is_it(&host.addresses)) {
-            return Who::Host(host);
+            return PartyKind::Host(host);
         }
         if let Some(service) = self.services.iter().position(|service| is_it(&service.addresses)) {
-            return Who::Service(service);
+            return PartyKind::Service(service);
         }
         let networks = self.networks.iter().enumerate();
         let holding = networks.filter(|(_, network)| network.cidr.contains(&address));
         let longest = holding.max_by_key(|(number, network)| (network.cidr.prefix_len(), *number));
-        longest.map_or(Who::Stranger, |(number, _)| Who::Network(number))
+        longest.map_or(PartyKind::Stranger, |(number, _)| PartyKind::Network(number))
     }
 
     /// Whether what the places name is there, which a stored result has to show.
@@ -245,15 +245,15 @@ impl<'s> Finder<'s> {
             // Both may have one name.
             (Some(host), Some(network)) => {
                 let is_its_own = self.site.hosts[*host].addresses.contains(&address);
-                Some(if is_its_own { Who::Host(*host) } else { Who::Network(*network) })
+                Some(if is_its_own { PartyKind::Host(*host) } else { PartyKind::Network(*network) })
             }
-            (Some(host), None) => Some(Who::Host(*host)),
-            (None, Some(network)) => Some(Who::Network(*network)),
+            (Some(host), None) => Some(PartyKind::Host(*host)),
+            (None, Some(network)) => Some(PartyKind::Network(*network)),
             (None, None) => None,
         };
         let who = named
-            .or_else(|| self.services.get(&address).map(|service| Who::Service(*service)))
-            .unwrap_or(Who::Stranger);
+            .or_else(|| self.services.get(&address).map(|service| PartyKind::Service(*service)))
+            .unwrap_or(PartyKind::Stranger);
         Party { who, roles }
     }
 

@@ -65,11 +65,11 @@ pub(super) fn is_early(head: &Head) -> bool {
 /// The layout that a file says it has.
 fn layout_of(file: &mut File) -> Option<String> {
     #[derive(Deserialize)]
-    struct Only {
+    struct EndpointTarget {
         schema: String,
     }
     file.seek(SeekFrom::Start(0)).ok()?;
-    let only: Only = serde_json::from_reader(BufReader::new(file)).ok()?;
+    let only: EndpointTarget = serde_json::from_reader(BufReader::new(file)).ok()?;
     Some(only.schema)
 }
 

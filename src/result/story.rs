@@ -7,7 +7,7 @@ use super::head::{Headline, Note, Tone};
 use super::known::{Changes, changes};
 use super::run::Run;
 use super::words::{percent, plural, short};
-use crate::classify::{Code, Coverage, Covers, Policy, Severity, Verdict};
+use crate::classify::{Code, Coverage, CoverageStatement, Policy, Severity, Verdict};
 use crate::model::{Correction, Duplicates, FrameCounters, SECOND, SkipReason, escape_control};
 
 impl From<Severity> for Tone {
@@ -491,8 +491,10 @@ pub(super) fn coverage(run: &Run<'_>, policy: &Policy) -> String {
     }
     let seen: Vec<String> = seen.iter().map(|(coverage, n)| format!("{n} {coverage}")).collect();
     let stated = match &policy.inventory.covers {
-        Some(Covers::All) => "the inventory says that it covers all of the farm".to_owned(),
-        Some(Covers::Hosts(hosts)) => {
+        Some(CoverageStatement::All) => {
+            "the inventory says that it covers all of the farm".to_owned()
+        }
+        Some(CoverageStatement::Hosts(hosts)) => {
             format!("the inventory says that it covers {}", plural(hosts.len() as u64, "host"))
         }
         None => "what it covers is inferred".to_owned(),

@@ -12,7 +12,7 @@ use super::head::{
 use super::known::{Changes, changes};
 use super::run::Run;
 use super::{Known, Site, Teller, Time, story};
-use crate::classify::{Covers, Outcome, Policy};
+use crate::classify::{CoverageStatement, Outcome, Policy};
 use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
 
 /// Pairs that are listed with their orphaned fragments; more are a flood, and only counted.
@@ -189,8 +189,8 @@ fn by_reason(reasons: &SkipCounts) -> Counts {
 fn covers(policy: &Policy) -> Value {
     let name = |host: &usize| Value::from(policy.inventory.hosts[*host].name.as_str());
     match &policy.inventory.covers {
-        Some(Covers::All) => Value::from("all"),
-        Some(Covers::Hosts(hosts)) => hosts.iter().map(name).collect(),
+        Some(CoverageStatement::All) => Value::from("all"),
+        Some(CoverageStatement::Hosts(hosts)) => hosts.iter().map(name).collect(),
         None => Value::Null,
     }
 }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::timeline::Pieces;
-use crate::classify::{Coverage, Who};
+use crate::classify::{Coverage, PartyKind};
 use crate::model::escape_control;
 use crate::result::{AuditResult, HostRow, Time, short};
 
@@ -73,7 +73,7 @@ fn lanes(result: &AuditResult<'_>, pieces: &Pieces, hosts: &[HostRow<'_>]) -> Ve
         let bits = range(pieces.of(first), pieces.of(last));
         let sent = talk.packets.map(|packets| packets > 0);
         for (party, sends) in [(client, sent), (server, [sent[1], sent[0]])] {
-            let Who::Host(host) = party.who else { continue };
+            let PartyKind::Host(host) = party.who else { continue };
             for (lane, _) in lanes[host].0.iter_mut().zip(sends).filter(|(_, does)| *does) {
                 *lane |= bits;
             }

@@ -6,7 +6,7 @@ use std::f64::consts::TAU;
 use maud::{Markup, html};
 
 use super::farm::Farm;
-use crate::classify::{RoleSet, Severity, Verdict, Who};
+use crate::classify::{PartyKind, RoleSet, Severity, Verdict};
 use crate::model::escape_control;
 use crate::result::{AuditResult, Brief, End, FindingRow, address_of, plural};
 
@@ -164,12 +164,12 @@ impl Layout {
     }
 
     /// The place of a party.
-    fn node(who: Who) -> Node {
+    fn node(who: PartyKind) -> Node {
         match who {
-            Who::Host(host) => Node::Host(host),
-            Who::Network(network) => Node::Network(network),
-            Who::Service(service) => Node::Service(service),
-            Who::Asked | Who::Stranger => Node::Outside,
+            PartyKind::Host(host) => Node::Host(host),
+            PartyKind::Network(network) => Node::Network(network),
+            PartyKind::Service(service) => Node::Service(service),
+            PartyKind::Asked | PartyKind::Stranger => Node::Outside,
         }
     }
 
@@ -187,10 +187,10 @@ impl Layout {
         }
         let slugs: Vec<&str> = end.roles.split(';').collect();
         let roles = site.roles_of(&slugs);
-        let hosts = site.hosts.iter().enumerate().filter(|(_, host)| host.roles.meets(roles));
+        let hosts = site.hosts.iter().enumerate().filter(|(_, host)| host.roles.intersects(roles));
         let hosts: Vec<Node> = hosts.take(ANY).map(|(number, _)| Node::Host(number)).collect();
         let services = site.services.iter();
-        let service = services.clone().position(|s| RoleSet::one(s.role).meets(roles));
+        let service = services.clone().position(|s| RoleSet::one(s.role).intersects(roles));
         match (hosts.is_empty(), service) {
             (false, _) => hosts,
             (true, Some(service)) => vec![Node::Service(service)],

@@ -6,8 +6,8 @@ use super::Teller;
 use crate::classify::Scope;
 use crate::classify::flag;
 use crate::classify::{
-    Conversation, Conversations, Doubt, FeatureState, Finding, Judge, Judged, Policy, Row, State,
-    Who, clock_words,
+    Conversation, Conversations, Doubt, FeatureState, Finding, Judge, Judged, PartyKind, Policy,
+    Row, State, clock_words,
 };
 use crate::model::{Nanos, Transport};
 
@@ -143,7 +143,7 @@ pub(super) fn hardware(
 ) -> Option<String> {
     [(&j.client, c.subject.client), (&j.server, c.subject.server)]
         .into_iter()
-        .filter(|(party, _)| !matches!(party.who, Who::Host(_) | Who::Service(_)))
+        .filter(|(party, _)| !matches!(party.who, PartyKind::Host(_) | PartyKind::Service(_)))
         .find_map(|(_, address)| {
             let presence = conversations.survey.presence(address)?;
             // A router's frames are of others.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{Teller, ToldFinding, Words};
 use crate::classify::TimeSpan;
-use crate::classify::{Finding, Party, ROLE_WATCH_S, RoleSet, Unit, Who, unseen};
+use crate::classify::{Finding, Party, PartyKind, ROLE_WATCH_S, RoleSet, Unit, unseen};
 use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
 
 /// Rows that are shown of one role.
@@ -23,7 +23,7 @@ impl Teller<'_> {
         let host = self.host(finding);
         let described = host.map(|host| {
             let roles = self.policy.inventory.hosts[host].roles;
-            self.policy.describe(&Party { who: Who::Host(host), roles })
+            self.policy.describe(&Party { who: PartyKind::Host(host), roles })
         });
         described.into_iter().collect()
     }

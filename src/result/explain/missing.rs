@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::not_assessable::pairs;
 use super::{Teller, ToldFinding, Words};
 use crate::classify::StateEvidence;
-use crate::classify::{ClaimId, Code, Finding, Judged, Reason, Verdict, Who, clock_words};
+use crate::classify::{ClaimId, Code, Finding, Judged, PartyKind, Reason, Verdict, clock_words};
 use crate::model::service_words;
 
 impl Teller<'_> {
@@ -80,7 +80,7 @@ impl Teller<'_> {
         let ends = self.conversations(finding).flat_map(|(_, j)| [j.client.who, j.server.who]);
         let hosts: BTreeSet<usize> = ends
             .filter_map(|who| match who {
-                Who::Host(host) => Some(host),
+                PartyKind::Host(host) => Some(host),
                 _ => None,
             })
             .collect();

@@ -140,11 +140,13 @@ impl Teller<'_> {
         let same = |r: &&Row| {
             r.transport == row.transport
                 && r.ports.contains(&port)
-                && matrix.roles[r.destination].members.meets(matrix.roles[row.destination].members)
+                && matrix.roles[r.destination]
+                    .members
+                    .intersects(matrix.roles[row.destination].members)
                 && told.server.roles.split(';').any(|role| {
-                    matrix
-                        .role(role)
-                        .is_some_and(|n| matrix.roles[r.destination].members.meets(RoleSet::one(n)))
+                    matrix.role(role).is_some_and(|n| {
+                        matrix.roles[r.destination].members.intersects(RoleSet::one(n))
+                    })
                 })
         };
         let sources: BTreeSet<&str> =

@@ -5,7 +5,7 @@ use std::{fmt, io};
 
 /// One problem, with its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Problem {
+pub struct Diagnostic {
     /// The file as the user named it.
     pub file: String,
     /// The line, from 1; zero where the problem is the whole file's.
@@ -14,7 +14,7 @@ pub struct Problem {
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             0 => write!(f, "{}: {}", self.file, self.message),
@@ -23,16 +23,16 @@ impl fmt::Display for Problem {
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for Diagnostic {}
 
 /// All problems of a file.
 #[derive(Default, Debug)]
-pub struct Problems {
+pub struct Diagnostics {
     file: String,
-    list: Vec<Problem>,
+    list: Vec<Diagnostic>,
 }
 
-impl Problems {
+impl Diagnostics {
     /// No problems yet, of `file`.
     pub fn of(file: &str) -> Self {
         Self { file: file.to_owned(), list: Vec::new() }
@@ -40,11 +40,11 @@ impl Problems {
 
     /// Adds a problem.
     pub fn add(&mut self, line: usize, message: impl Into<String>) {
-        self.list.push(Problem { file: self.file.clone(), line, message: message.into() });
+        self.list.push(Diagnostic { file: self.file.clone(), line, message: message.into() });
     }
 
     /// The value if there were no problems, else all of them in the order of their lines.
-    pub fn or<T>(mut self, value: T) -> Result<T, Vec<Problem>> {
+    pub fn or<T>(mut self, value: T) -> Result<T, Vec<Diagnostic>> {
         if self.list.is_empty() {
             return Ok(value);
         }
