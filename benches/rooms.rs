@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 use rasaudit::capture::{Batch, CaptureReader, expand};
-use rasaudit::classify::{Outcome, View, Watched};
+use rasaudit::classify::{CaptureConditions, Judgement, Watched};
 use rasaudit::conversation::{CaptureLimits, Conversations, ReadOptions};
 use rasaudit::decode::{Body, Decoder, FiveTuple, Observation, flag};
 use rasaudit::flow::{FlowStore, HashSeed, Retention};
@@ -116,7 +116,7 @@ fn rooms(c: &mut Criterion) {
     let policy = policy();
     let mut watched = Watched::default();
     watched.longest_s = 650;
-    let view = View {
+    let view = CaptureConditions {
         end: None,
         start: None,
         watched,
@@ -147,7 +147,7 @@ fn rooms(c: &mut Criterion) {
     group.bench_function("farm", |b| {
         b.iter_batched(
             conversations,
-            |c| Outcome::of(&policy, c, &view, 1).findings().len(),
+            |c| Judgement::of(&policy, c, &view, 1).findings().len(),
             BatchSize::SmallInput,
         );
     });

@@ -1,14 +1,14 @@
 //! The conditions under which silence means that something is missing, in the order in which they are tried. The first that
 //! fails is the reason for which it cannot be assessed.
 
-use super::coverage::Unit;
-use super::facts::Seen;
+use super::coverage::Peer;
+use super::facts::JudgedCapture;
 use super::verdict::Code;
 
 /// What the conditions are asked about: the silence of a host on some rows of a group.
 pub(super) struct Silent<'s> {
     /// What was seen.
-    pub seen: Seen<'s>,
+    pub seen: JudgedCapture<'s>,
     /// The silent host.
     pub source: usize,
     /// The rows whose features are on.
@@ -16,13 +16,13 @@ pub(super) struct Silent<'s> {
     /// Those of them that are steady, or whose trigger was seen.
     pub due: &'s [usize],
     /// Towards whom.
-    pub towards: &'s Towards,
+    pub towards: &'s DestinationCoverage,
     /// Seconds that the rows have to be watched.
     pub watch_s: u64,
 }
 
 /// What those have in common towards whom a source should have spoken.
-pub(super) struct Towards {
+pub(super) struct DestinationCoverage {
     /// How many there are.
     pub len: usize,
     /// One of them was seen sending.
@@ -89,7 +89,7 @@ pub(super) const AFTER: &[Condition] = &[
     Condition {
         code: Code::HostNotSeen,
         words: "the host, and one that it should go to, were seen sending to single hosts",
-        holds: |silent| silent.seen.is_sending(Unit::Host(silent.source)) && silent.towards.sends,
+        holds: |silent| silent.seen.is_sending(Peer::Host(silent.source)) && silent.towards.sends,
     },
     Condition {
         code: Code::PairNotCovered,

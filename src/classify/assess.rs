@@ -1,11 +1,11 @@
 //! The order in which failures, silences, contradictions and the status of every row are assessed.
 
-use super::claims::GroupId;
-use super::counted::RowReport;
+use super::absence_claims::GroupId;
 use super::expected::Assessor;
-use super::facts::Seen;
-use super::finding::Book;
+use super::facts::JudgedCapture;
+use super::finding::FindingBook;
 use super::judge::{Judge, Judged};
+use super::row_counts::RowReport;
 
 /// What [`assess`] gives beside findings.
 pub(super) struct Assessed {
@@ -18,9 +18,9 @@ pub(super) struct Assessed {
 /// Assesses failures, silences, rows and hosts, counting on `jobs` threads.
 pub(super) fn assess(
     judge: &Judge<'_>,
-    seen: Seen<'_>,
+    seen: JudgedCapture<'_>,
     judged: &[Judged],
-    book: &mut Book,
+    book: &mut FindingBook,
     jobs: usize,
 ) -> Assessed {
     let (mut assessor, groups_of) = Assessor::new(judge, seen, judged, book, jobs);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use super::View;
+use super::CaptureConditions;
 use super::judge::Judged;
 use super::verdict::Verdict;
 use crate::conversation::{Conversations, HostActivity, ServiceKey, TimeSpan, UndecodedReason};
@@ -42,7 +42,7 @@ pub struct HostReport {
 
 /// One end of conversations: a host or service of the inventory, else an address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Unit {
+pub enum Peer {
     /// A host, by number.
     Host(usize),
     /// A service, by number.
@@ -51,7 +51,7 @@ pub enum Unit {
     Other(IpAddr),
 }
 
-impl Unit {
+impl Peer {
     /// Returns the host that it is.
     pub fn host(self) -> Option<usize> {
         match self {
@@ -74,7 +74,7 @@ impl Unit {
 pub(super) fn hosts(
     policy: &Policy,
     conversations: &Conversations,
-    view: &View,
+    view: &CaptureConditions,
 ) -> Vec<HostReport> {
     let mut presences = vec![HostActivity::default(); policy.inventory.hosts.len()];
     for (address, presence) in conversations.survey.presences() {
@@ -162,12 +162,12 @@ const CARRIER_PORTS: [u16; 7] = [4789, 8472, 4790, 6081, 2152, 6635, 37008];
 
 /// What hosts exchanged that could not be read, in words.
 #[derive(Default)]
-pub(super) struct Sealed {
+pub(super) struct UnreadablePairs {
     /// For each host, the words for each listed peer, and for any peer that the inventory does not list.
     hosts: HashMap<usize, (HashMap<usize, String>, Option<String>)>,
 }
 
-impl Sealed {
+impl UnreadablePairs {
     fn add(&mut self, policy: &Policy, (a, b): (IpAddr, IpAddr), what: &dyn Fn() -> String) {
         let words = || format!("{a} and {b} exchanged {}, which may hold it", what());
         match (policy.host_of(a), policy.host_of(b)) {
@@ -202,8 +202,12 @@ impl Sealed {
     }
 }
 
-pub(super) fn sealed(policy: &Policy, conversations: &Conversations, view: &View) -> Sealed {
-    let mut sealed = Sealed::default();
+pub(super) fn unreadable_pairs(
+    policy: &Policy,
+    conversations: &Conversations,
+    view: &CaptureConditions,
+) -> UnreadablePairs {
+    let mut unreadable_pairs = UnreadablePairs::default();
     let is_udp = |transport| transport == Transport::UDP;
     for c in &conversations.list {
         let ServiceKey { client, server, transport, port } = c.subject;
@@ -216,7 +220,7 @@ pub(super) fn sealed(policy: &Policy, conversations: &Conversations, view: &View
         let carries =
             CARRIERS.contains(&transport.0) || (is_udp(transport) && CARRIER_PORTS.contains(&port));
         if seals || (carries && view.no_decap) {
-            sealed.add(policy, (client, server), &|| match c.subject.shown_port() {
+            unreadable_pairs.add(policy, (client, server), &|| match c.subject.shown_port() {
                 Some(port) => format!("{transport} {port}"),
                 None => format!("IP protocol {}", transport.0),
             });
@@ -224,25 +228,25 @@ pub(super) fn sealed(policy: &Policy, conversations: &Conversations, view: &View
     }
     for pair in &conversations.orphans {
         let what = || "fragments whose first one is not in the capture".to_owned();
-        sealed.add(policy, (pair.src, pair.dst), &what);
+        unreadable_pairs.add(policy, (pair.src, pair.dst), &what);
     }
     for (pair, packets) in &conversations.survey.portless {
         let what = || format!("{packets} packets whose ports the capture cut off or lacks");
-        sealed.add(policy, *pair, &what);
+        unreadable_pairs.add(policy, *pair, &what);
     }
-    sealed
+    unreadable_pairs
 }
 
 /// Frames that could not be understood, by whose they may be.
 #[derive(Default)]
-pub(super) struct Unreadables {
+pub(super) struct UndecodedByHost {
     /// Those that may be anybody's, in words.
     anybody: Option<String>,
     /// Those of hosts, in words.
     hosts: BTreeMap<usize, String>,
 }
 
-impl Unreadables {
+impl UndecodedByHost {
     /// What frames may hold something between these hosts, in words.
     pub fn of(&self, hosts: impl IntoIterator<Item = usize>) -> Option<&str> {
         let theirs = hosts.into_iter().find_map(|host| self.hosts.get(&host));
@@ -256,8 +260,8 @@ pub(super) fn unreadables(
     policy: &Policy,
     conversations: &Conversations,
     reports: &[HostReport],
-) -> Unreadables {
-    let mut found = Unreadables::default();
+) -> UndecodedByHost {
+    let mut found = UndecodedByHost::default();
     let frames = |count: u64, why: UndecodedReason| format!("{count} {}", why.words());
     if conversations.unread.more() > 0 {
         found.anybody =
@@ -291,19 +295,19 @@ pub(super) fn unreadables(
 
 /// The hosts that have at least two peers who talk to nobody else: the span carries their port.
 pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
-    let mut hosts: Vec<BoundedSet<Unit, 2>> = Vec::new();
-    let mut others = HashMap::<Unit, BoundedSet<Unit, 2>, ahash::RandomState>::default();
+    let mut hosts: Vec<BoundedSet<Peer, 2>> = Vec::new();
+    let mut others = HashMap::<Peer, BoundedSet<Peer, 2>, ahash::RandomState>::default();
     let unit = |who, address| match who {
-        PartyKind::Host(host) => Unit::Host(host),
-        PartyKind::Service(service) => Unit::Service(service),
-        _ => Unit::Other(address),
+        PartyKind::Host(host) => Peer::Host(host),
+        PartyKind::Service(service) => Peer::Service(service),
+        _ => Peer::Other(address),
     };
-    let mut met = |who: Unit, peer: Unit| match who {
-        Unit::Host(host) => {
+    let mut met = |who: Peer, peer: Peer| match who {
+        Peer::Host(host) => {
             hosts.resize(hosts.len().max(host + 1), BoundedSet::default());
             hosts[host].insert(peer);
         }
-        Unit::Service(_) | Unit::Other(_) => others.entry(who).or_default().insert(peer),
+        Peer::Service(_) | Peer::Other(_) => others.entry(who).or_default().insert(peer),
     };
     for (c, j) in conversations.list.iter().zip(judged) {
         let packets = c.to_server.packets.0 + c.to_client.packets.0;
@@ -319,7 +323,7 @@ pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashS
     let mut faithful: HashMap<usize, u32> = HashMap::new();
     let all = others.values().chain(&hosts);
     for theirs in all.filter(|peers| peers.len() == 1 && !peers.more()) {
-        if let Some(Unit::Host(host)) = theirs.iter().next() {
+        if let Some(Peer::Host(host)) = theirs.iter().next() {
             *faithful.entry(*host).or_default() += 1;
         }
     }

@@ -135,7 +135,7 @@ struct Entity {
 }
 
 /// Something that a host did or serves, and the roles that would do so.
-struct Item {
+struct DraftItem {
     fits: RoleSet,
     words: String,
     /// A row documents it between the roles that both sides are taken for.
@@ -451,12 +451,12 @@ impl<'a> Drafter<'a> {
     }
 
     /// What each entity did and serves.
-    fn items(&self) -> Vec<Vec<Item>> {
+    fn items(&self) -> Vec<Vec<DraftItem>> {
         /// Serves or opens, which service, as which roles would; and with whom, nobody for everybody.
         type Deed = (bool, Transport, u16, RoleSet, bool);
         type Peers = BTreeSet<Option<IpAddr>>;
-        type Items = BTreeMap<Deed, Peers>;
-        let mut items: Vec<Items> = vec![Items::new(); self.entities.len()];
+        type DraftItems = BTreeMap<Deed, Peers>;
+        let mut items: Vec<DraftItems> = vec![DraftItems::new(); self.entities.len()];
         let telling = self.telling().filter(|c| !self.is_background(c) && !self.is_of_a_domain(c));
         for c in telling {
             let (client, server) = self.fits(c);
@@ -490,12 +490,12 @@ impl<'a> Drafter<'a> {
             let verb = if serves { "serves" } else { "opens" };
             let to = if serves { "to" } else { "at" };
             let is_own = peers.contains(&None) || self.policy.is_own_port(transport, port);
-            Item { fits, words: format!("{verb} {what} {to} {more}"), documented, is_own }
+            DraftItem { fits, words: format!("{verb} {what} {to} {more}"), documented, is_own }
         };
-        let mut items: Vec<Vec<Item>> =
+        let mut items: Vec<Vec<DraftItem>> =
             items.into_iter().map(|items| items.into_iter().map(words).collect()).collect();
         for (entity, (role, words)) in &self.controllers {
-            items[*entity].push(Item {
+            items[*entity].push(DraftItem {
                 fits: *role,
                 words: words.clone(),
                 documented: true,
@@ -522,7 +522,7 @@ impl<'a> Drafter<'a> {
     /// for, and what stays unexplained.
     /// A PC of a domain that does only what clients do is one: appliances of the product are in no domain, and its
     /// servers serve.
-    fn weigh(&self, items: Vec<Item>, is_pc: bool) -> Weighed {
+    fn weigh(&self, items: Vec<DraftItem>, is_pc: bool) -> Weighed {
         let is_client = |role: usize| self.matrix().roles[role].is_client();
         let mut items = items;
         if is_pc && self.acts_as_client(&items) {
@@ -555,7 +555,7 @@ impl<'a> Drafter<'a> {
             if let Some(first) = tied.first().map(|role| speaks(*role)) {
                 tied.retain(|role| speaks(*role) == first);
             }
-            let mine = |i: &Item| tied.iter().any(|r| i.fits.intersects(RoleSet::one(*r)));
+            let mine = |i: &DraftItem| tied.iter().any(|r| i.fits.intersects(RoleSet::one(*r)));
             let telling = items.iter().filter(|i| mine(i));
             let (count, least) =
                 telling.fold((0, usize::MAX), |(n, least), i| (n + 1, least.min(i.fits.len())));
@@ -592,7 +592,7 @@ impl<'a> Drafter<'a> {
     }
 
     /// What an item says, and who else would do so.
-    fn speaks(&self, item: &Item) -> String {
+    fn speaks(&self, item: &DraftItem) -> String {
         const SHOWN: usize = 3;
         let titles = self.matrix().role_titles(item.fits);
         match titles.len() {
@@ -767,7 +767,7 @@ impl<'a> Drafter<'a> {
     }
 
     /// Whether all that an entity does, as far as rows know it, is what clients do too.
-    fn acts_as_client(&self, items: &[Item]) -> bool {
+    fn acts_as_client(&self, items: &[DraftItem]) -> bool {
         let is_client = |role: usize| self.matrix().roles[role].is_client();
         let mut known = items.iter().filter(|item| !item.fits.is_empty()).peekable();
         known.peek().is_some() && known.all(|item| item.fits.iter().any(is_client))

@@ -26,14 +26,14 @@ pub enum EndKey {
     /// A name or an address in the words of the matrix or of an exception.
     Words(Box<str>),
     /// Many clients of one network.
-    Many(Network),
+    Many(NetworkGroup),
     /// Everybody.
     Everybody,
 }
 
 /// The network that many clients are told as.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Network {
+pub enum NetworkGroup {
     /// One of the inventory, by number.
     Listed(u32),
     /// The /24 or /64 of addresses that are in no network of the inventory.
@@ -42,7 +42,7 @@ pub enum Network {
     Flood,
 }
 
-impl Network {
+impl NetworkGroup {
     /// Returns the network that holds an address.
     pub(super) fn of(policy: &Policy, address: IpAddr) -> Self {
         match policy.network(address) {
@@ -99,14 +99,14 @@ impl EndKey {
 
 /// The ends of findings, each once.
 #[derive(Default)]
-pub struct Ends {
+pub struct EndInterner {
     list: Vec<EndKey>,
     known: HashMap<EndKey, EndId, ahash::RandomState>,
     /// Those that are hosts, by number: nearly all of them.
     hosts: Vec<Option<EndId>>,
 }
 
-impl Ends {
+impl EndInterner {
     /// Returns the number of an end.
     pub(super) fn id(&mut self, key: EndKey) -> EndId {
         if let Some(id) = self.known.get(&key) {

@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::absence::{self, Silent, Towards};
-use super::claims::{Claim, GroupId, To};
-use super::counted::{Attempt, ByGroup, Counted, Fitting, RowReport, Through, groups_of};
-use super::coverage::Unit;
-use super::facts::{Seen, with_ports};
-use super::finding::Book;
+use super::absence::{self, DestinationCoverage, Silent};
+use super::absence_claims::{AbsenceClaim, GroupId, To};
+use super::coverage::Peer;
+use super::facts::{JudgedCapture, with_ports};
+use super::finding::FindingBook;
 use super::judge::{Judge, Judged};
+use super::row_counts::{Attempt, ByGroup, Fitting, RowCounts, RowReport, TriggerPath, groups_of};
 use super::verdict::{Code, Doubt, Doubts, Status};
 use crate::conversation::{Conversations, State};
 use crate::model::{Nanos, Transport};
@@ -28,18 +28,18 @@ enum Trigger {
 
 /// What the silence of one source on one group means.
 #[derive(Clone, Copy)]
-pub(super) enum Silence {
+pub(super) enum AbsenceCheck {
     /// It is none, or nothing is due.
     Fine,
     /// It tried and failed, which the conversations themselves show.
     Failed,
     /// It should have spoken, and could have been seen.
-    Missing(Claim),
+    Missing(AbsenceClaim),
     /// It may have spoken unseen.
-    Unknown(Code, Claim),
+    Unknown(Code, AbsenceClaim),
 }
 
-impl Silence {
+impl AbsenceCheck {
     /// What two directions of a pair come to, of which one is enough.
     pub fn or(self, other: Self) -> Self {
         match (self, other) {
@@ -51,7 +51,7 @@ impl Silence {
     }
 
     /// The claim that it makes, with its code.
-    pub fn claim(self) -> Option<(Code, Claim)> {
+    pub fn claim(self) -> Option<(Code, AbsenceClaim)> {
         match self {
             Self::Fine | Self::Failed => None,
             Self::Missing(claim) => Some((Code::NeverAttempted, claim)),
@@ -65,17 +65,17 @@ pub(super) struct Assessor<'a> {
     pub(super) policy: &'a Policy,
     pub(super) conversations: &'a Conversations,
     pub(super) judged: &'a [Judged],
-    pub(super) seen: Seen<'a>,
+    pub(super) seen: JudgedCapture<'a>,
     pub(super) rows: Vec<RowReport>,
     pub(super) not_assessable: Vec<u64>,
     /// What documents each conversation.
     pub(super) fitting: Vec<Option<Arc<Fitting>>>,
     attempts: ByGroup<Attempt>,
     /// What went through each host, by group.
-    triggers: ByGroup<Arc<Through>>,
+    triggers: ByGroup<Arc<TriggerPath>>,
     /// What the hosts and services of some roles have in common, by their place in the claims.
     reaches: RefCell<Vec<Reach>>,
-    pub(super) book: RefCell<&'a mut Book>,
+    pub(super) book: RefCell<&'a mut FindingBook>,
     /// Hosts that already have a finding about something missing.
     pub(super) missing: HashSet<usize>,
     /// Addresses of hosts that one hardware address took over from another, in words.
@@ -101,15 +101,15 @@ impl<'a> Assessor<'a> {
     /// Returns an assessor that has counted the conversations of each row, on `jobs` threads, and the group of each row.
     pub(super) fn new(
         judge: &'a Judge<'a>,
-        seen: Seen<'a>,
+        seen: JudgedCapture<'a>,
         judged: &'a [Judged],
-        book: &'a mut Book,
+        book: &'a mut FindingBook,
         jobs: usize,
     ) -> (Self, Vec<GroupId>) {
         let policy = judge.policy;
         let groups_of = groups_of(policy);
-        let Counted { rows, fitting, attempts, triggers } =
-            Counted::of(judge, seen, judged, &groups_of, jobs);
+        let RowCounts { rows, fitting, attempts, triggers } =
+            RowCounts::of(judge, seen, judged, &groups_of, jobs);
         let assessor = Self {
             judge,
             policy,
@@ -130,7 +130,7 @@ impl<'a> Assessor<'a> {
     }
 
     /// What a source tried of a group: towards one, or towards anybody.
-    pub(super) fn attempts(&self, group: GroupId, source: usize, only: Option<Unit>) -> &[Attempt] {
+    pub(super) fn attempts(&self, group: GroupId, source: usize, only: Option<Peer>) -> &[Attempt] {
         let all = self.attempts.get(&(group, source)).map_or(&[][..], Vec::as_slice);
         let Some(to) = only else { return all };
         let from = all.partition_point(|attempt| attempt.to < to);
@@ -183,7 +183,7 @@ impl<'a> Assessor<'a> {
         source: usize,
         only: Option<To>,
         tried: bool,
-    ) -> Silence {
+    ) -> AbsenceCheck {
         let matrix = &self.policy.matrix;
         let roles = self.policy.inventory.hosts[source].roles;
         let mine: Vec<usize> = live
@@ -192,11 +192,11 @@ impl<'a> Assessor<'a> {
             .filter(|row| matrix.is_source(&matrix.rows[*row], roles))
             .collect();
         if mine.is_empty() {
-            return Silence::Fine;
+            return AbsenceCheck::Fine;
         }
         let unit = match only {
-            Some(To::Host(host)) => Some(Unit::Host(host as usize)),
-            Some(To::Service(service)) => Some(Unit::Service(service as usize)),
+            Some(To::Host(host)) => Some(Peer::Host(host as usize)),
+            Some(To::Service(service)) => Some(Peer::Service(service as usize)),
             Some(To::AnyOf(_)) | None => None,
         };
         let attempts = if tried { self.attempts(group, source, unit) } else { &[] };
@@ -204,10 +204,10 @@ impl<'a> Assessor<'a> {
         let tunnelled = attempts.iter().any(|attempt| attempt.tunnelled);
         let attempts = || attempts.iter().filter(|attempt| !attempt.tunnelled);
         if attempts().any(|a| a.answered || a.state == State::AnswerOnly) {
-            return Silence::Fine;
+            return AbsenceCheck::Fine;
         }
         if attempts().any(|a| a.failed) {
-            return Silence::Failed;
+            return AbsenceCheck::Failed;
         }
         let is_on = |row: &usize| self.policy.feature_state(&matrix.rows[*row]) == FeatureState::On;
         let on: Vec<usize> = mine.iter().copied().filter(is_on).collect();
@@ -231,7 +231,7 @@ impl<'a> Assessor<'a> {
             }
         });
         if due.is_empty() && answered {
-            return Silence::Fine;
+            return AbsenceCheck::Fine;
         }
         let to = only.unwrap_or_else(|| To::AnyOf(self.destinations(&mine)));
         let mut rows = if due.is_empty() { mine.clone() } else { due.clone() };
@@ -242,10 +242,14 @@ impl<'a> Assessor<'a> {
         let claim = |rows: &[usize], doubts: Doubts| {
             let rows = self.book.borrow_mut().claims.rows_id(rows);
             let (source, is_of_absence) = (source as u32, true);
-            Claim { source, to, rows, watch_s, trigger, doubts, tunnelled, is_of_absence }
+            AbsenceClaim { source, to, rows, watch_s, trigger, doubts, tunnelled, is_of_absence }
         };
-        let unknown =
-            |code| Silence::Unknown(code, Claim { is_of_absence: false, ..claim(&rows, doubts) });
+        let unknown = |code| {
+            AbsenceCheck::Unknown(
+                code,
+                AbsenceClaim { is_of_absence: false, ..claim(&rows, doubts) },
+            )
+        };
         let towards = self.towards(to, source);
         let seen = self.seen;
         let asked = Silent { seen, source, on: &on, due: &due, towards: &towards, watch_s };
@@ -256,7 +260,7 @@ impl<'a> Assessor<'a> {
         let connects = due.iter().any(|row| matrix.rows[*row].transport == Transport::TCP);
         let any = |state| attempts().any(|a| a.state == state);
         if !connects && any(State::OneWay) {
-            return Silence::Fine;
+            return AbsenceCheck::Fine;
         }
         if any(State::OneSided) {
             return unknown(Code::OneSidedView);
@@ -264,7 +268,10 @@ impl<'a> Assessor<'a> {
         // What was tried one way was tried; the rest of the group is what is silent.
         rows.retain(|row| !attempts().any(|a| a.rows.contains(row)));
         let unknown = |code, doubts| {
-            Silence::Unknown(code, Claim { is_of_absence: false, ..claim(&rows, doubts) })
+            AbsenceCheck::Unknown(
+                code,
+                AbsenceClaim { is_of_absence: false, ..claim(&rows, doubts) },
+            )
         };
         if let Some(code) = absence::fails(&asked, absence::AFTER) {
             let inferred = self.policy.inventory.covers.is_none() && absence::is_late(code);
@@ -279,7 +286,7 @@ impl<'a> Assessor<'a> {
         let watched_s = view.watched.seconds_for(watch_s);
         // A host that was there for a moment only had no time to do what it does now and then, or to be asked.
         let due_s = watched_s.min(watch_s);
-        let in_time = self.seen.was_there_for(Unit::Host(source), due_s)
+        let in_time = self.seen.was_there_for(Peer::Host(source), due_s)
             && self.any_was_there(to, source, due_s);
         if !in_time || view.misses_a_direction() {
             doubts.add(Doubt::Coverage);
@@ -296,24 +303,24 @@ impl<'a> Assessor<'a> {
         if !view.is_certain_after(chances) {
             doubts.add(Doubt::Loss);
         }
-        Silence::Missing(claim(&rows, doubts))
+        AbsenceCheck::Missing(claim(&rows, doubts))
     }
 
     /// What those have in common towards whom a source should have spoken.
-    pub(super) fn towards(&self, to: To, source: usize) -> Towards {
+    pub(super) fn towards(&self, to: To, source: usize) -> DestinationCoverage {
         let seen = &self.seen;
         match to {
             To::Host(host) => {
                 let host = host as usize;
-                Towards {
+                DestinationCoverage {
                     len: 1,
-                    sends: seen.is_sending(Unit::Host(host)),
+                    sends: seen.is_sending(Peer::Host(host)),
                     all_covered: seen.watches(host).is_some(),
                 }
             }
-            To::Service(service) => Towards {
+            To::Service(service) => DestinationCoverage {
                 len: 1,
-                sends: seen.is_sending(Unit::Service(service as usize)),
+                sends: seen.is_sending(Peer::Service(service as usize)),
                 all_covered: self.covers_everything(),
             },
             To::AnyOf(reach) => {
@@ -321,9 +328,9 @@ impl<'a> Assessor<'a> {
                 let own = usize::from(reach.hosts.contains(&source));
                 let own_if = |holds: bool| if holds { own } else { 0 };
                 let len = reach.len - own;
-                let sending = own_if(seen.is_sending(Unit::Host(source)));
+                let sending = own_if(seen.is_sending(Peer::Host(source)));
                 let covered = own_if(seen.watches(source).is_some());
-                Towards {
+                DestinationCoverage {
                     len,
                     sends: reach.sending > sending,
                     all_covered: self.covers_everything() || reach.covered - covered == len,
@@ -339,11 +346,11 @@ impl<'a> Assessor<'a> {
     /// Whether one of those towards whom a source should have spoken was there for so many seconds.
     fn any_was_there(&self, to: To, source: usize, due_s: u64) -> bool {
         match to {
-            To::Host(host) => self.seen.was_there_for(Unit::Host(host as usize), due_s),
-            To::Service(service) => self.seen.is_sending(Unit::Service(service as usize)),
+            To::Host(host) => self.seen.was_there_for(Peer::Host(host as usize), due_s),
+            To::Service(service) => self.seen.is_sending(Peer::Service(service as usize)),
             To::AnyOf(reach) => {
                 let reach = &self.reaches.borrow()[reach as usize];
-                let long = |there_s: &Nanos| Seen::is_long_enough(*there_s, due_s);
+                let long = |there_s: &Nanos| JudgedCapture::is_long_enough(*there_s, due_s);
                 let short = reach.there_s.partition_point(|there_s| !long(there_s));
                 let own = reach.hosts.contains(&source) && long(&self.seen.seconds_of(source));
                 reach.there_s.len() - short > usize::from(own) || reach.services > 0
@@ -372,7 +379,7 @@ impl<'a> Assessor<'a> {
         if seen.has_unlisted_server(&rows) || clients() {
             doubts.add(Doubt::Coverage);
         }
-        let sealed = || {
+        let unreadable_pairs = || {
             let beside = match to {
                 To::Host(host) => seen.is_sealed_beside(host as usize),
                 To::Service(_) => false,
@@ -393,7 +400,7 @@ impl<'a> Assessor<'a> {
                 reach.unreadable > usize::from(own)
             }
         };
-        if seen.view().damaged || sealed() || seen.is_unreadable(source) || unreadable() {
+        if seen.view().damaged || unreadable_pairs() || seen.is_unreadable(source) || unreadable() {
             doubts.add(Doubt::Unread);
         }
         if self.conversations.survey.has_doubtful_clocks() {
@@ -467,12 +474,12 @@ impl<'a> Assessor<'a> {
 }
 
 impl Reach {
-    fn of(seen: &Seen<'_>, units: &[Unit]) -> Self {
+    fn of(seen: &JudgedCapture<'_>, units: &[Peer]) -> Self {
         let mut reach = Self { len: units.len(), ..Self::default() };
         for unit in units {
             let sends = seen.is_sending(*unit);
             reach.sending += usize::from(sends);
-            let Unit::Host(host) = unit else {
+            let Peer::Host(host) = unit else {
                 reach.services += usize::from(sends);
                 continue;
             };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::Outcome;
+use super::Judgement;
 use super::coverage::{Coverage, HostReport};
 use super::ends::EndKey;
 use super::finding::{About, Finding, FindingKey, Reason};
@@ -15,7 +15,7 @@ use crate::policy::{PartyKind, Policy, RoleSet, Scope, Severity};
 /// From so many servers that one client tried in vain it is one scan.
 const TARGETS: usize = 10;
 
-impl Outcome {
+impl Judgement {
     /// Adds a finding for each unlisted address that serves a listed host, proved by handshakes, what only one role of
     /// the product serves, while listed hosts of that role were never seen. Anybody can open such a port; to serve it, a
     /// listed host has to take him for the server.
@@ -100,7 +100,7 @@ struct Cause {
     hosts: BTreeSet<usize>,
 }
 
-impl Outcome {
+impl Judgement {
     /// Says of each finding which other one explains it: a contradiction of the inventory without which it would not be
     /// there, or the first of a scan.
     pub(super) fn explain_findings(&mut self, judge: &Judge<'_>) {
@@ -161,7 +161,7 @@ struct Causes {
 }
 
 impl Causes {
-    fn of(policy: &Policy, outcome: &Outcome) -> Self {
+    fn of(policy: &Policy, outcome: &Judgement) -> Self {
         let mut causes = Self::default();
         let mismatches = outcome.findings().iter().enumerate();
         for (place, finding) in mismatches.filter(|(_, f)| f.code() == Code::RoleMismatch) {
@@ -191,7 +191,7 @@ impl Causes {
     }
 
     /// The cause that may explain a finding: that of an end of its first conversation, or of a host that is not seen.
-    fn about(&self, outcome: &Outcome, finding: &Finding) -> Option<&Cause> {
+    fn about(&self, outcome: &Judgement, finding: &Finding) -> Option<&Cause> {
         let number = match outcome.members_of(finding).first() {
             Some(first) => {
                 let first = *first as usize;
@@ -210,7 +210,7 @@ impl Causes {
 }
 
 /// Whether a finding would not be there, had the one of the cause its role.
-fn is_explained(judge: &Judge<'_>, outcome: &Outcome, finding: &Finding, cause: &Cause) -> bool {
+fn is_explained(judge: &Judge<'_>, outcome: &Judgement, finding: &Finding, cause: &Cause) -> bool {
     let members = outcome.members_of(finding);
     if members.is_empty() {
         // What is not seen of a host that may have another address.

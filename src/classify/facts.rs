@@ -3,12 +3,13 @@
 use std::collections::HashSet;
 
 use super::coverage::{
-    HostReport, Sealed, Unit, Unlisted, Unreadables, sealed, unlisted, unreadables, watched,
+    HostReport, Peer, UndecodedByHost, Unlisted, UnreadablePairs, unlisted, unreadable_pairs,
+    unreadables, watched,
 };
 use super::judge::Judged;
 use super::parallel::both;
 use super::verdict::{Code, Doubt};
-use super::{CoverageStatement, View};
+use super::{CaptureConditions, CoverageStatement};
 use crate::conversation::{Conversation, Conversations, HostActivity};
 use crate::model::{Nanos, SECOND, Transport};
 use crate::policy::{Policy, Row};
@@ -33,40 +34,44 @@ pub(super) fn is_silent(code: Code) -> bool {
 }
 
 /// What was learned of the capture as a whole.
-pub struct Facts {
+pub struct CaptureFacts {
     /// What the judgement knew of the capture and of the user's wishes.
-    pub view: View,
+    pub view: CaptureConditions,
     /// The hosts whose switch port the span carries, as traffic shows.
     watched: HashSet<usize>,
     /// Services that somebody reached at an address which the inventory does not list, or lists without
     /// a role: it may be a listed host's other address.
     unlisted: Unlisted,
     /// What hosts exchanged that could not be read.
-    sealed: Sealed,
+    unreadable_pairs: UnreadablePairs,
     /// Frames that could not be understood.
-    unreadables: Unreadables,
+    unreadables: UndecodedByHost,
 }
 
-impl Facts {
+impl CaptureFacts {
     pub(super) fn of(
         policy: &Policy,
         conversations: &Conversations,
         judged: &[Judged],
         hosts: &[HostReport],
-        view: &View,
+        view: &CaptureConditions,
         jobs: usize,
     ) -> Self {
         let told = || (watched(conversations, judged), unlisted(conversations, judged));
-        let hidden =
-            || (sealed(policy, conversations, view), unreadables(policy, conversations, hosts));
-        let ((watched, unlisted), (sealed, unreadables)) = both(jobs, told, hidden);
-        Self { view: view.clone(), watched, unlisted, sealed, unreadables }
+        let hidden = || {
+            (
+                unreadable_pairs(policy, conversations, view),
+                unreadables(policy, conversations, hosts),
+            )
+        };
+        let ((watched, unlisted), (unreadable_pairs, unreadables)) = both(jobs, told, hidden);
+        Self { view: view.clone(), watched, unlisted, unreadable_pairs, unreadables }
     }
 }
 
 /// The facts, with what they are about.
 #[derive(Clone, Copy)]
-pub struct Seen<'a> {
+pub struct JudgedCapture<'a> {
     /// The policy.
     pub policy: &'a Policy,
     /// What was judged.
@@ -74,12 +79,12 @@ pub struct Seen<'a> {
     /// How each host was seen.
     pub hosts: &'a [HostReport],
     /// What was learned.
-    pub facts: &'a Facts,
+    pub facts: &'a CaptureFacts,
 }
 
-impl<'a> Seen<'a> {
+impl<'a> JudgedCapture<'a> {
     /// Returns what the judgement knew of the capture.
-    pub fn view(&self) -> &'a View {
+    pub fn view(&self) -> &'a CaptureConditions {
         &self.facts.view
     }
 
@@ -90,16 +95,16 @@ impl<'a> Seen<'a> {
     }
 
     /// Whether a unicast frame of it was seen.
-    pub fn is_sending(&self, unit: Unit) -> bool {
+    pub fn is_sending(&self, unit: Peer) -> bool {
         match unit {
-            Unit::Host(host) => self.hosts[host].presence.unicast_sent.0 > 0,
-            Unit::Service(service) => {
+            Peer::Host(host) => self.hosts[host].presence.unicast_sent.0 > 0,
+            Peer::Service(service) => {
                 let addresses = &self.policy.inventory.services[service].addresses;
                 let mut presences =
                     addresses.iter().filter_map(|a| self.conversations.survey.presence(*a));
                 presences.any(|p| p.unicast_sent.0 > 0)
             }
-            Unit::Other(_) => false,
+            Peer::Other(_) => false,
         }
     }
 
@@ -114,8 +119,8 @@ impl<'a> Seen<'a> {
     }
 
     /// Whether something was seen sending for so many seconds. Of a service only that it was.
-    pub(super) fn was_there_for(&self, unit: Unit, seconds: u64) -> bool {
-        let Unit::Host(host) = unit else { return self.is_sending(unit) };
+    pub(super) fn was_there_for(&self, unit: Peer, seconds: u64) -> bool {
+        let Peer::Host(host) = unit else { return self.is_sending(unit) };
         Self::is_long_enough(self.seconds_of(host), seconds)
     }
 
@@ -130,11 +135,11 @@ impl<'a> Seen<'a> {
 
     /// Whether the span covers what a source says to all of `to`: stated (true), inferred (false),
     /// or not.
-    pub fn covers(&self, source: usize, to: &[Unit]) -> Option<bool> {
+    pub fn covers(&self, source: usize, to: &[Peer]) -> Option<bool> {
         let stated = self.policy.inventory.covers.is_some();
         let everything = matches!(self.policy.inventory.covers, Some(CoverageStatement::All));
         let covered = |host: usize| self.watches(host).is_some();
-        let all = || to.iter().all(|unit| matches!(unit, Unit::Host(host) if covered(*host)));
+        let all = || to.iter().all(|unit| matches!(unit, Peer::Host(host) if covered(*host)));
         (everything || covered(source) || all()).then_some(stated)
     }
 
@@ -157,12 +162,12 @@ impl<'a> Seen<'a> {
 
     /// The listed hosts with which a host exchanged what could not be read.
     pub(super) fn sealed_with(&self, host: usize) -> impl Iterator<Item = usize> + 'a {
-        self.facts.sealed.with(host)
+        self.facts.unreadable_pairs.with(host)
     }
 
     /// Whether a host exchanged what could not be read with an address that nobody listed.
     pub(super) fn is_sealed_beside(&self, host: usize) -> bool {
-        self.facts.sealed.is_beside(host)
+        self.facts.unreadable_pairs.is_beside(host)
     }
 
     /// Whether frames that could not be understood may be a host's.
@@ -177,7 +182,7 @@ impl<'a> Seen<'a> {
             let words = "part of the input could not be read: what seems absent may be in it";
             return Some(words.to_owned());
         }
-        if let Some(words) = self.facts.sealed.between(source, others) {
+        if let Some(words) = self.facts.unreadable_pairs.between(source, others) {
             return Some(words.to_owned());
         }
         let frames = self.facts.unreadables.of(others.iter().copied().chain([source]));
@@ -189,7 +194,7 @@ impl<'a> Seen<'a> {
         &self,
         rows: &[usize],
         source: usize,
-        to: &[Unit],
+        to: &[Peer],
         tunnelled: bool,
     ) -> Vec<String> {
         let mut ways: Vec<String> = tunnelled.then(|| TUNNELLED.to_owned()).into_iter().collect();
@@ -202,7 +207,7 @@ impl<'a> Seen<'a> {
             ));
         }
         let hosts = to.iter().filter_map(|unit| match unit {
-            Unit::Host(host) => Some(*host),
+            Peer::Host(host) => Some(*host),
             _ => None,
         });
         let hosts: Vec<usize> = hosts.collect();
@@ -266,8 +271,8 @@ impl<'a> Seen<'a> {
     }
 
     /// Returns how a host was seen, in words.
-    pub fn words(&self, unit: Unit) -> Option<String> {
-        let Unit::Host(host) = unit else { return None };
+    pub fn words(&self, unit: Peer) -> Option<String> {
+        let Peer::Host(host) = unit else { return None };
         let (name, report) = (&self.policy.inventory.hosts[host].name, &self.hosts[host]);
         let HostActivity { unicast_sent, received, .. } = &report.presence;
         let seconds = self.seconds_of(host);

@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use sha2::{Digest, Sha256};
 
-use super::Outcome;
-use super::claims::{ClaimId, Claims, GroupId};
-use super::ends::{EndId, EndKey, Ends};
+use super::Judgement;
+use super::absence_claims::{AbsenceClaims, ClaimId, GroupId};
+use super::ends::{EndId, EndInterner, EndKey};
 use super::verdict::{Code, Doubts, Verdict};
 use crate::conversation::{Conversation, DirectionEvidence, State};
 use crate::model::{Mac, Max, Merge as _, Min, Transport, hex};
@@ -28,14 +28,14 @@ pub fn id_of(text: &str) -> String {
     if bare { format!("{ID_MARK}{text}") } else { text.to_owned() }
 }
 
-/// A run of conversations, see [`Outcome::members_of`].
+/// A run of conversations, see [`Judgement::members_of`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Run {
+pub struct MemberRange {
     start: u32,
     len: u32,
 }
 
-impl Run {
+impl MemberRange {
     /// Returns the places that it takes.
     pub(super) fn range(self) -> Range<usize> {
         self.start as usize..(self.start + self.len) as usize
@@ -54,18 +54,18 @@ impl Run {
 
 /// Conversations that findings rest on, by their places in the list, one run a finding.
 #[derive(Default)]
-pub(super) struct Pool(pub Vec<u32>);
+pub(super) struct MemberPool(pub Vec<u32>);
 
-impl Pool {
+impl MemberPool {
     /// Adds a run.
-    pub fn add(&mut self, members: impl IntoIterator<Item = u32>) -> Run {
+    pub fn add(&mut self, members: impl IntoIterator<Item = u32>) -> MemberRange {
         let start = self.0.len() as u32;
         self.0.extend(members);
-        Run { start, len: self.0.len() as u32 - start }
+        MemberRange { start, len: self.0.len() as u32 - start }
     }
 
     /// Returns the conversations of a run.
-    pub fn get(&self, run: Run) -> &[u32] {
+    pub fn get(&self, run: MemberRange) -> &[u32] {
         &self.0[run.range()]
     }
 }
@@ -139,7 +139,7 @@ pub struct Finding {
     /// Why it is there.
     pub reason: Reason,
     /// The conversations that it stands for.
-    pub members: Run,
+    pub members: MemberRange,
     /// The place of the finding that explains it, and one.
     explained_by: u32,
     /// The earliest packet.
@@ -162,7 +162,7 @@ impl Finding {
             single: [true; 2],
             doubts: Doubts::default(),
             reason,
-            members: Run::default(),
+            members: MemberRange::default(),
             explained_by: 0,
             first: Min::EMPTY,
             last: Max::EMPTY,
@@ -175,7 +175,12 @@ impl Finding {
     }
 
     /// Takes in the conversations that it stands for.
-    pub(super) fn with_members(mut self, list: &[Conversation], pool: &Pool, members: Run) -> Self {
+    pub(super) fn with_members(
+        mut self,
+        list: &[Conversation],
+        pool: &MemberPool,
+        members: MemberRange,
+    ) -> Self {
         self.members = members;
         let mut all = pool.get(members).iter().map(|number| &list[*number as usize]);
         let Some(first) = all.next() else { return self };
@@ -230,27 +235,27 @@ pub struct Conflict {
 
 /// All findings of an audit, with what their numbers stand for.
 #[derive(Default)]
-pub(super) struct Book {
+pub(super) struct FindingBook {
     /// Worst first.
     pub findings: Vec<Finding>,
     /// Who they are about.
-    pub ends: Ends,
+    pub ends: EndInterner,
     /// The conversations that they rest on.
-    pub pool: Pool,
+    pub pool: MemberPool,
     /// The silences that they rest on.
-    pub claims: Claims,
+    pub claims: AbsenceClaims,
     /// The addresses that several hardware addresses claim.
     pub conflicts: Vec<Conflict>,
 }
 
 /// What the id and the order of a finding are made of, beside the ends.
-struct Subject {
+struct SubjectOrder {
     transport: String,
     port: String,
     group: String,
 }
 
-impl Outcome {
+impl Judgement {
     /// Returns the conversations that a finding stands for, by their places in the list.
     pub fn members_of(&self, finding: &Finding) -> &[u32] {
         self.book.pool.get(finding.members)
@@ -340,7 +345,7 @@ impl Outcome {
     /// Sorts findings worst first; of equal weight in the order of their words.
     pub(super) fn sort(&mut self, policy: &Policy) {
         let ranks = self.book.ends.ranks(policy);
-        let rank = |end| u128::from(Ends::rank(&ranks, end));
+        let rank = |end| u128::from(EndInterner::rank(&ranks, end));
         // What weighs more has the lesser key.
         let weight = |s: Severity| (Severity::ALL.len() - 1 - s as usize) as u128;
         let key = |f: &Finding| {
@@ -369,7 +374,7 @@ impl Outcome {
         {
             return by_digits(one, other);
         }
-        let subject = |f: &Finding| Subject {
+        let subject = |f: &Finding| SubjectOrder {
             transport: self.transport_of(f),
             port: self.port_of(policy, f),
             group: self.group_of(policy, f),

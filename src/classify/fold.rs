@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::ends::{EndId, EndKey, Ends, Network};
-use super::finding::{About, Pool, Run};
+use super::ends::{EndId, EndInterner, EndKey, NetworkGroup};
+use super::finding::{About, MemberPool, MemberRange};
 use super::judge::Judged;
 use super::verdict::Code;
 use crate::conversation::Conversation;
@@ -17,22 +17,22 @@ const FLOOD: u32 = 100;
 
 /// What makes conversations one finding, but for the client.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Place {
+pub(super) struct GroupTarget {
     pub code: Code,
     pub server: EndId,
     pub transport: Transport,
-    pub about: Kind,
+    pub about: PortScope,
 }
 
 /// How often something was met.
-type Counts = HashMap<u128, u32, ahash::RandomState>;
+type CountByKey = HashMap<u128, u32, ahash::RandomState>;
 
-impl Place {
+impl GroupTarget {
     /// The place and the number of a network as one number.
     fn key(self, network: u32) -> u128 {
         let about = match self.about {
-            Kind::One(about) => u128::from(about),
-            Kind::ManyPorts => 1 << 16,
+            PortScope::One(about) => u128::from(about),
+            PortScope::ManyPorts => 1 << 16,
         };
         u128::from(network) << 96
             | u128::from(self.server.bits()) << 40
@@ -44,13 +44,13 @@ impl Place {
 
 /// What a fold is about at the server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Kind {
+pub(super) enum PortScope {
     /// A port or a group of rows, by number.
     One(u16),
     ManyPorts,
 }
 
-impl Kind {
+impl PortScope {
     pub fn about(self) -> About {
         match self {
             Self::One(port) => About::Port(port),
@@ -61,21 +61,21 @@ impl Kind {
 
 /// The conversations of one finding.
 #[derive(Clone, Copy)]
-pub(super) struct Fold {
+pub(super) struct ConversationGroup {
     pub client: EndId,
-    pub place: Place,
-    pub members: Run,
+    pub place: GroupTarget,
+    pub members: MemberRange,
 }
 
 /// Conversations, each with what makes it one finding with others.
 #[derive(Default)]
-pub(super) struct Entries(Vec<u128>);
+pub(super) struct GroupEntries(Vec<u128>);
 
 /// The places of the parts of an entry: code, client, server, transport, port or group, number.
 const PARTS: [(u32, u128); 6] =
     [(120, 0xff), (88, 0xffff_ffff), (56, 0xffff_ffff), (48, 0xff), (32, 0xffff), (0, 0xffff_ffff)];
 
-impl Entries {
+impl GroupEntries {
     /// Adds a conversation. `about` is the server's port, or a group of rows.
     pub fn add(
         &mut self,
@@ -98,15 +98,15 @@ impl Entries {
     }
 
     /// Takes those together that make one finding; many ports of one pair, too, where `ports` is set.
-    pub fn folded(mut self, ports: bool, pool: &mut Pool) -> Vec<Fold> {
+    pub fn folded(mut self, ports: bool, pool: &mut MemberPool) -> Vec<ConversationGroup> {
         self.0.sort_unstable();
         let part = |entry: u128, part: usize| entry >> PARTS[part].0 & PARTS[part].1;
         let pair = |a: &u128, b: &u128| a >> PARTS[3].0 == b >> PARTS[3].0;
         let one = |a: &u128, b: &u128| a >> PARTS[4].0 == b >> PARTS[4].0;
         let mut folds = Vec::new();
-        let mut fold = |entries: &[u128], about: Kind| {
+        let mut fold = |entries: &[u128], about: PortScope| {
             let entry = entries[0];
-            let place = Place {
+            let place = GroupTarget {
                 code: Code::ALL[part(entry, 0) as usize],
                 server: EndId::of_bits(part(entry, 2) as u32),
                 transport: Transport(part(entry, 3) as u8),
@@ -114,15 +114,15 @@ impl Entries {
             };
             let members = pool.add(entries.iter().map(|entry| part(*entry, 5) as u32));
             let client = EndId::of_bits(part(entry, 1) as u32);
-            folds.push(Fold { client, place, members });
+            folds.push(ConversationGroup { client, place, members });
         };
         for of_pair in self.0.chunk_by(pair) {
             if ports && of_pair.chunk_by(one).take(FOLD).count() == FOLD {
-                fold(of_pair, Kind::ManyPorts);
+                fold(of_pair, PortScope::ManyPorts);
                 continue;
             }
             for entries in of_pair.chunk_by(one) {
-                fold(entries, Kind::One(part(entries[0], 4) as u16));
+                fold(entries, PortScope::One(part(entries[0], 4) as u16));
             }
         }
         folds
@@ -132,21 +132,22 @@ impl Entries {
 /// Many clients of one network become one: of a network of the inventory, else of a /24 or /64.
 pub(super) fn fold_clients(
     policy: &Policy,
-    folds: Vec<Fold>,
+    folds: Vec<ConversationGroup>,
     (list, judged): (&[Conversation], &[Judged]),
-    ends: &mut Ends,
-    pool: &mut Pool,
-) -> Vec<Fold> {
-    let first = |fold: &Fold| pool.get(fold.members)[0] as usize;
-    let network = |fold: &Fold| {
+    ends: &mut EndInterner,
+    pool: &mut MemberPool,
+) -> Vec<ConversationGroup> {
+    let first = |fold: &ConversationGroup| pool.get(fold.members)[0] as usize;
+    let network = |fold: &ConversationGroup| {
         let (party, address) = (&judged[first(fold)].client, list[first(fold)].subject.client);
         // Everybody in a listed network is one client already.
         let listed = matches!(party.who, PartyKind::Network(_));
-        (!listed).then(|| Network::of(policy, address))
+        (!listed).then(|| NetworkGroup::of(policy, address))
     };
-    let is_stranger = |fold: &Fold| judged[first(fold)].client.who == PartyKind::Stranger;
-    let mut numbers = HashMap::<Network, u32, ahash::RandomState>::default();
-    let by_network: Vec<Option<(Network, u32)>> = folds
+    let is_stranger =
+        |fold: &ConversationGroup| judged[first(fold)].client.who == PartyKind::Stranger;
+    let mut numbers = HashMap::<NetworkGroup, u32, ahash::RandomState>::default();
+    let by_network: Vec<Option<(NetworkGroup, u32)>> = folds
         .iter()
         .map(|fold| {
             let network = network(fold)?;
@@ -154,10 +155,10 @@ pub(super) fn fold_clients(
             Some((network, *numbers.entry(network).or_insert(next)))
         })
         .collect();
-    let mut clients = Counts::with_capacity_and_hasher(folds.len(), Default::default());
+    let mut clients = CountByKey::with_capacity_and_hasher(folds.len(), Default::default());
     // Unlisted networks that go to the same place.
     let mut unlisted = HashSet::<u128, ahash::RandomState>::default();
-    let mut networks = Counts::default();
+    let mut networks = CountByKey::default();
     for (fold, network) in folds.iter().zip(&by_network) {
         let Some((_, number)) = network else { continue };
         let key = fold.place.key(*number);
@@ -166,14 +167,15 @@ pub(super) fn fold_clients(
             *networks.entry(fold.place.key(0)).or_default() += 1;
         }
     }
-    let (mut kept, mut many) = (Vec::new(), BTreeMap::<u128, (Network, Place, Vec<Run>)>::new());
+    let (mut kept, mut many) =
+        (Vec::new(), BTreeMap::<u128, (NetworkGroup, GroupTarget, Vec<MemberRange>)>::new());
     for (fold, network) in folds.into_iter().zip(by_network) {
         let flood = || {
             is_stranger(&fold)
                 && networks.get(&fold.place.key(0)).is_some_and(|count| *count >= FLOOD)
         };
         let of_many = match network {
-            Some(_) if flood() => Some((Network::Flood, u32::MAX)),
+            Some(_) if flood() => Some((NetworkGroup::Flood, u32::MAX)),
             Some((network, number))
                 if clients.get(&fold.place.key(number)).is_some_and(|n| *n >= FOLD as u32) =>
             {
@@ -195,7 +197,7 @@ pub(super) fn fold_clients(
             runs.into_iter().flat_map(|run| pool.get(run).to_vec()).collect();
         members.sort_unstable();
         let client = ends.id(EndKey::Many(network));
-        kept.push(Fold { client, place, members: pool.add(members) });
+        kept.push(ConversationGroup { client, place, members: pool.add(members) });
     }
     kept
 }

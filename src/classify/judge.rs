@@ -41,7 +41,7 @@ impl Ruling {
 }
 
 /// What the checks of permission ask of some traffic more than once.
-pub(super) struct Found {
+pub(super) struct PermissionFacts {
     /// What the best row that fits says, features that are off aside.
     pub documented: Option<Ruling>,
     /// A row that fits, but for a feature that is off.
@@ -78,7 +78,7 @@ impl Judged {
 
 /// What plain conversations that are ruled on alike have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Kind {
+pub(super) struct QueryKind {
     client: RoleSet,
     server: RoleSet,
     same: bool,
@@ -99,25 +99,25 @@ struct Undocumented {
 }
 
 /// Things by kind; of some kinds nothing is held, and has to be asked for each conversation.
-pub(super) type ByKind<T> = HashMap<Kind, T, ahash::RandomState>;
+pub(super) type ByQueryKind<T> = HashMap<QueryKind, T, ahash::RandomState>;
 
 /// Rulings by kind. One list for all workers, and for whoever asks before the judgement how flows may be read.
 #[derive(Default)]
-struct Rulings(DashMap<Kind, Ruling, ahash::RandomState>);
+struct Rulings(DashMap<QueryKind, Ruling, ahash::RandomState>);
 
 impl Rulings {
-    fn get(&self, kind: Kind) -> Option<Ruling> {
+    fn get(&self, kind: QueryKind) -> Option<Ruling> {
         self.0.get(&kind).map(|ruling| *ruling)
     }
 
-    fn insert(&self, kind: Kind, ruling: Ruling) {
+    fn insert(&self, kind: QueryKind, ruling: Ruling) {
         self.0.insert(kind, ruling);
     }
 }
 
 /// How the judge is asked: the traffic, and how it travelled.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'n> {
+pub(super) struct Query<'n> {
     pub client: Party,
     pub server: Party,
     pub client_roles: RoleSet,
@@ -273,7 +273,7 @@ impl<'a> Judge<'a> {
 
     /// Whether the server's name may say more than its address did. Hosts and services that are listed
     /// by address need no name.
-    fn is_named(&self, asked: &Asked<'_>, ruling: Ruling) -> bool {
+    fn is_named(&self, asked: &Query<'_>, ruling: Ruling) -> bool {
         let listed = matches!(asked.server.who, PartyKind::Host(_) | PartyKind::Service(_));
         let undecided =
             matches!(ruling.code.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
@@ -281,11 +281,11 @@ impl<'a> Judge<'a> {
     }
 
     /// The ruling by the server's names: of the aliases of one name the best, of several names the worst.
-    fn by_names(&self, asked: &Asked<'_>, names: &ServerNames) -> Option<((usize, usize), Ruling)> {
+    fn by_names(&self, asked: &Query<'_>, names: &ServerNames) -> Option<((usize, usize), Ruling)> {
         let of_name = |(number, known): (usize, &KnownName)| {
             let aliases = known.names.iter().enumerate().map(|(alias, name)| {
                 let name_is_sure = known.is_strong(alias) && !names.hidden;
-                let asked = Asked { name_is_sure, ..self.with_name(asked, name) };
+                let asked = Query { name_is_sure, ..self.with_name(asked, name) };
                 ((number, alias), self.rule(&asked))
             });
             aliases.min_by_key(|(place, ruling)| (ruling.code, *place))
@@ -299,9 +299,9 @@ impl<'a> Judge<'a> {
         rulings.max_by_key(|(place, ruling)| (ruling.code, std::cmp::Reverse(*place)))
     }
 
-    pub(super) fn with_name<'n>(&self, asked: &Asked<'_>, name: &'n str) -> Asked<'n> {
+    pub(super) fn with_name<'n>(&self, asked: &Query<'_>, name: &'n str) -> Query<'n> {
         let server_roles = asked.server_roles.with(self.policy.roles_of_name(name));
-        Asked { server_roles, name: Some(name), ..*asked }
+        Query { server_roles, name: Some(name), ..*asked }
     }
 
     /// The severity of a code; what is not certain is never above medium.
@@ -317,12 +317,12 @@ impl<'a> Judge<'a> {
 
     /// What decides which rows document it, so that plain traffic of one kind is documented by the same; none for
     /// what is not plain. Of a kind that [`Judge::goes_by_kind`] denies, one address may be documented alone.
-    fn kind(&self, asked: &Asked<'_>) -> Option<Kind> {
+    fn kind(&self, asked: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = asked.subject;
         // A host may have moved the port.
         let moved = !self.policy.inventory.moved.is_empty();
         let plain = asked.name.is_none() && !asked.broadcast && !asked.answer && !moved;
-        plain.then(|| Kind {
+        plain.then(|| QueryKind {
             client: asked.client_roles,
             server: asked.server_roles,
             same: matches!(asked.client.who, PartyKind::Host(_))
@@ -335,11 +335,12 @@ impl<'a> Judge<'a> {
     }
 
     /// What plain traffic that no row documents is ruled on by; none where its addresses may decide.
-    fn undocumented(&self, kind: Kind, asked: &Asked<'_>) -> Option<Kind> {
+    fn undocumented(&self, kind: QueryKind, asked: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = asked.subject;
         let policy = self.policy;
         let transports = [transport, Transport::TCP, Transport::UDP, Transport::SCTP];
-        let by_kind = |transport| self.goes_by_kind(Kind { service: (transport, port), ..kind });
+        let by_kind =
+            |transport| self.goes_by_kind(QueryKind { service: (transport, port), ..kind });
         let named = self.endpoints.iter().any(|row| {
             matches!(&policy.matrix.rows[*row].only, Some(EndpointTarget::Address(own)) if *own == server)
         });
@@ -354,7 +355,7 @@ impl<'a> Judge<'a> {
             is_link_local: crate::model::is_link_local(server),
             service: (transport, port),
         };
-        Some(Kind { service: (transport, port), undocumented: Some(undocumented), ..kind })
+        Some(QueryKind { service: (transport, port), undocumented: Some(undocumented), ..kind })
     }
 
     /// One port for all that are judged alike, whoever serves them: of those that nothing speaks of.
@@ -373,13 +374,13 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether no row of the kind's service is for an address or a name of its own.
-    fn goes_by_kind(&self, Kind { service: (transport, port), .. }: Kind) -> bool {
+    fn goes_by_kind(&self, QueryKind { service: (transport, port), .. }: QueryKind) -> bool {
         let own = |row: &Row| row.only.is_some() || !row.multicast.is_empty();
         !self.policy.rows_at(transport, port).any(|row| own(&self.policy.matrix.rows[row]))
     }
 
     /// The ruling on a question. What is said about a kind is asked for once, and what exceptions say each time.
-    fn rule_once(&self, asked: &Asked<'_>, known: &Rulings) -> Ruling {
+    fn rule_once(&self, asked: &Query<'_>, known: &Rulings) -> Ruling {
         let Some(kind) = self.kind(asked) else { return self.rule(asked) };
         if let Some(ruling) = known.get(kind) {
             return ruling;
@@ -407,7 +408,7 @@ impl<'a> Judge<'a> {
         all: &Conversations,
         c: &Conversation,
         judged: &Judged,
-        known: &mut ByKind<T>,
+        known: &mut ByQueryKind<T>,
         make: impl FnOnce(Vec<usize>) -> T,
     ) -> T {
         let mut asked = self.asked_of(c, judged.client, judged.server);
@@ -418,14 +419,14 @@ impl<'a> Judge<'a> {
         if let Some(made) = kind.and_then(|kind| known.get(&kind)) {
             return made.clone();
         }
-        let made = make(self.fits(&asked).map(|(row, _)| row).collect());
+        let made = make(self.matching_rows(&asked).map(|(row, _)| row).collect());
         if let Some(kind) = kind.filter(|kind| self.goes_by_kind(*kind)) {
             known.insert(kind, made.clone());
         }
         made
     }
 
-    fn asked(&self, c: &Conversation) -> Asked<'static> {
+    fn asked(&self, c: &Conversation) -> Query<'static> {
         let party = |address: IpAddr, side: usize| match address.is_loopback() && c.rare().on_wire {
             // What stays inside a host is on no wire: whoever sent it is not known.
             true => Policy::nobody(),
@@ -439,8 +440,8 @@ impl<'a> Judge<'a> {
         self.rule(&self.asked_of(c, client, server)).code
     }
 
-    fn asked_of(&self, c: &Conversation, client: Party, server: Party) -> Asked<'static> {
-        Asked {
+    fn asked_of(&self, c: &Conversation, client: Party, server: Party) -> Query<'static> {
+        Query {
             broadcast: c.broadcast,
             answer: c.state == State::AnswerOnly,
             announced: c.announced,
@@ -451,8 +452,8 @@ impl<'a> Judge<'a> {
     }
 
     /// The question of plain traffic between two parties.
-    pub(super) fn ask(&self, client: Party, server: Party, subject: ServiceKey) -> Asked<'static> {
-        Asked {
+    pub(super) fn ask(&self, client: Party, server: Party, subject: ServiceKey) -> Query<'static> {
+        Query {
             client,
             server,
             client_roles: self.policy.client_roles(&client, &server, false),
@@ -468,9 +469,9 @@ impl<'a> Judge<'a> {
     }
 
     /// The rows that join the two ends on this port, moved ports counted where they are now.
-    pub(super) fn fits<'q>(
+    pub(super) fn matching_rows<'q>(
         &'q self,
-        asked: &Asked<'q>,
+        asked: &Query<'q>,
     ) -> impl Iterator<Item = (usize, bool)> + use<'q, 'a> {
         let asked = *asked;
         let (matrix, subject) = (&self.policy.matrix, asked.subject);
@@ -502,17 +503,18 @@ impl<'a> Judge<'a> {
                 }
                 (None, _) => matrix.is_destination(row, asked.server_roles),
             };
-            let fits = scope_fits && destination_fits && matrix.is_source(row, asked.client_roles);
-            fits.then_some((found.row, found.moved))
+            let matching_rows =
+                scope_fits && destination_fits && matrix.is_source(row, asked.client_roles);
+            matching_rows.then_some((found.row, found.moved))
         })
     }
 
     /// The ruling on a question: the first code that applies. An exception justifies what nothing else does.
-    pub(super) fn rule(&self, asked: &Asked<'_>) -> Ruling {
+    pub(super) fn rule(&self, asked: &Query<'_>) -> Ruling {
         self.with_exceptions(asked, self.rule_without_exceptions(asked))
     }
 
-    fn with_exceptions(&self, asked: &Asked<'_>, ruling: Ruling) -> Ruling {
+    fn with_exceptions(&self, asked: &Query<'_>, ruling: Ruling) -> Ruling {
         let accuses =
             matches!(ruling.code.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
         if !accuses || self.policy.exceptions.list.is_empty() {
@@ -532,10 +534,10 @@ impl<'a> Judge<'a> {
     }
 
     /// The rows that fit some traffic, the best of them first, and what the checks ask of it more than once.
-    pub(super) fn found(&self, asked: &Asked<'_>) -> Found {
+    pub(super) fn found(&self, asked: &Query<'_>) -> PermissionFacts {
         let matrix = &self.policy.matrix;
         let (mut off, mut best) = (None, None);
-        for (number, moved) in self.fits(asked) {
+        for (number, moved) in self.matching_rows(asked) {
             let row = &matrix.rows[number];
             let features = self.policy.feature_state(row);
             if features == FeatureState::Off {
@@ -557,11 +559,11 @@ impl<'a> Judge<'a> {
             }
         }
         let have_roles = !asked.client_roles.is_empty() && !asked.server_roles.is_empty();
-        Found { documented: best.map(|(_, ruling)| ruling), off, have_roles }
+        PermissionFacts { documented: best.map(|(_, ruling)| ruling), off, have_roles }
     }
 
     /// Whether some row joins the two ends in this direction, on whatever port.
-    pub(super) fn joined(&self, asked: &Asked<'_>) -> bool {
+    pub(super) fn joined(&self, asked: &Query<'_>) -> bool {
         asked.client_roles.iter().any(|role| {
             let (reach, anybody) = self.joins[role];
             anybody || reach.intersects(asked.server_roles)
@@ -570,7 +572,7 @@ impl<'a> Judge<'a> {
 
     /// Whether the server is an endpoint that the matrix itself names, by its address or by a name that is sure, and
     /// lets the client reach on some port.
-    pub(super) fn is_joined_endpoint(&self, asked: &Asked<'_>) -> bool {
+    pub(super) fn is_joined_endpoint(&self, asked: &Query<'_>) -> bool {
         self.endpoints.iter().any(|row| {
             let row = &self.policy.matrix.rows[*row];
             let is_it = match &row.only {
@@ -584,7 +586,7 @@ impl<'a> Judge<'a> {
         })
     }
 
-    pub(super) fn is_background(&self, asked: &Asked<'_>) -> bool {
+    pub(super) fn is_background(&self, asked: &Query<'_>) -> bool {
         let ServiceKey { server, transport, port, .. } = asked.subject;
         self.policy.background(transport, port).is_some_and(|entry| {
             entry.anywhere || asked.broadcast || asked.answer || crate::model::is_link_local(server)
@@ -592,7 +594,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The row that would document it, had the inventory not moved its port elsewhere.
-    pub(super) fn moved_away(&self, asked: &Asked<'_>) -> Option<usize> {
+    pub(super) fn moved_away(&self, asked: &Query<'_>) -> Option<usize> {
         let (matrix, ServiceKey { transport, port, .. }) = (&self.policy.matrix, asked.subject);
         self.policy.moved_away(transport, port, asked.server).find(|row| {
             let row = &matrix.rows[*row];
@@ -601,17 +603,18 @@ impl<'a> Judge<'a> {
         })
     }
 
-    pub(super) fn other_transport(&self, asked: &Asked<'_>) -> Option<usize> {
+    pub(super) fn other_transport(&self, asked: &Query<'_>) -> Option<usize> {
         let others = [Transport::TCP, Transport::UDP, Transport::SCTP];
         others.into_iter().filter(|t| *t != asked.subject.transport).find_map(|transport| {
             let subject = ServiceKey { transport, ..asked.subject };
-            let fits = self.fits(&Asked { subject, ..*asked }).map(|(row, _)| row).next();
-            fits.filter(|_| asked.subject.transport.has_ports())
+            let matching_rows =
+                self.matching_rows(&Query { subject, ..*asked }).map(|(row, _)| row).next();
+            matching_rows.filter(|_| asked.subject.transport.has_ports())
         })
     }
 
-    pub(super) fn reversed(&self, asked: &Asked<'_>) -> Option<usize> {
-        let turned = Asked {
+    pub(super) fn reversed(&self, asked: &Query<'_>) -> Option<usize> {
+        let turned = Query {
             client: asked.server,
             server: asked.client,
             client_roles: asked.server_roles,
@@ -625,13 +628,13 @@ impl<'a> Judge<'a> {
             name_is_sure: false,
             ..*asked
         };
-        self.fits(&turned).map(|(row, _)| row).next()
+        self.matching_rows(&turned).map(|(row, _)| row).next()
     }
 
     /// Rows that document the port at the server, for whomever.
     pub(super) fn documented_for_others(
         &self,
-        asked: &Asked<'_>,
+        asked: &Query<'_>,
     ) -> impl Iterator<Item = usize> + use<'_> {
         let (server, roles, subject) = (asked.server, asked.server_roles, asked.subject);
         let matrix = &self.policy.matrix;
@@ -665,7 +668,7 @@ impl<'a> Judge<'a> {
 
     /// The row of an internal port of a farm host that somebody outside reaches: documented, but
     /// for nobody who comes from outside.
-    pub(super) fn exposed(&self, asked: &Asked<'_>) -> Option<usize> {
+    pub(super) fn exposed(&self, asked: &Query<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
         let farm = asked.server_roles.iter().any(|r| matrix.roles[r].is_component());
         let outside_client = || self.is_outside(&asked.client, asked.subject.client);
@@ -699,7 +702,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether the client may go to a service on this port, so that the server's name would decide.
-    fn only_a_name_decides(&self, asked: &Asked<'_>) -> bool {
+    fn only_a_name_decides(&self, asked: &Query<'_>) -> bool {
         let matrix = &self.policy.matrix;
         let ServiceKey { server, transport, port, .. } = asked.subject;
         !self.policy.is_internal(server)
@@ -714,7 +717,7 @@ impl<'a> Judge<'a> {
     fn other_reading(
         &self,
         c: &Conversation,
-        asked: &Asked<'_>,
+        asked: &Query<'_>,
         shown: Code,
         known: &Rulings,
     ) -> Option<Code> {
@@ -728,7 +731,7 @@ impl<'a> Judge<'a> {
             let turned = self.ask(asked.server, asked.client, subject);
             let roles = self.policy.client_roles(&asked.server, &asked.client, c.broadcast);
             let (broadcast, answer) = (c.broadcast, asked.answer);
-            self.rule_once(&Asked { client_roles: roles, broadcast, answer, ..turned }, known).code
+            self.rule_once(&Query { client_roles: roles, broadcast, answer, ..turned }, known).code
         });
         ports.max().filter(|other| differs(*other, shown))
     }
@@ -773,7 +776,7 @@ impl DirectionHints for Judge<'_> {
     fn reads_the_same(&self, subject: &ServiceKey, client_port: u16, broadcast: bool) -> bool {
         let (client, server) =
             (self.policy.party(subject.client, []), self.policy.party(subject.server, []));
-        let asked = Asked {
+        let asked = Query {
             broadcast,
             client_roles: self.policy.client_roles(&client, &server, broadcast),
             ..self.ask(client, server, *subject)
@@ -788,7 +791,7 @@ impl DirectionHints for Judge<'_> {
             port: client_port,
             ..*subject
         };
-        let turned = Asked {
+        let turned = Query {
             broadcast,
             client_roles: self.policy.client_roles(&server, &client, broadcast),
             ..self.ask(server, client, turned)

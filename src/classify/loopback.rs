@@ -1,12 +1,12 @@
 //! Addresses that stay inside a host (127.0.0.0/8, ::1; RFC 1122, 3.2.1.3; RFC 4291, 2.5.3), seen on a wire.
 
-use super::Outcome;
+use super::Judgement;
 use super::ends::EndKey;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::Judge;
 use super::verdict::{Code, Doubt, Doubts};
 
-impl Outcome {
+impl Judgement {
     /// Adds the finding that such addresses were seen: about no host, because whoever sent the frames is not known.
     pub(super) fn add_loopback(&mut self, judge: &Judge<'_>) {
         let list = &self.conversations.list;

@@ -4,53 +4,55 @@
 //! the status of every matrix row come out, sorted, decided once.
 
 mod absence;
+mod absence_claims;
 mod assess;
-mod claims;
-mod contradictions;
-mod counted;
 mod coverage;
 mod draft;
 mod ends;
 mod expected;
 mod explained;
 mod facts;
-mod failed;
+mod failed_attempts;
 mod finding;
 mod fold;
+mod inventory_conflicts;
 mod judge;
 mod loopback;
 mod overlay;
 mod pairs;
 mod parallel;
 mod permission;
-mod question;
-mod unpermitted;
-mod unused;
+mod query;
+mod row_counts;
+mod unused_exceptions;
 mod verdict;
+mod violations;
 
 use std::collections::BTreeMap;
 
 pub use absence::{Condition, conditions_of_absence};
-pub use claims::{Claim, ClaimId, Claims, Fold as ClaimFold, GroupId, To, roles_on};
-pub use contradictions::WATCH_S as ROLE_WATCH_S;
-pub use counted::RowReport;
-pub use coverage::Unit;
+pub use absence_claims::{
+    AbsenceClaim, AbsenceClaims, ClaimId, FoldedPairs, GroupId, To, roles_on,
+};
+pub use coverage::Peer;
 pub use coverage::{Coverage, HostReport};
 pub use draft::{ClientNetwork, Draft, DraftHost, Given, Guess, Outside};
-pub use ends::{EndId, EndKey, Network};
+pub use ends::{EndId, EndKey, NetworkGroup};
+pub use inventory_conflicts::WATCH_S as ROLE_WATCH_S;
+pub use row_counts::RowReport;
 
 pub use explained::unseen;
-pub use facts::Seen;
+pub use facts::JudgedCapture;
 pub use finding::{About, Conflict, Finding, FindingKey, Reason, exception_rule, id_of};
 pub use judge::{Judge, Judged, Ruling};
-pub use question::{Answer, Question, check_examples};
+pub use query::{Answer, Question, check_examples};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
 
 use assess::Assessed;
-use facts::Facts;
-use finding::Book;
+use facts::CaptureFacts;
+use finding::FindingBook;
 use parallel::both;
-use unpermitted::Grouping;
+use violations::Grouping;
 
 use crate::model::{ActivityHistogram, Nanos, SECOND};
 
@@ -66,7 +68,7 @@ pub use crate::policy::{
 
 /// What the judgement has to know of the capture and the user's wishes.
 #[derive(Clone, Debug)]
-pub struct View {
+pub struct CaptureConditions {
     /// Time of the earliest frame.
     pub start: Option<Nanos>,
     /// Time of the latest frame.
@@ -123,7 +125,7 @@ impl Watched {
     }
 }
 
-impl View {
+impl CaptureConditions {
     /// Returns how likely, at worst, one chance to see something was lost.
     pub fn miss(&self) -> f64 {
         self.loss.max(self.suspected_loss).max(0.01)
@@ -150,19 +152,19 @@ impl View {
 }
 
 /// The whole judgement of a capture.
-pub struct Outcome {
+pub struct Judgement {
     /// What was judged.
     pub conversations: Conversations,
     /// One for each conversation, in the same order.
     pub judged: Vec<Judged>,
     /// The findings, worst first, and what their numbers stand for.
-    book: Book,
+    book: FindingBook,
     /// One for each row of the matrix, in the same order.
     pub rows: Vec<RowReport>,
     /// One for each host of the inventory, in the same order.
     pub hosts: Vec<HostReport>,
     /// What claims of absence rest on; none where nothing was judged.
-    facts: Option<Facts>,
+    facts: Option<CaptureFacts>,
     /// Conversations that each exception justified, in the order of the list.
     pub excepted: Vec<u64>,
     /// How many findings an overlay would explain that the inventory does not name, by its name.
@@ -174,22 +176,31 @@ pub struct Outcome {
     pub moves: Vec<String>,
 }
 
-impl Outcome {
+impl Judgement {
     /// Judges a capture.
-    pub fn of(policy: &Policy, conversations: Conversations, view: &View, jobs: usize) -> Self {
+    pub fn of(
+        policy: &Policy,
+        conversations: Conversations,
+        view: &CaptureConditions,
+        jobs: usize,
+    ) -> Self {
         let judge = Judge::new(policy);
         let judged = judge.judge_all(&conversations, jobs);
-        let (list, book) = (&conversations.list[..], Book::default());
+        let (list, book) = (&conversations.list[..], FindingBook::default());
         let grouping = Grouping { judge: &judge, list, judged: &judged, book };
         let learn = || {
             let hosts = coverage::hosts(policy, &conversations, view);
-            let facts = Facts::of(policy, &conversations, &judged, &hosts, view, jobs);
+            let facts = CaptureFacts::of(policy, &conversations, &judged, &hosts, view, jobs);
             (hosts, facts)
         };
         let ((mut hosts, facts), book) = both(jobs, learn, || grouping.unpermitted());
         let mut outcome = Self { judged, book, ..Self::unjudged(conversations) };
-        let seen =
-            Seen { policy, conversations: &outcome.conversations, hosts: &hosts, facts: &facts };
+        let seen = JudgedCapture {
+            policy,
+            conversations: &outcome.conversations,
+            hosts: &hosts,
+            facts: &facts,
+        };
         let Assessed { rows, not_assessable, moves } =
             assess::assess(&judge, seen, &outcome.judged, &mut outcome.book, jobs);
         for (host, rows) in hosts.iter_mut().zip(not_assessable) {
@@ -207,7 +218,8 @@ impl Outcome {
         outcome.sort(policy);
         outcome.explain_findings(&judge);
         outcome.by_overlay = overlay::explained(policy, &outcome);
-        outcome.predated = unused::predated(policy, &outcome.conversations, &outcome.judged);
+        outcome.predated =
+            unused_exceptions::predated(policy, &outcome.conversations, &outcome.judged);
         outcome
     }
 
@@ -222,7 +234,7 @@ impl Outcome {
     }
 
     /// Returns the silences that findings rest on.
-    pub fn claims(&self) -> &Claims {
+    pub fn claims(&self) -> &AbsenceClaims {
         &self.book.claims
     }
 
@@ -232,16 +244,16 @@ impl Outcome {
     }
 
     /// Returns what was seen of the farm; none where nothing was judged.
-    pub fn seen<'a>(&'a self, policy: &'a Policy) -> Option<Seen<'a>> {
+    pub fn seen<'a>(&'a self, policy: &'a Policy) -> Option<JudgedCapture<'a>> {
         let (conversations, hosts) = (&self.conversations, &self.hosts[..]);
-        self.facts.as_ref().map(|facts| Seen { policy, conversations, hosts, facts })
+        self.facts.as_ref().map(|facts| JudgedCapture { policy, conversations, hosts, facts })
     }
 
     /// Conversations without a judgement, where there is no policy to judge by.
     pub fn unjudged(conversations: Conversations) -> Self {
         Self {
             judged: Vec::new(),
-            book: Book::default(),
+            book: FindingBook::default(),
             facts: None,
             rows: Vec::new(),
             hosts: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::Outcome;
+use super::Judgement;
 use super::judge::Judged;
 use super::verdict::Verdict;
 use crate::conversation::{Conversation, ServiceKey};
@@ -11,7 +11,7 @@ use crate::policy::{Policy, Row, Scope};
 
 /// Returns how many findings each overlay would explain that is built in and not named: those whose every conversation
 /// one of its rows documents.
-pub(super) fn explained(policy: &Policy, outcome: &Outcome) -> BTreeMap<String, usize> {
+pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String, usize> {
     let matrix = &policy.matrix;
     let (list, judged) = (&outcome.conversations.list, &outcome.judged);
     let documents = |row: &&Row, c: &Conversation, j: &Judged| {

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claims::{Claim, Fold, GroupId, To, roles_on};
-use super::coverage::Unit;
+use super::absence_claims::{AbsenceClaim, FoldedPairs, GroupId, To, roles_on};
+use super::coverage::Peer;
 use super::ends::EndKey;
-use super::expected::{Assessor, Silence};
-use super::facts::Seen;
+use super::expected::{AbsenceCheck, Assessor};
+use super::facts::JudgedCapture;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubts, Status};
 use crate::policy::{Quantifier, RoleSet, Row};
@@ -34,7 +34,7 @@ struct Traits {
 
 /// Which hosts of a class a host is asked about.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Order {
+enum PairOrder {
     /// All of them.
     Any,
     /// Those behind it in the inventory.
@@ -48,20 +48,20 @@ type Classes = BTreeMap<Traits, Vec<u32>>;
 
 /// Pairs that are asked one by one because they tried something or exchanged sealed traffic, by the first of the two.
 #[derive(Default)]
-struct Particular(BTreeMap<u32, BTreeSet<Unit>>);
+struct Particular(BTreeMap<u32, BTreeSet<Peer>>);
 
 impl Particular {
-    fn has(&self, host: u32, unit: Unit) -> bool {
+    fn has(&self, host: u32, unit: Peer) -> bool {
         self.0.get(&host).is_some_and(|units| units.contains(&unit))
     }
 
     /// How many of the hosts of a class, in order, a host is asked about.
-    fn count(&self, host: u32, class: &[u32], order: Order) -> u64 {
+    fn count(&self, host: u32, class: &[u32], order: PairOrder) -> u64 {
         let range = range(host, class, order);
         let own = usize::from(range.binary_search(&host).is_ok());
         let particular = self.0.get(&host).into_iter().flatten();
         let particular = particular.filter(|unit| match unit {
-            Unit::Host(other) => {
+            Peer::Host(other) => {
                 *other != host as usize && range.binary_search(&(*other as u32)).is_ok()
             }
             _ => false,
@@ -74,48 +74,48 @@ impl Particular {
         &'c self,
         host: u32,
         class: &'c [u32],
-        order: Order,
+        order: PairOrder,
     ) -> impl Iterator<Item = u32> + 'c {
         let others = range(host, class, order).iter().copied();
-        others.filter(move |other| *other != host && !self.has(host, Unit::Host(*other as usize)))
+        others.filter(move |other| *other != host && !self.has(host, Peer::Host(*other as usize)))
     }
 }
 
-fn range(host: u32, class: &[u32], order: Order) -> &[u32] {
+fn range(host: u32, class: &[u32], order: PairOrder) -> &[u32] {
     let at = class.partition_point(|other| *other < host);
     match order {
-        Order::Any => class,
-        Order::Above => &class[class.partition_point(|other| *other <= host)..],
-        Order::Below => &class[..at],
+        PairOrder::Any => class,
+        PairOrder::Above => &class[class.partition_point(|other| *other <= host)..],
+        PairOrder::Below => &class[..at],
     }
 }
 
 /// The same claim of many pairs.
-struct Batch {
+struct PairBatch {
     code: Code,
     /// Of one of them.
-    claim: Claim,
+    claim: AbsenceClaim,
     sources: Vec<u32>,
     /// The hosts towards whom they were silent; none where the claim itself says.
-    to: Option<(Vec<u32>, Order)>,
+    to: Option<(Vec<u32>, PairOrder)>,
 }
 
 /// Claims of one group.
 #[derive(Default)]
-pub(super) struct Batches {
-    list: Vec<Batch>,
+pub(super) struct PairBatches {
+    list: Vec<PairBatch>,
     particular: Particular,
     /// Either of a pair may ask.
     either: bool,
 }
 
-impl Batches {
+impl PairBatches {
     /// Adds a claim of one source.
-    pub fn add_one(&mut self, code: Code, claim: Claim) {
-        self.list.push(Batch { code, claim, sources: vec![claim.source], to: None });
+    pub fn add_one(&mut self, code: Code, claim: AbsenceClaim) {
+        self.list.push(PairBatch { code, claim, sources: vec![claim.source], to: None });
     }
 
-    fn count(&self, batch: &Batch, source: u32) -> u64 {
+    fn count(&self, batch: &PairBatch, source: u32) -> u64 {
         match &batch.to {
             Some((class, order)) => self.particular.count(source, class, *order),
             None => 1,
@@ -123,14 +123,14 @@ impl Batches {
     }
 
     /// The claims of a batch, one by one.
-    fn each<'b>(&'b self, batch: &'b Batch) -> Box<dyn Iterator<Item = Claim> + 'b> {
-        let of = |source: u32| Claim { source, ..batch.claim };
+    fn each<'b>(&'b self, batch: &'b PairBatch) -> Box<dyn Iterator<Item = AbsenceClaim> + 'b> {
+        let of = |source: u32| AbsenceClaim { source, ..batch.claim };
         let Some((class, order)) = &batch.to else {
             return Box::new(batch.sources.iter().map(move |source| of(*source)));
         };
         Box::new(batch.sources.iter().flat_map(move |source| {
             let to = self.particular.all(*source, class, *order);
-            to.map(move |to| Claim { to: To::Host(to), ..of(*source) })
+            to.map(move |to| AbsenceClaim { to: To::Host(to), ..of(*source) })
         }))
     }
 }
@@ -149,12 +149,12 @@ impl Assessor<'_> {
         let silence = |source: &usize| self.silence(number, &live, *source, None, true);
         match quantifier {
             Quantifier::OneSource => {
-                let silences: Vec<Silence> = sources.iter().map(silence).collect();
+                let silences: Vec<AbsenceCheck> = sources.iter().map(silence).collect();
                 self.settle_one(number, &silences);
             }
             Quantifier::AnyDestination => {
-                let claims = sources.iter().map(silence).filter_map(Silence::claim);
-                let mut batches = Batches::default();
+                let claims = sources.iter().map(silence).filter_map(AbsenceCheck::claim);
+                let mut batches = PairBatches::default();
                 claims.for_each(|(code, claim)| batches.add_one(code, claim));
                 self.settle(number, batches);
             }
@@ -168,11 +168,17 @@ impl Assessor<'_> {
 
     /// What it means that each source did not speak to each host and service of the rows of a group; `either` direction
     /// of a pair is enough where both may ask.
-    fn pairs(&self, group: GroupId, live: &[usize], sources: &[usize], either: bool) -> Batches {
+    fn pairs(
+        &self,
+        group: GroupId,
+        live: &[usize],
+        sources: &[usize],
+        either: bool,
+    ) -> PairBatches {
         let reach = self.destinations(live);
         let units = self.book.borrow().claims.reach(reach).to_vec();
         let hosts: Vec<usize> = units.iter().filter_map(|unit| unit.host()).collect();
-        let mut batches = Batches { either, ..Batches::default() };
+        let mut batches = PairBatches { either, ..PairBatches::default() };
         if units.is_empty() || units.len() == 1 && hosts.len() == 1 {
             // Nobody else plays the role.
             for source in sources.iter().filter(|source| units.is_empty() || hosts[0] == **source) {
@@ -185,7 +191,7 @@ impl Assessor<'_> {
         for those in asking.values() {
             for (b, class) in &asked {
                 let ordered = either && b.is_source;
-                let order = if ordered { Order::Above } else { Order::Any };
+                let order = if ordered { PairOrder::Above } else { PairOrder::Any };
                 let pair = those.iter().find_map(|source| {
                     let to = batches.particular.all(*source, class, order).next()?;
                     Some((*source, to))
@@ -194,29 +200,29 @@ impl Assessor<'_> {
                 let silence = self.silence_of_pair(group, live, source, to, ordered, false);
                 let Some((code, claim)) = silence.claim() else { continue };
                 batches.list.push(match claim.source == source {
-                    true => Batch {
+                    true => PairBatch {
                         code,
                         claim,
                         sources: those.clone(),
                         to: Some((class.clone(), order)),
                     },
                     // What the other one was silent about.
-                    false => Batch {
+                    false => PairBatch {
                         code,
                         claim,
                         sources: class.clone(),
-                        to: Some((those.clone(), Order::Below)),
+                        to: Some((those.clone(), PairOrder::Below)),
                     },
                 });
             }
             for service in units.iter().filter_map(|unit| unit.service()) {
-                let plain = |s: &&u32| !batches.particular.has(**s, Unit::Service(service));
+                let plain = |s: &&u32| !batches.particular.has(**s, Peer::Service(service));
                 let plain: Vec<u32> = those.iter().filter(plain).copied().collect();
                 let Some(first) = plain.first() else { continue };
                 let to = Some(To::Service(service as u32));
                 let silence = self.silence(group, live, *first as usize, to, false);
                 if let Some((code, claim)) = silence.claim() {
-                    batches.list.push(Batch { code, claim, sources: plain, to: None });
+                    batches.list.push(PairBatch { code, claim, sources: plain, to: None });
                 }
             }
         }
@@ -233,7 +239,7 @@ impl Assessor<'_> {
         to: u32,
         either: bool,
         tried: bool,
-    ) -> Silence {
+    ) -> AbsenceCheck {
         let forth = self.silence(group, live, source as usize, Some(To::Host(to)), tried);
         if !either {
             return forth;
@@ -246,22 +252,22 @@ impl Assessor<'_> {
         &self,
         group: GroupId,
         live: &[usize],
-        units: &[Unit],
+        units: &[Peer],
         either: bool,
-        batches: &mut Batches,
+        batches: &mut PairBatches,
     ) {
         let matrix = &self.policy.matrix;
         let may_ask = |host: usize| {
             let roles = self.policy.inventory.hosts[host].roles;
             live.iter().any(|row| matrix.roles[matrix.rows[*row].source].members.intersects(roles))
         };
-        let units: BTreeSet<Unit> = units.iter().copied().collect();
+        let units: BTreeSet<Peer> = units.iter().copied().collect();
         let mut found = Vec::new();
         for (source, others) in &batches.particular.0 {
             for unit in others.iter().filter(|unit| units.contains(unit)) {
                 let silence = match unit {
-                    Unit::Host(other) if other == &(*source as usize) => continue,
-                    Unit::Host(other) => {
+                    Peer::Host(other) if other == &(*source as usize) => continue,
+                    Peer::Host(other) => {
                         let ordered = either && may_ask(*other);
                         // Each pair is asked for once, in both directions.
                         if ordered && *other < *source as usize {
@@ -269,11 +275,11 @@ impl Assessor<'_> {
                         }
                         self.silence_of_pair(group, live, *source, *other as u32, ordered, true)
                     }
-                    Unit::Service(service) => {
+                    Peer::Service(service) => {
                         let to = Some(To::Service(*service as u32));
                         self.silence(group, live, *source as usize, to, true)
                     }
-                    Unit::Other(_) => continue,
+                    Peer::Other(_) => continue,
                 };
                 found.extend(silence.claim());
             }
@@ -287,12 +293,12 @@ impl Assessor<'_> {
         let is_source: BTreeSet<usize> = sources.iter().copied().collect();
         for source in sources {
             let tried = self.attempts(group, *source, None).iter().map(|attempt| attempt.to);
-            let sealed = self.seen.sealed_with(*source).map(Unit::Host);
-            for unit in tried.chain(sealed) {
+            let unreadable_pairs = self.seen.sealed_with(*source).map(Peer::Host);
+            for unit in tried.chain(unreadable_pairs) {
                 pairs.0.entry(*source as u32).or_default().insert(unit);
                 if let Some(other) = unit.host().filter(|other| either && is_source.contains(other))
                 {
-                    let back = Unit::Host(*source);
+                    let back = Peer::Host(*source);
                     pairs.0.entry(other as u32).or_default().insert(back);
                 }
             }
@@ -329,11 +335,11 @@ impl Assessor<'_> {
                     false => RoleSet::default(),
                 },
                 is_source: either && is_source.contains(&host),
-                sends: seen.is_sending(Unit::Host(host)),
+                sends: seen.is_sending(Peer::Host(host)),
                 is_covered: seen.watches(host).is_some(),
                 is_sealed_beside: seen.is_sealed_beside(host),
                 is_unreadable: seen.is_unreadable(host),
-                there: due.iter().map(|due| Seen::is_long_enough(there_s, *due)).collect(),
+                there: due.iter().map(|due| JudgedCapture::is_long_enough(there_s, *due)).collect(),
                 unlisted: match is_asked {
                     true => rows.iter().map(served).collect(),
                     false => Vec::new(),
@@ -352,12 +358,12 @@ impl Assessor<'_> {
     }
 
     /// Makes a finding of the silence of a group for which one speaking source would have been enough.
-    fn settle_one(&mut self, group: GroupId, silences: &[Silence]) {
-        if silences.iter().any(|s| matches!(s, Silence::Fine | Silence::Failed)) {
+    fn settle_one(&mut self, group: GroupId, silences: &[AbsenceCheck]) {
+        if silences.iter().any(|s| matches!(s, AbsenceCheck::Fine | AbsenceCheck::Failed)) {
             return;
         }
         // One source that may have spoken unseen is enough to claim nothing.
-        let unknown = silences.iter().find(|s| matches!(s, Silence::Unknown(..)));
+        let unknown = silences.iter().find(|s| matches!(s, AbsenceCheck::Unknown(..)));
         let Some((code, claim)) = unknown.or(silences.first()).and_then(|s| s.claim()) else {
             return;
         };
@@ -366,13 +372,13 @@ impl Assessor<'_> {
     }
 
     /// Turns the silences of a group into findings: many of one reason into one.
-    fn settle(&mut self, group: GroupId, batches: Batches) {
-        let mut codes: BTreeMap<Code, Vec<&Batch>> = BTreeMap::new();
+    fn settle(&mut self, group: GroupId, batches: PairBatches) {
+        let mut codes: BTreeMap<Code, Vec<&PairBatch>> = BTreeMap::new();
         for batch in &batches.list {
             codes.entry(batch.code).or_default().push(batch);
         }
         for (code, list) in codes {
-            let pairs = |batch: &Batch| -> u64 {
+            let pairs = |batch: &PairBatch| -> u64 {
                 batch.sources.iter().map(|source| batches.count(batch, *source)).sum()
             };
             if list.iter().map(|batch| pairs(batch)).sum::<u64>() < MANY_PAIRS {
@@ -395,8 +401,14 @@ impl Assessor<'_> {
     }
 
     /// Tells many claims of one group for one reason as one.
-    fn settle_many(&mut self, code: Code, group: GroupId, list: &[&Batch], batches: &Batches) {
-        let mut fold = Fold::default();
+    fn settle_many(
+        &mut self,
+        code: Code,
+        group: GroupId,
+        list: &[&PairBatch],
+        batches: &PairBatches,
+    ) {
+        let mut fold = FoldedPairs::default();
         let (mut sources, mut to) = (BTreeSet::new(), BTreeSet::new());
         for batch in list {
             let mut of_batch = 0;
@@ -407,29 +419,29 @@ impl Assessor<'_> {
                 }
                 of_batch += pairs;
                 sources.insert(*source);
-                self.count(code, &Claim { source: *source, ..batch.claim }, pairs);
+                self.count(code, &AbsenceClaim { source: *source, ..batch.claim }, pairs);
             }
             fold.pairs += of_batch;
             fold.doubtful += if batch.claim.doubts.certain() { 0 } else { of_batch };
             match (&batch.to, batch.claim.to) {
                 (Some((class, order)), _) => {
                     let turned = match order {
-                        Order::Any => Order::Any,
-                        Order::Above => Order::Below,
-                        Order::Below => Order::Above,
+                        PairOrder::Any => PairOrder::Any,
+                        PairOrder::Above => PairOrder::Below,
+                        PairOrder::Below => PairOrder::Above,
                     };
                     let all = &batch.sources;
                     let asked = |host: &&u32| {
                         let others = range(**host, all, turned);
                         others.iter().any(|other| {
                             other != *host
-                                && !batches.particular.has(*other, Unit::Host(**host as usize))
+                                && !batches.particular.has(*other, Peer::Host(**host as usize))
                         })
                     };
-                    to.extend(class.iter().filter(asked).map(|host| Unit::Host(*host as usize)));
+                    to.extend(class.iter().filter(asked).map(|host| Peer::Host(*host as usize)));
                 }
-                (None, To::Host(host)) => drop(to.insert(Unit::Host(host as usize))),
-                (None, To::Service(service)) => drop(to.insert(Unit::Service(service as usize))),
+                (None, To::Host(host)) => drop(to.insert(Peer::Host(host as usize))),
+                (None, To::Service(service)) => drop(to.insert(Peer::Service(service as usize))),
                 (None, To::AnyOf(_)) => {}
             }
         }
@@ -452,7 +464,7 @@ impl Assessor<'_> {
         let rows = list.iter().flat_map(|batch| book.claims.rows(batch.claim.rows));
         let rows: BTreeSet<usize> = rows.copied().collect();
         let rows: Vec<usize> = rows.into_iter().collect();
-        let claim = Claim {
+        let claim = AbsenceClaim {
             rows: book.claims.rows_id(&rows),
             watch_s: list.iter().map(|batch| batch.claim.watch_s).max().unwrap_or(claim.watch_s),
             trigger: claim.trigger.filter(|_| list.iter().all(|b| b.claim.trigger.is_some())),
@@ -478,7 +490,7 @@ impl Assessor<'_> {
     }
 
     /// Adds a finding about a claim.
-    fn claim(&self, code: Code, group: GroupId, claim: Claim, any_source: bool) {
+    fn claim(&self, code: Code, group: GroupId, claim: AbsenceClaim, any_source: bool) {
         let (policy, matrix) = (self.policy, &self.policy.matrix);
         let mut book = self.book.borrow_mut();
         let rows = book.claims.rows(claim.rows).to_vec();
@@ -493,10 +505,10 @@ impl Assessor<'_> {
             To::Service(_) => None,
             To::AnyOf(reach) => {
                 let mut others = book.claims.reach(reach).iter();
-                let own = Unit::Host(claim.source as usize);
+                let own = Peer::Host(claim.source as usize);
                 let mut others = others.by_ref().filter(|unit| **unit != own);
                 match (others.next(), others.next()) {
-                    (Some(Unit::Host(only)), None) => Some(*only),
+                    (Some(Peer::Host(only)), None) => Some(*only),
                     _ => None,
                 }
             }
@@ -519,7 +531,7 @@ impl Assessor<'_> {
     }
 
     /// Counts what a claim says of rows and hosts, for so many pairs.
-    fn count(&mut self, code: Code, claim: &Claim, pairs: u64) {
+    fn count(&mut self, code: Code, claim: &AbsenceClaim, pairs: u64) {
         let rows = self.book.borrow().claims.rows(claim.rows).to_vec();
         let name = &self.policy.inventory.hosts[claim.source as usize].name;
         for row in &rows {
@@ -546,13 +558,14 @@ mod tests {
     #[test]
     fn pairs_are_counted_without_the_host_itself_and_what_is_particular() {
         let mut particular = Particular::default();
-        particular.0.insert(3, BTreeSet::from([Unit::Host(5), Unit::Host(9), Unit::Service(1)]));
+        particular.0.insert(3, BTreeSet::from([Peer::Host(5), Peer::Host(9), Peer::Service(1)]));
         let class = [1, 3, 5, 7];
-        for (order, all) in [(Order::Any, &[1, 7][..]), (Order::Above, &[7]), (Order::Below, &[1])]
+        for (order, all) in
+            [(PairOrder::Any, &[1, 7][..]), (PairOrder::Above, &[7]), (PairOrder::Below, &[1])]
         {
             assert_eq!(particular.count(3, &class, order), all.len() as u64);
             assert_eq!(particular.all(3, &class, order).collect::<Vec<_>>(), all);
         }
-        assert_eq!(particular.count(4, &class, Order::Any), 4);
+        assert_eq!(particular.count(4, &class, PairOrder::Any), 4);
     }
 }

@@ -1,11 +1,11 @@
 //! The checks of permission, in the order in which their codes are tried: the first that applies decides.
 
-use super::judge::{Asked, Found, Judge, Ruling};
+use super::judge::{Judge, PermissionFacts, Query, Ruling};
 use super::verdict::Code;
 use crate::policy::{Party, PartyKind};
 
 /// A check: what it decides, where it applies.
-type Check = fn(&Judge<'_>, &Asked<'_>, &Found) -> Option<Ruling>;
+type Check = fn(&Judge<'_>, &Query<'_>, &PermissionFacts) -> Option<Ruling>;
 
 /// All checks. Traffic that none of them decides has an end that is in no list.
 const CHECKS: [Check; 13] = [
@@ -26,7 +26,7 @@ const CHECKS: [Check; 13] = [
 
 impl Judge<'_> {
     /// The ruling on a question, whatever the site has excepted.
-    pub(super) fn rule_without_exceptions(&self, asked: &Asked<'_>) -> Ruling {
+    pub(super) fn rule_without_exceptions(&self, asked: &Query<'_>) -> Ruling {
         let found = self.found(asked);
         let ruling = CHECKS.iter().find_map(|check| check(self, asked, &found));
         ruling.unwrap_or(Ruling::without_row(Code::UnknownHost))
@@ -34,23 +34,27 @@ impl Judge<'_> {
 }
 
 /// A row fits.
-fn documented(_: &Judge<'_>, _: &Asked<'_>, found: &Found) -> Option<Ruling> {
+fn documented(_: &Judge<'_>, _: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
     found.documented
 }
 
-fn background(judge: &Judge<'_>, asked: &Asked<'_>, _: &Found) -> Option<Ruling> {
+fn background(judge: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
     judge.is_background(asked).then(|| Ruling::without_row(Code::Background))
 }
 
 /// A name or an address of the matrix itself has no role that could be joined.
-fn endpoint_with_feature_off(judge: &Judge<'_>, _: &Asked<'_>, found: &Found) -> Option<Ruling> {
+fn endpoint_with_feature_off(
+    judge: &Judge<'_>,
+    _: &Query<'_>,
+    found: &PermissionFacts,
+) -> Option<Ruling> {
     let rows = &judge.policy.matrix.rows;
     let row = found.off.filter(|row| rows[*row].only.is_some())?;
     Some(Ruling::by_row(Code::FeatureOff, row))
 }
 
 /// Where the document itself says that a port is internal, that comes before roles.
-fn stated_as_internal(judge: &Judge<'_>, asked: &Asked<'_>, _: &Found) -> Option<Ruling> {
+fn stated_as_internal(judge: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
     let rows = &judge.policy.matrix.rows;
     let row = judge.exposed(asked).filter(|row| rows[*row].exposure.is_some())?;
     Some(Ruling::by_row(Code::ExposedInternal, row))
@@ -58,8 +62,8 @@ fn stated_as_internal(judge: &Judge<'_>, asked: &Asked<'_>, _: &Found) -> Option
 
 fn other_port_of_an_endpoint(
     judge: &Judge<'_>,
-    asked: &Asked<'_>,
-    found: &Found,
+    asked: &Query<'_>,
+    found: &PermissionFacts,
 ) -> Option<Ruling> {
     let applies = !asked.broadcast && judge.is_joined_endpoint(asked);
     let (code, row, exception) = (Code::PortNotInMatrix, found.off, None);
@@ -67,39 +71,43 @@ fn other_port_of_an_endpoint(
 }
 
 /// Whether some row joins the two ends, so that only the port is wrong.
-fn is_joined(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> bool {
+fn is_joined(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> bool {
     !asked.broadcast && found.have_roles && judge.joined(asked)
 }
 
-fn feature_off(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+fn feature_off(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
     let row = found.off.filter(|_| is_joined(judge, asked, found))?;
     Some(Ruling::by_row(Code::FeatureOff, row))
 }
 
-fn moved_away(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+fn moved_away(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
     let row = is_joined(judge, asked, found).then(|| judge.moved_away(asked))??;
     Some(Ruling::by_row(Code::PortNotInMatrix, row))
 }
 
-fn other_transport(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+fn other_transport(
+    judge: &Judge<'_>,
+    asked: &Query<'_>,
+    found: &PermissionFacts,
+) -> Option<Ruling> {
     let row = is_joined(judge, asked, found).then(|| judge.other_transport(asked))??;
     Some(Ruling::by_row(Code::WrongTransport, row))
 }
 
-fn reversed(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+fn reversed(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
     let row = is_joined(judge, asked, found).then(|| judge.reversed(asked))??;
     Some(Ruling::by_row(Code::Reversed, row))
 }
 
-fn other_port(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+fn other_port(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
     is_joined(judge, asked, found).then(|| Ruling::without_row(Code::PortNotInMatrix))
 }
 
-fn exposed(judge: &Judge<'_>, asked: &Asked<'_>, _: &Found) -> Option<Ruling> {
+fn exposed(judge: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
     Some(Ruling::by_row(Code::ExposedInternal, judge.exposed(asked)?))
 }
 
-fn no_relation(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ruling> {
+fn no_relation(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
     if asked.broadcast {
         let (code, row, exception) = (Code::NoRelation, found.off, None);
         return (!asked.client_roles.is_empty()).then_some(Ruling { code, row, exception });
@@ -111,7 +119,7 @@ fn no_relation(judge: &Judge<'_>, asked: &Asked<'_>, found: &Found) -> Option<Ru
     })
 }
 
-fn no_role(_: &Judge<'_>, asked: &Asked<'_>, _: &Found) -> Option<Ruling> {
+fn no_role(_: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
     let has_none = |party: &Party| party.who != PartyKind::Stranger && party.roles.is_empty();
     let applies = has_none(&asked.client) || (has_none(&asked.server) && !asked.broadcast);
     applies.then_some(Ruling::without_row(Code::NoRole))

@@ -12,7 +12,7 @@ use super::read::is_unread;
 use super::{Failure, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::link_name;
 use crate::classify::Finding;
-use crate::classify::{Judge, Outcome, View, Watched};
+use crate::classify::{CaptureConditions, Judge, Judgement, Watched};
 use crate::conversation::{CaptureLimits, Conversations, DirectionHints, ReadOptions};
 use crate::decode::ethertype_words;
 use crate::flow::{MergedFlows, TrimmedKinds};
@@ -90,7 +90,7 @@ pub struct Audit {
     /// What was read.
     pub reading: Reading,
     /// The judgement; without a policy it holds conversations alone.
-    pub outcome: Outcome,
+    pub outcome: Judgement,
     /// The inputs that could be read only in part: name and what is wrong.
     pub damaged: Vec<String>,
     /// Whether findings reach the severity that fails the audit.
@@ -383,11 +383,11 @@ fn judge(
     limits: &Limits,
     progress: &Progress,
     keep: bool,
-) -> io::Result<Outcome> {
+) -> io::Result<Judgement> {
     let sight = sight(plan, reading);
     let work = ReadOptions { jobs: plan.jobs, keep };
     let Some(policy) = policy else {
-        return Ok(Outcome::unjudged(Conversations::read(
+        return Ok(Judgement::unjudged(Conversations::read(
             &mut reading.flows,
             &NoPolicy,
             sight,
@@ -401,7 +401,7 @@ fn judge(
     }
     progress.timings.done("conversations");
     let vantage = conversations.survey.vantage;
-    let view = View {
+    let view = CaptureConditions {
         start: sight.start,
         end: sight.end,
         watched: Watched::new(
@@ -419,7 +419,7 @@ fn judge(
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
     };
-    Ok(Outcome::of(policy, conversations, &view, plan.jobs))
+    Ok(Judgement::of(policy, conversations, &view, plan.jobs))
 }
 
 /// For how long rows have to be watched, as far as anything asks.

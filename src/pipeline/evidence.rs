@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use super::read::{Batches, Gate, Read, decoder, each_batch};
 use super::{Failure, Plan, Progress, Reading, temporary};
 use crate::capture::Frame;
-use crate::classify::{Code, Conversation, Judge, Outcome, Policy, Verdict};
+use crate::classify::{Code, Conversation, Judge, Judgement, Policy, Verdict};
 use crate::conversation::{DirectionEvidence, DirectionHints, SampleFlow, ServiceKey};
 use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::flow::{FlowKey, HashSeed, OuterFlow};
@@ -159,7 +159,7 @@ pub(super) fn gather(
     progress: &Progress,
     reading: &mut Reading,
     policy: &Policy,
-    outcome: &Outcome,
+    outcome: &Judgement,
 ) -> Result<Gathered, Failure> {
     let judge = Judge::new(policy);
     let (chosen, targets) = choose(reading, &judge, outcome).map_err(temporary(&plan.temp))?;
@@ -278,7 +278,7 @@ impl Part {
 fn choose(
     reading: &mut Reading,
     judge: &Judge<'_>,
-    outcome: &Outcome,
+    outcome: &Judgement,
 ) -> std::io::Result<(Vec<Chosen>, Targets)> {
     let list = &outcome.conversations.list;
     let share = (ALL_FLOWS / outcome.findings().len().clamp(1, FINDINGS)).clamp(1, FLOWS);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::Site;
-use crate::classify::{EndKey, Network, Party, PartyKind, Policy, RoleSet};
+use crate::classify::{EndKey, NetworkGroup, Party, PartyKind, Policy, RoleSet};
 
 /// One end of a finding.
 #[derive(Clone, Default, Debug)]
@@ -85,9 +85,9 @@ impl End {
     }
 
     /// Makes it stand for a network, or for many of them.
-    pub(super) fn become_network(&mut self, policy: &Policy, network: Network) {
+    pub(super) fn become_network(&mut self, policy: &Policy, network: NetworkGroup) {
         self.name = match network {
-            Network::Flood => "many networks".to_owned(),
+            NetworkGroup::Flood => "many networks".to_owned(),
             network => network.name(policy),
         };
         self.in_network = true;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::error::{StoredError, StoredProblem};
 use super::{Members, Teller};
-use crate::classify::{Finding, Outcome, Severity, State, id_of};
+use crate::classify::{Finding, Judgement, Severity, State, id_of};
 use crate::model::named_enum;
 
 /// Findings that were told before, of an earlier `findings.csv` or of earlier windows.
@@ -24,7 +24,7 @@ type Reached = (IpAddr, u16);
 const REACHED: usize = 1000;
 
 /// What a finding reached, the least.
-fn reached(outcome: &Outcome, finding: &Finding) -> BTreeSet<Reached> {
+fn reached(outcome: &Judgement, finding: &Finding) -> BTreeSet<Reached> {
     let list = &outcome.conversations.list;
     let all = outcome.members_of(finding).iter().map(|number| &list[*number as usize]);
     let reached = all.filter(|c| c.state.reached());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::classify::{EndKey, Finding, Outcome, Party, PartyKind, Policy, Reason, Unit};
+use crate::classify::{EndKey, Finding, Judgement, Party, PartyKind, Peer, Policy, Reason};
 
 /// The most members that are listed of one side; a cell of a spreadsheet holds 32,767 characters.
 const MOST: usize = 1000;
@@ -27,16 +27,16 @@ enum Member {
 
 impl Members {
     /// Returns the clients and the servers of a finding.
-    pub fn of(policy: &Policy, outcome: &Outcome, finding: &Finding) -> [Self; 2] {
+    pub fn of(policy: &Policy, outcome: &Judgement, finding: &Finding) -> [Self; 2] {
         let members = outcome.members_of(finding);
         if let Reason::Claim(claim) = finding.reason
             && let Some(fold) = outcome.claims().fold(claim)
         {
             let sources = fold.sources.iter().map(|host| Member::Host(*host as usize));
             let to = fold.to.iter().filter_map(|unit| match unit {
-                Unit::Host(host) => Some(Member::Host(*host)),
-                Unit::Other(address) => Some(Member::Address(*address)),
-                Unit::Service(service) => {
+                Peer::Host(host) => Some(Member::Host(*host)),
+                Peer::Other(address) => Some(Member::Address(*address)),
+                Peer::Service(service) => {
                     let addresses = &policy.inventory.services[*service].addresses;
                     addresses.first().copied().map(Member::Address)
                 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::{Known, Teller};
-use crate::classify::{Outcome, Policy};
+use crate::classify::{Judgement, Policy};
 use crate::model::{
     ActivityHistogram, Duplicates, FrameCounters, InputRecord, Loss, Nanos, Transport,
 };
@@ -38,7 +38,7 @@ pub struct Run<'a> {
     /// The policy; none where nothing was judged.
     pub policy: Option<&'a Policy>,
     /// The judgement; without a policy it holds conversations alone.
-    pub outcome: &'a Outcome,
+    pub outcome: &'a Judgement,
     /// Who tells the findings; nobody where nothing was judged.
     pub teller: Option<Teller<'a>>,
     /// Why the exit code is what it is.

@@ -12,7 +12,7 @@ use super::head::{
 use super::known::{Changes, changes};
 use super::run::Run;
 use super::{Known, Site, Teller, Time, story};
-use crate::classify::{CoverageStatement, Outcome, Policy};
+use crate::classify::{CoverageStatement, Judgement, Policy};
 use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
 
 /// Pairs that are listed with their orphaned fragments; more are a flood, and only counted.
@@ -196,7 +196,7 @@ fn covers(policy: &Policy) -> Value {
 }
 
 /// The site's exceptions and what each let through.
-fn exceptions(policy: &Policy, outcome: &Outcome) -> Option<ExceptionList> {
+fn exceptions(policy: &Policy, outcome: &Judgement) -> Option<ExceptionList> {
     let exceptions = &policy.exceptions;
     let list = exceptions.list.iter().zip(&outcome.excepted);
     let list = list.map(|(exception, conversations)| ExceptionUse {

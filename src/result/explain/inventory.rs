@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{Teller, ToldFinding, Words};
 use crate::classify::TimeSpan;
-use crate::classify::{Finding, Party, PartyKind, ROLE_WATCH_S, RoleSet, Unit, unseen};
+use crate::classify::{Finding, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, unseen};
 use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
 
 /// Rows that are shown of one role.
@@ -126,7 +126,7 @@ impl Teller<'_> {
             None => "the capture covers the host, as its other traffic shows".to_owned(),
         });
         if let Some(host) = self.host(finding) {
-            trace.extend(self.seen.words(Unit::Host(host)));
+            trace.extend(self.seen.words(Peer::Host(host)));
             trace.extend(self.seen.unread_between(host, &[]));
         }
         trace.extend(self.seen.clock_words());

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use super::{End, Members};
 use crate::classify::DirectionEvidence;
 use crate::classify::{
-    About, Code, Conversation, Doubts, EndKey, Finding, Judge, Judged, Outcome, Party, Policy,
-    Reason, RoleSet, Seen, Severity, State, Verdict, exception_rule,
+    About, Code, Conversation, Doubts, EndKey, Finding, Judge, Judged, JudgedCapture, Judgement,
+    Party, Policy, Reason, RoleSet, Severity, State, Verdict, exception_rule,
 };
 use crate::model::Nanos;
 
@@ -77,14 +77,14 @@ struct Words {
 /// Tells the findings of an audit.
 pub struct Teller<'a> {
     policy: &'a Policy,
-    outcome: &'a Outcome,
+    outcome: &'a Judgement,
     judge: Judge<'a>,
-    seen: Seen<'a>,
+    seen: JudgedCapture<'a>,
 }
 
 impl<'a> Teller<'a> {
     /// Returns who tells of an audit; nobody where nothing was judged.
-    pub fn of(policy: &'a Policy, outcome: &'a Outcome) -> Option<Self> {
+    pub fn of(policy: &'a Policy, outcome: &'a Judgement) -> Option<Self> {
         let seen = outcome.seen(policy)?;
         Some(Self { policy, outcome, judge: Judge::new(policy), seen })
     }
@@ -95,7 +95,7 @@ impl<'a> Teller<'a> {
     }
 
     /// Returns what is told of.
-    pub fn outcome(&self) -> &'a Outcome {
+    pub fn outcome(&self) -> &'a Judgement {
         self.outcome
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::{End, Teller, ToldFinding, Words};
 use crate::classify::ServiceKey;
-use crate::classify::{Claim, ClaimFold as Fold, ClaimId, Code, RoleSet, Row, Unit, roles_on};
+use crate::classify::{
+    AbsenceClaim, ClaimId, Code, FoldedPairs as Fold, Peer, RoleSet, Row, roles_on,
+};
 use crate::model::service_words;
 
 /// Hosts of a claim that its trace tells of.
@@ -34,7 +36,7 @@ impl Teller<'_> {
             .map(String::as_str)
             .filter(|f| !self.policy.inventory.features.contains_key(*f))
             .collect();
-        let unseen_end = if self.seen.is_sending(Unit::Host(claim.source as usize)) {
+        let unseen_end = if self.seen.is_sending(Peer::Host(claim.source as usize)) {
             &told.server
         } else {
             &told.client
@@ -160,7 +162,7 @@ impl Teller<'_> {
             (None, None) => "nothing shows that the capture covers the pair",
         };
         trace.push(coverage.to_owned());
-        let hosts = [&[Unit::Host(source)], &to[..]].concat();
+        let hosts = [&[Peer::Host(source)], &to[..]].concat();
         trace.extend(hosts.iter().take(SHOWN).filter_map(|unit| seen.words(*unit)));
         if hosts.len() > SHOWN {
             trace.push(format!("and {} more hosts, in hosts.csv", hosts.len() - SHOWN));
@@ -198,7 +200,7 @@ impl Teller<'_> {
     }
 
     /// What a claim is about, in words.
-    pub(super) fn services(&self, claim: &Claim) -> String {
+    pub(super) fn services(&self, claim: &AbsenceClaim) -> String {
         let rows = self.outcome.claims().rows(claim.rows);
         let rows = rows.iter().map(|r| &self.policy.matrix.rows[*r]);
         let words: BTreeSet<String> =

@@ -2,9 +2,9 @@
 
 use std::cmp::Reverse;
 
-use super::ends::{EndKey, Ends};
-use super::finding::{About, Book, Finding, FindingKey, Reason};
-use super::fold::{Entries, Fold, fold_clients};
+use super::ends::{EndInterner, EndKey};
+use super::finding::{About, Finding, FindingBook, FindingKey, Reason};
+use super::fold::{ConversationGroup, GroupEntries, fold_clients};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Verdict};
 use crate::conversation::{Conversation, DoubtSource};
@@ -15,12 +15,12 @@ pub(super) struct Grouping<'a> {
     pub judge: &'a Judge<'a>,
     pub list: &'a [Conversation],
     pub judged: &'a [Judged],
-    pub book: Book,
+    pub book: FindingBook,
 }
 
 impl Grouping<'_> {
     /// Adds the findings of conversations that nobody documented. Returns the book.
-    pub(super) fn unpermitted(mut self) -> Book {
+    pub(super) fn unpermitted(mut self) -> FindingBook {
         let policy = self.judge.policy;
         let unusual: Vec<bool> =
             policy.matrix.rows.iter().map(|row| policy.is_unusual(row)).collect();
@@ -32,7 +32,7 @@ impl Grouping<'_> {
             _ => None,
         };
         let (list, judged) = (self.list, self.judged);
-        let (mut strangers, mut entries) = (Vec::new(), Entries::default());
+        let (mut strangers, mut entries) = (Vec::new(), GroupEntries::default());
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
             let Some(code) = code(j) else { continue };
             // Of what an ICMP error quotes alone nobody is accused; loopback addresses have a finding of their own.
@@ -60,7 +60,7 @@ impl Grouping<'_> {
         self.book
     }
 
-    fn finding(&self, fold: &Fold) -> Finding {
+    fn finding(&self, fold: &ConversationGroup) -> Finding {
         let (list, judged) = (self.list, self.judged);
         let place = fold.place;
         let key = FindingKey {
@@ -110,7 +110,7 @@ impl Grouping<'_> {
 
 /// The ends of a conversation.
 pub(super) fn pair(
-    ends: &mut Ends,
+    ends: &mut EndInterner,
     j: &Judged,
     subject: &crate::conversation::ServiceKey,
 ) -> [super::ends::EndId; 2] {

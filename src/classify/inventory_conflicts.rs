@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::clock_words;
-use super::coverage::Unit;
+use super::coverage::Peer;
 use super::ends::EndKey;
 use super::expected::Assessor;
 use super::finding::{About, Conflict, Finding, FindingKey, Reason};
@@ -119,7 +119,7 @@ impl Assessor<'_> {
         let mut due: BTreeMap<usize, bool> = BTreeMap::new();
         for host in 0..policy.inventory.hosts.len() {
             let entry = &policy.inventory.hosts[host];
-            if entry.is_virtual() || !self.seen.is_sending(Unit::Host(host)) {
+            if entry.is_virtual() || !self.seen.is_sending(Peer::Host(host)) {
                 continue;
             }
             // What it should have done and did not is said already.
@@ -129,7 +129,7 @@ impl Assessor<'_> {
             let certain = match self.seen.watches(host) {
                 Some(stated) => {
                     let due_s = watched_s.min(watch_s);
-                    let there = self.seen.was_there_for(Unit::Host(host), due_s);
+                    let there = self.seen.was_there_for(Peer::Host(host), due_s);
                     stated && there && !view.misses_a_direction()
                 }
                 None => continue,
@@ -165,7 +165,7 @@ impl Assessor<'_> {
     /// Addresses of hosts that two hardware addresses claim in the same ten seconds, twice, in one VLAN.
     fn address_conflicts(&mut self) {
         let claims = &self.conversations.survey.claims;
-        let mut places: BTreeMap<Place, Vec<&AddressBinding>> = BTreeMap::new();
+        let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
         for claimant in claims.keys() {
             places.entry((claimant.address, claimant.vlans)).or_default().push(claimant);
         }
@@ -335,4 +335,4 @@ impl Assessor<'_> {
 const MANY_CLAIMANTS: usize = 64;
 
 /// An address in the VLANs where it was claimed.
-type Place = (IpAddr, [u16; 2]);
+type ClaimPlace = (IpAddr, [u16; 2]);

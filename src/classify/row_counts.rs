@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::claims::GroupId;
-use super::coverage::Unit;
-use super::facts::Seen;
-use super::judge::{ByKind, Judge, Judged};
+use super::absence_claims::GroupId;
+use super::coverage::Peer;
+use super::facts::JudgedCapture;
+use super::judge::{ByQueryKind, Judge, Judged};
 use super::parallel::in_pieces;
 use super::verdict::{Code, Status, Verdict};
 use crate::conversation::{Conversation, DoubtSource, State};
@@ -68,7 +68,7 @@ impl RowReport {
 
 /// A conversation of a group, seen from its source.
 pub(super) struct Attempt {
-    pub to: Unit,
+    pub to: Peer,
     pub state: State,
     /// The service answered.
     pub answered: bool,
@@ -102,7 +102,7 @@ impl Fitting {
 }
 
 /// A conversation that triggers, and the hosts it went through: one, or the holders of a virtual address.
-pub(super) struct Through {
+pub(super) struct TriggerPath {
     pub conversation: usize,
     pub hosts: Vec<usize>,
 }
@@ -121,7 +121,7 @@ pub(super) fn groups_of(policy: &Policy) -> Vec<GroupId> {
 
 /// What the documented conversations come to.
 #[derive(Default)]
-pub(super) struct Counted {
+pub(super) struct RowCounts {
     /// One for each row of the matrix.
     pub rows: Vec<RowReport>,
     /// What documents each conversation.
@@ -129,20 +129,20 @@ pub(super) struct Counted {
     /// What each source tried, by whom it tried it with.
     pub attempts: ByGroup<Attempt>,
     /// What went through each host, in the order of the conversations.
-    pub triggers: ByGroup<Arc<Through>>,
+    pub triggers: ByGroup<Arc<TriggerPath>>,
 }
 
-impl Counted {
+impl RowCounts {
     /// Counts all conversations, on `jobs` threads.
     pub fn of(
         judge: &Judge<'_>,
-        seen: Seen<'_>,
+        seen: JudgedCapture<'_>,
         judged: &[Judged],
         groups_of: &[GroupId],
         jobs: usize,
     ) -> Self {
         let pieces = in_pieces(judged.len(), jobs, |piece| {
-            let mut counting = Counting::new(judge, seen, groups_of);
+            let mut counting = RowCounter::new(judge, seen, groups_of);
             counting.count(piece, judged);
             counting.counted
         });
@@ -170,22 +170,22 @@ impl Counted {
 }
 
 /// One worker's counting.
-struct Counting<'a> {
+struct RowCounter<'a> {
     judge: &'a Judge<'a>,
-    seen: Seen<'a>,
+    seen: JudgedCapture<'a>,
     groups_of: &'a [GroupId],
     /// What documents the conversations of each kind, which is asked for once.
-    known: ByKind<Arc<Fitting>>,
+    known: ByQueryKind<Arc<Fitting>>,
     /// Whose name stands in which row already.
     named: HashSet<(usize, PartyKind, Option<IpAddr>), ahash::RandomState>,
-    counted: Counted,
+    counted: RowCounts,
 }
 
-impl<'a> Counting<'a> {
-    fn new(judge: &'a Judge<'a>, seen: Seen<'a>, groups_of: &'a [GroupId]) -> Self {
+impl<'a> RowCounter<'a> {
+    fn new(judge: &'a Judge<'a>, seen: JudgedCapture<'a>, groups_of: &'a [GroupId]) -> Self {
         let rows = vec![RowReport::empty(); judge.policy.matrix.rows.len()];
-        let counted = Counted { rows, ..Counted::default() };
-        let (known, named) = (ByKind::default(), HashSet::default());
+        let counted = RowCounts { rows, ..RowCounts::default() };
+        let (known, named) = (ByQueryKind::default(), HashSet::default());
         Self { judge, seen, groups_of, known, named, counted }
     }
 
@@ -235,15 +235,15 @@ impl<'a> Counting<'a> {
         let PartyKind::Host(client) = j.client.who else { return };
         let policy = self.judge.policy;
         let other = match j.server.who {
-            PartyKind::Service(service) => Some(Unit::Service(service)),
+            PartyKind::Service(service) => Some(Peer::Service(service)),
             PartyKind::Host(_) => None,
-            _ => Some(Unit::Other(c.subject.server)),
+            _ => Some(Peer::Other(c.subject.server)),
         };
         let is_attempt = !c.taints.has(DoubtSource::Quoted);
         for (group, rows) in &fitting.groups {
             for source in policy.holders(client) {
                 let attempts = self.counted.attempts.entry((*group, *source)).or_default();
-                let hosts = through(policy, j).iter().map(|host| Unit::Host(*host));
+                let hosts = through(policy, j).iter().map(|host| Peer::Host(*host));
                 let attempt = |to| Attempt {
                     to,
                     state: c.state,
@@ -263,7 +263,7 @@ impl<'a> Counting<'a> {
             return;
         }
         for (group, _) in &fitting.groups {
-            let all = Arc::new(Through { conversation: number, hosts: hosts.to_vec() });
+            let all = Arc::new(TriggerPath { conversation: number, hosts: hosts.to_vec() });
             for host in hosts {
                 let triggers = self.counted.triggers.entry((*group, *host)).or_default();
                 triggers.push(Arc::clone(&all));

@@ -3,22 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use super::claims::GroupId;
+use super::absence_claims::GroupId;
 use super::ends::EndKey;
 use super::expected::Assessor;
 use super::facts::is_silent;
-use super::finding::{About, Book, Finding, FindingKey, Reason};
-use super::fold::{Entries, Fold, Kind, fold_clients};
+use super::finding::{About, Finding, FindingBook, FindingKey, Reason};
+use super::fold::{ConversationGroup, GroupEntries, PortScope, fold_clients};
 use super::judge::Judged;
 use super::pairs::MANY_PAIRS;
-use super::unpermitted::pair;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
+use super::violations::pair;
 use crate::conversation::Conversation;
 use crate::model::Transport;
 use crate::policy::{PartyKind, Quantifier};
 
 /// Clients for which a way of a group worked.
-type Lucky = HashSet<(GroupId, IpAddr), ahash::RandomState>;
+type Succeeded = HashSet<(GroupId, IpAddr), ahash::RandomState>;
 
 impl Assessor<'_> {
     /// Documented conversations that failed: direct evidence, whatever the row's need.
@@ -28,9 +28,9 @@ impl Assessor<'_> {
             let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented)?;
             Some(groups_of[row])
         };
-        let (mut entries, mut unlucky) = (Entries::default(), Lucky::default());
+        let (mut entries, mut unlucky) = (GroupEntries::default(), Succeeded::default());
         let mut guard = self.book.borrow_mut();
-        let book: &mut Book = &mut guard;
+        let book: &mut FindingBook = &mut guard;
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
             let Some(group) = group(j) else { continue };
             let Some(code) = self.seen.failing(c) else { continue };
@@ -41,7 +41,7 @@ impl Assessor<'_> {
         if unlucky.is_empty() {
             return;
         }
-        let mut lucky = Lucky::default();
+        let mut lucky = Succeeded::default();
         for (c, j) in list.iter().zip(judged).filter(|(c, _)| self.seen.has_worked(c)) {
             let way = group(j).map(|group| (group, c.subject.client));
             lucky.extend(way.filter(|way| unlucky.contains(way)));
@@ -51,7 +51,7 @@ impl Assessor<'_> {
         drop(guard);
         let mut by_group: BTreeMap<(Code, Transport, GroupId), Vec<Finding>> = BTreeMap::new();
         for fold in folds {
-            let Kind::One(group) = fold.place.about else { continue };
+            let PortScope::One(group) = fold.place.about else { continue };
             let finding = self.failure(&fold, group, &lucky);
             let key = (fold.place.code, fold.place.transport, group);
             by_group.entry(key).or_default().push(finding);
@@ -82,7 +82,7 @@ impl Assessor<'_> {
         book.findings.push(finding);
     }
 
-    fn failure(&mut self, fold: &Fold, group: GroupId, lucky: &Lucky) -> Finding {
+    fn failure(&mut self, fold: &ConversationGroup, group: GroupId, lucky: &Succeeded) -> Finding {
         let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
         let members = self.book.borrow().pool.get(fold.members).to_vec();
         let (code, transport) = (fold.place.code, fold.place.transport);

@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-use super::coverage::Unit;
+use super::coverage::Peer;
 use super::verdict::Doubts;
 use crate::policy::{Policy, RoleSet, Row};
 
 /// A group of rows of the matrix, in the order of their names.
 pub type GroupId = u16;
 
-/// A claim of a finding, by its place in [`Claims`].
+/// A claim of a finding, by its place in [`AbsenceClaims`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClaimId(u32);
 
-/// Rows of the matrix, by their place in [`Claims`].
+/// Rows of the matrix, by their place in [`AbsenceClaims`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RowsId(u32);
 
@@ -24,13 +24,13 @@ pub enum To {
     Host(u32),
     /// A service, by number.
     Service(u32),
-    /// Any other host or service of some roles, by their place in [`Claims`].
+    /// Any other host or service of some roles, by their place in [`AbsenceClaims`].
     AnyOf(u32),
 }
 
 /// The ground of a claim.
 #[derive(Clone, Copy, Debug)]
-pub struct Claim {
+pub struct AbsenceClaim {
     /// The host that was silent.
     pub source: u32,
     /// Towards whom.
@@ -51,7 +51,7 @@ pub struct Claim {
 
 /// Many claims of one group for one reason.
 #[derive(Default)]
-pub struct Fold {
+pub struct FoldedPairs {
     /// How many pairs it is about.
     pub pairs: u64,
     /// How many of them are not certain.
@@ -59,37 +59,37 @@ pub struct Fold {
     /// The silent hosts, in order.
     pub sources: Vec<u32>,
     /// Those towards whom they were silent, in order; none where it is anybody of a role.
-    pub to: Vec<Unit>,
+    pub to: Vec<Peer>,
 }
 
 /// A claim as findings have it.
 struct Claimed {
-    claim: Claim,
+    claim: AbsenceClaim,
     group: GroupId,
     /// It is enough that one host of the role speaks, and none was heard.
     any_source: bool,
-    fold: Option<Box<Fold>>,
+    fold: Option<Box<FoldedPairs>>,
 }
 
 /// All claims of an audit.
 #[derive(Default)]
-pub struct Claims {
+pub struct AbsenceClaims {
     list: Vec<Claimed>,
     rows: Vec<Vec<usize>>,
     known_rows: HashMap<Vec<usize>, RowsId, ahash::RandomState>,
-    reaches: Vec<Vec<Unit>>,
+    reaches: Vec<Vec<Peer>>,
     known_reaches: HashMap<RoleSet, u32, ahash::RandomState>,
 }
 
-impl Claims {
+impl AbsenceClaims {
     /// Returns a claim, and whether any host of the role may have spoken.
-    pub fn get(&self, id: ClaimId) -> (&Claim, bool) {
+    pub fn get(&self, id: ClaimId) -> (&AbsenceClaim, bool) {
         let claimed = &self.list[id.0 as usize];
         (&claimed.claim, claimed.any_source)
     }
 
     /// Returns the pairs that a claim stands for; none where it stands for one.
-    pub fn fold(&self, id: ClaimId) -> Option<&Fold> {
+    pub fn fold(&self, id: ClaimId) -> Option<&FoldedPairs> {
         self.list[id.0 as usize].fold.as_deref()
     }
 
@@ -116,12 +116,12 @@ impl Claims {
     }
 
     /// Returns the hosts and services that something should have gone to, without the source itself.
-    pub fn to(&self, claim: &Claim) -> Vec<Unit> {
+    pub fn to(&self, claim: &AbsenceClaim) -> Vec<Peer> {
         match claim.to {
-            To::Host(host) => vec![Unit::Host(host as usize)],
-            To::Service(service) => vec![Unit::Service(service as usize)],
+            To::Host(host) => vec![Peer::Host(host as usize)],
+            To::Service(service) => vec![Peer::Service(service as usize)],
             To::AnyOf(reach) => {
-                let own = Unit::Host(claim.source as usize);
+                let own = Peer::Host(claim.source as usize);
                 let all = self.reach(reach).iter().copied();
                 all.filter(|unit| *unit != own).collect()
             }
@@ -129,7 +129,7 @@ impl Claims {
     }
 
     /// Returns the hosts and services of some roles.
-    pub(super) fn reach(&self, reach: u32) -> &[Unit] {
+    pub(super) fn reach(&self, reach: u32) -> &[Peer] {
         &self.reaches[reach as usize]
     }
 
@@ -140,9 +140,9 @@ impl Claims {
         }
         let services = policy.inventory.services.iter().enumerate();
         let services = services.filter(|(_, s)| RoleSet::one(s.role).intersects(roles));
-        let services = services.map(|(number, _)| Unit::Service(number));
+        let services = services.map(|(number, _)| Peer::Service(number));
         let reach = self.reaches.len() as u32;
-        self.reaches.push(policy.hosts_of(roles).map(Unit::Host).chain(services).collect());
+        self.reaches.push(policy.hosts_of(roles).map(Peer::Host).chain(services).collect());
         self.known_reaches.insert(roles, reach);
         reach
     }
@@ -161,10 +161,10 @@ impl Claims {
     /// Keeps a claim.
     pub(super) fn add(
         &mut self,
-        claim: Claim,
+        claim: AbsenceClaim,
         group: GroupId,
         any_source: bool,
-        fold: Option<Fold>,
+        fold: Option<FoldedPairs>,
     ) -> ClaimId {
         let id = ClaimId(self.list.len() as u32);
         self.list.push(Claimed { claim, group, any_source, fold: fold.map(Box::new) });

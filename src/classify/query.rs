@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::judge::{Asked, Judge, Ruling};
+use super::judge::{Judge, Query, Ruling};
 use crate::conversation::ServiceKey;
 use crate::model::Transport;
 use crate::policy::{
@@ -53,7 +53,7 @@ impl<'a> Judge<'a> {
             port: question.port,
         };
         let plain = self.ask(question.from, question.to, subject);
-        let mut asked = Asked { broadcast: question.broadcast, ..plain };
+        let mut asked = Query { broadcast: question.broadcast, ..plain };
         asked.client_roles =
             self.policy.client_roles(&asked.client, &asked.server, question.broadcast);
         if let Some(name) = &question.name {
@@ -61,7 +61,7 @@ impl<'a> Judge<'a> {
         }
         let matrix = &self.policy.matrix;
         let row = |number: usize| &matrix.rows[number];
-        let documenting: Vec<usize> = self.fits(&asked).map(|(row, _)| row).collect();
+        let documenting: Vec<usize> = self.matching_rows(&asked).map(|(row, _)| row).collect();
         let joins = |number: &usize| {
             let row = row(*number);
             row.only.is_none()

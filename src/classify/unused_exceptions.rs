@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Outcome;
+use super::Judgement;
 use super::ends::EndKey;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::{Judge, Judged};
@@ -28,7 +28,7 @@ pub(super) fn predated(
     counts.into_iter().collect()
 }
 
-impl Outcome {
+impl Judgement {
     /// Adds a finding for each exception that matched nothing.
     pub(super) fn add_unused_exceptions(&mut self, judge: &Judge<'_>) {
         let policy = judge.policy;
