@@ -130,7 +130,7 @@ fn audit(inventory: &str, wire: &Wire) -> Audit {
 
 /// The findings as lines: code, ends, service, `?` where not certain.
 fn findings(audit: &Audit) -> Vec<String> {
-    let words = |end: &rasaudit::result::End| match end.name.as_str() {
+    let words = |end: &rasaudit::result::EndIdentity| match end.name.as_str() {
         "" if end.address.is_empty() => format!("any {}", end.roles),
         "" => end.address.clone(),
         name => name.to_owned(),

@@ -9,7 +9,7 @@ use crate::classify::Code;
 use crate::model::{Nanos, Transport};
 use crate::pipeline::{Dedup, FailOn, Sandbox, Target};
 use crate::policy::{MATRICES, Severity};
-use crate::report::{FORMATS, SHEETS};
+use crate::report::{FORMATS, TABLE_FORMATS};
 
 /// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 ///
@@ -389,7 +389,7 @@ pub(super) struct DiffArguments {
     #[arg(value_name = "NEW")]
     pub new: String,
     /// How it is written.
-    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(SHEETS))]
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(TABLE_FORMATS))]
     pub format: String,
 }
 
@@ -445,7 +445,7 @@ pub(super) struct ShowArguments {
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
     /// How it is written; all but the table tell also what each row rests on.
-    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(SHEETS))]
+    #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(TABLE_FORMATS))]
     pub format: String,
 }
 

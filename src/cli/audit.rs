@@ -14,7 +14,7 @@ use super::judging::load_judging;
 use super::policy::{complain_all, read_report};
 use super::work::{put, stop_on_interrupt, take, tell, with_bar};
 use crate::pipeline::{
-    Audit, FailOn, Folders, Known, Limits, Places, Plan, Progress, Request, Step,
+    Audit, Baseline, FailOn, Folders, Limits, OutputPaths, Plan, Progress, Request, Step,
 };
 use crate::policy::Policy;
 use crate::report::{Format, Needs, summary};
@@ -104,7 +104,7 @@ pub(super) fn must_check(fail_on: Option<FailOn>, require_assessed: bool) -> boo
 }
 
 /// Checks everything that can be checked before the work starts, and tells all that is wrong.
-fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<Known>)> {
+fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<Baseline>)> {
     let request = Request {
         captures: arguments.captures.clone(),
         jobs: arguments.jobs.map(usize::from),
@@ -168,7 +168,7 @@ pub(super) fn print(
             let mut text = Vec::new();
             // Seen from elsewhere, the host says whose file it is.
             let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
-            let places = Places { reports, evidence, links: host.as_deref() };
+            let places = OutputPaths { reports, evidence, links: host.as_deref() };
             let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
             let width = width.filter(|_| io::stdout().is_terminal());
             summary(result, &places, width, &mut text)?;
@@ -195,7 +195,7 @@ fn host_name() -> Option<String> {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)).then_some(name)
 }
 
-fn load_known(file: &Path) -> Result<Known, String> {
+fn load_known(file: &Path) -> Result<Baseline, String> {
     let name = file.display().to_string();
-    Known::load(&name, &read_report(file)?).map_err(|error| error.to_string())
+    Baseline::load(&name, &read_report(file)?).map_err(|error| error.to_string())
 }

@@ -19,9 +19,9 @@ use super::policy::{complain_all, whole_file};
 use super::work::tell;
 use crate::model::{Loss, escape_control};
 use crate::pipeline::{
-    AggregationLevel, CaptureOptions, Closed, Confinement, Control, Dated, Door, Duty, Ended,
-    FailOn, Limits, Listener, Message, Notice, Pages, StateError, Syslog, Watch, folder_of, listen,
-    ready, serve, watch,
+    AggregationLevel, CaptureOptions, Closed, Confinement, Control, Door, Duty, Ended, FailOn,
+    Limits, Listener, Message, Notice, Pages, StateError, Syslog, Watch, WindowFolders, folder_of,
+    listen, ready, serve, watch,
 };
 use crate::policy::{Diagnostic, Policy, unreadable};
 
@@ -84,7 +84,8 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         return Ok(Exit::CannotDo);
     }
     let out = arguments.out.as_deref();
-    let dated = match out.map(|out| Dated::prepare(out, arguments.keep.into())).transpose() {
+    let dated = match out.map(|out| WindowFolders::prepare(out, arguments.keep.into())).transpose()
+    {
         Ok(dated) => dated,
         Err(error) => {
             complain(&format!("{}: {}", error.path.display(), error.error));
@@ -154,7 +155,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         complain(&format!("--listen: {message}"));
         return Ok(Exit::CannotDo);
     }
-    let teller = Teller {
+    let teller = ConsoleObserver {
         arguments,
         inventory,
         dated,
@@ -271,10 +272,10 @@ fn listen_to_signals(control: &Arc<Control>) -> io::Result<()> {
 }
 
 /// Tells what happens.
-struct Teller<'a> {
+struct ConsoleObserver<'a> {
     arguments: &'a LiveArguments,
     inventory: &'a Path,
-    dated: Option<Dated>,
+    dated: Option<WindowFolders>,
     /// Findings of all windows.
     findings: AtomicU64,
     /// The last reports could not be written.
@@ -287,7 +288,7 @@ struct Teller<'a> {
     unsent: Mutex<Vec<Message>>,
 }
 
-impl Teller<'_> {
+impl ConsoleObserver<'_> {
     /// Tells what is watched, how, and where it can be seen.
     fn begin(&self, page: Option<std::net::SocketAddr>) {
         let LiveArguments { interfaces, every, out, state, .. } = self.arguments;
@@ -315,7 +316,7 @@ impl Teller<'_> {
     }
 }
 
-impl Teller<'_> {
+impl ConsoleObserver<'_> {
     /// Sends findings to syslog, those first that it did not take before; that it does not take them is told once.
     fn send(&self, new: Vec<Message>) {
         let Some(syslog) = &self.syslog else { return };
@@ -338,7 +339,7 @@ impl Teller<'_> {
     }
 }
 
-impl Listener for Teller<'_> {
+impl Listener for ConsoleObserver<'_> {
     fn notice(&self, notice: &Notice) {
         let state =
             |StateError { path, error }: &StateError| format!("{}: {error}", path.display());
@@ -467,7 +468,7 @@ fn told(fold: AggregationLevel) -> &'static str {
 fn with_status<T>(
     control: &Control,
     wanted: bool,
-    teller: &Teller<'_>,
+    teller: &ConsoleObserver<'_>,
     work: impl FnOnce() -> T,
 ) -> T {
     if !wanted || !io::stderr().is_terminal() {

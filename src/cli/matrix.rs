@@ -11,7 +11,7 @@ use super::policy::{complain_all, find_matrix, load_matrix, whole_file};
 use crate::classify::check_examples;
 use crate::model::escape_control;
 use crate::policy::{Change, MATRICES, Matrix, OVERLAYS, PolicyError, RoleSet, Row, RuleFiles};
-use crate::report::Sheet;
+use crate::report::TextTable;
 
 pub(super) fn check(name: &str) -> io::Result<Exit> {
     let path = Path::new(name);
@@ -116,7 +116,7 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
-    let mut table = Sheet::new(&[
+    let mut table = TextTable::new(&[
         "change",
         "from",
         "to",
@@ -170,8 +170,8 @@ fn transport(row: &Row) -> String {
     row.transport.to_string()
 }
 
-fn roles(matrix: &Matrix) -> Sheet {
-    let mut table = Sheet::new(&["role", "name", "also", "kind"]);
+fn roles(matrix: &Matrix) -> TextTable {
+    let mut table = TextTable::new(&["role", "name", "also", "kind"]);
     for role in matrix.roles.iter().filter(|r| r.is_playable()) {
         let also = role.aliases.join("; ");
         table.rows.push(vec![role.slug.clone(), role.name.clone(), also, role.kind.to_string()]);
@@ -179,8 +179,8 @@ fn roles(matrix: &Matrix) -> Sheet {
     table
 }
 
-fn features(matrix: &Matrix) -> Sheet {
-    let mut table = Sheet::new(&["feature", "usually", "meaning"]);
+fn features(matrix: &Matrix) -> TextTable {
+    let mut table = TextTable::new(&["feature", "usually", "meaning"]);
     for (name, feature) in &matrix.features {
         let usual = if feature.usual { "on" } else { "off" };
         table.rows.push(vec![name.clone(), usual.to_owned(), feature.meaning.clone()]);
@@ -189,7 +189,7 @@ fn features(matrix: &Matrix) -> Sheet {
 }
 
 /// The rows between some roles; `whole` with what they rest on.
-fn rows(matrix: &Matrix, from: Option<RoleSet>, to: Option<RoleSet>, whole: bool) -> Sheet {
+fn rows(matrix: &Matrix, from: Option<RoleSet>, to: Option<RoleSet>, whole: bool) -> TextTable {
     const SHORT: &[&str] = &["from", "to", "transport", "ports", "feature", "need", "purpose"];
     const WHOLE: &[&str] = &[
         "from",
@@ -206,7 +206,7 @@ fn rows(matrix: &Matrix, from: Option<RoleSet>, to: Option<RoleSet>, whole: bool
         "note",
         "overlay",
     ];
-    let mut table = Sheet::new(if whole { WHOLE } else { SHORT });
+    let mut table = TextTable::new(if whole { WHOLE } else { SHORT });
     for row in &matrix.rows {
         let fits = from.is_none_or(|roles| matrix.is_source(row, roles))
             && to.is_none_or(|roles| matrix.is_destination(row, roles));

@@ -18,8 +18,10 @@ use crate::decode::ethertype_words;
 use crate::flow::{MergedFlows, TrimmedKinds};
 use crate::model::{ActivityHistogram, Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
-use crate::report::{self, Dated, Evidence, Folder, FolderError};
-use crate::result::{AuditResult, Change, Known, Run, Teller, ToldFinding, Wishes};
+use crate::report::{self, FindingEvidence, Folder, FolderError, WindowFolders};
+use crate::result::{
+    AuditResult, AuditRun, Baseline, CaptureSelection, Change, Explainer, ToldFinding,
+};
 
 /// What the judgement may claim, and what is to be told of it.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +67,7 @@ impl FailOn {
     pub const USUAL: Self = Self::From(Severity::Low);
 
     /// Why the findings fail the audit, if they do.
-    fn reason(self, teller: &Teller<'_>, known: Option<&Known>) -> Option<String> {
+    fn reason(self, teller: &Explainer<'_>, known: Option<&Baseline>) -> Option<String> {
         let outcome = teller.outcome();
         let is_new = |finding: &Finding| {
             known.is_none_or(|known| known.change(teller, finding) >= Change::Worse)
@@ -98,8 +100,8 @@ pub struct Audit {
     /// Nothing was checked, though something had to be.
     pub unchecked: bool,
     policy: Option<Policy>,
-    known: Option<Known>,
-    wishes: Wishes,
+    known: Option<Baseline>,
+    wishes: CaptureSelection,
     exit_reasons: Vec<String>,
     /// When frames were captured, those aside whose stamps are doubted, and how many those are.
     timeline: ActivityHistogram,
@@ -117,7 +119,7 @@ impl Audit {
     pub fn of(
         plan: &Plan,
         policy: Option<Policy>,
-        known: Option<Known>,
+        known: Option<Baseline>,
         limits: &Limits,
         progress: &Progress,
     ) -> Result<Self, Failure> {
@@ -139,7 +141,7 @@ impl Audit {
         plan: &Plan,
         mut reading: Reading,
         mut policy: Option<Policy>,
-        known: Option<Known>,
+        known: Option<Baseline>,
         limits: &Limits,
         progress: &Progress,
         keep: bool,
@@ -153,7 +155,7 @@ impl Audit {
         let damaged = reading.damaged();
         let failing = policy
             .as_ref()
-            .and_then(|policy| Teller::of(policy, &outcome))
+            .and_then(|policy| Explainer::of(policy, &outcome))
             .and_then(|teller| limits.fail_on.reason(&teller, known.as_ref()));
         let failed = failing.is_some();
         let unchecked =
@@ -161,7 +163,7 @@ impl Audit {
         let mut exit_reasons = damaged.clone();
         exit_reasons.extend(unchecked.then(|| "nothing was checked".to_owned()));
         exit_reasons.extend(failing);
-        let wishes = Wishes {
+        let wishes = CaptureSelection {
             filter: plan.request.filter.clone(),
             since: plan.request.since,
             until: plan.request.until,
@@ -202,7 +204,7 @@ impl Audit {
 
     /// Returns the result of which every report is made.
     pub fn result(&self) -> AuditResult<'_> {
-        AuditResult::of(Run {
+        AuditResult::of(AuditRun {
             inputs: &self.reading.inputs,
             account: &self.reading.account,
             loss: self.reading.loss,
@@ -228,8 +230,8 @@ impl Audit {
     }
 
     /// Returns who tells the findings; nobody where nothing was judged.
-    pub fn teller(&self) -> Option<Teller<'_>> {
-        Teller::of(self.policy.as_ref()?, &self.outcome)
+    pub fn teller(&self) -> Option<Explainer<'_>> {
+        Explainer::of(self.policy.as_ref()?, &self.outcome)
     }
 
     /// Frames of whose content nothing is known, by ethertype and by tunnel.
@@ -266,12 +268,12 @@ impl Audit {
     }
 
     /// Writes the reports of a live audit: of all windows, and of the last one alone. Returns where.
-    pub fn write_dated(&self, window: &Self, dated: &Dated) -> Result<PathBuf, Failure> {
+    pub fn write_dated(&self, window: &Self, dated: &WindowFolders) -> Result<PathBuf, Failure> {
         dated.write(&self.result(), &window.result()).map_err(failed)
     }
 
     /// The findings that have to be told to whoever knows what was told before, by their places.
-    fn news(&self, before: &Known) -> Vec<usize> {
+    fn news(&self, before: &Baseline) -> Vec<usize> {
         let Some(teller) = self.teller() else { return Vec::new() };
         let findings = self.outcome.findings().iter().enumerate();
         let news =
@@ -281,17 +283,17 @@ impl Audit {
 
     /// Returns the findings above info that were not told before, or are worse than they were, a line each, of text
     /// or of JSON.
-    pub fn new_findings(&self, before: &Known, json: bool) -> Vec<String> {
+    pub fn new_findings(&self, before: &Baseline, json: bool) -> Vec<String> {
         report::lines(&self.result(), json, &self.news(before))
     }
 
     /// Returns the same for a syslog daemon.
-    pub fn new_messages(&self, before: &Known) -> Vec<report::Message> {
+    pub fn new_messages(&self, before: &Baseline) -> Vec<report::Message> {
         report::messages(&self.result(), &self.news(before))
     }
 
     /// Remembers what is told now.
-    pub(super) fn remember(&self, before: &mut Known) {
+    pub(super) fn remember(&self, before: &mut Baseline) {
         if let Some(teller) = self.teller() {
             before.learn(&teller);
         }
@@ -321,7 +323,7 @@ impl Folders {
     pub fn write(
         mut self,
         result: &AuditResult<'_>,
-        evidence: impl Iterator<Item = (ToldFinding, Vec<String>, Evidence)>,
+        evidence: impl Iterator<Item = (ToldFinding, Vec<String>, FindingEvidence)>,
         progress: &Progress,
     ) -> Result<(), Failure> {
         let is_stopped = || progress.stop.load(Ordering::Relaxed);

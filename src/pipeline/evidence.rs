@@ -16,7 +16,7 @@ use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::flow::{FlowKey, HashSeed, OuterFlow};
 use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
 use crate::payload::{PayloadFact, read};
-use crate::report::{Evidence, EvidenceFrame};
+use crate::report::{EvidenceFrame, FindingEvidence};
 
 /// The most flows that speak for one finding, ...
 const FLOWS: usize = 8;
@@ -194,7 +194,7 @@ pub(super) struct Gathered {
 
 impl Gathered {
     /// The evidence of a finding, by its position.
-    pub fn of(&self, number: usize) -> Evidence {
+    pub fn of(&self, number: usize) -> FindingEvidence {
         self.chosen[number].evidence(&self.found)
     }
 }
@@ -206,7 +206,7 @@ struct Chosen {
 }
 
 impl Chosen {
-    fn evidence(&self, found: &Found) -> Evidence {
+    fn evidence(&self, found: &Found) -> FindingEvidence {
         // A frame may belong to several parts, and is written once.
         let mut frames: BTreeMap<&Kept, Vec<String>> = BTreeMap::new();
         for (ground, part) in &self.parts {
@@ -227,7 +227,7 @@ impl Chosen {
             data: kept.data.to_vec(),
             shows: shows.join("; "),
         };
-        Evidence { frames: frames.into_iter().map(frame).collect(), note: self.note.clone() }
+        FindingEvidence { frames: frames.into_iter().map(frame).collect(), note: self.note.clone() }
     }
 }
 

@@ -28,7 +28,7 @@ use crate::model::{
     escape_control,
 };
 use crate::policy::Policy;
-use crate::report::{Known, Recorded, Recorder};
+use crate::report::{Baseline, Recorded, Recorder};
 
 /// Memory is divided: the tables of all threads, those of the window that is judged, those of all windows and judging
 /// them get a part each; while a window is closed some of them are held twice, and buffers and reports take the rest.
@@ -142,7 +142,7 @@ pub struct Closed<'a> {
     /// All windows so far.
     pub all: &'a Audit,
     /// The findings of all windows before this one.
-    pub before: &'a Known,
+    pub before: &'a Baseline,
     /// When its time was over.
     pub ended: Instant,
 }
@@ -246,7 +246,7 @@ pub fn watch(
         listener,
         recorder: recorder.as_ref(),
     };
-    let mut before = Known::default();
+    let mut before = Baseline::default();
     if all.account.frames > 0 {
         // This run may have less memory.
         stay_bounded(&shared, &mut all.flows)?;
@@ -333,7 +333,7 @@ fn tell(
     mut all: Reading,
     policy: &Policy,
     limits: &Limits,
-    before: &mut Known,
+    before: &mut Baseline,
     ended: Instant,
 ) -> Result<(Reading, bool, bool), Failure> {
     let (plan, progress) = (shared.plan, shared.progress);

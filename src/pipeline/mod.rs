@@ -36,7 +36,7 @@ use crate::model::{
 pub use crate::capture::{CaptureError, CaptureOptions, Interface, capture_kind, interfaces};
 pub use crate::classify::Given;
 pub use crate::flow::AggregationLevel;
-pub use crate::report::{Dated, Known, Message, Places, fits_manifest, folder_of};
+pub use crate::report::{Baseline, Message, OutputPaths, WindowFolders, fits_manifest, folder_of};
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use confine::{ConfineError, Confinement, Sandbox, confine};
 pub use draft::Drafted;

@@ -30,7 +30,7 @@ const COMMENT: usize = 16 << 10;
 
 /// The frames that a finding rests on.
 #[derive(Clone, Default, Debug)]
-pub struct Evidence {
+pub struct FindingEvidence {
     /// The frames, in the order of their times.
     pub frames: Vec<EvidenceFrame>,
     /// What was left out, or why there is no frame, in words.
@@ -84,7 +84,7 @@ impl Folder {
     /// Writes the evidence of findings, beside its place.
     pub fn stage_evidence(
         &mut self,
-        all: impl Iterator<Item = (ToldFinding, Vec<String>, Evidence)>,
+        all: impl Iterator<Item = (ToldFinding, Vec<String>, FindingEvidence)>,
     ) -> Result<(), FolderError> {
         let mut rows = vec![COLUMNS.map(str::to_owned)];
         for (finding, trace, evidence) in all {
@@ -158,7 +158,11 @@ fn listed(index: &Path) -> BTreeMap<String, String> {
 }
 
 /// The file of one finding: an interface for each link type, and with each frame what it shows.
-fn written(finding: &ToldFinding, trace: &[String], evidence: &Evidence) -> io::Result<Vec<u8>> {
+fn written(
+    finding: &ToldFinding,
+    trace: &[String],
+    evidence: &FindingEvidence,
+) -> io::Result<Vec<u8>> {
     let ToldFinding { id, verdict, code, severity, message, action, .. } = finding;
     let about = format!("finding {id} ({verdict}/{code}, {severity})");
     let mut whole = vec![format!("{about}: {message}"), action.clone()];

@@ -11,10 +11,10 @@ use crate::result::AuditResult;
 /// `--format json`
 pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let tables = (
-        List::new(result.entries()),
-        List::new(result.conversations()),
-        List::new(result.matrix_rows()),
-        List::new(result.hosts()),
+        StreamedList::new(result.entries()),
+        StreamedList::new(result.conversations()),
+        StreamedList::new(result.matrix_rows()),
+        StreamedList::new(result.hosts()),
     );
     let (whole, _) = result.head.clone().with_tables(tables);
     whole.serialize(&mut pretty(&mut *out))?;
@@ -22,15 +22,15 @@ pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// An array that is made while it is written, so that memory never holds it whole.
-struct List<I>(RefCell<Option<I>>);
+struct StreamedList<I>(RefCell<Option<I>>);
 
-impl<I> List<I> {
+impl<I> StreamedList<I> {
     fn new(items: I) -> Self {
         Self(RefCell::new(Some(items)))
     }
 }
 
-impl<I: Iterator<Item: Serialize>> Serialize for List<I> {
+impl<I: Iterator<Item: Serialize>> Serialize for StreamedList<I> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.0.borrow_mut().take().into_iter().flatten())
     }

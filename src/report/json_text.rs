@@ -9,13 +9,15 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 use crate::model::{is_control_or_bidi, is_plain};
 
 /// A serializer that writes such JSON.
-pub(super) fn pretty<W: Write>(out: W) -> Serializer<W, Harmless<PrettyFormatter<'static>>> {
-    Serializer::with_formatter(out, Harmless(PrettyFormatter::new()))
+pub(super) fn pretty<W: Write>(
+    out: W,
+) -> Serializer<W, EscapingFormatter<PrettyFormatter<'static>>> {
+    Serializer::with_formatter(out, EscapingFormatter(PrettyFormatter::new()))
 }
 
-pub(super) struct Harmless<F>(F);
+pub(super) struct EscapingFormatter<F>(F);
 
-impl Harmless<CompactFormatter> {
+impl EscapingFormatter<CompactFormatter> {
     /// All in one line.
     pub fn one_line() -> Self {
         Self(CompactFormatter)
@@ -31,7 +33,7 @@ macro_rules! inside {
     )+};
 }
 
-impl<F: Formatter> Formatter for Harmless<F> {
+impl<F: Formatter> Formatter for EscapingFormatter<F> {
     inside!(
         begin_array(), end_array(), begin_array_value(first: bool), end_array_value(),
         begin_object(), end_object(), begin_object_key(first: bool), begin_object_value(),

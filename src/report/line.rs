@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::json_text::Harmless;
+use super::json_text::EscapingFormatter;
 use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Time};
@@ -61,7 +61,7 @@ fn line(row: &FindingRow<'_>) -> String {
 
 fn json_line(row: &impl Serialize) -> String {
     let mut bytes = Vec::new();
-    let mut out = serde_json::Serializer::with_formatter(&mut bytes, Harmless::one_line());
+    let mut out = serde_json::Serializer::with_formatter(&mut bytes, EscapingFormatter::one_line());
     // Writing into memory does not fail, and a row has no keys that are no strings.
     let _ = row.serialize(&mut out);
     String::from_utf8_lossy(&bytes).into_owned()

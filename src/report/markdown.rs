@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::story::{self, NotAssessed, Told};
+use super::findings_summary::{self, NotAssessed, SummaryFinding};
 use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Headline, Note, plural};
 
@@ -19,7 +19,7 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
     if result.is_judged() {
         writeln!(out, "- **Coverage**: {}", text(&head.coverage_note))?;
     }
-    let findings = story::told(result);
+    let findings = findings_summary::told(result);
     for (number, told) in findings.iter().take(SHOWN).enumerate() {
         if number == 0 {
             writeln!(out, "\n## Findings")?;
@@ -40,7 +40,7 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
     if findings.len() > SHOWN {
         writeln!(out, "\nand {} more (`--format csv` has all)", findings.len() - SHOWN)?;
     }
-    let not_assessed = story::not_assessed(result);
+    let not_assessed = findings_summary::not_assessed(result);
     if !not_assessed.is_empty() {
         writeln!(out, "\n## Not assessed\n")?;
     }
@@ -58,7 +58,11 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
     judged_by(result, out)
 }
 
-fn write_finding(result: &AuditResult<'_>, told: &Told, out: &mut dyn Write) -> io::Result<()> {
+fn write_finding(
+    result: &AuditResult<'_>,
+    told: &SummaryFinding,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let Some(finding) = result.finding(told.number) else { return Ok(()) };
     let FindingRow { id, severity, verdict, code, action, .. } = &finding;
     let guess = if finding.certain { "" } else { " (not certain)" };

@@ -4,10 +4,10 @@
 //! they are text, never formula, markup or terminal control.
 
 mod csv;
-mod dated;
 mod draft;
 mod evidence;
 mod exceptions;
+mod findings_summary;
 mod folder;
 mod json;
 mod json_text;
@@ -16,26 +16,26 @@ mod markdown;
 mod page;
 mod pcapng;
 mod record;
-mod sheet;
-mod story;
 mod text;
+mod text_table;
+mod window_folders;
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use crate::result::AuditResult;
 
-pub use crate::result::{Change, Known, Run, Time, Wishes, community_id};
-pub use dated::Dated;
+pub use crate::result::{AuditRun, Baseline, CaptureSelection, Change, Time, community_id};
 pub use draft::{draft, draft_more, left_out};
-pub use evidence::{Evidence, EvidenceFrame};
+pub use evidence::{EvidenceFrame, FindingEvidence};
 pub use exceptions::{NotFindings, exceptions_from};
 pub use folder::{Folder, FolderError, Torn, fits_manifest, folder_of};
 pub use json::write as json;
 pub use line::{Message, lines, messages};
 pub use page::write_live as live_page;
 pub use record::{Recorded, Recorder};
-pub use sheet::{SHEETS, Sheet};
+pub use text_table::{TABLE_FORMATS, TextTable};
+pub use window_folders::WindowFolders;
 
 /// Writes a report in one format.
 pub type Writer = fn(&AuditResult<'_>, &mut dyn Write) -> io::Result<()>;
@@ -94,7 +94,7 @@ pub const FORMATS: &[Format] = &[
 
 /// The folders that were written into.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Places<'a> {
+pub struct OutputPaths<'a> {
     /// All reports.
     pub reports: Option<&'a Path>,
     /// The frames that findings rest on.
@@ -106,7 +106,7 @@ pub struct Places<'a> {
 /// The terminal's summary, with the places of the files, for a terminal of `width` columns.
 pub fn summary(
     result: &AuditResult<'_>,
-    places: &Places<'_>,
+    places: &OutputPaths<'_>,
     width: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {

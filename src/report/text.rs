@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anstyle::{AnsiColor, Style};
 
-use super::Places;
-use super::story::{self, NotAssessed};
+use super::OutputPaths;
+use super::findings_summary::{self, NotAssessed};
 use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{AuditResult, Headline, Note, Tone};
@@ -25,13 +25,13 @@ const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiCo
 
 /// `--format text`.
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
-    summary(result, &Places::default(), None, out)
+    summary(result, &OutputPaths::default(), None, out)
 }
 
 /// The summary; `places` says what was written where. For a terminal of `width` columns sentences wrap.
 pub(super) fn summary(
     result: &AuditResult<'_>,
-    places: &Places<'_>,
+    places: &OutputPaths<'_>,
     width: Option<usize>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
@@ -59,7 +59,7 @@ pub(super) fn summary(
         )?;
         writeln!(out, "  rasaudit audit CAPTURE... --inventory inventory.toml --out report/")?;
     }
-    let Places { reports, evidence, .. } = places;
+    let OutputPaths { reports, evidence, .. } = places;
     let lines = [
         ("Reports ", reports, "findings, conversations, matrix, hosts as .csv; audit.json"),
         ("Evidence", evidence, "the frames of each finding as ID.pcapng; evidence.csv lists all"),
@@ -119,11 +119,11 @@ fn style_of(tone: Tone) -> Style {
 
 fn findings(
     result: &AuditResult<'_>,
-    places: &Places<'_>,
+    places: &OutputPaths<'_>,
     width: Width,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let findings = story::told(result);
+    let findings = findings_summary::told(result);
     if findings.is_empty() {
         return Ok(());
     }
@@ -161,7 +161,7 @@ fn findings(
 
 /// What could not be assessed, by reason, with an example and what would settle it.
 fn not_assessed(result: &AuditResult<'_>, width: Width, out: &mut dyn Write) -> io::Result<()> {
-    let mut reasons = story::not_assessed(result);
+    let mut reasons = findings_summary::not_assessed(result);
     // The rows are counted above.
     reasons.retain(|_, reason| reason.first.is_some());
     if reasons.is_empty() {

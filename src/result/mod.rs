@@ -1,19 +1,19 @@
 //! What an audit found, of one that has just run or of a stored one (`audit.json`). Every report is made from a result,
 //! and from nothing else.
 
+mod baseline;
 mod community_id;
-mod end;
+mod end_identity;
 mod error;
 mod explain;
 mod head;
-mod known;
 mod members;
 mod rows;
 mod run;
 mod site;
 mod stored;
-mod story;
 mod summary;
+mod summary_notes;
 mod time;
 mod words;
 
@@ -24,15 +24,15 @@ use serde::{Deserialize, Serialize};
 use crate::classify::{Code, Party, RoleSet, Severity, Verdict};
 use crate::model::{Nanos, Transport};
 
+pub use baseline::{Baseline, Change};
 pub use community_id::community_id;
-pub use end::End;
+pub use end_identity::EndIdentity;
 pub use error::{StoredError, StoredProblem};
-pub use explain::{Teller, ToldFinding, state_changes};
+pub use explain::{Explainer, ToldFinding, state_changes};
 pub use head::{Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone};
-pub use known::{Change, Known};
 pub use members::Members;
 pub use rows::{Cell, ConversationRow, FindingRow, HostRow, MatrixRow};
-pub use run::{Run, Wishes};
+pub use run::{AuditRun, CaptureSelection};
 pub use site::{Site, SiteRow};
 pub use stored::schema;
 pub use time::Time;
@@ -47,12 +47,12 @@ const TALKERS: usize = 5;
 pub struct AuditResult<'a> {
     /// What stands above the tables.
     pub head: Head,
-    source: Source<'a>,
+    source: TableSource<'a>,
 }
 
 /// Where the tables come from.
-enum Source<'a> {
-    Run(Box<Run<'a>>),
+enum TableSource<'a> {
+    Run(Box<AuditRun<'a>>),
     Stored(Box<Stored>),
 }
 
@@ -115,8 +115,8 @@ type All<'r, T> = Box<dyn Iterator<Item = T> + 'r>;
 
 impl<'a> AuditResult<'a> {
     /// The result of an audit that has just run.
-    pub fn of(run: Run<'a>) -> Self {
-        Self { head: run.head(), source: Source::Run(Box::new(run)) }
+    pub fn of(run: AuditRun<'a>) -> Self {
+        Self { head: run.head(), source: TableSource::Run(Box::new(run)) }
     }
 
     /// Returns what it was judged by; nothing where nothing was judged.
@@ -137,15 +137,15 @@ impl<'a> AuditResult<'a> {
     /// Returns how many findings there are.
     pub fn findings_len(&self) -> usize {
         match &self.source {
-            Source::Run(run) => run.outcome.findings().len(),
-            Source::Stored(stored) => stored.findings.len(),
+            TableSource::Run(run) => run.outcome.findings().len(),
+            TableSource::Stored(stored) => stored.findings.len(),
         }
     }
 
     /// Returns what counts and drawings need of all findings, worst first.
     pub fn briefs(&self) -> All<'_, Brief> {
         match &self.source {
-            Source::Run(run) => {
+            TableSource::Run(run) => {
                 let findings = run.outcome.findings().iter();
                 Box::new(findings.map(|finding| {
                     Brief {
@@ -162,15 +162,17 @@ impl<'a> AuditResult<'a> {
                     }
                 }))
             }
-            Source::Stored(stored) => Box::new(stored.briefs.iter().copied()),
+            TableSource::Stored(stored) => Box::new(stored.briefs.iter().copied()),
         }
     }
 
     /// Returns a finding by its place.
     pub fn finding(&self, number: usize) -> Option<FindingRow<'_>> {
         match &self.source {
-            Source::Run(run) => rows::finding(run, run.outcome.findings().get(number)?),
-            Source::Stored(stored) => stored.findings.get(number).map(|entry| entry.row.clone()),
+            TableSource::Run(run) => rows::finding(run, run.outcome.findings().get(number)?),
+            TableSource::Stored(stored) => {
+                stored.findings.get(number).map(|entry| entry.row.clone())
+            }
         }
     }
 
@@ -182,12 +184,12 @@ impl<'a> AuditResult<'a> {
     /// Returns what was considered for a finding.
     pub fn trace(&self, number: usize) -> Vec<String> {
         match &self.source {
-            Source::Run(run) => {
+            TableSource::Run(run) => {
                 let finding = run.outcome.findings().get(number);
                 let told = finding.zip(run.teller.as_ref());
                 told.map_or_else(Vec::new, |(finding, teller)| teller.trace(finding))
             }
-            Source::Stored(stored) => {
+            TableSource::Stored(stored) => {
                 stored.findings.get(number).map_or_else(Vec::new, |entry| entry.trace.clone())
             }
         }
@@ -196,8 +198,8 @@ impl<'a> AuditResult<'a> {
     /// Returns the largest conversations of a finding, by their places.
     pub fn talkers(&self, number: usize) -> Vec<usize> {
         match &self.source {
-            Source::Run(run) => run.talkers(number),
-            Source::Stored(stored) => {
+            TableSource::Run(run) => run.talkers(number),
+            TableSource::Stored(stored) => {
                 stored.findings.get(number).map_or_else(Vec::new, |entry| entry.talkers.clone())
             }
         }
@@ -214,72 +216,72 @@ impl<'a> AuditResult<'a> {
     /// Returns the address of the server of a finding; `*` for several.
     pub fn server_address(&self, number: usize) -> String {
         match &self.source {
-            Source::Run(run) => {
+            TableSource::Run(run) => {
                 let finding = run.outcome.findings().get(number);
                 let told = finding.zip(run.teller.as_ref());
                 told.map_or_else(String::new, |(finding, teller)| teller.server_address(finding))
             }
-            Source::Stored(stored) => {
+            TableSource::Stored(stored) => {
                 stored.findings.get(number).map_or_else(String::new, |f| f.row.server.clone())
             }
         }
     }
 
     /// Returns the client of a finding as people read it.
-    pub fn client(&self, row: &FindingRow<'_>) -> End {
-        End::of_row(self.site(), &row.client, &row.client_name, &row.client_roles)
+    pub fn client(&self, row: &FindingRow<'_>) -> EndIdentity {
+        EndIdentity::of_row(self.site(), &row.client, &row.client_name, &row.client_roles)
     }
 
     /// Returns the server of a finding as people read it.
-    pub fn server(&self, row: &FindingRow<'_>) -> End {
-        End::of_row(self.site(), &row.server, &row.server_name, &row.server_roles)
+    pub fn server(&self, row: &FindingRow<'_>) -> EndIdentity {
+        EndIdentity::of_row(self.site(), &row.server, &row.server_name, &row.server_roles)
     }
 
     /// Returns how many conversations there are.
     pub fn conversations_len(&self) -> usize {
         match &self.source {
-            Source::Run(run) => run.outcome.conversations.list.len(),
-            Source::Stored(stored) => stored.conversations.len(),
+            TableSource::Run(run) => run.outcome.conversations.list.len(),
+            TableSource::Stored(stored) => stored.conversations.len(),
         }
     }
 
     /// Returns what drawings need of all conversations.
     pub fn talks(&self) -> All<'_, Talk> {
         match &self.source {
-            Source::Run(run) => Box::new(run.talks()),
-            Source::Stored(stored) => Box::new(stored.talks.iter().copied()),
+            TableSource::Run(run) => Box::new(run.talks()),
+            TableSource::Stored(stored) => Box::new(stored.talks.iter().copied()),
         }
     }
 
     /// Returns all conversations, in order.
     pub fn conversations(&self) -> All<'_, ConversationRow<'_>> {
         match &self.source {
-            Source::Run(run) => Box::new(rows::conversations(run)),
-            Source::Stored(stored) => Box::new(stored.conversations.iter().cloned()),
+            TableSource::Run(run) => Box::new(rows::conversations(run)),
+            TableSource::Stored(stored) => Box::new(stored.conversations.iter().cloned()),
         }
     }
 
     /// Returns a conversation by its place.
     pub fn conversation(&self, number: usize) -> Option<ConversationRow<'_>> {
         match &self.source {
-            Source::Run(run) => rows::conversation_at(run, number),
-            Source::Stored(stored) => stored.conversations.get(number).cloned(),
+            TableSource::Run(run) => rows::conversation_at(run, number),
+            TableSource::Stored(stored) => stored.conversations.get(number).cloned(),
         }
     }
 
     /// Returns the rows of the matrix, in its order.
     pub fn matrix_rows(&self) -> All<'_, MatrixRow<'_>> {
         match &self.source {
-            Source::Run(run) => Box::new(rows::matrix(run)),
-            Source::Stored(stored) => Box::new(stored.matrix_rows.iter().cloned()),
+            TableSource::Run(run) => Box::new(rows::matrix(run)),
+            TableSource::Stored(stored) => Box::new(stored.matrix_rows.iter().cloned()),
         }
     }
 
     /// Returns the hosts of the inventory, in its order.
     pub fn hosts(&self) -> All<'_, HostRow<'_>> {
         match &self.source {
-            Source::Run(run) => Box::new(rows::hosts(run)),
-            Source::Stored(stored) => Box::new(stored.hosts.iter().cloned()),
+            TableSource::Run(run) => Box::new(rows::hosts(run)),
+            TableSource::Stored(stored) => Box::new(stored.hosts.iter().cloned()),
         }
     }
 }
@@ -295,7 +297,7 @@ fn largest(mut numbers: Vec<usize>, bytes: impl Fn(usize) -> u64) -> Vec<usize> 
     numbers
 }
 
-impl Run<'_> {
+impl AuditRun<'_> {
     fn talkers(&self, number: usize) -> Vec<usize> {
         let Some(finding) = self.outcome.findings().get(number) else { return Vec::new() };
         let list = &self.outcome.conversations.list;

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::known::Change;
-use super::run::Run;
+use super::baseline::Change;
+use super::run::AuditRun;
 use super::{Members, Time, community_id, state_changes};
 use crate::classify::{
     Code, Conversation, Doubts, EncapTag, Finding, HostActivity, Judged, Policy, Ruling, Verdict,
@@ -337,7 +337,7 @@ record!(
 );
 
 /// All conversations.
-pub(super) fn conversations<'a>(run: &Run<'a>) -> impl Iterator<Item = ConversationRow<'a>> {
+pub(super) fn conversations<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = ConversationRow<'a>> {
     let (outcome, policy) = (run.outcome, run.policy);
     outcome.conversations.list.iter().enumerate().map(move |(number, c)| {
         let judged = policy.map(|policy| (policy, &outcome.judged[number]));
@@ -347,7 +347,10 @@ pub(super) fn conversations<'a>(run: &Run<'a>) -> impl Iterator<Item = Conversat
 }
 
 /// One conversation, without its names.
-pub(super) fn conversation_at<'a>(run: &Run<'a>, number: usize) -> Option<ConversationRow<'a>> {
+pub(super) fn conversation_at<'a>(
+    run: &AuditRun<'a>,
+    number: usize,
+) -> Option<ConversationRow<'a>> {
     let judged = run.policy.and_then(|policy| Some((policy, run.outcome.judged.get(number)?)));
     Some(conversation(run.outcome.conversations.list.get(number)?, judged))
 }
@@ -450,7 +453,7 @@ fn doubts<'a>(doubts: Doubts) -> Vec<Cow<'a, str>> {
 }
 
 /// One finding.
-pub(super) fn finding<'a>(run: &Run<'a>, finding: &Finding) -> Option<FindingRow<'a>> {
+pub(super) fn finding<'a>(run: &AuditRun<'a>, finding: &Finding) -> Option<FindingRow<'a>> {
     let (policy, told) = (run.policy?, run.teller.as_ref()?.tell(finding));
     let [clients, servers] = Members::of(policy, run.outcome, finding).map(|side| side.words());
     let change = run.known.zip(run.teller.as_ref());
@@ -492,7 +495,7 @@ pub(super) fn finding<'a>(run: &Run<'a>, finding: &Finding) -> Option<FindingRow
 }
 
 /// All rows of the matrix.
-pub(super) fn matrix<'a>(run: &Run<'a>) -> impl Iterator<Item = MatrixRow<'a>> {
+pub(super) fn matrix<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = MatrixRow<'a>> {
     let matrix = run.policy.map(|policy| &policy.matrix);
     let rows = matrix.map(|m| m.rows.iter()).into_iter().flatten().zip(&run.outcome.rows);
     rows.zip(std::iter::repeat(matrix)).filter_map(|((row, seen), matrix)| {
@@ -519,7 +522,7 @@ pub(super) fn matrix<'a>(run: &Run<'a>) -> impl Iterator<Item = MatrixRow<'a>> {
 }
 
 /// All hosts of the inventory.
-pub(super) fn hosts<'a>(run: &Run<'a>) -> impl Iterator<Item = HostRow<'a>> {
+pub(super) fn hosts<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = HostRow<'a>> {
     let policy = run.policy;
     let hosts = policy.map(|p| p.inventory.hosts.iter()).into_iter().flatten();
     hosts.zip(&run.outcome.hosts).filter_map(move |(host, seen)| {

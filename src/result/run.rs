@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{Known, Teller};
+use super::{Baseline, Explainer};
 use crate::classify::{Judgement, Policy};
 use crate::model::{
     ActivityHistogram, Duplicates, FrameCounters, InputRecord, Loss, Nanos, Transport,
 };
 
 /// Everything that a report tells of an audit that has just run.
-pub struct Run<'a> {
+pub struct AuditRun<'a> {
     /// The inputs, in the order of their names.
     pub inputs: &'a [InputRecord],
     /// What became of all frames.
@@ -22,9 +22,9 @@ pub struct Run<'a> {
     /// Later fragments whose first fragment is not in the capture: source, destination, protocol.
     pub orphans: &'a BTreeMap<(IpAddr, IpAddr, Transport), u64>,
     /// What the user wanted of the capture.
-    pub wishes: &'a Wishes,
+    pub wishes: &'a CaptureSelection,
     /// The findings of an earlier audit.
-    pub known: Option<&'a Known>,
+    pub known: Option<&'a Baseline>,
     /// Link types that are not decoded, by name, with their frames.
     pub unknown_links: Vec<(String, u64)>,
     /// Of what there was more than fits into memory, in words.
@@ -40,14 +40,14 @@ pub struct Run<'a> {
     /// The judgement; without a policy it holds conversations alone.
     pub outcome: &'a Judgement,
     /// Who tells the findings; nobody where nothing was judged.
-    pub teller: Option<Teller<'a>>,
+    pub teller: Option<Explainer<'a>>,
     /// Why the exit code is what it is.
     pub exit_reasons: &'a [String],
 }
 
 /// What the user wanted of the capture.
 #[derive(Clone, Default, Debug)]
-pub struct Wishes {
+pub struct CaptureSelection {
     /// The filter expression.
     pub filter: Option<String>,
     /// Frames before it were left out.

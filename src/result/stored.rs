@@ -13,7 +13,7 @@ use super::error::{StoredError, StoredProblem};
 use super::head::{Head, Layout, SCHEMA};
 use super::site::Finder;
 use super::{
-    AuditResult, Brief, ConversationRow, FindingEntry, HostRow, MatrixRow, Source, Talk, Time,
+    AuditResult, Brief, ConversationRow, FindingEntry, HostRow, MatrixRow, TableSource, Talk, Time,
     transport_of,
 };
 use crate::classify::{Code, RoleSet, Severity, Verdict};
@@ -23,7 +23,7 @@ use crate::model::Transport;
 const SCHEMA_ID: &str = "urn:rasaudit:schema:audit:2";
 
 /// `audit.json` with its tables.
-type Whole<'a> =
+type StoredTables<'a> =
     Layout<Vec<FindingEntry<'a>>, Vec<ConversationRow<'a>>, Vec<MatrixRow<'a>>, Vec<HostRow<'a>>>;
 
 /// The tables of a stored result.
@@ -65,19 +65,21 @@ pub(super) fn is_early(head: &Head) -> bool {
 /// The layout that a file says it has.
 fn layout_of(file: &mut File) -> Option<String> {
     #[derive(Deserialize)]
-    struct EndpointTarget {
+    struct SchemaOnly {
         schema: String,
     }
     file.seek(SeekFrom::Start(0)).ok()?;
-    let only: EndpointTarget = serde_json::from_reader(BufReader::new(file)).ok()?;
+    let only: SchemaOnly = serde_json::from_reader(BufReader::new(file)).ok()?;
     Some(only.schema)
 }
 
 fn from_reader(reader: impl Read) -> Result<AuditResult<'static>, StoredProblem> {
-    let whole: Whole<'static> = serde_json::from_reader(BufReader::with_capacity(1 << 16, reader))
-        .map_err(|error| match error.is_io() {
-            true => StoredProblem::Read(error.into()),
-            false => StoredProblem::Json(error),
+    let whole: StoredTables<'static> =
+        serde_json::from_reader(BufReader::with_capacity(1 << 16, reader)).map_err(|error| {
+            match error.is_io() {
+                true => StoredProblem::Read(error.into()),
+                false => StoredProblem::Json(error),
+            }
         })?;
     if whole.schema != SCHEMA {
         return Err(StoredProblem::Layout(whole.schema));
@@ -93,7 +95,7 @@ fn from_reader(reader: impl Read) -> Result<AuditResult<'static>, StoredProblem>
     };
     stored.check(&head).map_err(StoredProblem::Unsound)?;
     stored.index(&head);
-    Ok(AuditResult { head, source: Source::Stored(Box::new(stored)) })
+    Ok(AuditResult { head, source: TableSource::Stored(Box::new(stored)) })
 }
 
 impl Stored {
@@ -202,7 +204,7 @@ impl Stored {
 /// Returns the schema of `audit.json`, made of the types that read it.
 pub fn schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
-    let mut schema = generator.into_root_schema_for::<Whole<'static>>();
+    let mut schema = generator.into_root_schema_for::<StoredTables<'static>>();
     schema.insert("$id".to_owned(), SCHEMA_ID.into());
     schema.insert("title".to_owned(), SCHEMA.into());
     schema.to_value()

@@ -4,23 +4,23 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::baseline::{Changes, changes};
 use super::head::{
     Accounting, CaptureWindow, ConversationCounts, Copies, CopySample, ExceptionList, ExceptionUse,
     FindingCounts, Fragments, Gone, Head, Input, InventoryFile, JudgedBy, LossCounts, LostFrames,
     Orphans, SCHEMA, SCHEMA_MINOR, Since, SourceLoss, StatedCoverage, Summary, Tool, ViewCounts,
 };
-use super::known::{Changes, changes};
-use super::run::Run;
-use super::{Known, Site, Teller, Time, story};
+use super::run::AuditRun;
+use super::{Baseline, Explainer, Site, Time, summary_notes};
 use crate::classify::{CoverageStatement, Judgement, Policy};
 use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
 
 /// Pairs that are listed with their orphaned fragments; more are a flood, and only counted.
 const MAX_ORPHANS: usize = 100;
 
-type Counts = BTreeMap<String, u64>;
+type Tally = BTreeMap<String, u64>;
 
-impl Run<'_> {
+impl AuditRun<'_> {
     /// Returns what stands above the tables.
     pub(super) fn head(&self) -> Head {
         let (policy, account) = (self.policy, self.account);
@@ -59,9 +59,9 @@ impl Run<'_> {
             known: self.known.zip(self.teller.as_ref()).map(|(known, teller)| since(known, teller)),
             filter: self.wishes.filter.clone(),
             coverage: policy.map(|p| StatedCoverage { stated: covers(p) }),
-            headline: story::headline(self),
-            notes: story::facts(self),
-            coverage_note: policy.map_or_else(String::new, |p| story::coverage(self, p)),
+            headline: summary_notes::headline(self),
+            notes: summary_notes::facts(self),
+            coverage_note: policy.map_or_else(String::new, |p| summary_notes::coverage(self, p)),
             timeline: slots.map(|(time, slot)| (time / SECOND, slot.frames, slot.bytes)).collect(),
             site: policy.map(Site::of),
             findings: (),
@@ -74,7 +74,7 @@ impl Run<'_> {
     fn summary(&self) -> Summary {
         let outcome = self.outcome;
         let by_verdict = outcome.by_verdict();
-        let mut by: [Counts; 3] = Default::default();
+        let mut by: [Tally; 3] = Default::default();
         for finding in outcome.findings() {
             let names = [finding.verdict().name(), finding.code().name(), finding.severity.name()];
             for (counts, name) in by.iter_mut().zip(names) {
@@ -84,7 +84,7 @@ impl Run<'_> {
                 }
             }
         }
-        let mut matrix_rows = Counts::new();
+        let mut matrix_rows = Tally::new();
         for row in &outcome.rows {
             *matrix_rows.entry(row.status.name().to_owned()).or_default() += 1;
         }
@@ -181,7 +181,7 @@ impl Run<'_> {
     }
 }
 
-fn by_reason(reasons: &SkipCounts) -> Counts {
+fn by_reason(reasons: &SkipCounts) -> Tally {
     reasons.iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect()
 }
 
@@ -216,7 +216,7 @@ fn exceptions(policy: &Policy, outcome: &Judgement) -> Option<ExceptionList> {
 }
 
 /// What changed against an earlier audit.
-fn since(known: &Known, teller: &Teller<'_>) -> Since {
+fn since(known: &Baseline, teller: &Explainer<'_>) -> Since {
     let Changes { new, worse, still, grown, gone } = changes(known, teller);
     let gone = gone
         .into_iter()

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::timeline::Pieces;
+use super::timeline::TimeBins;
 use crate::classify::{Coverage, PartyKind};
 use crate::model::escape_control;
 use crate::result::{AuditResult, HostRow, Time, short};
@@ -25,7 +25,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
     let window = result.head.window.first.zip(result.head.window.last);
     let window = window.map(|(Time(first), Time(last))| (first, last));
     let lanes = window.map(|(first, last)| {
-        let pieces = Pieces::between(first, last, PIECES);
+        let pieces = TimeBins::between(first, last, PIECES);
         (lanes(result, &pieces, &hosts), pieces)
     });
     html! {
@@ -65,7 +65,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
 }
 
 /// What the conversations of each host say of when it was visible.
-fn lanes(result: &AuditResult<'_>, pieces: &Pieces, hosts: &[HostRow<'_>]) -> Vec<Lanes> {
+fn lanes(result: &AuditResult<'_>, pieces: &TimeBins, hosts: &[HostRow<'_>]) -> Vec<Lanes> {
     let mut lanes = vec![Lanes::default(); hosts.len()];
     for talk in result.talks() {
         let (Some(first), Some(last)) = (talk.first, talk.last) else { continue };

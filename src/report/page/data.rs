@@ -7,7 +7,7 @@ use serde_json::Serializer;
 
 use super::farm::Farm;
 use crate::classify::Verdict;
-use crate::report::json_text::Harmless;
+use crate::report::json_text::EscapingFormatter;
 use crate::result::{AuditResult, FindingRow, MatrixRow, SiteRow, Time, short};
 
 /// Findings in the page, the worst ones; all of them are in `findings.csv`.
@@ -72,7 +72,7 @@ pub(super) fn write(
             roles.map(|role| (role.slug.as_str(), role.name.as_str())).collect()
         }),
     };
-    let mut serializer = Serializer::with_formatter(NoMarkup(out), Harmless::one_line());
+    let mut serializer = Serializer::with_formatter(NoMarkup(out), EscapingFormatter::one_line());
     data.serialize(&mut serializer)?;
     Ok(())
 }

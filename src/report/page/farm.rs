@@ -7,11 +7,11 @@ use crate::model::Transport;
 use crate::result::{AuditResult, MatrixRow, Site};
 
 /// A role by number; none stands for whoever has no role.
-pub(super) type Role = Option<usize>;
+pub(super) type RoleNumber = Option<usize>;
 
 /// What was seen and found between two roles.
 #[derive(Default)]
-pub(super) struct Pair {
+pub(super) struct RolePair {
     /// The rows that join them.
     pub rows: Vec<usize>,
     /// Rows of which traffic was seen between them, ...
@@ -62,7 +62,7 @@ impl Standing {
     }
 }
 
-impl Pair {
+impl RolePair {
     /// What it comes to.
     pub fn standing(&self) -> Option<Standing> {
         let cases = [
@@ -89,7 +89,7 @@ pub(super) struct Farm<'a> {
     roles: RoleSet,
     /// The roles of hosts and networks by name.
     named: HashMap<&'a str, RoleSet>,
-    pub pairs: BTreeMap<(Role, Role), Pair>,
+    pub pairs: BTreeMap<(RoleNumber, RoleNumber), RolePair>,
 }
 
 impl<'a> Farm<'a> {
@@ -112,12 +112,12 @@ impl<'a> Farm<'a> {
     }
 
     /// The name of a role.
-    pub fn title(&self, role: Role) -> &'a str {
+    pub fn title(&self, role: RoleNumber) -> &'a str {
         role.map_or("no role", |role| self.site.roles[role].name.as_str())
     }
 
     /// The stable name of a role.
-    pub fn slug(&self, role: Role) -> &'a str {
+    pub fn slug(&self, role: RoleNumber) -> &'a str {
         role.map_or("none", |role| self.site.roles[role].slug.as_str())
     }
 
@@ -130,14 +130,14 @@ impl<'a> Farm<'a> {
             .then(|| roles.map(|role| role.members.common(self.roles)))
     }
 
-    fn pair(&mut self, from: Role, to: Role) -> &mut Pair {
+    fn pair(&mut self, from: RoleNumber, to: RoleNumber) -> &mut RolePair {
         self.pairs.entry((from, to)).or_default()
     }
 
     /// Between whom rows were seen, and exceptions used.
     fn add_conversations(&mut self, result: &AuditResult<'_>, rows: &[MatrixRow<'_>]) {
-        type Kind = (RoleSet, RoleSet, Transport, u16, Option<usize>);
-        let mut kinds = BTreeSet::<Kind>::new();
+        type ExceptionKey = (RoleSet, RoleSet, Transport, u16, Option<usize>);
+        let mut kinds = BTreeSet::<ExceptionKey>::new();
         for talk in result.talks() {
             let Some([client, server]) = talk.parties.map(|both| both.map(|party| party.roles))
             else {
@@ -224,8 +224,8 @@ impl<'a> Farm<'a> {
 }
 
 /// Each role of the one with each of the other; none where a set is empty.
-fn each(from: RoleSet, to: RoleSet) -> impl Iterator<Item = (Role, Role)> {
-    let list = |set: RoleSet| -> Vec<Role> {
+fn each(from: RoleSet, to: RoleSet) -> impl Iterator<Item = (RoleNumber, RoleNumber)> {
+    let list = |set: RoleSet| -> Vec<RoleNumber> {
         if set.is_empty() { vec![None] } else { set.iter().map(Some).collect() }
     };
     let to = list(to);

@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use super::farm::Farm;
 use crate::classify::{PartyKind, RoleSet, Severity, Verdict};
 use crate::model::escape_control;
-use crate::result::{AuditResult, Brief, End, FindingRow, address_of, plural};
+use crate::result::{AuditResult, Brief, EndIdentity, FindingRow, address_of, plural};
 
 /// Findings that are drawn, the worst ones.
 const FINDINGS: usize = 200;
@@ -42,7 +42,7 @@ enum Node {
 }
 
 /// Where everything is.
-struct Layout {
+struct GraphLayout {
     /// Hosts of the same roles together, then networks, services, and everybody else; each with its name.
     groups: Vec<(String, Vec<Node>)>,
     /// Angles.
@@ -50,7 +50,7 @@ struct Layout {
 }
 
 pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
-    let layout = Layout::of(farm);
+    let layout = GraphLayout::of(farm);
     let single = farm.site.hosts.len() <= HOSTS;
     let lines = documented(result, &layout, single);
     let bad = |f: &Brief| {
@@ -130,7 +130,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     }
 }
 
-impl Layout {
+impl GraphLayout {
     fn of(farm: &Farm<'_>) -> Self {
         let site = farm.site;
         let mut hosts: BTreeMap<RoleSet, Vec<Node>> = BTreeMap::new();
@@ -175,7 +175,7 @@ impl Layout {
 
     /// Whom an end of a finding is: a host or network by its name, a service by its address, any host of its roles,
     /// or somebody outside.
-    fn ends(&self, farm: &Farm<'_>, end: &End) -> Vec<Node> {
+    fn ends(&self, farm: &Farm<'_>, end: &EndIdentity) -> Vec<Node> {
         let site = farm.site;
         let host = site.hosts.iter().position(|host| host.name == end.name);
         let network = site.networks.iter().position(|network| network.name == end.name);
@@ -228,7 +228,7 @@ impl Layout {
 }
 
 /// Lines for documented connections, each once.
-fn documented(result: &AuditResult<'_>, layout: &Layout, single: bool) -> Vec<String> {
+fn documented(result: &AuditResult<'_>, layout: &GraphLayout, single: bool) -> Vec<String> {
     // Of many hosts the first of each group stands for it.
     let stands: HashMap<Node, Node> = layout
         .groups
@@ -240,7 +240,7 @@ fn documented(result: &AuditResult<'_>, layout: &Layout, single: bool) -> Vec<St
         let permitted = matches!(talk.verdict, Some(Verdict::Documented | Verdict::Excepted));
         if let Some(parties) = talk.parties.filter(|_| permitted) {
             pairs.insert(parties.map(|party| {
-                let node = Layout::node(party.who);
+                let node = GraphLayout::node(party.who);
                 if single { node } else { stands[&node] }
             }));
         }
@@ -249,7 +249,13 @@ fn documented(result: &AuditResult<'_>, layout: &Layout, single: bool) -> Vec<St
 }
 
 /// The nodes of a group with their names, or with the group's where hosts are many.
-fn group(farm: &Farm<'_>, layout: &Layout, name: &str, nodes: &[Node], single: bool) -> Markup {
+fn group(
+    farm: &Farm<'_>,
+    layout: &GraphLayout,
+    name: &str,
+    nodes: &[Node],
+    single: bool,
+) -> Markup {
     let hosts = &farm.site.hosts;
     let many = layout.groups.len() > GROUPS;
     html! {
@@ -274,7 +280,7 @@ fn group(farm: &Farm<'_>, layout: &Layout, name: &str, nodes: &[Node], single: b
 }
 
 /// A name that points away from the middle and is never upside down.
-fn label(layout: &Layout, node: Node, text: &str) -> Markup {
+fn label(layout: &GraphLayout, node: Node, text: &str) -> Markup {
     let (x, y) = layout.at(node, NAMES);
     let angle = layout.places[&node];
     let (degrees, left) = (angle.to_degrees(), angle.cos() < 0.0);

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::farm::{Farm, Role, Standing};
+use super::farm::{Farm, RoleNumber, Standing};
 use crate::model::escape_control;
 use crate::result::plural;
 
 /// A table, not a drawing: a screen reader goes through it by row and column, and a key from cell to escape_csv_formula.
 pub(super) fn map(farm: &Farm<'_>) -> Markup {
     let shown = farm.pairs.iter().filter(|(_, pair)| pair.standing().is_some());
-    let keys: Vec<(Role, Role)> = shown.map(|(key, _)| *key).collect();
+    let keys: Vec<(RoleNumber, RoleNumber)> = shown.map(|(key, _)| *key).collect();
     // Who has no role comes last.
-    let order = |roles: BTreeSet<Role>| -> Vec<Role> {
+    let order = |roles: BTreeSet<RoleNumber>| -> Vec<RoleNumber> {
         let none = roles.contains(&None).then_some(None);
         roles.into_iter().filter(Option::is_some).chain(none).collect()
     };
@@ -50,7 +50,7 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
     }
 }
 
-fn escape_csv_formula(farm: &Farm<'_>, from: Role, to: Role) -> Markup {
+fn escape_csv_formula(farm: &Farm<'_>, from: RoleNumber, to: RoleNumber) -> Markup {
     let found = farm.pairs.get(&(from, to)).and_then(|pair| Some((pair, pair.standing()?)));
     let Some((pair, standing)) = found else { return html! { td {} } };
     let (class, flag, meaning) = standing.shown();

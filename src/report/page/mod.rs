@@ -20,7 +20,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use self::farm::Farm;
-use super::story::{self, NotAssessed};
+use super::findings_summary::{self, NotAssessed};
 use crate::classify::{Severity, Verdict};
 use crate::model::escape_control;
 use crate::result::{
@@ -148,10 +148,10 @@ fn tone_class(tone: Tone) -> &'static str {
 fn overview(result: &AuditResult<'_>) -> Markup {
     let briefs: Vec<Brief> = result.briefs().collect();
     let count = |wanted: &dyn Fn(&Brief) -> bool| briefs.iter().filter(|f| wanted(f)).count();
-    let worst = story::told(result).into_iter().take(WORST);
+    let worst = findings_summary::told(result).into_iter().take(WORST);
     let worst: Vec<_> =
         worst.filter_map(|told| Some((result.finding(told.number)?, told))).collect();
-    let not_assessed = story::not_assessed(result);
+    let not_assessed = findings_summary::not_assessed(result);
     html! {
         section #overview aria-labelledby="overview-title" {
             h2 #overview-title { "Overview" }

@@ -15,13 +15,13 @@ const HEIGHT: u64 = 120;
 const LANE: usize = 18;
 
 /// Time in equal pieces. Clocks say what they like, so it is counted in more bits than a time has.
-pub(super) struct Pieces {
+pub(super) struct TimeBins {
     start: i128,
     each: i128,
     pub count: usize,
 }
 
-impl Pieces {
+impl TimeBins {
     /// At most `most` of them, of whole tens of seconds, from the one that holds `first` to the one that holds `last`.
     pub fn between(first: Nanos, last: Nanos, most: usize) -> Self {
         let bucket = i128::from(BUCKET_NS);
@@ -58,7 +58,7 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
             }
         };
     };
-    let pieces = Pieces::between(first, last, BARS);
+    let pieces = TimeBins::between(first, last, BARS);
     let mut bars = vec![(0u64, 0u64); pieces.count];
     for (seconds, frames, bytes) in &result.head.timeline {
         let bar = &mut bars[pieces.of(seconds.saturating_mul(SECOND))];
@@ -120,7 +120,7 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
 }
 
 /// How many findings of a severity were seen in each piece; none where none was seen at all.
-fn lane(result: &AuditResult<'_>, severity: Severity, pieces: &Pieces) -> Option<Vec<u64>> {
+fn lane(result: &AuditResult<'_>, severity: Severity, pieces: &TimeBins) -> Option<Vec<u64>> {
     // One more where a finding begins, one less where it has ended.
     let mut steps = vec![0i64; pieces.count + 1];
     for finding in result.briefs().filter(|f| f.severity == severity) {
@@ -153,11 +153,11 @@ mod tests {
             (-1, 1),
             (Nanos::MIN + 1, Nanos::MAX),
         ] {
-            let pieces = Pieces::between(first, last, BARS);
+            let pieces = TimeBins::between(first, last, BARS);
             assert!((1..=BARS).contains(&pieces.count), "{first} {last}: {}", pieces.count);
             assert_eq!(pieces.of(first), 0);
             assert_eq!(pieces.of(last), pieces.count - 1, "{first} {last}");
         }
-        assert_eq!(Pieces::between(0, 3600 * SECOND, 360).count, 181);
+        assert_eq!(TimeBins::between(0, 3600 * SECOND, 360).count, 181);
     }
 }

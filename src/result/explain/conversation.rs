@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Teller;
+use super::Explainer;
 use crate::classify::Scope;
 use crate::classify::flag;
 use crate::classify::{
@@ -11,7 +11,7 @@ use crate::classify::{
 };
 use crate::model::{Nanos, Transport};
 
-impl Teller<'_> {
+impl Explainer<'_> {
     /// What was considered for the first conversation of a finding.
     pub(super) fn conversation_trace(&self, finding: &Finding) -> Vec<String> {
         let Some((_, c, j)) = self.first(finding) else { return Vec::new() };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Teller, ToldFinding, Words};
+use super::{Explainer, ToldFinding, Words};
 use crate::classify::TimeSpan;
 use crate::classify::{Finding, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, unseen};
 use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
@@ -17,7 +17,7 @@ const CLAIMANTS: usize = 8;
 /// Pairs of loopback addresses that are shown.
 const PAIRS: usize = 8;
 
-impl Teller<'_> {
+impl Explainer<'_> {
     /// What the inventory says of the host that a finding is about.
     pub(super) fn host_trace(&self, finding: &Finding) -> Vec<String> {
         let host = self.host(finding);

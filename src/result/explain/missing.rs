@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::not_assessable::pairs;
-use super::{Teller, ToldFinding, Words};
+use super::{Explainer, ToldFinding, Words};
 use crate::classify::StateEvidence;
 use crate::classify::{ClaimId, Code, Finding, Judged, PartyKind, Reason, Verdict, clock_words};
 use crate::model::service_words;
 
-impl Teller<'_> {
+impl Explainer<'_> {
     pub(super) fn failure(&self, finding: &Finding, told: &ToldFinding) -> Words {
         let Some((_, c, _)) = self.first(finding) else { return Words::default() };
         let (code, transport) = (finding.code(), c.subject.transport);
@@ -132,7 +132,7 @@ impl Teller<'_> {
         let worked = own.filter(|(c, j)| is_of_group(j) && self.seen.has_worked(c));
         let words = worked.map(|(c, j)| {
             let port = c.subject.shown_port().map_or_else(String::new, |p| p.to_string());
-            let server = super::End::of(policy, &j.server, c.subject.server);
+            let server = super::EndIdentity::of(policy, &j.server, c.subject.server);
             (server.words(), service_words(c.subject.transport, &port))
         });
         words.collect()

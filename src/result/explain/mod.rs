@@ -1,7 +1,7 @@
 //! Findings in words: what was found, what to do about it, and what was considered. One file for each kind of verdict.
 
 mod conversation;
-mod filter;
+mod display_filter;
 mod inventory;
 mod missing;
 mod not_assessable;
@@ -9,7 +9,7 @@ mod permission;
 
 use std::net::IpAddr;
 
-use super::{End, Members};
+use super::{EndIdentity, Members};
 use crate::classify::DirectionEvidence;
 use crate::classify::{
     About, Code, Conversation, Doubts, EndKey, Finding, Judge, Judged, JudgedCapture, Judgement,
@@ -33,9 +33,9 @@ pub struct ToldFinding {
     /// Whether it is certain; if not, `doubts` says why.
     pub certain: bool,
     /// The client: the end that opened the traffic, or should have.
-    pub client: End,
+    pub client: EndIdentity,
     /// The server: the end that was opened, or should have been.
-    pub server: End,
+    pub server: EndIdentity,
     /// The protocol above IP; `*` for several.
     pub transport: String,
     /// The port; several joined by `;`, `*` for many.
@@ -75,14 +75,14 @@ struct Words {
 }
 
 /// Tells the findings of an audit.
-pub struct Teller<'a> {
+pub struct Explainer<'a> {
     policy: &'a Policy,
     outcome: &'a Judgement,
     judge: Judge<'a>,
     seen: JudgedCapture<'a>,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> Explainer<'a> {
     /// Returns who tells of an audit; nobody where nothing was judged.
     pub fn of(policy: &'a Policy, outcome: &'a Judgement) -> Option<Self> {
         let seen = outcome.seen(policy)?;
@@ -280,7 +280,7 @@ impl<'a> Teller<'a> {
     }
 
     /// The two ends of a finding.
-    fn ends(&self, finding: &Finding) -> [End; 2] {
+    fn ends(&self, finding: &Finding) -> [EndIdentity; 2] {
         let policy = self.policy;
         let keys = [finding.key.client, finding.key.server].map(|end| self.outcome.end(end));
         if let Reason::Claim(claim) = finding.reason
@@ -289,16 +289,16 @@ impl<'a> Teller<'a> {
             return self.ends_of_claims(claim);
         }
         if !Self::is_told_by_members(finding) {
-            return keys.map(|key| End::of_key(policy, key));
+            return keys.map(|key| EndIdentity::of_key(policy, key));
         }
         // Of one pair each conversation says the same.
         let most = if finding.single == [true; 2] { 1 } else { usize::MAX };
-        type Side = for<'c> fn(&'c Conversation, &'c Judged) -> (&'c Party, IpAddr);
-        let sides: [Side; 2] =
+        type ExplainedSide = for<'c> fn(&'c Conversation, &'c Judged) -> (&'c Party, IpAddr);
+        let sides: [ExplainedSide; 2] =
             [|c, j| (&j.client, c.subject.client), |c, j| (&j.server, c.subject.server)];
         let mut ends = sides.map(|side| {
             let all = self.conversations(finding).take(most).map(|(c, j)| side(c, j));
-            End::of_all(policy, all)
+            EndIdentity::of_all(policy, all)
         });
         match keys[0] {
             EndKey::Many(network) => ends[0].become_network(policy, *network),
@@ -350,7 +350,10 @@ impl<'a> Teller<'a> {
 
     /// A filter that shows the packets of a finding's conversations.
     fn filter(&self, finding: &Finding) -> String {
-        filter::display_filter(&self.outcome.conversations.list, self.outcome.members_of(finding))
+        display_filter::display_filter(
+            &self.outcome.conversations.list,
+            self.outcome.members_of(finding),
+        )
     }
 
     /// Whether a finding is about many ports.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{End, Teller, ToldFinding, Words};
+use super::{EndIdentity, Explainer, ToldFinding, Words};
 use crate::classify::ServiceKey;
 use crate::classify::{
     AbsenceClaim, ClaimId, Code, FoldedPairs as Fold, Peer, RoleSet, Row, roles_on,
@@ -18,7 +18,7 @@ pub(super) fn pairs(fold: Option<&Fold>) -> String {
     fold.map_or_else(String::new, |fold| format!(" ({} pairs, each once)", fold.pairs))
 }
 
-impl Teller<'_> {
+impl Explainer<'_> {
     pub(super) fn not_assessable(&self, id: ClaimId, told: &ToldFinding) -> Words {
         let (code, claims) = (told.code, self.outcome.claims());
         let (claim, fold) = (claims.get(id).0, claims.fold(id));
@@ -191,11 +191,11 @@ impl Teller<'_> {
     }
 
     /// The ends of many claims: everybody of the roles of their rows.
-    pub(super) fn ends_of_claims(&self, id: ClaimId) -> [End; 2] {
+    pub(super) fn ends_of_claims(&self, id: ClaimId) -> [EndIdentity; 2] {
         let fold = self.outcome.claims().fold(id);
         let counts = fold.map_or([0; 2], |fold| [fold.sources.len(), fold.to.len()]);
         let [client, server] =
-            self.roles_of_claims(id).map(|roles| End::playing(self.policy, roles));
+            self.roles_of_claims(id).map(|roles| EndIdentity::playing(self.policy, roles));
         [client.many(counts[0]), server.many(counts[1])]
     }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::conversation::{hardware, off};
-use super::{Teller, ToldFinding, Words};
+use super::{Explainer, ToldFinding, Words};
 use crate::classify::{Code, Finding, Judged, Policy, RoleSet, Row, Ruling, State};
 use crate::model::service_words;
 
-impl Teller<'_> {
+impl Explainer<'_> {
     pub(super) fn permission(&self, finding: &Finding, told: &ToldFinding) -> Words {
         let Some((number, c, j)) = self.first(finding) else { return Words::default() };
         let service = match Self::is_of_many_ports(finding) {

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::error::{StoredError, StoredProblem};
-use super::{Members, Teller};
+use super::{Explainer, Members};
 use crate::classify::{Finding, Judgement, Severity, State, id_of};
 use crate::model::named_enum;
 
 /// Findings that were told before, of an earlier `findings.csv` or of earlier windows.
 #[derive(Clone, Default, Debug)]
-pub struct Known {
+pub struct Baseline {
     /// The file as the user named it.
     pub file: String,
     /// The findings that weighed more than info, by id.
-    findings: BTreeMap<String, Before>,
+    findings: BTreeMap<String, BaselineFinding>,
 }
 
 /// A server, and the port of it that was reached.
@@ -38,7 +38,7 @@ fn reached(outcome: &Judgement, finding: &Finding) -> BTreeSet<Reached> {
 
 /// A finding as it was told before.
 #[derive(Clone, Debug)]
-struct Before {
+struct BaselineFinding {
     message: String,
     severity: Severity,
     is_certain: bool,
@@ -80,7 +80,7 @@ pub(super) struct Changes<'a> {
 }
 
 /// Tells what changed against an earlier audit.
-pub(super) fn changes<'a>(known: &'a Known, teller: &Teller<'_>) -> Changes<'a> {
+pub(super) fn changes<'a>(known: &'a Baseline, teller: &Explainer<'_>) -> Changes<'a> {
     let findings = teller.outcome().findings().iter().filter(|f| f.severity > Severity::Info);
     let mut counts: BTreeMap<Change, usize> = BTreeMap::new();
     let mut now = BTreeSet::new();
@@ -99,7 +99,7 @@ pub(super) fn changes<'a>(known: &'a Known, teller: &Teller<'_>) -> Changes<'a> 
     }
 }
 
-impl Known {
+impl Baseline {
     /// Reads the findings of an earlier audit.
     ///
     /// # Errors
@@ -130,7 +130,7 @@ impl Known {
                 let items = record[place].split(';').filter(|item| !item.is_empty());
                 items.map(|item| item.trim_start_matches('\'').to_owned()).collect()
             };
-            let before = Before {
+            let before = BaselineFinding {
                 message: record[message].to_owned(),
                 severity,
                 is_certain: &record[certain] == "yes",
@@ -147,7 +147,7 @@ impl Known {
     }
 
     /// Takes in what an audit tells, so that it is not told again.
-    pub fn learn(&mut self, teller: &Teller<'_>) {
+    pub fn learn(&mut self, teller: &Explainer<'_>) {
         let outcome = teller.outcome();
         for finding in outcome.findings().iter().filter(|f| f.severity > Severity::Info) {
             let (told, members) = (teller.tell(finding), teller.members(finding));
@@ -164,12 +164,12 @@ impl Known {
                     .zip(earlier)
                     .for_each(|(now, earlier)| now.extend(earlier.iter().cloned()));
             }
-            let was = |of: fn(&Before) -> bool| before.as_ref().is_some_and(of);
+            let was = |of: fn(&BaselineFinding) -> bool| before.as_ref().is_some_and(of);
             let mut reached = reached(outcome, finding);
             if let Some(earlier) = before.as_ref().and_then(|before| before.reached.as_ref()) {
                 reached.extend(earlier.iter().copied());
             }
-            let now = Before {
+            let now = BaselineFinding {
                 reached: Some(reached),
                 message: told.message,
                 severity: before
@@ -197,12 +197,12 @@ impl Known {
 
     /// Tells what a finding is against the earlier audit. A further server or listed host makes it worse, and so does
     /// a second client; further members of a network do not.
-    pub fn change(&self, teller: &Teller<'_>, finding: &Finding) -> Change {
+    pub fn change(&self, teller: &Explainer<'_>, finding: &Finding) -> Change {
         let outcome = teller.outcome();
         let Some(before) = self.findings.get(&teller.id(finding)) else {
             // One of the many pairs that were one finding before.
             let many = teller.id_as_many(finding).and_then(|id| self.findings.get(&id));
-            let was_in = |before: &&Before| {
+            let was_in = |before: &&BaselineFinding| {
                 let [client, server] = teller.members(finding).map(|side| side.words());
                 let had = |told: &BTreeSet<String>, names: &[String]| {
                     told.iter().any(|name| name.starts_with('+'))
@@ -254,8 +254,8 @@ impl Known {
     }
 
     /// Whether a finding is worth telling a second time: worse than it was, or certain by now.
-    pub fn is_news(&self, teller: &Teller<'_>, finding: &Finding) -> bool {
-        let became_certain = |before: &Before| finding.certain() && !before.is_certain;
+    pub fn is_news(&self, teller: &Explainer<'_>, finding: &Finding) -> bool {
+        let became_certain = |before: &BaselineFinding| finding.certain() && !before.is_certain;
         self.change(teller, finding) >= Change::Worse
             || self.findings.get(&teller.id(finding)).is_some_and(became_certain)
     }

@@ -6,7 +6,7 @@ use crate::classify::{Code, Severity, Status, Verdict};
 use crate::result::{AuditResult, Brief, FindingRow, plural};
 
 /// A finding as summaries show it.
-pub(super) struct Told {
+pub(super) struct SummaryFinding {
     /// Its place among all findings.
     pub number: usize,
     /// How many others it explains; they are not shown beside it.
@@ -15,7 +15,7 @@ pub(super) struct Told {
     targets: usize,
 }
 
-impl Told {
+impl SummaryFinding {
     /// Returns what was found, in a sentence, with what is folded under it.
     pub fn message(&self, result: &AuditResult<'_>, row: &FindingRow<'_>) -> String {
         let message = &row.message;
@@ -34,7 +34,7 @@ impl Told {
 }
 
 /// Returns the findings above info in the order of summaries, worst first, and none that another one of them explains.
-pub(super) fn told(result: &AuditResult<'_>) -> Vec<Told> {
+pub(super) fn told(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
     let briefs: Vec<Brief> = result.briefs().collect();
     let mut explains: BTreeMap<usize, (usize, BTreeSet<String>)> = BTreeMap::new();
     for (number, brief) in briefs.iter().enumerate() {
@@ -56,7 +56,7 @@ pub(super) fn told(result: &AuditResult<'_>) -> Vec<Told> {
             let own = servers.contains(&result.server_address(number));
             servers.len() + usize::from(!own)
         });
-        Told { number, explains, targets }
+        SummaryFinding { number, explains, targets }
     });
     told.collect()
 }

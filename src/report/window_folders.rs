@@ -20,12 +20,12 @@ const WINDOW: &str = "window";
 const NAME: &str = "%Y-%m-%dT%H-%M-%SZ";
 
 /// A folder of dated folders.
-pub struct Dated {
+pub struct WindowFolders {
     root: PathBuf,
     keep: usize,
 }
 
-impl Dated {
+impl WindowFolders {
     /// Makes the folder. `keep` is how many dated ones stay in it.
     pub fn prepare(root: &Path, keep: usize) -> Result<Self, FolderError> {
         let failed = |path: &Path, error| FolderError { path: path.to_owned(), error };
@@ -149,7 +149,7 @@ mod tests {
     fn folders_come_whole_are_pruned_by_age_and_latest_leads_to_the_last() {
         let scratch = tempfile::tempdir().unwrap();
         let root = scratch.path().join("new/reports");
-        let dated = Dated::prepare(&root, 3).unwrap();
+        let dated = WindowFolders::prepare(&root, 3).unwrap();
         fs::write(root.join("notes.txt"), "the user's own").unwrap();
         fs::create_dir(root.join("2026-notes")).unwrap();
         let publish = |name: &str| {
@@ -175,10 +175,10 @@ mod tests {
         assert_eq!(names, [&kept[..], &["2026-notes", "latest", "notes.txt"]].concat());
         // A killed run's half-written folder goes; a folder called latest is not ours.
         fs::create_dir(root.join(".rasaudit-left")).unwrap();
-        Dated::prepare(&root, 3).unwrap();
+        WindowFolders::prepare(&root, 3).unwrap();
         assert!(!root.join(".rasaudit-left").exists());
         fs::remove_file(root.join(LATEST)).unwrap();
         fs::create_dir(root.join(LATEST)).unwrap();
-        assert!(Dated::prepare(&root, 3).is_err());
+        assert!(WindowFolders::prepare(&root, 3).is_err());
     }
 }

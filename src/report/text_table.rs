@@ -9,7 +9,7 @@ use super::json_text::pretty;
 use crate::model::{escape_control, escape_csv_formula};
 
 /// A table of texts.
-pub struct Sheet {
+pub struct TextTable {
     /// The names of the columns.
     pub columns: &'static [&'static str],
     /// The cells, row by row.
@@ -17,15 +17,15 @@ pub struct Sheet {
 }
 
 /// The forms of a sheet, by name.
-pub const SHEETS: &[&str] = &["table", "csv", "json", "markdown"];
+pub const TABLE_FORMATS: &[&str] = &["table", "csv", "json", "markdown"];
 
-impl Sheet {
+impl TextTable {
     /// An empty table.
     pub fn new(columns: &'static [&'static str]) -> Self {
         Self { columns, rows: Vec::new() }
     }
 
-    /// Writes it in one of [`SHEETS`].
+    /// Writes it in one of [`TABLE_FORMATS`].
     pub fn write(&self, form: &str, out: &mut dyn Write) -> io::Result<()> {
         match form {
             "csv" => self.csv(out),

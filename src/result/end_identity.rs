@@ -7,7 +7,7 @@ use crate::classify::{EndKey, NetworkGroup, Party, PartyKind, Policy, RoleSet};
 
 /// One end of a finding.
 #[derive(Clone, Default, Debug)]
-pub struct End {
+pub struct EndIdentity {
     /// Address; `*` for several.
     pub address: String,
     /// Host or network name.
@@ -22,7 +22,7 @@ pub struct End {
     count: usize,
 }
 
-impl End {
+impl EndIdentity {
     /// The end that an address is.
     pub(super) fn of(policy: &Policy, party: &Party, address: IpAddr) -> Self {
         Self {

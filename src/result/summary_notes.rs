@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use super::baseline::{Changes, changes};
 use super::head::{Headline, Note, Tone};
-use super::known::{Changes, changes};
-use super::run::Run;
+use super::run::AuditRun;
 use super::words::{percent, plural, short};
 use crate::classify::{Code, Coverage, CoverageStatement, Policy, Severity, Verdict};
 use crate::model::{Correction, Duplicates, FrameCounters, SECOND, SkipReason, escape_control};
@@ -23,16 +23,16 @@ impl From<Severity> for Tone {
 
 /// Facts, in the order in which they are told.
 #[derive(Default)]
-struct Facts(Vec<Note>);
+struct NoteList(Vec<Note>);
 
-impl Facts {
+impl NoteList {
     fn add(&mut self, tone: Tone, label: &str, text: impl Into<String>) {
         self.0.push(Note { tone, label: label.to_owned(), text: text.into() });
     }
 }
 
 /// The verdict in a sentence.
-pub(super) fn headline(run: &Run<'_>) -> Headline {
+pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let told = |tone, lead: &str, rest: String| Headline { tone, lead: lead.to_owned(), rest };
     let Some(policy) = run.policy else {
         let count = run.outcome.conversations.list.len();
@@ -96,8 +96,8 @@ pub(super) fn headline(run: &Run<'_>) -> Headline {
 }
 
 /// What was read, and what it came to.
-pub(super) fn facts(run: &Run<'_>) -> Vec<Note> {
-    let mut told = Facts::default();
+pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
+    let mut told = NoteList::default();
     let account = run.account;
     let mut window = match (account.first.get(), account.last.get()) {
         (Some(first), Some(last)) => format!("{} to {}, ", short(first), short(last)),
@@ -234,7 +234,7 @@ pub(super) fn facts(run: &Run<'_>) -> Vec<Note> {
 }
 
 /// Frames that are not decoded and may carry packets of hosts, by what they are.
-fn unread(run: &Run<'_>, told: &mut Facts) {
+fn unread(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     for (what, frames) in run.unread.iter().take(SHOWN) {
         let frames = plural(*frames, "frame");
@@ -250,7 +250,7 @@ fn unread(run: &Run<'_>, told: &mut Facts) {
 }
 
 /// What the inventory states or leaves out, and what that means for the answers.
-fn stated(run: &Run<'_>, told: &mut Facts) {
+fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     let Some(policy) = run.policy else { return };
     let outside: Vec<String> = policy
@@ -337,7 +337,7 @@ fn some(texts: &[String], shown: usize) -> String {
 }
 
 /// Hosts of which nothing was seen, and what that leaves open.
-fn unseen(run: &Run<'_>, told: &mut Facts) {
+fn unseen(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     let Some(policy) = run.policy else { return };
     let hosts = policy.inventory.hosts.iter().zip(&run.outcome.hosts);
@@ -361,7 +361,7 @@ fn unseen(run: &Run<'_>, told: &mut Facts) {
 }
 
 /// Addresses that went from one hardware address to another.
-fn moves(run: &Run<'_>, told: &mut Facts) {
+fn moves(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     let moves = &run.outcome.moves;
     for text in moves.iter().take(SHOWN) {
@@ -373,7 +373,7 @@ fn moves(run: &Run<'_>, told: &mut Facts) {
 }
 
 /// How the capture looks at the traffic, where that is not plain: doubled, one-sided or split views.
-fn views(run: &Run<'_>, told: &mut Facts) {
+fn views(run: &AuditRun<'_>, told: &mut NoteList) {
     /// Shares below it are not worth a line.
     const TOLD: f64 = 0.01;
     let Duplicates { sample, correction, .. } = run.duplicates;
@@ -418,7 +418,7 @@ fn views(run: &Run<'_>, told: &mut Facts) {
 }
 
 /// What is particular about single inputs, the worst first.
-fn inputs(run: &Run<'_>, told: &mut Facts) {
+fn inputs(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     let mut lines: Vec<(u8, Tone, String)> = Vec::new();
     for input in run.inputs {
@@ -484,7 +484,7 @@ fn frames(account: &FrameCounters) -> String {
 }
 
 /// How many hosts were seen how, and who says what the capture covers.
-pub(super) fn coverage(run: &Run<'_>, policy: &Policy) -> String {
+pub(super) fn coverage(run: &AuditRun<'_>, policy: &Policy) -> String {
     let mut seen: BTreeMap<_, u64> = BTreeMap::new();
     for host in &run.outcome.hosts {
         *seen.entry(host.coverage).or_default() += 1;
