@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 
-use rasaudit::pipeline::{Audit, Failure, Limits, Plan, Progress, Request};
+use rasaudit::pipeline::{Audit, AuditError, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Matrix, Policy, RuleFiles};
 use support::{FIXTURES, Random, Records, audit, fixture, rasaudit, stderr};
 
@@ -35,7 +35,7 @@ fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
     });
     let audit = match Audit::of(&plan, policy, None, &limits, &progress) {
         Ok(audit) => audit,
-        Err(Failure::Sources(_)) => return None,
+        Err(AuditError::Sources(_)) => return None,
         Err(other) => panic!("{other:?}"),
     };
     let account = &audit.reading.account;

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
-use rasaudit::pipeline::{Audit, Failure, Folders, Limits, Plan, Progress, Request};
+use rasaudit::pipeline::{Audit, AuditError, Folders, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
 use support::wire::{ACK, RST, SYN, Wire, client_hello};
 use support::{FIXTURES, Random, Records, Site, columns, fixture, hosts, rasaudit, stderr};
@@ -570,7 +570,7 @@ fn an_interrupt_while_files_are_written_leaves_nothing() {
     let folders = || Folders::prepare(Some(&reports), Some(&evidence)).expect("folders");
     progress.stop.store(true, Ordering::Relaxed);
     let interrupted = audit.write_folders(folders(), &progress);
-    assert!(matches!(interrupted, Err(Failure::Interrupted)), "{interrupted:?}");
+    assert!(matches!(interrupted, Err(AuditError::Interrupted)), "{interrupted:?}");
     assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 0);
     progress.stop.store(false, Ordering::Relaxed);
     audit.write_folders(folders(), &progress).expect("all is written");

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::classify::Code;
 use crate::model::{Nanos, Transport};
-use crate::pipeline::{Dedup, FailOn, Sandbox, Target};
+use crate::pipeline::{Dedup, FailOn, Sandbox, SyslogTarget};
 use crate::policy::{MATRICES, Severity};
 use crate::report::{FORMATS, TABLE_FORMATS};
 
@@ -163,7 +163,7 @@ pub(super) struct AuditArguments {
     pub filter: Option<String>,
 
     #[command(flatten)]
-    pub tunnels: Tunnels,
+    pub tunnels: TunnelArgs,
 
     /// Take copies of packets out of amounts: auto (where a sample shows doubling), on, off. A copy has
     /// the same content within 1 ms of packet time. Verdicts and states are the same.
@@ -171,7 +171,7 @@ pub(super) struct AuditArguments {
     pub dedup: Dedup,
 
     #[command(flatten)]
-    pub judging: Judging,
+    pub policy_args: PolicyArgs,
 
     /// The findings.csv of an earlier audit: findings are told as new, gone or still there.
     #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
@@ -264,8 +264,8 @@ pub(super) struct LiveArguments {
     pub quiet: bool,
 
     /// Send new findings to syslog too: local, unix:PATH, udp:HOST:PORT or tcp:HOST:PORT (ports 514 and 601 if left out).
-    #[arg(long, value_name = "TARGET", value_parser = Target::parse, help_heading = "Reports")]
-    pub syslog: Option<Target>,
+    #[arg(long, value_name = "TARGET", value_parser = SyslogTarget::parse, help_heading = "Reports")]
+    pub syslog: Option<SyslogTarget>,
 
     /// Serve the report as a page (/) and as data (/report.json), metrics (/metrics) and health (/healthz) over HTTP at
     /// this address: 127.0.0.1:9475. One that others can reach needs --token.
@@ -299,10 +299,10 @@ pub(super) struct LiveArguments {
     pub no_promiscuous: bool,
 
     #[command(flatten)]
-    pub tunnels: Tunnels,
+    pub tunnels: TunnelArgs,
 
     #[command(flatten)]
-    pub judging: Judging,
+    pub policy_args: PolicyArgs,
 
     /// Threads for each interface; they share its frames, flow by flow. The result is the same.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Resources")]
@@ -319,7 +319,7 @@ pub(super) struct LiveArguments {
 
 /// How tunnels are read.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Tunnels {
+pub(super) struct TunnelArgs {
     /// Audit tunnels themselves, not the packets in them.
     #[arg(long, help_heading = "What is read")]
     pub no_decap: bool,
@@ -331,7 +331,7 @@ pub(super) struct Tunnels {
 
 /// What is judged by, beside the inventory.
 #[derive(Args, Clone, Debug)]
-pub(super) struct Judging {
+pub(super) struct PolicyArgs {
     /// The matrix, where the inventory names none: a name or a folder of rules.
     #[arg(long, value_name = "NAME", requires = "inventory", help_heading = "How it is judged")]
     pub matrix: Option<String>,

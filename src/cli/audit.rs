@@ -8,11 +8,11 @@ use std::time::Instant;
 use supports_hyperlinks::Stream;
 
 use super::args::AuditArguments;
-use super::complain;
 use super::exit::Exit;
-use super::judging::load_judging;
-use super::policy::{complain_all, read_report};
-use super::work::{put, stop_on_interrupt, take, tell, with_bar};
+use super::policy::{read_report, report_errors};
+use super::policy_args::load_judging;
+use super::report_error;
+use super::work::{put, report_failure, stop_on_interrupt, take, with_bar};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, Limits, OutputPaths, Plan, Progress, Request, Step,
 };
@@ -31,12 +31,12 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     // Made before the long work starts, so that a wrong name is told at once.
     match Folders::prepare(arguments.out.as_deref(), arguments.evidence.as_deref()) {
         Ok(made) => put(&folders, made),
-        Err(failure) => return Ok(tell(failure)),
+        Err(failure) => return Ok(report_failure(failure)),
     }
     let started = Instant::now();
     let limits = Limits {
-        max_loss: arguments.judging.max_loss,
-        min_watch: arguments.judging.min_watch,
+        max_loss: arguments.policy_args.max_loss,
+        min_watch: arguments.policy_args.min_watch,
         as_of: arguments.as_of,
         fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
         require_assessed: must_check(arguments.fail_on, arguments.require_assessed),
@@ -49,7 +49,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         Err(failure) => {
             // The interrupt handler keeps its share for ever; what is in it must go now.
             drop(take(&folders));
-            return Ok(tell(failure));
+            return Ok(report_failure(failure));
         }
     };
     if arguments.verbose {
@@ -64,12 +64,12 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         );
     }
     for problem in &audit.damaged {
-        complain(problem);
+        report_error(problem);
     }
     // Whoever has not got them comes too late: an interrupt stops the writing, and then nothing is written.
     let Some(folders) = take(&folders) else { return Ok(Exit::Interrupted) };
     if let Err(failure) = audit.write_folders(folders, &progress) {
-        return Ok(tell(failure));
+        return Ok(report_failure(failure));
     }
     let (format, out) = (arguments.format.as_deref(), arguments.out.as_deref());
     let evidence = arguments.evidence.as_deref();
@@ -120,24 +120,24 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
         evidence: arguments.evidence.clone(),
     };
     let plan =
-        Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(&w.to_string())));
+        Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
     let format = arguments.format.as_deref().and_then(Format::named);
     let is_lacking = |format: &&Format| format.needs == Needs::Judgement;
     if let Some(format) = format.filter(is_lacking).filter(|_| arguments.inventory.is_none()) {
-        complain(&format!(
+        report_error(&format!(
             "--format {} needs an inventory; without one try --format conversations",
             format.name
         ));
         return None;
     }
     let inventory = arguments.inventory.as_deref();
-    let load = |file| load_judging(file, &arguments.judging, arguments.as_of);
+    let load = |file| load_judging(file, &arguments.policy_args, arguments.as_of);
     let policy = inventory.map(load).transpose();
-    let policy = policy.map_err(|problems| complain_all(&problems));
+    let policy = policy.map_err(|problems| report_errors(&problems));
     let known = arguments.known.as_deref().map(load_known).transpose();
-    let known = known.map_err(|message| complain(&message));
+    let known = known.map_err(|message| report_error(&message));
     if arguments.fail_on == Some(FailOn::New) && arguments.known.is_none() {
-        complain("--fail-on new needs --known, the findings.csv of an earlier audit");
+        report_error("--fail-on new needs --known, the findings.csv of an earlier audit");
         return None;
     }
     Some((plan.ok()?, policy.ok()?, known.ok()?))

@@ -9,17 +9,17 @@ use ipnet::IpNet;
 
 use super::args::DraftArguments;
 use super::exit::Exit;
-use super::policy::{Wanted, complain_all, load_matrix, load_policy, whole_file};
-use super::work::{stop_on_interrupt, tell, with_bar};
-use super::{complain, warn};
-use crate::pipeline::{Drafted, Folders, Given, Plan, Progress, Request, folder_of};
+use super::policy::{RulesWanted, load_matrix, load_policy, report_errors, whole_file};
+use super::work::{report_failure, stop_on_interrupt, with_bar};
+use super::{report_error, warn};
+use crate::pipeline::{DraftedInventory, Folders, Given, Plan, Progress, Request, folder_of};
 use crate::policy::{Diagnostic, Inventory, MATRICES, Matrix, Policy, TextFile, is_toml};
 
 /// The matrix by which roles are guessed where nobody says.
 const USUAL: &str = MATRICES[0];
 
 /// What a draft goes by.
-struct Basis {
+struct DraftContext {
     matrix: Matrix,
     /// The inventory that is added to, and its text.
     merged: Option<(Policy, String)>,
@@ -27,7 +27,7 @@ struct Basis {
 }
 
 pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
-    let basis = basis(arguments).map_err(|problems| complain_all(&problems));
+    let basis = basis(arguments).map_err(|problems| report_errors(&problems));
     let request = Request {
         captures: arguments.captures.clone(),
         jobs: arguments.jobs.map(usize::from),
@@ -35,38 +35,38 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         ..Request::default()
     };
     let plan =
-        Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| complain(&w.to_string())));
+        Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
     let (Ok(basis), Ok(plan)) = (basis, plan) else { return Ok(Exit::CannotDo) };
-    let Basis { matrix, merged, given } = &basis;
+    let DraftContext { matrix, merged, given } = &basis;
     // What somebody has corrected by hand must not be lost to a second draft.
     let in_place = arguments.out.is_some() && arguments.out == arguments.merge;
     if let Some(path) = arguments.out.as_deref().filter(|path| path.exists() && !in_place) {
         let what = if path.is_dir() { "is a folder; name a file in it" } else { "exists already" };
-        complain(&format!("{}: {what}", path.display()));
+        report_error(&format!("{}: {what}", path.display()));
         return Ok(Exit::CannotDo);
     }
     if let Some(folder) = arguments.out.as_deref().map(folder_of).filter(|folder| !folder.is_dir())
     {
-        complain(&format!("{}: there is no such folder", folder.display()));
+        report_error(&format!("{}: there is no such folder", folder.display()));
         return Ok(Exit::CannotDo);
     }
     let progress = Arc::new(Progress::default());
     stop_on_interrupt(Arc::clone(&progress), Arc::new(Mutex::new(Some(Folders::default()))));
     let drafted = with_bar(&plan, &progress, !arguments.quiet, || {
-        Drafted::of(&plan, matrix, given, &progress)
+        DraftedInventory::of(&plan, matrix, given, &progress)
     });
     let drafted = match drafted {
         Ok(drafted) => drafted,
-        Err(failure) => return Ok(tell(failure)),
+        Err(failure) => return Ok(report_failure(failure)),
     };
     for problem in &drafted.damaged {
-        complain(problem);
+        report_error(problem);
     }
     if let Some(words) = drafted.left_out().filter(|_| !arguments.quiet) {
         warn(&format!("left out: {words}; --internal CIDR takes a network in"));
     }
     if drafted.is_empty() {
-        complain(
+        report_error(
             "no host inside was seen, so there is nothing to draft: give a capture of the farm's traffic, or --internal with \
              the farm's networks where its addresses are public (rasaudit audit CAPTURE tells what the capture holds)",
         );
@@ -92,7 +92,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
                     .merge
                     .as_deref()
                     .map_or_else(String::new, |f| f.display().to_string());
-                complain(&format!(
+                report_error(&format!(
                     "{file}: nothing can be added behind hosts or networks that stand in one line (host = [...]); write them as \
                      [[host]] and [[network]]"
                 ));
@@ -105,7 +105,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         Some(path) => {
             let written = if in_place { replace(path, &text) } else { write_new(path, &text) };
             if let Err(error) = written {
-                complain(&format!("{}: {error}", path.display()));
+                report_error(&format!("{}: {error}", path.display()));
                 return Ok(Exit::CannotDo);
             }
         }
@@ -115,13 +115,13 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
 }
 
 /// Loads what a draft goes by, or says everything that is wrong.
-fn basis(arguments: &DraftArguments) -> Result<Basis, Vec<Diagnostic>> {
+fn basis(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnostic>> {
     let mut internal = Given::usual_internal();
     internal.extend(arguments.internal.iter().map(IpNet::trunc));
     let Some(file) = arguments.merge.as_deref() else {
         let matrix =
             load_matrix(arguments.matrix.as_deref().unwrap_or(USUAL), &arguments.overlays)?;
-        return Ok(Basis { matrix, merged: None, given: Given { internal, listed: None } });
+        return Ok(DraftContext { matrix, merged: None, given: Given { internal, listed: None } });
     };
     let name = file.display().to_string();
     // It is read more than once.
@@ -131,13 +131,16 @@ fn basis(arguments: &DraftArguments) -> Result<Basis, Vec<Diagnostic>> {
     if !is_toml(&name) {
         return Err(whole_file(&name, "--merge wants an inventory in TOML".to_owned()));
     }
-    let policy = load_policy(file, &Wanted { overlays: &arguments.overlays, ..Wanted::default() })?;
+    let policy = load_policy(
+        file,
+        &RulesWanted { overlays: &arguments.overlays, ..RulesWanted::default() },
+    )?;
     let text = TextFile::read(file).map_err(|problem| vec![problem])?.text;
     internal.extend(&policy.inventory.internal);
     internal.sort_unstable();
     internal.dedup();
     let given = Given { internal, listed: Some(policy.clone()) };
-    Ok(Basis { matrix: policy.matrix.clone(), merged: Some((policy, text)), given })
+    Ok(DraftContext { matrix: policy.matrix.clone(), merged: Some((policy, text)), given })
 }
 
 /// Writes a file in the place of another, whole or not at all.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::args::ExceptionsCommand;
 use super::exit::Exit;
-use super::policy::{Wanted, complain_all, load_policy, read_report, read_text};
-use super::{complain, warn};
+use super::policy::{RulesWanted, load_policy, read_report, read_text, report_errors};
+use super::{report_error, warn};
 use crate::model::escape_control;
 use crate::policy::{Diagnostic, EXCEPTION_COLUMNS, Exceptions, Policy, TextFile};
 use crate::report::exceptions_from;
@@ -35,7 +35,7 @@ fn template(from: Option<&Path>) -> io::Result<Exit> {
         {
             Ok(made) => lines = made,
             Err(message) => {
-                complain(&message);
+                report_error(&message);
                 return Ok(Exit::CannotDo);
             }
         }
@@ -55,7 +55,7 @@ pub(super) fn load_exceptions(file: &Path, policy: &Policy) -> Result<Exceptions
 }
 
 fn check(file: &Path, inventory: &Path) -> io::Result<Exit> {
-    let loaded = load_policy(inventory, &Wanted::default())
+    let loaded = load_policy(inventory, &RulesWanted::default())
         .and_then(|policy| load_exceptions(file, &policy));
     match loaded {
         Ok(exceptions) => {
@@ -67,7 +67,7 @@ fn check(file: &Path, inventory: &Path) -> io::Result<Exit> {
             Ok(Exit::Compliant)
         }
         Err(problems) => {
-            complain_all(&problems);
+            report_errors(&problems);
             Ok(Exit::CannotDo)
         }
     }

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::args::ExplainArguments;
-use super::complain;
 use super::exit::Exit;
-use super::policy::{Wanted, complain_all, load_matrix, load_policy};
+use super::policy::{RulesWanted, load_matrix, load_policy, report_errors};
+use super::report_error;
 use crate::classify::{Answer, Judge, Party, Policy, Question, Verdict, conditions_of_absence};
 use crate::model::{escape_control, service_words};
 use crate::policy::{
@@ -14,7 +14,7 @@ use crate::policy::{
 };
 
 /// One end as the user named it.
-struct End {
+struct QuestionEnd {
     party: Party,
     address: IpAddr,
     /// A name that no host of the inventory has.
@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
     let policy = match &arguments.inventory {
         Some(file) => {
             let matrix = arguments.matrix.as_deref();
-            load_policy(file, &Wanted { matrix, overlays: &arguments.overlays, rules: None })
+            load_policy(file, &RulesWanted { matrix, overlays: &arguments.overlays, rules: None })
         }
         None => load_matrix(arguments.matrix.as_deref().unwrap_or(crate::policy::MATRICES[0]), &[])
             .map(|matrix| Policy::new(matrix, Inventory::default())),
@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
     let policy = match policy {
         Ok(policy) => policy,
         Err(problems) => {
-            complain_all(&problems);
+            report_errors(&problems);
             return Ok(Exit::CannotDo);
         }
     };
@@ -45,13 +45,13 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => {
             for message in [from.err(), to.err()].into_iter().flatten() {
-                complain(&message);
+                report_error(&message);
             }
             return Ok(Exit::CannotDo);
         }
     };
     if from.itself || from.broadcast {
-        complain("--from is who opens it: a host, an address or a role");
+        report_error("--from is who opens it: a host, an address or a role");
         return Ok(Exit::CannotDo);
     }
     let (port, transport) = arguments.port;
@@ -134,10 +134,10 @@ fn by_member(
 }
 
 /// A host of the inventory, an address, a role or group, a host name, `broadcast` or `localhost`.
-fn end(policy: &Policy, text: &str) -> Result<End, String> {
+fn end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     let nowhere = IpAddr::from(Ipv4Addr::UNSPECIFIED);
     let stranger = Party { who: PartyKind::Stranger, roles: RoleSet::default() };
-    let end = |party, address, words| End {
+    let end = |party, address, words| QuestionEnd {
         party,
         address,
         name: None,
@@ -153,22 +153,25 @@ fn end(policy: &Policy, text: &str) -> Result<End, String> {
     }
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
         if address.is_loopback() {
-            return Ok(End {
+            return Ok(QuestionEnd {
                 itself: true,
                 ..end(stranger, nowhere, "the host itself".to_owned())
             });
         }
         let party = policy.party(address, []);
         let broadcast = address.is_multicast() || policy.is_everybody(address);
-        return Ok(End { broadcast, ..end(party, address, policy.describe(&party)) });
+        return Ok(QuestionEnd { broadcast, ..end(party, address, policy.describe(&party)) });
     }
     match text {
         "broadcast" => {
             let words = "everybody on the link".to_owned();
-            return Ok(End { broadcast: true, ..end(stranger, Ipv4Addr::BROADCAST.into(), words) });
+            return Ok(QuestionEnd {
+                broadcast: true,
+                ..end(stranger, Ipv4Addr::BROADCAST.into(), words)
+            });
         }
         "localhost" => {
-            return Ok(End {
+            return Ok(QuestionEnd {
                 itself: true,
                 ..end(stranger, nowhere, "the host itself".to_owned())
             });
@@ -186,7 +189,7 @@ fn end(policy: &Policy, text: &str) -> Result<End, String> {
         Err(_) if is_host_name(text) => {
             let (name, words) = (Some(text.to_lowercase()), "a host known by name".to_owned());
             let outside = IpAddr::from(Ipv4Addr::new(198, 51, 100, 1));
-            Ok(End { name, ..end(stranger, outside, words) })
+            Ok(QuestionEnd { name, ..end(stranger, outside, words) })
         }
         Err(_) => {
             let roles = policy.matrix.roles.iter().map(|role| role.slug.as_str());
@@ -217,7 +220,7 @@ fn is_host_name(text: &str) -> bool {
 
 fn tell(
     policy: &Policy,
-    (from, to): (&End, &End),
+    (from, to): (&QuestionEnd, &QuestionEnd),
     arguments: &ExplainArguments,
     answer: &Answer<'_>,
     out: &mut dyn Write,

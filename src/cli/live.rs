@@ -10,18 +10,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-use super::args::{Judging, LiveArguments};
+use super::args::{LiveArguments, PolicyArgs};
 use super::audit::{ended as how_it_ended, must_check};
-use super::complain;
 use super::exit::Exit;
-use super::judging::load_judging;
-use super::policy::{complain_all, whole_file};
-use super::work::tell;
+use super::policy::{report_errors, whole_file};
+use super::policy_args::load_judging;
+use super::report_error;
+use super::work::report_failure;
 use crate::model::{Loss, escape_control};
 use crate::pipeline::{
-    AggregationLevel, CaptureOptions, Closed, Confinement, Control, Door, Duty, Ended, FailOn,
-    Limits, Listener, Message, Notice, Pages, StateError, Syslog, Watch, WindowFolders, folder_of,
-    listen, ready, serve, watch,
+    AggregationLevel, Auth, CaptureOptions, Confinement, Control, Duty, FailOn, Limits, Listener,
+    LiveEvent, LiveOptions, LiveOutcome, LiveSnapshot, Message, StateError, Syslog, WindowClosed,
+    WindowFolders, folder_of, listen, ready, serve, watch,
 };
 use crate::policy::{Diagnostic, Policy, unreadable};
 
@@ -36,7 +36,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     let found = match crate::pipeline::interfaces() {
         Ok(found) => found,
         Err(error) => {
-            complain(&error.to_string());
+            report_error(&error.to_string());
             return Ok(Exit::CannotDo);
         }
     };
@@ -56,7 +56,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     }
     io::stdout().write_all(text.as_bytes())?;
     if !found.iter().any(|interface| interface.usable.is_ok()) {
-        complain(
+        report_error(
             "no interface can be watched: run as root, or give the program what it needs with \
              `setcap cap_net_raw+ep` (docs/live.md)",
         );
@@ -68,19 +68,19 @@ pub(super) fn interfaces() -> io::Result<Exit> {
 /// Watches until a signal says stop.
 pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     let Some(inventory) = arguments.inventory.as_deref() else { return Ok(Exit::CannotDo) };
-    let policy = match load_safely(inventory, &arguments.judging) {
+    let policy = match load_safely(inventory, &arguments.policy_args) {
         Ok(policy) => policy,
         Err(problems) => {
-            complain_all(&problems);
+            report_errors(&problems);
             return Ok(Exit::CannotDo);
         }
     };
     if arguments.fail_on == Some(FailOn::New) {
-        complain("--fail-on new is for audit: live tells what is new as it comes");
+        report_error("--fail-on new is for audit: live tells what is new as it comes");
         return Ok(Exit::CannotDo);
     }
     if let Some(Err(error)) = arguments.filter.as_deref().map(crate::pipeline::check_filter) {
-        complain(&format!("--filter: {error}"));
+        report_error(&format!("--filter: {error}"));
         return Ok(Exit::CannotDo);
     }
     let out = arguments.out.as_deref();
@@ -88,11 +88,11 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     {
         Ok(dated) => dated,
         Err(error) => {
-            complain(&format!("{}: {}", error.path.display(), error.error));
+            report_error(&format!("{}: {}", error.path.display(), error.error));
             return Ok(Exit::CannotDo);
         }
     };
-    let wanted = Watch {
+    let wanted = LiveOptions {
         interfaces: arguments.interfaces.clone(),
         threads: arguments.jobs.into(),
         tap: CaptureOptions {
@@ -111,7 +111,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         confinement: Confinement {
             sandbox: arguments.sandbox,
             user: arguments.user.clone(),
-            read: read_again(inventory, &arguments.judging),
+            read: read_again(inventory, &arguments.policy_args),
             write: written(arguments),
             give: arguments.out.iter().chain(&arguments.state).cloned().collect(),
         },
@@ -121,38 +121,38 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
             .map(|path| (path, arguments.write_size as u64, usize::from(arguments.write_files))),
     };
     let limits = Limits {
-        max_loss: arguments.judging.max_loss,
-        min_watch: arguments.judging.min_watch,
+        max_loss: arguments.policy_args.max_loss,
+        min_watch: arguments.policy_args.min_watch,
         as_of: None,
         fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
         require_assessed: must_check(arguments.fail_on, arguments.require_assessed),
     };
-    let door = arguments.token.as_deref().map(door).transpose().map(Option::unwrap_or_default);
-    let place = door.and_then(|door| {
-        let place = arguments.listen.map(|address| listen(address, &door)).transpose();
-        place.map_err(|error| format!("--listen: {error}")).map(|place| Some((place?, door)))
+    let auth = arguments.token.as_deref().map(auth).transpose().map(Option::unwrap_or_default);
+    let place = auth.and_then(|auth| {
+        let place = arguments.listen.map(|address| listen(address, &auth)).transpose();
+        place.map_err(|error| format!("--listen: {error}")).map(|place| Some((place?, auth)))
     });
     let syslog = arguments.syslog.as_ref().map(Syslog::new).transpose();
     let (place, syslog) = match (place, syslog) {
         (Ok(place), Ok(syslog)) => (place, syslog),
         (place, syslog) => {
-            place.err().iter().for_each(|message| complain(message));
-            syslog.err().iter().for_each(|error| complain(&format!("--syslog: {error}")));
+            place.err().iter().for_each(|message| report_error(message));
+            syslog.err().iter().for_each(|error| report_error(&format!("--syslog: {error}")));
             return Ok(Exit::CannotDo);
         }
     };
     // Before any thread starts, so that each of them has given up the same.
     let ready = match ready(&wanted) {
         Ok(ready) => ready,
-        Err(failure) => return Ok(tell(failure)),
+        Err(failure) => return Ok(report_failure(failure)),
     };
     let control = Arc::new(Control::default());
     listen_to_signals(&control)?;
-    let pages = Arc::new(Pages::default());
+    let pages = Arc::new(LiveSnapshot::default());
     let place_of_page = place.as_ref().and_then(|(place, _)| place.local_addr().ok());
-    let serving = place.map(|(place, door)| serve(place, door, &pages, wanted.every, &control));
+    let serving = place.map(|(place, auth)| serve(place, auth, &pages, wanted.every, &control));
     if let Some(Err(message)) = serving {
-        complain(&format!("--listen: {message}"));
+        report_error(&format!("--listen: {message}"));
         return Ok(Exit::CannotDo);
     }
     let teller = ConsoleObserver {
@@ -172,17 +172,17 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         watch(&wanted, ready, policy, &limits, &control, &teller)
     });
     Ok(match ended {
-        Ok(Ended { failed, unchecked, partial }) => {
+        Ok(LiveOutcome { failed, unchecked, partial }) => {
             how_it_ended(partial || teller.trouble.load(Ordering::Relaxed), unchecked, failed)
         }
-        Err(failure) => tell(failure),
+        Err(failure) => report_failure(failure),
     })
 }
 
 /// Loads what is judged by, from files that nobody else can change.
-fn load_safely(inventory: &Path, judging: &Judging) -> Result<Policy, Vec<Diagnostic>> {
-    let named = [Some(inventory), judging.exceptions.as_deref(), judging.rules.as_deref()];
-    let words = judging.overlays.iter().chain(&judging.matrix).map(Path::new);
+fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec<Diagnostic>> {
+    let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
+    let words = policy_args.overlays.iter().chain(&policy_args.matrix).map(Path::new);
     let mut open = Vec::new();
     for file in named.into_iter().flatten().chain(words) {
         others_may_write(file, 0, &mut open);
@@ -192,11 +192,11 @@ fn load_safely(inventory: &Path, judging: &Judging) -> Result<Policy, Vec<Diagno
         whole_file(&file.display().to_string(), message.to_owned())
     };
     let problems: Vec<Diagnostic> = open.into_iter().flat_map(problem).collect();
-    if problems.is_empty() { load_judging(inventory, judging, None) } else { Err(problems) }
+    if problems.is_empty() { load_judging(inventory, policy_args, None) } else { Err(problems) }
 }
 
 /// Reads the token that whoever looks has to give, from a file that nobody else can read.
-fn door(file: &Path) -> Result<Door, String> {
+fn auth(file: &Path) -> Result<Auth, String> {
     let wrong = |what: &str| format!("--token {}: {what}", file.display());
     let failed = |error: &io::Error| wrong(&unreadable(file, error));
     // One that is no file would never end, or wait for whoever writes it.
@@ -215,7 +215,7 @@ fn door(file: &Path) -> Result<Door, String> {
     }
     let mut text = String::new();
     open.read_to_string(&mut text).map_err(|error| failed(&error))?;
-    Door::with_token(text.trim()).map_err(|error| wrong(&error.to_string()))
+    Auth::with_token(text.trim()).map_err(|error| wrong(&error.to_string()))
 }
 
 /// The files at and below a path that others than root and this user may write.
@@ -245,12 +245,12 @@ fn written(arguments: &LiveArguments) -> Vec<PathBuf> {
 }
 
 /// Files that a reload reads.
-fn read_again(inventory: &Path, judging: &Judging) -> Vec<PathBuf> {
-    let named = [Some(inventory), judging.exceptions.as_deref(), judging.rules.as_deref()];
+fn read_again(inventory: &Path, policy_args: &PolicyArgs) -> Vec<PathBuf> {
+    let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
     // An editor replaces a file, so it is the folder that is read. A matrix or overlay may be a folder beside it.
     let mut paths: Vec<PathBuf> = named.into_iter().flatten().map(folder_of).collect();
-    paths.extend(judging.rules.clone());
-    paths.extend(judging.overlays.iter().chain(&judging.matrix).map(PathBuf::from));
+    paths.extend(policy_args.rules.clone());
+    paths.extend(policy_args.overlays.iter().chain(&policy_args.matrix).map(PathBuf::from));
     paths
 }
 
@@ -280,7 +280,7 @@ struct ConsoleObserver<'a> {
     findings: AtomicU64,
     /// The last reports could not be written.
     trouble: AtomicBool,
-    pages: Arc<Pages>,
+    pages: Arc<LiveSnapshot>,
     syslog: Option<Syslog>,
     /// That nothing was checked was told.
     unchecked: AtomicBool,
@@ -327,7 +327,7 @@ impl ConsoleObserver<'_> {
         while let Some(message) = waiting.first() {
             if let Err(error) = syslog.send(message) {
                 if !self.pages.fails(Duty::Syslog) {
-                    complain(&format!(
+                    report_error(&format!(
                         "--syslog: {error}; it is tried again with each window, and findings are in the reports"
                     ));
                 }
@@ -340,75 +340,75 @@ impl ConsoleObserver<'_> {
 }
 
 impl Listener for ConsoleObserver<'_> {
-    fn notice(&self, notice: &Notice) {
+    fn notice(&self, notice: &LiveEvent) {
         let state =
             |StateError { path, error }: &StateError| format!("{}: {error}", path.display());
         match notice {
-            Notice::Lost(name, why) => {
+            LiveEvent::Lost(name, why) => {
                 self.pages.is_away(name, true);
-                complain(&format!(
+                report_error(&format!(
                     "{name} cannot be read any more ({why}); it is tried again every second"
                 ));
             }
-            Notice::Back(name, after) => {
+            LiveEvent::Back(name, after) => {
                 self.pages.is_away(name, false);
                 self.say(&format!("{name} is read again, after {} s", after.as_secs()));
             }
-            Notice::Folded(fold, flows) => {
+            LiveEvent::Folded(fold, flows) => {
                 self.pages.folded(*fold, *flows);
                 self.say(&format!(
                     "memory runs short: {flows} flows were folded ({})",
                     told(*fold)
                 ));
             }
-            Notice::Forgotten(count) => self.say(&format!(
+            LiveEvent::Forgotten(count) => self.say(&format!(
                 "memory runs short: {count} address claims, lookups, fragments or packets without ports were \
                  forgotten"
             )),
-            Notice::Broken(error) => complain(&format!(
+            LiveEvent::Broken(error) => report_error(&format!(
                 "{}; the one of the window before is tried, else all begins anew",
                 state(error)
             )),
-            Notice::Restored(flows) => {
+            LiveEvent::Restored(flows) => {
                 self.say(&format!("goes on with {flows} flows of an earlier run"));
             }
-            Notice::Waits => complain(
+            LiveEvent::Waits => report_error(
                 "a capture thread does not hand over its window; it is waited for (does the disk of --write hang?)",
             ),
-            Notice::NotRested(error) => {
-                complain(&format!("idle flows stay in memory: they cannot be written ({error})"));
+            LiveEvent::NotRested(error) => {
+                report_error(&format!("idle flows stay in memory: they cannot be written ({error})"));
             }
-            Notice::NotKept(error) => {
+            LiveEvent::NotKept(error) => {
                 self.pages.fails(Duty::Frames);
                 self.trouble.store(true, Ordering::Relaxed);
-                complain(&format!("--write: {error}; it is tried again with the next window"));
+                report_error(&format!("--write: {error}; it is tried again with the next window"));
             }
-            Notice::Saved => self.pages.works(Duty::State),
-            Notice::Kept => self.pages.works(Duty::Frames),
-            Notice::NotSaved(error) => {
+            LiveEvent::Saved => self.pages.works(Duty::State),
+            LiveEvent::Kept => self.pages.works(Duty::Frames),
+            LiveEvent::NotSaved(error) => {
                 self.pages.fails(Duty::State);
                 self.trouble.store(true, Ordering::Relaxed);
-                complain(&format!("{}; the state of the window before stays", state(error)));
+                report_error(&format!("{}; the state of the window before stays", state(error)));
             }
         }
     }
 
     fn reload(&self) -> Option<Policy> {
-        match load_safely(self.inventory, &self.arguments.judging) {
+        match load_safely(self.inventory, &self.arguments.policy_args) {
             Ok(policy) => {
                 self.say("inventory, rules and exceptions were read anew");
                 Some(policy)
             }
             Err(problems) => {
-                complain_all(&problems);
-                complain("what was read before stays");
+                report_errors(&problems);
+                report_error("what was read before stays");
                 None
             }
         }
     }
 
-    fn closed(&self, closed: &Closed<'_>) {
-        let Closed { window, all, before, .. } = closed;
+    fn closed(&self, closed: &WindowClosed<'_>) {
+        let WindowClosed { window, all, before, .. } = closed;
         self.findings.store(all.outcome.findings().len() as u64, Ordering::Relaxed);
         let mut out = io::stdout().lock();
         let new = all.new_findings(before, self.arguments.format == "json");
@@ -444,7 +444,7 @@ impl Listener for ConsoleObserver<'_> {
             Some(Err(failure)) => {
                 self.pages.fails(Duty::Reports);
                 self.trouble.store(true, Ordering::Relaxed);
-                tell(failure);
+                report_failure(failure);
             }
         }
         if self.arguments.listen.is_some() {

@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use super::args::{DiffArguments, ShowArguments};
-use super::complain;
 use super::exit::Exit;
-use super::policy::{complain_all, find_matrix, load_matrix, whole_file};
+use super::policy::{find_matrix, load_matrix, report_errors, whole_file};
+use super::report_error;
 use crate::classify::check_examples;
 use crate::model::escape_control;
 use crate::policy::{Change, MATRICES, Matrix, OVERLAYS, PolicyError, RoleSet, Row, RuleFiles};
@@ -30,7 +30,7 @@ pub(super) fn check(name: &str) -> io::Result<Exit> {
     let matrix = match loaded {
         Ok(matrix) => matrix,
         Err(problems) => {
-            complain_all(&problems);
+            report_errors(&problems);
             return Ok(Exit::CannotDo);
         }
     };
@@ -39,7 +39,7 @@ pub(super) fn check(name: &str) -> io::Result<Exit> {
     // Of a file alone its own rows are in question, not the roles and features that it is read with.
     problems.retain(|problem| !path.is_file() || problem.file == name);
     if !problems.is_empty() {
-        complain_all(&problems);
+        report_errors(&problems);
         return Ok(Exit::CannotDo);
     }
     if matrix.rows.iter().all(|row| row.file.as_ref() != name) && path.is_file() {
@@ -68,7 +68,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
     if let Ok(files) = &mut loaded {
         for overlay in &arguments.overlays {
             if let Err(message) = files.add_overlay(overlay, None) {
-                complain(&message.to_string());
+                report_error(&message.to_string());
                 return Ok(Exit::CannotDo);
             }
         }
@@ -77,7 +77,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
     let matrix = match loaded.and_then(|files| files.load()) {
         Ok(matrix) => matrix,
         Err(problems) => {
-            complain_all(&problems);
+            report_errors(&problems);
             return Ok(Exit::CannotDo);
         }
     };
@@ -86,7 +86,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => {
             for message in [from.err(), to.err()].into_iter().flatten() {
-                complain(&message.to_string());
+                report_error(&message.to_string());
             }
             return Ok(Exit::CannotDo);
         }
@@ -111,7 +111,7 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
         (Ok(old), Ok(new)) => (old, new),
         (old, new) => {
             for problems in [old.err(), new.err()].into_iter().flatten() {
-                complain_all(&problems);
+                report_errors(&problems);
             }
             return Ok(Exit::CannotDo);
         }

@@ -6,10 +6,10 @@ mod draft;
 mod exceptions;
 mod exit;
 mod explain;
-mod judging;
 mod live;
 mod matrix;
 mod policy;
+mod policy_args;
 mod report;
 mod work;
 
@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
         // Whoever reads our output has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Compliant.into(),
         Err(error) => {
-            complain(&error.to_string());
+            report_error(&error.to_string());
             Exit::CannotDo.into()
         }
     }
@@ -77,7 +77,7 @@ fn warn(what: &str) {
 }
 
 /// Tells a problem on standard error.
-fn complain(problem: &str) {
+fn report_error(problem: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
     anstream::eprintln!("{style}error:{style:#} {}", crate::model::escape_control(problem));
 }

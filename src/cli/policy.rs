@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::args::CheckArguments;
 use super::exit::Exit;
-use super::{complain, warn};
+use super::{report_error, warn};
 use crate::model::escape_control;
 use crate::pipeline::{capture_kind, fits_manifest};
 use crate::policy::{
@@ -14,9 +14,9 @@ use crate::policy::{
 };
 
 /// Tells all problems of a file.
-pub(super) fn complain_all(problems: &[Diagnostic]) {
+pub(super) fn report_errors(problems: &[Diagnostic]) {
     for problem in problems {
-        complain(&problem.to_string());
+        report_error(&problem.to_string());
     }
 }
 
@@ -49,15 +49,18 @@ pub(super) fn read_report(file: &Path) -> Result<String, String> {
 
 /// The rules that the command line asks for, beside those that an inventory names.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Wanted<'a> {
+pub(super) struct RulesWanted<'a> {
     pub matrix: Option<&'a str>,
     pub rules: Option<&'a Path>,
     pub overlays: &'a [String],
 }
 
 /// Loads an inventory and the matrix that it names, or says everything that is wrong.
-pub(super) fn load_policy(file: &Path, wanted: &Wanted<'_>) -> Result<Policy, Vec<Diagnostic>> {
-    let Wanted { matrix, rules, overlays } = *wanted;
+pub(super) fn load_policy(
+    file: &Path,
+    wanted: &RulesWanted<'_>,
+) -> Result<Policy, Vec<Diagnostic>> {
+    let RulesWanted { matrix, rules, overlays } = *wanted;
     let name = file.display().to_string();
     let TextFile { text, sha256, .. } = read_text(file, "an inventory")?;
     let toml = is_toml(&name);
@@ -150,10 +153,10 @@ pub(super) fn find_matrix(
 }
 
 pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
-    let wanted = Wanted {
+    let wanted = RulesWanted {
         matrix: arguments.matrix.as_deref(),
         rules: arguments.rules.as_deref(),
-        ..Wanted::default()
+        ..RulesWanted::default()
     };
     match load_policy(&arguments.file, &wanted) {
         Ok(policy) => {
@@ -177,7 +180,7 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
             Ok(Exit::Compliant)
         }
         Err(problems) => {
-            complain_all(&problems);
+            report_errors(&problems);
             Ok(Exit::CannotDo)
         }
     }

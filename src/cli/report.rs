@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use super::args::ReportArguments;
 use super::audit::print;
-use super::complain;
 use super::exit::Exit;
-use super::work::{put, stop_on_interrupt, take, tell};
+use super::report_error;
+use super::work::{put, report_failure, stop_on_interrupt, take};
 use crate::pipeline::{Folders, Progress, fits_manifest};
 use crate::report::{FORMATS, Format, Needs};
 use crate::result::AuditResult;
@@ -18,7 +18,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
     if arguments.result.as_os_str() == "-" {
-        complain("a result is read from a file: give its name, not -");
+        report_error("a result is read from a file: give its name, not -");
         return Ok(Exit::CannotDo);
     }
     // Who gives the folder of the reports means the result in it.
@@ -27,13 +27,13 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         false => arguments.result.clone(),
     };
     if let Err(problem) = fits_manifest(&path) {
-        complain(&format!("{} {problem}", path.display()));
+        report_error(&format!("{} {problem}", path.display()));
         return Ok(Exit::CannotDo);
     }
     let result = match AuditResult::read(&path) {
         Ok(result) => result,
         Err(error) => {
-            complain(&error.to_string());
+            report_error(&error.to_string());
             return Ok(Exit::CannotDo);
         }
     };
@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     if result.has_only_tables() && needs == Needs::Result {
         let tables = FORMATS.iter().filter(|format| format.needs != Needs::Result);
         let tables: Vec<&str> = tables.map(|format| format.name).collect();
-        complain(&format!(
+        report_error(&format!(
             "{} was written by an earlier version and holds its tables alone: of --format {} can be made of it; for the others audit the captures again",
             path.display(),
             tables.join(", ")
@@ -50,18 +50,18 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         return Ok(Exit::CannotDo);
     }
     if let Some(format) = format.filter(|_| needs == Needs::Judgement && !result.is_judged()) {
-        complain(&format!(
+        report_error(&format!(
             "--format {format} needs a result that was judged: the audit had no inventory; try --format conversations"
         ));
         return Ok(Exit::CannotDo);
     }
     match Folders::prepare(arguments.out.as_deref(), None) {
         Ok(made) => put(&folders, made),
-        Err(failure) => return Ok(tell(failure)),
+        Err(failure) => return Ok(report_failure(failure)),
     }
     let Some(folders) = take(&folders) else { return Ok(Exit::Interrupted) };
     if let Err(failure) = folders.write(&result, std::iter::empty(), &progress) {
-        return Ok(tell(failure));
+        return Ok(report_failure(failure));
     }
     match print(&result, format, arguments.quiet, arguments.out.as_deref(), None) {
         // Whoever reads our output has seen enough.

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::complain;
 use super::exit::Exit;
-use crate::pipeline::{Failure, Folders, Plan, Progress};
+use super::report_error;
+use crate::pipeline::{AuditError, Folders, Plan, Progress};
 
 /// How long the work may take to stop by itself after an interrupt. A read that waits for standard
 /// input cannot stop.
@@ -26,7 +26,7 @@ pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Opti
         std::thread::sleep(GRACE);
         if let Some(folders) = take(&folders) {
             drop(folders);
-            complain("interrupted; nothing was written");
+            report_error("interrupted; nothing was written");
             std::process::exit(130);
         }
     });
@@ -42,18 +42,18 @@ pub(super) fn take(folders: &Mutex<Option<Folders>>) -> Option<Folders> {
     folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
 }
 
-pub(super) fn tell(failure: Failure) -> Exit {
+pub(super) fn report_failure(failure: AuditError) -> Exit {
     match &failure {
         // One line each.
-        Failure::Sources(sources) => {
+        AuditError::Sources(sources) => {
             for (name, reason) in sources {
-                complain(&format!("{name} {reason}"));
+                report_error(&format!("{name} {reason}"));
             }
         }
-        failure => complain(&failure.to_string()),
+        failure => report_error(&failure.to_string()),
     }
     match failure {
-        Failure::Interrupted => Exit::Interrupted,
+        AuditError::Interrupted => Exit::Interrupted,
         _ => Exit::CannotDo,
     }
 }

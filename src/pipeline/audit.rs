@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use super::evidence::Gathered;
+use super::evidence::GatheredEvidence;
 use super::plan::resolved;
 use super::read::is_unread;
-use super::{Failure, Plan, Progress, Reading, evidence, temporary};
+use super::{AuditError, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::link_name;
 use crate::classify::Finding;
 use crate::classify::{CaptureConditions, Judge, Judgement, Watched};
@@ -111,7 +111,7 @@ pub struct Audit {
     /// Of what there was more than fits into memory.
     trimmed: TrimmedKinds,
     /// What each finding rests on, where it was wanted.
-    evidence: Option<Gathered>,
+    evidence: Option<GatheredEvidence>,
 }
 
 impl Audit {
@@ -122,7 +122,7 @@ impl Audit {
         known: Option<Baseline>,
         limits: &Limits,
         progress: &Progress,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, AuditError> {
         let stating = policy.as_ref().map(|policy| plan.stating(policy));
         let plan = stating.as_ref().unwrap_or(plan);
         let reading = Reading::of(plan, progress)?;
@@ -145,11 +145,11 @@ impl Audit {
         limits: &Limits,
         progress: &Progress,
         keep: bool,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, AuditError> {
         let outcome = judge(plan, &mut reading, policy.as_mut(), limits, progress, keep)
             .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {
-            return Err(Failure::Interrupted);
+            return Err(AuditError::Interrupted);
         }
         progress.timings.done("judgement");
         let damaged = reading.damaged();
@@ -254,7 +254,7 @@ impl Audit {
 
     /// Writes the reports and the evidence into their folders. Nothing comes to its place before all is written,
     /// and until then the work can be stopped.
-    pub fn write_folders(&self, folders: Folders, progress: &Progress) -> Result<(), Failure> {
+    pub fn write_folders(&self, folders: Folders, progress: &Progress) -> Result<(), AuditError> {
         let teller = self.teller();
         let gathered = self.evidence.iter().flat_map(|gathered| {
             let findings = self.outcome.findings().iter().enumerate();
@@ -268,7 +268,7 @@ impl Audit {
     }
 
     /// Writes the reports of a live audit: of all windows, and of the last one alone. Returns where.
-    pub fn write_dated(&self, window: &Self, dated: &WindowFolders) -> Result<PathBuf, Failure> {
+    pub fn write_dated(&self, window: &Self, dated: &WindowFolders) -> Result<PathBuf, AuditError> {
         dated.write(&self.result(), &window.result()).map_err(failed)
     }
 
@@ -325,7 +325,7 @@ impl Folders {
         result: &AuditResult<'_>,
         evidence: impl Iterator<Item = (ToldFinding, Vec<String>, FindingEvidence)>,
         progress: &Progress,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), AuditError> {
         let is_stopped = || progress.stop.load(Ordering::Relaxed);
         if let Some(folder) = &mut self.reports {
             folder.stage_reports(result).map_err(failed)?;
@@ -334,14 +334,14 @@ impl Folders {
             folder.stage_evidence(evidence.take_while(|_| !is_stopped())).map_err(failed)?;
         }
         if is_stopped() {
-            return Err(Failure::Interrupted);
+            return Err(AuditError::Interrupted);
         }
         let folders = [self.reports.take(), self.evidence.take()];
         Folder::publish(folders.into_iter().flatten().collect()).map_err(failed)
     }
 
     /// Makes the folders, so that a wrong name is told before the long work starts.
-    pub fn prepare(reports: Option<&Path>, evidence: Option<&Path>) -> Result<Self, Failure> {
+    pub fn prepare(reports: Option<&Path>, evidence: Option<&Path>) -> Result<Self, AuditError> {
         let made = Self {
             evidence: evidence.map(Folder::for_evidence).transpose().map_err(failed)?,
             reports: reports.map(Folder::for_reports).transpose().map_err(failed)?,
@@ -349,15 +349,15 @@ impl Folders {
         match (reports, evidence) {
             (Some(a), Some(b)) if resolved(a).starts_with(resolved(b)) => {
                 let what = "holds the folder of --out; --evidence wants a folder of its own";
-                Err(Failure::Output(b.to_owned(), io::Error::other(what)))
+                Err(AuditError::Output(b.to_owned(), io::Error::other(what)))
             }
             _ => Ok(made),
         }
     }
 }
 
-fn failed(error: FolderError) -> Failure {
-    Failure::Output(error.path, error.error)
+fn failed(error: FolderError) -> AuditError {
+    AuditError::Output(error.path, error.error)
 }
 
 /// What limits the view of what was read.

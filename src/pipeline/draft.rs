@@ -4,34 +4,34 @@ use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 
 use super::audit::{NoPolicy, sight};
-use super::{Failure, Plan, Progress, Reading, temporary};
+use super::{AuditError, Plan, Progress, Reading, temporary};
 use crate::classify::{Draft, Given};
 use crate::conversation::{Conversations, ReadOptions};
 use crate::policy::{Matrix, Policy};
 use crate::report;
 
 /// A finished draft.
-pub struct Drafted {
+pub struct DraftedInventory {
     /// The inputs that could be read only in part: name and what is wrong.
     pub damaged: Vec<String>,
     draft: Draft,
     about: String,
 }
 
-impl Drafted {
+impl DraftedInventory {
     /// Reads captures and drafts an inventory against a matrix.
     pub fn of(
         plan: &Plan,
         matrix: &Matrix,
         given: &Given,
         progress: &Progress,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, AuditError> {
         let mut reading = Reading::of(plan, progress)?;
         let (sight, work) = (sight(plan, &reading), ReadOptions { jobs: plan.jobs, keep: false });
         let conversations = Conversations::read(&mut reading.flows, &NoPolicy, sight, work)
             .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {
-            return Err(Failure::Interrupted);
+            return Err(AuditError::Interrupted);
         }
         let about = format!(
             "{} frames in {} ({} s)",

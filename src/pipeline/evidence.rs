@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use super::read::{Batches, Gate, Read, decoder, each_batch};
-use super::{Failure, Plan, Progress, Reading, temporary};
+use super::read::{Batches, FrameFilter, ReadResult, decoder, each_batch};
+use super::{AuditError, Plan, Progress, Reading, temporary};
 use crate::capture::Frame;
 use crate::classify::{Code, Conversation, Judge, Judgement, Policy, Verdict};
 use crate::conversation::{DirectionEvidence, DirectionHints, SampleFlow, ServiceKey};
@@ -31,7 +31,7 @@ const SNAPLEN: usize = 2048;
 
 /// What frames may belong to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Ground {
+enum EvidenceSubject {
     Flow(FlowKey),
     /// DNS answers to a client, its one address for all, that give a server's address.
     Names(IpAddr, IpAddr),
@@ -41,7 +41,7 @@ enum Ground {
 
 /// What a ground is to a finding.
 #[derive(Clone, Copy)]
-enum Part {
+enum EvidencePart {
     Own(ServiceKey, usize),
     Trigger(ServiceKey, usize),
     Proof(ServiceKey, usize),
@@ -52,7 +52,7 @@ enum Part {
 
 /// What a frame of a flow is, the most telling first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Kind {
+enum FrameKind {
     Syn,
     SynAck,
     Rst,
@@ -70,24 +70,24 @@ enum Kind {
 
 /// A frame as it was captured.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Kept {
+struct KeptFrame {
     time: Nanos,
     link: u16,
     wire_len: u32,
     data: Box<[u8]>,
-    kind: Kind,
+    kind: FrameKind,
     /// Who sent an ICMP error.
     by: Option<IpAddr>,
 }
 
 /// What is looked for.
 #[derive(Default)]
-struct Targets {
-    numbers: HashMap<Ground, usize, HashSeed>,
+struct EvidenceTargets {
+    numbers: HashMap<EvidenceSubject, usize, HashSeed>,
 }
 
-impl Targets {
-    fn add(&mut self, ground: Ground) -> usize {
+impl EvidenceTargets {
+    fn add(&mut self, ground: EvidenceSubject) -> usize {
         let next = self.numbers.len();
         *self.numbers.entry(ground).or_insert(next)
     }
@@ -95,22 +95,22 @@ impl Targets {
 
 /// The frames found so far. The least of each kind, so that it does not matter who found them when.
 #[derive(Default)]
-struct Found {
-    frames: BTreeMap<(usize, usize, Kind), BoundedSet<Kept, FRAMES>>,
-    last: BTreeMap<(usize, usize), Kept>,
+struct EvidenceSearch {
+    frames: BTreeMap<(usize, usize, FrameKind), BoundedSet<KeptFrame, FRAMES>>,
+    last: BTreeMap<(usize, usize), KeptFrame>,
     /// All frames that were read, for each source.
     read: Vec<u64>,
 }
 
-impl Found {
+impl EvidenceSearch {
     fn keep(
         &mut self,
         (ground, side): (usize, usize),
-        (kind, by): (Kind, Option<IpAddr>),
+        (kind, by): (FrameKind, Option<IpAddr>),
         frame: &Frame,
         data: &[u8],
     ) {
-        let kept = || Kept {
+        let kept = || KeptFrame {
             time: frame.time,
             link: frame.link,
             wire_len: frame.wire_len,
@@ -137,7 +137,7 @@ impl Found {
     }
 }
 
-impl Merge for Found {
+impl Merge for EvidenceSearch {
     fn merge(&mut self, other: &Self) {
         for (place, set) in &other.frames {
             self.frames.entry(*place).or_default().merge(set);
@@ -160,7 +160,7 @@ pub(super) fn gather(
     reading: &mut Reading,
     policy: &Policy,
     outcome: &Judgement,
-) -> Result<Gathered, Failure> {
+) -> Result<GatheredEvidence, AuditError> {
     let judge = Judge::new(policy);
     let (chosen, targets) = choose(reading, &judge, outcome).map_err(temporary(&plan.temp))?;
     progress.begin_again();
@@ -168,8 +168,9 @@ pub(super) fn gather(
     let believed = |path: Path| flows.believed(path);
     let search =
         |batches: &Batches<'_>| search(batches, plan, progress, &targets, (&judge, &believed));
-    let Read { inputs: again, found: parts, .. } = each_batch(plan, progress, search)?;
-    let mut found = Found { read: vec![0; plan.sources.len()], ..Found::default() };
+    let ReadResult { inputs: again, found: parts, .. } = each_batch(plan, progress, search)?;
+    let mut found =
+        EvidenceSearch { read: vec![0; plan.sources.len()], ..EvidenceSearch::default() };
     parts.into_iter().for_each(|part| found.merge(&part));
     let same = |(first, (again, read)): &(&InputRecord, (&InputRecord, &u64))| {
         first.account.frames == **read && first.sha256 == again.sha256
@@ -180,19 +181,19 @@ pub(super) fn gather(
     });
     let changed: Vec<(String, String)> = changed.collect();
     if !changed.is_empty() {
-        return Err(Failure::Sources(changed));
+        return Err(AuditError::Sources(changed));
     }
-    Ok(Gathered { chosen, found })
+    Ok(GatheredEvidence { chosen, found })
 }
 
 /// The frames that findings rest on.
-pub(super) struct Gathered {
+pub(super) struct GatheredEvidence {
     /// In the order of the findings.
-    chosen: Vec<Chosen>,
-    found: Found,
+    chosen: Vec<ChosenEvidence>,
+    found: EvidenceSearch,
 }
 
-impl Gathered {
+impl GatheredEvidence {
     /// The evidence of a finding, by its position.
     pub fn of(&self, number: usize) -> FindingEvidence {
         self.chosen[number].evidence(&self.found)
@@ -200,17 +201,18 @@ impl Gathered {
 }
 
 /// What was chosen to speak for a finding.
-struct Chosen {
-    parts: Vec<(usize, Part)>,
+struct ChosenEvidence {
+    parts: Vec<(usize, EvidencePart)>,
     note: String,
 }
 
-impl Chosen {
-    fn evidence(&self, found: &Found) -> FindingEvidence {
+impl ChosenEvidence {
+    fn evidence(&self, found: &EvidenceSearch) -> FindingEvidence {
         // A frame may belong to several parts, and is written once.
-        let mut frames: BTreeMap<&Kept, Vec<String>> = BTreeMap::new();
+        let mut frames: BTreeMap<&KeptFrame, Vec<String>> = BTreeMap::new();
         for (ground, part) in &self.parts {
-            let least = found.frames.range((*ground, 0, Kind::Syn)..(ground + 1, 0, Kind::Syn));
+            let least =
+                found.frames.range((*ground, 0, FrameKind::Syn)..(ground + 1, 0, FrameKind::Syn));
             let least = least.flat_map(|((_, side, _), set)| set.iter().map(|kept| (*side, kept)));
             let last = found.last.range((*ground, 0)..(ground + 1, 0));
             for (side, kept) in least.chain(last.map(|((_, side), kept)| (*side, kept))) {
@@ -220,7 +222,7 @@ impl Chosen {
                 }
             }
         }
-        let frame = |(kept, shows): (&Kept, Vec<String>)| EvidenceFrame {
+        let frame = |(kept, shows): (&KeptFrame, Vec<String>)| EvidenceFrame {
             time: kept.time,
             link: kept.link,
             wire_len: kept.wire_len,
@@ -231,9 +233,9 @@ impl Chosen {
     }
 }
 
-impl Part {
+impl EvidencePart {
     /// What a frame shows, in words.
-    fn words(self, side: usize, kept: &Kept) -> String {
+    fn words(self, side: usize, kept: &KeptFrame) -> String {
         let of = |subject: ServiceKey, client: usize| {
             let (who, address) = if side == client {
                 ("client", subject.client)
@@ -241,18 +243,18 @@ impl Part {
                 ("server", subject.server)
             };
             let what = match kept.kind {
-                Kind::Syn => "SYN",
-                Kind::SynAck => "SYN-ACK",
-                Kind::Rst => "RST",
-                Kind::Fin => "FIN",
-                Kind::Hello => "TLS hello",
-                Kind::Dns => "DNS message",
-                Kind::Ack => "ACK",
-                Kind::Error => {
+                FrameKind::Syn => "SYN",
+                FrameKind::SynAck => "SYN-ACK",
+                FrameKind::Rst => "RST",
+                FrameKind::Fin => "FIN",
+                FrameKind::Hello => "TLS hello",
+                FrameKind::Dns => "DNS message",
+                FrameKind::Ack => "ACK",
+                FrameKind::Error => {
                     let by = kept.by.map_or_else(String::new, |by| format!(" from {by}"));
                     return format!("ICMP error{by} about a packet of the {who} {address}");
                 }
-                Kind::Data => "data",
+                FrameKind::Data => "data",
                 _ => "packet",
             };
             format!("{what} of the {who} {address}")
@@ -279,7 +281,7 @@ fn choose(
     reading: &mut Reading,
     judge: &Judge<'_>,
     outcome: &Judgement,
-) -> std::io::Result<(Vec<Chosen>, Targets)> {
+) -> std::io::Result<(Vec<ChosenEvidence>, EvidenceTargets)> {
     let list = &outcome.conversations.list;
     let share = (ALL_FLOWS / outcome.findings().len().clamp(1, FINDINGS)).clamp(1, FLOWS);
     let shown = &outcome.findings()[..outcome.findings().len().min(FINDINGS)];
@@ -294,7 +296,7 @@ fn choose(
     let triggers = shown.iter().filter_map(|f| outcome.trigger_of(f));
     let wanted: BTreeSet<usize> = speaking.iter().flatten().copied().chain(triggers).collect();
     let picked = outcome.conversations.select_evidence(&reading.flows, judge, &wanted, share)?;
-    let mut targets = Targets::default();
+    let mut targets = EvidenceTargets::default();
     let mut chosen = Vec::with_capacity(outcome.findings().len());
     for (finding, speaking) in shown.iter().zip(&speaking) {
         let mut parts = Vec::new();
@@ -311,35 +313,41 @@ fn choose(
         flows.truncate(share);
         for (_, order, flow) in &flows {
             let c = &list[speaking[*order]];
-            let number = targets.add(Ground::Flow(flow.flow));
-            parts.push((number, Part::Own(c.subject, flow.client)));
+            let number = targets.add(EvidenceSubject::Flow(flow.flow));
+            parts.push((number, EvidencePart::Own(c.subject, flow.client)));
         }
         for number in speaking {
             let c = &list[*number];
             if let Some(proof) = picked.proofs.get(&(c.subject.endpoint(), c.subject.transport)) {
-                let number = targets.add(Ground::Flow(proof.flow));
-                parts.push((number, Part::Proof(c.subject, proof.client)));
+                let number = targets.add(EvidenceSubject::Flow(proof.flow));
+                parts.push((number, EvidencePart::Proof(c.subject, proof.client)));
             }
             let broadcasts = picked.asked.get(&(c.subject.client, c.subject.port));
             let answers =
                 broadcasts.filter(|_| !c.broadcast && c.grade == DirectionEvidence::Protocol);
             for (flow, subject) in answers.into_iter().flatten() {
-                let number = targets.add(Ground::Flow(flow.flow));
-                parts.push((number, Part::Asked(*subject, flow.client)));
+                let number = targets.add(EvidenceSubject::Flow(flow.flow));
+                parts.push((number, EvidencePart::Asked(*subject, flow.client)));
             }
             if outcome.conversations.names_of(c).known.iter().any(|known| known.by_dns) {
                 let client = judge.canonical(c.subject.client);
-                parts.push((targets.add(Ground::Names(client, c.subject.server)), Part::Names));
+                parts.push((
+                    targets.add(EvidenceSubject::Names(client, c.subject.server)),
+                    EvidencePart::Names,
+                ));
             }
         }
         if let Some(c) = outcome.trigger_of(finding).map(|number| &list[number])
             && let Some(flow) = flows_of(c).next()
         {
-            let number = targets.add(Ground::Flow(flow.flow));
-            parts.push((number, Part::Trigger(c.subject, flow.client)));
+            let number = targets.add(EvidenceSubject::Flow(flow.flow));
+            parts.push((number, EvidencePart::Trigger(c.subject, flow.client)));
         }
         for (address, mac) in outcome.address_claims_of(finding) {
-            parts.push((targets.add(Ground::Claims(address, mac)), Part::Claims(mac)));
+            parts.push((
+                targets.add(EvidenceSubject::Claims(address, mac)),
+                EvidencePart::Claims(mac),
+            ));
         }
         let note = match finding.verdict() {
             _ if all > flows.len() as u64 => format!(
@@ -356,10 +364,10 @@ fn choose(
             _ => "rests on what is absent; its trace in audit.json says what the capture could see"
                 .to_owned(),
         };
-        chosen.push(Chosen { parts, note });
+        chosen.push(ChosenEvidence { parts, note });
     }
     let left_out = format!("left out: the {FINDINGS} findings that weigh most have frames");
-    chosen.resize_with(outcome.findings().len(), || Chosen {
+    chosen.resize_with(outcome.findings().len(), || ChosenEvidence {
         parts: Vec::new(),
         note: left_out.clone(),
     });
@@ -371,12 +379,14 @@ fn search(
     batches: &Batches<'_>,
     plan: &Plan,
     progress: &Progress,
-    targets: &Targets,
+    targets: &EvidenceTargets,
     (judge, believed): (&Judge<'_>, &dyn Fn(Path) -> Path),
-) -> Found {
-    let (mut gate, decoder) = (Gate::new(&plan.request), decoder(&plan.request));
-    let mut found = Found { read: vec![0; plan.sources.len()], ..Found::default() };
-    let with_clues = targets.numbers.keys().any(|ground| !matches!(ground, Ground::Flow(_)));
+) -> EvidenceSearch {
+    let (mut gate, decoder) = (FrameFilter::new(&plan.request), decoder(&plan.request));
+    let mut found =
+        EvidenceSearch { read: vec![0; plan.sources.len()], ..EvidenceSearch::default() };
+    let with_clues =
+        targets.numbers.keys().any(|ground| !matches!(ground, EvidenceSubject::Flow(_)));
     batches.each(|chunk| {
         let batch = &chunk.frames;
         if progress.stop.load(Ordering::Relaxed) {
@@ -399,21 +409,21 @@ fn search(
             };
             let flow = |tuple: &FiveTuple, path| {
                 let (key, side) = FlowKey::new(tuple, believed(path));
-                (Ground::Flow(key), side)
+                (EvidenceSubject::Flow(key), side)
             };
             for carrier in OuterFlow::around(&seen) {
                 let (key, side) = carrier.flow();
-                keep((Ground::Flow(key), side), Kind::Other, None);
+                keep((EvidenceSubject::Flow(key), side), FrameKind::Other, None);
             }
             match seen.body {
                 Body::Transport { tuple, flags, .. } => {
                     keep(flow(&tuple, seen.path), kind(flags), None);
                 }
                 Body::Error { quoted: Quoted::Flow { tuple, path, .. }, by, .. } => {
-                    keep(flow(&tuple, path), Kind::Error, Some(by));
+                    keep(flow(&tuple, path), FrameKind::Error, Some(by));
                 }
                 Body::NonIp { claim: Some((address, mac)), .. } => {
-                    keep((Ground::Claims(address, mac), 0), Kind::Claim, None);
+                    keep((EvidenceSubject::Claims(address, mac), 0), FrameKind::Claim, None);
                 }
                 _ => {}
             }
@@ -422,11 +432,15 @@ fn search(
                 Some(PayloadFact::DnsQuery(lookup, reply)) => {
                     let client = judge.canonical(lookup.client);
                     for (address, _) in reply.answers.iter() {
-                        keep((Ground::Names(client, *address), 0), Kind::Answer, None);
+                        keep(
+                            (EvidenceSubject::Names(client, *address), 0),
+                            FrameKind::Answer,
+                            None,
+                        );
                     }
                 }
                 Some(PayloadFact::Claims(address, mac)) => {
-                    keep((Ground::Claims(address, mac), 0), Kind::Claim, None);
+                    keep((EvidenceSubject::Claims(address, mac), 0), FrameKind::Claim, None);
                 }
                 _ => {}
             }
@@ -437,17 +451,17 @@ fn search(
 }
 
 /// What a frame of a flow is.
-fn kind(flags: u16) -> Kind {
+fn kind(flags: u16) -> FrameKind {
     let kinds = [
-        (flag::SYN, Kind::Syn),
-        (flag::SYN_ACK, Kind::SynAck),
-        (flag::RST, Kind::Rst),
-        (flag::FIN, Kind::Fin),
-        (flag::CLIENT_HELLO | flag::SERVER_HELLO, Kind::Hello),
-        (flag::ASKS | flag::ANSWERS, Kind::Dns),
-        (flag::DATA, Kind::Data),
-        (flag::ACK, Kind::Ack),
+        (flag::SYN, FrameKind::Syn),
+        (flag::SYN_ACK, FrameKind::SynAck),
+        (flag::RST, FrameKind::Rst),
+        (flag::FIN, FrameKind::Fin),
+        (flag::CLIENT_HELLO | flag::SERVER_HELLO, FrameKind::Hello),
+        (flag::ASKS | flag::ANSWERS, FrameKind::Dns),
+        (flag::DATA, FrameKind::Data),
+        (flag::ACK, FrameKind::Ack),
     ];
     let first = kinds.into_iter().find(|(flag, _)| flags & flag != 0);
-    first.map_or(Kind::Other, |(_, kind)| kind)
+    first.map_or(FrameKind::Other, |(_, kind)| kind)
 }

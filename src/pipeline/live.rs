@@ -15,9 +15,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::audit::{Audit, Limits};
 use super::confine::{Confinement, confine};
-use super::read::{Counted, Worker};
-use super::state::{State, StateError};
-use super::{Failure, Plan, Progress, Reading, Request, bound, lock, temporary, total};
+use super::read::{Worker, WorkerCounters};
+use super::state::{StateError, StateFolder};
+use super::{AuditError, Plan, Progress, Reading, Request, bound, lock, temporary, total};
 use crate::capture::{Batch, CaptureError, CaptureInput, CaptureOptions, LiveCapture};
 use crate::flow::{
     AggregationLevel, FlowStore, HashSeed, MergedFlows, PrefixRetention, Retention,
@@ -66,7 +66,7 @@ const LAST: Duration = Duration::from_secs(3);
 
 /// What is wanted of a live audit.
 #[derive(Clone, Debug)]
-pub struct Watch {
+pub struct LiveOptions {
     /// The interfaces.
     pub interfaces: Vec<String>,
     /// Threads for each interface.
@@ -108,7 +108,7 @@ pub struct Control {
 
 /// Something that is to be told while a live audit runs.
 #[derive(Clone, Debug)]
-pub enum Notice {
+pub enum LiveEvent {
     /// An interface is not read any more; it is tried again.
     Lost(String, String),
     /// An interface is read again, after so long.
@@ -136,7 +136,7 @@ pub enum Notice {
 }
 
 /// A window that was closed.
-pub struct Closed<'a> {
+pub struct WindowClosed<'a> {
     /// What it holds.
     pub window: &'a Audit,
     /// All windows so far.
@@ -150,18 +150,18 @@ pub struct Closed<'a> {
 /// Who is told what happens, and asked for what it takes.
 pub trait Listener: Sync {
     /// Something happened.
-    fn notice(&self, notice: &Notice);
+    fn notice(&self, notice: &LiveEvent);
     /// The policy as its files are now; none where they are not valid, which was told.
     fn reload(&self) -> Option<Policy>;
     /// A window was closed. An error ends nothing: it is told and the audit goes on.
-    fn closed(&self, closed: &Closed<'_>);
+    fn closed(&self, closed: &WindowClosed<'_>);
 }
 
 /// What a thread hands over at the end of a window.
-struct Handover {
+struct WindowPart {
     interface: usize,
     tables: WorkerTables,
-    counted: Counted,
+    counted: WorkerCounters,
     loss: Loss,
     link: Option<u16>,
     folded: Vec<(AggregationLevel, u64)>,
@@ -171,9 +171,9 @@ struct Handover {
 }
 
 /// What the threads of all wires share.
-struct Shared<'a> {
+struct LiveContext<'a> {
     plan: &'a Plan,
-    watch: &'a Watch,
+    watch: &'a LiveOptions,
     progress: &'a Progress,
     keep: &'a Retention,
     /// Empty tables of the run come from here.
@@ -188,7 +188,7 @@ struct Shared<'a> {
 }
 
 /// A live audit as it ended.
-pub struct Ended {
+pub struct LiveOutcome {
     /// Whether findings of all windows together reach the severity that fails an audit.
     pub failed: bool,
     /// Whether nothing was checked, though something had to be.
@@ -198,9 +198,9 @@ pub struct Ended {
 }
 
 /// What a live audit needs of the system, open; the rest was given up.
-pub struct Ready {
-    wires: Opened,
-    state: Option<State>,
+pub struct LiveSetup {
+    wires: OpenCaptures,
+    state: Option<StateFolder>,
     recorder: Option<Mutex<Recorder>>,
     /// What could not be given up, in words.
     pub unconfined: Vec<String>,
@@ -208,24 +208,24 @@ pub struct Ready {
 
 /// Opens everything and gives up the right to open more. What is given up is so for this thread and those that it
 /// starts from then on.
-pub fn ready(watch: &Watch) -> Result<Ready, Failure> {
+pub fn ready(watch: &LiveOptions) -> Result<LiveSetup, AuditError> {
     let wires = open_all(watch)?;
-    let state = watch.state.as_deref().map(State::open).transpose();
-    let state = state.map_err(|no| Failure::Output(no.path, no.error))?;
+    let state = watch.state.as_deref().map(StateFolder::open).transpose();
+    let state = state.map_err(|no| AuditError::Output(no.path, no.error))?;
     let recorder = recorder(watch, &wires)?;
     let unconfined = confine(&watch.confinement)?;
-    Ok(Ready { wires, state, recorder, unconfined })
+    Ok(LiveSetup { wires, state, recorder, unconfined })
 }
 
 /// Watches until `control` says stop.
 pub fn watch(
-    watch: &Watch,
-    Ready { wires, state, recorder, .. }: Ready,
+    watch: &LiveOptions,
+    LiveSetup { wires, state, recorder, .. }: LiveSetup,
     mut policy: Policy,
     limits: &Limits,
     control: &Control,
     listener: &dyn Listener,
-) -> Result<Ended, Failure> {
+) -> Result<LiveOutcome, AuditError> {
     let plan = plan(watch).stating(&policy);
     let seed = HashSeed::new();
     let origin = FlowStore::new(&seed, plan.temp.clone());
@@ -234,7 +234,7 @@ pub fn watch(
         .map_or_else(|| empty(watch, &origin), Ok)
         .map_err(temporary(&plan.temp))?;
     let progress = &control.progress;
-    let shared = Shared {
+    let shared = LiveContext {
         plan: &plan,
         watch,
         progress,
@@ -261,8 +261,9 @@ pub fn watch(
         let mut led = BTreeSet::new();
         for (interface, group, wire) in wires {
             let (shared, hand, is_primary) = (&shared, hand.clone(), led.insert(interface));
-            scope
-                .spawn(move || Sniffer::new(shared, interface, group, wire, is_primary).run(&hand));
+            scope.spawn(move || {
+                CaptureThread::new(shared, interface, group, wire, is_primary).run(&hand)
+            });
         }
         drop(hand);
         let mut pending = WindowCarryOver::default();
@@ -275,10 +276,10 @@ pub fn watch(
             if let Some(recorder) = shared.recorder {
                 let mut recorder = lock(recorder);
                 if !recorder.recover() {
-                    listener.notice(&Notice::Kept);
+                    listener.notice(&LiveEvent::Kept);
                 }
                 if last && let Err(error) = recorder.finish() {
-                    listener.notice(&Notice::NotKept(error.to_string()));
+                    listener.notice(&LiveEvent::NotKept(error.to_string()));
                 }
             }
             let mut window = match closed {
@@ -305,12 +306,12 @@ pub fn watch(
                 Err(failure) => break Err(failure),
             };
             match state.as_ref().map(|state| state.save(&all)) {
-                Some(Err(error)) => listener.notice(&Notice::NotSaved(error)),
-                Some(Ok(())) => listener.notice(&Notice::Saved),
+                Some(Err(error)) => listener.notice(&LiveEvent::NotSaved(error)),
+                Some(Ok(())) => listener.notice(&LiveEvent::Saved),
                 None => {}
             }
             if last {
-                break Ok(Ended { failed, unchecked, partial });
+                break Ok(LiveOutcome { failed, unchecked, partial });
             }
         };
         // Whatever ended it, the threads end too.
@@ -328,14 +329,14 @@ fn now() -> Nanos {
 
 /// Judges a window alone and all windows with it, and tells both.
 fn tell(
-    shared: &Shared<'_>,
+    shared: &LiveContext<'_>,
     window: Reading,
     mut all: Reading,
     policy: &Policy,
     limits: &Limits,
     before: &mut Baseline,
     ended: Instant,
-) -> Result<(Reading, bool, bool), Failure> {
+) -> Result<(Reading, bool, bool), AuditError> {
     let (plan, progress) = (shared.plan, shared.progress);
     let its_own = Some(policy.clone());
     let mut alone = Audit::judged(plan, window, its_own, None, limits, progress, true)?;
@@ -347,7 +348,7 @@ fn tell(
     let flows = alone.take_flows(nothing);
     absorb(shared, &mut all, &alone.reading, flows)?;
     let whole = Audit::judged(plan, all, Some(policy.clone()), None, limits, progress, true)?;
-    let closed = Closed { window: &alone, all: &whole, before, ended };
+    let closed = WindowClosed { window: &alone, all: &whole, before, ended };
     shared.listener.closed(&closed);
     whole.remember(before);
     let (failed, unchecked) = (whole.failed, whole.unchecked);
@@ -356,11 +357,11 @@ fn tell(
 
 /// Takes a window into all of them, and folds where that grows over its share of memory.
 fn absorb(
-    shared: &Shared<'_>,
+    shared: &LiveContext<'_>,
     all: &mut Reading,
     window: &Reading,
     flows: MergedFlows,
-) -> Result<(), Failure> {
+) -> Result<(), AuditError> {
     for theirs in &window.inputs {
         // An earlier run may have watched other interfaces.
         let known = all.inputs.iter().position(|input| input.name == theirs.name);
@@ -397,7 +398,7 @@ fn absorb(
         let since = end.saturating_sub(shared.watch.idle.as_nanos() as Nanos);
         // On a full disk they stay in memory.
         if let Err(error) = all.flows.spill_idle(since) {
-            shared.listener.notice(&Notice::NotRested(error.to_string()));
+            shared.listener.notice(&LiveEvent::NotRested(error.to_string()));
         }
     }
     stay_bounded(shared, &mut all.flows)?;
@@ -406,12 +407,12 @@ fn absorb(
 }
 
 /// Folds flows where they have grown over their share of memory, or where judging them would.
-fn stay_bounded(shared: &Shared<'_>, flows: &mut MergedFlows) -> Result<(), Failure> {
+fn stay_bounded(shared: &LiveContext<'_>, flows: &mut MergedFlows) -> Result<(), AuditError> {
     let is_listed = Arc::clone(&lock(&shared.listed));
     let share = shared.watch.max_memory / SHARES;
     let forgotten = flows.keep_at_most(share / BESIDE);
     if forgotten > 0 {
-        shared.listener.notice(&Notice::Forgotten(forgotten));
+        shared.listener.notice(&LiveEvent::Forgotten(forgotten));
     }
     let fits = |flows: &MergedFlows| {
         let on_disk = flows.resting().1 <= (shared.watch.max_memory / ON_DISK) as u64;
@@ -427,14 +428,14 @@ fn stay_bounded(shared: &Shared<'_>, flows: &mut MergedFlows) -> Result<(), Fail
         }
         let folded = flows.aggregate(*fold, &*is_listed).map_err(temporary(&shared.plan.temp))?;
         if folded > 0 {
-            shared.listener.notice(&Notice::Folded(*fold, folded));
+            shared.listener.notice(&LiveEvent::Folded(*fold, folded));
         }
     }
     Ok(())
 }
 
 /// Waits for the end of the window. True if it is the last one.
-fn wait(watch: &Watch, control: &Control, number: u64) -> bool {
+fn wait(watch: &LiveOptions, control: &Control, number: u64) -> bool {
     let start = Instant::now();
     loop {
         if control.stop.load(Ordering::Relaxed) {
@@ -449,14 +450,14 @@ fn wait(watch: &Watch, control: &Control, number: u64) -> bool {
 
 /// Closes the window: every thread hands over what it has.
 fn close(
-    shared: &Shared<'_>,
+    shared: &LiveContext<'_>,
     control: &Control,
-    handed: &Receiver<Handover>,
+    handed: &Receiver<WindowPart>,
     threads: usize,
     last: bool,
     pending: &mut WindowCarryOver,
     all: &mut Reading,
-) -> Result<Reading, Failure> {
+) -> Result<Reading, AuditError> {
     if last {
         shared.end.store(true, Ordering::Relaxed);
     }
@@ -475,10 +476,10 @@ fn close(
                         && asked.elapsed() < PATIENCE
                         && !control.stop.load(Ordering::Relaxed) =>
                 {
-                    shared.listener.notice(&Notice::Waits);
+                    shared.listener.notice(&LiveEvent::Waits);
                 }
                 Err(_) => {
-                    return Err(Failure::Hung);
+                    return Err(AuditError::Hung);
                 }
             }
         };
@@ -493,10 +494,10 @@ fn close(
         timeline.merge(&given.counted.timeline);
         store.submit(given.tables).map_err(temporary(&shared.plan.temp))?;
         for (fold, count) in given.folded {
-            shared.listener.notice(&Notice::Folded(fold, count));
+            shared.listener.notice(&LiveEvent::Folded(fold, count));
         }
         if given.forgotten > 0 {
-            shared.listener.notice(&Notice::Forgotten(given.forgotten));
+            shared.listener.notice(&LiveEvent::Forgotten(given.forgotten));
         }
         cuts.extend(given.cuts);
     }
@@ -509,7 +510,7 @@ fn close(
     Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
 }
 
-fn inputs(watch: &Watch) -> Vec<InputRecord> {
+fn inputs(watch: &LiveOptions) -> Vec<InputRecord> {
     let input = |name: &String| InputRecord {
         name: name.clone(),
         format: "live".to_owned(),
@@ -519,23 +520,23 @@ fn inputs(watch: &Watch) -> Vec<InputRecord> {
     watch.interfaces.iter().map(input).collect()
 }
 
-fn empty(watch: &Watch, origin: &FlowStore) -> std::io::Result<Reading> {
+fn empty(watch: &LiveOptions, origin: &FlowStore) -> std::io::Result<Reading> {
     let flows = origin.sibling().finish(false, 1, usize::MAX)?;
     Ok(Reading::new(inputs(watch), ActivityHistogram::default(), flows, Correction::Impossible))
 }
 
 /// What an earlier run left, with the interfaces of this one.
 fn restored(
-    state: Option<&State>,
+    state: Option<&StateFolder>,
     origin: &FlowStore,
     listener: &dyn Listener,
-) -> Result<Option<Reading>, Failure> {
+) -> Result<Option<Reading>, AuditError> {
     let Some(state) = state else { return Ok(None) };
     let found = state.load(|| origin.sibling());
-    let (found, broken) = found.map_err(|no| Failure::Output(no.path, no.error))?;
-    broken.into_iter().for_each(|error| listener.notice(&Notice::Broken(error)));
+    let (found, broken) = found.map_err(|no| AuditError::Output(no.path, no.error))?;
+    broken.into_iter().for_each(|error| listener.notice(&LiveEvent::Broken(error)));
     Ok(found.map(|mut found| {
-        listener.notice(&Notice::Restored(found.flows.len() as u64));
+        listener.notice(&LiveEvent::Restored(found.flows.len() as u64));
         // What came between the two runs nobody saw.
         found.flows.side.note_cuts(found.account.last.get());
         found
@@ -553,7 +554,7 @@ fn listing(policy: &Policy) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
 }
 
 /// The plan by which batches are decoded: an interface is a source.
-fn plan(watch: &Watch) -> Plan {
+fn plan(watch: &LiveOptions) -> Plan {
     let source = |name: &String| CaptureInput {
         path: None,
         name: name.clone(),
@@ -579,7 +580,10 @@ fn plan(watch: &Watch) -> Plan {
 }
 
 /// Where frames are kept, if anywhere.
-fn recorder(watch: &Watch, wires: &Opened) -> Result<Option<Mutex<Recorder>>, Failure> {
+fn recorder(
+    watch: &LiveOptions,
+    wires: &OpenCaptures,
+) -> Result<Option<Mutex<Recorder>>, AuditError> {
     let Some((path, size, files)) = &watch.record else { return Ok(None) };
     let recorded = |(number, name): (usize, &String)| {
         let link = wires.iter().find(|(interface, ..)| *interface == number);
@@ -588,19 +592,19 @@ fn recorder(watch: &Watch, wires: &Opened) -> Result<Option<Mutex<Recorder>>, Fa
     };
     let interfaces = watch.interfaces.iter().enumerate().map(recorded).collect();
     let recorder = Recorder::new(path, *size, *files, interfaces);
-    let recorder = recorder.map_err(|failed| Failure::Output(failed.path, failed.error))?;
+    let recorder = recorder.map_err(|failed| AuditError::Output(failed.path, failed.error))?;
     Ok(Some(Mutex::new(recorder)))
 }
 
 /// Every wire that was opened, with its interface and fan-out group.
-type Opened = Vec<(usize, Option<u16>, LiveCapture)>;
+type OpenCaptures = Vec<(usize, Option<u16>, LiveCapture)>;
 
 fn not_captured(why: &CaptureError) -> String {
     format!("cannot be captured: {why}; see rasaudit interfaces")
 }
 
 /// Opens all interfaces, or says of each that cannot be opened why.
-fn open_all(watch: &Watch) -> Result<Opened, Failure> {
+fn open_all(watch: &LiveOptions) -> Result<OpenCaptures, AuditError> {
     let (mut wires, mut wrong) = (Vec::new(), Vec::new());
     for (interface, name) in watch.interfaces.iter().enumerate() {
         // A number that other programs of this host hardly have.
@@ -622,12 +626,12 @@ fn open_all(watch: &Watch) -> Result<Opened, Failure> {
             wrong.push((watch.interfaces[*interface].clone(), not_captured(&why)));
         }
     }
-    if wrong.is_empty() { Ok(wires) } else { Err(Failure::Sources(wrong)) }
+    if wrong.is_empty() { Ok(wires) } else { Err(AuditError::Sources(wrong)) }
 }
 
 /// Reads one wire.
-struct Sniffer<'a> {
-    shared: &'a Shared<'a>,
+struct CaptureThread<'a> {
+    shared: &'a LiveContext<'a>,
     interface: usize,
     group: Option<u16>,
     wire: Option<LiveCapture>,
@@ -649,9 +653,9 @@ struct Sniffer<'a> {
     cuts: Vec<Nanos>,
 }
 
-impl<'a> Sniffer<'a> {
+impl<'a> CaptureThread<'a> {
     fn new(
-        shared: &'a Shared<'a>,
+        shared: &'a LiveContext<'a>,
         interface: usize,
         group: Option<u16>,
         wire: LiveCapture,
@@ -676,7 +680,7 @@ impl<'a> Sniffer<'a> {
         }
     }
 
-    fn run(mut self, hand: &Sender<Handover>) {
+    fn run(mut self, hand: &Sender<WindowPart>) {
         let (mut window, mut batch) = (0, Batch::default());
         loop {
             let now = self.shared.window.load(Ordering::Relaxed);
@@ -712,7 +716,7 @@ impl<'a> Sniffer<'a> {
             if let Some(recorder) = self.shared.recorder {
                 let frames = batch.frames.iter().map(|f| (f.time, f.wire_len, batch.data(f)));
                 if let Err(error) = lock(recorder).keep(self.interface, frames) {
-                    self.shared.listener.notice(&Notice::NotKept(error.to_string()));
+                    self.shared.listener.notice(&LiveEvent::NotKept(error.to_string()));
                 }
             }
             self.worker.take(batch);
@@ -730,7 +734,7 @@ impl<'a> Sniffer<'a> {
             self.cuts.extend((self.last != NO_TIME).then_some(self.last));
             self.gone = Some((Instant::now(), Instant::now()));
             let name = self.shared.watch.interfaces[self.interface].clone();
-            self.say(Notice::Lost(name, escape_control(&why.to_string()).into_owned()));
+            self.say(LiveEvent::Lost(name, escape_control(&why.to_string()).into_owned()));
         }
     }
 
@@ -740,7 +744,7 @@ impl<'a> Sniffer<'a> {
         self.loss.merge(&loss);
     }
 
-    fn say(&self, notice: Notice) {
+    fn say(&self, notice: LiveEvent) {
         if self.is_primary {
             self.shared.listener.notice(&notice);
         }
@@ -779,7 +783,7 @@ impl<'a> Sniffer<'a> {
         match opened {
             Ok(wire) => {
                 (self.wire, self.gone) = (Some(wire), None);
-                self.say(Notice::Back(name.clone(), since.elapsed()));
+                self.say(LiveEvent::Back(name.clone(), since.elapsed()));
             }
             Err(_) => self.gone = Some((since, Instant::now())),
         }
@@ -813,7 +817,7 @@ impl<'a> Sniffer<'a> {
         self.patience = self.worker.tables().memory() / 4 * 5;
     }
 
-    fn hand_over(&mut self, end: bool) -> Handover {
+    fn hand_over(&mut self, end: bool) -> WindowPart {
         if let Some(wire) = &mut self.wire {
             let loss = if end { wire.final_loss() } else { wire.loss() };
             self.count(loss);
@@ -827,6 +831,6 @@ impl<'a> Sniffer<'a> {
         let loss = std::mem::take(&mut self.loss);
         let folded = std::mem::take(&mut self.folded);
         let interface = self.interface;
-        Handover { interface, tables, counted, loss, link, folded, forgotten, cuts }
+        WindowPart { interface, tables, counted, loss, link, folded, forgotten, cuts }
     }
 }

@@ -39,14 +39,16 @@ pub use crate::flow::AggregationLevel;
 pub use crate::report::{Baseline, Message, OutputPaths, WindowFolders, fits_manifest, folder_of};
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use confine::{ConfineError, Confinement, Sandbox, confine};
-pub use draft::Drafted;
-pub use live::{Closed, Control, Ended, Listener, Notice, Ready, Watch, ready, watch};
-pub use pages::{Duty, Pages};
+pub use draft::DraftedInventory;
+pub use live::{
+    Control, Listener, LiveEvent, LiveOptions, LiveOutcome, LiveSetup, WindowClosed, ready, watch,
+};
+pub use pages::{Duty, LiveSnapshot};
 pub use plan::{Dedup, Plan, PlanError, Request};
-pub use serve::{Door, ServeError, listen, serve};
+pub use serve::{Auth, ServeError, listen, serve};
 pub use source::{Chunk, Origin, Source};
 pub use state::StateError;
-pub use syslog::{NoTarget, Syslog, Target};
+pub use syslog::{Syslog, SyslogTarget, UnknownTarget};
 pub use timings::{Step, Timings};
 
 /// How far the reading is; for whoever shows it.
@@ -74,7 +76,7 @@ impl Progress {
 
 /// Why the work could not be done.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum AuditError {
     /// Somebody set [`Progress::stop`].
     #[error("interrupted; nothing was written")]
     Interrupted,
@@ -104,8 +106,8 @@ fn each(sources: &[(String, String)]) -> String {
 }
 
 /// What becomes of an error with the temporary files of a folder.
-fn temporary(folder: &Path) -> impl FnOnce(io::Error) -> Failure {
-    |error| Failure::Temporary(folder.to_owned(), error)
+fn temporary(folder: &Path) -> impl FnOnce(io::Error) -> AuditError {
+    |error| AuditError::Temporary(folder.to_owned(), error)
 }
 
 /// What was read.
@@ -132,7 +134,7 @@ impl Reading {
     /// Where a sample shows that packets were seen twice, or a message that names a server goes on in another
     /// segment, they are read a second time: then every packet is remembered until its copies are found, and the
     /// start of such sides.
-    pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, Failure> {
+    pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, AuditError> {
         // What became of each packet of a flow that others have built only they know.
         let wanted = match plan.request.dedup {
             Dedup::On if !plan.origins.is_empty() => Dedup::Auto,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::live::Closed;
+use super::live::WindowClosed;
 use super::{Progress, lock};
 use crate::flow::AggregationLevel;
 use crate::model::{Loss, named_enum};
@@ -28,11 +28,11 @@ named_enum!(
 );
 
 /// What is served: made anew with each window.
-pub struct Pages {
+pub struct LiveSnapshot {
     /// What failed at the last try, and how often each failed.
     failing: Mutex<(BTreeSet<Duty>, BTreeMap<Duty, u64>)>,
     started: Instant,
-    made: Mutex<Made>,
+    made: Mutex<RenderedPage>,
     folded: Mutex<BTreeMap<AggregationLevel, u64>>,
     /// Interfaces that are away.
     away: Mutex<Vec<String>>,
@@ -40,7 +40,7 @@ pub struct Pages {
 }
 
 #[derive(Default)]
-struct Made {
+struct RenderedPage {
     metrics: String,
     /// The report as data and as a page.
     report: Bytes,
@@ -76,7 +76,7 @@ impl Metrics {
     }
 }
 
-impl Default for Pages {
+impl Default for LiveSnapshot {
     fn default() -> Self {
         Self {
             failing: Mutex::default(),
@@ -89,7 +89,7 @@ impl Default for Pages {
     }
 }
 
-impl Pages {
+impl LiveSnapshot {
     /// A duty could not be done. Returns whether it failed before.
     pub fn fails(&self, duty: Duty) -> bool {
         let (failing, counts) = &mut *lock(&self.failing);
@@ -117,7 +117,7 @@ impl Pages {
     }
 
     /// A window was closed.
-    pub fn update(&self, closed: &Closed<'_>) {
+    pub fn update(&self, closed: &WindowClosed<'_>) {
         let (all, window) = (closed.all, closed.window);
         let windows = self.windows.load(Ordering::Relaxed) + 1;
         let (mut report, mut page) = (Vec::new(), Vec::new());
@@ -220,7 +220,7 @@ impl Pages {
         }
         let (report, page, closed) = (report.into(), page.into(), Some(Instant::now()));
         // Who is told of the window finds its page.
-        *lock(&self.made) = Made { metrics: m.0, report, page, loss: share, closed };
+        *lock(&self.made) = RenderedPage { metrics: m.0, report, page, loss: share, closed };
         self.windows.store(windows, Ordering::Relaxed);
     }
 
@@ -277,7 +277,7 @@ impl Pages {
     }
 
     /// What is wrong; nothing where windows are closed in time, all interfaces are there and everything was written.
-    pub(super) fn illness(&self, every: Duration) -> Option<String> {
+    pub(super) fn unhealthy_reason(&self, every: Duration) -> Option<String> {
         let mut wrong = String::new();
         if self.is_late(every) {
             wrong.push_str("windows are closed late\n");

@@ -7,7 +7,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::source::{Chunk, Origin, Source};
-use super::{Failure, Plan, Progress, Reading, Request, lock, temporary};
+use super::{AuditError, Plan, Progress, Reading, Request, lock, temporary};
 use crate::capture::{Batch, CaptureError, Filter, Frame, ReadError};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{
@@ -32,12 +32,16 @@ const BESIDE: usize = 8192;
 const LEAST: usize = 1 << 14;
 
 /// Reads all sources. With `traces` the tables remember each packet, so that copies can be taken out.
-pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Retention) -> Result<Reading, Failure> {
+pub(super) fn run(
+    plan: &Plan,
+    progress: &Progress,
+    keep: &Retention,
+) -> Result<Reading, AuditError> {
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, plan.temp.clone());
     let work = |batches: &Batches<'_>| Worker::new(plan, progress, &store, keep).work(batches);
     progress.timings.done("start");
-    let Read { mut inputs, mut timeline, found: counted } = each_batch(plan, progress, work)?;
+    let ReadResult { mut inputs, mut timeline, found: counted } = each_batch(plan, progress, work)?;
     progress.timings.done("packets");
     for counted in counted {
         let counted = counted.map_err(temporary(&plan.temp))?;
@@ -49,7 +53,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Retention) -> Result<
     // Nothing that was named or found is a capture: there is nothing to say about a farm.
     if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
         let told = |i: &InputRecord| (i.name.clone(), i.error.clone().unwrap_or_default());
-        return Err(Failure::Sources(inputs.iter().map(told).collect()));
+        return Err(AuditError::Sources(inputs.iter().map(told).collect()));
     }
     let most = (plan.request.max_memory / BESIDE).max(LEAST);
     let flows = store.finish(keep.traces, plan.jobs, most).map_err(temporary(&plan.temp))?;
@@ -60,7 +64,7 @@ pub(super) fn run(plan: &Plan, progress: &Progress, keep: &Retention) -> Result<
 /// The batches that a worker gets.
 pub(super) struct Batches<'a> {
     sources: &'a Sources<'a>,
-    turns: Receiver<Turn>,
+    turns: Receiver<ReadToken>,
 }
 
 /// What the workers share: who has a turn reads the next batch of its source, and gives the turn on before he
@@ -78,13 +82,13 @@ struct Sources<'a> {
 }
 
 /// The right to read on. The channel of turns lives as long as one of them does.
-struct Turn {
-    source: Option<Open>,
-    back: Sender<Turn>,
+struct ReadToken {
+    source: Option<OpenSource>,
+    back: Sender<ReadToken>,
 }
 
 /// A source that is being read.
-struct Open {
+struct OpenSource {
     number: usize,
     reader: Box<dyn Source>,
     frames: usize,
@@ -107,7 +111,7 @@ impl Batches<'_> {
 }
 
 /// What is known of the sources beside their frames, and what each worker found.
-pub(super) struct Read<T> {
+pub(super) struct ReadResult<T> {
     pub inputs: Vec<InputRecord>,
     /// When the frames were captured of which sources gave flows.
     pub timeline: ActivityHistogram,
@@ -119,7 +123,7 @@ pub(super) fn each_batch<T: Send>(
     plan: &Plan,
     progress: &Progress,
     work: impl Fn(&Batches<'_>) -> T + Sync,
-) -> Result<Read<T>, Failure> {
+) -> Result<ReadResult<T>, AuditError> {
     let inputs = plan.sources.iter().map(|s| InputRecord {
         name: s.name.clone(),
         size: s.size,
@@ -137,7 +141,7 @@ pub(super) fn each_batch<T: Send>(
     let jobs = plan.jobs.max(1);
     let (back, turns) = unbounded();
     for _ in 0..plan.sources.len().min(jobs) {
-        let _ = back.send(Turn { source: None, back: back.clone() });
+        let _ = back.send(ReadToken { source: None, back: back.clone() });
     }
     drop(back);
     let found = thread::scope(|scope| {
@@ -149,17 +153,17 @@ pub(super) fn each_batch<T: Send>(
         workers.into_iter().map(join).collect::<Vec<_>>()
     });
     if progress.stop.load(Ordering::Relaxed) {
-        return Err(Failure::Interrupted);
+        return Err(AuditError::Interrupted);
     }
     let mut unreadable = sources.unreadable.into_inner().unwrap_or_else(|p| p.into_inner());
     if !unreadable.is_empty() {
         unreadable.sort();
         let named = |(number, reason): (usize, String)| (plan.sources[number].name.clone(), reason);
-        return Err(Failure::Sources(unreadable.into_iter().map(named).collect()));
+        return Err(AuditError::Sources(unreadable.into_iter().map(named).collect()));
     }
     let inputs = sources.inputs.into_inner().unwrap_or_else(|p| p.into_inner());
     let timeline = sources.timeline.into_inner().unwrap_or_else(|p| p.into_inner());
-    Ok(Read { inputs, timeline, found })
+    Ok(ReadResult { inputs, timeline, found })
 }
 
 /// The result of a thread; its panic goes on here.
@@ -169,7 +173,7 @@ fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
 
 impl Sources<'_> {
     /// Reads the next batch of the source that is open, or of the next one. False where there is none.
-    fn read(&self, source: &mut Option<Open>, chunk: &mut Chunk) -> bool {
+    fn read(&self, source: &mut Option<OpenSource>, chunk: &mut Chunk) -> bool {
         loop {
             if self.progress.stop.load(Ordering::Relaxed) {
                 return false;
@@ -200,14 +204,14 @@ impl Sources<'_> {
     }
 
     /// Opens a source. The error is for one that the user named and that is no capture.
-    fn open(&self, number: usize) -> Result<Option<Open>, String> {
+    fn open(&self, number: usize) -> Result<Option<OpenSource>, String> {
         let source = &self.plan.sources[number];
         if source.same_as.is_some() {
             return Ok(None);
         }
         let origin = self.plan.origins.get(&number).map_or(source as &dyn Origin, |o| &**o);
         let error = match origin.open(self.plan.request.hash) {
-            Ok(reader) => return Ok(Some(Open { number, reader, frames: 0 })),
+            Ok(reader) => return Ok(Some(OpenSource { number, reader, frames: 0 })),
             Err(error) => error,
         };
         let mut inputs = lock(&self.inputs);
@@ -243,7 +247,7 @@ impl Sources<'_> {
     }
 
     /// Notes what is known of a source that has come to its end.
-    fn close(&self, Open { number, reader, frames }: Open, damage: Option<ReadError>) {
+    fn close(&self, OpenSource { number, reader, frames }: OpenSource, damage: Option<ReadError>) {
         let mut record = InputRecord::default();
         let finished = reader.finish(&mut record, &mut lock(&self.timeline));
         let mut inputs = lock(&self.inputs);
@@ -276,7 +280,7 @@ fn told(what: &str, offset: u64, frames: usize) -> String {
 
 /// What a worker counted beside its tables.
 #[derive(Default)]
-pub(super) struct Counted {
+pub(super) struct WorkerCounters {
     pub accounts: Vec<FrameCounters>,
     pub timeline: ActivityHistogram,
 }
@@ -329,13 +333,13 @@ fn end_slot(timeline: &mut ActivityHistogram, slot: &mut (Nanos, ActivityBucket)
 }
 
 /// Which frames the user wants left out.
-pub(super) struct Gate {
+pub(super) struct FrameFilter {
     since: Option<Nanos>,
     until: Option<Nanos>,
     filter: Option<Filter>,
 }
 
-impl Gate {
+impl FrameFilter {
     pub fn new(request: &Request) -> Self {
         // The expression was checked when the plan was made.
         let filter = request.filter.as_deref().and_then(|f| Filter::new(f).ok());
@@ -367,13 +371,13 @@ pub(super) struct Worker<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
     store: &'a FlowStore,
-    gate: Gate,
+    gate: FrameFilter,
     decoder: Decoder,
     keep: &'a Retention,
     tables: WorkerTables,
     /// Observations that go into the tables together; written in place.
     pending: Vec<Observation>,
-    counted: Counted,
+    counted: WorkerCounters,
     /// The ten seconds of the latest frame, which are nearly always the next one's too, and what they hold.
     slot: (Nanos, ActivityBucket),
 }
@@ -390,17 +394,17 @@ impl<'a> Worker<'a> {
             plan,
             progress,
             store,
-            gate: Gate::new(&plan.request),
+            gate: FrameFilter::new(&plan.request),
             decoder: decoder(&plan.request),
             keep,
             tables: store.tables(keep),
             pending: vec![Observation::default(); TOGETHER],
-            counted: Counted { accounts, timeline: ActivityHistogram::default() },
+            counted: WorkerCounters { accounts, timeline: ActivityHistogram::default() },
             slot: NO_SLOT,
         }
     }
 
-    fn work(mut self, batches: &Batches<'_>) -> std::io::Result<Counted> {
+    fn work(mut self, batches: &Batches<'_>) -> std::io::Result<WorkerCounters> {
         // Half of the memory for the tables of all workers; where they meet needs as much again.
         let budget = self.plan.request.max_memory / 2 / self.plan.jobs.max(1);
         let mut trouble = None;
@@ -438,9 +442,9 @@ impl<'a> Worker<'a> {
     }
 
     /// Gives away what was found, and starts anew.
-    pub fn hand_over(&mut self) -> (WorkerTables, Counted) {
+    pub fn hand_over(&mut self) -> (WorkerTables, WorkerCounters) {
         let accounts = vec![FrameCounters::default(); self.plan.sources.len()];
-        let empty = Counted { accounts, timeline: ActivityHistogram::default() };
+        let empty = WorkerCounters { accounts, timeline: ActivityHistogram::default() };
         end_slot(&mut self.counted.timeline, &mut self.slot);
         let tables = std::mem::replace(&mut self.tables, self.store.tables(self.keep));
         (tables, std::mem::replace(&mut self.counted, empty))

@@ -29,7 +29,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::live::Control;
-use super::pages::Pages;
+use super::pages::LiveSnapshot;
 
 /// Connections at a time. For a further one the oldest is closed that has not asked anything, or else the new one.
 const CONNECTIONS: usize = 128;
@@ -55,7 +55,7 @@ const NOTHING_YET: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=
     content=\"3\"><title>rasaudit</title></head><body><p>No window was closed yet. This page looks again by \
     itself.</p></body></html>\n";
 
-type Body = Either<Full<Bytes>, Channel<Bytes>>;
+type ResponseBody = Either<Full<Bytes>, Channel<Bytes>>;
 
 /// The fewest characters of a token.
 const TOKEN: usize = 16;
@@ -82,12 +82,12 @@ pub enum ServeError {
 
 /// Who may look.
 #[derive(Clone, Default)]
-pub struct Door {
+pub struct Auth {
     /// The SHA-256 of the token that opens it; without one, only this host may look.
     token: Option<[u8; 32]>,
 }
 
-impl Door {
+impl Auth {
     /// A door that a token opens.
     pub fn with_token(token: &str) -> Result<Self, ServeError> {
         if token.len() < TOKEN || token.contains(char::is_whitespace) {
@@ -97,7 +97,7 @@ impl Door {
     }
 
     /// Whether a request may be answered; else what to tell.
-    fn lets_in(&self, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
+    fn authorize(&self, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(token) = &self.token else {
             // A page from elsewhere that gives its own name this host's address may not read what is here.
@@ -135,20 +135,20 @@ fn given_token(value: &str) -> Option<Vec<u8>> {
 }
 
 /// What every connection needs.
-struct Host {
-    door: Door,
-    pages: Arc<Pages>,
+struct HttpState {
+    auth: Auth,
+    pages: Arc<LiveSnapshot>,
     every: Duration,
     control: Arc<Control>,
     following: Arc<AtomicUsize>,
 }
 
-impl Host {
+impl HttpState {
     fn answer(
         self: &Arc<Self>,
         request: &Request<Incoming>,
         follows: &Arc<AtomicBool>,
-    ) -> Response<Body> {
+    ) -> Response<ResponseBody> {
         let get = matches!(*request.method(), Method::GET | Method::HEAD);
         let made =
             |whole: Bytes, kind, otherwise: (&'static str, &'static str)| match whole.is_empty() {
@@ -156,7 +156,7 @@ impl Host {
                 false => whole_answer(StatusCode::OK, kind, whole),
             };
         const HTML: &str = "text/html; charset=utf-8";
-        match (request.uri().path(), self.door.lets_in(request.headers())) {
+        match (request.uri().path(), self.auth.authorize(request.headers())) {
             (_, Err((code, what))) => whole_answer(code, TEXT, what),
             _ if !get => whole_answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n"),
             ("/", _) => made(self.pages.page(), HTML, (HTML, NOTHING_YET)),
@@ -167,12 +167,12 @@ impl Host {
                 let metrics = self.pages.metrics(&self.control.progress, self.every);
                 whole_answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
             }
-            ("/healthz", _) => match self.pages.illness(self.every) {
+            ("/healthz", _) => match self.pages.unhealthy_reason(self.every) {
                 None => whole_answer(StatusCode::OK, TEXT, "ok\n"),
                 Some(what) => whole_answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, what),
             },
             ("/events", _) if request.method() == Method::GET => {
-                match Follower::new(&self.following) {
+                match EventSubscriber::new(&self.following) {
                     None => {
                         whole_answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many follow\n")
                     }
@@ -198,7 +198,7 @@ impl Host {
 
     /// Server-sent events until the page goes away: `window` with the number of the last one, at first and when one was
     /// closed, and `now` with rate and loss.
-    async fn tell(&self, mut sender: Sender<Bytes>, _follower: Follower) {
+    async fn tell(&self, mut sender: Sender<Bytes>, _follower: EventSubscriber) {
         let amounts = || {
             let progress = &self.control.progress;
             [&progress.frames, &progress.lost].map(|amount| amount.load(Ordering::Relaxed))
@@ -229,9 +229,9 @@ impl Host {
 }
 
 /// One of those that may follow at a time.
-struct Follower(Arc<AtomicUsize>);
+struct EventSubscriber(Arc<AtomicUsize>);
 
-impl Follower {
+impl EventSubscriber {
     fn new(following: &Arc<AtomicUsize>) -> Option<Self> {
         // Counted first, so that whoever is refused is uncounted as he goes.
         let follower = Self(Arc::clone(following));
@@ -239,17 +239,21 @@ impl Follower {
     }
 }
 
-impl Drop for Follower {
+impl Drop for EventSubscriber {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn whole_answer(code: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+fn whole_answer(
+    code: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<ResponseBody> {
     answer(code, kind, Either::Left(Full::new(body.into())))
 }
 
-fn answer(code: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+fn answer(code: StatusCode, kind: &'static str, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = code;
     let headers = response.headers_mut();
@@ -266,8 +270,8 @@ fn answer(code: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
 }
 
 /// Opens the place to listen at: of this host alone, or behind a door.
-pub fn listen(address: SocketAddr, door: &Door) -> Result<std::net::TcpListener, ServeError> {
-    if !address.ip().is_loopback() && door.token.is_none() {
+pub fn listen(address: SocketAddr, auth: &Auth) -> Result<std::net::TcpListener, ServeError> {
+    if !address.ip().is_loopback() && auth.token.is_none() {
         return Err(ServeError::Exposed(address));
     }
     std::net::TcpListener::bind(address).map_err(|error| ServeError::Bind(address, error))
@@ -276,13 +280,13 @@ pub fn listen(address: SocketAddr, door: &Door) -> Result<std::net::TcpListener,
 /// Answers there on a thread of its own, for as long as the process lives.
 pub fn serve(
     listener: std::net::TcpListener,
-    door: Door,
-    pages: &Arc<Pages>,
+    auth: Auth,
+    pages: &Arc<LiveSnapshot>,
     every: Duration,
     control: &Arc<Control>,
 ) -> Result<(), ServeError> {
-    let host = Arc::new(Host {
-        door,
+    let host = Arc::new(HttpState {
+        auth,
         pages: Arc::clone(pages),
         every,
         control: Arc::clone(control),
@@ -305,15 +309,15 @@ pub fn serve(
 }
 
 /// A connection that is being answered.
-struct Open {
+struct OpenConnection {
     task: AbortHandle,
     /// Whether a whole request has come.
     has_asked: Arc<AtomicBool>,
 }
 
-async fn accept(listener: &TcpListener, host: &Arc<Host>) {
+async fn accept(listener: &TcpListener, host: &Arc<HttpState>) {
     // The oldest first.
-    let mut open: Vec<Open> = Vec::new();
+    let mut open: Vec<OpenConnection> = Vec::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -323,7 +327,7 @@ async fn accept(listener: &TcpListener, host: &Arc<Host>) {
                 continue;
             }
         };
-        open.retain(|open: &Open| !open.task.is_finished());
+        open.retain(|open: &OpenConnection| !open.task.is_finished());
         if open.len() >= CONNECTIONS {
             // Whoever opens a connection and asks nothing goes first.
             let silent = open.iter().position(|open| !open.has_asked.load(Ordering::Relaxed));
@@ -333,12 +337,12 @@ async fn accept(listener: &TcpListener, host: &Arc<Host>) {
         let (host, has_asked) = (Arc::clone(host), Arc::<AtomicBool>::default());
         let asked = Arc::clone(&has_asked);
         let task = tokio::spawn(async move { connection(stream, &host, &asked).await });
-        open.push(Open { task: task.abort_handle(), has_asked });
+        open.push(OpenConnection { task: task.abort_handle(), has_asked });
     }
 }
 
 /// Answers one request.
-async fn connection(stream: TcpStream, host: &Arc<Host>, has_asked: &AtomicBool) {
+async fn connection(stream: TcpStream, host: &Arc<HttpState>, has_asked: &AtomicBool) {
     let follows = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: Request<Incoming>| {
         has_asked.store(true, Ordering::Relaxed);
@@ -388,7 +392,7 @@ mod tests {
         ] {
             assert_eq!(token(none), None, "{none}");
         }
-        assert!(Door::with_token("short").is_err());
-        assert!(Door::with_token("sixteen characters").is_err());
+        assert!(Auth::with_token("short").is_err());
+        assert!(Auth::with_token("sixteen characters").is_err());
     }
 }

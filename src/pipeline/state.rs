@@ -39,7 +39,7 @@ pub struct StateError {
 }
 
 /// A folder with the state of a live audit.
-pub(super) struct State {
+pub(super) struct StateFolder {
     folder: PathBuf,
     /// What stands in the current place is known to be whole.
     whole: AtomicBool,
@@ -48,22 +48,22 @@ pub(super) struct State {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Header {
+struct StateHeader {
     inputs: Vec<InputRecord>,
     timeline: ActivityHistogram,
 }
 
 /// Why a folder cannot hold a state, or one that is there cannot be read.
 #[derive(Debug)]
-pub(super) struct NoState {
+pub(super) struct StateFolderError {
     pub path: PathBuf,
     pub error: io::Error,
 }
 
-impl State {
+impl StateFolder {
     /// Makes the folder if need be, and takes it for this process.
-    pub fn open(folder: &Path) -> Result<Self, NoState> {
-        let failed = |error| NoState { path: folder.to_owned(), error };
+    pub fn open(folder: &Path) -> Result<Self, StateFolderError> {
+        let failed = |error| StateFolderError { path: folder.to_owned(), error };
         fs::create_dir_all(folder).map_err(failed)?;
         let lock = File::create(folder.join("lock")).map_err(failed)?;
         lock.try_lock().map_err(|_| {
@@ -77,7 +77,7 @@ impl State {
     pub fn load(
         &self,
         store: impl Fn() -> FlowStore,
-    ) -> Result<(Option<Reading>, Vec<StateError>), NoState> {
+    ) -> Result<(Option<Reading>, Vec<StateError>), StateFolderError> {
         let mut broken = Vec::new();
         // One that was written whole and not yet renamed is newer than the one before.
         for name in [CURRENT, NEW, PREVIOUS] {
@@ -98,7 +98,10 @@ impl State {
                         }
                         _ => format!("{error}; make it readable, or move it away to begin anew"),
                     };
-                    return Err(NoState { path, error: io::Error::new(error.kind(), what) });
+                    return Err(StateFolderError {
+                        path,
+                        error: io::Error::new(error.kind(), what),
+                    });
                 }
             }
         }
@@ -135,12 +138,12 @@ impl State {
 }
 
 /// Hashes what goes through it.
-struct Hashed<T> {
+struct HashingStream<T> {
     inner: T,
     digest: Sha256,
 }
 
-impl<W: Write> Write for Hashed<W> {
+impl<W: Write> Write for HashingStream<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
         self.digest.update(&bytes[..written]);
@@ -154,14 +157,14 @@ impl<W: Write> Write for Hashed<W> {
 
 fn write(path: &Path, all: &Reading) -> io::Result<()> {
     let file = BufWriter::new(File::create(path)?);
-    let mut out = Hashed { inner: file, digest: Sha256::new() };
+    let mut out = HashingStream { inner: file, digest: Sha256::new() };
     out.write_all(MARK)?;
-    let header = Header { inputs: all.inputs.clone(), timeline: all.timeline.clone() };
+    let header = StateHeader { inputs: all.inputs.clone(), timeline: all.timeline.clone() };
     let header = postcard::to_stdvec(&header).map_err(io::Error::other)?;
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
     all.flows.save(&mut out)?;
-    let Hashed { mut inner, digest } = out;
+    let HashingStream { mut inner, digest } = out;
     inner.write_all(&digest.finalize())?;
     inner.flush()?;
     inner.get_ref().sync_all()
@@ -178,7 +181,7 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
     };
     // First the checksum, so that nothing torn is ever believed.
     let mut file = BufReader::new(File::open(path)?);
-    let mut hashed = Hashed { inner: io::sink(), digest: Sha256::new() };
+    let mut hashed = HashingStream { inner: io::sink(), digest: Sha256::new() };
     io::copy(&mut (&mut file).take(content), &mut hashed)?;
     let mut said = Vec::new();
     file.read_to_end(&mut said)?;
@@ -202,7 +205,8 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
     file.read_exact(&mut length)?;
     let mut header = Vec::new();
     (&mut file).take(u64::from_le_bytes(length)).read_to_end(&mut header)?;
-    let Header { inputs, timeline } = postcard::from_bytes(&header).map_err(io::Error::other)?;
+    let StateHeader { inputs, timeline } =
+        postcard::from_bytes(&header).map_err(io::Error::other)?;
     let flows = MergedFlows::restore(store, *layout, &mut file)?;
     // Nothing of it can be read a second time, to take copies out.
     Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
@@ -248,7 +252,7 @@ mod tests {
     fn a_state_of_another_version_is_not_thrown_aside() {
         let scratch = tempfile::tempdir().unwrap();
         let store = || FlowStore::new(&HashSeed::new(), scratch.path().to_owned());
-        let state = State::open(scratch.path()).unwrap();
+        let state = StateFolder::open(scratch.path()).unwrap();
         state.save(&reading()).unwrap();
         let current = scratch.path().join(CURRENT);
         let mut bytes = fs::read(&current).unwrap();
@@ -266,7 +270,7 @@ mod tests {
     fn what_is_torn_is_kept_beside_and_what_cannot_be_read_is_no_new_beginning() {
         let scratch = tempfile::tempdir().unwrap();
         let store = || FlowStore::new(&HashSeed::new(), scratch.path().to_owned());
-        let state = State::open(scratch.path()).unwrap();
+        let state = StateFolder::open(scratch.path()).unwrap();
         let current = scratch.path().join(CURRENT);
         fs::write(&current, "torn").unwrap();
         let (found, broken) = state.load(store).ok().unwrap();

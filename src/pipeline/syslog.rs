@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where messages go.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Target {
+pub enum SyslogTarget {
     /// A socket of this host.
     Local(std::path::PathBuf),
     /// Datagrams to a host and port.
@@ -33,11 +33,11 @@ pub enum Target {
 /// A word names no place where messages can go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("give local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]")]
-pub struct NoTarget;
+pub struct UnknownTarget;
 
-impl Target {
+impl SyslogTarget {
     /// `local`, `unix:PATH`, `udp:HOST[:PORT]` or `tcp:HOST[:PORT]`.
-    pub fn parse(text: &str) -> Result<Self, NoTarget> {
+    pub fn parse(text: &str) -> Result<Self, UnknownTarget> {
         let with_port = |host: &str, port: u16| match host.rsplit_once(':') {
             Some((name, number)) if number.parse::<u16>().is_ok() && !name.ends_with(':') => {
                 host.to_owned()
@@ -49,20 +49,20 @@ impl Target {
             Some(("unix", path)) if !path.is_empty() => Ok(Self::Local(path.into())),
             Some(("udp", host)) if !host.is_empty() => Ok(Self::Udp(with_port(host, 514))),
             Some(("tcp", host)) if !host.is_empty() => Ok(Self::Tcp(with_port(host, 601))),
-            _ => Err(NoTarget),
+            _ => Err(UnknownTarget),
         }
     }
 }
 
 /// A syslog daemon.
 pub struct Syslog {
-    way: Way,
+    way: Route,
     /// The name of this host, `-` where it has none that may be written.
     host: String,
 }
 
 /// How it is reached.
-enum Way {
+enum Route {
     Local(std::path::PathBuf),
     Udp(UdpSocket, SocketAddr),
     Tcp(Mutex<Option<TcpStream>>, SocketAddr),
@@ -70,15 +70,15 @@ enum Way {
 
 impl Syslog {
     /// Looks a daemon up. It is reached when there is something to say.
-    pub fn new(target: &Target) -> io::Result<Self> {
+    pub fn new(target: &SyslogTarget) -> io::Result<Self> {
         let way = match target {
-            Target::Local(path) => Way::Local(path.clone()),
-            Target::Udp(to) => {
+            SyslogTarget::Local(path) => Route::Local(path.clone()),
+            SyslogTarget::Udp(to) => {
                 let address = resolve(to)?;
                 let here = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-                Way::Udp(UdpSocket::bind(here)?, address)
+                Route::Udp(UdpSocket::bind(here)?, address)
             }
-            Target::Tcp(to) => Way::Tcp(Mutex::new(None), resolve(to)?),
+            SyslogTarget::Tcp(to) => Route::Tcp(Mutex::new(None), resolve(to)?),
         };
         Ok(Self { way, host: host_name() })
     }
@@ -87,9 +87,9 @@ impl Syslog {
     pub fn send(&self, message: &Message) -> io::Result<()> {
         let message = line(&self.host, message);
         match &self.way {
-            Way::Local(path) => local(path, &message),
-            Way::Udp(socket, to) => socket.send_to(message.as_bytes(), to).map(drop),
-            Way::Tcp(stream, to) => {
+            Route::Local(path) => local(path, &message),
+            Route::Udp(socket, to) => socket.send_to(message.as_bytes(), to).map(drop),
+            Route::Tcp(stream, to) => {
                 let mut stream = stream.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                 let framed = format!("{} {message}", message.len());
                 if let Some(open) = stream.as_mut().filter(|open| is_open(open))
@@ -178,13 +178,13 @@ mod tests {
 
     #[test]
     fn targets_are_words_with_usual_ports() {
-        let parsed = |text| Target::parse(text).unwrap();
-        assert_eq!(parsed("local"), Target::Local("/dev/log".into()));
-        assert_eq!(parsed("udp:10.0.0.1"), Target::Udp("10.0.0.1:514".into()));
-        assert_eq!(parsed("tcp:log.example:6514"), Target::Tcp("log.example:6514".into()));
-        assert_eq!(parsed("udp:[::1]:99"), Target::Udp("[::1]:99".into()));
+        let parsed = |text| SyslogTarget::parse(text).unwrap();
+        assert_eq!(parsed("local"), SyslogTarget::Local("/dev/log".into()));
+        assert_eq!(parsed("udp:10.0.0.1"), SyslogTarget::Udp("10.0.0.1:514".into()));
+        assert_eq!(parsed("tcp:log.example:6514"), SyslogTarget::Tcp("log.example:6514".into()));
+        assert_eq!(parsed("udp:[::1]:99"), SyslogTarget::Udp("[::1]:99".into()));
         for wrong in ["", "tcp", "udp:", "http://x"] {
-            assert!(Target::parse(wrong).is_err(), "{wrong}");
+            assert!(SyslogTarget::parse(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -199,7 +199,7 @@ mod tests {
             assert!(told.ends_with(&format!("{data}{text}")), "{told}");
         };
         let send = |target: &str| {
-            let syslog = Syslog::new(&Target::parse(target).unwrap()).unwrap();
+            let syslog = Syslog::new(&SyslogTarget::parse(target).unwrap()).unwrap();
             let fields =
                 vec![("id", "f-0123456789ab".to_owned()), ("client", "a\"b]c\\".to_owned())];
             let (severity, time) = (Severity::High, "2026-01-01T00:00:00Z".to_owned());

@@ -17,9 +17,9 @@ pub struct Step {
 }
 
 /// The steps done so far.
-pub struct Timings(Mutex<Laps>);
+pub struct Timings(Mutex<StepTimes>);
 
-struct Laps {
+struct StepTimes {
     steps: Vec<Step>,
     wall: Instant,
     /// Processor time of the process when the last step ended.
@@ -29,7 +29,7 @@ struct Laps {
 impl Default for Timings {
     fn default() -> Self {
         // What the process used before belongs to its first step.
-        Self(Mutex::new(Laps { steps: Vec::new(), wall: Instant::now(), cpu: Duration::ZERO }))
+        Self(Mutex::new(StepTimes { steps: Vec::new(), wall: Instant::now(), cpu: Duration::ZERO }))
     }
 }
 

@@ -2,28 +2,28 @@
 
 use std::path::Path;
 
-use super::args::Judging;
+use super::args::PolicyArgs;
 use super::exceptions::load_exceptions;
-use super::policy::{Wanted, load_policy};
+use super::policy::{RulesWanted, load_policy};
 use crate::model::Nanos;
 use crate::policy::{Diagnostic, Exceptions, Policy};
 
 /// Loads everything that is judged by, or says everything that is wrong.
 pub(super) fn load_judging(
     inventory: &Path,
-    judging: &Judging,
+    policy_args: &PolicyArgs,
     as_of: Option<Nanos>,
 ) -> Result<Policy, Vec<Diagnostic>> {
-    let wanted = Wanted {
-        matrix: judging.matrix.as_deref(),
-        rules: judging.rules.as_deref(),
-        overlays: &judging.overlays,
+    let wanted = RulesWanted {
+        matrix: policy_args.matrix.as_deref(),
+        rules: policy_args.rules.as_deref(),
+        overlays: &policy_args.overlays,
     };
     let mut policy = load_policy(inventory, &wanted)?;
-    if let Some(file) = &judging.exceptions {
+    if let Some(file) = &policy_args.exceptions {
         policy.exceptions = Exceptions { as_of, ..load_exceptions(file, &policy)? };
     }
-    for (code, severity) in &judging.severities {
+    for (code, severity) in &policy_args.severities {
         let (verdict, table) = (code.verdict(), &mut policy.matrix.severities);
         table.override_code(verdict.name(), code.name(), *severity);
     }
