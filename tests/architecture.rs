@@ -139,17 +139,17 @@ const PARTS: &[(&str, &str, &[&str])] = &[
             "Path",
             "TunnelUse",
             "Quoted",
-            "Tuple",
-            "Link",
-            "Outer",
-            "Tag",
-            "TagKind",
+            "FiveTuple",
+            "Encapsulation",
+            "TunnelEndpoints",
+            "EncapTag",
+            "EncapTagKind",
             "ErrorKind",
-            "sign",
+            "flag",
             "icmp_paired",
         ],
     ),
-    ("payload", "decode", &["Observation", "Body", "Path", "Tuple", "sign"]),
+    ("payload", "decode", &["Observation", "Body", "Path", "FiveTuple", "flag"]),
     (
         "flow",
         "payload",
@@ -167,7 +167,7 @@ const PARTS: &[(&str, &str, &[&str])] = &[
     (
         "cli",
         "report",
-        &["FORMATS", "Format", "Needs", "SHEETS", "Sheet", "exceptions_from", "summary"],
+        &["FORMATS", "Format", "Needs", "TABLE_FORMATS", "TextTable", "exceptions_from", "summary"],
     ),
 ];
 
@@ -386,6 +386,58 @@ fn rooms_use_only_the_crates_of_their_row() {
         Vec::<&String>::new(),
         "crates that nobody uses"
     );
+}
+
+/// The names of the types that a file defines, tests aside.
+#[derive(Default)]
+struct Types(Vec<String>);
+
+impl<'ast> Visit<'ast> for Types {
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        if !is_test(&item.attrs) {
+            syn::visit::visit_item_mod(self, item);
+        }
+    }
+
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.0.push(item.ident.to_string());
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.0.push(item.ident.to_string());
+    }
+
+    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
+        self.0.push(item.ident.to_string());
+    }
+
+    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
+        self.0.push(item.ident.to_string());
+    }
+
+    fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
+        // `named_enum!` defines the type whose name stands before its braces.
+        if item.mac.path.is_ident("named_enum") {
+            let text = item.mac.tokens.to_string();
+            let before = text.split(" {").next().unwrap_or_default();
+            self.0.extend(before.rsplit(' ').next().map(str::to_owned));
+        }
+    }
+}
+
+/// One word for one thing (docs/glossary.md): a reader who knows a name knows it everywhere.
+#[test]
+fn no_type_name_stands_twice() {
+    let mut found = BTreeMap::<String, Vec<PathBuf>>::new();
+    for file in room_files().into_values().flatten() {
+        let text = fs::read_to_string(&file).expect("a source");
+        let mut types = Types::default();
+        types.visit_file(&syn::parse_file(&text).expect("Rust"));
+        types.0.into_iter().for_each(|name| found.entry(name).or_default().push(file.clone()));
+    }
+    assert!(found.len() > 400 && found.contains_key("AggregationLevel"), "{}", found.len());
+    found.retain(|_, files| files.len() > 1);
+    assert!(found.is_empty(), "type names that stand twice: {found:#?}");
 }
 
 /// The matrix is data: no port of the product stands in the program.

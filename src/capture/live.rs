@@ -62,7 +62,7 @@ pub struct LiveCapture {
 
 impl LiveCapture {
     /// Opens an interface. Wires with one `group` share its frames, those of one flow going to one of them; they
-    /// give none before each of them was [released](Wire::release).
+    /// give none before each of them was [started](LiveCapture::start_capture).
     pub fn open(
         name: &str,
         tap: &CaptureOptions,

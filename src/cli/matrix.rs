@@ -10,7 +10,9 @@ use super::policy::{find_matrix, load_matrix, report_errors, whole_file};
 use super::report_error;
 use crate::classify::check_examples;
 use crate::model::escape_control;
-use crate::policy::{Change, MATRICES, Matrix, OVERLAYS, PolicyError, RoleSet, Row, RuleFiles};
+use crate::policy::{
+    MATRICES, Matrix, MatrixChange, OVERLAYS, PolicyError, RoleSet, Row, RuleFiles,
+};
 use crate::report::TextTable;
 
 pub(super) fn check(name: &str) -> io::Result<Exit> {
@@ -127,8 +129,8 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
         "rule",
         "others",
     ]);
-    let mut add = |change: [&str; 2], found: Vec<Change<'_>>| {
-        for Change { row, from, to, others } in found {
+    let mut add = |change: [&str; 2], found: Vec<MatrixChange<'_>>| {
+        for MatrixChange { row, from, to, others } in found {
             table.rows.push(vec![
                 change[usize::from(!others.is_empty())].to_owned(),
                 from.join(", "),

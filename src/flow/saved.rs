@@ -86,7 +86,7 @@ impl MergedFlows {
     }
 }
 
-/// What is beside the flows in [`StateLayout::FixedLayout`].
+/// What is beside the flows in [`StateLayout::Fixed`].
 #[derive(Deserialize)]
 struct FixedLayout {
     loose: BTreeMap<AddressPair, DirectionStats>,

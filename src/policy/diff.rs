@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{EndpointTarget, Matrix, Row, Scope};
 
 /// A row of one matrix that the other does not have, or not for all its pairs of roles.
-pub struct Change<'m> {
+pub struct MatrixChange<'m> {
     /// The row.
     pub row: &'m Row,
     /// The source roles that the other matrix does not let do it; `any address` for everybody.
@@ -18,11 +18,11 @@ pub struct Change<'m> {
 
 impl Matrix {
     /// The rows of this matrix, as far as `other` does not document the same.
-    pub fn beyond<'m>(&'m self, other: &Matrix) -> Vec<Change<'m>> {
+    pub fn beyond<'m>(&'m self, other: &Matrix) -> Vec<MatrixChange<'m>> {
         self.rows.iter().flat_map(|row| self.row_beyond(row, other)).collect()
     }
 
-    fn row_beyond<'m>(&'m self, row: &'m Row, other: &Matrix) -> Vec<Change<'m>> {
+    fn row_beyond<'m>(&'m self, row: &'m Row, other: &Matrix) -> Vec<MatrixChange<'m>> {
         // Pairs by destination, so that destinations with the same sources are told together.
         let mut by_destination: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for (source, slug) in self.sides(row.source) {
@@ -38,7 +38,7 @@ impl Matrix {
         }
         let change = |(from, to): (Vec<&'m str>, Vec<String>)| {
             let others = other.sources_of(row, &to);
-            Change { row, from, to, others }
+            MatrixChange { row, from, to, others }
         };
         by_sources.into_iter().map(change).collect()
     }

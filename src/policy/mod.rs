@@ -26,7 +26,7 @@ mod text_file;
 pub use background::Background;
 pub use control::is_control;
 pub use diagnostic::{Diagnostic, Diagnostics, nearest, unreadable};
-pub use diff::Change;
+pub use diff::MatrixChange;
 pub use error::PolicyError;
 pub use exceptions::{
     EXCEPTION_COLUMNS, Exception, ExceptionMatch, ExceptionParty, Exceptions, UNFILLED,

@@ -37,7 +37,7 @@ pub struct SiteRole {
     #[schemars(with = "Vec<usize>")]
     pub members: RoleSet,
     /// It stands for every address.
-    pub is_any: bool,
+    pub everybody: bool,
     /// A host can play it.
     pub playable: bool,
 }
@@ -111,7 +111,7 @@ impl Site {
             slug: role.slug.clone(),
             name: role.name.clone(),
             members: role.members,
-            is_any: role.is_any,
+            everybody: role.is_any,
             playable: role.is_playable(),
         });
         let rows = matrix.rows.iter().map(|row| SiteRow {
@@ -171,13 +171,13 @@ impl Site {
     /// Whether a row's source side takes a party with these roles.
     pub fn is_source(&self, row: &SiteRow, roles: RoleSet) -> bool {
         let role = &self.roles[row.source];
-        role.is_any || role.members.intersects(roles)
+        role.everybody || role.members.intersects(roles)
     }
 
     /// Whether a row's destination side takes a party with these roles.
     pub fn is_destination(&self, row: &SiteRow, roles: RoleSet) -> bool {
         let role = &self.roles[row.destination];
-        role.is_any || role.members.intersects(roles)
+        role.everybody || role.members.intersects(roles)
     }
 
     /// Returns who an address is, by the inventory alone.

@@ -89,8 +89,8 @@ fn near(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], told: &FindingRow<'_>) -> Vec
     let rank = |row: &SiteRow, named: &MatrixRow<'_>| {
         let about =
             named.rule == told.rule || (!told.group.is_empty() && named.group == told.group);
-        let goes_there = site.is_destination(row, server) && !site.roles[row.destination].is_any;
-        let joins = goes_there && site.is_source(row, client) && !site.roles[row.source].is_any;
+        let goes_there = site.is_destination(row, server) && !site.roles[row.destination].everybody;
+        let joins = goes_there && site.is_source(row, client) && !site.roles[row.source].everybody;
         let same_port = port.is_some_and(|port| (row.ports.0..=row.ports.1).contains(&port))
             && named.transport == told.transport;
         match (about, joins, same_port) {

@@ -126,7 +126,7 @@ impl<'a> Farm<'a> {
     fn sides(&self, number: usize) -> Option<[RoleSet; 2]> {
         let row = &self.site.rows[number];
         let roles = [row.source, row.destination].map(|role| &self.site.roles[role]);
-        (!row.is_off && roles.iter().all(|role| !role.is_any))
+        (!row.is_off && roles.iter().all(|role| !role.everybody))
             .then(|| roles.map(|role| role.members.common(self.roles)))
     }
 
