@@ -13,8 +13,8 @@ use crate::report::{FORMATS, TABLE_FORMATS};
 
 /// Audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 ///
-/// rasaudit reads captures, learns from an inventory which host plays which role, and reports
-/// unexpected ports, missing expected flows and undocumented traffic, each with its evidence.
+/// rasaudit reads captures and an inventory of the hosts and their roles. It reports unexpected
+/// ports, missing expected flows and undocumented traffic, each with its evidence.
 #[derive(Parser, Debug)]
 #[command(name = "rasaudit", version, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Arguments {
@@ -54,27 +54,27 @@ pub(super) enum Command {
     /// Audit captures against a farm's inventory.
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit(Box<AuditArguments>),
-    /// Make reports of the result of an earlier audit (audit.json), without its captures.
+    /// Write reports from the stored result of an earlier audit (audit.json); needs no captures.
     #[command(after_help = REPORT_EXAMPLES)]
     Report(ReportArguments),
-    /// Watch a span port: an audit of each window, and of all of them.
+    /// Audit a span port continuously: each time window, and all windows together.
     #[command(after_help = LIVE_EXAMPLES)]
     Live(Box<LiveArguments>),
-    /// List the interfaces that can be watched, and why others cannot.
+    /// List the interfaces that can be captured, and why others cannot.
     Interfaces,
-    /// Show and check port matrices.
+    /// Show, check and compare port matrices.
     #[command(subcommand)]
     Matrix(MatrixCommand),
-    /// Tell whether the matrix documents some traffic, by which row, and if not, what is nearest.
+    /// Explain whether the matrix documents some traffic, by which row, or what comes closest.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArguments),
-    /// Start and check inventories.
+    /// Create and check inventories.
     #[command(subcommand)]
     Inventory(InventoryCommand),
-    /// Start and check lists of exceptions.
+    /// Create and check lists of exceptions.
     #[command(subcommand)]
     Exceptions(ExceptionsCommand),
-    /// Print completions for a shell.
+    /// Print a completion script for a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -98,18 +98,18 @@ pub(super) struct ReportArguments {
     )]
     pub format: Option<String>,
 
-    /// No summary; errors still show.
+    /// Do not print the summary. Errors are still printed.
     #[arg(short, long)]
     pub quiet: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct AuditArguments {
-    /// Capture files (pcap, pcapng, also compressed), folders of them, or - for standard input.
+    /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
 
-    /// Which host plays which role: inventory.toml, or a CSV of hosts with --matrix.
+    /// The hosts and their roles: inventory.toml, or a CSV file of hosts with --matrix.
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
 
@@ -124,69 +124,69 @@ pub(super) struct AuditArguments {
     )]
     pub format: Option<String>,
 
-    /// Write the frames that each finding rests on into this folder, one pcapng file a finding. The captures are
-    /// read once more for it.
+    /// Write the frames behind each finding into this folder, one pcapng file per finding. The
+    /// captures are read a second time.
     #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "Reports")]
     pub evidence: Option<PathBuf>,
 
-    /// Exit with 1 from this severity on: info, low (if left out), medium, high, critical; never; or new, for findings
-    /// that --known does not have, or that are worse now.
+    /// Exit with status 1 if any finding has at least this severity: info, low (default), medium,
+    /// high or critical; never; or new, for findings that are not in --baseline or are worse now.
     #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
-    /// Exit with 4 where nothing was checked. --fail-on asks for it too, unless it is never.
+    /// Exit with status 4 if nothing was checked. Any --fail-on except never implies this.
     #[arg(long, help_heading = "Reports")]
     pub require_assessed: bool,
 
-    /// No summary and no progress; errors still show.
+    /// Do not print the summary or progress. Errors are still printed.
     #[arg(short, long, conflicts_with = "verbose", help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Tell what is done and how long it takes, on standard error.
+    /// Print each step and its duration to standard error.
     #[arg(short, long, help_heading = "Reports")]
     pub verbose: bool,
 
-    /// Tell the time that each step takes, on standard error.
+    /// Print a table of the time that each step took to standard error.
     #[arg(long, help_heading = "Resources")]
     pub timings: bool,
 
-    /// Leave out frames before this time (RFC 3339, or a date; UTC).
+    /// Ignore frames before this time (RFC 3339, or a date; UTC).
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "What is read")]
     pub since: Option<Nanos>,
 
-    /// Leave out frames from this time on.
+    /// Ignore frames at or after this time.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "What is read")]
     pub until: Option<Nanos>,
 
-    /// Leave out frames that this BPF expression does not let pass. Nothing is then claimed missing.
+    /// Ignore frames that do not match this BPF expression. Nothing is then claimed to be missing.
     #[arg(long, value_name = "BPF", help_heading = "What is read")]
     pub filter: Option<String>,
 
     #[command(flatten)]
     pub tunnels: TunnelArgs,
 
-    /// Take copies of packets out of amounts: auto (where a sample shows doubling), on, off. A copy has
-    /// the same content within 1 ms of packet time. Verdicts and states are the same.
+    /// Exclude duplicate packets from counters: auto (if a sample shows duplicates), on or off. A
+    /// duplicate has the same content within 1 ms. Verdicts and states do not change.
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = dedup(), help_heading = "What is read")]
     pub dedup: Dedup,
 
     #[command(flatten)]
     pub policy_args: PolicyArgs,
 
-    /// The findings.csv of an earlier audit: findings are told as new, gone or still there.
-    #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
+    /// Compare with the findings.csv of an earlier audit: findings are new, gone or unchanged.
+    #[arg(long = "baseline", alias = "known", value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
     pub known: Option<PathBuf>,
 
-    /// Hold expiry dates against this time in place of each conversation's last packet.
+    /// Compare expiry dates with this time instead of each conversation's last packet.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "How it is judged")]
     pub as_of: Option<Nanos>,
 
-    /// Worker threads; all processors if left out. The result is the same.
+    /// Number of worker threads; default: one per processor. The result does not change.
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
     pub jobs: Option<u16>,
 
-    /// Memory for flow tables before they spill to temporary files: 512MiB, 2GiB. The result is the
-    /// same.
+    /// Memory for flow tables before they spill to temporary files, e.g. 512MiB or 2GiB. The result
+    /// does not change.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
 }
@@ -203,98 +203,101 @@ inventory, rules and exceptions anew; USR1 closes the window now.";
 
 #[derive(Args, Debug)]
 pub(super) struct LiveArguments {
-    /// The interfaces that the span port is on (`rasaudit interfaces` lists them).
+    /// The interfaces that receive the mirrored traffic (`rasaudit interfaces` lists them).
     #[arg(required = true, value_name = "INTERFACE")]
     pub interfaces: Vec<String>,
 
-    /// Which host plays which role: inventory.toml.
+    /// The hosts and their roles: inventory.toml.
     #[arg(short, long, value_name = "FILE", required = true)]
     pub inventory: Option<PathBuf>,
 
-    /// Write the reports of every window into this folder: one folder each, and `latest` for the last one.
+    /// Write the reports of every window into this folder: one subfolder per window, and `latest`.
     #[arg(short, long, value_name = "DIR", help_heading = "Reports")]
     pub out: Option<PathBuf>,
 
-    /// How many of these folders are kept.
+    /// Number of these subfolders to keep.
     #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Reports")]
     pub keep: u16,
 
-    /// How long a window is: 60s, 5m.
+    /// Length of a window, e.g. 60s or 5m.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_window, help_heading = "Reports")]
     pub every: u64,
 
-    /// Stop after so many windows.
+    /// Stop after this number of windows.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Reports")]
     pub windows: Option<u64>,
 
-    /// With --state: keep flows of which nothing was seen for so long on disk, not in memory.
+    /// With --state: move flows that have been idle this long from memory to disk.
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = parse_window, help_heading = "Resources")]
     pub idle: u64,
 
-    /// Keep the view of all windows in this folder, and go on with it after a restart.
+    /// Save the evidence of all windows in this folder and resume from it after a restart.
     #[arg(long, value_name = "DIR", help_heading = "Reports")]
     pub state: Option<PathBuf>,
 
-    /// Keep the frames too, in rotated files: farm.pcapng is kept as farm.000001.pcapng and so on.
+    /// Also record the frames, in rotated files: farm.pcapng becomes farm.000001.pcapng and so on.
     #[arg(long, value_name = "FILE", help_heading = "Reports")]
     pub write: Option<PathBuf>,
 
-    /// Bytes after which --write begins the next file.
+    /// Size at which --write starts the next file.
     #[arg(long, value_name = "SIZE", default_value = "100MiB", value_parser = parse_size, requires = "write", help_heading = "Reports")]
     pub write_size: usize,
 
-    /// How many files of --write are kept.
+    /// Number of --write files to keep.
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..), requires = "write", help_heading = "Reports")]
     pub write_files: u16,
 
-    /// How new findings are told on standard output: a line of text, or of JSON.
+    /// Format of new findings on standard output: a line of text or of JSON each.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = PossibleValuesParser::new(["text", "json"]), help_heading = "Reports")]
     pub format: String,
 
-    /// Exit with 1 at the end from this severity on: info, low (if left out), medium, high, critical; or never.
+    /// Exit with status 1 at the end if any finding has at least this severity: info, low (default),
+    /// medium, high or critical; or never.
     #[arg(long, value_name = "SEVERITY", value_parser = fail_on, help_heading = "Reports")]
     pub fail_on: Option<FailOn>,
 
-    /// Exit with 4 where nothing was checked. --fail-on asks for it too, unless it is never.
+    /// Exit with status 4 if nothing was checked. Any --fail-on except never implies this.
     #[arg(long, help_heading = "Reports")]
     pub require_assessed: bool,
 
-    /// Tell errors and what is new, nothing else.
+    /// Print only errors and new findings.
     #[arg(short, long, help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Send new findings to syslog too: local, unix:PATH, udp:HOST:PORT or tcp:HOST:PORT (ports 514 and 601 if left out).
+    /// Also send new findings to syslog: local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]
+    /// (default ports: 514 and 601).
     #[arg(long, value_name = "TARGET", value_parser = SyslogTarget::parse, help_heading = "Reports")]
     pub syslog: Option<SyslogTarget>,
 
-    /// Serve the report as a page (/) and as data (/report.json), metrics (/metrics) and health (/healthz) over HTTP at
-    /// this address: 127.0.0.1:9475. One that others can reach needs --token.
+    /// Serve the report (/), its data (/report.json), metrics (/metrics) and health (/healthz) over
+    /// HTTP at this address, e.g. 127.0.0.1:9475. An address that others can reach requires --token.
     #[arg(long, value_name = "ADDRESS", value_parser = parse_listen, help_heading = "Reports")]
     pub listen: Option<std::net::SocketAddr>,
 
-    /// Show what --listen serves only to who gives the token in this file: as a bearer token, or as the password when a
-    /// browser asks.
+    /// Require the token in this file for --listen: as a bearer token, or as the password in a
+    /// browser.
     #[arg(long, value_name = "FILE", requires = "listen", help_heading = "Reports")]
     pub token: Option<PathBuf>,
 
-    /// Become this user once the interfaces are open, when started as root.
+    /// When started as root: switch to this user after the interfaces are open.
     #[arg(long, value_name = "NAME", help_heading = "Privileges")]
     pub user: Option<String>,
 
-    /// Give up what is not needed after the start: auto (as far as possible, and tell the rest), strict, off.
+    /// Drop privileges after startup: auto (as far as possible, with a warning), strict or off.
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = sandbox(), help_heading = "Privileges")]
     pub sandbox: Sandbox,
 
-    /// A BPF expression for the kernel. Frames with VLAN tags pass too, unless it speaks of them. Nothing is then
-    /// claimed missing.
+    /// Capture only frames that match this BPF expression, with or without VLAN tags unless it names
+    /// them. Nothing is then claimed to be missing.
     #[arg(long, value_name = "BPF", help_heading = "What is read")]
     pub filter: Option<String>,
 
-    /// Bytes kept of each frame. The default holds all headers, and names in the first segment of a connection.
+    /// Bytes captured of each frame. The default covers all headers, and server names in the first
+    /// segment of a connection.
     #[arg(long, value_name = "BYTES", default_value_t = 1600, value_parser = clap::value_parser!(u32).range(64..=262_144), help_heading = "What is read")]
     pub snaplen: u32,
 
-    /// Do not ask the interface for frames to other hosts.
+    /// Do not put the interfaces into promiscuous mode.
     #[arg(long, help_heading = "What is read")]
     pub no_promiscuous: bool,
 
@@ -304,43 +307,44 @@ pub(super) struct LiveArguments {
     #[command(flatten)]
     pub policy_args: PolicyArgs,
 
-    /// Threads for each interface; they share its frames, flow by flow. The result is the same.
+    /// Number of threads per interface; they divide its flows. The result does not change.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64), help_heading = "Resources")]
     pub jobs: u16,
 
-    /// The kernel's buffer for each thread: 64MiB.
+    /// Size of the kernel's capture buffer per thread, e.g. 64MiB.
     #[arg(long, value_name = "SIZE", default_value = "32MiB", value_parser = parse_size, help_heading = "Resources")]
     pub buffer: usize,
 
-    /// Memory for all of it. Above it flows of hosts outside fold, which is counted and told.
+    /// Memory limit. Above it, flows of hosts outside the inventory are aggregated and reported as
+    /// such.
     #[arg(long, value_name = "SIZE", default_value = "512MiB", value_parser = parse_size, help_heading = "Resources")]
     pub max_memory: usize,
 }
 
-/// How tunnels are read.
+/// Options for tunnels.
 #[derive(Args, Clone, Debug)]
 pub(super) struct TunnelArgs {
-    /// Audit tunnels themselves, not the packets in them.
+    /// Audit the tunnels themselves, not the packets inside.
     #[arg(long, help_heading = "What is read")]
     pub no_decap: bool,
 
-    /// Look for VXLAN at these UDP ports too, beside 4789 and 8472.
+    /// Also decode VXLAN on these UDP ports (always: 4789 and 8472).
     #[arg(long = "vxlan-port", value_name = "PORT", conflicts_with = "no_decap", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..), help_heading = "What is read")]
     pub vxlan_ports: Vec<u16>,
 }
 
-/// What is judged by, beside the inventory.
+/// Options for judging, in addition to the inventory.
 #[derive(Args, Clone, Debug)]
 pub(super) struct PolicyArgs {
-    /// The matrix, where the inventory names none: a name or a folder of rules.
+    /// The matrix, if the inventory does not name one: a name or a folder of rules.
     #[arg(long, value_name = "NAME", requires = "inventory", help_heading = "How it is judged")]
     pub matrix: Option<String>,
 
-    /// Use the rules in this folder in place of those built in.
+    /// Use the rules in this folder instead of the built-in ones.
     #[arg(long, value_name = "DIR", requires = "inventory", help_heading = "How it is judged")]
     pub rules: Option<PathBuf>,
 
-    /// Judge by this overlay too: windows-domain, or a CSV file. Can be given several times.
+    /// Also judge by this overlay: windows-domain or a CSV file. Repeatable.
     #[arg(
         long = "overlay",
         value_name = "NAME",
@@ -349,46 +353,46 @@ pub(super) struct PolicyArgs {
     )]
     pub overlays: Vec<String>,
 
-    /// Exceptions of the site: traffic that somebody answers for (`rasaudit exceptions template`).
+    /// The site's exceptions: traffic that an owner has approved (`rasaudit exceptions template`).
     #[arg(long, value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
     pub exceptions: Option<PathBuf>,
 
-    /// Give the findings of a code another severity: refused=low. Can be given several times.
+    /// Change the severity of a code's findings, e.g. refused=low. Repeatable.
     #[arg(long = "severity", value_name = "CODE=LEVEL", requires = "inventory", value_parser = parse_severity, help_heading = "How it is judged")]
     pub severities: Vec<(Code, Severity)>,
 
-    /// Watch time from which silence means something, in place of each row's own: 600s, 10m.
+    /// Watch time after which silence is meaningful, instead of each row's own, e.g. 600s or 10m.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "How it is judged")]
     pub min_watch: Option<u64>,
 
-    /// Share of lost frames above which nothing is claimed missing: 1%, 0.01.
+    /// Share of lost frames above which nothing is claimed to be missing, e.g. 1% or 0.01.
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share, help_heading = "How it is judged")]
     pub max_loss: f64,
 }
 
 #[derive(Subcommand, Debug)]
 pub(super) enum MatrixCommand {
-    /// Show what the matrix documents.
+    /// Show the rows of a matrix.
     Show(ShowArguments),
-    /// Check a matrix: its rows against each other and against their examples; all problems at once.
+    /// Check a matrix: its rows against each other and against their examples.
     Check {
-        /// A built-in matrix, a folder of rules, or a matrix or overlay as CSV (with the built-in roles).
+        /// A built-in matrix, a folder of rules, or a CSV file of rows (with the built-in roles).
         #[arg(value_name = "MATRIX")]
         name: String,
     },
-    /// Tell in rows what one matrix opens and closes against another.
+    /// Compare two matrices: the rows that the new one adds and removes.
     Diff(DiffArguments),
 }
 
 #[derive(Args, Debug)]
 pub(super) struct DiffArguments {
-    /// The matrix of now: a name or a folder of rules.
+    /// The current matrix: a name or a folder of rules.
     #[arg(value_name = "OLD")]
     pub old: String,
-    /// The matrix that comes in its place.
+    /// The matrix that replaces it.
     #[arg(value_name = "NEW")]
     pub new: String,
-    /// How it is written.
+    /// Output format.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(TABLE_FORMATS))]
     pub format: String,
 }
@@ -404,35 +408,35 @@ Exit codes: 0 documented, 1 not documented, 2 could not be answered.";
 
 #[derive(Args, Debug)]
 pub(super) struct ExplainArguments {
-    /// Who would open it: a host of the inventory, an address, or a role.
+    /// The client: a host of the inventory, an address or a role.
     #[arg(long, value_name = "HOST|ROLE")]
     pub from: String,
-    /// Who would serve it: also a host name, broadcast, or localhost.
+    /// The server: also a DNS name, broadcast or localhost.
     #[arg(long, value_name = "HOST|ROLE")]
     pub to: String,
-    /// The port and its protocol: 20003/tcp. For a protocol without ports its number: 112/ip.
+    /// Port and protocol, e.g. 20003/tcp; for a protocol without ports its number, e.g. 112/ip.
     #[arg(long, value_name = "PORT/PROTOCOL", value_parser = parse_service)]
     pub port: (u16, Transport),
-    /// Which host plays which role, and which features are on.
+    /// The hosts, their roles and the features in use.
     #[arg(short, long, value_name = "FILE")]
     pub inventory: Option<PathBuf>,
-    /// The matrix, where there is no inventory or it names none: a name or a folder of rules.
+    /// The matrix, if no inventory names one: a name or a folder of rules.
     #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
-    /// Judge by this overlay too: windows-domain, or a CSV file.
+    /// Also judge by this overlay: windows-domain or a CSV file.
     #[arg(long = "overlay", value_name = "NAME", requires = "inventory")]
     pub overlays: Vec<String>,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct ShowArguments {
-    /// Only what this role may open.
+    /// Show only rows whose source is this role.
     #[arg(long, value_name = "ROLE")]
     pub from: Option<String>,
-    /// Only what may reach this role.
+    /// Show only rows whose destination is this role.
     #[arg(long, value_name = "ROLE")]
     pub to: Option<String>,
-    /// List the roles, with the names that an inventory may use.
+    /// List the roles and the names that an inventory may use for them.
     #[arg(long, conflicts_with_all = ["from", "to", "features"])]
     pub roles: bool,
     /// List the features.
@@ -441,85 +445,87 @@ pub(super) struct ShowArguments {
     /// The matrix: a name or a folder of rules.
     #[arg(long, value_name = "NAME", default_value = MATRICES[0])]
     pub matrix: String,
-    /// With the rows of this overlay: windows-domain, or a CSV file.
+    /// Include the rows of this overlay: windows-domain or a CSV file.
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
-    /// How it is written; all but the table tell also what each row rests on.
+    /// Output format; all formats except table include the source of each row.
     #[arg(long, value_name = "FORMAT", default_value = "table", value_parser = PossibleValuesParser::new(TABLE_FORMATS))]
     pub format: String,
 }
 
 #[derive(Subcommand, Debug)]
 pub(super) enum InventoryCommand {
-    /// Write a first inventory from captures: hosts, what each serves, the roles that would fit.
+    /// Draft an inventory from captures: hosts, their services and the roles that fit.
     Draft(DraftArguments),
-    /// Check an inventory; all problems at once.
+    /// Check an inventory and list all problems.
     Check(CheckArguments),
-    /// Print a commented inventory to start from.
+    /// Print a commented inventory as a starting point.
     Template,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct DraftArguments {
-    /// Capture files (pcap, pcapng, also compressed), folders of them, or - for standard input.
+    /// Capture files (pcap or pcapng, also compressed), folders of them, or - for standard input.
     #[arg(required = true, value_name = "CAPTURE")]
     pub captures: Vec<PathBuf>,
-    /// Write the draft into this file, which must not exist yet, unless it is that of --merge; else to standard output.
+    /// Write the draft to this file instead of standard output. An existing file is only replaced if
+    /// it is the one given to --merge.
     #[arg(short, long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// Write this inventory with what the captures show and it does not have. Nothing that stands in it changes.
+    /// Add what the captures show to this inventory. Existing entries do not change.
     #[arg(long, value_name = "INVENTORY")]
     pub merge: Option<PathBuf>,
-    /// Draft by this overlay too: windows-domain, or a CSV file. Can be given several times.
+    /// Also use this overlay for the draft: windows-domain or a CSV file. Repeatable.
     #[arg(long = "overlay", value_name = "NAME")]
     pub overlays: Vec<String>,
-    /// A network of the farm, beside the private ones (10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, fc00::/7). Can be given
-    /// several times.
+    /// A network of the farm, in addition to the private ones (10.0.0.0/8, 172.16.0.0/12,
+    /// 192.168.0.0/16, fc00::/7). Repeatable.
     #[arg(long = "internal", value_name = "CIDR", value_parser = parse_network)]
     pub internal: Vec<ipnet::IpNet>,
-    /// The matrix by which roles are guessed: a name or a folder of rules. ras-19 if left out; with --merge that of the
-    /// inventory.
+    /// The matrix that roles are guessed from: a name or a folder of rules. Default: ras-19, or with
+    /// --merge the matrix of the inventory.
     #[arg(long, value_name = "NAME", conflicts_with = "merge")]
     pub matrix: Option<String>,
-    /// Worker threads; all processors if left out. The result is the same.
+    /// Number of worker threads; default: one per processor. The result does not change.
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
-    /// Memory for flow tables before they spill to temporary files: 512MiB, 2GiB. The result is the
-    /// same.
+    /// Memory for flow tables before they spill to temporary files, e.g. 512MiB or 2GiB. The result
+    /// does not change.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_size)]
     pub max_memory: usize,
-    /// No progress; errors still show.
+    /// Do not print progress. Errors are still printed.
     #[arg(short, long)]
     pub quiet: bool,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArguments {
-    /// The inventory: TOML, or a CSV of hosts.
+    /// The inventory: TOML or a CSV file of hosts.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The matrix for a CSV of hosts.
+    /// The matrix for a CSV file of hosts.
     #[arg(long, value_name = "NAME")]
     pub matrix: Option<String>,
-    /// Use the rules in this folder in place of those built in.
+    /// Use the rules in this folder instead of the built-in ones.
     #[arg(long, value_name = "DIR")]
     pub rules: Option<PathBuf>,
 }
 
 #[derive(Subcommand, Debug)]
 pub(super) enum ExceptionsCommand {
-    /// Print a list to start from; with the findings of an audit, one line for each that an exception could settle.
+    /// Print a list as a starting point, or with the findings of an audit one line for each finding
+    /// that an exception could cover.
     Template {
         /// The findings.csv of an audit.
         #[arg(long, value_name = "FINDINGS")]
         from: Option<PathBuf>,
     },
-    /// Check a list against an inventory; all problems at once.
+    /// Check a list against an inventory and list all problems.
     Check {
-        /// The list.
+        /// The list of exceptions.
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// The inventory whose hosts, networks and roles it speaks of.
+        /// The inventory that defines the hosts, networks and roles in the list.
         #[arg(short, long, value_name = "FILE")]
         inventory: PathBuf,
     },
@@ -535,7 +541,7 @@ fn sandbox() -> impl TypedValueParser<Value = Sandbox> {
     names.map(|name| Sandbox::parse(&name).unwrap_or(Sandbox::Auto))
 }
 
-/// An address with a port; a port alone is one of this host.
+/// Parses an address with a port. A port alone means this host.
 fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
     let whole = if text.contains(':') { text.to_owned() } else { format!("127.0.0.1:{text}") };
     whole.parse().map_err(|_| "give an address like 127.0.0.1:9475".to_owned())
@@ -553,7 +559,7 @@ fn fail_on(text: &str) -> Result<FailOn, String> {
     }
 }
 
-/// Reads an RFC 3339 time, a date (its first moment, UTC), or a date and time without zone (UTC).
+/// Parses an RFC 3339 time, a date (its first moment, UTC) or a date and time without zone (UTC).
 fn parse_time(text: &str) -> Result<Nanos, String> {
     let utc = |time: jiff::civil::DateTime| {
         time.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp())
@@ -568,7 +574,7 @@ fn parse_time(text: &str) -> Result<Nanos, String> {
     Nanos::try_from(time.as_nanosecond()).map_err(|_| "the time is out of range".to_owned())
 }
 
-/// A code and its severity from `refused=low`.
+/// Parses a code and its severity, like `refused=low`.
 fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
     let (code, level) =
         text.split_once('=').ok_or("give a code and a severity like refused=low")?;
@@ -585,7 +591,7 @@ fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
     Ok((code, level))
 }
 
-/// A port and its protocol from `20003/tcp` or `tcp/20003`; for `112/ip` the protocol alone.
+/// Parses a port and protocol, like `20003/tcp` or `tcp/20003`; for `112/ip` the protocol alone.
 fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     let wrong = || "give a port and a protocol like 20003/tcp, or 112/ip".to_owned();
     let (a, b) = text.split_once('/').ok_or_else(wrong)?;
@@ -613,7 +619,7 @@ fn parse_service(text: &str) -> Result<(u16, Transport), String> {
     }
 }
 
-/// A network from `203.0.113.0/24`.
+/// Parses a network, like `203.0.113.0/24`.
 fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
     let net: ipnet::IpNet =
         text.parse().map_err(|_| "give a network like 203.0.113.0/24".to_owned())?;
@@ -623,7 +629,7 @@ fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
     }
 }
 
-/// Seconds from `600`, `600s`, `10m`, `1h`.
+/// Parses seconds, like `600`, `600s`, `10m` or `1h`.
 fn parse_duration(text: &str) -> Result<u64, String> {
     if let Ok(seconds) = text.parse() {
         return Ok(seconds);
@@ -633,7 +639,7 @@ fn parse_duration(text: &str) -> Result<u64, String> {
     u64::try_from(duration.as_secs()).map_err(|_| "a time cannot be negative".to_owned())
 }
 
-/// A window's seconds: at least one.
+/// Parses the length of a window in seconds: at least one.
 fn parse_window(text: &str) -> Result<u64, String> {
     match parse_duration(text)? {
         0 => Err("a window takes at least a second".to_owned()),
@@ -641,7 +647,7 @@ fn parse_window(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A share from `1%` or `0.01`.
+/// Parses a share, like `1%` or `0.01`.
 fn parse_share(text: &str) -> Result<f64, String> {
     let (number, unit) = match text.strip_suffix('%') {
         Some(number) => (number, 100.0),
@@ -654,7 +660,7 @@ fn parse_share(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "give a share from 0% to 100%".to_owned())
 }
 
-/// Bytes from `512MiB`, `2GiB`, `64K`, `1000000`.
+/// Parses bytes, like `512MiB`, `2GiB`, `64K` or `1000000`.
 fn parse_size(text: &str) -> Result<usize, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
