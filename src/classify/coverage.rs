@@ -1,5 +1,5 @@
-//! What the capture shows of hosts: how each was seen, whose switch port the span carries, and which
-//! services answer at addresses that nobody listed.
+//! Coverage of hosts by the capture: how each host was seen, whose switch ports the capture
+//! mirrors, and which services answer at unlisted addresses.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -14,17 +14,17 @@ use crate::policy::{PartyKind, Policy};
 named_enum!(
     /// How much of a host the capture shows.
     Coverage {
-        /// It sends to others and is sent to.
+        /// The host sends to others and receives from them.
         Full = "full",
-        /// It sends to others; nothing sent to it is seen.
+        /// The host sends to others, but nothing sent to it is seen.
         SentOnly = "sent-only",
-        /// It is sent what only follows from answers of its own, which are not seen.
+        /// Peers acknowledge replies from this host that the capture does not contain.
         ReceivedOnly = "received-only",
-        /// Of its own only broadcasts and address claims are seen.
+        /// Only broadcasts and address claims of the host are seen.
         BroadcastOnly = "broadcast-only",
-        /// It is only tried.
+        /// Others try to reach the host, but nothing from it is seen.
         TargetOnly = "target-only",
-        /// Nothing is seen.
+        /// Nothing of the host is seen.
         NotSeen = "not-seen",
     }
 );
@@ -32,15 +32,15 @@ named_enum!(
 /// How a host of the inventory was seen.
 #[derive(Clone, Debug)]
 pub struct HostReport {
-    /// All its addresses together.
+    /// The activity of all its addresses together.
     pub presence: HostActivity,
-    /// How much of it the capture shows.
+    /// How much of the host the capture shows.
     pub coverage: Coverage,
-    /// Rows of which it is a source and that could not be assessed.
+    /// The number of rows that have the host as a source and could not be assessed.
     pub rows_not_assessable: u64,
 }
 
-/// One end of conversations: a host or service of the inventory, else an address.
+/// One end of conversations: a host or service of the inventory, or else an address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Peer {
     /// A host, by number.
@@ -52,7 +52,7 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Returns the host that it is.
+    /// Returns the number of the host, if the peer is one.
     pub fn host(self) -> Option<usize> {
         match self {
             Self::Host(host) => Some(host),
@@ -60,7 +60,7 @@ impl Peer {
         }
     }
 
-    /// Returns the service that it is.
+    /// Returns the number of the service, if the peer is one.
     pub fn service(self) -> Option<usize> {
         match self {
             Self::Service(service) => Some(service),
@@ -69,8 +69,8 @@ impl Peer {
     }
 }
 
-/// What the capture shows of each host: its own addresses, and link-local ones that its hardware
-/// addresses fit.
+/// Returns what the capture shows of each host. Its own addresses count, and so do link-local
+/// addresses that its hardware addresses match.
 pub(super) fn hosts(
     policy: &Policy,
     conversations: &Conversations,
@@ -83,7 +83,7 @@ pub(super) fn hosts(
         }
         if let PartyKind::Host(host) = policy.party(address, presence.macs.iter()).who {
             let mut presence = presence.clone();
-            // What a doubtful clock stamped extends no time.
+            // Times from a doubtful clock do not extend the activity of a host.
             for window in
                 [&mut presence.unicast_in, &mut presence.sent_in, &mut presence.received_in]
             {
@@ -94,7 +94,7 @@ pub(super) fn hosts(
                 presence.unicast_sent = Sum(0);
                 presence.unicast_in = TimeSpan::default();
             }
-            // What a virtual address carries shows none of its holders in particular.
+            // Traffic of a virtual address shows nothing about any particular holder.
             presences[host].merge(&presence);
         }
     }
@@ -113,13 +113,13 @@ pub(super) fn hosts(
     presences.into_iter().map(report).collect()
 }
 
-/// Addresses that may be further ones of listed hosts, by what they served or used that their own roles do not
-/// document; of several the least.
+/// Addresses that may be further addresses of listed hosts, because of services that they served or
+/// used and that their own roles do not document. Of several such addresses, the lowest is kept.
 #[derive(Default)]
 pub(super) struct Unlisted {
-    /// Services reached at such addresses.
+    /// The services reached at such addresses.
     pub servers: HashMap<(Transport, u16), IpAddr, ahash::RandomState>,
-    /// Services of each host that such addresses used.
+    /// The services of each host that such addresses used.
     pub clients: HashMap<usize, Vec<(Transport, u16, IpAddr)>, ahash::RandomState>,
 }
 
@@ -128,7 +128,7 @@ pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unli
     let mut clients = HashMap::<(usize, Transport, u16), IpAddr, ahash::RandomState>::default();
     let is_host = |who| matches!(who, PartyKind::Host(_) | PartyKind::Service(_));
     for (c, j) in conversations.list.iter().zip(judged) {
-        // What was tried and failed went nowhere; of what nobody saw nothing is known.
+        // A failed attempt went nowhere, and traffic that may be forged proves nothing.
         let in_vain = c.has_failed() || c.is_made_up();
         if in_vain || j.verdict() == Verdict::Documented || c.broadcast {
             continue;
@@ -151,19 +151,19 @@ pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unli
     unlisted
 }
 
-/// IP protocols that seal what they carry: ESP.
+/// IP protocols that encrypt what they carry: ESP.
 const SEALS: [u8; 1] = [50];
-/// UDP ports of what seals: IPsec (RFC 3948), WireGuard, OpenVPN.
+/// UDP ports of encrypting protocols: IPsec (RFC 3948), WireGuard, OpenVPN.
 const SEAL_PORTS: [u16; 3] = [4500, 51820, 1194];
-/// IP protocols that carry others: IP in IP, GRE, EtherIP, MPLS.
+/// IP protocols that carry other packets: IP in IP, GRE, EtherIP, MPLS.
 const CARRIERS: [u8; 5] = [4, 41, 47, 97, 137];
-/// UDP ports of tunnels that are read unless the user wants the tunnels themselves.
+/// UDP ports of tunnels whose content is decoded unless the user turns decapsulation off.
 const CARRIER_PORTS: [u16; 7] = [4789, 8472, 4790, 6081, 2152, 6635, 37008];
 
-/// What hosts exchanged that could not be read, in words.
+/// Descriptions of the traffic between hosts that could not be read.
 #[derive(Default)]
 pub(super) struct UnreadablePairs {
-    /// For each host, the words for each listed peer, and for any peer that the inventory does not list.
+    /// For each host, the descriptions for each listed peer, and one for all unlisted peers.
     hosts: HashMap<usize, (HashMap<usize, String>, Option<String>)>,
 }
 
@@ -182,17 +182,18 @@ impl UnreadablePairs {
         }
     }
 
-    /// The listed hosts with which a host exchanged such packets.
+    /// Returns the listed hosts with which a host exchanged such packets.
     pub fn with(&self, host: usize) -> impl Iterator<Item = usize> + '_ {
         self.hosts.get(&host).into_iter().flat_map(|(with, _)| with.keys().copied())
     }
 
-    /// Whether a host exchanged such packets with an address that nobody listed.
+    /// Returns whether a host exchanged such packets with an unlisted address.
     pub fn is_beside(&self, host: usize) -> bool {
         self.hosts.get(&host).is_some_and(|(_, beside)| beside.is_some())
     }
 
-    /// What a host exchanged with one of some others, or any of them with nobody's address.
+    /// Returns what a host exchanged with one of some others, or what any of them exchanged with an
+    /// unlisted address.
     pub fn between(&self, source: usize, others: &[usize]) -> Option<&str> {
         let own = self.hosts.get(&source);
         let with = own.and_then(|(with, _)| others.iter().find_map(|other| with.get(other)));
@@ -211,7 +212,7 @@ pub(super) fn unreadable_pairs(
     let is_udp = |transport| transport == Transport::UDP;
     for c in &conversations.list {
         let ServiceKey { client, server, transport, port } = c.subject;
-        // What a stranger sealed, or said to be sealed, is nothing between these two.
+        // Traffic that may be forged says nothing about what these two hosts exchanged.
         if c.is_made_up() {
             continue;
         }
@@ -237,25 +238,26 @@ pub(super) fn unreadable_pairs(
     unreadable_pairs
 }
 
-/// Frames that could not be understood, by whose they may be.
+/// Frames that could not be decoded, by the hosts that they may belong to.
 #[derive(Default)]
 pub(super) struct UndecodedByHost {
-    /// Those that may be anybody's, in words.
+    /// The description of frames that may belong to any host.
     anybody: Option<String>,
-    /// Those of hosts, in words.
+    /// The descriptions of the frames of each host.
     hosts: BTreeMap<usize, String>,
 }
 
 impl UndecodedByHost {
-    /// What frames may hold something between these hosts, in words.
+    /// Returns the description of frames that may hold traffic between these hosts.
     pub fn of(&self, hosts: impl IntoIterator<Item = usize>) -> Option<&str> {
         let theirs = hosts.into_iter().find_map(|host| self.hosts.get(&host));
         self.anybody.as_ref().or(theirs).map(String::as_str)
     }
 }
 
-/// Sorts frames that could not be understood by the hosts whose hardware addresses they come from or go to; behind a
-/// router that is the router's. What comes from or goes to an address that is nobody's known may be anybody's.
+/// Assigns frames that could not be decoded to the hosts with their source or destination hardware
+/// address. A frame that passed a router has the router's. Frames from or to an unknown hardware
+/// address may belong to any host.
 pub(super) fn unreadables(
     policy: &Policy,
     conversations: &Conversations,
@@ -293,7 +295,8 @@ pub(super) fn unreadables(
     found
 }
 
-/// The hosts that have at least two peers who talk to nobody else: the span carries their port.
+/// Returns the hosts with at least two peers that communicate with no other host. The capture then
+/// mirrors the switch port of the host.
 pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
     let mut hosts: Vec<BoundedSet<Peer, 2>> = Vec::new();
     let mut others = HashMap::<Peer, BoundedSet<Peer, 2>, ahash::RandomState>::default();

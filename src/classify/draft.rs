@@ -1,5 +1,6 @@
-//! A first inventory from the traffic alone: which addresses are one host, what each serves, which networks hold
-//! clients, and which roles would fit by the matrix. Every guess carries what it rests on.
+//! Drafts an inventory from the traffic alone: which addresses belong to one host, what each host
+//! serves, which networks hold clients, and which roles fit by the matrix. Every guess comes with
+//! its evidence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,43 +12,45 @@ use crate::conversation::{Conversation, Conversations, State};
 use crate::model::{Mac, Transport, is_link_local, service_words};
 use crate::policy::{EndpointTarget, Inventory, Matrix, Policy, RoleKind, RoleSet, Scope};
 
-/// How often the roles of hosts and of their peers are weighed against each other.
+/// The number of rounds in which the roles of hosts and of their peers are weighed against each
+/// other.
 const ROUNDS: usize = 6;
-/// From so many roles for which the same speaks none is proposed any more.
+/// The largest number of roles with the same evidence that are still proposed. With more of them,
+/// none is.
 const ALIKE: usize = 3;
-/// The most roles that one host is given.
+/// The largest number of roles that one host is given.
 const MOST_ROLES: usize = 4;
-/// From so many clients in one network it is listed as a network.
+/// The number of clients from which a network is listed as a network of clients.
 const CLIENTS: usize = 2;
 
-/// From so many services that only a domain controller has, a host is one.
+/// The number of services that only a domain controller has from which a host counts as one.
 const CONTROLS: usize = 2;
 
-/// From so many services that members of a domain ask for, a host is a controller even where the matrix knows none of
-/// them: a file server has fewer.
+/// The number of services for members of a domain from which a host counts as a controller, even if
+/// the matrix knows none of them as a controller's alone. A file server has fewer.
 const MANY_CONTROLS: usize = 6;
 
-/// What a host serves that a domain controller serves.
+/// The services of a host that a domain controller serves.
 #[derive(Default)]
 struct Controls {
     ports: BTreeSet<u16>,
     /// How many of them the matrix gives to controllers alone.
     decisive: usize,
-    /// Who asked for them.
+    /// The clients that used them.
     asked: BTreeSet<IpAddr>,
 }
 
-/// What a draft goes by beside the traffic.
+/// The input of a draft besides the traffic.
 #[derive(Clone)]
 pub struct Given {
-    /// What counts as inside.
+    /// The networks that count as internal.
     pub internal: Vec<IpNet>,
-    /// The inventory that is added to; its hosts are what it says.
+    /// The inventory to extend. Its hosts keep the roles that it gives them.
     pub listed: Option<Policy>,
 }
 
 impl Given {
-    /// The networks that count as inside where nobody says so: private and unique-local ones.
+    /// Returns the networks that count as internal by default: the private and unique-local ones.
     pub fn usual_internal() -> Vec<IpNet> {
         let inside = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
         inside.iter().filter_map(|net| net.parse().ok()).collect()
@@ -56,109 +59,112 @@ impl Given {
 
 /// A farm as its traffic shows it.
 pub struct Draft {
-    /// The hosts, by address.
+    /// The hosts, ordered by address.
     pub hosts: Vec<DraftHost>,
-    /// Networks of clients.
+    /// The networks of clients.
     pub networks: Vec<ClientNetwork>,
-    /// What counts as inside.
+    /// The networks that count as internal.
     pub internal: Vec<IpNet>,
-    /// Addresses outside that sent something, by network, the largest first.
+    /// External addresses that sent something, counted by network, the largest count first.
     pub left_out: Vec<(IpNet, usize)>,
-    /// The overlay that documents what members of a domain do at its controllers, where nothing else does, and how
-    /// many hosts did so.
+    /// The overlay that documents what members of a domain do at its controllers, if nothing else
+    /// does, and the number of hosts that did so.
     pub overlay: Option<(String, usize)>,
-    /// Addresses outside that served somebody.
+    /// External addresses that served an internal host.
     pub outside: Vec<Outside>,
-    /// Addresses outside that opened something inside.
+    /// The number of external addresses that opened connections to internal hosts.
     pub from_outside: usize,
-    /// Features without which some of the traffic would not be documented, with an example.
+    /// The features without which some of the traffic would not be documented, each with an
+    /// example.
     pub features: BTreeMap<String, String>,
 }
 
 /// A network of clients.
 pub struct ClientNetwork {
-    /// Its prefix.
+    /// The prefix of the network.
     pub cidr: IpNet,
-    /// Addresses that were seen in it.
+    /// The number of addresses seen in it.
     pub seen: usize,
-    /// What some of them did that only clients do.
+    /// Examples of what its hosts did that only clients do.
     pub evidence: Vec<String>,
 }
 
-/// A server outside.
+/// An external server.
 pub struct Outside {
-    /// Its address.
+    /// The address of the server.
     pub address: IpAddr,
     /// The names by which it was known.
     pub names: Vec<String>,
-    /// How it was used, and by whom.
+    /// The services that were used, and their clients.
     pub uses: Vec<String>,
-    /// The role that its name has in the rules, if one has.
+    /// The role that the rules give its name, if any.
     pub role: Option<usize>,
 }
 
 /// A host as its traffic shows it.
 pub struct DraftHost {
-    /// Its name, as a lookup told it, else made from its address.
+    /// The name, taken from DNS if possible, otherwise made from the address.
     pub name: String,
-    /// Its addresses.
+    /// The addresses of the host.
     pub addresses: Vec<IpAddr>,
-    /// The hardware address that joins them, where one does.
+    /// The hardware address that joins the addresses, if one does.
     pub mac: Option<Mac>,
-    /// What it serves, as handshakes and answers show, with the number of clients.
+    /// The services that handshakes and replies show, with the number of clients of each.
     pub serves: BTreeMap<(Transport, u16), usize>,
-    /// The roles that it seems to play.
+    /// The roles that the host seems to play.
     pub roles: Vec<Guess>,
-    /// A role that too little speaks for.
+    /// A role with too little evidence to be proposed.
     pub perhaps: Option<Guess>,
     /// What none of its roles explains.
     pub unexplained: Vec<String>,
-    /// The hosts that hold it, where it is a virtual address.
+    /// The names of the hosts that hold it, if it is a virtual address.
     pub held_by: Vec<String>,
 }
 
 /// A role that a host may play.
 pub struct Guess {
-    /// The role's number.
+    /// The number of the role.
     pub role: usize,
-    /// Roles for which the same speaks; the first of all in the matrix's order is proposed.
+    /// Other roles with the same evidence. The first of all of them in the order of the matrix is
+    /// proposed.
     pub or: Vec<usize>,
-    /// What speaks for it, the most telling first.
+    /// The evidence, most specific first.
     pub evidence: Vec<String>,
 }
 
-/// A host before it has roles.
+/// A host that has no roles yet.
 struct Entity {
     addresses: BTreeSet<IpAddr>,
     mac: Option<Mac>,
     held_by: BTreeSet<usize>,
 }
 
-/// Something that a host did or serves, and the roles that would do so.
+/// Something that a host did or serves, with the roles that would do so.
 struct DraftItem {
     fits: RoleSet,
     words: String,
-    /// A row documents it between the roles that both sides are taken for.
+    /// Whether a row documents it between the roles that both sides are assumed to have.
     documented: bool,
-    /// Nobody but the product does so.
+    /// Whether only the product does so.
     is_own: bool,
 }
 
-/// What the items of an entity come to.
+/// The result of weighing the items of an entity.
 struct Weighed {
-    /// The roles that explain most of them, those that would show the same among them.
+    /// The roles that explain most of the items, including those with the same evidence.
     roles: RoleSet,
     guesses: Vec<Guess>,
     perhaps: Option<Guess>,
     unexplained: Vec<String>,
 }
 
-/// Whether a hardware address is its host's own, not one that moves with a virtual address (RFC 9568, 7.3).
+/// Returns whether a hardware address is the host's own and not one that moves with a virtual
+/// address (RFC 9568, section 7.3).
 fn is_own(mac: &Mac) -> bool {
     !matches!(mac.0, [0, 0, 0x5e, 0, 1 | 2, _])
 }
 
-/// Who is inside, where nobody said so: private and unique-local addresses.
+/// Returns whether an address is internal and belongs to a single host.
 fn is_inside(policy: &Policy, address: IpAddr) -> bool {
     !address.is_multicast()
         && !address.is_loopback()
@@ -169,7 +175,7 @@ fn is_inside(policy: &Policy, address: IpAddr) -> bool {
 }
 
 impl Draft {
-    /// Drafts a farm from conversations that nobody judged.
+    /// Drafts a farm from conversations that have not been judged.
     pub fn of(matrix: &Matrix, conversations: &Conversations, given: &Given) -> Self {
         let internal = given.internal.clone();
         let policy = Policy::new(matrix.clone(), Inventory { internal, ..Inventory::default() });
@@ -192,7 +198,8 @@ impl Draft {
         drafter.controllers = drafter.controllers();
         drafter.roles = vec![RoleSet::default(); drafter.entities.len()];
         for _ in 0..ROUNDS {
-            // All at once, by what was thought of the others the round before.
+            // All entities are weighed at once, by the roles that the previous round gave to the
+            // others.
             let (members, serves) = (drafter.domain_members(), drafter.serves());
             let roles = drafter.items().into_iter().enumerate().map(|(entity, items)| {
                 if let Some(roles) = drafter.known_roles(entity) {
@@ -212,13 +219,13 @@ struct Drafter<'a> {
     conversations: &'a Conversations,
     entities: Vec<Entity>,
     of_address: BTreeMap<IpAddr, usize>,
-    /// The addresses that each name was looked up for.
+    /// The addresses to which each name resolved.
     by_name: BTreeMap<String, BTreeSet<IpAddr>>,
-    /// What each entity is taken for so far.
+    /// The roles that each entity is assumed to have so far.
     roles: Vec<RoleSet>,
-    /// The inventory that is added to.
+    /// The inventory to extend.
     listed: Option<&'a Policy>,
-    /// The domain controllers, each with its role and what shows it.
+    /// The domain controllers, each with its role and the evidence for it.
     controllers: BTreeMap<usize, (RoleSet, String)>,
 }
 
@@ -227,9 +234,10 @@ impl<'a> Drafter<'a> {
         &self.policy.matrix
     }
 
-    /// Sorts addresses into hosts. An IPv4 address and some of IPv6 are one host where they show one and the same
-    /// hardware address, which shows no other of IPv4, and none of their packets has passed a router; or where one
-    /// name was looked up for one of each. Otherwise they stay apart.
+    /// Groups addresses into hosts. An IPv4 address and up to two IPv6 addresses are one host if
+    /// they all show the same, single hardware address, that address shows no other IPv4 address,
+    /// and none of their packets has passed a router. An IPv4 and an IPv6 address are also one host
+    /// if one name resolved to both of them. All other addresses stay apart.
     fn join(&mut self) {
         let presences = self.conversations.survey.presences();
         let spoke =
@@ -273,7 +281,8 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// The address of the other kind that alone shares the only name of an address.
+    /// Returns the address of the other IP version that shares the only name of an address, if no
+    /// third address has that name.
     fn namesake(
         &self,
         address: IpAddr,
@@ -296,7 +305,8 @@ impl<'a> Drafter<'a> {
         self.entities.push(entity);
     }
 
-    /// The host that an address belongs to, a link-local one by its hardware address.
+    /// Returns the host that an address belongs to. A link-local address is matched by its hardware
+    /// address.
     fn owner(
         &self,
         address: IpAddr,
@@ -314,7 +324,7 @@ impl<'a> Drafter<'a> {
         self.of_address.get(&address).copied()
     }
 
-    /// The conversations that show what somebody really does.
+    /// Returns the conversations that show what hosts really do.
     fn telling(&self) -> impl Iterator<Item = &'a Conversation> {
         self.conversations.list.iter().filter(|c| {
             let works = c.state.reached() || matches!(c.state, State::OneWay | State::AnswerOnly);
@@ -322,7 +332,7 @@ impl<'a> Drafter<'a> {
         })
     }
 
-    /// The roles that the inventory gives an entity.
+    /// Returns the roles that the inventory gives to an entity.
     fn known_roles(&self, entity: usize) -> Option<RoleSet> {
         let listed = self.listed?;
         let host = self.entities[entity].addresses.iter().find_map(|a| listed.host_of(*a))?;
@@ -331,8 +341,9 @@ impl<'a> Drafter<'a> {
         Some(numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role))))
     }
 
-    /// The domain controllers: who serves several things that the matrix knows of controllers alone. Whoever is asked for
-    /// names, tickets and the directory by a whole network is one, whatever else asks him.
+    /// Returns the domain controllers: hosts that serve several things that the matrix knows of
+    /// controllers alone. A host from which a whole network gets names, tickets and directory data
+    /// is a controller, whatever else it serves.
     fn controllers(&self) -> BTreeMap<usize, (RoleSet, String)> {
         let mut found = BTreeMap::new();
         for (entity, services) in self.serves().iter().enumerate() {
@@ -360,15 +371,17 @@ impl<'a> Drafter<'a> {
         found
     }
 
-    /// Whether it is what every member of a domain does at a controller, which says nothing of the member.
+    /// Returns whether a conversation is what every member of a domain does at a controller. It
+    /// then says nothing about the member.
     fn is_of_a_domain(&self, c: &Conversation) -> bool {
         let controller =
             self.entity(c.subject.server).is_some_and(|e| self.controllers.contains_key(&e));
         controller && self.policy.overlay_row(c.subject.transport, c.subject.port).is_some()
     }
 
-    /// The roles of both sides by which rows would document a conversation: what is known of a side is
-    /// believed, and somebody inside is no service on the internet.
+    /// Returns the roles of client and server by which rows would document a conversation. Roles
+    /// that are already assumed for a side are taken as given, and an internal host is never a
+    /// service on the internet.
     fn fits(&self, c: &Conversation) -> (RoleSet, RoleSet) {
         let matrix = self.matrix();
         let (mut client, mut server) = (RoleSet::default(), RoleSet::default());
@@ -405,7 +418,8 @@ impl<'a> Drafter<'a> {
             if from.kind == RoleKind::ExternalService && !from_outside {
                 continue;
             }
-            // What users may do only with a feature that few farms have explains nothing that others do all day.
+            // A row that lets clients do something only with a feature that few farms have does not
+            // explain what is seen all day.
             let rare =
                 row.features.iter().any(|f| matrix.features.get(f).is_some_and(|f| !f.usual));
             if from.is_client() && rare && !is_own {
@@ -422,7 +436,8 @@ impl<'a> Drafter<'a> {
             let destinations =
                 possible(to, if c.broadcast { RoleSet::default() } else { known_server });
             let agree = |set: RoleSet, is_any: bool| is_any || !set.is_empty();
-            // Each side is asked what it would have to be, given the other.
+            // Each side gets the roles that the row requires, given what is known of the other
+            // side.
             if agree(destinations, to.is_any) && !is_windows {
                 client = client.with(if from.is_any { RoleSet::default() } else { from.members });
             }
@@ -430,14 +445,16 @@ impl<'a> Drafter<'a> {
                 server = server.with(if to.is_any { RoleSet::default() } else { to.members });
             }
         }
-        // Files, names and remote calls of Windows: of many roles that might serve them none is told from a PC.
+        // Many roles serve files, names and remote calls of Windows, and so does any PC. With that
+        // many candidates, none of them can be distinguished from a PC.
         if is_windows && server.len() > ALIKE {
             server = RoleSet::default();
         }
         (client, server)
     }
 
-    /// Whether a row documents a conversation between the roles that both sides are taken for.
+    /// Returns whether a row documents a conversation between the roles that both sides are assumed
+    /// to have.
     fn is_documented(&self, c: &Conversation) -> bool {
         let (client, server) = (self.entity(c.subject.client), self.entity(c.subject.server));
         let (Some(client), Some(server)) = (client, server) else { return false };
@@ -450,9 +467,10 @@ impl<'a> Drafter<'a> {
         })
     }
 
-    /// What each entity did and serves.
+    /// Returns what each entity did and serves.
     fn items(&self) -> Vec<Vec<DraftItem>> {
-        /// Serves or opens, which service, as which roles would; and with whom, nobody for everybody.
+        /// Whether a host serves or opens the service, the service itself, the roles that would do
+        /// so, and whether a row documents it. Its peers are addresses, or `None` for everybody.
         type Deed = (bool, Transport, u16, RoleSet, bool);
         type Peers = BTreeSet<Option<IpAddr>>;
         type DraftItems = BTreeMap<Deed, Peers>;
@@ -505,7 +523,8 @@ impl<'a> Drafter<'a> {
         items
     }
 
-    /// Whether it is traffic of every network, which says nothing of a role.
+    /// Returns whether a conversation is background traffic of any network, which says nothing
+    /// about roles.
     fn is_background(&self, c: &Conversation) -> bool {
         let entry = self.policy.background(c.subject.transport, c.subject.port);
         entry.is_some_and(|entry| entry.anywhere || c.broadcast || c.state == State::AnswerOnly)
@@ -518,10 +537,11 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// The roles that explain most of what an entity does; then what was decided on, what too little speaks
-    /// for, and what stays unexplained.
-    /// A PC of a domain that does only what clients do is one: appliances of the product are in no domain, and its
-    /// servers serve.
+    /// Weighs the items of an entity. Returns the roles that explain most of them, the guesses, a
+    /// role with too little evidence, and the items that stay unexplained.
+    ///
+    /// A PC of a domain that does only what clients do counts as a client: the product's appliances
+    /// are not in a domain, and its servers serve something.
     fn weigh(&self, items: Vec<DraftItem>, is_pc: bool) -> Weighed {
         let is_client = |role: usize| self.matrix().roles[role].is_client();
         let mut items = items;
@@ -545,7 +565,7 @@ impl<'a> Drafter<'a> {
             let best = weights.iter().map(|(_, w)| *w).fold(0.0, f64::max);
             let heaviest = weights.iter().filter(|(_, w)| *w > best - 1e-9).map(|(r, _)| *r);
             let mut tied: Vec<usize> = heaviest.collect();
-            // Roles for which other things speak just as much are found for themselves.
+            // Roles of equal weight with different evidence are found in a later pass.
             let speaks = |role: usize| {
                 items
                     .iter()
@@ -560,10 +580,12 @@ impl<'a> Drafter<'a> {
             let (count, least) =
                 telling.fold((0, usize::MAX), |(n, least), i| (n + 1, least.min(i.fits.len())));
             let clients = tied.iter().all(|r| self.matrix().roles[*r].is_client());
-            // One thing that others do too, such as a remote desktop, makes nobody a component of the product.
+            // A single item that others show too, such as a remote desktop, does not make a host a
+            // component of the product.
             let of_product = tied.iter().any(|r| self.matrix().roles[*r].is_component());
             let shown = !of_product || count >= 2 || items.iter().any(|i| mine(i) && i.is_own);
-            // One row that only this role has, or several rows: of these few roles, whichever it is.
+            // Either one item fits only these roles, or several items fit them. With few roles, the
+            // host plays one of them.
             let few = tied.len() <= ALIKE && (least <= tied.len() || (count >= 2 && best > 0.6));
             let sure = few && shown;
             let evidence: Vec<String> =
@@ -576,7 +598,7 @@ impl<'a> Drafter<'a> {
             }
             roles = tied.iter().fold(roles, |set, role| set.with(RoleSet::one(*role)));
             match clients {
-                // A user may have both.
+                // A user may have both kinds of client.
                 true => guesses.extend(tied.iter().map(|role| Guess {
                     role: *role,
                     or: Vec::new(),
@@ -585,13 +607,13 @@ impl<'a> Drafter<'a> {
                 false => guesses.push(guess),
             }
         }
-        // What is left over is explained only where a role was found for it.
+        // A leftover item is explained only if a row documents it between the assumed roles.
         let left = items.iter().chain(&unknown).filter(|item| !item.documented);
         let unexplained = left.map(|item| item.words.clone()).collect();
         Weighed { roles, guesses, perhaps, unexplained }
     }
 
-    /// What an item says, and who else would do so.
+    /// Returns the words of an item, with the roles that would do so.
     fn speaks(&self, item: &DraftItem) -> String {
         const SHOWN: usize = 3;
         let titles = self.matrix().role_titles(item.fits);
@@ -602,7 +624,8 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// The name that lookups tell, if they tell one; else one made from the address.
+    /// Returns the name from the inventory or from DNS if there is exactly one, otherwise a name
+    /// made from the address.
     fn name(&self, entity: usize) -> String {
         let addresses = &self.entities[entity].addresses;
         let listed = self.listed.and_then(|listed| {
@@ -615,7 +638,8 @@ impl<'a> Drafter<'a> {
         let called = addresses.iter().filter_map(|a| self.conversations.dns_names.get(a));
         let names: BTreeSet<&str> =
             called.flat_map(|names| names.iter()).map(String::as_str).collect();
-        // A label that means something else to the program, or that needs escapes, names nobody.
+        // A label that the program uses in another sense, or that needs escapes, does not serve as
+        // a name.
         let matrix = self.matrix();
         let plain = |label: &&str| {
             let known = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
@@ -636,7 +660,7 @@ impl<'a> Drafter<'a> {
     fn draft(mut self) -> Draft {
         let (mut hosts, serves) = (Vec::new(), self.serves());
         let networks = self.client_networks(&serves);
-        // A host in a network of clients counts as a client for the hosts it asks.
+        // A host in a network of clients counts as a client for the hosts that it connects to.
         let clients = self.matrix().roles.iter().filter(|role| role.is_client());
         let clients = clients.fold(RoleSet::default(), |set, role| set.with(role.members));
         for member in networks.values().flat_map(|(members, _)| members) {
@@ -667,7 +691,7 @@ impl<'a> Drafter<'a> {
             let Weighed { guesses: mut roles, mut perhaps, unexplained, .. } =
                 self.weigh(std::mem::take(&mut items[number]), is_pc(number));
             if in_network.contains(&number) {
-                // What it is by its network, it is by its other addresses too.
+                // What a host is by its network, it is by its other addresses, too.
                 addresses.retain(|address| !networks.contains_key(&prefix_of(*address)));
                 if addresses.is_empty() {
                     continue;
@@ -709,9 +733,10 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// Networks of clients, with those in it that are told by the network alone, and what shows that they are clients.
-    /// Nobody in it may play another role, and some have to be clients for sure. Whoever serves something of his own
-    /// there is told for himself too.
+    /// Returns the networks of clients, each with the entities that only the network stands for,
+    /// and the evidence that they are clients. No host in such a network may play another role, and
+    /// some have to be clients for certain. A host there that serves something of its own is also
+    /// listed individually.
     fn client_networks(
         &self,
         serves: &[BTreeMap<(Transport, u16), BTreeSet<IpAddr>>],
@@ -755,25 +780,28 @@ impl<'a> Drafter<'a> {
         networks
     }
 
-    /// The entities that ask domain controllers for something.
+    /// Returns the entities that use services of domain controllers.
     fn domain_members(&self) -> BTreeSet<usize> {
         let asking = self.telling().filter(|c| self.is_of_a_domain(c));
         asking.filter_map(|c| self.entity(c.subject.client)).collect()
     }
 
-    /// Whether an entity serves something of its own. Every PC of a domain answers its administrators.
+    /// Returns whether an entity serves something of its own. Services of an overlay do not count,
+    /// because every PC of a domain accepts connections from its administrators.
     fn serves_own(&self, serves: &BTreeMap<(Transport, u16), BTreeSet<IpAddr>>) -> bool {
         serves.keys().any(|(transport, port)| self.policy.overlay_row(*transport, *port).is_none())
     }
 
-    /// Whether all that an entity does, as far as rows know it, is what clients do too.
+    /// Returns whether everything that an entity does, as far as rows know it, is something that
+    /// clients do, too.
     fn acts_as_client(&self, items: &[DraftItem]) -> bool {
         let is_client = |role: usize| self.matrix().roles[role].is_client();
         let mut known = items.iter().filter(|item| !item.fits.is_empty()).peekable();
         known.peek().is_some() && known.all(|item| item.fits.iter().any(is_client))
     }
 
-    /// The overlay without which what members of a domain do would not be documented, and how many of them do so.
+    /// Returns the overlay without which the traffic of members of a domain would not be
+    /// documented, and the number of members with such traffic.
     fn overlay(&self) -> Option<(String, usize)> {
         let matrix = self.matrix();
         let mut members: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
@@ -798,7 +826,7 @@ impl<'a> Drafter<'a> {
         several.map(|(overlay, members)| (overlay.to_owned(), members.len()))
     }
 
-    /// Addresses outside that sent something to one address, by network.
+    /// Returns external addresses that sent something to a single address, counted by network.
     fn left_out(&self) -> Vec<(IpNet, usize)> {
         let mut networks: BTreeMap<IpNet, usize> = BTreeMap::new();
         let presences = self.conversations.survey.presences();
@@ -813,7 +841,7 @@ impl<'a> Drafter<'a> {
         networks
     }
 
-    /// What each entity serves, with its clients.
+    /// Returns what each entity serves, with the clients of each service.
     fn serves(&self) -> Vec<BTreeMap<(Transport, u16), BTreeSet<IpAddr>>> {
         let mut serves = vec![BTreeMap::<_, BTreeSet<_>>::new(); self.entities.len()];
         for c in self.telling().filter(|c| c.state.reached()) {
@@ -825,7 +853,7 @@ impl<'a> Drafter<'a> {
         serves
     }
 
-    /// Servers outside with their use, and the number of clients outside.
+    /// Returns the external servers with their use, and the number of external clients.
     fn outside(&self) -> (Vec<Outside>, usize) {
         let is_outside = |a: IpAddr| {
             self.entity(a).is_none()
@@ -858,7 +886,7 @@ impl<'a> Drafter<'a> {
         (told.collect(), clients.len())
     }
 
-    /// Features that every row for some traffic needs, between the roles that were guessed.
+    /// Returns the features that every row for some traffic between the guessed roles needs.
     fn features(&self) -> BTreeMap<String, String> {
         let matrix = self.matrix();
         let mut features = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! What the farm has to show: groups of rows that nobody tried although the capture could have seen
-//! it, and those that it could not have seen.
+//! Expected traffic: groups of rows that no host tried although the capture could have shown it,
+//! and groups that the capture could not have shown.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -20,27 +20,28 @@ use crate::policy::{Expectation, FeatureState, Policy, RoleSet, Row, Scope};
 /// What became of the triggers of a row, for one source.
 enum Trigger {
     NotSeen,
-    /// Only through a virtual address, and another of its holders did what follows.
+    /// A trigger was seen only through a virtual address, and another of its holders did what
+    /// follows.
     AnsweredByHolder,
-    /// The group that triggered, and its conversation.
+    /// The group that triggered, and the conversation.
     Seen(GroupId, u32),
 }
 
 /// What the silence of one source on one group means.
 #[derive(Clone, Copy)]
 pub(super) enum AbsenceCheck {
-    /// It is none, or nothing is due.
+    /// The source was not silent, or nothing is due.
     Fine,
-    /// It tried and failed, which the conversations themselves show.
+    /// The source tried and failed, which the conversations themselves show.
     Failed,
-    /// It should have spoken, and could have been seen.
+    /// The source should have spoken, and the capture could have shown it.
     Missing(AbsenceClaim),
-    /// It may have spoken unseen.
+    /// The source may have spoken unseen.
     Unknown(Code, AbsenceClaim),
 }
 
 impl AbsenceCheck {
-    /// What two directions of a pair come to, of which one is enough.
+    /// Combines the checks of the two directions of a pair, one of which is enough.
     pub fn or(self, other: Self) -> Self {
         match (self, other) {
             (Self::Fine, _) | (_, Self::Fine) => Self::Fine,
@@ -50,7 +51,7 @@ impl AbsenceCheck {
         }
     }
 
-    /// The claim that it makes, with its code.
+    /// Returns the claim that it makes, with its code.
     pub fn claim(self) -> Option<(Code, AbsenceClaim)> {
         match self {
             Self::Fine | Self::Failed => None,
@@ -68,17 +69,17 @@ pub(super) struct Assessor<'a> {
     pub(super) seen: JudgedCapture<'a>,
     pub(super) rows: Vec<RowReport>,
     pub(super) not_assessable: Vec<u64>,
-    /// What documents each conversation.
+    /// The rows that document each conversation.
     pub(super) fitting: Vec<Option<Arc<Fitting>>>,
     attempts: ByGroup<Attempt>,
-    /// What went through each host, by group.
+    /// The triggers that went through each host, by group.
     triggers: ByGroup<Arc<TriggerPath>>,
-    /// What the hosts and services of some roles have in common, by their place in the claims.
+    /// What the hosts and services of some roles have in common, by their position in the claims.
     reaches: RefCell<Vec<Reach>>,
     pub(super) book: RefCell<&'a mut FindingBook>,
     /// Hosts that already have a finding about something missing.
     pub(super) missing: HashSet<usize>,
-    /// Addresses of hosts that one hardware address took over from another, in words.
+    /// Descriptions of host addresses that one hardware address took over from another.
     pub(super) moves: Vec<String>,
 }
 
@@ -91,14 +92,16 @@ struct Reach {
     covered: usize,
     sealed_beside: usize,
     unreadable: usize,
-    /// The seconds that each host was there, in order.
+    /// The time between the first and the last unicast frame of each host, in seconds, in ascending
+    /// order.
     there_s: Vec<Nanos>,
-    /// Services that were seen sending.
+    /// The number of services that were seen sending.
     services: usize,
 }
 
 impl<'a> Assessor<'a> {
-    /// Returns an assessor that has counted the conversations of each row, on `jobs` threads, and the group of each row.
+    /// Returns an assessor that has counted the conversations of each row on `jobs` threads, and
+    /// the group of each row.
     pub(super) fn new(
         judge: &'a Judge<'a>,
         seen: JudgedCapture<'a>,
@@ -129,7 +132,7 @@ impl<'a> Assessor<'a> {
         (assessor, groups_of)
     }
 
-    /// What a source tried of a group: towards one, or towards anybody.
+    /// Returns what a source tried of a group, towards one peer or towards all of them.
     pub(super) fn attempts(&self, group: GroupId, source: usize, only: Option<Peer>) -> &[Attempt] {
         let all = self.attempts.get(&(group, source)).map_or(&[][..], Vec::as_slice);
         let Some(to) = only else { return all };
@@ -138,7 +141,7 @@ impl<'a> Assessor<'a> {
         &all[from..from + len]
     }
 
-    /// Whether somebody plays both roles of a row.
+    /// Returns whether both roles of a row are present.
     fn is_present(&self, row: &Row) -> bool {
         let (roles, present) = (&self.policy.matrix.roles, self.judge.present());
         let played = |role: usize| roles[role].is_any || roles[role].members.intersects(present);
@@ -146,7 +149,7 @@ impl<'a> Assessor<'a> {
         played(row.source) && (anybody || played(row.destination))
     }
 
-    /// The rows of a group that somebody has to show.
+    /// Returns the rows of a group that are expected to show traffic.
     pub(super) fn live(&self, rows: &[usize]) -> Vec<usize> {
         let live = rows.iter().copied().filter(|row| {
             let row = &self.policy.matrix.rows[*row];
@@ -158,7 +161,7 @@ impl<'a> Assessor<'a> {
         live.collect()
     }
 
-    /// The destinations of a source: those of the rows of a group that it may open.
+    /// Returns the destinations of the given rows, by their position in the claims.
     pub(super) fn destinations(&self, rows: &[usize]) -> u32 {
         let matrix = &self.policy.matrix;
         let roles = rows.iter().fold(RoleSet::default(), |set, row| {
@@ -174,8 +177,8 @@ impl<'a> Assessor<'a> {
         reach
     }
 
-    /// What it means that `source` did not speak to `only`, or to anybody, by the rows of a group. Without `tried` it is
-    /// asked of a host that tried nothing.
+    /// Returns what it means that `source` did not speak to `only`, or to any destination, by the
+    /// rows of a group. Without `tried`, the source is taken to have tried nothing.
     pub(super) fn silence(
         &self,
         group: GroupId,
@@ -200,7 +203,8 @@ impl<'a> Assessor<'a> {
             Some(To::AnyOf(_)) | None => None,
         };
         let attempts = if tried { self.attempts(group, source, unit) } else { &[] };
-        // What anybody may have made up breaks no silence, but one that may be broken is not certain.
+        // Traffic that any host may have forged does not break a silence, but it makes the silence
+        // uncertain.
         let tunnelled = attempts.iter().any(|attempt| attempt.tunnelled);
         let attempts = || attempts.iter().filter(|attempt| !attempt.tunnelled);
         if attempts().any(|a| a.answered || a.state == State::AnswerOnly) {
@@ -256,7 +260,7 @@ impl<'a> Assessor<'a> {
         if let Some(code) = absence::fails(&asked, absence::BEFORE) {
             return unknown(code);
         }
-        // Datagrams that ask for no reply are all that a group without TCP has to show.
+        // A group without TCP has nothing to show but datagrams that need no reply.
         let connects = due.iter().any(|row| matrix.rows[*row].transport == Transport::TCP);
         let any = |state| attempts().any(|a| a.state == state);
         if !connects && any(State::OneWay) {
@@ -265,7 +269,7 @@ impl<'a> Assessor<'a> {
         if any(State::OneSided) {
             return unknown(Code::OneSidedView);
         }
-        // What was tried one way was tried; the rest of the group is what is silent.
+        // A row that was tried in one direction was tried. Only the rest of the group is silent.
         rows.retain(|row| !attempts().any(|a| a.rows.contains(row)));
         let unknown = |code, doubts| {
             AbsenceCheck::Unknown(
@@ -284,7 +288,8 @@ impl<'a> Assessor<'a> {
             doubts.add(Doubt::Coverage);
         }
         let watched_s = view.watched.seconds_for(watch_s);
-        // A host that was there for a moment only had no time to do what it does now and then, or to be asked.
+        // A host that was there only for a moment had no time for what it does occasionally, or for
+        // others to contact it.
         let due_s = watched_s.min(watch_s);
         let in_time = self.seen.was_there_for(Peer::Host(source), due_s)
             && self.any_was_there(to, source, due_s);
@@ -298,7 +303,7 @@ impl<'a> Assessor<'a> {
         if rows.iter().all(|row| matrix.rows[*row].is_doubtful()) {
             doubts.add(Doubt::Row);
         }
-        // In each watch time an exchange would have shown at least two frames.
+        // In each watch time, an exchange would have shown at least two frames.
         let chances = 2 * (watched_s / watch_s.max(1)).max(1);
         if !view.is_certain_after(chances) {
             doubts.add(Doubt::Loss);
@@ -306,7 +311,7 @@ impl<'a> Assessor<'a> {
         AbsenceCheck::Missing(claim(&rows, doubts))
     }
 
-    /// What those have in common towards whom a source should have spoken.
+    /// Returns what the destinations that a source should have spoken to have in common.
     pub(super) fn towards(&self, to: To, source: usize) -> DestinationCoverage {
         let seen = &self.seen;
         match to {
@@ -343,7 +348,8 @@ impl<'a> Assessor<'a> {
         matches!(self.policy.inventory.covers, Some(super::CoverageStatement::All))
     }
 
-    /// Whether one of those towards whom a source should have spoken was there for so many seconds.
+    /// Returns whether one of the destinations that a source should have spoken to was there for
+    /// `due_s` seconds.
     fn any_was_there(&self, to: To, source: usize, due_s: u64) -> bool {
         match to {
             To::Host(host) => self.seen.was_there_for(Peer::Host(host as usize), due_s),
@@ -358,7 +364,7 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// How what a claim misses may have gone all the same, as doubts.
+    /// Adds doubts for the ways in which the traffic that a claim misses may have passed unseen.
     fn hidden_ways(&self, rows: &[usize], source: usize, to: To, doubts: &mut Doubts) {
         let (seen, rows) = (&self.seen, with_ports(self.policy, rows));
         let is_in = |host: usize| match to {
@@ -408,20 +414,20 @@ impl<'a> Assessor<'a> {
         }
     }
 
-    /// The groups that trigger a row.
+    /// Returns the groups that trigger a row.
     fn triggers_of(&self, row: &Row) -> impl Iterator<Item = GroupId> {
         let groups = &self.policy.matrix.groups;
         let number = |name: &String| groups.keys().position(|group| group == name);
         row.triggers.iter().filter_map(number).map(|number| number as GroupId)
     }
 
-    /// Whether something that triggers a row went through a host.
+    /// Returns whether something that triggers a row went through a host.
     pub(super) fn is_triggered(&self, row: &Row, host: usize) -> bool {
         self.triggers_of(row).any(|group| self.triggers.contains_key(&(group, host)))
     }
 
-    /// Whether a trigger of a row was seen through a host. One that went through a virtual address
-    /// is answered by any of its holders.
+    /// Returns whether a trigger of a row was seen through a host. If it went through a virtual
+    /// address, any of the holders may do what follows.
     fn trigger(&self, group: GroupId, row: &Row, source: usize) -> Trigger {
         let mut result = Trigger::NotSeen;
         for name in self.triggers_of(row) {
@@ -440,7 +446,7 @@ impl<'a> Assessor<'a> {
         result
     }
 
-    /// The status of every row: the first that applies.
+    /// Sets the status of every row to the first that applies.
     pub(super) fn statuses(&mut self) {
         for (number, row) in self.policy.matrix.rows.iter().enumerate() {
             let present = self.is_present(row);
@@ -458,7 +464,8 @@ impl<'a> Assessor<'a> {
                 report.reason = Some(Code::OneSidedView);
             }
             report.status = match report.status {
-                // What a name alone told may be in no list.
+                // A row whose role is in no list may still have conversations, because a name alone
+                // can show a role.
                 _ if !present && report.conversations == 0 => Status::RoleAbsent,
                 _ if off => Status::FeatureOff,
                 Status::Missing => Status::Missing,

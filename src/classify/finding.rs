@@ -1,5 +1,5 @@
-//! A finding: what somebody should look at, with the numbers of what it rests on. The words come when a report writes
-//! them.
+//! A finding: what a person should look at, with numbers that refer to what it rests on. The words
+//! are added when a report is written.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -16,13 +16,13 @@ use crate::conversation::{Conversation, DirectionEvidence, State};
 use crate::model::{Mac, Max, Merge as _, Min, Transport, hex};
 use crate::policy::{Policy, Severity};
 
-/// What an id begins with, so that no spreadsheet takes it for a number.
+/// The prefix of an id, so that no spreadsheet takes it for a number.
 const ID_MARK: &str = "f-";
 
-/// The hex digits of an id.
+/// The number of hex digits of an id.
 const ID_DIGITS: usize = 12;
 
-/// Returns the id that a text stands for: ids of earlier versions had no mark.
+/// Returns the id that a text stands for. Ids of earlier versions had no prefix.
 pub fn id_of(text: &str) -> String {
     let bare = text.len() == ID_DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
     if bare { format!("{ID_MARK}{text}") } else { text.to_owned() }
@@ -36,23 +36,24 @@ pub struct MemberRange {
 }
 
 impl MemberRange {
-    /// Returns the places that it takes.
+    /// Returns the positions of the run in the pool.
     pub(super) fn range(self) -> Range<usize> {
         self.start as usize..(self.start + self.len) as usize
     }
 
-    /// Whether nothing is in it.
+    /// Returns whether the run is empty.
     pub fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// Returns how many are in it.
+    /// Returns the number of conversations in the run.
     pub fn len(self) -> usize {
         self.len as usize
     }
 }
 
-/// Conversations that findings rest on, by their places in the list, one run a finding.
+/// The conversations that findings rest on, by their positions in the list, with one run for each
+/// finding.
 #[derive(Default)]
 pub(super) struct MemberPool(pub Vec<u32>);
 
@@ -73,35 +74,36 @@ impl MemberPool {
 /// What a finding is about at the server.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum About {
-    /// One port, or type of ICMP.
+    /// One port, or one ICMP type.
     Port(u16),
     /// Many ports.
     Ports,
-    /// What the reason says: a group of rows, a role, an address.
+    /// What the reason says: a group of rows, a role or an address.
     Group,
 }
 
-/// What makes a finding the same in another capture; its id is made of this.
+/// The properties that make a finding the same in another capture. Its id is made from them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FindingKey {
-    /// Why, and with it the verdict.
+    /// The code, which implies the verdict.
     pub code: Code,
     /// The client: the end that opened the traffic, or should have.
     pub client: EndId,
-    /// The server: the end that was opened, or should have been.
+    /// The server: the end to which the traffic was opened, or should have been.
     pub server: EndId,
-    /// The protocol above IP, where it is one.
+    /// The protocol above IP, if there is a single one.
     pub transport: Option<Transport>,
-    /// What it is about at the server.
+    /// What the finding is about at the server.
     pub about: About,
 }
 
-/// Why a finding is there: what was looked at, by number.
+/// The reason for a finding, with numbers that refer to what was examined.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// Its conversations are not permitted, or only by a feature that nobody named; the first one's ruling says why.
+    /// Its conversations are not permitted, or only by a feature that the inventory does not name.
+    /// The ruling on the first one says why.
     Permission,
-    /// Its conversations are between addresses that no list has.
+    /// Its conversations are between addresses that are in no list.
     Strangers,
     /// Its conversations are documented by rows of a group, and failed.
     Failed(GroupId),
@@ -109,50 +111,51 @@ pub enum Reason {
     Claim(ClaimId),
     /// A host serves what only one other role serves.
     Serves,
-    /// An address that is not listed serves what only this role serves, and its hosts were never seen.
+    /// An unlisted address serves what only this role serves, and the hosts of the role were never
+    /// seen.
     LooksAlike(u16),
-    /// Nothing of this role was seen of the host.
+    /// The capture shows nothing of this role of the host.
     Silent(u16),
-    /// Several hardware addresses claim one address, by the place in the list of conflicts.
+    /// Several hardware addresses claim one address, by its position in the list of conflicts.
     Conflict(u32),
-    /// Loopback addresses were on a wire.
+    /// Loopback addresses were seen on a network.
     Loopback,
     /// The exception, by number, matched nothing.
     Unused(u32),
 }
 
-/// Something that somebody should look at.
+/// Something that a person should look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Finding {
-    /// What makes it the same in another capture.
+    /// The properties that make it the same in another capture.
     pub key: FindingKey,
-    /// How much it weighs.
+    /// The severity.
     pub severity: Severity,
     /// The best state among its conversations.
     pub state: Option<State>,
-    /// The strongest grade of direction among its conversations.
+    /// The strongest direction evidence among its conversations.
     pub direction: Option<DirectionEvidence>,
-    /// Whether client and server are one address each.
+    /// Whether the client is a single address, and whether the server is.
     pub single: [bool; 2],
-    /// Why it is not certain.
+    /// Why the finding is not certain.
     pub doubts: Doubts,
-    /// Why it is there.
+    /// Why the finding exists.
     pub reason: Reason,
     /// The conversations that it stands for.
     pub members: MemberRange,
-    /// The place of the finding that explains it, and one.
+    /// The position of the finding that explains it, plus one. Zero means that none does.
     explained_by: u32,
-    /// The earliest packet.
+    /// The time of the earliest packet.
     pub first: Min,
-    /// The latest packet.
+    /// The time of the latest packet.
     pub last: Max,
 }
 
-// Hundreds of thousands of them are held at a time.
+// Hundreds of thousands of findings are held at a time.
 const _: () = assert!(size_of::<Finding>() <= 64);
 
 impl Finding {
-    /// A finding that rests on no conversation.
+    /// Returns a finding that rests on no conversation.
     pub(super) fn new(key: FindingKey, reason: Reason) -> Self {
         Self {
             key,
@@ -169,12 +172,12 @@ impl Finding {
         }
     }
 
-    /// Gives it its weight, and why it is not certain.
+    /// Returns the finding with a severity and the reasons why it is not certain.
     pub(super) fn weighing(self, severity: Severity, doubts: Doubts) -> Self {
         Self { severity, doubts, ..self }
     }
 
-    /// Takes in the conversations that it stands for.
+    /// Returns the finding with the conversations that it stands for.
     pub(super) fn with_members(
         mut self,
         list: &[Conversation],
@@ -198,22 +201,22 @@ impl Finding {
         self
     }
 
-    /// Returns what it says.
+    /// Returns the verdict.
     pub fn verdict(&self) -> Verdict {
         self.key.code.verdict()
     }
 
-    /// Returns why.
+    /// Returns the code.
     pub fn code(&self) -> Code {
         self.key.code
     }
 
-    /// Whether it is certain.
+    /// Returns whether the finding is certain.
     pub fn certain(&self) -> bool {
         self.doubts.certain()
     }
 
-    /// Returns the place of the finding that explains it.
+    /// Returns the position of the finding that explains it.
     pub fn explained_by(&self) -> Option<usize> {
         (self.explained_by as usize).checked_sub(1)
     }
@@ -227,28 +230,28 @@ impl Finding {
 pub struct Conflict {
     /// The address.
     pub address: IpAddr,
-    /// Who claims it.
+    /// The hardware addresses that claim it.
     pub macs: BTreeSet<Mac>,
     /// The hosts of the inventory that advertised it as virtual.
     pub holders: BTreeSet<usize>,
 }
 
-/// All findings of an audit, with what their numbers stand for.
+/// All findings of an audit, with what their numbers refer to.
 #[derive(Default)]
 pub(super) struct FindingBook {
-    /// Worst first.
+    /// The findings, worst first.
     pub findings: Vec<Finding>,
-    /// Who they are about.
+    /// The ends that findings are about.
     pub ends: EndInterner,
-    /// The conversations that they rest on.
+    /// The conversations that findings rest on.
     pub pool: MemberPool,
-    /// The silences that they rest on.
+    /// The silences that findings rest on.
     pub claims: AbsenceClaims,
     /// The addresses that several hardware addresses claim.
     pub conflicts: Vec<Conflict>,
 }
 
-/// What the id and the order of a finding are made of, beside the ends.
+/// The parts of a finding, besides its ends, that decide its position among findings.
 struct SubjectOrder {
     transport: String,
     port: String,
@@ -256,12 +259,12 @@ struct SubjectOrder {
 }
 
 impl Judgement {
-    /// Returns the conversations that a finding stands for, by their places in the list.
+    /// Returns the conversations that a finding stands for, by their positions in the list.
     pub fn members_of(&self, finding: &Finding) -> &[u32] {
         self.book.pool.get(finding.members)
     }
 
-    /// Returns the transport of a finding as reports show it; `*` for any.
+    /// Returns the transport of a finding as reports show it, or `*` for any.
     pub fn transport_of(&self, finding: &Finding) -> String {
         match (finding.key.transport, finding.reason) {
             (Some(transport), _) => transport.to_string(),
@@ -273,7 +276,8 @@ impl Judgement {
         }
     }
 
-    /// Returns the port of a finding as reports show it; several joined by `;`, `*` for many.
+    /// Returns the port of a finding as reports show it. Several ports are joined by `;`, and `*`
+    /// stands for many.
     pub fn port_of(&self, policy: &Policy, finding: &Finding) -> String {
         match (finding.key.about, finding.reason) {
             (_, Reason::Strangers | Reason::Loopback) | (About::Ports, _) => "*".to_owned(),
@@ -296,7 +300,8 @@ impl Judgement {
         }
     }
 
-    /// Returns the group of rows, or what else a finding is about; nothing where that is a port.
+    /// Returns the group of rows, or what else a finding is about. The text is empty if that is a
+    /// port.
     pub fn group_of(&self, policy: &Policy, finding: &Finding) -> String {
         let matrix = &policy.matrix;
         let group = |group: GroupId| matrix.groups.keys().nth(group.into()).cloned();
@@ -316,15 +321,15 @@ impl Judgement {
         }
     }
 
-    /// Returns the id of a finding: `f-` and the first 12 hex digits of SHA-256 over verdict, code, ends, transport, and
-    /// group or port, each followed by the byte 0x1e.
+    /// Returns the id of a finding: `f-` and the first 12 hex digits of SHA-256 over verdict, code,
+    /// ends, transport, and group or port, each followed by the byte 0x1e.
     pub fn id_of(&self, policy: &Policy, finding: &Finding) -> String {
         let [client, server] = [finding.key.client, finding.key.server]
             .map(|end| self.book.ends.get(end).identity(policy));
         self.id_between(policy, finding, [&client, &server])
     }
 
-    /// Returns the id that it has where many pairs are told as one.
+    /// Returns the id that the finding has if many pairs are reported as one.
     pub fn id_as_many(&self, policy: &Policy, finding: &Finding) -> String {
         self.id_between(policy, finding, ["*", "*"])
     }
@@ -342,11 +347,12 @@ impl Judgement {
         format!("{ID_MARK}{}", &hex(&hasher.finalize())[..ID_DIGITS])
     }
 
-    /// Sorts findings worst first; of equal weight in the order of their words.
+    /// Sorts findings worst first. Findings of equal severity are ordered by code, ends and
+    /// subject.
     pub(super) fn sort(&mut self, policy: &Policy) {
         let ranks = self.book.ends.ranks(policy);
         let rank = |end| u128::from(EndInterner::rank(&ranks, end));
-        // What weighs more has the lesser key.
+        // A higher severity has a lower key.
         let weight = |s: Severity| (Severity::ALL.len() - 1 - s as usize) as u128;
         let key = |f: &Finding| {
             weight(f.severity) << 96
@@ -383,7 +389,7 @@ impl Judgement {
         (a.transport, a.port, a.group).cmp(&(b.transport, b.port, b.group))
     }
 
-    /// Returns the conversation that made something due which is missing.
+    /// Returns the conversation that made the missing traffic due.
     pub fn trigger_of(&self, finding: &Finding) -> Option<usize> {
         match finding.reason {
             Reason::Claim(claim) => {
@@ -394,7 +400,7 @@ impl Judgement {
         }
     }
 
-    /// Returns the claims of an address (ARP, neighbour discovery) that contradict each other, a few of many.
+    /// Returns up to eight contradicting claims of an address (ARP, neighbour discovery).
     pub fn address_claims_of(&self, finding: &Finding) -> Vec<(IpAddr, Mac)> {
         const SHOWN: usize = 8;
         let Reason::Conflict(number) = finding.reason else { return Vec::new() };
@@ -411,21 +417,21 @@ impl Judgement {
         })
     }
 
-    /// Whether a finding is about one client and one server.
+    /// Returns whether a finding is about one client and one server.
     pub(super) fn is_of_a_pair(&self, finding: &Finding) -> bool {
         let known = |end: EndId| !matches!(self.book.ends.get(end), EndKey::Everybody);
         finding.single == [true; 2] && known(finding.key.client) && known(finding.key.server)
     }
 }
 
-/// Orders two numbers as their decimal digits are ordered as text.
+/// Orders two numbers like their decimal digits as text.
 fn by_digits(a: u16, b: u16) -> Ordering {
     let left = |n: u16| (u32::from(n) + u32::from(n == 0)).ilog10();
     let wide = |n: u16| u32::from(n) * 10_u32.pow(4 - left(n));
     wide(a).cmp(&wide(b)).then_with(|| left(a).cmp(&left(b)))
 }
 
-/// How reports name an exception where a row would stand.
+/// Returns the name of an exception where reports would show a row.
 pub fn exception_rule(policy: &Policy, exception: usize) -> String {
     format!("exception:{}", policy.exceptions.list[exception].id)
 }

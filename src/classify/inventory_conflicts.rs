@@ -1,5 +1,5 @@
-//! Where the inventory and the capture contradict each other: hosts that serve what only another role serves,
-//! roles of which nothing shows, addresses that two hosts claim at once.
+//! Contradictions between the inventory and the capture: hosts that serve what only another role
+//! serves, roles that show no traffic, and addresses that two hosts claim at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::conversation::{AddressBinding, DirectionEvidence, State};
 use crate::model::{Mac, Nanos, Transport};
 use crate::policy::{FeatureState, PartyKind, RoleSet, Row};
 
-/// Seconds to be watched before a silent role means anything.
+/// The time that must be watched before a silent role means anything, in seconds.
 pub const WATCH_S: u64 = 600;
 
 impl Assessor<'_> {
@@ -39,7 +39,8 @@ impl Assessor<'_> {
         Finding::new(key, reason).weighing(severity, doubts)
     }
 
-    /// Hosts that serve by handshake what only one other role of the product serves.
+    /// Finds hosts whose handshakes show that they serve what only one other role of the product
+    /// serves.
     fn mismatches(&mut self) {
         let (policy, list) = (self.policy, &self.conversations.list);
         let matrix = &policy.matrix;
@@ -59,13 +60,14 @@ impl Assessor<'_> {
             let c = &list[members[0]];
             let roles = self.judge.serving(c);
             let own = policy.inventory.hosts[host].roles;
-            // What a moved port serves is said by the inventory.
+            // The inventory documents what a moved port serves.
             let documented =
                 members.iter().any(|n| self.judged[*n].verdict() == Verdict::Documented);
             if documented || roles.len() != 1 || roles.intersects(own) {
                 continue;
             }
-            // A port of the product's own tells; one that everybody uses, like that of a web server, does not.
+            // A port of the product's own is evidence. A port that others use too, like that of a
+            // web server, is not.
             if roles.iter().any(|role| !matrix.roles[role].is_component()) {
                 continue;
             }
@@ -79,7 +81,7 @@ impl Assessor<'_> {
         }
     }
 
-    /// Roles of hosts that were watched long enough, of which no row showed anything.
+    /// Finds roles of hosts that were watched long enough, but for which no row showed any traffic.
     fn silent_roles(&mut self) {
         let view = self.seen.view();
         let watch_s = view.watch(WATCH_S);
@@ -92,7 +94,7 @@ impl Assessor<'_> {
         let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
         let conversations = self.conversations.list.iter().zip(self.judged);
         for (fitting, (c, j)) in self.fitting.iter().zip(conversations) {
-            // What anybody may have made up shows no role.
+            // Traffic that any host may have forged shows no role.
             if c.is_made_up() {
                 continue;
             }
@@ -122,7 +124,7 @@ impl Assessor<'_> {
             if entry.is_virtual() || !self.seen.is_sending(Peer::Host(host)) {
                 continue;
             }
-            // What it should have done and did not is said already.
+            // A finding already reports what the host should have done and did not do.
             if self.missing.contains(&host) {
                 continue;
             }
@@ -144,7 +146,7 @@ impl Assessor<'_> {
                 if !certain {
                     doubts.add(Doubt::Coverage);
                 }
-                // In each watch time an exchange would have shown at least two frames.
+                // In each watch time, an exchange would have shown at least two frames.
                 if !view.is_certain_after(2 * (watched_s / watch_s.max(1)).max(1)) {
                     doubts.add(Doubt::Loss);
                 }
@@ -162,7 +164,8 @@ impl Assessor<'_> {
         }
     }
 
-    /// Addresses of hosts that two hardware addresses claim in the same ten seconds, twice, in one VLAN.
+    /// Finds host addresses that two hardware addresses claim in the same ten seconds, twice, in
+    /// one VLAN.
     fn address_conflicts(&mut self) {
         let claims = &self.conversations.survey.claims;
         let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
@@ -184,7 +187,8 @@ impl Assessor<'_> {
         }
         for ((host, address), macs) in conflicts {
             let mut doubts = Doubts::default();
-            // Listed hosts share it by VRRP, which the inventory does not say: somebody else may hold it too.
+            // Listed hosts share the address by VRRP, which the inventory does not say. Another
+            // host may hold it, too.
             let holders = self.listed_holders(host, address);
             if !holders.is_empty() {
                 doubts.add(Doubt::Coverage);
@@ -198,7 +202,8 @@ impl Assessor<'_> {
         }
     }
 
-    /// That one hardware address took an address of a host over from another that fell silent, in words.
+    /// Returns a description of how one hardware address took over a host's address from another
+    /// that fell silent.
     fn takeover(
         &self,
         host: usize,
@@ -229,8 +234,8 @@ impl Assessor<'_> {
         ))
     }
 
-    /// The hosts of the inventory that advertised an address of a host as virtual. One whose hardware addresses are
-    /// listed holds its own, whoever advertises it.
+    /// Returns the hosts of the inventory that advertised an address of a host as virtual. A host
+    /// whose hardware addresses are listed holds its own address, even if others advertise it.
     fn listed_holders(&self, host: usize, address: IpAddr) -> BTreeSet<usize> {
         if !self.policy.inventory.hosts[host].macs.is_empty() {
             return BTreeSet::new();
@@ -240,9 +245,12 @@ impl Assessor<'_> {
         holders.filter_map(|holder| self.policy.host_of(*holder)).collect()
     }
 
-    /// The hardware addresses that claim an address of a host against each other: in the same ten seconds, in at least
-    /// two of them that are ten seconds apart. Those of the host itself are one claimant, and so are those of listed
-    /// holders of a virtual address; what several routers share, and proxies, claim nothing for themselves.
+    /// Returns the hardware addresses that claim an address of a host against each other: in the
+    /// same slot of ten seconds, in at least two slots that begin ten seconds or more apart.
+    ///
+    /// The hardware addresses of the host itself count as one claimant, together with those of
+    /// listed holders of a virtual address. Addresses that several routers share, and those of
+    /// proxies, claim nothing for themselves.
     fn conflicting(
         &self,
         host: usize,
@@ -274,7 +282,8 @@ impl Assessor<'_> {
         let is_proxy =
             |mac: Mac| mac.is_shared() || proxies.iter().any(|number| mac_is_of(mac, *number));
         let claims = &self.conversations.survey.claims;
-        // Slots of ten seconds, a bit each: those of somebody, and those of a second one.
+        // One bit for each slot of ten seconds: slots with at least one claimant, and slots with at
+        // least two.
         let (mut once, mut twice) = (BTreeMap::<Nanos, u64>::new(), BTreeMap::<Nanos, u64>::new());
         let mut own = BTreeMap::<Nanos, u64>::new();
         let others: Vec<&&AddressBinding> = claimants
@@ -306,7 +315,8 @@ impl Assessor<'_> {
         };
         let own_macs = claimants.iter().filter(|c| is_own(c.mac)).map(|c| c.mac);
         let meeting: Vec<&&AddressBinding> = others.into_iter().filter(|c| intersects(c)).collect();
-        // Each of them against each, as far as there are few: one that takes over meets the last one, once.
+        // While claimants are few, each is compared with each other one: a claimant that takes over
+        // shares a slot with the previous one only once.
         let parties = meeting.iter().map(|c| &claims[**c].slots).chain([&own]);
         let parties: Vec<&BTreeMap<Nanos, u64>> = parties.collect();
         let common = |a: &BTreeMap<Nanos, u64>, b: &BTreeMap<Nanos, u64>| -> u32 {
@@ -331,8 +341,8 @@ impl Assessor<'_> {
     }
 }
 
-/// Claimants of one address beyond which it no longer matters who met whom.
+/// The number of claimants of one address above which they are no longer compared with each other.
 const MANY_CLAIMANTS: usize = 64;
 
-/// An address in the VLANs where it was claimed.
+/// An address and the VLANs in which it was claimed.
 type ClaimPlace = (IpAddr, [u16; 2]);

@@ -1,4 +1,4 @@
-//! Permission: which code a conversation gets, and which row decided it.
+//! Permission checks: which code a conversation gets, and which row decided it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,10 +17,10 @@ use crate::policy::{
     Scope, Severity,
 };
 
-/// What decided about a conversation.
+/// The decision about a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ruling {
-    /// The code, and with it the verdict.
+    /// The code, which implies the verdict.
     pub code: Code,
     /// The row that decided, by position.
     pub row: Option<usize>,
@@ -29,54 +29,55 @@ pub struct Ruling {
 }
 
 impl Ruling {
-    /// What a row decides.
+    /// Returns a ruling that a row decided.
     pub(super) fn by_row(code: Code, row: usize) -> Self {
         Self { code, row: Some(row), exception: None }
     }
 
-    /// What no row decides.
+    /// Returns a ruling that no row decided.
     pub(super) fn without_row(code: Code) -> Self {
         Self { code, row: None, exception: None }
     }
 }
 
-/// What the checks of permission ask of some traffic more than once.
+/// Facts about a query that several permission checks need.
 pub(super) struct PermissionFacts {
-    /// What the best row that fits says, features that are off aside.
+    /// The ruling by the best row that fits, without rows whose features are off.
     pub documented: Option<Ruling>,
-    /// A row that fits, but for a feature that is off.
+    /// A row that fits, but needs a feature that is off.
     pub off: Option<usize>,
-    /// Both ends have roles.
+    /// Whether both ends have roles.
     pub have_roles: bool,
 }
 
-/// A conversation's judgement.
+/// The judgement of one conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Judged {
-    /// What decided.
+    /// The decision.
     pub ruling: Ruling,
-    /// Who the client is to the inventory.
+    /// What the inventory knows of the client.
     pub client: Party,
-    /// Who the server is to the inventory.
+    /// What the inventory knows of the server.
     pub server: Party,
-    /// Why it is not certain.
+    /// Why the judgement is not certain.
     pub doubts: Doubts,
-    /// The name that decided: its place among the server's names, and among that one's aliases.
+    /// The name that decided, as its index among the server's names and the index among the aliases
+    /// of that name.
     pub named: Option<(usize, usize)>,
-    /// The code of the other orientation, where it differs and the direction is a guess.
+    /// The code of the other orientation, if it differs and the direction is a guess.
     pub other: Option<Code>,
-    /// How much it weighs.
+    /// The severity.
     pub severity: Severity,
 }
 
 impl Judged {
-    /// The verdict.
+    /// Returns the verdict.
     pub fn verdict(&self) -> Verdict {
         self.ruling.code.verdict()
     }
 }
 
-/// What plain conversations that are ruled on alike have in common.
+/// The properties that plain conversations with the same ruling have in common.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct QueryKind {
     client: RoleSet,
@@ -85,11 +86,11 @@ pub(super) struct QueryKind {
     loopback: bool,
     announced: bool,
     service: (Transport, u16),
-    /// What decides of traffic that no row documents.
+    /// The properties that decide about traffic that no row documents.
     undocumented: Option<Undocumented>,
 }
 
-/// What decides of plain traffic that no row documents, beside the roles.
+/// The properties, besides the roles, that decide about plain traffic that no row documents.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Undocumented {
     is_listed: [bool; 2],
@@ -98,10 +99,12 @@ struct Undocumented {
     service: (Transport, u16),
 }
 
-/// Things by kind; of some kinds nothing is held, and has to be asked for each conversation.
+/// Values by query kind. Some kinds have no entry, because each of their conversations needs a
+/// value of its own.
 pub(super) type ByQueryKind<T> = HashMap<QueryKind, T, ahash::RandomState>;
 
-/// Rulings by kind. One list for all workers, and for whoever asks before the judgement how flows may be read.
+/// Rulings by query kind. All workers share them, and so do the direction hints, which are needed
+/// before the judgement.
 #[derive(Default)]
 struct Rulings(DashMap<QueryKind, Ruling, ahash::RandomState>);
 
@@ -115,7 +118,7 @@ impl Rulings {
     }
 }
 
-/// How the judge is asked: the traffic, and how it travelled.
+/// A query to the judge: the traffic, and how it travelled.
 #[derive(Clone, Copy)]
 pub(super) struct Query<'n> {
     pub client: Party,
@@ -124,19 +127,19 @@ pub(super) struct Query<'n> {
     pub server_roles: RoleSet,
     pub subject: ServiceKey,
     pub broadcast: bool,
-    /// It answers a broadcast, and so belongs to the broadcast's row.
+    /// Whether it answers a broadcast, and so belongs to the row of the broadcast.
     pub answer: bool,
-    /// An endpoint mapper announced the port.
+    /// Whether an endpoint mapper announced the port.
     pub announced: bool,
-    /// The server's name.
+    /// The name of the server.
     pub name: Option<&'n str>,
-    /// Two witnesses agree on the name.
+    /// Whether two witnesses agree on the name.
     pub name_is_sure: bool,
-    /// When it ended.
+    /// The time of the last packet.
     pub last: Option<Nanos>,
 }
 
-/// The doubt that each taint of a conversation's flows is.
+/// The doubt that each doubt source of a conversation's flows raises.
 const TAINTS: [(DoubtSource, Doubt); 4] = [
     (DoubtSource::Direction, Doubt::Direction),
     (DoubtSource::Spoof, Doubt::Spoof),
@@ -148,20 +151,21 @@ const TAINTS: [(DoubtSource, Doubt); 4] = [
 pub struct Judge<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// For each role, the roles that some row lets it reach, and whether a row lets it reach anybody.
+    /// For each role, the roles that some row lets it reach, and whether a row lets it reach any
+    /// host.
     joins: Vec<(RoleSet, bool)>,
-    /// The roles that somebody in the inventory plays.
+    /// The roles that something in the inventory plays.
     present: RoleSet,
-    /// The rows that go to a name or an address.
+    /// The rows whose destination is a name or an address.
     endpoints: Vec<usize>,
-    /// What each code weighs where nothing was reached, and where something was.
+    /// The severity of each code if nothing was reached, and if something was.
     severities: Vec<[Severity; 2]>,
-    /// What was ruled on before.
+    /// The rulings made so far.
     rulings: Rulings,
 }
 
 impl<'a> Judge<'a> {
-    /// A judge of one policy.
+    /// Returns a judge for one policy.
     pub fn new(policy: &'a Policy) -> Self {
         let matrix = &policy.matrix;
         let joins = (0..matrix.roles.len()).map(|role| {
@@ -184,19 +188,20 @@ impl<'a> Judge<'a> {
         Self { policy, joins, present, endpoints, severities, rulings }
     }
 
-    /// A judge for whom somebody plays every role: for questions without an inventory.
+    /// Returns a judge for which every role is present, for queries without an inventory.
     pub fn of_any_farm(policy: &'a Policy) -> Self {
         let roles = policy.matrix.roles.iter();
         let present = roles.map(|r| r.members).fold(RoleSet::default(), RoleSet::with);
         Self { present, ..Self::new(policy) }
     }
 
-    /// The roles that somebody in the inventory plays.
+    /// Returns the roles that something in the inventory plays.
     pub fn present(&self) -> RoleSet {
         self.present
     }
 
-    /// Judges all conversations, in their order, on so many threads.
+    /// Judges all conversations on `jobs` threads, and returns the results in the order of the
+    /// conversations.
     pub(super) fn judge_all(&self, conversations: &Conversations, jobs: usize) -> Vec<Judged> {
         let list = &conversations.list;
         let pieces = in_pieces(list.len(), jobs, |piece| {
@@ -206,14 +211,14 @@ impl<'a> Judge<'a> {
         pieces.into_iter().reduce(|all, next| [all, next].concat()).unwrap_or_default()
     }
 
-    /// Judges one conversation by itself, without what was learned from others like it.
+    /// Judges one conversation by itself, without the rulings on others of its kind.
     pub fn judge_alone(&self, conversations: &Conversations, number: usize) -> Judged {
         let conversation = &conversations.list[number];
         let names = conversations.names_of(conversation);
         self.judge(conversation, names, &Rulings::default())
     }
 
-    /// Judges a conversation whose server has these names.
+    /// Judges a conversation whose server has the given names.
     fn judge(&self, conversation: &Conversation, names: &ServerNames, known: &Rulings) -> Judged {
         let asked = self.asked(conversation);
         let mut ruling = self.rule_once(&asked, known);
@@ -249,7 +254,7 @@ impl<'a> Judge<'a> {
         let strangers =
             asked.client.who == PartyKind::Stranger && asked.server.who == PartyKind::Stranger;
         let severity = match strangers {
-            // A span full of strangers' traffic must stay readable.
+            // A capture full of strangers' traffic must stay readable.
             true => Severity::Info,
             false => self.severity(ruling.code, conversation.state.reached(), doubts),
         };
@@ -264,15 +269,15 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Whether a row leaves a doubt: it is doubtful itself, or it allows a range of which an endpoint
-    /// mapper would say which port it is, and none was heard to.
+    /// Returns whether a row leaves a doubt: the row is doubtful itself, or it allows a range in
+    /// which an endpoint mapper announces the port, and no announcement was seen.
     fn is_doubtful(&self, row: usize, announced: bool) -> bool {
         let row = &self.policy.matrix.rows[row];
         row.is_doubtful() || (row.announced_by.is_some() && !announced)
     }
 
-    /// Whether the server's name may say more than its address did. Hosts and services that are listed
-    /// by address need no name.
+    /// Returns whether the server's name may decide more than its address did. Hosts and services
+    /// that are listed by address need no name.
     fn is_named(&self, asked: &Query<'_>, ruling: Ruling) -> bool {
         let listed = matches!(asked.server.who, PartyKind::Host(_) | PartyKind::Service(_));
         let undecided =
@@ -280,7 +285,8 @@ impl<'a> Judge<'a> {
         !listed && !asked.broadcast && undecided
     }
 
-    /// The ruling by the server's names: of the aliases of one name the best, of several names the worst.
+    /// Returns the ruling by the server's names: the best among the aliases of one name, the worst
+    /// among several names.
     fn by_names(&self, asked: &Query<'_>, names: &ServerNames) -> Option<((usize, usize), Ruling)> {
         let of_name = |(number, known): (usize, &KnownName)| {
             let aliases = known.names.iter().enumerate().map(|(alias, name)| {
@@ -290,12 +296,13 @@ impl<'a> Judge<'a> {
             });
             aliases.min_by_key(|(place, ruling)| (ruling.code, *place))
         };
-        // What only one witness says is nothing against an address inside, or against a listed network.
+        // A name that only one witness reports does not count against an internal address or a
+        // listed network.
         let inside = asked.server.who != PartyKind::Stranger
             || self.policy.is_internal(asked.subject.server);
         let known = names.known.iter().enumerate().filter(|(_, k)| !inside || k.is_strong(0));
         let rulings = known.filter_map(of_name);
-        // Of equally bad ones the first.
+        // Among equally bad rulings, the first one counts.
         rulings.max_by_key(|(place, ruling)| (ruling.code, std::cmp::Reverse(*place)))
     }
 
@@ -304,19 +311,21 @@ impl<'a> Judge<'a> {
         Query { server_roles, name: Some(name), ..*asked }
     }
 
-    /// The severity of a code; what is not certain is never above medium.
+    /// Returns the severity of a code. A judgement with doubts never exceeds medium.
     pub fn severity(&self, code: Code, first: bool, doubts: Doubts) -> Severity {
         let severity = self.severities[code as usize][usize::from(first)];
         if doubts.certain() { severity } else { severity.min(Severity::Medium) }
     }
 
-    /// The severity of a failure where every client reached the same service another way.
+    /// Returns the severity of a failure if every client reached the same service another way.
     pub(super) fn another_way_worked(&self, code: Code) -> Severity {
         self.policy.matrix.severities.get(code.verdict().name(), "another-way-worked", true)
     }
 
-    /// What decides which rows document it, so that plain traffic of one kind is documented by the same; none for
-    /// what is not plain. Of a kind that [`Judge::goes_by_kind`] denies, one address may be documented alone.
+    /// Returns the kind of a query: the properties that decide which rows document it, so that the
+    /// same rows document all plain traffic of one kind. Returns `None` for traffic that is not
+    /// plain. If [`Judge::goes_by_kind`] denies a kind, a single address of it may be documented by
+    /// itself.
     fn kind(&self, asked: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = asked.subject;
         // A host may have moved the port.
@@ -334,7 +343,8 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// What plain traffic that no row documents is ruled on by; none where its addresses may decide.
+    /// Returns the kind that decides the ruling on plain traffic that no row documents, or `None`
+    /// if its addresses may decide.
     fn undocumented(&self, kind: QueryKind, asked: &Query<'_>) -> Option<QueryKind> {
         let ServiceKey { client, server, transport, port } = asked.subject;
         let policy = self.policy;
@@ -347,7 +357,7 @@ impl<'a> Judge<'a> {
         if named || !transports.into_iter().all(by_kind) {
             return None;
         }
-        // Ports that nothing speaks of are alike.
+        // Ports that nothing refers to are alike.
         let port = self.port_class(transport, port);
         let undocumented = Undocumented {
             is_listed: [asked.client.who, asked.server.who].map(|who| who != PartyKind::Stranger),
@@ -358,9 +368,10 @@ impl<'a> Judge<'a> {
         Some(QueryKind { service: (transport, port), undocumented: Some(undocumented), ..kind })
     }
 
-    /// One port for all that are judged alike, whoever serves them: of those that nothing speaks of.
+    /// Returns the port that stands for all ports that are judged alike, whatever host serves them.
+    /// All ports that nothing refers to share one.
     fn port_class(&self, transport: Transport, port: u16) -> u16 {
-        /// Stands for every port that no row, no list and no exception speaks of.
+        /// Stands for every port that no row, list or exception refers to.
         const ANY: u16 = 0;
         let policy = self.policy;
         let spoken_of = !transport.has_ports()
@@ -373,13 +384,15 @@ impl<'a> Judge<'a> {
         if spoken_of { port } else { ANY }
     }
 
-    /// Whether no row of the kind's service is for an address or a name of its own.
+    /// Returns whether all rows for the service of a kind apply to roles only, and not to an
+    /// address or a name of their own.
     fn goes_by_kind(&self, QueryKind { service: (transport, port), .. }: QueryKind) -> bool {
         let own = |row: &Row| row.only.is_some() || !row.multicast.is_empty();
         !self.policy.rows_at(transport, port).any(|row| own(&self.policy.matrix.rows[row]))
     }
 
-    /// The ruling on a question. What is said about a kind is asked for once, and what exceptions say each time.
+    /// Returns the ruling on a query. The ruling on a kind is made once, but exceptions are checked
+    /// each time.
     fn rule_once(&self, asked: &Query<'_>, known: &Rulings) -> Ruling {
         let Some(kind) = self.kind(asked) else { return self.rule(asked) };
         if let Some(ruling) = known.get(kind) {
@@ -401,8 +414,8 @@ impl<'a> Judge<'a> {
         self.with_exceptions(asked, ruling)
     }
 
-    /// Every row that documents a conversation as it was judged, whatever its features, as `T` makes it of them;
-    /// of one kind it is made once.
+    /// Returns what `make` makes of all rows that document a conversation as it was judged,
+    /// whatever their features. The value is made once for each kind.
     pub(super) fn fitting<T: Clone>(
         &self,
         all: &Conversations,
@@ -428,14 +441,15 @@ impl<'a> Judge<'a> {
 
     fn asked(&self, c: &Conversation) -> Query<'static> {
         let party = |address: IpAddr, side: usize| match address.is_loopback() && c.rare().on_wire {
-            // What stays inside a host is on no wire: whoever sent it is not known.
+            // A loopback address belongs inside a host. On a network, the sender behind it is
+            // unknown.
             true => Policy::nobody(),
             false => self.policy.party(address, c.rare().macs[side].iter()),
         };
         self.asked_of(c, party(c.subject.client, 0), party(c.subject.server, 1))
     }
 
-    /// The code of a conversation, were its ends these.
+    /// Returns the code that a conversation would have between the given ends.
     pub(super) fn rule_between(&self, c: &Conversation, client: Party, server: Party) -> Code {
         self.rule(&self.asked_of(c, client, server)).code
     }
@@ -451,7 +465,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The question of plain traffic between two parties.
+    /// Returns the query for plain traffic between two parties.
     pub(super) fn ask(&self, client: Party, server: Party, subject: ServiceKey) -> Query<'static> {
         Query {
             client,
@@ -468,7 +482,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The rows that join the two ends on this port, moved ports counted where they are now.
+    /// Returns the rows that connect the two ends on this port, each with whether the port was
+    /// moved. A moved port counts where the inventory moved it to.
     pub(super) fn matching_rows<'q>(
         &'q self,
         asked: &Query<'q>,
@@ -478,7 +493,8 @@ impl<'a> Judge<'a> {
         let same =
             matches!(asked.client.who, PartyKind::Host(_)) && asked.client.who == asked.server.who;
         let loopback = subject.client.is_loopback() && subject.server.is_loopback();
-        // What goes to everybody goes to whoever is there, and a name may have roles that its address has not.
+        // A broadcast reaches every role that is present, and a name may have roles that its
+        // address lacks.
         let roles = if asked.broadcast { self.present } else { asked.server_roles };
         let server = Party { roles, ..asked.server };
         self.policy.candidates(subject.transport, subject.port, server).filter_map(move |found| {
@@ -497,7 +513,7 @@ impl<'a> Judge<'a> {
                 }
                 (Some(EndpointTarget::Address(address)), _) => *address == subject.server,
                 (None, Scope::Localhost) => true,
-                // Somebody of the destination role has to be there to be asked.
+                // A broadcast needs a present host of the destination role.
                 (None, Scope::Broadcast) if asked.broadcast => {
                     matrix.is_destination(row, self.present)
                 }
@@ -509,7 +525,8 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// The ruling on a question: the first code that applies. An exception justifies what nothing else does.
+    /// Returns the ruling on a query: the first code that applies. An exception permits only what
+    /// nothing else does.
     pub(super) fn rule(&self, asked: &Query<'_>) -> Ruling {
         self.with_exceptions(asked, self.rule_without_exceptions(asked))
     }
@@ -533,7 +550,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The rows that fit some traffic, the best of them first, and what the checks ask of it more than once.
+    /// Finds the best of the rows that fit a query, and the other facts that several checks need.
     pub(super) fn found(&self, asked: &Query<'_>) -> PermissionFacts {
         let matrix = &self.policy.matrix;
         let (mut off, mut best) = (None, None);
@@ -551,7 +568,8 @@ impl<'a> Judge<'a> {
             };
             let doubtful = self.is_doubtful(number, asked.announced);
             let overlay = row.overlay.is_some();
-            // A feature that is usually off and that nobody named permits only what nothing else does.
+            // A feature that is usually off and that the inventory does not name permits only what
+            // nothing else does.
             let unusual = self.policy.is_unusual(row);
             let rank = (unusual, overlay, features, doubtful, moved, matrix.precedence(number));
             if best.is_none_or(|(least, _)| rank < least) {
@@ -562,7 +580,7 @@ impl<'a> Judge<'a> {
         PermissionFacts { documented: best.map(|(_, ruling)| ruling), off, have_roles }
     }
 
-    /// Whether some row joins the two ends in this direction, on whatever port.
+    /// Returns whether some row connects the two ends in this direction, on any port.
     pub(super) fn joined(&self, asked: &Query<'_>) -> bool {
         asked.client_roles.iter().any(|role| {
             let (reach, anybody) = self.joins[role];
@@ -570,8 +588,8 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Whether the server is an endpoint that the matrix itself names, by its address or by a name that is sure, and
-    /// lets the client reach on some port.
+    /// Returns whether the server is an endpoint that the matrix itself names, by its address or by
+    /// a name that is sure, and that the client may reach on some port.
     pub(super) fn is_joined_endpoint(&self, asked: &Query<'_>) -> bool {
         self.endpoints.iter().any(|row| {
             let row = &self.policy.matrix.rows[*row];
@@ -593,7 +611,8 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// The row that would document it, had the inventory not moved its port elsewhere.
+    /// Returns the row that would document the query if the inventory had not moved its port
+    /// elsewhere.
     pub(super) fn moved_away(&self, asked: &Query<'_>) -> Option<usize> {
         let (matrix, ServiceKey { transport, port, .. }) = (&self.policy.matrix, asked.subject);
         self.policy.moved_away(transport, port, asked.server).find(|row| {
@@ -631,7 +650,7 @@ impl<'a> Judge<'a> {
         self.matching_rows(&turned).map(|(row, _)| row).next()
     }
 
-    /// Rows that document the port at the server, for whomever.
+    /// Returns the rows that document the port at the server, for any client.
     pub(super) fn documented_for_others(
         &self,
         asked: &Query<'_>,
@@ -647,7 +666,8 @@ impl<'a> Judge<'a> {
         )
     }
 
-    /// The roles that some row lets serve a conversation's port, anybody and the host itself aside.
+    /// Returns the roles that some row lets serve a conversation's port. Rows to any host or to the
+    /// host itself do not count.
     pub fn serving(&self, c: &Conversation) -> RoleSet {
         let matrix = &self.policy.matrix;
         let rows =
@@ -659,15 +679,15 @@ impl<'a> Judge<'a> {
         rows.fold(RoleSet::default(), |set, row| set.with(matrix.roles[row.destination].members))
     }
 
-    /// Whether a client comes from outside. A host that is listed with a role was let in by the inventory, which warns
-    /// of his address.
+    /// Returns whether a client is external. A listed host with a role is not, because the
+    /// inventory admits it and warns about its address.
     fn is_outside(&self, client: &Party, address: IpAddr) -> bool {
         let listed = matches!(client.who, PartyKind::Host(_)) && !client.roles.is_empty();
         client.who != PartyKind::Asked && !listed && !self.policy.is_internal(address)
     }
 
-    /// The row of an internal port of a farm host that somebody outside reaches: documented, but
-    /// for nobody who comes from outside.
+    /// Returns the row of an internal port of a farm host that an external client reaches. Such a
+    /// port is documented, but not for external clients.
     pub(super) fn exposed(&self, asked: &Query<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
         let farm = asked.server_roles.iter().any(|r| matrix.roles[r].is_component());
@@ -675,7 +695,7 @@ impl<'a> Judge<'a> {
         if !farm || asked.broadcast || !outside_client() {
             return None;
         }
-        // A port that the document files under the host itself, or under lookups, is internal too.
+        // A port that the document files under the host itself, or under lookups, is internal, too.
         let ServiceKey { transport, port, .. } = asked.subject;
         let own =
             self.policy.candidates(transport, port, asked.server).map(|c| c.row).find(|row| {
@@ -701,7 +721,8 @@ impl<'a> Judge<'a> {
         (!rows.any(|row| outside(&matrix.rows[row]))).then_some(first)
     }
 
-    /// Whether the client may go to a service on this port, so that the server's name would decide.
+    /// Returns whether the client may reach an internet service on this port, so that only the
+    /// server's name would decide.
     fn only_a_name_decides(&self, asked: &Query<'_>) -> bool {
         let matrix = &self.policy.matrix;
         let ServiceKey { server, transport, port, .. } = asked.subject;
@@ -712,8 +733,8 @@ impl<'a> Judge<'a> {
             })
     }
 
-    /// The code of the other orientation, if it is worse or gives another verdict. Of several
-    /// client ports the worst counts.
+    /// Returns the code of the other orientation, if it is worse or gives another verdict. If there
+    /// are several client ports, the worst code counts.
     fn other_reading(
         &self,
         c: &Conversation,
@@ -737,7 +758,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// Whether the other reading of a conversation is worse than the shown one, or of another verdict.
+/// Returns whether the other orientation of a conversation has a worse code than the shown one, or
+/// another verdict.
 fn differs(other: Code, shown: Code) -> bool {
     other > shown || other.verdict() != shown.verdict()
 }
@@ -746,7 +768,7 @@ fn is_multicast(address: IpAddr) -> bool {
     address.is_multicast()
 }
 
-/// What the reading of flows asks, answered by the judge.
+/// Answers what the orientation of flows needs to know about the policy.
 impl DirectionHints for Judge<'_> {
     fn is_broadcast(&self, address: IpAddr) -> bool {
         self.policy.is_broadcast(address)

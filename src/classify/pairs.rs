@@ -1,5 +1,5 @@
-//! Silence of many pairs of hosts. Most hosts differ in nothing that matters: what holds of one pair holds of all pairs
-//! of the same two classes, and is asked once.
+//! Silence of many pairs of hosts. Most hosts differ in nothing that matters, so what holds for one
+//! pair holds for all pairs of the same two classes, and is checked once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,11 @@ use super::finding::{About, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubts, Status};
 use crate::policy::{Quantifier, RoleSet, Row};
 
-/// From so many pairs of one group and reason it is one finding.
+/// The number of pairs of one group and reason from which they become one finding.
 pub(super) const MANY_PAIRS: u64 = 50;
 
-/// What of a host decides what its silence means, or that of others towards it. What does not matter is left out.
+/// The properties of a host that decide what its silence means, or the silence of others towards
+/// it. Properties that do not matter are left at their defaults.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 struct Traits {
     roles: RoleSet,
@@ -24,29 +25,30 @@ struct Traits {
     is_covered: bool,
     is_sealed_beside: bool,
     is_unreadable: bool,
-    /// For each row, whether the host was there for as long as it needs, ...
+    /// For each row, whether the host was there for as long as the row needs.
     there: Vec<bool>,
-    /// ... and whether addresses without a role used what it serves.
+    /// For each row, whether addresses without a role used the service that the host provides.
     unlisted: Vec<bool>,
-    /// What a trigger went through is like no other.
+    /// The host itself, if a trigger went through it. No other host is then like it.
     triggered: Option<usize>,
 }
 
-/// Which hosts of a class a host is asked about.
+/// The hosts of a class that are checked together with a host.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PairOrder {
     /// All of them.
     Any,
-    /// Those behind it in the inventory.
+    /// Those that follow the host in the inventory.
     Above,
-    /// Those before it.
+    /// Those that precede the host in the inventory.
     Below,
 }
 
-/// Hosts by what decides, each class in the order of the inventory.
+/// Hosts by their decisive traits, each class in the order of the inventory.
 type Classes = BTreeMap<Traits, Vec<u32>>;
 
-/// Pairs that are asked one by one because they tried something or exchanged sealed traffic, by the first of the two.
+/// Pairs that are checked one by one because they tried something or exchanged encrypted traffic,
+/// by the first of the two.
 #[derive(Default)]
 struct Particular(BTreeMap<u32, BTreeSet<Peer>>);
 
@@ -55,7 +57,8 @@ impl Particular {
         self.0.get(&host).is_some_and(|units| units.contains(&unit))
     }
 
-    /// How many of the hosts of a class, in order, a host is asked about.
+    /// Returns the number of hosts of a class that are checked together with a host. The class is
+    /// in ascending order.
     fn count(&self, host: u32, class: &[u32], order: PairOrder) -> u64 {
         let range = range(host, class, order);
         let own = usize::from(range.binary_search(&host).is_ok());
@@ -69,7 +72,7 @@ impl Particular {
         (range.len() - own - particular.count()) as u64
     }
 
-    /// The hosts of a class that a host is asked about.
+    /// Returns the hosts of a class that are checked together with a host.
     fn all<'c>(
         &'c self,
         host: u32,
@@ -90,27 +93,28 @@ fn range(host: u32, class: &[u32], order: PairOrder) -> &[u32] {
     }
 }
 
-/// The same claim of many pairs.
+/// The same claim about many pairs.
 struct PairBatch {
     code: Code,
-    /// Of one of them.
+    /// The claim about one of the pairs.
     claim: AbsenceClaim,
     sources: Vec<u32>,
-    /// The hosts towards whom they were silent; none where the claim itself says.
+    /// The hosts towards which the sources were silent, or `None` if the claim itself names its
+    /// destination.
     to: Option<(Vec<u32>, PairOrder)>,
 }
 
-/// Claims of one group.
+/// The claims of one group.
 #[derive(Default)]
 pub(super) struct PairBatches {
     list: Vec<PairBatch>,
     particular: Particular,
-    /// Either of a pair may ask.
+    /// Whether either host of a pair may be the client.
     either: bool,
 }
 
 impl PairBatches {
-    /// Adds a claim of one source.
+    /// Adds a claim about one source.
     pub fn add_one(&mut self, code: Code, claim: AbsenceClaim) {
         self.list.push(PairBatch { code, claim, sources: vec![claim.source], to: None });
     }
@@ -122,7 +126,7 @@ impl PairBatches {
         }
     }
 
-    /// The claims of a batch, one by one.
+    /// Returns the claims of a batch, one by one.
     fn each<'b>(&'b self, batch: &'b PairBatch) -> Box<dyn Iterator<Item = AbsenceClaim> + 'b> {
         let of = |source: u32| AbsenceClaim { source, ..batch.claim };
         let Some((class, order)) = &batch.to else {
@@ -136,7 +140,7 @@ impl PairBatches {
 }
 
 impl Assessor<'_> {
-    /// Looks for silence on a group.
+    /// Looks for silence on the rows of a group.
     pub(super) fn group(&mut self, number: GroupId, rows: &[usize]) {
         let matrix = &self.policy.matrix;
         let live = self.live(rows);
@@ -166,8 +170,8 @@ impl Assessor<'_> {
         }
     }
 
-    /// What it means that each source did not speak to each host and service of the rows of a group; `either` direction
-    /// of a pair is enough where both may ask.
+    /// Returns what it means that each source did not speak to each host and service of the rows of
+    /// a group. With `either`, one direction of a pair is enough if both hosts may be the client.
     fn pairs(
         &self,
         group: GroupId,
@@ -180,7 +184,7 @@ impl Assessor<'_> {
         let hosts: Vec<usize> = units.iter().filter_map(|unit| unit.host()).collect();
         let mut batches = PairBatches { either, ..PairBatches::default() };
         if units.is_empty() || units.len() == 1 && hosts.len() == 1 {
-            // Nobody else plays the role.
+            // No other host plays the role.
             for source in sources.iter().filter(|source| units.is_empty() || hosts[0] == **source) {
                 let silence = self.silence(group, live, *source, None, true);
                 silence.claim().into_iter().for_each(|(code, claim)| batches.add_one(code, claim));
@@ -206,7 +210,7 @@ impl Assessor<'_> {
                         sources: those.clone(),
                         to: Some((class.clone(), order)),
                     },
-                    // What the other one was silent about.
+                    // The claim is about the silence of the other host.
                     false => PairBatch {
                         code,
                         claim,
@@ -230,7 +234,8 @@ impl Assessor<'_> {
         batches
     }
 
-    /// What the silence of two hosts means: `source` should have asked, or, with `either`, one of them should have.
+    /// Returns what the silence of two hosts means. `source` should have spoken or, with `either`,
+    /// one of the two.
     fn silence_of_pair(
         &self,
         group: GroupId,
@@ -247,7 +252,7 @@ impl Assessor<'_> {
         self.silence(group, live, to as usize, Some(To::Host(source)), tried).or(forth)
     }
 
-    /// Adds what is asked pair by pair.
+    /// Adds the claims about pairs that are checked one by one.
     fn add_particular(
         &self,
         group: GroupId,
@@ -269,7 +274,7 @@ impl Assessor<'_> {
                     Peer::Host(other) if other == &(*source as usize) => continue,
                     Peer::Host(other) => {
                         let ordered = either && may_ask(*other);
-                        // Each pair is asked for once, in both directions.
+                        // Each pair is checked once, in both directions.
                         if ordered && *other < *source as usize {
                             continue;
                         }
@@ -287,7 +292,7 @@ impl Assessor<'_> {
         found.into_iter().for_each(|(code, claim)| batches.add_one(code, claim));
     }
 
-    /// The pairs that tried something, or exchanged what could not be read.
+    /// Returns the pairs that tried something, or that exchanged traffic that could not be read.
     fn particular(&self, group: GroupId, sources: &[usize], either: bool) -> Particular {
         let mut pairs = Particular::default();
         let is_source: BTreeSet<usize> = sources.iter().copied().collect();
@@ -306,7 +311,7 @@ impl Assessor<'_> {
         pairs
     }
 
-    /// The sources and the hosts that they are asked about, by what decides.
+    /// Groups the sources, and the hosts that they are checked against, by their decisive traits.
     fn classes(
         &self,
         live: &[usize],
@@ -357,12 +362,14 @@ impl Assessor<'_> {
         [classes(sources, true, either), classes(hosts, either, true)]
     }
 
-    /// Makes a finding of the silence of a group for which one speaking source would have been enough.
+    /// Makes a finding of the silence of a group for which one speaking source would have been
+    /// enough.
     fn settle_one(&mut self, group: GroupId, silences: &[AbsenceCheck]) {
         if silences.iter().any(|s| matches!(s, AbsenceCheck::Fine | AbsenceCheck::Failed)) {
             return;
         }
-        // One source that may have spoken unseen is enough to claim nothing.
+        // A single source that may have spoken unseen rules out the claim that something is
+        // missing.
         let unknown = silences.iter().find(|s| matches!(s, AbsenceCheck::Unknown(..)));
         let Some((code, claim)) = unknown.or(silences.first()).and_then(|s| s.claim()) else {
             return;
@@ -371,7 +378,8 @@ impl Assessor<'_> {
         self.claim(code, group, claim, true);
     }
 
-    /// Turns the silences of a group into findings: many of one reason into one.
+    /// Turns the silences of a group into findings. Many silences with the same reason become one
+    /// finding.
     fn settle(&mut self, group: GroupId, batches: PairBatches) {
         let mut codes: BTreeMap<Code, Vec<&PairBatch>> = BTreeMap::new();
         for batch in &batches.list {
@@ -383,7 +391,7 @@ impl Assessor<'_> {
             };
             if list.iter().map(|batch| pairs(batch)).sum::<u64>() < MANY_PAIRS {
                 for claim in list.iter().flat_map(|batch| batches.each(batch)) {
-                    // Of two of whom either may ask, both were silent.
+                    // Either of the two may be the client, so both were silent.
                     if let (true, To::Host(to)) = (batches.either, claim.to)
                         && code == Code::NeverAttempted
                     {
@@ -400,7 +408,7 @@ impl Assessor<'_> {
         }
     }
 
-    /// Tells many claims of one group for one reason as one.
+    /// Reports many claims of one group for one reason as one finding.
     fn settle_many(
         &mut self,
         code: Code,
@@ -447,20 +455,21 @@ impl Assessor<'_> {
         }
         if code == Code::NeverAttempted {
             self.missing.extend(sources.iter().map(|source| *source as usize));
-            // Of two of whom either may ask, both were silent.
+            // Either of the two may be the client, so both were silent.
             self.missing
                 .extend(to.iter().filter(|_| batches.either).filter_map(|unit| unit.host()));
         }
         fold.sources = sources.into_iter().collect();
         fold.to = to.into_iter().collect();
-        // As sure as the surest of them.
+        // The finding is as certain as the most certain claim.
         let claims = list.iter().map(|batch| batch.claim);
         let Some(claim) = claims.min_by_key(|claim| (!claim.doubts.certain(), claim.source)) else {
             return;
         };
         let mut book = self.book.borrow_mut();
         let is_any = book.ends.id(EndKey::Everybody);
-        // Hosts of several roles have several rows of a group, and were not all waited for.
+        // Hosts with several roles have several rows of a group, and not all of these rows were
+        // due.
         let rows = list.iter().flat_map(|batch| book.claims.rows(batch.claim.rows));
         let rows: BTreeSet<usize> = rows.copied().collect();
         let rows: Vec<usize> = rows.into_iter().collect();
@@ -530,7 +539,7 @@ impl Assessor<'_> {
         book.findings.push(finding);
     }
 
-    /// Counts what a claim says of rows and hosts, for so many pairs.
+    /// Counts a claim about `pairs` pairs for its rows and its source host.
     fn count(&mut self, code: Code, claim: &AbsenceClaim, pairs: u64) {
         let rows = self.book.borrow().claims.rows(claim.rows).to_vec();
         let name = &self.policy.inventory.hosts[claim.source as usize].name;

@@ -1,4 +1,5 @@
-//! What the capture shows beyond single flows: who serves, who asked everybody, who was seen.
+//! What the capture shows beyond single flows: which endpoints serve, which hosts sent broadcasts,
+//! and which addresses were seen.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,29 +15,32 @@ use crate::model::{BoundedSet, Endpoint, Mac, Max, Merge, Min, Nanos, SECOND, Su
 /// How an address was seen.
 #[derive(Clone, Default, Debug)]
 pub struct HostActivity {
-    /// Packets it sent, broadcasts and address claims (ARP) among them.
+    /// What it sent, including broadcasts and address claims (ARP).
     pub sent: Amount,
-    /// Packets sent to it alone.
+    /// What was sent to it by unicast.
     pub received: Amount,
-    /// Packets it sent to one address.
+    /// Number of packets that it sent by unicast.
     pub unicast_sent: Sum,
-    /// When it sent those. Broadcasts and address claims, which anybody can make in its name, do not count.
+    /// When it sent those. Broadcasts and address claims do not count, because any host can forge
+    /// them in its name.
     pub unicast_in: TimeSpan,
-    /// It was sent something that only follows from an answer of its own.
+    /// Whether it was sent something that only follows from an answer of its own.
     pub answered_unseen: bool,
-    /// When it sent.
+    /// When it sent anything.
     pub sent_in: TimeSpan,
-    /// When something was sent to it alone.
+    /// When something was sent to it by unicast.
     pub received_in: TimeSpan,
-    /// Packets of flows that it sent, and that were sent to it alone, which the capture cut short.
+    /// Packets of flows that the capture cut short: those that it sent, and those sent to it by
+    /// unicast.
     pub cut: [Sum; 2],
-    /// Hardware addresses that its frames came from.
+    /// Source hardware addresses of its frames.
     pub macs: BoundedSet<Mac, 4>,
-    /// Some packet of its own had passed a router: its hop count is none that systems start with.
+    /// Whether at least one of its packets had passed a router: the hop count is not one that
+    /// systems start with.
     pub routed: bool,
-    /// It stays inside a host, and was seen on a wire all the same.
+    /// Whether it is a loopback address that was seen on a wire.
     pub on_wire: bool,
-    /// The hop counts of its packets, those aside of TCP flows of which it sent nothing but resets.
+    /// The hop counts of its packets, except in TCP flows in which it sent only resets.
     ttl: BoundedSet<u8, 8>,
 }
 
@@ -57,23 +61,23 @@ impl Merge for HostActivity {
     }
 }
 
-/// From the first packet to the last.
+/// The time from the first packet to the last.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct TimeSpan {
-    /// The earliest.
+    /// The earliest time.
     pub first: Min,
-    /// The latest.
+    /// The latest time.
     pub last: Max,
 }
 
 impl TimeSpan {
-    /// Takes in one time.
+    /// Includes one time.
     pub fn see(&mut self, time: Nanos) {
         self.first.see(time);
         self.last.see(time);
     }
 
-    /// What of it lies between two times.
+    /// Returns the part of the span between two times.
     #[must_use]
     pub fn within(&self, start: Option<Nanos>, end: Option<Nanos>) -> Self {
         let (Some(first), Some(last)) = (self.first.get(), self.last.get()) else { return *self };
@@ -87,7 +91,7 @@ impl TimeSpan {
         within
     }
 
-    /// How long it is, in nanoseconds.
+    /// Returns its length in nanoseconds.
     pub fn length(&self) -> Option<Nanos> {
         Some(self.last.get()?.saturating_sub(self.first.get()?))
     }
@@ -100,14 +104,15 @@ impl Merge for TimeSpan {
     }
 }
 
-/// The hop counts that systems send with (RFC 1700 and the stacks' own defaults).
+/// The hop counts that systems send with (RFC 1700 and the defaults of network stacks).
 const FRESH: [u8; 4] = [32, 64, 128, 255];
 
-/// How long an answer may take, in nanoseconds. Silence younger than this when the capture ends, or
-/// its time is cut off, means nothing.
+/// How long an answer may take, in nanoseconds. Silence that is shorter than this when the capture
+/// ends, or when its time range is cut off, means nothing.
 const TIME_TO_ANSWER: Nanos = SECOND;
 
-/// Whether a flow of addresses that stay inside a host was seen on a link with hardware addresses, or in a tunnel.
+/// Returns whether a flow with a loopback address was seen on a link with hardware addresses, or in
+/// a tunnel.
 pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
     let loopback = (0..2).any(|side| flow.key.endpoint(side).addr.is_loopback());
     loopback
@@ -116,48 +121,49 @@ pub(super) fn is_loopback_on_wire(flow: &Flow<'_>) -> bool {
         })
 }
 
-/// Whether a side of a TCP flow sent nothing but resets.
+/// Returns whether a side of a TCP flow sent only resets.
 fn only_resets(side: &DirectionStats) -> bool {
     let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::FIN;
     side.has(flag::RST) && !side.has(others)
 }
 
-/// Facts about the whole capture that single flows are read with.
+/// Facts about the whole capture that the reading of single flows depends on.
 #[derive(Default)]
 pub struct CaptureIndex {
-    /// From where the capture looks at the traffic.
+    /// What the capture shows of the traffic, and what it lost.
     pub vantage: VisibilityStats,
     services: HashSet<(Endpoint, Transport), HashSeed>,
     asks: HashMap<(Endpoint, u16, Transport), Min, HashSeed>,
     presences: HashMap<IpAddr, HostActivity, HashSeed>,
-    /// Pairs (silent, peer) where the peer acknowledges what the capture never shows.
+    /// Pairs (silent, peer) where the peer acknowledges packets that the capture never shows.
     unseen_reply_pairs: HashSet<(IpAddr, IpAddr), HashSeed>,
-    /// Addresses that acknowledge to anybody what the capture never shows.
+    /// Addresses that acknowledge packets, from any host, that the capture never shows.
     unseen_repliers: HashSet<IpAddr, HashSeed>,
-    /// Services whose data somebody acknowledges and the capture never shows, and who does.
+    /// Services whose data is acknowledged but never shown, with the clients that acknowledge it.
     hidden: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 2>, HashSeed>,
-    /// Address claims (ARP, neighbour discovery), by who claims what and where.
+    /// Address claims (ARP, neighbour discovery), by IP address, hardware address and place.
     pub claims: BTreeMap<AddressBinding, AddressClaim>,
-    /// Pairs of addresses, the lesser first, between which packets went whose ports were not captured, with their
-    /// number.
+    /// Number of packets whose ports were not captured, by pair of addresses, the lesser first.
     pub portless: BTreeMap<(IpAddr, IpAddr), u64>,
-    /// Hardware addresses of routers: frames of at least three addresses come from them.
+    /// Hardware addresses of routers: frames of at least three IP addresses come from them.
     routers: HashSet<Mac, HashSeed>,
-    /// Flows whose handshake has times, and those of them whose times contradict its order.
+    /// Number of flows whose handshake has timestamps, and of those whose timestamps contradict its
+    /// order.
     clocks: (u64, u64),
     sight: CaptureLimits,
-    /// Times at which the capture broke off before its end.
+    /// Times at which the capture was interrupted before its end.
     cuts: BTreeSet<Nanos>,
 }
 
 /// What limits the view of the whole capture.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct CaptureLimits {
-    /// A filter was on: what is not there may have been left out.
+    /// Whether a filter was on, so that missing packets may have been left out.
     pub filtered: bool,
-    /// Packets were seen twice.
+    /// Whether packets were seen twice.
     pub doubled: bool,
-    /// How far apart the same packets were seen twice, in nanoseconds, where two links saw them by two clocks.
+    /// How far apart the two sightings of the same packets are, in nanoseconds, if two links with
+    /// different clocks captured them.
     pub apart: Option<Nanos>,
     /// Time of the earliest frame.
     pub start: Option<Nanos>,
@@ -165,10 +171,11 @@ pub struct CaptureLimits {
     pub end: Option<Nanos>,
 }
 
-/// How much earlier than what it follows a packet may be stamped, in nanoseconds.
+/// How much earlier a packet may be stamped than the packet that it follows, in nanoseconds.
 const LATE: Nanos = SECOND / 2;
 
-/// How far the hop counts of two packets of one sender may be apart: ways through a network differ a little.
+/// How far apart the hop counts of two packets of one sender may be, because paths through a
+/// network differ slightly.
 pub(super) const SAME_WAY: u8 = 2;
 
 impl CaptureIndex {
@@ -176,46 +183,50 @@ impl CaptureIndex {
         Self { sight, ..Self::default() }
     }
 
-    /// How an address was seen.
+    /// Returns how an address was seen.
     pub fn presence(&self, address: IpAddr) -> Option<&HostActivity> {
         self.presences.get(&address)
     }
 
-    /// Whether anything was seen that stays inside a host.
+    /// Returns whether loopback traffic was seen inside a host, not on a wire.
     pub fn saw_loopback(&self) -> bool {
         self.presences.iter().any(|(address, seen)| address.is_loopback() && !seen.on_wire)
     }
 
-    /// All addresses seen, in order.
+    /// Returns all addresses seen, in order.
     pub fn presences(&self) -> BTreeMap<IpAddr, &HostActivity> {
         self.presences.iter().map(|(address, presence)| (*address, presence)).collect()
     }
 
-    /// Time of the latest frame, by the earliest of two clocks.
+    /// Returns the time of the latest frame, by the earlier of two clocks.
     pub(super) fn end(&self) -> Option<Nanos> {
         self.sight.end.map(|end| end.saturating_sub(self.sight.apart.unwrap_or(0)))
     }
 
-    /// How far apart the same packets were seen twice, in nanoseconds, where two links saw them by two clocks.
+    /// Returns how far apart the two sightings of the same packets are, in nanoseconds, if two
+    /// links with different clocks captured them.
     pub fn apart(&self) -> Option<Nanos> {
         self.sight.apart
     }
 
-    /// Whether handshakes show that the clocks of two files or interfaces differ.
+    /// Returns whether handshakes show that the clocks of two files or interfaces differ.
     pub fn has_doubtful_clocks(&self) -> bool {
         let (timed, contradict) = self.clocks;
         contradict > 0 && contradict * 20 >= timed
     }
 
-    /// Whether frames of several addresses come from a hardware address.
+    /// Returns whether frames of several IP addresses come from a hardware address.
     pub fn is_router(&self, mac: Mac) -> bool {
         self.routers.contains(&mac)
     }
 
-    /// Whether the capture shows that it could see what `silent` sends to `peer`'s side of the span in
-    /// answer to what it was sent at `asked`: it shows `silent` sending to somebody, or `peer` being
-    /// sent something by somebody; nothing shows that it misses what goes between the two, or what that port says to
-    /// others; and it goes on long enough for an answer.
+    /// Returns whether the capture could have shown the answer of `silent` to `peer`, whose request
+    /// was sent at `asked`.
+    ///
+    /// That is the case if the capture shows `silent` sending unicast packets, or `peer` receiving
+    /// some, and continues long enough for an answer. A filter, or a sign that the capture misses
+    /// the traffic between the two, replies of that port or everything sent to `peer`, rules it
+    /// out.
     pub(super) fn could_see(
         &self,
         silent: Endpoint,
@@ -227,7 +238,7 @@ impl CaptureIndex {
             (Some(asked), Some(end)) => end.saturating_sub(asked) >= TIME_TO_ANSWER,
             _ => true,
         };
-        // An answer to what was asked shortly before a gap fell into it.
+        // An answer to a request shortly before a gap may fall into the gap.
         let in_time = in_time
             && asked.get().is_none_or(|asked| {
                 let answer = asked..asked.saturating_add(TIME_TO_ANSWER);
@@ -242,8 +253,8 @@ impl CaptureIndex {
                 || self.presence(peer).is_some_and(|p| p.received.packets.0 > 0))
     }
 
-    /// Whether the resets of a side that sent nothing else came another way than everything else of its address: no
-    /// hop count of them is near one of the others.
+    /// Returns whether the resets of a side that sent nothing else took another path than the other
+    /// packets of its address: none of their hop counts is close to any of the others.
     pub(super) fn is_foreign_reset(&self, flow: &Flow<'_>, side: usize) -> bool {
         let Some(presence) = self.presence(flow.key.endpoint(side).addr) else { return false };
         let known: Vec<u8> = presence.ttl.iter().copied().collect();
@@ -252,19 +263,19 @@ impl CaptureIndex {
         !known.is_empty() && links.peek().is_some() && links.all(|link| foreign(link.ttl))
     }
 
-    /// Whether the capture shows nothing of what is sent to an address that was sent something: it acknowledges
-    /// packets, and none to it alone was ever seen.
+    /// Returns whether the capture shows nothing that is sent to an address: the address
+    /// acknowledges packets, but no unicast packet to it was seen.
     fn is_hidden_from(&self, peer: IpAddr) -> bool {
         let received = self.presence(peer).map_or(0, |presence| presence.received.packets.0);
         received == 0 && self.unseen_repliers.contains(&peer)
     }
 
-    /// Whether another flow proves by handshake that the endpoint serves.
+    /// Returns whether the handshake of another flow proves that the endpoint serves.
     pub(super) fn serves(&self, endpoint: Endpoint, transport: Transport) -> bool {
         self.services.contains(&(endpoint, transport))
     }
 
-    /// The side of a unicast flow that had asked the other's port by broadcast.
+    /// Returns the side of a unicast flow that earlier sent a broadcast to the other side's port.
     pub(super) fn broadcast_asker(&self, flow: &Flow<'_>) -> Option<usize> {
         let transport = flow.key.transport();
         if transport != Transport::UDP {
@@ -272,7 +283,8 @@ impl CaptureIndex {
         }
         let asked = [0, 1].map(|c: usize| {
             let (asker, answerer) = (flow.key.endpoint(c), flow.key.endpoint(1 - c));
-            // A host without an address asks from the unspecified one and is answered at its new one.
+            // A host without an address sends from the unspecified one and receives the answer at
+            // its new one.
             let nobody: IpAddr = match asker.addr {
                 IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
                 IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -291,7 +303,7 @@ impl CaptureIndex {
         }
     }
 
-    /// Takes in what another part of the flows shows.
+    /// Merges what another part of the flows shows.
     pub(super) fn merge(&mut self, other: Self) {
         self.vantage.merge(&other.vantage);
         self.services.extend(other.services);
@@ -313,7 +325,7 @@ impl CaptureIndex {
         self.clocks = (self.clocks.0 + other.clocks.0, self.clocks.1 + other.clocks.1);
     }
 
-    /// Concludes what only all flows together show: which hardware addresses are routers'.
+    /// Determines what only all flows together show: which hardware addresses belong to routers.
     pub(super) fn conclude(&mut self) {
         const SEVERAL: usize = 3;
         let mut behind = HashMap::<Mac, BoundedSet<IpAddr, SEVERAL>, HashSeed>::default();
@@ -326,7 +338,7 @@ impl CaptureIndex {
     }
 
     pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn DirectionHints, sight: CaptureLimits) {
-        // What anybody may have wrapped shows nothing of the farm.
+        // Any host can forge the contents of a tunnel, so they prove nothing about the farm.
         if flow.key.path().is_inside() {
             return;
         }
@@ -363,9 +375,9 @@ impl CaptureIndex {
             if broadcast != Some(side) && flow.links(side).any(|l| !FRESH.contains(&l.ttl)) {
                 self.presences.entry(sender).or_default().routed = true;
             }
-            // Resets alone may come from a firewall in somebody's name.
+            // Resets alone may come from a firewall that uses the address of the host.
             let sent = &flow.sides[side];
-            // To a group, and between neighbours, protocols have hop counts of their own.
+            // To groups and between neighbours, protocols use hop counts of their own.
             let ordinary = !to_all && (transport.has_ports() || transport == Transport::ICMP);
             if ordinary && sent.spoke() && !(transport == Transport::TCP && only_resets(sent)) {
                 let presence = self.presences.entry(sender).or_default();
@@ -374,7 +386,8 @@ impl CaptureIndex {
         }
     }
 
-    /// Compares the times of an opening with its order: an answer stamped before what it answers is another clock's.
+    /// Compares the timestamps of a handshake with its order. An answer stamped before the packet
+    /// that it answers was stamped by another clock.
     fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize) {
         let (asks, answers) = (&flow.sides[client], &flow.sides[1 - client]);
         if asks.has(flag::SEVERAL) || answers.has(flag::SEVERAL) {
@@ -390,7 +403,8 @@ impl CaptureIndex {
         self.clocks.1 += u64::from(before || after);
     }
 
-    /// Notes services whose data is acknowledged and never seen: their answers go another way (direct server return).
+    /// Notes services whose data is acknowledged but never seen, because their answers take another
+    /// path (direct server return).
     fn note_hidden(&mut self, flow: &Flow<'_>, side: usize, target_silent: bool) {
         let sent = &flow.sides[side];
         if target_silent
@@ -424,7 +438,8 @@ impl CaptureIndex {
         self.claims = plain.map(|(claimant, claim)| (*claimant, claim.clone())).collect();
         self.cuts.clone_from(evidence.cuts());
         for (AddressBinding { address, mac, .. }, claim) in &self.claims {
-            // A message of neighbour discovery is a packet of a flow, and counts for its sender.
+            // A neighbour discovery message is also a packet of a flow, where it already counts for
+            // its sender.
             if address.is_ipv6() {
                 continue;
             }
@@ -460,7 +475,8 @@ impl CaptureIndex {
         let to = self.presences.entry(target).or_default();
         to.received.merge(&side.sent);
         to.received_in.merge(&window);
-        // An acknowledgement to somebody who says nothing: he did, but not where we listen.
+        // The sender acknowledges a host that seems silent: the host did answer, but where the
+        // capture does not see it.
         if target_silent && side.has(flag::ACK) {
             to.answered_unseen = true;
             self.unseen_reply_pairs.insert((target, sender));

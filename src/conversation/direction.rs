@@ -1,4 +1,4 @@
-//! Which side is the client, and how sure that is.
+//! Determines which side of a flow is the client, and how certain that is.
 
 use std::net::IpAddr;
 
@@ -7,25 +7,25 @@ use crate::flow::{ErrorKind, Flow, IcmpError, flag};
 use crate::model::{Transport, named_enum};
 
 named_enum!(
-    /// How sure the direction of a conversation is, the strongest evidence first.
+    /// How certain the direction of a conversation is, the strongest evidence first.
     DirectionEvidence {
-        /// A SYN, and the SYN-ACK of the other side that acknowledges its number.
+        /// A SYN, and a SYN-ACK of the other side that acknowledges its number.
         Handshake = "handshake",
         /// A SYN-ACK without its SYN.
         SynAck = "syn-ack",
         /// A SYN alone.
         Syn = "syn",
-        /// The protocol says who asks: an ICMP error that quotes a packet which was seen and is no answer, a
-        /// request that asks by itself, a TLS hello, a broadcast or multicast destination and the unicast answer
-        /// to it, the type of an ICMP message.
+        /// The protocol shows which side is the client: an ICMP error that quotes a seen packet
+        /// which is not an answer, a self-identifying request, a TLS ClientHello, a broadcast or
+        /// multicast destination and the unicast answer to it, or the type of an ICMP message.
         Protocol = "protocol",
-        /// Another flow proves by handshake that this endpoint serves.
+        /// The handshake of another flow proves that this endpoint serves.
         Service = "service",
         /// Only one orientation fits a documented row.
         Matrix = "matrix",
         /// The classes of the port numbers.
         Ports = "ports",
-        /// The earliest packet's sender is taken for the client.
+        /// The sender of the earliest packet is assumed to be the client.
         First = "first",
         /// No evidence.
         Unknown = "unknown",
@@ -33,21 +33,22 @@ named_enum!(
 );
 
 impl DirectionEvidence {
-    /// Whether the direction is a guess, so that the other reading has to be judged too.
+    /// Returns whether the direction is a guess, so that the other orientation has to be judged
+    /// too.
     pub fn is_guess(self) -> bool {
         self == Self::SynAck || self >= Self::Service
     }
 }
 
-/// How a flow is read.
+/// One way to read a flow.
 #[derive(Clone, Copy)]
 pub(super) struct Orientation {
     /// The side that is the client.
     pub client: usize,
     pub grade: DirectionEvidence,
-    /// The client sends to a broadcast or multicast address.
+    /// Whether the client sends to a broadcast or multicast address.
     pub broadcast: bool,
-    /// The server answers a broadcast of the client.
+    /// Whether the server answers a broadcast of the client.
     pub answers_broadcast: bool,
 }
 
@@ -57,7 +58,8 @@ impl Orientation {
     }
 }
 
-/// How a flow is read; a second time where both sides are proved to have opened it, one after the other.
+/// Returns the orientation of a flow, and a second one if both sides are proved to have opened it,
+/// one after the other.
 pub(super) fn read(
     flow: &Flow<'_>,
     survey: &CaptureIndex,
@@ -83,7 +85,7 @@ pub(super) fn read(
     (unproved(flow, survey, lens), None)
 }
 
-/// The reading of a flow that neither side is proved to have opened.
+/// Returns the orientation of a flow that neither side is proved to have opened.
 fn unproved(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -> Orientation {
     let transport = flow.key.transport();
     if let Some(client) = broadcast_sender(flow, lens) {
@@ -118,14 +120,15 @@ fn unproved(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -
         [0, 1].map(|s| may_serve[s] && lens.is_documented(ends[1 - s].addr, ends[s], transport));
     let by_matrix = only(fits).map(|server| 1 - server);
     let guess = match (by_matrix, by_ports) {
-        // An attacker chooses source ports: where the two disagree the matrix must not turn a
+        // An attacker chooses source ports. Where the two disagree, the matrix must not turn a
         // violation into a documented flow.
         (Some(matrix), Some(ports)) if matrix != ports => Some((ports, DirectionEvidence::Ports)),
         (Some(matrix), _) => Some((matrix, DirectionEvidence::Matrix)),
         (None, Some(ports)) => Some((ports, DirectionEvidence::Ports)),
         (None, None) => None,
     };
-    // Of datagrams one way the sender is likelier to ask, whatever its port, but where they look like answers.
+    // The sender of one-way datagrams is more likely the client, whatever its port, unless the
+    // datagrams look like answers.
     let sender = only([0, 1].map(|side: usize| flow.sides[side].spoke()));
     let sender = sender.filter(|side| {
         let answers = flow.sides[*side].has(flag::ANSWERS);
@@ -140,7 +143,7 @@ fn unproved(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -
         (Some((client, grade)), _) => return Orientation::new(client, grade),
         (None, _) => {}
     }
-    // An answer that nobody was seen to ask for comes from who was asked.
+    // An answer without a visible request comes from the server.
     if let Some(server) = only([0, 1].map(|s: usize| flow.sides[s].has(flag::ANSWERS))) {
         return Orientation::new(1 - server, DirectionEvidence::First);
     }
@@ -154,7 +157,7 @@ fn unproved(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -
     }
 }
 
-/// The position of the only true one.
+/// Returns the position of the only true value.
 fn only(facts: [bool; 2]) -> Option<usize> {
     match facts {
         [true, false] => Some(0),
@@ -163,9 +166,10 @@ fn only(facts: [bool; 2]) -> Option<usize> {
     }
 }
 
-/// Which sides are proved to have opened a connection: the other side's SYN-ACK acknowledges the number of a SYN.
-/// Nobody can make such a SYN-ACK come from a host that was not asked, nor know the number of a SYN that it did not
-/// get (RFC 6528). A segment whose flags a fragment hides may be that SYN: no system cuts a header of TCP.
+/// Returns which sides are proved to have opened a connection: the other side's SYN-ACK
+/// acknowledges the number of a SYN. Such a SYN-ACK cannot be elicited from a host that received no
+/// SYN, and the number of a SYN is unknown to hosts that did not receive it (RFC 6528). A segment
+/// whose flags a fragment hides may be that SYN, because no system splits a TCP header.
 pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     [0, 1].map(|client: usize| {
         // Nearly all flows have neither, or one of each.
@@ -174,7 +178,8 @@ pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
             && flow
                 .syns(client)
                 .any(|syn| flow.syn_acks(1 - client).any(|syn_ack| syn.is_answered_by(&syn_ack)))
-            // Who sent so many SYNs that not all of their numbers were kept did open, and the answer fits the rest.
+            // A side that sent more SYNs than are kept did open the connection, and the SYN-ACK may
+            // acknowledge one that was not kept.
             || flow.sides[1 - client].has(flag::SYN_ACK)
                 && flow
                     .syn_acks(1 - client)
@@ -182,8 +187,8 @@ pub(super) fn proved(flow: &Flow<'_>) -> [bool; 2] {
     })
 }
 
-/// Whether both sides opened the connection at once (RFC 9293, 3.5): each sent a SYN, and its SYN-ACK has the same
-/// number.
+/// Returns whether both sides opened the connection at once (RFC 9293, 3.5): each sent a SYN, and
+/// its SYN-ACK has the same number.
 pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
     if !(0..2).all(|side: usize| flow.sides[side].has(flag::SYN)) {
         return false;
@@ -195,8 +200,8 @@ pub(super) fn is_simultaneous(flow: &Flow<'_>) -> bool {
     })
 }
 
-/// The ICMP errors about a flow that count: about packets that were seen. Of TCP the quoted number has to be that of
-/// a SYN, which only those on the way know (RFC 5927, 4).
+/// Returns the ICMP errors about a flow that count: those about packets that were seen. For TCP,
+/// the quoted number has to be that of a SYN, which only devices on the path know (RFC 5927, 4).
 pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + use<'a> {
     let flow = *flow;
     let all = flow.extra.into_iter().flat_map(|extra| extra.errors.iter());
@@ -205,7 +210,7 @@ pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + u
         flow.sides[side].spoke()
             && (!tcp || seqs.any(|seq| flow.syns(side).any(|syn| syn.number == *seq)))
     };
-    // Whose packet it was cannot refuse it.
+    // The sender of a packet cannot refuse it.
     let own = move |error: &IcmpError| error.by == flow.key.endpoint(error.side.into()).addr;
     all.filter(move |(error, quotes)| {
         !own(error) && counts(usize::from(error.side), &mut quotes.seqs.iter())
@@ -213,8 +218,9 @@ pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + u
     .map(|(error, _)| *error)
 }
 
-/// The side that sent to a broadcast or multicast address. An address that itself sends is none,
-/// and one frame to everybody does not turn a flow between two into a broadcast.
+/// Returns the side that sent to a broadcast or multicast address. An address that itself sends is
+/// not one, and one frame to the link-layer broadcast address does not turn a flow between two
+/// hosts into a broadcast.
 pub(super) fn broadcast_sender(flow: &Flow<'_>, lens: &dyn DirectionHints) -> Option<usize> {
     (0..2).find(|&side| {
         let (sender, target) = (&flow.sides[side], &flow.sides[1 - side]);
@@ -226,7 +232,7 @@ pub(super) fn broadcast_sender(flow: &Flow<'_>, lens: &dyn DirectionHints) -> Op
     })
 }
 
-/// Whether an address stands for many by itself.
+/// Returns whether an address by itself stands for many hosts.
 pub(super) fn is_group(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_multicast() || v4.is_broadcast(),
@@ -234,7 +240,7 @@ pub(super) fn is_group(address: IpAddr) -> bool {
     }
 }
 
-/// The client as the protocol itself tells it.
+/// Returns the client that the protocol itself indicates.
 fn protocol(flow: &Flow<'_>, survey: &CaptureIndex) -> Option<usize> {
     let (transport, sides) = (flow.key.transport(), flow.sides);
     if transport.is_icmp() {
@@ -243,15 +249,16 @@ fn protocol(flow: &Flow<'_>, survey: &CaptureIndex) -> Option<usize> {
             asks(flow, side) && (paired || sides[side].spoke())
         }));
     }
-    // An answer alone is no proof: whoever sends it chose to look like a server.
+    // An answer alone is not proof, because its sender may have chosen to look like a server.
     let asked = |c: usize, query, answer| {
         sides[c].has(query) && (sides[1 - c].has(answer) || !sides[1 - c].has(query))
     };
     let client = [0, 1].map(|c| {
         asked(c, flag::ASKS, flag::ANSWERS) || asked(c, flag::CLIENT_HELLO, flag::SERVER_HELLO)
     });
-    // An error answers the packet it quotes only where the other side has not answered itself, and where that packet
-    // is no answer: one that comes late, to a socket that is closed again, draws an error too.
+    // An error makes the sender of the quoted packet the client only if the other side did not
+    // answer itself and the packet is not an answer. A late answer to a socket that is already
+    // closed draws an error, too.
     let ports = [0, 1].map(|side| flow.key.endpoint(side).port);
     let is_answer = |side: usize| {
         let says_so = flow.extra.is_some_and(|extra| {
@@ -269,7 +276,7 @@ fn protocol(flow: &Flow<'_>, survey: &CaptureIndex) -> Option<usize> {
     only(client).or_else(|| only(quoted).filter(|_| client == [false; 2]))
 }
 
-/// Whether the ICMP message type of a side is one that asks, or stands alone.
+/// Returns whether the ICMP message type of a side is a request, or needs no reply.
 fn asks(flow: &Flow<'_>, side: usize) -> bool {
     let transport = flow.key.transport();
     let kind = flow.key.endpoint(side).port as u8;
@@ -282,9 +289,9 @@ fn asks(flow: &Flow<'_>, side: usize) -> bool {
     }
 }
 
-/// The client by the classes of the port numbers: well-known ports serve rather than others,
-/// registered ones rather than ephemeral ones, the lower ephemeral range of old rather than
-/// the dynamic range (RFC 6335).
+/// Returns the client by the classes of the port numbers: well-known ports are servers before
+/// others, registered ones before ephemeral ones, and the old, lower ephemeral range before the
+/// dynamic range (RFC 6335).
 fn by_ports(ports: [u16; 2]) -> Option<usize> {
     match port_class(ports[0]).cmp(&port_class(ports[1])) {
         std::cmp::Ordering::Less => Some(1),
@@ -293,12 +300,12 @@ fn by_ports(ports: [u16; 2]) -> Option<usize> {
     }
 }
 
-/// The first class that systems give to clients.
+/// The first class of ports that systems assign to clients.
 const EPHEMERAL_CLASS: u8 = 2;
 
 fn port_class(port: u16) -> u8 {
     match port {
-        // Nobody serves there.
+        // No service listens there.
         0 => 4,
         1..1024 => 0,
         1024..32768 => 1,

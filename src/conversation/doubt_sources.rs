@@ -1,5 +1,5 @@
-//! Why a flow may be another than it seems, whatever it looks like. Such flows stand apart, so that they change
-//! nothing of what sure ones say.
+//! Why a flow may not be what it seems. Doubted flows are kept apart, so that they do not affect
+//! what certain ones show.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use crate::model::{Mac, named_enum};
 named_enum!(
     /// Why a flow is doubted.
     DoubtSource {
-        /// Its direction is a guess, and the other reading is worse or of another verdict.
+        /// Its direction is a guess, and the other orientation has a worse code or another verdict.
         Direction = "direction",
-        /// Its packets contradict each other: another device may have sent some of them.
+        /// Its packets contradict each other, so another device may have sent some of them.
         Spoof = "spoof",
-        /// It was inside a tunnel that nobody stated.
+        /// It was inside a tunnel that the user did not state.
         Tunnel = "tunnel",
-        /// Nothing of it was seen but an ICMP error that quotes it.
+        /// Only an ICMP error that quotes it was seen.
         Quoted = "quoted",
     }
 );
@@ -32,24 +32,24 @@ impl DoubtSources {
         self.0 |= 1 << taint as u8;
     }
 
-    /// Those of both.
+    /// Returns the union of both sets.
     #[must_use]
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether there is none.
+    /// Returns whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether this is one of them.
+    /// Returns whether the set contains this reason.
     pub fn has(self, taint: DoubtSource) -> bool {
         self.0 >> taint as u8 & 1 == 1
     }
 }
 
-/// Why a flow is doubted in a reading.
+/// Returns why a flow is doubted in an orientation.
 pub(super) fn of(
     flow: &Flow<'_>,
     reading: &Orientation,
@@ -68,10 +68,12 @@ pub(super) fn of(
     if !flow.sides.iter().any(|side| side.spoke()) {
         taints.add(DoubtSource::Quoted);
     }
-    // Who acknowledges what only the server knew is who he says; nothing sent into his connection changes that.
+    // A client that acknowledges what only the server knew is the host that it claims to be.
+    // Nothing sent into its connection changes that.
     let proved = reading.grade == DirectionEvidence::Handshake && state == State::Established;
-    // Queries of ICMP are flows by their identifiers (RFC 5508, 3.1), which are not kept: those of two hosts stand in one
-    // entry, and one that traces a route gives each a hop count of its own.
+    // ICMP queries are distinguished by identifiers (RFC 5508, 3.1), which are not kept. The
+    // queries of two hosts may share one entry, and a host that traces a route sends each query
+    // with a different hop count.
     let is_one_flow = !flow.key.transport().is_icmp();
     if is_one_flow && !proved && contradicts_itself(flow, survey, lens) {
         taints.add(DoubtSource::Spoof);
@@ -79,8 +81,9 @@ pub(super) fn of(
     taints
 }
 
-/// Whether the packets of one side come from two devices: as many hops away, but from two hardware addresses on one
-/// interface and VLAN that are nobody's known; or ways that differ by more hops than ways do.
+/// Returns whether the packets of one side come from two devices. They do if equal hop counts come
+/// from two unknown hardware addresses on one interface and VLAN, or if the hop counts differ by
+/// more than paths do.
 fn contradicts_itself(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -> bool {
     (0..2).any(|side| {
         let mut links = flow.links(side);

@@ -1,9 +1,9 @@
-//! Who talked to whom about which service: flows become conversations, each with its direction and
-//! how sure that is, its state, and its amounts.
+//! Turns flows into conversations: which client used which service of which server, how certain
+//! that direction is, how far the conversation came, and how much it carried.
 //!
-//! Everything here is asked of merged evidence and so does not depend on the order of arrival. What
-//! a host is and what is documented is not known here; the two questions that direction has to ask
-//! of the policy go through [`DirectionHints`].
+//! Everything here is computed from merged evidence, so it does not depend on the order of arrival.
+//! This module knows neither the roles of hosts nor the port matrix. What direction needs from the
+//! policy comes through [`DirectionHints`].
 
 mod capture_index;
 mod direction;
@@ -40,42 +40,44 @@ pub use sample_flows::{SampleFlow, SampleFlows};
 pub use state::{State, StateEvidence};
 pub use visibility::VisibilityStats;
 
-/// What the direction of a flow asks of the policy.
+/// The part of the policy that the direction of a flow depends on.
 pub trait DirectionHints: Sync {
-    /// Whether the address is the broadcast address of a network, as far as the inventory knows.
+    /// Returns whether the address is the broadcast address of a network in the inventory.
     fn is_broadcast(&self, address: IpAddr) -> bool;
 
-    /// Whether a documented row fits a conversation read this way.
+    /// Returns whether a documented row fits a conversation read this way.
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool;
 
-    /// One address for all of a host's, as far as the inventory knows them.
+    /// Returns one address that stands for all addresses of a host, as far as the inventory lists
+    /// them.
     fn canonical(&self, address: IpAddr) -> IpAddr {
         address
     }
 
-    /// Whether the address is one of a host of the inventory.
+    /// Returns whether the address belongs to a host in the inventory.
     fn is_listed(&self, _: IpAddr) -> bool {
         false
     }
 
-    /// Whether the address belongs to the farm, as a host's or in a network of the inventory; none without an
-    /// inventory.
+    /// Returns whether the address belongs to the farm: to a host or a network in the inventory.
+    /// `None` without an inventory.
     fn belongs(&self, _: IpAddr) -> Option<bool> {
         None
     }
 
-    /// Whether the inventory says that a resolver's answers are to be believed.
+    /// Returns whether the inventory makes this resolver's answers trustworthy.
     fn is_resolver(&self, _: IpAddr) -> bool {
         false
     }
 
-    /// Whether a hardware address is one of the inventory.
+    /// Returns whether a hardware address is in the inventory.
     fn is_listed_mac(&self, _: Mac) -> bool {
         false
     }
 
-    /// Whether a conversation whose direction is a guess is judged no worse the other way round: the client then
-    /// serves `client_port`. What a name may decide is not known here, and reads differently.
+    /// Returns whether a conversation whose direction is a guess gets the same verdict, and no
+    /// worse code, the other way round, with the client serving `client_port`. Names are not known
+    /// here, so where only a name decides, the result is `false`.
     fn reads_the_same(&self, _: &ServiceKey, _client_port: u16, _broadcast: bool) -> bool {
         true
     }
@@ -84,114 +86,118 @@ pub trait DirectionHints: Sync {
 /// The identity of a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ServiceKey {
-    /// Who asks.
+    /// The client's address.
     pub client: IpAddr,
-    /// Who serves.
+    /// The server's address.
     pub server: IpAddr,
     /// The protocol above IP.
     pub transport: Transport,
-    /// The server's port; for ICMP the message type; else zero.
+    /// The server's port; for ICMP, the message type; otherwise zero.
     pub port: u16,
 }
 
 impl ServiceKey {
-    /// The server and its port.
+    /// Returns the server's address and port.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::new(self.server, self.port)
     }
 
-    /// The port as reports show it: none where the protocol has no ports.
+    /// Returns the port as reports show it; `None` if the protocol has no ports.
     pub fn shown_port(&self) -> Option<u16> {
         (self.transport.has_ports() || self.transport.is_icmp()).then_some(self.port)
     }
 }
 
-/// All flows of one client with one service of one server that are as sure; those that are not are one more.
+/// All flows of one client with one service of one server. Doubted flows form a separate
+/// conversation.
 #[derive(Clone, Debug)]
 pub struct Conversation {
-    /// Who talked to whom about what.
+    /// The client, the server and the service.
     pub subject: ServiceKey,
-    /// Why its flows are doubted; those that are not are another conversation of the subject.
+    /// Why its flows are doubted. Flows of the same subject without doubt are another conversation.
     pub taints: DoubtSources,
-    /// The strongest evidence for the direction among its flows.
+    /// The strongest direction evidence among its flows.
     pub grade: DirectionEvidence,
     /// The best state among its flows.
     pub state: State,
-    /// What it rests on, in the best of those.
+    /// The best evidence for that state among its flows.
     pub basis: StateEvidence,
-    /// Sent to a broadcast or multicast address, or to everybody on the link.
+    /// Whether it was sent to a broadcast or multicast address, or to the link-layer broadcast
+    /// address.
     pub broadcast: bool,
-    /// Five-tuples.
+    /// Number of five-tuples.
     pub flows: u64,
-    /// SYNs of the client, retransmissions and copies among them.
+    /// SYNs sent by the client, including retransmissions and duplicates.
     pub attempts: u64,
-    /// Five-tuples established.
+    /// Number of established five-tuples.
     pub established: u64,
-    /// Independent chances to see an answer, over all five-tuples: one for each, and one more each
-    /// time a failed attempt was repeated later.
+    /// Independent chances to see an answer, over all five-tuples: one for each, plus one each time
+    /// a failed attempt was repeated later.
     pub chances: u64,
-    /// Kinds of packets that were seen of the client and of the server, see [`flag`].
+    /// Kinds of packets seen from the client and from the server, see [`flag`].
     pub flags: [FlagSet; 2],
-    /// Sent by the client.
+    /// Packets and bytes sent by the client.
     pub to_server: Amount,
-    /// Sent by the server.
+    /// Packets and bytes sent by the server.
     pub to_client: Amount,
-    /// The earliest packet, or ICMP error where no packet was seen.
+    /// Time of the earliest packet, or of the earliest ICMP error if no packet was seen.
     pub first: Min,
-    /// The latest.
+    /// Time of the latest packet or ICMP error.
     pub last: Max,
-    /// When the flows began that have its best state, or failed as it did.
+    /// When its answered flows began; if there are none, its failed flows; otherwise all flows. The
+    /// span of a reached flow extends to its last packet.
     pub opened: TimeSpan,
-    /// The client's ports, for the reading in the other direction.
+    /// The client's ports, needed to read the conversation in the other direction.
     pub client_ports: InlineBoundedSet<u16, 16>,
-    /// The number that stands for the server's port in its first flow: for ICMP the type of the reply,
-    /// or the code.
+    /// The server-side number of its first flow: the port; for ICMP, the type of the reply or the
+    /// code.
     pub server_number: u16,
-    /// An endpoint mapper on the server announced the port to the client.
+    /// Whether an endpoint mapper on the server announced the port to the client.
     pub announced: bool,
-    /// The number of the server's names.
+    /// The number of the set of server names, an index into `Conversations::names`.
     names: u32,
-    /// What few conversations have.
+    /// Evidence that only few conversations have.
     rare: Option<Box<ConversationExtras>>,
 }
 
-/// Evidence that few conversations have.
+/// Evidence that only few conversations have.
 #[derive(Clone, Default, Debug)]
 pub struct ConversationExtras {
-    /// What its packets were wrapped in; several of a kind one in the other are one stack, outermost
-    /// first.
+    /// The encapsulations of its packets. Several nested tags of the same kind form one stack,
+    /// outermost first.
     pub tags: BoundedSet<Vec<EncapTag>, 16>,
-    /// The ends of the tunnels that they came through.
+    /// The endpoints of the tunnels that carried its packets.
     pub outer: BoundedSet<TunnelEndpoints, 16>,
-    /// Hardware addresses that frames came from, the client's and the server's, where the address is
-    /// link-local.
+    /// Source hardware addresses of the client's and the server's frames, kept only if the IP
+    /// address is link-local or loopback.
     pub macs: [BoundedSet<Mac, 4>; 2],
-    /// ICMP errors; side 0 is the client's packet quoted, side 1 the server's.
+    /// ICMP errors. Side 0 means that the client's packet is quoted, side 1 the server's.
     pub errors: BoundedSet<IcmpError, 16>,
-    /// Flows that were folded into others because memory ran short.
+    /// Number of flows that were aggregated because memory ran short.
     pub folded: u64,
-    /// An address that stays inside a host was seen on a wire, or in a tunnel.
+    /// Whether a loopback address was seen on a wire or in a tunnel.
     pub on_wire: bool,
-    /// ICMP errors that quote packets which nobody saw: they count for nothing.
+    /// ICMP errors that quote packets which the capture does not show. They do not count as
+    /// evidence.
     pub unseen_errors: BoundedSet<IcmpError, 16>,
-    /// The flows that failed, by their state, of a conversation that its own state does not tell of.
+    /// Failed flows by state; empty if the conversation's own state describes them completely.
     failures: Vec<FailedFlows>,
 }
 
-/// Flows that failed in one way.
+/// Flows that failed in the same way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FailedFlows {
-    /// Their state.
+    /// The state of these flows.
     pub state: State,
-    /// What it rests on.
+    /// The evidence for that state.
     pub basis: StateEvidence,
-    /// As [`Conversation::chances`].
+    /// See [`Conversation::chances`].
     pub chances: u64,
-    /// When they began.
+    /// When these flows began.
     pub opened: TimeSpan,
 }
 
-/// Takes failures of the same conversation together, in order of their states.
+/// Merges failed flows of the same conversation, in order of their states.
 fn join(mut failures: Vec<FailedFlows>, others: &[FailedFlows]) -> Vec<FailedFlows> {
     for other in others {
         match failures.binary_search_by_key(&other.state, |own| own.state) {
@@ -222,7 +228,7 @@ impl Merge for ConversationExtras {
 }
 
 impl Conversation {
-    /// Evidence that few conversations have.
+    /// Returns the evidence that only few conversations have.
     pub fn rare(&self) -> &ConversationExtras {
         static NONE: ConversationExtras = ConversationExtras {
             tags: BoundedSet::new(),
@@ -237,82 +243,90 @@ impl Conversation {
         self.rare.as_deref().unwrap_or(&NONE)
     }
 
-    /// The two ends of its first flow in order.
+    /// Returns the client's and the server's end of the first flow.
     pub fn first_flow(&self) -> [Endpoint; 2] {
         let port = self.client_ports.iter().next().copied().unwrap_or_default();
         let ServiceKey { client, server, .. } = self.subject;
         [Endpoint::new(client, port), Endpoint::new(server, self.server_number)]
     }
 
-    /// Whether the service answered: reached, or asked by a probe that went no further.
+    /// Returns whether the service answered: it was reached, or a probe found the port open.
     pub fn is_answered(&self) -> bool {
         self.state.reached() || self.basis == StateEvidence::Probe
     }
 
-    /// Whether the attempt failed: not where the client asked no more than whether the port is open.
+    /// Returns whether the attempt failed. A probe, which only tests whether the port is open, is
+    /// not a failure.
     pub fn has_failed(&self) -> bool {
         self.state.failed() && self.basis != StateEvidence::Probe
     }
 
-    /// Of a service that answered: the flows that failed, in the way in which the last of them did.
+    /// Returns the failed flows that began last, of a service that also answered. They share one
+    /// state.
     pub fn last_failures(&self) -> Option<&FailedFlows> {
         let failures = self.rare().failures.iter().filter(|_| self.is_answered());
         failures.max_by_key(|failed| (failed.opened.last, std::cmp::Reverse(failed.state)))
     }
 
-    /// The same, where the last of them began after the last sign that the service worked: it has stopped.
+    /// Returns the same flows if the last of them began after the last sign that the service
+    /// worked, which means that the service has stopped.
     pub fn fails_at_last(&self) -> Option<&FailedFlows> {
         self.last_failures().filter(|failed| failed.opened.last > self.opened.last)
     }
 
-    /// Whether anybody may have made its flows up: they were in a tunnel, or an ICMP error quotes them.
+    /// Returns whether its flows may be forged: they were inside a tunnel, or only an ICMP error
+    /// quotes them.
     pub fn is_made_up(&self) -> bool {
         self.taints.has(DoubtSource::Tunnel) || self.taints.has(DoubtSource::Quoted)
     }
 
-    /// Whether its flows are doubted, so that they stand apart from the others of the subject.
+    /// Returns whether its flows are doubted, so that they are kept apart from the subject's other
+    /// flows.
     pub fn is_doubted(&self) -> bool {
         !self.taints.is_empty()
     }
 
-    /// Whether it is an ICMP request with its reply.
+    /// Returns whether it is an ICMP request with its reply.
     pub fn is_paired_icmp(&self) -> bool {
         let ServiceKey { transport, port, .. } = self.subject;
         transport.is_icmp() && crate::flow::icmp_paired(transport, port as u8)
     }
 }
 
-/// How flows are read.
+/// Options for reading flows.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadOptions {
-    /// On so many threads.
+    /// Number of threads.
     pub jobs: usize,
-    /// The flows are needed afterwards.
+    /// Whether the flows are needed afterwards.
     pub keep: bool,
 }
 
-/// The conversations of a capture in order, with what the capture could see.
+/// The conversations of a capture, in order, with what limits the capture's view.
 pub struct Conversations {
-    /// Sorted by subject.
+    /// The conversations, sorted by subject.
     pub list: Vec<Conversation>,
-    /// Who was seen, and how.
+    /// Which hosts and services the capture shows, and how.
     pub survey: CaptureIndex,
     /// Bytes written to temporary files because memory ran short.
     pub spilled: u64,
-    /// The names by which anybody looked an address up, the least ones.
+    /// For each address, the names that DNS queries resolved to it; the least ones, up to the set's
+    /// limit.
     pub dns_names: BTreeMap<IpAddr, BoundedSet<String, 8>>,
-    /// Source, destination and protocol of later fragments whose first one is not in the capture.
+    /// Source, destination and protocol of later fragments whose first fragment is not in the
+    /// capture.
     pub orphans: Vec<AddressPair>,
-    /// Frames that could not be understood.
+    /// Frames that could not be decoded.
     pub unread: UndecodedCounts,
-    /// Who held virtual addresses (VRRP), by address.
+    /// The hosts that held each virtual address (VRRP).
     pub vrrp_masters: BTreeMap<IpAddr, VirtualAddressMasters>,
-    /// The names of servers, each set of them once.
+    /// The distinct sets of server names.
     names: Vec<ServerNames>,
 }
 
 impl Conversations {
-    /// Reads all flows: once to learn who serves and who is seen, once to read directions and states.
+    /// Reads all flows twice: first to learn which endpoints serve and which hosts are seen, then
+    /// to determine directions and states.
     pub fn read(
         flows: &mut impl FlowPartitions,
         lens: &dyn DirectionHints,
@@ -321,7 +335,7 @@ impl Conversations {
     ) -> io::Result<Self> {
         let mirrors = mirrors(flows, lens)?;
         flows.believe(&mirrors)?;
-        // What carries a mirror is no traffic of the farm.
+        // The packets that carry a mirror are not traffic of the farm.
         let wanted = |flow: &Flow<'_>| {
             let path = flow.key.path();
             !(path.is_around() && path.interface().is_some_and(|at| mirrors.contains(&at)))
@@ -336,7 +350,7 @@ impl Conversations {
         let read = |part: &mut PartialConversations, shard: PartitionFlows<'_>| {
             part.read(shard.iter().filter(wanted), &survey, lens);
         };
-        // Nobody asks for the flows again, unless the inventory learns from what stays inside a host.
+        // The flows are not needed again, unless the inventory learns from loopback traffic.
         let again = keep || survey.saw_loopback();
         let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
         let (mut one_sided, mut list) = (0, Vec::new());
@@ -359,8 +373,8 @@ impl Conversations {
             }
         }
         list.sort_by_cached_key(Conversation::key);
-        // A conversation is nearly always whole, because its flows have the lesser port in common and so the
-        // partition; where not, its parts merge.
+        // A conversation is nearly always complete in one partition, because its flows share the
+        // lesser port, which selects the partition. Otherwise its parts merge here.
         list.dedup_by(|part, whole| {
             let same = part.key() == whole.key();
             if same {
@@ -370,7 +384,7 @@ impl Conversations {
         });
         survey.vantage.one_sided = one_sided;
         let spilled = flows.spilled();
-        // An announcement is worth as much as the connection that it came by.
+        // An announcement is only as trustworthy as the connection that carried it.
         let is_mapper = |c: &&Conversation| {
             let subject = &c.subject;
             (subject.transport, subject.port) == (Transport::TCP, ENDPOINT_MAPPER)
@@ -408,15 +422,16 @@ impl Conversations {
         Ok(Self { list, survey, spilled, dns_names, orphans, unread, vrrp_masters, names })
     }
 
-    /// The names of a conversation's server.
+    /// Returns the names of a conversation's server.
     pub fn names_of(&self, c: &Conversation) -> &ServerNames {
         &self.names[c.names as usize]
     }
 }
 
-/// The interfaces that a mirror sends to, as far as the traffic shows it: on them nobody of the farm sends or receives
-/// a plain frame, not as an end of a tunnel either, and all tunnels lead one way to one destination. Without an
-/// inventory everybody may be of the farm, and there are no plain frames.
+/// Returns the interfaces that receive a mirror, judging by the traffic. On such an interface, all
+/// tunnels lead one way to one destination, and no host of the farm sends or receives a plain frame
+/// or is the end of a tunnel. Without an inventory, any address may be part of the farm, so a
+/// single plain frame rules the interface out.
 fn mirrors(flows: &impl FlowPartitions, lens: &dyn DirectionHints) -> io::Result<BTreeSet<u16>> {
     let mut mirrors = flows.side().one_way_tunnels();
     if mirrors.is_empty() {
@@ -434,7 +449,7 @@ fn mirrors(flows: &impl FlowPartitions, lens: &dyn DirectionHints) -> io::Result
                 mirrors.remove(&interface);
             }
             for side in 0..2 {
-                // What came through a tunnel that the user stated is no plain frame.
+                // A packet from a tunnel that the user stated is not a plain frame.
                 let plain = flow.links(side).filter(|link| !link.is_tunnelled());
                 plain.for_each(|link| {
                     mirrors.remove(&link.interface);
@@ -449,7 +464,8 @@ fn mirrors(flows: &impl FlowPartitions, lens: &dyn DirectionHints) -> io::Result
 }
 
 impl Conversations {
-    /// The two ends of each conversation between two addresses.
+    /// Returns the client and the server of each unicast conversation. Loopback addresses seen on a
+    /// wire are left out.
     pub fn ends(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> {
         let unicast = self.list.iter().filter(|c| !c.broadcast && !c.rare().on_wire);
         unicast.map(|c| (c.subject.client, c.subject.server))
@@ -471,7 +487,8 @@ impl PartialConversations {
         survey: &CaptureIndex,
         lens: &dyn DirectionHints,
     ) {
-        // Dense conversations beside a small index: a map of them would hold half as much again.
+        // A dense list with a small index, because a map of conversations would take half as much
+        // memory again.
         let mut found = HashMap::<(ServiceKey, bool), u32, HashSeed>::default();
         for flow in flows {
             let (first, second) = direction::read(&flow, survey, lens);
@@ -509,7 +526,7 @@ impl PartialConversations {
     }
 }
 
-/// The conversation that a flow is a part of in a reading.
+/// Returns the conversation that a flow is part of in one orientation.
 fn read_flow(
     flow: &Flow<'_>,
     reading: &Orientation,
@@ -519,7 +536,7 @@ fn read_flow(
     let (c, s) = (reading.client, 1 - reading.client);
     let (client, server) = (flow.key.endpoint(c), flow.key.endpoint(s));
     let transport = flow.key.transport();
-    // An ICMP conversation is known by the type that the client sends.
+    // An ICMP conversation is identified by the type that the client sends.
     let port = if transport.is_icmp() { client.port } else { server.port };
     let subject = ServiceKey { client: client.addr, server: server.addr, transport, port };
     let (state, basis) = state::of(flow, reading, survey);
@@ -568,7 +585,7 @@ fn read_flow(
     let began = asked.first.get().or(first.get());
     let mut opened = TimeSpan::default();
     began.into_iter().for_each(|time| opened.see(time));
-    // What was reached works until its last packet.
+    // A reached service counts as working until its last packet.
     last.get().into_iter().filter(|_| state.reached()).for_each(|time| opened.see(time));
     Conversation {
         subject,
@@ -596,12 +613,12 @@ fn read_flow(
 }
 
 impl Conversation {
-    /// What makes flows one conversation.
+    /// Returns the key that groups flows into one conversation.
     fn key(&self) -> (ServiceKey, bool) {
         (self.subject, self.is_doubted())
     }
 
-    /// The flows that failed, by their state.
+    /// Returns the failed flows, by state.
     fn failures(&self) -> Vec<FailedFlows> {
         let (state, basis, chances, opened) = (self.state, self.basis, self.chances, self.opened);
         match self.rare().failures.is_empty() {
@@ -610,7 +627,8 @@ impl Conversation {
         }
     }
 
-    /// What its flows came to, the better first: when they were opened is that of the best of them.
+    /// Returns the rank of the outcome, lower is better: 0 for answered, 1 for failed, 2 for
+    /// neither. The best rank determines `opened`.
     fn rank(&self) -> u8 {
         match self.is_answered() {
             true => 0,
@@ -619,9 +637,9 @@ impl Conversation {
         }
     }
 
-    /// Takes another part of the conversation in, all of which counts.
+    /// Merges another part of the conversation, all of which counts.
     fn take(&mut self, other: &Self) {
-        // Nearly all parts came to the same.
+        // Nearly all parts have the same outcome.
         let same = self.state == other.state
             && self.rank() == other.rank()
             && self.rare().failures.is_empty()
@@ -635,7 +653,7 @@ impl Conversation {
             std::cmp::Ordering::Equal => self.opened.merge(&other.opened),
             std::cmp::Ordering::Greater => self.opened = other.opened,
         }
-        // Of a failing conversation the chances count that speak for its state.
+        // Only the chances that support the resulting state count.
         match self.state.cmp(&other.state) {
             std::cmp::Ordering::Equal => self.chances += other.chances,
             std::cmp::Ordering::Less => {}
@@ -650,14 +668,14 @@ impl Conversation {
         self.flags.iter_mut().zip(&other.flags).for_each(|(mine, theirs)| mine.merge(theirs));
         self.first.merge(&other.first);
         self.last.merge(&other.last);
-        // The first flow is that of the least client port.
+        // The first flow is the one with the least client port.
         let least = |c: &Self| (c.client_ports.iter().next().copied(), c.server_number);
         self.server_number = least(self).min(least(other)).1;
         self.client_ports.merge(&other.client_ports);
         if let Some(theirs) = &other.rare {
             self.rare.get_or_insert_default().merge(theirs);
         }
-        // The state alone tells of failures where all failed in one way.
+        // The state alone describes the failures if all flows failed in one way.
         let told = !self.is_answered() && matches!(&failures[..], [one] if one.state == self.state);
         if !same && (self.rare.is_some() || !(told || failures.is_empty())) {
             self.rare.get_or_insert_default().failures = if told { Vec::new() } else { failures };
@@ -669,7 +687,8 @@ impl Merge for Conversation {
     fn merge(&mut self, other: &Self) {
         let (flows, to_server, to_client) = (self.flows, self.to_server, self.to_client);
         match (self.is_made_up(), other.is_made_up()) {
-            // What anybody may have made up changes nothing of what plain flows say, however they are doubted.
+            // Possibly forged flows must not change what plain flows show, even if those are
+            // doubted.
             (false, true) => {}
             (true, false) => *self = other.clone(),
             _ => self.take(other),

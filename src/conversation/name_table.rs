@@ -1,4 +1,4 @@
-//! The names of servers, as clients asked for them and as resolvers told them.
+//! The names of servers, as clients requested them and as resolvers answered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -7,41 +7,43 @@ use super::DirectionHints;
 use crate::flow::{AnnouncedPorts, HashSeed, Path, ServerNameRequest, SideEvidence};
 use crate::model::{BoundedSet, Merge};
 
-/// What the capture shows of a server's names, to one client.
+/// What the capture shows of a server's names, as one client sees them.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Debug)]
 pub struct ServerNames {
-    /// The names it may be judged by; of several the worst counts.
+    /// The names that the server may be judged by. If there are several, the worst ruling counts.
     pub known: Vec<KnownName>,
-    /// A client may have asked for another name, in an encrypted ClientHello or beyond those that are kept.
+    /// Whether a client may have requested another name, in an encrypted ClientHello or beyond the
+    /// requests that are kept.
     pub hidden: bool,
-    /// The names seen, as many as reports show: those that the client asked the server for, then those of DNS.
+    /// The names seen, as many as reports show: first those that the client requested from the
+    /// server, then those from DNS.
     pub seen: Vec<String>,
 }
 
 /// A name of a server, with its aliases.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct KnownName {
-    /// The name that was asked for, then its aliases; any of them may decide.
+    /// The requested name, then its aliases. Any of them may decide.
     pub names: Vec<String>,
-    /// An answer of DNS, asked for by the same client, gives the server's address for it.
+    /// Whether a DNS answer to the same client gives the server's address for it.
     pub by_dns: bool,
-    /// Some resolver that said so is a witness: one of the farm's.
+    /// Whether a resolver that returned it is a witness, that is, one of the farm's.
     pub by_witness: bool,
-    /// The client named it to the server: TLS server name or HTTP host.
+    /// Whether the client sent the name to the server: TLS server name or HTTP host.
     pub by_hello: bool,
 }
 
-/// The most names of one server that are shown.
+/// The maximum number of names shown for one server.
 const SHOWN: usize = 32;
 
 impl KnownName {
-    /// Whether two witnesses agree on a name, by its place. Alone, a client chooses its server name, and anyone
-    /// can forge an answer; an alias stands in the answer alone.
+    /// Returns whether two witnesses agree on the name at this position. A client alone chooses its
+    /// server name, anyone can forge an answer, and only the DNS answer contains an alias.
     pub fn is_strong(&self, alias: usize) -> bool {
         self.by_witness && self.by_hello && alias == 0
     }
 
-    /// The witnesses in words.
+    /// Returns the witnesses in words.
     pub fn witnesses(&self) -> &'static str {
         match (self.by_dns, self.by_hello) {
             (true, true) if self.by_witness => "by DNS and by the client's own word",
@@ -54,15 +56,15 @@ impl KnownName {
     }
 }
 
-/// What a client asked a server for by name.
+/// The names by which a client addressed a server.
 #[derive(Default)]
 pub(super) struct RequestedNames {
     pub hellos: ServerNameRequests,
-    /// There was more than is kept.
+    /// Whether there were more than are kept.
     pub more: bool,
 }
 
-/// All of them; nearly always it is one.
+/// All requested names; nearly always only one.
 pub(super) type ServerNameRequests = BoundedSet<ServerNameRequest, { usize::MAX }>;
 
 impl RequestedNames {
@@ -72,24 +74,26 @@ impl RequestedNames {
     }
 }
 
-/// The names of all servers, each set of names once, and the ports that mappers announced. What one address of
-/// a host was told, its others know too.
+/// The names of all servers, each set of names stored once, and the ports that endpoint mappers
+/// announced. An answer to one address of a host counts for all of its addresses.
 pub(super) struct NameTable<'a> {
     sets: Vec<ServerNames>,
     numbers: HashMap<ServerNames, u32, HashSeed>,
-    /// What each client was told of an address.
+    /// The DNS names that each client received for an address.
     lookups: HashMap<(IpAddr, IpAddr), ResolvedNames, HashSeed>,
     announced: HashMap<(IpAddr, IpAddr), AnnouncedPorts, HashSeed>,
     lens: &'a dyn DirectionHints,
 }
 
-/// Names that somebody was told of an address, the one asked for and its aliases, and whether a witness told them.
+/// The names that DNS answers gave for an address, each with its aliases, and whether a witness
+/// gave them.
 type ResolvedNames = BTreeMap<Vec<String>, bool>;
 
-/// Hosts of the farm that have to ask a resolver for it to be a witness.
+/// The number of farm hosts that have to use a resolver for it to be a witness.
 const ASKERS: usize = 3;
 
-/// Whether a resolver is a witness: stated, of a role that serves names, or asked by several hosts of the farm.
+/// Returns whether a resolver is a witness: the inventory states it, it has a role that resolves
+/// names, or several hosts of the farm use it.
 fn is_witness(side: &SideEvidence, resolver: IpAddr, lens: &dyn DirectionHints) -> bool {
     if lens.is_resolver(resolver) {
         return true;
@@ -100,7 +104,8 @@ fn is_witness(side: &SideEvidence, resolver: IpAddr, lens: &dyn DirectionHints) 
 }
 
 impl<'a> NameTable<'a> {
-    /// `reached` tells whether a client is seen connected with an endpoint mapper.
+    /// Creates the table. `reached` returns whether a client is seen connected to an endpoint
+    /// mapper.
     pub fn new(
         side: &SideEvidence,
         lens: &'a dyn DirectionHints,
@@ -128,13 +133,14 @@ impl<'a> NameTable<'a> {
         Self { sets, numbers: HashMap::default(), lookups, announced, lens }
     }
 
-    /// Whether an endpoint mapper on the server announced a port to the client.
+    /// Returns whether an endpoint mapper on the server announced a port to the client.
     pub fn is_announced(&self, client: IpAddr, server: IpAddr, port: u16) -> bool {
         let pair = (self.lens.canonical(server), self.lens.canonical(client));
         !self.announced.is_empty() && self.announced.get(&pair).is_some_and(|p| p.contains(&port))
     }
 
-    /// The number of the names that `client` knows `server` by, having asked it for some.
+    /// Returns the number of the set of names by which `client` knows `server`, given the names
+    /// that it requested from it.
     pub fn number(&mut self, client: IpAddr, server: IpAddr, asked: &RequestedNames) -> u32 {
         let told = match self.lookups.is_empty() {
             true => None,
@@ -163,11 +169,11 @@ fn names(hellos: &ServerNameRequests, told: &ResolvedNames) -> ServerNames {
     let mut set = ServerNames::default();
     let mut supported = !hellos.is_empty();
     for hello in hellos.iter() {
-        // Of several chains with the name one that a witness told.
+        // If several chains contain the name, one from a witness is preferred.
         let chains = || told.iter().filter(|(chain, _)| chain.contains(&hello.name));
         let found = chains().find(|(_, witness)| **witness).or_else(|| chains().next());
         let (chain, by_witness) = (found.map(|f| f.0), found.is_some_and(|f| *f.1));
-        // What an encrypted hello shows outside is its name only where DNS says the same.
+        // The visible name of an encrypted ClientHello counts only if DNS confirms it.
         set.hidden |= hello.hidden && chain.is_none();
         supported &= chain.is_some();
         if hello.name.is_empty() || (hello.hidden && chain.is_none()) {
@@ -179,7 +185,8 @@ fn names(hellos: &ServerNameRequests, told: &ResolvedNames) -> ServerNames {
         );
         set.known.push(KnownName { names, by_dns: chain.is_some(), by_witness, by_hello: true });
     }
-    // Many names share an address; those of DNS matter where some word of the client's is not borne out.
+    // Many names share an address. Those from DNS matter only if one of the client's names is
+    // unconfirmed.
     if !supported {
         let chains = told.iter().filter(|(chain, _)| !chain.is_empty());
         set.known.extend(chains.map(|(chain, witness)| KnownName {
@@ -229,7 +236,7 @@ mod tests {
         assert!(told.known[0].is_strong(0) && !told.known[0].is_strong(1));
         assert_eq!(told.known[0].names, ["a.example", "cdn.example"]);
         assert_eq!(told.seen, ["a.example", "cdn.example", "b.example"]);
-        // A name that DNS does not know stands beside those that it does.
+        // A name unknown to DNS stands beside those that DNS gave.
         let told = names(&set([hello("c.example", false)]), &known);
         let witnesses: Vec<_> = told.known.iter().map(|k| (&*k.names[0], k.is_strong(0))).collect();
         assert_eq!(witnesses, [("c.example", false), ("a.example", false), ("b.example", false)]);
@@ -245,7 +252,7 @@ mod tests {
         assert!(told.hidden && told.known.iter().all(|k| !k.is_strong(0)));
         let told = names(&set([hello("a.example", true)]), &a);
         assert!(!told.hidden && told.known[0].is_strong(0));
-        // One plain word does not bear out what another connection hides.
+        // One unencrypted name does not confirm what another connection hides.
         let both = set([hello("a.example", false), hello("public.example", true)]);
         assert!(names(&both, &a).hidden);
     }

@@ -1,4 +1,4 @@
-//! Which flows speak for some conversations: the few whose packets are worth a look.
+//! Selects the sample flows of conversations: the few whose packets are worth a look.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -10,13 +10,13 @@ use super::{
 use crate::flow::{FlowKey, FlowPartitions};
 use crate::model::{Endpoint, Nanos, Transport};
 
-/// A flow that speaks for a conversation, and which side of it is the client. In the order of what they have to
-/// say: those that came furthest, then the earliest.
+/// A flow that represents a conversation, and which side of it is the client. Ordered by relevance:
+/// flows that came furthest first, then the earliest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct SampleFlow {
-    /// What became of it.
+    /// The state of the flow.
     pub state: State,
-    /// Its earliest packet or error, in nanoseconds since the epoch.
+    /// Its earliest packet or ICMP error, in nanoseconds since the epoch.
     pub first: Option<Nanos>,
     /// The flow.
     pub flow: FlowKey,
@@ -24,19 +24,22 @@ pub struct SampleFlow {
     pub client: usize,
 }
 
-/// The flows that speak for some conversations.
+/// The flows that represent some conversations.
 #[derive(Default, Debug)]
 pub struct SampleFlows {
-    /// Of each conversation, by its subject and whether it is doubted, the best first.
+    /// The sample flows of each conversation, best first, by its subject and whether it is doubted.
     pub flows: HashMap<(ServiceKey, bool), Vec<SampleFlow>>,
-    /// A flow whose handshake proves that an endpoint serves, for conversations that are read by that.
+    /// For conversations whose direction rests on it, a flow whose handshake proves that the
+    /// endpoint serves.
     pub proofs: BTreeMap<(Endpoint, Transport), SampleFlow>,
-    /// Broadcasts of a client to a port, for conversations that may be read by having been asked for so.
+    /// Broadcasts of a client to a port, for conversations that may get their direction from such a
+    /// broadcast.
     pub asked: BTreeMap<(IpAddr, u16), Vec<(SampleFlow, ServiceKey)>>,
 }
 
 impl Conversations {
-    /// Picks at most `most` flows of each of `wanted`, which are positions in the list; always the same ones.
+    /// Selects at most `most` flows for each of `wanted`, which are positions in the list. The
+    /// selection is deterministic.
     pub fn select_evidence(
         &self,
         flows: &impl FlowPartitions,

@@ -6,39 +6,42 @@ use crate::flow::{DirectionStats, ErrorKind, Flow, flag};
 use crate::model::{Min, Nanos, SECOND, Transport, named_enum};
 
 named_enum!(
-    /// How far a flow or conversation came. The best state comes first: proof of success, then proof of
+    /// How far a flow or conversation came, the best state first: proof of success, then proof of
     /// failure, then silence.
     State {
-        /// SYN, SYN-ACK and the client's bare ACK or data; UDP answered.
+        /// TCP: SYN, SYN-ACK and the client's bare ACK or data. Other protocols: both sides sent
+        /// packets.
         Established = "established",
-        /// Both sides speak, no handshake seen.
+        /// Both sides send, but no handshake was seen.
         Midstream = "midstream",
         /// The unicast answer to a broadcast.
         AnswerOnly = "answer-only",
-        /// SYN-ACK, nothing after it from the client but RST or silence.
+        /// A SYN-ACK, followed by only an RST or silence from the client.
         HalfOpen = "half-open",
-        /// RST answering a SYN, or ICMP port unreachable.
+        /// An RST that answers a SYN, or ICMP port unreachable.
         Refused = "refused",
-        /// ICMP administratively prohibited or host unreachable, or an RST of something on the way.
+        /// ICMP administratively prohibited or host unreachable, or an RST from a device on the
+        /// path.
         Rejected = "rejected",
-        /// A bare ACK that does not acknowledge the SYN (RFC 5961, 4): the server still knows an older connection.
+        /// A bare ACK that does not acknowledge the SYN (RFC 5961, 4): the server still holds an
+        /// older connection.
         Challenged = "challenged",
-        /// SYN or request, no reply.
+        /// A SYN or request without a reply.
         Unanswered = "unanswered",
-        /// UDP or another protocol that asks for no reply: heartbeats, broadcasts, VRRP.
+        /// UDP or another protocol that expects no reply: heartbeats, broadcasts, VRRP.
         OneWay = "one-way",
-        /// The span carries only this direction: nothing may be claimed.
+        /// The capture shows only this direction, so nothing may be claimed.
         OneSided = "one-sided",
     }
 );
 
 impl State {
-    /// Whether the service was reached.
+    /// Returns whether the service was reached.
     pub fn reached(self) -> bool {
         matches!(self, Self::Established | Self::Midstream)
     }
 
-    /// Whether the capture shows that the attempt failed.
+    /// Returns whether the capture shows that the attempt failed.
     pub fn failed(self) -> bool {
         matches!(
             self,
@@ -50,15 +53,15 @@ impl State {
 /// What a state rests on, in the packets of one flow.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum StateEvidence {
-    /// All of a three-way handshake.
+    /// A complete three-way handshake.
     Handshake,
     /// A handshake without its SYN.
     Accepted,
-    /// Both sides opened it at once.
+    /// A simultaneous open by both sides.
     Simultaneous,
     /// Packets of both sides.
     BothSpoke,
-    /// Packets of both sides, of a connection whose opening is not in the capture.
+    /// Packets of both sides, in a connection whose opening is not in the capture.
     BothWays,
     /// The answer to a broadcast.
     BroadcastAnswer,
@@ -68,30 +71,30 @@ pub enum StateEvidence {
     ResetByClient,
     /// A SYN-ACK, and a silent client.
     SilentClient,
-    /// An RST of the server, answering a SYN.
+    /// An RST of the server that answers a SYN.
     ResetByServer,
     /// ICMP port unreachable from the server.
     PortUnreachable,
-    /// An RST answering a SYN, which came from something else than the server.
+    /// An RST that answers a SYN but comes from another device than the server.
     ResetOnTheWay,
-    /// RSTs of the server's address, none of which acknowledges a SYN.
+    /// RSTs from the server's address, none of which acknowledges a SYN.
     UnrelatedReset,
-    /// An ICMP error from something on the way, or of a filter.
+    /// An ICMP error from a device on the path, or from a filter.
     IcmpError,
     /// A bare ACK that does not acknowledge the SYN.
     ChallengeAck,
-    /// Attempts, and a silent server that the capture could have shown.
+    /// Attempts, and a silent server whose answers the capture could have shown.
     SilentServer,
-    /// Datagrams that ask for no answer.
+    /// Datagrams that expect no answer.
     NoAnswerWanted,
     /// One direction, where nothing shows that the other would be visible.
     OneDirection,
-    /// Packets both ways that show neither an opening nor an answer to one.
+    /// Packets in both directions that show neither an opening nor an answer to one.
     Unclear,
 }
 
 impl StateEvidence {
-    /// In words.
+    /// Returns the description used in reports.
     pub fn words(self) -> &'static str {
         match self {
             Self::Handshake => {
@@ -141,13 +144,14 @@ impl StateEvidence {
     }
 }
 
-/// How soon after it asked a client has to reset a connection for that to be a probe, in nanoseconds.
+/// The longest time between a client's request and its reset that still makes the connection a
+/// probe, in nanoseconds.
 const PROBE: Nanos = 3 * SECOND;
 
-/// How long a client has to go on asking for its attempts to be repeated ones, in nanoseconds.
+/// The time that a client's attempts have to span to count as repeated, in nanoseconds.
 const REPEATED: Nanos = SECOND / 5;
 
-/// The state of a flow in a reading, and what it rests on.
+/// Returns the state of a flow in an orientation, and the evidence for it.
 pub(super) fn of(
     flow: &Flow<'_>,
     reading: &Orientation,
@@ -160,7 +164,7 @@ pub(super) fn of(
     }
     let (asker, service) = (flow.key.endpoint(c), flow.key.endpoint(s));
     let by_icmp = errors(flow).filter(|e| usize::from(e.side) == c).filter_map(|e| match e.kind {
-        // Nobody but the server can refuse; others who say so are filters.
+        // Only the server itself can refuse. Any other device that says so is a filter.
         ErrorKind::PortUnreachable if e.by == service.addr => {
             Some((State::Refused, StateEvidence::PortUnreachable))
         }
@@ -204,8 +208,8 @@ pub(super) fn of(
     }
 }
 
-/// Since when the other side is silent: since the first packet of a side that sent nothing else, else since its
-/// last, which is the later one.
+/// Returns the time since which the other side has been silent: that of the first packet if this
+/// side sent only packets with `flag`, otherwise that of its last packet, which is later.
 fn since(side: &DirectionStats, flag: u16) -> Min {
     let others = flag::SYN | flag::SYN_ACK | flag::ACK | flag::DATA | flag::RST | flag::FIN;
     if !side.has(others & !flag) {
@@ -216,7 +220,8 @@ fn since(side: &DirectionStats, flag: u16) -> Min {
     last
 }
 
-/// How far a TCP flow came whose client is side `c`, by numbers and never by clocks.
+/// Returns how far a TCP flow with client side `c` came, judging by sequence numbers and never by
+/// clocks.
 fn tcp(
     flow: &Flow<'_>,
     c: usize,
@@ -237,12 +242,12 @@ fn tcp(
             let basis = if opened { StateEvidence::Handshake } else { StateEvidence::Accepted };
             return Some((State::Established, basis));
         }
-        // A SYN-ACK alone may be anybody's.
+        // A SYN-ACK alone may be forged.
         if !client.spoke() {
             return None;
         }
         let basis = match client.has(flag::RST) {
-            // What the client did next is there to be seen, whatever else is not.
+            // The client's next packet is visible, whatever else the capture misses.
             true if is_probe(client, server, survey.apart()) => StateEvidence::Probe,
             true if sees(false) => StateEvidence::ResetByClient,
             false if sees(false) => StateEvidence::SilentClient,
@@ -253,11 +258,12 @@ fn tcp(
     if speaks && answers {
         return Some((State::Midstream, StateEvidence::BothWays));
     }
-    // A client that acknowledges has had an answer, whether we saw it or not.
+    // A client that sends acknowledgements has received an answer, whether the capture shows it or
+    // not.
     if speaks || !client.has(flag::SYN) {
         return by_icmp.filter(|_| !speaks && !server.spoke());
     }
-    // The SYN's number, and with Fast Open some of its payload.
+    // The number of the SYN and, with Fast Open, some of its payload.
     let acknowledged = || {
         flow.syns(c).any(|syn| {
             let least = syn.number.wrapping_add(1);
@@ -285,10 +291,10 @@ fn tcp(
     (!server.spoke() && sees(true)).then_some((State::Unanswered, StateEvidence::SilentServer))
 }
 
-/// Whether the client acknowledges what opens the server's stream, or something that came soon after. Numbers count
-/// past zero (RFC 9293, 3.4).
+/// Returns whether the client acknowledges the opening of the server's stream, or something soon
+/// after it. Sequence numbers wrap around (RFC 9293, 3.4).
 fn acknowledges_opening(flow: &Flow<'_>, c: usize) -> bool {
-    /// What a server may have sent that the capture lacks.
+    /// The most bytes that a server may have sent without the capture showing them.
     const LACKING: u64 = 1 << 24;
     let (client, server) = (&flow.sides[c], &flow.sides[1 - c]);
     let sent = server.sent.payload.0.saturating_mul(2).saturating_add(LACKING);
@@ -299,12 +305,13 @@ fn acknowledges_opening(flow: &Flow<'_>, c: usize) -> bool {
     })
 }
 
-/// Whether a client that only asked and reset did so at once. Its own clock tells; where it asked again and again
-/// from one port, its last reset and the last answer. Where two links saw it by clocks that are `apart`, it looks longer
-/// by that.
+/// Returns whether a client that only opened and reset the connection did so at once. The client's
+/// own clock decides; if it tried repeatedly from one port, the time between the last answer and
+/// its last reset decides. If two links saw the client by clocks that are `apart`, its time looks
+/// longer by that much.
 fn is_probe(client: &DirectionStats, server: &DirectionStats, apart: Option<Nanos>) -> bool {
     let longer = apart.is_some_and(|apart| {
-        // Known to the second, and rounded up.
+        // The offset is known to the second, and rounded up.
         (apart - 2 * SECOND..=apart.saturating_add(PROBE)).contains(&lasted(client))
     });
     if longer || lasted(client) <= PROBE {
@@ -317,12 +324,12 @@ fn is_probe(client: &DirectionStats, server: &DirectionStats, apart: Option<Nano
     client.has(flag::SEVERAL) && (0..=PROBE).contains(&since_answer)
 }
 
-/// From a side's first packet to its last, in nanoseconds.
+/// Returns the time from a side's first packet to its last, in nanoseconds.
 fn lasted(side: &DirectionStats) -> Nanos {
     TimeSpan { first: side.first, last: side.last }.length().unwrap_or_default()
 }
 
-/// Whether the client's packets ask for a reply, by the protocol's own word.
+/// Returns whether the client's packets request a reply, as far as the protocol shows.
 fn asks(flow: &Flow<'_>, client: &DirectionStats, c: usize) -> bool {
     let transport = flow.key.transport();
     let icmp_request =
@@ -330,11 +337,12 @@ fn asks(flow: &Flow<'_>, client: &DirectionStats, c: usize) -> bool {
     client.has(flag::ASKS) || icmp_request
 }
 
-/// Independent chances to see the missing answer of a failed flow: one, and one more each time the
-/// attempt was repeated later, assuming that repetitions back off by doubling from one second.
+/// Returns the independent chances to see the missing answer of a failed flow: one, plus one each
+/// time the attempt was repeated later, assuming that repetitions back off by doubling from one
+/// second.
 ///
-/// Uses the times of the earliest and the latest packet alone, so that a frame seen twice is no
-/// second chance; packets after the believed `end` count for none.
+/// Uses only the times of the earliest and the latest packet, so a frame seen twice does not count
+/// as a second chance. Packets after the believed `end` do not count.
 pub(super) fn chances(
     flow: &Flow<'_>,
     reading: &Orientation,
@@ -350,7 +358,7 @@ pub(super) fn chances(
         return 1;
     };
     let to = end.map_or(to, |end| to.min(end));
-    // A first repetition comes after one second, give or take what stacks and stamps allow.
+    // The first repetition comes after one second, within the tolerance of stacks and timestamps.
     let seconds = to.saturating_sub(from).max(0).saturating_add(SECOND / 5) / SECOND;
     1 + u64::from((seconds as u64 + 1).ilog2())
 }

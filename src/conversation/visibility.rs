@@ -1,42 +1,42 @@
-//! From where the capture looks at the traffic: what it shows of one direction only, and what it lost.
+//! What the capture can see: how much traffic it shows in one direction only, and how much it lost.
 
 use std::collections::BTreeSet;
 
 use crate::flow::{DirectionStats, Encapsulation, Flow, flag};
 
-/// Acknowledged bytes below which a share of unseen ones says nothing.
+/// Acknowledged bytes below which the share of unseen bytes is not meaningful.
 const TOO_FEW_BYTES: u64 = 64 << 10;
 
-/// From where the capture looks at the traffic, in frames and bytes.
+/// What the capture can see of the traffic, in packets and bytes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct VisibilityStats {
     /// Packets of flows.
     pub packets: u64,
-    /// Of these, packets of flows of which only one direction was captured.
+    /// Packets of flows of which only one direction was captured.
     pub one_sided: u64,
-    /// Of these, packets of flows whose directions carry different VLAN identifiers.
+    /// Packets of flows whose directions carry different VLAN identifiers.
     pub split: u64,
-    /// Of these, packets of flows of which one direction alone was cut short.
+    /// Packets of flows of which only one direction was cut short.
     pub cut_one_way: u64,
     /// TCP bytes that were acknowledged in flows whose opening was seen.
     pub acked: u64,
     /// Of these, bytes that the capture does not show.
     pub unseen: u64,
-    /// Of these, those of the direction that lacks most: unseen, acknowledged.
+    /// The unseen and the acknowledged bytes of the direction that lacks most.
     worst: (u64, u64),
-    /// Directions of flows that were counted there.
+    /// Number of flow directions included in `acked` and `unseen`.
     counted: u64,
-    /// Directions of flows that lack more than they show, which are not.
+    /// Number of flow directions that lack more than they show, which are not included.
     lacking: u64,
 }
 
 impl VisibilityStats {
-    /// The share that `part` is of all packets of flows, 0 to 1.
+    /// Returns which share of all packets of flows `part` is, 0 to 1.
     pub fn share(&self, part: u64) -> f64 {
         part as f64 / self.packets.max(1) as f64
     }
 
-    /// The share of frames lost, estimated from what was acknowledged but not seen; 0 to 1.
+    /// Returns the share of frames lost, 0 to 1, estimated from what was acknowledged but not seen.
     pub fn loss(&self) -> f64 {
         if self.acked - self.worst.1 < TOO_FEW_BYTES && !self.mostly_missing() {
             0.0
@@ -45,23 +45,25 @@ impl VisibilityStats {
         }
     }
 
-    /// The same from however few bytes: too little to state a loss, but a reason to doubt silence.
+    /// Returns the same estimate however few bytes it rests on. That may be too little to state a
+    /// loss, but it is a reason to doubt silence.
     pub fn suspected_loss(&self) -> f64 {
-        // Half of the frames lost leaves half of the flows with less than half, and those are not counted.
+        // If half of the frames are lost, half of the flows show less than half and are not
+        // counted.
         if self.lacking * 2 > self.counted.max(4) {
             return 0.5;
         }
-        // One flow alone proves nothing: what it lacks may be a forged acknowledgement.
+        // One flow alone proves nothing, because what it lacks may be a forged acknowledgement.
         let (unseen, acked) = (self.unseen - self.worst.0, self.acked - self.worst.1);
         unseen as f64 / acked.max(1) as f64
     }
 
-    /// Whether most flows lack more than they show.
+    /// Returns whether most flow directions lack more than they show.
     pub fn mostly_missing(&self) -> bool {
         self.lacking > self.counted.max(2)
     }
 
-    /// Takes in what another part of the flows shows.
+    /// Merges what another part of the flows shows.
     pub(super) fn merge(&mut self, other: &Self) {
         let Self { packets, one_sided, split, cut_one_way, acked, unseen, worst, counted, lacking } =
             other;
@@ -83,7 +85,7 @@ impl VisibilityStats {
         if !sides.iter().all(DirectionStats::spoke) {
             return;
         }
-        // One snaplen cuts both directions at the same length.
+        // A single snaplen cuts both directions at the same length.
         let short =
             |side: usize| sides[side].has(flag::CUT_SHORT) && !sides[side].has(flag::KEPT_LONG);
         if (short(0) && sides[1].has(flag::KEPT_LONG))
@@ -96,10 +98,10 @@ impl VisibilityStats {
         if vlans.iter().any(|v| !v.is_empty()) && vlans[0].is_disjoint(&vlans[1]) {
             self.split += packets;
         }
-        // Only where the opening was seen did the acknowledged bytes begin inside the capture.
+        // Only if the opening was seen did the acknowledged bytes begin inside the capture.
         let opened = [0, 1].map(|s: usize| sides[s].has(flag::SYN) || sides[s].has(flag::SYN_ACK));
-        // A port that is used again has two ranges of numbers, and a gap between them that nobody sent.
-        // A SYN sent again looks the same, and costs the estimate a flow.
+        // A reused port has two ranges of sequence numbers, with a gap between them that was never
+        // sent. A retransmitted SYN looks the same and costs the estimate one flow.
         let single = if doubled { 2 } else { 1 };
         let again = sides.iter().any(|side| side.syns.0 > single);
         if opened != [true, true] || again {
@@ -108,18 +110,19 @@ impl VisibilityStats {
         for side in 0..2 {
             let sent = sides[side].sent.payload.0;
             let Some(width) = sides[1 - side].acked.width() else { continue };
-            // Numbers that went past zero span nearly everything; such a flow says nothing.
+            // Sequence numbers that wrapped around span nearly the whole range, so such a flow
+            // shows nothing.
             if width > u32::MAX / 2 {
                 continue;
             }
-            // A FIN takes a number of its own.
+            // A FIN takes a sequence number of its own.
             let acked = u64::from(width).saturating_sub(u64::from(sides[side].has(flag::FIN)));
             if acked == 0 {
                 continue;
             }
             let unseen = acked.saturating_sub(sent);
-            // A single flow that lacks more than it shows is no loss: the port was used again, or
-            // somebody forged numbers.
+            // A single flow that lacks more than it shows is not a loss: the port was reused, or
+            // the numbers were forged.
             if unseen > sent {
                 self.lacking += 1;
                 continue;

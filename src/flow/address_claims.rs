@@ -1,4 +1,4 @@
-//! Who said that an IP address is at a hardware address (ARP, neighbour discovery).
+//! Claims that an IP address is at a hardware address (ARP, neighbour discovery).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,16 +9,16 @@ use super::keyed::EvidenceKey;
 use crate::decode::Path;
 use crate::model::{BUCKET_NS, Mac, Max, Merge, Min, NO_TIME, Nanos, Sum};
 
-/// Who said that an IP address is his, and where it was heard.
+/// The binding of an IP address to a hardware address, and where it was seen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct AddressBinding {
     /// The IP address.
     pub address: IpAddr,
     /// The hardware address.
     pub mac: Mac,
-    /// The VLANs, outermost first; zero for none.
+    /// The VLANs, outermost first. Zero means none.
     pub vlans: [u16; 2],
-    /// How far it may be believed.
+    /// The path, which determines how far the binding may be trusted.
     pub path: Path,
 }
 
@@ -31,18 +31,19 @@ impl EvidenceKey for AddressBinding {
 /// How often and when a hardware address claimed an IP address.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct AddressClaim {
-    /// Frames.
+    /// The number of frames.
     pub frames: Sum,
-    /// The earliest.
+    /// The time of the earliest frame.
     pub first: Min,
-    /// The latest.
+    /// The time of the latest frame.
     pub last: Max,
-    /// The ten seconds in which it did: a bit each, 64 to a word, by the number of the word.
+    /// The ten-second slots with a claim, one bit for each slot and 64 slots for each word, by the
+    /// number of the word.
     pub slots: BTreeMap<Nanos, u64>,
 }
 
 impl AddressClaim {
-    /// Words that are kept: a week.
+    /// The number of words that are kept, which cover a week.
     const MOST: usize = 1024;
 
     pub(super) fn see(&mut self, time: Nanos) {

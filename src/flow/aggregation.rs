@@ -1,4 +1,5 @@
-//! Folding: flows that stand for others when memory runs short, by rules that do not depend on arrival.
+//! Aggregation: coarser flows replace finer ones when memory is short, by rules that do not depend
+//! on the order of arrival.
 
 use std::collections::HashSet;
 use std::io;
@@ -15,27 +16,32 @@ use crate::decode::{FiveTuple, flag};
 use crate::model::named_enum;
 
 named_enum!(
-    /// How flows are folded when memory runs short, from what loses least to what loses most. Each takes in those
-    /// before it. What was folded is never certain.
+    /// The levels at which flows are aggregated when memory is short, from the smallest loss to the
+    /// greatest. Each level includes those before it. What follows from aggregated flows is never
+    /// certain.
     AggregationLevel {
-        /// Flows without an established handshake that a host outside the inventory opened: by its /24 or /64,
-        /// server, transport and service port.
+        /// Flows without an established handshake that a host outside the inventory opened are
+        /// aggregated by the client's /24 or /64, server, transport and service port.
         Attempts = "attempts-from-outside",
-        /// All flows that a host outside the inventory opened: the same.
+        /// All flows that a host outside the inventory opened are aggregated in the same way.
         Outside = "flows-from-outside",
-        /// All hosts outside the inventory as one client, 0.0.0.0 or ::, and as servers by their /24 or /64.
+        /// All hosts outside the inventory become one client, 0.0.0.0 or ::. As servers they are
+        /// aggregated by /24 or /64.
         Strangers = "outside-as-one",
-        /// All flows: by client, server, transport and service port.
+        /// All flows are aggregated by client, server, transport and service port.
         Ports = "client-ports",
-        /// Of flows without an established handshake the service port too, as 0; servers outside as one.
+        /// Flows without an established handshake also lose the service port, which becomes 0.
+        /// Servers outside the inventory become one.
         Scans = "service-ports",
-        /// Of those also hosts of the inventory by their /24 or /64. Taken however little it helps.
+        /// In those flows, hosts of the inventory are also aggregated by /24 or /64. This level is
+        /// applied however little it saves.
         Inside = "inside-networks",
     }
 );
 
-/// The flow that stands for `key` when memory runs short, and which side of `key` is its side 0; none where it stays
-/// as it is. `is_listed` says whether an address is the inventory's.
+/// Returns the key of the coarser flow that replaces `key`, and the side of `key` that is its side
+/// 0. Returns `None` if the flow stays as it is. `is_listed` returns whether an address is in the
+/// inventory.
 pub(super) fn aggregate_key(
     key: &FlowKey,
     sides: &[DirectionStats; 2],
@@ -49,11 +55,11 @@ pub(super) fn aggregate_key(
     let opener = match [asks(0) || accepted(1), asks(1) || accepted(0)] {
         [true, false] => 0,
         [false, true] => 1,
-        // What was folded has no port where it asked.
+        // An aggregated flow has no port on the client's side.
         _ if transport.has_ports() && (ends[0].port == 0) != (ends[1].port == 0) => {
             usize::from(ends[1].port == 0)
         }
-        // As direction guesses: who has the greater port asks.
+        // The same guess as that of direction: the side with the greater port is the client.
         _ => usize::from(ends[1].port > ends[0].port),
     };
     let (client, server) = (ends[opener], ends[1 - opener]);
@@ -85,12 +91,12 @@ pub(super) fn aggregate_key(
         AggregationLevel::Inside => network(server.addr),
         _ => server.addr,
     };
-    // A host inside that opened something keeps its ports as long as it can.
+    // A client inside the inventory keeps its port as long as possible.
     let keeps_port = !outside && fold == AggregationLevel::Strangers;
     let tuple = FiveTuple {
         src: client_address,
         dst: server_address,
-        // What an ICMP conversation is stands in both numbers.
+        // Both numbers of an ICMP conversation identify it.
         sport: if transport.has_ports() && !keeps_port { 0 } else { client.port },
         dport: match fold {
             AggregationLevel::Scans | AggregationLevel::Inside
@@ -107,7 +113,7 @@ pub(super) fn aggregate_key(
     (stand_in != *key).then_some((stand_in, if side == 0 { opener } else { 1 - opener }))
 }
 
-/// The /24 or /64 of an address, as its first address.
+/// Returns the first address of the /24 or /64 that contains an address.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) & 0xffff_ff00).into(),
@@ -115,7 +121,7 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The address that stands for all of a kind.
+/// Returns the unspecified address, which stands for all addresses of the same IP version.
 fn nobody(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -123,7 +129,8 @@ fn nobody(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Flows that would be folded, and those that would stand for them.
+/// The effect of an aggregation level: the number of flows that would be aggregated, and the flows
+/// that would replace them.
 pub(super) struct AggregationGain<'a> {
     seed: &'a HashSeed,
     moving: usize,
@@ -149,14 +156,16 @@ impl<'a> AggregationGain<'a> {
         }
     }
 
-    /// Where hardly two flows fall together, as of senders that are all made up, the next way is for them.
+    /// Returns whether hardly any flows would merge, as when all senders are forged. Such flows are
+    /// left to the next level. The last level, [`AggregationLevel::Inside`], is ineffective only if
+    /// no flow would be aggregated.
     pub fn is_ineffective(&self, fold: AggregationLevel) -> bool {
         self.moving == 0
             || (self.places.len() * 5 > self.moving * 4 && fold != AggregationLevel::Inside)
     }
 }
 
-/// Folds the flows of all partitions. Returns how many flows were taken into others.
+/// Aggregates the flows of all partitions. Returns the number of flows merged into others.
 fn fold_tables(
     tables: &mut [&mut FlowTable],
     seed: &HashSeed,
@@ -185,7 +194,8 @@ fn fold_tables(
 }
 
 impl WorkerTables {
-    /// Folds flows, and forgets no packet of them. Returns how many were taken into others.
+    /// Aggregates flows without losing packets from the counters. Returns the number of flows
+    /// merged into others.
     pub fn aggregate(&mut self, fold: AggregationLevel, is_listed: &dyn Fn(IpAddr) -> bool) -> u64 {
         let (parts, seed, links) = self.flows.for_folding();
         fold_tables(&mut parts.iter_mut().collect::<Vec<_>>(), seed, links, fold, is_listed)
@@ -193,11 +203,12 @@ impl WorkerTables {
 }
 
 impl MergedFlows {
-    /// Folds flows, and packets without ports the same way. Returns how many were taken into others.
+    /// Aggregates flows, and packets without ports in the same way. Returns the number of entries
+    /// merged into others.
     ///
     /// # Errors
     ///
-    /// Where idle flows cannot be read from their files.
+    /// Returns an error if idle flows cannot be read from their files.
     pub fn aggregate(
         &mut self,
         fold: AggregationLevel,

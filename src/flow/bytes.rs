@@ -1,16 +1,16 @@
-//! Values as bytes: each with its length, eight bytes, before it.
+//! Values as bytes. A length in eight bytes precedes each value.
 
 use std::io::{self, Read, Write};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Writes a value with its length before it.
+/// Writes a value, preceded by its length.
 pub(super) fn write_part(out: &mut dyn Write, part: &impl Serialize) -> io::Result<()> {
     write_bytes(out, &postcard::to_stdvec(part).map_err(io::Error::other)?)
 }
 
-/// Writes bytes with their length before them.
+/// Writes bytes, preceded by their length.
 pub(super) fn write_bytes(out: &mut dyn Write, bytes: &[u8]) -> io::Result<()> {
     out.write_all(&(bytes.len() as u64).to_le_bytes())?;
     out.write_all(bytes)
@@ -26,7 +26,8 @@ pub(super) fn read_bytes(from: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut length = [0; 8];
     from.read_exact(&mut length)?;
     let mut bytes = Vec::new();
-    // As much as there is, whatever the length says.
+    // Reads only as much as there is, whatever the length says, so that a wrong length cannot
+    // exhaust memory.
     let length = u64::from_le_bytes(length);
     match from.take(length).read_to_end(&mut bytes)? as u64 == length {
         true => Ok(bytes),

@@ -1,16 +1,17 @@
-//! Records side by side in pieces of equal size: growing moves nothing and leaves little room unused.
+//! Records in pieces of equal size. Growing moves no records and leaves little room unused.
 
 use std::ops::{Index, IndexMut};
 
 use serde::{Deserialize, Serialize};
 
-/// Members of a piece; a power of two, so that a position is split by bits.
+/// The number of members of a piece. It is a power of two, so that bits of a position select the
+/// piece.
 const PIECE: usize = 1024;
 
 /// A list that grows by pieces.
 #[derive(Serialize, Deserialize)]
 pub(super) struct ChunkedVec<T> {
-    /// All but the last one are full.
+    /// The pieces. All but the last one are full.
     pieces: Vec<Vec<T>>,
 }
 
@@ -21,17 +22,17 @@ impl<T> Default for ChunkedVec<T> {
 }
 
 impl<T> ChunkedVec<T> {
-    /// The number of members.
+    /// Returns the number of members.
     pub fn len(&self) -> usize {
         self.pieces.last().map_or(0, |last| (self.pieces.len() - 1) * PIECE + last.len())
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no members.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// Bytes of memory.
+    /// Returns the number of bytes of memory.
     pub fn memory(&self) -> usize {
         self.pieces.iter().map(|piece| piece.capacity() * size_of::<T>()).sum()
     }
@@ -41,7 +42,8 @@ impl<T> ChunkedVec<T> {
         match self.pieces.last_mut().filter(|last| last.len() < PIECE) {
             Some(last) => last.push(member),
             None => {
-                // The first piece of a small table grows as it must; others will fill.
+                // The first piece of a small table grows as needed. Further pieces will probably
+                // fill up.
                 let room = if self.pieces.is_empty() { 1 } else { PIECE };
                 let mut piece = Vec::with_capacity(room);
                 piece.push(member);
@@ -50,27 +52,27 @@ impl<T> ChunkedVec<T> {
         }
     }
 
-    /// The member at a position, if there is one.
+    /// Returns the member at a position, if there is one.
     pub fn get(&self, position: usize) -> Option<&T> {
         self.pieces.get(position / PIECE)?.get(position % PIECE)
     }
 
-    /// The members in order.
+    /// Returns the members in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.pieces.iter().flatten()
     }
 
-    /// The members in order, each piece giving its memory back once it is done with.
+    /// Returns the members in order. Each piece is freed once it has been read.
     pub fn into_iter(self) -> impl Iterator<Item = T> {
         self.pieces.into_iter().flatten()
     }
 
-    /// The members in order, to be changed.
+    /// Returns the members in order, as mutable references.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.pieces.iter_mut().flatten()
     }
 
-    /// The members in order, `size` at a time, which divides the size of a piece.
+    /// Returns the members in order, `size` at a time. `size` must divide the size of a piece.
     pub fn chunks(&self, size: usize) -> impl Iterator<Item = &[T]> {
         debug_assert_eq!(PIECE % size, 0);
         self.pieces.iter().flat_map(move |piece| piece.chunks(size))

@@ -1,9 +1,10 @@
-//! Packets that a capture shows more than once: a span of two ports, a router's both sides, two
-//! interfaces of one file.
+//! Packets that a capture shows more than once, because it mirrors two ports or both sides of a
+//! router, or because one file covers two interfaces.
 //!
-//! A sample says how many of the frames are copies, and of what kind. It is made of the packets whose
-//! content has the least numbers, and so is the same whoever saw which frame. Where copies are to be
-//! dropped from the amounts, each packet leaves a [`PacketRecord`] until all of a flow has been seen.
+//! A sample shows how many of the frames are duplicates, and of what kind. It consists of the
+//! packets with the lowest fingerprints, so it does not depend on which worker saw which frame. If
+//! duplicates are to be excluded from the amounts, each packet leaves a [`PacketRecord`] until the
+//! whole flow has been seen.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,17 +16,18 @@ use super::{Amount, HashSeed};
 use crate::decode::{Encapsulation, Observation};
 use crate::model::{DuplicateCounts, Merge, NO_TIME, Nanos, SECOND, Sum};
 
-/// How far apart two sights of one packet may be, in nanoseconds of packet time. A retransmission
-/// comes later, or with another identification.
+/// The greatest distance between two sightings of one packet, in nanoseconds of packet time. A
+/// retransmission comes later or has another IP identification.
 const APART: Nanos = 1_000_000;
 
-/// Contents in the sample. A share of one in a hundred is then known to a sixth of its size.
+/// The number of fingerprints in the sample. It determines a share of one in a hundred to within a
+/// sixth.
 const SAMPLED: usize = 4096;
 
-/// Sights of one content that are kept.
+/// The number of sightings that are kept for each fingerprint.
 const SIGHTS: usize = 32;
 
-/// A packet as it was seen once.
+/// One sighting of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 struct Sighting {
     time: Nanos,
@@ -34,7 +36,8 @@ struct Sighting {
 }
 
 impl Sighting {
-    /// How unlike another sight of the packet it is: not at all, by interface, by hop, by VLAN.
+    /// Returns how another sighting of the packet differs: 0 not at all, 1 by interface, 2 by hop,
+    /// 3 by VLAN.
     fn unlike(&self, other: &Self) -> u8 {
         match (self.link == other.link, self.interface == other.interface) {
             (true, true) => 0,
@@ -45,16 +48,16 @@ impl Sighting {
     }
 }
 
-/// A sample of contents, each with its sights.
+/// A sample of fingerprints, each with its sightings.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub(super) struct DuplicateSampler {
     sights: BTreeMap<u64, Vec<Sighting>>,
-    /// The greatest content of a full sample.
+    /// The highest fingerprint of a full sample.
     limit: Option<u64>,
 }
 
 impl DuplicateSampler {
-    /// Takes in a packet, if it is one of the sample.
+    /// Records a packet if it belongs to the sample.
     pub fn see(&mut self, seen: &Observation) {
         // Most packets of a long capture end here.
         if seen.fingerprint == 0
@@ -81,37 +84,38 @@ impl DuplicateSampler {
         }
     }
 
-    /// How far apart the sights of the same packets are, where many are about as far: two links saw the same, and
-    /// their clocks differ.
+    /// Returns the distance between sightings of the same packets, in nanoseconds, if many have
+    /// about the same distance. Then two links carried the same packets, and their clocks differ.
     pub fn apart(&self) -> Option<Nanos> {
-        /// Of so many contents one has to have a second sight as far away.
+        /// One in this many fingerprints must have a second sighting at that distance.
         const SHARE: usize = 5;
-        /// Fewer show nothing.
+        /// The lowest number of such fingerprints that shows anything.
         const FEW: usize = 8;
         let mut distances: BTreeMap<Nanos, usize> = BTreeMap::new();
         for sights in self.sights.values().filter(|sights| sights.len() > 1) {
-            // What comes again and again is a heartbeat, and its distance that of its beat.
+            // Content that recurs again and again is a heartbeat. Its distance is only the
+            // heartbeat's interval.
             let times: Vec<Nanos> = together(sights, |s| s.time).map(|s| s[0].time).collect();
             if let [first, second] = times[..] {
                 let distance = second.saturating_sub(first) / SECOND;
                 *distances.entry(distance).or_default() += usize::from(distance > 0);
             }
         }
-        // A distance near a whole second falls on either side of it.
+        // A distance near a whole second may round to either side.
         let near = |d: Nanos| distances.get(&d).copied().unwrap_or(0);
         let (count, distance) = distances.keys().map(|d| (near(*d) + near(*d + 1), *d)).max()?;
         let many = count >= FEW && count * SHARE >= self.sights.len();
         many.then_some((distance + 1) * SECOND)
     }
 
-    /// What the sample says of the capture.
+    /// Returns what the sample shows about duplicates in the capture.
     pub fn copies(&self) -> DuplicateCounts {
         let mut copies = DuplicateCounts::default();
         for sights in self.sights.values() {
             copies.sampled += sights.len() as u64;
             for packet in together(sights, |sight| sight.time) {
                 for (number, copy) in packet.iter().enumerate().skip(1) {
-                    // Of the sights before it the one most like it says what kind of copy it is.
+                    // The most similar earlier sighting determines the kind of the duplicate.
                     let before = packet[..number].iter();
                     *match before.map(|earlier| copy.unlike(earlier)).min().unwrap_or_default() {
                         0 => &mut copies.same,
@@ -136,7 +140,7 @@ impl Merge for DuplicateSampler {
     }
 }
 
-/// It is bounded by itself.
+/// The sample bounds itself.
 impl EvidenceKind for DuplicateSampler {
     fn merge(&mut self, other: Self) {
         match self.sights.is_empty() {
@@ -158,14 +162,14 @@ impl EvidenceKind for DuplicateSampler {
     }
 }
 
-/// What a packet leaves behind where copies are looked for. Sorted, the sights of a packet stand together,
-/// by link and time.
+/// What a packet leaves behind if duplicates are to be found. After sorting, the sightings of a
+/// packet are adjacent, in the order of encapsulation and time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub(super) struct PacketRecord {
     pub fingerprint: u64,
-    /// The flow, by its hash of this run, and the side.
+    /// The flow, as a hash of this run, and the side.
     flow: (u64, u8),
-    /// The link, by its hash of this run.
+    /// The encapsulation, as a hash of this run.
     link: u64,
     time: Nanos,
     wire_len: u32,
@@ -173,7 +177,8 @@ pub(super) struct PacketRecord {
 }
 
 impl PacketRecord {
-    /// None for a packet that nothing is known of to compare.
+    /// Returns the record of a packet, or `None` if the packet has no fingerprint or no time to
+    /// compare.
     pub fn new(
         seed: &HashSeed,
         flow: u64,
@@ -188,7 +193,7 @@ impl PacketRecord {
     }
 }
 
-/// What all packets leave behind. Nothing of it can be left out.
+/// The records of all packets. None of them may be left out.
 impl EvidenceKind for Vec<PacketRecord> {
     fn merge(&mut self, other: Self) {
         self.extend(other);
@@ -206,7 +211,7 @@ impl EvidenceKind for Vec<PacketRecord> {
         0
     }
 
-    /// All traces of a content meet in one partition, however many one flow has.
+    /// All records of one fingerprint go to the same partition, however many a flow has.
     fn split(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts = empty_parts::<Self>();
         for trace in self {
@@ -216,16 +221,17 @@ impl EvidenceKind for Vec<PacketRecord> {
     }
 }
 
-/// The copies to be taken out, by flow and side.
+/// The duplicates to subtract, by flow and side.
 #[derive(Default)]
 pub(super) struct DuplicateCorrection(HashMap<(u64, u8), Amount, HashSeed>);
 
 impl DuplicateCorrection {
-    /// Finds the copies among packets. All packets of a content must be there.
+    /// Finds the duplicates among packets. All packets with the same fingerprint must be present.
     ///
-    /// Sights of a content on one link within a millisecond are one packet. Of a content that was seen
-    /// on several links, the one counts that shows it most often: the others are other places on its
-    /// way. A flow that only moved from one link to another shows no content on both.
+    /// Sightings of a fingerprint in one encapsulation within a millisecond are one packet. If a
+    /// fingerprint was seen in several encapsulations, the one that shows it most often counts. The
+    /// others are further points on the packet's path. A flow that only moved from one
+    /// encapsulation to another does not show any fingerprint in both.
     pub fn find(&mut self, mut traces: Vec<PacketRecord>) {
         traces.sort_unstable();
         for sights in traces.chunk_by(|a, b| (a.fingerprint, a.flow) == (b.fingerprint, b.flow)) {
@@ -246,7 +252,7 @@ impl DuplicateCorrection {
         }
     }
 
-    /// What is to be taken out of a side.
+    /// Returns the amount to subtract from a side.
     pub fn of(&self, flow: u64, side: usize) -> Option<&Amount> {
         self.0.get(&(flow, side as u8))
     }
@@ -262,8 +268,8 @@ impl PacketRecord {
     }
 }
 
-/// Sights in order of time, divided into those of one packet: not further apart than a copy may be
-/// from the first.
+/// Divides sightings, which are in order of time, into those of one packet each: none is further
+/// from the first than a duplicate may be.
 fn together<T>(mut sights: &[T], time: impl Fn(&T) -> Nanos) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let first = time(sights.first()?);
@@ -292,7 +298,7 @@ mod tests {
 
     #[test]
     fn copies_are_near_in_time_and_retransmissions_are_none() {
-        // A packet, its copy at the limit, and the same content again just beyond it.
+        // A packet, its duplicate at the limit, and the same content again just beyond the limit.
         let near = [0, MILLISECOND, MILLISECOND + 1].map(|time| trace(1, 5, time));
         assert_eq!(removed(near.to_vec()), 1);
         let retransmission = [0, 200 * MILLISECOND].map(|time| trace(2, 5, time));
@@ -301,7 +307,8 @@ mod tests {
 
     #[test]
     fn a_packet_at_several_places_counts_once_and_a_flow_that_moved_whole() {
-        // Behind a slow router, and a heartbeat that is the same each time.
+        // Sightings before and behind a slow router, of a heartbeat whose content is always the
+        // same.
         let behind =
             [(5, 0), (6, 3 * MILLISECOND), (5, 9000 * MILLISECOND), (6, 9003 * MILLISECOND)];
         assert_eq!(removed(behind.map(|(link, time)| trace(1, link, time)).to_vec()), 2);
@@ -342,7 +349,7 @@ mod tests {
         Merge::merge(&mut b, &a);
         assert_eq!(whole.sights, b.sights);
         assert_eq!(whole.sights.len(), SAMPLED);
-        // Every second packet was seen twice: a third of the frames.
+        // Every second packet was seen twice, so a third of the frames are duplicates.
         let copies = whole.copies();
         assert!((copies.share(copies.same) - 1.0 / 3.0).abs() < 0.02, "{copies:?}");
         assert_eq!(copies.total(), copies.same);

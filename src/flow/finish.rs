@@ -1,5 +1,6 @@
-//! The end of a meeting: partitions merge, and what had to wait for the whole finds its place. Fragments join their
-//! flows, answers of DNS their questions, the packets around tunnels become flows.
+//! The end of collection. Partitions merge, and evidence that needs the whole finds its place:
+//! fragments join their flows, DNS answers join their queries, and the outer packets of tunnels
+//! become flows.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -16,7 +17,7 @@ use super::worker_tables::{Retention, WorkerTables};
 use crate::model::Nanos;
 use crate::payload::{DnsExchange, DnsQuery};
 
-/// What a window leaves open for the next one: fragments and lookups of which something may still come.
+/// What a window leaves open for the next one: fragments and lookups of which more may still come.
 #[derive(Default)]
 pub struct WindowCarryOver {
     parts: Vec<PartitionCarryOver>,
@@ -30,8 +31,8 @@ struct PartitionCarryOver {
 }
 
 impl PartitionCarryOver {
-    /// Takes out what is not complete yet; what came at or after `since` may still be. A lookup waits for one window,
-    /// and those of `before` have.
+    /// Takes out what is not complete yet. Fragments that came at or after `since` may still be
+    /// completed. A lookup waits for one window, and the lookups of `before` have already waited.
     fn of(side: &mut SideEvidence, since: Nanos, before: &HashMap<DnsQuery, DnsExchange>) -> Self {
         let waits = |(lookup, reply): &(&DnsQuery, &DnsExchange)| {
             !reply.is_whole() && !before.contains_key(*lookup)
@@ -45,18 +46,20 @@ impl PartitionCarryOver {
 }
 
 impl FlowStore {
-    /// Returns the merged whole; merging takes `jobs` threads. With `traces` fragments that join their flows leave
-    /// traces. Of each kind of what is beside the flows at most `most` are kept.
+    /// Merges all tables and returns the result. Merging uses `jobs` threads. With `traces`,
+    /// fragments that join their flows leave packet records, too. At most `most` entries of each
+    /// kind of side evidence are kept.
     ///
     /// # Errors
     ///
-    /// Where a temporary file cannot be read or written.
+    /// Returns an error if a temporary file cannot be read or written.
     pub fn finish(self, traces: bool, jobs: usize, most: usize) -> io::Result<MergedFlows> {
         self.finish_with(traces, jobs, &mut WindowCarryOver::default(), None, most)
     }
 
-    /// As [`FlowStore::finish`], for one window of many: `pending` is what the window before left open, and then what
-    /// this one does, whose last packet came at `end`.
+    /// Does the same as [`FlowStore::finish`] for one window of many. `pending` holds what the
+    /// previous window left open and receives what this one leaves open. `end` is the time of the
+    /// window's last packet.
     ///
     /// # Errors
     ///
@@ -92,7 +95,7 @@ impl FlowStore {
         };
         for (number, open) in pending.parts.iter_mut().enumerate() {
             let mut side = std::mem::take(&mut flows.parts[number].side);
-            // Traces wait until those of fragments have come.
+            // The records of whole packets wait for those of fragments.
             flows.parts[number].side.traces = std::mem::take(&mut side.traces);
             let spilled = flows.load(number)?.side;
             side.merge(SideEvidence { traces: Vec::new(), ..spilled });
@@ -112,7 +115,7 @@ impl FlowStore {
             flows.parts[number].merge(part, &flows.store.seed, &mut links);
         }
         flows.links = flows.store.interner.all();
-        // What was spilled is read back from its file; what is in memory follows it there.
+        // Spilled evidence is read back from its file, so what is in memory follows it there.
         if flows.store.spill.written() > 0 {
             for (number, part) in flows.parts.iter_mut().enumerate() {
                 flows.store.spill.add(number, &std::mem::take(part))?;
@@ -123,7 +126,8 @@ impl FlowStore {
 }
 
 impl MergedFlows {
-    /// Takes in what lay beside the flows of a partition; what turns out to be part of flows goes to `joined`.
+    /// Merges the side evidence of a partition. What turns out to be part of flows goes to
+    /// `joined`.
     fn take_side(&mut self, mut side: SideEvidence, joined: &mut WorkerTables) {
         let carriers = std::mem::take(&mut side.carriers);
         let lookups = std::mem::take(&mut side.lookups);
@@ -134,7 +138,8 @@ impl MergedFlows {
         self.join_fragments(fragments, joined);
     }
 
-    /// Notes where tunnels lead that nobody stated, and makes flows of the packets around them.
+    /// Records the destinations of tunnels that the user did not state, and turns the outer packets
+    /// of tunnels into flows.
     fn join_carriers(
         &mut self,
         carriers: Keyed<OuterFlow, DirectionStats>,
@@ -152,7 +157,7 @@ impl MergedFlows {
     }
 
     fn join_lookups(&mut self, lookups: Keyed<DnsQuery, DnsExchange>) {
-        // An answer that nobody asked for is none.
+        // An answer without a query does not count.
         for (lookup, reply) in lookups.into_iter().filter(|(_, reply)| reply.asked.0 != 0) {
             let DnsQuery { client, resolver, path, .. } = lookup;
             self.side.askers.entry((resolver, path)).insert(client);

@@ -1,5 +1,5 @@
-//! IP fragments: later ones carry no ports and join the flow of their first one, by addresses,
-//! protocol and identification. Payload is never reassembled.
+//! IP fragments. Later fragments do not carry ports and join the flow of their first fragment by
+//! addresses, protocol and identification. Payload is never reassembled.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,19 +12,19 @@ use super::{FlowKey, HashSeed};
 use crate::decode::{Datagram, Encapsulation, ErrorKind, Observation};
 use crate::model::{Nanos, SECOND};
 
-/// How long a datagram may take to arrive: the longest reassembly timeout (RFC 8200, 4.5).
-/// Identifications are used again sooner than a capture ends.
+/// The time that a datagram may take to arrive: the longest reassembly timeout (RFC 8200, 4.5).
+/// Identifications are reused within the duration of a capture.
 pub(super) const TIMEOUT: Nanos = 60 * SECOND;
 
-/// Fragments that have not met yet. Merging is the union of what was seen.
+/// Fragments that have not been joined yet. Merging is the union of what was seen.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct FragmentTable {
     datagrams: HashMap<Datagram, FragmentedDatagrams>,
-    /// Fragments remembered, for the account of memory.
+    /// The number of fragments stored, for the memory accounting.
     count: usize,
 }
 
-/// The datagrams of one key, in the course of time.
+/// The datagrams of one key over time.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 struct FragmentedDatagrams {
     firsts: Vec<FirstFragment>,
@@ -32,7 +32,7 @@ struct FragmentedDatagrams {
     errors: Vec<(Nanos, ErrorKind, IpAddr)>,
 }
 
-/// A first fragment: when, of which flow and side, and where it was seen.
+/// A first fragment: its time, flow, side and encapsulation.
 type FirstFragment = (Nanos, FlowKey, u8, Encapsulation);
 
 /// A later fragment as it was seen.
@@ -47,7 +47,7 @@ struct LaterFragment {
 }
 
 impl LaterFragment {
-    /// The packet again.
+    /// Returns the packet as an observation.
     fn seen(&self) -> Observation {
         Observation {
             time: self.time,
@@ -76,18 +76,18 @@ impl FragmentedDatagrams {
     }
 }
 
-/// Where what had no ports of its own belongs.
+/// The result of joining something that had no ports of its own.
 pub(super) enum JoinedFragment {
-    /// A fragment: to a side of a flow; with its payload in bytes.
+    /// A fragment that belongs to a side of a flow, with its payload in bytes.
     Flow(FlowKey, usize, Observation, u32),
-    /// An ICMP error: to the packets of a side of a flow.
+    /// An ICMP error about the packets of a side of a flow.
     Error(FlowKey, usize, Nanos, ErrorKind, IpAddr),
-    /// A fragment whose first one is not in the capture.
+    /// A fragment whose first fragment is not in the capture.
     Orphan(Datagram, Observation),
 }
 
 impl FragmentTable {
-    /// Remembers the flow of a first fragment.
+    /// Stores the flow of a first fragment.
     pub fn first(
         &mut self,
         key: Datagram,
@@ -100,7 +100,7 @@ impl FragmentTable {
         self.datagrams.entry(key).or_default().firsts.push((time, flow, side as u8, link));
     }
 
-    /// Remembers a later fragment.
+    /// Stores a later fragment.
     pub fn later(&mut self, key: Datagram, seen: &Observation, payload: u32) {
         self.count += 1;
         let &Observation { time, wire_len, interface, fingerprint, link, .. } = seen;
@@ -108,20 +108,21 @@ impl FragmentTable {
         self.datagrams.entry(key).or_default().later.push(later);
     }
 
-    /// Remembers an ICMP error that quotes a later fragment.
+    /// Stores an ICMP error that quotes a later fragment.
     pub fn error(&mut self, key: Datagram, time: Nanos, kind: ErrorKind, by: IpAddr) {
         self.count += 1;
         self.datagrams.entry(key).or_default().errors.push((time, kind, by));
     }
 
-    /// Takes in the datagrams of a key that is new here.
+    /// Adds the datagrams of a key that is new here.
     fn insert(&mut self, key: Datagram, datagrams: FragmentedDatagrams) {
         self.count += datagrams.len();
         self.datagrams.insert(key, datagrams);
     }
 
-    /// Takes out what came at or after `since`, whose first fragment may still come; first fragments stay here too,
-    /// as long as later ones may still be theirs.
+    /// Takes out what came at or after `since`, because its first fragment may still come. First
+    /// fragments are taken along, but also stay here, as long as later fragments may still belong
+    /// to them.
     pub(super) fn hold_back(&mut self, since: Nanos) -> Self {
         let mut held = Self::default();
         for (key, datagrams) in &mut self.datagrams {
@@ -139,8 +140,8 @@ impl FragmentTable {
         held
     }
 
-    /// Joins each later fragment with the first fragment nearest in time, of equally near ones the
-    /// earlier.
+    /// Joins each later fragment with the first fragment nearest in time. If two are equally near,
+    /// the earlier one is used.
     pub(super) fn join_all(self) -> Vec<JoinedFragment> {
         let mut joined = Vec::new();
         for (key, mut datagrams) in self.datagrams {
@@ -149,8 +150,9 @@ impl FragmentTable {
                 joined.push(match nearest(&datagrams.firsts, later.time) {
                     Some(&(_, flow, side, link)) => {
                         let side = usize::from(side);
-                        // The first piece of a tunnel told all of the inner packet's payload, and
-                        // what the inner packet was wrapped in.
+                        // The first fragment of a tunnel packet already accounts for all of the
+                        // inner packet's payload. It also shows the encapsulation of the inner
+                        // packet.
                         let outer = flow.endpoint(side).addr != key.src;
                         let (payload, link) =
                             if outer { (0, link) } else { (later.payload, later.link) };
@@ -188,7 +190,7 @@ impl EvidenceKind for FragmentTable {
         self.datagrams.len() * KEY + self.count * FRAGMENT
     }
 
-    /// Of datagrams as many as have together at most so many pieces.
+    /// Keeps datagrams that together have at most `most` fragments.
     fn keep_least(&mut self, most: usize) -> u64 {
         let before = self.count;
         if self.count > most {
@@ -216,13 +218,13 @@ impl EvidenceKind for FragmentTable {
     }
 }
 
-/// The first fragment nearest in time, if one is near enough. `firsts` is sorted.
+/// Returns the first fragment nearest in time if it is near enough. `firsts` must be sorted.
 fn nearest(firsts: &[FirstFragment], time: Nanos) -> Option<&FirstFragment> {
-    // The last first fragment at or before the time, and the one after that.
+    // The last first fragment at or before the time, and the one after it.
     let after = firsts.partition_point(|first| first.0 <= time);
     let near = &firsts[after.saturating_sub(1)..(after + 1).min(firsts.len())];
     let nearest = near.iter().map(|first| first.0).min_by_key(|first| first.abs_diff(time))?;
-    // Of equal ones the least, wherever the search ended among them.
+    // If several have the same time, the lowest is used, wherever the search ended among them.
     let least = &firsts[firsts.partition_point(|first| first.0 < nearest)];
     (nearest.abs_diff(time) <= TIMEOUT as u64).then_some(least)
 }

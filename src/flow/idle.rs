@@ -1,5 +1,6 @@
-//! Flows that were idle for long lie in temporary files, a file a partition, in pieces. Whoever reads flows finds them there,
-//! and one that goes on is in memory again and merges with its past when it is read.
+//! Flows that were idle for a long time are moved to temporary files, one for each partition, in
+//! pieces. Readers of flows find them there. A flow that continues is in memory again and merges
+//! with its past when it is read.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,11 +14,13 @@ use super::table::{AggregationResult, FlowTable};
 use super::{FlowKey, HashSeed};
 use crate::model::Nanos;
 
-/// Pieces of a file from which it is written anew as one: then what went on and was idle again is one flow in it.
+/// The number of pieces above which a file is rewritten as one piece. Then a flow that continued
+/// and became idle again is one flow in the file.
 const PIECES: usize = 16;
 
 impl MergedFlows {
-    /// Moves flows of which nothing was seen since `time` out of memory. Where they cannot be written they stay in memory.
+    /// Moves flows that have been idle since `time` out of memory. If they cannot be written, they
+    /// stay in memory.
     pub fn spill_idle(&mut self, time: Nanos) -> io::Result<()> {
         let seed = self.store.seed.clone();
         for number in 0..PARTITIONS {
@@ -38,7 +41,7 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Adds a piece to the file of a partition, all of it or nothing.
+    /// Adds a piece to the file of a partition. The piece is written completely or not at all.
     fn append(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
         let written = self.store.spill.add_flows(number, flows)?;
         let IdleStats { pieces, flows: known, estimated_conversations, bytes } = self.idle[number];
@@ -52,7 +55,8 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Makes flows all that the file of a partition holds. What it held stays where they cannot be written.
+    /// Replaces the content of a partition's file by `flows`. The old content stays if they cannot
+    /// be written.
     fn rewrite_idle(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
         let bytes = self.store.spill.replace(number, flows)?;
         let estimated_conversations = flows.estimated_conversations(&self.store.seed);
@@ -63,7 +67,7 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Takes in flows that an earlier run had as idle; where they cannot be written, into memory.
+    /// Adds flows that were idle in an earlier run. If they cannot be written, they go into memory.
     pub(super) fn add_idle(&mut self, parts: Vec<FlowTable>, links: &mut InternerCache) {
         let seed = self.store.seed.clone();
         for (number, flows) in parts.into_iter().enumerate().filter(|(_, part)| !part.is_empty()) {
@@ -73,8 +77,8 @@ impl MergedFlows {
         }
     }
 
-    /// Makes one piece of each partition's file, in which each flow is one and counts once. Many pieces do no other harm where
-    /// that cannot be written.
+    /// Rewrites each partition's file as one piece, so that each flow is in it once and counts
+    /// once. A failed write is ignored, because many pieces do no other harm.
     pub fn compact_idle(&mut self) -> io::Result<()> {
         for number in
             (0..PARTITIONS).filter(|number| self.idle[*number].pieces > 1).collect::<Vec<_>>()
@@ -87,7 +91,7 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// The idle flows of all partitions together.
+    /// Returns the sums over the idle flows of all partitions.
     pub(super) fn idle_sums(&self) -> IdleStats {
         self.idle.iter().fold(IdleStats::default(), |sum, idle| IdleStats {
             pieces: sum.pieces + idle.pieces,
@@ -97,14 +101,15 @@ impl MergedFlows {
         })
     }
 
-    /// How many flows lie in files, and their bytes.
+    /// Returns the number of flows in files and their size in bytes.
     pub fn resting(&self) -> (usize, u64) {
         let IdleStats { flows, bytes, .. } = self.idle_sums();
         (flows, bytes)
     }
 
-    /// Folds idle flows; those that others stand for come into memory. Returns how many were taken into others. On a full
-    /// disk the rest stays as it is.
+    /// Aggregates idle flows. The coarser flows that replace them go into memory. Returns the
+    /// number of flows merged into others. If the disk is full, the remaining flows stay as they
+    /// are.
     pub(super) fn fold_idle(
         &mut self,
         fold: AggregationLevel,
@@ -122,13 +127,13 @@ impl MergedFlows {
         let mut folded = 0;
         for number in held {
             let mut whole = self.load(number)?.flows;
-            // What went on comes to its own in memory, so that a flow is counted once.
+            // A flow that continued joins its newer part in memory, so that it counts once.
             let busy = self.parts[number].flows.keys().map(|(key, _)| *key);
             let busy: HashSet<FlowKey, HashSeed> = busy.collect();
             let again = whole.take_where(&seed, |flow, _| busy.contains(&flow.key()));
             let AggregationResult { kept, moved } =
                 whole.split(&seed, |key, sides| aggregate_key(key, sides, fold, is_listed));
-            // The file holds all of it until the new one does not.
+            // The old file stays complete until the new one replaces it.
             if self.rewrite_idle(number, &kept).is_err() {
                 break;
             }

@@ -1,19 +1,19 @@
-//! Where a flow is: four bytes of its hash and four of its position, in open addressing.
+//! The positions of flows, as four bytes of hash and four bytes of position, with open addressing.
 //!
-//! A look-up misses memory once, and growing never looks at a key.
+//! A look-up misses the cache once, and growing never reads a key.
 
 use super::memory::prefetch;
 
-/// A slot that holds nothing.
+/// The position in a slot that is empty.
 const EMPTY: u32 = u32::MAX;
 
-/// The least size; a power of two.
+/// The smallest size, which is a power of two.
 const LEAST: usize = 16;
 
 /// Positions by hash.
 #[derive(Default)]
 pub(super) struct Index {
-    /// A power of two of slots, or none.
+    /// The slots. Their number is zero or a power of two.
     slots: Vec<IndexSlot>,
     used: usize,
 }
@@ -25,19 +25,20 @@ struct IndexSlot {
 }
 
 impl Index {
-    /// Has the slot fetched that a hash will be looked for at.
+    /// Prefetches the first slot for a hash.
     pub fn prefetch(&self, hash: u64) {
         prefetch(self.slots.get(self.home(hash as u32)));
     }
 
-    /// What the first slot for a hash points to, which is nearly always what is looked for; a place that is
-    /// none where it is empty.
+    /// Returns the position in the first slot for a hash, which is nearly always the right one.
+    /// Returns an invalid position if the slot is empty.
     #[inline]
     pub fn guess(&self, hash: u64) -> usize {
         self.slots.get(self.home(hash as u32)).map_or(usize::MAX, |slot| slot.position as usize)
     }
 
-    /// The position with this hash for which `is_it` holds; where there is none, `new` comes in.
+    /// Returns the position with this hash for which `is_it` holds. If there is none, inserts and
+    /// returns `new`.
     #[inline]
     pub fn find_or_insert(
         &mut self,
@@ -45,7 +46,7 @@ impl Index {
         new: usize,
         is_it: impl Fn(usize) -> bool,
     ) -> usize {
-        // Three quarters full: the next look-ups are still near home.
+        // At most three quarters of the slots are used, so that collisions end near the first slot.
         if self.used * 4 >= self.slots.len() * 3 {
             self.grow();
         }
@@ -65,7 +66,7 @@ impl Index {
         }
     }
 
-    /// Bytes of memory.
+    /// Returns the number of bytes of memory.
     pub fn memory(&self) -> usize {
         self.slots.capacity() * size_of::<IndexSlot>()
     }
@@ -95,7 +96,7 @@ mod tests {
     #[test]
     fn equal_hashes_and_growth_keep_everything() {
         let keys: Vec<u64> = (0..1000).map(|n| n * 7).collect();
-        // All of one hash, of a few, and of many.
+        // All keys have one hash, then a few hashes, then many.
         for hash in [|_| 5, |key: u64| key % 10, |key: u64| key.wrapping_mul(0x9e37_79b9_7f4a_7c15)]
         {
             let mut index = Index::default();

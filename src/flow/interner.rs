@@ -1,7 +1,8 @@
-//! The links that packets came over, each with a number: sides of flows hold the number.
+//! Numbers for encapsulations. The sides of flows store the number.
 //!
-//! One book gives the numbers to all workers of a run, so that equal numbers are equal links wherever tables
-//! meet. Each worker copies what it has met; the book is asked once a worker and link.
+//! One interner gives the numbers to all workers of a run, so that equal numbers mean equal
+//! encapsulations wherever tables merge. Each worker caches those that it needs and uses the shared
+//! interner once for each encapsulation.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,18 +10,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::HashSeed;
 use crate::decode::Encapsulation;
 
-/// A side's link number: none seen yet.
+/// The number of a side for which no encapsulation was seen yet.
 pub(super) const NO_LINK: u16 = 0;
-/// A side's link number: look into the side table, which then holds all links of the side.
+/// The number of a side whose encapsulations are all in the side table.
 pub(super) const MANY_LINKS: u16 = u16::MAX;
 
-/// Who gives the numbers.
+/// The shared source of the numbers.
 #[derive(Default)]
 pub(super) struct Interner(Mutex<InternedLinks>);
 
 #[derive(Default)]
 struct InternedLinks {
-    /// By number less one.
+    /// The encapsulations. The index is their number minus one.
     list: Vec<Encapsulation>,
     numbers: HashMap<Encapsulation, u16, HashSeed>,
 }
@@ -30,7 +31,8 @@ impl Interner {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Gives these links their old numbers, before any other. What an attempt before left is forgotten.
+    /// Gives encapsulations their old numbers, before any others. It discards what an earlier
+    /// attempt left.
     pub fn restore(&self, links: &[Encapsulation]) {
         let mut interner = self.lock();
         *interner = InternedLinks::default();
@@ -41,17 +43,17 @@ impl Interner {
         }
     }
 
-    /// All links, by number less one.
+    /// Returns all encapsulations. The index is their number minus one.
     pub fn all(&self) -> Vec<Encapsulation> {
         self.lock().list.clone()
     }
 }
 
-/// What one worker knows of the book.
+/// One worker's copy of the interner.
 pub(super) struct InternerCache {
     interner: Arc<Interner>,
     list: Vec<Encapsulation>,
-    /// The same in eight bytes where that is all; zero where it is not.
+    /// The same encapsulations in eight bytes each, or zero if eight bytes are not enough.
     short: Vec<u64>,
     numbers: HashMap<Encapsulation, u16, HashSeed>,
 }
@@ -72,8 +74,8 @@ impl InternerCache {
         }
     }
 
-    /// Whether a number is that of a link. Nearly every packet of a side comes over the link that its first one
-    /// came over.
+    /// Returns whether a number is that of an encapsulation. Nearly every packet of a side has the
+    /// same encapsulation as its first one.
     #[inline]
     pub fn is(&self, number: u16, link: &Encapsulation) -> bool {
         let place = usize::from(number.wrapping_sub(1));
@@ -84,12 +86,12 @@ impl InternerCache {
         }
     }
 
-    /// The link of a number.
+    /// Returns the encapsulation of a number.
     pub fn get(&self, number: u16) -> Option<&Encapsulation> {
         self.list.get(usize::from(number.wrapping_sub(1)))
     }
 
-    /// The number of a link; none when the numbers are used up.
+    /// Returns the number of an encapsulation, or `None` if all numbers are in use.
     pub fn number(&mut self, link: &Encapsulation) -> Option<u16> {
         if let Some(number) = self.numbers.get(link) {
             return Some(*number);

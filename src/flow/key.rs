@@ -1,4 +1,4 @@
-//! What makes packets one flow: the two endpoints in canonical order, and the transport.
+//! The identity of a flow: the two endpoints in canonical order, and the transport.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,25 +9,26 @@ use super::HashSeed;
 use crate::decode::{FiveTuple, Path};
 use crate::model::{Endpoint, Transport};
 
-/// Partitions by hash. Enough that one of them is small beside the memory of all, and little enough to stay in
-/// a processor's cache while it is worked on.
+/// The number of partitions by hash. There are enough that one partition is small compared with the
+/// memory of all, and small enough to stay in a processor's cache while it is worked on.
 pub(super) const PARTITIONS: usize = 64;
 
-/// The identity of a flow, without direction. VLANs and tunnels are evidence, not identity: a span
-/// often shows the two directions under different tags.
+/// The identity of a flow, without direction. VLANs and tunnels are evidence, not identity, because
+/// a mirror port often shows the two directions under different tags.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct FlowKey {
-    /// The lesser address, its upper half first.
+    /// The lower address, its upper half first.
     lo: [u64; 2],
-    /// The greater one.
+    /// The higher address.
     hi: [u64; 2],
-    /// Two bytes of path, two bytes of port for each address, in their order, one of transport, one that says IPv6.
+    /// From the highest byte to the lowest: two bytes of path, two bytes of port for each address
+    /// in the same order, one byte of transport, and one byte that is 1 for IPv6.
     rest: u64,
 }
 
 impl FlowKey {
-    /// The flow of a packet, and which side (0 or 1) sent it. The side with the lesser address, then
-    /// port, is side 0.
+    /// Returns the flow of a packet, and the side (0 or 1) that sent it. The side with the lower
+    /// address, then the lower port, is side 0.
     pub fn new(tuple: &FiveTuple, path: Path) -> (Self, usize) {
         let (src, dst) = ((number(tuple.src), tuple.sport), (number(tuple.dst), tuple.dport));
         let (lo, hi, side) = if src <= dst { (src, dst, 0) } else { (dst, src, 1) };
@@ -37,18 +38,18 @@ impl FlowKey {
         (Self { lo: lo.0, hi: hi.0, rest: path | ports << 16 | kind }, side)
     }
 
-    /// How far its packets may be believed.
+    /// Returns the path of the packets, which determines how far they may be trusted.
     pub fn path(&self) -> Path {
         Path::from_number((self.rest >> 48) as u16)
     }
 
-    /// The same flow as if it were on the wire itself.
+    /// Returns the same flow on [`Path::PLAIN`].
     #[must_use]
     pub(super) fn plain(self) -> Self {
         Self { rest: self.rest & (u64::MAX >> 16), ..self }
     }
 
-    /// The endpoint of a side.
+    /// Returns the endpoint of a side.
     pub fn endpoint(&self, side: usize) -> Endpoint {
         let (address, port) =
             if side == 0 { (self.lo, self.rest >> 32) } else { (self.hi, self.rest >> 16) };
@@ -66,13 +67,14 @@ impl FlowKey {
         self.rest & 1 == 1
     }
 
-    /// The transport.
+    /// Returns the transport.
     pub fn transport(&self) -> Transport {
         Transport((self.rest >> 8) as u8)
     }
 
-    /// A hash of the two addresses, the transport and the lesser port, and one of all. A service has
-    /// nearly always the lesser port, so flows of one conversation have the first hash in common.
+    /// Returns a hash of the two addresses, the transport and the lower port, and a hash of the
+    /// whole key. A service nearly always has the lower port, so the flows of one conversation
+    /// share the first hash.
     pub(super) fn hashes(&self, seed: &HashSeed) -> (u64, u64) {
         let ports = [(self.rest >> 32) as u16, (self.rest >> 16) as u16];
         let [least, most] = if ports[0] <= ports[1] { ports } else { [ports[1], ports[0]] };
@@ -80,7 +82,7 @@ impl FlowKey {
         self.hash_addresses(&mut hasher);
         hasher.write_u64(u64::from(least) << 16 | self.rest & 0xffff);
         let talk = hasher.finish();
-        // Who has the greater port, and the path, are the rest of the identity.
+        // The rest of the identity is the higher port, the side that has it, and the path.
         let order = u64::from(most) << 1 | u64::from(ports[0] <= ports[1]);
         hasher.write_u64(self.rest >> 48 << 32 | order);
         (talk, hasher.finish())
@@ -102,10 +104,10 @@ impl Hash for FlowKey {
     }
 }
 
-/// The partition of a hash.
+/// Returns the partition of a hash.
 #[inline]
 pub(super) fn partition(hash: u64) -> usize {
-    // The lower bits find the slot in the index.
+    // The lower bits select the slot in the index.
     (hash >> 40) as usize % PARTITIONS
 }
 

@@ -1,5 +1,5 @@
-//! Evidence by what it is about. Whatever kind it is, it merges, is divided among partitions, is bounded and is
-//! written in one way.
+//! Evidence by key. Every kind is merged, divided among partitions, bounded and written in the same
+//! way.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,42 +15,43 @@ use super::{FlowKey, HashSeed};
 use crate::decode::Path;
 use crate::model::{Merge, Nanos};
 
-/// A kind of evidence beside the flows: one line of the list in `side.rs`.
+/// A kind of evidence beside the flows: one line of the list in `side_evidence.rs`.
 pub(super) trait EvidenceKind: Default + Serialize + DeserializeOwned {
-    /// Takes in all of another one.
+    /// Merges all of another value.
     fn merge(&mut self, other: Self);
 
-    /// Returns whether there is nothing of it.
+    /// Returns whether there is no evidence of this kind.
     fn is_empty(&self) -> bool;
 
-    /// Returns the bytes of memory that it holds, about.
+    /// Returns the approximate number of bytes of memory that the evidence takes.
     fn memory(&self) -> usize;
 
-    /// Keeps at most `most` entries, the first in their order, so that what is left out of a part is left out of the
-    /// whole, too. Returns how many entries were left out.
+    /// Keeps at most `most` entries, the first in their order, so that an entry dropped from a part
+    /// is dropped from the whole, too. Returns the number of entries dropped.
     fn keep_least(&mut self, most: usize) -> u64;
 
-    /// Divides it among the partitions. What is small stays whole, in the first of them.
+    /// Divides the evidence among the partitions. Small evidence stays whole, in the first
+    /// partition.
     fn split(self, _seed: &HashSeed) -> Vec<Self> {
         vec![self]
     }
 
-    /// Moves what was seen on a path to the path that `believed` gives.
+    /// Moves evidence from each path to the path that `believed` returns.
     fn believe(&mut self, _believed: &dyn Fn(Path) -> Path) {}
 }
 
-/// Returns nothing of a kind, for each partition.
+/// Returns an empty value for each partition.
 pub(super) fn empty_parts<T: Default>() -> Vec<T> {
     (0..PARTITIONS).map(|_| T::default()).collect()
 }
 
-/// What a piece of evidence is about.
+/// The subject of a piece of evidence.
 pub trait EvidenceKey: Clone + Eq + Ord + Hash {
-    /// Bytes of memory that an entry takes, about.
+    /// The approximate number of bytes of memory that an entry takes.
     const MEMORY: usize = 256;
 
-    /// Returns the same on the path that `believed` gives. What has no path, or has none any more once tables have
-    /// met, stays as it is.
+    /// Returns the same key on the path that `believed` returns. A key stays as it is if it has no
+    /// path, or if its evidence no longer has a path once tables are merged.
     #[must_use]
     fn believed(self, _believed: &dyn Fn(Path) -> Path) -> Self {
         self
@@ -75,11 +76,12 @@ impl EvidenceKey for (FlowKey, u8) {}
 /// The number of an interface.
 impl EvidenceKey for u16 {}
 
-/// Values that merge, by what they are about.
+/// Values that merge, by key.
 #[derive(Clone)]
 pub struct Keyed<K, V> {
     entries: IndexMap<K, V, HashSeed>,
-    /// The position of the entry that was asked for last, which is nearly always the next one's too.
+    /// The position of the entry that was used last. Nearly always the next access is to the same
+    /// entry.
     last: usize,
 }
 
@@ -90,7 +92,7 @@ impl<K, V> Default for Keyed<K, V> {
 }
 
 impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
-    /// Returns the value of a key, new if it is.
+    /// Returns the value of a key. Adds a default value if the key is new.
     #[inline]
     pub fn entry(&mut self, key: K) -> &mut V {
         let last = self.entries.get_index(self.last);
@@ -102,7 +104,7 @@ impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
         &mut self.entries[self.last]
     }
 
-    /// Merges a value into that of a key.
+    /// Merges a value into the value of a key.
     pub fn add(&mut self, key: K, value: V) {
         use indexmap::map::Entry;
         match self.entries.entry(key) {
@@ -116,7 +118,7 @@ impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
         self.entries.get(key)
     }
 
-    /// Returns whether there is a value of a key.
+    /// Returns whether a key has a value.
     pub fn contains(&self, key: &K) -> bool {
         self.entries.contains_key(key)
     }
@@ -126,7 +128,7 @@ impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
         self.entries.len()
     }
 
-    /// Returns whether there is none.
+    /// Returns whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -138,7 +140,8 @@ impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
         entries.into_iter()
     }
 
-    /// Gives every entry the key that `change` makes of its own; where several get the same, they merge.
+    /// Replaces the key of every entry by the result of `change`. Entries that get the same key
+    /// merge.
     pub(super) fn rekey(&mut self, change: impl Fn(K) -> K) {
         for (key, value) in std::mem::take(self).entries {
             self.add(change(key), value);
@@ -146,7 +149,7 @@ impl<K: EvidenceKey, V: Merge + Default> Keyed<K, V> {
     }
 }
 
-/// All entries, in no order that means anything.
+/// Iterates over all entries in unspecified order.
 impl<K, V> IntoIterator for Keyed<K, V> {
     type Item = (K, V);
     type IntoIter = indexmap::map::IntoIter<K, V>;
@@ -208,7 +211,7 @@ where
     }
 }
 
-/// Written in the order of the keys, so that the same evidence has the same bytes.
+/// Writes the entries in the order of their keys, so that equal evidence has equal bytes.
 impl<K: EvidenceKey + Serialize, V: Merge + Default + Serialize> Serialize for Keyed<K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.sorted())
@@ -223,7 +226,7 @@ impl<'de, K: EvidenceKey + Deserialize<'de>, V: Merge + Default + Deserialize<'d
     }
 }
 
-/// Reads the entries of a map into what it holds.
+/// A visitor that reads the entries of a map into the value that it holds.
 struct EntryVisitor<K, V>(Keyed<K, V>);
 
 impl<'de, K: EvidenceKey + Deserialize<'de>, V: Merge + Default + Deserialize<'de>> Visitor<'de>
@@ -249,7 +252,7 @@ impl<K: EvidenceKey + fmt::Debug, V: Merge + Default + fmt::Debug> fmt::Debug fo
     }
 }
 
-/// Some moments.
+/// Some moments in time.
 impl EvidenceKind for BTreeSet<Nanos> {
     fn merge(&mut self, other: Self) {
         self.extend(other);
@@ -290,7 +293,7 @@ mod tests {
         assert_eq!(format!("{there:?}"), "{1: Sum(4), 3: Sum(7)}");
         let again: Keyed<u16, Sum> = postcard::from_bytes(&bytes(&back)).unwrap();
         assert_eq!(bytes(&again), bytes(&there));
-        // What was asked for last is found where it is after all of this.
+        // The position of the last entry is correct after all of this.
         there.entry(3).add(1);
         there.entry(3).add(1);
         there.entry(8).add(1);

@@ -15,24 +15,24 @@ use super::store::FlowStore;
 use crate::decode::{Encapsulation, Path};
 use crate::model::{DuplicateCounts, Nanos};
 
-/// All flows of a run, merged; one partition of them in memory at a time where they were spilled.
+/// All flows of a run, merged. If they were spilled, only one partition at a time is in memory.
 pub struct MergedFlows {
     pub(super) store: FlowStore,
-    /// What is in memory of each partition.
+    /// The part of each partition that is in memory.
     pub(super) parts: Vec<PartitionEvidence>,
-    /// The links of all flows by number less one.
+    /// The encapsulations of all flows. The index is their number minus one.
     pub(super) links: Vec<Encapsulation>,
-    /// What is beside the flows.
+    /// The evidence beside the flows.
     pub side: SideEvidence,
-    /// Paths that were found to be as good as the wire itself.
+    /// Paths that were found to be as trustworthy as the plain path.
     pub(super) plain: BTreeSet<Path>,
-    /// What the file of each partition holds of flows that were idle for long.
+    /// The idle flows in the file of each partition.
     pub(super) idle: Vec<IdleStats>,
-    /// Of what there was more than is kept beside the flows.
+    /// The kinds of side evidence of which some entries were dropped.
     pub trimmed: TrimmedKinds,
 }
 
-/// What the file of a partition holds of flows that were idle for long.
+/// Statistics of the idle flows in the file of a partition.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct IdleStats {
     pub pieces: usize,
@@ -42,27 +42,27 @@ pub(super) struct IdleStats {
 }
 
 impl MergedFlows {
-    /// Returns how far packets may be believed, mirrors known.
+    /// Returns how far packets on a path may be trusted, now that mirrors are known.
     pub fn believed(&self, path: Path) -> Path {
         if self.plain.contains(&path) { Path::PLAIN } else { path }
     }
 
-    /// Returns how far apart the same packets were seen twice, in nanoseconds, where a sample shows that two clocks
-    /// differ.
+    /// Returns the distance between sightings of the same packets, in nanoseconds, if a sample
+    /// shows that two clocks differ.
     pub fn apart(&self) -> Option<Nanos> {
         self.side.sample().apart()
     }
 
-    /// Returns what a sample of the packets says of copies among them.
+    /// Returns what a sample of the packets shows about duplicates among them.
     pub fn copies(&self) -> DuplicateCounts {
         self.side.sample().copies()
     }
 
-    /// Returns all of it as values, in memory.
+    /// Returns all evidence as values, in memory.
     ///
     /// # Errors
     ///
-    /// Where a temporary file cannot be read.
+    /// Returns an error if a temporary file cannot be read.
     pub fn evidence(&self) -> io::Result<Evidence> {
         let mut flows = Vec::new();
         self.visit(|shard| flows.extend(shard.records()))?;
@@ -70,11 +70,12 @@ impl MergedFlows {
         Ok(Evidence { flows, side: self.side.clone() })
     }
 
-    /// Takes the copies out of all amounts, once, where traces were wanted. Returns how many packets that were.
+    /// Subtracts the duplicates from all amounts, if packet records were kept. It must be called
+    /// only once. Returns the number of packets removed.
     ///
     /// # Errors
     ///
-    /// Where a temporary file cannot be read or written.
+    /// Returns an error if a temporary file cannot be read or written.
     pub fn drop_copies(&mut self) -> io::Result<u64> {
         let (mut removals, mut removed) = (DuplicateCorrection::default(), 0);
         for number in 0..PARTITIONS {
@@ -90,15 +91,16 @@ impl MergedFlows {
                 continue;
             }
             removed += flows.remove(&removals, &seed);
-            // What is corrected takes the place of its pieces.
+            // The corrected flows replace the pieces of the file.
             self.store.spill.replace(number, &flows)?;
         }
         Ok(removed)
     }
 
-    /// Returns what the temporary file of a partition holds.
+    /// Returns what the temporary file of a partition contains.
     pub(super) fn load(&self, number: usize) -> io::Result<PartitionEvidence> {
-        // Read at once and understood afterwards, so that others can read theirs meanwhile.
+        // The file is read at once and parsed afterwards, so that other threads can read theirs
+        // meanwhile.
         let bytes = self.store.spill.read(number)?;
         if bytes.is_empty() {
             return Ok(PartitionEvidence::default());
@@ -106,7 +108,7 @@ impl MergedFlows {
         understood(&bytes, &self.store.seed, &mut self.store.links())
     }
 
-    /// Joins the flows of a partition on the wire itself with those on paths that are as good.
+    /// Merges the flows of a partition on trusted paths into those on [`Path::PLAIN`].
     fn make_plain(&mut self, number: usize, links: &mut InternerCache) -> io::Result<()> {
         let seed = self.store.seed.clone();
         let mut flows = self.load(number)?.flows;

@@ -1,8 +1,9 @@
 //! Observations become flow states, and flow states merge.
 //!
-//! Workers fill private [`WorkerTables`], in hash partitions from the start; when they end, or grow over their
-//! share of memory, equal partitions meet in a [`FlowStore`], in memory or in temporary files. No state holds a conclusion: who
-//! opened a flow is asked of the merged whole.
+//! Workers fill private [`WorkerTables`], which are divided into hash partitions from the start.
+//! When the workers end or exceed their share of memory, equal partitions merge in a [`FlowStore`],
+//! in memory or in temporary files. No state contains a conclusion: which side opened a flow is
+//! determined from the merged whole.
 
 mod address_claims;
 mod aggregation;
@@ -52,16 +53,16 @@ pub use table::Flow;
 pub use undecoded::{UndecodedCounts, UndecodedFrames, UndecodedReason};
 pub use worker_tables::{PrefixRetention, Retention, WorkerTables};
 
-/// The keyed hash of one run. Its seed is random, so that nobody can choose addresses and ports that
-/// collide; no result depends on it.
+/// The keyed hash of one run. Its seed is random, so that an attacker cannot choose addresses and
+/// ports that collide. No result depends on it.
 pub type HashSeed = ahash::RandomState;
 
-// The facts of names, for the rooms that read flows.
+// Payload facts about names, for the modules that read flows.
 pub use crate::payload::{
     AnnouncedPorts, DnsQuery, ENDPOINT_MAPPER, PayloadFact, ServerNameRequest, StreamPrefix,
 };
 
-// The words of observations that states are made of, for the rooms that read states.
+// Types of observations that states consist of, for the modules that read states.
 pub use crate::decode::{
     EncapTag, EncapTagKind, Encapsulation, ErrorKind, Path, TunnelEndpoints, flag, icmp_paired,
 };

@@ -1,4 +1,4 @@
-//! The packets around tunnels, which are traffic of their own.
+//! The outer packets of tunnels, which are traffic of their own.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,24 +6,26 @@ use super::FlowKey;
 use super::keyed::EvidenceKey;
 use crate::decode::{FiveTuple, Observation, Path, TunnelEndpoints, TunnelUse};
 
-/// The packets around tunnels: of two ends, on one interface.
+/// The outer packets of tunnels between two endpoints, on one interface.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct OuterFlow {
-    /// The ends.
+    /// The endpoints.
     pub ends: TunnelEndpoints,
-    /// How far they may be believed, and where they were seen.
+    /// The path, which determines how far the packets may be trusted, and where they were
+    /// seen.
     pub path: Path,
 }
 
 impl OuterFlow {
-    /// The flow that they are, and the side that sent them. Its source port is zero where the tunnel spreads over ports
-    /// that mean nothing (RFC 7348, 5).
+    /// Returns the flow that the packets form, and the side that sent them. The source port is zero
+    /// if the tunnel spreads over ports that mean nothing (RFC 7348, 5).
     pub fn flow(&self) -> (FlowKey, usize) {
         let TunnelEndpoints { src, dst, transport, sport, port, .. } = self.ends;
         FlowKey::new(&FiveTuple { src, dst, sport, dport: port, transport }, self.path)
     }
 
-    /// The packets around an observation that are traffic of their own; those of a stated mirror are not.
+    /// Returns the outer packets of an observation that are traffic of their own. Those of a stated
+    /// mirror are not.
     pub fn around(seen: &Observation) -> impl Iterator<Item = Self> + use<'_> {
         let mut path = Path::PLAIN;
         seen.link.outer().filter_map(move |ends| {
@@ -39,5 +41,5 @@ impl OuterFlow {
     }
 }
 
-/// They become flows before anything is believed.
+/// A path does not change here, because the packets become flows before any path is trusted.
 impl EvidenceKey for OuterFlow {}

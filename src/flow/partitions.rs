@@ -1,4 +1,4 @@
-//! Merged flows, a partition at a time, wherever they lie.
+//! Merged flows, one partition at a time, wherever they are stored.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -19,13 +19,13 @@ pub(super) struct PartitionEvidence {
 }
 
 impl PartitionEvidence {
-    /// Takes in all of another one.
+    /// Merges all evidence of another value.
     pub fn merge(&mut self, other: Self, seed: &HashSeed, links: &mut InternerCache) {
         self.flows.merge(other.flows, seed, links);
         self.side.merge(other.side);
     }
 
-    /// Returns whether there is nothing.
+    /// Returns whether there is no evidence.
     pub fn is_empty(&self) -> bool {
         self.flows.is_empty() && self.side.is_empty()
     }
@@ -39,7 +39,7 @@ pub struct PartitionFlows<'a> {
 }
 
 impl<'a> PartitionFlows<'a> {
-    /// Returns the flows, in no order that means anything.
+    /// Returns the flows in unspecified order.
     pub fn iter(&self) -> impl Iterator<Item = Flow<'a>> + use<'a> {
         self.table.iter(self.links)
     }
@@ -50,39 +50,40 @@ impl<'a> PartitionFlows<'a> {
     }
 }
 
-/// All merged flows, in parts: each flow lies in one of them, and so nearly always does each conversation.
+/// All merged flows, in parts. Each flow is in one part, and nearly always so is each conversation.
 pub trait FlowPartitions: Sync {
     /// Returns the number of parts.
     fn count(&self) -> usize;
 
-    /// Shows the flows of a part to a visitor.
+    /// Passes the flows of a part to a visitor.
     ///
     /// # Errors
     ///
-    /// Where the part lies in a file that cannot be read.
+    /// Returns an error if the part is in a file that cannot be read.
     fn visit_one(
         &self,
         number: usize,
         visitor: &mut dyn FnMut(PartitionFlows<'_>),
     ) -> io::Result<()>;
 
-    /// Returns what is beside the flows.
+    /// Returns the evidence beside the flows.
     fn side(&self) -> &SideEvidence;
 
-    /// Takes what came through the tunnels of these interfaces for what it was on the wire, and the packets around
-    /// them for no traffic of the farm.
+    /// Treats what came through the tunnels on the interfaces `mirrors` as if it had been captured
+    /// without a tunnel. The outer packets of these tunnels keep their own path, by
+    /// which readers exclude them.
     ///
     /// # Errors
     ///
-    /// Where a part lies in a file that cannot be read or written.
+    /// Returns an error if a part is in a file that cannot be read or written.
     fn believe(&mut self, mirrors: &BTreeSet<u16>) -> io::Result<()>;
 
-    /// Returns the bytes that were written to temporary files because memory ran short.
+    /// Returns the number of bytes that were written to temporary files because memory was short.
     fn spilled(&self) -> u64 {
         0
     }
 
-    /// Shows all flows to a visitor, a part at a time, in no order that means anything.
+    /// Passes all flows to a visitor, one part at a time, in unspecified order.
     ///
     /// # Errors
     ///
@@ -94,7 +95,7 @@ pub trait FlowPartitions: Sync {
         (0..self.count()).try_for_each(|number| self.visit_one(number, &mut visitor))
     }
 
-    /// Shows all flows on `jobs` threads, each with a value of its own that takes them in.
+    /// Reads all flows on `jobs` threads. Each thread collects them in a value of its own.
     ///
     /// # Errors
     ///
@@ -120,8 +121,8 @@ pub trait FlowPartitions: Sync {
         })
     }
 
-    /// As [`FlowPartitions::fold`], for the last time: what can give memory back does so part by part, and has no flows from
-    /// then on.
+    /// Does the same as [`FlowPartitions::fold`], for the last time. An implementation that can
+    /// free memory does so part by part and has no flows afterwards.
     ///
     /// # Errors
     ///
@@ -138,7 +139,7 @@ pub trait FlowPartitions: Sync {
     }
 }
 
-/// Returns what each of `jobs` threads comes to.
+/// Runs `work` on each of `jobs` threads and returns the results.
 pub(super) fn on_threads<T: Send>(
     jobs: usize,
     work: impl Fn() -> io::Result<T> + Sync,

@@ -1,4 +1,4 @@
-//! Flows as values, outside of any table: what goes in and out, whoever gathered it.
+//! Flows as values outside of any table, for input and output, whatever their origin.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,33 +9,34 @@ use crate::decode::Encapsulation;
 use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, NumberRange, Sum};
 use crate::payload::ServerNameRequest;
 
-/// Evidence of whatever origin: some flows, and what is beside them. Two of them together are what one would be that
-/// had seen both; whoever divides evidence, by time, place or hash, and gives all of it, changes nothing.
+/// Evidence of any origin: some flows, and the evidence beside them. Merging two values yields the
+/// evidence of an observer that saw both. Dividing evidence by time, place or hash therefore does
+/// not change the result, as long as all parts are supplied.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Evidence {
-    /// Flows, in any order; one may stand here in several parts.
+    /// Flows, in any order. A flow may occur in several parts.
     pub flows: Vec<FlowRecord>,
-    /// What is beside them.
+    /// The evidence beside the flows.
     pub side: SideEvidence,
 }
 
-/// All that is known of a flow. It merges, and means the same in every run: links stand in it themselves, not by their
-/// number.
+/// All that is known about a flow. Records merge, and they mean the same in every run, because they
+/// contain the encapsulations themselves and not their numbers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct FlowRecord {
-    /// Its identity.
+    /// The identity of the flow.
     pub key: FlowKey,
     /// What each side sent, in the order of the key's endpoints.
     pub sides: [DirectionRecord; 2],
-    /// The ICMP errors that quote it.
+    /// The ICMP errors that quote the flow.
     pub errors: IcmpErrors,
-    /// Time of the earliest of them.
+    /// Time of the earliest error.
     pub error_first: Min,
-    /// Time of the latest of them.
+    /// Time of the latest error.
     pub error_last: Max,
-    /// How many there were.
+    /// The number of errors.
     pub error_count: Sum,
-    /// Flows that were taken into this one when memory ran short.
+    /// The number of flows that were merged into this one when memory was short.
     pub folded: Sum,
 }
 
@@ -44,32 +45,33 @@ pub struct FlowRecord {
 pub struct DirectionRecord {
     /// Packets and bytes.
     pub sent: Amount,
-    /// Packets that the capture cut short.
+    /// Packets that the capture truncated.
     pub cut: Sum,
     /// Time of the earliest packet.
     pub first: Min,
     /// Time of the latest packet.
     pub last: Max,
-    /// Which kinds of packets were sent, see [`crate::decode::flag`].
+    /// The kinds of packets sent. See [`crate::decode::flag`].
     pub flags: FlagSet,
-    /// SYNs sent, retransmissions and copies among them.
+    /// SYNs sent, including retransmissions and duplicates.
     pub syn_count: Sum<u32>,
-    /// The numbers of its SYNs, the least ones; those whose flags a fragment hides among them.
+    /// The lowest opening numbers of the side's SYNs. They include those of segments whose flags a
+    /// fragment hides.
     pub syns: BoundedSet<Opening, 4>,
-    /// The numbers of its SYN-ACKs, the least ones.
+    /// The lowest opening numbers of the side's SYN-ACKs.
     pub syn_acks: BoundedSet<Opening, 4>,
-    /// The numbers that it acknowledged.
+    /// The numbers that the side acknowledged.
     pub acked: NumberRange,
-    /// The links that it was seen on.
+    /// The encapsulations that the side was seen in.
     pub links: BoundedSet<Encapsulation, 16>,
-    /// The names that it asked for, as far as one segment tells.
+    /// The server names that the side requested, as far as a single segment shows them.
     pub hellos: BoundedSet<ServerNameRequest, 16>,
-    /// What may be parts of a message that names the server.
+    /// Segments that may be part of a message that names the server.
     pub pieces: StreamPrefix,
 }
 
 impl FlowRecord {
-    /// Returns a flow of which nothing is known yet.
+    /// Returns a flow without any evidence.
     pub fn new(key: FlowKey) -> Self {
         Self {
             key,
@@ -83,7 +85,7 @@ impl FlowRecord {
     }
 }
 
-/// Of two that have the same key.
+/// Merges two records that have the same key.
 impl Merge for FlowRecord {
     fn merge(&mut self, other: &Self) {
         self.sides.iter_mut().zip(&other.sides).for_each(|(mine, theirs)| mine.merge(theirs));

@@ -1,4 +1,4 @@
-//! Merged evidence as bytes, and back, in every layout that a version has written.
+//! Saving and restoring merged evidence, in every layout that a version has written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
@@ -26,22 +26,23 @@ use crate::payload::AnnouncedPorts;
 /// A layout of saved evidence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StateLayout {
-    /// What is beside the flows in a fixed order.
+    /// The kinds of side evidence in a fixed order.
     Fixed,
-    /// Each kind of it with its name: what is written now.
+    /// Each kind of side evidence with its name. This is the layout that is written now.
     Named,
 }
 
 impl MergedFlows {
-    /// Writes all flows, partition by partition, in the layout [`StateLayout::Named`]. What is written holds evidence alone.
+    /// Writes all flows, partition by partition, in the layout [`StateLayout::Named`]. The output
+    /// contains only evidence.
     ///
     /// # Errors
     ///
-    /// Where it cannot be written, or idle flows cannot be read.
+    /// Returns an error if it cannot be written, or if idle flows cannot be read.
     pub fn save(&self, out: &mut dyn Write) -> io::Result<()> {
         write_part(out, &self.store.interner.all())?;
         self.side.save(out)?;
-        // What was idle is read as that again.
+        // Idle flows are kept apart, so that they are restored as idle.
         for (number, part) in self.parts.iter().enumerate() {
             let idle = self.load(number)?.flows;
             for table in [&idle, &part.flows] {
@@ -51,11 +52,12 @@ impl MergedFlows {
         Ok(())
     }
 
-    /// Reads what [`MergedFlows::save`] wrote, into flows of a new meeting.
+    /// Reads what [`MergedFlows::save`] wrote into the flows of a new store.
     ///
     /// # Errors
     ///
-    /// Where it is not whole; [`io::ErrorKind::Unsupported`] where a later version has written it.
+    /// Returns an error if the input is incomplete, and [`io::ErrorKind::Unsupported`] if a later
+    /// version wrote it.
     pub fn restore(store: FlowStore, layout: StateLayout, from: &mut dyn Read) -> io::Result<Self> {
         let links: Vec<Encapsulation> = read_part(from)?;
         store.interner.restore(&links);
@@ -86,7 +88,7 @@ impl MergedFlows {
     }
 }
 
-/// What is beside the flows in [`StateLayout::Fixed`].
+/// The side evidence in [`StateLayout::Fixed`].
 #[derive(Deserialize)]
 struct FixedLayout {
     loose: BTreeMap<AddressPair, DirectionStats>,

@@ -1,4 +1,4 @@
-//! What the sides of a flow said about whom they want to talk to.
+//! What the sides of a flow say about the server that they want to reach.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,17 +6,17 @@ use super::DirectionStats;
 use crate::model::{BoundedSet, Merge, Nanos};
 use crate::payload::{ServerNameRequest, StreamPrefix};
 
-/// What a flow tells about the server's name; few flows do.
+/// The evidence of the server's name in a flow. Only a few flows have any.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ServerNameEvidence {
-    /// What stood whole in one segment, of each side.
+    /// The names in messages that fit in one segment, for each side.
     pub(super) hellos: [BoundedSet<ServerNameRequest, 16>; 2],
-    /// What may be parts of it.
+    /// Segments that may be parts of such messages, for each side.
     pub(super) pieces: [StreamPrefix; 2],
 }
 
 impl ServerNameEvidence {
-    /// What a side said.
+    /// Returns the names that a side requested.
     pub fn hellos(
         &self,
         number: usize,
@@ -26,18 +26,19 @@ impl ServerNameEvidence {
         self.hellos[number].iter().cloned().chain(joined)
     }
 
-    /// Whether a side said more than is kept.
+    /// Returns whether a side requested more names than are kept.
     pub fn more(&self, number: usize) -> bool {
         self.hellos[number].more()
     }
 
-    /// Turns the sides round.
+    /// Swaps the two sides.
     pub(super) fn swap_sides(&mut self) {
         self.hellos.swap(0, 1);
         self.pieces.swap(0, 1);
     }
 
-    /// Reads the names out of the pieces of sides that started before `time`; then they are not needed any more.
+    /// Reads the names from the segments of sides that started before `time`, then discards these
+    /// segments because they are not needed any more.
     pub(super) fn extract_names(&mut self, sides: &[DirectionStats; 2], time: Nanos) {
         for (number, side) in sides.iter().enumerate() {
             let Some(first) =

@@ -1,5 +1,6 @@
-//! The list of the kinds of evidence that are kept beside the flows. Each stands here once, and its type in a file of
-//! its own: workers, partitions, temporary files, the merged whole and stored states take it from this list.
+//! The list of the kinds of evidence that are kept beside the flows. Each kind is listed here once,
+//! and its type has a file of its own. Workers, partitions, temporary files, merged flows and saved
+//! states all take the kinds from this list.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
@@ -20,7 +21,8 @@ use crate::decode::Path;
 use crate::model::{BoundedSet, Nanos, Sum, Transport};
 use crate::payload::{AnnouncedPorts, DnsExchange, DnsQuery};
 
-/// Source, destination and protocol of packets without ports, and how far they may be believed.
+/// Source, destination and protocol of packets without ports, and how far the packets may be
+/// trusted.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct AddressPair {
     /// The source.
@@ -29,7 +31,7 @@ pub struct AddressPair {
     pub dst: IpAddr,
     /// The protocol.
     pub transport: Transport,
-    /// How far the packets may be believed.
+    /// The path of the packets, which determines how far they may be trusted.
     pub path: Path,
 }
 
@@ -39,36 +41,37 @@ impl EvidenceKey for AddressPair {
     }
 }
 
-/// The names by which a client was told an address: of each answer the name asked for, then its aliases, and who told
-/// it.
+/// The names that a resolver gave a client for an address. For each answer, these are the requested
+/// name followed by its aliases, and the resolver.
 pub type DnsNames = BTreeSet<(Vec<String>, IpAddr)>;
 
-/// Who asked a resolver.
+/// The clients of a resolver.
 pub type ResolverClients = BoundedSet<IpAddr, 256>;
 
-/// Addresses that advertised themselves as the master of a virtual one.
+/// Addresses that advertised themselves as the master of a virtual address.
 pub type VirtualAddressMasters = BoundedSet<IpAddr, 8>;
 
-/// Sides that started a message which goes on in another segment.
+/// Sides that started a message which continues in another segment.
 pub type OpenMessages = Keyed<(FlowKey, u8), ()>;
 
-/// Kinds of which some was left out, because there was more than is kept: by their place in the list, with what they
-/// are called.
+/// Kinds of evidence of which some entries were dropped because there were more than are kept, each
+/// with its position in the list of kinds and its label.
 pub type TrimmedKinds = BTreeSet<(usize, &'static str)>;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident: $kind:ty $(= $words:literal)?,)+) => {
-        /// Everything that is neither flow nor part of one. What has words for users is bounded.
+        /// All evidence that is neither a flow nor part of one. Kinds that have a label for users
+        /// are bounded.
         #[derive(Clone, Default, Debug, Serialize, Deserialize)]
         pub struct SideEvidence { $($(#[$doc])* pub(super) $name: $kind,)+ }
 
         impl SideEvidence {
-            /// Takes in all of another one.
+            /// Merges all evidence of another value.
             pub(super) fn merge(&mut self, other: Self) {
                 $(EvidenceKind::merge(&mut self.$name, other.$name);)+
             }
 
-            /// Divides it among partitions.
+            /// Divides the evidence among partitions.
             pub(super) fn split(self, seed: &HashSeed) -> Vec<Self> {
                 let mut parts = empty_parts::<Self>();
                 $(for (part, own) in parts.iter_mut().zip(EvidenceKind::split(self.$name, seed)) {
@@ -77,27 +80,28 @@ macro_rules! kinds {
                 parts
             }
 
-            /// Returns whether there is nothing.
+            /// Returns whether there is no evidence.
             pub(super) fn is_empty(&self) -> bool {
                 true $(&& EvidenceKind::is_empty(&self.$name))+
             }
 
-            /// Returns the bytes of memory that it holds, about.
+            /// Returns the approximate number of bytes of memory that the evidence takes.
             pub(super) fn memory(&self) -> usize {
                 0 $(+ EvidenceKind::memory(&self.$name))+
             }
 
-            /// Keeps at most `most` of each kind that is bounded. Returns how many entries of each were left out.
+            /// Keeps at most `most` entries of each bounded kind. Returns the number of entries
+            /// dropped for each kind.
             fn cut(&mut self, most: usize) -> Vec<(&'static str, u64)> {
                 vec![$($(($words, EvidenceKind::keep_least(&mut self.$name, most)),)?)+]
             }
 
-            /// Moves what was seen on a path to the path that `believed` gives.
+            /// Moves evidence from each path to the path that `believed` returns.
             pub(super) fn believe(&mut self, believed: &dyn Fn(Path) -> Path) {
                 $(EvidenceKind::believe(&mut self.$name, believed);)+
             }
 
-            /// Writes each kind with its name, so that a later version may have more of them.
+            /// Writes each kind with its name, so that a later version may have more kinds.
             pub(super) fn save(&self, out: &mut dyn Write) -> io::Result<()> {
                 $(if !EvidenceKind::is_empty(&self.$name) {
                     write_part(out, &stringify!($name))?;
@@ -110,7 +114,8 @@ macro_rules! kinds {
             ///
             /// # Errors
             ///
-            /// [`io::ErrorKind::Unsupported`] where it holds a kind that this version does not know.
+            /// Returns [`io::ErrorKind::Unsupported`] if it contains a kind that this version does
+            /// not know.
             pub(super) fn restore(from: &mut dyn Read) -> io::Result<Self> {
                 let mut all = Self::default();
                 loop {
@@ -133,43 +138,46 @@ kinds! {
     loose: Keyed<AddressPair, DirectionStats> = "pairs of hosts with packets without ports",
     /// Address claims.
     claims: Keyed<AddressBinding, AddressClaim> = "address claims (ARP, neighbour discovery)",
-    /// What clients were told of an address by DNS, by client and address.
+    /// The names that DNS gave clients for an address, by client and address.
     told: Keyed<(IpAddr, IpAddr, Path), DnsNames> = "names that were looked up",
-    /// Who asked a resolver for names, the least addresses.
+    /// The clients that sent queries to a resolver. The lowest addresses are kept.
     askers: Keyed<(IpAddr, Path), ResolverClients> = "resolvers",
-    /// TCP ports that endpoint mappers announced, by mapper and who asked it.
+    /// TCP ports that endpoint mappers announced, by mapper and client.
     announced: Keyed<(IpAddr, IpAddr, Path), AnnouncedPorts> = "announced ports",
-    /// Who held virtual addresses, by address (VRRP).
+    /// The holders of virtual addresses, by virtual address (VRRP).
     holders: Keyed<(IpAddr, Path), VirtualAddressMasters> = "virtual addresses",
-    /// Later fragments whose first one is not in the capture, by pair.
+    /// Later fragments whose first fragment is not in the capture, by pair.
     orphans: Keyed<AddressPair, Sum> = "pairs of hosts with orphaned fragments",
-    /// The packets around tunnels; once tables have met they are flows.
+    /// The outer packets of tunnels. They become flows when tables are merged.
     carriers: Keyed<OuterFlow, DirectionStats> = "tunnels",
-    /// DNS lookups; once tables have met they are what was told.
+    /// DNS lookups. They become `told` and `askers` when tables are merged.
     lookups: Keyed<DnsQuery, DnsExchange> = "lookups",
-    /// Fragments; once tables have met they are part of their flows, or orphans.
+    /// Fragments. They become part of their flows, or orphans, when tables are merged.
     fragments: FragmentTable = "fragments",
-    /// The destinations of tunnels that nobody stated, by the interface that saw them; of several the least.
+    /// The destinations of tunnels that the user did not state, by the interface that saw them. If
+    /// there are several, the lowest is kept.
     tunnels: Keyed<u16, BoundedSet<IpAddr, 1>>,
-    /// Frames that could not be understood.
+    /// Frames that could not be decoded.
     unread: UndecodedCounts,
-    /// Sides that started a message which goes on in another segment, where starts alone were remembered.
+    /// Sides that started a message which continues in another segment, if only the starts are
+    /// kept.
     starts: OpenMessages,
-    /// What each packet leaves behind where copies are looked for.
+    /// The record that each packet leaves behind if duplicates are to be found.
     traces: Vec<PacketRecord>,
-    /// A sample of the packets, which shows whether there are copies among them.
+    /// A sample of the packets, which shows whether there are duplicates among them.
     sample: DuplicateSampler,
-    /// Times at which the capture broke off: what answers came after them nobody saw.
+    /// Times at which the capture was interrupted. Answers that came after them were not seen.
     cuts: BTreeSet<Nanos>,
 }
 
-/// A lookup holds its name.
+/// A lookup takes more memory because it contains its name.
 impl EvidenceKey for DnsQuery {
     const MEMORY: usize = 400;
 }
 
 impl SideEvidence {
-    /// Keeps at most `most` of each kind that is bounded. Returns how many entries were left out, and notes their kinds.
+    /// Keeps at most `most` entries of each bounded kind. Returns the number of entries dropped,
+    /// and adds their kinds to `trimmed`.
     pub(super) fn keep_least(&mut self, most: usize, trimmed: &mut TrimmedKinds) -> u64 {
         let cut = self.cut(most).into_iter().enumerate().filter(|(_, (_, count))| *count > 0);
         cut.map(|(place, (words, count))| {
@@ -179,62 +187,65 @@ impl SideEvidence {
         .sum()
     }
 
-    /// Returns packets whose ports were not seen, and ICMP errors, by pair, in order.
+    /// Returns the packets whose ports were not seen, and ICMP errors, by pair, in order.
     pub fn loose(&self) -> impl Iterator<Item = (&AddressPair, &DirectionStats)> {
         self.loose.sorted()
     }
 
-    /// Returns address claims (ARP, neighbour discovery), in order.
+    /// Returns the address claims (ARP, neighbour discovery), in order.
     pub fn claims(&self) -> impl Iterator<Item = (&AddressBinding, &AddressClaim)> {
         self.claims.sorted()
     }
 
-    /// Returns what DNS told clients of addresses, by client, address and path, in order.
+    /// Returns the names that DNS gave clients for addresses, by client, address and path, in
+    /// order.
     pub fn told(&self) -> impl Iterator<Item = (&(IpAddr, IpAddr, Path), &DnsNames)> {
         self.told.sorted()
     }
 
-    /// Returns who asked a resolver, on the wire itself.
+    /// Returns the clients that sent queries to a resolver on [`Path::PLAIN`].
     pub fn askers(&self, resolver: IpAddr) -> impl Iterator<Item = &IpAddr> {
         self.askers.get(&(resolver, Path::PLAIN)).into_iter().flat_map(ResolverClients::iter)
     }
 
-    /// Returns TCP ports that endpoint mappers announced, by mapper, who asked it, and path, in order.
+    /// Returns the TCP ports that endpoint mappers announced, by mapper, client and path, in order.
     pub fn announced(&self) -> impl Iterator<Item = (&(IpAddr, IpAddr, Path), &AnnouncedPorts)> {
         self.announced.sorted()
     }
 
-    /// Returns who held virtual addresses (VRRP), by address and path, in order.
+    /// Returns the holders of virtual addresses (VRRP), by virtual address and path, in order.
     pub fn holders(&self) -> impl Iterator<Item = (&(IpAddr, Path), &VirtualAddressMasters)> {
         self.holders.sorted()
     }
 
-    /// Returns the number of later fragments whose first one is not in the capture, by pair, in order.
+    /// Returns the number of later fragments whose first fragment is not in the capture, by pair,
+    /// in order.
     pub fn orphans(&self) -> impl Iterator<Item = (&AddressPair, u64)> {
         self.orphans.sorted().map(|(pair, count)| (pair, count.0))
     }
 
-    /// Returns the frames that could not be understood.
+    /// Returns the frames that could not be decoded.
     pub fn unread(&self) -> &UndecodedCounts {
         &self.unread
     }
 
-    /// Returns the times at which the capture broke off.
+    /// Returns the times at which the capture was interrupted.
     pub fn cuts(&self) -> &BTreeSet<Nanos> {
         &self.cuts
     }
 
-    /// Notes times at which the capture broke off.
+    /// Adds times at which the capture was interrupted.
     pub fn note_cuts(&mut self, cuts: impl IntoIterator<Item = Nanos>) {
         self.cuts.extend(cuts);
     }
 
-    /// Takes out the sides that started a message which goes on in another segment.
+    /// Takes out the sides that started a message which continues in another segment.
     pub fn take_starts(&mut self) -> OpenMessages {
         std::mem::take(&mut self.starts)
     }
 
-    /// Returns the interfaces on which tunnels were seen that nobody stated and that all lead to one destination.
+    /// Returns the interfaces that saw tunnels which the user did not state and which all lead to
+    /// one destination.
     pub fn one_way_tunnels(&self) -> BTreeSet<u16> {
         let one_way = self.tunnels.sorted().filter(|(_, to)| !to.more() && to.len() == 1);
         one_way.map(|(interface, _)| *interface).collect()

@@ -1,7 +1,8 @@
-//! Temporary files, one a partition, and how evidence is written.
+//! Temporary files, one for each partition, and the format of their evidence.
 //!
-//! A file holds pieces: flows, then what is beside them, each a length in eight bytes and that many bytes. It has no
-//! name, and so goes with the process however that ends.
+//! A file contains pieces. Each piece consists of flows and then their side evidence, each as a
+//! length in eight bytes followed by that many bytes. The files have no names, so they disappear
+//! with the process however it ends.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -25,35 +26,36 @@ pub(super) struct Spill {
 }
 
 impl Spill {
-    /// No file yet; they will be made in `folder`.
+    /// Creates the value without any files. The files will be created in `folder`.
     pub fn new(folder: PathBuf) -> Self {
         let files = Mutex::new((0..PARTITIONS).map(|_| None).collect());
         Self { folder, files, written: AtomicU64::new(0) }
     }
 
-    /// Returns the folder that the files are made in.
+    /// Returns the folder that the files are created in.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Returns the bytes that were written because memory ran short.
+    /// Returns the number of bytes that were written because memory was short.
     pub fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    // Writing is rare and large; one lock for all files keeps it simple.
+    // Writing is rare and large, so one lock for all files is enough and keeps this simple.
     fn files(&self) -> MutexGuard<'_, Vec<Option<File>>> {
         self.files.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Adds a piece to the file of a partition because memory runs short.
+    /// Adds a piece to the file of a partition because memory is short.
     pub fn add(&self, number: usize, partition: &PartitionEvidence) -> io::Result<()> {
         let length = self.append(number, &partition.flows, &partition.side)?;
         self.written.fetch_add(length, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Adds flows to the file of a partition, all of them or nothing. Returns their bytes.
+    /// Adds flows to the file of a partition, completely or not at all. Returns their size in
+    /// bytes.
     pub fn add_flows(&self, number: usize, flows: &FlowTable) -> io::Result<u64> {
         self.append(number, flows, &SideEvidence::default())
     }
@@ -73,8 +75,8 @@ impl Spill {
         Ok(piece.len() as u64)
     }
 
-    /// Makes flows all that the file of a partition holds. What it held stays where they cannot be written. Returns
-    /// their bytes.
+    /// Replaces the content of a partition's file by `flows`. The old content stays if they cannot
+    /// be written. Returns their size in bytes.
     pub fn replace(&self, number: usize, flows: &FlowTable) -> io::Result<u64> {
         if flows.is_empty() {
             self.files()[number] = None;
@@ -87,12 +89,12 @@ impl Spill {
         Ok(piece.len() as u64)
     }
 
-    /// Gives all files back.
+    /// Deletes all files.
     pub fn clear(&self) {
         self.files().iter_mut().for_each(|file| *file = None);
     }
 
-    /// Returns the bytes of the file of a partition; none where there is no file.
+    /// Returns the bytes of a partition's file. They are empty if there is no file.
     pub fn read(&self, number: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         if let Some(file) = &mut self.files()[number] {
@@ -103,7 +105,7 @@ impl Spill {
     }
 }
 
-/// Returns what the bytes of a file hold, merged.
+/// Parses the bytes of a file and merges its pieces.
 pub(super) fn understood(
     mut bytes: &[u8],
     seed: &HashSeed,
@@ -118,7 +120,7 @@ pub(super) fn understood(
     Ok(whole)
 }
 
-/// Flows, and what is beside them, as a file holds them.
+/// Returns flows and their side evidence in the format of a file.
 fn piece(flows: &FlowTable, side: &SideEvidence) -> io::Result<Vec<u8>> {
     let mut piece = Vec::new();
     write_bytes(&mut piece, &flows.to_bytes().map_err(io::Error::other)?)?;
@@ -126,7 +128,7 @@ fn piece(flows: &FlowTable, side: &SideEvidence) -> io::Result<Vec<u8>> {
     Ok(piece)
 }
 
-/// Takes the next part off what a file holds.
+/// Takes the next part off the front of a file's bytes.
 fn next<'a>(rest: &mut &'a [u8]) -> io::Result<&'a [u8]> {
     let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let (length, after) = rest.split_first_chunk().ok_or_else(ended)?;

@@ -1,4 +1,4 @@
-//! The evidence of one flow: two sides of building blocks that merge field by field.
+//! The evidence of one flow: two sides, built from parts that merge field by field.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::decode::{Encapsulation, ErrorKind, flag};
 use crate::model::{BoundedSet, FlagSet, Max, Merge, Min, Nanos, NumberRange, Sum};
 
-/// Packets and bytes. Sums: they decide nothing.
+/// Packets and bytes. These are sums and do not decide anything.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 pub struct Amount {
     /// Packets.
@@ -20,7 +20,7 @@ pub struct Amount {
 }
 
 impl Amount {
-    /// Takes copies out again. Returns how many packets that were.
+    /// Subtracts duplicates. Returns the number of packets removed.
     pub(super) fn remove(&mut self, copies: &Self) -> u64 {
         let before = self.packets.0;
         self.packets.0 = self.packets.0.saturating_sub(copies.packets.0);
@@ -38,18 +38,21 @@ impl Merge for Amount {
     }
 }
 
-/// The numbers by which a TCP connection is opened (RFC 9293, 3.5), of a SYN or of a SYN-ACK. In the order of the
-/// client's number, which both sides know.
+/// The sequence numbers that open a TCP connection (RFC 9293, 3.5), from a SYN or a SYN-ACK. They
+/// are ordered by the client's number, which both sides know.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 pub struct Opening {
-    /// The client's number: that of the SYN, or what the SYN-ACK acknowledges, less one.
+    /// The client's number: the sequence number of the SYN, or the acknowledgement number of the
+    /// SYN-ACK minus one.
     pub number: u32,
-    /// Of a SYN the bytes of payload that it carries (RFC 7413), of a SYN-ACK the server's own number.
+    /// For a SYN, the bytes of payload that it carries (RFC 7413). For a SYN-ACK, the server's own
+    /// sequence number.
     pub other: u32,
 }
 
 impl Opening {
-    /// The opening numbers of a segment with these signs, which are some of [`flag::OPENS`].
+    /// Returns the opening numbers of a segment with these flags, which include some of
+    /// [`flag::OPENS`].
     pub(super) fn of(flags: u16, payload: u32, seq: u32, acked: Option<u32>) -> Self {
         if flags & flag::SYN_ACK != 0 {
             Self { number: acked.unwrap_or_default().wrapping_sub(1), other: seq }
@@ -58,13 +61,15 @@ impl Opening {
         }
     }
 
-    /// Whether a SYN-ACK answers this SYN: it acknowledges its number, and perhaps some of its payload.
+    /// Returns whether a SYN-ACK answers this SYN: it acknowledges the number of the SYN and
+    /// perhaps some of its payload.
     pub fn is_answered_by(&self, answer: &Self) -> bool {
         answer.number.wrapping_sub(self.number) <= self.other
     }
 }
 
-/// The opening numbers of a side that has several: the least of each kind, and whether there are more.
+/// The opening numbers of a side that has several: the lowest of each kind, and whether there are
+/// more.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Openings {
     syns: BoundedSet<Opening, 4>,
@@ -72,19 +77,19 @@ pub struct Openings {
 }
 
 impl Openings {
-    /// Takes in the numbers of a SYN-ACK, or of a SYN.
+    /// Records the numbers of a SYN-ACK or of a SYN.
     pub(super) fn insert(&mut self, is_answer: bool, opening: Opening) {
         let kept = if is_answer { &mut self.syn_acks } else { &mut self.syns };
         kept.insert(opening);
     }
 
-    /// Takes in SYN-ACKs, or SYNs, that were kept elsewhere.
+    /// Merges SYN-ACKs or SYNs that were kept elsewhere.
     pub(super) fn merge_kept(&mut self, of_answers: bool, kept: &BoundedSet<Opening, 4>) {
         let mine = if of_answers { &mut self.syn_acks } else { &mut self.syns };
         mine.merge(kept);
     }
 
-    /// The SYNs, or the SYN-ACKs.
+    /// Returns the SYN-ACKs or the SYNs.
     pub(super) fn kept(&self, of_answers: bool) -> &BoundedSet<Opening, 4> {
         if of_answers { &self.syn_acks } else { &self.syns }
     }
@@ -97,7 +102,7 @@ impl Merge for Openings {
     }
 }
 
-/// What one side of a flow sent. One cache line.
+/// What one side of a flow sent. It takes one cache line.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[repr(C, align(64))]
 pub struct DirectionStats {
@@ -107,22 +112,23 @@ pub struct DirectionStats {
     pub first: Min,
     /// Time of the latest packet.
     pub last: Max,
-    /// The opening number, where it has one alone; see [`super::Flow::syns`].
+    /// The opening number if the side has only one. See [`super::Flow::syns`].
     pub(super) opening: Opening,
-    /// The numbers that it acknowledged.
+    /// The numbers that the side acknowledged.
     pub acked: NumberRange,
-    /// SYNs sent, retransmissions and copies among them.
+    /// SYNs sent, including retransmissions and duplicates.
     pub syns: Sum<u32>,
-    /// Which kinds of packets were sent, see [`flag`].
+    /// The kinds of packets sent. See [`flag`].
     pub flags: FlagSet,
-    /// Which links they were seen on: a number of the table that holds this side.
+    /// The encapsulations that the packets were seen in, as a number that is valid in the table
+    /// that holds this side.
     pub(super) link: u16,
 }
 
 const _: () = assert!(size_of::<DirectionStats>() == 64);
 
 impl DirectionStats {
-    /// Takes in one packet, but for its opening numbers.
+    /// Records one packet, except for its opening numbers.
     pub(super) fn see(&mut self, time: Nanos, wire_len: u32, payload: u32, flags: u16) {
         self.sent.packets.add(1);
         self.sent.bytes.add(u64::from(wire_len));
@@ -135,23 +141,24 @@ impl DirectionStats {
         }
     }
 
-    /// Whether any packet of this side was seen.
+    /// Returns whether any packet of this side was seen.
     pub fn spoke(&self) -> bool {
         self.sent.packets.0 > 0
     }
 
-    /// Whether any of the `flags` was seen.
+    /// Returns whether any of the `flags` was seen.
     pub fn has(&self, flags: u16) -> bool {
         self.flags.has(flags)
     }
 
-    /// The one opening number of this side.
+    /// Returns the opening number of this side if it has exactly one.
     pub(super) fn single_opening(&self) -> Option<Opening> {
         (self.has(flag::OPENS) && !self.has(flag::SEVERAL)).then_some(self.opening)
     }
 }
 
-/// All but opening numbers and `link`, which mean something only in the table that holds them.
+/// Merges everything except opening numbers and `link`, which are valid only in the table that
+/// holds them.
 impl Merge for DirectionStats {
     fn merge(&mut self, other: &Self) {
         self.sent.merge(&other.sent);
@@ -163,8 +170,8 @@ impl Merge for DirectionStats {
     }
 }
 
-/// The state of a flow: what each side sent. Two cache lines, and the unit of merging; what few flows
-/// need lies in [`RareEvidence`].
+/// The state of a flow: what each side sent. It takes two cache lines and is the unit of merging.
+/// What only a few flows need is in [`RareEvidence`].
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct FlowState {
     /// The sides, in the order of the key's endpoints.
@@ -178,18 +185,18 @@ const _: () = assert!(size_of::<FlowState>() == 128);
 pub struct IcmpError {
     /// The side whose packet is quoted.
     pub side: u8,
-    /// What the error says.
+    /// What the error reports.
     pub kind: ErrorKind,
-    /// Who says so.
+    /// The sender of the error.
     pub by: IpAddr,
 }
 
 /// What ICMP errors of one kind and sender quote.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct QuotedPackets {
-    /// TCP: sequence numbers, the least.
+    /// The lowest TCP sequence numbers.
     pub seqs: BoundedSet<u32, 4>,
-    /// Whether something quoted says that it is an answer.
+    /// Whether a quoted packet is an answer.
     pub answers: bool,
 }
 
@@ -200,15 +207,16 @@ impl Merge for QuotedPackets {
     }
 }
 
-/// ICMP errors that quote a flow: of the least senders, so that many of one sender displace no other.
+/// ICMP errors that quote a flow. The lowest kinds and senders are kept, so that many errors of one
+/// sender do not displace those of others.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct IcmpErrors(BTreeMap<IcmpError, QuotedPackets>);
 
 impl IcmpErrors {
-    /// Kinds and senders that are kept.
+    /// The number of kinds and senders that are kept.
     const MOST: usize = 16;
 
-    /// Takes in an error.
+    /// Records an error.
     pub fn insert(&mut self, error: IcmpError, quotes: &QuotedPackets) {
         self.0.entry(error).or_default().merge(quotes);
         if self.0.len() > Self::MOST {
@@ -216,12 +224,12 @@ impl IcmpErrors {
         }
     }
 
-    /// The errors with what they quote, in order.
+    /// Returns the errors in order, each with what it quotes.
     pub fn iter(&self) -> impl Iterator<Item = (&IcmpError, &QuotedPackets)> {
         self.0.iter()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no errors.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -233,27 +241,27 @@ impl Merge for IcmpErrors {
     }
 }
 
-/// Evidence that few flows have.
+/// Evidence that only a few flows have.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct RareEvidence {
-    /// The links each side was seen on, where they are several.
+    /// The encapsulations that each side was seen in, if there are several.
     pub(super) links: [BoundedSet<Encapsulation, 16>; 2],
-    /// The opening numbers of each side, where they are several.
+    /// The opening numbers of each side, if there are several.
     pub(super) openings: [Openings; 2],
     /// The ICMP errors that quote the flow.
     pub errors: IcmpErrors,
-    /// Time of the earliest of them.
+    /// Time of the earliest error.
     pub error_first: Min,
-    /// Time of the latest of them.
+    /// Time of the latest error.
     pub error_last: Max,
-    /// How many there were.
+    /// The number of errors.
     pub error_count: Sum,
-    /// Flows that were taken into this one when memory ran short.
+    /// The number of flows that were merged into this one when memory was short.
     pub folded: Sum,
 }
 
 impl RareEvidence {
-    /// Turns the sides round.
+    /// Swaps the two sides.
     pub(super) fn swap_sides(&mut self) {
         self.links.swap(0, 1);
         self.openings.swap(0, 1);
@@ -291,9 +299,9 @@ mod tests {
         let answer = |acked| Opening::of(flag::SYN_ACK, 0, 77, Some(acked));
         assert!(syn(5, 0).is_answered_by(&answer(6)));
         assert!(!syn(5, 0).is_answered_by(&answer(5)) && !syn(5, 0).is_answered_by(&answer(7)));
-        // Numbers go past zero.
+        // Sequence numbers wrap around at zero.
         assert!(syn(u32::MAX, 0).is_answered_by(&answer(0)));
-        // With Fast Open some of the payload may be acknowledged.
+        // With TCP Fast Open, some of the payload may be acknowledged.
         assert!(syn(5, 10).is_answered_by(&answer(6)) && syn(5, 10).is_answered_by(&answer(16)));
         assert!(!syn(5, 10).is_answered_by(&answer(17)));
     }

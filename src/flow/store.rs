@@ -1,5 +1,5 @@
-//! Where the workers' tables meet: hash partitions in memory, and in temporary files when memory runs short. The result
-//! is the same.
+//! The store where the workers' tables merge: hash partitions in memory, and in temporary files
+//! when memory is short. The result is the same.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use super::partitions::PartitionEvidence;
 use super::spill::Spill;
 use super::worker_tables::{Retention, WorkerTables};
 
-/// Where tables meet. Shared by all workers; locks are taken for a partition, never for a flow.
+/// The store where tables merge. All workers share it. It locks a partition, never a single flow.
 pub struct FlowStore {
     pub(super) seed: HashSeed,
     pub(super) interner: Arc<Interner>,
@@ -25,7 +25,7 @@ pub struct FlowStore {
 }
 
 impl FlowStore {
-    /// Returns an empty meeting that spills into unnamed files in `folder`.
+    /// Returns an empty store that spills into unnamed files in `folder`.
     pub fn new(seed: &HashSeed, folder: PathBuf) -> Self {
         return_large_blocks();
         Self {
@@ -36,7 +36,7 @@ impl FlowStore {
         }
     }
 
-    /// Returns another meeting, whose flows can be taken in where this one's are.
+    /// Returns another store, whose flows can be merged with those of this one.
     pub fn sibling(&self) -> Self {
         let interner = Arc::clone(&self.interner);
         Self { interner, ..Self::new(&self.seed, self.spill.folder().to_owned()) }
@@ -47,7 +47,7 @@ impl FlowStore {
         WorkerTables::new(&self.seed, &self.interner, keep)
     }
 
-    /// Returns what one thread knows of the links of this run.
+    /// Returns a new cache of this run's encapsulations for one thread.
     pub(super) fn links(&self) -> InternerCache {
         InternerCache::new(&self.seed, &self.interner)
     }
@@ -56,9 +56,9 @@ impl FlowStore {
     ///
     /// # Errors
     ///
-    /// Where memory ran short before, and a temporary file cannot be written.
+    /// Returns an error if memory was short before and a temporary file cannot be written.
     pub fn submit(&self, tables: WorkerTables) -> io::Result<()> {
-        // Once memory has run short, the last tables go where the earlier ones went.
+        // Once memory was short, the last tables go where the earlier ones went.
         if self.spill.written() > 0 {
             return self.spill(tables);
         }
@@ -68,11 +68,11 @@ impl FlowStore {
         Ok(())
     }
 
-    /// Writes the tables of a worker that has grown over its share of memory into the temporary files.
+    /// Writes the tables of a worker that exceeds its share of memory to the temporary files.
     ///
     /// # Errors
     ///
-    /// Where one cannot be written.
+    /// Returns an error if a file cannot be written.
     pub fn spill(&self, tables: WorkerTables) -> io::Result<()> {
         for (number, partition) in tables.into_partitions(&self.seed) {
             if !partition.is_empty() {
@@ -82,7 +82,7 @@ impl FlowStore {
         Ok(())
     }
 
-    /// Merges what the workers brought, on `jobs` threads.
+    /// Merges the tables that the workers submitted, on `jobs` threads.
     pub(super) fn merge(&self, jobs: usize) {
         let next = AtomicUsize::new(0);
         let work = || {
@@ -103,7 +103,7 @@ impl FlowStore {
         });
     }
 
-    /// Merges the workers' parts of a partition into the largest of them.
+    /// Merges the workers' parts of a partition into the largest one.
     fn merge_partition(&self, number: usize, links: &mut InternerCache) {
         let Some(mut parts) = self.partitions.get_mut(&number) else { return };
         let mut all = std::mem::take(&mut *parts);
@@ -115,7 +115,7 @@ impl FlowStore {
         parts.push(whole);
     }
 
-    /// Takes out what is in memory of each partition.
+    /// Takes out the part of each partition that is in memory.
     pub(super) fn take_parts(&self) -> Vec<PartitionEvidence> {
         let part = |number| {
             let parts = self.partitions.remove(&number);

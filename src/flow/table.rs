@@ -1,6 +1,6 @@
-//! Bags of flow states: a compact index beside dense records.
+//! Flow tables: a compact index beside dense records.
 //!
-//! What few flows need lies in side tables.
+//! Side tables hold what only a few flows need.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +19,7 @@ use crate::decode::{Body, Encapsulation, Observation, Path, flag};
 use crate::model::{BoundedSet, FlagSet, Merge, Nanos, Sum};
 use crate::payload::{ServerNameRequest, StreamPrefix};
 
-/// Flows that are looked up together.
+/// The number of flows that are looked up together.
 const TOGETHER: usize = 32;
 
 /// The flows of one partition.
@@ -27,40 +27,41 @@ const TOGETHER: usize = 32;
 pub(super) struct FlowTable {
     index: Index,
     records: FlowEntries,
-    /// Bytes that the names hold, about.
+    /// The approximate number of bytes that the server names take.
     heard: usize,
 }
 
-/// The content of a table without its index: what is written to a temporary file.
+/// The content of a table without its index, as it is written to a temporary file.
 #[derive(Default, Serialize, Deserialize)]
 struct FlowEntries {
     flows: ChunkedVec<FlowEntry>,
-    /// Rare evidence by position.
+    /// The rare evidence of flows, by position.
     extras: HashMap<u32, RareEvidence, HashSeed>,
-    /// What was said about names, by position.
+    /// The server name evidence of flows, by position.
     heard: HashMap<u32, ServerNameEvidence, HashSeed>,
 }
 
-/// A flow. Three cache lines, of which a packet needs two: that of its side, and that of the key.
+/// A flow. It takes three cache lines. A packet needs two of them: the line of its side and the
+/// line of the key.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[repr(C)]
 pub(super) struct FlowEntry {
     state: FlowState,
     key: FlowKey,
-    /// How many packets of each side were cut short.
+    /// The number of truncated packets of each side.
     cut: [u64; 2],
 }
 
 const _: () = assert!(size_of::<FlowEntry>() == 192);
 
 impl FlowEntry {
-    /// Whose it is.
+    /// Returns the key of the flow.
     pub fn key(&self) -> FlowKey {
         self.key
     }
 }
 
-/// A flow with all that is known of it.
+/// A flow taken out of its table, with everything that is known about it.
 pub(super) struct DetachedFlow {
     record: FlowEntry,
     extra: Option<RareEvidence>,
@@ -68,12 +69,12 @@ pub(super) struct DetachedFlow {
 }
 
 impl DetachedFlow {
-    /// The partition it belongs to.
+    /// Returns the partition that the flow belongs to.
     pub fn partition(&self, seed: &HashSeed) -> usize {
         partition(self.record.key.hashes(seed).0)
     }
 
-    /// The same under another key, whose side 0 is side `first` of this one.
+    /// Returns the same flow under another key. Side `first` of this flow becomes side 0.
     fn with_sides_swapped(mut self, key: FlowKey, first: usize) -> Self {
         self.record.key = key;
         if first == 1 {
@@ -90,13 +91,13 @@ impl DetachedFlow {
     }
 }
 
-/// A table without the flows for which others stand, and those.
+/// The result of splitting a table: the flows that stay, and those that coarser flows replace.
 pub(super) struct AggregationResult {
     pub kept: FlowTable,
     pub moved: Vec<DetachedFlow>,
 }
 
-/// Where a packet belongs in a worker's tables.
+/// The position of a packet's flow in a worker's tables.
 #[derive(Clone, Copy, Default)]
 pub(super) struct FlowSlot {
     partition: u32,
@@ -107,21 +108,21 @@ pub(super) struct FlowSlot {
 /// A flow as its table holds it.
 #[derive(Clone, Copy)]
 pub struct Flow<'a> {
-    /// Its identity.
+    /// The identity of the flow.
     pub key: &'a FlowKey,
     /// What each side sent.
     pub sides: &'a [DirectionStats; 2],
-    /// Its rare evidence.
+    /// The rare evidence of the flow.
     pub extra: Option<&'a RareEvidence>,
-    /// What it tells about names.
+    /// The evidence of server names in the flow.
     pub heard: Option<&'a ServerNameEvidence>,
-    /// How many packets of each side the capture cut short.
+    /// The number of packets of each side that the capture truncated.
     pub cut: [u64; 2],
     links: &'a [Encapsulation],
 }
 
 impl<'a> Flow<'a> {
-    /// The links that a side was seen on, in order.
+    /// Returns the encapsulations that a side was seen in, in order.
     pub fn links(&self, side: usize) -> impl Iterator<Item = &'a Encapsulation> + use<'a> {
         let single = self.links.get(usize::from(self.sides[side].link).wrapping_sub(1));
         let many = match self.sides[side].link {
@@ -131,23 +132,24 @@ impl<'a> Flow<'a> {
         single.filter(|_| many.is_none()).into_iter().chain(many.into_iter().flatten())
     }
 
-    /// Whether a side was seen on more links than are kept.
+    /// Returns whether a side was seen in more encapsulations than are kept.
     pub fn has_more_links(&self, side: usize) -> bool {
         self.extra.is_some_and(|extra| extra.links[side].more())
     }
 
-    /// The numbers of the SYNs of a side, the least ones; those whose flags a fragment hides among them.
+    /// Returns the lowest opening numbers of a side's SYNs. They include those of segments whose
+    /// flags a fragment hides.
     pub fn syns(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
         self.openings(side, flag::SYN | flag::HIDDEN)
     }
 
-    /// Whether a side sent a SYN of that number that may not be among the least ones.
+    /// Returns whether a side sent a SYN with this number that may not be among the lowest ones.
     pub fn may_have_sent_syn(&self, side: usize, number: u32) -> bool {
         let kept = self.extra.map(|extra| extra.openings[side].kept(false));
         kept.is_some_and(|kept| kept.more() && kept.iter().all(|syn| syn.number < number))
     }
 
-    /// The numbers of the SYN-ACKs of a side, the least ones.
+    /// Returns the lowest opening numbers of a side's SYN-ACKs.
     pub fn syn_acks(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
         self.openings(side, flag::SYN_ACK)
     }
@@ -159,7 +161,7 @@ impl<'a> Flow<'a> {
             (into.sent, into.first, into.last) = (side.sent, side.first, side.last);
             (into.acked, into.syn_count) = (side.acked, side.syns);
             into.cut = Sum(self.cut[number]);
-            // Whether there are several numbers is told by the numbers.
+            // The number of openings in the record shows whether there are several.
             into.flags = FlagSet(side.flags.0 & !flag::SEVERAL);
             if let Some(opening) = side.single_opening() {
                 let is_answer = side.has(flag::SYN_ACK);
@@ -198,17 +200,17 @@ impl<'a> Flow<'a> {
 }
 
 impl FlowTable {
-    /// The number of flows.
+    /// Returns the number of flows.
     pub fn len(&self) -> usize {
         self.records.flows.len()
     }
 
-    /// Whether there is no flow.
+    /// Returns whether there are no flows.
     pub fn is_empty(&self) -> bool {
         self.records.flows.is_empty()
     }
 
-    /// Bytes of memory that the table holds, about.
+    /// Returns the approximate number of bytes of memory that the table takes.
     pub fn memory(&self) -> usize {
         const EXTRA: usize = 1024;
         self.records.flows.memory()
@@ -217,11 +219,11 @@ impl FlowTable {
             + self.heard
     }
 
-    /// The flows, in no order that means anything. `links` are all of the run.
+    /// Returns the flows in unspecified order. `links` holds all encapsulations of the run.
     pub fn iter<'a>(&'a self, links: &'a [Encapsulation]) -> impl Iterator<Item = Flow<'a>> {
         let records = &self.records;
         records.flows.iter().enumerate().map(move |(position, flow)| {
-            // Nearly always nothing is there.
+            // Nearly always both tables are empty, which saves the look-ups.
             let extra =
                 (!records.extras.is_empty()).then(|| records.extras.get(&(position as u32)));
             let heard = (!records.heard.is_empty()).then(|| records.heard.get(&(position as u32)));
@@ -246,7 +248,8 @@ impl FlowTable {
         }
     }
 
-    /// Takes copies out of the amounts, once. Returns how many packets that were.
+    /// Subtracts duplicates from the amounts. It must be called only once. Returns the number of
+    /// packets removed.
     pub fn remove(&mut self, copies: &DuplicateCorrection, seed: &HashSeed) -> u64 {
         let mut removed = 0;
         for FlowEntry { key, state, cut } in self.records.flows.iter_mut() {
@@ -254,7 +257,8 @@ impl FlowTable {
                 let Some(amount) = copies.of(seed.hash_one(*key), number) else { continue };
                 let before = side.sent.packets.0;
                 removed += side.sent.remove(amount);
-                // Of a packet and its copies some may be cut and others not: their share stays.
+                // Some copies of a packet may be truncated and others not, so the counter keeps its
+                // proportion.
                 let share = u128::from(cut[number]) * u128::from(side.sent.packets.0);
                 cut[number] = (share / u128::from(before.max(1))) as u64;
             }
@@ -262,7 +266,7 @@ impl FlowTable {
         removed
     }
 
-    /// The position of a flow, new if it is.
+    /// Returns the position of a flow. Adds the flow if it is new.
     fn position(&mut self, key: &FlowKey, hash: u64) -> usize {
         let flows = &mut self.records.flows;
         let new = flows.len();
@@ -296,7 +300,7 @@ impl FlowTable {
         }
     }
 
-    /// Takes in an opening number, before the signs of its packet.
+    /// Records an opening number. It must be called before the flags of the packet are recorded.
     fn add_opening(&mut self, position: usize, side: usize, is_answer: bool, opening: Opening) {
         let record = &mut self.records.flows[position].state.sides[side];
         if !record.has(flag::OPENS) {
@@ -317,7 +321,8 @@ impl FlowTable {
         kept.openings[side].insert(is_answer, opening);
     }
 
-    /// Moves the opening number of a side into the side table, where another table has several of it.
+    /// Moves the single opening number of a side into the side table if the other table has several
+    /// numbers of that side.
     fn merge_openings(&mut self, position: usize, side: usize, theirs: &DirectionStats) {
         if let Some(opening) = theirs.single_opening() {
             self.add_opening(position, side, theirs.has(flag::SYN_ACK), opening);
@@ -332,7 +337,7 @@ impl FlowTable {
         }
     }
 
-    /// Takes in all flows of `other`, whose links have the same numbers.
+    /// Merges all flows of `other`. Both tables must number encapsulations in the same way.
     pub fn merge(&mut self, other: Self, seed: &HashSeed, links: &mut InternerCache) {
         match self.is_empty() {
             true => *self = other,
@@ -340,7 +345,7 @@ impl FlowTable {
         }
     }
 
-    /// The same, and `other` stays as it is.
+    /// Merges all flows of `other`, as [`FlowTable::merge`] does, but leaves `other` unchanged.
     pub fn merge_all(&mut self, other: &Self, seed: &HashSeed, links: &mut InternerCache) {
         let hash = |record: &FlowEntry| record.key.hashes(seed).1;
         for (number, chunk) in other.records.flows.chunks(TOGETHER).enumerate() {
@@ -366,7 +371,7 @@ impl FlowTable {
     fn merge_flow(&mut self, hash: u64, theirs: &FlowEntry, links: &InternerCache) {
         let position = self.position(&theirs.key, hash);
         for (side, theirs) in theirs.state.sides.iter().enumerate() {
-            // First the numbers: whether there are several is told by the signs.
+            // The numbers come first, because the flags show whether there are several.
             self.merge_openings(position, side, theirs);
             self.records.flows[position].state.sides[side].merge(theirs);
         }
@@ -383,7 +388,7 @@ impl FlowTable {
         }
     }
 
-    /// Takes in what few flows have, of the flow at `from` of another table.
+    /// Merges the rare and server name evidence of the flow at `from` in another table.
     fn merge_rare(
         &mut self,
         hash: u64,
@@ -418,7 +423,7 @@ impl FlowTable {
         };
         let mine = self.records.extras.entry(position as u32).or_default();
         mine.merge(&without_links);
-        // A set that overflowed elsewhere has overflowed here.
+        // A set that overflowed in the other table has overflowed in this one, too.
         for (side, links) in theirs.links.iter().enumerate() {
             if links.more() {
                 mine.links[side].merge(links);
@@ -426,11 +431,11 @@ impl FlowTable {
         }
     }
 
-    /// Takes in a flow that was a value.
+    /// Merges a flow record into the table.
     fn take_record(&mut self, record: &FlowRecord, hash: u64, links: &mut InternerCache) {
         let position = self.position(&record.key, hash);
         for (number, side) in record.sides.iter().enumerate() {
-            // First the numbers: whether there are several is told by the signs.
+            // The numbers come first, because the flags show whether there are several.
             for (is_answer, openings) in [(false, &side.syns), (true, &side.syn_acks)] {
                 for opening in openings.iter() {
                     self.add_opening(position, number, is_answer, *opening);
@@ -481,8 +486,8 @@ impl FlowTable {
         }
     }
 
-    /// Takes out the flows for which another stands, by `aggregate_key`: that one, and which side of the flow is its
-    /// side 0.
+    /// Takes out the flows that coarser flows replace. `aggregate_key` returns the key of the
+    /// coarser flow, and the side of the original flow that becomes side 0.
     pub fn split(
         self,
         seed: &HashSeed,
@@ -498,7 +503,7 @@ impl FlowTable {
         split
     }
 
-    /// Takes out the flows of which nothing was seen since `time`.
+    /// Takes out the flows that have been idle since `time`.
     pub fn take_idle(&mut self, time: Nanos, seed: &HashSeed) -> Self {
         self.take_where(seed, |flow, extra| {
             let sides = flow.state.sides.iter().filter_map(|side| side.last.get());
@@ -507,7 +512,7 @@ impl FlowTable {
         })
     }
 
-    /// Takes out the flows for which something holds.
+    /// Takes out the flows for which `holds` returns true.
     pub fn take_where(
         &mut self,
         seed: &HashSeed,
@@ -528,22 +533,24 @@ impl FlowTable {
         taken
     }
 
-    /// Whose flows it holds, and what their sides sent.
+    /// Returns the key of each flow and what its sides sent.
     pub fn keys(&self) -> impl Iterator<Item = (&FlowKey, &[DirectionStats; 2])> {
         self.records.flows.iter().map(|flow| (&flow.key, &flow.state.sides))
     }
 
-    /// How many pairs of addresses with a transport and a lesser port its flows have.
+    /// Returns the estimated number of conversations: distinct pairs of addresses with a transport
+    /// and the lower port.
     pub fn estimated_conversations(&self, seed: &HashSeed) -> usize {
         let talk = |flow: &FlowEntry| match flow.key.hashes(seed) {
-            // The lesser port of what was folded is nobody's.
+            // The lower port of an aggregated flow is 0, which does not identify a service.
             (_, whole) if [0, 1].into_iter().any(|side| flow.key.endpoint(side).port == 0) => whole,
             (talk, _) => talk,
         };
         self.records.flows.iter().map(talk).collect::<HashSet<u64, HashSeed>>().len()
     }
 
-    /// Makes flows on some paths one with the flows of the same ends on the wire itself.
+    /// Merges flows on paths for which `is_plain` holds into the flows between the same endpoints
+    /// on [`Path::PLAIN`].
     pub fn make_plain(
         mut self,
         seed: &HashSeed,
@@ -555,7 +562,7 @@ impl FlowTable {
         if becoming == 0 {
             return self;
         }
-        // Nearly always nothing of these ends is on the wire itself: then no two flows become one.
+        // Nearly always the plain path has no flows of these endpoints. Then no two flows merge.
         if becoming == 1 && !paths.contains(&Path::PLAIN) {
             self.index = Index::default();
             for (position, flow) in self.records.flows.iter_mut().enumerate() {
@@ -584,7 +591,7 @@ impl FlowTable {
         whole
     }
 
-    /// Its flows where they belong by another seed.
+    /// Distributes the flows among the partitions that another seed gives them.
     pub fn into_partitions(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts: Vec<Self> = (0..PARTITIONS).map(|_| Self::default()).collect();
         self.into_flows().for_each(|flow| parts[flow.partition(seed)].put(flow, seed));
@@ -599,7 +606,7 @@ impl FlowTable {
         })
     }
 
-    /// Adds a flow that is not there.
+    /// Adds a flow that the table does not contain yet.
     fn put(&mut self, DetachedFlow { record, extra, heard }: DetachedFlow, seed: &HashSeed) {
         let position = self.position(&record.key, record.key.hashes(seed).1);
         self.records.flows[position] = record;
@@ -611,7 +618,7 @@ impl FlowTable {
         }
     }
 
-    /// Takes in a flow that another one stands for.
+    /// Merges a flow into the coarser flow that replaces it.
     pub fn take_folded(&mut self, flow: DetachedFlow, seed: &HashSeed, links: &mut InternerCache) {
         let hash = flow.record.key.hashes(seed).1;
         let position = self.position(&flow.record.key, hash) as u32;
@@ -622,13 +629,14 @@ impl FlowTable {
         if let Some(extra) = &flow.extra {
             self.merge_extra(position as usize, extra, links);
         }
-        // One that was folded before has brought its number.
+        // A flow that was aggregated before already carries its own count.
         if flow.extra.is_none_or(|extra| extra.folded.0 == 0) {
             self.records.extras.entry(position).or_default().folded.0 += 1;
         }
     }
 
-    /// Reads names out of what is kept of sides that started before `time`, and forgets the bytes.
+    /// Reads server names from the stored segments of sides that started before `time`, then
+    /// discards the segments.
     pub fn extract_names_before(&mut self, time: Nanos) {
         let FlowEntries { flows, heard, .. } = &mut self.records;
         for (position, heard) in heard.iter_mut() {
@@ -638,7 +646,7 @@ impl FlowTable {
         self.heard = heard.values().map(ServerNameEvidence::memory).sum();
     }
 
-    /// Writes the records; the index is made anew when they are read.
+    /// Serializes the records without the index, which is rebuilt when they are read.
     pub fn to_bytes(&self) -> Result<Vec<u8>, postcard::Error> {
         postcard::to_stdvec(&self.records)
     }
@@ -655,12 +663,12 @@ impl FlowTable {
     }
 }
 
-/// All flows of one worker, in their partitions.
+/// All flows of one worker, by partition.
 pub(super) struct FlowTables {
     seed: HashSeed,
     pub parts: Vec<FlowTable>,
     links: InternerCache,
-    /// Scratch: the keys and hashes of the packets of a batch.
+    /// Scratch space: the keys and hashes of the packets of a batch.
     found: Vec<(FlowKey, u64, FlowSlot)>,
 }
 
@@ -670,23 +678,25 @@ impl FlowTables {
         Self { seed: seed.clone(), parts, links, found: Vec::new() }
     }
 
-    /// What folding needs.
+    /// Returns what aggregation needs: the partitions, the hash seed and the cache of
+    /// encapsulations.
     pub fn for_folding(&mut self) -> (&mut [FlowTable], &HashSeed, &mut InternerCache) {
         (&mut self.parts, &self.seed, &mut self.links)
     }
 
-    /// The number of flows.
+    /// Returns the number of flows.
     pub fn len(&self) -> usize {
         self.parts.iter().map(FlowTable::len).sum()
     }
 
-    /// Bytes of memory that the tables hold, about.
+    /// Returns the approximate number of bytes of memory that the tables take.
     pub fn memory(&self) -> usize {
         self.parts.iter().map(FlowTable::memory).sum()
     }
 
-    /// Finds the flow of each packet, new if it is. First the slots of all of a batch are fetched, then the
-    /// records, so that the processor waits for all of them at once and not for one after the other.
+    /// Finds the flow of each packet. Adds the flow if it is new. It first prefetches the index
+    /// slots of the whole batch, then the records, so that the processor waits for all of them at
+    /// once and not for one after another.
     pub fn locate(&mut self, batch: &[Observation], places: &mut Vec<FlowSlot>) {
         let Self { seed, parts, found, .. } = self;
         found.clear();
@@ -720,7 +730,7 @@ impl FlowTables {
         }
     }
 
-    /// Takes in one packet of the flow at a place.
+    /// Records one packet of the flow in a slot.
     pub fn observe(
         &mut self,
         place: FlowSlot,
@@ -750,38 +760,38 @@ impl FlowTables {
         }
     }
 
-    /// Notes what a payload says of a packet of the flow at a place.
+    /// Records flags that the payload of a packet yields.
     pub fn note(&mut self, place: FlowSlot, flags: u16) {
         let table = &mut self.parts[place.partition as usize];
         let state = &mut table.records.flows[place.position as usize].state;
         state.sides[usize::from(place.side)].flags.0 |= flags;
     }
 
-    /// Takes in a flow that was a value.
+    /// Merges a flow record into the tables.
     pub fn take_record(&mut self, record: &FlowRecord) {
         let (talk, hash) = record.key.hashes(&self.seed);
         self.parts[partition(talk)].take_record(record, hash, &mut self.links);
     }
 
-    /// Takes in what a side of a flow sent, as a whole.
+    /// Merges the statistics of a whole side of a flow.
     pub fn observe_side(&mut self, key: &FlowKey, side: usize, sent: &DirectionStats) {
         let place = self.place(key, side);
         let table = &mut self.parts[place.partition as usize];
         table.records.flows[place.position as usize].state.sides[side].merge(sent);
     }
 
-    /// The key of the flow at a place.
+    /// Returns the key of the flow in a slot.
     pub fn key(&self, place: FlowSlot) -> FlowKey {
         self.parts[place.partition as usize].records.flows[place.position as usize].key
     }
 
-    /// Takes in the name that a side asked for.
+    /// Records a server name that a side requested.
     pub fn observe_hello(&mut self, place: FlowSlot, hello: ServerNameRequest) {
         let table = &mut self.parts[place.partition as usize];
         table.hear(place.position, |heard| heard.hellos[usize::from(place.side)].insert(hello));
     }
 
-    /// Takes in what may be a part of the message that names the server.
+    /// Records a segment that may be part of the message that names the server.
     pub fn observe_part(&mut self, place: FlowSlot, time: Nanos, seq: u32, bytes: &[u8]) {
         let side = usize::from(place.side);
         let table = &mut self.parts[place.partition as usize];
@@ -809,7 +819,8 @@ impl FlowTables {
         extra.error_count.add(1);
     }
 
-    /// What a packet of a flow leaves behind, by which its copies are found.
+    /// Returns the record by which duplicates of a packet are found, or `None` if the packet cannot
+    /// be compared.
     pub fn trace(
         &self,
         flow: &FlowKey,
@@ -820,7 +831,7 @@ impl FlowTables {
         PacketRecord::new(&self.seed, self.seed.hash_one(flow), side, seen, payload)
     }
 
-    /// Where a side of a flow is, new if it is.
+    /// Returns the slot of a side of a flow. Adds the flow if it is new.
     pub fn place(&mut self, key: &FlowKey, side: usize) -> FlowSlot {
         let (talk, hash) = key.hashes(&self.seed);
         let partition = partition(talk);
@@ -858,7 +869,7 @@ mod tests {
         let (seed, interner) = (HashSeed::new(), Arc::new(Interner::default()));
         let tables = || FlowTables::new(&seed, InternerCache::new(&seed, &interner));
         let (mut a, mut b) = (tables(), tables());
-        // One finds the links in another order than the other.
+        // The two tables find the encapsulations in different orders.
         see(&mut b, 2, 5, link(1));
         see(&mut b, 1, 4, link(8));
         for vlan in [7, 7, 9] {

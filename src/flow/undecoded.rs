@@ -1,4 +1,4 @@
-//! Frames that could not be understood: what seems to be missing may be in them.
+//! Frames that could not be decoded. Traffic that seems to be missing may be in them.
 
 use std::collections::BTreeMap;
 
@@ -7,35 +7,35 @@ use serde::{Deserialize, Serialize};
 use super::keyed::EvidenceKind;
 use crate::model::{Mac, Merge, SkipReason};
 
-/// Why a frame could not be understood.
+/// The reason why a frame could not be decoded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum UndecodedReason {
-    /// Its ethertype is not decoded.
+    /// The ethertype is not decoded.
     Ethertype(u16),
-    /// It was skipped, for the reason of this number.
+    /// The frame was skipped, for the [`SkipReason`] with this number.
     Skipped(u16),
-    /// It is a tunnel, and what it carries cannot be read.
+    /// The frame is a tunnel whose content cannot be read.
     Tunnel,
 }
 
-/// A kind of frames that could not be understood, between two hardware addresses.
+/// A kind of frames that could not be decoded, between two hardware addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct UndecodedFrames {
-    /// Who put them on the link; [`Mac::NONE`] where that is not known.
+    /// The sender on the link, or [`Mac::NONE`] if it is not known.
     pub from: Mac,
-    /// For whom.
+    /// The receiver on the link.
     pub to: Mac,
-    /// Why they could not be understood.
+    /// The reason why the frames could not be decoded.
     pub why: UndecodedReason,
 }
 
 impl UndecodedReason {
-    /// Skipped for a reason.
+    /// Returns the reason for a skipped frame.
     pub fn skipped(reason: SkipReason) -> Self {
         Self::Skipped(reason as u16)
     }
 
-    /// In words.
+    /// Returns the reason in words.
     pub fn words(self) -> String {
         match self {
             Self::Ethertype(number) => format!("frames of ethertype {number:#06x}"),
@@ -48,7 +48,7 @@ impl UndecodedReason {
     }
 }
 
-/// How many frames of each kind could not be understood.
+/// The number of frames of each kind that could not be decoded.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct UndecodedCounts {
     kinds: BTreeMap<UndecodedFrames, u64>,
@@ -56,10 +56,10 @@ pub struct UndecodedCounts {
 }
 
 impl UndecodedCounts {
-    /// Kinds that are kept; of more only the number of frames.
+    /// The number of kinds that are kept. Frames of further kinds are only counted.
     const MOST: usize = 4096;
 
-    /// Takes in frames of a kind.
+    /// Adds frames of a kind.
     pub(super) fn insert(&mut self, unread: UndecodedFrames, frames: u64) {
         *self.kinds.entry(unread).or_default() += frames;
         if self.kinds.len() > Self::MOST
@@ -69,18 +69,18 @@ impl UndecodedCounts {
         }
     }
 
-    /// The kinds, with the number of frames of each.
+    /// Returns the kinds, with the number of frames of each.
     pub fn iter(&self) -> impl Iterator<Item = (&UndecodedFrames, u64)> {
         self.kinds.iter().map(|(unread, frames)| (unread, *frames))
     }
 
-    /// Frames of kinds that are not kept.
+    /// Returns the number of frames of kinds that are not kept.
     pub fn more(&self) -> u64 {
         self.more
     }
 }
 
-/// It is bounded by itself.
+/// The counts bound themselves.
 impl EvidenceKind for UndecodedCounts {
     fn merge(&mut self, other: Self) {
         Merge::merge(self, &other);

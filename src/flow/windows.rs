@@ -1,4 +1,4 @@
-//! Flows of window after window as one.
+//! Merging the flows of successive windows.
 
 use std::io;
 
@@ -9,11 +9,13 @@ use super::store::FlowStore;
 use crate::model::Nanos;
 
 impl MergedFlows {
-    /// Takes in the flows of a window, whose meeting was another of this one's.
+    /// Merges the flows of a window. The window must come from a store that
+    /// [`MergedFlows::sibling_store`] or [`FlowStore::sibling`] created, so that encapsulations
+    /// have the same numbers.
     ///
     /// # Errors
     ///
-    /// Where a temporary file of the window cannot be read.
+    /// Returns an error if a temporary file of the window cannot be read.
     pub fn absorb(&mut self, mut window: Self) -> io::Result<()> {
         let mut links = self.store.links();
         for number in 0..PARTITIONS {
@@ -24,29 +26,30 @@ impl MergedFlows {
             }
         }
         self.links = self.store.interner.all();
-        // Nothing is read a second time, so nobody asks what starts anywhere.
+        // A live capture is not read a second time, so the started messages are not needed.
         window.side.take_starts();
         self.side.merge(window.side);
         Ok(())
     }
 
-    /// Returns a meeting whose flows can be taken in here.
+    /// Returns a store whose flows can be merged into these.
     pub fn sibling_store(&self) -> FlowStore {
         self.store.sibling()
     }
 
-    /// Reads names out of what is kept of sides that started before `time`, and forgets the bytes.
+    /// Reads server names from the stored segments of sides that started before `time`, then
+    /// discards the segments.
     pub fn extract_names_before(&mut self, time: Nanos) {
         self.parts.iter_mut().for_each(|part| part.flows.extract_names_before(time));
     }
 
-    /// Returns the bytes of memory that the flows hold, about.
+    /// Returns the approximate number of bytes of memory that the flows take.
     pub fn memory(&self) -> usize {
         self.parts.iter().map(|part| part.flows.memory()).sum::<usize>() + self.side.memory()
     }
 
-    /// Returns how many conversations there are, about: pairs of addresses with a lesser port. One that goes on after its
-    /// flows were idle counts twice.
+    /// Returns the estimated number of conversations: distinct pairs of addresses with a transport
+    /// and the lower port. A conversation that continues after its flows were idle counts twice.
     pub fn estimated_conversations(&self) -> usize {
         let own: usize = self
             .parts
@@ -56,18 +59,18 @@ impl MergedFlows {
         own + self.idle_sums().estimated_conversations
     }
 
-    /// Returns the number of flows. One that goes on after it was idle counts twice.
+    /// Returns the number of flows. A flow that continues after it was idle counts twice.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.flows.len()).sum::<usize>() + self.idle_sums().flows
     }
 
-    /// Returns whether there is no flow.
+    /// Returns whether there are no flows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Keeps at most `most` of each kind of what is beside the flows, those that come first in their order. Returns how
-    /// many were forgotten.
+    /// Keeps at most `most` entries of each kind of side evidence, the first in their order.
+    /// Returns the number of entries dropped.
     pub fn keep_at_most(&mut self, most: usize) -> u64 {
         self.side.keep_least(most, &mut TrimmedKinds::new())
     }
@@ -88,7 +91,7 @@ mod tests {
         matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10)
     }
 
-    /// A packet of a TCP flow.
+    /// Returns a packet of a TCP flow.
     fn packet(
         time: Nanos,
         src: [u8; 4],
@@ -104,7 +107,7 @@ mod tests {
         Observation { time, wire_len: 60, body, ..Observation::default() }
     }
 
-    /// Attempts from outside, connections from outside and inside.
+    /// Returns connection attempts from outside, and connections from outside and from inside.
     fn traffic() -> Vec<Observation> {
         let (server, inside) = ([10, 0, 0, 1], [10, 0, 0, 9]);
         let mut seen = Vec::new();
@@ -132,7 +135,8 @@ mod tests {
         FlowStore::new(&HashSeed::new(), std::env::temp_dir())
     }
 
-    /// Packets, bytes, and flows with those that were folded into them.
+    /// Returns the numbers of packets, bytes and flows. The flows include those that were
+    /// aggregated.
     fn sums(flows: &MergedFlows) -> (u64, u64, u64) {
         let mut sums = (0, 0, 0);
         flows
@@ -163,10 +167,12 @@ mod tests {
             sizes.push(all.len());
         }
         assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
-        // Eight networks of attempts; one of connections; all outside as one; inside by conversation.
+        // Attempts become one flow for each of eight networks, then outside connections one for
+        // their network. Then all outside hosts are one client. Finally, inside connections become
+        // one flow for each conversation.
         assert_eq!(sizes, [6000, 4008, 2009, 2002, 3, 3, 3]);
         assert_eq!(all.estimated_conversations(), 3);
-        // What goes on after folding folds to the same places.
+        // Flows that continue after aggregation are aggregated into the same flows.
         let again = flows(all.sibling_store(), &seen);
         all.absorb(again).unwrap();
         assert_eq!(all.len(), 6003);
@@ -200,28 +206,29 @@ mod tests {
         let seen = traffic();
         let mut all = flows(new_meeting(), &seen);
         let (before, estimated_conversations) = (sums(&all), all.estimated_conversations());
-        // Attempts have times from 0 on; of connections the last packet has 3.
+        // The attempts have times from 0 to 1999 ns. The last packet of each connection has time 3
+        // ns.
         all.spill_idle(1000).unwrap();
         let (resting, bytes) = all.resting();
         assert_eq!((resting, all.len()), (5000, 6000));
         assert!(bytes > 0 && all.memory() < flows(new_meeting(), &seen).memory() / 3);
         assert_eq!((sums(&all), all.estimated_conversations()), (before, estimated_conversations));
-        // What goes on is in memory again, and one with its past for whoever reads.
+        // A flow that continues is in memory again, and readers see it merged with its past.
         let again = flows(all.sibling_store(), &seen[..700]);
         let more = sums(&again);
         all.absorb(again).unwrap();
         assert_eq!(sums(&all), (before.0 + more.0, before.1 + more.1, before.2));
         all.spill_idle(Nanos::MAX).unwrap();
-        // Until its file is written anew, one that was idle twice counts twice.
+        // Until its file is rewritten, a flow that was idle twice counts twice.
         assert_eq!((all.resting().0, all.len(), all.memory() < 1 << 16), (6300, 6300, true));
         assert_eq!(sums(&all), (before.0 + more.0, before.1 + more.1, before.2));
-        // The state holds them, and a fold takes them in.
+        // The saved state contains the idle flows, and aggregation includes them.
         let mut bytes = Vec::new();
         all.save(&mut bytes).unwrap();
         let mut back =
             MergedFlows::restore(new_meeting(), StateLayout::Named, &mut &bytes[..]).unwrap();
         assert_eq!((back.resting().0, sums(&back)), (6000, sums(&all)));
-        // Where there is no room for them they come into memory.
+        // If they cannot be written to a file, they are kept in memory.
         let nowhere = FlowStore::new(&HashSeed::new(), "/nowhere/at/all".into());
         let held = MergedFlows::restore(nowhere, StateLayout::Named, &mut &bytes[..]).unwrap();
         assert_eq!((held.resting().0, held.len(), sums(&held)), (0, 6000, sums(&all)));
@@ -253,7 +260,7 @@ mod tests {
         let back =
             MergedFlows::restore(new_meeting(), StateLayout::Named, &mut &bytes[..]).unwrap();
         assert_eq!((back.len(), sums(&back)), (all.len(), sums(&all)));
-        // No piece of it is taken for the whole.
+        // A truncated state is never accepted as complete.
         for end in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
             assert!(
                 MergedFlows::restore(new_meeting(), StateLayout::Named, &mut &bytes[..end])

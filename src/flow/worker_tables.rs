@@ -1,4 +1,4 @@
-//! What one worker has seen: private, no locks.
+//! The private tables of one worker, which need no locks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,31 +20,32 @@ use crate::payload::PayloadFact;
 /// What tables remember of single packets.
 #[derive(Clone, Default, Debug)]
 pub struct Retention {
-    /// Each packet, until copies have been taken out.
+    /// Whether each packet leaves a record, until duplicates have been removed.
     pub traces: bool,
-    /// Parts of messages that name a server.
+    /// Which parts of messages that name a server are remembered.
     pub parts: PrefixRetention,
 }
 
-/// Which parts of messages that name a server are remembered. A message nearly always stands in one segment;
-/// where it goes on, any data of the side may be a part of it, and that is much to remember of all sides.
+/// Which parts of messages that name a server are remembered. Nearly always such a message fits in
+/// one segment. If it continues, any data of the side may be part of it, and remembering that for
+/// all sides takes much memory.
 #[derive(Clone, Default, Debug)]
 pub enum PrefixRetention {
-    /// Starts alone, by which it is known which sides have to be read again.
+    /// Only the starts, which show the sides that have to be read again.
     #[default]
     Starts,
-    /// All of these sides.
+    /// All parts from these sides.
     Of(Arc<OpenMessages>),
-    /// All, where nothing can be read again.
+    /// All parts, if nothing can be read again.
     All,
 }
 
-/// What one worker has seen.
+/// The tables of one worker.
 pub struct WorkerTables {
     pub(super) flows: FlowTables,
     pub(super) side: SideEvidence,
     keep: Retention,
-    /// Scratch: the places of the packets of a batch.
+    /// Scratch space: the slots of the packets of a batch.
     places: Vec<FlowSlot>,
 }
 
@@ -58,8 +59,8 @@ impl WorkerTables {
         }
     }
 
-    /// Takes in observations; best some dozens at once. `facts` are what their payloads tell, each with the position of
-    /// its packet.
+    /// Records a batch of observations, ideally some dozens at once. `facts` are what the payloads
+    /// say, each with the position of its packet in the batch.
     pub fn observe<'a>(
         &mut self,
         batch: &[Observation],
@@ -82,13 +83,13 @@ impl WorkerTables {
         self.places = places;
     }
 
-    /// Takes in evidence that was gathered elsewhere.
+    /// Merges evidence that was gathered elsewhere.
     pub fn take_evidence(&mut self, Evidence { flows, side }: Evidence) {
         flows.iter().for_each(|record| self.take_flow(record));
         self.side.merge(side);
     }
 
-    /// Takes in what is known of a flow.
+    /// Merges a flow record.
     pub fn take_flow(&mut self, record: &FlowRecord) {
         self.flows.take_record(record);
     }
@@ -144,7 +145,7 @@ impl WorkerTables {
         self.side.claims.entry(claimant).see(seen.time);
     }
 
-    /// Takes in the packets around one that came through tunnels.
+    /// Records the outer packets of a packet that came through tunnels.
     fn carry(&mut self, seen: &Observation) {
         let flags = if seen.broadcast { flag::BROADCAST } else { flag::UNICAST };
         for carrier in OuterFlow::around(seen) {
@@ -153,12 +154,12 @@ impl WorkerTables {
         }
     }
 
-    /// Takes in a frame that could not be understood.
+    /// Records a frame that could not be decoded.
     pub fn miss(&mut self, unread: UndecodedFrames) {
         self.side.unread.insert(unread, 1);
     }
 
-    /// Takes in what the payload of a packet tells.
+    /// Records a fact from the payload of a packet.
     fn learn(&mut self, seen: &Observation, place: FlowSlot, clue: PayloadFact<'_>) {
         match (clue, seen.body) {
             (PayloadFact::ServerNameRequest(hello), _) => self.flows.observe_hello(place, hello),
@@ -192,7 +193,8 @@ impl WorkerTables {
         }
     }
 
-    /// Takes in what may be a part of a message that names a server, where such parts are remembered.
+    /// Records a segment that may be part of a message that names a server, if such parts are
+    /// remembered.
     fn learn_part(
         &mut self,
         seen: &Observation,
@@ -216,7 +218,8 @@ impl WorkerTables {
         }
     }
 
-    /// Keeps at most `most` of each kind of what is beside the flows. Returns how many entries were left out.
+    /// Keeps at most `most` entries of each kind of side evidence. Returns the number of entries
+    /// dropped.
     pub fn keep_at_most(&mut self, most: usize) -> u64 {
         self.side.keep_least(most, &mut TrimmedKinds::new())
     }
@@ -236,17 +239,17 @@ impl WorkerTables {
         self.side.loose.entry(pair).see(seen.time, seen.wire_len, 0, flags);
     }
 
-    /// Bytes of memory that the tables hold, about.
+    /// Returns the approximate number of bytes of memory that the tables take.
     pub fn memory(&self) -> usize {
         self.flows.memory() + self.side.memory()
     }
 
-    /// The number of flows.
+    /// Returns the number of flows.
     pub fn len(&self) -> usize {
         self.flows.len()
     }
 
-    /// Whether there is no flow.
+    /// Returns whether there are no flows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,5 +1,5 @@
-//! The account of what was read: each input is a record of its own, and every frame is counted
-//! exactly once, as an observation or under a named reason.
+//! The account of what was read. Each input has its own record, and every frame is counted exactly
+//! once, as an observation or under a named reason.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,10 @@ use super::merge::{Max, Merge, Min};
 use super::named_enum;
 
 named_enum!(
-    /// Why a frame became no observation. A closed list: a new reason is a new line here.
+    /// Why a frame did not become an observation. The list is closed: a new reason needs a new line
+    /// here.
     SkipReason {
-        /// The link type is none that rasaudit decodes.
+        /// Rasaudit does not decode this link type.
         UnknownLinkType = "unknown-link-type",
         /// Cut off before the end of the link-layer header.
         TruncatedLinkHeader = "truncated-link-header",
@@ -34,17 +35,17 @@ named_enum!(
         TruncatedIpHeader = "truncated-ip-header",
         /// The IP header contradicts itself: wrong version or impossible length.
         BadIpHeader = "bad-ip-header",
-        /// More IPv6 extension headers chained than the decoder follows.
+        /// A longer chain of IPv6 extension headers than the decoder follows.
         TooManyExtensionHeaders = "too-many-extension-headers",
-        /// Left out by the user's filter (`--filter`).
+        /// Excluded by the user's filter (`--filter`).
         Filtered = "filtered",
-        /// Outside the wanted time (`--since`, `--until`).
+        /// Outside the requested time (`--since`, `--until`).
         OutsideWindow = "outside-window",
     }
 );
 
 impl SkipReason {
-    /// What a user can do about it, where there is something.
+    /// Returns what a user can do about it; `None` if there is nothing to do.
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {
             Self::TruncatedLinkHeader | Self::TruncatedVlanTag | Self::TruncatedIpHeader => {
@@ -76,17 +77,17 @@ impl SkipCounts {
         self.0[reason as usize] += 1;
     }
 
-    /// The count of one reason.
+    /// Returns the count of one reason.
     pub fn get(&self, reason: SkipReason) -> u64 {
         self.0[reason as usize]
     }
 
-    /// All skipped frames.
+    /// Returns the number of all skipped frames.
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// The reasons that occurred, with their counts.
+    /// Returns the reasons that occurred, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (SkipReason, u64)> + '_ {
         SkipReason::ALL.iter().map(|r| (*r, self.get(*r))).filter(|(_, n)| *n > 0)
     }
@@ -111,7 +112,8 @@ impl Serialize for SkipCounts {
     }
 }
 
-/// By name, as they are written; a reason of another version is counted no more.
+/// Reads counts by reason name, as they are written. Unknown reasons, written by another version,
+/// are dropped.
 impl<'de> Deserialize<'de> for SkipCounts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let counts = BTreeMap::<String, u64>::deserialize(deserializer)?;
@@ -125,7 +127,7 @@ impl<'de> Deserialize<'de> for SkipCounts {
     }
 }
 
-/// What became of the frames of one input, or of all. Merges.
+/// What became of the frames of one input, or of all inputs. Can be merged.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct FrameCounters {
     /// Frames read from the input.
@@ -136,23 +138,23 @@ pub struct FrameCounters {
     pub skipped: SkipCounts,
     /// Frames of which the capture kept fewer bytes than were on the wire.
     pub truncated: u64,
-    /// Observations whose IPv4 header checksum is wrong (they are used all the same).
+    /// Observations whose IPv4 header checksum is wrong. They are used anyway.
     pub bad_checksums: u64,
-    /// Observations that are no IP packets, by ethertype (IEEE 802.3 length fields count as 0).
+    /// Observations that are not IP packets, by EtherType (IEEE 802.3 length fields count as 0).
     pub non_ip: BTreeMap<u16, u64>,
     /// IP packets cut off before their ports.
     pub portless: u64,
     /// Later IP fragments, which carry no ports of their own.
     pub fragments: u64,
-    /// Observations of a tunnel whose inner packet could not be read, by the word for the tunnel.
+    /// Observations of a tunnel whose inner packet could not be decoded, by the name of the tunnel.
     pub opaque: BTreeMap<String, u64>,
-    /// Frames by a link type that is not decoded.
+    /// Frames whose link type is not decoded, by link type.
     pub unknown_links: BTreeMap<u16, u64>,
     /// Bytes on the wire of all frames.
     pub bytes: u64,
-    /// The earliest frame inside the wanted time.
+    /// Time of the earliest frame within the requested time.
     pub first: Min,
-    /// The latest frame inside the wanted time.
+    /// Time of the latest frame within the requested time.
     pub last: Max,
 }
 
@@ -180,54 +182,54 @@ impl Merge for FrameCounters {
     }
 }
 
-/// What a sample of packets says of frames that show a packet once more.
+/// What a sample of packets shows about duplicate frames.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
 pub struct DuplicateCounts {
     /// Frames in the sample.
     pub sampled: u64,
-    /// Of these, copies with nothing to tell them from the first.
+    /// Duplicates that do not differ from the first frame.
     pub same: u64,
-    /// Copies seen by another interface of the file.
+    /// Duplicates seen on another interface of the file.
     pub interfaces: u64,
-    /// Copies in another VLAN.
+    /// Duplicates in another VLAN.
     pub vlans: u64,
-    /// Copies with another hardware address, time to live or tunnel.
+    /// Duplicates with another hardware address, time to live or tunnel.
     pub hops: u64,
 }
 
 impl DuplicateCounts {
-    /// All copies in the sample.
+    /// Returns the number of all duplicates in the sample.
     pub fn total(self) -> u64 {
         self.same + self.interfaces + self.vlans + self.hops
     }
 
-    /// Whether there are so many that amounts mean something else.
+    /// Returns whether there are enough duplicates to distort packet and byte counts.
     pub fn shows_doubling(self) -> bool {
         self.share(self.total()) >= 0.01
     }
 
-    /// The share that `count` of the sampled frames is, 0 to 1.
+    /// Returns which share of the sampled frames `count` is, 0 to 1.
     pub fn share(self, count: u64) -> f64 {
         if self.sampled == 0 { 0.0 } else { count as f64 / self.sampled as f64 }
     }
 }
 
 named_enum!(
-    /// What was done about copies in amounts.
+    /// How duplicates in packet and byte counts were handled.
     Correction {
-        /// The sample shows next to none.
+        /// The sample shows almost no duplicates.
         NotNeeded = "not-needed",
-        /// They were taken out.
+        /// The duplicates were removed.
         Done = "done",
-        /// Nobody wanted it (`--dedup off`).
+        /// The user switched the correction off (`--dedup off`).
         Off = "off",
-        /// It takes a second reading, which the input does not allow.
+        /// The correction takes a second reading, which the input does not allow.
         Impossible = "impossible",
     }
 );
 
 impl Duplicates {
-    /// Whether amounts count packets more than once.
+    /// Returns whether counters include packets more than once.
     pub fn are_counted(self) -> bool {
         self.sample.shows_doubling() && self.correction != Correction::Done
     }
@@ -238,23 +240,23 @@ impl Duplicates {
 pub struct Duplicates {
     /// What a sample shows.
     pub sample: DuplicateCounts,
-    /// What was done about it.
+    /// How they were handled.
     pub correction: Correction,
-    /// Packets taken out of the amounts.
+    /// Number of packets removed from the counters.
     pub removed: u64,
 }
 
-/// Frames that the capture itself says it lost.
+/// Frames that the capture itself reports as lost.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Loss {
-    /// Frames that the capturing interface or system received, as far as it says.
+    /// Frames that the capturing interface or system received, as far as it reports them.
     pub received: u64,
     /// Frames dropped by the interface or the operating system.
     pub dropped: u64,
 }
 
 impl Loss {
-    /// The share of frames lost, 0 to 1; zero where the capture says nothing.
+    /// Returns the share of frames lost, 0 to 1; zero if the capture reports nothing.
     pub fn share(self) -> f64 {
         let all = self.received.max(self.dropped);
         if all == 0 { 0.0 } else { self.dropped as f64 / all as f64 }
@@ -268,37 +270,38 @@ impl Merge for Loss {
     }
 }
 
-/// One input: what it is, and what was read of it.
+/// One input: what it is, and what was read from it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct InputRecord {
     /// The file as the user named it, or `-` for standard input.
     pub name: String,
-    /// Size in bytes, where known.
+    /// Size in bytes, if known.
     pub size: u64,
     /// `pcap`, `pcapng`, or what else the file looks like.
     pub format: String,
     /// Link types of its frames, by registry number.
     pub link_types: Vec<u16>,
-    /// Capture filters that the file says were on when it was taken.
+    /// Capture filters that the file records as active.
     pub filters: Vec<String>,
-    /// SHA-256 of its bytes, in lower-case hex, when it was asked for.
+    /// SHA-256 of its bytes in lower-case hex, if requested.
     pub sha256: Option<String>,
     /// What its frames became.
     pub account: FrameCounters,
-    /// What it says it lost.
+    /// The loss that it reports.
     pub loss: Loss,
-    /// Why it could not be read to its end, or at all.
+    /// Why it could not be read at all, or to its end.
     pub error: Option<String>,
-    /// It merely ends inside a record, as a capture does that was broken off: nothing before is missing.
+    /// Whether it merely ends inside a record, like an interrupted capture. Nothing before that is
+    /// missing.
     pub is_cut: bool,
-    /// Its stamps have nanoseconds although it says microseconds.
+    /// Whether its timestamps hold nanoseconds although it declares microseconds.
     pub hidden_nanos: bool,
-    /// Zeros in the place of records: where the first stand, and how many bytes.
+    /// Zeros in place of records: the byte position of the first, and the number of bytes.
     pub zeros: (u64, u64),
-    /// How many of its drop counters cannot be true; they are not believed.
+    /// Number of its drop counters that cannot be true and are ignored.
     pub impossible_drops: u64,
-    /// It is no capture and was only found in a directory, which is no error.
+    /// Whether it is not a capture and was only found in a directory, which is not an error.
     pub passed_over: bool,
-    /// The input with the same content that was read in its place.
+    /// The input with the same content that was read instead of it.
     pub same_as: Option<String>,
 }

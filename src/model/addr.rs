@@ -1,4 +1,4 @@
-//! Who: transports, endpoints, hardware addresses.
+//! Transports, endpoints and hardware addresses.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,17 +21,17 @@ impl Transport {
     /// SCTP (RFC 9260).
     pub const SCTP: Self = Self(132);
 
-    /// Whether the protocol has port numbers that rasaudit reads.
+    /// Returns whether the protocol has port numbers that rasaudit reads.
     pub fn has_ports(self) -> bool {
         matches!(self, Self::TCP | Self::UDP | Self::SCTP)
     }
 
-    /// Whether this is ICMP of either IP version.
+    /// Returns whether this is ICMP of either IP version.
     pub fn is_icmp(self) -> bool {
         matches!(self, Self::ICMP | Self::ICMP6)
     }
 
-    /// Reads what [`fmt::Display`] writes.
+    /// Parses what [`fmt::Display`] writes.
     pub fn parse(text: &str) -> Option<Self> {
         Some(match text {
             "tcp" => Self::TCP,
@@ -57,7 +57,7 @@ impl fmt::Display for Transport {
     }
 }
 
-/// An address and a port. Protocols without ports use zero; ICMP uses the type of the message that
+/// An address and a port. Protocols without ports use zero. ICMP uses the type of the message that
 /// this end sends (see `flow::FlowKey`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Endpoint {
@@ -68,7 +68,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint from its parts.
+    /// Creates an endpoint from its parts.
     pub fn new(addr: IpAddr, port: u16) -> Self {
         Self { addr, port }
     }
@@ -83,8 +83,8 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Whether an address never crosses a router, so that its frames show its own hardware address
-/// (RFC 3927, RFC 4291).
+/// Returns whether packets with this address never cross a router, so that their frames show the
+/// hardware address of the host itself (RFC 3927, RFC 4291).
 pub fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
@@ -92,7 +92,7 @@ pub fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// A hardware (IEEE 802) address; by default none.
+/// A hardware (IEEE 802) address. The default is [`Mac::NONE`].
 #[derive(
     Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize,
 )]
@@ -104,8 +104,8 @@ impl Mac {
     /// No address: the link carries none, or it is all zero.
     pub const NONE: Self = Self([0; 6]);
 
-    /// Whether several routers or servers share it by turns or together: VRRP (RFC 9568, 7.3), HSRP and GLBP of
-    /// Cisco, and clusters of network load balancing of Microsoft.
+    /// Returns whether several routers or servers share the address, in turn or simultaneously:
+    /// VRRP (RFC 9568, 7.3), Cisco HSRP and GLBP, and Microsoft Network Load Balancing clusters.
     pub fn is_shared(self) -> bool {
         matches!(
             self.0,
@@ -118,14 +118,14 @@ impl Mac {
         )
     }
 
-    /// The modified EUI-64 interface identifier that IPv6 may form from this address (RFC 4291,
-    /// appendix A).
+    /// Returns the modified EUI-64 interface identifier that IPv6 may form from this address (RFC
+    /// 4291, appendix A).
     pub fn eui64(self) -> [u8; 8] {
         let [a, b, c, d, e, f] = self.0;
         [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
     }
 
-    /// Reads `aa:bb:cc:dd:ee:ff`, with colons or dashes.
+    /// Parses `aa:bb:cc:dd:ee:ff`, with colons or dashes.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 6];
         let mut parts = text.split([':', '-']);
@@ -144,7 +144,7 @@ impl fmt::Display for Mac {
     }
 }
 
-/// `TCP 443`, `ICMP type 3`, `IP protocol 112`.
+/// Returns a service in words: `TCP 443`, `ICMP type 3`, `IP protocol 112`.
 pub fn service_words(transport: Transport, port: &str) -> String {
     match transport {
         t if t.is_icmp() => format!("{} type {port}", t.to_string().to_uppercase()),

@@ -1,8 +1,8 @@
 //! The merge law and the building blocks that keep it.
 //!
-//! A partial result (of a thread, a piece of a file, a file) is a value that merges with any other
-//! in any order and any grouping to the same whole. Types built only from the blocks below keep
-//! the law field by field; `tests/merge_laws.rs` holds them to it.
+//! A partial result (of a thread, a piece of a file, or a file) is a value that can be merged with
+//! any other, in any order and any grouping, and always gives the same whole. Types that consist
+//! only of the blocks below keep the law field by field. `tests/merge_laws.rs` checks this.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,24 +10,24 @@ use super::time::{NO_TIME, Nanos};
 
 /// Commutative and associative combination of two partial results.
 pub trait Merge {
-    /// Takes in everything that `other` knows.
+    /// Merges everything that `other` contains.
     fn merge(&mut self, other: &Self);
 }
 
-/// Of what says all by being there.
+/// Merges nothing, for keys whose presence is the only information.
 impl Merge for () {
     fn merge(&mut self, (): &Self) {}
 }
 
-/// The union.
+/// Merges by union.
 impl<T: Ord + Clone> Merge for std::collections::BTreeSet<T> {
     fn merge(&mut self, other: &Self) {
         self.extend(other.iter().cloned());
     }
 }
 
-/// An amount. Saturates at the top of its range, where saturating addition still keeps the law.
-/// Not idempotent: only amounts that decide nothing are sums.
+/// An amount. Saturates at the top of its range, where saturating addition still keeps the law. Not
+/// idempotent, so only amounts that decide nothing are sums.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug, Serialize, Deserialize)]
 pub struct Sum<T = u64>(pub T);
 
@@ -68,17 +68,17 @@ impl Default for Min {
 }
 
 impl Min {
-    /// Of no times.
+    /// The earliest of no times.
     pub const EMPTY: Self = Self(Nanos::MAX);
 
-    /// Takes in `time`; [`NO_TIME`] is passed over.
+    /// Includes `time`; ignores [`NO_TIME`].
     pub fn see(&mut self, time: Nanos) {
         if time != NO_TIME && time < self.0 {
             self.0 = time;
         }
     }
 
-    /// The earliest time seen.
+    /// Returns the earliest time seen.
     pub fn get(self) -> Option<Nanos> {
         (self.0 != Nanos::MAX).then_some(self.0)
     }
@@ -101,15 +101,15 @@ impl Default for Max {
 }
 
 impl Max {
-    /// Of no times.
+    /// The latest of no times.
     pub const EMPTY: Self = Self(NO_TIME);
 
-    /// Takes in `time`; [`NO_TIME`] is passed over because it is the least value.
+    /// Includes `time`. [`NO_TIME`] has no effect because it is the least value.
     pub fn see(&mut self, time: Nanos) {
         self.0 = self.0.max(time);
     }
 
-    /// The latest time seen.
+    /// Returns the latest time seen.
     pub fn get(self) -> Option<Nanos> {
         (self.0 != NO_TIME).then_some(self.0)
     }
@@ -121,7 +121,7 @@ impl Merge for Max {
     }
 }
 
-/// The range of some numbers of 32 bits; empty until one is seen. Idempotent.
+/// The range of some 32-bit numbers; empty until one is seen. Idempotent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NumberRange {
     least: u32,
@@ -135,23 +135,23 @@ impl Default for NumberRange {
 }
 
 impl NumberRange {
-    /// Takes in a number.
+    /// Includes a number.
     pub fn see(&mut self, number: u32) {
         self.least = self.least.min(number);
         self.most = self.most.max(number);
     }
 
-    /// Whether the range holds a number.
+    /// Returns whether the range holds a number.
     pub fn holds(self, number: u32) -> bool {
         (self.least..=self.most).contains(&number)
     }
 
-    /// The least number seen.
+    /// Returns the least number seen.
     pub fn least(self) -> Option<u32> {
         (self.least <= self.most).then_some(self.least)
     }
 
-    /// The distance between the ends.
+    /// Returns the distance between the ends.
     pub fn width(self) -> Option<u32> {
         self.most.checked_sub(self.least)
     }
@@ -164,12 +164,12 @@ impl Merge for NumberRange {
     }
 }
 
-/// Facts that, once seen, stay seen. Idempotent.
+/// Facts that stay seen once they are seen. Idempotent.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct FlagSet(pub u16);
 
 impl FlagSet {
-    /// Whether any of `bits` was seen.
+    /// Returns whether any of `bits` was seen.
     pub fn has(self, bits: u16) -> bool {
         self.0 & bits != 0
     }
@@ -181,11 +181,11 @@ impl Merge for FlagSet {
     }
 }
 
-/// A set that keeps its `N` least members and remembers whether there were more: bounded against
-/// hostile variety, and still independent of the order of arrival. Idempotent.
+/// A set that keeps its `N` least members and records whether there were more. This bounds it
+/// against hostile variety, and it still does not depend on the order of arrival. Idempotent.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct BoundedSet<T, const N: usize> {
-    /// Sorted. Most sets have one member, for which a vector is the smallest home.
+    /// Sorted. Most sets have one member, for which a vector takes the least space.
     kept: Vec<T>,
     more: bool,
 }
@@ -197,19 +197,19 @@ impl<T, const N: usize> Default for BoundedSet<T, N> {
 }
 
 impl<T, const N: usize> BoundedSet<T, N> {
-    /// An empty set.
+    /// Creates an empty set.
     pub const fn new() -> Self {
         Self { kept: Vec::new(), more: false }
     }
 
-    /// Whether no member was seen.
+    /// Returns whether no member was seen.
     pub fn is_empty(&self) -> bool {
         self.kept.is_empty()
     }
 }
 
 impl<T: Ord + Clone, const N: usize> BoundedSet<T, N> {
-    /// Takes in one member.
+    /// Inserts one member.
     pub fn insert(&mut self, member: T) {
         let Err(position) = self.kept.binary_search(&member) else {
             return;
@@ -228,22 +228,22 @@ impl<T: Ord + Clone, const N: usize> BoundedSet<T, N> {
         }
     }
 
-    /// The kept members, least first.
+    /// Returns the kept members, least first.
     pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.kept.iter()
     }
 
-    /// Whether a member is kept.
+    /// Returns whether a member is kept.
     pub fn contains(&self, member: &T) -> bool {
         self.kept.binary_search(member).is_ok()
     }
 
-    /// The number of kept members.
+    /// Returns the number of kept members.
     pub fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// Whether members beyond the kept ones were seen.
+    /// Returns whether members beyond the kept ones were seen.
     pub fn more(&self) -> bool {
         self.more
     }
@@ -257,10 +257,11 @@ impl<T: Ord + Clone, const N: usize> Merge for BoundedSet<T, N> {
         self.more |= other.more;
     }
 }
-/// As [`BoundedSet`], for small members and without memory of its own: for sets that every one of very many things has.
+/// Like [`BoundedSet`], for small members and without heap memory. Suits sets that exist in very
+/// large numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct InlineBoundedSet<T, const N: usize> {
-    /// The first `count` are members, sorted.
+    /// The first `count` elements are the members, sorted.
     kept: [T; N],
     count: u8,
     more: bool,
@@ -273,7 +274,7 @@ impl<T: Copy + Default, const N: usize> Default for InlineBoundedSet<T, N> {
 }
 
 impl<T: Copy + Ord, const N: usize> InlineBoundedSet<T, N> {
-    /// Takes in one member.
+    /// Inserts one member.
     pub fn insert(&mut self, member: T) {
         let count = usize::from(self.count);
         let Err(position) = self.kept[..count].binary_search(&member) else { return };
@@ -287,17 +288,17 @@ impl<T: Copy + Ord, const N: usize> InlineBoundedSet<T, N> {
         self.count = (last + 1) as u8;
     }
 
-    /// The kept members, least first.
+    /// Returns the kept members, least first.
     pub fn iter(&self) -> std::slice::Iter<'_, T> {
         self.kept[..usize::from(self.count)].iter()
     }
 
-    /// Whether a member is kept.
+    /// Returns whether a member is kept.
     pub fn contains(&self, member: &T) -> bool {
         self.kept[..usize::from(self.count)].binary_search(member).is_ok()
     }
 
-    /// Whether members beyond the kept ones were seen.
+    /// Returns whether members beyond the kept ones were seen.
     pub fn more(&self) -> bool {
         self.more
     }

@@ -1,5 +1,5 @@
 //! The shared vocabulary: addresses, transports, timestamps, the merge law and the account of what
-//! was read. Nothing here decodes, decides or prints.
+//! was read. Nothing in this module decodes, decides or prints.
 
 mod account;
 mod addr;
@@ -20,7 +20,7 @@ pub use text::{escape_control, escape_csv_formula, is_control_or_bidi, is_plain}
 pub use time::{BUCKET_NS, NO_TIME, Nanos, SECOND};
 pub use timeline::{ActivityBucket, ActivityHistogram};
 
-/// Bytes as lower-case hexadecimal digits.
+/// Returns bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {

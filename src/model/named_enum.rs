@@ -1,6 +1,6 @@
-//! Closed lists of words that stand in files and reports.
+//! Closed lists of words that appear in files and reports.
 
-/// Defines an enum whose values have stable names. They are ordered as listed.
+/// Defines an enum whose values have stable names. The values are ordered as listed.
 macro_rules! named_enum {
     ($(#[$doc:meta])* $type:ident { $($(#[$vdoc:meta])* $variant:ident = $name:literal,)+ }) => {
         $(#[$doc])*
@@ -8,18 +8,18 @@ macro_rules! named_enum {
         pub enum $type { $($(#[$vdoc])* $variant,)+ }
 
         impl $type {
-            /// Every value, in order.
+            /// All values, in order.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// Every name, in order.
+            /// All names, in order.
             pub const NAMES: &[&str] = &[$($name,)+];
 
-            /// The value of a name.
+            /// Returns the value with this name.
             pub fn parse(text: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|value| value.name() == text)
             }
 
-            /// The stable name in files and reports.
+            /// Returns the stable name used in files and reports.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
             }

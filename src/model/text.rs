@@ -1,16 +1,16 @@
-//! Hostile text made harmless.
+//! Escapes hostile text.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Whether a character would steer a terminal or turn the text around: controls, and the
-/// bidirectional and invisible formatting characters.
+/// Returns whether a character would control a terminal or reorder text: control characters, and
+/// the bidirectional and invisible formatting characters.
 pub fn is_control_or_bidi(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
-/// Text with everything that steers written out, as `\u{1b}`.
+/// Escapes all control and formatting characters, as in `\u{1b}`.
 pub fn escape_control(text: &str) -> Cow<'_, str> {
     if is_plain(text) || !text.chars().any(is_control_or_bidi) {
         return Cow::Borrowed(text);
@@ -26,15 +26,16 @@ pub fn escape_control(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// Whether a text is printable ASCII alone, in which nothing steers. Nearly all of a report is.
+/// Returns whether a text is only printable ASCII, which contains no control characters. Nearly all
+/// of a report is.
 pub fn is_plain(text: &str) -> bool {
-    // Without a way out of the loop, so that many bytes are looked at together.
+    // The loop has no early exit, so that many bytes are checked at a time.
     text.bytes().fold(true, |plain, byte| plain & (byte.wrapping_sub(b' ') < 0x5f))
 }
 
-/// A cell that no spreadsheet takes for a formula: what starts like a formula gets an apostrophe
-/// before it, as spreadsheets write text themselves. So does each piece after a semicolon, at which
-/// a spreadsheet of another country may cut.
+/// Escapes a cell so that no spreadsheet treats it as a formula. Text that starts like a formula
+/// gets a leading apostrophe, which is how spreadsheets mark text. So does each piece after a
+/// semicolon, because spreadsheets in some locales split there.
 pub fn escape_csv_formula(text: &str) -> Cow<'_, str> {
     let starts_plainly = text.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric());
     if starts_plainly && is_plain(text) && !text.contains(';') {

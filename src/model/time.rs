@@ -1,4 +1,4 @@
-//! Packet time: integer nanoseconds since 1970-01-01 00:00:00 UTC, as the capture gives it.
+//! Packet time: integer nanoseconds since 1970-01-01 00:00:00 UTC, as recorded in the capture.
 
 /// A point in packet time, in nanoseconds since the Unix epoch.
 pub type Nanos = i64;
@@ -6,9 +6,9 @@ pub type Nanos = i64;
 /// One second, in nanoseconds.
 pub const SECOND: Nanos = 1_000_000_000;
 
-/// The width of the buckets in which watched time is counted, in nanoseconds.
+/// The width of the buckets that count watched time, in nanoseconds.
 pub const BUCKET_NS: Nanos = 10 * SECOND;
 
-/// The time of a frame whose capture format carries none (pcapng simple packet blocks). It is not
-/// a point in time: it never enters a minimum, a maximum or a bucket.
+/// The time of a frame whose capture format does not record one (pcapng simple packet blocks). It
+/// is not a point in time and never enters a minimum, a maximum or a bucket.
 pub const NO_TIME: Nanos = Nanos::MIN;

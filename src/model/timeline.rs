@@ -1,4 +1,4 @@
-//! What was captured when.
+//! When frames were captured.
 
 use std::collections::BTreeMap;
 
@@ -6,28 +6,30 @@ use serde::{Deserialize, Serialize};
 
 use super::{BUCKET_NS, Max, Merge, Min, Nanos, SECOND};
 
-/// The frames of each ten seconds that hold one, by the number of the ten seconds since 1970.
+/// The frames of each ten-second bucket that holds any, keyed by the number of the bucket since
+/// 1970.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct ActivityHistogram(BTreeMap<Nanos, ActivityBucket>);
 
-/// Ten seconds of a capture; of what is long ago an hour.
+/// Ten seconds of a capture; for times long past, an hour.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct ActivityBucket {
-    /// Frames.
+    /// Number of frames.
     pub frames: u64,
     /// Their bytes on the wire.
     pub bytes: u64,
-    /// How many ten seconds of it were watched: all that was to be watched was there, so that silence says something.
+    /// Number of its ten-second buckets in which all sources were watched, so that silence is
+    /// meaningful.
     pub watched: u64,
-    /// The earliest frame.
+    /// Time of the earliest frame.
     pub first: Min,
-    /// The latest frame.
+    /// Time of the latest frame.
     pub last: Max,
-    /// Of an hour: how its watched time was divided.
+    /// For an hour, how its watched time was divided.
     hour: Option<Stretches>,
 }
 
-/// The watched time of an hour, in tens of seconds.
+/// The watched time of an hour, in units of ten seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 struct Stretches {
     /// The stretch that starts with the hour.
@@ -38,13 +40,13 @@ struct Stretches {
     longest: u64,
 }
 
-/// An hour, in tens of seconds.
+/// An hour, in units of ten seconds.
 const HOUR: Nanos = 3600 * SECOND / BUCKET_NS;
 
 /// The longest time without a frame that does not break a stretch of watched time, in nanoseconds.
 const GAP: Nanos = 60 * SECOND;
 
-/// How far from every other frame a few frames must be to be doubted, in nanoseconds.
+/// How far a few frames must be from every other frame to be doubted, in nanoseconds.
 const DAY: Nanos = 24 * 3600 * SECOND;
 
 /// Fewer frames than this may be doubted.
@@ -55,7 +57,7 @@ impl ActivityBucket {
     pub const WATCHED: Self =
         Self { frames: 0, bytes: 0, watched: 1, first: Min::EMPTY, last: Max::EMPTY, hour: None };
 
-    /// Takes in one frame.
+    /// Counts one frame.
     pub fn see(&mut self, time: Nanos, wire_len: u32) {
         self.frames += 1;
         self.bytes += u64::from(wire_len);
@@ -88,18 +90,19 @@ impl Merge for ActivityHistogram {
     }
 }
 
-/// A piece of watched time, from one ten seconds to before another.
+/// A piece of watched time. `from` and `to` are bucket numbers; `to` is exclusive.
 #[derive(Clone, Copy)]
 struct WatchedStretch {
     from: Nanos,
     to: Nanos,
-    /// The frames at its ends, where it has some.
+    /// The frames at its ends, if there are any.
     first: Option<Nanos>,
     last: Option<Nanos>,
 }
 
 impl WatchedStretch {
-    /// Returns when watching began, in nanoseconds: before the first frame nobody is known to have watched.
+    /// Returns when watching began, in nanoseconds. Nothing proves that the capture was already
+    /// running before the first frame.
     fn start_ns(&self) -> Nanos {
         self.first.unwrap_or_else(|| self.from.saturating_mul(BUCKET_NS))
     }
@@ -111,12 +114,13 @@ impl WatchedStretch {
 }
 
 impl ActivityHistogram {
-    /// Adds frames of ten seconds.
+    /// Adds the frames of one bucket.
     pub fn add(&mut self, number: Nanos, slot: &ActivityBucket) {
         self.0.entry(number).or_default().merge(slot);
     }
 
-    /// Marks the tens of seconds that lie wholly between two points as watched, frames or not.
+    /// Marks the ten-second buckets that lie wholly between two points in time as watched, with or
+    /// without frames.
     pub fn watch(&mut self, from: Nanos, to: Nanos) {
         let first = from.saturating_add(BUCKET_NS - 1).div_euclid(BUCKET_NS);
         for number in first..to.div_euclid(BUCKET_NS) {
@@ -124,24 +128,25 @@ impl ActivityHistogram {
         }
     }
 
-    /// The same frames, at a time when something that was to be watched was away.
+    /// Returns the same frames, marked as unwatched because one of the sources was absent.
     pub fn unwatched(&self) -> Self {
         let unwatched = |slot: &ActivityBucket| ActivityBucket { watched: 0, hour: None, ..*slot };
         Self(self.0.iter().map(|(n, slot)| (*n, unwatched(slot))).collect())
     }
 
-    /// The earliest frame.
+    /// Returns the time of the earliest frame.
     pub fn first(&self) -> Option<Nanos> {
         self.0.values().find_map(|slot| slot.first.get())
     }
 
-    /// The latest frame.
+    /// Returns the time of the latest frame.
     pub fn last(&self) -> Option<Nanos> {
         self.0.values().rev().find_map(|slot| slot.last.get())
     }
 
-    /// The timeline without frames whose stamps are doubted, and how many those are: a single frame, or fewer than
-    /// ten and fewer than one of a thousand, more than a day from every other frame.
+    /// Returns the timeline without frames whose timestamps are doubted, and the number of those
+    /// frames. Doubted are a single frame, or fewer than ten frames that are less than one in a
+    /// thousand, if they are more than a day from every other frame.
     pub fn believed(&self) -> (Self, u64) {
         let total: u64 = self.0.values().map(|slot| slot.frames).sum();
         let mut groups: Vec<(u64, Vec<Nanos>)> = Vec::new();
@@ -175,7 +180,7 @@ impl ActivityHistogram {
         (believed, doubted)
     }
 
-    /// The pieces of watched time, in order.
+    /// Returns the pieces of watched time, in order.
     fn pieces(&self) -> Vec<WatchedStretch> {
         let mut pieces = Vec::with_capacity(self.0.len());
         for (number, slot) in &self.0 {
@@ -201,8 +206,9 @@ impl ActivityHistogram {
         pieces
     }
 
-    /// The longest stretch of watched time in whole seconds, from its first frame to its last. A gap of up to a minute without a frame does not break a
-    /// stretch, and the gaps of one fill at most `gaps_s` seconds.
+    /// Returns the longest stretch of watched time in whole seconds, from its first frame to its
+    /// last. Up to a minute without a frame does not break a stretch, and all gaps in a stretch
+    /// together take at most `gaps_s` seconds.
     pub fn stretch_s(&self, gaps_s: u64) -> u64 {
         let most = (gaps_s / TEN_S) as Nanos;
         let pieces = self.pieces();
@@ -232,12 +238,13 @@ impl ActivityHistogram {
         (longest / SECOND) as u64
     }
 
-    /// The longest stretch in which no gap breaks off, in seconds.
+    /// Returns the longest stretch of watched time in seconds, without a limit on the sum of its
+    /// gaps.
     pub fn watched_s(&self) -> u64 {
         self.stretch_s(u64::MAX)
     }
 
-    /// Takes slots before `time` together by the hour, so that months stay small.
+    /// Merges buckets before `time` into hours, so that months of capture take little memory.
     pub fn coarsen(&mut self, time: Nanos) {
         let first = time.div_euclid(BUCKET_NS).div_euclid(HOUR) * HOUR;
         let late = self.0.split_off(&first);
@@ -251,7 +258,7 @@ impl ActivityHistogram {
         }
     }
 
-    /// What slots of one hour are together.
+    /// Merges the buckets of one hour.
     fn as_hour(&self, hour: Nanos) -> ActivityBucket {
         let mut whole = ActivityBucket::default();
         let mut stretches: Vec<WatchedStretch> = Vec::new();
@@ -267,8 +274,8 @@ impl ActivityHistogram {
                 _ => stretches.push(piece),
             }
         }
-        // Whole tens of seconds only, so that an hour never says more than its frames did. A stretch that reaches
-        // an end of the hour goes on there.
+        // Counts whole units of ten seconds only, so that an hour never claims more than its frames
+        // did. A stretch that reaches an end of the hour continues in the next one.
         let tens = |from: Nanos, to: Nanos| (to.saturating_sub(from) / BUCKET_NS).max(0) as u64;
         let (starts, ends) = (hour * BUCKET_NS, (hour + HOUR) * BUCKET_NS);
         let from =
@@ -286,13 +293,13 @@ impl ActivityHistogram {
         whole
     }
 
-    /// The slots in order of time, each with the time of its start.
+    /// Returns the buckets in order of time, each with its start time.
     pub fn iter(&self) -> impl Iterator<Item = (Nanos, &ActivityBucket)> {
         self.0.iter().map(|(number, slot)| (number.saturating_mul(BUCKET_NS), slot))
     }
 }
 
-/// The width of a slot in seconds.
+/// The width of a bucket in seconds.
 const TEN_S: u64 = (BUCKET_NS / SECOND) as u64;
 
 #[cfg(test)]
@@ -325,7 +332,7 @@ mod tests {
         assert_eq!(all.watched_s(), 0);
         all.merge(&other);
         assert_eq!((all.watched_s(), all.stretch_s(0)), (20, 0));
-        // Long ago they are hours, once and again.
+        // Old buckets become hours, and coarsening again changes nothing.
         all.add(360, &slot(360, 4));
         for _ in 0..2 {
             all.coarsen(3600 * SECOND);
@@ -341,7 +348,7 @@ mod tests {
         assert_eq!((quiet.stretch_s(60), quiet.stretch_s(50), quiet.watched_s()), (170, 170, 170));
         let short = timeline((0..18).chain(23..41));
         assert_eq!((short.stretch_s(50), short.stretch_s(40)), (400, 170));
-        // Twenty pieces are no whole.
+        // Twenty separate pieces do not make one stretch.
         let pieces = timeline((0..20).flat_map(|piece| piece * 60..piece * 60 + 3));
         assert_eq!(pieces.watched_s(), 20);
         let mut up = timeline([0, 30]);
@@ -349,7 +356,7 @@ mod tests {
         assert_eq!(up.watched_s(), 300);
     }
 
-    /// A row that has to be watched for ten minutes is not claimed from less.
+    /// A row that has to be watched for ten minutes must not be claimed from less.
     #[test]
     fn a_stretch_ends_with_its_last_frame() {
         let mut almost = ActivityHistogram::default();
