@@ -1,11 +1,11 @@
-//! The conditions under which silence means that something is missing, in the order in which they are tried. The first that
-//! fails is the reason for which it cannot be assessed.
+//! The conditions under which silence means that something is missing, in the order in which they
+//! are tried. The first that fails is the reason why it cannot be assessed.
 
 use super::coverage::Peer;
 use super::facts::JudgedCapture;
 use super::verdict::Code;
 
-/// What the conditions are asked about: the silence of a host on some rows of a group.
+/// The subject of the conditions: the silence of a host on some rows of a group.
 pub(super) struct Silent<'s> {
     /// What was seen.
     pub seen: JudgedCapture<'s>,
@@ -15,33 +15,33 @@ pub(super) struct Silent<'s> {
     pub on: &'s [usize],
     /// Those of them that are steady, or whose trigger was seen.
     pub due: &'s [usize],
-    /// Towards whom.
+    /// The destinations.
     pub towards: &'s DestinationCoverage,
     /// Seconds that the rows have to be watched.
     pub watch_s: u64,
 }
 
-/// What those have in common towards whom a source should have spoken.
+/// What the destinations of a silent source have in common.
 pub(super) struct DestinationCoverage {
-    /// How many there are.
+    /// The number of destinations.
     pub len: usize,
-    /// One of them was seen sending.
+    /// Whether one of them was seen sending.
     pub sends: bool,
-    /// The span carries what all of them say.
+    /// Whether the span covers what all of them send.
     pub all_covered: bool,
 }
 
 /// A condition of absence.
 #[derive(Clone, Copy)]
 pub struct Condition {
-    /// Why something is not assessable where it does not hold.
+    /// The reason why something is not assessable if the condition does not hold.
     pub code: Code,
-    /// What has to hold, in words.
+    /// The condition in words.
     pub words: &'static str,
     holds: fn(&Silent<'_>) -> bool,
 }
 
-/// What has to hold before attempts are looked at.
+/// Conditions that have to hold before attempts are examined.
 pub(super) const BEFORE: &[Condition] = &[
     Condition {
         code: Code::FeatureUnknown,
@@ -55,14 +55,14 @@ pub(super) const BEFORE: &[Condition] = &[
     },
 ];
 
-/// What attempts have to show; they are looked at between the other two.
+/// The condition on attempts, which are examined between the other two lists.
 const ATTEMPTS: Condition = Condition {
     code: Code::OneSidedView,
     words: "no attempt is visible in one direction only",
     holds: |_| true,
 };
 
-/// What has to hold where nothing was tried.
+/// Conditions that have to hold if nothing was attempted.
 pub(super) const AFTER: &[Condition] = &[
     Condition {
         code: Code::HostNotSeen,
@@ -113,18 +113,19 @@ pub(super) const AFTER: &[Condition] = &[
     },
 ];
 
-/// The first condition that does not hold.
+/// Returns the code of the first condition that does not hold.
 pub(super) fn fails(silent: &Silent<'_>, conditions: &[Condition]) -> Option<Code> {
     let failing = conditions.iter().find(|condition| !(condition.holds)(silent));
     failing.map(|condition| condition.code)
 }
 
-/// Whether a condition is tried only where the span covers the pair.
+/// Returns whether a condition is tried only if the span covers the pair.
 pub(super) fn is_late(code: Code) -> bool {
     matches!(code, Code::CaptureFiltered | Code::LossTooHigh | Code::WindowTooShort)
 }
 
-/// Returns the conditions under which silence on a row is told as missing, in the order in which they are tried.
+/// Returns the conditions under which silence on a row is reported as missing, in the order in
+/// which they are tried.
 pub fn conditions_of_absence() -> impl Iterator<Item = &'static Condition> {
     BEFORE.iter().chain(std::iter::once(&ATTEMPTS)).chain(AFTER)
 }

@@ -1,4 +1,5 @@
-//! Claims that something is missing, or could not be assessed, as numbers: whose silence, towards whom, by which rows.
+//! Claims that something is missing or could not be assessed, as numbers: the silent source, the
+//! destination and the rows.
 
 use std::collections::HashMap;
 
@@ -6,34 +7,34 @@ use super::coverage::Peer;
 use super::verdict::Doubts;
 use crate::policy::{Policy, RoleSet, Row};
 
-/// A group of rows of the matrix, in the order of their names.
+/// A group of rows of the matrix, numbered in the order of the group names.
 pub type GroupId = u16;
 
-/// A claim of a finding, by its place in [`AbsenceClaims`].
+/// A claim of a finding, by its position in [`AbsenceClaims`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ClaimId(u32);
 
-/// Rows of the matrix, by their place in [`AbsenceClaims`].
+/// Rows of the matrix, by their position in [`AbsenceClaims`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RowsId(u32);
 
-/// To whom something should have gone.
+/// The destination that traffic should have gone to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum To {
     /// A host, by number.
     Host(u32),
     /// A service, by number.
     Service(u32),
-    /// Any other host or service of some roles, by their place in [`AbsenceClaims`].
+    /// Any other host or service of some roles, by their position in [`AbsenceClaims`].
     AnyOf(u32),
 }
 
-/// The ground of a claim.
+/// The grounds of a claim.
 #[derive(Clone, Copy, Debug)]
 pub struct AbsenceClaim {
     /// The host that was silent.
     pub source: u32,
-    /// Towards whom.
+    /// The destination.
     pub to: To,
     /// The rows that were due, or would have been.
     pub rows: RowsId,
@@ -41,32 +42,32 @@ pub struct AbsenceClaim {
     pub watch_s: u64,
     /// The group that made it due, and its conversation.
     pub trigger: Option<(GroupId, u32)>,
-    /// Why it may be wrong.
+    /// The reasons why it may be wrong.
     pub doubts: Doubts,
-    /// It was seen in a tunnel that nobody stated.
+    /// Whether traffic was seen in a tunnel that the inventory does not state.
     pub tunnelled: bool,
-    /// It claims that something is missing, and not only that it could not be assessed.
+    /// Whether it claims that something is missing, and not only that it could not be assessed.
     pub is_of_absence: bool,
 }
 
-/// Many claims of one group for one reason.
+/// Many claims of one group for one reason, merged.
 #[derive(Default)]
 pub struct FoldedPairs {
-    /// How many pairs it is about.
+    /// The number of pairs.
     pub pairs: u64,
-    /// How many of them are not certain.
+    /// The number of pairs that are not certain.
     pub doubtful: u64,
     /// The silent hosts, in order.
     pub sources: Vec<u32>,
-    /// Those towards whom they were silent, in order; none where it is anybody of a role.
+    /// The destinations, in order; empty if any host of a role would do.
     pub to: Vec<Peer>,
 }
 
-/// A claim as findings have it.
+/// A claim as findings refer to it.
 struct Claimed {
     claim: AbsenceClaim,
     group: GroupId,
-    /// It is enough that one host of the role speaks, and none was heard.
+    /// Whether one active host of the role is enough, and none was seen.
     any_source: bool,
     fold: Option<Box<FoldedPairs>>,
 }
@@ -82,13 +83,13 @@ pub struct AbsenceClaims {
 }
 
 impl AbsenceClaims {
-    /// Returns a claim, and whether any host of the role may have spoken.
+    /// Returns a claim, and whether any host of the role could have been the source.
     pub fn get(&self, id: ClaimId) -> (&AbsenceClaim, bool) {
         let claimed = &self.list[id.0 as usize];
         (&claimed.claim, claimed.any_source)
     }
 
-    /// Returns the pairs that a claim stands for; none where it stands for one.
+    /// Returns the merged pairs that a claim stands for; `None` if it stands for a single pair.
     pub fn fold(&self, id: ClaimId) -> Option<&FoldedPairs> {
         self.list[id.0 as usize].fold.as_deref()
     }
@@ -98,7 +99,7 @@ impl AbsenceClaims {
         self.list[id.0 as usize].group
     }
 
-    /// Returns some rows by their positions in the matrix.
+    /// Returns rows by their positions in the matrix.
     pub fn rows(&self, id: RowsId) -> &[usize] {
         &self.rows[id.0 as usize]
     }
@@ -115,7 +116,8 @@ impl AbsenceClaims {
         ports.join(";")
     }
 
-    /// Returns the hosts and services that something should have gone to, without the source itself.
+    /// Returns the hosts and services that the traffic should have gone to, without the source
+    /// itself.
     pub fn to(&self, claim: &AbsenceClaim) -> Vec<Peer> {
         match claim.to {
             To::Host(host) => vec![Peer::Host(host as usize)],
@@ -133,7 +135,8 @@ impl AbsenceClaims {
         &self.reaches[reach as usize]
     }
 
-    /// Returns the number of the hosts and services that play one of some roles. They are looked up once.
+    /// Returns the number of the list of hosts and services that have one of these roles. Each list
+    /// is built once.
     pub(super) fn reach_of(&mut self, policy: &Policy, roles: RoleSet) -> u32 {
         if let Some(reach) = self.known_reaches.get(&roles) {
             return *reach;
@@ -147,7 +150,7 @@ impl AbsenceClaims {
         reach
     }
 
-    /// Returns the number of some rows.
+    /// Returns the number of a list of rows.
     pub(super) fn rows_id(&mut self, rows: &[usize]) -> RowsId {
         if let Some(id) = self.known_rows.get(rows) {
             return *id;
@@ -158,7 +161,7 @@ impl AbsenceClaims {
         id
     }
 
-    /// Keeps a claim.
+    /// Stores a claim.
     pub(super) fn add(
         &mut self,
         claim: AbsenceClaim,
@@ -172,7 +175,7 @@ impl AbsenceClaims {
     }
 }
 
-/// The roles that some rows have on one side.
+/// Returns the roles that some rows have on one side.
 pub fn roles_on(policy: &Policy, rows: &[usize], side: fn(&Row) -> usize) -> RoleSet {
     let matrix = &policy.matrix;
     let roles = rows.iter().map(|row| matrix.roles[side(&matrix.rows[*row])].members);

@@ -7,10 +7,10 @@ use super::finding::FindingBook;
 use super::judge::{Judge, Judged};
 use super::row_counts::RowReport;
 
-/// What [`assess`] gives beside findings.
+/// The results of [`assess`] other than findings.
 pub(super) struct Assessed {
     pub rows: Vec<RowReport>,
-    /// Counts, by host, the rows that the host should have opened and that could not be assessed.
+    /// The number of rows that each host should have opened and that could not be assessed.
     pub not_assessable: Vec<u64>,
     pub moves: Vec<String>,
 }

@@ -1,5 +1,5 @@
-//! Who findings are about, as numbers. What makes an end the same in another capture comes from here: ids and the
-//! order of findings rest on it.
+//! The ends of findings, as numbers. The text that identifies an end across captures comes from
+//! here: finding ids and the order of findings depend on it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,33 +17,33 @@ pub struct EndId(u32);
 pub enum EndKey {
     /// A host of the inventory, by number.
     Host(u32),
-    /// Anybody in a network of the inventory, by number, in these roles.
+    /// Any address in a network of the inventory, by number, in these roles.
     Network(u32, RoleSet),
     /// An address that the inventory does not list, or lists as a service.
     Address(IpAddr),
-    /// Anybody who plays one of these roles.
+    /// Any host that has one of these roles.
     Roles(RoleSet),
     /// A name or an address in the words of the matrix or of an exception.
     Words(Box<str>),
     /// Many clients of one network.
     Many(NetworkGroup),
-    /// Everybody.
+    /// Any host.
     Everybody,
 }
 
-/// The network that many clients are told as.
+/// The network that findings show in place of many clients.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum NetworkGroup {
-    /// One of the inventory, by number.
+    /// A network of the inventory, by number.
     Listed(u32),
-    /// The /24 or /64 of addresses that are in no network of the inventory.
+    /// The /24 or /64 of addresses that are not in any network of the inventory.
     Prefix(IpNet),
     /// So many unlisted networks that they are one flood.
     Flood,
 }
 
 impl NetworkGroup {
-    /// Returns the network that holds an address.
+    /// Returns the network that contains an address.
     pub(super) fn of(policy: &Policy, address: IpAddr) -> Self {
         match policy.network(address) {
             Some(number) => Self::Listed(number as u32),
@@ -51,7 +51,7 @@ impl NetworkGroup {
         }
     }
 
-    /// Returns the name that findings give it.
+    /// Returns the name that findings use for it.
     pub fn name(self, policy: &Policy) -> String {
         match self {
             Self::Listed(number) => policy.inventory.networks[number as usize].name.clone(),
@@ -61,14 +61,14 @@ impl NetworkGroup {
     }
 }
 
-/// The /24 or /64 of an address.
+/// Returns the /24 or /64 of an address.
 pub(super) fn prefix_of(address: IpAddr) -> IpNet {
     let length = if address.is_ipv4() { 24 } else { 64 };
     IpNet::new(address, length).map_or_else(|_| IpNet::from(address), |net| net.trunc())
 }
 
 impl EndKey {
-    /// Returns what an address is as the end of a finding.
+    /// Returns the key of an address as the end of a finding.
     pub(super) fn of(party: &Party, address: IpAddr) -> Self {
         match party.who {
             PartyKind::Host(host) => Self::Host(host as u32),
@@ -79,7 +79,7 @@ impl EndKey {
         }
     }
 
-    /// Returns the text that is the same for the same end of another capture.
+    /// Returns the text that identifies the end across captures.
     pub fn identity(&self, policy: &Policy) -> String {
         let roles = |roles: RoleSet| policy.matrix.role_names(roles).join(";");
         match self {
@@ -97,12 +97,12 @@ impl EndKey {
     }
 }
 
-/// The ends of findings, each once.
+/// The ends of findings, each stored once.
 #[derive(Default)]
 pub struct EndInterner {
     list: Vec<EndKey>,
     known: HashMap<EndKey, EndId, ahash::RandomState>,
-    /// Those that are hosts, by number: nearly all of them.
+    /// The ends that are hosts, by host number. Nearly all ends are.
     hosts: Vec<Option<EndId>>,
 }
 
@@ -118,7 +118,7 @@ impl EndInterner {
         id
     }
 
-    /// Returns the number of the end that an address is.
+    /// Returns the number of the end that an address belongs to.
     pub(super) fn id_of(&mut self, party: &Party, address: IpAddr) -> EndId {
         let PartyKind::Host(host) = party.who else { return self.id(EndKey::of(party, address)) };
         if let Some(Some(id)) = self.hosts.get(host) {
@@ -130,12 +130,12 @@ impl EndInterner {
         id
     }
 
-    /// Returns what an end is.
+    /// Returns the key of an end.
     pub fn get(&self, id: EndId) -> &EndKey {
         &self.list[id.0 as usize]
     }
 
-    /// Returns for each end its place in the order of identities.
+    /// Returns the position of each end in the order of identities.
     pub(super) fn ranks(&self, policy: &Policy) -> Vec<u32> {
         let texts = self.list.iter().map(|key| key.identity(policy));
         let mut order: Vec<(String, usize)> = texts.zip(0..).collect();
@@ -143,7 +143,7 @@ impl EndInterner {
         let mut ranks = vec![0; order.len()];
         let mut rank = 0;
         for (place, (text, number)) in order.iter().enumerate() {
-            // Equal texts have one rank: what else findings have decides.
+            // Ends with equal texts have equal ranks, so that the other parts of a finding decide.
             rank += u32::from(place > 0 && order[place - 1].0 != *text);
             ranks[*number] = rank;
         }
@@ -157,12 +157,12 @@ impl EndInterner {
 }
 
 impl EndId {
-    /// Returns the number as bits that sort as it does.
+    /// Returns the number as bits that sort in the same order.
     pub(super) fn bits(self) -> u32 {
         self.0
     }
 
-    /// Returns the end of such bits.
+    /// Returns the end for such bits.
     pub(super) fn of_bits(bits: u32) -> Self {
         Self(bits)
     }

@@ -1,4 +1,4 @@
-//! What explains other findings: an inventory that is wrong, or one host that tries everything.
+//! Causes that explain other findings: an error in the inventory, or one host that scans.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,13 +12,14 @@ use super::verdict::{Code, Doubts, Verdict};
 use crate::conversation::{Conversation, DirectionEvidence, State};
 use crate::policy::{PartyKind, Policy, RoleSet, Scope, Severity};
 
-/// From so many servers that one client tried in vain it is one scan.
+/// The number of servers from which the failed attempts of one client count as one scan.
 const TARGETS: usize = 10;
 
 impl Judgement {
-    /// Adds a finding for each unlisted address that serves a listed host, proved by handshakes, what only one role of
-    /// the product serves, while listed hosts of that role were never seen. Anybody can open such a port; to serve it, a
-    /// listed host has to take him for the server.
+    /// Adds a finding for each unlisted address that serves a listed host on a port of only one
+    /// role of the product, proved by handshakes, while listed hosts of that role were never seen.
+    /// Anyone can open such a port, but a listed host connects to it only if it takes the address
+    /// for the server.
     pub(super) fn add_look_alikes(&mut self, judge: &Judge<'_>) {
         let policy = judge.policy;
         let mut doing: BTreeMap<(IpAddr, usize), Vec<u32>> = BTreeMap::new();
@@ -26,7 +27,7 @@ impl Judgement {
             let proved = c.grade == DirectionEvidence::Handshake
                 && c.state == State::Established
                 && !c.is_doubted();
-            // Whoever is in a network without roles is as unlisted as anybody else.
+            // An address in a network without roles counts as unlisted.
             let is_unlisted = match j.server.who {
                 PartyKind::Stranger => true,
                 PartyKind::Network(_) => j.server.roles.is_empty(),
@@ -58,7 +59,7 @@ impl Judgement {
     }
 }
 
-/// The listed hosts of a role that were never seen, by number.
+/// Returns the numbers of the listed hosts of a role that were never seen.
 pub fn unseen(policy: &Policy, hosts: &[HostReport], role: usize) -> Vec<usize> {
     let all = policy.inventory.hosts.iter().zip(hosts).enumerate();
     let all = all.filter(|(_, (host, seen))| {
@@ -69,7 +70,7 @@ pub fn unseen(policy: &Policy, hosts: &[HostReport], role: usize) -> Vec<usize> 
     all.map(|(number, _)| number).collect()
 }
 
-/// The one role that serves a conversation's port, where it is the product's own.
+/// Returns the only role that serves a conversation's port, if the port is specific to the product.
 fn only_role(policy: &Policy, c: &Conversation) -> Option<usize> {
     let (transport, port) = (c.subject.transport, c.subject.port);
     let mut roles = policy.serving(transport, port).iter();
@@ -77,7 +78,7 @@ fn only_role(policy: &Policy, c: &Conversation) -> Option<usize> {
     policy.is_own_port(transport, port).then_some(first)
 }
 
-/// Whether a row lets the client of a conversation open its port at a role.
+/// Returns whether a row allows the client of a conversation to open its port at a role.
 fn may_ask(policy: &Policy, c: &Conversation, j: &Judged, role: usize) -> bool {
     let matrix = &policy.matrix;
     let mut rows = policy.rows_at(c.subject.transport, c.subject.port).map(|row| &matrix.rows[row]);
@@ -88,21 +89,21 @@ fn may_ask(policy: &Policy, c: &Conversation, j: &Judged, role: usize) -> bool {
     })
 }
 
-/// Who would be what, were the inventory right.
+/// A contradiction of the inventory: the role that a party would have if the inventory were right.
 struct Cause {
-    /// Its finding, by place.
+    /// The position of its finding.
     finding: usize,
     severity: Severity,
     /// The listed host or the address that plays another role.
     who: Result<usize, IpAddr>,
     roles: RoleSet,
-    /// The listed hosts that it may be.
+    /// The listed hosts that the address may belong to.
     hosts: BTreeSet<usize>,
 }
 
 impl Judgement {
-    /// Says of each finding which other one explains it: a contradiction of the inventory without which it would not be
-    /// there, or the first of a scan.
+    /// Records for each finding which other finding explains it: a contradiction of the inventory
+    /// that causes it, or the first finding of a scan.
     pub(super) fn explain_findings(&mut self, judge: &Judge<'_>) {
         let causes = Causes::of(judge.policy, self);
         if !causes.list.is_empty() {
@@ -122,16 +123,16 @@ impl Judgement {
         self.explain_scans();
     }
 
-    /// Puts what one client tried in vain at many servers under the first of it.
+    /// Groups the failed attempts of one client at many servers under the first of them.
     fn explain_scans(&mut self) {
-        // What answered keeps its own finding.
+        // Attempts that were answered keep their own findings.
         let is_attempt = |f: &Finding| {
             matches!(f.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented)
                 && f.explained_by().is_none()
                 && self.is_of_a_pair(f)
                 && f.state.is_some_and(State::failed)
         };
-        // Only like things fold: of one client, for one reason, to one port.
+        // Only similar findings are grouped: those of one client, with one code, to one port.
         let key = |f: &Finding| (f.key.client, f.key.code, f.key.transport, f.key.about);
         let attempts = self.findings().iter().enumerate().filter(|(_, f)| is_attempt(f));
         let mut tried: Vec<_> =
@@ -151,7 +152,8 @@ impl Judgement {
     }
 }
 
-/// The contradictions of the inventory that may explain something, by whom they are about.
+/// The contradictions of the inventory that may explain other findings, by the hosts and addresses
+/// that they are about.
 #[derive(Default)]
 struct Causes {
     list: Vec<Cause>,
@@ -190,7 +192,8 @@ impl Causes {
         causes
     }
 
-    /// The cause that may explain a finding: that of an end of its first conversation, or of a host that is not seen.
+    /// Returns the cause that may explain a finding: that of an end of its first conversation, or
+    /// of a host that was not seen.
     fn about(&self, outcome: &Judgement, finding: &Finding) -> Option<&Cause> {
         let number = match outcome.members_of(finding).first() {
             Some(first) => {
@@ -209,11 +212,11 @@ impl Causes {
     }
 }
 
-/// Whether a finding would not be there, had the one of the cause its role.
+/// Returns whether a finding would not exist if the party of the cause had its role.
 fn is_explained(judge: &Judge<'_>, outcome: &Judgement, finding: &Finding, cause: &Cause) -> bool {
     let members = outcome.members_of(finding);
     if members.is_empty() {
-        // What is not seen of a host that may have another address.
+        // A host that was not seen may have another address.
         return finding.code() == Code::HostNotSeen
             && outcome.hosts_of(finding).any(|host| cause.hosts.contains(&host));
     }

@@ -1,4 +1,5 @@
-//! What claims of absence rest on: who was seen how, what the capture covers, and what it could not show.
+//! The facts behind claims of absence: how each host was seen, what the capture covers, and what it
+//! could not show.
 
 use std::collections::HashSet;
 
@@ -14,37 +15,38 @@ use crate::conversation::{Conversation, Conversations, HostActivity};
 use crate::model::{Nanos, SECOND, Transport};
 use crate::policy::{Policy, Row};
 
-/// Why silence under contradicting clocks is not certain.
+/// The reason why silence is not certain if the clocks contradict each other.
 pub(super) const CLOCKS: &str =
     "the clocks of the capture contradict each other: answers are stamped before what they answer";
 
-/// Why silence that a tunnel may break is not certain.
+/// The reason why silence that a tunnel may break is not certain.
 const TUNNELLED: &str =
     "it was seen inside a tunnel that nobody stated, in which anybody may have made it up";
 
-/// Seconds that a host's own time may fall short of a row's: watched time is counted in tens of seconds.
+/// Seconds by which a host's own time may fall short of a row's watch time, because watched time is
+/// counted in units of ten seconds.
 const SLACK_S: Nanos = 20;
 
-/// Codes of failures that rest on silence, which may be the capture's.
+/// Codes of failures that rest on silence, which the capture itself may have caused.
 const SILENT: [Code; 2] = [Code::Unanswered, Code::HalfOpen];
 
-/// Whether a failure rests on silence.
+/// Returns whether a failure rests on silence.
 pub(super) fn is_silent(code: Code) -> bool {
     SILENT.contains(&code)
 }
 
-/// What was learned of the capture as a whole.
+/// Facts about the capture as a whole.
 pub struct CaptureFacts {
-    /// What the judgement knew of the capture and of the user's wishes.
+    /// The conditions of the capture and the user's settings.
     pub view: CaptureConditions,
-    /// The hosts whose switch port the span carries, as traffic shows.
+    /// Hosts whose switch port the span covers, as traffic shows.
     watched: HashSet<usize>,
-    /// Services that somebody reached at an address which the inventory does not list, or lists without
-    /// a role: it may be a listed host's other address.
+    /// Services that an address used or offered although the inventory does not list it, or lists
+    /// it without a role. It may be another address of a listed host.
     unlisted: Unlisted,
-    /// What hosts exchanged that could not be read.
+    /// Pairs of hosts that exchanged traffic that could not be read.
     unreadable_pairs: UnreadablePairs,
-    /// Frames that could not be understood.
+    /// Frames that could not be decoded.
     unreadables: UndecodedByHost,
 }
 
@@ -69,32 +71,32 @@ impl CaptureFacts {
     }
 }
 
-/// The facts, with what they are about.
+/// The facts, with the policy and the capture that they are about.
 #[derive(Clone, Copy)]
 pub struct JudgedCapture<'a> {
     /// The policy.
     pub policy: &'a Policy,
-    /// What was judged.
+    /// The conversations that were judged.
     pub conversations: &'a Conversations,
     /// How each host was seen.
     pub hosts: &'a [HostReport],
-    /// What was learned.
+    /// The facts about the capture.
     pub facts: &'a CaptureFacts,
 }
 
 impl<'a> JudgedCapture<'a> {
-    /// Returns what the judgement knew of the capture.
+    /// Returns the conditions of the capture.
     pub fn view(&self) -> &'a CaptureConditions {
         &self.facts.view
     }
 
-    /// Whether a network of the inventory plays a role.
+    /// Returns whether a network of the inventory has a role.
     pub(super) fn is_played_by_network(&self, role: usize) -> bool {
         let members = self.policy.matrix.roles[role].members;
         self.policy.inventory.networks.iter().any(|n| n.roles.intersects(members))
     }
 
-    /// Whether a unicast frame of it was seen.
+    /// Returns whether the capture shows a unicast frame from a peer.
     pub fn is_sending(&self, unit: Peer) -> bool {
         match unit {
             Peer::Host(host) => self.hosts[host].presence.unicast_sent.0 > 0,
@@ -113,18 +115,21 @@ impl<'a> JudgedCapture<'a> {
         self.hosts[host].presence.unicast_in.length().unwrap_or_default() / SECOND
     }
 
-    /// Whether a host that was seen sending for so many seconds was there for as long as is due, give or take.
+    /// Returns whether a host that was seen sending for `there_s` seconds was present for the
+    /// required `due_s` seconds. A shortfall of `SLACK_S` seconds is tolerated.
     pub(super) fn is_long_enough(there_s: Nanos, due_s: u64) -> bool {
         there_s >= due_s as Nanos - SLACK_S
     }
 
-    /// Whether something was seen sending for so many seconds. Of a service only that it was.
+    /// Returns whether a peer was seen sending for that many seconds. For a service, it is enough
+    /// that it was seen sending at all.
     pub(super) fn was_there_for(&self, unit: Peer, seconds: u64) -> bool {
         let Peer::Host(host) = unit else { return self.is_sending(unit) };
         Self::is_long_enough(self.seconds_of(host), seconds)
     }
 
-    /// Whether the span covers all that a host says: stated (true), inferred (false), or not.
+    /// Returns whether the span covers everything that a host sends: `Some(true)` if stated,
+    /// `Some(false)` if inferred, `None` if not covered.
     pub fn watches(&self, host: usize) -> Option<bool> {
         match &self.policy.inventory.covers {
             Some(CoverageStatement::All) => Some(true),
@@ -133,8 +138,8 @@ impl<'a> JudgedCapture<'a> {
         }
     }
 
-    /// Whether the span covers what a source says to all of `to`: stated (true), inferred (false),
-    /// or not.
+    /// Returns whether the span covers what a source sends to all of `to`: `Some(true)` if stated,
+    /// `Some(false)` if inferred, `None` if not covered.
     pub fn covers(&self, source: usize, to: &[Peer]) -> Option<bool> {
         let stated = self.policy.inventory.covers.is_some();
         let everything = matches!(self.policy.inventory.covers, Some(CoverageStatement::All));
@@ -143,40 +148,41 @@ impl<'a> JudgedCapture<'a> {
         (everything || covered(source) || all()).then_some(stated)
     }
 
-    /// Whether an address without a role used one of these services of a host.
+    /// Returns whether an address without a role used one of these services of a host.
     pub(super) fn has_unlisted_client(&self, host: usize, rows: &[&Row]) -> bool {
         let clients = self.facts.unlisted.clients.get(&host).into_iter().flatten();
         clients.copied().any(|(transport, port, _)| covers(rows, transport, port))
     }
 
-    /// Hosts whose services were used by an address without a role.
+    /// Returns the hosts whose services were used by an address without a role.
     pub(super) fn hosts_with_unlisted_clients(&self) -> impl Iterator<Item = usize> + 'a {
         self.facts.unlisted.clients.keys().copied()
     }
 
-    /// Whether one of these services was reached at an address without a role.
+    /// Returns whether one of these services was reached at an address without a role.
     pub(super) fn has_unlisted_server(&self, rows: &[&Row]) -> bool {
         let mut servers = self.facts.unlisted.servers.keys();
         servers.any(|(transport, port)| covers(rows, *transport, *port))
     }
 
-    /// The listed hosts with which a host exchanged what could not be read.
+    /// Returns the listed hosts that exchanged unreadable traffic with a host.
     pub(super) fn sealed_with(&self, host: usize) -> impl Iterator<Item = usize> + 'a {
         self.facts.unreadable_pairs.with(host)
     }
 
-    /// Whether a host exchanged what could not be read with an address that nobody listed.
+    /// Returns whether a host exchanged unreadable traffic with an unlisted address.
     pub(super) fn is_sealed_beside(&self, host: usize) -> bool {
         self.facts.unreadable_pairs.is_beside(host)
     }
 
-    /// Whether frames that could not be understood may be a host's.
+    /// Returns whether frames that could not be decoded may belong to a host.
     pub(super) fn is_unreadable(&self, host: usize) -> bool {
         self.facts.unreadables.of([host]).is_some()
     }
 
-    /// Describes the traffic between a host and some others that the audit could not read. This includes encrypted
-    /// or truncated packets that any of them exchanged with an unlisted address, and frames that were not decoded.
+    /// Describes the traffic between a host and some others that the audit could not read. This
+    /// includes encrypted or truncated packets that any of them exchanged with an unlisted address,
+    /// and frames that were not decoded.
     pub fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
         if self.view().damaged {
             let words = "part of the input could not be read: what seems absent may be in it";
@@ -189,7 +195,7 @@ impl<'a> JudgedCapture<'a> {
         frames.map(|frames| format!("the capture has {frames}, which may hold it"))
     }
 
-    /// Returns how what a claim misses may have gone all the same, in words.
+    /// Returns the ways in which traffic that a claim misses may have passed unseen, in words.
     pub fn hidden_ways(
         &self,
         rows: &[usize],
@@ -226,8 +232,8 @@ impl<'a> JudgedCapture<'a> {
         ways
     }
 
-    /// Returns how a conversation failed: in all of its flows, or in the last ones. A late silence counts only if a
-    /// lost answer does not explain it.
+    /// Returns how a conversation failed, either in all of its flows or in the last ones. A late
+    /// silence counts only if a lost answer does not explain it.
     pub fn failing(&self, c: &Conversation) -> Option<Code> {
         let at_last = c.fails_at_last().and_then(|failed| {
             let code = Code::parse(failed.state.name())?;
@@ -237,15 +243,16 @@ impl<'a> JudgedCapture<'a> {
         at_last.or_else(|| Code::parse(c.state.name()).filter(|_| c.has_failed()))
     }
 
-    /// Whether a conversation shows that its way works. One that worked once and has failed since no longer counts,
-    /// and traffic that anybody could have made up proves nothing.
+    /// Returns whether a conversation shows that its connection works. One that worked once and has
+    /// failed since no longer counts, and traffic that could be forged proves nothing.
     pub fn has_worked(&self, c: &Conversation) -> bool {
         c.is_answered()
             && !c.is_made_up()
             && !(c.fails_at_last().is_some() && self.failing(c).is_some())
     }
 
-    /// Returns why a failure that rests on silence may be the capture's own, with the doubt that this is.
+    /// Returns the doubts about a failure that rests on silence, each with its reason in words if
+    /// it has one. The capture itself may have caused the silence.
     pub fn silence_of(&self, code: Code, hosts: &[usize]) -> Vec<(Doubt, Option<String>)> {
         let mut doubts = Vec::new();
         if !is_silent(code) {
@@ -265,7 +272,7 @@ impl<'a> JudgedCapture<'a> {
         doubts
     }
 
-    /// Returns that the clocks contradict each other, in words, where they do.
+    /// Returns the words for contradicting clocks; `None` if the clocks agree.
     pub fn clock_words(&self) -> Option<String> {
         self.conversations.survey.has_doubtful_clocks().then(|| CLOCKS.to_owned())
     }
@@ -288,7 +295,7 @@ impl<'a> JudgedCapture<'a> {
     }
 }
 
-/// The rows among some that are about ports.
+/// Returns those of some rows that have ports.
 pub(super) fn with_ports<'p>(policy: &'p Policy, rows: &[usize]) -> Vec<&'p Row> {
     let rows = rows.iter().map(|row| &policy.matrix.rows[*row]);
     rows.filter(|row| row.transport.has_ports()).collect()

@@ -1,4 +1,5 @@
-//! Documented conversations that failed: direct evidence of something missing, whatever the row's need.
+//! Documented conversations that failed. They are direct evidence that something is missing,
+//! whatever the need of the row.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -17,11 +18,12 @@ use crate::conversation::Conversation;
 use crate::model::Transport;
 use crate::policy::{PartyKind, Quantifier};
 
-/// Clients for which a way of a group worked.
+/// Clients that succeeded with some row of a group.
 type Succeeded = HashSet<(GroupId, IpAddr), ahash::RandomState>;
 
 impl Assessor<'_> {
-    /// Documented conversations that failed: direct evidence, whatever the row's need.
+    /// Adds findings for documented conversations that failed. They are direct evidence, whatever
+    /// the need of the row.
     pub(super) fn failures(&mut self, groups_of: &[GroupId]) {
         let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
         let group = |j: &Judged| {
@@ -65,14 +67,14 @@ impl Assessor<'_> {
         }
     }
 
-    /// Tells many failures of one group as one.
+    /// Reports many failures of one group as one finding.
     fn many_failures(&self, findings: &[Finding]) {
         let list = &self.conversations.list;
         let mut book = self.book.borrow_mut();
         let members = findings.iter().flat_map(|f| book.pool.get(f.members).iter().copied());
         let members: BTreeSet<u32> = members.collect();
         let members = book.pool.add(members);
-        // As sure as the surest of those that weigh most.
+        // The finding is as certain as the most certain of the worst ones.
         let weight = |f: &&Finding| (f.severity, f.certain());
         let Some(worst) = findings.iter().max_by_key(weight) else { return };
         let is_any = book.ends.id(EndKey::Everybody);
@@ -100,14 +102,14 @@ impl Assessor<'_> {
         for number in &members {
             let number = *number as usize;
             let (c, j): (&Conversation, &Judged) = (&list[number], &judged[number]);
-            // Doubtful attempts take nothing from what sure ones show.
+            // Doubtful attempts do not weaken what certain ones show.
             if !sure {
                 doubts = doubts.with(j.doubts);
             }
             if !sure || j.doubts.certain() {
                 chances += c.fails_at_last().map_or(c.chances, |failed| failed.chances);
             }
-            // Of a host with several roles every row that documents it has failed.
+            // If a host has several roles, every row that documents the conversation has failed.
             rows.extend(self.fitting[number].iter().flat_map(|fitting| &fitting.rows).copied());
             sources.insert(policy.label(&j.client, c.subject.client));
             hosts.extend([j.client.who, j.server.who].into_iter().filter_map(|who| match who {
@@ -118,7 +120,7 @@ impl Assessor<'_> {
                 self.missing.insert(host);
             }
         }
-        // A refusal was seen; silence may be the capture's.
+        // A refusal was seen, but the capture may have caused a silence.
         if is_silent(code) && !self.seen.view().is_certain_after(chances) {
             doubts.add(Doubt::Loss);
         }
@@ -126,12 +128,13 @@ impl Assessor<'_> {
         for (doubt, _) in self.seen.silence_of(code, &hosts) {
             doubts.add(doubt);
         }
-        // Of datagrams anybody can say that he rejected them: nothing in the error proves that he was on the way.
+        // Any host can claim to have rejected datagrams: nothing in the error proves that it was on
+        // the path.
         if code == Code::Rejected && transport != Transport::TCP {
             doubts.add(Doubt::Quoted);
         }
-        // What every one of these clients could do another way is no loss to them, unless the row
-        // asks for each pair.
+        // It is not a loss for these clients if each of them succeeded in another way, unless the
+        // row requires each pair.
         let of_each_pair = rows.iter().any(|r| {
             let quantifier = policy.matrix.rows[*r].quantifier;
             matches!(quantifier, Quantifier::EveryPair | Quantifier::EitherDirection)

@@ -1,4 +1,4 @@
-//! Conversations that make one finding, folded so that a scan stays one line.
+//! Conversations grouped into findings, so that a scan is one line.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,12 +10,14 @@ use crate::conversation::Conversation;
 use crate::model::Transport;
 use crate::policy::{PartyKind, Policy};
 
-/// From so many ports of one pair, or clients of one network, it is one finding.
+/// The number of ports of one pair, or of clients of one network, from which they become one
+/// finding.
 const FOLD: usize = 10;
-/// From so many networks that nobody listed, to one server port, it is one finding too: a flood.
+/// The number of unlisted networks that reach one server port from which they become one finding: a
+/// flood.
 const FLOOD: u32 = 100;
 
-/// What makes conversations one finding, but for the client.
+/// What the conversations of one finding have in common, apart from the client.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct GroupTarget {
     pub code: Code,
@@ -24,11 +26,11 @@ pub(super) struct GroupTarget {
     pub about: PortScope,
 }
 
-/// How often something was met.
+/// Counts by the key of a target and a network.
 type CountByKey = HashMap<u128, u32, ahash::RandomState>;
 
 impl GroupTarget {
-    /// The place and the number of a network as one number.
+    /// Packs the target and the number of a network into one number.
     fn key(self, network: u32) -> u128 {
         let about = match self.about {
             PortScope::One(about) => u128::from(about),
@@ -42,10 +44,10 @@ impl GroupTarget {
     }
 }
 
-/// What a fold is about at the server.
+/// What a group of conversations covers at the server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum PortScope {
-    /// A port or a group of rows, by number.
+    /// A port, or a group of rows, by number.
     One(u16),
     ManyPorts,
 }
@@ -67,11 +69,12 @@ pub(super) struct ConversationGroup {
     pub members: MemberRange,
 }
 
-/// Conversations, each with what makes it one finding with others.
+/// Conversations, each packed with the key that groups it with others into one finding.
 #[derive(Default)]
 pub(super) struct GroupEntries(Vec<u128>);
 
-/// The places of the parts of an entry: code, client, server, transport, port or group, number.
+/// The bit offset and the mask of each part of an entry: code, client, server, transport, port or
+/// group, number.
 const PARTS: [(u32, u128); 6] =
     [(120, 0xff), (88, 0xffff_ffff), (56, 0xffff_ffff), (48, 0xff), (32, 0xffff), (0, 0xffff_ffff)];
 
@@ -97,7 +100,8 @@ impl GroupEntries {
         self.0.push(entry);
     }
 
-    /// Takes those together that make one finding; many ports of one pair, too, where `ports` is set.
+    /// Groups the entries that make one finding. If `ports` is set, many ports of one pair make
+    /// one, too.
     pub fn folded(mut self, ports: bool, pool: &mut MemberPool) -> Vec<ConversationGroup> {
         self.0.sort_unstable();
         let part = |entry: u128, part: usize| entry >> PARTS[part].0 & PARTS[part].1;
@@ -129,7 +133,8 @@ impl GroupEntries {
     }
 }
 
-/// Many clients of one network become one: of a network of the inventory, else of a /24 or /64.
+/// Merges many clients of one network into one: of a network of the inventory, or else of a /24 or
+/// /64.
 pub(super) fn fold_clients(
     policy: &Policy,
     folds: Vec<ConversationGroup>,
@@ -140,7 +145,7 @@ pub(super) fn fold_clients(
     let first = |fold: &ConversationGroup| pool.get(fold.members)[0] as usize;
     let network = |fold: &ConversationGroup| {
         let (party, address) = (&judged[first(fold)].client, list[first(fold)].subject.client);
-        // Everybody in a listed network is one client already.
+        // The clients in a listed network are one client already.
         let listed = matches!(party.who, PartyKind::Network(_));
         (!listed).then(|| NetworkGroup::of(policy, address))
     };
@@ -156,7 +161,7 @@ pub(super) fn fold_clients(
         })
         .collect();
     let mut clients = CountByKey::with_capacity_and_hasher(folds.len(), Default::default());
-    // Unlisted networks that go to the same place.
+    // Each unlisted network counts once for each target.
     let mut unlisted = HashSet::<u128, ahash::RandomState>::default();
     let mut networks = CountByKey::default();
     for (fold, network) in folds.iter().zip(&by_network) {

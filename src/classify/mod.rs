@@ -1,7 +1,7 @@
 //! The judgement: what is permitted, what is missing, what could not be assessed.
 //!
-//! Pure: conversations, a policy and the facts about the capture go in; judgements, findings and
-//! the status of every matrix row come out, sorted, decided once.
+//! It is pure: it takes conversations, a policy and facts about the capture, and returns rulings,
+//! findings and the status of every matrix row. The results are sorted, and each is decided once.
 
 mod absence;
 mod absence_claims;
@@ -56,7 +56,7 @@ use violations::Grouping;
 
 use crate::model::{ActivityHistogram, Nanos, SECOND};
 
-// What the judgement is about, for those who tell it.
+// Types that the judgement is about, for modules that report it.
 pub use crate::conversation::{
     Conversation, Conversations, DirectionEvidence, DoubtSource, EncapTag, HostActivity,
     ServiceKey, State, StateEvidence, TimeSpan, UndecodedReason, VisibilityStats, flag,
@@ -66,45 +66,48 @@ pub use crate::policy::{
     Row, Scope, Severity, UNFILLED, is_control,
 };
 
-/// What the judgement has to know of the capture and the user's wishes.
+/// The conditions of the capture and the user's settings that the judgement depends on.
 #[derive(Clone, Debug)]
 pub struct CaptureConditions {
     /// Time of the earliest frame.
     pub start: Option<Nanos>,
     /// Time of the latest frame.
     pub end: Option<Nanos>,
-    /// How long was watched without a break.
+    /// How long the capture watched without a break.
     pub watched: Watched,
-    /// A capture filter was on, of the user's or of the capture's own.
+    /// Whether a capture filter was active, set by the user or by the capture itself.
     pub filtered: bool,
-    /// The share of frames that belong to flows of which one direction alone was captured, 0 to 1.
+    /// The share of frames in flows of which only one direction was captured, 0 to 1.
     pub one_sided: f64,
-    /// The share of frames lost, 0 to 1, as far as the capture says.
+    /// The share of lost frames, 0 to 1, as far as the capture reports it.
     pub loss: f64,
-    /// The share that may have been lost, 0 to 1, from evidence too small to state it.
+    /// The share of frames that may have been lost, 0 to 1, from evidence too weak to state it as
+    /// loss.
     pub suspected_loss: f64,
-    /// Part of the input could not be read: what seems absent may be in it.
+    /// Whether part of the input could not be read. What seems absent may be in that part.
     pub damaged: bool,
-    /// What is in tunnels was not looked at.
+    /// Whether the contents of tunnels were not decoded.
     pub no_decap: bool,
-    /// The share above which absence cannot be claimed.
+    /// The loss above which absence cannot be claimed, 0 to 1.
     pub max_loss: f64,
-    /// Seconds that replace every row's own watch time.
+    /// Seconds that replace the watch time of every row.
     pub min_watch: Option<u64>,
 }
 
-/// How long was watched without a break, in seconds.
+/// How long the capture watched without a break, in seconds.
 #[derive(Clone, Default, Debug)]
 pub struct Watched {
     /// The longest stretch.
     pub longest_s: u64,
-    /// For a row that has to be watched for so long: the longest stretch whose gaps fill at most a tenth of that.
+    /// The longest stretch by the time that a row has to be watched. Its gaps fill at most a tenth
+    /// of that time.
     by_watch: BTreeMap<u64, u64>,
 }
 
 impl Watched {
-    /// What a timeline shows, for rows that have to be watched for so long. Where the same packets were seen twice,
-    /// `apart` nanoseconds from each other, one stretch looks longer by that.
+    /// Returns what a timeline shows for rows that need these watch times. If the same packets were
+    /// captured twice, `apart` nanoseconds apart, a stretch looks longer by that time, which is
+    /// subtracted.
     pub fn new(
         timeline: &ActivityHistogram,
         apart: Option<Nanos>,
@@ -119,58 +122,61 @@ impl Watched {
         Self { longest_s: once(timeline.watched_s()), by_watch }
     }
 
-    /// Seconds without a break for what has to be watched for `watch_s`.
+    /// Returns the seconds without a break that count for a row that has to be watched for
+    /// `watch_s`.
     pub fn seconds_for(&self, watch_s: u64) -> u64 {
         self.by_watch.get(&watch_s).copied().unwrap_or(self.longest_s)
     }
 }
 
 impl CaptureConditions {
-    /// Returns how likely, at worst, one chance to see something was lost.
+    /// Returns the worst-case probability that the capture lost a single chance to see something.
     pub fn miss(&self) -> f64 {
         self.loss.max(self.suspected_loss).max(0.01)
     }
 
-    /// Whether that many independent chances make an absence certain.
+    /// Returns whether that many independent chances make an absence certain.
     fn is_certain_after(&self, chances: u64) -> bool {
-        /// An audit asks this of hundreds of rows, and of a hundred that it is certain of one may be wrong.
+        /// The highest acceptable probability of missing all chances. An audit applies this test to
+        /// hundreds of rows, and of a hundred rows that it is certain of, one may be wrong.
         const UNLIKELY: f64 = 0.0002;
         self.miss().powi(chances.min(1000) as i32) < UNLIKELY
     }
 
-    /// Whether the capture as a whole misses one direction, whatever it is said to cover. Then no
-    /// silence is certain.
+    /// Returns whether the capture as a whole misses one direction, whatever it is said to cover.
+    /// In that case no silence is certain.
     fn misses_a_direction(&self) -> bool {
         self.one_sided >= 0.1
     }
 
-    /// Returns the seconds to be watched before silence on a row means anything.
+    /// Returns the seconds that a row has to be watched before its silence means anything.
     pub fn watch(&self, row: u64) -> u64 {
-        // What nobody was to wait for would be missing at once.
+        // Without a watch time, the row would be missing at once.
         self.min_watch.unwrap_or(if row == 0 { ROLE_WATCH_S } else { row })
     }
 }
 
-/// The whole judgement of a capture.
+/// The complete judgement of a capture.
 pub struct Judgement {
-    /// What was judged.
+    /// The judged conversations.
     pub conversations: Conversations,
-    /// One for each conversation, in the same order.
+    /// The rulings, one for each conversation, in the same order.
     pub judged: Vec<Judged>,
-    /// The findings, worst first, and what their numbers stand for.
+    /// The findings, worst first, and the data that their numbers refer to.
     book: FindingBook,
-    /// One for each row of the matrix, in the same order.
+    /// The reports of the rows, one for each row of the matrix, in the same order.
     pub rows: Vec<RowReport>,
-    /// One for each host of the inventory, in the same order.
+    /// The reports of the hosts, one for each host of the inventory, in the same order.
     pub hosts: Vec<HostReport>,
-    /// What claims of absence rest on; none where nothing was judged.
+    /// The facts behind claims of absence; `None` if nothing was judged.
     facts: Option<CaptureFacts>,
-    /// Conversations that each exception justified, in the order of the list.
+    /// The number of conversations that each exception permitted, in the order of the list.
     pub excepted: Vec<u64>,
-    /// How many findings an overlay would explain that the inventory does not name, by its name.
+    /// The number of findings that each overlay would explain although the inventory does not name
+    /// it, by overlay.
     pub by_overlay: BTreeMap<String, usize>,
-    /// The exceptions that were made after traffic they let through had ended, by position, with how many
-    /// conversations.
+    /// Exceptions that were made after the traffic that they permit had ended: position, and number
+    /// of conversations.
     pub predated: Vec<(usize, u64)>,
     /// Addresses of hosts that one hardware address took over from another, in words.
     pub moves: Vec<String>,
@@ -228,12 +234,12 @@ impl Judgement {
         &self.book.findings
     }
 
-    /// Returns what an end of a finding is.
+    /// Returns the key of an end of a finding.
     pub fn end(&self, end: EndId) -> &EndKey {
         self.book.ends.get(end)
     }
 
-    /// Returns the silences that findings rest on.
+    /// Returns the claims of absence that findings rest on.
     pub fn claims(&self) -> &AbsenceClaims {
         &self.book.claims
     }
@@ -243,13 +249,13 @@ impl Judgement {
         &self.book.conflicts[number as usize]
     }
 
-    /// Returns what was seen of the farm; none where nothing was judged.
+    /// Returns what was seen of the farm; `None` if nothing was judged.
     pub fn seen<'a>(&'a self, policy: &'a Policy) -> Option<JudgedCapture<'a>> {
         let (conversations, hosts) = (&self.conversations, &self.hosts[..]);
         self.facts.as_ref().map(|facts| JudgedCapture { policy, conversations, hosts, facts })
     }
 
-    /// Conversations without a judgement, where there is no policy to judge by.
+    /// Returns conversations without a judgement, for use without a policy.
     pub fn unjudged(conversations: Conversations) -> Self {
         Self {
             judged: Vec::new(),
@@ -265,8 +271,8 @@ impl Judgement {
         }
     }
 
-    /// Whether anything of the farm was checked: a listed host with a role sent unicast, and a conversation of it was
-    /// judged.
+    /// Returns whether anything of the farm was checked: a listed host with a role sent unicast
+    /// frames, and one of its conversations was judged.
     pub fn checked_anything(&self) -> bool {
         let sent = |party: &Party| match party.who {
             PartyKind::Host(host) => {
@@ -280,12 +286,12 @@ impl Judgement {
             || self.findings().iter().any(|f| f.verdict() == Verdict::Missing)
     }
 
-    /// The worst severity of the findings.
+    /// Returns the worst severity of the findings.
     pub fn worst(&self) -> Option<Severity> {
         self.findings().iter().map(|f| f.severity).max()
     }
 
-    /// Conversations by verdict.
+    /// Returns the number of conversations by verdict.
     pub fn by_verdict(&self) -> BTreeMap<Verdict, u64> {
         let mut counts = BTreeMap::new();
         for judged in &self.judged {
@@ -295,7 +301,7 @@ impl Judgement {
     }
 }
 
-/// Writes a time to the second.
+/// Formats a time to the second.
 pub fn clock_words(time: Nanos) -> String {
     let stamp = jiff::Timestamp::from_nanosecond(i128::from(time)).unwrap_or_default();
     stamp.strftime("%Y-%m-%d %H:%M:%S").to_string()

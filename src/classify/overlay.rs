@@ -1,4 +1,4 @@
-//! Overlays that the inventory does not name, and what they would explain.
+//! Overlays that the inventory does not name, and the findings that they would explain.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,8 +9,8 @@ use crate::conversation::{Conversation, ServiceKey};
 use crate::model::Transport;
 use crate::policy::{Policy, Row, Scope};
 
-/// Returns how many findings each overlay would explain that is built in and not named: those whose every conversation
-/// one of its rows documents.
+/// Returns the number of findings that each built-in overlay would explain if the inventory named
+/// it. An overlay explains a finding if its rows document all conversations of the finding.
 pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String, usize> {
     let matrix = &policy.matrix;
     let (list, judged) = (&outcome.conversations.list, &outcome.judged);
@@ -22,7 +22,7 @@ pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String
             && matrix.is_destination(row, j.server.roles)
     };
     let mut counts = BTreeMap::new();
-    // Most ports stand in no overlay.
+    // Most ports do not occur in any overlay, so they are skipped early.
     let rows = matrix.unused_overlays.iter();
     let services: HashSet<(Transport, u16), ahash::RandomState> =
         rows.flat_map(|row| row.ports.clone().map(|port| (row.transport, port))).collect();

@@ -1,12 +1,13 @@
-//! Work on all processors, with the same result whatever their number.
+//! Work on all processors. The result does not depend on their number.
 
 use std::ops::Range;
 use std::thread;
 
-/// Members of a piece at least: fewer are gone over faster than a thread starts.
+/// The least number of members in a piece. Fewer are processed faster than a thread starts.
 const LEAST: usize = 4096;
 
-/// Divides a list of `len` members into pieces for `jobs` threads. Returns what `work` makes of each, in their order.
+/// Divides a list of `len` members into pieces for `jobs` threads. Returns the results of `work`,
+/// in the order of the pieces.
 pub(super) fn in_pieces<T: Send>(
     len: usize,
     jobs: usize,
@@ -24,7 +25,8 @@ pub(super) fn in_pieces<T: Send>(
     })
 }
 
-/// Returns what two pieces of work come to, at the same time where there are several threads for them.
+/// Returns the results of two pieces of work, which run at the same time if `jobs` allows several
+/// threads.
 pub(super) fn both<A, B: Send>(
     jobs: usize,
     first: impl FnOnce() -> A,
@@ -39,7 +41,7 @@ pub(super) fn both<A, B: Send>(
     })
 }
 
-/// Returns what a thread has come to; its panic goes on here.
+/// Returns the result of a thread, or continues its panic here.
 fn join<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

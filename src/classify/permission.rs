@@ -1,13 +1,14 @@
-//! The checks of permission, in the order in which their codes are tried: the first that applies decides.
+//! The checks of permission, in the order in which their codes are tried. The first that applies
+//! decides.
 
 use super::judge::{Judge, PermissionFacts, Query, Ruling};
 use super::verdict::Code;
 use crate::policy::{Party, PartyKind};
 
-/// A check: what it decides, where it applies.
+/// A check. It returns a ruling if it applies.
 type Check = fn(&Judge<'_>, &Query<'_>, &PermissionFacts) -> Option<Ruling>;
 
-/// All checks. Traffic that none of them decides has an end that is in no list.
+/// All checks. Traffic that none of them decides has an end that is not listed.
 const CHECKS: [Check; 13] = [
     documented,
     background,
@@ -25,7 +26,7 @@ const CHECKS: [Check; 13] = [
 ];
 
 impl Judge<'_> {
-    /// The ruling on a question, whatever the site has excepted.
+    /// Returns the ruling on a query, without the exceptions of the site.
     pub(super) fn rule_without_exceptions(&self, asked: &Query<'_>) -> Ruling {
         let found = self.found(asked);
         let ruling = CHECKS.iter().find_map(|check| check(self, asked, &found));
@@ -33,7 +34,7 @@ impl Judge<'_> {
     }
 }
 
-/// A row fits.
+/// Applies if a row fits.
 fn documented(_: &Judge<'_>, _: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
     found.documented
 }
@@ -42,7 +43,8 @@ fn background(judge: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Opti
     judge.is_background(asked).then(|| Ruling::without_row(Code::Background))
 }
 
-/// A name or an address of the matrix itself has no role that could be joined.
+/// Applies to a row that needs a feature that is off and whose destination is a name or an address
+/// of the matrix itself. Such an endpoint has no role that a row could allow.
 fn endpoint_with_feature_off(
     judge: &Judge<'_>,
     _: &Query<'_>,
@@ -53,7 +55,7 @@ fn endpoint_with_feature_off(
     Some(Ruling::by_row(Code::FeatureOff, row))
 }
 
-/// Where the document itself says that a port is internal, that comes before roles.
+/// Applies if the document itself states that a port is internal. This comes before roles.
 fn stated_as_internal(judge: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
     let rows = &judge.policy.matrix.rows;
     let row = judge.exposed(asked).filter(|row| rows[*row].exposure.is_some())?;
@@ -70,7 +72,7 @@ fn other_port_of_an_endpoint(
     applies.then_some(Ruling { code, row, exception })
 }
 
-/// Whether some row joins the two ends, so that only the port is wrong.
+/// Returns whether some row allows the two ends to communicate, so that only the port is wrong.
 fn is_joined(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> bool {
     !asked.broadcast && found.have_roles && judge.joined(asked)
 }
@@ -166,7 +168,8 @@ from = 1433
 to = 1500
 "#;
 
-    /// The place of the check that decides, one behind the last where none does, and its code.
+    /// Returns the position of the check that decides, or one past the last if none does, and the
+    /// code.
     fn decided(client: &str, server: &str, transport: Transport, port: u16) -> (usize, Code) {
         let matrix = RuleFiles::named("ras-19", None).unwrap().load().unwrap();
         let inventory = Inventory::from_toml("farm.toml", FARM, &matrix).unwrap();

@@ -1,5 +1,5 @@
-//! Questions that no capture asked: what the policy says of traffic between two ends, and whether each
-//! row of a matrix decides its own examples.
+//! Judgement without a capture: what the policy says about traffic between two ends, and whether
+//! each row of a matrix decides its own examples.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -13,11 +13,11 @@ use crate::policy::{
 
 /// Traffic to be judged.
 pub struct Question {
-    /// Who would open it.
+    /// The party that would open it.
     pub from: Party,
-    /// Who would serve it.
+    /// The party that would serve it.
     pub to: Party,
-    /// The client's address; any, where none is known.
+    /// The client's address; any address if it is not known.
     pub client: IpAddr,
     /// The server's address.
     pub server: IpAddr,
@@ -25,26 +25,26 @@ pub struct Question {
     pub transport: Transport,
     /// The server's port.
     pub port: u16,
-    /// It goes to everybody on the link.
+    /// Whether it goes to all hosts on the link.
     pub broadcast: bool,
-    /// The server's name, where it is known by name.
+    /// The server's name, if it is known by name.
     pub name: Option<String>,
 }
 
-/// What the policy says.
+/// What the policy says about the traffic.
 pub struct Answer<'a> {
     /// The first code that applies, and the row that decides.
     pub ruling: Ruling,
-    /// Every row that documents it, whatever its features.
+    /// All rows that document it, whatever their features.
     pub documenting: Vec<&'a Row>,
-    /// Rows that join the two ends, on other ports.
+    /// Rows that allow the two ends to communicate, on other ports.
     pub joining: Vec<&'a Row>,
-    /// Rows that document the port at the server, for others.
+    /// Rows that document the port at the server, for other clients.
     pub for_others: Vec<&'a Row>,
 }
 
 impl<'a> Judge<'a> {
-    /// Judges traffic that nobody captured.
+    /// Judges traffic that was not captured.
     pub fn answer(&self, question: &Question) -> Answer<'a> {
         let subject = ServiceKey {
             client: question.client,
@@ -78,7 +78,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The examples of a matrix that are decided by another row than their own, or by none.
+/// Returns the examples of a matrix that another row than their own decides, or no row.
 pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
     let policy = Policy::new(matrix.clone(), farm(matrix, |_| true));
     let judge = Judge::new(&policy);
@@ -86,7 +86,8 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
     for (number, row) in matrix.rows.iter().enumerate() {
         for example in &row.examples {
             let ruling = match example.to {
-                // What goes to everybody is for whichever of its addressees is there.
+                // A broadcast is for whichever of its addressees are present, so only those are in
+                // the farm.
                 ExampleTarget::Everybody => {
                     let takes =
                         RoleSet::one(example.from).with(matrix.roles[row.destination].members);
@@ -113,7 +114,7 @@ pub fn check_examples(matrix: &Matrix) -> Vec<Diagnostic> {
     problems
 }
 
-/// A farm with two hosts of each of some roles and every feature.
+/// Returns a farm with two hosts for each of some roles, and with every feature on.
 fn farm(matrix: &Matrix, takes: impl Fn(RoleSet) -> bool) -> Inventory {
     let playable = matrix.roles.iter().enumerate().filter(|(_, role)| role.is_playable());
     let playable = playable.filter(|(number, _)| takes(RoleSet::one(*number)));
@@ -136,7 +137,7 @@ fn farm(matrix: &Matrix, takes: impl Fn(RoleSet) -> bool) -> Inventory {
 }
 
 fn example_question(policy: &Policy, row: &Row, example: &Example) -> Question {
-    // Of the two hosts of each role the first asks and the second answers.
+    // The first of the two hosts of each role is the client, the second the server.
     let host = |role: usize, copy: usize| {
         let hosts = policy.inventory.hosts.iter().filter(|h| h.roles == RoleSet::one(role));
         hosts.map(|host| host.addresses[0]).nth(copy).unwrap_or(Ipv4Addr::UNSPECIFIED.into())

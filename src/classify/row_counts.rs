@@ -1,4 +1,5 @@
-//! Documented conversations, counted by row, group and source: in pieces of the list, on all workers.
+//! Documented conversations, counted by row, group and source. The list is divided among all
+//! workers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -15,34 +16,35 @@ use crate::conversation::{Conversation, DoubtSource, State};
 use crate::model::{Max, Merge, Min, Nanos, SECOND};
 use crate::policy::{FeatureState, PartyKind, Policy};
 
-/// A trigger counts from so many bytes, ...
+/// The minimum size of a conversation that counts as a trigger, in bytes.
 const TRIGGER_BYTES: u64 = 20 * 1000;
-/// ... so long, and so long before the capture ends, in nanoseconds.
+/// The minimum duration of a trigger, and of the time between its end and the end of the capture,
+/// in nanoseconds.
 const TRIGGER_NS: Nanos = 30 * SECOND;
 
-/// What a row of the matrix came to.
+/// The result for a row of the matrix.
 #[derive(Clone, Debug)]
 pub struct RowReport {
     /// The first status that applies.
     pub status: Status,
-    /// Why it could not be assessed.
+    /// The reason why the row could not be assessed.
     pub reason: Option<Code>,
-    /// Conversations that the row documents.
+    /// The number of conversations that the row documents.
     pub conversations: u64,
-    /// Those of them whose other direction the capture could have shown.
+    /// The number of those conversations that are not one-sided.
     pub visible: u64,
-    /// Names, else addresses, of who opened them.
+    /// Names, or else addresses, of the clients that opened them.
     pub source_hosts_seen: BTreeSet<String>,
-    /// Names of who should have.
+    /// Names of the hosts that should have opened one.
     pub source_hosts_missing: BTreeSet<String>,
-    /// The earliest packet of those conversations.
+    /// Time of the earliest packet of those conversations.
     pub first: Min,
-    /// The latest.
+    /// Time of the latest packet of those conversations.
     pub last: Max,
 }
 
 impl RowReport {
-    /// Returns the report of a row that nothing was seen of.
+    /// Returns the report of a row without any conversations.
     fn empty() -> Self {
         Self {
             status: Status::NotExpected,
@@ -56,7 +58,7 @@ impl RowReport {
         }
     }
 
-    /// Takes in what was counted elsewhere.
+    /// Adds what another worker counted.
     fn merge(&mut self, other: Self) {
         self.conversations += other.conversations;
         self.visible += other.visible;
@@ -70,11 +72,11 @@ impl RowReport {
 pub(super) struct Attempt {
     pub to: Peer,
     pub state: State,
-    /// The service answered.
+    /// Whether the service answered.
     pub answered: bool,
-    /// It failed.
+    /// Whether the attempt failed.
     pub failed: bool,
-    /// It was inside a tunnel that nobody stated.
+    /// Whether it was inside a tunnel that the inventory does not state.
     pub tunnelled: bool,
     /// The rows that document it.
     pub rows: Arc<[usize]>,
@@ -82,9 +84,9 @@ pub(super) struct Attempt {
 
 /// The rows that document conversations of one kind.
 pub(super) struct Fitting {
-    /// Whatever their features.
+    /// All of them, whatever the state of their features.
     pub rows: Vec<usize>,
-    /// Those whose features are not off, by group.
+    /// The rows whose features are not off, by group.
     groups: Vec<(GroupId, Arc<[usize]>)>,
 }
 
@@ -101,13 +103,14 @@ impl Fitting {
     }
 }
 
-/// A conversation that triggers, and the hosts it went through: one, or the holders of a virtual address.
+/// A conversation that is a trigger, and the hosts that it went through: one host, or the holders
+/// of a virtual address.
 pub(super) struct TriggerPath {
     pub conversation: usize,
     pub hosts: Vec<usize>,
 }
 
-/// Things by group of rows and host.
+/// Items by group of rows and host.
 pub(super) type ByGroup<T> = HashMap<(GroupId, usize), Vec<T>, ahash::RandomState>;
 
 /// Returns the group of each row.
@@ -119,16 +122,16 @@ pub(super) fn groups_of(policy: &Policy) -> Vec<GroupId> {
     groups
 }
 
-/// What the documented conversations come to.
+/// The results of counting the documented conversations.
 #[derive(Default)]
 pub(super) struct RowCounts {
-    /// One for each row of the matrix.
+    /// One report for each row of the matrix.
     pub rows: Vec<RowReport>,
-    /// What documents each conversation.
+    /// The rows that document each conversation.
     pub fitting: Vec<Option<Arc<Fitting>>>,
-    /// What each source tried, by whom it tried it with.
+    /// The attempts of each source, ordered by destination.
     pub attempts: ByGroup<Attempt>,
-    /// What went through each host, in the order of the conversations.
+    /// The triggers that went through each host, in the order of the conversations.
     pub triggers: ByGroup<Arc<TriggerPath>>,
 }
 
@@ -147,7 +150,7 @@ impl RowCounts {
             counting.counted
         });
         let mut all = pieces.into_iter().reduce(Self::with).unwrap_or_default();
-        // Where nothing was counted there are rows all the same.
+        // All rows need a report, even if nothing was counted.
         all.rows.resize_with(judge.policy.matrix.rows.len(), RowReport::empty);
         for attempts in all.attempts.values_mut() {
             attempts.sort_by_key(|attempt| attempt.to);
@@ -155,7 +158,7 @@ impl RowCounts {
         all
     }
 
-    /// Adds what was counted of the conversations that follow.
+    /// Adds the counts of the conversations that follow.
     fn with(mut self, next: Self) -> Self {
         self.rows.iter_mut().zip(next.rows).for_each(|(mine, theirs)| mine.merge(theirs));
         self.fitting.extend(next.fitting);
@@ -169,14 +172,14 @@ impl RowCounts {
     }
 }
 
-/// One worker's counting.
+/// The counter of one worker.
 struct RowCounter<'a> {
     judge: &'a Judge<'a>,
     seen: JudgedCapture<'a>,
     groups_of: &'a [GroupId],
-    /// What documents the conversations of each kind, which is asked for once.
+    /// The rows that document the conversations of each kind, which are looked up once.
     known: ByQueryKind<Arc<Fitting>>,
-    /// Whose name stands in which row already.
+    /// The clients whose names have been added to a row.
     named: HashSet<(usize, PartyKind, Option<IpAddr>), ahash::RandomState>,
     counted: RowCounts,
 }
@@ -189,7 +192,7 @@ impl<'a> RowCounter<'a> {
         Self { judge, seen, groups_of, known, named, counted }
     }
 
-    /// Counts the conversations of a piece of the list.
+    /// Counts the conversations of one range of the list.
     fn count(&mut self, piece: Range<usize>, judged: &[Judged]) {
         for number in piece {
             let (c, j) = (&self.seen.conversations.list[number], &judged[number]);
@@ -203,7 +206,7 @@ impl<'a> RowCounter<'a> {
         }
     }
 
-    /// Returns what documents a conversation, if anything does.
+    /// Returns the rows that document a conversation, if it is documented.
     fn fitting(&mut self, c: &Conversation, j: &Judged) -> Option<Arc<Fitting>> {
         let (policy, groups_of) = (self.judge.policy, self.groups_of);
         let new = |rows| Arc::new(Fitting::new(policy, groups_of, rows));
@@ -213,7 +216,7 @@ impl<'a> RowCounter<'a> {
     }
 
     fn count_rows(&mut self, c: &Conversation, j: &Judged, fitting: &Fitting) {
-        // Of what nobody saw, or anybody may have made up, no row is seen.
+        // Traffic that could be forged does not show that a row is in use.
         if c.is_made_up() {
             return;
         }
@@ -286,7 +289,8 @@ impl<'a> RowCounter<'a> {
     }
 }
 
-/// Returns the hosts that a conversation goes through: its server, or the holders of a virtual address.
+/// Returns the hosts that a conversation goes through: its server, or the holders of a virtual
+/// address.
 fn through<'a>(policy: &'a Policy, j: &Judged) -> &'a [usize] {
     match j.server.who {
         PartyKind::Host(host) => policy.holders(host),

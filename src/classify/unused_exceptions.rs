@@ -1,4 +1,4 @@
-//! Exceptions that nothing needed.
+//! Exceptions that were not needed.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use super::verdict::{Code, Doubts};
 use crate::conversation::Conversations;
 use crate::policy::{ExceptionParty, Policy};
 
-/// Returns the exceptions that were made after traffic had ended which they let through, and how many conversations
-/// each of them.
+/// Returns the exceptions that were made after the traffic that they permit had ended, each with
+/// the number of such conversations.
 pub(super) fn predated(
     policy: &Policy,
     conversations: &Conversations,

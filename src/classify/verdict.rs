@@ -3,19 +3,19 @@
 use crate::model::named_enum;
 
 named_enum!(
-    /// What is said of a conversation, a matrix row or a finding.
+    /// The verdict on a conversation, a matrix row or a finding.
     Verdict {
         /// A site exception permits it.
         Excepted = "excepted",
         /// A row of the matrix documents it.
         Documented = "documented",
-        /// Traffic of every network.
+        /// Traffic that every network has.
         Background = "background",
-        /// The matrix joins the two roles, but not on this port.
+        /// The matrix allows the two roles to communicate, but not on this port.
         UnexpectedPort = "unexpected-port",
-        /// No row joins the two ends.
+        /// No row allows the two ends to communicate.
         Undocumented = "undocumented",
-        /// The matrix says this farm must show it, and the capture, which could have, does not.
+        /// The matrix requires it on this farm, and the capture could have shown it but does not.
         Missing = "missing",
         /// The capture could not show it.
         NotAssessable = "not-assessable",
@@ -25,7 +25,8 @@ named_enum!(
 );
 
 named_enum!(
-    /// Why. Ordered as codes are tried; a later code is the worse one.
+    /// The reason for a verdict. Codes are in the order in which they are tried. A later code is
+    /// worse.
     Code {
         /// A site exception permits it.
         Exception = "exception",
@@ -35,39 +36,39 @@ named_enum!(
         Renumbered = "renumbered",
         /// A row of an overlay fits.
         Overlay = "overlay",
-        /// Traffic of every network.
+        /// Traffic that every network has.
         Background = "background",
-        /// An exception would have permitted it, had it not expired.
+        /// An exception that has expired would have permitted it.
         ExpiredException = "expired-exception",
-        /// A row fits that needs a feature which the inventory says is off.
+        /// A row fits that needs a feature that is off according to the inventory.
         FeatureOff = "feature-off",
         /// The port is documented for these roles over another transport.
         WrongTransport = "wrong-transport",
-        /// The port is documented for these roles the other way round.
+        /// The port is documented for these roles in the other direction.
         Reversed = "reversed",
-        /// The roles are joined, on other ports.
+        /// The matrix allows the roles to communicate, on other ports.
         PortNotInMatrix = "port-not-in-matrix",
-        /// An internal port of a farm host reached from outside.
+        /// An internal port of a farm host was reached from outside.
         ExposedInternal = "exposed-internal",
         /// The port is documented at the destination, for other roles.
         WrongSource = "wrong-source",
-        /// No row joins the two roles.
+        /// No row allows the two roles to communicate.
         NoRelation = "no-relation",
         /// An end is listed without a role.
         NoRole = "no-role",
-        /// An end is in no list.
+        /// An end is not listed.
         UnknownHost = "unknown-host",
-        /// An RST or ICMP port unreachable answered.
+        /// The answer was an RST or an ICMP port unreachable.
         Refused = "refused",
-        /// An ICMP error said that it is prohibited, or the host unreachable.
+        /// An ICMP error reported that it is prohibited, or that the host is unreachable.
         Rejected = "rejected",
-        /// A bare ACK answered that does not acknowledge the attempt.
+        /// The answer was a bare ACK that does not acknowledge the attempt.
         Challenged = "challenged",
-        /// Nobody answered.
+        /// No answer was seen.
         Unanswered = "unanswered",
-        /// Answered, and then nothing from the client.
+        /// The server answered, and the client did not continue.
         HalfOpen = "half-open",
-        /// Not even tried, though the capture could have seen it.
+        /// No attempt was made, although the capture could have shown it.
         NeverAttempted = "never-attempted",
         /// A host was not seen sending.
         HostNotSeen = "host-not-seen",
@@ -77,25 +78,25 @@ named_enum!(
         OneSidedView = "one-sided-view",
         /// It stays inside a host.
         LoopbackOnly = "loopback-only",
-        /// Watched for less than the row needs.
+        /// It was watched for less time than the row needs.
         WindowTooShort = "window-too-short",
-        /// A capture filter was on.
+        /// A capture filter was active.
         CaptureFiltered = "capture-filtered",
-        /// The capture lost too much.
+        /// The capture lost too many frames.
         LossTooHigh = "loss-too-high",
         /// It needs a feature that the inventory does not name.
         FeatureUnknown = "feature-unknown",
         /// It is expected only after something that was not seen.
         TriggerNotSeen = "trigger-not-seen",
-        /// A host serves by handshake what only another role serves.
+        /// A host serves, proved by a handshake, a port that only another role serves.
         RoleMismatch = "role-mismatch",
-        /// A host showed nothing of its role.
+        /// A host showed no activity of its role.
         SilentRole = "silent-role",
         /// Two hosts claim one address at the same time.
         AddressConflict = "address-conflict",
-        /// Addresses that stay inside a host were seen on a wire.
+        /// Addresses that stay inside a host were seen on a network.
         LoopbackOnWire = "loopback-on-wire",
-        /// Only a feature that is usually off, and that nobody named, permits it.
+        /// Only a feature that is usually off, and that the inventory does not name, permits it.
         FeatureUnstated = "feature-unstated",
         /// An exception matched nothing.
         UnusedException = "unused-exception",
@@ -103,7 +104,7 @@ named_enum!(
 );
 
 impl Code {
-    /// The verdict that the code belongs to.
+    /// Returns the verdict that the code belongs to.
     pub fn verdict(self) -> Verdict {
         match self {
             Self::Exception => Verdict::Excepted,
@@ -119,34 +120,34 @@ impl Code {
 }
 
 named_enum!(
-    /// Why something is not certain.
+    /// The reason why something is not certain.
     Doubt {
-        /// The direction is a guess, and the other reading judges differently.
+        /// The direction is a guess, and the other orientation would be judged differently.
         Direction = "direction",
         /// The coverage is inferred, or rests on a trigger.
         Coverage = "coverage",
         /// The deciding row is doubtful.
         Row = "row",
-        /// Only a name could decide, and none or a weak one was seen.
+        /// Only a name could decide, and the capture shows none or only a weak one.
         Name = "name",
-        /// The capture may have lost what would contradict.
+        /// The capture may have lost contradicting packets.
         Loss = "loss",
-        /// Memory ran short, and it was taken together with other flows.
+        /// Memory ran short, and the flow was aggregated with others.
         Fold = "fold",
-        /// Its packets contradict each other: another device may have sent some of them.
+        /// Its packets contradict each other, so another device may have sent some of them.
         Spoof = "spoof",
-        /// It was seen inside a tunnel that nobody stated, in which anybody may have made it up.
+        /// It was seen inside a tunnel that the inventory does not state, where it could be forged.
         Tunnel = "tunnel",
-        /// It rests on an ICMP error that anybody could have sent.
+        /// It rests on an ICMP error that any host could have sent.
         Quoted = "quoted",
         /// The clocks of the capture contradict each other.
         Clock = "clock",
-        /// Frames that could not be understood may hold what seems to be missing.
+        /// Frames that could not be decoded may contain what seems to be missing.
         Unread = "unread",
     }
 );
 
-/// A set of doubts; empty is certain.
+/// A set of doubts. The empty set means certain.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Doubts(u16);
 
@@ -156,36 +157,36 @@ impl Doubts {
         self.0 |= 1 << doubt as u8;
     }
 
-    /// All doubts of both.
+    /// Returns the doubts of both sets.
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no doubts.
     pub fn certain(self) -> bool {
         self.0 == 0
     }
 
-    /// The doubts, in order.
+    /// Returns the doubts, in order.
     pub fn iter(self) -> impl Iterator<Item = Doubt> {
         Doubt::ALL.iter().copied().filter(move |d| self.0 >> *d as u8 & 1 == 1)
     }
 }
 
 named_enum!(
-    /// What a row of the matrix came to. The first that applies.
+    /// The status of a row of the matrix: the first that applies.
     Status {
-        /// Nobody in the inventory plays one of its roles.
+        /// Nothing in the inventory has one of its roles.
         RoleAbsent = "role-absent",
         /// It needs a feature that is off.
         FeatureOff = "feature-off",
-        /// It should have shown, and did not, or failed.
+        /// It should have been seen, but was not, or it failed.
         Missing = "missing",
         /// It was seen.
         Seen = "seen",
-        /// It should have shown, but the capture could not show it.
+        /// It should have been seen, but the capture could not show it.
         NotAssessable = "not-assessable",
-        /// It was not seen, and did not have to be.
+        /// It was not seen, and was not required.
         NotExpected = "not-expected",
     }
 );

@@ -1,4 +1,4 @@
-//! Conversations that nobody documented become findings.
+//! Findings for conversations that are not documented.
 
 use std::cmp::Reverse;
 
@@ -10,7 +10,7 @@ use super::verdict::{Code, Verdict};
 use crate::conversation::{Conversation, DoubtSource};
 use crate::policy::PartyKind;
 
-/// What findings of conversations are made from, and the book that they go into.
+/// The input for findings about conversations, and the book that they are added to.
 pub(super) struct Grouping<'a> {
     pub judge: &'a Judge<'a>,
     pub list: &'a [Conversation],
@@ -19,7 +19,7 @@ pub(super) struct Grouping<'a> {
 }
 
 impl Grouping<'_> {
-    /// Adds the findings of conversations that nobody documented. Returns the book.
+    /// Adds the findings for conversations that are not documented. Returns the book.
     pub(super) fn unpermitted(mut self) -> FindingBook {
         let policy = self.judge.policy;
         let unusual: Vec<bool> =
@@ -35,7 +35,8 @@ impl Grouping<'_> {
         let (mut strangers, mut entries) = (Vec::new(), GroupEntries::default());
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
             let Some(code) = code(j) else { continue };
-            // Of what an ICMP error quotes alone nobody is accused; loopback addresses have a finding of their own.
+            // A conversation that only an ICMP error quotes does not accuse anyone. Loopback
+            // addresses have a finding of their own.
             if c.taints.has(DoubtSource::Quoted) || c.rare().on_wire {
                 continue;
             }
@@ -73,7 +74,7 @@ impl Grouping<'_> {
         let mut finding = Finding::new(key, Reason::Permission);
         finding = finding.with_members(list, &self.book.pool, fold.members);
         let members = self.book.pool.get(fold.members);
-        // The shown severity and doubts are those of the member that weighs most.
+        // The severity and doubts shown are those of the worst conversation.
         let weight = |n: &&u32| {
             let j = &judged[**n as usize];
             (j.severity, j.doubts.certain(), Reverse(**n))
@@ -83,7 +84,7 @@ impl Grouping<'_> {
         finding.doubts = worst.doubts;
         finding.severity = match place.code == judged[members[0] as usize].ruling.code {
             true => worst.severity,
-            // Of what is documented the conversation weighs nothing, and the finding something.
+            // A documented conversation has no severity of its own, but the finding has one.
             false => {
                 let reached = members.iter().any(|n| list[*n as usize].state.reached());
                 self.judge.severity(place.code, reached, worst.doubts)
@@ -97,7 +98,7 @@ impl Grouping<'_> {
         let (client, server) = (is_any, is_any);
         let (code, about) = (Code::UnknownHost, About::Port(0));
         let key = FindingKey { code, client, server, transport: None, about };
-        // As sure as the surest of them.
+        // The finding is as certain as the most certain of them.
         let doubts = strangers.iter().map(|n| self.judged[*n as usize].doubts);
         let doubts = doubts.min_by_key(|doubts| !doubts.certain()).unwrap_or_default();
         let members = self.book.pool.add(strangers);
@@ -108,7 +109,7 @@ impl Grouping<'_> {
     }
 }
 
-/// The ends of a conversation.
+/// Returns the ends of a conversation.
 pub(super) fn pair(
     ends: &mut EndInterner,
     j: &Judged,

@@ -23,12 +23,13 @@ use crate::result::AuditResult;
 pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
-    // First of all: telling files of one content apart reads them, which may take its time.
+    // This comes first, because finding files with equal content reads them, which may take a
+    // while.
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
     let Some((plan, policy, known)) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
-    // Made before the long work starts, so that a wrong name is told at once.
+    // Created before the long work starts, so that a wrong name is reported at once.
     match Folders::prepare(arguments.out.as_deref(), arguments.evidence.as_deref()) {
         Ok(made) => put(&folders, made),
         Err(failure) => return Ok(report_failure(failure)),
@@ -47,7 +48,8 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let audit = match audit {
         Ok(audit) => audit,
         Err(failure) => {
-            // The interrupt handler keeps its share for ever; what is in it must go now.
+            // The interrupt handler keeps its reference forever, so the content must be dropped
+            // now.
             drop(take(&folders));
             return Ok(report_failure(failure));
         }
@@ -66,7 +68,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     for problem in &audit.damaged {
         report_error(problem);
     }
-    // Whoever has not got them comes too late: an interrupt stops the writing, and then nothing is written.
+    // If the interrupt handler has already taken the folders, nothing is written.
     let Some(folders) = take(&folders) else { return Ok(Exit::Interrupted) };
     if let Err(failure) = audit.write_folders(folders, &progress) {
         return Ok(report_failure(failure));
@@ -74,7 +76,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     let (format, out) = (arguments.format.as_deref(), arguments.out.as_deref());
     let evidence = arguments.evidence.as_deref();
     match print(&audit.result(), format, arguments.quiet, out, evidence) {
-        // Whoever reads our output has seen enough; the audit's result stands.
+        // The reader of the output has seen enough. The result of the audit still counts.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         result => result?,
     }
@@ -85,7 +87,7 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     Ok(ended(!audit.damaged.is_empty(), audit.unchecked, audit.failed))
 }
 
-/// How an audit ends: 3 before 4 before 1.
+/// Returns how an audit ends. Status 3 takes precedence over 4, and 4 over 1.
 pub(super) fn ended(is_damaged: bool, is_unchecked: bool, has_failed: bool) -> Exit {
     if is_damaged {
         Exit::Partial
@@ -98,12 +100,13 @@ pub(super) fn ended(is_damaged: bool, is_unchecked: bool, has_failed: bool) -> E
     }
 }
 
-/// Whether an audit that checked nothing is no success: whoever names what fails the audit relies on the exit code.
+/// Returns whether an audit that checked nothing is not a success. Users who say what fails the
+/// audit rely on the exit code.
 pub(super) fn must_check(fail_on: Option<FailOn>, require_assessed: bool) -> bool {
     require_assessed || fail_on.is_some_and(|fail_on| fail_on != FailOn::Never)
 }
 
-/// Checks everything that can be checked before the work starts, and tells all that is wrong.
+/// Checks everything that can be checked before the work starts, and reports all problems.
 fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<Baseline>)> {
     let request = Request {
         captures: arguments.captures.clone(),
@@ -143,7 +146,7 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
     Some((plan.ok()?, policy.ok()?, known.ok()?))
 }
 
-/// What each step took, by the clock and of all processors; and of the processors for each frame.
+/// Prints the wall time and the processor time of each step, and the processor time per frame.
 fn tell_timings(progress: &Progress, frames: u64) {
     anstream::eprintln!("{:<14} {:>10} {:>10} {:>12}", "step", "wall", "cpu", "cpu a frame");
     for Step { name, wall, cpu } in progress.timings.steps() {
@@ -154,7 +157,7 @@ fn tell_timings(progress: &Progress, frames: u64) {
     }
 }
 
-/// The report on standard output: the wanted format, or the summary.
+/// Prints the report on standard output: the requested format, or the summary.
 pub(super) fn print(
     result: &AuditResult<'_>,
     format: Option<&str>,
@@ -166,7 +169,7 @@ pub(super) fn print(
         None if is_quiet => Ok(()),
         None | Some("text") => {
             let mut text = Vec::new();
-            // Seen from elsewhere, the host says whose file it is.
+            // The terminal may be on another host, so a link must name the host of the file.
             let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
             let places = OutputPaths { reports, evidence, links: host.as_deref() };
             let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
@@ -186,7 +189,7 @@ pub(super) fn print(
     }
 }
 
-/// The name of this host, if it is fit for an address.
+/// Returns the name of this host if a URL can contain it.
 fn host_name() -> Option<String> {
     #[cfg(unix)]
     let name = nix::unistd::gethostname().ok()?.into_string().ok()?;

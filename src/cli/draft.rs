@@ -15,13 +15,13 @@ use super::{report_error, warn};
 use crate::pipeline::{DraftedInventory, Folders, Given, Plan, Progress, Request, folder_of};
 use crate::policy::{Diagnostic, Inventory, MATRICES, Matrix, Policy, TextFile, is_toml};
 
-/// The matrix by which roles are guessed where nobody says.
+/// The matrix that roles are guessed by if the user does not name one.
 const USUAL: &str = MATRICES[0];
 
-/// What a draft goes by.
+/// What a draft is based on.
 struct DraftContext {
     matrix: Matrix,
-    /// The inventory that is added to, and its text.
+    /// The inventory that the draft extends, and its text.
     merged: Option<(Policy, String)>,
     given: Given,
 }
@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
     let (Ok(basis), Ok(plan)) = (basis, plan) else { return Ok(Exit::CannotDo) };
     let DraftContext { matrix, merged, given } = &basis;
-    // What somebody has corrected by hand must not be lost to a second draft.
+    // A second draft must not overwrite what a user has corrected by hand.
     let in_place = arguments.out.is_some() && arguments.out == arguments.merge;
     if let Some(path) = arguments.out.as_deref().filter(|path| path.exists() && !in_place) {
         let what = if path.is_dir() { "is a folder; name a file in it" } else { "exists already" };
@@ -85,7 +85,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
                 true => format!("{}\r\n{}", before.trim_end(), new.replace('\n', "\r\n")),
                 false => format!("{}\n{new}", before.trim_end()),
             };
-            // Behind a table that is written in one line nothing can be added.
+            // Nothing can be appended to hosts or networks that are written in one line.
             let merged = if new.is_empty() { before.clone() } else { merged };
             if Inventory::from_toml("the merged inventory", &merged, matrix).is_err() {
                 let file = arguments
@@ -114,7 +114,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     Ok(if drafted.damaged.is_empty() { Exit::Compliant } else { Exit::Partial })
 }
 
-/// Loads what a draft goes by, or says everything that is wrong.
+/// Loads what a draft is based on. The error lists all problems.
 fn basis(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnostic>> {
     let mut internal = Given::usual_internal();
     internal.extend(arguments.internal.iter().map(IpNet::trunc));
@@ -124,7 +124,7 @@ fn basis(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnostic>> {
         return Ok(DraftContext { matrix, merged: None, given: Given { internal, listed: None } });
     };
     let name = file.display().to_string();
-    // It is read more than once.
+    // The file is read more than once, so it cannot be a pipe.
     if !file.is_file() && file.exists() {
         return Err(whole_file(&name, "--merge wants a file".to_owned()));
     }
@@ -143,9 +143,9 @@ fn basis(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnostic>> {
     Ok(DraftContext { matrix: policy.matrix.clone(), merged: Some((policy, text)), given })
 }
 
-/// Writes a file in the place of another, whole or not at all.
+/// Replaces a file, entirely or not at all.
 fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    // A link stays one.
+    // A symbolic link stays a link.
     let path = &path.canonicalize()?;
     let before = std::fs::read(path)?;
     let is_utf8 = std::str::from_utf8(&before).is_ok() && !before.contains(&0);
@@ -171,7 +171,7 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     new.persist(path).map(drop).map_err(|error| error.error)
 }
 
-/// Writes a file that must not exist yet, whole or not at all.
+/// Writes a file that must not exist yet, entirely or not at all.
 fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(text).inspect_err(|_| drop(std::fs::remove_file(path)))

@@ -1,4 +1,4 @@
-//! `rasaudit exceptions`: starting and checking lists of exceptions.
+//! `rasaudit exceptions`: creating and checking lists of exceptions.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::model::escape_control;
 use crate::policy::{Diagnostic, EXCEPTION_COLUMNS, Exceptions, Policy, TextFile};
 use crate::report::exceptions_from;
 
-/// What a list says of itself.
+/// The comment at the top of a new list.
 const ABOUT: &str = "\
 # Traffic that the matrix does not permit and somebody answers for: one line each, and every cell but port and
 # direction is needed. from, to: a host or network of the inventory, an address or prefix, role:NAME, or *.
@@ -47,7 +47,7 @@ fn template(from: Option<&Path>) -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
-/// Reads a list against a policy.
+/// Reads a list and checks it against a policy.
 pub(super) fn load_exceptions(file: &Path, policy: &Policy) -> Result<Exceptions, Vec<Diagnostic>> {
     let TextFile { name, text, sha256 } = read_text(file, "a list of exceptions")?;
     let exceptions = Exceptions::load(&name, &text, &policy.matrix, &policy.inventory)?;

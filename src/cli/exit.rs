@@ -2,20 +2,20 @@
 
 use std::process::ExitCode;
 
-/// How the program ends.
+/// The status with which the program ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Exit {
-    /// 0: done; nothing at or above `--fail-on`.
+    /// 0: done, without findings at or above `--fail-on`.
     Compliant,
-    /// 1: done; findings at or above `--fail-on`.
+    /// 1: done, with findings at or above `--fail-on`.
     Findings,
-    /// 2: the work could not be done; nothing half written is left behind.
+    /// 2: the work could not be done. Nothing half-written is left behind.
     CannotDo,
     /// 3: done, but part of the input could not be read.
     Partial,
-    /// 4: done, but nothing was checked, where that was not to count as success.
+    /// 4: done, but nothing was checked, and that was not to count as success.
     Unchecked,
-    /// 130: interrupted; nothing was written.
+    /// 130: interrupted. Nothing was written.
     Interrupted,
 }
 

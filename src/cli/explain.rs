@@ -1,4 +1,5 @@
-//! `rasaudit explain`: is this documented, by which row, under which feature; and if not, what is nearest.
+//! `rasaudit explain`: whether some traffic is documented, by which row and with which feature, and
+//! if it is not, which rows are nearest.
 
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,14 +14,14 @@ use crate::policy::{
     Certainty, FeatureState, Inventory, PartyKind, Pattern, RoleSet, Row, nearest,
 };
 
-/// One end as the user named it.
+/// One end, as the user named it.
 struct QuestionEnd {
     party: Party,
     address: IpAddr,
-    /// A name that no host of the inventory has.
+    /// A name that is not in the inventory.
     name: Option<String>,
     broadcast: bool,
-    /// The other end is the same host.
+    /// Whether it is the same host as the other end.
     itself: bool,
     words: String,
 }
@@ -83,8 +84,8 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
     Ok(if documented { Exit::Compliant } else { Exit::Findings })
 }
 
-/// Where a group was asked about whose members do not all have the same answer: each pair of roles, and
-/// whether it is documented.
+/// Returns each pair of roles with whether it is documented, if the user named a group and its
+/// members differ. Otherwise returns `None`.
 fn members(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize, usize, bool)>> {
     let each = |party: &Party| -> Vec<usize> {
         match party.who {
@@ -133,7 +134,8 @@ fn by_member(
     Ok(())
 }
 
-/// A host of the inventory, an address, a role or group, a host name, `broadcast` or `localhost`.
+/// Reads one end: a host of the inventory, an address, a role or group, a host name, `broadcast` or
+/// `localhost`.
 fn end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     let nowhere = IpAddr::from(Ipv4Addr::UNSPECIFIED);
     let stranger = Party { who: PartyKind::Stranger, roles: RoleSet::default() };
@@ -200,7 +202,7 @@ fn end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     }
 }
 
-/// When it would be told that a flow is missing.
+/// Prints when an audit would report the traffic as missing.
 fn absence(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
@@ -213,7 +215,7 @@ fn absence(out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a text can be a host's name: a pattern of one name.
+/// Returns whether a text can be the name of a host, which is a pattern without a star.
 fn is_host_name(text: &str) -> bool {
     text.contains('.') && !text.contains('*') && Pattern::parse(text).is_ok()
 }
@@ -292,7 +294,7 @@ fn line(policy: &Policy, row: &Row) -> String {
     format!("{from} > {to}: {service} ({}; {}{off})", row.purpose, row.id)
 }
 
-/// Where a row comes from, and how sure that is, in a sentence.
+/// Returns a sentence that says where a row comes from and how certain that is.
 fn source_words(row: &Row) -> String {
     let provenance = match row.provenance.strip_prefix("kb-").and_then(|rest| rest.split_once(' '))
     {
@@ -315,7 +317,7 @@ fn source_words(row: &Row) -> String {
     }
 }
 
-/// A note without the marks of open points, which only the rules' own notes explain.
+/// Returns a note without the marks of open points, which only the notes of the rules explain.
 fn without_marks(note: &str) -> String {
     let mut pieces = note.split(" (U");
     let mut text = pieces.next().unwrap_or_default().to_owned();
@@ -329,7 +331,7 @@ fn without_marks(note: &str) -> String {
     text
 }
 
-/// A row with what it rests on.
+/// Prints a row and what it is based on.
 fn about(policy: &Policy, title: &str, row: &Row, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{title:<9} {}", line(policy, row))?;
     writeln!(out, "          {}", source_words(row))?;

@@ -25,10 +25,11 @@ use crate::pipeline::{
 };
 use crate::policy::{Diagnostic, Policy, unreadable};
 
-/// Messages that wait for a syslog daemon that does not take them; older ones are given up.
+/// The maximum number of messages that wait while the syslog daemon does not accept them. Older
+/// ones are dropped.
 const WAITING: usize = 1000;
 
-/// New findings of one window that are told in lines; the worst come first.
+/// The maximum number of new findings of one window that are printed. The worst come first.
 const TOLD: usize = 1000;
 
 /// Lists the interfaces.
@@ -65,7 +66,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
-/// Watches until a signal says stop.
+/// Runs a live audit until a signal stops it.
 pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     let Some(inventory) = arguments.inventory.as_deref() else { return Ok(Exit::CannotDo) };
     let policy = match load_safely(inventory, &arguments.policy_args) {
@@ -141,7 +142,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
-    // Before any thread starts, so that each of them has given up the same.
+    // This comes before any thread starts, so that all threads give up the same privileges.
     let ready = match ready(&wanted) {
         Ok(ready) => ready,
         Err(failure) => return Ok(report_failure(failure)),
@@ -179,7 +180,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
     })
 }
 
-/// Loads what is judged by, from files that nobody else can change.
+/// Loads the policy from files that no other user can change.
 fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec<Diagnostic>> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
     let words = policy_args.overlays.iter().chain(&policy_args.matrix).map(Path::new);
@@ -195,11 +196,11 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
     if problems.is_empty() { load_judging(inventory, policy_args, None) } else { Err(problems) }
 }
 
-/// Reads the token that whoever looks has to give, from a file that nobody else can read.
+/// Reads the token that HTTP clients must send, from a file that no other user can read.
 fn auth(file: &Path) -> Result<Auth, String> {
     let wrong = |what: &str| format!("--token {}: {what}", file.display());
     let failed = |error: &io::Error| wrong(&unreadable(file, error));
-    // One that is no file would never end, or wait for whoever writes it.
+    // A device would never end, and a pipe would block until something is written to it.
     if !file.metadata().map_err(|error| failed(&error))?.is_file() {
         return Err(wrong("is no file"));
     }
@@ -218,7 +219,7 @@ fn auth(file: &Path) -> Result<Auth, String> {
     Auth::with_token(text.trim()).map_err(|error| wrong(&error.to_string()))
 }
 
-/// The files at and below a path that others than root and this user may write.
+/// Collects the files at and below a path that users other than root and this user may write.
 #[cfg(unix)]
 fn others_may_write(path: &Path, depth: usize, open: &mut Vec<PathBuf>) {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -238,23 +239,25 @@ fn others_may_write(path: &Path, depth: usize, open: &mut Vec<PathBuf>) {
 #[cfg(not(unix))]
 fn others_may_write(_: &Path, _: usize, _: &mut Vec<PathBuf>) {}
 
-/// Folders that are written.
+/// Returns the folders that are written to.
 fn written(arguments: &LiveArguments) -> Vec<PathBuf> {
     let folders = arguments.out.iter().chain(&arguments.state).cloned();
     folders.chain(arguments.write.as_deref().map(folder_of)).collect()
 }
 
-/// Files that a reload reads.
+/// Returns the files and folders that a reload reads.
 fn read_again(inventory: &Path, policy_args: &PolicyArgs) -> Vec<PathBuf> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
-    // An editor replaces a file, so it is the folder that is read. A matrix or overlay may be a folder beside it.
+    // An editor replaces a file, so its folder must be readable. A matrix or an overlay may be a
+    // folder beside it.
     let mut paths: Vec<PathBuf> = named.into_iter().flatten().map(folder_of).collect();
     paths.extend(policy_args.rules.clone());
     paths.extend(policy_args.overlays.iter().chain(&policy_args.matrix).map(PathBuf::from));
     paths
 }
 
-/// INT and TERM end, HUP reloads, USR1 closes the window. A second INT or TERM ends at once.
+/// Handles signals: INT and TERM stop the audit, HUP reloads the policy, USR1 closes the window. A
+/// second INT or TERM ends the program at once.
 fn listen_to_signals(control: &Arc<Control>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
     let control = Arc::clone(control);
@@ -271,25 +274,25 @@ fn listen_to_signals(control: &Arc<Control>) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells what happens.
+/// A listener that reports events on the console, to syslog and on the web page.
 struct ConsoleObserver<'a> {
     arguments: &'a LiveArguments,
     inventory: &'a Path,
     dated: Option<WindowFolders>,
-    /// Findings of all windows.
+    /// The number of findings of all windows.
     findings: AtomicU64,
-    /// The last reports could not be written.
+    /// Whether reports, state or frames could not be written, until reports are written again.
     trouble: AtomicBool,
     pages: Arc<LiveSnapshot>,
     syslog: Option<Syslog>,
-    /// That nothing was checked was told.
+    /// Whether it was already reported that nothing was checked.
     unchecked: AtomicBool,
-    /// Messages that syslog has not taken yet, the oldest first.
+    /// Messages that syslog has not accepted yet, oldest first.
     unsent: Mutex<Vec<Message>>,
 }
 
 impl ConsoleObserver<'_> {
-    /// Tells what is watched, how, and where it can be seen.
+    /// Prints what is watched, how, and where the results are.
     fn begin(&self, page: Option<std::net::SocketAddr>) {
         let LiveArguments { interfaces, every, out, state, .. } = self.arguments;
         let inventory = self.inventory.display();
@@ -317,7 +320,8 @@ impl ConsoleObserver<'_> {
 }
 
 impl ConsoleObserver<'_> {
-    /// Sends findings to syslog, those first that it did not take before; that it does not take them is told once.
+    /// Sends findings to syslog, starting with those that it did not accept before. A failure is
+    /// reported once.
     fn send(&self, new: Vec<Message>) {
         let Some(syslog) = &self.syslog else { return };
         let mut waiting = self.unsent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -413,7 +417,7 @@ impl Listener for ConsoleObserver<'_> {
         let mut out = io::stdout().lock();
         let new = all.new_findings(before, self.arguments.format == "json");
         for line in new.iter().take(TOLD) {
-            // Whoever does not listen any more still gets reports.
+            // The reports are written even if standard output is closed.
             let _ = writeln!(out, "{line}");
         }
         if new.len() > TOLD {
@@ -464,7 +468,7 @@ fn told(fold: AggregationLevel) -> &'static str {
     }
 }
 
-/// Shows a line on a terminal while `work` runs.
+/// Shows a status line on a terminal while `work` runs.
 fn with_status<T>(
     control: &Control,
     wanted: bool,

@@ -38,7 +38,8 @@ pub(super) fn check(name: &str) -> io::Result<Exit> {
     };
     let mut problems = matrix.lint();
     problems.extend(check_examples(&matrix));
-    // Of a file alone its own rows are in question, not the roles and features that it is read with.
+    // For a single file, only its own rows are checked, not the roles and features that it is read
+    // with.
     problems.retain(|problem| !path.is_file() || problem.file == name);
     if !problems.is_empty() {
         report_errors(&problems);
@@ -144,7 +145,7 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
             ]);
         }
     };
-    // Where the other matrix lets somebody else do it, the port itself stays open.
+    // If the other matrix allows it for other sources, the port itself stays open.
     add(["opens", "widens"], new.beyond(&old));
     add(["closes", "narrows"], old.beyond(&new));
     let names = |matrix: &Matrix| -> BTreeSet<(String, String)> {
@@ -190,7 +191,7 @@ fn features(matrix: &Matrix) -> TextTable {
     table
 }
 
-/// The rows between some roles; `whole` with what they rest on.
+/// Returns the rows between some roles. With `whole`, they include what they are based on.
 fn rows(matrix: &Matrix, from: Option<RoleSet>, to: Option<RoleSet>, whole: bool) -> TextTable {
     const SHORT: &[&str] = &["from", "to", "transport", "ports", "feature", "need", "purpose"];
     const WHOLE: &[&str] = &[

@@ -1,4 +1,4 @@
-//! The user's words: arguments to a checked plan, and outcomes to exit codes.
+//! The command line: turns arguments into a checked plan, and outcomes into exit codes.
 
 mod args;
 mod audit;
@@ -28,14 +28,14 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version are answers; everything else is work that could not be done.
+            // Help and version count as success. Everything else is work that could not be done.
             let _ = error.print();
             return if error.use_stderr() { Exit::CannotDo.into() } else { Exit::Compliant.into() };
         }
     };
     match run(arguments) {
         Ok(exit) => exit.into(),
-        // Whoever reads our output has seen enough.
+        // The reader of the output has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Compliant.into(),
         Err(error) => {
             report_error(&error.to_string());
@@ -70,13 +70,13 @@ fn run(arguments: Arguments) -> io::Result<Exit> {
     }
 }
 
-/// Tells what somebody should look at, on standard error.
+/// Prints a warning on standard error.
 fn warn(what: &str) {
     let style = anstyle::AnsiColor::Yellow.on_default().bold();
     anstream::eprintln!("{style}warning:{style:#} {}", crate::model::escape_control(what));
 }
 
-/// Tells a problem on standard error.
+/// Prints a problem on standard error.
 fn report_error(problem: &str) {
     let style = anstyle::AnsiColor::Red.on_default().bold();
     anstream::eprintln!("{style}error:{style:#} {}", crate::model::escape_control(problem));

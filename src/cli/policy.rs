@@ -1,4 +1,4 @@
-//! Loading and checking what is judged by: matrix and inventory, with all their problems at once.
+//! Loading and checking the matrix and the inventory, with all their problems at once.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::policy::{
     is_toml,
 };
 
-/// Tells all problems of a file.
+/// Prints all problems of a file.
 pub(super) fn report_errors(problems: &[Diagnostic]) {
     for problem in problems {
         report_error(&problem.to_string());
@@ -24,7 +24,8 @@ pub(super) fn whole_file(file: &str, message: impl ToString) -> Vec<Diagnostic> 
     vec![Diagnostic { file: file.to_owned(), line: 0, message: message.to_string() }]
 }
 
-/// Reads a file that the user wrote, which should be `wanted`; else what is wrong with it.
+/// Reads a file that the user wrote and that should be `wanted`. The error says what is wrong with
+/// it.
 pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Diagnostic>> {
     let bytes = TextFile::bytes(file).map_err(|problem| vec![problem])?;
     match capture_kind(&bytes) {
@@ -36,7 +37,7 @@ pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Diagn
     }
 }
 
-/// Reads a file of an earlier report; else what is wrong with it.
+/// Reads a file of an earlier report. The error says what is wrong with it.
 pub(super) fn read_report(file: &Path) -> Result<String, String> {
     let told = |problems: Vec<Diagnostic>| {
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
@@ -47,7 +48,7 @@ pub(super) fn read_report(file: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// The rules that the command line asks for, beside those that an inventory names.
+/// The rules that the command line names, in addition to those that an inventory names.
 #[derive(Clone, Copy, Default)]
 pub(super) struct RulesWanted<'a> {
     pub matrix: Option<&'a str>,
@@ -55,7 +56,7 @@ pub(super) struct RulesWanted<'a> {
     pub overlays: &'a [String],
 }
 
-/// Loads an inventory and the matrix that it names, or says everything that is wrong.
+/// Loads an inventory and the matrix that it names. The error lists all problems.
 pub(super) fn load_policy(
     file: &Path,
     wanted: &RulesWanted<'_>,
@@ -89,7 +90,7 @@ pub(super) fn load_policy(
         (None, Some(given)) => find_matrix(given, rules, None)
             .map_err(|message| problems.extend(whole_file("--matrix", message)))
             .ok(),
-        // A TOML inventory without a matrix is told below, with all its other problems.
+        // A TOML inventory without a matrix is reported below, with all its other problems.
         (None, None) if toml => None,
         (None, None) => {
             let example = MATRICES[0];
@@ -98,7 +99,7 @@ pub(super) fn load_policy(
             None
         }
     };
-    // Without its matrix the rest of the inventory is still checked, against the one built in.
+    // Without its matrix, the rest of the inventory is still checked against the built-in matrix.
     let built_in = || RuleFiles::named(MATRICES[0], None).map_err(|m| whole_file(&name, m));
     let mut files = files.map_or_else(built_in, Ok)?;
     if named.no_background {
@@ -137,7 +138,7 @@ pub(super) fn load_policy(
     }
 }
 
-/// A matrix by name, or a folder of rules, as seen from the folder of the inventory.
+/// Finds a matrix by name, or by a folder of rules relative to the folder of the inventory.
 pub(super) fn find_matrix(
     name: &str,
     rules: Option<&Path>,
@@ -186,7 +187,7 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
     }
 }
 
-/// A matrix by name or folder alone, or everything that is wrong with it.
+/// Loads a matrix by name or folder, without an inventory. The error lists all its problems.
 pub(super) fn load_matrix(name: &str, overlays: &[String]) -> Result<Matrix, Vec<Diagnostic>> {
     let mut files =
         find_matrix(name, None, None).map_err(|message| whole_file("--matrix", message))?;

@@ -1,4 +1,4 @@
-//! Everything that is judged by, as the command line names it.
+//! The policy as the command line names it.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::policy::{RulesWanted, load_policy};
 use crate::model::Nanos;
 use crate::policy::{Diagnostic, Exceptions, Policy};
 
-/// Loads everything that is judged by, or says everything that is wrong.
+/// Loads the policy with its exceptions and severities. The error lists all problems.
 pub(super) fn load_judging(
     inventory: &Path,
     policy_args: &PolicyArgs,

@@ -12,7 +12,7 @@ use crate::pipeline::{Folders, Progress, fits_manifest};
 use crate::report::{FORMATS, Format, Needs};
 use crate::result::AuditResult;
 
-/// Makes reports of the result of an earlier audit.
+/// Writes reports of the result of an earlier audit.
 pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     let progress = Arc::new(Progress::default());
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         report_error("a result is read from a file: give its name, not -");
         return Ok(Exit::CannotDo);
     }
-    // Who gives the folder of the reports means the result in it.
+    // The folder of an earlier report stands for the result in it.
     let path = match arguments.result.is_dir() {
         true => arguments.result.join("audit.json"),
         false => arguments.result.clone(),
@@ -64,7 +64,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         return Ok(report_failure(failure));
     }
     match print(&result, format, arguments.quiet, arguments.out.as_deref(), None) {
-        // Whoever reads our output has seen enough.
+        // The reader of the output has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         printed => printed?,
     }

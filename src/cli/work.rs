@@ -1,4 +1,4 @@
-//! Work that takes long: shown on a terminal, stopped by an interrupt, told when it fails.
+//! Long-running work: progress on a terminal, interrupts and failures.
 
 use std::io::{self, IsTerminal};
 use std::sync::atomic::Ordering;
@@ -11,16 +11,16 @@ use super::exit::Exit;
 use super::report_error;
 use crate::pipeline::{AuditError, Folders, Plan, Progress};
 
-/// How long the work may take to stop by itself after an interrupt. A read that waits for standard
+/// The time that the work has to stop by itself after an interrupt. A read that waits for standard
 /// input cannot stop.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Stops the work on an interrupt: by itself where it can, else by ending the program. Either way
-/// nothing half written is left.
+/// Stops the work on an interrupt. The work stops by itself if it can, otherwise this ends the
+/// program. Either way nothing half-written is left.
 ///
-/// Whoever takes the folders writes into them, and stops by itself or comes to its end.
+/// The thread that takes the folders writes into them. It then stops by itself or finishes.
 pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Option<Folders>>>) {
-    // Without a handler an interrupt ends the program at once, which is no worse.
+    // Without a handler, an interrupt ends the program at once, which is not worse.
     let _ = ctrlc::set_handler(move || {
         progress.stop.store(true, Ordering::Relaxed);
         std::thread::sleep(GRACE);
@@ -32,19 +32,18 @@ pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Opti
     });
 }
 
-/// Puts folders where an interrupt finds them.
+/// Stores the folders where the interrupt handler finds them.
 pub(super) fn put(shared: &Mutex<Option<Folders>>, folders: Folders) {
     *shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(folders);
 }
 
-/// Takes the folders, once.
+/// Takes the folders. Only the first caller gets them.
 pub(super) fn take(folders: &Mutex<Option<Folders>>) -> Option<Folders> {
     folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
 }
 
 pub(super) fn report_failure(failure: AuditError) -> Exit {
     match &failure {
-        // One line each.
         AuditError::Sources(sources) => {
             for (name, reason) in sources {
                 report_error(&format!("{name} {reason}"));
@@ -58,7 +57,7 @@ pub(super) fn report_failure(failure: AuditError) -> Exit {
     }
 }
 
-/// Shows a bar on a terminal while `work` runs.
+/// Shows a progress bar on a terminal while `work` runs.
 pub(super) fn with_bar<T>(
     plan: &Plan,
     progress: &Progress,

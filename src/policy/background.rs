@@ -1,17 +1,17 @@
-//! Traffic of every network, which belongs to no product.
+//! Traffic found in every network, which belongs to no product.
 
 use crate::model::Transport;
 
-/// Traffic that belongs to no product: only to a broadcast, multicast or link-local address or the
-/// direct answer to such, and ICMP.
+/// Traffic that belongs to no product. Except for ICMP, only traffic to a broadcast, multicast or
+/// link-local address, or in direct answer to such traffic, is background traffic.
 #[derive(Clone, Debug)]
 pub struct Background {
     /// Its stable name.
     pub id: String,
     /// The protocol above IP.
     pub transport: Transport,
-    /// The server port; none matches every one.
+    /// The server port; `None` matches every port.
     pub port: Option<u16>,
-    /// It is background towards any address (ICMP).
+    /// Whether it is background traffic towards any address (ICMP).
     pub anywhere: bool,
 }

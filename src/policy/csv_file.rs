@@ -1,4 +1,4 @@
-//! CSV files of rules and hosts, read with the place of every cell.
+//! CSV files of rules and hosts, read with the line of every row.
 
 use super::Diagnostics;
 
@@ -10,19 +10,19 @@ pub(super) struct CsvRecord<'a> {
 }
 
 impl<'a> CsvRecord<'a> {
-    /// The trimmed cell of a column; empty where the column is missing.
+    /// Returns the trimmed cell of a column; empty if the column is missing.
     pub fn get(&self, column: &str) -> &'a str {
         let position = self.header.iter().position(|name| name.trim() == column);
         position.and_then(|p| self.cells.get(p)).unwrap_or_default().trim()
     }
 
-    /// The members of a cell that holds a list.
+    /// Returns the items of a cell that holds a list.
     pub fn list(&self, column: &str) -> impl Iterator<Item = &'a str> + use<'a> {
         self.get(column).split(';').map(str::trim).filter(|item| !item.is_empty())
     }
 }
 
-/// Reads `text`, which must have the `columns`, and hands each row to `visit`.
+/// Reads `text`, which must have the `columns`, and passes each row to `visit`.
 pub(super) fn each_record(
     text: &str,
     columns: &[&str],
@@ -62,8 +62,9 @@ pub(super) fn each_record(
     }
 }
 
-/// The line of a record. The reader gives the place where the one before ended, which may be before the line's end
-/// (as Windows has it), before empty lines and before comments.
+/// Returns the line of a record. The reader gives the position where the previous record ended.
+/// That may be before the end of its line (with Windows line endings), before empty lines and
+/// before comments.
 fn line_of(text: &str, position: &csv::Position) -> usize {
     let rest = text.get(position.byte() as usize..).unwrap_or_default();
     let mut line = position.line() as usize;

@@ -1,14 +1,14 @@
-//! What is wrong with a file that a user wrote.
+//! Problems in files that a user wrote.
 
 use std::path::Path;
 use std::{fmt, io};
 
-/// One problem, with its place.
+/// A problem with the file and line that it concerns.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Diagnostic {
     /// The file as the user named it.
     pub file: String,
-    /// The line, from 1; zero where the problem is the whole file's.
+    /// The line, counted from 1; 0 if the problem concerns the whole file.
     pub line: usize,
     /// What is wrong, and what would be right.
     pub message: String,
@@ -33,7 +33,7 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// No problems yet, of `file`.
+    /// Creates an empty list of problems of `file`.
     pub fn of(file: &str) -> Self {
         Self { file: file.to_owned(), list: Vec::new() }
     }
@@ -43,7 +43,7 @@ impl Diagnostics {
         self.list.push(Diagnostic { file: self.file.clone(), line, message: message.into() });
     }
 
-    /// The value if there were no problems, else all of them in the order of their lines.
+    /// Returns the value if there are no problems, else all problems in the order of their lines.
     pub fn or<T>(mut self, value: T) -> Result<T, Vec<Diagnostic>> {
         if self.list.is_empty() {
             return Ok(value);
@@ -54,7 +54,8 @@ impl Diagnostics {
     }
 }
 
-/// ` (did you mean "...")`, with the known word most like `word`, or nothing where none is alike.
+/// Returns `; did you mean "..."?` with the known word that is most similar to `word`, or an empty
+/// text if none is similar.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     near(word, known, 0.75)
 }
@@ -69,7 +70,8 @@ fn near<'a>(word: &str, known: impl IntoIterator<Item = &'a str>, least: f64) ->
         .map_or_else(String::new, |(_, k)| format!("; did you mean \"{k}\"?"))
 }
 
-/// Why a file that the user named cannot be read, with the file beside it whose name is most like the one given.
+/// Returns why a file that the user named cannot be read. If it does not exist, the text suggests
+/// the file beside it with the most similar name.
 pub fn unreadable(path: &Path, error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::NotFound {
         return error.to_string();
@@ -80,7 +82,7 @@ pub fn unreadable(path: &Path, error: &io::Error) -> String {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort_unstable();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // A folder may hold anything: only a slip of the finger is worth a word.
+    // A folder may contain anything, so only a likely misspelling is worth a suggestion.
     format!("{error}{}", near(&name, names.iter().map(String::as_str), 0.88))
 }
 

@@ -1,29 +1,30 @@
-//! What one matrix opens and closes against another, in rows.
+//! The rows that one matrix opens and closes compared with another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{EndpointTarget, Matrix, Row, Scope};
 
-/// A row of one matrix that the other does not have, or not for all its pairs of roles.
+/// A row of one matrix that the other does not have, or not for all of its pairs of roles.
 pub struct MatrixChange<'m> {
     /// The row.
     pub row: &'m Row,
-    /// The source roles that the other matrix does not let do it; `any address` for everybody.
+    /// The source roles that the other matrix does not allow; `any address` for all addresses.
     pub from: Vec<&'m str>,
     /// The destination roles, or the name or address of an endpoint.
     pub to: Vec<String>,
-    /// Who may do it by the other matrix, to at least one of them.
+    /// The source roles that the other matrix allows, for at least one of the destinations.
     pub others: Vec<String>,
 }
 
 impl Matrix {
-    /// The rows of this matrix, as far as `other` does not document the same.
+    /// Returns the rows of this matrix as far as `other` does not document the same traffic.
     pub fn beyond<'m>(&'m self, other: &Matrix) -> Vec<MatrixChange<'m>> {
         self.rows.iter().flat_map(|row| self.row_beyond(row, other)).collect()
     }
 
     fn row_beyond<'m>(&'m self, row: &'m Row, other: &Matrix) -> Vec<MatrixChange<'m>> {
-        // Pairs by destination, so that destinations with the same sources are told together.
+        // The pairs are grouped by destination first, so that destinations with the same sources
+        // form one change.
         let mut by_destination: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
         for (source, slug) in self.sides(row.source) {
             for destination in self.destinations(row) {
@@ -43,7 +44,8 @@ impl Matrix {
         by_sources.into_iter().map(change).collect()
     }
 
-    /// The roles that a side stands for, by slug; nothing for everybody.
+    /// Returns the slugs of the roles that a side stands for, each with the text to show. The slug
+    /// is `None` for any address.
     fn sides(&self, role: usize) -> Vec<(Option<&str>, &str)> {
         match &self.roles[role] {
             role if role.is_any => vec![(None, "any address")],
@@ -59,7 +61,8 @@ impl Matrix {
         }
     }
 
-    /// Who may do to one of some destinations what a row of another matrix does.
+    /// Returns the source roles for which this matrix documents the service of `wanted`, at one or
+    /// more of the destinations.
     fn sources_of(&self, wanted: &Row, destinations: &[String]) -> Vec<String> {
         let rows = self
             .rows
@@ -75,7 +78,7 @@ impl Matrix {
         role.is_any || role.slug == slug || self.role_names(role.members).contains(&slug)
     }
 
-    /// Whether some row documents what a row of another matrix does, between these two.
+    /// Returns whether a row of this matrix documents the service of `wanted` between these two.
     fn documents(&self, wanted: &Row, source: Option<&str>, destination: &str) -> bool {
         self.rows.iter().any(|row| {
             self.is_same_service(row, wanted, destination)
@@ -86,7 +89,8 @@ impl Matrix {
         })
     }
 
-    /// Whether a row of this matrix covers what a row of another does to a destination, whoever does it.
+    /// Returns whether a row of this matrix covers the service of `wanted` at a destination,
+    /// whatever its source.
     fn is_same_service(&self, row: &Row, wanted: &Row, destination: &str) -> bool {
         row.transport == wanted.transport
             && (row.scope == Scope::Broadcast) == (wanted.scope == Scope::Broadcast)

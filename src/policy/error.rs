@@ -1,31 +1,31 @@
-//! What is wrong with a word that a user wrote, wherever it stands.
+//! Errors in words that a user wrote, wherever they stand.
 
 use super::{Diagnostic, MATRICES, OVERLAYS, nearest};
 
-/// Why a name, a pattern or an example means nothing.
+/// The reason why a name, a pattern or an example is not valid.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// A file cannot be read.
+    /// A file that cannot be read.
     #[error(transparent)]
     File(#[from] Diagnostic),
-    /// No matrix has the name.
+    /// A name that no matrix has.
     #[error(
         "no matrix is called \"{0}\"{near} (known: {known}, or a folder of rules)",
         near = nearest(.0, MATRICES.iter().copied()),
         known = MATRICES.join(", ")
     )]
     NoMatrix(String),
-    /// There is no such file.
+    /// A file that does not exist.
     #[error("no such file")]
     NoFile,
-    /// No overlay has the name.
+    /// A name that no overlay has.
     #[error(
         "no overlay is called \"{0}\"{near} (known: {known}, or a CSV file)",
         near = nearest(.0, OVERLAYS.iter().copied()),
         known = OVERLAYS.join(", ")
     )]
     NoOverlay(String),
-    /// A name stands for several roles.
+    /// A name that stands for several roles.
     #[error(
         "\"{name}\" stands for several roles; give the one the host plays: {members}",
         members = .members.join(", ")
@@ -36,10 +36,10 @@ pub enum PolicyError {
         /// The slugs of the roles.
         members: Vec<String>,
     },
-    /// No host plays a role.
+    /// A role that no host can play.
     #[error("\"{0}\" is no role that a host can play")]
     NotPlayable(String),
-    /// A host has a role that the matrix does not have.
+    /// A role of a host that the matrix does not have.
     #[error(
         "unknown role \"{name}\"{near}; rasaudit matrix show --roles lists them, and a host that plays none has \
          roles = []"
@@ -47,36 +47,36 @@ pub enum PolicyError {
     UnknownRole {
         /// The name.
         name: String,
-        /// The role whose name is most like it, in words.
+        /// The role with the most similar name, in words.
         near: String,
     },
-    /// A rule has a role that the matrix does not have.
+    /// A role in a rule that the matrix does not have.
     #[error("unknown role \"{slug}\"{near}")]
     UnknownSlug {
         /// The slug.
         slug: String,
-        /// The role whose slug is most like it, in words.
+        /// The role with the most similar slug, in words.
         near: String,
     },
-    /// An address stands where a name should.
+    /// An address in place of a name.
     #[error("\"{0}\" is an address, not a name")]
     AddressForName(String),
-    /// It is no name of a host.
+    /// A text that is not a host name.
     #[error("\"{0}\" is no host name like www.example.com")]
     NotAName(String),
-    /// A pattern has too many stars, or one in a wrong place.
+    /// A pattern with too many stars, or with a star in a wrong place.
     #[error("\"{0}\": one star may stand, in the first label")]
     Stars(String),
-    /// A pattern fits nearly every name.
+    /// A pattern that matches nearly every name.
     #[error("\"{0}\" matches everything below a top-level domain")]
     TooWide(String),
-    /// An example is not written as one.
+    /// An example that does not have the required form.
     #[error("an example is FROM > TO TRANSPORT/PORT")]
     NotAnExample,
-    /// An example has a port that is none.
+    /// An example with an invalid port.
     #[error("\"{0}\" is no port")]
     NotAPort(String),
-    /// An example is of a role that no host plays.
+    /// An example with a role that no host plays.
     #[error("nobody plays \"{0}\"")]
     NobodyPlays(String),
 }

@@ -1,6 +1,7 @@
-//! The site's exceptions: traffic that the matrix does not permit and somebody answers for.
+//! The site's exceptions: traffic that the matrix does not permit but that a person answers for.
 //!
-//! A CSV list. Owner, reason, approval, creation and expiry are mandatory, and all problems are told at once.
+//! They are a CSV list. Owner, reason, approval, creation and expiry are mandatory, and all
+//! problems are reported at once.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use super::csv_file::{CsvRecord, each_record};
 use super::{Diagnostic, Diagnostics, Inventory, Matrix, Party, PartyKind, RoleSet, nearest};
 use crate::model::{Nanos, Transport, hex};
 
-/// The columns of an exceptions list.
+/// The columns of a list of exceptions.
 pub const EXCEPTION_COLUMNS: &[&str] = &[
     "id",
     "from",
@@ -29,7 +30,7 @@ pub const EXCEPTION_COLUMNS: &[&str] = &[
     "expires",
 ];
 
-/// What a reason begins with that nobody has written yet.
+/// The beginning of a reason that has not been written yet.
 pub const UNFILLED: &str = "TO BE FILLED IN:";
 
 /// A list of exceptions.
@@ -41,7 +42,7 @@ pub struct Exceptions {
     pub sha256: String,
     /// The exceptions, in the order of the file.
     pub list: Vec<Exception>,
-    /// The time that expiry is held against, in place of each conversation's last packet.
+    /// The time against which expiry is checked, instead of the last packet of each conversation.
     pub as_of: Option<Nanos>,
 }
 
@@ -50,29 +51,29 @@ pub struct Exceptions {
 pub struct Exception {
     /// Its name in the list.
     pub id: String,
-    /// Who may open it.
+    /// The side that may open connections.
     pub from: ExceptionParty,
-    /// Who may serve it.
+    /// The side that may accept them.
     pub to: ExceptionParty,
-    /// The protocol above IP; none for every one.
+    /// The protocol above IP; `None` for every protocol.
     pub transport: Option<Transport>,
-    /// The ports; none for every one.
+    /// The lowest and the highest port; `None` for every port.
     pub ports: Option<(u16, u16)>,
-    /// It holds in the other direction too.
+    /// Whether it applies in both directions.
     pub both: bool,
-    /// Who answers for it.
+    /// The person who answers for it.
     pub owner: String,
     /// Why it is needed.
     pub reason: String,
-    /// Who approved it.
+    /// The person who approved it.
     pub approved_by: String,
-    /// The day it was made.
+    /// The day on which it was created.
     pub created: Date,
-    /// The last day it holds.
+    /// The last day on which it is valid.
     pub expires: Date,
-    /// The first moment of the day it was made.
+    /// The first moment of the day on which it was created.
     pub begins: Nanos,
-    /// The first moment at which it no longer holds.
+    /// The first moment at which it is no longer valid.
     pub ends: Nanos,
     /// Its line in the file.
     pub line: usize,
@@ -85,25 +86,25 @@ pub enum ExceptionParty {
     Host(usize),
     /// A network of the inventory, by number.
     Network(usize),
-    /// Addresses.
+    /// An address or a prefix.
     Addresses(IpNet),
-    /// Whoever plays one of these roles.
+    /// Any party that plays one of these roles.
     Roles(RoleSet),
-    /// Anybody.
+    /// Any address.
     Any,
 }
 
-/// What an exception comes to for some traffic.
+/// The exception that matches some traffic.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ExceptionMatch {
-    /// It holds: its number.
+    /// A valid exception, by number.
     Holds(usize),
-    /// It would have held, had it not expired: its number.
+    /// An exception that would apply but has expired, by number.
     Expired(usize),
 }
 
 impl ExceptionParty {
-    /// Whether it is everybody, however that is written.
+    /// Returns whether it covers every address, however it is written.
     fn is_anybody(&self) -> bool {
         match self {
             Self::Any => true,
@@ -138,8 +139,8 @@ impl Exception {
 }
 
 impl Exceptions {
-    /// The exception for some traffic whose last packet came at `last`: one that holds, before one that has
-    /// expired; the first of the list.
+    /// Returns the exception for some traffic whose last packet arrived at `last`. A valid
+    /// exception takes precedence over an expired one. Among equals the first of the list applies.
     pub fn find(
         &self,
         ends: [(&Party, IpAddr); 2],
@@ -153,7 +154,7 @@ impl Exceptions {
             if !exception.takes(ends, transport, port) {
                 continue;
             }
-            // Traffic without a time is held against no expiry.
+            // Traffic without a time is not checked against an expiry date.
             if now.is_none_or(|now| now < exception.ends) {
                 return Some(ExceptionMatch::Holds(number));
             }
@@ -162,7 +163,7 @@ impl Exceptions {
         expired
     }
 
-    /// Returns what an auditor would ask about each exception: line and question.
+    /// Returns what an auditor would question about each exception, with its line.
     pub fn warnings(&self) -> Vec<Diagnostic> {
         let mut warnings = Vec::new();
         for exception in &self.list {
@@ -204,7 +205,7 @@ impl Exceptions {
         warnings
     }
 
-    /// Reads a list against an inventory and its matrix.
+    /// Reads a list and checks it against an inventory and its matrix.
     pub fn load(
         file: &str,
         text: &str,
@@ -244,7 +245,7 @@ impl ExceptionReader<'_, '_> {
         self.problems.add(self.record.line, message);
     }
 
-    /// One exception; none, with all its problems told, where it cannot be read.
+    /// Reads one exception. Returns `None` if it cannot be read, after reporting all its problems.
     fn read(mut self) -> Option<Exception> {
         for column in ["id", "owner", "reason", "approved_by", "created", "expires"] {
             if self.record.get(column).is_empty() {
@@ -299,7 +300,7 @@ impl ExceptionReader<'_, '_> {
         })
     }
 
-    /// A host or network by name, an address, a prefix, a role, or `*`.
+    /// Reads one side: a host or network by name, an address, a prefix, a role, or `*`.
     fn side(&mut self, column: &str) -> Option<ExceptionParty> {
         let text = self.record.get(column);
         let (hosts, networks) = (&self.inventory.hosts, &self.inventory.networks);
@@ -361,7 +362,7 @@ impl ExceptionReader<'_, '_> {
     }
 }
 
-/// The first moment of a day (UTC).
+/// Returns the first moment of a day (UTC).
 fn start_of(day: Date) -> Option<Nanos> {
     let start = day.to_zoned(TimeZone::UTC).ok()?;
     Nanos::try_from(start.timestamp().as_nanosecond()).ok()

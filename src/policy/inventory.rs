@@ -1,6 +1,8 @@
-//! The inventory: which host plays which role, what the farm uses, what the capture covers.
+//! The inventory: which host plays which role, which features the farm uses, and what the capture
+//! covers.
 //!
-//! TOML in full, or a CSV of hosts. Either way all problems are told at once.
+//! An inventory is a TOML file, or a CSV file that lists only hosts. In both cases all problems are
+//! reported at once.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +17,7 @@ use super::csv_file::each_record;
 use super::{Diagnostic, Diagnostics, Matrix, Pattern, RoleSet, nearest};
 use crate::model::{Mac, Transport, hex};
 
-/// A commented file to start from.
+/// A commented inventory to start from.
 pub const TEMPLATE: &str = include_str!("template.toml");
 
 /// A farm and its surroundings.
@@ -29,9 +31,9 @@ pub struct Inventory {
     pub farm: String,
     /// The name of the matrix, or a folder of rules.
     pub matrix: String,
-    /// An address that matches nothing is a client, towards gateways and HALB.
+    /// Whether an address that matches nothing is a client towards gateways and HALB.
     pub clients_any: bool,
-    /// Features that are on or off; one that is not named is unknown.
+    /// Whether each feature is on or off. A feature that is not named is unknown.
     pub features: BTreeMap<String, bool>,
     /// The hosts.
     pub hosts: Vec<Host>,
@@ -43,28 +45,29 @@ pub struct Inventory {
     pub moved: Vec<MovedPort>,
     /// What the capture covers, if it is stated.
     pub covers: Option<CoverageStatement>,
-    /// The host that a loopback capture was taken on.
+    /// The host on which a loopback capture was taken.
     pub on: Option<usize>,
-    /// What counts as inside.
+    /// The prefixes that count as internal.
     pub internal: Vec<IpNet>,
-    /// Resolvers whose answers are believed.
+    /// Resolvers whose answers are trusted.
     pub resolvers: Vec<IpAddr>,
     /// Tunnels of the site.
     pub tunnels: Vec<Tunnels>,
 }
 
-/// Tunnels of the site, whose content is believed.
+/// Tunnels of the site, whose content is trusted.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tunnels {
-    /// Both ends of such a tunnel lie in these.
+    /// The networks that contain both ends of such a tunnel.
     pub ends: Vec<IpNet>,
-    /// The kind of tunnel, a word of [`TUNNEL_KINDS`].
+    /// The kind of tunnel, one of [`TUNNEL_KINDS`].
     pub kind: &'static str,
-    /// A mirror sends it to a sensor; else it carries a network of the site.
+    /// Whether a mirror uses it to send frames to a sensor. Otherwise it carries a network of the
+    /// site.
     pub is_mirror: bool,
 }
 
-/// The words for kinds of tunnels.
+/// The names of the kinds of tunnels.
 pub const TUNNEL_KINDS: &[&str] = &[
     "ip-in-ip",
     "gre",
@@ -90,33 +93,33 @@ pub struct Host {
     pub name: String,
     /// Its IP addresses.
     pub addresses: Vec<IpAddr>,
-    /// Its hardware addresses, as far as listed.
+    /// Its hardware addresses, as far as they are listed.
     pub macs: Vec<Mac>,
     /// Its roles.
     pub roles: RoleSet,
-    /// The hosts that hold it, where it is a virtual address.
+    /// The hosts that hold it, if it is a virtual address.
     pub held_by: Vec<usize>,
-    /// Networks for whose addresses it answers ARP.
+    /// The networks for whose addresses it answers ARP requests.
     pub answers_arp_for: Vec<IpNet>,
     /// Its line in the file.
     pub line: usize,
 }
 
 impl Host {
-    /// Whether it is a virtual address of others.
+    /// Returns whether it is a virtual address that other hosts hold.
     pub fn is_virtual(&self) -> bool {
         !self.held_by.is_empty()
     }
 }
 
-/// A network all of whose addresses play the same roles.
+/// A network whose addresses all play the same roles.
 #[derive(Clone, Debug)]
 pub struct Network {
     /// Its name.
     pub name: String,
     /// Its prefix.
     pub cidr: IpNet,
-    /// The roles of everybody in it.
+    /// The roles of every address in it.
     pub roles: RoleSet,
     /// Its line in the file.
     pub line: usize,
@@ -125,7 +128,7 @@ pub struct Network {
 /// A destination known by name or address.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// Its role's number.
+    /// The number of its role.
     pub role: usize,
     /// Names that DNS or TLS may show.
     pub names: Vec<Pattern>,
@@ -135,38 +138,39 @@ pub struct Service {
     pub line: usize,
 }
 
-/// A documented port that listens elsewhere on this site.
+/// A documented port that this site moved to another number.
 #[derive(Clone, Debug)]
 pub struct MovedPort {
-    /// The roles that listen.
+    /// The roles that listen on it.
     pub roles: RoleSet,
     /// TCP or UDP.
     pub transport: Transport,
     /// The documented port.
     pub from: u16,
-    /// The port in its place.
+    /// The port that the site uses instead.
     pub to: u16,
-    /// The one host that it holds for.
+    /// The only host that the move applies to; `None` for all hosts with these roles.
     pub host: Option<usize>,
 }
 
-/// What the span carries.
+/// The traffic that the span port carries, according to the inventory.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CoverageStatement {
-    /// Every switch port.
+    /// The traffic of every switch port.
     All,
-    /// The switch ports of these hosts.
+    /// The traffic of the switch ports of these hosts.
     Hosts(Vec<usize>),
 }
 
-/// Whether a file's name says that it is TOML; any other is read as a CSV of hosts.
+/// Returns whether a file is read as TOML. Only a file whose name ends in `.csv` is read as a CSV
+/// list of hosts.
 pub fn is_toml(file: &str) -> bool {
     !file.to_lowercase().ends_with(".csv")
 }
 
 impl Inventory {
-    /// The rules that a TOML inventory names, before anything else is known of it. What is broken in it
-    /// is told when it is loaded.
+    /// Returns the rules that a TOML inventory names, before anything else in it is read. Errors in
+    /// the file are reported when the inventory is loaded.
     pub fn rules_named(text: &str) -> NamedRules {
         let (document, _) = DeTable::parse_recoverable(text);
         let farm = document.get_ref().get("farm").and_then(|farm| farm.get_ref().as_table());
@@ -183,7 +187,7 @@ impl Inventory {
         }
     }
 
-    /// Reads a TOML inventory against its matrix.
+    /// Reads a TOML inventory and checks it against its matrix.
     pub fn from_toml(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Diagnostic>> {
         let mut loader = InventoryLoader::new(file, text, matrix);
         let (document, errors) = DeTable::parse_recoverable(text);
@@ -197,7 +201,7 @@ impl Inventory {
         loader.finish()
     }
 
-    /// Reads a CSV of hosts (`name,addresses,roles[,macs]`) against a matrix.
+    /// Reads a CSV list of hosts (`name,addresses,roles[,macs]`) and checks it against a matrix.
     pub fn from_csv(file: &str, text: &str, matrix: &Matrix) -> Result<Self, Vec<Diagnostic>> {
         let mut loader = InventoryLoader::new(file, text, matrix);
         loader.inventory.matrix.clone_from(&matrix.name);
@@ -220,12 +224,12 @@ impl Inventory {
     }
 }
 
-/// The line of a byte, from 1.
+/// Returns the line of a byte offset, counted from 1.
 fn line_of(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count()
 }
 
-/// A text with the line where it stands.
+/// A text with the line that contains it.
 pub type AtLine = (String, usize);
 
 /// The rules that an inventory names.
@@ -235,11 +239,11 @@ pub struct NamedRules {
     pub matrix: Option<AtLine>,
     /// The overlays.
     pub overlays: Vec<AtLine>,
-    /// The traffic of every network is to be judged like any other.
+    /// Whether background traffic is to be judged like any other.
     pub no_background: bool,
 }
 
-/// Whether one host can have the address.
+/// Returns whether a single host can have the address.
 fn is_somebody(address: IpAddr) -> bool {
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     let is_any = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
@@ -247,7 +251,8 @@ fn is_somebody(address: IpAddr) -> bool {
 }
 
 struct InventoryLoader<'a> {
-    /// Where each line but the first starts, in bytes: lines are asked for once a value.
+    /// The byte offset at which each line except the first starts. It is kept because a line is
+    /// looked up for every value.
     lines: Vec<usize>,
     matrix: &'a Matrix,
     problems: Diagnostics,
@@ -314,7 +319,8 @@ impl<'a> InventoryLoader<'a> {
             Some(farm) => self.farm(farm),
             None => self.problems.add(1, "the table [farm] with the key \"matrix\" is missing"),
         }
-        // Hosts twice: virtual addresses and moves name hosts that may stand further down.
+        // Hosts are read in two passes, because virtual addresses and moved ports may name hosts
+        // that are listed later.
         for table in self.tables(document, "host") {
             self.toml_host(table);
         }
@@ -352,7 +358,7 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// The tables of an array of tables.
+    /// Returns the tables of an array of tables.
     fn tables<'d>(
         &mut self,
         document: &'d DeTable<'_>,
@@ -431,7 +437,7 @@ impl<'a> InventoryLoader<'a> {
                 Err(_) => self.problems.add(line, format!("\"{text}\" is no IP address")),
             }
         }
-        // Read beforehand, because they belong to the rules; here their shape alone is looked at.
+        // The overlays belong to the rules and were read earlier. Only their form is checked here.
         self.texts(table, "overlays");
         if let Some(value) = table.get("background").filter(|v| v.get_ref().as_bool().is_none()) {
             self.problems.add(self.place(value), "background is true or false");
@@ -485,7 +491,7 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// The networks that a key lists.
+    /// Returns the networks that a key lists.
     fn prefixes(&mut self, table: &DeTable<'_>, key: &str) -> Option<Vec<IpNet>> {
         let mut networks = Vec::new();
         for (text, line) in self.texts(table, key)? {
@@ -499,7 +505,7 @@ impl<'a> InventoryLoader<'a> {
         Some(networks)
     }
 
-    /// The tunnels that are stated, of an array of tables or of inline tables.
+    /// Reads the stated tunnels from an array of tables or of inline tables.
     fn stated_tunnels(&mut self, value: &Spanned<DeValue<'_>>) {
         let wrong =
             "write tunnels = [{ ends = [\"10.0.0.0/24\"], kind = \"vxlan\", use = \"overlay\" }]";
@@ -533,7 +539,7 @@ impl<'a> InventoryLoader<'a> {
         }
     }
 
-    /// The one of some words that a key names.
+    /// Returns the value of a key that must be one of `words`.
     fn word(
         &mut self,
         table: &DeTable<'_>,
@@ -629,12 +635,12 @@ impl<'a> InventoryLoader<'a> {
         roles
     }
 
-    /// Sorts the hosts by name, so that no answer depends on the order in which the file lists them.
+    /// Sorts the hosts by name, so that no result depends on their order in the file.
     fn sort_hosts(&mut self) {
         self.inventory.hosts.sort_by(|a, b| (&a.name, a.line).cmp(&(&b.name, b.line)));
     }
 
-    /// The number of the host that a text names.
+    /// Returns the number of the host that a text names.
     fn named_host(&mut self, (name, line): &AtLine) -> Option<usize> {
         let found = self.inventory.hosts.iter().position(|h| h.name == *name);
         if found.is_none() {

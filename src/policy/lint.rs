@@ -1,5 +1,5 @@
-//! What is wrong with a matrix that can be read: rows that say a thing twice, hide each other,
-//! contradict each other, or can never show.
+//! Problems of a matrix that can be read: rows that repeat, hide or contradict each other, or that
+//! no capture can ever show.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use super::{Diagnostic, EndpointTarget, Expectation, Exposure, Matrix, RoleSet, 
 use crate::model::Transport;
 
 impl Matrix {
-    /// Everything that is wrong with the rows, in the order of their files and lines.
+    /// Returns all problems of the rows, in the order of their files and lines.
     pub fn lint(&self) -> Vec<Diagnostic> {
         let mut lint = Lint { matrix: self, problems: Vec::new() };
         for (number, row) in self.rows.iter().enumerate() {
@@ -26,7 +26,8 @@ impl Matrix {
         problems
     }
 
-    /// How many pairs of roles a row joins. Of two rows that document the same, the narrower speaks.
+    /// Returns the number of pairs of roles that a row covers. Of two rows that document the same
+    /// traffic, the narrower one decides.
     pub fn breadth(&self, row: &Row) -> usize {
         let side = |role: usize| match &self.roles[role] {
             role if role.is_any => RoleSet::MAX,
@@ -35,9 +36,9 @@ impl Matrix {
         side(row.source) * side(row.destination)
     }
 
-    /// Of the rows that document the same traffic the least decides: the matrix before its overlays,
-    /// what is certain before what is doubtful, what was written for these roles before what was written
-    /// for many.
+    /// Returns the sort key of a row among those that document the same traffic; the least key
+    /// decides. The matrix comes before its overlays, certain rows come before doubtful ones, and
+    /// rows for few roles come before rows for many.
     pub fn precedence(&self, number: usize) -> (bool, bool, usize, usize) {
         let row = &self.rows[number];
         (row.overlay.is_some(), row.is_doubtful(), self.breadth(row), number)
@@ -67,7 +68,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Whether a capture could show it where it is expected.
+    /// Checks that a capture could show the traffic where it is expected.
     fn observable(&mut self, row: &Row) {
         if row.scope == Scope::Localhost && row.is_expected() {
             self.add(row, "is expected, and stays inside a host where no span sees it");
@@ -83,7 +84,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Whether what it asks for can ever come true.
+    /// Checks that what the row requires can ever happen.
     fn satisfiable(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.is_expected() && row.watch_s == 0 {
@@ -113,7 +114,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Whether its own cells agree.
+    /// Checks that the cells of the row agree.
     fn consistent(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.expectation == Expectation::Feature && row.features.is_empty() {
@@ -139,7 +140,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Earlier rows that say the same, or nearly.
+    /// Reports earlier rows that say the same or nearly the same.
     fn others(&mut self, number: usize, row: &Row) {
         let matrix = self.matrix;
         let of = |r: &Row| (r.source, r.destination, r.transport, r.scope);
@@ -182,7 +183,8 @@ impl Lint<'_> {
         }
     }
 
-    /// Whether it ever decides: some pair of roles and port for which no other row comes first.
+    /// Checks that the row can ever decide. This needs a pair of roles and a port for which no
+    /// other row takes precedence.
     fn shadow(&mut self, number: usize, row: &Row) {
         let matrix = self.matrix;
         let mine = matrix.precedence(number);
@@ -206,7 +208,8 @@ impl Lint<'_> {
                 for port in edges(row, rivals.iter().map(|r| &matrix.rows[*r])) {
                     let hides = |r: &&usize| {
                         let other = &matrix.rows[**r];
-                        // With a feature off that only the other needs, this row decides.
+                        // The other row may need a feature that this row does not need. While that
+                        // feature is off, this row decides.
                         other.features.iter().all(|f| row.features.contains(f))
                             && other.ports.contains(&port)
                             && matrix.is_source(other, source)
@@ -255,7 +258,7 @@ impl Lint<'_> {
         }
     }
 
-    /// Names that would stand for two roles in an inventory.
+    /// Reports names that would stand for two roles in an inventory.
     fn names(&mut self) {
         let mut known: BTreeMap<String, &str> = BTreeMap::new();
         for role in self.matrix.roles.iter().filter(|role| role.is_playable()) {
@@ -274,7 +277,8 @@ impl Lint<'_> {
     }
 }
 
-/// The ports of a row at which another row could take over: its own ends, and those next to the others' ends.
+/// Returns the ports of a row at which another row could take over. These are its own first and
+/// last port and those next to the ends of the others.
 fn edges<'r>(row: &Row, others: impl Iterator<Item = &'r Row>) -> BTreeSet<u16> {
     let (low, high) = (*row.ports.start(), *row.ports.end());
     let near = |r: &Row| [r.ports.start().saturating_sub(1), r.ports.end().saturating_add(1)];
@@ -282,7 +286,7 @@ fn edges<'r>(row: &Row, others: impl Iterator<Item = &'r Row>) -> BTreeSet<u16> 
     all.filter(|port| row.ports.contains(port)).collect()
 }
 
-/// Whether one destination holds everything of the other.
+/// Returns whether `wide` includes everything that `narrow` does.
 fn covers(wide: &EndpointTarget, narrow: &EndpointTarget) -> bool {
     match (wide, narrow) {
         (EndpointTarget::Name(pattern), EndpointTarget::Name(name)) => {

@@ -1,4 +1,4 @@
-//! Reading the rule files into a matrix; of each file all problems at once.
+//! Reading the rule files into a matrix. All problems of a file are reported at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -55,7 +55,7 @@ impl Matrix {
     }
 }
 
-/// What a matrix must have; what is left out of the others has a plain meaning.
+/// The columns that a matrix must have. Any other column has a default if it is missing.
 const MATRIX_COLUMNS: &[&str] = &[
     "id",
     "source_role",
@@ -72,20 +72,20 @@ const ENDPOINT_COLUMNS: &[&str] =
 
 const BACKGROUND_COLUMNS: &[&str] = &["id", "transport", "port", "towards"];
 
-/// What `meta.toml` of a folder of rules says.
+/// The content of `meta.toml` in a folder of rules.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RulesMeta {
     /// The product and its version, in words.
     title: Option<String>,
-    /// A word that names of roles may begin with or leave out.
+    /// A word that role names may begin with or omit.
     prefix: Option<String>,
 }
 
-/// A file being read.
+/// A file that is being read.
 struct FileContext<'a> {
     file: Arc<str>,
-    /// The overlay that it is.
+    /// The name of the overlay, if the file is an overlay.
     overlay: Option<&'a str>,
     problems: Diagnostics,
 }
@@ -95,7 +95,8 @@ impl FileContext<'_> {
         self.problems.add(record.line, message);
     }
 
-    /// The value of a cell that holds a word of a list.
+    /// Returns the parsed value of a cell. If there is none, reports the cell with the nearest
+    /// `known` word.
     fn word<T>(
         &mut self,
         record: &CsvRecord<'_>,
@@ -110,7 +111,7 @@ impl FileContext<'_> {
         value
     }
 
-    /// The value of a cell that may be empty.
+    /// Returns the value of a cell, or the default if the cell is empty.
     fn number<T: std::str::FromStr + Default>(
         &mut self,
         record: &CsvRecord<'_>,
@@ -130,7 +131,7 @@ impl FileContext<'_> {
     }
 }
 
-/// The columns of all files of rules; others are the site's own.
+/// The columns of all rule files. Any other column belongs to the site.
 const COLUMNS: &[&str] = &[
     "aliases",
     "announced_by",
@@ -175,7 +176,8 @@ const COLUMNS: &[&str] = &[
     "watch_s",
 ];
 
-/// Tells columns whose names are a slip of one that is known: what they say would count for nothing.
+/// Reports columns whose names look like misspellings of known ones, because their cells would be
+/// ignored.
 fn misspelt(text: &str, problems: &mut Diagnostics) {
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     let Some((number, header)) = lines.find(|(_, line)| !line.starts_with('#')) else {
@@ -199,7 +201,7 @@ struct MatrixLoader<'m> {
 }
 
 impl MatrixLoader<'_> {
-    /// Reads what the matrix is of; a site's own may say nothing.
+    /// Reads which product the matrix describes. A site's own matrix need not say so.
     fn meta(&mut self, (file, text): (&str, &str)) {
         let mut problems = Diagnostics::of(file);
         match toml::from_str::<RulesMeta>(text) {
@@ -216,7 +218,7 @@ impl MatrixLoader<'_> {
         self.problems.extend(problems.or(()).err().into_iter().flatten());
     }
 
-    /// Reads a file whole, so that the problems of all of them are told at once.
+    /// Reads a whole file, so that the problems of all files are reported at once.
     fn read(
         &mut self,
         file: (&str, &str),
@@ -233,7 +235,8 @@ impl MatrixLoader<'_> {
         columns: &[&str],
         each: fn(&mut Self, &CsvRecord<'_>, &mut FileContext<'_>),
     ) {
-        // A file that is not there; one that is empty lacks its columns.
+        // The name is empty if the file does not exist. An existing but empty file lacks its
+        // columns.
         if file.is_empty() {
             return;
         }
@@ -250,7 +253,7 @@ impl MatrixLoader<'_> {
         }
     }
 
-    /// An overlay is a list of rows, or of background traffic; its columns tell.
+    /// Reads an overlay, which lists either rows or background traffic. Its columns show which.
     fn overlay(&mut self, overlay: &RuleFile) {
         let file = (overlay.shown.as_str(), overlay.text.as_str());
         match overlay.is_background() {
@@ -259,8 +262,8 @@ impl MatrixLoader<'_> {
         }
     }
 
-    /// The rows of an overlay that nobody named. Where the roles of a site's own matrix do not know them, they say
-    /// nothing.
+    /// Reads the rows of a built-in overlay that is not in use. Problems are ignored, because a
+    /// site's own matrix may lack the roles of these rows.
     fn unused_overlay(&mut self, overlay: &RuleFile) {
         let mut problems = Diagnostics::of(&overlay.shown);
         let mut reading = FileContext {
@@ -283,7 +286,8 @@ impl MatrixLoader<'_> {
             return reading.add(record, format!("more than {} roles", RoleSet::MAX));
         }
         let kind = match record.get("kind") {
-            // Rules of earlier versions; that traits are missing would be seen nowhere else.
+            // Rules of earlier versions use this word. Nothing else would reveal that they lack
+            // traits.
             "ras-component" => {
                 reading.add(
                     record,
@@ -316,7 +320,7 @@ impl MatrixLoader<'_> {
         });
     }
 
-    /// The members of groups, which may stand further down than the group.
+    /// Reads the members of groups, which may be listed after the group.
     fn members(&mut self, text: &str, reading: &mut FileContext<'_>) {
         let mut ignored = Diagnostics::default();
         each_record(text, &[], &mut ignored, |record, _| {
@@ -368,7 +372,7 @@ impl MatrixLoader<'_> {
         }
     }
 
-    /// One row; none, with all its problems told, where it cannot be read.
+    /// Reads one row. Returns `None` if it cannot be read, after reporting all its problems.
     fn row(&self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) -> Option<Row> {
         let source = self.role(record, "source_role", reading);
         let (destination, only) = match record.get("destination") {
@@ -462,7 +466,7 @@ impl MatrixLoader<'_> {
         role
     }
 
-    /// The destination of a row that goes to a name or an address.
+    /// Returns the destination of a row that goes to a name or an address.
     fn endpoint(
         &self,
         text: &str,
@@ -611,7 +615,7 @@ impl MatrixLoader<'_> {
     }
 }
 
-/// The protocol and the ports of a row; a single port may stand in `port` alone.
+/// Returns the protocol and the ports of a row. A single port may be given in `port` alone.
 fn ports(
     record: &CsvRecord<'_>,
     reading: &mut FileContext<'_>,

@@ -1,4 +1,5 @@
-//! The policy as one thing that can be asked: who is this address, which rows fit this traffic.
+//! The policy: a matrix and an inventory, indexed for looking up what an address is and which rows
+//! cover some traffic.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -8,50 +9,50 @@ use ipnet::IpNet;
 use super::{Background, Exceptions, Inventory, Matrix, MovedPort, RoleSet, Row, Scope, Trait};
 use crate::model::{Mac, Transport, is_link_local};
 
-/// The keyed hash of the maps that are asked for each conversation.
+/// The keyed hash function of the maps that are read for each conversation.
 type LookupHash = ahash::RandomState;
 
-/// What an address is to the inventory.
+/// What an address is according to the inventory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum PartyKind {
     /// A host, by number.
     Host(usize),
     /// A destination known by name or address, by number.
     Service(usize),
-    /// Somebody in a network, by number.
+    /// An address in a network, by number of the network.
     Network(usize),
-    /// Somebody of whom a question gives the roles alone.
+    /// A party of which a question gives only the roles.
     Asked,
-    /// In no list.
+    /// An address that is not in the inventory.
     Stranger,
 }
 
 /// One end of a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Party {
-    /// What the inventory knows of it.
+    /// What the inventory knows about it.
     pub who: PartyKind,
     /// Its roles.
     pub roles: RoleSet,
 }
 
-/// Whether the features of a row are on.
+/// The state of the features of a row.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum FeatureState {
-    /// All of them are, or it needs none.
+    /// All of them are on, or the row needs none.
     On,
-    /// None is off, and at least one is not named by the inventory.
+    /// None of them is off, but the inventory does not name at least one.
     Unknown,
-    /// At least one is off.
+    /// At least one of them is off.
     Off,
 }
 
-/// A row that covers a port, as this site has it.
+/// A row that covers a port at this site.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
     /// The row's position in the matrix.
     pub row: usize,
-    /// The port is where the site moved a documented one.
+    /// Whether the port is one to which the site moved a documented port.
     pub moved: bool,
 }
 
@@ -65,18 +66,18 @@ pub struct Policy {
     /// The site's exceptions.
     pub exceptions: Exceptions,
     addresses: HashMap<IpAddr, PartyKind, LookupHash>,
-    /// The hosts of hardware addresses.
+    /// The host of each hardware address.
     macs: HashMap<Mac, usize, LookupHash>,
     networks: Vec<(u8, HashMap<IpAddr, usize, LookupHash>)>,
     single_ports: HashMap<(Transport, u16), Vec<usize>, LookupHash>,
     port_ranges: Vec<usize>,
-    /// The roles that strangers play where clients may be anybody.
+    /// The roles that strangers play if clients may be any address.
     clients: RoleSet,
-    /// The roles through which clients come in.
+    /// The roles through which clients enter the farm.
     entrances: RoleSet,
-    /// The roles whose answers to lookups are believed.
+    /// The roles whose answers to lookups are trusted.
     directories: RoleSet,
-    /// The hosts that each host stands for.
+    /// For each host, the hosts that it stands for.
     holders: Vec<Vec<usize>>,
 }
 
@@ -90,7 +91,7 @@ impl Policy {
         for (number, host) in inventory.hosts.iter().enumerate() {
             addresses.extend(host.addresses.iter().map(|a| (*a, PartyKind::Host(number))));
         }
-        // Longest prefix first; one map a length, so that a look-up costs the number of lengths.
+        // One map per prefix length, longest first, so that a lookup costs one probe per length.
         let mut networks: BTreeMap<u8, HashMap<IpAddr, usize, LookupHash>> = BTreeMap::new();
         for (number, network) in inventory.networks.iter().enumerate() {
             let length = network.cidr.prefix_len();
@@ -133,8 +134,9 @@ impl Policy {
         }
     }
 
-    /// What an address is. A link-local address belongs to the host whose hardware address fits it
-    /// or its frames; a loopback address to the host that the capture was taken on.
+    /// Returns the party that an address belongs to. A link-local address belongs to the host whose
+    /// hardware address matches it or its frames. A loopback address belongs to the host on which
+    /// the capture was taken.
     pub fn party<'a>(&self, address: IpAddr, macs: impl IntoIterator<Item = &'a Mac>) -> Party {
         let who = match self.addresses.get(&address) {
             Some(who) => *who,
@@ -165,23 +167,24 @@ impl Policy {
             IpAddr::V6(v6) if v6.is_unicast_link_local() => Some(v6.octets()),
             _ => return None,
         };
-        // An interface identifier that was made of a hardware address has these two bytes in its middle (RFC 4291, A).
+        // An interface identifier that is derived from a hardware address has these two bytes in
+        // its middle (RFC 4291, appendix A).
         let of_eui = eui
             .filter(|e| e[11..13] == [0xff, 0xfe])
             .map(|e| Mac([e[8] ^ 2, e[9], e[10], e[13], e[14], e[15]]));
         let all = macs.into_iter().copied().chain(of_eui);
         let mut hosts = all.filter_map(|mac| self.host_of_mac(mac));
         let first = hosts.next()?;
-        // What two hosts used is nobody's.
+        // An address that two hosts used belongs to neither.
         hosts.all(|other| other == first).then_some(first)
     }
 
-    /// The host whose hardware address it is.
+    /// Returns the host that has a hardware address.
     pub fn host_of_mac(&self, mac: Mac) -> Option<usize> {
         self.macs.get(&mac).copied()
     }
 
-    /// The host whose address it is.
+    /// Returns the host that has an address.
     pub fn host_of(&self, address: IpAddr) -> Option<usize> {
         match self.addresses.get(&address) {
             Some(PartyKind::Host(host)) => Some(*host),
@@ -189,12 +192,14 @@ impl Policy {
         }
     }
 
-    /// What an address is that stands inside a host and was seen on a wire: nobody's.
+    /// Returns the party of an address that is valid only inside a host but was seen on a network.
+    /// It does not belong to any host.
     pub fn nobody() -> Party {
         Party { who: PartyKind::Stranger, roles: RoleSet::default() }
     }
 
-    /// Whether a resolver's answers are to be believed: it is stated, or a domain controller.
+    /// Returns whether the answers of a resolver are trusted. This is so if the inventory lists it
+    /// or if it plays a directory role, such as domain controller.
     pub fn is_resolver(&self, address: IpAddr) -> bool {
         self.inventory.resolvers.contains(&address)
             || self
@@ -202,7 +207,7 @@ impl Policy {
                 .is_some_and(|host| self.inventory.hosts[host].roles.intersects(self.directories))
     }
 
-    /// The longest network of the inventory that holds an address.
+    /// Returns the network of the inventory with the longest prefix that contains an address.
     pub fn network(&self, address: IpAddr) -> Option<usize> {
         self.networks.iter().find_map(|(length, networks)| {
             let prefix = IpNet::new(address, *length).ok()?;
@@ -210,15 +215,16 @@ impl Policy {
         })
     }
 
-    /// The roles that a client plays towards a server: where clients may be anybody, a stranger is one
-    /// towards gateways and HALB, and when it asks everybody for them.
+    /// Returns the roles that a client plays towards a server. If clients may be any address, a
+    /// stranger is a client when it connects to a gateway or HALB, or when it broadcasts.
     pub fn client_roles(&self, client: &Party, server: &Party, broadcast: bool) -> RoleSet {
         let anybody = self.inventory.clients_any && client.who == PartyKind::Stranger;
         let towards = broadcast || server.roles.intersects(self.entrances);
         if anybody && towards { self.clients } else { client.roles }
     }
 
-    /// The row's ports as this site has them, in words: a moved port with where it came from.
+    /// Returns the ports of a row as this site uses them, in words. If the site moved one of them
+    /// for all hosts, this is the new port.
     pub fn ports_here(&self, row: &Row) -> String {
         let moved = self.inventory.moved.iter().find(|m| {
             m.transport == row.transport
@@ -229,7 +235,7 @@ impl Policy {
         moved.map_or_else(|| row.ports_text(), |m| m.to.to_string())
     }
 
-    /// The rows that document a port at `server`, had the site not moved it away.
+    /// Returns the rows that would document a port at `server` if the site had not moved that port.
     pub fn moved_away(
         &self,
         transport: Transport,
@@ -241,7 +247,8 @@ impl Policy {
         })
     }
 
-    /// The roles of the services that a name belongs to: those of the inventory and those of the rules.
+    /// Returns the roles of the services that a name belongs to, both those of the inventory and
+    /// those of the rules.
     pub fn roles_of_name(&self, name: &str) -> RoleSet {
         let listed =
             self.inventory.services.iter().filter(|s| s.names.iter().any(|n| n.matches(name)));
@@ -250,7 +257,8 @@ impl Policy {
         roles.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role)))
     }
 
-    /// The roles that somebody plays: a host, a network, a service, or anybody.
+    /// Returns the roles that hosts, networks and services play, and the client roles if clients
+    /// may be any address.
     pub fn present_roles(&self) -> RoleSet {
         let inventory = &self.inventory;
         let hosts = inventory.hosts.iter().map(|h| h.roles);
@@ -260,14 +268,14 @@ impl Policy {
         hosts.chain(networks).chain(services).fold(anybody, RoleSet::with)
     }
 
-    /// Learns on which host a capture with loopback traffic was taken, where that is not stated: the
-    /// one inventory host that is an end of every conversation between two addresses. Returns whether
-    /// it was learned.
+    /// Finds the host on which a capture with loopback traffic was taken, if the inventory does not
+    /// state it. It is the only inventory host that is an end of every conversation between two
+    /// addresses. Returns whether it was found.
     pub fn learn_loopback(&mut self, ends: impl Iterator<Item = (IpAddr, IpAddr)>) -> bool {
         let (mut loopback, mut common): (bool, Option<BTreeSet<usize>>) = (false, None);
         for (a, b) in ends {
             if a.is_loopback() || b.is_loopback() {
-                // One loopback end alone is somebody's forgery, not traffic inside a host.
+                // A loopback address at one end only is forged traffic, not traffic inside a host.
                 loopback |= a.is_loopback() && b.is_loopback();
                 continue;
             }
@@ -291,7 +299,8 @@ impl Policy {
         }
     }
 
-    /// The first address of the host that an address belongs to; of others the address itself.
+    /// Returns the first address of the host that an address belongs to, or the address itself if
+    /// it does not belong to a host.
     pub fn canonical(&self, address: IpAddr) -> IpAddr {
         match self.addresses.get(&address) {
             Some(PartyKind::Host(host)) => self.inventory.hosts[*host].addresses[0],
@@ -299,8 +308,8 @@ impl Policy {
         }
     }
 
-    /// Whether an IPv4 address is the last of its network: of the longest prefix of the inventory
-    /// that holds it, else of its /24.
+    /// Returns whether an IPv4 address is the last one of its network. The network is the longest
+    /// prefix of the inventory that contains the address, else its /24.
     pub fn is_broadcast(&self, address: IpAddr) -> bool {
         let IpAddr::V4(v4) = address else {
             return false;
@@ -313,24 +322,25 @@ impl Policy {
                 let cidr = self.inventory.networks[network].cidr;
                 cidr.prefix_len() < 31 && cidr.broadcast() == address
             }
-            // Outside nobody knows the networks.
+            // Outside, the prefix lengths are unknown.
             None => v4.octets()[3] == 255 && self.is_internal(address),
         }
     }
 
-    /// Whether an IPv4 address stands for everybody on a link.
+    /// Returns whether an IPv4 address stands for all hosts on a link.
     pub fn is_everybody(&self, address: IpAddr) -> bool {
         matches!(address, IpAddr::V4(v4) if v4.is_broadcast()) || self.is_broadcast(address)
     }
 
-    /// Whether an address counts as inside; what never crosses a router does.
+    /// Returns whether an address counts as internal. Link-local and loopback addresses do, because
+    /// they never cross a router.
     pub fn is_internal(&self, address: IpAddr) -> bool {
         is_link_local(address)
             || address.is_loopback()
             || self.inventory.internal.iter().any(|net| net.contains(&address))
     }
 
-    /// The rows whose port this is at `server`, moved ports counted where they are now.
+    /// Returns the rows that cover a port at `server`. A moved port counts only where it is now.
     pub fn candidates(
         &self,
         transport: Transport,
@@ -364,7 +374,8 @@ impl Policy {
         })
     }
 
-    /// The rows whose documented ports hold `port`, in the order of the matrix.
+    /// Returns the rows whose documented ports include `port`. Rows with a single port come before
+    /// those with a range, each in the order of the matrix.
     pub fn rows_at(&self, transport: Transport, port: u16) -> impl Iterator<Item = usize> + '_ {
         let single = self.single_ports.get(&(transport, port)).into_iter().flatten().copied();
         let ranges = self.port_ranges.iter().copied().filter(move |row| {
@@ -374,14 +385,15 @@ impl Policy {
         single.chain(ranges)
     }
 
-    /// The row of an overlay that a service belongs to, whether the inventory names the overlay or not.
+    /// Returns the overlay row that covers a service, whether or not the inventory names the
+    /// overlay.
     pub fn overlay_row(&self, transport: Transport, port: u16) -> Option<&Row> {
         let named = self.matrix.rows.iter().filter(|row| row.overlay.is_some());
         let mut rows = named.chain(&self.matrix.unused_overlays);
         rows.find(|row| row.transport == transport && row.ports.contains(&port))
     }
 
-    /// The roles that serve a port by the rows of the matrix itself.
+    /// Returns the roles that serve a port according to the matrix itself, without its overlays.
     pub fn serving(&self, transport: Transport, port: u16) -> RoleSet {
         let rows = self.rows_at(transport, port).map(|number| &self.matrix.rows[number]);
         let rows = rows.filter(|row| row.scope == Scope::Network && row.overlay.is_none());
@@ -390,8 +402,10 @@ impl Policy {
         })
     }
 
-    /// Whether a port is the product's own: nobody but its components serves it, and no client or anybody else opens it,
-    /// or one of them alone serves it. What others use too says something only where the other side is known.
+    /// Returns whether a port is the product's own. This is so if only components of the product
+    /// serve it and neither clients nor arbitrary addresses connect to it, or if a single role
+    /// serves it and that role is a component. A port that an overlay documents is shared with
+    /// other software, so it says something only if the other side is known.
     pub fn is_own_port(&self, transport: Transport, port: u16) -> bool {
         let matrix = &self.matrix;
         let of_product = |roles: RoleSet| {
@@ -413,7 +427,7 @@ impl Policy {
         any && (all || single) && self.overlay_row(transport, port).is_none()
     }
 
-    /// Whether the features of a row are on.
+    /// Returns the state of the features of a row.
     pub fn feature_state(&self, row: &Row) -> FeatureState {
         let state = |feature: &String| match self.inventory.features.get(feature) {
             Some(true) => FeatureState::On,
@@ -423,27 +437,29 @@ impl Policy {
         row.features.iter().map(state).max().unwrap_or(FeatureState::On)
     }
 
-    /// Returns the features of a row that the inventory does not name, each with whether a usual farm has it.
+    /// Returns the features of a row that the inventory does not name, each with whether a typical
+    /// farm has it.
     pub fn unstated<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = (&'a str, bool)> {
         let features = row.features.iter().map(String::as_str);
         let unnamed = features.filter(|name| !self.inventory.features.contains_key(*name));
         unnamed.map(|name| (name, self.matrix.features.get(name).is_some_and(|f| f.usual)))
     }
 
-    /// Whether a row permits only what some feature permits that is usually off and that the inventory does not name.
+    /// Returns whether a row needs a feature that is usually off and that the inventory does not
+    /// name, while none of its features is off.
     pub fn is_unusual(&self, row: &Row) -> bool {
         self.feature_state(row) == FeatureState::Unknown
             && self.unstated(row).any(|(_, usual)| !usual)
     }
 
-    /// Returns the listed addresses that lie outside every internal prefix: host and address.
+    /// Returns the hosts and addresses of the inventory that lie outside every internal prefix.
     pub fn outside_internal(&self) -> impl Iterator<Item = (&str, IpAddr)> {
         let hosts = self.inventory.hosts.iter();
         let all = hosts.flat_map(|host| host.addresses.iter().map(|a| (host.name.as_str(), *a)));
         all.filter(|(_, address)| !self.is_internal(*address))
     }
 
-    /// The background entry that a server port belongs to.
+    /// Returns the background entry that a server port belongs to.
     pub fn background(&self, transport: Transport, port: u16) -> Option<&Background> {
         self.matrix
             .background
@@ -451,22 +467,22 @@ impl Policy {
             .find(|b| b.transport == transport && b.port.is_none_or(|p| p == port))
     }
 
-    /// The hosts that play one of the roles: real ones, and virtual addresses apart.
+    /// Returns the hosts that play one of the roles, without virtual addresses.
     pub fn hosts_of(&self, roles: RoleSet) -> impl Iterator<Item = usize> + '_ {
         self.inventory.hosts.iter().enumerate().filter_map(move |(number, host)| {
             (host.roles.intersects(roles) && !host.is_virtual()).then_some(number)
         })
     }
 
-    /// The hosts that a host stands for: itself, or the holders of a virtual address.
+    /// Returns the hosts that a host stands for: itself, or the holders of a virtual address.
     pub fn holders(&self, host: usize) -> &[usize] {
         &self.holders[host]
     }
 }
 
-/// Parties in words.
+/// Names and descriptions of parties.
 impl Policy {
-    /// The inventory's name of a party; empty where it has none.
+    /// Returns the name of a party in the inventory, or an empty text if it does not have one.
     pub fn name_of(&self, party: &Party) -> &str {
         match party.who {
             PartyKind::Host(host) => &self.inventory.hosts[host].name,
@@ -475,7 +491,7 @@ impl Policy {
         }
     }
 
-    /// The inventory's name of a party, else its address.
+    /// Returns the name of a party in the inventory, else its address.
     pub fn label(&self, party: &Party, address: IpAddr) -> String {
         match self.name_of(party) {
             "" => address.to_string(),
@@ -483,7 +499,7 @@ impl Policy {
         }
     }
 
-    /// What a party is, and by which line of the inventory.
+    /// Describes a party and names the line of the inventory that defines it.
     pub fn describe(&self, party: &Party) -> String {
         let roles = match self.matrix.role_titles(party.roles) {
             names if names.is_empty() => "no role".to_owned(),

@@ -1,4 +1,4 @@
-//! The port matrix with everything that it speaks of.
+//! The port matrix with everything that it refers to.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use super::{
     Trait,
 };
 
-/// Something that a farm uses or not, and that rows depend on.
+/// Something that a farm may or may not use, and that rows depend on.
 #[derive(Clone, Debug)]
 pub struct Feature {
-    /// What it is, in a line.
+    /// Its meaning, in one line.
     pub meaning: String,
-    /// Whether a usual farm has it. An inventory that does not name it leaves it unknown all the same.
+    /// Whether a typical farm has it. A feature that an inventory does not name is still unknown.
     pub usual: bool,
 }
 
-/// A port matrix with everything it speaks of.
+/// A port matrix with everything that it refers to.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     /// Its name, as an inventory gives it.
@@ -29,24 +29,24 @@ pub struct Matrix {
     pub roles: Vec<Role>,
     /// Its rows, in the order of the file.
     pub rows: Vec<Row>,
-    /// The rows of the overlays that are built in and that nobody named.
+    /// The rows of the built-in overlays that are not in use.
     pub unused_overlays: Vec<Row>,
     /// Its features, by name.
     pub features: BTreeMap<String, Feature>,
     /// Names of external services, by role number.
     pub services: Vec<(usize, Pattern)>,
-    /// Traffic that belongs to no product.
+    /// Background traffic, which belongs to no product.
     pub background: Vec<Background>,
-    /// How much findings weigh.
+    /// The severities of findings.
     pub severities: SeverityTable,
-    /// A word that names of roles may begin with or leave out.
+    /// A word that role names may begin with or omit.
     pub prefix: String,
     /// The positions of the rows of each group, by group name.
     pub groups: BTreeMap<String, Vec<usize>>,
 }
 
-/// The known name of a role that a wrong one is a slip of, as a question: a name that merely shares a word with it is
-/// another role.
+/// Returns a suggestion of the known role name that `name` is a misspelling of, or an empty text. A
+/// name that merely shares a word with a known one is a different role.
 fn near_role<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     const LEAST: f64 = 0.74;
     let plain = |text: &str| {
@@ -55,7 +55,7 @@ fn near_role<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String
     let wanted = plain(name);
     let likeness = |known: &str| {
         let known = plain(known);
-        // `DC1` is called like its role.
+        // `DC1` is the name of a role with a number, so it counts as an exact match.
         let is_numbered = wanted
             .strip_prefix(&known)
             .is_some_and(|rest| !known.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
@@ -70,15 +70,15 @@ fn near_role<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String
 }
 
 impl Matrix {
-    /// The number of a role.
+    /// Returns the number of a role.
     pub fn role(&self, slug: &str) -> Option<usize> {
         self.roles.iter().position(|r| r.slug == slug)
     }
 
-    /// The number of a playable role by its slug or a product name of any version; else what is
-    /// wrong.
+    /// Returns the number of a playable role by its slug or its product name in any version. The
+    /// error says why there is none.
     pub fn playable_role(&self, name: &str) -> Result<usize, PolicyError> {
-        // A vendor's own pages may write a word before a name or leave it out.
+        // The vendor's pages sometimes write the prefix before a name and sometimes omit it.
         let prefix = format!("{} ", self.prefix.trim().to_lowercase().replace('-', " "));
         let plain = |name: &str| {
             let name = name.trim().to_lowercase().replace('-', " ");
@@ -110,7 +110,8 @@ impl Matrix {
         }
     }
 
-    /// The roles that a slug or a product name stands for, groups too; else what is wrong.
+    /// Returns the roles that a slug or a product name stands for, which may be a group. The error
+    /// says why there are none.
     pub fn roles_named(&self, name: &str) -> Result<RoleSet, PolicyError> {
         match self.role(name) {
             Some(number) => Ok(self.roles[number].members),
@@ -118,18 +119,18 @@ impl Matrix {
         }
     }
 
-    /// The roles that have a trait.
+    /// Returns the roles that have a trait.
     pub fn roles_with(&self, of: Trait) -> RoleSet {
         let roles = self.roles.iter().enumerate().filter(|(_, role)| role.traits.contains(&of));
         roles.fold(RoleSet::default(), |set, (number, _)| set.with(RoleSet::one(number)))
     }
 
-    /// The names of a set in this product version, in the order of the roles.
+    /// Returns the names of the roles in this product version, in the order of the roles.
     pub fn role_titles(&self, roles: RoleSet) -> Vec<&str> {
         roles.iter().map(|r| self.roles[r].name.as_str()).collect()
     }
 
-    /// What a row goes to, in words: a role's slug, a name or an address.
+    /// Returns the destination of a row in words: the slug of a role, a name or an address.
     pub fn destination_text(&self, row: &Row) -> String {
         match &row.only {
             Some(EndpointTarget::Name(name)) => name.to_string(),
@@ -138,18 +139,18 @@ impl Matrix {
         }
     }
 
-    /// The slugs of a set, in the order of the roles.
+    /// Returns the slugs of the roles, in the order of the roles.
     pub fn role_names(&self, roles: RoleSet) -> Vec<&str> {
         roles.iter().map(|r| self.roles[r].slug.as_str()).collect()
     }
 
-    /// Whether a row's source side takes a party with these roles.
+    /// Returns whether the source side of a row includes a party with these roles.
     pub fn is_source(&self, row: &Row, roles: RoleSet) -> bool {
         let role = &self.roles[row.source];
         role.is_any || role.members.intersects(roles)
     }
 
-    /// Whether a row's destination side takes a party with these roles.
+    /// Returns whether the destination side of a row includes a party with these roles.
     pub fn is_destination(&self, row: &Row, roles: RoleSet) -> bool {
         let role = &self.roles[row.destination];
         role.is_any || role.members.intersects(roles)

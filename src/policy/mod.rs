@@ -1,8 +1,9 @@
-//! What is allowed and expected: the port matrix, the roles and features it speaks of, and the
-//! inventory that says which host plays which role.
+//! What is allowed and expected: the port matrix, the roles and features that it refers to, and the
+//! inventory, which says which host plays which role.
 //!
-//! Files that a user wrote are loaded with all their problems at once, each with file, line and the
-//! nearest right word. No port number of the product stands here: the matrix is data in `rules/`.
+//! All problems of a file that a user wrote are reported at once, each with its file, its line and
+//! the nearest valid word. This code does not contain any port number of the product: the matrix is
+//! data in `rules/`.
 
 mod background;
 mod control;

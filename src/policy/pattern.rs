@@ -4,16 +4,17 @@ use std::fmt;
 
 use super::PolicyError;
 
-/// A host name or a pattern of names. They match label by label, without case.
+/// A host name or a pattern of host names. Names match label by label, regardless of case.
 ///
-/// A star that is the whole first label stands for one label or more (`*.example.com` is every name
-/// below `example.com`, and not `example.com` itself); a star inside a label stands for one character
-/// or more of that label alone (`*xt.example.com` is `a1xt.example.com`, and not `a.xt.example.com`).
+/// A star that is the whole first label stands for one or more labels. `*.example.com` matches
+/// every name below `example.com`, but not `example.com` itself. A star inside a label stands for
+/// one or more characters of that label only. `*xt.example.com` matches `a1xt.example.com`, but not
+/// `a.xt.example.com`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// Reads a pattern; else what is wrong with it.
+    /// Parses a pattern. The error says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         let name = text.trim().trim_end_matches('.').to_lowercase();
         if name.parse::<std::net::IpAddr>().is_ok() {
@@ -36,7 +37,7 @@ impl Pattern {
         Ok(Self(name))
     }
 
-    /// Whether a name fits; case and a final dot mean nothing.
+    /// Returns whether a name matches, regardless of case and a final dot.
     pub fn matches(&self, name: &str) -> bool {
         let name = name.trim_end_matches('.').as_bytes();
         let Some((before, after)) = self.0.split_once('*') else {

@@ -1,4 +1,4 @@
-//! Roles, and sets of them.
+//! Roles and sets of roles.
 
 use crate::model::named_enum;
 
@@ -7,45 +7,45 @@ use crate::model::named_enum;
 pub struct RoleSet(u128);
 
 impl RoleSet {
-    /// The most roles that a matrix may have.
+    /// The maximum number of roles in a matrix.
     pub(super) const MAX: usize = 128;
 
-    /// The set of one role.
+    /// Returns a set with one role.
     pub fn one(role: usize) -> Self {
         Self(1 << role)
     }
 
-    /// Both sets together.
+    /// Returns the roles in either set.
     pub fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// The roles in both sets.
+    /// Returns the roles in both sets.
     pub fn common(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// The number of roles.
+    /// Returns the number of roles.
     pub fn len(self) -> usize {
         self.0.count_ones() as usize
     }
 
-    /// Whether there is no role.
+    /// Returns whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Whether the sets share a role.
+    /// Returns whether the sets share a role.
     pub fn intersects(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }
 
-    /// The roles, by number.
+    /// Returns the roles, by number.
     pub fn iter(self) -> impl Iterator<Item = usize> {
         let mut rest = self.0;
         std::iter::from_fn(move || {
             let role = rest.trailing_zeros() as usize;
-            // Takes the lowest one out.
+            // Removes the lowest role. `checked_sub` ends the iteration when none is left.
             rest &= rest.checked_sub(1)?;
             Some(role)
         })
@@ -53,70 +53,71 @@ impl RoleSet {
 }
 
 named_enum!(
-    /// What a role is.
+    /// The kind of a role.
     RoleKind {
-        /// Who uses the product.
+        /// A user of the product.
         Client = "client",
-        /// A part of the product.
+        /// A component of the product.
         Component = "component",
-        /// What the product needs: directories, databases, file servers.
+        /// A service that the product needs, such as a directory, a database or a file server.
         Infrastructure = "infrastructure",
-        /// A service of others, outside.
+        /// An external service of another party.
         ExternalService = "external-service",
-        /// What virtual machines run on.
+        /// A host that runs virtual machines.
         Hypervisor = "hypervisor",
-        /// It stands for other roles.
+        /// A group of other roles.
         Group = "group",
-        /// It stands for something else: everybody, the host itself.
+        /// A stand-in for something else, such as any address or the host itself.
         Pseudo = "pseudo",
-        /// A name or an address, which nobody plays.
+        /// A name or an address, which no host plays.
         Endpoint = "endpoint",
     }
 );
 
 named_enum!(
-    /// What is particular about a role.
+    /// A special property of a role.
     Trait {
-        /// Where an inventory says that clients may be anybody, a stranger plays it.
+        /// Strangers play it if the inventory says that clients may be any address.
         Anybody = "anybody",
-        /// Such strangers come in through it.
+        /// Such strangers enter the farm through it.
         Entrance = "entrance",
-        /// Its answers to lookups are believed.
+        /// Its answers to lookups are trusted.
         Directory = "directory",
     }
 );
 
-/// A role as the matrix knows it.
+/// A role of the matrix.
 #[derive(Clone, Debug)]
 pub struct Role {
     /// Its stable name.
     pub slug: String,
     /// Its name in this product version.
     pub name: String,
-    /// Other names that an inventory may use: of other product versions.
+    /// Other names that an inventory may use, which come from other product versions.
     pub aliases: Vec<String>,
-    /// What it is.
+    /// Its kind.
     pub kind: RoleKind,
-    /// What is particular about it.
+    /// Its special properties.
     pub traits: Vec<Trait>,
-    /// The roles that it stands for; itself where it is no group.
+    /// The roles that it stands for; itself if it is not a group.
     pub members: RoleSet,
-    /// It stands for every address, in the inventory or not.
+    /// Whether it stands for every address, in the inventory or not.
     pub is_any: bool,
 }
 
 impl Role {
-    /// Whether a host can play it: groups, pseudo roles and endpoints stand for something else.
+    /// Returns whether a host can play it. Groups, pseudo roles and endpoints stand for something
+    /// else.
     pub fn is_playable(&self) -> bool {
         !matches!(self.kind, RoleKind::Group | RoleKind::Pseudo | RoleKind::Endpoint)
     }
 
-    /// Whether it is a part of the product.
+    /// Returns whether it is a component of the product.
     pub fn is_component(&self) -> bool {
         self.kind == RoleKind::Component
     }
 
-    /// Whether it is who uses the product.
+    /// Returns whether it is a user of the product.
     pub fn is_client(&self) -> bool {
         self.kind == RoleKind::Client
     }

@@ -1,4 +1,5 @@
-//! Rows of the matrix: who may open which ports to whom, and what that rests on.
+//! Rows of the matrix: which role may open which ports of which other role, and what that is based
+//! on.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -22,27 +23,27 @@ named_enum!(
 );
 
 named_enum!(
-    /// What silence means.
+    /// The meaning of missing traffic.
     Expectation {
-        /// Silence in a long capture is a finding.
+        /// Missing traffic in a long capture is a finding.
         Steady = "steady",
-        /// Silence means nothing.
+        /// Missing traffic means nothing.
         OnDemand = "on-demand",
-        /// Only with its feature; then as on demand.
+        /// The traffic occurs only with its feature, and then on demand.
         Feature = "feature",
-        /// Never on a span.
+        /// The traffic never appears on a span port.
         Localhost = "localhost",
     }
 );
 
 named_enum!(
-    /// Which pairs of hosts have to show a group's traffic.
+    /// The pairs of hosts that must show the traffic of a group.
     Quantifier {
         /// Each source reaches at least one destination.
         AnyDestination = "any-destination",
         /// One host of the source role is enough.
         OneSource = "one-source",
-        /// One direction between each two hosts is enough.
+        /// One direction between every two hosts is enough.
         EitherDirection = "either-direction",
         /// Each source reaches each destination.
         EveryPair = "every-pair",
@@ -50,37 +51,37 @@ named_enum!(
 );
 
 named_enum!(
-    /// What a row rests on.
+    /// The basis of a row.
     Certainty {
-        /// Its lines of the document carry it.
+        /// The lines of the document that the row names support it.
         Document = "document",
         /// A public page of the vendor completed damaged lines.
         Completed = "completed-from-public-page",
-        /// The document can be read in another way; the note says how.
+        /// The document can be read in another way. The note says how.
         Doubtful = "doubtful",
-        /// It stands in no line; the note says what it was inferred from.
+        /// No line of the document contains it. The note says what it was inferred from.
         Inferred = "inferred",
     }
 );
 
 named_enum!(
-    /// From where a port may be reached, as the older document says of each.
+    /// Where a port may be reached from, as the older document states for each port.
     Exposure {
         /// From all network nodes.
         External = "external",
-        /// From the farm alone.
+        /// Only from the farm.
         Internal = "internal",
-        /// It is the farm that goes out.
+        /// The farm opens the connection to the outside.
         Outbound = "outbound",
         /// From the host itself.
         Localhost = "localhost",
     }
 );
 
-/// The one destination of a row that stands for no role.
+/// The single destination of a row that is not a role.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EndpointTarget {
-    /// Whoever has a name.
+    /// Any host with a matching name.
     Name(Pattern),
     /// An address.
     Address(IpAddr),
@@ -91,96 +92,97 @@ pub enum EndpointTarget {
 pub struct Row {
     /// Its stable name.
     pub id: String,
-    /// The table of the vendor's document that it stands in.
+    /// The table of the vendor's document that contains it.
     pub section: String,
-    /// The source role's number.
+    /// The number of the source role.
     pub source: usize,
-    /// The destination role's number.
+    /// The number of the destination role.
     pub destination: usize,
-    /// The destination, where it is no role.
+    /// The destination, if it is not a role.
     pub only: Option<EndpointTarget>,
     /// TCP, UDP, or an IP protocol without ports.
     pub transport: Transport,
-    /// The ports; for IP protocols zero alone.
+    /// The ports; only 0 for an IP protocol without ports.
     pub ports: RangeInclusive<u16>,
-    /// The features that it needs, all of them.
+    /// The features that it needs, all of which must be on.
     pub features: Vec<String>,
-    /// Where its traffic goes.
+    /// The destination of its traffic.
     pub scope: Scope,
-    /// From where the document lets the port be reached, if it says so.
+    /// Where the document lets the port be reached from, if it says so.
     pub exposure: Option<Exposure>,
-    /// The multicast addresses that its traffic goes to; none where it is broadcast.
+    /// The multicast addresses that its traffic goes to; empty if it is broadcast.
     pub multicast: Vec<IpAddr>,
     /// The port of the service that announces which of the ports is in use.
     pub announced_by: Option<u16>,
-    /// What silence means.
+    /// The meaning of missing traffic.
     pub expectation: Expectation,
-    /// What the traffic is for.
+    /// The purpose of the traffic.
     pub purpose: String,
-    /// The document and line it comes from.
+    /// The document and line that it comes from.
     pub provenance: String,
-    /// How sure the transcription is.
+    /// How certain the transcription is.
     pub certainty: Certainty,
-    /// What is doubtful or particular.
+    /// What is doubtful or special about it.
     pub note: String,
-    /// Rows that serve one purpose share a group.
+    /// The group of rows that serve the same purpose.
     pub group: String,
-    /// Which pairs of hosts have to show the group's traffic.
+    /// The pairs of hosts that must show the traffic of the group.
     pub quantifier: Quantifier,
-    /// Groups any of which, when seen, makes this row expected.
+    /// The groups that make this row expected. The traffic of one of them is enough.
     pub triggers: Vec<String>,
-    /// Seconds to be watched before silence means anything.
+    /// The number of seconds to watch before missing traffic means anything.
     pub watch_s: u64,
     /// Conversations that it must decide: `FROM > TO TRANSPORT/PORT`.
     pub examples: Vec<Example>,
-    /// The overlay that it stands in; none for a row of the matrix itself.
+    /// The overlay that contains it; `None` for a row of the matrix itself.
     pub overlay: Option<String>,
-    /// The file that it stands in.
+    /// The file that contains it.
     pub file: Arc<str>,
-    /// Its line there.
+    /// Its line in that file.
     pub line: usize,
 }
 
 /// A conversation that a row must decide.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Example {
-    /// The client's role.
+    /// The role of the client.
     pub from: usize,
-    /// Whom it goes to.
+    /// The server.
     pub to: ExampleTarget,
     /// The protocol above IP.
     pub transport: Transport,
-    /// The port; zero where the protocol has none.
+    /// The port; 0 if the protocol does not have ports.
     pub port: u16,
 }
 
 /// The server of an example.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ExampleTarget {
-    /// A host of this role.
+    /// A host with this role.
     Role(usize),
-    /// Everybody on the link, or a multicast address of the row.
+    /// All hosts on the link, or a multicast address of the row.
     Everybody,
     /// The client itself.
     Itself,
-    /// Whoever has this name.
+    /// Any host with this name.
     Name(String),
     /// An address.
     Address(IpAddr),
 }
 
 impl Row {
-    /// Whether its traffic has to show: always, or after a trigger.
+    /// Returns whether its traffic must appear: always, or after a trigger.
     pub fn is_expected(&self) -> bool {
         self.expectation == Expectation::Steady || !self.triggers.is_empty()
     }
 
-    /// Whether the document's reading is in doubt, so that a finding decided by it must say so.
+    /// Returns whether the row is doubtful or inferred, so that a finding that it decides must say
+    /// so.
     pub fn is_doubtful(&self) -> bool {
         self.certainty >= Certainty::Doubtful
     }
 
-    /// The ports in words.
+    /// Returns the ports in words; empty for a protocol without ports.
     pub fn ports_text(&self) -> String {
         match (self.ports.start(), self.ports.end()) {
             _ if !self.transport.has_ports() => String::new(),

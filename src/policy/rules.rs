@@ -1,4 +1,4 @@
-//! The rule files: built into the program, or a folder of the user's.
+//! The rule files: built into the program, or in a folder of the user.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +7,17 @@ use sha2::{Digest, Sha256};
 use super::{Diagnostic, Matrix, PolicyError, TextFile};
 use crate::model::hex;
 
-/// A file that is built in: its name and its text.
+/// A built-in file: its name and its text.
 type BuiltIn = (&'static str, &'static str);
 
 /// A shipped matrix: its name and its files.
 type Shipped = (&'static str, &'static [BuiltIn]);
 
-/// The files that a folder of rules may have.
+/// The files that a folder of rules may contain.
 const FILES: [&str; 6] =
     ["meta.toml", "matrix.csv", "endpoints.csv", "roles.csv", "features.csv", "services.csv"];
 
-/// The matrices that are built in.
+/// The built-in matrices.
 const SHIPPED: &[Shipped] = &[
     (
         "ras-19",
@@ -42,36 +42,36 @@ const SHIPPED: &[Shipped] = &[
     ),
 ];
 
-/// The overlays that are built in.
+/// The built-in overlays.
 const SHIPPED_OVERLAYS: &[BuiltIn] = &[
     (BACKGROUND, include_str!("../../rules/overlays/network-background.csv")),
     ("windows-domain", include_str!("../../rules/overlays/windows-domain.csv")),
 ];
 
-/// The overlay that is on unless the inventory says otherwise.
+/// The overlay that is in use unless the inventory turns it off.
 const BACKGROUND: &str = "network-background";
 
-/// How much findings weigh, in all matrices.
+/// The severities of findings, for all matrices.
 const SEVERITIES: BuiltIn = ("severity.csv", include_str!("../../rules/severity.csv"));
 
-/// The names of the matrices that are built in.
+/// The names of the built-in matrices.
 pub const MATRICES: &[&str] = &["ras-19", "ras-legacy"];
 
-/// The names of the overlays that are built in.
+/// The names of the built-in overlays.
 pub const OVERLAYS: &[&str] = &[BACKGROUND, "windows-domain"];
 
-/// A file of rules.
+/// A rule file.
 #[derive(Clone, Debug)]
 pub(super) struct RuleFile {
-    /// The name by which it is known; of an overlay the overlay's name.
+    /// Its name; for an overlay, the name of the overlay.
     pub name: String,
-    /// How problems name it.
+    /// The name that problems show.
     pub shown: String,
     pub text: String,
 }
 
 impl RuleFile {
-    /// Whether it lists traffic of every network rather than rows.
+    /// Returns whether it lists background traffic rather than rows.
     pub fn is_background(&self) -> bool {
         let header = self.text.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
         header.split(',').any(|column| column.trim() == "towards")
@@ -91,20 +91,20 @@ impl RuleFile {
     }
 }
 
-/// The text of the files that a matrix is made of.
+/// The texts of the files that make up a matrix.
 #[derive(Debug)]
 pub struct RuleFiles {
-    /// The matrix's name.
+    /// The name of the matrix.
     pub name: String,
     pub(super) files: Vec<RuleFile>,
     pub(super) overlays: Vec<RuleFile>,
-    /// The folder that takes the place of the project's own `rules/`.
+    /// The folder that replaces the project's own `rules/`.
     root: Option<PathBuf>,
 }
 
 impl RuleFiles {
-    /// Finds a matrix by name: in the folder `rules` if one is given (laid out as the project's own
-    /// `rules/`), else among those built in.
+    /// Finds a matrix by name, in the folder `rules` if one is given (laid out like the project's
+    /// own `rules/`), else among the built-in ones.
     pub fn named(name: &str, rules: Option<&Path>) -> Result<Self, PolicyError> {
         if let Some(root) = rules {
             return Self::read(name, &root.join(name), Some(root));
@@ -120,13 +120,13 @@ impl RuleFiles {
         Ok(rules)
     }
 
-    /// A matrix in a folder of its own.
+    /// Reads a matrix from its own folder.
     pub fn folder(folder: &Path) -> Result<Self, PolicyError> {
         Self::read(&folder.display().to_string(), folder, None)
     }
 
-    /// A file alone, with the roles and features of the built-in matrix `base`: a list of background traffic as
-    /// an overlay, any other as the matrix.
+    /// Reads a single file and adds the roles and features of the built-in matrix `base`. A list of
+    /// background traffic becomes an overlay, any other file becomes the matrix.
     pub fn of_file(file: &Path, base: &str) -> Result<Self, PolicyError> {
         let name = file.display().to_string();
         let read = RuleFile::read(&name, file)?;
@@ -138,7 +138,7 @@ impl RuleFiles {
         Ok(rules)
     }
 
-    /// A matrix of one file, judged with the other files of the built-in matrix `base`.
+    /// Reads a matrix from a single file and adds the other files of the built-in matrix `base`.
     pub fn with_matrix(file: &Path, base: &str) -> Result<Self, PolicyError> {
         let read = RuleFile::read("matrix.csv", file)?;
         let mut rules = Self::named(base, None)?;
@@ -147,8 +147,8 @@ impl RuleFiles {
         Ok(rules.with("matrix.csv", read.shown, read.text))
     }
 
-    /// The same rules with another text in the place of one file, which is shown as `shown`. An overlay
-    /// goes by its name.
+    /// Replaces the text of one file, which problems then show as `shown`. An overlay is found by
+    /// its name.
     #[must_use]
     pub fn with(mut self, name: &str, shown: String, text: String) -> Self {
         let mut files = self.files.iter_mut().chain(&mut self.overlays);
@@ -158,8 +158,8 @@ impl RuleFiles {
         self
     }
 
-    /// Adds an overlay: one of those built in or in the folder of rules, by name, or a CSV file, as
-    /// seen from the folder `from`.
+    /// Adds an overlay: by name if it is built in or in the folder of rules, else a CSV file
+    /// relative to the folder `from`.
     pub fn add_overlay(&mut self, name: &str, from: Option<&Path>) -> Result<(), PolicyError> {
         if self.overlays.iter().any(|o| o.name == name) {
             return Ok(());
@@ -182,7 +182,7 @@ impl RuleFiles {
         Ok(())
     }
 
-    /// The overlays with rows that are built in and were not added.
+    /// Returns the built-in overlays that contain rows and were not added.
     pub(super) fn unused_overlays(&self) -> Vec<RuleFile> {
         let unused = SHIPPED_OVERLAYS
             .iter()
@@ -191,7 +191,7 @@ impl RuleFiles {
         files.filter(|file| !file.is_background()).collect()
     }
 
-    /// Leaves the traffic of every network to the matrix.
+    /// Removes the overlay of background traffic, which leaves such traffic to the matrix.
     pub fn without_background(&mut self) {
         self.overlays.retain(|overlay| overlay.name != BACKGROUND);
     }
@@ -200,13 +200,14 @@ impl RuleFiles {
         let mut files = Vec::new();
         for file in FILES {
             let path = folder.join(file);
-            // Only the matrix and its roles are needed; a site's own matrix may have no features.
+            // Only the matrix and its roles are required. A site's own matrix may have no features.
             let needed = matches!(file, "matrix.csv" | "roles.csv");
             if needed || path.exists() {
                 files.push(RuleFile::read(file, &path)?);
             }
         }
-        // A folder that takes the place of one built in is of the same product, if it says nothing else.
+        // A folder that replaces a built-in matrix describes the same product unless it says
+        // otherwise.
         let built_in = SHIPPED.iter().filter(|(n, _)| *n == name && root.is_some());
         let mut built_in = built_in.flat_map(|(_, files)| files.iter());
         if files.iter().all(|file| file.name != "meta.toml")
@@ -225,13 +226,14 @@ impl RuleFiles {
         Ok(rules)
     }
 
-    /// How problems call a file, and its text; nothing where there is none.
+    /// Returns the name that problems show for a file, and its text. Both are empty if the file
+    /// does not exist.
     pub(super) fn file(&self, name: &str) -> (&str, &str) {
         let file = self.files.iter().find(|file| file.name == name);
         file.map_or(("", ""), |file| (&file.shown, &file.text))
     }
 
-    /// SHA-256 over the names and texts of all files.
+    /// Returns the SHA-256 over the names and texts of all files.
     pub fn sha256(&self) -> String {
         let mut hasher = Sha256::new();
         for file in self.files.iter().chain(&self.overlays) {
@@ -243,7 +245,7 @@ impl RuleFiles {
         hex(&hasher.finalize())
     }
 
-    /// Reads the matrix, or says everything that is wrong with it.
+    /// Reads the matrix. The error lists all its problems.
     pub fn load(&self) -> Result<Matrix, Vec<Diagnostic>> {
         Matrix::load(self)
     }

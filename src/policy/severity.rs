@@ -1,11 +1,11 @@
-//! How much findings weigh.
+//! Severities of findings.
 
 use std::collections::HashMap;
 
 use crate::model::named_enum;
 
 named_enum!(
-    /// How much a finding weighs.
+    /// The severity of a finding.
     Severity {
         /// Nothing to do.
         Info = "info",
@@ -20,7 +20,7 @@ named_enum!(
     }
 );
 
-/// Severity by verdict and code, for what was reached and for what was only attempted.
+/// Severities by verdict and code, for traffic that reached its destination and for mere attempts.
 #[derive(Clone, Default, Debug)]
 pub struct SeverityTable(HashMap<(String, String), (Severity, Severity)>);
 
@@ -35,12 +35,12 @@ impl SeverityTable {
         self.0.insert((verdict.to_owned(), code.to_owned()), (reached, attempted));
     }
 
-    /// Gives a code one severity, whatever was reached.
+    /// Sets one severity for a code, whether or not the traffic reached its destination.
     pub fn override_code(&mut self, verdict: &str, code: &str, severity: Severity) {
         self.set(verdict, code, severity, severity);
     }
 
-    /// The severity of a code.
+    /// Returns the severity of a code.
     pub fn get(&self, verdict: &str, code: &str, reached: bool) -> Severity {
         let key = (verdict.to_owned(), code.to_owned());
         let found = self.0.get(&key).or_else(|| self.0.get(&(key.0, "*".to_owned())));

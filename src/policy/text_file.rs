@@ -1,4 +1,4 @@
-//! Files that a user wrote, as text: in UTF-8 or, as spreadsheets and Windows write them, in UTF-16.
+//! Text files that a user wrote: in UTF-8, or in UTF-16 as spreadsheets and Windows write them.
 
 use std::fs;
 use std::path::Path;
@@ -14,19 +14,19 @@ use crate::model::hex;
 pub struct TextFile {
     /// The file as the user named it.
     pub name: String,
-    /// What it says, without a byte order mark.
+    /// Its text, without a byte order mark.
     pub text: String,
     /// SHA-256 of its bytes, in hex.
     pub sha256: String,
 }
 
 impl TextFile {
-    /// Reads a file; else what is wrong with it, and in which line.
+    /// Reads a file. The error says what is wrong with it, and in which line.
     pub fn read(path: &Path) -> Result<Self, Diagnostic> {
         Self::of(path, Self::bytes(path)?)
     }
 
-    /// Reads the bytes of a file, once: it may be a pipe.
+    /// Reads the bytes of a file. It is read only once because it may be a pipe.
     pub fn bytes(path: &Path) -> Result<Vec<u8>, Diagnostic> {
         let whole =
             |message: String| Diagnostic { file: path.display().to_string(), line: 0, message };
@@ -36,7 +36,7 @@ impl TextFile {
         fs::read(path).map_err(|error| whole(unreadable(path, &error)))
     }
 
-    /// The text of a file's bytes.
+    /// Decodes the bytes of a file.
     pub fn of(path: &Path, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         let name = path.display().to_string();
         let sha256 = hex(&Sha256::digest(&bytes));
@@ -49,7 +49,7 @@ impl TextFile {
     }
 }
 
-/// The text of a file's bytes; else the line that is no text, and what to do about it.
+/// Decodes the bytes of a file. The error gives the line that is not text, and what to do about it.
 fn decoded(bytes: Vec<u8>) -> Result<String, (usize, &'static str)> {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
@@ -60,7 +60,7 @@ fn decoded(bytes: Vec<u8>) -> Result<String, (usize, &'static str)> {
     let utf16 = match bytes.as_slice() {
         [0xff, 0xfe, rest @ ..] => Some(wide(rest, u16::from_le_bytes)),
         [0xfe, 0xff, rest @ ..] => Some(wide(rest, u16::from_be_bytes)),
-        // Without a mark, ASCII in UTF-16 has zeros at every other place.
+        // Without a byte order mark, ASCII text in UTF-16 has a zero in every second byte.
         [first, 0, second, 0, ..] if *first != 0 && *second != 0 => {
             Some(wide(&bytes, u16::from_le_bytes))
         }

@@ -1,4 +1,5 @@
-//! CSV as RFC 4180 has it: lines end in CR LF, the first names the columns. No cell is a formula.
+//! CSV as defined by RFC 4180: lines end with CR LF, and the first line names the columns. Cells
+//! are never formulas.
 
 use std::io::{self, Write};
 
@@ -25,23 +26,23 @@ macro_rules! table {
 }
 
 table!(
-    /// `findings.csv`
+    /// Writes `findings.csv`.
     findings, findings, FindingRow
 );
 table!(
-    /// `conversations.csv`
+    /// Writes `conversations.csv`.
     conversations, conversations, ConversationRow
 );
 table!(
-    /// `matrix.csv`
+    /// Writes `matrix.csv`.
     matrix, matrix_rows, MatrixRow
 );
 table!(
-    /// `hosts.csv`
+    /// Writes `hosts.csv`.
     hosts, hosts, HostRow
 );
 
-/// The error of the stream below, with its own kind: a closed pipe must stay one.
+/// Returns the error of the underlying stream with its own kind: a closed pipe must remain one.
 fn as_io(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,

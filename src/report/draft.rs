@@ -9,16 +9,16 @@ use ipnet::IpNet;
 use crate::classify::{ClientNetwork, Draft, DraftHost, Given, Guess, Matrix, Policy};
 use crate::model::{escape_control, service_words};
 
-/// Lines of evidence shown of each role.
+/// The most lines of evidence shown for each role.
 const SHOWN: usize = 4;
 
-/// So many roles are told by name where too little tells which it is.
+/// The most roles that are listed by name if there is too little evidence to choose one.
 const MANY: usize = 5;
 
-/// Servers outside that are told.
+/// The most servers outside that are listed.
 const OUTSIDE: usize = 30;
 
-/// Writes a draft; `about` says what it was drafted from.
+/// Writes a draft. `about` says what it was drafted from.
 pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# A draft of an inventory, from {}.", escape_control(about))?;
     writeln!(out, "#")?;
@@ -102,7 +102,7 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
     }
 }
 
-/// The networks outside that sent something, in words; nothing where there is none.
+/// Describes the networks outside that sent something; `None` if there are none.
 pub fn left_out(draft: &Draft) -> Option<String> {
     const SHOWN: usize = 4;
     let total: usize = draft.left_out.iter().map(|(_, count)| count).sum();
@@ -119,7 +119,8 @@ pub fn left_out(draft: &Draft) -> Option<String> {
     (total > 0).then(|| format!("{total} {addresses} in none of {internal}: of {shown}{more}"))
 }
 
-/// Writes the hosts and networks that an inventory does not have, to be put behind it. Returns how many there are.
+/// Writes the hosts and networks that an inventory does not have, to be appended to it. Returns
+/// their number.
 pub fn draft_more(
     draft: &Draft,
     matrix: &Matrix,
@@ -128,7 +129,8 @@ pub fn draft_more(
     out: &mut dyn Write,
 ) -> io::Result<usize> {
     let inventory = &listed.inventory;
-    // Whoever is in a network of clients is known by it; one without roles says nothing of a host.
+    // A network of clients covers the addresses in it, but one without roles says nothing about a
+    // host.
     let has_roles = |network: usize| !inventory.networks[network].roles.is_empty();
     let is_known = |address: &IpAddr| {
         listed.host_of(*address).is_some() || listed.network(*address).is_some_and(has_roles)
@@ -185,7 +187,7 @@ pub fn draft_more(
     Ok(count)
 }
 
-/// A network of clients, with what shows that they are.
+/// Writes a network of clients, with the evidence that they are clients.
 fn network(
     network: &ClientNetwork,
     name: &str,
@@ -232,7 +234,7 @@ fn named_host(
     } else {
         writeln!(out, "# Serves (clients): {}", serves.join(", "))?;
     }
-    // A virtual address is what its holders are.
+    // A virtual address has the roles of its holders.
     let held = !host.held_by.is_empty();
     let roles = if held { &[][..] } else { host.roles.as_slice() };
     for guess in roles {
@@ -277,7 +279,7 @@ fn named_host(
     Ok(())
 }
 
-/// The first of some texts.
+/// Returns the first of some texts, and the number of the others.
 fn some(texts: &[String]) -> String {
     let shown = texts.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     match texts.len().saturating_sub(SHOWN) {
@@ -286,7 +288,7 @@ fn some(texts: &[String]) -> String {
     }
 }
 
-/// The roles of a guess, the proposed one first.
+/// Returns the roles of a guess, the proposed one first.
 fn slugs<'m>(guess: &Guess, matrix: &'m Matrix) -> impl Iterator<Item = &'m str> {
     let all = [guess.role].into_iter().chain(guess.or.clone());
     all.map(|role| matrix.roles[role].slug.as_str())
@@ -304,7 +306,8 @@ fn evidence(guess: &Guess, matrix: &Matrix, out: &mut dyn Write) -> io::Result<(
     Ok(())
 }
 
-/// A text in quotes; what steers is written out, and what TOML gives a meaning escaped.
+/// Returns a text in quotes. Control characters and characters that are special in TOML are
+/// escaped.
 fn quoted(text: &str) -> String {
     let escaped = escape_control(text).replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{escaped}\"")

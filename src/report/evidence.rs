@@ -1,4 +1,5 @@
-//! The frames that findings rest on: one pcapng file a finding, and an index of all findings.
+//! The frames that findings rest on: one pcapng file for each finding, and an index of all
+//! findings.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -18,14 +19,14 @@ use crate::result::ToldFinding;
 /// The index of a folder of evidence.
 const INDEX: &str = "evidence.csv";
 
-/// Its columns.
+/// The columns of the index.
 const COLUMNS: [&str; 9] =
     ["id", "severity", "verdict", "code", "file", "frames", "sha256", "message", "note"];
-/// The places of the file and its digest among them.
+/// The positions of the file and its digest among the columns.
 const FILE: usize = 4;
 const DIGEST: usize = 6;
 
-/// The most bytes of a comment; the format can hold 65,535 (pcapng, 3.5).
+/// The most bytes of a comment; the format allows 65,535 (pcapng, 3.5).
 const COMMENT: usize = 16 << 10;
 
 /// The frames that a finding rests on.
@@ -33,7 +34,7 @@ const COMMENT: usize = 16 << 10;
 pub struct FindingEvidence {
     /// The frames, in the order of their times.
     pub frames: Vec<EvidenceFrame>,
-    /// What was left out, or why there is no frame, in words.
+    /// What was left out, or why there are no frames, in words.
     pub note: String,
 }
 
@@ -44,17 +45,18 @@ pub struct EvidenceFrame {
     pub time: Nanos,
     /// Link type, by its registry number.
     pub link: u16,
-    /// Bytes on the wire.
+    /// Length on the wire in bytes.
     pub wire_len: u32,
     /// The first bytes of the frame.
     pub data: Vec<u8>,
-    /// What it shows, in words.
+    /// What the frame shows, in words.
     pub shows: String,
 }
 
 impl Folder {
-    /// Makes a folder for evidence. The evidence of an earlier audit goes when the new evidence is there: what its
-    /// index lists, as it was written. A folder that holds anything else is refused.
+    /// Creates a folder for evidence. The evidence of an earlier audit is removed when the new
+    /// evidence is in place: the files that its index lists, if they are unchanged. A folder that
+    /// holds anything else is refused.
     pub fn for_evidence(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         let mut earlier = Vec::new();
@@ -81,7 +83,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Writes the evidence of findings, beside its place.
+    /// Writes the evidence of findings to the staging folder.
     pub fn stage_evidence(
         &mut self,
         all: impl Iterator<Item = (ToldFinding, Vec<String>, FindingEvidence)>,
@@ -113,7 +115,7 @@ impl Folder {
     }
 }
 
-/// The index as a file. Its last line is about itself.
+/// Returns the index as a file. Its last line is about the index itself.
 fn sealed(rows: Vec<[String; COLUMNS.len()]>) -> io::Result<Vec<u8>> {
     let mut index = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
     for row in rows {
@@ -125,7 +127,7 @@ fn sealed(rows: Vec<[String; COLUMNS.len()]>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The last line of an index: the SHA-256 of the lines above.
+/// Returns the last line of an index: the SHA-256 of the lines above.
 fn seal(above: &[u8]) -> String {
     let mut row = [""; COLUMNS.len()];
     let digest = hex(&Sha256::digest(above));
@@ -133,7 +135,8 @@ fn seal(above: &[u8]) -> String {
     row.join(",") + "\r\n"
 }
 
-/// The files that an index lists, itself among them, with their SHA-256; none where it is no index, or was changed.
+/// Returns the files that an index lists, including itself, with their SHA-256; empty if the file
+/// is not an index, or was changed.
 fn listed(index: &Path) -> BTreeMap<String, String> {
     let none = BTreeMap::new();
     let Ok((digest, bytes)) = digest_of(index).and_then(|d| Ok((d, std::fs::read(index)?))) else {
@@ -157,7 +160,8 @@ fn listed(index: &Path) -> BTreeMap<String, String> {
     listed
 }
 
-/// The file of one finding: an interface for each link type, and with each frame what it shows.
+/// Returns the file of one finding: an interface for each link type, and a comment on each frame
+/// that says what it shows.
 fn written(
     finding: &ToldFinding,
     trace: &[String],
@@ -190,7 +194,7 @@ fn written(
     Ok(file.into_inner())
 }
 
-/// Text that steers nothing, cut where the format or a reader would have enough.
+/// Escapes control characters, and truncates the text so that it suits the format and a reader.
 fn comment(text: &str) -> String {
     let mut text = text.split('\n').map(escape_control).collect::<Vec<_>>().join("\n");
     if text.len() > COMMENT {

@@ -3,18 +3,18 @@
 use crate::classify::{UNFILLED, id_of};
 use crate::model::escape_csv_formula;
 
-/// Why a file is not the list of findings that exceptions can be made from.
+/// The reason why exceptions cannot be made from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFindings {
-    /// It is no CSV.
+    /// The file is not CSV.
     #[error("{file}: {source}")]
     Csv {
         /// The file.
         file: String,
-        /// What is wrong.
+        /// The cause.
         source: csv::Error,
     },
-    /// It has no such column.
+    /// The file lacks a column.
     #[error("{file}: has no column \"{column}\"; give the findings.csv of an audit")]
     Column {
         /// The file.
@@ -24,9 +24,14 @@ pub enum NotFindings {
     },
 }
 
-/// Lines for each finding that an exception could settle, with what only people know left to be filled in; else what is
-/// wrong with the file. A line is for one client and one server: a listed host by its name, anybody else by the
-/// address that was seen. Nobody is excepted whom the finding does not name.
+/// Returns lines for each finding that an exception could settle, in which only the facts that
+/// people know have to be filled in. A line is for one client and one server: a listed host by its
+/// name, any other by the address that was seen. Hosts that the finding does not name are never
+/// excepted.
+///
+/// # Errors
+///
+/// Returns what is wrong with the file.
 pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings> {
     let broken = |source| NotFindings::Csv { file: file.to_owned(), source };
     let mut reader = csv::Reader::from_reader(findings.trim_start_matches('\u{feff}').as_bytes());
@@ -46,7 +51,7 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
     for record in reader.records() {
         let record = record.map_err(broken)?;
         let get = |number: usize| record[number].trim_start_matches('\'').to_owned();
-        // Silence and failures are nobody's traffic to be excepted.
+        // Silence and failures are not traffic that could be excepted.
         if !matches!(get(verdict).as_str(), "unexpected-port" | "undocumented") {
             continue;
         }

@@ -1,4 +1,5 @@
-//! What summaries tell of findings: the worst ones, with what they explain, and what could not be assessed.
+//! The findings in summaries: the worst ones, with what they explain, and what could not be
+//! assessed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +8,16 @@ use crate::result::{AuditResult, Brief, FindingRow, plural};
 
 /// A finding as summaries show it.
 pub(super) struct SummaryFinding {
-    /// Its place among all findings.
+    /// Its position among all findings.
     pub number: usize,
-    /// How many others it explains; they are not shown beside it.
+    /// The number of other findings that it explains. They are not shown beside it.
     pub explains: usize,
-    /// It stands for the attempts of one client on so many servers.
+    /// The number of servers that one client tried, if the finding stands for a scan.
     targets: usize,
 }
 
 impl SummaryFinding {
-    /// Returns what was found, in a sentence, with what is folded under it.
+    /// Returns the finding in a sentence, with the number of findings that are grouped under it.
     pub fn message(&self, result: &AuditResult<'_>, row: &FindingRow<'_>) -> String {
         let message = &row.message;
         match (self.explains, self.targets) {
@@ -33,7 +34,8 @@ impl SummaryFinding {
     }
 }
 
-/// Returns the findings above info in the order of summaries, worst first, and none that another one of them explains.
+/// Returns the findings above info in the order of summaries, worst first, without those that
+/// another of them explains.
 pub(super) fn told(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
     let briefs: Vec<Brief> = result.briefs().collect();
     let mut explains: BTreeMap<usize, (usize, BTreeSet<String>)> = BTreeMap::new();
@@ -66,14 +68,14 @@ pub(super) fn told(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
 pub(super) struct NotAssessed {
     /// The reason in words.
     pub meaning: &'static str,
-    /// Rows of the matrix.
+    /// The number of rows of the matrix.
     pub rows: u64,
-    /// Findings, and what the first of them says.
+    /// The number of findings, and the message of the first of them.
     pub findings: u64,
     pub first: Option<String>,
 }
 
-/// What could not be assessed, by reason.
+/// Returns what could not be assessed, by reason.
 pub(super) fn not_assessed(result: &AuditResult<'_>) -> BTreeMap<Code, NotAssessed> {
     let mut reasons: BTreeMap<Code, NotAssessed> = BTreeMap::new();
     for row in result.matrix_rows().filter(|row| row.status == Status::NotAssessable.name()) {
@@ -98,7 +100,7 @@ pub(super) fn not_assessed(result: &AuditResult<'_>) -> BTreeMap<Code, NotAssess
     reasons
 }
 
-/// What a reason for not assessing something means.
+/// Returns what a reason for not assessing something means.
 fn meaning(code: Code) -> &'static str {
     match code {
         Code::HostNotSeen => "a host was not seen sending",

@@ -1,4 +1,4 @@
-//! Folders of files that are written all of them whole, or none touched.
+//! Folders whose files are either all written completely or all left untouched.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -12,12 +12,12 @@ use super::FORMATS;
 use crate::model::hex;
 use crate::result::AuditResult;
 
-/// Why files cannot be written.
+/// The reason why files cannot be written.
 #[derive(Debug)]
 pub struct FolderError {
-    /// What could not be written.
+    /// The file or folder that could not be written.
     pub path: PathBuf,
-    /// Why.
+    /// The cause.
     pub error: io::Error,
 }
 
@@ -33,38 +33,40 @@ impl std::error::Error for FolderError {
     }
 }
 
-/// How the names of folders start in which files wait. One is left behind only where the program was killed.
+/// The prefix of the names of staging folders. One is left behind only if the program was killed.
 pub(super) const STAGING: &str = ".rasaudit-";
 
-/// The file that lists the others of a report with their SHA-256, as sha256sum reads it. It comes last, so that a
-/// folder that it does not fit was left half written.
+/// The file that lists the other files of a report with their SHA-256, in the format of sha256sum.
+/// It is placed last, so a folder that does not match it was left half written.
 const MANIFEST: &str = "manifest.sha256";
 
-/// What stands in it as long as they are not all there.
+/// The content of the manifest while the files are not all in place.
 const INCOMPLETE: &str = "incomplete\n";
 
-/// A folder for files, with room for the new ones beside the old.
+/// A folder for files, with a staging folder for the new ones.
 pub struct Folder {
     target: PathBuf,
-    /// Where the new files wait: beside the folder, so that both can change places in one step, or inside it.
+    /// The folder of the new files. It is beside the target, so that both can be exchanged in one
+    /// step, or inside it.
     staging: TempDir,
     is_beside: bool,
-    /// The folder of the new files and that of the old ones have changed places.
+    /// Whether the folder of the new files and that of the old ones have been exchanged.
     is_swapped: bool,
-    /// The topmost folder that was made for these files; it goes if none is written.
+    /// The topmost folder that was created for these files. It is removed if none is written.
     made: Option<PathBuf>,
-    /// The names of the new files, in the order in which they come to their places.
+    /// The names of the new files, in the order in which they are moved into place.
     staged: Vec<String>,
-    /// The old ones that go when the new ones come, with the SHA-256 that they must still have. None where what has
-    /// a new one's name goes.
+    /// The old files that are removed when the new ones are placed, with the SHA-256 that they must
+    /// still have. With `None`, files that have the names of new ones are replaced.
     replaced: Option<Vec<(String, String)>>,
-    /// Old ones that were moved aside, and new ones that came to their places.
+    /// The names of the old files that were moved aside, and of the new ones that were moved into
+    /// place.
     aside: Vec<String>,
     placed: Vec<String>,
 }
 
 impl Folder {
-    /// Makes the folder before the long work starts, so that a wrong name is told at once.
+    /// Creates the folder before the long work starts, so that a wrong name is reported at once.
     pub(super) fn prepare(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         if target.exists() && !target.is_dir() {
@@ -73,7 +75,7 @@ impl Folder {
         let made =
             target.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).last();
         let made = made.map(Path::to_owned);
-        // A detour (`new/../old`) would make folders that are in no way part of the target's path.
+        // A detour (`new/../old`) would create folders that are not part of the target's path.
         let below = made.as_ref().and_then(|made| target.strip_prefix(made).ok());
         if below.is_some_and(|path| path.components().any(|part| part == Component::ParentDir)) {
             return Err(failed(io::Error::other("leads through .. where there is nothing yet")));
@@ -84,7 +86,7 @@ impl Folder {
         let beside = swappable(target).then(|| staging(&folder_of(target)).ok()).flatten();
         let is_beside = beside.is_some();
         let staging = beside.map_or_else(|| staging(target), Ok).map_err(failed)?;
-        // That it can be written is known before the long work, too.
+        // Whether the folder is writable has to be known before the long work, too.
         drop(tempfile::tempfile_in(target).map_err(failed)?);
         Ok(Self {
             target: target.to_owned(),
@@ -99,10 +101,10 @@ impl Folder {
         })
     }
 
-    /// Makes a folder for reports.
+    /// Creates a folder for reports.
     pub fn for_reports(target: &Path) -> Result<Self, FolderError> {
         let folder = Self::prepare(target)?;
-        // Whatever keeps one report from its place must keep all of them back.
+        // An obstacle to one report must hold back all of them.
         FORMATS
             .iter()
             .filter_map(|format| format.file)
@@ -110,7 +112,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Writes every report, beside its place.
+    /// Writes every report to the staging folder.
     pub fn stage_reports(&mut self, report: &AuditResult<'_>) -> Result<(), FolderError> {
         for format in FORMATS {
             if let Some(name) = format.file {
@@ -126,18 +128,18 @@ impl Folder {
         self.stage(MANIFEST, |out| out.write_all(manifest.as_bytes()))
     }
 
-    /// Whether a name is that of a folder in which files wait, of this run or another.
+    /// Returns whether a name is that of a staging folder, of this run or another.
     pub(super) fn is_staging(name: &str) -> bool {
         name.starts_with(STAGING)
     }
 
-    /// Names old files that go when the new ones come to their places, with their SHA-256. With it nothing else is
-    /// replaced.
+    /// Sets the old files that are removed when the new ones are placed, with their SHA-256. After
+    /// this call, nothing else is replaced.
     pub(super) fn replaces(&mut self, files: Vec<(String, String)>) {
         self.replaced = Some(files);
     }
 
-    /// That no folder stands where a file belongs.
+    /// Checks that the name of a file is not taken by a folder.
     fn is_free(&self, name: &str) -> Result<(), FolderError> {
         let path = self.place(name);
         match path.is_dir() {
@@ -149,12 +151,12 @@ impl Folder {
         }
     }
 
-    /// Where a file will be.
+    /// Returns the final path of a file.
     pub(super) fn place(&self, name: &str) -> PathBuf {
         self.target.join(name)
     }
 
-    /// Writes a file beside its place.
+    /// Writes a file to the staging folder.
     pub(super) fn stage(
         &mut self,
         name: &str,
@@ -171,7 +173,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Moves the files of all folders into place, or none.
+    /// Moves the files of all folders into place, or none of them.
     pub fn publish(mut folders: Vec<Self>) -> Result<(), FolderError> {
         let placed = folders.iter_mut().try_for_each(|folder| {
             folder.check()?;
@@ -190,7 +192,7 @@ impl Folder {
         placed
     }
 
-    /// Checks that what was written there before has not changed since.
+    /// Checks that the files of the earlier run have not changed since.
     fn check(&self) -> Result<(), FolderError> {
         for (name, digest) in self.replaced.iter().flatten() {
             let path = self.place(name);
@@ -203,8 +205,9 @@ impl Folder {
         Ok(())
     }
 
-    /// The files that go when the new ones come. In a folder of our own alone that is what was written there before;
-    /// where the user named the folder, what has a report's name.
+    /// Returns the files that are removed when the new ones are placed. In a folder of our own,
+    /// these are the files that were written there before. In a folder that the user named, they
+    /// are the files that have the name of a report.
     fn old_names(&self) -> Vec<String> {
         match &self.replaced {
             None => self.staged.clone(),
@@ -212,9 +215,9 @@ impl Folder {
         }
     }
 
-    /// Lets the folder of the new files and that of the old ones change places in one step, so that whoever is killed
-    /// leaves the old files or the new ones. False where that cannot be: anything of others is in the folder, or the
-    /// system does not know how.
+    /// Exchanges the folder of the new files and that of the old ones in one step, so that a killed
+    /// run leaves either the old files or the new ones. Returns false if that is not possible: the
+    /// folder holds files of others, or the system does not support the exchange.
     fn swap(&mut self) -> bool {
         let old = self.old_names();
         let entries = fs::read_dir(&self.target).map(|entries| entries.collect::<Vec<_>>());
@@ -237,12 +240,12 @@ impl Folder {
         let (new, old) = (self.staging.path(), self.target.as_path());
         let exchanged = renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE);
         self.give_back();
-        // What was done shall outlast the power.
+        // The exchange has to survive a power failure.
         let _ = File::open(folder_of(old)).and_then(|folder| folder.sync_all());
         exchanged.is_ok()
     }
 
-    /// Moves what somebody put into the old folder at the last moment into the new one.
+    /// Moves files that were put into the old folder at the last moment to the new one.
     #[cfg(target_os = "linux")]
     fn give_back(&self) {
         let old = self.old_names();
@@ -261,7 +264,8 @@ impl Folder {
         false
     }
 
-    /// Keeps the old files: those that a new one replaces stay in their places meanwhile, with a second name here.
+    /// Keeps the old files. Those that a new one replaces stay in place meanwhile, with a hard link
+    /// in the staging folder.
     fn move_aside(&mut self) -> Result<(), FolderError> {
         let old = self.old_names();
         fs::create_dir(self.old()).map_err(|error| FolderError { path: self.old(), error })?;
@@ -278,8 +282,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Moves the new files to their places, the manifest last. Until then the folder has an old one, or one that says
-    /// that the others are not all there.
+    /// Moves the new files into place, the manifest last. Until then the folder has an old
+    /// manifest, or one that marks the report as incomplete.
     fn place_all(&mut self) -> Result<(), FolderError> {
         if self.staged.iter().any(|name| name == MANIFEST) && !self.place(MANIFEST).exists() {
             let path = self.place(MANIFEST);
@@ -296,7 +300,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Makes everything as it was.
+    /// Restores the previous state.
     fn undo(&mut self) {
         if std::mem::take(&mut self.is_swapped) {
             self.exchange();
@@ -310,13 +314,13 @@ impl Folder {
         }
     }
 
-    /// Where old files wait until the new ones are in place.
+    /// Returns the folder in which old files wait until the new ones are in place.
     fn old(&self) -> PathBuf {
         self.staging.path().join("old")
     }
 }
 
-/// The folder that a file is in.
+/// Returns the folder that contains a file.
 pub fn folder_of(file: &Path) -> PathBuf {
     match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -324,7 +328,7 @@ pub fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-/// Removes what killed runs left beside their reports, once nobody can be writing it any more.
+/// Removes what killed runs left beside their reports, once it is too old to be still in use.
 fn clear_stale(folder: &Path) {
     const OLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -337,12 +341,13 @@ fn clear_stale(folder: &Path) {
     }
 }
 
-/// Whether a folder may change places with another: a folder itself, no link to one, and no mount point.
+/// Returns whether a folder can be exchanged with another. It must be a folder itself, not a link
+/// to one, and not a mount point.
 fn swappable(folder: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        // `.` and `..` have no name that another folder could take.
+        // `.` and `..` do not have a name that another folder could take.
         let named = folder.file_name().is_some();
         let data = fs::symlink_metadata(folder).ok().filter(|data| named && data.is_dir());
         let parent = fs::metadata(folder_of(folder)).ok();
@@ -352,7 +357,7 @@ fn swappable(folder: &Path) -> bool {
     false
 }
 
-/// Gives a folder the permissions and the owner of another. False where it cannot.
+/// Gives a folder the permissions and the owner of another. Returns false if that fails.
 fn like(model: &Path, folder: &Path) -> bool {
     let Ok(data) = fs::metadata(model) else { return false };
     #[cfg(unix)]
@@ -367,7 +372,8 @@ fn like(model: &Path, folder: &Path) -> bool {
     fs::set_permissions(folder, data.permissions()).is_ok()
 }
 
-/// The files of a report are not those that its manifest lists: which is another one, or none if it is incomplete.
+/// The error for a report that does not match its manifest: the file that differs, or `None` if the
+/// report is incomplete.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
     "does not fit {MANIFEST} beside it ({}): the report was left half written, or changed since; make it anew, and \
@@ -376,7 +382,7 @@ fn like(model: &Path, folder: &Path) -> bool {
 )]
 pub struct Torn(pub Option<String>);
 
-/// How a report differs from its manifest.
+/// Describes how a report differs from its manifest.
 fn difference(file: Option<&str>) -> String {
     match file {
         Some(file) => format!("{} is another file", crate::model::escape_control(file)),
@@ -384,12 +390,12 @@ fn difference(file: Option<&str>) -> String {
     }
 }
 
-/// Whether the files of a report are those that its manifest lists, where there is one; else what is wrong. A manifest
-/// that does not list the file says nothing of it.
+/// Checks that the files of a report match the manifest beside them, if there is one. A manifest
+/// that does not list `file` does not apply to it.
 ///
 /// # Errors
 ///
-/// Where one of them is another file, or is missing.
+/// Returns [`Torn`] if a listed file differs or is missing, or if the report is incomplete.
 pub fn fits_manifest(file: &Path) -> Result<(), Torn> {
     let folder = folder_of(file);
     let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -411,11 +417,11 @@ pub fn fits_manifest(file: &Path) -> Result<(), Torn> {
     Ok(())
 }
 
-/// Moves a file to a place where nothing is.
+/// Moves a file to a path where nothing exists.
 fn place(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),
-        // Not every file system has links.
+        // Not every file system supports hard links.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists && !to.exists() => {
             fs::rename(from, to)
         }
@@ -423,7 +429,7 @@ fn place(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// The SHA-256 of a file, which is one.
+/// Returns the SHA-256 of a regular file.
 pub(super) fn digest_of(path: &Path) -> io::Result<String> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(io::Error::other("is no file"));
@@ -443,7 +449,7 @@ pub(super) fn digest_of(path: &Path) -> io::Result<String> {
 impl Drop for Folder {
     fn drop(&mut self) {
         let Some(topmost) = self.made.take() else { return };
-        // Only empty folders go: somebody may have put something there meanwhile.
+        // Only empty folders are removed, because someone may have added files meanwhile.
         let _ = fs::remove_dir_all(self.staging.path());
         for folder in self.target.ancestors().take_while(|p| p.starts_with(&topmost)) {
             let _ = fs::remove_dir(folder);
@@ -455,7 +461,7 @@ impl Drop for Folder {
 mod tests {
     use super::*;
 
-    /// What somebody does in a folder while the audit runs.
+    /// A change to a folder while the audit runs.
     type Meanwhile = fn(&Path);
 
     fn names(folder: &Path) -> Vec<String> {
@@ -470,7 +476,8 @@ mod tests {
         fs::read_to_string(path).unwrap()
     }
 
-    /// A folder of our own with two old files, one of which a new one replaces, and the new ones.
+    /// Returns a folder of our own with two old files, of which a new file replaces one, and with
+    /// the new files staged.
     fn own(at: &Path) -> Folder {
         fs::create_dir_all(at).unwrap();
         for name in ["a", "b"] {
@@ -492,7 +499,8 @@ mod tests {
         Folder::publish(vec![own(&at)]).unwrap();
         assert_eq!(names(&at), ["a", "c"]);
         assert_eq!(text(&at.join("a")), "new");
-        // What appeared, was changed, or stands in the way after the folder was made, stays, and so does the rest.
+        // A file that appears, changes or stands in the way after the folder was prepared stays,
+        // and so do all others.
         let cases: [(&str, Meanwhile); 4] = [
             ("c", |at| fs::write(at.join("c"), "mine").unwrap()),
             ("b", |at| fs::write(at.join("b"), "mine").unwrap()),

@@ -1,4 +1,4 @@
-//! `audit.json`: everything, for programs. Described by `docs/audit.schema.json`.
+//! `audit.json`: the complete result, for programs. `docs/audit.schema.json` describes it.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::json_text::pretty;
 use crate::result::AuditResult;
 
-/// `--format json`
+/// Writes `--format json`.
 pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     let tables = (
         StreamedList::new(result.entries()),
@@ -21,7 +21,7 @@ pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)
 }
 
-/// An array that is made while it is written, so that memory never holds it whole.
+/// An array that is generated while it is written, so that memory never holds all of it.
 struct StreamedList<I>(RefCell<Option<I>>);
 
 impl<I> StreamedList<I> {

@@ -1,5 +1,5 @@
-//! JSON for eyes: indented or in one line, and with everything that steers a terminal or turns text around escaped. The values are
-//! the same.
+//! JSON for people: indented or in one line. Control characters and characters that reverse the
+//! text direction are escaped. The values are unchanged.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter};
 
 use crate::model::{is_control_or_bidi, is_plain};
 
-/// A serializer that writes such JSON.
+/// Returns a serializer that writes indented JSON.
 pub(super) fn pretty<W: Write>(
     out: W,
 ) -> Serializer<W, EscapingFormatter<PrettyFormatter<'static>>> {
@@ -18,13 +18,13 @@ pub(super) fn pretty<W: Write>(
 pub(super) struct EscapingFormatter<F>(F);
 
 impl EscapingFormatter<CompactFormatter> {
-    /// All in one line.
+    /// Returns a formatter that writes everything in one line.
     pub fn one_line() -> Self {
         Self(CompactFormatter)
     }
 }
 
-/// Leaves the layout to the formatter inside.
+/// Delegates the layout to the inner formatter.
 macro_rules! inside {
     ($($method:ident($($argument:ident: $type:ty)?)),+) => {$(
         fn $method<W: ?Sized + Write>(&mut self, out: &mut W $(, $argument: $type)?) -> io::Result<()> {
@@ -76,7 +76,7 @@ mod tests {
         assert!(text.contains("\"a\\u202e\"") && text.contains("\"\\u009b31m\""), "{text}");
         assert!(!text.chars().any(|c| is_control_or_bidi(c) && c != '\n'), "{text}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
-        // But for that it is laid out as ever.
+        // Apart from the escapes, the layout is the usual one.
         let plain = json!({"a": [1, "b"], "c": {}});
         let mut text = Vec::new();
         plain.serialize(&mut pretty(&mut text)).unwrap();

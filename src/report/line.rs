@@ -1,4 +1,4 @@
-//! Findings in one line each, for whoever follows a live audit.
+//! Findings in one line each, for users and programs that follow a live audit.
 
 use serde::Serialize;
 
@@ -7,7 +7,8 @@ use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Time};
 
-/// The findings that are wanted, by their places, a line each: of text, or of JSON with the columns of `findings.csv`.
+/// Returns the wanted findings, by their positions, in a line each: as text, or as JSON with the
+/// columns of `findings.csv`.
 pub fn lines(result: &AuditResult<'_>, json: bool, wanted: &[usize]) -> Vec<String> {
     let rows = wanted.iter().filter_map(|number| result.finding(*number));
     rows.map(|row| if json { json_line(&row) } else { line(&row) }).collect()
@@ -15,20 +16,20 @@ pub fn lines(result: &AuditResult<'_>, json: bool, wanted: &[usize]) -> Vec<Stri
 
 /// A finding for a syslog daemon.
 pub struct Message {
-    /// How much it weighs.
+    /// The severity of the finding.
     pub severity: Severity,
-    /// The time of its last packet as RFC 5424, 6.2.3 writes it; `-` where it has none.
+    /// The time of its last packet in the format of RFC 5424, 6.2.3; `-` if it has none.
     pub time: String,
-    /// Its fields by name, as they stand in `findings.csv`.
+    /// Its fields by name, with the values of `findings.csv`.
     pub fields: Vec<(&'static str, String)>,
     /// The text.
     pub text: String,
 }
 
-/// The findings that are wanted, by their places, for a syslog daemon.
+/// Returns the wanted findings, by their positions, for a syslog daemon.
 pub fn messages(result: &AuditResult<'_>, wanted: &[usize]) -> Vec<Message> {
     let message = |row: FindingRow<'_>| {
-        // Six digits at most (RFC 5424, 6.2.3).
+        // At most six digits are allowed (RFC 5424, 6.2.3).
         let time = row.last_seen.map(|Time(time)| Time(time - time.rem_euclid(1000)).to_string());
         let time = time.map_or_else(|| "-".to_owned(), |time| time.replace("000Z", "Z"));
         let certain = if row.certain { "yes" } else { "no" };
@@ -48,7 +49,7 @@ pub fn messages(result: &AuditResult<'_>, wanted: &[usize]) -> Vec<Message> {
     wanted.iter().filter_map(|number| result.finding(*number)).map(message).collect()
 }
 
-/// A finding in a line, without its time.
+/// Returns a finding in a line, without its time.
 fn said(row: &FindingRow<'_>) -> String {
     let FindingRow { severity, verdict, code, id, message, .. } = row;
     escape_control(&format!("{severity} {verdict}/{code} {id} {message}")).into_owned()
@@ -62,7 +63,7 @@ fn line(row: &FindingRow<'_>) -> String {
 fn json_line(row: &impl Serialize) -> String {
     let mut bytes = Vec::new();
     let mut out = serde_json::Serializer::with_formatter(&mut bytes, EscapingFormatter::one_line());
-    // Writing into memory does not fail, and a row has no keys that are no strings.
+    // Writing into memory does not fail, and all keys of a row are strings.
     let _ = row.serialize(&mut out);
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -1,4 +1,4 @@
-//! The story of an audit for a ticket: `--format markdown`.
+//! The report of an audit for a ticket: `--format markdown`.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use super::findings_summary::{self, NotAssessed, SummaryFinding};
 use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Headline, Note, plural};
 
-/// Findings that are told in full, the worst ones; more belong into a file.
+/// The number of findings that are reported in full, worst first. A ticket has no room for more.
 const SHOWN: usize = 25;
 
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
@@ -83,7 +83,7 @@ fn write_finding(
     Ok(())
 }
 
-/// The files that it rests on, with their digests.
+/// Writes the list of files that the audit rests on, with their digests.
 fn judged_by(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     const INPUTS: usize = 20;
     writeln!(out, "\n## Read\n")?;
@@ -112,8 +112,8 @@ fn judged_by(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// Text that is no markup (CommonMark, 2.4: any ASCII punctuation may be escaped), and no link, though GitHub makes
-/// links of what looks like one.
+/// Escapes markup (CommonMark, 2.4: any ASCII punctuation may be escaped), and everything that
+/// GitHub would turn into a link.
 fn text(text: &str) -> String {
     let text = escape_control(text);
     let mut plain = String::with_capacity(text.len());
@@ -136,17 +136,18 @@ fn text(text: &str) -> String {
         }
         plain.push(c);
     }
-    // Nobody is called by what a packet says.
+    // Text from a packet must not mention a user.
     plain.replace('@', "@<!-- -->")
 }
 
-/// The same at the start of a line, where it begins no list, rule or block of code.
+/// Escapes a text at the start of a line, where it could also begin a list, rule or code block.
 fn opening(line: &str) -> String {
     let line = text(line.trim());
     let digits = line.bytes().take_while(u8::is_ascii_digit).count();
     let after = line.as_bytes().get(digits + 1).copied();
     let is_control_or_bidi = match line.as_bytes().get(digits) {
-        // Of a list, unlike of an address, a blank or nothing follows.
+        // A list number is followed by a blank or by nothing, unlike the first number of an
+        // address.
         Some(b'.' | b')') => digits > 0 && matches!(after, None | Some(b' ' | b'\t')),
         Some(b'-' | b'+' | b'=') => digits == 0,
         _ => false,
@@ -157,7 +158,8 @@ fn opening(line: &str) -> String {
     }
 }
 
-/// Text as code: nothing in it is read. More backticks than it holds in a row enclose it.
+/// Returns a text as code, in which no markup is interpreted. It is enclosed in more backticks than
+/// it contains in a row.
 fn quoted(text: &str) -> String {
     let text = escape_control(text);
     let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);

@@ -1,7 +1,7 @@
-//! Telling people and programs: one file each, one line in the list.
+//! Reports for people and programs. Each format has a file of code and an entry in [`FORMATS`].
 //!
-//! The same report gives the same bytes. Strings from traffic and from files of the user are hostile:
-//! they are text, never formula, markup or terminal control.
+//! The same result gives the same bytes. Strings from traffic and from files of the user are
+//! hostile: they are text, never formulas, markup or terminal control.
 
 mod csv;
 mod draft;
@@ -37,29 +37,29 @@ pub use record::{Recorded, Recorder};
 pub use text_table::{TABLE_FORMATS, TextTable};
 pub use window_folders::WindowFolders;
 
-/// Writes a report in one format.
+/// A function that writes a report in one format.
 pub type Writer = fn(&AuditResult<'_>, &mut dyn Write) -> io::Result<()>;
 
-/// What a report is made from.
+/// The input that a report needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Needs {
-    /// A whole result.
+    /// A complete result.
     Result,
-    /// The tables of a result, which is all that the first versions stored.
+    /// The tables of a result, which are all that the first versions stored.
     Tables,
-    /// The tables of a judgement: without an inventory there is none.
+    /// The tables of a judgement, which do not exist without an inventory.
     Judgement,
 }
 
 /// A format of reports.
 pub struct Format {
-    /// The word for `--format`.
+    /// The value for `--format`.
     pub name: &'static str,
-    /// The file in `--out`; none for the terminal's own.
+    /// The file in `--out`; `None` for formats that are only printed.
     pub file: Option<&'static str>,
-    /// What it is made from.
+    /// The input that it needs.
     pub needs: Needs,
-    /// What writes it.
+    /// The function that writes it.
     pub write: Writer,
 }
 
@@ -73,13 +73,13 @@ impl Format {
         Self { name, file, needs, write }
     }
 
-    /// Returns the format of a name.
+    /// Returns the format with a name.
     pub fn named(name: &str) -> Option<&'static Self> {
         FORMATS.iter().find(|format| format.name == name)
     }
 }
 
-/// The formats.
+/// The formats of reports.
 pub const FORMATS: &[Format] = &[
     Format::new("text", None, Needs::Result, text::write),
     Format::new("csv", Some("findings.csv"), Needs::Judgement, csv::findings),
@@ -88,22 +88,22 @@ pub const FORMATS: &[Format] = &[
     Format::new("hosts", Some("hosts.csv"), Needs::Judgement, csv::hosts),
     Format::new("html", Some("report.html"), Needs::Result, page::write),
     Format::new("markdown", None, Needs::Result, markdown::write),
-    // Last, so that whoever waits for it finds the others complete.
+    // This is the last file, so that a program that waits for it finds the others complete.
     Format::new("json", Some("audit.json"), Needs::Result, json::write),
 ];
 
-/// The folders that were written into.
+/// The folders that were written.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct OutputPaths<'a> {
-    /// All reports.
+    /// The folder of all reports.
     pub reports: Option<&'a Path>,
-    /// The frames that findings rest on.
+    /// The folder of the frames that findings rest on.
     pub evidence: Option<&'a Path>,
-    /// The name of this host, where the terminal makes links of what says that it is one.
+    /// The name of this host, if the terminal supports links (OSC 8).
     pub links: Option<&'a str>,
 }
 
-/// The terminal's summary, with the places of the files, for a terminal of `width` columns.
+/// Writes the terminal's summary, with the places of the files, for a terminal of `width` columns.
 pub fn summary(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,

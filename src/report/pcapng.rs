@@ -1,4 +1,5 @@
-//! The pcapng files that are written (draft-ietf-opsawg-pcapng): times in nanoseconds, and who wrote them.
+//! Common parts of the pcapng files that are written (draft-ietf-opsawg-pcapng): times in
+//! nanoseconds, and the name of the program.
 
 use std::io::{self, Write};
 
@@ -43,7 +44,7 @@ pub(super) fn add_interface<W: Write>(
     file.write_pcapng_block(block).map(drop).map_err(plain)
 }
 
-/// The error of the stream below, with its own kind.
+/// Returns the error of the underlying stream with its own kind.
 pub(super) fn plain(error: PcapError) -> io::Error {
     match error {
         PcapError::IoError(error) => error,

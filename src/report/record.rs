@@ -1,4 +1,4 @@
-//! What a live audit sees, kept in rotated pcapng files.
+//! Recording of the frames of a live audit in rotated pcapng files.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -13,24 +13,24 @@ use super::pcapng::{self, plain};
 use super::{FolderError, folder_of};
 use crate::model::Nanos;
 
-/// Bytes of a packet's block beside the frame.
+/// Bytes of a packet's block in addition to the frame.
 const BLOCK: u64 = 32;
 
-/// Bytes that are written at once.
+/// Size of the write buffer in bytes.
 const BUFFER: usize = 1 << 20;
 
 /// An interface that frames come from.
 #[derive(Clone, Debug)]
 pub struct Recorded {
-    /// Its name.
+    /// The name of the interface.
     pub name: String,
     /// The link type of its frames, by registry number.
     pub link: u16,
-    /// Bytes kept of each frame.
+    /// Bytes that are kept of each frame.
     pub snaplen: u32,
 }
 
-/// Files of frames: `farm.pcapng` is kept as `farm.000001.pcapng` and so on.
+/// Rotated files of frames: `farm.pcapng` is stored as `farm.000001.pcapng` and so on.
 pub struct Recorder {
     folder: PathBuf,
     stem: String,
@@ -38,16 +38,16 @@ pub struct Recorder {
     interfaces: Vec<Recorded>,
     /// Bytes after which the next file begins.
     size: u64,
-    /// How many files stay.
+    /// The number of files that are kept.
     files: usize,
     number: u64,
     open: Option<(PcapNgWriter<BufWriter<File>>, u64)>,
-    /// Writing failed, and is not tried before [`Recorder::recover`].
+    /// Whether writing failed. It is not tried again before [`Recorder::recover`].
     broken: bool,
 }
 
 impl Recorder {
-    /// Begins the first file, after those that are there.
+    /// Begins the first file. Its number follows those of existing files.
     pub fn new(
         path: &Path,
         size: u64,
@@ -73,7 +73,7 @@ impl Recorder {
         self.folder.join(format!("{}.{number:06}.{}", self.stem, self.extension))
     }
 
-    /// The numbers of the files that are there, in order.
+    /// Returns the numbers of the existing files, in order.
     fn there(&self) -> io::Result<Vec<u64>> {
         let number = |name: &str| {
             let rest = name.strip_prefix(&self.stem)?.strip_prefix('.')?;
@@ -88,7 +88,7 @@ impl Recorder {
         Ok(numbers)
     }
 
-    /// Begins the next file, and removes the oldest beyond those that are kept.
+    /// Begins the next file, and removes the oldest files beyond the number that is kept.
     fn begin(&mut self) -> io::Result<()> {
         self.finish()?;
         self.number += 1;
@@ -105,8 +105,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Keeps frames of an interface: time, length on the wire, bytes. After an error nothing is kept until
-    /// [`Recorder::recover`].
+    /// Writes frames of an interface: time, length on the wire, bytes. After an error, nothing is
+    /// written until [`Recorder::recover`] is called.
     pub fn keep<'a>(
         &mut self,
         interface: usize,
@@ -152,7 +152,7 @@ impl Recorder {
         }
     }
 
-    /// Tries again after an error, in a file of its own.
+    /// Allows writing again after an error, in a new file. Returns whether there was an error.
     pub fn recover(&mut self) -> bool {
         let was_broken = std::mem::take(&mut self.broken);
         if was_broken {

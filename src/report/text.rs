@@ -1,7 +1,7 @@
-//! The summary for a terminal: it says the verdict, the worst findings in words, what
-//! could not be assessed and why, and where the rest is.
+//! The summary for a terminal: the verdict, the worst findings in words, what could not be assessed
+//! and why, and where to find the rest.
 //!
-//! Styled for a terminal; the caller strips styles where there is none.
+//! The output is styled. The caller strips the styles if it does not go to a terminal.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{AuditResult, Headline, Note, Tone};
 
-/// Findings shown in words; the rest are counted.
+/// The most findings that are shown in words. The others are only counted.
 const SHOWN: usize = 5;
 
 const BOLD: Style = Style::new().bold();
@@ -23,12 +23,13 @@ const GREEN: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(Ansi
 const YELLOW: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 const RED: Style = Style::new().bold().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 
-/// `--format text`.
+/// Writes `--format text`.
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     summary(result, &OutputPaths::default(), None, out)
 }
 
-/// The summary; `places` says what was written where. For a terminal of `width` columns sentences wrap.
+/// Writes the summary. `places` says what was written where. For a terminal of `width` columns,
+/// sentences are wrapped.
 pub(super) fn summary(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,
@@ -77,7 +78,7 @@ pub(super) fn summary(
     }
 }
 
-/// Where the page is: a link where the terminal makes one (OSC 8).
+/// Writes the place of the page, as a link if the terminal supports links (OSC 8).
 fn page(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
     let name = path.display().to_string();
     let name = escape_control(&name);
@@ -94,7 +95,7 @@ fn page(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::Result<()> 
     }
 }
 
-/// A path as part of an address (RFC 3986).
+/// Returns a path as part of a URI (RFC 3986).
 fn encoded(path: &Path) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     let bytes = path.as_os_str().as_encoded_bytes().iter();
@@ -159,10 +160,10 @@ fn findings(
     Ok(())
 }
 
-/// What could not be assessed, by reason, with an example and what would settle it.
+/// Writes what could not be assessed, by reason, with an example.
 fn not_assessed(result: &AuditResult<'_>, width: Width, out: &mut dyn Write) -> io::Result<()> {
     let mut reasons = findings_summary::not_assessed(result);
-    // The rows are counted above.
+    // Reasons without findings concern only rows, which are counted above.
     reasons.retain(|_, reason| reason.first.is_some());
     if reasons.is_empty() {
         return Ok(());
@@ -180,12 +181,13 @@ fn not_assessed(result: &AuditResult<'_>, width: Width, out: &mut dyn Write) -> 
     Ok(())
 }
 
-/// The columns of a terminal, where there is one.
+/// The width of a terminal in columns, if there is one.
 type Width = Option<usize>;
 
-/// A text behind some first columns, in lines that a terminal shows whole, all of them as far in as the first.
+/// Wraps a text behind a label to the width of the terminal. All lines are indented as far as the
+/// first.
 fn wrapped(first: &str, text: &str, width: Width) -> String {
-    /// However narrow the terminal is, so much stands in a line.
+    /// The least width of the text, however narrow the terminal is.
     const LEAST: usize = 40;
     let Some(width) = width else { return format!("{first}{text}") };
     let inset = textwrap::core::display_width(first);

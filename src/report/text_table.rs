@@ -1,4 +1,4 @@
-//! A table of plain texts in the forms that people and programs ask for.
+//! A table of plain texts in the formats that people and programs request.
 
 use std::io::{self, Write};
 
@@ -16,16 +16,16 @@ pub struct TextTable {
     pub rows: Vec<Vec<String>>,
 }
 
-/// The forms of a sheet, by name.
+/// The formats of a table, by name.
 pub const TABLE_FORMATS: &[&str] = &["table", "csv", "json", "markdown"];
 
 impl TextTable {
-    /// An empty table.
+    /// Returns an empty table.
     pub fn new(columns: &'static [&'static str]) -> Self {
         Self { columns, rows: Vec::new() }
     }
 
-    /// Writes it in one of [`TABLE_FORMATS`].
+    /// Writes the table in one of [`TABLE_FORMATS`].
     pub fn write(&self, form: &str, out: &mut dyn Write) -> io::Result<()> {
         match form {
             "csv" => self.csv(out),
@@ -70,7 +70,7 @@ impl TextTable {
     }
 
     fn markdown(&self, out: &mut dyn Write) -> io::Result<()> {
-        // A bar would end the cell, and markup would be markup.
+        // A bar would end the cell, and other punctuation could become markup.
         let plain = |text: &str| {
             escape_control(text).chars().fold(String::new(), |mut safe, c| {
                 if "\\|*_`<>[]&".contains(c) {

@@ -1,4 +1,4 @@
-//! The reports of window after window: a folder each, and `latest` for the last one.
+//! The reports of successive windows: a folder for each, and the link `latest` to the last one.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -13,10 +13,10 @@ use crate::result::AuditResult;
 /// The link to the last folder.
 const LATEST: &str = "latest";
 
-/// The folder in a window's folder for what that window alone shows.
+/// The folder inside a window's folder for the reports of that window alone.
 const WINDOW: &str = "window";
 
-/// How a window's folder is called: by the time at which it was closed.
+/// The name of a window's folder: the time at which the window was closed.
 const NAME: &str = "%Y-%m-%dT%H-%M-%SZ";
 
 /// A folder of dated folders.
@@ -26,7 +26,7 @@ pub struct WindowFolders {
 }
 
 impl WindowFolders {
-    /// Makes the folder. `keep` is how many dated ones stay in it.
+    /// Creates the folder. `keep` is the number of dated folders that stay in it.
     pub fn prepare(root: &Path, keep: usize) -> Result<Self, FolderError> {
         let failed = |path: &Path, error| FolderError { path: path.to_owned(), error };
         fs::create_dir_all(root).map_err(|error| failed(root, error))?;
@@ -35,18 +35,19 @@ impl WindowFolders {
             let what = io::Error::other("is no link to a report; give another folder for --out");
             return Err(failed(&latest, what));
         }
-        // What a killed run left half written.
+        // A killed run may have left half-written folders.
         for entry in fs::read_dir(root).map_err(|error| failed(root, error))?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(STAGING) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        // So that a folder that cannot be written is told at once.
+        // A folder that is not writable has to be reported at once.
         drop(staging(root).map_err(|error| failed(root, error))?);
         Ok(Self { root: root.to_owned(), keep })
     }
 
-    /// Writes the reports of all windows and of the last one, whole or not at all. Returns where.
+    /// Writes the reports of all windows and of the last one, completely or not at all. Returns
+    /// their folder.
     pub fn write(
         &self,
         all: &AuditResult<'_>,
@@ -65,7 +66,7 @@ impl WindowFolders {
         .map_err(at(&self.root))
     }
 
-    /// Makes a folder of what `write` writes, and lets `latest` lead to it.
+    /// Creates a folder with the output of `write`, and makes `latest` point to it.
     fn publish(
         &self,
         name: &str,
@@ -82,7 +83,7 @@ impl WindowFolders {
         Ok(place)
     }
 
-    /// A name that nothing has: a clock may be set back.
+    /// Returns an unused name, because a clock may be set back.
     fn free_name(&self, name: &str) -> PathBuf {
         let names = (1..).map(|number| match number {
             1 => name.to_owned(),
@@ -104,7 +105,7 @@ impl WindowFolders {
         fs::rename(&link, self.root.join(LATEST))
     }
 
-    /// Removes the oldest folders beyond those that are kept.
+    /// Removes the oldest folders beyond the number that is kept.
     fn prune(&self, newest: &Path) {
         let Ok(entries) = fs::read_dir(&self.root) else { return };
         let is_ours = |name: &str| {
@@ -158,7 +159,7 @@ mod tests {
         for day in 1..=5 {
             publish(&format!("2026-01-0{day}T00-00-00Z"));
         }
-        // The clock was set back: what is written now is the latest all the same, and stays.
+        // The clock was set back: the folder written now is still the latest, and stays.
         let place = publish("2026-01-05T00-00-00Z");
         assert!(place.ends_with("2026-01-05T00-00-00Z-2"));
         let place = publish("2026-01-02T00-00-00Z");
@@ -173,7 +174,7 @@ mod tests {
         names.sort();
         let kept = ["2026-01-02T00-00-00Z", "2026-01-05T00-00-00Z", "2026-01-05T00-00-00Z-2"];
         assert_eq!(names, [&kept[..], &["2026-notes", "latest", "notes.txt"]].concat());
-        // A killed run's half-written folder goes; a folder called latest is not ours.
+        // A half-written folder of a killed run is removed. A folder named `latest` is not ours.
         fs::create_dir(root.join(".rasaudit-left")).unwrap();
         WindowFolders::prepare(&root, 3).unwrap();
         assert!(!root.join(".rasaudit-left").exists());

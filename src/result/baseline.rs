@@ -1,4 +1,4 @@
-//! The findings of an earlier audit, against which new ones are told apart.
+//! The findings of an earlier audit, with which new findings are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,22 +8,22 @@ use super::{Explainer, Members};
 use crate::classify::{Finding, Judgement, Severity, State, id_of};
 use crate::model::named_enum;
 
-/// Findings that were told before, of an earlier `findings.csv` or of earlier windows.
+/// Findings that were reported before, in an earlier `findings.csv` or in earlier windows.
 #[derive(Clone, Default, Debug)]
 pub struct Baseline {
     /// The file as the user named it.
     pub file: String,
-    /// The findings that weighed more than info, by id.
+    /// The findings above info, by id.
     findings: BTreeMap<String, BaselineFinding>,
 }
 
-/// A server, and the port of it that was reached.
+/// A server address, and the port that was reached there.
 type Reached = (IpAddr, u16);
 
-/// The most of what one finding reached that is remembered.
+/// Maximum number of reached services that are stored for one finding.
 const REACHED: usize = 1000;
 
-/// What a finding reached, the least.
+/// Returns the services that a finding reached. Only the lowest [`REACHED`] are kept.
 fn reached(outcome: &Judgement, finding: &Finding) -> BTreeSet<Reached> {
     let list = &outcome.conversations.list;
     let all = outcome.members_of(finding).iter().map(|number| &list[*number as usize]);
@@ -36,50 +36,51 @@ fn reached(outcome: &Judgement, finding: &Finding) -> BTreeSet<Reached> {
     reached
 }
 
-/// A finding as it was told before.
+/// A finding as it was reported before.
 #[derive(Clone, Debug)]
 struct BaselineFinding {
     message: String,
     severity: Severity,
     is_certain: bool,
     was_reached: bool,
-    /// What was reached, at most so many; none where the file does not list it.
+    /// Services that were reached, at most [`REACHED`]; `None` if the file does not list them.
     reached: Option<BTreeSet<Reached>>,
-    /// Clients and servers by name or address; none where the file does not list them.
+    /// Clients and servers by name or address; `None` if the file does not list them.
     members: Option<[BTreeSet<String>; 2]>,
-    /// Of one finding for many pairs, how many.
+    /// Number of pairs, for a finding that stands for many.
     pairs: u64,
 }
 
 named_enum!(
-    /// What a finding is against an earlier audit.
+    /// How a finding compares with an earlier audit.
     Change {
-        /// It was there, and is what it was.
+        /// The finding was there and has not changed.
         Same = "same",
-        /// Further members of what one client was already.
+        /// The finding was there, and only unlisted clients joined the clients that it had.
         Grown = "grown",
-        /// It weighs more, reached what was only tried, or has members that matter.
+        /// The finding was there, but its severity is higher, it reached more than before, or
+        /// members that matter joined.
         Worse = "worse",
-        /// It was not there.
+        /// The finding was not there.
         New = "new",
     }
 );
 
-/// What changed against an earlier audit, of findings above info.
+/// What changed since an earlier audit, among findings above info.
 pub(super) struct Changes<'a> {
-    /// How many were not there, or are worse than they were.
+    /// Number of findings that are new or have become worse.
     pub new: usize,
-    /// How many of these were there.
+    /// Number of these findings that were there.
     pub worse: usize,
-    /// How many are still there.
+    /// Number of findings that are still there.
     pub still: usize,
-    /// How many of these have further members.
+    /// Number of these findings that have further members.
     pub grown: usize,
-    /// Those that are not found any more: id and message.
+    /// Id and message of each finding that no longer appears.
     pub gone: Vec<(&'a str, &'a str)>,
 }
 
-/// Tells what changed against an earlier audit.
+/// Compares the findings of an audit with an earlier audit.
 pub(super) fn changes<'a>(known: &'a Baseline, teller: &Explainer<'_>) -> Changes<'a> {
     let findings = teller.outcome().findings().iter().filter(|f| f.severity > Severity::Info);
     let mut counts: BTreeMap<Change, usize> = BTreeMap::new();
@@ -104,7 +105,7 @@ impl Baseline {
     ///
     /// # Errors
     ///
-    /// Where it is not the `findings.csv` of an audit.
+    /// Returns an error if `text` is not the `findings.csv` of an audit.
     pub fn load(file: &str, text: &str) -> Result<Self, StoredError> {
         let failed = |kind| StoredError { path: file.into(), kind };
         let broken = |error| failed(StoredProblem::Csv(error));
@@ -112,11 +113,12 @@ impl Baseline {
         let header = reader.headers().map_err(broken)?.clone();
         let place = |name: &str| header.iter().position(|column| column == name);
         let column = |name| place(name).ok_or_else(|| failed(StoredProblem::Column(name)));
-        // Another list of the findings has these three too.
+        // `evidence.csv` also has an id, a severity and a message, but it is not a list of findings
+        // to compare with.
         column("display_filter")?;
         let (id, severity, message) = (column("id")?, column("severity")?, column("message")?);
         let (certain, state) = (column("certain")?, column("state")?);
-        // Earlier versions did not list them.
+        // Earlier versions did not write these columns.
         let members = place("clients").zip(place("servers"));
         let count = place("count");
         let mut known = Self { file: file.to_owned(), ..Self::default() };
@@ -146,7 +148,7 @@ impl Baseline {
         Ok(known)
     }
 
-    /// Takes in what an audit tells, so that it is not told again.
+    /// Adds the findings of an audit, so that they are not reported as new again.
     pub fn learn(&mut self, teller: &Explainer<'_>) {
         let outcome = teller.outcome();
         for finding in outcome.findings().iter().filter(|f| f.severity > Severity::Info) {
@@ -185,22 +187,22 @@ impl Baseline {
         }
     }
 
-    /// How many findings are held.
+    /// Returns the number of stored findings.
     pub fn len(&self) -> usize {
         self.findings.len()
     }
 
-    /// Whether the earlier audit found nothing.
+    /// Returns whether no findings are stored.
     pub fn is_empty(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// Tells what a finding is against the earlier audit. A further server or listed host makes it worse, and so does
-    /// a second client; further members of a network do not.
+    /// Compares a finding with the earlier audit. A further server or listed host makes it worse,
+    /// and so does a second client. Further members of a network do not.
     pub fn change(&self, teller: &Explainer<'_>, finding: &Finding) -> Change {
         let outcome = teller.outcome();
         let Some(before) = self.findings.get(&teller.id(finding)) else {
-            // One of the many pairs that were one finding before.
+            // The pair may have been part of one finding for many pairs.
             let many = teller.id_as_many(finding).and_then(|id| self.findings.get(&id));
             let was_in = |before: &&BaselineFinding| {
                 let [client, server] = teller.members(finding).map(|side| side.words());
@@ -209,7 +211,7 @@ impl Baseline {
                         || names.iter().all(|name| told.contains(name))
                 };
                 before.members.as_ref().is_some_and(|[clients, servers]| {
-                    // Either end may be told first.
+                    // The earlier finding may list the two ends in reverse order.
                     (had(clients, &client) || had(servers, &client))
                         && (had(servers, &server) || had(clients, &server))
                 })
@@ -235,7 +237,7 @@ impl Baseline {
         }
         let Some([clients, servers]) = &before.members else { return Change::Same };
         let [now_clients, now_servers] = teller.members(finding);
-        // Whoever a list left out may have been there.
+        // A list that was cut off may have left out a member that seems to be new.
         let joined = |before: &BTreeSet<String>, now: &Members| {
             let is_whole = !before.iter().any(|item| item.starts_with('+'));
             let host = now.hosts.iter().any(|name| !before.contains(name));
@@ -253,7 +255,8 @@ impl Baseline {
         }
     }
 
-    /// Whether a finding is worth telling a second time: worse than it was, or certain by now.
+    /// Returns whether a finding is worth reporting again, because it is new or worse, or has
+    /// become certain.
     pub fn is_news(&self, teller: &Explainer<'_>, finding: &Finding) -> bool {
         let became_certain = |before: &BaselineFinding| finding.certain() && !before.is_certain;
         self.change(teller, finding) >= Change::Worse

@@ -1,5 +1,5 @@
-//! Community ID, version 1: one name for a flow across tools.
-//! (github.com/corelight/community-id-spec)
+//! Community ID, version 1: an identifier of a flow that different tools share
+//! (github.com/corelight/community-id-spec).
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use sha1::{Digest, Sha1};
 
 use crate::model::{Endpoint, Transport};
 
-/// The Community ID of a five-tuple. `one_way` keeps the order of the ends: the specification's
-/// rule for ICMP messages that have no answer.
+/// Returns the Community ID of a five-tuple. `one_way` keeps the order of the ends, which the
+/// specification requires for ICMP messages that have no reply.
 pub fn community_id(
     seed: u16,
     source: Endpoint,
@@ -48,7 +48,7 @@ mod tests {
         community_id(0, end(source), end(destination), Transport(transport), one_way)
     }
 
-    /// Values published with the specification, in its baseline folder.
+    /// Checks the values that the specification publishes in its baseline folder.
     #[test]
     fn published_baseline() {
         let tcp = ("128.232.110.120", 34855);

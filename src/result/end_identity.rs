@@ -1,4 +1,4 @@
-//! An end of a finding as people read it.
+//! An end of a finding, for display.
 
 use std::net::IpAddr;
 
@@ -10,20 +10,20 @@ use crate::classify::{EndKey, NetworkGroup, Party, PartyKind, Policy, RoleSet};
 pub struct EndIdentity {
     /// Address; `*` for several.
     pub address: String,
-    /// Host or network name.
+    /// Name of the host or network.
     pub name: String,
     /// Role slugs joined by `;`.
     pub roles: String,
-    /// The names of the roles in the farm's own version.
+    /// Names of the roles in the farm's version of the product.
     titles: Vec<String>,
-    /// The name is of its network, not of itself.
+    /// Whether the name is that of the network, not of the end itself.
     in_network: bool,
-    /// It stands for so many hosts of its roles.
+    /// Number of hosts with these roles that the end stands for; 0 if they are not counted.
     count: usize,
 }
 
 impl EndIdentity {
-    /// The end that an address is.
+    /// Returns the end at an address.
     pub(super) fn of(policy: &Policy, party: &Party, address: IpAddr) -> Self {
         Self {
             address: address.to_string(),
@@ -33,7 +33,8 @@ impl EndIdentity {
         }
     }
 
-    /// The end that some parties are together: what they share, and `*` or nothing where they differ.
+    /// Returns the end that stands for several parties. It has what they share, and `*` or nothing
+    /// where they differ.
     pub(super) fn of_all<'p>(
         policy: &Policy,
         mut all: impl Iterator<Item = (&'p Party, IpAddr)>,
@@ -59,7 +60,7 @@ impl EndIdentity {
         end
     }
 
-    /// The end that a key alone tells.
+    /// Returns the end that a key alone describes.
     pub(super) fn of_key(policy: &Policy, key: &EndKey) -> Self {
         match key {
             EndKey::Host(host) => {
@@ -77,14 +78,14 @@ impl EndIdentity {
         }
     }
 
-    /// Anybody in some roles.
+    /// Returns an end that stands for any host with some of the roles.
     pub(super) fn playing(policy: &Policy, roles: RoleSet) -> Self {
         let titles = policy.matrix.role_titles(roles).into_iter().map(str::to_owned).collect();
         let roles = policy.matrix.role_names(roles).join(";");
         Self { roles, titles, ..Self::default() }
     }
 
-    /// Makes it stand for a network, or for many of them.
+    /// Makes the end stand for a network, or for many networks.
     pub(super) fn become_network(&mut self, policy: &Policy, network: NetworkGroup) {
         self.name = match network {
             NetworkGroup::Flood => "many networks".to_owned(),
@@ -93,7 +94,7 @@ impl EndIdentity {
         self.in_network = true;
     }
 
-    /// The end that a row of the findings tells.
+    /// Returns the end that a row of the findings describes.
     pub(super) fn of_row(site: Option<&Site>, address: &str, name: &str, roles: &[String]) -> Self {
         let titles = site.map_or_else(Vec::new, |site| site.titles(site.roles_of(roles)));
         let is_host = site.is_some_and(|site| site.hosts.iter().any(|host| host.name == name));
@@ -107,13 +108,13 @@ impl EndIdentity {
         }
     }
 
-    /// So many of those in its roles; any of them where nobody is counted.
+    /// Makes the end stand for `count` hosts of its roles, or for any of them if `count` is 0.
     pub(super) fn many(self, count: usize) -> Self {
         let address = if count == 0 { String::new() } else { "*".to_owned() };
         Self { address, count, ..self }
     }
 
-    /// In words.
+    /// Returns the end in words.
     pub fn words(&self) -> String {
         match (self.name.as_str(), self.address.as_str()) {
             _ if self.count > 0 => {
@@ -132,7 +133,7 @@ impl EndIdentity {
         }
     }
 
-    /// In words, with the roles.
+    /// Returns the end in words, with its roles.
     pub fn words_with_roles(&self) -> String {
         let has_them = self.titles.is_empty() || self.count > 0;
         match has_them || (self.name.is_empty() && self.address.is_empty()) {

@@ -1,11 +1,11 @@
-//! Why what an earlier audit has written cannot be read.
+//! Errors in reading the files of an earlier audit.
 
 use std::path::PathBuf;
 use std::{fmt, io};
 
 use super::head::SCHEMA;
 
-/// Why a file could not be read as what an earlier audit has written.
+/// An error in reading a file that an earlier audit should have written.
 #[derive(Debug)]
 pub struct StoredError {
     /// The file.
@@ -17,19 +17,19 @@ pub struct StoredError {
 /// What is wrong with a file that should hold a result, or a table of one.
 #[derive(Debug)]
 pub enum StoredProblem {
-    /// It could not be read.
+    /// The file could not be read.
     Read(io::Error),
-    /// It is no JSON, or not that of a result.
+    /// The file is not JSON, or not the JSON of a result.
     Json(serde_json::Error),
-    /// It is of a layout that this version does not read.
+    /// The file has a layout that this version does not read.
     Layout(String),
-    /// Places in it name nothing.
+    /// Parts of the file contradict each other.
     Unsound(&'static str),
-    /// It is no CSV.
+    /// The file is not CSV.
     Csv(csv::Error),
-    /// It has no column of this name.
+    /// The file has no column of this name.
     Column(&'static str),
-    /// In this line stands a severity that is none.
+    /// The severity on this line is not valid.
     Severity(u64, String),
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for StoredError {
         match &self.kind {
             StoredProblem::Read(error) => write!(f, "{path}: {error}"),
             StoredProblem::Json(error) => {
-                // What it quotes may be long.
+                // The message may quote a long text from the file.
                 let said: String = error.to_string().chars().take(200).collect();
                 match error.is_data() {
                     true => write!(f, "{path} is not the audit.json of an audit: {said}"),

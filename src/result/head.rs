@@ -1,4 +1,5 @@
-//! What stands above the tables of `audit.json`. The doc comments become the descriptions of its schema.
+//! Everything in `audit.json` except its tables. The doc comments become the descriptions of its
+//! schema.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,80 +10,82 @@ use serde_json::Value;
 
 use super::{Site, Time};
 
-/// The layout, whose number changes when something is renamed or taken away.
+/// The name of the layout. Its number changes when a key is renamed or removed.
 pub const SCHEMA: &str = "rasaudit.audit/2";
 
-/// The version of the layout, which grows when something is added.
+/// The minor version of the layout. It grows when a key is added.
 pub const SCHEMA_MINOR: u32 = 1;
 
 type Counts = BTreeMap<String, u64>;
 
-/// An audit without its tables.
+/// An audit result without its tables.
 pub type Head = Layout<(), (), (), ()>;
 
-/// `audit.json`: everything that an audit found. Keys are added at the end of their objects, never renamed, moved or
-/// reused; a reader passes over those that it does not know.
+/// `audit.json`: everything that an audit found. New keys are added at the end of their objects.
+/// Keys are never renamed, moved or reused. Readers must ignore keys that they do not know.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Layout<F, C, M, H> {
-    /// The layout. Its number changes when something is renamed or taken away.
+    /// The name of the layout. Its number changes when a key is renamed or removed.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
-    /// The version of the layout. It grows when something is added.
+    /// The minor version of the layout. It grows when a key is added.
     #[serde(default)]
     pub schema_minor: u32,
-    /// What wrote it.
+    /// The program that wrote the file.
     pub tool: Tool,
-    /// The farm's name; none without an inventory.
+    /// The name of the farm. Null without an inventory.
     pub farm: Option<String>,
-    /// What it came to, in numbers.
+    /// The results in numbers.
     pub summary: Summary,
-    /// Why the exit code is what it is.
+    /// The reasons for the exit code.
     pub exit_reasons: Vec<String>,
-    /// The inputs, in the order of their names.
+    /// The inputs, ordered by name.
     pub inputs: Vec<Input>,
     /// What became of all frames.
     pub accounting: Accounting,
-    /// When frames were captured.
+    /// When the frames were captured.
     pub window: CaptureWindow,
-    /// The matrix that it was judged by.
+    /// The matrix that the capture was judged by.
     pub matrix: Option<JudgedBy>,
-    /// The inventory that it was judged by.
+    /// The inventory that the capture was judged by.
     pub inventory: Option<InventoryFile>,
-    /// The site's exceptions, and what each let through.
+    /// The site's exceptions, and how many conversations each allowed.
     pub exceptions: Option<ExceptionList>,
-    /// What changed against an earlier audit.
+    /// What changed since an earlier audit.
     pub known: Option<Since>,
-    /// The filter expression of the user.
+    /// The filter expression that the user gave.
     pub filter: Option<String>,
-    /// What the inventory says that the capture covers.
+    /// What the capture covers according to the inventory.
     pub coverage: Option<StatedCoverage>,
-    /// The verdict in a sentence.
+    /// The overall verdict in a sentence.
     #[serde(default)]
     pub headline: Headline,
-    /// What a reader has to know of the capture and of the judgement, in the order in which it is told.
+    /// Notes that readers need about the capture and the judgement, in the order in which reports
+    /// show them.
     #[serde(default)]
     pub notes: Vec<Note>,
-    /// What the capture covers, in a sentence.
+    /// A sentence about what the capture covers.
     #[serde(default)]
     pub coverage_note: String,
-    /// What was captured when: seconds since 1970, frames, bytes; by ten seconds, long ago by the hour.
+    /// Traffic over time, as triples of start (seconds since 1970), frames and bytes. A slot is ten
+    /// seconds long, or an hour in the older part of a live audit.
     #[serde(default)]
     pub timeline: Vec<(i64, u64, u64)>,
-    /// Roles, rows and inventory, as far as reports show them.
+    /// The roles, matrix rows and inventory, as far as reports show them.
     #[serde(default)]
     pub site: Option<Site>,
     /// The findings, worst first.
     pub findings: F,
     /// The conversations, in order.
     pub conversations: C,
-    /// The rows of the matrix, in its order.
+    /// The rows of the matrix, in the order of the matrix.
     pub matrix_rows: M,
-    /// The hosts of the inventory, in its order.
+    /// The hosts of the inventory, in the order of the inventory.
     pub hosts: H,
 }
 
 impl<F, C, M, H> Layout<F, C, M, H> {
-    /// Puts other tables in the place of its own, and returns those.
+    /// Replaces the tables, and returns the old ones.
     #[expect(clippy::type_complexity, reason = "four tables, before and after")]
     pub fn with_tables<F2, C2, M2, H2>(
         self,
@@ -119,250 +122,251 @@ impl<F, C, M, H> Layout<F, C, M, H> {
     }
 }
 
-/// What wrote a result.
+/// The program that wrote a result.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
-    /// `rasaudit`
+    /// The name of the program, `rasaudit`.
     pub name: String,
-    /// Its version.
+    /// The version of the program.
     pub version: String,
 }
 
-/// What an audit came to, in numbers.
+/// The results of an audit in numbers.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
-    /// There was an inventory to judge by.
+    /// Whether there was an inventory to judge by.
     pub judged: bool,
-    /// Something of the farm could be judged.
+    /// Whether any traffic of the farm could be judged.
     pub assessed: bool,
-    /// Conversations by verdict.
+    /// The conversations, by verdict.
     pub conversations: ConversationCounts,
-    /// Findings by verdict, code and severity.
+    /// The findings, by verdict, code and severity.
     pub findings: FindingCounts,
-    /// Rows of the matrix by status.
+    /// The number of matrix rows with each status.
     pub matrix_rows: Counts,
 }
 
-/// Conversations by verdict.
+/// The conversations, by verdict.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ConversationCounts {
-    /// How many there are.
+    /// The number of conversations.
     pub total: u64,
-    /// How many have each verdict.
+    /// The number of conversations with each verdict.
     pub by_verdict: Counts,
 }
 
-/// Findings by verdict, code and severity.
+/// The findings, by verdict, code and severity.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct FindingCounts {
-    /// How many there are.
+    /// The number of findings.
     pub total: u64,
-    /// How many have each verdict.
+    /// The number of findings with each verdict.
     pub by_verdict: Counts,
-    /// How many have each code.
+    /// The number of findings with each code.
     pub by_code: Counts,
-    /// How many have each severity.
+    /// The number of findings with each severity.
     pub by_severity: Counts,
 }
 
-/// One input.
+/// An input.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Input {
     /// The file as the user named it, or `-` for standard input.
     pub file: String,
-    /// SHA-256 of its bytes, in hex.
+    /// The SHA-256 of the input, in hexadecimal.
     pub sha256: Option<String>,
-    /// Its size in bytes, where known.
+    /// The size of the input in bytes, if known.
     pub size: u64,
-    /// `pcap`, `pcapng`, or what else it looks like.
+    /// The format: `pcap`, `pcapng`, or what else the input looks like.
     pub format: String,
-    /// Link types of its frames, by registry number.
+    /// The link types of the frames, by registry number.
     pub link_types: Vec<u16>,
-    /// Capture filters that it says were on.
+    /// The capture filters that were active according to the input.
     pub capture_filters: Vec<String>,
-    /// Frames read.
+    /// The number of frames that were read.
     pub frames: u64,
-    /// Frames that became observations.
+    /// The number of frames that became observations.
     pub observations: u64,
-    /// Frames that did not, by reason.
+    /// The number of frames that did not become observations, by reason.
     pub skipped: Counts,
-    /// The earliest frame.
+    /// The time of the earliest frame.
     pub first: Option<Time>,
-    /// The latest.
+    /// The time of the latest frame.
     pub last: Option<Time>,
-    /// What it says it lost.
+    /// The loss that the input reports.
     pub loss: LostFrames,
-    /// Why it could not be read to its end, or at all.
+    /// Why the input could not be read completely, or at all.
     pub error: Option<String>,
-    /// The input with the same content that was read in its place.
+    /// The input with the same content that was read instead.
     pub same_as: Option<String>,
 }
 
-/// Frames that a capture says it lost.
+/// Frames that a capture reports as lost.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct LostFrames {
-    /// Frames received, as far as it says.
+    /// The number of frames received, as far as the capture reports it.
     pub received: u64,
-    /// Frames dropped.
+    /// The number of frames dropped.
     pub dropped: u64,
 }
 
-/// What became of all frames. `frames_read` is `observations` and all of `skipped`.
+/// What became of all frames. `frames_read` is the sum of `observations` and all counts in
+/// `skipped`.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Accounting {
-    /// Frames read.
+    /// The number of frames that were read.
     pub frames_read: u64,
-    /// Frames that became observations.
+    /// The number of frames that became observations.
     pub observations: u64,
-    /// Frames that did not, by reason.
+    /// The number of frames that did not become observations, by reason.
     pub skipped: Counts,
-    /// Packets taken out of the amounts because they were seen twice.
+    /// The number of packets that were excluded from the amounts because they were duplicates.
     pub duplicates: u64,
-    /// What a sample shows of packets that were seen more than once.
+    /// What a sample shows about packets that were captured more than once.
     pub copies: Copies,
-    /// How the capture looks at the traffic.
+    /// How completely the capture shows the traffic.
     pub view: ViewCounts,
-    /// Frames that the snaplen cut short.
+    /// The number of frames that the snaplen truncated.
     pub truncated: u64,
     /// What was lost.
     pub loss: LossCounts,
-    /// Bytes on the wire.
+    /// The number of bytes of all frames, as on the wire.
     pub bytes: u64,
-    /// Packets whose IPv4 header checksum is wrong; they are used all the same.
+    /// The number of packets with a wrong IPv4 header checksum. They are used nevertheless.
     pub bad_checksums: u64,
-    /// Frames without IP, by ethertype.
+    /// The number of frames without IP, by ethertype.
     pub non_ip: Counts,
-    /// Packets without ports.
+    /// The number of IP packets that were truncated before their ports.
     pub portless: u64,
-    /// Packets of tunnels that cannot be read.
+    /// The number of packets of tunnels that cannot be read.
     pub opaque_tunnels: u64,
-    /// The same, by tunnel.
+    /// The number of packets of tunnels that cannot be read, by tunnel.
     pub opaque_by_tunnel: Counts,
-    /// Fragments.
+    /// The IP fragments.
     pub fragments: Fragments,
-    /// Frames of link types that are not decoded, by name.
+    /// The number of frames of link types that are not decoded, by name.
     pub unknown_link_types: Counts,
 }
 
 /// Packets that the capture shows more than once.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Copies {
-    /// What a sample shows.
+    /// What a sample of the packets shows.
     pub sample: CopySample,
-    /// What was done about it: `not-needed`, `done`, `off` or `impossible`.
+    /// What was done about duplicates: `not-needed`, `done`, `off` or `impossible`.
     pub correction: String,
-    /// Packets taken out of the amounts.
+    /// The number of packets that were excluded from the amounts.
     pub removed: u64,
 }
 
-/// Copies in a sample of packets.
+/// Duplicates in a sample of packets.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CopySample {
-    /// Packets in the sample.
+    /// The number of packets in the sample.
     pub sampled: u64,
-    /// The same again.
+    /// The number of duplicates that do not differ from the first packet.
     pub same: u64,
-    /// From another interface.
+    /// The number of duplicates from another interface.
     pub interfaces: u64,
-    /// In another VLAN.
+    /// The number of duplicates in another VLAN.
     pub vlans: u64,
-    /// At another hop.
+    /// The number of duplicates at another hop.
     pub hops: u64,
 }
 
-/// How the capture looks at the traffic.
+/// How completely the capture shows the traffic.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ViewCounts {
-    /// Frames of flows of which one direction alone was captured.
+    /// The number of frames in flows of which only one direction was captured.
     pub one_sided_frames: u64,
-    /// Frames of flows whose directions carry different VLAN ids.
+    /// The number of frames in flows whose directions carry different VLAN ids.
     pub split_frames: u64,
-    /// Frames of flows of which one direction alone was cut short.
+    /// The number of frames in flows of which only one direction was truncated.
     pub cut_one_way_frames: u64,
 }
 
 /// What was lost.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct LossCounts {
-    /// Frames received, as far as the captures say.
+    /// The number of frames received, as far as the captures report it.
     pub received: u64,
-    /// Frames dropped, as they say.
+    /// The number of frames dropped, as reported by the captures.
     pub dropped: u64,
-    /// Bytes of TCP that were acknowledged.
+    /// The number of TCP bytes that were acknowledged.
     pub acknowledged_bytes: u64,
-    /// Those of them that the capture does not show.
+    /// The number of acknowledged TCP bytes that the capture does not show.
     pub unseen_bytes: u64,
-    /// The inputs that say that they lost frames.
+    /// The inputs that report dropped frames.
     pub by_source: Vec<SourceLoss>,
 }
 
-/// What one input says it lost.
+/// The loss that one input reports.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SourceLoss {
     /// The input.
     pub file: String,
-    /// Frames dropped.
+    /// The number of frames dropped.
     pub dropped: u64,
 }
 
-/// Fragments.
+/// IP fragments.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Fragments {
-    /// Later fragments.
+    /// The number of fragments other than first ones.
     pub later: u64,
-    /// Those whose first fragment is not in the capture.
+    /// The number of these fragments whose first fragment is not in the capture.
     pub orphaned: u64,
-    /// Between whom, at most 100 pairs.
+    /// The hosts between which orphaned fragments were sent, at most 100 pairs.
     pub orphans: Vec<Orphans>,
 }
 
-/// Later fragments whose first fragment is not in the capture.
+/// Fragments between two hosts whose first fragment is not in the capture.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Orphans {
-    /// Who sent them.
+    /// The address that sent the fragments.
     pub source: IpAddr,
-    /// To whom.
+    /// The address that the fragments were sent to.
     pub destination: IpAddr,
     /// The protocol above IP.
     pub transport: String,
-    /// How many.
+    /// The number of fragments.
     pub packets: u64,
 }
 
-/// When frames were captured.
+/// When the frames were captured.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct CaptureWindow {
-    /// The earliest frame.
+    /// The time of the earliest frame.
     pub first: Option<Time>,
-    /// The latest.
+    /// The time of the latest frame.
     pub last: Option<Time>,
-    /// Seconds watched without a break.
+    /// The length in seconds of the longest period in which no gap between frames exceeds 60 s.
     pub watched_seconds: u64,
-    /// Frames whose stamps are not believed.
+    /// The number of frames whose timestamps are not trusted.
     pub doubted_stamps: u64,
-    /// Frames before it were left out.
+    /// The start of the requested time range: earlier frames were left out.
     pub since: Option<Time>,
-    /// Frames from it on were left out.
+    /// The end of the requested time range: frames at or after this time were left out.
     pub until: Option<Time>,
-    /// Expiry dates are held against it.
+    /// The time that the expiry dates of exceptions were compared with, if the user gave one.
     pub as_of: Option<Time>,
 }
 
 /// A matrix.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JudgedBy {
-    /// Its name.
+    /// The name of the matrix.
     pub name: String,
     /// The version of the product, in words.
     pub version: String,
-    /// SHA-256 of its files, in hex.
+    /// The SHA-256 of the matrix files, in hexadecimal.
     pub sha256: String,
 }
 
 /// An inventory.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct InventoryFile {
-    /// SHA-256 of its bytes, in hex.
+    /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     /// The file as the user named it.
     #[serde(default)]
@@ -372,7 +376,7 @@ pub struct InventoryFile {
 /// The site's exceptions.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ExceptionList {
-    /// SHA-256 of the file, in hex.
+    /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
     /// The file as the user named it.
     #[serde(default)]
@@ -381,94 +385,94 @@ pub struct ExceptionList {
     pub list: Vec<ExceptionUse>,
 }
 
-/// An exception, and what it let through.
+/// An exception, and how much it allowed.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ExceptionUse {
-    /// Its name.
+    /// The id of the exception.
     pub id: String,
-    /// Who answers for it.
+    /// The person or team responsible for the exception.
     pub owner: String,
-    /// Why it is needed.
+    /// The reason why the exception is needed.
     pub reason: String,
-    /// Who approved it.
+    /// The person who approved the exception.
     pub approved_by: String,
-    /// The day it was made.
+    /// The date on which the exception was created.
     pub created: String,
-    /// The last day it holds.
+    /// The last day on which the exception is valid.
     pub expires: String,
-    /// Conversations that it let through.
+    /// The number of conversations that the exception allowed.
     pub conversations: u64,
 }
 
-/// What changed against an earlier audit, of findings above info.
+/// What changed since an earlier audit, among findings above info.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Since {
-    /// Findings that were not there, or are worse.
+    /// The number of findings that are new or have become worse.
     pub new: u64,
-    /// Those of them that were there.
+    /// The number of these findings that are known, but have become worse.
     pub worse: u64,
-    /// Findings that are still there.
+    /// The number of findings that are still there.
     pub still_there: u64,
-    /// Those of them that have further members.
+    /// The number of these findings that have further members.
     pub grown: u64,
-    /// Findings that are not found any more.
+    /// The findings that no longer appear.
     pub gone: Vec<Gone>,
 }
 
-/// A finding of an earlier audit that is not found any more.
+/// A finding of an earlier audit that no longer appears.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Gone {
-    /// Its id.
+    /// The id of the finding.
     pub id: String,
-    /// What it said.
+    /// The message of the finding.
     pub message: String,
 }
 
-/// What the inventory says that the capture covers.
+/// What the capture covers according to the inventory.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct StatedCoverage {
-    /// `all`, the names of hosts, or null where nothing is said.
+    /// `all`, a list of host names, or null if the inventory does not say.
     pub stated: Value,
 }
 
-/// How something is meant.
+/// The tone of a text, which decides how reports show it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tone {
-    /// As it is.
+    /// Neutral.
     #[default]
     Plain,
-    /// By the way.
+    /// Of minor importance.
     Faint,
     /// All is well.
     Good,
-    /// Look at it.
+    /// Needs attention.
     Warning,
     /// Something is wrong.
     Bad,
-    /// What a newer version says.
+    /// A tone that only newer versions use.
     #[serde(other)]
     Other,
 }
 
-/// The verdict in a sentence: its first words, and the rest.
+/// The overall verdict in a sentence, split into its first words and the rest.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Headline {
-    /// How it is meant.
+    /// The tone of the sentence.
     pub tone: Tone,
-    /// Its first words.
+    /// The first words of the sentence.
     pub lead: String,
-    /// The rest.
+    /// The rest of the sentence.
     pub rest: String,
 }
 
 /// A line about the capture or the judgement.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Note {
-    /// How it is meant.
+    /// The tone of the line.
     pub tone: Tone,
-    /// What it is about, in a word.
+    /// The topic of the line, in a word.
     pub label: String,
-    /// What is to be known.
+    /// The text of the line.
     pub text: String,
 }

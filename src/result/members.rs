@@ -1,21 +1,22 @@
-//! Who a finding is about: its clients and servers, one by one.
+//! The members of a finding: its clients and servers, one by one.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::classify::{EndKey, Finding, Judgement, Party, PartyKind, Peer, Policy, Reason};
 
-/// The most members that are listed of one side; a cell of a spreadsheet holds 32,767 characters.
+/// Maximum number of members that are listed for one side. A cell of a spreadsheet holds at most
+/// 32,767 characters.
 const MOST: usize = 1000;
 
 /// One side of a finding.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Members {
-    /// The listed hosts by name, in the order of the inventory.
+    /// Names of the listed hosts, in the order of the inventory.
     pub hosts: Vec<String>,
-    /// The other addresses, in order.
+    /// Other addresses, in order.
     pub addresses: Vec<IpAddr>,
-    /// How many more there are.
+    /// Number of members that are left out.
     pub more: usize,
 }
 
@@ -56,7 +57,7 @@ impl Members {
             PartyKind::Host(host) => Member::Host(host),
             _ => Member::Address(address),
         };
-        // Of one pair each conversation says the same.
+        // All conversations of a single pair have the same ends.
         let one = finding.single == [true; 2];
         let mut sides = [BTreeSet::new(), BTreeSet::new()];
         for number in members.iter().take(if one { 1 } else { members.len() }) {
@@ -69,19 +70,19 @@ impl Members {
         sides.map(|side| Self::listed(policy, &side))
     }
 
-    /// Returns them in words, listed hosts first, and how many are left out.
+    /// Returns the members in words, listed hosts first, and how many are left out.
     pub fn words(&self) -> Vec<String> {
         let addresses = self.addresses.iter().map(ToString::to_string);
         let more = (self.more > 0).then(|| format!("+{} more", self.more));
         self.hosts.iter().cloned().chain(addresses).chain(more).collect()
     }
 
-    /// Returns how many there are.
+    /// Returns the number of members, including those that are left out.
     pub fn len(&self) -> usize {
         self.hosts.len() + self.addresses.len() + self.more
     }
 
-    /// Whether nobody is known by name or address.
+    /// Returns whether there are no members.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

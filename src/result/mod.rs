@@ -1,5 +1,5 @@
-//! What an audit found, of one that has just run or of a stored one (`audit.json`). Every report is made from a result,
-//! and from nothing else.
+//! Everything that an audit found, whether it has just run or was stored (`audit.json`). Reports
+//! are made from a result and from nothing else.
 
 mod baseline;
 mod community_id;
@@ -40,12 +40,12 @@ pub use words::{percent, plural, short};
 
 use stored::Stored;
 
-/// Conversations that are shown of a finding, the largest ones.
+/// Maximum number of conversations shown for a finding, the largest ones.
 const TALKERS: usize = 5;
 
-/// What an audit found.
+/// Everything that an audit found.
 pub struct AuditResult<'a> {
-    /// What stands above the tables.
+    /// Everything except the tables.
     pub head: Head,
     source: TableSource<'a>,
 }
@@ -56,85 +56,86 @@ enum TableSource<'a> {
     Stored(Box<Stored>),
 }
 
-/// A finding with what was considered, as `audit.json` has it.
+/// A finding in `audit.json`: the columns of `findings.csv`, and what was considered.
 #[derive(Clone, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct FindingEntry<'a> {
     /// The columns of `findings.csv`.
     #[serde(flatten)]
     pub row: FindingRow<'a>,
-    /// What was considered, in the order of the considering.
+    /// What was considered, in the order in which it was considered.
     pub trace: Vec<String>,
-    /// Its largest conversations, by their places in the list.
+    /// The largest conversations of the finding, as indices into `conversations`.
     #[serde(default)]
     pub talkers: Vec<usize>,
 }
 
-/// What counts and drawings need of a finding.
+/// The part of a finding that counts and drawings need.
 #[derive(Clone, Copy, Debug)]
 pub struct Brief {
-    /// How much it weighs.
+    /// Severity of the finding.
     pub severity: Severity,
-    /// What it says; none where a newer version says it.
+    /// Verdict; `None` if only a newer version knows it.
     pub verdict: Option<Verdict>,
-    /// Why; none where a newer version says it.
+    /// Reason for the verdict; `None` if only a newer version knows it.
     pub code: Option<Code>,
-    /// The roles of client and server; none where they differ.
+    /// Roles of the client and of the server. A side is empty if its members have different roles.
     pub roles: [RoleSet; 2],
-    /// The place of the finding that explains it.
+    /// Index of the finding that explains this one.
     pub explained_by: Option<usize>,
-    /// The earliest packet.
+    /// Time of the earliest packet.
     pub first: Option<Nanos>,
-    /// The latest.
+    /// Time of the latest packet.
     pub last: Option<Nanos>,
 }
 
-/// What drawings need of a conversation.
+/// The part of a conversation that drawings need.
 #[derive(Clone, Copy, Debug)]
 pub struct Talk {
-    /// Client and server; none where nothing was judged.
+    /// Client and server; `None` if nothing was judged.
     pub parties: Option<[Party; 2]>,
-    /// The protocol above IP.
+    /// Protocol above IP.
     pub transport: Transport,
-    /// The server's port.
+    /// Port of the server.
     pub port: u16,
-    /// What is said of it.
+    /// Verdict on the conversation.
     pub verdict: Option<Verdict>,
-    /// The row that decided, by its place.
+    /// Index of the row that decided.
     pub row: Option<usize>,
-    /// Packets of the client and of the server.
+    /// Packets that the client and the server sent.
     pub packets: [u64; 2],
-    /// Bytes of both.
+    /// Bytes that both sent.
     pub bytes: u64,
-    /// The earliest packet.
+    /// Time of the earliest packet.
     pub first: Option<Nanos>,
-    /// The latest.
+    /// Time of the latest packet.
     pub last: Option<Nanos>,
 }
 
 type All<'r, T> = Box<dyn Iterator<Item = T> + 'r>;
 
 impl<'a> AuditResult<'a> {
-    /// The result of an audit that has just run.
+    /// Returns the result of an audit that has just run.
     pub fn of(run: AuditRun<'a>) -> Self {
         Self { head: run.head(), source: TableSource::Run(Box::new(run)) }
     }
 
-    /// Returns what it was judged by; nothing where nothing was judged.
+    /// Returns what the capture was judged by, or `None` if nothing was judged.
     pub fn site(&self) -> Option<&Site> {
         self.head.site.as_ref()
     }
 
-    /// Whether it holds its tables alone, and not what else reports show: so did the results of version 2.0.
+    /// Returns whether the result has only its tables and lacks what else reports show, as results
+    /// of version 2.0 do.
     pub fn has_only_tables(&self) -> bool {
         stored::is_early(&self.head)
     }
 
-    /// Whether there was an inventory to judge by.
+    /// Returns whether there was an inventory to judge by.
     pub fn is_judged(&self) -> bool {
         self.head.summary.judged
     }
 
-    /// Returns how many findings there are.
+    /// Returns the number of findings.
     pub fn findings_len(&self) -> usize {
         match &self.source {
             TableSource::Run(run) => run.outcome.findings().len(),
@@ -142,7 +143,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns what counts and drawings need of all findings, worst first.
+    /// Returns the parts of all findings that counts and drawings need, worst first.
     pub fn briefs(&self) -> All<'_, Brief> {
         match &self.source {
             TableSource::Run(run) => {
@@ -166,7 +167,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns a finding by its place.
+    /// Returns a finding by its index.
     pub fn finding(&self, number: usize) -> Option<FindingRow<'_>> {
         match &self.source {
             TableSource::Run(run) => rows::finding(run, run.outcome.findings().get(number)?),
@@ -195,7 +196,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns the largest conversations of a finding, by their places.
+    /// Returns the largest conversations of a finding, by their indices.
     pub fn talkers(&self, number: usize) -> Vec<usize> {
         match &self.source {
             TableSource::Run(run) => run.talkers(number),
@@ -205,7 +206,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns all findings as `audit.json` has them.
+    /// Returns all findings as `audit.json` stores them.
     pub fn entries(&self) -> impl Iterator<Item = FindingEntry<'_>> {
         (0..self.findings_len()).filter_map(|number| {
             let (trace, talkers) = (self.trace(number), self.talkers(number));
@@ -227,17 +228,17 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns the client of a finding as people read it.
+    /// Returns the client of a finding for display.
     pub fn client(&self, row: &FindingRow<'_>) -> EndIdentity {
         EndIdentity::of_row(self.site(), &row.client, &row.client_name, &row.client_roles)
     }
 
-    /// Returns the server of a finding as people read it.
+    /// Returns the server of a finding for display.
     pub fn server(&self, row: &FindingRow<'_>) -> EndIdentity {
         EndIdentity::of_row(self.site(), &row.server, &row.server_name, &row.server_roles)
     }
 
-    /// Returns how many conversations there are.
+    /// Returns the number of conversations.
     pub fn conversations_len(&self) -> usize {
         match &self.source {
             TableSource::Run(run) => run.outcome.conversations.list.len(),
@@ -245,7 +246,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns what drawings need of all conversations.
+    /// Returns the parts of all conversations that drawings need.
     pub fn talks(&self) -> All<'_, Talk> {
         match &self.source {
             TableSource::Run(run) => Box::new(run.talks()),
@@ -261,7 +262,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns a conversation by its place.
+    /// Returns a conversation by its index.
     pub fn conversation(&self, number: usize) -> Option<ConversationRow<'_>> {
         match &self.source {
             TableSource::Run(run) => rows::conversation_at(run, number),
@@ -269,7 +270,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns the rows of the matrix, in its order.
+    /// Returns the rows of the matrix, in the order of the matrix.
     pub fn matrix_rows(&self) -> All<'_, MatrixRow<'_>> {
         match &self.source {
             TableSource::Run(run) => Box::new(rows::matrix(run)),
@@ -277,7 +278,7 @@ impl<'a> AuditResult<'a> {
         }
     }
 
-    /// Returns the hosts of the inventory, in its order.
+    /// Returns the hosts of the inventory, in the order of the inventory.
     pub fn hosts(&self) -> All<'_, HostRow<'_>> {
         match &self.source {
             TableSource::Run(run) => Box::new(rows::hosts(run)),
@@ -286,7 +287,7 @@ impl<'a> AuditResult<'a> {
     }
 }
 
-/// The largest of some conversations, by bytes.
+/// Returns the conversations with the most bytes, the largest first.
 fn largest(mut numbers: Vec<usize>, bytes: impl Fn(usize) -> u64) -> Vec<usize> {
     let order = |number: &usize| (std::cmp::Reverse(bytes(*number)), *number);
     if numbers.len() > TALKERS {
@@ -325,12 +326,12 @@ impl AuditRun<'_> {
     }
 }
 
-/// A transport by the name that rows have.
+/// Returns the transport with the name that rows use.
 fn transport_of(name: &str) -> Option<Transport> {
     (0..=u8::MAX).map(Transport).find(|transport| transport.to_string() == name)
 }
 
-/// An address of a row; none for several.
+/// Parses the address of a row. Returns `None` if the row stands for several.
 pub fn address_of(text: &str) -> Option<IpAddr> {
     text.parse().ok()
 }

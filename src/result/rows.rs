@@ -1,4 +1,4 @@
-//! The rows of the tables, with their columns in the order that scripts rely on.
+//! Rows of the tables, with their columns in the order that scripts rely on.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -14,13 +14,13 @@ use crate::classify::{
 };
 use crate::model::Merge as _;
 
-/// What stands in a cell.
+/// A value that can stand in a cell of a table.
 pub trait Cell {
-    /// Appends the escape_csv_formula's text.
+    /// Appends the text of the value to `out`.
     fn write(&self, out: &mut String);
 }
 
-/// A cell that shows what `Display` shows.
+/// Implements [`Cell`] for types whose text is that of `Display`.
 macro_rules! displayed {
     ($($type:ty),+) => {$(
         impl Cell for $type {
@@ -47,7 +47,7 @@ impl<T: Cell> Cell for Option<T> {
     }
 }
 
-/// Several words in one cell, joined by `;`; an array in JSON.
+/// Several values in one cell, joined by `;`. In JSON they are an array.
 impl<T: Cell> Cell for Vec<T> {
     fn write(&self, out: &mut String) {
         for (number, value) in self.iter().enumerate() {
@@ -59,18 +59,18 @@ impl<T: Cell> Cell for Vec<T> {
     }
 }
 
-/// A share, 0 to 1, in ten thousandths.
+/// A share from 0 to 1, in ten thousandths.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Share(u64);
 
 impl Share {
-    /// The share of `part` in `whole`; none of nothing.
+    /// Returns the share that `part` is of `whole`, or `None` if `whole` is 0.
     fn of(part: u64, whole: u64) -> Option<Self> {
         if whole == 0 {
             return None;
         }
         let share = u128::from(part.min(whole)) * 10_000 / u128::from(whole);
-        // However few, they are not none.
+        // A part that is not zero must not be shown as zero, however small it is.
         Some(Self((share as u64).max(u64::from(part > 0))))
     }
 }
@@ -104,7 +104,7 @@ impl JsonSchema for Share {
     }
 }
 
-/// Defines a row: its columns are its fields, in order.
+/// Defines a row type whose columns are its fields, in order.
 macro_rules! record {
     ($(#[$doc:meta])* $name:ident<$life:lifetime> { $($(#[$about:meta])* $field:ident: $type:ty,)+ }) => {
         $(#[$doc])*
@@ -115,7 +115,7 @@ macro_rules! record {
             /// The names of the columns.
             pub const COLUMNS: &'static [&'static str] = &[$(stringify!($field),)+];
 
-            /// Hands the text of each cell to `each`.
+            /// Passes the text of each cell to `each`.
             pub fn cells(&self, mut each: impl FnMut(&str)) {
                 let mut text = String::new();
                 $(
@@ -129,71 +129,71 @@ macro_rules! record {
 }
 
 record!(
-    /// A conversation.
+    /// A conversation: all flows between a client and a server on one service port.
     ConversationRow<'a> {
-        /// The client.
+        /// The address of the client.
         client: IpAddr,
-        /// The inventory's name of it.
+        /// The name of the client in the inventory: of the host, else of its network.
         client_name: Cow<'a, str>,
-        /// Its roles.
+        /// The roles of the client.
         client_roles: Vec<Cow<'a, str>>,
-        /// The server.
+        /// The address of the server.
         server: IpAddr,
-        /// The inventory's name of it.
+        /// The name of the server in the inventory: of the host, else of its network.
         server_name: Cow<'a, str>,
-        /// Its roles.
+        /// The roles of the server.
         server_roles: Vec<Cow<'a, str>>,
         /// The protocol above IP.
         transport: String,
-        /// The server's port, or the type of an ICMP message.
+        /// The port of the server, or the type of an ICMP message.
         port: Option<u16>,
-        /// What is said of it.
+        /// The verdict. Empty without an inventory.
         verdict: Cow<'a, str>,
-        /// Why.
+        /// The code that gives the reason for the verdict. Empty without an inventory.
         code: Cow<'a, str>,
-        /// How much it weighs.
+        /// The severity. Empty without an inventory.
         severity: Cow<'a, str>,
-        /// Whether that is certain.
+        /// Whether the verdict is certain; `doubt` says why not. Null without an inventory.
         certain: Option<bool>,
-        /// How far it came.
+        /// How far the conversation came: the best state of its flows.
         state: Cow<'a, str>,
-        /// What the direction rests on.
+        /// The evidence that shows which end is the client.
         direction: Cow<'a, str>,
-        /// The row of the matrix, or the exception, that decided.
+        /// The row of the matrix, or the exception (`exception:ID`), that decided.
         rule: String,
-        /// Five-tuples.
+        /// The number of five-tuples.
         flows: u64,
-        /// SYNs of the client.
+        /// The number of SYNs that the client sent, including retransmissions.
         attempts: u64,
-        /// Five-tuples that were established.
+        /// The number of five-tuples that were established.
         established: u64,
-        /// Packets of the client.
+        /// The number of packets that the client sent.
         packets_to_server: u64,
-        /// Packets of the server.
+        /// The number of packets that the server sent.
         packets_to_client: u64,
-        /// Bytes of the client.
+        /// The number of bytes that the client sent.
         bytes_to_server: u64,
-        /// Bytes of the server.
+        /// The number of bytes that the server sent.
         bytes_to_client: u64,
-        /// The earliest packet.
+        /// The time of the earliest packet.
         first_seen: Option<Time>,
-        /// The latest.
+        /// The time of the latest packet.
         last_seen: Option<Time>,
-        /// Names of the server that were seen.
+        /// The names of the server that the capture shows.
         names: Vec<String>,
-        /// What its packets were wrapped in.
+        /// The encapsulations of the packets, such as `vlan:20` or `vxlan:7`.
         tags: Vec<String>,
-        /// Community ID of its first flow.
+        /// The Community ID (version 1, seed 0) of the first flow.
         community_id: String,
-        /// Why it is not certain.
+        /// The reasons why the verdict is not certain.
         doubt: Vec<Cow<'a, str>>,
-        /// What it would be, read the other way round.
+        /// The verdict and code that apply if the client and server are reversed.
         other_reading: String,
-        /// The ends of its tunnels.
+        /// The endpoints of the tunnels that carried the packets, as `SOURCE>DESTINATION`.
         outer: Vec<String>,
-        /// When the service stopped or started.
+        /// When the service stopped or started, if some flows reached it and others failed.
         state_changes: String,
-        /// Features that permit it and that the inventory does not name.
+        /// The features that the deciding row needs and that the inventory does not name.
         unstated_feature: Vec<Cow<'a, str>>,
     }
 );
@@ -201,61 +201,61 @@ record!(
 record!(
     /// A finding.
     FindingRow<'a> {
-        /// Stable across captures.
+        /// The id of the finding, which is the same in every capture that shows the same finding.
         id: String,
-        /// How much it weighs.
+        /// The severity.
         severity: Cow<'a, str>,
-        /// What it says.
+        /// The verdict.
         verdict: Cow<'a, str>,
-        /// Why.
+        /// The code that gives the reason for the verdict.
         code: Cow<'a, str>,
-        /// Whether it is certain.
+        /// Whether the finding is certain; `doubt` says why not.
         certain: bool,
-        /// The client: the end that opened the traffic, or should have; `*` for several.
+        /// The client: the end that opened the connection, or should have; `*` for several.
         client: String,
-        /// The inventory's name of it.
+        /// The name of the client in the inventory.
         client_name: String,
-        /// Its roles.
+        /// The roles of the client.
         client_roles: Vec<String>,
-        /// The server: the end that was opened, or should have been; `*` for several.
+        /// The server: the end that the client connected to, or should have; `*` for several.
         server: String,
-        /// The inventory's name of it.
+        /// The name of the server in the inventory.
         server_name: String,
-        /// Its roles.
+        /// The roles of the server.
         server_roles: Vec<String>,
         /// The protocol above IP; `*` for several.
         transport: String,
-        /// The port; several joined by `;`, `*` for many.
+        /// The port. Several ports are joined by `;`, and `*` stands for many.
         port: String,
-        /// The best state among its conversations.
+        /// The best state among the conversations of the finding.
         state: Cow<'a, str>,
-        /// The strongest grade of direction among them.
+        /// The strongest direction evidence among the conversations of the finding.
         direction: Cow<'a, str>,
-        /// The row of the matrix, or the exception, that decided.
+        /// The row of the matrix, or the exception (`exception:ID`), that decided.
         rule: String,
-        /// The group of rows that it is about.
+        /// The group of matrix rows that the finding is about.
         group: String,
-        /// Conversations, or pairs of hosts, that it stands for.
+        /// The number of conversations, or of pairs of hosts, that the finding stands for.
         count: u64,
-        /// The earliest packet.
+        /// The time of the earliest packet.
         first_seen: Option<Time>,
-        /// The latest.
+        /// The time of the latest packet.
         last_seen: Option<Time>,
-        /// What was found, in a sentence.
+        /// A sentence that says what was found.
         message: String,
-        /// What to do about it.
+        /// What to do about the finding.
         action: String,
-        /// A Wireshark display filter that shows its packets.
+        /// A Wireshark display filter that shows the packets of the finding.
         display_filter: String,
-        /// Why it is not certain.
+        /// The reasons why the finding is not certain.
         doubt: Vec<Cow<'a, str>>,
-        /// `new` or `known` against an earlier audit.
+        /// `new` or `known`, compared with an earlier audit. Empty without one.
         since: Cow<'a, str>,
-        /// Its clients, one by one.
+        /// The clients of the finding, one by one.
         clients: Vec<String>,
-        /// Its servers, one by one.
+        /// The servers of the finding, one by one.
         servers: Vec<String>,
-        /// The id of the finding that explains it.
+        /// The id of the finding that explains this one. Empty if there is none.
         explained_by: String,
     }
 );
@@ -263,37 +263,39 @@ record!(
 record!(
     /// A row of the matrix.
     MatrixRow<'a> {
-        /// Its stable name.
+        /// The stable name of the row.
         rule: Cow<'a, str>,
-        /// Rows that serve one purpose.
+        /// The group of rows that serve the same purpose.
         group: Cow<'a, str>,
-        /// Who may open it.
+        /// The role that may open the connection.
         source_role: Cow<'a, str>,
-        /// Who serves it.
+        /// The role that serves the connection.
         destination_role: Cow<'a, str>,
         /// The protocol above IP.
         transport: String,
-        /// The port, or the first and the last.
+        /// The port, or the first and the last port of a range.
         ports: String,
-        /// The features that it needs.
+        /// The features that the row needs, joined by `+`.
         feature: String,
-        /// What silence means.
+        /// What missing traffic means: `steady` (a finding), `on-demand` (nothing), `feature`
+        /// (nothing, because the traffic needs a feature) or `localhost` (nothing, because the
+        /// traffic stays inside a host).
         need: Cow<'a, str>,
-        /// What it came to.
+        /// The result for the row, such as `seen`, `missing` or `not-assessable`.
         status: Cow<'a, str>,
-        /// Why it could not be assessed.
+        /// The reason why the row could not be assessed.
         reason: Cow<'a, str>,
-        /// Conversations that it documents.
+        /// The number of conversations that the row documents.
         conversations: u64,
-        /// Who opened it.
+        /// The source hosts that opened such a connection, by name or address.
         source_hosts_seen: Vec<String>,
-        /// Who should have.
+        /// The source hosts that should have opened such a connection, but did not try or failed.
         source_hosts_missing: Vec<String>,
-        /// The earliest packet.
+        /// The time of the earliest packet.
         first_seen: Option<Time>,
-        /// The latest.
+        /// The time of the latest packet.
         last_seen: Option<Time>,
-        /// The document and line that it comes from.
+        /// The document and the line that the row comes from.
         provenance: Cow<'a, str>,
     }
 );
@@ -301,42 +303,43 @@ record!(
 record!(
     /// A host of the inventory.
     HostRow<'a> {
-        /// Its name.
+        /// The name of the host.
         name: Cow<'a, str>,
-        /// Its addresses.
+        /// The addresses of the host.
         addresses: Vec<IpAddr>,
-        /// Its roles.
+        /// The roles of the host.
         roles: Vec<Cow<'a, str>>,
-        /// Frames that it sent.
+        /// The number of frames that the host sent.
         frames_sent: u64,
-        /// Frames that were sent to it.
+        /// The number of frames that were sent to the host.
         frames_received: u64,
-        /// Frames that it sent to single hosts.
+        /// The number of unicast frames that the host sent.
         unicast_sent: u64,
-        /// The earliest frame from or to it.
+        /// The time of the earliest frame from or to the host.
         first_seen: Option<Time>,
-        /// The latest.
+        /// The time of the latest frame from or to the host.
         last_seen: Option<Time>,
-        /// How much of it the capture shows.
+        /// How much of the host's traffic the capture shows.
         coverage: Cow<'a, str>,
-        /// Rows of which it is a source and that could not be assessed.
+        /// The number of matrix rows that could not be assessed with this host as a source.
         rows_not_assessable: u64,
-        /// The earliest frame that it sent.
+        /// The time of the earliest frame that the host sent.
         first_sent: Option<Time>,
-        /// The latest.
+        /// The time of the latest frame that the host sent.
         last_sent: Option<Time>,
-        /// The earliest frame that was sent to it.
+        /// The time of the earliest frame that was sent to the host.
         first_received: Option<Time>,
-        /// The latest.
+        /// The time of the latest frame that was sent to the host.
         last_received: Option<Time>,
-        /// The share of what it sent that was cut short.
+        /// The share of frames from the host that the capture truncated. Null if there are no
+        /// frames.
         truncated_sent: Option<Share>,
-        /// The share of what was sent to it that was cut short.
+        /// The share of frames to the host that the capture truncated. Null if there are no frames.
         truncated_received: Option<Share>,
     }
 );
 
-/// All conversations.
+/// Returns all conversations.
 pub(super) fn conversations<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = ConversationRow<'a>> {
     let (outcome, policy) = (run.outcome, run.policy);
     outcome.conversations.list.iter().enumerate().map(move |(number, c)| {
@@ -346,7 +349,7 @@ pub(super) fn conversations<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = Conv
     })
 }
 
-/// One conversation, without its names.
+/// Returns one conversation by its index, without its names.
 pub(super) fn conversation_at<'a>(
     run: &AuditRun<'a>,
     number: usize,
@@ -418,7 +421,7 @@ fn conversation<'a>(
     }
 }
 
-/// The ends of the tunnels of a conversation, each pair once.
+/// Returns the endpoints of the tunnels of a conversation, each pair once.
 fn outer(c: &Conversation) -> Vec<String> {
     let mut ends: Vec<String> =
         c.rare().outer.iter().map(|o| format!("{}>{}", o.src, o.dst)).collect();
@@ -426,7 +429,7 @@ fn outer(c: &Conversation) -> Vec<String> {
     ends
 }
 
-/// Tags of one kind, outermost first: `vlan:20`, `vlan:100.20`, `vxlan:7`, `gre`.
+/// Formats tags of one kind, outermost first: `vlan:20`, `vlan:100.20`, `vxlan:7`, `gre`.
 fn tag(stack: &[EncapTag]) -> String {
     let name = stack.first().map_or("", |tag| tag.kind.name());
     let ids: Vec<_> = stack.iter().filter_map(|tag| tag.id).map(|id| id.to_string()).collect();
@@ -439,7 +442,7 @@ fn flow_id(c: &Conversation) -> String {
     community_id(0, client, server, c.subject.transport, one_way)
 }
 
-/// The members of a text that holds a list.
+/// Splits a text that holds a list joined by `;`.
 fn list(text: &str) -> Vec<String> {
     text.split(';').filter(|item| !item.is_empty()).map(str::to_owned).collect()
 }
@@ -452,7 +455,7 @@ fn doubts<'a>(doubts: Doubts) -> Vec<Cow<'a, str>> {
     doubts.iter().map(|doubt| doubt.name().into()).collect()
 }
 
-/// One finding.
+/// Returns the row of one finding.
 pub(super) fn finding<'a>(run: &AuditRun<'a>, finding: &Finding) -> Option<FindingRow<'a>> {
     let (policy, told) = (run.policy?, run.teller.as_ref()?.tell(finding));
     let [clients, servers] = Members::of(policy, run.outcome, finding).map(|side| side.words());
@@ -494,7 +497,7 @@ pub(super) fn finding<'a>(run: &AuditRun<'a>, finding: &Finding) -> Option<Findi
     })
 }
 
-/// All rows of the matrix.
+/// Returns all rows of the matrix.
 pub(super) fn matrix<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = MatrixRow<'a>> {
     let matrix = run.policy.map(|policy| &policy.matrix);
     let rows = matrix.map(|m| m.rows.iter()).into_iter().flatten().zip(&run.outcome.rows);
@@ -521,7 +524,7 @@ pub(super) fn matrix<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = MatrixRow<'
     })
 }
 
-/// All hosts of the inventory.
+/// Returns all hosts of the inventory.
 pub(super) fn hosts<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = HostRow<'a>> {
     let policy = run.policy;
     let hosts = policy.map(|p| p.inventory.hosts.iter()).into_iter().flatten();

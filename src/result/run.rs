@@ -1,4 +1,4 @@
-//! What an audit that has just run found.
+//! The results of an audit that has just run.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,51 +9,53 @@ use crate::model::{
     ActivityHistogram, Duplicates, FrameCounters, InputRecord, Loss, Nanos, Transport,
 };
 
-/// Everything that a report tells of an audit that has just run.
+/// Everything that reports show about an audit that has just run.
 pub struct AuditRun<'a> {
-    /// The inputs, in the order of their names.
+    /// The inputs, ordered by name.
     pub inputs: &'a [InputRecord],
     /// What became of all frames.
     pub account: &'a FrameCounters,
-    /// What the captures say they lost.
+    /// The loss that the captures report.
     pub loss: Loss,
-    /// Packets that were seen more than once.
+    /// Packets that were captured more than once.
     pub duplicates: Duplicates,
-    /// Later fragments whose first fragment is not in the capture: source, destination, protocol.
+    /// Number of later fragments whose first fragment is not in the capture, by source, destination
+    /// and protocol.
     pub orphans: &'a BTreeMap<(IpAddr, IpAddr, Transport), u64>,
-    /// What the user wanted of the capture.
+    /// The part of the capture that the user selected.
     pub wishes: &'a CaptureSelection,
     /// The findings of an earlier audit.
     pub known: Option<&'a Baseline>,
-    /// Link types that are not decoded, by name, with their frames.
+    /// Link types that are not decoded, by name, each with its number of frames.
     pub unknown_links: Vec<(String, u64)>,
-    /// Of what there was more than fits into memory, in words.
+    /// Kinds of data that exceeded the memory limit, in words.
     pub trimmed: Vec<&'static str>,
-    /// Frames that became observations, but of whose content nothing is known: in words, the most frames first.
+    /// Kinds of frames that became observations but whose content is unknown, in words, each with
+    /// its number of frames. The most frequent kind comes first.
     pub unread: Vec<(String, u64)>,
-    /// When frames were captured.
+    /// When the frames were captured.
     pub timeline: &'a ActivityHistogram,
-    /// Frames whose stamps are doubted: they set no time.
+    /// Number of frames whose timestamps are not trusted. These frames do not set any time.
     pub odd_stamps: u64,
-    /// The policy; none where nothing was judged.
+    /// The policy; `None` if nothing was judged.
     pub policy: Option<&'a Policy>,
-    /// The judgement; without a policy it holds conversations alone.
+    /// The judgement. Without a policy it holds only conversations.
     pub outcome: &'a Judgement,
-    /// Who tells the findings; nobody where nothing was judged.
+    /// The explainer of the findings; `None` if nothing was judged.
     pub teller: Option<Explainer<'a>>,
-    /// Why the exit code is what it is.
+    /// The reasons for the exit code.
     pub exit_reasons: &'a [String],
 }
 
-/// What the user wanted of the capture.
+/// The part of the capture that the user selected.
 #[derive(Clone, Default, Debug)]
 pub struct CaptureSelection {
     /// The filter expression.
     pub filter: Option<String>,
-    /// Frames before it were left out.
+    /// Start of the time range. Earlier frames were left out.
     pub since: Option<Nanos>,
-    /// Frames from it on were left out.
+    /// End of the time range. Frames at or after this time were left out.
     pub until: Option<Nanos>,
-    /// Expiry dates are held against it.
+    /// The time that expiry dates are compared with.
     pub as_of: Option<Nanos>,
 }

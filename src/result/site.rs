@@ -1,4 +1,5 @@
-//! What an audit judged by, as far as reports show it: roles, rows of the matrix, and the inventory.
+//! What an audit judged by, as far as reports show it: roles, rows of the matrix, and the
+//! inventory.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,10 +11,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::classify::{EndpointTarget, FeatureState, Party, PartyKind, Policy, RoleSet};
 
-/// What an audit judged by.
+/// What the capture was judged by: the matrix and the inventory, as far as reports show them.
 #[derive(Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Site {
-    /// The roles of the matrix; others name them by their place here.
+    /// The roles of the matrix. Other keys refer to them by their index in this list.
     pub roles: Vec<SiteRole>,
     /// The rows of the matrix, in the order of `matrix_rows`.
     pub rows: Vec<SiteRow>,
@@ -21,86 +22,87 @@ pub struct Site {
     pub hosts: Vec<SiteHost>,
     /// The networks of the inventory.
     pub networks: Vec<SiteNetwork>,
-    /// Destinations that the inventory knows by name or address.
+    /// The destinations that the inventory lists by name or address.
     pub services: Vec<SiteService>,
 }
 
 /// A role.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SiteRole {
-    /// Its stable name.
+    /// The stable name of the role.
     pub slug: String,
-    /// Its name in this version of the product.
+    /// The name of the role in this version of the product.
     pub name: String,
-    /// The roles that it stands for; itself where it is no group.
+    /// The indices of the roles that this role stands for. A role that is not a group stands for
+    /// itself.
     #[serde(with = "places")]
     #[schemars(with = "Vec<usize>")]
     pub members: RoleSet,
-    /// It stands for every address.
+    /// Whether the role stands for every address.
     pub everybody: bool,
-    /// A host can play it.
+    /// Whether a host can have the role.
     pub playable: bool,
 }
 
 /// A row of the matrix.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SiteRow {
-    /// The place of the source role.
+    /// The index of the source role.
     pub source: usize,
-    /// The place of the destination role.
+    /// The index of the destination role.
     pub destination: usize,
-    /// The name or address that it goes to, where that is no role.
+    /// The name or address of the destination, if the destination is not a role.
     pub only: Option<String>,
-    /// The first port and the last.
+    /// The first and the last port.
     pub ports: (u16, u16),
-    /// The table of the document that it stands in.
+    /// The table of the vendor's document that contains the row.
     pub section: String,
-    /// The overlay that it stands in.
+    /// The overlay that contains the row. Null for a row of the matrix itself.
     pub overlay: Option<String>,
-    /// What its traffic is for.
+    /// The purpose of the traffic.
     pub purpose: String,
-    /// The features that it needs.
+    /// The features that the row needs.
     pub features: Vec<String>,
-    /// One of them is off.
+    /// Whether one of these features is off.
     pub is_off: bool,
 }
 
 /// A host of the inventory.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SiteHost {
-    /// Its name.
+    /// The name of the host.
     pub name: String,
-    /// Its addresses.
+    /// The addresses of the host.
     pub addresses: Vec<IpAddr>,
-    /// The places of its roles.
+    /// The indices of the roles of the host.
     #[serde(with = "places")]
     #[schemars(with = "Vec<usize>")]
     pub roles: RoleSet,
-    /// It is a virtual address that others hold.
+    /// Whether the host is a virtual address that other hosts hold.
     pub is_virtual: bool,
 }
 
 /// A network of the inventory.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SiteNetwork {
-    /// Its name.
+    /// The name of the network.
     pub name: String,
-    /// Its prefix.
+    /// The prefix of the network.
     #[serde(with = "as_text")]
     #[schemars(with = "String")]
     pub cidr: IpNet,
-    /// The places of its roles.
+    /// The indices of the roles of the network.
     #[serde(with = "places")]
     #[schemars(with = "Vec<usize>")]
     pub roles: RoleSet,
 }
 
-/// A destination known by name or address.
+/// A destination that the inventory lists by name or address.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SiteService {
-    /// Its addresses.
+    /// The addresses of the destination.
     pub addresses: Vec<IpAddr>,
-    /// The place of its role.
+    /// The index of the role of the destination.
     pub role: usize,
 }
 
@@ -152,14 +154,14 @@ impl Site {
         }
     }
 
-    /// Returns the roles of some stable names; unknown ones are passed over.
+    /// Returns the roles with these stable names. Unknown names are ignored.
     pub fn roles_of(&self, slugs: &[impl AsRef<str>]) -> RoleSet {
         let place = |slug: &str| self.roles.iter().position(|role| role.slug == slug);
         let numbers = slugs.iter().filter_map(|slug| place(slug.as_ref()));
         numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role)))
     }
 
-    /// Returns the names of some roles.
+    /// Returns the names of the roles in a set.
     pub fn titles(&self, roles: RoleSet) -> Vec<&str> {
         roles
             .iter()
@@ -168,19 +170,19 @@ impl Site {
             .collect()
     }
 
-    /// Whether a row's source side takes a party with these roles.
+    /// Returns whether a party with these roles can be the source of a row.
     pub fn is_source(&self, row: &SiteRow, roles: RoleSet) -> bool {
         let role = &self.roles[row.source];
         role.everybody || role.members.intersects(roles)
     }
 
-    /// Whether a row's destination side takes a party with these roles.
+    /// Returns whether a party with these roles can be the destination of a row.
     pub fn is_destination(&self, row: &SiteRow, roles: RoleSet) -> bool {
         let role = &self.roles[row.destination];
         role.everybody || role.members.intersects(roles)
     }
 
-    /// Returns who an address is, by the inventory alone.
+    /// Returns the kind of party that has an address, according to the inventory alone.
     pub fn who(&self, address: IpAddr) -> PartyKind {
         let is_it = |addresses: &[IpAddr]| addresses.contains(&address);
         if let Some(host) = self.hosts.iter().position(|host| is_it(&host.addresses)) {
@@ -195,7 +197,7 @@ impl Site {
         longest.map_or(PartyKind::Stranger, |(number, _)| PartyKind::Network(number))
     }
 
-    /// Whether what the places name is there, which a stored result has to show.
+    /// Returns whether all role indices are valid. Stored results have to be checked for this.
     pub(super) fn is_sound(&self) -> bool {
         let all = self.roles.len();
         let known = |roles: RoleSet| roles.iter().all(|role| role < all);
@@ -208,7 +210,7 @@ impl Site {
     }
 }
 
-/// Finds who stored conversations are between.
+/// Finds the parties of stored conversations.
 pub(super) struct Finder<'s> {
     site: &'s Site,
     hosts: HashMap<&'s str, usize>,
@@ -236,13 +238,13 @@ impl<'s> Finder<'s> {
         }
     }
 
-    /// Returns the party that an end of a conversation is, by what its row says.
+    /// Returns the party at one end of a conversation, according to the row of the conversation.
     pub fn party(&self, address: IpAddr, name: &str, roles: &[Cow<'_, str>]) -> Party {
         let numbers = roles.iter().filter_map(|slug| self.roles.get(slug.as_ref()));
         let roles = numbers.fold(RoleSet::default(), |set, role| set.with(RoleSet::one(*role)));
         let named = match (self.hosts.get(name), self.networks.get(name)) {
             _ if name.is_empty() => None,
-            // Both may have one name.
+            // A host and a network may have the same name.
             (Some(host), Some(network)) => {
                 let is_its_own = self.site.hosts[*host].addresses.contains(&address);
                 Some(if is_its_own { PartyKind::Host(*host) } else { PartyKind::Network(*network) })
@@ -257,13 +259,13 @@ impl<'s> Finder<'s> {
         Party { who, roles }
     }
 
-    /// Returns what it finds them in.
+    /// Returns the site that parties are looked up in.
     pub fn site(&self) -> &'s Site {
         self.site
     }
 }
 
-/// Roles as the places of their names.
+/// Serializes roles as their indices.
 mod places {
     use super::{Deserialize, Deserializer, RoleSet, Serializer};
 
@@ -280,7 +282,7 @@ mod places {
     }
 }
 
-/// Values as the text that they show.
+/// Serializes values as text.
 mod as_text {
     use std::fmt::Display;
     use std::str::FromStr;

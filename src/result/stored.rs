@@ -1,4 +1,4 @@
-//! A stored result: `audit.json`, read back.
+//! Stored results: reads `audit.json`.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -19,7 +19,7 @@ use super::{
 use crate::classify::{Code, RoleSet, Severity, Verdict};
 use crate::model::Transport;
 
-/// The address of the schema, as an identifier: nothing is fetched from it.
+/// Identifier of the schema. Nothing is fetched from it.
 const SCHEMA_ID: &str = "urn:rasaudit:schema:audit:2";
 
 /// `audit.json` with its tables.
@@ -41,13 +41,14 @@ impl AuditResult<'static> {
     ///
     /// # Errors
     ///
-    /// Where the file cannot be read, is not the `audit.json` of an audit, or is of another layout.
+    /// Returns an error if the file cannot be read, is not the `audit.json` of an audit, or has
+    /// another layout.
     pub fn read(path: &Path) -> Result<Self, StoredError> {
         let failed = |kind| StoredError { path: path.to_owned(), kind };
         let mut file = File::open(path).map_err(|error| failed(StoredProblem::Read(error)))?;
         match from_reader(&mut file) {
             Ok(result) => Ok(result),
-            // Whoever gives another file, or one of another version, is told so.
+            // For a file of another version, the layout is a more helpful error than a missing key.
             Err(StoredProblem::Json(error)) => Err(failed(match layout_of(&mut file) {
                 Some(layout) if layout != SCHEMA => StoredProblem::Layout(layout),
                 _ => StoredProblem::Json(error),
@@ -57,12 +58,12 @@ impl AuditResult<'static> {
     }
 }
 
-/// Whether a result has its tables alone, as the first minor version had.
+/// Returns whether a result has only its tables, as results of the first minor version do.
 pub(super) fn is_early(head: &Head) -> bool {
     head.schema_minor == 0
 }
 
-/// The layout that a file says it has.
+/// Returns the layout that a file names.
 fn layout_of(file: &mut File) -> Option<String> {
     #[derive(Deserialize)]
     struct SchemaOnly {
@@ -99,7 +100,7 @@ fn from_reader(reader: impl Read) -> Result<AuditResult<'static>, StoredProblem>
 }
 
 impl Stored {
-    /// Says what does not fit together.
+    /// Returns an error if parts of the result contradict each other.
     fn check(&self, head: &Head) -> Result<(), &'static str> {
         let count = self.conversations.len();
         if self.findings.iter().flat_map(|f| &f.talkers).any(|talker| *talker >= count) {
@@ -142,7 +143,7 @@ impl Stored {
         }
     }
 
-    /// Makes what counts and drawings need.
+    /// Fills the lists that counts and drawings need.
     fn index(&mut self, head: &Head) {
         let places: HashMap<&str, usize> = self
             .findings
@@ -201,7 +202,7 @@ impl Stored {
     }
 }
 
-/// Returns the schema of `audit.json`, made of the types that read it.
+/// Returns the schema of `audit.json`, which is generated from the types that read the file.
 pub fn schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<StoredTables<'static>>();

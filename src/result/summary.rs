@@ -1,4 +1,4 @@
-//! How what an audit that has just run found becomes what stands above the tables of its result.
+//! Builds the head of a result (everything except its tables) from an audit that has just run.
 
 use std::collections::BTreeMap;
 
@@ -15,13 +15,14 @@ use super::{Baseline, Explainer, Site, Time, summary_notes};
 use crate::classify::{CoverageStatement, Judgement, Policy};
 use crate::model::{Duplicates, FrameCounters, InputRecord, SECOND, SkipCounts};
 
-/// Pairs that are listed with their orphaned fragments; more are a flood, and only counted.
+/// Maximum number of address pairs that are listed with their orphaned fragments. If there are
+/// more, they are a flood and are only counted.
 const MAX_ORPHANS: usize = 100;
 
 type Tally = BTreeMap<String, u64>;
 
 impl AuditRun<'_> {
-    /// Returns what stands above the tables.
+    /// Returns everything except the tables.
     pub(super) fn head(&self) -> Head {
         let (policy, account) = (self.policy, self.account);
         let slots = self.timeline.iter();
@@ -185,7 +186,7 @@ fn by_reason(reasons: &SkipCounts) -> Tally {
     reasons.iter().map(|(reason, count)| (reason.name().to_owned(), count)).collect()
 }
 
-/// What the inventory says that the capture covers.
+/// Returns what the capture covers according to the inventory.
 fn covers(policy: &Policy) -> Value {
     let name = |host: &usize| Value::from(policy.inventory.hosts[*host].name.as_str());
     match &policy.inventory.covers {
@@ -195,7 +196,7 @@ fn covers(policy: &Policy) -> Value {
     }
 }
 
-/// The site's exceptions and what each let through.
+/// Returns the site's exceptions, and how many conversations each allowed.
 fn exceptions(policy: &Policy, outcome: &Judgement) -> Option<ExceptionList> {
     let exceptions = &policy.exceptions;
     let list = exceptions.list.iter().zip(&outcome.excepted);
@@ -215,7 +216,7 @@ fn exceptions(policy: &Policy, outcome: &Judgement) -> Option<ExceptionList> {
     })
 }
 
-/// What changed against an earlier audit.
+/// Returns what changed since an earlier audit.
 fn since(known: &Baseline, teller: &Explainer<'_>) -> Since {
     let Changes { new, worse, still, grown, gone } = changes(known, teller);
     let gone = gone

@@ -1,5 +1,5 @@
-//! What every telling begins with, in words: the verdict in a sentence, what was read, what it came to, what could not
-//! be assessed. The terminal, the page and Markdown tell the same.
+//! The notes that every report begins with: the verdict in a sentence, what was read, what was
+//! found, and what could not be assessed. The terminal, the page and Markdown show the same notes.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ impl From<Severity> for Tone {
     }
 }
 
-/// Facts, in the order in which they are told.
+/// Notes, in the order in which reports show them.
 #[derive(Default)]
 struct NoteList(Vec<Note>);
 
@@ -31,7 +31,7 @@ impl NoteList {
     }
 }
 
-/// The verdict in a sentence.
+/// Returns the overall verdict in a sentence.
 pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let told = |tone, lead: &str, rest: String| Headline { tone, lead: lead.to_owned(), rest };
     let Some(policy) = run.policy else {
@@ -68,7 +68,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     };
     let partly = run.inputs.iter().any(|i| i.error.is_some() && !i.passed_over);
     let but = if partly { format!("{but}; part of the input could not be read") } else { but };
-    // Where nothing weighs more there is nothing that these are more than.
+    // Without findings above info, "more" would have nothing to refer to.
     let but = if total == 0 { but.replacen(" more of", " of", 1) } else { but };
     let Some(worst) = counts.keys().next_back() else {
         let tone = if partly { Tone::Warning } else { Tone::Good };
@@ -76,7 +76,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
         let lead = if info == 0 { "No findings:" } else { "No findings above info:" };
         let rest = match excepted {
             0 => format!(" what the capture shows of {name} agrees with the {title} matrix{but}."),
-            // What somebody answers for is not what the vendor documents.
+            // An exception that its owner is responsible for is not documentation by the vendor.
             excepted => format!(
                 " of what the capture shows of {name}, only exceptions allow {}; the {title} matrix documents the rest{but}.",
                 plural(excepted, "conversation")
@@ -95,7 +95,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     told(Tone::from(*worst), &format!("{total} {noun}"), rest)
 }
 
-/// What was read, and what it came to.
+/// Returns notes about what was read and what was found.
 pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
     let mut told = NoteList::default();
     let account = run.account;
@@ -109,7 +109,7 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
     told.add(Tone::Plain, "Capture", format!("{read}: {window}"));
     told.add(Tone::Plain, "Frames", frames(account));
     for (reason, count) in account.skipped.iter() {
-        // Unknown link types have lines of their own.
+        // Unknown link types have notes of their own.
         if let Some(advice) = reason.advice().filter(|_| reason != SkipReason::UnknownLinkType) {
             told.add(Tone::Warning, "Skipped", format!("{count} {reason}: {advice}"));
         }
@@ -233,7 +233,7 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
     told.0
 }
 
-/// Frames that are not decoded and may carry packets of hosts, by what they are.
+/// Adds notes about frames that are not decoded and may carry packets of hosts, by kind.
 fn unread(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     for (what, frames) in run.unread.iter().take(SHOWN) {
@@ -249,7 +249,8 @@ fn unread(run: &AuditRun<'_>, told: &mut NoteList) {
     }
 }
 
-/// What the inventory states or leaves out, and what that means for the answers.
+/// Adds notes about what the inventory and the exceptions state or leave out, and what that means
+/// for the results.
 fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     let Some(policy) = run.policy else { return };
@@ -268,7 +269,7 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
     for j in &run.outcome.judged {
         let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented);
         let row = row.map(|row| &policy.matrix.rows[row]);
-        // What is usually off is a finding.
+        // A permitting feature that is usually off makes a finding instead of a note.
         let usual =
             row.into_iter().flat_map(|row| policy.unstated(row)).filter(|(_, usual)| *usual);
         for (feature, _) in usual {
@@ -327,7 +328,7 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
     }
 }
 
-/// The first of some texts, and how many more there are.
+/// Joins the first `shown` texts, and says how many more there are.
 fn some(texts: &[String], shown: usize) -> String {
     let first = texts.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
     match texts.len().saturating_sub(shown) {
@@ -336,7 +337,8 @@ fn some(texts: &[String], shown: usize) -> String {
     }
 }
 
-/// Hosts of which nothing was seen, and what that leaves open.
+/// Adds a note about hosts that the capture does not show, and the rows that could not be assessed
+/// for them.
 fn unseen(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     let Some(policy) = run.policy else { return };
@@ -360,7 +362,7 @@ fn unseen(run: &AuditRun<'_>, told: &mut NoteList) {
     }
 }
 
-/// Addresses that went from one hardware address to another.
+/// Adds notes about addresses that moved from one hardware address to another.
 fn moves(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     let moves = &run.outcome.moves;
@@ -372,9 +374,10 @@ fn moves(run: &AuditRun<'_>, told: &mut NoteList) {
     }
 }
 
-/// How the capture looks at the traffic, where that is not plain: doubled, one-sided or split views.
+/// Adds notes about incomplete or distorted views: duplicated, one-sided, split or truncated
+/// traffic.
 fn views(run: &AuditRun<'_>, told: &mut NoteList) {
-    /// Shares below it are not worth a line.
+    /// Shares below this value are not worth a note.
     const TOLD: f64 = 0.01;
     let Duplicates { sample, correction, .. } = run.duplicates;
     if sample.shows_doubling() {
@@ -417,7 +420,7 @@ fn views(run: &AuditRun<'_>, told: &mut NoteList) {
     }
 }
 
-/// What is particular about single inputs, the worst first.
+/// Adds notes about single inputs, the worst first.
 fn inputs(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     let mut lines: Vec<(u8, Tone, String)> = Vec::new();
@@ -467,7 +470,7 @@ fn inputs(run: &AuditRun<'_>, told: &mut NoteList) {
     }
 }
 
-/// Every frame counted once.
+/// Returns how many frames were observed and skipped. Every frame is counted once.
 fn frames(account: &FrameCounters) -> String {
     let mut text = format!(
         "{} = {} observed + {} skipped",
@@ -483,7 +486,8 @@ fn frames(account: &FrameCounters) -> String {
     text
 }
 
-/// How many hosts were seen how, and who says what the capture covers.
+/// Returns the number of hosts for each kind of coverage, and whether the inventory states the
+/// coverage or it is inferred.
 pub(super) fn coverage(run: &AuditRun<'_>, policy: &Policy) -> String {
     let mut seen: BTreeMap<_, u64> = BTreeMap::new();
     for host in &run.outcome.hosts {

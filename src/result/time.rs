@@ -8,13 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::Nanos;
 
-/// A point in packet time, shown as RFC 3339 in UTC with nine digits.
+/// A point in packet time, shown in RFC 3339 format in UTC with nine fractional digits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Time(pub Nanos);
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Nanoseconds in 64 bits reach from 1677 to 2262, well inside what a Timestamp holds.
+        // Nanoseconds in 64 bits reach from 1677 to 2262, well within the range of a `Timestamp`.
         let time = Timestamp::from_nanosecond(i128::from(self.0)).unwrap_or_default();
         write!(f, "{time:.9}")
     }

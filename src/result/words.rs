@@ -1,19 +1,19 @@
-//! Words that reports share.
+//! Phrases that reports share.
 
 use super::Time;
 
-/// Writes a share, 0 to 1, in percent.
+/// Formats a share from 0 to 1 as a percentage.
 pub fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// Writes a time to the second.
+/// Formats a time with a precision of one second.
 pub fn short(time: crate::model::Nanos) -> String {
     let text = Time(time).to_string();
     text.get(..19).unwrap_or(&text).replace('T', " ")
 }
 
-/// Writes a number with its noun.
+/// Formats a number with its noun.
 pub fn plural(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

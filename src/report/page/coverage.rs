@@ -7,15 +7,15 @@ use crate::classify::{Coverage, PartyKind};
 use crate::model::escape_control;
 use crate::result::{AuditResult, HostRow, Time, short};
 
-/// Pieces of time; as many as a word has bits.
+/// The number of time bins: as many as a word has bits.
 const PIECES: usize = 128;
-/// Hosts that are shown; all of them are in `hosts.csv`.
+/// The number of hosts that are shown. `hosts.csv` has all of them.
 const HOSTS: usize = 1000;
-/// Units of the drawing for a piece, and the height of a lane.
+/// The width of a bin in units of the drawing, and the height of a lane.
 const UNIT: usize = 3;
 const LANE: usize = 6;
 
-/// When something was sent, and when something was received: a bit for a piece of time.
+/// When something was sent, and when something was received: one bit for each time bin.
 #[derive(Clone, Copy, Default)]
 struct Lanes([u128; 2]);
 
@@ -64,7 +64,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// What the conversations of each host say of when it was visible.
+/// Returns when each host was visible, according to its conversations.
 fn lanes(result: &AuditResult<'_>, pieces: &TimeBins, hosts: &[HostRow<'_>]) -> Vec<Lanes> {
     let mut lanes = vec![Lanes::default(); hosts.len()];
     for talk in result.talks() {
@@ -91,7 +91,7 @@ fn lanes(result: &AuditResult<'_>, pieces: &TimeBins, hosts: &[HostRow<'_>]) -> 
     lanes
 }
 
-/// The bits from one piece to another, both of them.
+/// Returns the bits from one bin to another, inclusive.
 fn range(from: usize, to: usize) -> u128 {
     (u128::MAX >> (127 - (to - from))) << from
 }
@@ -111,7 +111,7 @@ fn drawing(Lanes(lanes): Lanes, count: usize) -> Markup {
     }
 }
 
-/// The runs of a lane as boxes.
+/// Returns the runs of a lane as boxes.
 fn path(mut lane: u128, count: usize, y: usize) -> String {
     let x = |piece: usize| piece * PIECES * UNIT / count;
     let (mut path, mut piece) = (String::new(), 0);

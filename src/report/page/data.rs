@@ -10,18 +10,18 @@ use crate::classify::Verdict;
 use crate::report::json_text::EscapingFormatter;
 use crate::result::{AuditResult, FindingRow, MatrixRow, SiteRow, Time, short};
 
-/// Findings in the page, the worst ones; all of them are in `findings.csv`.
+/// The number of findings in the page, worst first. `findings.csv` has all of them.
 const FINDINGS: usize = 2000;
 
-/// Rows of the matrix that are shown beside a finding.
+/// The most rows of the matrix that are shown beside a finding.
 const ROWS: usize = 8;
 
 #[derive(Serialize)]
 struct Data<'a> {
-    /// Findings in all.
+    /// The number of all findings.
     total: usize,
     findings: Vec<Explained<'a>>,
-    /// The names of the roles, by stable name.
+    /// The roles: stable name and name.
     roles: Vec<(&'a str, &'a str)>,
 }
 
@@ -77,7 +77,8 @@ pub(super) fn write(
     Ok(())
 }
 
-/// The rows that a finding is about, then those that join its ends, then those that document its port there.
+/// Returns the rows that a finding is about, then those that allow its ends to communicate, then
+/// those that document its port at the server.
 fn near(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], told: &FindingRow<'_>) -> Vec<usize> {
     let site = farm.site;
     let [client, server] =
@@ -109,7 +110,7 @@ fn near(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], told: &FindingRow<'_>) -> Vec
     ranked.into_iter().take(ROWS).map(|(_, number)| number).collect()
 }
 
-/// The largest conversations of a finding.
+/// Returns the largest conversations of a finding.
 fn talkers(result: &AuditResult<'_>, number: usize) -> Vec<Talker> {
     let rows = result.talkers(number).into_iter().filter_map(|number| result.conversation(number));
     let talkers = rows.map(|row| {
@@ -134,8 +135,8 @@ fn talkers(result: &AuditResult<'_>, number: usize) -> Vec<Talker> {
     talkers.collect()
 }
 
-/// Writes JSON so that no part of it is markup to whoever reads the page around it: `<`, `>` and `&` stand in strings
-/// alone, where they may be written as escapes.
+/// A writer that keeps markup out of JSON. `<`, `>` and `&` occur only in strings, where JSON
+/// allows escapes instead, so that no parser of the surrounding page takes them for markup.
 struct NoMarkup<'a>(&'a mut dyn Write);
 
 impl Write for NoMarkup<'_> {

@@ -6,42 +6,42 @@ use crate::classify::{RoleSet, Severity, Status, Verdict};
 use crate::model::Transport;
 use crate::result::{AuditResult, MatrixRow, Site};
 
-/// A role by number; none stands for whoever has no role.
+/// A role by number; `None` stands for parties without a role.
 pub(super) type RoleNumber = Option<usize>;
 
 /// What was seen and found between two roles.
 #[derive(Default)]
 pub(super) struct RolePair {
-    /// The rows that join them.
+    /// The rows that allow them to communicate.
     pub rows: Vec<usize>,
-    /// Rows of which traffic was seen between them, ...
+    /// The rows whose traffic was seen between them.
     seen: BTreeSet<usize>,
-    /// ... is missing, ...
+    /// The rows whose traffic is missing.
     missing: BTreeSet<usize>,
-    /// ... or could not be assessed.
+    /// The rows that could not be assessed.
     unknown: BTreeSet<usize>,
-    /// Conversations that an exception permits.
+    /// The number of conversations that an exception permits.
     pub excepted: u64,
-    /// Findings of traffic that is not documented.
+    /// The number of findings about traffic that is not documented.
     pub unexpected: u64,
-    /// All findings between them.
+    /// The number of all findings between them.
     pub findings: u64,
 }
 
-/// What a pair comes to: the worst of it.
+/// The overall result of a pair: the worst that applies.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Standing {
-    /// Rows join them, of which nothing was seen, nor had to be.
+    /// Rows allow them to communicate, but nothing was seen, and nothing was required.
     Silent,
     /// Documented traffic was seen.
     Seen,
     /// Traffic was seen that an exception permits.
     Excepted,
-    /// Something that should have shown could not be assessed.
+    /// Traffic that was expected could not be assessed.
     Unknown,
-    /// Something is missing.
+    /// Traffic is missing.
     Missing,
-    /// Something is not documented.
+    /// Traffic is not documented.
     Unexpected,
 }
 
@@ -49,7 +49,8 @@ impl Standing {
     pub const ALL: [Self; 6] =
         [Self::Unexpected, Self::Missing, Self::Unknown, Self::Excepted, Self::Seen, Self::Silent];
 
-    /// Its class, its sign (so that colour never says it alone), and what it means.
+    /// Returns its CSS class, its symbol (so that colour alone never carries the meaning), and its
+    /// meaning.
     pub fn shown(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Silent => ("silent", "·", "documented, not seen and need not be"),
@@ -63,7 +64,7 @@ impl Standing {
 }
 
 impl RolePair {
-    /// What it comes to.
+    /// Returns the overall result.
     pub fn standing(&self) -> Option<Standing> {
         let cases = [
             (self.unexpected > 0, Standing::Unexpected),
@@ -76,13 +77,14 @@ impl RolePair {
         cases.into_iter().find(|(holds, _)| *holds).map(|(_, standing)| standing)
     }
 
-    /// Rows that were seen, that are missing, and that could not be assessed.
+    /// Returns the numbers of rows that were seen, that are missing, and that could not be
+    /// assessed.
     pub fn counts(&self) -> [u64; 3] {
         [&self.seen, &self.missing, &self.unknown].map(|rows| rows.len() as u64)
     }
 }
 
-/// The farm, by the roles that somebody plays.
+/// The farm, by the roles that are in use.
 pub(super) struct Farm<'a> {
     pub site: &'a Site,
     /// The roles of hosts, networks and services of the inventory.
@@ -93,7 +95,7 @@ pub(super) struct Farm<'a> {
 }
 
 impl<'a> Farm<'a> {
-    /// The farm of a result that was judged.
+    /// Returns the farm of a result; `None` if the result was not judged.
     pub fn of(result: &'a AuditResult<'_>) -> Option<Self> {
         let site = result.site()?;
         let hosts = site.hosts.iter().map(|host| host.roles);
@@ -111,18 +113,19 @@ impl<'a> Farm<'a> {
         Some(farm)
     }
 
-    /// The name of a role.
+    /// Returns the name of a role.
     pub fn title(&self, role: RoleNumber) -> &'a str {
         role.map_or("no role", |role| self.site.roles[role].name.as_str())
     }
 
-    /// The stable name of a role.
+    /// Returns the stable name of a role.
     pub fn slug(&self, role: RoleNumber) -> &'a str {
         role.map_or("none", |role| self.site.roles[role].slug.as_str())
     }
 
-    /// The roles that a row's two sides have on this farm; none for a row of everybody, which says nothing of two roles,
-    /// and for one whose features are off.
+    /// Returns the roles that a row's two sides have on this farm. Returns `None` for a row that
+    /// applies to everybody, which says nothing about two roles, and for a row whose features are
+    /// off.
     fn sides(&self, number: usize) -> Option<[RoleSet; 2]> {
         let row = &self.site.rows[number];
         let roles = [row.source, row.destination].map(|role| &self.site.roles[role]);
@@ -134,7 +137,7 @@ impl<'a> Farm<'a> {
         self.pairs.entry((from, to)).or_default()
     }
 
-    /// Between whom rows were seen, and exceptions used.
+    /// Adds the pairs between which rows were seen or exceptions were used.
     fn add_conversations(&mut self, result: &AuditResult<'_>, rows: &[MatrixRow<'_>]) {
         type ExceptionKey = (RoleSet, RoleSet, Transport, u16, Option<usize>);
         let mut kinds = BTreeSet::<ExceptionKey>::new();
@@ -163,7 +166,8 @@ impl<'a> Farm<'a> {
                 let covers =
                     named.transport == transport && (row.ports.0..=row.ports.1).contains(&port);
                 let Some([from, to]) = self.sides(number) else { continue };
-                // What goes to everybody on a link has no role; a host of several roles is a source in those of the row.
+                // A broadcast has no server role. A host with several roles is a source only in the
+                // roles of the row.
                 let (from, to) = (client.common(from), server.common(to));
                 if (covers || decided == Some(number)) && !from.is_empty() && !to.is_empty() {
                     each(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
@@ -172,7 +176,7 @@ impl<'a> Farm<'a> {
         }
     }
 
-    /// What became of each row, between those whom it concerns.
+    /// Adds the status of each row to the pairs that it concerns.
     fn add_rows(&mut self, rows: &[MatrixRow<'_>]) {
         for (number, seen) in rows.iter().enumerate() {
             let Some([from, to]) = self.sides(number) else { continue };
@@ -180,7 +184,7 @@ impl<'a> Farm<'a> {
                 continue;
             }
             each(from, to).for_each(|(a, b)| self.pair(a, b).rows.push(number));
-            // Those of whom it is told by name; all of them where nobody is named.
+            // Returns the roles of the named hosts, or all roles of this side if no host is named.
             let named = |names: &[String]| {
                 let roles = names.iter().filter_map(|name| self.named.get(name.as_str()).copied());
                 let roles = roles.fold(RoleSet::default(), RoleSet::with).common(from);
@@ -199,7 +203,7 @@ impl<'a> Farm<'a> {
                         self.pairs.get(&pair).is_some_and(|pair| pair.seen.contains(&number))
                     }) =>
                 {
-                    // By a name, a moved port or a broadcast.
+                    // The row was seen by a name, a moved port or a broadcast.
                     let from = named(&seen.source_hosts_seen);
                     each(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
                 }
@@ -223,7 +227,7 @@ impl<'a> Farm<'a> {
     }
 }
 
-/// Each role of the one with each of the other; none where a set is empty.
+/// Returns each role of one set with each role of the other. An empty set counts as `None`.
 fn each(from: RoleSet, to: RoleSet) -> impl Iterator<Item = (RoleNumber, RoleNumber)> {
     let list = |set: RoleSet| -> Vec<RoleNumber> {
         if set.is_empty() { vec![None] } else { set.iter().map(Some).collect() }

@@ -1,4 +1,5 @@
-//! The farm as a picture: hosts on a circle, grouped by their roles; what is documented as thin lines, findings on top.
+//! The farm as a drawing: hosts on a circle, grouped by their roles, with documented traffic as
+//! thin lines and findings on top.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::f64::consts::TAU;
@@ -10,42 +11,43 @@ use crate::classify::{PartyKind, RoleSet, Severity, Verdict};
 use crate::model::escape_control;
 use crate::result::{AuditResult, Brief, EndIdentity, FindingRow, address_of, plural};
 
-/// Findings that are drawn, the worst ones.
+/// The number of findings that are drawn, worst first.
 const FINDINGS: usize = 200;
-/// Up to so many hosts each has its name, and each line is between two of them; above it names and lines are those of
-/// groups.
+/// The most hosts for which each has its own name and lines. With more hosts, names and lines are
+/// those of groups.
 const HOSTS: usize = 80;
-/// Groups above which only pointing at one tells its name.
+/// The most groups whose names are drawn. With more groups, only pointing at one shows its name.
 const GROUPS: usize = 60;
-/// Where a finding is about any host of a role, up to so many of them are drawn.
+/// The most hosts that are drawn for a finding about any host of a role.
 const ANY: usize = 6;
-/// The size of the drawing, the radius of the circle, and that of the names.
+/// The size of the drawing, the radius of the circle, and the radius of the names.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 920.0;
 const RADIUS: f64 = 260.0;
 const NAMES: f64 = 274.0;
-/// How far lines between the same two are apart.
+/// The distance between lines that connect the same two nodes.
 const APART: f64 = 26.0;
-/// Lines between the same two that lie apart.
+/// The most lines between the same two nodes that are drawn apart.
 const APART_MOST: usize = 6;
 /// The most characters of a name.
 const LABEL: usize = 20;
 
-/// Something with a place on the circle.
+/// A node with a place on the circle.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Node {
     Host(usize),
     Network(usize),
     Service(usize),
-    /// Whoever is in no list.
+    /// All addresses that are not listed.
     Outside,
 }
 
-/// Where everything is.
+/// The places of all nodes.
 struct GraphLayout {
-    /// Hosts of the same roles together, then networks, services, and everybody else; each with its name.
+    /// The groups with their names: hosts that have the same roles, then networks, services, and
+    /// everything else.
     groups: Vec<(String, Vec<Node>)>,
-    /// Angles.
+    /// The angle of each node.
     places: HashMap<Node, f64>,
 }
 
@@ -67,7 +69,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let mut apart: HashMap<(Node, Node), usize> = HashMap::new();
     let mut drawn: Vec<(&FindingRow<'_>, String)> = Vec::new();
     for finding in &shown {
-        // Of many pairs it is not known which they are.
+        // A finding about many pairs does not say which pairs they are.
         if finding.client == "*" && finding.server == "*" {
             continue;
         }
@@ -109,11 +111,12 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                         }
                         g.documented { @for line in &lines { path d=(line) {} } }
                         @for (name, nodes) in &layout.groups { (group(farm, &layout, name, nodes, single)) }
-                        // The worst on top.
+                        // The worst findings are drawn last, on top.
                         @for (finding, line) in drawn.iter().rev() {
                             @let class = if finding.verdict == Verdict::Missing.name() { "missing" } else { "unexpected" };
                             @let words = escape_control(&finding.message);
-                            // Keys go through the table of findings, which has them all.
+                            // The keyboard reaches the findings through their table, which has all
+                            // of them.
                             a href={ "#findings?open=" (finding.id) } aria-label=(words) tabindex="-1" {
                                 path class={ "bad " (class) } d=(line) marker-end={ "url(#arrow-" (class) ")" } {}
                                 path.wide d=(line) { title { (words) } }
@@ -149,7 +152,7 @@ impl GraphLayout {
         let name = |role: usize| site.roles[role].name.clone();
         groups.extend(services.map(|(n, service)| (name(service.role), vec![Node::Service(n)])));
         groups.push(("in no list".to_owned(), vec![Node::Outside]));
-        // Between groups there is room as for a host or two.
+        // The space between groups is as wide as one or two hosts.
         const GAP: f64 = 1.5;
         let all: f64 = groups.iter().map(|(_, nodes)| nodes.len() as f64 + GAP).sum();
         let (mut place, mut places) = (0.0, HashMap::new());
@@ -163,7 +166,7 @@ impl GraphLayout {
         Self { groups, places }
     }
 
-    /// The place of a party.
+    /// Returns the node of a party.
     fn node(who: PartyKind) -> Node {
         match who {
             PartyKind::Host(host) => Node::Host(host),
@@ -173,8 +176,8 @@ impl GraphLayout {
         }
     }
 
-    /// Whom an end of a finding is: a host or network by its name, a service by its address, any host of its roles,
-    /// or somebody outside.
+    /// Returns the nodes of an end of a finding: a host or network by its name, a service by its
+    /// address, any host of its roles, or the outside.
     fn ends(&self, farm: &Farm<'_>, end: &EndIdentity) -> Vec<Node> {
         let site = farm.site;
         let host = site.hosts.iter().position(|host| host.name == end.name);
@@ -203,14 +206,14 @@ impl GraphLayout {
         (WIDTH / 2.0 + radius * angle.cos(), HEIGHT / 2.0 + radius * angle.sin())
     }
 
-    /// A line that bends towards the middle; the `number`th between the two a little beside the others, and those in
-    /// the other direction on the other side.
+    /// Returns a line that bends towards the middle. The `number`th line between two nodes lies a
+    /// little beside the others, and lines in the other direction lie on the other side.
     fn curve(&self, from: Node, to: Node, number: usize) -> String {
         let ((x1, y1), (x2, y2)) = (self.at(from, RADIUS - 6.0), self.at(to, RADIUS - 6.0));
-        // So many lie apart; more lie upon them.
+        // Further lines lie on top of each other.
         let side = number.min(APART_MOST) as f64 * APART;
         if from == to {
-            // A loop.
+            // A node that is connected to itself gets a loop.
             let angle = self.places[&from];
             let bow = |turn: f64| {
                 let (angle, radius) = (angle + turn, RADIUS * 0.75 - side);
@@ -227,9 +230,9 @@ impl GraphLayout {
     }
 }
 
-/// Lines for documented connections, each once.
+/// Returns the lines for documented connections, each once.
 fn documented(result: &AuditResult<'_>, layout: &GraphLayout, single: bool) -> Vec<String> {
-    // Of many hosts the first of each group stands for it.
+    // If there are many hosts, the middle one of each group stands for all of them.
     let stands: HashMap<Node, Node> = layout
         .groups
         .iter()
@@ -248,7 +251,7 @@ fn documented(result: &AuditResult<'_>, layout: &GraphLayout, single: bool) -> V
     pairs.into_iter().map(|[from, to]| layout.curve(from, to, 0)).collect()
 }
 
-/// The nodes of a group with their names, or with the group's where hosts are many.
+/// Returns the nodes of a group with their names, or with the group's name if there are many hosts.
 fn group(
     farm: &Farm<'_>,
     layout: &GraphLayout,
@@ -279,7 +282,7 @@ fn group(
     }
 }
 
-/// A name that points away from the middle and is never upside down.
+/// Returns a name that points away from the middle and is never upside down.
 fn label(layout: &GraphLayout, node: Node, text: &str) -> Markup {
     let (x, y) = layout.at(node, NAMES);
     let angle = layout.places[&node];

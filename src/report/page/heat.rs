@@ -1,4 +1,4 @@
-//! The port matrix as a map: who may talk to whom, and what came of it.
+//! The port matrix as a map: which roles may communicate, and the result.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,12 @@ use super::farm::{Farm, RoleNumber, Standing};
 use crate::model::escape_control;
 use crate::result::plural;
 
-/// A table, not a drawing: a screen reader goes through it by row and column, and a key from cell to escape_csv_formula.
+/// Returns the map as a table, not a drawing: a screen reader goes through it by row and column,
+/// and the keyboard moves from cell to cell.
 pub(super) fn map(farm: &Farm<'_>) -> Markup {
     let shown = farm.pairs.iter().filter(|(_, pair)| pair.standing().is_some());
     let keys: Vec<(RoleNumber, RoleNumber)> = shown.map(|(key, _)| *key).collect();
-    // Who has no role comes last.
+    // Parties without a role come last.
     let order = |roles: BTreeSet<RoleNumber>| -> Vec<RoleNumber> {
         let none = roles.contains(&None).then_some(None);
         roles.into_iter().filter(Option::is_some).chain(none).collect()

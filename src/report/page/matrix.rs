@@ -1,4 +1,5 @@
-//! Every row of the matrix with what came of it, grouped as the vendor's tables are, to be ticked off beside them.
+//! Every row of the matrix with its status, grouped like the vendor's tables, so that a reader can
+//! tick the rows off.
 
 use maud::{Markup, html};
 
@@ -7,7 +8,7 @@ use crate::classify::Status;
 use crate::model::escape_control;
 use crate::result::{AuditResult, MatrixRow, SiteRow};
 
-/// Host names that are listed in a cell.
+/// The most host names that are listed in a cell.
 const NAMES: usize = 6;
 
 pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
@@ -87,7 +88,7 @@ fn head() -> Markup {
     }
 }
 
-/// The status with its sign.
+/// Returns the status with its symbol.
 fn standing(seen: &MatrixRow<'_>) -> Markup {
     let shown = match Status::parse(&seen.status) {
         Some(Status::Seen) => Some(Standing::Seen),
@@ -107,7 +108,7 @@ fn standing(seen: &MatrixRow<'_>) -> Markup {
     }
 }
 
-/// Who was seen, and who should have been.
+/// Returns the hosts that were seen, and those that should have been.
 fn hosts(seen: &MatrixRow<'_>) -> Markup {
     let list = |names: &[String]| {
         let some: Vec<&str> = names.iter().take(NAMES).map(String::as_str).collect();

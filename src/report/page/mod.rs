@@ -1,8 +1,10 @@
-//! `report.html`: one page that a manager understands in ten seconds and an engineer works from for an hour.
+//! `report.html`: one page that a manager understands in ten seconds and an engineer works with for
+//! an hour.
 //!
-//! One file, without a network: style and script are in it, and its policy lets nothing else run. What can be read
-//! without the script is markup, made here; the table of findings is made by the script from data that hold no markup.
-//! Every text comes through a template that escapes it, or through `textContent`.
+//! The page is one file and needs no network. It contains its style and script, and its content
+//! security policy lets nothing else run. Everything that can be read without the script is markup
+//! made here. The script makes the table of findings from data that contain no markup. Every text
+//! is inserted by a template that escapes it, or through `textContent`.
 
 mod coverage;
 mod data;
@@ -30,21 +32,22 @@ use crate::result::{
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// Conversations that are shown, the largest ones; all of them are in `conversations.csv`.
+/// The number of conversations that are shown, largest first. `conversations.csv` has all of them.
 const CONVERSATIONS: usize = 200;
 
-/// Findings that stand at the top.
+/// The number of findings that are shown at the top.
 const WORST: usize = 5;
 
-/// Inputs that are shown; all of them are in `audit.json`.
+/// The number of inputs that are shown. `audit.json` has all of them.
 const INPUTS: usize = 50;
 
-/// The page as a file.
+/// Writes the page as a file.
 pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     page(result, None, out)
 }
 
-/// The page as a live audit serves it after so many windows, which asks for the next one when there is one.
+/// Writes the page as a live audit serves it after that many windows. It loads the next one when
+/// there is one.
 pub fn write_live(result: &AuditResult<'_>, windows: u64, out: &mut dyn Write) -> io::Result<()> {
     page(result, Some(windows), out)
 }
@@ -120,7 +123,7 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
             }
         }
     };
-    // What is left is data and script, before the body's end.
+    // The data and the script follow, before the end of the body.
     let end = "</body></html>";
     let top = top.into_string();
     let whole = top.strip_suffix(end).unwrap_or(&top);
@@ -133,7 +136,7 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
     out.write_all(end.as_bytes())
 }
 
-/// The class of a tone.
+/// Returns the CSS class of a tone.
 fn tone_class(tone: Tone) -> &'static str {
     match tone {
         Tone::Plain | Tone::Other => "plain",
@@ -144,7 +147,7 @@ fn tone_class(tone: Tone) -> &'static str {
     }
 }
 
-/// What can be known in ten seconds.
+/// Returns the section that can be understood in ten seconds.
 fn overview(result: &AuditResult<'_>) -> Markup {
     let briefs: Vec<Brief> = result.briefs().collect();
     let count = |wanted: &dyn Fn(&Brief) -> bool| briefs.iter().filter(|f| wanted(f)).count();
@@ -223,7 +226,7 @@ fn overview(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// What was judged, and by what, with digests.
+/// Returns the list of what was read and what it was judged by, with digests.
 fn read(result: &AuditResult<'_>) -> Markup {
     html! {
         details.read {
@@ -273,12 +276,12 @@ fn read(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// The matrix and the inventory that it was judged by.
+/// Returns the matrix and the inventory that the traffic was judged by.
 fn judged_by<'r>(result: &'r AuditResult<'_>) -> Option<(&'r JudgedBy, &'r InventoryFile)> {
     result.head.matrix.as_ref().zip(result.head.inventory.as_ref())
 }
 
-/// The place of the findings, which the script fills.
+/// Returns the section of the findings, which the script fills.
 fn findings() -> Markup {
     html! {
         section #findings aria-labelledby="findings-title" {
@@ -315,7 +318,7 @@ fn findings() -> Markup {
     }
 }
 
-/// The largest conversations.
+/// Returns the section of the largest conversations.
 fn conversations(result: &AuditResult<'_>) -> Markup {
     let total = result.conversations_len();
     let mut largest: Vec<(std::cmp::Reverse<u64>, usize)> =
@@ -361,7 +364,7 @@ fn conversations(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// A time to the second, if there is one.
+/// Formats a time to the second; empty if there is none.
 fn time(time: Option<Time>) -> String {
     time.map_or_else(String::new, |Time(time)| short(time))
 }

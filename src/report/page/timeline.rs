@@ -14,7 +14,8 @@ const HEIGHT: u64 = 120;
 /// The height of a lane of findings.
 const LANE: usize = 18;
 
-/// Time in equal pieces. Clocks say what they like, so it is counted in more bits than a time has.
+/// Time in bins of equal length. Clocks may show any time, so the numbers have more bits than a
+/// time.
 pub(super) struct TimeBins {
     start: i128,
     each: i128,
@@ -22,12 +23,13 @@ pub(super) struct TimeBins {
 }
 
 impl TimeBins {
-    /// At most `most` of them, of whole tens of seconds, from the one that holds `first` to the one that holds `last`.
+    /// Returns at most `most` bins of whole tens of seconds, from the bin that holds `first` to the
+    /// one that holds `last`.
     pub fn between(first: Nanos, last: Nanos, most: usize) -> Self {
         let bucket = i128::from(BUCKET_NS);
         let [low, high] = [first, last].map(|time| i128::from(time).div_euclid(bucket));
         let up = |number: i128, by: i128| (number + by - 1) / by;
-        // What is long ago is known by the hour.
+        // The older part of a long timeline is known only by the hour.
         let hour = 3600 * i128::from(SECOND) / bucket;
         let unit = if high - low > 24 * hour { hour } else { 1 };
         let low = low.div_euclid(unit) * unit;
@@ -36,13 +38,13 @@ impl TimeBins {
         Self { start: low * bucket, each: each * bucket, count: up(tens, each) as usize }
     }
 
-    /// The piece that holds a time.
+    /// Returns the number of the bin that holds a time.
     pub fn of(&self, time: Nanos) -> usize {
         let piece = (i128::from(time) - self.start).div_euclid(self.each);
         usize::try_from(piece).unwrap_or(0).min(self.count - 1)
     }
 
-    /// Seconds of a piece.
+    /// Returns the length of a bin in seconds.
     pub fn seconds(&self) -> i128 {
         self.each / i128::from(SECOND)
     }
@@ -94,7 +96,7 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
                     text x=(LEFT - 6) y="12" text-anchor="end" { (most) }
                     text x=(LEFT - 6) y=(HEIGHT) text-anchor="end" { "frames" }
                     @for (piece, (frames, bytes)) in bars.iter().enumerate().filter(|(_, bar)| bar.0 > 0) {
-                        // However few, they are seen.
+                        // A bar is visible however few frames it stands for.
                         @let height = (u128::from(*frames) * u128::from(HEIGHT - 4) / u128::from(most)).max(1) as u64;
                         rect.bar x=(x(piece)) y=(HEIGHT - height) width=(width(piece)) height=(height) {
                             title { (frames) " frames, " (bytes) " bytes" }
@@ -119,9 +121,9 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
     }
 }
 
-/// How many findings of a severity were seen in each piece; none where none was seen at all.
+/// Returns the number of findings of a severity in each bin; `None` if there are none at all.
 fn lane(result: &AuditResult<'_>, severity: Severity, pieces: &TimeBins) -> Option<Vec<u64>> {
-    // One more where a finding begins, one less where it has ended.
+    // A step is one more where a finding begins, and one less where it has ended.
     let mut steps = vec![0i64; pieces.count + 1];
     for finding in result.briefs().filter(|f| f.severity == severity) {
         if let (Some(first), Some(last)) = (finding.first, finding.last) {

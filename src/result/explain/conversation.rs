@@ -12,7 +12,7 @@ use crate::classify::{
 use crate::model::{Nanos, Transport};
 
 impl Explainer<'_> {
-    /// What was considered for the first conversation of a finding.
+    /// Returns what was considered for the first conversation of a finding.
     pub(super) fn conversation_trace(&self, finding: &Finding) -> Vec<String> {
         let Some((_, c, j)) = self.first(finding) else { return Vec::new() };
         let (policy, conversations) = (self.policy, &self.outcome.conversations);
@@ -92,7 +92,7 @@ impl Explainer<'_> {
     }
 }
 
-/// Which kinds of TCP packets each side sent.
+/// Returns which kinds of TCP packets each side sent.
 fn flags(c: &Conversation) -> Option<String> {
     const NAMES: [(u16, &str); 6] = [
         (flag::SYN, "SYN"),
@@ -111,7 +111,7 @@ fn flags(c: &Conversation) -> Option<String> {
         .then(|| format!("seen of the client: {}; of the server: {}", sent(0), sent(1)))
 }
 
-/// When a service stopped or started, of a conversation that both reached it and failed.
+/// Returns when a service stopped or started, for a conversation that both reached it and failed.
 pub fn state_changes(c: &Conversation) -> Option<String> {
     let failed = c.last_failures()?;
     let time = |time: Option<Nanos>| time.map_or_else(String::new, clock_words);
@@ -134,7 +134,8 @@ pub fn state_changes(c: &Conversation) -> Option<String> {
     })
 }
 
-/// The host whose hardware address an end that is in no list has: it may be another address of that host.
+/// Names the host whose hardware address an unlisted end has, because the end may be another
+/// address of that host.
 pub(super) fn hardware(
     policy: &Policy,
     conversations: &Conversations,
@@ -146,7 +147,7 @@ pub(super) fn hardware(
         .filter(|(party, _)| !matches!(party.who, PartyKind::Host(_) | PartyKind::Service(_)))
         .find_map(|(_, address)| {
             let presence = conversations.survey.presence(address)?;
-            // A router's frames are of others.
+            // Frames from a router's hardware address belong to other hosts.
             let own = presence.macs.iter().filter(|mac| !conversations.survey.is_router(**mac));
             let host = own.filter(|_| !presence.routed).find_map(|mac| policy.host_of_mac(*mac))?;
             let name = &policy.inventory.hosts[host].name;
@@ -154,7 +155,8 @@ pub(super) fn hardware(
         })
 }
 
-/// The roles that an end without one would need for the matrix to document it, where they are few.
+/// Returns the roles that an end without roles would need for the matrix to document the
+/// conversation, if these roles are few.
 fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
     const FEW: usize = 4;
     let matrix = &policy.matrix;
@@ -179,7 +181,7 @@ fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
         .then(|| format!("{address} {who} what {} would", names.join(", ")))
 }
 
-/// What the capture shows of the server's name, where that was asked for.
+/// Returns what the capture shows about the server's name, if the judgement depends on the name.
 fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<String> {
     let names = all.names_of(c);
     if let Some((number, alias)) = j.named {
@@ -201,7 +203,7 @@ fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<Stri
     j.doubts.iter().any(|d| d == Doubt::Name).then(|| why.to_owned())
 }
 
-/// Whether the port of a row's range was announced.
+/// Returns whether the endpoint mapper announced the port, for a row whose range it announces.
 fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
     let mapper = row.announced_by?;
     let (port, server, client) = (c.subject.port, c.subject.server, c.subject.client);
@@ -215,7 +217,7 @@ fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
     })
 }
 
-/// Rows that join the two ends on other ports.
+/// Returns rows that join the two ends on other ports.
 fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     const SHOWN: usize = 5;
     let policy = judge.policy;
@@ -225,7 +227,7 @@ fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     matrix.rows.iter().filter(joins).take(SHOWN).map(|row| row.id.as_str()).collect()
 }
 
-/// The features of a row that are off, in words.
+/// Returns the features of a row that are off, in words.
 pub(super) fn off(policy: &Policy, row: &Row) -> String {
     let is_off = |f: &&String| policy.inventory.features.get(*f) == Some(&false);
     let names: Vec<_> = row.features.iter().filter(is_off).map(String::as_str).collect();

@@ -1,4 +1,5 @@
-//! Wireshark display filters that show the packets of conversations, in both directions, and nothing else.
+//! Wireshark display filters that show the packets of conversations, in both directions, and
+//! nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -6,13 +7,14 @@ use std::net::IpAddr;
 use crate::classify::Conversation;
 use crate::model::Transport;
 
-/// The most pairs of addresses that are written out one by one.
+/// Maximum number of address pairs that are written one by one.
 const PAIRS: usize = 8;
-/// The most addresses in one set. Of more clients, and of more servers, the filter names none and shows more.
+/// Maximum number of addresses in one set. If there are more clients or more servers, the filter
+/// does not name them and shows more packets.
 const ADDRESSES: usize = 64;
 
-/// The filter for conversations of one transport. ICMP errors that quote their packets pass it too, since Wireshark
-/// looks into what they quote.
+/// Returns the filter for conversations of one transport. ICMP errors that quote their packets pass
+/// the filter, too, because Wireshark looks into the quoted packets.
 pub(super) fn display_filter(list: &[Conversation], members: &[u32]) -> String {
     let Some(first) = members.first() else { return String::new() };
     let transport = list[*first as usize].subject.transport;
@@ -51,8 +53,8 @@ pub(super) fn display_filter(list: &[Conversation], members: &[u32]) -> String {
     of(&clients, &servers, &pairs.into_values().flatten().collect(), "")
 }
 
-/// The ports that the server of a pair asked at the client from one of the ports that it serves here: to a filter by
-/// one port such packets look like answers.
+/// Returns the client's ports to which the server of a pair connected from one of the ports that it
+/// serves here. A filter by one port would take such packets for replies.
 fn turned(
     list: &[Conversation],
     (client, server): (IpAddr, IpAddr),
@@ -66,7 +68,7 @@ fn turned(
     let others = list[from..]
         .iter()
         .take_while(|c| c.subject.client == server && c.subject.server == client);
-    // Of many ports the least are known.
+    // Of many client ports, only the lowest are known.
     let from_here = |c: &&Conversation, port: u16| {
         let beyond = c.client_ports.iter().last().is_some_and(|last| *last < port);
         c.client_ports.contains(&port) || (c.client_ports.more() && beyond)
@@ -77,7 +79,8 @@ fn turned(
     ranges(&turned.map(|c| c.subject.port).collect())
 }
 
-/// Packets from some addresses to others, that something else holds of; no address stands for any.
+/// Returns a filter for packets from some addresses to others that match `what`. An empty list
+/// stands for any address.
 fn direction(from: &[IpAddr], to: &[IpAddr], what: &str) -> String {
     let side = |field: &str, addresses: &[IpAddr]| {
         let of = |v6: bool| {
@@ -97,7 +100,7 @@ fn direction(from: &[IpAddr], to: &[IpAddr], what: &str) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(" && ")
 }
 
-/// The service, as packets in one direction show it.
+/// Returns the filter for a service, as packets in one direction show it.
 fn service(
     transport: Transport,
     families: [bool; 2],
@@ -109,7 +112,8 @@ fn service(
         Transport::ICMP6 => "icmpv6.type".to_owned(),
         t if t.has_ports() => format!("{t}.{field}"),
         Transport(number) => {
-            // What follows an authentication header or extension headers is named by the last of them.
+            // If extension headers or an authentication header precede it, the last of them names
+            // the protocol.
             const V4: &[&str] = &["ip.proto", "ah.next_header"];
             const V6: &[&str] = &[
                 "ipv6.nxt",
@@ -131,7 +135,7 @@ fn service(
     is_one_of(&field, &ranges(numbers)).unwrap_or(field)
 }
 
-/// Numbers as ranges, `1..5`.
+/// Formats numbers as ranges, such as `1..5`.
 fn ranges(numbers: &BTreeSet<u16>) -> Vec<String> {
     let mut runs: Vec<(u16, u16)> = Vec::new();
     for number in numbers {
@@ -146,7 +150,7 @@ fn ranges(numbers: &BTreeSet<u16>) -> Vec<String> {
     runs.into_iter().map(text).collect()
 }
 
-/// A field that has one of some values; nothing where there is none.
+/// Returns a filter for a field with one of some values, or `None` if there are no values.
 fn is_one_of(field: &str, values: &[String]) -> Option<String> {
     match values {
         [] => None,

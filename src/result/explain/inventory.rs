@@ -1,4 +1,4 @@
-//! Where the inventory and the capture contradict each other, in words.
+//! Contradictions between the inventory and the capture, in words.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -8,17 +8,17 @@ use crate::classify::TimeSpan;
 use crate::classify::{Finding, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, unseen};
 use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
 
-/// Rows that are shown of one role.
+/// Maximum number of rows shown for one role.
 const ROWS: usize = 5;
-/// Services that are shown of one address.
+/// Maximum number of services shown for one address.
 const SERVICES: usize = 3;
-/// Hardware addresses that are shown of one address.
+/// Maximum number of hardware addresses shown for one address.
 const CLAIMANTS: usize = 8;
-/// Pairs of loopback addresses that are shown.
+/// Maximum number of pairs of loopback addresses shown.
 const PAIRS: usize = 8;
 
 impl Explainer<'_> {
-    /// What the inventory says of the host that a finding is about.
+    /// Returns what the inventory says about the host that a finding is about.
     pub(super) fn host_trace(&self, finding: &Finding) -> Vec<String> {
         let host = self.host(finding);
         let described = host.map(|host| {
@@ -90,7 +90,8 @@ impl Explainer<'_> {
         ]
     }
 
-    /// The hosts of a role that were never seen, in words, and the verb for so many.
+    /// Returns the hosts of a role that were never seen, in words, and the verb that agrees with
+    /// their number.
     fn unseen(&self, role: usize) -> (String, &'static str) {
         let hosts = unseen(self.policy, &self.outcome.hosts, role);
         let name = |host: &usize| self.policy.inventory.hosts[*host].name.clone();

@@ -1,4 +1,5 @@
-//! What is missing, in words: documented conversations that failed, and what nobody tried.
+//! Missing traffic, in words: documented conversations that failed, and connections that were never
+//! attempted.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ impl Explainer<'_> {
     pub(super) fn failure(&self, finding: &Finding, told: &ToldFinding) -> Words {
         let Some((_, c, _)) = self.first(finding) else { return Words::default() };
         let (code, transport) = (finding.code(), c.subject.transport);
-        // Of a port that an RST refused an error about some other attempt says nothing.
+        // If an RST refused the port, an ICMP error about another attempt says nothing about it.
         let telling = self.conversations(finding).map(|(c, _)| c);
         let telling = telling.filter(|c| {
             matches!(c.basis, StateEvidence::IcmpError | StateEvidence::PortUnreachable)
@@ -38,7 +39,7 @@ impl Explainer<'_> {
             true => format!("{by}; the resets came from another device, likely a firewall"),
             false => by,
         };
-        // What worked before has stopped.
+        // A service that worked before has stopped.
         let stopped = self.conversations(finding).filter(|(c, _)| c.fails_at_last().is_some());
         let worked_until = stopped.filter_map(|(c, _)| c.opened.last.get()).max();
         let since = worked_until
@@ -91,7 +92,7 @@ impl Explainer<'_> {
         trace
     }
 
-    /// What worked for the clients of a failure: servers and services, in words.
+    /// Returns what worked for the clients of a failure, as servers and services in words.
     fn alternative(&self, finding: &Finding) -> String {
         let members = finding.members.len();
         let mut lucky = 0;
@@ -116,7 +117,8 @@ impl Explainer<'_> {
         }
     }
 
-    /// What worked for a client of the group that a failure is about: servers and services, in words.
+    /// Returns what worked for a client within the group that a failure is about, as servers and
+    /// services in words.
     fn ways(&self, finding: &Finding, client: std::net::IpAddr) -> BTreeSet<(String, String)> {
         let Reason::Failed(group) = finding.reason else { return BTreeSet::new() };
         let (policy, outcome) = (self.policy, self.outcome);

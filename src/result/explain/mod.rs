@@ -1,4 +1,5 @@
-//! Findings in words: what was found, what to do about it, and what was considered. One file for each kind of verdict.
+//! Findings in words: what was found, what to do about it, and what was considered. There is one
+//! file for each kind of finding.
 
 mod conversation;
 mod display_filter;
@@ -19,54 +20,55 @@ use crate::model::Nanos;
 
 pub use conversation::state_changes;
 
-/// A finding as reports tell it, but for what was considered.
+/// A finding as reports show it, without its trace.
 #[derive(Clone, Debug)]
 pub struct ToldFinding {
-    /// Stable across captures: from verdict, code, ends, transport and port or group alone.
+    /// Id that is the same in every capture that shows the same finding. It depends only on
+    /// verdict, code, ends, transport, and port or group.
     pub id: String,
-    /// How much it weighs.
+    /// Severity of the finding.
     pub severity: Severity,
-    /// What it says.
+    /// Verdict of the finding.
     pub verdict: Verdict,
-    /// Why.
+    /// Reason for the verdict.
     pub code: Code,
-    /// Whether it is certain; if not, `doubts` says why.
+    /// Whether the finding is certain; if not, `doubts` says why.
     pub certain: bool,
-    /// The client: the end that opened the traffic, or should have.
+    /// Client: the end that opened the connection, or should have.
     pub client: EndIdentity,
-    /// The server: the end that was opened, or should have been.
+    /// Server: the end that the client connected to, or should have.
     pub server: EndIdentity,
-    /// The protocol above IP; `*` for several.
+    /// Protocol above IP; `*` for several.
     pub transport: String,
-    /// The port; several joined by `;`, `*` for many.
+    /// Port. Several ports are joined by `;`, and `*` stands for many.
     pub port: String,
-    /// The best state among its conversations.
+    /// Best state among the conversations of the finding.
     pub state: Option<State>,
-    /// The strongest grade of direction among its conversations.
+    /// Strongest direction evidence among the conversations of the finding.
     pub direction: Option<DirectionEvidence>,
-    /// The row that decided.
+    /// Row of the matrix, or exception, that decided.
     pub rule: String,
-    /// The group of rows that it is about.
+    /// Group of matrix rows that the finding is about.
     pub group: String,
-    /// Conversations, or pairs of hosts, that it stands for.
+    /// Number of conversations, or of pairs of hosts, that the finding stands for.
     pub count: u64,
-    /// The earliest packet.
+    /// Time of the earliest packet.
     pub first_seen: Option<Nanos>,
-    /// The latest packet.
+    /// Time of the latest packet.
     pub last_seen: Option<Nanos>,
-    /// What was found, in a sentence.
+    /// Sentence that says what was found.
     pub message: String,
-    /// What to do about it.
+    /// What to do about the finding.
     pub action: String,
-    /// A Wireshark display filter that shows its packets.
+    /// Wireshark display filter that shows the packets of the finding.
     pub display_filter: String,
-    /// Why it is not certain.
+    /// Reasons why the finding is not certain.
     pub doubts: Doubts,
-    /// The id of the finding that explains it, where one does.
+    /// Id of the finding that explains this one, if there is one.
     pub explained_by: Option<String>,
 }
 
-/// What is told of a finding in sentences.
+/// The texts that explain a finding.
 #[derive(Default)]
 struct Words {
     message: String,
@@ -74,7 +76,7 @@ struct Words {
     display_filter: String,
 }
 
-/// Tells the findings of an audit.
+/// Puts the findings of an audit into words.
 pub struct Explainer<'a> {
     policy: &'a Policy,
     outcome: &'a Judgement,
@@ -83,18 +85,18 @@ pub struct Explainer<'a> {
 }
 
 impl<'a> Explainer<'a> {
-    /// Returns who tells of an audit; nobody where nothing was judged.
+    /// Returns the explainer of an audit, or `None` if nothing was judged.
     pub fn of(policy: &'a Policy, outcome: &'a Judgement) -> Option<Self> {
         let seen = outcome.seen(policy)?;
         Some(Self { policy, outcome, judge: Judge::new(policy), seen })
     }
 
-    /// Tells all findings, worst first.
+    /// Explains all findings, worst first.
     pub fn all(&self) -> impl Iterator<Item = ToldFinding> {
         self.outcome.findings().iter().map(|finding| self.tell(finding))
     }
 
-    /// Returns what is told of.
+    /// Returns the judgement that is explained.
     pub fn outcome(&self) -> &'a Judgement {
         self.outcome
     }
@@ -110,7 +112,8 @@ impl<'a> Explainer<'a> {
         server.address
     }
 
-    /// Returns the roles of the client and of the server of a finding; none where they differ.
+    /// Returns the roles of the client and of the server of a finding. A side is empty if its
+    /// members have different roles.
     pub fn roles(&self, finding: &Finding) -> [RoleSet; 2] {
         if let Reason::Claim(claim) = finding.reason
             && self.outcome.claims().fold(claim).is_some()
@@ -146,19 +149,20 @@ impl<'a> Explainer<'a> {
         self.outcome.id_of(self.policy, finding)
     }
 
-    /// Returns the id that one finding for many pairs like a finding's has; none where they never are one.
+    /// Returns the id of the finding that would stand for many pairs like those of `finding`, or
+    /// `None` if such pairs are never combined.
     pub(super) fn id_as_many(&self, finding: &Finding) -> Option<String> {
         let is_of_pairs = matches!(finding.reason, Reason::Claim(_) | Reason::Failed(_));
         is_of_pairs.then(|| self.outcome.id_as_many(self.policy, finding))
     }
 
-    /// Whether a finding is one for many pairs.
+    /// Returns whether a finding stands for many pairs.
     pub(super) fn is_of_many(&self, finding: &Finding) -> bool {
         let is_of_pairs = matches!(finding.reason, Reason::Claim(_) | Reason::Failed(_));
         is_of_pairs && matches!(self.outcome.end(finding.key.client), EndKey::Everybody)
     }
 
-    /// Returns for how many conversations, or pairs of hosts, a finding stands.
+    /// Returns the number of conversations, or of pairs of hosts, that a finding stands for.
     pub(super) fn count(&self, finding: &Finding) -> u64 {
         match finding.reason {
             Reason::Claim(claim) => self.outcome.claims().fold(claim).map_or(0, |fold| fold.pairs),
@@ -173,7 +177,7 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    /// Tells a finding.
+    /// Explains a finding.
     pub fn tell(&self, finding: &Finding) -> ToldFinding {
         let mut told = self.untold(finding);
         let Words { message, action, display_filter } = match finding.reason {
@@ -195,7 +199,7 @@ impl<'a> Explainer<'a> {
         told
     }
 
-    /// Returns what was considered for a finding, in the order of the considering.
+    /// Returns what was considered for a finding, in the order in which it was considered.
     pub fn trace(&self, finding: &Finding) -> Vec<String> {
         match finding.reason {
             Reason::Permission => self.permission_trace(finding),
@@ -210,7 +214,7 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    /// A finding without its sentences.
+    /// Returns a finding without its texts.
     fn untold(&self, finding: &Finding) -> ToldFinding {
         let (policy, outcome) = (self.policy, self.outcome);
         let [client, server] = self.ends(finding);
@@ -240,7 +244,7 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    /// The row or the exception that decided.
+    /// Returns the row or the exception that decided.
     fn rule(&self, finding: &Finding) -> String {
         let rows = &self.policy.matrix.rows;
         let first = || Some(self.first(finding)?.2.ruling);
@@ -263,13 +267,13 @@ impl<'a> Explainer<'a> {
         row.map_or_else(String::new, |row| rows[row].id.clone())
     }
 
-    /// The first conversation of a finding, with its place and its judgement.
+    /// Returns the first conversation of a finding, with its index and its judgement.
     fn first(&self, finding: &Finding) -> Option<(usize, &'a Conversation, &'a Judged)> {
         let first = *self.outcome.members_of(finding).first()? as usize;
         Some((first, &self.outcome.conversations.list[first], &self.outcome.judged[first]))
     }
 
-    /// The conversations of a finding, each with its judgement.
+    /// Returns the conversations of a finding, each with its judgement.
     fn conversations(
         &self,
         finding: &Finding,
@@ -279,7 +283,7 @@ impl<'a> Explainer<'a> {
         members.map(|number| (&outcome.conversations.list[number], &outcome.judged[number]))
     }
 
-    /// The two ends of a finding.
+    /// Returns the two ends of a finding.
     fn ends(&self, finding: &Finding) -> [EndIdentity; 2] {
         let policy = self.policy;
         let keys = [finding.key.client, finding.key.server].map(|end| self.outcome.end(end));
@@ -291,7 +295,7 @@ impl<'a> Explainer<'a> {
         if !Self::is_told_by_members(finding) {
             return keys.map(|key| EndIdentity::of_key(policy, key));
         }
-        // Of one pair each conversation says the same.
+        // All conversations of a single pair have the same ends.
         let most = if finding.single == [true; 2] { 1 } else { usize::MAX };
         type ExplainedSide = for<'c> fn(&'c Conversation, &'c Judged) -> (&'c Party, IpAddr);
         let sides: [ExplainedSide; 2] =
@@ -312,7 +316,7 @@ impl<'a> Explainer<'a> {
         ends
     }
 
-    /// The clients of a finding about many, in words; nothing for one.
+    /// Returns the clients of a finding with many clients, in words, or `None` for other findings.
     fn who(&self, finding: &Finding) -> Option<String> {
         const SHOWN: usize = 20;
         let client = self.outcome.end(finding.key.client);
@@ -329,7 +333,7 @@ impl<'a> Explainer<'a> {
         Some(format!("{} clients: {}{more}", clients.len(), shown.join(", ")))
     }
 
-    /// How many conversations of a finding are not certain, where others are.
+    /// Returns in words how many conversations of a finding are not certain, if only some are.
     fn doubtful_members(&self, finding: &Finding) -> Option<String> {
         let members = finding.members.len();
         let doubts = self.conversations(finding).map(|(_, j)| j.doubts).filter(|d| !d.certain());
@@ -348,7 +352,7 @@ impl<'a> Explainer<'a> {
         ))
     }
 
-    /// A filter that shows the packets of a finding's conversations.
+    /// Returns a filter that shows the packets of a finding's conversations.
     fn filter(&self, finding: &Finding) -> String {
         display_filter::display_filter(
             &self.outcome.conversations.list,
@@ -356,7 +360,7 @@ impl<'a> Explainer<'a> {
         )
     }
 
-    /// Whether a finding is about many ports.
+    /// Returns whether a finding is about many ports.
     fn is_of_many_ports(finding: &Finding) -> bool {
         finding.key.about == About::Ports
     }

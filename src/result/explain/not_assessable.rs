@@ -1,4 +1,4 @@
-//! What could not be assessed, in words, and what claims of absence rest on.
+//! Claims that could not be assessed, in words, and what claims of absence rest on.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,11 @@ use crate::classify::{
 };
 use crate::model::service_words;
 
-/// Hosts of a claim that its trace tells of.
+/// Maximum number of hosts that the trace of a claim describes.
 const SHOWN: usize = 5;
 
-/// How many pairs many claims are about, in words; nothing where they are about hosts alone.
+/// Returns the number of pairs that folded claims are about, in words. The text is empty if they
+/// are about hosts alone.
 pub(super) fn pairs(fold: Option<&Fold>) -> String {
     let fold = fold.filter(|fold| !fold.to.is_empty());
     fold.map_or_else(String::new, |fold| format!(" ({} pairs, each once)", fold.pairs))
@@ -24,7 +25,7 @@ impl Explainer<'_> {
         let (claim, fold) = (claims.get(id).0, claims.fold(id));
         let rows = claims.rows(claim.rows);
         let (client, server) = (told.client.words(), told.server.words());
-        // Where to capture.
+        // The place to capture at.
         let at = match fold {
             Some(_) => "ports of these hosts".to_owned(),
             None => format!("port of {client}"),
@@ -78,7 +79,7 @@ impl Explainer<'_> {
                     "Nothing, if that is so; else list the other hosts, or capture on the loopback interface of {client}"
                 ),
             ),
-            // It lasted long enough, and nothing was seen for too much of it.
+            // The window was long enough, but too much of it consists of gaps without frames.
             Code::WindowTooShort if self.seen.view().watched.longest_s >= claim.watch_s => (
                 format!(
                     "{} s were watched with gaps of no more than {} s in all, {} are needed",
@@ -182,7 +183,7 @@ impl Explainer<'_> {
         trace
     }
 
-    /// The roles of the ends of many claims: those of their rows.
+    /// Returns the roles of the ends of folded claims, which are those of their rows.
     pub(super) fn roles_of_claims(&self, id: ClaimId) -> [RoleSet; 2] {
         let claims = self.outcome.claims();
         let rows = claims.rows(claims.get(id).0.rows);
@@ -190,7 +191,7 @@ impl Explainer<'_> {
         sides.map(|side| roles_on(self.policy, rows, side))
     }
 
-    /// The ends of many claims: everybody of the roles of their rows.
+    /// Returns the ends of folded claims: all hosts with the roles of their rows.
     pub(super) fn ends_of_claims(&self, id: ClaimId) -> [EndIdentity; 2] {
         let fold = self.outcome.claims().fold(id);
         let counts = fold.map_or([0; 2], |fold| [fold.sources.len(), fold.to.len()]);
@@ -199,7 +200,7 @@ impl Explainer<'_> {
         [client.many(counts[0]), server.many(counts[1])]
     }
 
-    /// What a claim is about, in words.
+    /// Returns what a claim is about, in words.
     pub(super) fn services(&self, claim: &AbsenceClaim) -> String {
         let rows = self.outcome.claims().rows(claim.rows);
         let rows = rows.iter().map(|r| &self.policy.matrix.rows[*r]);

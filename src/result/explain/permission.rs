@@ -1,4 +1,4 @@
-//! Traffic that is not permitted, or only by a feature that nobody named, in words.
+//! Traffic that is not permitted, or only by a feature that the inventory does not name, in words.
 
 use std::collections::BTreeSet;
 
@@ -51,7 +51,7 @@ impl Explainer<'_> {
         format!("{} {transport} ports from {low} to {high}, {list}", ports.len())
     }
 
-    /// The name that decided about a server, behind its address.
+    /// Returns the name that decided about a server, in a form that follows its address.
     fn called(&self, number: usize, j: &Judged) -> String {
         let conversations = &self.outcome.conversations;
         let names = conversations.names_of(&conversations.list[number]);
@@ -121,7 +121,7 @@ impl Explainer<'_> {
         format!("{talked}; {reason}")
     }
 
-    /// Why an exception no longer holds.
+    /// Returns why an exception is no longer valid.
     fn expired(&self, exception: Option<usize>) -> String {
         let exception = exception.and_then(|number| self.policy.exceptions.list.get(number));
         exception.map_or_else(String::new, |e| {
@@ -132,7 +132,7 @@ impl Explainer<'_> {
         })
     }
 
-    /// The roles that may use the port that a row documents.
+    /// Returns the roles that may use the port that a row documents.
     fn documented_sources(&self, told: &ToldFinding, row: Option<&Row>) -> String {
         let matrix = &self.policy.matrix;
         let Some(row) = row else { return String::new() };
@@ -187,7 +187,7 @@ impl Explainer<'_> {
     }
 }
 
-/// What is told of conversations between addresses that no list has.
+/// Explains conversations between addresses that are not in any list.
 pub(super) fn strangers(told: &ToldFinding) -> Words {
     Words {
         message: format!(
@@ -199,14 +199,14 @@ pub(super) fn strangers(told: &ToldFinding) -> Words {
     }
 }
 
-/// The first of some ports in words.
+/// Lists the first of some ports in words.
 fn some(ports: &BTreeSet<u16>) -> String {
     let shown: Vec<String> = ports.iter().take(20).map(u16::to_string).collect();
     let more = ports.len().saturating_sub(shown.len());
     if more > 0 { format!("{} and {more} more", shown.join(", ")) } else { shown.join(", ") }
 }
 
-/// What the client did, and what came of it.
+/// Returns what the client did, and the outcome.
 fn how_far(state: Option<State>, count: usize) -> (&'static str, String) {
     let (did, state) = match state {
         Some(State::Established) => ("opened", "and was answered"),
@@ -226,7 +226,7 @@ fn how_far(state: Option<State>, count: usize) -> (&'static str, String) {
     (did, format!("{state}{many}"))
 }
 
-/// The features of a row that the inventory does not name, in words.
+/// Returns the features of a row that the inventory does not name, in words.
 fn unstated(policy: &Policy, row: &Row) -> String {
     let names: Vec<&str> = policy.unstated(row).map(|(name, _)| name).collect();
     format!("the feature {}", names.join(" and "))
