@@ -1,5 +1,6 @@
-//! Writes a capture for measurements: the traffic of a large farm, seeded, the same bytes each time, and the
-//! inventory of that farm. Prints what an audit has to find: `frames=… flows=… conversations=…`.
+//! Writes a capture for measurements with the traffic of a large farm. It is seeded, so that the
+//! bytes are the same each time. Also writes the inventory of that farm, and prints what an audit
+//! has to find: `frames=… flows=… conversations=…`.
 //!
 //! `cargo run --release --example generate -- mixed OUT.pcap [--inventory OUT.toml]`
 //!
@@ -12,46 +13,48 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 
-/// Writes a capture for measurements, and prints what is in it.
+/// Writes a capture for measurements, and prints its contents in numbers.
 #[derive(Parser)]
 struct Arguments {
-    /// What the traffic is like.
+    /// The kind of traffic.
     shape: Shape,
     /// The capture to write.
     capture: PathBuf,
-    /// Frames; those of the shape if left out.
+    /// The number of frames. The default depends on the shape.
     #[arg(long)]
     packets: Option<u64>,
-    /// Flows at most; those of the shape if left out.
+    /// The largest number of flows. The default depends on the shape.
     #[arg(long)]
     flows: Option<u32>,
-    /// Write pcapng in place of pcap.
+    /// Write pcapng instead of pcap.
     #[arg(long)]
     pcapng: bool,
-    /// Write the farm's inventory here.
+    /// Write the inventory of the farm to this file.
     #[arg(long)]
     inventory: Option<PathBuf>,
-    /// List so many hosts more in the inventory, of eight roles in turn. Nothing of them is in the capture.
+    /// List this many additional hosts in the inventory, with eight roles in turn. The capture does
+    /// not contain them.
     #[arg(long, default_value_t = 0)]
     more_hosts: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Shape {
-    /// Sessions, some thousand at a time: 1.9 million frames of 570 bytes on average, 200,000 flows.
-    Mixed,
-    /// The worst case for each packet: 10 million frames of 60 to 90 bytes, each of a random one of a million
+    /// Sessions, some thousand at a time: 1.9 million frames of 570 bytes on average, 200,000
     /// flows.
+    Mixed,
+    /// The worst case for each packet: 10 million frames of 60 to 90 bytes, each from a random one
+    /// of a million flows.
     Small,
-    /// The worst case for the judgement: 4 million frames of 60 to 100 bytes, 400,000 flows between random hosts and
-    /// networks at random ports, so that nearly every conversation is a finding.
+    /// The worst case for the judgement: 4 million frames of 60 to 100 bytes, 400,000 flows between
+    /// random hosts and networks at random ports, so that nearly every conversation is a finding.
     Hostile,
 }
 
 /// Seconds that the capture lasts, however many frames it has.
 const LASTS: u64 = 600;
 
-/// Sessions that talk at a time in mixed traffic.
+/// The number of concurrent sessions in mixed traffic.
 const AT_ONCE: usize = 20_000;
 
 const NETWORKS: u32 = 200;
@@ -89,7 +92,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// Sessions of 3 to 108 packets, most of them short, a window of them at a time.
+/// Writes sessions of 3 to 108 packets, most of them short, with a window of concurrent ones.
 fn mixed(
     out: &mut Capture,
     packets: u64,
@@ -110,12 +113,12 @@ fn mixed(
             open.push((next, ((f64::from(length) * scale) as u32).max(3)));
             next += 1;
         }
-        // The last session goes on until the capture ends.
+        // The last session continues until the capture ends.
         let place = random.below(open.len() as u32) as usize;
         let (flow, left) = &mut open[place];
         let flow = *flow;
         *left = left.saturating_sub(1);
-        // A lookup is a question and its answer.
+        // A DNS flow consists of a query and its answer.
         if talks.list[flow].says == Says::Dns && talks.list[flow].sent > 0 {
             *left = 0;
         }
@@ -131,7 +134,7 @@ fn mixed(
     Ok(())
 }
 
-/// xorshift64*: no crate needed, and the same everywhere.
+/// A xorshift64* generator. It needs no crate and yields the same numbers everywhere.
 struct Random(u64);
 
 impl Random {
@@ -147,7 +150,8 @@ impl Random {
     }
 }
 
-/// The hosts of a role: how many, and the third and fourth byte of the first one's address in 10.20.0.0/16.
+/// The hosts of a role: their number, and the third and fourth byte of the first one's address in
+/// 10.20.0.0/16.
 struct Group {
     role: &'static str,
     hosts: u32,
@@ -175,8 +179,8 @@ const FARM: [Group; 8] = [
     Group { role: "console", hosts: 10, first: 0x0701 },
 ];
 
-/// The traffic: of a hundred flows so many, from whom, to whom, over what, at which port, and whether a name is
-/// looked up or told.
+/// The traffic: the number per hundred flows, client, server, transport, port, and what a flow says
+/// about names.
 const TRAFFIC: [(u32, usize, usize, u8, u16, Says); 14] = [
     (26, CLIENT, GATEWAY, TCP, 443, Says::Tls),
     (6, CLIENT, HALB, TCP, 443, Says::Tls),
@@ -191,7 +195,7 @@ const TRAFFIC: [(u32, usize, usize, u8, u16, Says); 14] = [
     (2, ENROLLMENT, DC, TCP, 389, Says::Nothing),
     (1, BROKER, MFA, UDP, 1_812, Says::Nothing),
     (1, CONSOLE, BROKER, TCP, 20_002, Says::Nothing),
-    // What nothing documents.
+    // Traffic that is not documented.
     (2, CLIENT, SESSION_HOST, TCP, 3_389, Says::Nothing),
 ];
 
@@ -205,7 +209,8 @@ enum Says {
     Dns,
 }
 
-/// The `number`-th of a group, and of clients the `number`-th address of the listed networks.
+/// Returns the address of the `number`-th host of a group. For clients, it is the `number`-th
+/// address of the listed networks.
 fn address(group: usize, number: u32) -> u32 {
     match FARM.get(group) {
         Some(Group { hosts, first, .. }) => 0x0a14_0000 | (first + number % hosts),
@@ -249,17 +254,17 @@ fn inventory(shape: Shape, more: u32) -> String {
     text
 }
 
-/// The first address of the networks of hostile traffic, a /16 each.
+/// The first address of the networks of hostile traffic, each a /16.
 const LARGE_NETWORKS: u32 = 0x3c00_0000;
 
-/// The ports of hostile traffic: some that the matrix knows, and others.
+/// The ports of hostile traffic: some from the matrix, and others.
 const PORTS: [u16; 40] = [
     22, 25, 53, 80, 88, 123, 135, 139, 389, 443, 445, 514, 636, 1433, 1812, 3128, 3306, 3389, 5432,
     5985, 6379, 8080, 8443, 9000, 9200, 9300, 20_000, 20_001, 20_002, 20_003, 20_009, 20_010,
     20_020, 20_030, 30_004, 30_005, 30_006, 30_009, 30_010, 50_051,
 ];
 
-/// The address in fd00:20::/64 that stands for an IPv4 address.
+/// Returns the address in fd00:20::/64 that represents an IPv4 address.
 fn mapped(v4: u32) -> u128 {
     0xfd00_0020_u128 << 96 | u128::from(v4)
 }
@@ -272,9 +277,9 @@ struct Flow {
     protocol: u8,
     v6: bool,
     says: Says,
-    /// Packets sent so far.
+    /// The number of packets sent so far.
     sent: u32,
-    /// Bytes each side has sent.
+    /// The bytes that each side has sent.
     bytes: [u32; 2],
 }
 
@@ -305,7 +310,7 @@ impl MergedFlows {
             let client = address(from, random.below(40_000));
             let server = address(to, random.below(40_000));
             let sport = 32_768 + random.below(28_000) as u16;
-            // Client networks are listed for IPv4.
+            // Client networks are listed only for IPv4.
             let v6 = from != CLIENT && random.below(10) == 0;
             if known.insert((client, server, sport, port, protocol, v6)) {
                 list.push(Flow {
@@ -324,7 +329,8 @@ impl MergedFlows {
         Self { list }
     }
 
-    /// Flows between random hosts of the farm, a fifth of them from or to a listed network, at random ports.
+    /// Returns a flow between random hosts of the farm at a random port. A fifth of the flows go
+    /// from or to a listed network.
     fn hostile(number: u32, random: &mut Random) -> Self {
         let hosts: u32 = FARM.iter().map(|group| group.hosts).sum();
         let any = |random: &mut Random| {
@@ -367,7 +373,7 @@ impl Capture {
     fn create(path: &Path, pcapng: bool, packets: u64) -> io::Result<Self> {
         let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
         let words: &[u32] = if pcapng {
-            // A section header without a length, and an interface that stamps microseconds.
+            // A section header without a length, and an interface with timestamps in microseconds.
             &[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28, 1, 20, 1, 262_144, 20]
         } else {
             &[0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 262_144, 1]
@@ -378,7 +384,8 @@ impl Capture {
         Ok(Self { out, pcapng, packets, written: 0, frame: Vec::new() })
     }
 
-    /// Writes the next packet of a flow; `size` chooses the payload of what is not said by the protocol.
+    /// Writes the next packet of a flow. `size` determines the payload that the protocol leaves
+    /// open.
     fn frame(
         &mut self,
         flows: &mut MergedFlows,
@@ -429,7 +436,7 @@ impl Capture {
     }
 }
 
-/// An Ethernet frame with a packet that `side` of a flow sends.
+/// Builds an Ethernet frame with a packet from `side` of a flow.
 fn build(frame: &mut Vec<u8>, flow: &Flow, side: usize, flags: u8, sent: [u32; 2], payload: &[u8]) {
     let ends = [(flow.client, flow.sport), (flow.server, flow.port)];
     let ((src, sport), (dst, dport)) = (ends[side], ends[1 - side]);
@@ -473,7 +480,7 @@ fn build(frame: &mut Vec<u8>, flow: &Flow, side: usize, flags: u8, sent: [u32; 2
     frame.resize(frame.len().max(60), 0);
 }
 
-/// A DNS query for the name of a host, and its answer.
+/// Returns a DNS query for the name of a host, or the answer to it.
 fn lookup(flow: &Flow, side: usize) -> Vec<u8> {
     let host = u32::from(flow.sport);
     let mut text =
@@ -489,7 +496,7 @@ fn lookup(flow: &Flow, side: usize) -> Vec<u8> {
     text
 }
 
-/// A TLS 1.2 ClientHello with a server name.
+/// Returns a TLS 1.2 ClientHello with a server name.
 fn hello(host: &str) -> Vec<u8> {
     let host = host.as_bytes();
     let mut names = vec![0, 0];

@@ -1,4 +1,5 @@
-//! Decode, flow merge, classify and end to end. `cargo bench --bench rooms`.
+//! Benchmarks decoding, merging of flows, classification and the whole audit. `cargo bench --bench
+//! rooms`.
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 use std::hint::black_box;
@@ -54,7 +55,8 @@ fn policy() -> Policy {
     Policy::new(matrix, inventory)
 }
 
-/// Decoding by family of packets: each wrapper's fixture, with the allocations it makes.
+/// Measures decoding by packet family, with the fixture of each wrapper, and prints its
+/// allocations.
 fn families(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode");
     let wrapped = std::fs::read_dir(fixture("wrapped")).expect("the fixtures");
@@ -178,7 +180,8 @@ fn rooms(c: &mut Criterion) {
     group.finish();
 }
 
-/// Observations of many flows in random order; each has the source address, and so on, that `end` makes of its number.
+/// Returns observations of many flows in random order. `end` turns the number of a flow into its
+/// source address and port.
 fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<Observation> {
     let mut state = 1u64;
     let mut observations = Vec::with_capacity(packets as usize);
@@ -200,7 +203,8 @@ fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<O
     observations
 }
 
-/// Flow tables by size, with addresses chosen by somebody who wants them to collide, and two that meet.
+/// Measures flow tables by size, with addresses that an attacker chose to collide, and merging of
+/// two tables.
 fn tables(c: &mut Criterion) {
     let seed = HashSeed::new();
     let store = || FlowStore::new(&seed, std::env::temp_dir());
@@ -214,7 +218,8 @@ fn tables(c: &mut Criterion) {
         ("1,000 flows", synthetic(1_000, 1_000_000, spread)),
         ("100,000 flows", synthetic(100_000, 1_000_000, spread)),
         ("1,000,000 flows", synthetic(1_000_000, 2_000_000, spread)),
-        // Addresses that differ where a hash without a key, of the lower bits, would not look.
+        // The addresses differ only in bits that a hash of the lower bits without a key would
+        // ignore.
         ("100,000 flows, chosen", synthetic(100_000, 1_000_000, |flow| (flow << 15, 0x8000))),
     ];
     let mut group = c.benchmark_group("observe");
@@ -247,7 +252,7 @@ fn tables(c: &mut Criterion) {
     group.finish();
 }
 
-/// Each report of the farm.
+/// Measures each report of the farm.
 fn reports(c: &mut Criterion) {
     let request = Request {
         captures: vec![fixture("farm-faults/span.pcap")],

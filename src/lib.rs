@@ -1,9 +1,10 @@
 //! rasaudit audits packet captures of a Parallels RAS farm against the vendor's port matrix.
 //!
-//! The rooms, in the order of the data: [`capture`] gives frames, [`decode`] turns each into an
-//! observation, [`payload`] reads what its payload tells, [`flow`] merges observations into flow states, [`conversation`] reads who talked to
-//! whom, [`policy`] knows what is documented, [`classify`] judges, [`report`] tells. [`pipeline`]
-//! runs them; [`cli`] is what the user types. A room imports only what `tests/architecture.rs` lets it.
+//! The modules, in the order of the data: [`capture`] reads frames, [`decode`] turns each frame
+//! into an observation, [`payload`] extracts facts from its payload, [`flow`] merges observations
+//! into flows, [`conversation`] determines which hosts communicated, [`policy`] holds what is
+//! documented, [`classify`] judges, and [`report`] writes the results. [`pipeline`] runs them, and
+//! [`cli`] is the command line. A module imports only what `tests/architecture.rs` allows.
 
 pub mod capture;
 pub mod classify;

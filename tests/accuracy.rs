@@ -1,5 +1,6 @@
-//! What loss, a missing direction and a short snaplen do to the verdicts: `docs/accuracy.md` has the curve, and at
-//! most one certain claim of a hundred may be false. `UPDATE_GOLDEN=1 cargo test --test accuracy` writes it anew.
+//! Tests how loss, a missing direction and a short snaplen affect the verdicts. `docs/accuracy.md`
+//! contains the curve, and at most one of a hundred certain claims may be false. `UPDATE_GOLDEN=1
+//! cargo test --test accuracy` rewrites it.
 
 mod support;
 
@@ -8,13 +9,14 @@ use std::path::Path;
 
 use support::{FIXTURES, Fixture, Random, Records, columns, rasaudit, stdout};
 
-/// Each farm is also judged in so many pieces, in which most services are asked two or three times.
+/// Each farm is also judged in this many pieces, in which most services are used two or three
+/// times.
 const PIECES: usize = 8;
 
 const FARMS: [&str; 3] = ["farm-faults", "farm-healthy", "farm-codes"];
 
-/// What an audit says: conversations with verdict and code, and findings by id, each with whether it is certain. A
-/// conversation may have two rows.
+/// The result of an audit: conversations with verdict and code, and findings by ID, each with
+/// whether it is certain. A conversation may have two rows.
 #[derive(Default)]
 struct Said {
     conversations: BTreeMap<String, bool>,
@@ -28,7 +30,7 @@ fn said(farm: &Fixture, capture: &Path) -> Said {
         let capture = capture.display().to_string();
         let base = ["audit", &capture, "-i", &inventory, "--format", format, "--min-watch", "60s"];
         let run = rasaudit([&base, &more[..]].concat());
-        // 3: the last record of a capture is cut short.
+        // 3: the last record of a capture is truncated.
         assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{run:?}");
         columns(&stdout(&run), wanted)
     };
@@ -39,7 +41,7 @@ fn said(farm: &Fixture, capture: &Path) -> Said {
     }
     let wanted = ["id", "certain", "verdict", "code", "client", "server", "transport", "port"];
     for row in report("csv", &wanted) {
-        // That nothing can be said is no claim.
+        // A finding that something cannot be assessed is not a claim.
         if row[2] != "not-assessable" {
             said.findings.insert(row[0].clone(), (row[2..].join(" "), row[1] == "yes"));
         }
@@ -47,7 +49,7 @@ fn said(farm: &Fixture, capture: &Path) -> Said {
     said
 }
 
-/// Claims that were counted, of the conversations and findings of several captures.
+/// Counts of claims about the conversations and findings of several captures.
 #[derive(Default)]
 struct Count {
     certain: u32,
@@ -86,7 +88,7 @@ impl Count {
     }
 }
 
-/// What is done to the records of a capture.
+/// A change to the records of a capture.
 type Change = Box<dyn Fn(&[Vec<u8>]) -> Vec<Vec<u8>>>;
 
 fn lose(percent: usize, seed: u64) -> Change {
@@ -96,7 +98,7 @@ fn lose(percent: usize, seed: u64) -> Change {
     })
 }
 
-/// One direction alone: addresses in rising or falling order.
+/// Keeps one direction, with addresses in rising or falling order.
 fn one_way(rising: bool) -> Change {
     Box::new(move |records| {
         let passes = |record: &&Vec<u8>| {
@@ -125,8 +127,8 @@ fn cut(snaplen: usize) -> Change {
     })
 }
 
-/// Certain claims of an audit that believed everybody (`tests/data/honest.tsv`) and that are none any more, each with the
-/// words of `docs/threat-model.md` that ask for it.
+/// Claims that were certain while audits trusted all hosts (`tests/data/honest.tsv`) and no longer
+/// are, each with the words of `docs/threat-model.md` that require this.
 const LOST: [(&str, &str, &str); 7] = [
     ("farm-codes", "10.20.9.101 10.20.1.21 tcp 443 documented matrix", SERVES),
     ("farm-codes", "10.20.9.101 10.20.1.21 udp 20000 unexpected-port port-not-in-matrix", GUESSED),
@@ -144,7 +146,8 @@ const LOST: [(&str, &str, &str); 7] = [
 const GUESSED: &str = "A flow whose direction is a guess is judged by itself.";
 const SERVES: &str = "That an endpoint serves, as another flow proves, is a guess about this one.";
 
-/// What is still certain, of the whole captures and of a farm that was running before its capture.
+/// Returns the claims that are still certain, for the whole captures and for a farm that was
+/// running before its capture.
 fn still_certain() -> String {
     let model = include_str!("../docs/threat-model.md");
     let mut claims: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! The direction rule: a room imports only what the table lets it. The table is the design's
-//! (docs/architecture.md); a new arrow is a decision, not an accident.
+//! Tests the direction rule: a top-level module imports only the modules that the table allows. The
+//! table is that of docs/architecture.md, so a new dependency is a decision, not an accident.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use syn::visit::Visit;
 
-/// Room, the rooms that it may import, and the outside crates that it may use beside `std`.
+/// Each module, the modules that it may import, and the external crates that it may use in addition
+/// to `std`.
 const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ("model", &[], &["serde"]),
     (
@@ -126,7 +127,7 @@ const ROOMS: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-/// What a room may take of a room that it may import only in part.
+/// The items that a module may use of a module that it may import only in part.
 const PARTS: &[(&str, &str, &[&str])] = &[
     ("decode", "capture", &["Frame"]),
     (
@@ -191,7 +192,7 @@ impl Paths {
     }
 }
 
-/// Whether an item is there for tests alone.
+/// Returns whether an item exists only for tests.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|a| {
         a.path().is_ident("cfg") && a.parse_args::<syn::Ident>().is_ok_and(|word| word == "test")
@@ -200,7 +201,7 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
 
 impl<'ast> Visit<'ast> for Paths {
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
-        // What stands inside a macro is not parsed; its paths are found by their words.
+        // The contents of a macro are not parsed, so paths are found in its text.
         let text = call.tokens.to_string().replace(" :: ", "::");
         for path in text.split(|c: char| !c.is_alphanumeric() && !"_:".contains(c)) {
             let words: Vec<String> = path.split("::").map(str::to_owned).collect();
@@ -212,7 +213,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
-        // A crate may be there for what it derives.
+        // A crate may be used only for what it derives.
         if let syn::Meta::List(list) = &attribute.meta
             && list.path.is_ident("derive")
         {
@@ -228,7 +229,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        // Tests may look further than the code that they test.
+        // Tests may use more modules than the code that they test.
         let is_test = is_test(&item.attrs);
         self.modules.insert(item.ident.to_string());
         if !is_test {
@@ -273,7 +274,7 @@ fn paths(file: &Path) -> Paths {
     let text = fs::read_to_string(file).expect("a source");
     let mut paths = Paths::default();
     paths.visit_file(&syn::parse_file(&text).expect("Rust"));
-    // `super` is resolved, so that climbing out of a room shows.
+    // `super` is resolved, so that a path that leaves its module is detected.
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let inside = file.strip_prefix(src).expect("below src").with_extension("");
     let mut module: Vec<String> =
@@ -285,7 +286,7 @@ fn paths(file: &Path) -> Paths {
     paths
 }
 
-/// A path with its leading `super` and `self` written out from the crate.
+/// Returns a path with its leading `super` and `self` resolved from the crate root.
 fn resolve(path: &[String], module: &[String]) -> Vec<String> {
     let climbs = path.iter().take_while(|word| *word == "super").count();
     let stays = path.first().is_some_and(|word| word == "self") && path.len() > 1;
@@ -342,7 +343,7 @@ fn rooms_import_only_what_the_table_lets_them() {
         }
     }
     assert!(wrong.is_empty(), "imports against the table:\n{}", wrong.join("\n"));
-    // The check itself must be able to see arrows.
+    // The check itself must be able to detect dependencies.
     for arrow in
         [("capture", "model"), ("flow", "decode"), ("pipeline", "flow"), ("cli", "pipeline")]
     {
@@ -388,7 +389,7 @@ fn rooms_use_only_the_crates_of_their_row() {
     );
 }
 
-/// The names of the types that a file defines, tests aside.
+/// The names of the types that a file defines, except in tests.
 #[derive(Default)]
 struct Types(Vec<String>);
 
@@ -416,7 +417,7 @@ impl<'ast> Visit<'ast> for Types {
     }
 
     fn visit_item_macro(&mut self, item: &'ast syn::ItemMacro) {
-        // `named_enum!` defines the type whose name stands before its braces.
+        // `named_enum!` defines the type whose name precedes its braces.
         if item.mac.path.is_ident("named_enum") {
             let text = item.mac.tokens.to_string();
             let before = text.split(" {").next().unwrap_or_default();
@@ -440,7 +441,7 @@ fn no_type_name_stands_twice() {
     assert!(found.is_empty(), "type names that stand twice: {found:#?}");
 }
 
-/// The matrix is data: no port of the product stands in the program.
+/// The matrix is data: the program does not contain any port of the product.
 #[test]
 fn no_port_of_the_product_stands_in_the_sources() {
     struct Numbers(BTreeSet<String>);
@@ -456,7 +457,8 @@ fn no_port_of_the_product_stands_in_the_sources() {
     }
     let matrix = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/ras-19/matrix.csv");
     let mut reader = csv::Reader::from_path(matrix).expect("the matrix");
-    // Numbers below are everyday ones; a product's own port is no everyday number.
+    // Only ports between 1024 and 49152 are checked, because other numbers also occur for different
+    // reasons.
     let ports: BTreeSet<String> = reader
         .records()
         .flat_map(|row| {

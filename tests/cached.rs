@@ -1,5 +1,5 @@
-//! What is judged once for many conversations alike is what each of them is judged by itself; and many claims alike are
-//! told as one.
+//! Tests that a judgement shared by many similar conversations equals the judgement of each one,
+//! and that many similar claims are reported as one.
 
 mod support;
 
@@ -24,11 +24,11 @@ const ROLES: [&str; 8] = [
     "ras-reporting",
 ];
 
-/// Ports that rows, moved ports, broadcasts, background traffic and nothing speak of.
+/// Ports with rows, moved ports, broadcasts, background traffic, and none of these.
 const PORTS: [u16; 16] =
     [53, 80, 88, 135, 389, 443, 1434, 1812, 3389, 4444, 5353, 8443, 20_002, 20_003, 30_004, 49_700];
 
-/// A site: its inventory, its exceptions, and what was seen of it.
+/// A site: its inventory, its exceptions, and its traffic.
 #[derive(Debug)]
 struct Case {
     inventory: String,
@@ -40,7 +40,8 @@ fn host(number: u8) -> String {
     format!("10.1.0.{}", number + 1)
 }
 
-/// Hosts, a virtual address, clients in a network, strangers inside and outside, and everybody.
+/// Returns addresses of hosts, a virtual address, clients in a network, unlisted hosts inside and
+/// outside, and broadcast addresses.
 fn address(number: u8) -> String {
     match number {
         0..8 => host(number),
@@ -177,7 +178,7 @@ proptest! {
     }
 }
 
-/// A farm of so many brokers, and of so many gateways that were never seen.
+/// Returns a farm with this many brokers, and this many gateways that were never seen.
 fn large(brokers: usize, gateways: usize) -> String {
     let mut text = "[farm]\nmatrix = \"ras-19\"\n".to_owned();
     let mut add = |name: &str, net: u8, count: usize, role: &str| {
@@ -205,7 +206,7 @@ fn not_seen(inventory: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn fifty_pairs_of_one_group_and_reason_are_one_finding() {
-    // Of n brokers each pair is asked for once.
+    // Among n brokers, each pair is required once.
     let below = not_seen(&large(10, 0));
     assert_eq!(below.len(), 45);
     assert!(below.iter().all(|row| row[3] == "0" && row[2].starts_with("broker")));
@@ -215,7 +216,7 @@ fn fifty_pairs_of_one_group_and_reason_are_one_finding() {
         panic!("{above:?}")
     };
     assert_eq!((client.as_str(), count.as_str()), ("*", "55"));
-    // The last one is behind nobody, and the first one before nobody.
+    // One broker is never the client of a pair, and one is never the server.
     assert_eq!(clients.split(';').count(), 10);
     assert_eq!(servers.split(';').count(), 10);
     assert!(message.contains("10 hosts (RAS Connection Broker) to 10 hosts"), "{message}");
@@ -227,11 +228,12 @@ fn a_farm_of_thousands_is_judged_by_kinds_of_hosts() {
     let rows = not_seen(&large(3_000, 2_000));
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0][3], (3_000 * 2_999 / 2).to_string());
-    // So many are listed, and how many more there are.
+    // The first ones are listed, with the number of the others.
     assert!(rows[0][4].ends_with(";'+1999 more"), "{}", &rows[0][4][rows[0][4].len() - 40..]);
 }
 
-/// Brokers of which so many pairs are refused, the first ones; their reports go into a folder of the site.
+/// Writes the reports of a farm in which the first `pairs` pairs of brokers are refused into a
+/// folder of the site.
 fn refused(
     site: &tempfile::TempDir,
     brokers: usize,
@@ -252,7 +254,7 @@ fn refused(
             false => wire.connect(ms, from, to),
         }
     }
-    // What nobody answered in the last second may still be answered.
+    // An attempt in the last second may still be answered.
     wire.udp(60_000, ("10.9.0.1", 50_000), ("10.9.0.2", 4444));
     fs::write(&capture, wire.file()).expect("writable");
     let words = |path: &std::path::Path| path.display().to_string();
@@ -278,14 +280,14 @@ fn more_pairs_are_news_and_fewer_are_none() {
     let few = since(&few);
     assert_eq!(few.len(), 1, "{few:?}");
     assert_eq!(few[0][1..3], ["*", "60"]);
-    // An outage of most pairs is not what was known of a third of them.
+    // An outage of most pairs is not the known finding about a third of them.
     let before = known("few");
     let more = ["--known", before.as_str(), "--fail-on", "new"];
     let (code, all) = refused(&site, 20, 150, "all", &more);
     assert_eq!((code, &since(&all)[0][2..]), (1, &["150".to_owned(), "new".to_owned()][..]));
     let (code, same) = refused(&site, 20, 60, "same", &more);
     assert_eq!((code, since(&same)[0][3].as_str()), (0, "known"));
-    // What is left of it when it heals is told pair by pair, and is no news.
+    // The failures that remain after a partial recovery are reported pair by pair, and are not new.
     let (code, healed) = refused(&site, 20, 40, "healed", &more);
     let healed = since(&healed);
     assert_eq!(healed.len(), 40);
@@ -295,7 +297,7 @@ fn more_pairs_are_news_and_fewer_are_none() {
 
 #[test]
 fn of_brokers_that_never_spoke_none_is_accused_twice() {
-    // Each of them pings a host that is none, for as long as is needed.
+    // Each of them pings an address without a host, for as long as necessary.
     for brokers in [3, 12] {
         let inventory = large(brokers, 0) + "[capture]\ncovers = \"all\"\n";
         let mut wire = Wire::default();

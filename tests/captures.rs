@@ -1,7 +1,7 @@
-//! Captures that nobody here made: a folder of them in `RASAUDIT_CAPTURES`. They are hostile and
-//! damaged in part, on purpose. Nothing panics or hangs, every account closes, and where tshark reads
-//! a file too, each frame's innermost five-tuple is the one that tshark sees, but for the classes in
-//! [`EXCEPTIONS`]. Without the folder the test says that it was skipped.
+//! Tests third-party captures in the folder `RASAUDIT_CAPTURES`. Some are hostile or damaged on
+//! purpose. Nothing panics or hangs, and all frame counters add up. If tshark can also read a file,
+//! each frame's innermost five-tuple must equal tshark's, except for the classes in [`EXCEPTIONS`].
+//! Without the folder, the test reports that it was skipped.
 
 mod support;
 
@@ -14,7 +14,7 @@ use support::frames::{ours, shown};
 use support::tshark::{Packet, Sees};
 use support::{rasaudit, stdout};
 
-/// Why a frame's five-tuple may differ from tshark's: name, reason, what tshark and we make of it.
+/// Why a frame's five-tuple may differ from tshark's: name, reason, and a check of both results.
 type Exception = (&'static str, &'static str, fn(&Packet, &Observation) -> bool);
 
 const EXCEPTIONS: &[Exception] = &[
@@ -93,14 +93,14 @@ fn foreign_captures_are_read_or_refused_by_name() {
     }
 }
 
-/// Frames, as capinfos counts them; none where it gives up at once.
+/// Returns the number of frames that capinfos counts; `None` if it fails immediately.
 fn capinfos(file: &Path) -> Option<usize> {
     let output = Command::new("capinfos").args(["-c", "-M", "-T", "-r"]).arg(file).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.trim_end().rsplit('\t').next()?.parse().ok()
 }
 
-/// Whether zeros stand in the place of records.
+/// Returns whether a file contains zeros in place of records.
 fn has_zeros(file: &Path) -> bool {
     let output =
         rasaudit(["audit", &file.display().to_string(), "--format", "json", "--jobs", "1"]);
@@ -121,7 +121,7 @@ fn innermost_five_tuples_agree_with_tshark() {
             return;
         };
         let ours = ours(&file);
-        // What tshark shows as frames of 1970 that hold nothing are zeros, no frames.
+        // Empty frames of 1970 in tshark are zeros, not frames.
         if has_zeros(&file) {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What a user types and what comes back.
+//! Tests what a user types and what the program prints.
 
 mod support;
 
@@ -14,7 +14,7 @@ fn healthy() -> (String, String) {
     (path("farm-healthy/span.pcap"), path("farm-healthy/inventory.toml"))
 }
 
-/// Runs and gives exit code, standard output and standard error.
+/// Runs the program and returns exit code, standard output and standard error.
 fn run(arguments: &[&str]) -> (i32, String, String) {
     let output = rasaudit(arguments);
     (output.status.code().expect("an exit code"), stdout(&output), stderr(&output))
@@ -90,7 +90,7 @@ fn a_file_that_is_no_capture_is_told_by_its_looks() {
     let (code, _, err) = run(&["audit", &elf, &notes]);
     assert_eq!(code, 2);
     assert!(err.contains("ELF") && err.contains("text"), "both are told: {err}");
-    // Found in a folder they are listed and passed over.
+    // Files found in a folder are listed and skipped.
     fs::copy(fixture("farm-healthy/span.pcap"), scratch.path().join("span.pcap")).expect("a copy");
     let (code, out, err) = run(&["audit", &scratch.path().display().to_string()]);
     assert_eq!(code, 0, "{err}");
@@ -126,7 +126,7 @@ fn an_interrupt_ends_even_a_waiting_read_and_leaves_nothing() {
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program runs");
-    // The folder is made when the program has come to its handler.
+    // The folder exists once the program has installed its signal handler.
     for _ in 0..200 {
         if out.exists() {
             break;
@@ -136,7 +136,7 @@ fn an_interrupt_ends_even_a_waiting_read_and_leaves_nothing() {
     std::thread::sleep(std::time::Duration::from_millis(200));
     let kill = Command::new("sh").args(["-c", &format!("kill -INT {}", child.id())]).status();
     assert!(kill.expect("a shell runs").success());
-    // Waiting would close standard input, and so end the read.
+    // Waiting would close standard input and thus end the read.
     let stdin = child.stdin.take();
     assert_eq!(child.wait().expect("it ends").code(), Some(130));
     drop(stdin);
@@ -205,7 +205,7 @@ fn all_problems_of_an_inventory_are_told_at_once_with_their_lines() {
         err.lines().map(|l| l.replace(&path, "broken.toml").replace("error: ", "")).collect();
     let expected: Vec<&str> = include_str!("data/broken.expected").lines().collect();
     assert_eq!(told, expected);
-    // The same when it is used.
+    // The same problems are reported when the file is used.
     let (code, out, again) = run(&["audit", &healthy().0, "-i", &path]);
     assert_eq!((code, out.as_str()), (2, ""));
     assert_eq!(err, again);
@@ -340,7 +340,7 @@ fn reports_are_whole_or_not_there() {
     assert_eq!(code, 2);
     assert!(err.contains("wants a folder"), "{err}");
     assert_eq!(fs::read_to_string(&file).expect("still there"), "mine");
-    // A failure leaves no folder behind, and other files in one that was there.
+    // A failure does not leave a new folder behind, and keeps the other files of an existing one.
     let out = scratch.path().join("report");
     let (code, ..) = run(&["audit", &inventory, "--out", &out.display().to_string()]);
     assert_eq!((code, out.exists()), (2, false));
@@ -394,7 +394,7 @@ fn rules_of_a_folder_take_the_place_of_those_built_in() {
     assert_eq!(run(&arguments).0, 0);
     let (code, out, _) = run(&[&arguments[..], &["--rules", &rules]].concat());
     assert!(code == 1 && out.contains("1 critical"), "{out}");
-    // A broken rule is told with its place.
+    // An invalid rule is reported with its place.
     fs::write(
         scratch.path().join("severity.csv"),
         "verdict,code,reached,attempted\nmissing,*,hgh,low\n",
@@ -413,7 +413,7 @@ fn completions_are_made() {
     }
 }
 
-/// A file that is not there is told with the one beside it that was meant.
+/// A missing file is reported together with the existing one that was probably meant.
 #[test]
 fn a_wrong_file_name_is_told_with_the_nearest() {
     let scratch = tempfile::tempdir().expect("a scratch folder");

@@ -1,5 +1,5 @@
-//! Compressed captures give what the plain ones give; cut or damaged ones give what could be read, and
-//! say so; ones that grow without end need no memory.
+//! Tests that compressed captures yield the same as plain ones. Truncated or damaged ones yield
+//! what could be read, with a message. Ones that expand without limit need no additional memory.
 
 mod support;
 
@@ -10,7 +10,7 @@ use std::process::Command;
 
 use support::{Random, fixture, rasaudit, stderr, stdout};
 
-/// A compression: the file's ending, the name that is told, the compressor.
+/// A compression: file extension, reported name, compressor.
 type Format = (&'static str, &'static str, fn(&[u8]) -> Vec<u8>);
 
 const FORMATS: &[Format] = &[
@@ -58,7 +58,7 @@ fn each_compression_gives_what_the_plain_file_gives() {
         let path = scratch.path().join(format!("farm.pcap.{ending}"));
         fs::write(&path, pack(&bytes)).expect("writable");
         assert_eq!(conversations(&path), expected, "{name}");
-        // Streams one after the other are one, as the tools of all these formats have it.
+        // Concatenated streams form one, as the tools of all these formats treat them.
         fs::write(&path, [pack(front), pack(back)].concat()).expect("writable");
         assert_eq!(conversations(&path), expected, "two streams of {name}");
         let output =
@@ -88,7 +88,7 @@ fn a_cut_or_damaged_file_gives_what_could_be_read() {
             fs::write(&path, damaged).expect("writable");
             let output = rasaudit(["audit".as_ref(), path.as_os_str()]);
             let code = output.status.code().unwrap_or_else(|| panic!("{name}: ended by a signal"));
-            // Nothing at all may be left of the capture, or the damage may strike what nobody checks.
+            // Nothing of the capture may be left, or the damage may be in bytes without a checksum.
             let told = stderr(&output);
             match code {
                 3 => assert!(
@@ -96,8 +96,8 @@ fn a_cut_or_damaged_file_gives_what_could_be_read() {
                     "{name}: {told}"
                 ),
                 2 => assert!(told.contains("in it"), "{name}: {told}"),
-                // Damage may strike what nobody checks; a cut is always seen, but by lz4 at the end of a
-                // block.
+                // Damage may be in bytes without a checksum. A cut is always detected, except for
+                // lz4 at the end of a block.
                 0 => assert!(number % 2 == 1 || *name == "lz4", "{name}"),
                 other => panic!("{name}: {other}"),
             }
@@ -105,7 +105,7 @@ fn a_cut_or_damaged_file_gives_what_could_be_read() {
         }
         assert!(codes.contains(&3), "{name}: {codes:?}");
     }
-    // Half of a file shows about half of its frames.
+    // Half of a file contains about half of its frames.
     let path = scratch.path().join("half.pcap.gz");
     let packed = FORMATS[0].2(&bytes);
     fs::write(&path, &packed[..packed.len() / 2]).expect("writable");
@@ -138,7 +138,7 @@ fn what_is_no_capture_inside_is_told() {
 fn a_bomb_costs_time_and_no_memory() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let header = &fs::read(fixture("farm-healthy/span.pcap")).expect("the fixture")[..24];
-    // Records without a byte, 300 MiB of them, in three megabytes at most.
+    // Empty records, 300 MiB of them, in at most three megabytes.
     let mut record = [0; 16];
     record[..4].copy_from_slice(&1_780_000_000u32.to_le_bytes());
     let bomb = [header, &record.repeat((300 << 20) / 16)].concat();

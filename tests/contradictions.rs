@@ -1,4 +1,4 @@
-//! Where inventory and capture contradict each other, and how findings weigh at the site's wish.
+//! Tests contradictions between inventory and capture, and severities that the site changes.
 
 mod support;
 
@@ -21,7 +21,7 @@ fn inventory(more: &str) -> String {
     text + more
 }
 
-/// The findings of the inventory verdict: code, host, certain, message.
+/// Returns the findings with the inventory verdict: code, host, certain, message.
 fn contradictions(inventory: &str, wire: &Wire) -> Vec<[String; 4]> {
     let rows = columns(
         &Site::new(inventory, wire).report("csv"),
@@ -36,10 +36,10 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 20_003));
     wire.connect(10, (BROKER, 50_001), (RDSH, 30_006));
-    // A port that others use too tells nothing.
+    // A port that other roles also use does not indicate a role.
     wire.connect(15, (BROKER, 50_001), (GW, 8080));
     wire.connect(20, (BROKER, 50_002), (RDSH, 9999));
-    // What is only tried is served by nobody.
+    // A port that was only tried is not served.
     wire.knock(30, (BROKER, 50_003), (GW, 30_006));
     let found = contradictions(&inventory(""), &wire);
     assert_eq!(found.len(), 1, "{found:?}");
@@ -53,7 +53,8 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     assert_eq!(contradictions(&moved, &wire), [] as [[String; 4]; 0]);
 }
 
-/// Every host talks for eleven minutes; the domain controller does nothing that its role does.
+/// Returns eleven minutes of traffic from every host, in which the domain controller has no traffic
+/// of its role.
 fn eleven_minutes() -> Wire {
     let mut wire = Wire::default();
     for second in (0..670).step_by(10) {
@@ -92,11 +93,11 @@ fn an_address_that_two_hosts_claim_at_once_is_a_conflict() {
     for (ms, mac) in [(100, 7), (200, 8), (20_300, 7), (20_400, 8)] {
         wire.claim(ms, BROKER, mac);
     }
-    // In the same ten seconds once: one took over from the other.
+    // In the same ten seconds only once: one took over from the other.
     for (ms, mac) in [(100, 7), (200, 8), (20_300, 8), (40_400, 8)] {
         wire.claim(ms, RDSH, mac);
     }
-    // One after the other: a card was changed, or a standby took over.
+    // One after the other: a card was replaced, or a standby took over.
     for (ms, mac) in [(100, 7), (200, 7), (300, 8), (400, 8)] {
         wire.claim(ms, DC, mac);
     }
@@ -108,7 +109,7 @@ fn an_address_that_two_hosts_claim_at_once_is_a_conflict() {
     let held =
         inventory("").replace("roles = [\"broker\"]", "roles = []\nheld-by = [\"dc1\", \"rdsh1\"]");
     assert!(contradictions(&held, &wire).is_empty());
-    // Neighbour discovery tells the same of IPv6.
+    // Neighbour discovery shows the same for IPv6.
     let mut wire = Wire::default();
     for (ms, mac) in [(0, 7), (100, 8), (20_200, 7), (20_300, 8)] {
         wire.advertisement(ms, "fd00::10", mac);
@@ -145,7 +146,7 @@ fn a_site_may_weigh_codes_its_own_way() {
     assert!(code == Some(2) && err.contains("did you mean \"low\"?"), "{err}");
 }
 
-/// A host in no list is told with the role that it seems to play.
+/// A host that is not listed is reported with the role that it seems to have.
 #[test]
 fn a_host_in_no_list_is_told_with_what_it_does() {
     let mut wire = Wire::default();

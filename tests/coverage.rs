@@ -1,5 +1,6 @@
-//! A lab farm in which every code shows, seen by sensors at several ports of its switch: what was done there is
-//! told, no more and no less, and nothing is said of what a sensor could not see.
+//! Tests a lab farm that shows every code, seen by sensors at several ports of its switch. What was
+//! done there is reported completely and without additions, and nothing is claimed about what a
+//! sensor could not see.
 
 mod support;
 
@@ -11,7 +12,7 @@ use rasaudit::classify::Code;
 use support::truth::{KEYS, above_info, audit, findings, truth};
 use support::{Records, columns, fixture};
 
-/// What stands after the name of `[capture] covers`.
+/// Writes an inventory with this value of `[capture] covers`.
 fn inventory(scratch: &Path, covers: Option<&str>) -> PathBuf {
     let text = fs::read_to_string(fixture("farm-codes/inventory.toml")).expect("the inventory");
     let (before, rest) = text.split_once("covers = ").expect("a statement of the coverage");
@@ -32,7 +33,8 @@ fn the_whole_switch_shows_every_code_and_nothing_else() {
     let inventory = fixture("farm-codes/inventory.toml");
     let told = findings(&whole, &inventory, &[]);
     assert_eq!(above_info(&told), truth("finding"));
-    // Stated coverage makes silence certain. A guess is what three things over UDP are: who asked is not said there.
+    // Stated coverage makes silence certain. Three findings over UDP are guesses, because UDP does
+    // not show which side is the client.
     let unsure: Vec<&str> = told
         .iter()
         .filter(|t| t.severity != "info" && !t.certain)
@@ -48,7 +50,7 @@ fn the_whole_switch_shows_every_code_and_nothing_else() {
     }
 }
 
-/// Each code is shown by the lab, or by what the user does with its capture.
+/// Each code is shown by the lab, or by an action of the user on its capture.
 #[test]
 fn every_code_is_shown_by_real_traffic() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -79,7 +81,7 @@ fn every_code_is_shown_by_real_traffic() {
     show(&view("span-gw1-sent"), &whole, &[]);
     let bare = inventory(scratch.path(), None);
     show(&view("span-broker1"), &bare, &[]);
-    // No system of the lab does these by itself: tests/threat.rs makes them packet by packet.
+    // No system of the lab produces these by itself. tests/threat.rs builds them packet by packet.
     let made = ["challenged", "loopback-on-wire"];
     let unseen: Vec<&str> = Code::NAMES
         .iter()
@@ -89,12 +91,13 @@ fn every_code_is_shown_by_real_traffic() {
     assert_eq!(unseen, [] as [&str; 0]);
 }
 
-/// Whether one of the hosts is an end of a finding.
+/// Returns whether one of the hosts is an end of a finding.
 fn touches(keys: &[String], hosts: &[&str]) -> bool {
     keys[2..4].iter().any(|end| hosts.contains(&end.as_str()))
 }
 
-/// At one switch port and at two, what is told is true, and absence is claimed of pairs with those ports alone.
+/// At one switch port and at two, all reports are true, and absence is claimed only for pairs with
+/// those ports.
 #[test]
 fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -112,11 +115,12 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
             assert_eq!(false_ones, [] as [Vec<String>; 0], "{name}");
             for told in told.iter().filter(|t| t.keys[0] == "missing") {
                 assert!(touches(&told.keys, hosts), "{name}: {told:?}");
-                // Attempts are seen; silence is certain where the inventory answers for the view.
+                // Attempts are visible. Silence is certain only if the inventory states the
+                // coverage.
                 let silence = told.keys[1] == "never-attempted";
                 assert!(!silence || told.certain == certain, "{name}: {told:?}");
             }
-            // What the port shows is told all the same.
+            // What the port shows is reported all the same.
             let lost: Vec<_> = truth
                 .iter()
                 .filter(|line| line[0] != "inventory")
@@ -124,20 +128,20 @@ fn nothing_is_claimed_of_pairs_that_a_port_cannot_show() {
                 .filter(|line| !above_info(told).contains(*line))
                 .collect();
             assert_eq!(lost, [] as [&Vec<String>; 0], "{name}, stated {certain}");
-            // What it does not show is not assessable, with where to capture.
+            // What it does not show is not assessable, with a note on where to capture.
             let elsewhere = told.iter().find(|t| t.keys[2] == "es1" && t.keys[5].contains("88"));
             let elsewhere = elsewhere.expect("the silence of es1 towards its controller");
             assert_eq!(elsewhere.keys[0], "not-assessable", "{elsewhere:?}");
             assert!(elsewhere.action.contains("Capture at the switch port of"), "{elsewhere:?}");
         }
     }
-    // Of what one port sends alone no silence is claimed at all, whatever the inventory states.
+    // From packets sent by a single port, silence is never claimed, whatever the inventory states.
     let stated = inventory(scratch.path(), Some("\"all\""));
     let sent = findings(&view("span-gw1-sent"), &stated, &[]);
     assert!(!sent.is_empty() && sent.iter().all(|t| t.keys[0] != "missing"), "{sent:?}");
 }
 
-/// Every finding says what its state rests on, and which packets of each side say so.
+/// Every finding lists what its state rests on, and which packets of each side show it.
 #[test]
 fn a_state_is_told_with_what_it_rests_on() {
     let inventory = fixture("farm-codes/inventory.toml");

@@ -1,4 +1,4 @@
-//! Damaged captures: no panic, every frame accounted for, the right exit code.
+//! Tests damaged captures: no panic, every frame accounted for, the right exit code.
 
 mod support;
 
@@ -11,8 +11,8 @@ use rasaudit::pipeline::{Audit, AuditError, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Matrix, Policy, RuleFiles};
 use support::{FIXTURES, Random, Records, audit, fixture, rasaudit, stderr};
 
-/// Audits in this process, which a panic would end; gives the number of frames and whether the
-/// input was damaged. The account must close.
+/// Audits in this process, so that a panic ends the test. Returns the number of frames and whether
+/// the input was damaged. Checks that the frame counters add up.
 fn read(capture: &Path, jobs: usize, judged: bool) -> Option<(u64, bool)> {
     let request = Request {
         captures: vec![capture.to_owned()],
@@ -56,7 +56,8 @@ fn small_fixtures() -> Vec<std::path::PathBuf> {
     files
 }
 
-/// Every prefix of every small fixture; for the large ones every prefix around the records.
+/// Tests every prefix of every small fixture, and for the large ones every prefix near record
+/// boundaries.
 #[test]
 fn every_prefix_is_read_to_its_last_whole_record() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -116,7 +117,7 @@ fn random_corruption_is_survived() {
             }
             fs::write(&path, &bytes).expect("the scratch folder is writable");
             let result = read(&path, 2, true);
-            // The program says the same by its exit code.
+            // The exit code of the program shows the same.
             if round % 20 == 0 {
                 let arguments =
                     ["audit".as_ref(), path.as_os_str(), "-i".as_ref(), inventory.as_os_str()];
@@ -163,7 +164,8 @@ fn a_cut_capture_says_where_and_exits_with_3() {
     }
 }
 
-/// Files put one after the other are read on; the second header is no frame of the year 2055.
+/// Reading continues across concatenated files. The second header is not a frame from the year
+/// 2055.
 #[test]
 fn captures_put_one_after_the_other_are_read_on() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -175,7 +177,7 @@ fn captures_put_one_after_the_other_are_read_on() {
     assert_eq!((frames, damaged), (2 * once, false));
 }
 
-/// A named pipe can be opened once only.
+/// A named pipe can be opened only once.
 #[test]
 fn a_named_pipe_is_read() {
     let scratch = tempfile::tempdir().expect("a scratch folder");

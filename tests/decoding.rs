@@ -1,5 +1,5 @@
-//! `docs/decoding.md` says what the lists in the code say. `UPDATE_GOLDEN=1 cargo test --test decoding`
-//! writes it anew.
+//! Tests that `docs/decoding.md` matches the lists in the code. `UPDATE_GOLDEN=1 cargo test --test
+//! decoding` rewrites it.
 
 mod support;
 
@@ -38,7 +38,7 @@ At most 32 layers of a frame are followed. Several packets in one 802.11 frame a
 not read; a later fragment of a fragmented outer packet belongs to the inner flow of its first one.
 ";
 
-/// A section with a table.
+/// Returns a section with a table.
 fn section(
     title: &str,
     lead: &str,
@@ -135,7 +135,7 @@ fn the_document_says_what_the_code_decodes() {
     assert_eq!(std::fs::read_to_string(&path).unwrap_or_default(), text);
 }
 
-/// The inventory names tunnels with the words of the decoder, which it may not import.
+/// The inventory uses the decoder's names for tunnels, although it must not import the decoder.
 #[test]
 fn the_inventory_knows_every_kind_of_tunnel() {
     let decoded: Vec<&str> = TUNNELS.iter().map(|line| line.1).collect();

@@ -1,4 +1,5 @@
-//! A first inventory from captures alone: how much of the lab farms it gets right, and that it is an inventory.
+//! Tests a first inventory drafted only from captures: how much of the lab farms it gets right, and
+//! whether it is a valid inventory.
 
 mod support;
 
@@ -17,7 +18,7 @@ fn draft(captures: &[PathBuf], more: &[&str]) -> String {
     stdout(&run)
 }
 
-/// Addresses and roles of the hosts of an inventory, by first address; virtual ones with their holders' too.
+/// Returns addresses and roles of the hosts of an inventory, by first address.
 fn hosts(text: &str) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
     let inventory: toml::Table = text.parse().expect("TOML");
     let list = |host: &toml::Value, key: &str| -> BTreeSet<String> {
@@ -33,8 +34,8 @@ fn hosts(text: &str) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
         .collect()
 }
 
-/// How many hosts of the true inventory that were seen get exactly their roles in a draft, of how many; and
-/// those that do not. Hosts are never joined or torn apart.
+/// Returns for how many seen hosts of the true inventory a draft has exactly their roles, the
+/// number of seen hosts, and the hosts with other roles. Hosts must never be joined or split.
 fn right(truth: &str, drafted: &str) -> (usize, usize, Vec<String>) {
     let (truth, drafted) = (hosts(truth), hosts(drafted));
     let (mut right, mut seen, mut wrong) = (0, 0, Vec::new());
@@ -59,20 +60,21 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).expect("a file")
 }
 
-/// The measure. Of 21 hosts that the lab farm shows, 18 get exactly their roles. The others: two hosts with two
-/// roles each, of which one role shows nothing of its own, and a remote PC agent, which the matrix does not tell
-/// from a session host's (the draft says so). The standby balancer says nothing.
+/// Measures the quality of a draft. Of 21 hosts that the lab farm shows, 18 get exactly their
+/// roles. The others are two hosts with two roles each, one of which has no traffic of its own, and
+/// a remote PC agent, which the matrix does not distinguish from a session host (the draft says
+/// so). The standby balancer does not send anything.
 #[test]
 fn most_hosts_of_the_lab_farm_get_their_roles() {
     let truth = read(&fixture("farm-healthy/inventory.toml"));
     for (capture, expected) in [("farm-healthy/span.pcap", 18), ("farm-faults/span.pcap", 17)] {
         let drafted = draft(&[fixture(capture)], &[]);
-        // The shared address is its holders'.
+        // The shared address belongs to its holders.
         let held = truth.replace("roles = [\"halb\"]\nheld-by", "roles = []\nheld-by");
         let (right, seen, wrong) = right(&held, &drafted);
         assert!(seen >= 21 && right >= expected, "{capture}: {right} of {seen}: {wrong:#?}");
-        // The network of clients, where none of them does what only consoles do; and the address that the
-        // balancers share.
+        // The network of clients, if none of them behaves like a console, and the shared address of
+        // the balancers.
         let healthy = capture.starts_with("farm-healthy");
         assert_eq!(drafted.contains("cidr = \"10.20.9.0/24\""), healthy, "{capture}");
         let vip = drafted.split("[[host]]").find(|host| host.contains("\"10.20.1.10\""));
@@ -80,7 +82,7 @@ fn most_hosts_of_the_lab_farm_get_their_roles() {
     }
 }
 
-/// Drafted while the farm was healthy, it finds the three faults that were injected later.
+/// A draft from the healthy farm finds the three faults that were injected later.
 #[test]
 fn a_draft_is_an_inventory_that_finds_the_faults() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -100,7 +102,7 @@ fn a_draft_is_an_inventory_that_finds_the_faults() {
     ] {
         assert!(found.iter().any(|row| row == &fault), "{fault:?}: {found:?}");
     }
-    // What was corrected by hand is not lost to a second draft.
+    // A second draft must not overwrite manual corrections.
     let again = rasaudit(["inventory", "draft", &healthy, "-o", &path]);
     assert_eq!(again.status.code(), Some(2));
     assert!(stderr(&again).contains("exists already"), "{}", stderr(&again));
@@ -117,7 +119,7 @@ fn the_same_draft_comes_of_any_cuts_and_workers() {
     assert_eq!(body(&whole), body(&cut));
 }
 
-/// Names of lookups name hosts; hostile ones stay text in a file that still is TOML.
+/// Names in lookups become host names. Hostile ones remain text in a file that is still valid TOML.
 #[test]
 fn hosts_are_called_as_they_were_looked_up() {
     let mut wire = Wire::default();
@@ -137,7 +139,8 @@ fn hosts_are_called_as_they_were_looked_up() {
     assert_eq!(hosts["10.1.0.11"].1, ["broker".to_owned()].into());
 }
 
-/// A guess is marked as one, with what speaks for it; what cannot be told is not guessed; a contradiction is said.
+/// A guess is marked as one and lists its evidence. Roles without evidence are not guessed, and a
+/// contradiction is reported.
 #[test]
 fn guesses_are_marked_and_carry_their_evidence() {
     let mut wire = Wire::default();
@@ -183,8 +186,8 @@ fn a_draft_of_a_damaged_capture_says_so() {
     assert_eq!((none.status.code(), stdout(&none).as_str()), (Some(2), ""));
 }
 
-/// What comes through a router shows the router's hardware address, and joins nothing; a name that was looked up
-/// for one address of each kind does.
+/// Packets that passed a router have the router's hardware address, which does not join hosts. A
+/// name that was looked up for one address of each IP version does.
 #[test]
 fn hosts_are_joined_only_where_that_is_sure() {
     let capture = fixture("services/names.pcap");
@@ -203,7 +206,7 @@ fn hosts_are_joined_only_where_that_is_sure() {
     assert!(!draft(&[file], &[]).contains("macs"), "a router's hardware address is nobody's");
 }
 
-/// A scanner that many hosts answer, and a server with many names, leave a draft that can be read.
+/// A scanner that many hosts answer, and a server with many names, leave a readable draft.
 #[test]
 fn a_draft_stays_readable() {
     let mut wire = Wire::default();
@@ -230,7 +233,7 @@ fn a_draft_stays_readable() {
     assert_eq!(hosts(&drafted).len(), 2002);
 }
 
-/// What means something to the program itself is no name of a host.
+/// A word with a meaning to the program itself is not used as a host name.
 #[test]
 fn no_host_is_called_like_a_word_of_the_program() {
     let mut wire = Wire::default();
@@ -250,8 +253,9 @@ fn no_host_is_called_like_a_word_of_the_program() {
     }
 }
 
-/// A network with a real directory: PCs, servers and session hosts ask their controllers all day, and a file server
-/// serves everybody. None of that makes anybody a component of the product.
+/// A network with a real directory: PCs, servers and session hosts contact their controllers all
+/// day, and a file server serves all hosts. This does not make any of them a component of the
+/// product.
 #[test]
 fn a_domain_is_drafted_without_a_wrong_role() {
     let truth = hosts(&read(&fixture("farm-domain/inventory.toml")));
@@ -266,7 +270,7 @@ fn a_domain_is_drafted_without_a_wrong_role() {
         for (address, (_, roles)) in truth.iter().filter(|(_, (_, roles))| !roles.is_empty()) {
             seen += 1;
             if address.starts_with("10.20.9.") {
-                // Told by its network, and by nothing else.
+                // The host is listed only as part of its network.
                 right += usize::from(!guessed.contains_key(address));
                 continue;
             }
@@ -278,16 +282,18 @@ fn a_domain_is_drafted_without_a_wrong_role() {
         for server in ["10.20.1.61", "10.20.1.62"] {
             assert!(guessed[server].1.is_empty(), "{server}: {:?}", guessed[server]);
         }
-        // What shows that they are clients stands there, and what the domain needs.
+        // The draft lists the evidence that they are clients, and the overlay that the domain
+        // needs.
         assert!(drafted.contains("opens TCP 443 at"), "{drafted}");
         let overlays = table["farm"]["overlays"].as_array().expect("overlays");
         assert_eq!(overlays[0].as_str(), Some("windows-domain"));
-        // No feature is guessed from what members of a domain do.
+        // Traffic of domain members does not lead to a guess of a feature.
         assert!(!drafted.contains("= true    # a guess"), "{drafted}");
     }
 }
 
-/// PCs in the network of the servers are clients each for itself, and a host that only asks for files is nothing.
+/// PCs in the network of the servers are listed as single clients, and a host that only uses a file
+/// server gets no role.
 #[test]
 fn a_flat_network_of_a_domain_has_clients_one_by_one() {
     let mut wire = Wire::default();
@@ -296,7 +302,7 @@ fn a_flat_network_of_a_domain_has_clients_one_by_one() {
     wire.connect(10, (gateway, 50_001), ("10.1.0.30", 3389));
     wire.connect(20, ("10.1.0.30", 50_002), (broker, 20_003));
     wire.connect(30, (broker, 50_003), ("10.1.0.30", 30_004));
-    // Somebody looks after a session host.
+    // An administrator connects to a session host.
     wire.connect(40, ("10.1.0.70", 50_000), ("10.1.0.30", 3389));
     for pc in 100..106u64 {
         let pc_address = format!("10.1.0.{pc}");
@@ -304,7 +310,7 @@ fn a_flat_network_of_a_domain_has_clients_one_by_one() {
             wire.connect(pc * 100 + number as u64, (&pc_address, 50_000), (dc, port));
         }
         wire.connect(pc * 100 + 10, (&pc_address, 50_010), ("10.1.0.60", 445));
-        // An administrator looks at a server.
+        // An administrator connects to a server.
         wire.connect(pc * 100 + 11, (&pc_address, 50_011), ("10.1.0.60", 3389));
         if pc < 105 {
             wire.connect(pc * 100 + 12, (&pc_address, 50_012), (gateway, 443));
@@ -332,7 +338,7 @@ fn what_is_outside_is_told_and_can_be_taken_in() {
     let file = scratch.path().join("a.pcap");
     fs::write(&file, wire.file()).expect("writable");
     let capture = file.display().to_string();
-    // An empty draft is no draft.
+    // An empty draft is not written.
     let out = scratch.path().join("inventory.toml").display().to_string();
     let run = rasaudit(["inventory", "draft", &capture, "-o", &out]);
     assert_eq!((run.status.code(), Path::new(&out).exists()), (Some(2), false));
@@ -350,7 +356,7 @@ fn what_is_outside_is_told_and_can_be_taken_in() {
     assert!(check.status.success() && stderr(&check).is_empty(), "{}", stderr(&check));
 }
 
-/// What stands in an inventory stays, byte for byte; what is new comes behind it.
+/// The contents of an inventory stay the same, byte for byte. New entries are appended.
 #[test]
 fn a_draft_can_be_merged_into_an_inventory() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -361,7 +367,7 @@ fn a_draft_can_be_merged_into_an_inventory() {
     // Nothing new: the same bytes.
     fs::write(&path, &truth).expect("writable");
     assert_eq!(draft(std::slice::from_ref(&capture), &["--merge", &place]), truth);
-    // Without one host, that host comes back, and nothing else.
+    // If one host is missing, only that host is added again.
     let start = truth.find("[[host]]\nname = \"broker1\"").expect("the broker");
     let end = start + truth[start..].find("\n\n").expect("its end") + 2;
     let without = format!("{}{}", &truth[..start], &truth[end..]);
@@ -371,13 +377,14 @@ fn a_draft_can_be_merged_into_an_inventory() {
     assert_eq!(added.matches("[[host]]").count(), 1, "{added}");
     assert!(!added.contains("[[network]]"), "{added}");
     assert_eq!(hosts(&merged)["10.20.1.31"].1, ["broker".to_owned()].into());
-    // In place, and sound.
+    // In place, and valid.
     let capture = capture.display().to_string();
     let run = rasaudit(["inventory", "draft", "-q", &capture, "--merge", &place, "-o", &place]);
     assert!(run.status.success(), "{}", stderr(&run));
     assert_eq!(read(&path), merged);
     assert!(rasaudit(["inventory", "check", &place]).status.success());
-    // Nothing fits behind hosts that stand in one line: the file is named, and stays as it is.
+    // Entries cannot be appended after an inline list of hosts. The file is named and stays
+    // unchanged.
     let inline =
         "host = [{ name = \"old\", addresses = [\"10.99.0.1\"], roles = [] }]\n".to_owned();
     let inline_path = scratch.path().join("inline.toml");
@@ -386,7 +393,7 @@ fn a_draft_can_be_merged_into_an_inventory() {
     let run = rasaudit(["inventory", "draft", "-q", &capture, "--merge", &inline_place]);
     assert_eq!((run.status.code(), read(&inline_path)), (Some(2), inline));
     assert!(stderr(&run).contains("inline.toml"), "{}", stderr(&run));
-    // Another file that is there is never written over.
+    // Another existing file is never overwritten.
     let other = scratch.path().join("other.toml").display().to_string();
     fs::write(&other, "mine").expect("writable");
     let run = rasaudit(["inventory", "draft", &capture, "--merge", &place, "-o", &other]);

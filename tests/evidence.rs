@@ -1,5 +1,5 @@
-//! The frames that findings rest on: they are frames of the capture, they show what the finding says, and they are
-//! the same however the capture was read.
+//! Tests the frames that findings rest on: they are frames of the capture, they show what the
+//! finding claims, and they are the same however the capture was read.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn farm(more: &str) -> String {
     format!("[farm]\nmatrix = \"ras-19\"\n{hosts}{more}")
 }
 
-/// A frame of evidence: time in nanoseconds, bytes on the wire, bytes kept, comment.
+/// A frame of evidence: time in ns, bytes on the wire, bytes kept, comment.
 type Frame = (u64, u32, Vec<u8>, String);
 
 fn frames(file: &Path) -> Vec<Frame> {
@@ -57,7 +57,7 @@ fn frames(file: &Path) -> Vec<Frame> {
     frames
 }
 
-/// A finding, as the index of the evidence tells it.
+/// A finding, as the index of the evidence lists it.
 #[derive(Debug)]
 struct Told {
     id: String,
@@ -66,7 +66,8 @@ struct Told {
     frames: Vec<Frame>,
 }
 
-/// What a folder of evidence holds, in the order of its index; the index agrees with the files.
+/// Returns the contents of an evidence folder, in the order of its index. Checks that the index
+/// matches the files.
 fn told(folder: &Path) -> Vec<Told> {
     let index = fs::read_to_string(folder.join("evidence.csv")).expect("an index");
     let rows = columns(&index, &["id", "code", "file", "frames", "note"]);
@@ -87,7 +88,7 @@ fn told(folder: &Path) -> Vec<Told> {
     told
 }
 
-/// The evidence of a made capture.
+/// Returns the evidence of a generated capture.
 fn evidence(inventory: &str, wire: &Wire) -> Vec<Told> {
     let site = Site::new(inventory, wire);
     let folder = site.folder.path().join("evidence");
@@ -96,7 +97,7 @@ fn evidence(inventory: &str, wire: &Wire) -> Vec<Told> {
     told(&folder)
 }
 
-/// The one finding of a code; its comments.
+/// Returns the comments of the only finding with a code.
 fn comments(told: &[Told], code: &str) -> Vec<String> {
     let all: Vec<&Told> = told.iter().filter(|t| t.code == code).collect();
     assert_eq!(all.len(), 1, "{code} in {told:?}");
@@ -108,11 +109,11 @@ fn audited(capture: &[PathBuf], inventory: &Path, evidence: &Path, more: &[&str]
     let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
     command.arg("audit").args(capture).arg("-i").arg(inventory).arg("--evidence").arg(evidence);
     let run = command.arg("-q").args(more).output().expect("the program runs");
-    // 3: the last record of a capture is cut short.
+    // 3: the last record of a capture is truncated.
     assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{}", stderr(&run));
 }
 
-/// All files of a folder.
+/// Returns all files of a folder.
 fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry"));
     let file = |entry: fs::DirEntry| {
@@ -133,7 +134,7 @@ fn evidence_is_of_the_capture_and_names_its_finding() {
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         audited(std::slice::from_ref(&capture), &inventory, &folder, &more);
         let file = fs::read(&capture).expect("the fixture is there");
-        // Microseconds, or nanoseconds by the magic number.
+        // Timestamps are in microseconds or nanoseconds, depending on the magic number.
         let unit = if file[0] == 0x4d { 1 } else { 1000 };
         let word = |record: &[u8], at: usize| {
             u64::from(u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes")))
@@ -152,7 +153,7 @@ fn evidence_is_of_the_capture_and_names_its_finding() {
         assert_eq!(ids.len(), told.len());
         for (row, told) in ids.iter().zip(&told) {
             assert_eq!(row[0], told.id);
-            // Whatever was made of conversations can be shown.
+            // A finding about conversations always has frames.
             assert!(row[1] == "0" || !told.frames.is_empty(), "{told:?}");
             assert!(!told.frames.is_empty() || !told.note.is_empty(), "{told:?}");
             for (time, wire_len, data, comment) in &told.frames {
@@ -189,14 +190,14 @@ fn evidence_is_the_same_whatever_the_workers_the_order_and_the_cuts() {
         random.shuffle(&mut files);
         assert_eq!(run(&files, &["--jobs", "2"]), whole, "seed {seed}");
     }
-    // The same file twice, and frames that a span shows twice, one after the other.
+    // The same file twice, and frames that a span shows twice, one directly after the other.
     let copy = scratch.path().join("copy.pcap");
     fs::copy(&capture, &copy).expect("a copy");
     assert_eq!(run(&[capture.clone(), copy], &[]), whole);
 }
 
-/// In Wireshark's own eyes: each file shows packets of its finding alone, and of the whole capture the display filter
-/// shows exactly the packets of the finding's conversations.
+/// Checks with Wireshark that each file contains only packets of its finding, and that the display
+/// filter selects exactly the packets of the finding's conversations from the whole capture.
 #[test]
 fn tshark_reads_the_evidence_and_its_display_filters_fit() {
     let required = std::env::var_os("RASAUDIT_REQUIRE_TSHARK").is_some();
@@ -206,7 +207,7 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
     }
     let tshark = |file: &Path, filter: &str| {
         let mut command = Command::new("tshark");
-        // A SYN that comes again is a packet of its own, and nothing is put together.
+        // A repeated SYN counts as a separate packet, and nothing is reassembled.
         let fields = ["-n", "-T", "fields", "-e", "frame.comment", "-Y", filter];
         let run = command.arg("-r").arg(file).args(fields).output().expect("tshark runs");
         let cut = stderr(&run).contains("cut short in the middle of a packet");
@@ -238,7 +239,8 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
                     || comment.contains("DNS answer to the client with the server's address")
             };
             let own = all.len() - all.iter().filter(beside).count();
-            // What stands beside may be of the conversation itself, as an answer of the resolver that it is about.
+            // Supporting frames may belong to the conversation itself, such as an answer of the
+            // resolver that the finding is about.
             let shown = tshark(&file, filter).len();
             assert!(
                 (own..=all.len()).contains(&shown),
@@ -252,7 +254,7 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
                 .flat_map(|conversation| &conversation[4..])
                 .map(|count| count.parse::<u64>().expect("a number"))
                 .sum();
-            // Wireshark shows fragments with the last of them.
+            // Wireshark shows fragments with the last one of the datagram.
             let pair = format!("ip.addr == {} && ip.addr == {}", ends[0], ends[1]);
             let fragments = format!("{pair} && (ip.flags.mf == 1 || ip.frag_offset > 0)");
             let is_pair = ends[..2].iter().all(|end| end.parse::<std::net::Ipv4Addr>().is_ok());
@@ -268,7 +270,7 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
     assert!(checked > 15, "{checked}");
 }
 
-/// Filters of which a plain one would show too much or too little, in Wireshark's own eyes.
+/// Checks with Wireshark the filters for which a simple one would show too much or too little.
 #[test]
 fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
     if Command::new("tshark").arg("--version").output().is_err() {
@@ -284,7 +286,7 @@ fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
         assert!(run.status.success(), "{filter}: {}", stderr(&run));
         String::from_utf8_lossy(&run.stdout).lines().map(str::to_owned).collect()
     };
-    // The server asks the client from the very port that it serves.
+    // The server connects to the client from the same port that it serves.
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 50_000), (BROKER, 445));
     let own = wire.0.len();
@@ -302,7 +304,7 @@ fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
     wire.connect(20_000, ("10.1.0.100", 50_001), (DC, 4445));
     wire.connect(20_100, ("10.1.0.100", 50_002), (BROKER, 4444));
     assert_eq!(shown(&Site::new(&farm(""), &wire), ["tcp", "4444"]), numbers(1..=own));
-    // A protocol without ports: as it is, and behind an authentication header.
+    // A protocol without ports, plain and after an authentication header.
     let mut wire = Wire::default();
     wire.udp(0, (RDSH, 50_000), (DC, 53));
     wire.ip(10, PC, DC, 103, &[0; 20]);
@@ -313,7 +315,7 @@ fn display_filters_of_odd_traffic_show_its_frames_and_no_others() {
 
 #[test]
 fn each_kind_of_ground_is_shown() {
-    // Refused and rejected: the answers are there, and who says so.
+    // Refused and rejected attempts: the evidence contains the answers and who sent them.
     let mut wire = Wire::default();
     for ms in [0, 500] {
         wire.tcp(ms, (RDSH, 50_000), (BROKER, 20_003), SYN, 0);
@@ -332,7 +334,7 @@ fn each_kind_of_ground_is_shown() {
     let error = format!("ICMP error from 10.1.0.254 about a packet of the client {GW}");
     assert_eq!(rejected, [format!("SYN of the client {GW}"), error]);
 
-    // What a guess of the direction rests on: another flow's handshake.
+    // Another flow's handshake, on which a guess of the direction rests.
     let mut wire = Wire::default();
     wire.tcp(0, (PC, 50_000), (BROKER, 9100), ACK, 10);
     wire.tcp(1, (BROKER, 9100), (PC, 50_000), ACK, 10);
@@ -343,7 +345,8 @@ fn each_kind_of_ground_is_shown() {
     let proof = format!("proves who serves the port: SYN-ACK of the server {BROKER}");
     assert!(proved.frames.iter().any(|f| f.3.contains(&proof)), "{proved:?}");
 
-    // A name: the client's hello, and what the resolver told it. Another client's answer is none of its.
+    // A name: the client's ClientHello and the resolver's answer to it. An answer to another client
+    // is not included.
     let mut wire = Wire::default();
     let (outside, name) = ("203.0.113.9", "files.example.net");
     wire.lookup(0, RDSH, DC, &[name], outside);
@@ -387,13 +390,14 @@ fn an_answer_is_shown_with_the_broadcast_that_it_answers() {
     assert_eq!(answered.frames.len(), 2, "{answered:?}");
 }
 
-/// Of very many findings those that weigh most have frames, and the others say that they were left out.
+/// If there are very many findings, the most severe ones have frames, and the others report that
+/// they were left out.
 #[test]
 fn a_flood_of_findings_leaves_the_evidence_bounded() {
     let mut wire = Wire::default();
     for number in 0..700u16 {
         let [high, low] = number.to_be_bytes();
-        // A network, a port and so a finding of its own for each.
+        // A network and a port for each, and so a separate finding.
         let from = format!("192.{}.{low}.7", 2 + high);
         wire.connect(u64::from(number) * 10, (&from, 50_000), (BROKER, 3000 + number));
     }
@@ -405,7 +409,8 @@ fn a_flood_of_findings_leaves_the_evidence_bounded() {
     assert!(without.iter().all(|t| t.note.starts_with("left out: the 512")), "{:?}", without[0]);
 }
 
-/// A user's session makes what follows due: it is what a missing flow rests on.
+/// A user's session requires the connections that follow, so a missing connection rests on that
+/// session.
 #[test]
 fn what_made_a_flow_due_is_its_evidence() {
     let mut wire = Wire::default();
@@ -424,12 +429,12 @@ fn what_made_a_flow_due_is_its_evidence() {
         let what = format!("what makes it due: SYN of the client {PC}");
         assert!(told.frames[0].3.ends_with(&what), "{told:?}");
     }
-    // What is due all the time rests on nothing that a frame shows.
+    // A finding about steady traffic does not rest on any frame.
     let steady = told_of.iter().find(|t| t.code == "never-attempted" && t.frames.is_empty());
     assert!(steady.is_some_and(|t| t.note.contains("what is absent")), "{told_of:?}");
 }
 
-/// However much there is of a finding, its file stays small, and says what it leaves out.
+/// However much evidence a finding has, its file stays small and states what it leaves out.
 #[test]
 fn evidence_is_bounded() {
     let mut wire = Wire::default();
@@ -461,7 +466,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     let capture = fixture("farm-faults/span.pcap");
     let inventory = fixture("farm-healthy/inventory.toml");
     let folder = scratch.path().join("evidence");
-    // What an earlier audit wrote goes, and what one that was killed left behind does not matter; the new one comes.
+    // Evidence of an earlier audit is replaced, and remains of a killed one do not matter.
     audited(&[fixture("decode-mix/mix.pcap")], &fixture("decode-mix/inventory.toml"), &folder, &[]);
     assert!(told(&folder).len() > 3);
     fs::create_dir(folder.join(".rasaudit-left")).expect("a folder");
@@ -481,13 +486,13 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
         stderr(&run)
     };
     let with = ["-i", &inventory.display().to_string()];
-    // Somebody else's file.
+    // A file that is not from an audit.
     fs::write(folder.join("notes.txt"), "mine").expect("writable");
     let err = refused(&[&capture], &folder, &with);
     assert!(err.contains("holds notes.txt") && err.contains("a folder of its own"), "{err}");
     assert_eq!(fs::read(folder.join("notes.txt")).expect("it stays"), b"mine");
     fs::remove_file(folder.join("notes.txt")).expect("the file");
-    // A capture of the user's that is named like evidence, and evidence that somebody has worked on.
+    // A capture of the user that is named like evidence, and evidence that was edited.
     let own = folder.join("202611211200.pcapng");
     fs::copy(&capture, &own).expect("a copy");
     let err = refused(&[&own], &folder, &with);
@@ -502,7 +507,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     let err = refused(&[&capture], &folder, &with);
     assert!(err.contains("is not what an earlier audit wrote there"), "{err}");
     assert_eq!(fs::read(&worked_on).expect("it stays"), b"changed");
-    // The index with a note of somebody's, and a link in its place.
+    // The index with a note added, and a link in its place.
     fs::remove_dir_all(&folder).expect("the folder");
     audited(std::slice::from_ref(&capture), &inventory, &folder, &[]);
     let index = folder.join("evidence.csv");
@@ -519,7 +524,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     std::os::unix::fs::symlink(scratch.path().join("index.csv"), &index).expect("a link");
     let err = refused(&[&capture], &folder, &with);
     assert!(err.contains("a folder of its own"), "{err}");
-    // Files named like evidence without its index.
+    // Files named like evidence, without its index.
     let other = scratch.path().join("other");
     fs::create_dir(&other).expect("a folder");
     for name in ["0123456789ab.pcapng", "evidence.csv"] {
@@ -528,7 +533,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
         assert!(err.contains(&format!("holds {name}")), "{err}");
         fs::remove_file(other.join(name)).expect("it stays");
     }
-    // What cannot be read again, and what would be read the next time.
+    // Input that cannot be read a second time, and a folder that would be read as input next time.
     let new = scratch.path().join("new");
     let err = refused(&[Path::new("-")], &new, &with);
     assert!(err.contains("standard input does not allow"), "{err}");
@@ -548,7 +553,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     assert!(!new.exists() && !captures.join("y").exists(), "nothing is left behind");
 }
 
-/// Who interrupts while files are written finds none of them, not even the folders.
+/// An interruption while files are written leaves none of them, not even the folders.
 #[test]
 fn an_interrupt_while_files_are_written_leaves_nothing() {
     let scratch = tempfile::tempdir().expect("a scratch folder");

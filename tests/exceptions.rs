@@ -1,5 +1,5 @@
-//! The site's exceptions and what changed since an earlier audit: what they justify, what they never hide, and all
-//! problems of a list at once.
+//! Tests the site's exceptions and the changes since an earlier audit: what exceptions justify,
+//! what they never hide, and that all problems of a list are reported at once.
 
 mod support;
 
@@ -31,7 +31,8 @@ const HEADER: &str = "id,from,to,transport,port,direction,owner,reason,approved_
 struct Listed(Site);
 
 impl Listed {
-    /// A monitor outside the matrix reaches the broker twice, and a client a session host, on 2026-05-28.
+    /// Creates a site in which a monitor outside the matrix reaches the broker twice, and a client
+    /// a session host, on 2026-05-28.
     fn new() -> Self {
         let mut wire = Wire::default();
         wire.connect(0, ("10.1.9.7", 50_000), ("10.1.0.10", 9100));
@@ -56,7 +57,7 @@ impl Listed {
         (run.status.code(), stdout(&run), stderr(&run))
     }
 
-    /// Code and rule of the conversations that are not documented, by client and port.
+    /// Returns code and rule of the conversations that are not documented, by client and port.
     fn judged(&self, list: &str, more: &[&str]) -> Vec<[String; 4]> {
         let (_, report, err) =
             self.audit("conversations", &[&["--exceptions", list], more].concat());
@@ -80,7 +81,7 @@ fn an_exception_justifies_what_nothing_else_does() {
         let monitor = ("9100", "exception", excepted[1]);
         assert_eq!(codes, [monitor, ("445", "port-not-in-matrix", ""), monitor], "{from}");
     }
-    // One address alone; another port, transport or direction.
+    // A single address, then another port, transport or direction.
     let one = site.judged(&site.list(&[&MONITOR.replacen("office", "10.1.9.8", 1)]), &[]);
     assert_eq!(one.iter().filter(|row| row[2] == "exception").count(), 1);
     for other in ["tcp,9101,,", "udp,9100,,", "tcp,9200-9300,,"] {
@@ -91,7 +92,7 @@ fn an_exception_justifies_what_nothing_else_does() {
     assert_eq!(site.judged(&site.list(&[turned]), &[])[0][2], "exception");
     let turned = turned.replace(",both,", ",to-server,");
     assert_ne!(site.judged(&site.list(&[&turned]), &[])[0][2], "exception");
-    // Never in the place of what the matrix documents.
+    // An exception never takes the place of a row of the matrix.
     let all = "all,*,*,*,*,both,ops,everything,alice,2026-01-01,2026-12-31";
     let (_, report, _) = site.audit("conversations", &["--exceptions", &site.list(&[all])]);
     assert!(columns(&report, &["code"]).iter().any(|row| row[0] == "matrix"), "{report}");
@@ -117,7 +118,7 @@ fn what_a_list_justifies_stays_in_the_totals() {
 #[test]
 fn expired_and_unused_exceptions_are_findings() {
     let site = Listed::new();
-    // The capture is of 2026-05-28; the last day counts.
+    // The capture is from 2026-05-28. The last day counts.
     let until = |day: &str| site.list(&[&MONITOR.replace("2026-12-31", day)]);
     assert_eq!(site.judged(&until("2026-05-28"), &[])[0][2], "exception");
     assert_eq!(site.judged(&until("2026-05-27"), &[])[0][2], "expired-exception");
@@ -131,7 +132,7 @@ fn expired_and_unused_exceptions_are_findings() {
         expired[2].contains("expired after 2026-05-27") && expired[2].contains("owner ops"),
         "{expired:?}"
     );
-    // One that still holds comes before one that has expired.
+    // A valid exception takes precedence over an expired one.
     let both = site
         .list(&[&MONITOR.replace("2026-12-31", "2026-05-01"), &MONITOR.replacen("mon", "mon2", 1)]);
     assert_eq!(site.judged(&both, &[])[0][3], "exception:mon2");
@@ -179,7 +180,8 @@ fn all_problems_of_a_list_are_told_at_once() {
     assert!(stdout(&sound).contains("sound; exceptions: 1"), "{}", stderr(&sound));
 }
 
-/// The findings of an audit become lines in which only what people know has to be filled in.
+/// The findings of an audit become lines in which only the details that people know are left to
+/// fill in.
 #[test]
 fn a_list_starts_from_findings() {
     let site = Listed::new();
@@ -238,7 +240,7 @@ fn findings_are_told_as_new_gone_or_still_there() {
     let (code, text, _) = audit(&["--known", &path, "--fail-on", "new"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("0 new, 3 still there, 0 gone"), "{text}");
-    // Without one of them it is new; with another it is gone.
+    // Without one of them, that finding is new. With an additional one, it is gone.
     let mut lines: Vec<String> = csv.lines().map(str::to_owned).collect();
     lines[1] = lines[1].replacen(&lines[1][..12].to_owned(), "000000000000", 1);
     fs::write(&known, lines.join("\r\n") + "\r\n").expect("writable");

@@ -1,4 +1,5 @@
-//! The first hour on a real network: what a new user is told, and what must not look green.
+//! Tests the first hour on a real network: what a new user is told, and what must not look like
+//! success.
 
 mod support;
 
@@ -36,7 +37,7 @@ cidr = "10.1.9.0/24"
 roles = ["parallels-client"]
 "#;
 
-/// What a farm does anyway.
+/// Returns the steady traffic of a farm.
 fn steady() -> Wire {
     let mut wire = Wire::default();
     for minute in 0..3 {
@@ -51,7 +52,8 @@ fn summary(site: &Site, more: &[&str]) -> (Option<i32>, String) {
     (run.status.code(), stdout(&run))
 }
 
-/// Findings above info: code, client, server, port, count of clients, what explains them.
+/// Returns the findings above info: code, client, server, port, number of clients, and what
+/// explains them.
 fn findings(site: &Site, more: &[&str]) -> Vec<Vec<String>> {
     let csv = stdout(&site.run(&[&["--format", "csv"], more].concat()));
     let rows = columns(
@@ -72,7 +74,7 @@ fn findings(site: &Site, more: &[&str]) -> Vec<Vec<String>> {
     rows.into_iter().filter(|row| row[0] != "info").collect()
 }
 
-// Features nobody named.
+// Features that the inventory does not mention.
 
 #[test]
 fn a_feature_that_is_usually_off_and_that_nobody_named_is_a_finding() {
@@ -82,7 +84,7 @@ fn a_feature_that_is_usually_off_and_that_nobody_named_is_a_finding() {
     let found = findings(&site, &[]);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((found[0][0].as_str(), found[0][1].as_str()), ("low", "feature-unstated"));
-    // Named, it is neither a finding nor a word in a column.
+    // A feature that the inventory mentions is neither a finding nor listed in a column.
     for (state, codes) in [("true", vec![]), ("false", vec!["feature-off"])] {
         let named = FARM.replace("ssl = true", &format!("ssl = true\ndirect-mode = {state}"));
         let site = Site::new(&named, &wire);
@@ -162,7 +164,7 @@ fn a_check_asks_what_an_auditor_would_ask() {
         let (code, err) = check(&line);
         assert!(code == Some(0) && err.contains("warning") && err.contains(what), "{line}: {err}");
     }
-    // A day less than a year is no matter.
+    // One day less than a year is accepted.
     assert_eq!(check(&sound.replace("2026-12-31", "2027-01-01")).1, "");
 }
 
@@ -178,7 +180,7 @@ fn what_only_exceptions_allow_is_no_agreement_with_the_matrix() {
     assert!(!first.contains("agrees"), "{first}");
     assert!(first.contains("only exceptions allow 1 conversation"), "{first}");
     assert!(!text.contains("was created on"), "{text}");
-    // One that was made after the traffic had ended is told.
+    // An exception that was created after the end of the traffic is reported.
     let late = list(&site, &[&line.replace("CREATED", "2098-01-01")]);
     let (_, text) = summary(&site, &["--exceptions", &late]);
     assert!(
@@ -217,7 +219,7 @@ fn growth_is_new_where_it_matters() {
     let mut two = steady();
     ["10.1.9.7", "10.1.9.8"].iter().for_each(|client| offender(&mut two, client));
     assert_eq!(known(&two, &before, FARM), (vec!["new".to_owned()], Some(1)));
-    // Further members of a network are told, not new.
+    // Further members of a network are reported, but are not new.
     let mut three = steady();
     ["10.1.9.7", "10.1.9.8", "10.1.9.9"].iter().for_each(|client| offender(&mut three, client));
     let several = Site::new(FARM, &two);
@@ -225,11 +227,11 @@ fn growth_is_new_where_it_matters() {
     let path = several.folder.path().join("known.csv").display().to_string();
     let (_, text) = summary(&Site::new(FARM, &three), &["--known", &path]);
     assert!(text.contains("1 still there (1 with further members)"), "{text}");
-    // What was only tried is reached now: the worse state.
+    // A connection that was only attempted is now established, which is worse.
     let mut tried = steady();
     tried.knock(1_000, ("10.1.9.7", 51_000), ("10.1.0.10", 9100));
     assert_eq!(known(&one, &Site::new(FARM, &tried), FARM).0, ["new"]);
-    // The columns of an earlier version, and its ids, are read too.
+    // The columns and IDs of an earlier version are also read.
     let old: String = before
         .report("csv")
         .lines()
@@ -269,28 +271,28 @@ fn an_audit_that_checked_nothing_can_fail() {
         let more = [more, &["--out", &place]].concat();
         let (code, _) = summary(&site, &more);
         assert_eq!(code, Some(expected), "{more:?}");
-        // The reports are written all the same, and say why.
+        // The reports are written all the same, and state the reason.
         let json = fs::read_to_string(out.join("audit.json")).expect("a report");
         let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(json["exit_reasons"].to_string().contains("nothing was checked"), expected == 4);
     }
-    // 4 beats 1, and 3 beats 4.
+    // Exit code 4 takes precedence over 1, and 3 over 4.
     let cut = site.folder.path().join("cut.pcap");
     let bytes = fs::read(&site.capture).expect("the capture");
     fs::write(&cut, &bytes[..bytes.len() - 7]).expect("writable");
     let (cut, inventory) = (cut.display().to_string(), site.inventory.display().to_string());
     let run = rasaudit(["audit", &cut, "-i", &inventory, "--require-assessed"]);
     assert_eq!(run.status.code(), Some(3));
-    // A farm that was checked is.
+    // A farm that was checked succeeds.
     let (code, _) =
         summary(&Site::new(FARM, &steady()), &["--require-assessed", "--fail-on", "high"]);
     assert_eq!(code, Some(0));
-    // A forgotten inventory: the summary says how to get one.
+    // If the inventory is missing, the summary says how to create one.
     let run = rasaudit(["audit", &site.capture.display().to_string()]);
     assert!(stdout(&run).contains("rasaudit inventory draft"), "{}", stdout(&run));
 }
 
-// Numbers and ids.
+// Numbers and IDs.
 
 #[test]
 fn the_headline_counts_what_the_file_holds() {
@@ -305,12 +307,12 @@ fn the_headline_counts_what_the_file_holds() {
         assert!(first.starts_with(&format!("{} finding", rows.len() - info)), "{name}: {first}");
         let more = format!("{info} more of severity info");
         assert_eq!(first.contains(&more), info > 0, "{name}: {first}");
-        // No spreadsheet takes an id for a number.
+        // A spreadsheet does not take an ID for a number.
         assert!(rows.iter().all(|row| row[0].starts_with("f-") && row[0].len() == 14), "{rows:?}");
     }
 }
 
-// What explains others.
+// Findings that explain others.
 
 #[test]
 fn an_address_that_does_what_an_unseen_host_should_do_explains_what_follows() {
@@ -328,9 +330,9 @@ fn an_address_that_does_what_an_unseen_host_should_do_explains_what_follows() {
     let first = shown.iter().find(|line| line.contains(" f-")).expect("a finding");
     assert!(first.contains("role-mismatch"), "{text}");
     assert_eq!(text.lines().filter(|line| line.contains("unknown-host")).count(), 0, "{text}");
-    // With the broker at its place nobody is asked for.
+    // If the broker has its listed address, no host is missing.
     assert!(findings(&Site::new(FARM, &steady()), &[]).is_empty());
-    // A network without roles makes nobody known.
+    // A network without roles does not make its addresses known.
     let network = "\n[[network]]\nname = \"others\"\ncidr = \"10.1.0.0/28\"\nroles = []\n";
     let found = findings(&Site::new(&format!("{moved}{network}"), &steady()), &[]);
     assert!(
@@ -364,7 +366,7 @@ fn attempts_on_many_hosts_are_told_as_one_and_what_answered_for_itself() {
     assert_eq!(answered[7], "");
     let (_, text) = summary(&site, &[]);
     assert!(text.contains("tried the same on 12 servers, and all of it failed"), "{text}");
-    // Nine are nine findings.
+    // Nine servers are nine findings.
     assert!(findings(&scan(9), &[]).iter().all(|row| row[7].is_empty()));
 }
 
@@ -385,13 +387,13 @@ fn a_listed_client_from_outside_is_a_warning() {
     );
     let check = rasaudit(["inventory", "check", &site.inventory.display().to_string()]);
     assert!(check.status.success() && stderr(&check).contains("203.0.113.5 of home lies outside"));
-    // Whoever is not listed is exposed-internal as ever.
+    // A client that is not listed is exposed-internal as before.
     let codes: Vec<String> =
         findings(&Site::new(FARM, &wire), &[]).into_iter().map(|r| r[1].clone()).collect();
     assert_eq!(codes, ["exposed-internal"]);
 }
 
-// An overlay that nobody named.
+// An overlay that the inventory does not mention.
 
 #[test]
 fn an_overlay_that_would_explain_findings_is_named_with_their_number() {
@@ -412,7 +414,7 @@ fn an_overlay_that_would_explain_findings_is_named_with_their_number() {
     assert!(without.contains("windows-domain would explain"), "{without}");
     let with = told(&["--overlay", "windows-domain"]);
     assert!(!with.contains("would explain"), "{with}");
-    // The number is that of the findings that go.
+    // The number equals that of the findings that disappear.
     let count = |text: &str| -> u64 {
         text.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
     };
@@ -420,7 +422,7 @@ fn an_overlay_that_would_explain_findings_is_named_with_their_number() {
     assert_eq!(count(&without) - count(&with), explained, "{without}\n{with}");
 }
 
-// What was not read.
+// Frames that were not decoded.
 
 #[test]
 fn frames_of_an_unknown_kind_are_told_by_number_name_and_count() {
@@ -429,7 +431,7 @@ fn frames_of_an_unknown_kind_are_told_by_number_name_and_count() {
         wire.ether(1_000 + frame, 1, 2, 0x8915, &[0; 64]);
     }
     wire.ether(2_000, 1, 2, 0x1234, &[0; 64]);
-    // A tunnel whose packet is no packet.
+    // A tunnel whose contents are not a valid packet.
     wire.ip(3_000, "10.1.0.10", "10.1.0.20", 47, &[0, 0, 0x08, 0x00, 0xff, 0xff, 0xff, 0xff]);
     let (_, text) = summary(&Site::new(FARM, &wire), &[]);
     for part in [
@@ -441,7 +443,7 @@ fn frames_of_an_unknown_kind_are_told_by_number_name_and_count() {
     }
 }
 
-/// A capture with a change made to its bytes.
+/// Audits a capture after a change to its bytes.
 fn damaged(site: &Site, change: impl FnOnce(&mut Vec<u8>)) -> std::process::Output {
     let mut bytes = fs::read(&site.capture).expect("the capture");
     change(&mut bytes);
@@ -459,7 +461,7 @@ fn zeros_in_the_place_of_records_are_zeros() {
     let (_, plain) = summary(&site, &[]);
     let frames = format!("{whole} frames in 1 input");
     assert!(plain.contains(&frames));
-    // A tail of zeros, as a file system leaves it, of any length.
+    // Trailing zeros of any length, as a file system leaves them.
     for zeros in [16, 17, 100, 4096, 1 << 20] {
         let run = damaged(&site, |bytes| bytes.extend(vec![0; zeros]));
         let text = stdout(&run);
@@ -471,7 +473,7 @@ fn zeros_in_the_place_of_records_are_zeros() {
             stderr(&run)
         );
     }
-    // A hole between records: those behind it are read.
+    // A gap between records. The records after it are read.
     let start: usize = 24 + records.records[..whole / 2].iter().map(Vec::len).sum::<usize>();
     for zeros in [512, 1000, 300_001] {
         let run = damaged(&site, |bytes| {
@@ -485,7 +487,7 @@ fn zeros_in_the_place_of_records_are_zeros() {
         );
         assert_eq!(run.status.code(), Some(3));
     }
-    // Zeros and then nothing that is a record.
+    // Zeros, followed by data that is not a record.
     let run = damaged(&site, |bytes| {
         bytes.truncate(start);
         bytes.extend(vec![0; 512]);
@@ -530,7 +532,7 @@ fn legacy_lz4_is_read() {
     let site = Site::new(FARM, &steady());
     let (_, plain) = summary(&site, &[]);
     let bytes = fs::read(&site.capture).expect("the capture");
-    // Two frames one after the other, each of one block (lz4_Frame_format.md, "Legacy frame").
+    // Two concatenated frames of one block each (lz4_Frame_format.md, "Legacy frame").
     let mut packed = Vec::new();
     for part in [&bytes[..bytes.len() / 2], &bytes[bytes.len() / 2..]] {
         let block = lz4_flex::block::compress(part);
@@ -541,7 +543,7 @@ fn legacy_lz4_is_read() {
     let run = damaged(&site, |all| *all = packed.clone());
     let line = |text: &str| text.lines().find(|l| l.starts_with("Frames")).map(str::to_owned);
     assert_eq!(line(&stdout(&run)), line(&plain), "{}", stderr(&run));
-    // A block that claims more than there can be is damage, not memory.
+    // A block with an impossible length is damage and does not cause an allocation.
     packed[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
     let run = damaged(&site, |all| *all = packed);
     assert_eq!(run.status.code(), Some(3));
@@ -588,7 +590,7 @@ fn drop_counters_that_cannot_be_true_are_told_and_not_believed() {
 
 #[test]
 fn wlan_frames_that_a_capture_calls_ethernet_are_told_as_that() {
-    // An 802.11 data frame in clear, as pktmon writes it.
+    // An unencrypted 802.11 data frame, as pktmon writes it.
     let mut frame = vec![0x88, 0x01, 0, 0];
     frame.extend([[2, 0, 0, 0, 0, 9], [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]].concat());
     frame.extend([0x10, 0, 0, 0, 0xaa, 0xaa, 3, 0, 0, 0, 0x08, 0x00]);
@@ -601,7 +603,7 @@ fn wlan_frames_that_a_capture_calls_ethernet_are_told_as_that() {
     assert!(text.contains("1 frame of IEEE 802.11 in a capture that calls it Ethernet"), "{text}");
 }
 
-// Reports that change places.
+// Reports that replace earlier ones.
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
@@ -611,7 +613,7 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Whether the files of a folder are those of one report, by its manifest.
+/// Returns whether the files of a folder belong to one report, according to its manifest.
 fn is_whole(folder: &Path) -> bool {
     let mut check = Command::new("sha256sum");
     check.args(["--check", "--quiet", "manifest.sha256"]).current_dir(folder);
@@ -619,7 +621,8 @@ fn is_whole(folder: &Path) -> bool {
     check.status().expect("sha256sum runs").success()
 }
 
-/// Whoever is killed while a report takes the place of an older one leaves the old one or the new one.
+/// A run that is killed while its report replaces an older one leaves either the old one or the new
+/// one.
 #[test]
 fn a_killed_run_leaves_the_old_report_or_the_new_one() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -665,7 +668,7 @@ fn files_of_others_stay_and_a_torn_report_is_refused() {
         }
     }
     assert!(link.is_symlink());
-    // What does not fit the manifest is no earlier audit.
+    // A file that does not match the manifest is not accepted as an earlier audit.
     let findings = real.join("findings.csv");
     let mut text = fs::read_to_string(&findings).expect("a report");
     text.push_str("\r\n");
@@ -678,7 +681,7 @@ fn files_of_others_stay_and_a_torn_report_is_refused() {
     assert_eq!(template.status.code(), Some(2));
 }
 
-// Words.
+// Encodings and wording.
 
 #[test]
 fn files_are_read_as_windows_writes_them() {
@@ -731,7 +734,7 @@ fn roles_are_called_as_people_call_them() {
         let rows = columns(&Site::new(&inventory, &steady()).report("hosts"), &["name", "roles"]);
         assert!(rows.contains(&vec!["broker1".to_owned(), slug.to_owned()]), "{name}: {rows:?}");
     }
-    // There is no such role: what to do about it.
+    // The role does not exist. The message says what to do.
     let site = Site::new(&FARM.replace("[\"broker\"]", "[\"print server\"]"), &steady());
     let run = site.run::<&str>(&[]);
     assert_eq!(run.status.code(), Some(2));
@@ -769,7 +772,7 @@ fn a_wrong_file_is_named_with_what_belongs_there() {
     }
 }
 
-/// Nothing that a summary says is cut off, and no file is named that was not written.
+/// A summary is never truncated, and names only files that were written.
 #[test]
 fn a_summary_says_everything_and_names_what_is_there() {
     let case = support::FIXTURES.iter().find(|case| case.name == "farm-codes").expect("a fixture");
@@ -798,7 +801,8 @@ fn an_explanation_needs_no_key() {
 
 // Memory.
 
-/// What is beside the flows keeps within memory, says so, and is the same for any workers and cuts.
+/// Side evidence stays within its memory limit, the limit is reported, and the result is the same
+/// for any number of workers and any cuts.
 #[test]
 fn what_does_not_fit_beside_the_flows_is_told_and_the_same_for_all_workers() {
     let mut wire = steady();
@@ -806,7 +810,7 @@ fn what_does_not_fit_beside_the_flows_is_told_and_the_same_for_all_workers() {
         let [_, _, high, low] = number.to_be_bytes();
         let at = wire.0.len();
         wire.claim(1_000 + u64::from(number) / 10, "10.1.0.10", 7);
-        // Each from a hardware address of its own, in the frame and in the claim.
+        // Each from its own hardware address, in the frame and in the claim.
         for place in [9, 25] {
             wire.0[at].1[place..place + 2].copy_from_slice(&[high, low]);
         }
@@ -832,7 +836,8 @@ fn what_does_not_fit_beside_the_flows_is_told_and_the_same_for_all_workers() {
     assert!(!roomy.contains("Memory "), "{roomy}");
 }
 
-/// A PC that opens what every Windows host opens is no broker, though the broker was not seen, and hides nothing.
+/// A PC that uses the same ports as every Windows host is not taken for a broker, even if the
+/// broker was not seen, and does not hide anything.
 #[test]
 fn what_everybody_does_on_a_windows_network_is_no_role() {
     let moved = FARM.replace("10.1.0.10", "10.1.0.99");
@@ -840,14 +845,15 @@ fn what_everybody_does_on_a_windows_network_is_no_role() {
     for minute in 0..3 {
         wire.connect(minute * 60_000, ("10.1.0.50", 50_000), ("10.1.0.30", 445));
         wire.connect(minute * 60_000 + 10, ("10.1.0.30", 50_001), ("10.1.0.50", 445));
-        // An own port of the product, which anybody can open.
+        // A port of the product itself, to which any host can connect.
         wire.connect(minute * 60_000 + 20, ("10.1.0.50", 50_002), ("10.1.0.30", 30_004));
     }
     let found = findings(&Site::new(&moved, &wire), &[]);
     assert!(found.iter().all(|row| row[1] == "unknown-host" && row[7].is_empty()), "{found:?}");
 }
 
-/// One finding that weighs more than what would explain it is told for itself, in the summary and in a ticket.
+/// A finding that is more severe than the one that would explain it is reported separately, in the
+/// summary and in a ticket.
 #[test]
 fn nothing_folds_under_what_weighs_less() {
     let case = support::FIXTURES.iter().find(|case| case.name == "farm-codes").expect("a fixture");
@@ -859,7 +865,8 @@ fn nothing_folds_under_what_weighs_less() {
         let cause = rows.iter().find(|cause| cause[0] == row[2]).expect("a cause");
         assert!(weight(&row[1]) <= weight(&cause[1]), "{row:?} under {cause:?}");
     }
-    // A ticket has every finding above info, for itself or under what explains it.
+    // A ticket contains every finding above info, either separately or under the one that explains
+    // it.
     let ticket =
         stdout(&rasaudit([case.arguments(), vec!["--format".into(), "markdown".into()]].concat()));
     for row in rows.iter().filter(|row| row[1] != "info") {
@@ -876,15 +883,15 @@ fn a_report_that_is_not_whole_yet_is_refused() {
     let findings = out.join("findings.csv").display().to_string();
     let known = || rasaudit([case.arguments(), vec!["--known".into(), findings.clone()]].concat());
     assert_eq!(known().status.code(), Some(1));
-    // Another file of it is missing.
+    // Another file of the report is missing.
     fs::rename(out.join("audit.json"), out.join("elsewhere")).expect("writable");
     assert_eq!(known().status.code(), Some(2));
     fs::rename(out.join("elsewhere"), out.join("audit.json")).expect("writable");
-    // What a killed first run leaves beside files of others.
+    // What a killed first run leaves beside unrelated files.
     fs::write(out.join("manifest.sha256"), "incomplete\n").expect("writable");
     assert_eq!(known().status.code(), Some(2));
     assert!(stderr(&known()).contains("incomplete"), "{}", stderr(&known()));
-    // Through a pipe it is read like any file.
+    // A pipe is read like any file.
     let copy = scratch.path().join("copy.csv");
     fs::copy(out.join("findings.csv"), &copy).expect("readable");
     let base = case.arguments().iter().map(|a| format!("'{a}'")).collect::<Vec<_>>().join(" ");

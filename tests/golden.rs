@@ -1,5 +1,5 @@
-//! Every fixture gives the reports that stand beside it. They are reviewed like code;
-//! `UPDATE_GOLDEN=1 cargo test --test golden` writes them anew.
+//! Tests that every fixture yields the reports beside it. They are reviewed like code.
+//! `UPDATE_GOLDEN=1 cargo test --test golden` rewrites them.
 
 mod support;
 
@@ -41,7 +41,7 @@ fn every_fixture_gives_its_reports() {
     }
 }
 
-/// Every file format holds the same frames, and so gives the same conversations and findings.
+/// Every file format contains the same frames and thus yields the same conversations and findings.
 #[test]
 fn every_format_gives_the_same_answer() {
     let inventory = fixture("decode-mix/inventory.toml");
@@ -64,8 +64,9 @@ fn every_format_gives_the_same_answer() {
     }
 }
 
-/// Exceptions, known findings and tickets name findings by their ids, so an id never changes. `tests/data/ids.tsv` has
-/// those that were given out before anybody was disbelieved; one that had to change would stand in `CHANGED` with its reason.
+/// Exceptions, known findings and tickets refer to findings by their IDs, so an ID never changes.
+/// `tests/data/ids.tsv` contains the IDs assigned while audits still trusted all hosts. One that
+/// had to change would be listed in `CHANGED` with its reason.
 #[test]
 fn findings_keep_their_ids() {
     const CHANGED: [(&str, &str); 0] = [];
@@ -82,7 +83,7 @@ fn findings_keep_their_ids() {
     }
 }
 
-/// No capture lies in the fixtures that nobody audits or describes.
+/// Every capture in the fixtures is audited or described.
 #[test]
 fn every_capture_is_audited_and_described() {
     let readme = fs::read_to_string(fixture("README.md")).expect("the README");
@@ -98,7 +99,7 @@ fn every_capture_is_audited_and_described() {
         let folder = path.parent().and_then(|p| p.file_name()).expect("a folder").to_string_lossy();
         let name = path.file_name().expect("a name").to_string_lossy();
         let audited = FIXTURES.iter().any(|f| f.capture() == path) || folder == "formats"
-            // tests/coverage.rs, tests/links.rs and tests/tshark.rs hold these.
+            // tests/coverage.rs, tests/links.rs and tests/tshark.rs use these.
             || folder == "farm-codes"
             || folder == "wrapped"
             || folder == "overlay";
@@ -110,8 +111,8 @@ fn every_capture_is_audited_and_described() {
     assert!(count >= 10);
 }
 
-/// The faults that were injected into the lab farm are found, no more and no fewer; the healthy farm
-/// has none.
+/// The faults that were injected into the lab farm are found, no more and no fewer. The healthy
+/// farm has none.
 #[test]
 fn the_lab_farms_show_what_was_injected() {
     for (capture, expected, code) in [

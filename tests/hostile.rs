@@ -1,5 +1,6 @@
-//! Who attacks writes names, ports and flags as he likes. Names stay text in every report; what looks like a
-//! broadcast, an answer or a handshake does not turn a violation into something documented for certain.
+//! Tests hostile input. An attacker chooses names, ports and flags freely. Names remain text in
+//! every report, and apparent broadcasts, answers or handshakes do not turn a violation into
+//! certainly documented traffic.
 
 mod support;
 
@@ -13,10 +14,10 @@ const GW: &str = "10.1.0.1";
 const BROKER: &str = "10.1.0.10";
 const DC: &str = "10.1.0.20";
 const RDSH: &str = "10.1.0.30";
-/// A host in no list.
+/// A host that is not listed.
 const EVIL: &str = "10.1.0.66";
 
-/// Names that mean something to a spreadsheet, a browser, a terminal, or a reader of the text.
+/// Names with a special meaning to a spreadsheet, a browser, a terminal, or a reader of the text.
 const NAMES: &[&str] = &[
     "=HYPERLINK(1)",
     "+1",
@@ -34,7 +35,8 @@ const NAMES: &[&str] = &[
     "%0a=1",
 ];
 
-/// What no report may hold: anything that steers, and cells that a spreadsheet takes for a formula.
+/// Asserts that a report contains neither control characters nor cells that a spreadsheet takes for
+/// a formula.
 fn is_harmless(report: &str, format: &str) {
     for c in report.chars() {
         let steers = c.is_control() && !matches!(c, '\n' | '\r')
@@ -86,7 +88,8 @@ fn hostile_names_of_an_inventory_are_text_in_every_report() {
         for format in FORMATS {
             is_harmless(&site.report(format.name), format.name);
         }
-        // The comments of evidence, the list that starts from findings, and a question's answer.
+        // The comments of evidence, the exceptions template made from findings, and the output of
+        // `explain`.
         let out = site.folder.path().join("out");
         let evidence = site.folder.path().join("evidence");
         let run = site.run(&[
@@ -138,7 +141,7 @@ fn hostile_names_of_the_traffic_are_text_in_every_report() {
     let mut wire = Wire::default();
     for (number, name) in NAMES.iter().enumerate() {
         let (ms, outside) = (1000 * number as u64, format!("203.0.113.{}", 10 + number));
-        // One label, with whatever is in it.
+        // A single label, whatever it contains.
         let label: String = name.chars().filter(|c| *c != '.').take(60).collect();
         wire.lookup(ms, RDSH, DC, &[&label], &outside);
         let hello = client_hello(name, false, 0);
@@ -176,7 +179,7 @@ fn farm() -> String {
     format!("[farm]\nmatrix = \"ras-19\"\n{list}{clients}")
 }
 
-/// The conversations that touch an address: server, port, verdict, certain.
+/// Returns the conversations that involve an address: server, port, verdict, certain.
 fn judged(wire: &Wire, address: &str) -> Vec<[String; 5]> {
     let report = Site::new(&farm(), wire).report("conversations");
     let rows = columns(&report, &["client", "server", "port", "verdict", "certain"]);
@@ -184,7 +187,7 @@ fn judged(wire: &Wire, address: &str) -> Vec<[String; 5]> {
     rows.map(|row| row.try_into().expect("five cells")).collect()
 }
 
-/// Nothing of an intruder's is documented or background for certain.
+/// Asserts that no conversation of an intruder is documented or background for certain.
 #[track_caller]
 fn is_a_violation(wire: &Wire, address: &str) {
     let rows = judged(wire, address);
@@ -195,7 +198,7 @@ fn is_a_violation(wire: &Wire, address: &str) {
     }
 }
 
-/// Makes the frames of an address broadcasts of the link layer.
+/// Turns the frames of an address into link-layer broadcasts.
 fn shouted(mut wire: Wire, address: &str) -> Wire {
     let ip = address.parse::<std::net::Ipv4Addr>().expect("an address").octets();
     for (_, frame) in wire.0.iter_mut().filter(|(_, frame)| frame[26..30] == ip) {
@@ -206,7 +209,7 @@ fn shouted(mut wire: Wire, address: &str) -> Wire {
 
 #[test]
 fn a_broadcast_of_the_link_layer_hides_no_violation() {
-    // A datagram and a SYN to one host, in frames to everybody; alone, and with an answer.
+    // A datagram and a SYN to one host, in broadcast frames, alone and with an answer.
     for answered in [false, true] {
         let mut wire = Wire::default();
         wire.udp(0, (EVIL, 20_009), (RDSH, 9999));
@@ -222,13 +225,13 @@ fn a_broadcast_of_the_link_layer_hides_no_violation() {
 
 #[test]
 fn an_address_that_looks_like_a_broadcast_hides_no_violation() {
-    // The last address of a /24 that speaks itself is a host.
+    // The last address of a /24 is a host if it sends packets itself.
     let last = "10.1.0.255";
     let mut wire = Wire::default();
     wire.connect(0, (last, 50_000), (BROKER, 20_003));
     wire.connect(100, (last, 137), (BROKER, 137));
     is_a_violation(&wire, last);
-    // To a directed broadcast: a port of the farm that no row opens to everybody.
+    // A directed broadcast to a port of the farm that no row opens to everyone.
     let mut wire = Wire::default();
     wire.udp(0, (EVIL, 20_003), ("10.1.0.255", 20_003));
     wire.tcp(10, (EVIL, 50_000), ("10.1.0.255", 20_003), SYN, 0);
@@ -238,14 +241,16 @@ fn an_address_that_looks_like_a_broadcast_hides_no_violation() {
 
 #[test]
 fn a_forged_answer_to_a_lookup_opens_nothing() {
-    // A client looks gateways up by broadcast; a stranger answers from the port, and then serves it.
+    // A client looks up gateways by broadcast. An unlisted host answers from the port and then
+    // serves it.
     let (client, all) = ("10.1.9.7", "10.1.9.255");
     let mut wire = Wire::default();
     wire.udp(0, (client, 50_000), (all, 20_000));
     wire.udp(5, (EVIL, 20_000), (client, 50_000));
     wire.udp(6, (client, 50_000), (EVIL, 20_000));
     is_a_violation(&wire, EVIL);
-    // Background is answered from its own port: an answer from another is no part of it.
+    // Background traffic is answered from its own port. An answer from another port does not belong
+    // to it.
     let mut wire = Wire::default();
     wire.udp(0, (RDSH, 5353), ("224.0.0.251", 5353));
     wire.udp(5, (EVIL, 9999), (RDSH, 5353));
@@ -255,8 +260,9 @@ fn a_forged_answer_to_a_lookup_opens_nothing() {
 
 #[test]
 fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
-    // From a documented port of its own the session host pushes into the broker; a SYN-ACK first, an ACK of
-    // the victim's stack back, as if the broker had asked.
+    // From a documented port of its own, the session host sends data to the broker. A SYN-ACK
+    // precedes it, and the victim's stack replies with an ACK, as if the broker had opened the
+    // connection.
     let mut wire = Wire::default();
     wire.tcp(0, (RDSH, 30_004), (BROKER, 445), SYN | ACK, 0);
     wire.tcp(1, (BROKER, 445), (RDSH, 30_004), support::wire::RST, 0);
@@ -270,19 +276,21 @@ fn forged_flags_and_ports_of_a_listed_host_stay_a_doubt() {
     let mut wire = Wire::default();
     before(&mut wire);
     is_a_violation(&wire, RDSH);
-    // The same where others show that the port serves: a stranger, or the broker itself.
+    // The same if other connections, by an unlisted host or by the broker itself, show that the
+    // port is served.
     for client in [EVIL, BROKER] {
         let mut wire = Wire::default();
         wire.connect(0, (client, 50_000), (RDSH, 30_004));
         before(&mut wire);
         let rows = judged(&wire, RDSH);
-        // Read as a documented use of the port that serves, and so in a row of its own that is not certain.
+        // Interpreted as documented use of the served port, and therefore in a row of its own that
+        // is not certain.
         let of_broker = |row: &[String; 5]| row[0] == BROKER && row[1] == RDSH && row[4] == "no";
         let abuse = |row: &[String; 5]| row[0] == RDSH && row[1] == BROKER && row[2] == "445";
         let told = rows.iter().any(|row| abuse(row) || of_broker(row));
         assert!(told, "{rows:?}");
     }
-    // A whole opening the other way round, forged before the real one.
+    // A complete opening in the opposite direction, forged before the real one.
     let mut wire = Wire::default();
     wire.tcp(0, (BROKER, 445), (RDSH, 30_004), SYN, 0);
     wire.tcp(1, (RDSH, 30_004), (BROKER, 445), SYN | ACK, 0);

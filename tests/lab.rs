@@ -1,6 +1,6 @@
-//! The lab farm itself: network namespaces, real sockets, a span port, and the findings that were
-//! injected. Needs root, iproute2, iptables, tcpdump and python3; without them the test says that it
-//! was skipped, unless `RASAUDIT_REQUIRE_LAB` is set, as CI does.
+//! Tests the lab farm itself: network namespaces, real sockets, a span port, and the injected
+//! findings. Needs root, iproute2, iptables, tcpdump and python3. Without them, the test reports
+//! that it was skipped, or fails if `RASAUDIT_REQUIRE_LAB` is set, as in CI.
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::thread;
 use support::truth::{above_info, findings, truth};
 use support::{fixture, rasaudit, stdout};
 
-/// Long enough for every kind of conversation once, and for sessions to count as triggers.
+/// Long enough for every kind of conversation to occur once, and for sessions to count as triggers.
 const SECONDS: &str = "90";
 
 fn missing() -> Option<String> {
@@ -29,7 +29,7 @@ fn missing() -> Option<String> {
     if !missing.is_empty() {
         return Some(format!("{} not installed", missing.join(", ")));
     }
-    // Root inside a container may be no root at all.
+    // Root inside a container may lack the necessary privileges.
     let probe = "n=ras-probe-$$; ip netns add $n && { ip -n $n link add v0 type veth peer name v1 && \
         ip -n $n link add b0 type bridge && ip netns exec $n iptables -A INPUT -p tcp --dport 9 -j DROP && \
         tc -n $n qdisc add dev v0 clsact && tc -n $n filter add dev v0 ingress protocol all u32 \
@@ -38,7 +38,7 @@ fn missing() -> Option<String> {
         .then(|| "no network namespace with bridge, filter and mirror can be made here".to_owned())
 }
 
-/// Runs a scenario and gives its capture.
+/// Runs a scenario and returns its capture.
 fn record(scenario: &str, folder: &Path) -> PathBuf {
     let capture = folder.join(format!("{scenario}.pcap"));
     let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
@@ -53,7 +53,7 @@ fn record(scenario: &str, folder: &Path) -> PathBuf {
     capture
 }
 
-/// Runs a scenario and gives the findings above info: verdict, code, client, server, port.
+/// Runs a scenario and returns the findings above info: verdict, code, client, server, port.
 fn run(scenario: &str, folder: &Path) -> Vec<[String; 5]> {
     let capture = record(scenario, folder);
     let output = rasaudit([

@@ -1,8 +1,8 @@
-//! Every dependency has a permissive licence.
+//! Tests that every dependency has a permissive licence.
 
 use std::process::Command;
 
-/// Licences that let users do as they like, given their notice.
+/// Licences that allow any use if their notice is kept.
 const PERMISSIVE: &[&str] = &[
     "MIT",
     "MIT-0",
@@ -19,7 +19,7 @@ const PERMISSIVE: &[&str] = &[
     "BSL-1.0",
 ];
 
-/// What is built here; crates of other platforms need not be on this machine.
+/// The target that is built here. Crates for other platforms may be missing on this machine.
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
 #[test]
@@ -64,7 +64,7 @@ fn nothing_is_a_release_candidate() {
     let lock: toml::Table = lock.parse().expect("TOML");
     for package in lock["package"].as_array().expect("a list") {
         let version = package["version"].as_str().expect("a version");
-        // What follows a plus says how it was built (Semantic Versioning, 10).
+        // The part after a plus is build metadata (Semantic Versioning, 10).
         let version = version.split('+').next().expect("a version");
         let candidate =
             ["-rc", "-alpha", "-beta", "-pre"].iter().any(|mark| version.contains(mark));

@@ -1,5 +1,6 @@
-//! The same packets under every link type and in every tunnel are the same conversations, but for what
-//! a wrapper cannot carry; and each wrapped frame is what tshark sees in it.
+//! Tests that the same packets under every link type and in every tunnel yield the same
+//! conversations, except for what a wrapper cannot carry. Also compares each wrapped frame with
+//! what tshark sees in it.
 
 mod support;
 
@@ -12,7 +13,7 @@ use support::frames::{ours, shown};
 use support::wrap::{self, PrefixRetention, WRAPPERS, Wrapper};
 use support::{Records, fixture};
 
-/// What tells conversations apart, and what a wrapper must not change.
+/// The columns that identify conversations, and those that a wrapper must not change.
 const CONVERSATION: &[&str] = &[
     "client",
     "server",
@@ -30,15 +31,16 @@ const CONVERSATION: &[&str] = &[
     "packets_to_client",
 ];
 
-/// Client, server, transport, port -> verdict, code, state, direction, flows, attempts, packets both
-/// ways.
+/// Returns client, server, transport, port -> verdict, code, state, direction, flows, attempts, and
+/// packets in both directions.
 fn conversations(capture: &Path, inventory: &Path) -> BTreeMap<Vec<String>, Vec<String>> {
     let text = support::conversations(capture, inventory);
     let rows = support::columns(&text, CONVERSATION).into_iter();
     rows.map(|mut row| (row.drain(..4).collect(), row)).collect()
 }
 
-/// That the tunnels of the wrappers are mirrors, and those of the kernel's own overlay too.
+/// Returns the statement that the wrappers' tunnels and those of the kernel's own overlay are
+/// mirrors.
 fn stating() -> String {
     let ends = r#"ends = ["192.0.2.0/24", "2001:db8::/32", "172.16.0.0/12", "10.0.0.0/8"]"#;
     let kinds = rasaudit::policy::TUNNEL_KINDS.iter();
@@ -47,15 +49,16 @@ fn stating() -> String {
     format!("[capture]\ntunnels = [{}]\n", tunnels.join(", "))
 }
 
-/// Wraps the frames of a fixture that carry a packet, and compares the conversations. Frames without a
-/// packet would be told as the tunnel's own.
+/// Wraps the frames of a fixture that carry a packet, and compares the conversations. Frames
+/// without a packet would be reported as the tunnel's own.
 fn same_conversations(captured: &str, inventory: &str, least: usize) {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let capture = fixture(captured);
     let records = Records::read(&capture);
     let seen = ours(&capture);
     let packet = |number: usize| matches!(&seen[number], Ok(seen) if seen.fingerprint != 0 && seen.undecoded_tunnel.is_none());
-    // What a mirror carries is believed without being stated; a tunnel in it is not.
+    // The contents of a mirror are believed without a statement. The contents of a tunnel inside it
+    // are not.
     let stated = scratch.path().join("stated.toml");
     let text = fs::read_to_string(fixture(inventory)).expect("the inventory");
     fs::write(&stated, text.replace("[capture]\n", &stating())).expect("writable");
@@ -73,7 +76,7 @@ fn same_conversations(captured: &str, inventory: &str, least: usize) {
         };
         let numbers: Vec<usize> =
             (0..records.records.len()).filter(|n| carried(*n, &records.records[*n])).collect();
-        // What a wrapper cannot carry is left out of both sides.
+        // What a wrapper cannot carry is removed from both sides.
         if numbers != kept {
             let frames: Vec<_> = numbers.iter().map(|n| records.records[*n].clone()).collect();
             records.write(&plain_path, &frames);
@@ -107,7 +110,7 @@ fn every_wrapper_gives_the_same_conversations_of_every_kind_of_packet() {
     same_conversations("decode-mix/mix.pcap", "decode-mix/inventory.toml", 20);
 }
 
-/// Tunnels in tunnels: a capture of the kernel's own overlay, and frames that are wrapped already.
+/// Nested tunnels: a capture of the kernel's own overlay, and frames that are wrapped already.
 #[test]
 fn wrapped_frames_may_be_wrapped_again() {
     same_conversations("overlay/vxlan.pcap", "decode-mix/inventory.toml", 5);
@@ -120,7 +123,7 @@ fn wrapped_frames_may_be_wrapped_again() {
     }
 }
 
-/// The frames of the fixtures in `wrapped/`: a dozen, spread over a farm's ten minutes.
+/// Returns the frames of the fixtures in `wrapped/`: a dozen, spread over ten minutes of a farm.
 fn dozen(records: &Records, wrapper: &Wrapper) -> Vec<u8> {
     let step = records.records.len() / 12;
     wrap::capture(records, wrapper, |number, _| number % step == 0)
@@ -143,7 +146,7 @@ fn the_fixtures_are_what_their_recipe_makes() {
     assert_eq!(files, WRAPPERS.len(), "a file in {} belongs to no wrapper", folder.display());
 }
 
-/// Teredo carries IPv6 alone, of which a farm has little.
+/// Teredo only carries IPv6, of which a farm has little.
 #[test]
 fn tshark_sees_the_same_inside_teredo() {
     let records = Records::read(&fixture("decode-mix/mix.pcap"));
@@ -160,7 +163,8 @@ fn tshark_sees_the_same_inside_teredo() {
         let mut inside = 0;
         for (number, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
             let seen = ours.as_ref().unwrap_or_else(|link| panic!("link type {link}"));
-            // More extension headers than are followed: the packet around it is what was seen.
+            // There are more extension headers than the decoder follows, so the surrounding packet
+            // was observed.
             if seen.undecoded_tunnel.is_some() {
                 continue;
             }
@@ -171,7 +175,8 @@ fn tshark_sees_the_same_inside_teredo() {
     }
 }
 
-/// Tags of switch chips, which tcpdump reads and tshark does not (4.0). What is in them is held by the conversations.
+/// Tags of switch chips that tcpdump decodes and tshark (4.0) does not. The comparison of
+/// conversations checks their contents.
 const UNKNOWN_TO_TSHARK: &[&str] = &[
     "marvell-ethertype",
     "broadcom-ethertype",
@@ -194,7 +199,7 @@ fn tshark_sees_the_same_inside_every_wrapper() {
         assert!(ours.len() >= 10, "{}: {}", wrapper.name, ours.len());
         let mut flows = 0;
         for (number, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
-            // tshark takes the number that Windows gives IPv6 for that of another protocol.
+            // tshark takes the number that Windows uses for IPv6 for that of another protocol.
             if wrapper.name == "npcap-loopback" && theirs.protocols.starts_with("null:ipx") {
                 continue;
             }

@@ -1,6 +1,7 @@
-//! Live audits on a wire of our own: a pair of interfaces in a network namespace, and captures replayed over it.
-//! Needs root, iproute2, nftables, tcpdump, python3 and tcpreplay; without them the tests say that they were skipped, unless
-//! `RASAUDIT_REQUIRE_LAB` is set, as CI does.
+//! Tests live audits in a network of their own: a pair of interfaces in a network namespace, over
+//! which captures are replayed. Needs root, iproute2, nftables, tcpdump, python3 and tcpreplay.
+//! Without them the tests report that they were skipped, or fail if `RASAUDIT_REQUIRE_LAB` is set,
+//! as in CI.
 
 mod support;
 
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use support::fixture;
 use support::span::{Wire, inventory, path_var, sh, text};
 
-/// Columns of a report, row by row.
+/// Returns columns of a report, row by row.
 fn columns<const N: usize>(file: &Path, wanted: [&str; N]) -> BTreeSet<[String; N]> {
     let mut reader = csv::Reader::from_path(file).expect("a report");
     let header = reader.headers().expect("a header").clone();
@@ -23,7 +24,7 @@ fn columns<const N: usize>(file: &Path, wanted: [&str; N]) -> BTreeSet<[String; 
     reader.records().map(|r| places.map(|p| r.as_ref().expect("a row")[p].to_owned())).collect()
 }
 
-/// A pcap file of Ethernet frames.
+/// Returns a pcap file of Ethernet frames.
 fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1] {
@@ -38,7 +39,7 @@ fn pcap(frames: &[Vec<u8>]) -> Vec<u8> {
     file
 }
 
-/// A frame with an IPv4 packet; `piece` is its flags and offset.
+/// Returns a frame with an IPv4 packet. `piece` contains its flags and fragment offset.
 fn packet(id: u16, piece: u16, protocol: u8, from: u32, to: u32, above: &[u8]) -> Vec<u8> {
     let mut ip = vec![0x45, 0];
     ip.extend((20 + above.len() as u16).to_be_bytes());
@@ -51,7 +52,7 @@ fn packet(id: u16, piece: u16, protocol: u8, from: u32, to: u32, above: &[u8]) -
     [&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0][..], &ip, above].concat()
 }
 
-/// The first piece of a UDP datagram, or the other.
+/// Returns the first fragment of a UDP datagram, or the other one.
 fn fragment(id: u16, first: bool) -> Vec<u8> {
     const MORE: u16 = 0x2000;
     let (from, to) = (0x0a14_011f, 0x0a14_0133);
@@ -64,8 +65,8 @@ fn fragment(id: u16, first: bool) -> Vec<u8> {
     }
 }
 
-/// A frame that hardly any other is like: a claim of an address, a datagram and an attempt from outside, a scan
-/// inside.
+/// Returns a frame that is unlike nearly all others: an address claim, a datagram or an attempt
+/// from outside, or a scan inside.
 fn stranger(number: u32) -> Vec<u8> {
     // Spread over all addresses.
     let made_up = number.wrapping_mul(0x9e37_79b9) | 0x4000_0000;
@@ -91,7 +92,8 @@ fn stranger(number: u32) -> Vec<u8> {
 const WHO: [&str; 8] =
     ["client", "server", "transport", "port", "verdict", "code", "direction", "state"];
 
-/// What the same frames give offline, apart from times.
+/// Audits the same frames offline and returns the folder of the reports, for comparison apart from
+/// times.
 fn offline(capture: &Path, folder: &Path) -> PathBuf {
     offline_with(capture, folder, 1)
 }
@@ -127,7 +129,7 @@ fn live_says_what_an_audit_of_the_same_traffic_says_with_any_number_of_threads()
         let latest = folder.join("out/latest");
         assert_eq!(columns(&latest.join("conversations.csv"), WHO), expected, "{jobs}");
         assert_eq!(above_info(&latest), above_info(&offline), "{jobs}");
-        // Each finding above info is told once, when it comes.
+        // Each finding above info is reported once, when it appears.
         let told = text(&ended.stdout);
         assert_eq!(told.lines().count(), 3, "{told}");
         for [id, _] in above_info(&latest) {
@@ -154,7 +156,7 @@ fn a_restart_goes_on_where_it_was_killed_and_a_torn_state_costs_one_window() {
     };
     let before = count(scratch.path());
     assert!(before > 10_000, "{before}");
-    // A crash in the middle of writing leaves a piece.
+    // A crash during a write leaves a partial file.
     let current = state.join("evidence.state");
     let whole = fs::read(&current).expect("a state");
     fs::write(&current, &whole[..whole.len() / 2]).expect("a torn state");
@@ -165,13 +167,13 @@ fn a_restart_goes_on_where_it_was_killed_and_a_torn_state_costs_one_window() {
     assert!(told.contains("goes on with"), "{told}");
     assert_eq!(ended.status.code(), Some(1), "{told}");
     assert_eq!(count(scratch.path()), before);
-    // What was found before is in the report, and not told as new.
+    // Earlier findings are in the report but are not reported as new.
     assert_eq!(
         columns(&scratch.path().join("out/latest/findings.csv"), ["id", "severity"]).len(),
         4
     );
     assert_eq!(text(&ended.stdout), "");
-    // Rules that changed judge the old evidence anew.
+    // Changed rules judge the old evidence again.
     let file = inventory(scratch.path());
     let old = fs::read_to_string(&file).expect("an inventory");
     fs::write(&file, old.replace("\"rep1\"", "\"reporter\"")).expect("an inventory");
@@ -203,7 +205,7 @@ fn signals_close_windows_and_reload_what_is_valid() {
     };
     live.signal("USR1");
     appears();
-    // Two mistakes; both are told, and the old inventory stays.
+    // The inventory has two errors. Both are reported, and the old inventory stays in use.
     let file = inventory(scratch.path());
     let good = fs::read_to_string(&file).expect("an inventory");
     fs::write(
@@ -240,12 +242,12 @@ fn an_interface_may_go_and_come_back() {
     sleep(Duration::from_millis(1500));
     assert!(wire.cable());
     sleep(Duration::from_millis(2500));
-    // Down alone is silence to libpcap.
+    // An interface that is merely down looks like silence to libpcap.
     wire.ip("link set span down");
     sleep(Duration::from_millis(2500));
     wire.ip("link set span up");
     sleep(Duration::from_millis(2000));
-    // Under another name it is away, too.
+    // An interface with another name is missing, too.
     wire.ip("link set span down");
     wire.ip("link set span name other");
     sleep(Duration::from_millis(2500));
@@ -259,7 +261,8 @@ fn an_interface_may_go_and_come_back() {
     assert_eq!(told.matches("span cannot be read any more").count(), 3, "{told}");
     assert!(told.contains("(it is down)"), "{told}");
     assert_eq!(told.matches("span is read again").count(), 3, "{told}");
-    // Part of the time could not be read: that is said, and no crash.
+    // The interface could not be read for part of the time. This is reported, and the audit does
+    // not crash.
     assert_eq!(ended.status.code(), Some(3), "{told}");
     let report = scratch.path().join("out/latest/findings.csv");
     assert!(columns(&report, ["code"]).contains(&["refused".to_owned()]));
@@ -283,7 +286,7 @@ fn a_full_disk_costs_reports_and_nothing_else() {
     let told = text(&ended.stderr);
     assert!(told.contains("No space left"), "{told}");
     assert_eq!(ended.status.code(), Some(3), "{told}");
-    // Nothing half written, and the findings were told all the same.
+    // No partial files are left, and the findings were reported all the same.
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(text(&ended.stdout).lines().count(), 3);
 }
@@ -406,7 +409,7 @@ fn no_thread_of_a_running_audit_has_rights_that_it_does_not_need() {
             assert_eq!(value("CapPrm:"), capabilities, "{sandbox}");
             assert_eq!(value("NoNewPrivs:"), "1", "{sandbox}");
         }
-        // The inventory leads to a file outside now, which cannot be opened any more.
+        // The inventory is now a link to a file outside, which the audit can no longer open.
         let file = inventory(&folder);
         fs::remove_file(&file).expect("a file");
         let outside = fixture("farm-healthy/inventory.toml");
@@ -470,7 +473,7 @@ fn frames_are_kept_in_rotated_files_that_an_audit_reads_as_the_live_one_did() {
         let (live, offline) = (fs::read(latest.join(report)), fs::read(offline.join(report)));
         assert!(live.expect("a report") == offline.expect("a report"), "{report}");
     }
-    // A restart goes on after them, and only so many stay.
+    // A restart continues after the existing files, and keeps only the given number of files.
     let last = files().last().cloned().expect("a file");
     let more = ["--windows", "1", "--every", "1s", "--write", file, "--write-files", "3"];
     let ended = wire.live(scratch.path(), &more).end();
@@ -482,14 +485,15 @@ fn frames_are_kept_in_rotated_files_that_an_audit_reads_as_the_live_one_did() {
 fn a_wire_that_is_down_proves_nothing_missing() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");
-    // The healthy farm without one kind of connection, as if that went over the other wire.
+    // The healthy farm without one kind of connection, as if that took the other cable.
     let (ns, rest) = (&wire.0, scratch.path().join("rest.pcap"));
     let ip = format!("ip -n {ns}");
     assert!(sh(&format!(
         "{ip} link add sent2 type veth peer name span2 && {ip} link set sent2 up && {ip} link set span2 up"
     )));
     let whole = fixture("farm-healthy/span.pcap");
-    // Its frames were cut short; sent, they have to be as long as they say.
+    // The frames were truncated when captured. To be sent, they need the length that their headers
+    // state.
     assert!(sh(&format!(
         "tcpdump -r {0} -w {1}.cut not port 20002 && tcprewrite --fixlen=pad -i {1}.cut -o {1}",
         whole.display(),
@@ -531,7 +535,7 @@ fn an_answer_may_have_come_while_the_wire_was_away() {
         }
         sleep(Duration::from_millis(2500));
         assert!(sh(&format!("{replay} -L 1 {capture}")));
-        // The window that had the gap, and one more: what all of them say.
+        // The window with the gap, and one more, for the result of all windows.
         live.signal("USR1");
         sleep(Duration::from_millis(1500));
         live.signal("TERM");
@@ -547,7 +551,7 @@ fn an_answer_may_have_come_while_the_wire_was_away() {
 fn fragments_are_counted_the_same_with_any_number_of_threads() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");
-    // Whole datagrams in two pieces, and pieces whose other half never comes.
+    // Complete datagrams in two fragments, and fragments whose other half never arrives.
     let mut frames = Vec::new();
     for id in 0..90u16 {
         for first in [true, false] {
@@ -614,7 +618,7 @@ fn made_up_addresses_and_inside_scans_stay_within_memory() {
     let told = text(&ended.stderr);
     assert!(peak < 160 << 10, "{peak} kB");
     assert!(told.contains("were folded") && told.contains("were forgotten"), "{told}");
-    // Every frame is read or told as lost.
+    // Every frame is either read or reported as lost.
     let json = fs::read_to_string(scratch.path().join("out/latest/audit.json")).expect("a report");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     let count = |value: &serde_json::Value| value.as_u64().expect("a number");
@@ -633,7 +637,8 @@ fn a_mirror_of_a_switch_with_real_sockets_is_judged_as_its_frames_are_offline() 
     let scratch = tempfile::tempdir().expect("a folder");
     let kept = scratch.path().join("kept");
     fs::create_dir(&kept).expect("a folder");
-    // A switch whose two ports are mirrored to `sent`, the other end of `span`; at each port a host of its own.
+    // A switch whose two ports are mirrored to `sent`, the other end of `span`. A host is connected
+    // to each port.
     let (ns, gateway, broker) = (&wire.0, format!("{}-a", wire.0), format!("{}-b", wire.0));
     struct Hosts(Vec<String>);
     impl Drop for Hosts {

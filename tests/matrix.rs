@@ -1,5 +1,6 @@
-//! The shipped matrices are whole, sound, and decide what they say: every port of the vendor's documents
-//! with its pair of roles, as many rows as the transcription counts, and an example for each row.
+//! Tests that the shipped matrices are complete and valid: they contain every port of the vendor's
+//! documents with its pair of roles, as many rows as the transcription counts, and an example that
+//! each row decides.
 
 mod support;
 
@@ -27,11 +28,12 @@ fn with_overlays(name: &str) -> Matrix {
     files.load().expect("sound")
 }
 
-/// One port or range over one transport, between two roles.
+/// A port or range over one transport, between two roles.
 type Fact = (String, String, String, String);
 
-/// What the tables of a document say, as somebody read them who had not seen the matrix: each line of
-/// `tests/documents/` has the numbers of one Ports cell, its protocols, and the two roles.
+/// Returns the contents of a document's tables, as transcribed by a person who had not seen the
+/// matrix. Each line in `tests/documents/` contains the numbers of one Ports cell, its protocols,
+/// and the two roles.
 fn facts(document: &str) -> BTreeSet<Fact> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/documents").join(document);
     let text = fs::read_to_string(path).expect("the facts");
@@ -39,7 +41,7 @@ fn facts(document: &str) -> BTreeSet<Fact> {
     for line in text.lines().skip(1) {
         let cells: Vec<&str> = line.split('\t').collect();
         let [_, ports, protocols, source, destination] = cells[..] else { panic!("{line}") };
-        // The numbers are parsed out of the cell as it is printed.
+        // The numbers are extracted from the cell as printed.
         let is_number = |c: char| c.is_ascii_digit() || c == '-';
         let numbers = ports.split(|c| !is_number(c)).filter(|p| !p.is_empty());
         for (port, protocol) in
@@ -52,7 +54,7 @@ fn facts(document: &str) -> BTreeSet<Fact> {
     facts
 }
 
-/// What a row says, in the same words.
+/// Returns the contents of a row in the same form.
 fn fact(matrix: &Matrix, row: &Row) -> Fact {
     let (transport, ports) = match row.transport.has_ports() {
         true => (row.transport.to_string(), row.ports_text()),
@@ -64,7 +66,7 @@ fn fact(matrix: &Matrix, row: &Row) -> Fact {
 
 #[test]
 fn every_number_of_both_documents_stands_in_the_matrix_with_its_pair_of_roles() {
-    // Rows that stand in no Ports cell; sources.md argues them.
+    // Rows that are not from a Ports cell. sources.md gives the reasons.
     let argued = |row: &Row| {
         [
             "ras19.console.performance-monitor.tcp.3000",
@@ -145,13 +147,14 @@ fn rows_of_the_older_document_are_those_of_the_transcription_and_two_more() {
         ("console", 11),
         ("guest-agent", 5),
         ("halb", 7),
-        // Two in the document: counters over TCP are accepted beside UDP, as sources.md argues.
+        // The document has two. Counters over TCP are accepted in addition to UDP, for the reasons
+        // in sources.md.
         ("performance-monitor", 3),
         ("publishing-agent", 16),
         ("rdsh-agent", 6),
         ("remote-pc-agent", 5),
         ("reporting", 1),
-        // Ten in the document: clients ask for gateways too.
+        // The document has ten. Clients also look up gateways.
         ("secure-client-gateway", 11),
         ("vdi-agent", 4),
     ];
@@ -164,7 +167,8 @@ fn rows_of_the_older_document_are_those_of_the_transcription_and_two_more() {
     );
 }
 
-/// Each point that the document leaves open is named in the note of a row, and argued in sources.md.
+/// Each point that the document leaves open is named in the note of a row and discussed in
+/// sources.md.
 #[test]
 fn every_open_point_is_resolved_where_it_can_be_seen() {
     let matrix = matrix("ras-19");
@@ -198,7 +202,8 @@ fn the_shipped_matrices_pass_the_lint_and_decide_their_examples() {
     }
 }
 
-/// An inventory with two hosts of each role and every feature on, and where each example of a row goes.
+/// An inventory with two hosts of each role and every feature on, and the addresses for each row's
+/// examples.
 struct Farm<'m> {
     matrix: &'m Matrix,
     inventory: String,
@@ -238,7 +243,7 @@ impl<'m> Farm<'m> {
         format!("10.0.{copy}.{}", role + 1)
     }
 
-    /// Sends what the examples of a row say.
+    /// Sends the packets of a row's examples.
     fn add(&mut self, row: &Row) {
         for example in &row.examples {
             let (ms, count) = (self.expected.len() as u64 * 50, self.expected.len());
@@ -283,7 +288,7 @@ impl<'m> Farm<'m> {
         }
     }
 
-    /// Audits it all, and looks which row decided each.
+    /// Audits all packets and checks which row decided each conversation.
     fn check(&self) {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let (capture, inventory) = (scratch.path().join("a.pcap"), scratch.path().join("a.toml"));
@@ -300,7 +305,8 @@ impl<'m> Farm<'m> {
             let [rule, verdict, certain] = &decided[key][..] else { panic!("three cells") };
             assert_eq!((rule, verdict.as_str()), (id, "documented"), "{key:?}");
             let row = self.matrix.rows.iter().find(|row| row.id == *id).expect("the row");
-            // A row in doubt says so in everything that it decides; so does a port that nobody announced.
+            // A doubtful row marks everything that it decides as doubtful, and so does a port that
+            // was not announced.
             let guess = row.transport.has_ports() && row.transport.to_string() == "udp";
             if !guess && row.transport.has_ports() {
                 let doubtful = row.is_doubtful() || row.announced_by.is_some();
@@ -310,7 +316,7 @@ impl<'m> Farm<'m> {
     }
 }
 
-/// Every example of every row, as packets through the whole program.
+/// Sends every example of every row as packets through the whole program.
 #[test]
 fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
     for matrix in MATRICES.iter().map(|name| with_overlays(name)) {
@@ -327,7 +333,7 @@ fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
         }
         for row in matrix.rows.iter().filter(to_all) {
             let mut farm = Farm::new(&matrix, None);
-            // What goes to everybody is for whichever of its addressees is there.
+            // A broadcast goes to whichever of its addressees is present.
             let members = matrix.roles[row.destination].members;
             let keep: Vec<&str> = matrix.role_names(members);
             let from = &matrix.roles[row.examples[0].from].slug;
@@ -345,7 +351,8 @@ fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
     }
 }
 
-/// Each way for a row to be wrong, in the shipped matrix with one line more, or one cell changed.
+/// Tests each way for a row to be wrong, in the shipped matrix with one additional line or one
+/// changed cell.
 #[test]
 fn the_lint_finds_each_kind_of_problem() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -481,7 +488,8 @@ fn the_lint_finds_each_kind_of_problem() {
         assert_eq!(checked.status.code(), Some(2), "{expected}\n{rows}");
         assert!(told.contains(expected), "{expected}\n{told}");
     }
-    // A range whose middle alone is its own, and a row that decides only while a feature is off, are no mistakes.
+    // A range of which only the middle belongs to the row alone, and a row that decides only while
+    // a feature is off, are both valid.
     let sound = "a,broker,ad-dc,tcp,100,200,,,,p,q,,,,,,,,,broker > ad-dc tcp/150\n\
                  b,broker,any-farm-host,tcp,300,300,,,,p,q,,,,,,,,,broker > halb tcp/300";
     fs::write(&path, format!("{header}\n{sound}\n")).expect("writable");
@@ -549,7 +557,7 @@ fn every_feature_is_described_and_every_one_described_is_needed() {
     assert_eq!(usual, ["rdp-udp", "ssl", "web-client"]);
 }
 
-/// What a new version opens and closes, in rows.
+/// Lists the rows that a new version opens and closes.
 #[test]
 fn a_diff_tells_what_an_upgrade_opens_and_closes() {
     let diff = rasaudit(["matrix", "diff", "ras-legacy", "ras-19", "--format", "csv"]);
@@ -559,19 +567,19 @@ fn a_diff_tells_what_an_upgrade_opens_and_closes() {
     assert!(has(["opens", "console", "guest-agent", "udp", "30009"]));
     assert!(has(["opens", "avd-session-host", "login.windows.net", "tcp", "443"]));
     assert!(has(["closes", "console", "turbo-site", "tcp", "80"]));
-    // The same ports between the same roles, though written for groups in one and for roles in the other.
+    // The same ports between the same roles, although one version uses groups and the other roles.
     assert!(!rows.iter().any(|r| r[4] == "20001" && r[1] == "broker"));
-    // Of the broad rows only what the new version no longer lets do is closed.
+    // Of the broad rows, only what the new version no longer allows is closed.
     let push =
         rows.iter().find(|r| r[5] == "legacy.any-farm-host.rdsh-agent.tcp.49179").expect("the row");
     assert!(
         push[0] == "narrows" && push[1].contains("console") && !push[1].contains("broker"),
         "{push:?}"
     );
-    // The front door stays open, for fewer.
+    // The entry port stays open, for fewer sources.
     let web = rows.iter().find(|r| r[5] == "legacy.any.gateway.tcp.443").expect("the row");
     assert_eq!(web[..2], ["narrows", "any address"]);
-    // Names of services change too.
+    // Names of services change, too.
     assert!(rows.iter().any(|r| r[0] == "closes" && r[2] == "erp.2x.com"));
     let none = rasaudit(["matrix", "diff", "ras-19", "ras-19", "--format", "json"]);
     assert_eq!(stdout(&none).trim(), "[]");
@@ -621,8 +629,8 @@ fn a_matrix_is_shown_in_every_form() {
     assert!(stdout(&overlay).contains("Tickets"), "{}", stdout(&overlay));
 }
 
-/// Every code has a severity of its own or of its verdict, and what was reached weighs no less than
-/// what was only tried.
+/// Every code has its own severity or that of its verdict, and established connections are at least
+/// as severe as mere attempts.
 #[test]
 fn every_code_has_a_severity() {
     let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
@@ -638,7 +646,8 @@ fn every_code_has_a_severity() {
     }
 }
 
-/// What is empty is no matrix, and a list of background traffic and an overlay are checked as what they are.
+/// An empty table is not a matrix. A list of background traffic and an overlay are each checked as
+/// such.
 #[test]
 fn files_of_every_kind_are_checked() {
     let scratch = tempfile::tempdir().expect("a scratch folder");

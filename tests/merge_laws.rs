@@ -1,4 +1,4 @@
-//! The merge laws: partial results give the same whole in any order and any grouping.
+//! Tests the merge laws: partial results yield the same total in any order and any grouping.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,8 @@ use rasaudit::model::{
     Transport,
 };
 
-/// Commutative, associative, and with the empty value as its neutral element.
+/// Asserts that merging is commutative and associative, with the empty value as its neutral
+/// element.
 fn laws<T: Merge + Clone + PartialEq + std::fmt::Debug + Default>(a: &T, b: &T, c: &T) {
     let join = |x: &T, y: &T| {
         let mut joined = x.clone();
@@ -27,7 +28,7 @@ fn laws<T: Merge + Clone + PartialEq + std::fmt::Debug + Default>(a: &T, b: &T, 
     assert_eq!(join(a, &T::default()), *a, "neutral");
 }
 
-/// Taking in twice what is known already changes nothing.
+/// Asserts that merging a value a second time does not change anything.
 fn idempotent<T: Merge + Clone + PartialEq + std::fmt::Debug>(a: &T, b: &T) {
     let mut once = a.clone();
     once.merge(b);
@@ -125,7 +126,7 @@ proptest! {
     }
 }
 
-/// An observation of a small world, so that flows, fragments and errors meet.
+/// Generates observations with few distinct values, so that flows, fragments and errors coincide.
 fn observations() -> impl Strategy<Value = Observation> {
     let address = |n: u8| -> std::net::IpAddr { [10, 0, 0, n].into() };
     let tuple = (1..4u8, 1..4u8, 1..4u16, 1..4u16, prop_oneof![Just(6u8), Just(17)]).prop_map(
@@ -204,12 +205,13 @@ fn observations() -> impl Strategy<Value = Observation> {
     )
 }
 
-/// All that is known of some flows, in order.
+/// Returns the contents of some flows, in order.
 fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
     let mut flows: Vec<String> = shard
         .iter()
         .map(|flow| {
-            // The number of a link means something in its run alone; the links themselves count.
+            // The number of an encapsulation is only meaningful within its run, so the
+            // encapsulations themselves are compared.
             let links: Vec<Vec<_>> = [0, 1].map(|side| flow.links(side).collect()).into();
             let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.syns, s.flags));
             let openings = [0, 1].map(|side| {
@@ -225,7 +227,8 @@ fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
     flows
 }
 
-/// Everything that is known after workers took in `parts`, each its own tables, spilled or not.
+/// Returns the merged contents after workers took in `parts`, each with its own tables, spilled or
+/// not.
 fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, std::env::temp_dir());
@@ -237,7 +240,7 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let mut flows = store.finish(true, 2, usize::MAX).expect("what was spilled comes back");
     let removed = flows.drop_copies().expect("what was spilled comes back");
     let whole = known(&flows);
-    // What goes out as values and comes in again, in two parts, is the same.
+    // Flows that are exported as values and imported again, in two parts, are the same.
     let Evidence { flows, side } = flows.evidence().expect("what was spilled comes back");
     let bytes = postcard::to_stdvec(&flows).expect("values");
     let flows: Vec<FlowRecord> = postcard::from_bytes(&bytes).expect("what was written");
@@ -253,7 +256,7 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     (whole.0, format!("{} {removed}", whole.1))
 }
 
-/// All flows, and what is beside them.
+/// Returns all flows and their side evidence.
 fn known(flows: &MergedFlows) -> (Vec<String>, String) {
     let mut all = Vec::new();
     flows.visit(|shard| all.extend(content(&shard))).expect("what was spilled comes back");

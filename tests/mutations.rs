@@ -1,5 +1,5 @@
-//! The healthy farm, changed in one thing: a forbidden flow put in is exactly its finding, and a service that
-//! has to show taken out is exactly what is missing.
+//! Tests the healthy farm with a single change: an added forbidden flow yields exactly its finding,
+//! and removing a required service yields exactly the missing one.
 
 mod support;
 
@@ -20,7 +20,8 @@ fn report(capture: &Path, format: &str, wanted: &[&str]) -> Vec<Vec<String>> {
     columns(&stdout(&run), wanted)
 }
 
-/// The records of packets, as if they had been captured with the farm, from its second minute on.
+/// Returns the records of packets, as if they had been captured with the farm, from its second
+/// minute.
 fn records_of(wire: &Wire, start: &[u8]) -> Vec<Vec<u8>> {
     let seconds = u32::from_le_bytes(start[..4].try_into().expect("four bytes")) + 60;
     let record = |(ms, frame): &(u64, Vec<u8>)| {
@@ -53,13 +54,13 @@ fn a_forbidden_flow_put_in_is_exactly_its_finding() {
             continue;
         }
         let ((client, source), (server, target)) = (&hosts[from], &hosts[to]);
-        // No row documents this port, whoever asks and whoever serves.
+        // No row documents this port for any client or server.
         let port = 4_444;
         let mut wire = Wire::default();
         match number % 3 {
             0 => wire.connect(0, (source, 50_999), (target, port)),
             1 => wire.knock(0, (source, 50_999), (target, port)),
-            // Whatever port it comes from.
+            // Whatever the source port.
             _ => wire.connect(0, (source, 20_003), (target, port)),
         }
         let records = [&healthy.records[..], &records_of(&wire, &healthy.records[0])].concat();
@@ -93,7 +94,7 @@ fn a_forbidden_flow_put_in_is_exactly_its_finding() {
     assert_eq!(codes.len(), 2, "both codes had their cases");
 }
 
-/// Flows of a conversation: client, server, transport, port.
+/// The flows of a conversation: client, server, transport, port.
 type ServiceKey = (String, String, String, String);
 
 #[test]
@@ -150,7 +151,7 @@ fn a_service_taken_out_is_exactly_what_is_missing() {
                     assert!(!silent.contains(&finding[3]), "{finding:?}");
                     claimed.insert(finding[3].as_str());
                 }
-                // One who says nothing else any more could be switched off.
+                // A host that sends nothing else could be switched off.
                 "host-not-seen" => assert!(!silent.is_empty(), "{finding:?}"),
                 other => panic!("{group}: {other}: {finding:?}"),
             }
@@ -159,11 +160,12 @@ fn a_service_taken_out_is_exactly_what_is_missing() {
             unclaimed.push(*group);
             continue;
         }
-        // Of two brokers either may ask the other: the pair is told by its first.
+        // Either of two brokers may contact the other. The pair is reported under the first one.
         let as_seen = claimed == *sources || group.starts_with("ras19.broker.broker.");
         assert!(as_seen, "{group}: {claimed:?}, not {sources:?}");
     }
-    // The licence server and the second load balancer say nothing else: they could be switched off.
+    // The licence server and the second load balancer send nothing else, so they could be switched
+    // off.
     assert_eq!(unclaimed, ["ras19.broker.parallels-licensing.web", "ras19.halb.halb.vrrp"]);
     assert_eq!(sources.len(), 17);
 }

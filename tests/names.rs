@@ -1,5 +1,5 @@
-//! Destinations known by name: what each kind of evidence is worth, and that a name is read whichever way a
-//! capture is cut and whoever holds its pieces.
+//! Tests destinations known by name: what each kind of evidence is worth, and that a name is read
+//! however the capture is cut and whichever worker holds its parts.
 
 mod support;
 
@@ -48,7 +48,7 @@ role = "fslogix-site"
 names = ["*.fslogix.example"]
 "#;
 
-/// Audits files and gives the reports of conversations (or others).
+/// Audits files and returns the report in a format.
 fn audit(files: &[PathBuf], format: &str, more: &[&str]) -> String {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let inventory = scratch.path().join("inventory.toml");
@@ -66,7 +66,8 @@ fn audit(files: &[PathBuf], format: &str, more: &[&str]) -> String {
     stdout(&run)
 }
 
-/// What was made of the conversation with the server outside: code, names, certain, doubt, rule.
+/// Returns the judgement of the conversation with the outside server: code, names, certain, doubt,
+/// rule.
 fn judged(wire: &Wire, server: &str) -> [String; 5] {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let file = scratch.path().join("a.pcap");
@@ -417,7 +418,7 @@ fn what_a_name_is_worth() {
     }
 }
 
-/// A finding about a name says which witnesses it has, and hostile names stay text.
+/// A finding about a name lists the witnesses of the name, and hostile names remain text.
 #[test]
 fn a_finding_tells_what_its_name_rests_on() {
     let mut wire = Wire::default();
@@ -436,8 +437,8 @@ fn a_finding_tells_what_its_name_rests_on() {
     assert!(csv.contains(",\\061cmd\\040\\041\\124x.evil.example,"), "{csv}");
 }
 
-/// A ClientHello over several segments is read from any cuts, by any number of workers, from packets in any
-/// order, and where they are there twice.
+/// A ClientHello over several segments is read from any cuts, by any number of workers, from
+/// packets in any order, and if they are duplicated.
 #[test]
 fn a_hello_over_several_segments_is_read_whoever_holds_them() {
     let mut wire = Wire::default();
@@ -476,7 +477,7 @@ fn a_hello_over_several_segments_is_read_whoever_holds_them() {
     assert_eq!(stdout(&piped), expected, "standard input");
     let spilled = audit(&[whole], "conversations", &["--max-memory", "1", "--jobs", "2"]);
     assert_eq!(spilled, expected);
-    // Shuffled, and each frame twice.
+    // Shuffled, and with each frame twice.
     let verdicts =
         |report: &str| columns(report, &["client", "server", "code", "rule", "names", "certain"]);
     for twice in [false, true] {
@@ -492,7 +493,7 @@ fn a_hello_over_several_segments_is_read_whoever_holds_them() {
     }
 }
 
-/// A snaplen that cuts payloads off leaves no name, and says so; it invents none.
+/// If a snaplen cuts off payloads, there is no name. This is reported, and no name is invented.
 #[test]
 fn a_short_snaplen_leaves_no_name() {
     let mut wire = Wire::default();
@@ -505,7 +506,7 @@ fn a_short_snaplen_leaves_no_name() {
     assert_eq!([&*code, &*names, &*certain, &*doubt], ["unknown-host", "", "no", "name"]);
 }
 
-/// A name cannot break the list that it stands in, and many names do not fill a cell.
+/// A name cannot break the list that contains it, and many names do not overfill a cell.
 #[test]
 fn names_keep_to_their_cell() {
     let mut wire = Wire::default();

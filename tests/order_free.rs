@@ -1,4 +1,5 @@
-//! The same answer always: whatever the workers, the order of files, the cuts, the memory.
+//! Tests that the result is always the same, whatever the workers, the order of files, the cuts, or
+//! the memory.
 
 mod support;
 
@@ -84,7 +85,7 @@ fn cut_at_random_records_in_any_order() {
     }
 }
 
-/// Packets that were reordered on their way into the file, with the stamps they had.
+/// Packets may be reordered on their way into the file, with their original timestamps.
 #[test]
 fn shuffled_packets_keep_verdicts_and_states() {
     let wanted = [
@@ -139,7 +140,7 @@ fn the_same_content_twice_is_read_once_and_said() {
     }
 }
 
-/// The order in which an inventory lists its hosts decides nothing.
+/// The order in which an inventory lists its hosts does not matter.
 #[test]
 fn the_hosts_of_an_inventory_in_any_order() {
     for mut case in Case::all() {
@@ -159,7 +160,7 @@ fn the_hosts_of_an_inventory_in_any_order() {
         let capture = [case.capture.clone()];
         let whole = case.run(&capture, &[]);
         case.inventory = case.scratch.path().join("reversed.toml");
-        // Tables may stand in any order, too.
+        // The order of tables does not matter either.
         std::fs::write(&case.inventory, [others, hosts].concat().concat()).expect("writable");
         let other = case.run(&capture, &[]);
         for ((name, a), (_, b)) in

@@ -1,6 +1,7 @@
-//! The page that people look at, in a real browser: `tests/browser/page.mjs` drives Chromium through pages that audits
-//! wrote. Needs node, npm and chromium; without them the test says that it was skipped, unless
-//! `RASAUDIT_REQUIRE_BROWSER` is set, as CI does. What the browser showed stays in `target/page`.
+//! Tests the HTML page in a real browser: `tests/browser/page.mjs` drives Chromium through pages
+//! that audits wrote. Needs node, npm and chromium. Without them, the test reports that it was
+//! skipped, or fails if `RASAUDIT_REQUIRE_BROWSER` is set, as in CI. Screenshots are kept in
+//! `target/page`.
 
 mod support;
 
@@ -12,7 +13,8 @@ use support::browser::browser;
 use support::wire::{ACK, RST, SYN, Wire, client_hello};
 use support::{Site, audit, fixture, hosts, stderr, stdout};
 
-/// A name that runs where it is taken for markup, and one that turns the text around.
+/// A name that runs a script if it is taken for markup, and one that reverses the direction of
+/// text.
 const MARKUP: &str = "<img src=x onerror=window.ran=1>";
 const TURNED: &str = "</script><script>window.ran=1</script>\u{202e}gnp";
 
@@ -21,7 +23,7 @@ fn a_real_browser_shows_the_page_as_it_is_meant() {
     let Some(browser) = browser() else { return };
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let demo = scratch.path().join("demo");
-    // By the names of the README, which stand in its screenshot.
+    // Uses the names in the README, which appear in its screenshot.
     let run = Command::new(env!("CARGO_BIN_EXE_rasaudit"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["audit", "fixtures/farm-faults/span.pcap"])
@@ -48,7 +50,7 @@ fn a_real_browser_shows_the_page_as_it_is_meant() {
     assert!(run.status.success(), "{}{}", stdout(&run), stderr(&run));
 }
 
-/// One client that tries the same on twelve servers in vain.
+/// Returns a site with one client that tries the same port on twelve servers in vain.
 fn scan() -> Site {
     let mut wire = Wire::default();
     for host in 0..12u8 {
@@ -62,7 +64,7 @@ fn scan() -> Site {
     )
 }
 
-/// The folder of a site's reports.
+/// Returns the folder of a site's reports.
 fn written(site: &Site) -> std::path::PathBuf {
     let out = site.folder.path().join("out");
     let mut more = vec!["--out".to_owned(), out.display().to_string()];
@@ -75,7 +77,8 @@ fn written(site: &Site) -> std::path::PathBuf {
     out
 }
 
-/// Markup wherever somebody else chooses a name: hosts, networks, the farm, DNS, TLS, HTTP, exceptions.
+/// Returns a site with markup in every name that others can choose: hosts, networks, the farm, DNS,
+/// TLS, HTTP, exceptions.
 fn hostile() -> Site {
     let [markup, turned] = [MARKUP, TURNED].map(|name| serde_json::to_string(name).expect("JSON"));
     let inventory = format!(
@@ -109,8 +112,8 @@ fn hostile() -> Site {
     site
 }
 
-/// More findings than a page holds: fifty session hosts, each of a network of its own, that reach for a wrong port of as
-/// many brokers.
+/// Returns a site with more findings than a page holds: fifty session hosts, each in its own
+/// network, connect to a wrong port of as many brokers.
 fn large() -> Site {
     let named = |name: &str, second: u8| -> Vec<(String, String)> {
         (1..=50).map(|n| (format!("{name}{n}"), format!("10.{second}.{n}.1"))).collect()

@@ -1,5 +1,5 @@
-//! What a site may choose: the matrix of its version, overlays, moved ports, rules of its own; and the rows that
-//! need more than two roles and a port: broadcasts, announced ports, exposure.
+//! Tests the choices of a site (matrix version, overlays, moved ports, its own rules), and the rows
+//! that need more than two roles and a port (broadcasts, announced ports, exposure).
 
 mod support;
 
@@ -39,12 +39,12 @@ fn farm(matrix: &str, farm: &str, more: &str) -> String {
     text + clients + more
 }
 
-/// The report of a format.
+/// Returns the report in a format.
 fn audit(inventory: &str, wire: &Wire, format: &str) -> String {
     Site::new(inventory, wire).report(format)
 }
 
-/// What was made of the conversation with this server and port: code, certain, doubt, rule.
+/// Returns the judgement of the conversation with this server and port: code, certain, doubt, rule.
 fn judged(inventory: &str, wire: &Wire, server: &str, port: u16) -> [String; 4] {
     let report = audit(inventory, wire, "conversations");
     let rows = columns(&report, &["server", "port", "code", "certain", "doubt", "rule"]);
@@ -83,8 +83,8 @@ fn an_older_farm_is_judged_by_its_own_matrix_and_told_in_its_own_names() {
     assert!(told.contains("Parallels RAS before 19"), "{told}");
 }
 
-/// What is internal by the document's own word is exposed from outside even to somebody whom the inventory
-/// takes for a client.
+/// What the document itself calls internal is exposed from outside, even to a host that the
+/// inventory takes for a client.
 #[test]
 fn an_internal_port_is_exposed_whoever_comes_from_outside() {
     let listed = farm("ras-legacy", "clients = \"any\"", "");
@@ -119,7 +119,7 @@ fn broadcasts_match_broadcast_addresses_and_groups_their_group() {
     assert_eq!(vrrp("255.255.255.255"), "no-relation");
 }
 
-/// A lookup's answer belongs to it.
+/// The answer to a lookup belongs to it.
 #[test]
 fn the_answer_to_a_broadcast_is_documented_with_it() {
     let mut wire = Wire::default();
@@ -130,7 +130,7 @@ fn the_answer_to_a_broadcast_is_documented_with_it() {
     assert!(rule.starts_with("ras19.parallels-client.gateway-normal.udp.20000"), "{rule}");
 }
 
-/// The answer of an endpoint mapper that a port serves.
+/// Returns the answer of an endpoint mapper for a port.
 fn announcement(port: u16) -> Vec<u8> {
     let uuid = [0; 16];
     let floor = |left: &[u8], right: &[u8]| {
@@ -156,7 +156,7 @@ fn announcement(port: u16) -> Vec<u8> {
     pdu
 }
 
-/// The mapper of `to` tells `from` a port, over a connection of its own.
+/// Lets the endpoint mapper of `to` announce a port to `from`, over a connection of its own.
 fn announce(wire: &mut Wire, from: &str, to: &str, port: u16) {
     wire.connect(0, (from, 50_100), (to, 135));
     wire.data(50, (to, 135), (from, 50_100), (3000, 3000), &announcement(port));
@@ -176,18 +176,20 @@ fn a_dynamic_port_is_certain_where_it_was_announced() {
     };
     let words = |certain: &str, doubt: &str| ["matrix", certain, doubt, RANGE].map(str::to_owned);
     assert_eq!(opened(Some((PA, HV, 49_700))), words("yes", ""));
-    // Silence of the mapper, another port, another asker: the row's range decides. None is a violation.
+    // No answer of the mapper, another port, or an answer to another client: the range of the row
+    // decides. None of these is a violation.
     assert_eq!(opened(None), words("no", "row"));
     assert_eq!(opened(Some((PA, HV, 49_701))), words("no", "row"));
     assert_eq!(opened(Some((BROKER, HV, 49_700))), words("no", "row"));
-    // A mapper documents nothing that no row does.
+    // An endpoint mapper does not document anything without a row.
     let mut wire = Wire::default();
     announce(&mut wire, RDSH, HV, 49_700);
     wire.connect(1000, (RDSH, 50_000), (HV, 49_700));
     assert_eq!(judged(&inventory, &wire, HV, 49_700)[0], "wrong-source");
 }
 
-/// 49179 is the port of a push, lies inside the dynamic range, and is a port that a Windows client may pick.
+/// 49179 is the port of a push, lies inside the dynamic range, and is a port that a Windows client
+/// may choose.
 #[test]
 fn every_reading_of_49179_comes_out_right() {
     let features = "[farm.features]\nprovider-hyper-v = true\n";
@@ -196,11 +198,12 @@ fn every_reading_of_49179_comes_out_right() {
     assert_eq!(push(BROKER, RDSH), ["matrix", "yes", "", "ras19.broker.rdsh-agent.tcp.49179"]);
     assert_eq!(push(PA, HV)[..3], ["matrix", "no", "row"]);
     assert_eq!(push(PA, RDSH)[0], "wrong-source");
-    // As a client's port, with a handshake.
+    // As the port of a client, with a handshake.
     let mut wire = Wire::default();
     wire.connect(0, (RDSH, 49_179), (BROKER, 20_003));
     assert_eq!(judged(&inventory, &wire, BROKER, 20_003)[..2], ["matrix", "yes"]);
-    // Without one both readings are documented, and the lower port is shown: no doubt about the verdict.
+    // Without a handshake, both orientations are documented, and the lower port is shown. The
+    // verdict is not in doubt.
     let midstream = |from: (&str, u16), to: (&str, u16)| {
         let mut wire = Wire::default();
         for second in 0..3 {
@@ -215,7 +218,7 @@ fn every_reading_of_49179_comes_out_right() {
     let wire = midstream((HV, 49_179), (PA, 4444));
     let [code, certain, doubt, _] = judged(&inventory, &wire, PA, 4444);
     assert_eq!([&*code, &*certain, &*doubt], ["no-relation", "no", "direction"]);
-    // The controller's range, with the overlay, beside the push.
+    // The range of the controller, with the overlay, beside the push.
     let inventory = farm("ras-19", "overlays = [\"windows-domain\"]", "");
     let wire = connection(RDSH, DC, 49_179);
     let expected = ["overlay", "no", "row", "windows-domain.rpc-dynamic.tcp"];
@@ -239,12 +242,12 @@ fn overlays_are_off_until_they_are_named() {
         judged(&domain, &kerberos(), DC, 88),
         ["overlay", "yes", "", "windows-domain.kerberos.tcp"]
     );
-    // What the matrix itself documents stays the matrix's.
+    // Traffic that the matrix itself documents is still attributed to the matrix.
     assert_eq!(judged(&domain, &connection(BROKER, DC, 88), DC, 88)[0], "matrix");
-    // Nobody but a domain member, and nothing but the listed ports.
+    // Only domain members, and only the listed ports.
     assert_eq!(judged(&domain, &connection(RDSH, DC, 4444), DC, 4444)[0], "port-not-in-matrix");
     assert_eq!(judged(&domain, &connection(OUTSIDE, DC, 88), DC, 88)[0], "unknown-host");
-    // Background is on, until it is switched off.
+    // Background traffic is recognised unless the site turns this off.
     let mut mdns = Wire::default();
     mdns.udp(0, (RDSH, 5353), ("224.0.0.251", 5353));
     assert_eq!(judged(&plain, &mdns, "224.0.0.251", 5353)[0], "background");
@@ -286,7 +289,7 @@ fn a_site_may_add_an_overlay_and_a_matrix_of_its_own() {
     let path = scratch.path().join("backup.csv").display().to_string();
     let given = run(&farm("ras-19", "", ""), &["--overlay", &path]);
     assert_eq!(codes(&given), ["overlay", "no-relation"], "{}", stderr(&given));
-    // All problems at once: an overlay that is not there, and one that is broken.
+    // All problems are reported at once: a missing overlay and a broken one.
     write(
         "broken.csv",
         &format!("{header}\nsite.a,rdsh-agnt,ad-dc,tcp,9000,9000,Backup,change 17\n"),
@@ -308,7 +311,7 @@ fn a_site_may_add_an_overlay_and_a_matrix_of_its_own() {
         stderr(&wrong)
     );
     assert_eq!(wrong.status.code(), Some(2));
-    // A matrix of the site's own, in a folder beside the inventory.
+    // A custom matrix of the site, in a folder beside the inventory.
     fs::create_dir(scratch.path().join("own")).expect("writable");
     write(
         "own/roles.csv",
@@ -335,7 +338,8 @@ fn any_port_may_be_renumbered() {
     let code = |inventory: &str, from, to, port| {
         judged(inventory, &connection(from, to, port), to, port)[0].clone()
     };
-    // Gateway, RDP for all kinds of session hosts at once, portal, a broker's own.
+    // The gateway, RDP for all kinds of session hosts at once, the portal, and a port of a single
+    // broker.
     let gateway = moved("gateway-normal", 443, 8443, "");
     assert_eq!(code(&gateway, PC, GW, 8443), "renumbered");
     assert_eq!(code(&gateway, PC, GW, 443), "port-not-in-matrix");
@@ -352,7 +356,8 @@ fn any_port_may_be_renumbered() {
     assert_eq!(code(&broker, RDSH, BROKER, 21_003), "renumbered");
 }
 
-/// A finding about a feature that is off names it, and so does the trace of what one that nobody named documents.
+/// A finding about a feature that is off names the feature, and so does the trace of a conversation
+/// that an unspecified feature documents.
 #[test]
 fn features_are_named_where_they_decide() {
     let off = farm(
@@ -416,7 +421,7 @@ fn a_question_about_a_port_is_explained() {
         "ras-legacy",
     ]);
     assert!(code == Some(0) && out.contains("It follows from the source"), "{out}");
-    // A group is asked member by member; a role comes from nowhere, so not from outside.
+    // A group is checked member by member. A role has no address, so it is not outside.
     let (code, out, _) = explain(&["--from", "gateway", "--to", "broker", "--port", "20002/tcp"]);
     assert!(
         code == Some(1)
@@ -445,7 +450,7 @@ fn a_question_about_a_port_is_explained() {
     assert!(code == Some(2) && err.contains("20003/tcp"), "{err}");
 }
 
-/// Rows that go to a name or an address, and those to everybody, name the feature that is off.
+/// Rows to a name or an address, and rows to everyone, name the feature that is off.
 #[test]
 fn a_feature_that_is_off_is_named_for_endpoints_and_broadcasts_too() {
     let host = |name: &str, address: &str, role: &str| {
@@ -462,7 +467,7 @@ fn a_feature_that_is_off_is_named_for_endpoints_and_broadcasts_too() {
     assert!(told.contains("no-relation") && told.contains("only with the feature wyse"), "{told}");
 }
 
-/// A port that the site moved is moved for lookups and for servers known by name, too.
+/// A port that the site moved also moves for lookups and for servers known by name.
 #[test]
 fn moved_ports_follow_broadcasts_and_names() {
     let moved = |role: &str, transport: &str, from: u16, to: u16| {
@@ -489,8 +494,8 @@ fn moved_ports_follow_broadcasts_and_names() {
     assert_eq!(judged(&licences, &wire, OUTSIDE, 8443)[0], "renumbered");
 }
 
-/// What a host says to itself over its own address stays inside it; what the older document files under the
-/// host itself is exposed where somebody outside reaches it.
+/// Traffic of a host to its own address stays inside the host. Ports that the older document lists
+/// under the host itself are exposed if an outside host reaches them.
 #[test]
 fn ports_of_the_host_itself() {
     let rdsh = connection(RDSH, RDSH, 30_005);
@@ -504,7 +509,7 @@ fn ports_of_the_host_itself() {
         wire
     };
     assert_eq!(judged(&legacy, &lookup, GW, 20_000)[0], "exposed-internal");
-    // A capture on a loopback interface has watched such rows, whether they showed or not.
+    // A capture on a loopback interface has watched such rows, whether they appeared or not.
     let on = farm("ras-19", "", "[capture]\non = \"rdsh1\"\n");
     let status = |wire: &Wire, inventory: &str| {
         let rows = columns(&audit(inventory, wire, "matrix"), &["rule", "status", "reason"]);
@@ -517,7 +522,7 @@ fn ports_of_the_host_itself() {
     assert_eq!(status(&connection(RDSH, BROKER, 20_003), &on), ["not-assessable", "loopback-only"]);
 }
 
-/// The mapper may be asked over another address of the same two hosts.
+/// The endpoint mapper may be reached over another address of the same two hosts.
 #[test]
 fn an_announcement_holds_between_hosts() {
     let inventory = farm("ras-19", "[farm.features]\nprovider-hyper-v = true\n", "")
@@ -529,7 +534,7 @@ fn an_announcement_holds_between_hosts() {
     assert_eq!(judged(&inventory, &wire, HV, 49_700)[..2], ["matrix", "yes"]);
 }
 
-/// Outside nobody knows which address is the last of its network.
+/// For outside networks, it is not known which address is the last one.
 #[test]
 fn an_address_outside_that_ends_in_255_is_no_broadcast() {
     let mut wire = Wire::default();
@@ -537,7 +542,7 @@ fn an_address_outside_that_ends_in_255_is_no_broadcast() {
     assert_eq!(judged(&farm("ras-19", "", ""), &wire, "203.0.113.255", 3390)[0], "unknown-host");
 }
 
-/// Moves that contradict each other are told.
+/// Contradictory moves are reported.
 #[test]
 fn a_port_is_moved_once() {
     let moved = |role: &str, from: u16, to: u16, more: &str| {
@@ -585,7 +590,8 @@ fn odd_questions_are_answered_or_refused_with_a_reason() {
     }
 }
 
-/// The rules of a product that nobody sells: its roles, its ports, and what is particular about them, as data alone.
+/// Writes the rules of a fictitious product as data alone: its roles, its ports and its
+/// peculiarities.
 fn vendor(folder: &std::path::Path) {
     fs::create_dir_all(folder).expect("writable");
     let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("writable");
@@ -622,15 +628,16 @@ fn a_product_is_data_alone() {
     fs::write(scratch.path().join("inventory.toml"), inventory).expect("writable");
     let cloud = "198.51.100.80";
     let mut wire = Wire::default();
-    // A stranger comes in through the entrance, and nowhere else.
+    // An outside host enters through the entrance and nowhere else.
     wire.connect(1_000, (OUTSIDE, 50_000), ("10.1.0.1", 7443));
     wire.connect(1_100, (OUTSIDE, 50_001), ("10.1.0.2", 7100));
     wire.connect(1_200, ("10.1.0.1", 50_002), ("10.1.0.2", 7100));
-    // The directory's answers are believed: with the client's own word the name is sure.
+    // The answers of the directory are believed. Together with the client's own evidence, the name
+    // is certain.
     wire.lookup(1_300, "10.1.0.1", "10.1.0.3", &["licence.acme.example"], cloud);
     let hello = client_hello("licence.acme.example", false, 9);
     wire.start(1_400, ("10.1.0.1", 50_003), (cloud, 443), &hello, 1400);
-    // What only a part of the product serves.
+    // A port that only a part of the product serves.
     wire.connect(1_500, ("10.1.0.2", 50_004), ("10.1.0.3", 7100));
     fs::write(scratch.path().join("case.pcap"), wire.file()).expect("writable");
     let run = |format: &str| {
@@ -658,7 +665,7 @@ fn a_product_is_data_alone() {
     let mismatch = findings.iter().find(|row| row[0] == "role-mismatch").expect("a finding");
     assert_eq!(mismatch[2], "dns1 (Name service) serves TCP 7100, as only Acme Brain does");
     assert!(run("text").contains("against the Acme Desk 4 matrix"));
-    // What a list says wrongly is told with the nearest right word.
+    // An error in a list is reported with the nearest valid word.
     let roles = "slug,name,kind,traits\nviewer,Viewer,clint,anybdy\nold,Old,ras-component,\n";
     fs::write(scratch.path().join("acme/roles.csv"), roles).expect("writable");
     fs::write(scratch.path().join("acme/meta.toml"), "titel = \"x\"\n").expect("writable");
@@ -682,7 +689,7 @@ fn no_role_of_a_product_stands_in_the_code() {
         let text = fs::read_to_string(path).expect("a file of rules");
         slugs.extend(columns(&text, &["slug"]).into_iter().map(|row| row[0].clone()));
     }
-    // Pseudo roles have names that every language has.
+    // Pseudo roles have names that occur in every language.
     slugs.retain(|slug| slug.contains('-') || slug == "halb" || slug == "broker");
     assert!(slugs.len() > 40);
     let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
@@ -732,7 +739,8 @@ fn the_conditions_of_absence_are_those_of_the_docs_and_of_explain() {
     for (code, words) in &own {
         assert!(steady.contains(&format!("{code:<17} {words}")), "{code}: {steady}");
     }
-    // What nobody has to show is never missing.
+    // A row whose traffic does not have to appear is never missing, so it has no conditions for a
+    // claim of absence.
     assert!(!explained("broker", "broker", "135/tcp").contains("what has to hold"));
     assert!(!explained("broker", "broker", "135/tcp").contains("feature-unknown"));
 }

@@ -1,6 +1,7 @@
-//! A farm that ran before the capture began, with all that its switch shows beside the farm's own talk: connections
-//! older than the capture, frames that are no IP, a team of cards, a failover, health checks, IPsec, a minute
-//! without a frame. Nothing in it is wrong, and nothing is said for certain that is.
+//! Tests a farm that was running before the capture began, with everything else that its switch
+//! shows: connections older than the capture, non-IP frames, teamed network cards, a failover,
+//! health checks, IPsec, a minute without a frame. Nothing in it is wrong, and nothing wrong is
+//! claimed for certain.
 
 mod support;
 
@@ -17,7 +18,7 @@ fn report(captures: &[PathBuf], format: &str, wanted: &[&str]) -> Vec<Vec<String
     let (inventory, all) = (farm().inventory().display().to_string(), ["audit".to_owned()]);
     let rest = ["-i", &inventory, "--format", format].map(str::to_owned);
     let run = rasaudit(all.into_iter().chain(captures).chain(rest));
-    // 3: the last record of the capture is cut short.
+    // 3: the last record of the capture is truncated.
     assert!(matches!(run.status.code(), Some(0 | 1 | 3)), "{}", support::stderr(&run));
     columns(&stdout(&run), wanted)
 }
@@ -35,7 +36,7 @@ fn nothing_that_is_right_is_said_to_be_wrong() {
     let of = |state: &str, certain: &str| {
         rows.iter().filter(|row| row[6] == state && certain.contains(&row[8])).count()
     };
-    // Checks end in a reset, and old connections have no handshake: neither is a failure.
+    // Health checks end in a reset, and old connections have no handshake. Neither is a failure.
     assert!(of("half-open", "yes") >= 1 && of("established", "yes") >= 20, "{rows:?}");
     assert!(of("midstream", "yes no") >= 4, "{rows:?}");
     let checked = ["10.20.1.11", "10.20.1.22", "tcp", "443"].map(str::to_owned);
@@ -49,7 +50,7 @@ fn nothing_that_is_right_is_said_to_be_wrong() {
     assert!(rows.iter().all(|row| !failed.contains(&&*row[6]) || row[8] == "no"), "{rows:?}");
 }
 
-/// The frames that `wanted` picks, their stamps `late` seconds later.
+/// Writes the frames that `wanted` selects, with their timestamps `late` seconds later.
 fn link(to: &Path, late: u32, wanted: impl Fn(&[u8]) -> bool) {
     let capture = Records::read(&farm().capture());
     let mine = capture.records.iter().filter(|record| wanted(&record[16..])).cloned();
@@ -65,7 +66,8 @@ fn link(to: &Path, late: u32, wanted: impl Fn(&[u8]) -> bool) {
 fn two_links_with_clocks_of_their_own_say_the_same() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let files = ["a.pcap", "b.pcap"].map(|name| scratch.path().join(name));
-    // Who spoke first goes by the clocks, and is called a guess: ESP has nothing else.
+    // The client is the side that sends first by the clocks, which is marked as a guess, because
+    // ESP has no other evidence.
     let rows = |captures: &[PathBuf]| {
         let mut rows = report(captures, "conversations", &JUDGED);
         rows.retain(|row| row[7] != "first");

@@ -1,4 +1,5 @@
-//! What a confined process can open: asked in a process of its own, from threads that start after.
+//! Tests what a confined process can open, in a process of its own, from threads that start after
+//! the confinement.
 
 mod support;
 
@@ -11,11 +12,12 @@ use rasaudit::pipeline::{Confinement, Sandbox, confine};
 
 const FOLDER: &str = "RASAUDIT_TEST_CONFINED";
 
-/// Run by the other test in a process of its own; alone it does nothing.
+/// Run by the other test in a process of its own. It does nothing when run directly.
 #[test]
 fn inside() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
-    // The harness runs this in a thread: what is given up is so for it and for those that it starts.
+    // The harness runs this in a thread. The confinement applies to this thread and to those that
+    // it starts.
     let confinement = Confinement {
         sandbox: Sandbox::Auto,
         user: None,

@@ -1,4 +1,4 @@
-//! `audit.json` is what `docs/audit.schema.json` says, and its account closes.
+//! Tests that `audit.json` matches `docs/audit.schema.json`, and that its frame counters add up.
 
 mod support;
 
@@ -59,6 +59,6 @@ fn audit_json_fits_its_schema_and_its_account_closes() {
             assert_eq!(account["frames_read"], frames, "{name}: the inputs add up");
         }
     }
-    // The validator must be able to refuse.
+    // The validator must be able to reject invalid documents.
     assert!(!validator.is_valid(&serde_json::json!({"schema": "rasaudit.audit/1"})));
 }

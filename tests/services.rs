@@ -1,7 +1,8 @@
-//! Real services between a few hosts (fixtures/lab/services.py): DNS and TLS to named servers, an RPC endpoint
-//! mapper and its dynamic ports, broadcast lookups, VRRP. The kept captures, and fresh ones where the lab can be
-//! built: that needs root and the programs of the script; elsewhere the test says that it was skipped, unless
-//! `RASAUDIT_REQUIRE_LAB` is set, as CI does.
+//! Tests real services between a few hosts (fixtures/lab/services.py): DNS and TLS to named
+//! servers, an RPC endpoint mapper and its dynamic ports, broadcast lookups, VRRP. Uses the stored
+//! captures, and new ones if the lab can be built, which needs root and the programs of the script.
+//! Otherwise, the test reports that it was skipped, or fails if `RASAUDIT_REQUIRE_LAB` is set, as
+//! in CI.
 
 mod support;
 
@@ -13,18 +14,18 @@ use support::{columns, conversations, fixture, skipped};
 
 const SCENARIOS: &[&str] = &["names", "rpc", "lookups", "vrrp"];
 
-/// What the capture has to come to: client, server, service, code, certain, rule.
+/// Returns the expected result of a capture: client, server, service, code, certain, rule.
 fn expected(scenario: &str) -> &'static [&'static str] {
     match scenario {
         "names" => &[
             "avd1 168.63.129.16 tcp/80 matrix yes avd.required.168.63.129.16",
             "avd1 203.0.113.10 tcp/443 matrix yes avd.required.any.wvd.microsoft.com",
             "avd1 203.0.113.11 tcp/443 matrix yes avd.required.gcs.prod.monitoring.core.windows.net",
-            // The hello in three segments.
+            // The ClientHello is in three segments.
             "avd1 203.0.113.12 tcp/443 matrix yes avd.optional.login.windows.net",
-            // No TLS, so DNS alone.
+            // Without TLS, DNS is the only evidence.
             "avd1 203.0.113.13 tcp/1688 matrix no avd.required.kms.core.windows.net",
-            // A name that nobody documents, an alias, and no name.
+            // An undocumented name, an alias, and no name.
             "avd1 203.0.113.14 tcp/443 unknown-host yes ",
             "avd1 203.0.113.15 tcp/443 matrix yes avd.optional.www.msftconnecttest.com",
             "avd1 203.0.113.16 tcp/443 unknown-host no ",
@@ -52,7 +53,7 @@ fn expected(scenario: &str) -> &'static [&'static str] {
     }
 }
 
-/// What the program makes of a capture, background aside.
+/// Returns the result of the program for a capture, without background traffic.
 fn judged(capture: &Path) -> BTreeSet<String> {
     let report = conversations(capture, &fixture("services/inventory.toml"));
     let wanted =
@@ -60,7 +61,7 @@ fn judged(capture: &Path) -> BTreeSet<String> {
     let rows = columns(&report, &wanted).into_iter().filter(|row| row[5] != "background");
     rows.map(|row| {
         let server = if row[1].is_empty() { &row[2] } else { &row[1] };
-        // Which dynamic port a service has is a race.
+        // The dynamic port of a service depends on a race.
         let port = match (row[7].ends_with("49152-65535"), row[6].as_str()) {
             (false, _) => row[4].as_str(),
             (true, "yes") => "announced",
@@ -89,7 +90,7 @@ fn kept_captures_of_real_services_are_judged_as_they_were_made() {
     }
 }
 
-/// What is missing to build the lab.
+/// Returns what is missing to build the lab.
 fn missing() -> Option<String> {
     let run = |script: &str| {
         let script = format!("PATH=$PATH:/usr/sbin:/sbin; {script}");

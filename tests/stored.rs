@@ -1,5 +1,5 @@
-//! Every report is made from a result, and from nothing else: what `rasaudit report` makes of a stored one is what the
-//! audit itself wrote.
+//! Tests that every report is made only from a result: `rasaudit report` on a stored result prints
+//! what the audit itself wrote.
 
 mod support;
 
@@ -51,7 +51,7 @@ fn reports_of_a_stored_result_are_those_of_the_audit() {
                     assert!(stderr(&told).contains("the audit had no inventory"));
                     continue;
                 }
-                // Written with --out, so that the digests of the inputs are in it.
+                // Written with --out, so that it contains the digests of the inputs.
                 let Some(file) = format.file else { continue };
                 assert!(stdout(&told).as_bytes() == before[file], "{}: {name}", case.name);
             }
@@ -79,7 +79,7 @@ fn the_summary_and_the_ticket_of_a_stored_result_are_those_of_the_audit() {
     }
 }
 
-/// The result of a small audit, as JSON, and what `rasaudit report` says of it after a change.
+/// Changes the result of a small audit as JSON, and returns what `rasaudit report` prints for it.
 fn changed(change: impl FnOnce(&mut Value)) -> (Option<i32>, String, String) {
     let case = FIXTURES.iter().find(|case| case.name == "farm-codes").expect("a fixture");
     let arguments = [&case.arguments()[..], &words(&["--format", "json"])].concat();

@@ -1,5 +1,6 @@
-//! The threat model, sentence by sentence (`docs/threat-model.md`): an attack that must not make the auditor say
-//! something false for certain, and its honest twin, of which it stays certain. And what healthy networks do.
+//! Tests the threat model (`docs/threat-model.md`) sentence by sentence. Each attack must not lead
+//! to a false certain claim, and its honest counterpart must stay certain. Also tests the behaviour
+//! of healthy networks.
 
 mod support;
 
@@ -23,7 +24,7 @@ const HOSTS: &[(&str, &str, &str)] = &[
     ("mfa1", MFA, "mfa-server"),
 ];
 
-/// The farm, with more in `[farm]` and in `[capture]`.
+/// Returns the inventory of the farm, with additions to `[farm]` and `[capture]`.
 fn farm(more: &str, capture: &str) -> String {
     let office =
         "[[network]]\nname = \"office\"\ncidr = \"10.9.0.0/24\"\nroles = [\"parallels-client\"]\n";
@@ -37,7 +38,8 @@ fn plain() -> String {
     farm("", "")
 }
 
-/// Everybody is seen for two minutes, and the steady rows are there, but for what `rdsh1` and `gw1` open to the broker.
+/// Returns a capture that shows every host for two minutes, with all steady connections except
+/// those that `rdsh1` and `gw1` open to the broker.
 fn quiet() -> Wire {
     let mut wire = Wire::default();
     for second in (0..120).step_by(10) {
@@ -63,7 +65,7 @@ fn quiet() -> Wire {
     wire
 }
 
-/// The same with all that is steady.
+/// Returns the same capture with all steady connections.
 fn steady() -> Wire {
     let mut wire = quiet();
     wire.opened(5_400, (GW, 50_004), (BROKER, 20_002), 79);
@@ -71,7 +73,7 @@ fn steady() -> Wire {
     wire
 }
 
-/// What an audit says.
+/// The result of an audit.
 struct Said {
     conversations: Vec<Vec<String>>,
     findings: Vec<Vec<String>>,
@@ -124,7 +126,8 @@ fn audit(wire: &Wire) -> Said {
 }
 
 impl Said {
-    /// The rows between two addresses at a port, each as its cells joined from `verdict` on, without amounts.
+    /// Returns the rows between two addresses at a port. Each consists of its cells from `verdict`,
+    /// joined, without counters.
     fn rows(&self, client: &str, server: &str, port: u16) -> Vec<String> {
         let here =
             |row: &&Vec<String>| row[0] == client && row[1] == server && row[2] == port.to_string();
@@ -135,13 +138,13 @@ impl Said {
             .collect()
     }
 
-    /// What is found of a client, a server and a code: certain, severity, doubt.
+    /// Returns certainty, severity and doubt of the findings with this code, client and server.
     fn found(&self, code: &str, client: &str, server: &str) -> Vec<String> {
         let here = |row: &&Vec<String>| row[4] == code && row[0] == client && row[1] == server;
         self.findings.iter().filter(here).map(|row| row[5..8].join(" ").trim().to_owned()).collect()
     }
 
-    /// The codes that are claimed for certain, not-assessable aside.
+    /// Returns the codes of certain findings, except not-assessable ones.
     fn certain(&self) -> Vec<String> {
         let certain =
             self.findings.iter().filter(|row| row[5] == "yes" && row[3] != "not-assessable");
@@ -154,11 +157,12 @@ impl Said {
     }
 }
 
-// A. Flows, one by one.
+// A. Single flows.
 
 #[test]
 fn a_guess_changes_nothing_of_what_proven_flows_say() {
-    // From its own 3389 the session host works on the gateway's WinRM, over a connection from before the capture.
+    // From its own port 3389, the session host uses WinRM on the gateway, over a connection that is
+    // older than the capture.
     let mut wire = steady();
     wire.segment(9_000, (RDSH, 3389), (GW, 5985), ACK, (5, 5), 100);
     wire.segment(9_001, (GW, 5985), (RDSH, 3389), ACK, (5, 105), 100);
@@ -171,7 +175,8 @@ fn a_guess_changes_nothing_of_what_proven_flows_say() {
         rows[1].starts_with("matrix no midstream") && rows[1].ends_with("direction"),
         "{rows:?}"
     );
-    // The honest twin: a proven violation stays certain, whatever guesses stand beside it.
+    // The honest counterpart: a proven violation stays certain, whatever guesses there are beside
+    // it.
     wire.opened(11_000, (RDSH, 50_100), (GW, 5985), 4);
     wire.segment(12_000, (GW, 5985), (RDSH, 3390), ACK, (5, 5), 100);
     let said = audit(&wire);
@@ -182,7 +187,7 @@ fn a_guess_changes_nothing_of_what_proven_flows_say() {
 
 #[test]
 fn a_handshake_is_proved_by_numbers_and_the_clients_own_syn() {
-    // A stray SYN-ACK, then the real SYN in two fragments, the flags in the second.
+    // A stray SYN-ACK, then the real SYN in two fragments, with the flags in the second.
     let mut wire = steady();
     wire.segment(9_000, (RDSH, 30_004), (BROKER, 4455), SYN | ACK, (900, 55), 0);
     wire.segment(9_001, (BROKER, 4455), (RDSH, 30_004), RST, (55, 0), 0);
@@ -203,13 +208,13 @@ fn a_handshake_is_proved_by_numbers_and_the_clients_own_syn() {
     let said = audit(&wire);
     assert_eq!(said.rows(BROKER, RDSH, 30_004), [""; 0]);
     assert_eq!(said.rows(RDSH, BROKER, 4455), ["port-not-in-matrix yes established handshake"]);
-    // A SYN-ACK whose SYN nobody saw is a guess, whatever it acknowledges.
+    // A SYN-ACK without a visible SYN is a guess, whatever it acknowledges.
     let mut wire = steady();
     wire.segment(9_000, (BROKER, 4455), (RDSH, 30_004), SYN | ACK, (5_000, 1_001), 0);
     wire.segment(9_001, (RDSH, 30_004), (BROKER, 4455), ACK, (1_001, 5_001), 60);
     let rows = audit(&wire).rows(RDSH, BROKER, 4455);
     assert_eq!(rows, ["port-not-in-matrix no established syn-ack direction"]);
-    // And one that answers another SYN proves nothing.
+    // A SYN-ACK that answers a different SYN does not prove anything either.
     let mut wire = steady();
     wire.segment(9_000, (RDSH, 50_100), (BROKER, 4455), SYN, (1_000, 0), 0);
     wire.segment(9_001, (BROKER, 4455), (RDSH, 50_100), SYN | ACK, (5_000, 77), 0);
@@ -220,7 +225,8 @@ fn a_handshake_is_proved_by_numbers_and_the_clients_own_syn() {
 
 #[test]
 fn any_matching_pair_of_numbers_proves() {
-    // A port that is used six times, numbers that pass zero, Fast Open, a firewall that rewrites numbers.
+    // A port that is used six times, sequence numbers that wrap, Fast Open, and a firewall that
+    // rewrites sequence numbers.
     let mut wire = steady();
     for (turn, isn) in [9_000u32, 40, u32::MAX, 3, 77_000, 500].into_iter().enumerate() {
         let ms = 10_000 + turn as u64 * 1000;
@@ -256,7 +262,7 @@ fn both_sides_may_have_opened_a_flow_and_both_are_told() {
     let said = audit(&wire);
     assert_eq!(said.rows(RDSH, BROKER, 4455), ["port-not-in-matrix yes established handshake"]);
     assert_eq!(said.rows(BROKER, RDSH, 30_004), ["matrix yes established handshake"]);
-    // At once (RFC 9293, 3.5): established, and who opened it is a guess.
+    // A simultaneous open (RFC 9293, 3.5) is established, but who opened it is a guess.
     let mut wire = steady();
     for (a, b, isn) in [((RDSH, 30_004), (BROKER, 4455), 50), ((BROKER, 4455), (RDSH, 30_004), 90)]
     {
@@ -267,7 +273,8 @@ fn both_sides_may_have_opened_a_flow_and_both_are_told() {
     let rows = [said.rows(RDSH, BROKER, 4455), said.rows(BROKER, RDSH, 30_004)].concat();
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert!(rows[0].contains(" no established ") && rows[0].ends_with("direction"), "{rows:?}");
-    // A server's SYN with the number of its SYN-ACK makes no such opening of a proved one.
+    // A SYN from the server with the sequence number of its SYN-ACK does not turn a proven opening
+    // into a simultaneous one.
     let mut wire = steady();
     wire.opened(9_000, (RDSH, 40_111), (MFA, 60_111), 1_000);
     let own = wire.0.iter().rev().find(|(_, frame)| frame[47] == SYN | ACK).expect("a SYN-ACK");
@@ -276,7 +283,7 @@ fn both_sides_may_have_opened_a_flow_and_both_are_told() {
     let said = audit(&wire);
     assert_eq!(said.rows(RDSH, MFA, 60_111), ["no-relation yes established handshake"]);
     assert_eq!(said.rows(MFA, RDSH, 40_111), [""; 0]);
-    // However many other numbers the client sent from there.
+    // This holds however many other sequence numbers the client sent from there.
     for number in 1..=6 {
         wire.segment(8_000 + u64::from(number), (RDSH, 40_111), (MFA, 60_111), SYN, (number, 0), 0);
         let last = wire.0.len() - 1;
@@ -290,7 +297,8 @@ fn both_sides_may_have_opened_a_flow_and_both_are_told() {
 #[test]
 fn states_go_by_numbers_and_not_by_clocks() {
     let mut wire = steady();
-    // A reset that acknowledges the attempt; one of an older connection; a late one of the client.
+    // A reset that acknowledges the attempt, one of an older connection, and a late one from the
+    // client.
     wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (500, 0), 0);
     wire.segment(9_001, (RDSH, 30_004), (BROKER, 50_100), RST | ACK, (0, 501), 0);
     wire.opened(10_000, (RDSH, 50_200), (BROKER, 20_003), 600);
@@ -302,7 +310,7 @@ fn states_go_by_numbers_and_not_by_clocks() {
     assert_eq!(honest.rows(BROKER, RDSH, 30_004), ["matrix yes refused syn"]);
     assert_eq!(honest.found("refused", BROKER, RDSH), ["yes medium"]);
     assert_eq!(honest.rows(GW, RDSH, 3389), ["matrix yes half-open handshake"]);
-    // Each direction in a file of its own, whose clocks differ.
+    // Each direction is in a file of its own, and their clocks differ.
     let forth = |frame: &[u8]| frame[26..30] < frame[30..34];
     for shift in [3_000, 3_600_000] {
         let split = |wanted: bool, late: u64| {
@@ -338,11 +346,11 @@ fn an_attempt_that_is_challenged_has_failed() {
         assert_eq!(said.rows(GW, BROKER, 20_002), ["matrix yes challenged syn"]);
         assert_eq!(said.found("challenged", GW, BROKER), ["yes high"]);
     }
-    // One that acknowledges the attempt answers it: the SYN-ACK was lost.
+    // An ACK that acknowledges the attempt answers it: the SYN-ACK was lost.
     let mut wire = quiet();
     challenge(&mut wire, 501, false);
     assert_eq!(audit(&wire).found("challenged", GW, BROKER), [""; 0]);
-    // Where both sides sent data nothing is half open, whatever SYN-ACK comes late.
+    // If both sides sent data, the connection is not half open, whatever late SYN-ACK arrives.
     let mut wire = quiet();
     wire.segment(9_000, (GW, 50_100), (BROKER, 20_002), ACK, (5, 5), 100);
     wire.segment(9_001, (BROKER, 20_002), (GW, 50_100), ACK, (5, 105), 100);
@@ -354,7 +362,8 @@ fn an_attempt_that_is_challenged_has_failed() {
 
 #[test]
 fn a_proven_service_is_a_guess_about_other_flows() {
-    // The domain controller uses the broker's dynamic port from its own 49200, which serves too.
+    // The domain controller uses the broker's dynamic port from its own 49200, which is also a
+    // service port.
     let mut wire = steady();
     wire.opened(9_000, (RDSH, 50_100), (DC, 49_200), 5);
     wire.segment(10_000, (DC, 49_200), (BROKER, 50_500), ACK, (5, 5), 100);
@@ -362,7 +371,8 @@ fn a_proven_service_is_a_guess_about_other_flows() {
     let said = audit(&wire);
     let rows = said.rows(BROKER, DC, 49_200);
     assert!(rows[0].contains(" midstream service"), "{rows:?}");
-    // The honest twin: the older connection of a service says what it says, and its row is seen.
+    // The honest counterpart: an older connection to a service is judged normally, and its row
+    // counts as seen.
     let mut wire = quiet();
     wire.opened(9_000, (RDSH, 50_100), (BROKER, 20_003), 5);
     wire.segment(10_000, (GW, 50_500), (BROKER, 20_002), ACK, (5, 5), 100);
@@ -385,16 +395,16 @@ fn what_is_in_a_tunnel_that_nobody_stated_accuses_nobody_for_certain() {
         said.rows(RDSH, BROKER, 4444),
         ["port-not-in-matrix no established handshake tunnel"]
     );
-    // The tunnel itself is told.
+    // The tunnel itself is reported.
     assert_eq!(said.rows(EVIL, "10.9.0.5", 4789).len(), 1);
     assert_eq!(said.certain().len(), 1, "{:?}", said.certain());
     assert!(said.certain()[0].ends_with("4789"), "{:?}", said.certain());
-    // The honest twin: the site's own overlay is believed, and its ends are judged.
+    // The honest counterpart: the site's own overlay is believed, and its ends are judged.
     let stated = "tunnels = [{ ends = [\"203.0.113.0/24\", \"10.9.0.0/24\"], kind = \"vxlan\", use = \"overlay\" }]";
     let said = audit_with(&wire, &farm("", stated));
     assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix yes established handshake"]);
     assert_eq!(said.rows(EVIL, "10.9.0.5", 4789).len(), 1);
-    // A mirror's are not.
+    // The ends of a mirror tunnel are not judged.
     let said = audit_with(&wire, &farm("", &stated.replace("overlay", "mirror")));
     assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix yes established handshake"]);
     assert_eq!(said.rows(EVIL, "10.9.0.5", 4789), [""; 0]);
@@ -402,13 +412,13 @@ fn what_is_in_a_tunnel_that_nobody_stated_accuses_nobody_for_certain() {
 
 #[test]
 fn a_tunnel_hides_no_traffic_and_no_failure() {
-    // A session host sends data to a stranger, with harmless headers inside.
+    // A session host sends data to an outside host, with harmless headers inside.
     let mut wire = steady();
     let first = wire.0.len();
     wire.opened(9_000, (GW, 50_100), (BROKER, 20_002), 5);
     wire.tunnel(first, RDSH, EVIL);
     assert_eq!(audit(&wire).found("unknown-host", RDSH, EVIL).len(), 1);
-    // What plain traffic shows to fail, and what is missing in it, stays so.
+    // Failures and absences that plain traffic shows remain.
     let mut wire = quiet();
     wire.knock(20_000, (RDSH, 50_100), (BROKER, 20_003));
     let missing = |said: &Said| {
@@ -424,7 +434,7 @@ fn a_tunnel_hides_no_traffic_and_no_failure() {
 
 #[test]
 fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
-    // Only tunnels, one way, to one destination, and nobody of the farm in the open.
+    // Only tunnels, in one direction and to one destination, and no farm traffic outside them.
     let mut wire = steady();
     wire.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
     wire.tunnel(0, "192.0.2.1", "192.0.2.9");
@@ -432,7 +442,7 @@ fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
     let said = audit(&wire);
     assert_eq!(row(&said), ["port-not-in-matrix yes established handshake"]);
     assert_eq!(said.rows("192.0.2.1", "192.0.2.9", 4789), [""; 0]);
-    // A frame of the farm in the open, a second destination, an end of the farm: no mirror.
+    // Farm traffic outside the tunnel, a second destination, or an end in the farm: not a mirror.
     let mut open = wire.clone();
     open.udp(9_500, (GW, 50_000), (BROKER, 9));
     let mut two = wire.clone();
@@ -445,7 +455,7 @@ fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
     for wire in [open, two, ours] {
         assert!(row(&audit(&wire))[0].contains(" no "), "{:?}", row(&audit(&wire)));
     }
-    // What somebody wrapped in the mirrored network is not believed for being mirrored.
+    // A tunnel inside the mirrored network is not believed only because it is mirrored.
     let mut nested = steady();
     let first = nested.0.len();
     nested.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
@@ -458,7 +468,8 @@ fn a_mirror_is_believed_where_it_carries_nothing_but_mirrored_frames() {
 
 // A. ICMP errors.
 
-/// An ICMP error about a packet, which is taken out of the capture again if `unseen`.
+/// Appends an ICMP error about the last packet, and removes that packet from the capture if
+/// `unseen`.
 fn error(wire: &mut Wire, by: &str, to: &str, code: u8, unseen: bool) {
     let (ms, frame) = wire.0.last().expect("a frame").clone();
     if unseen {
@@ -477,12 +488,13 @@ fn an_icmp_error_counts_only_about_a_packet_that_was_seen() {
     let rows = said.rows(RDSH, BROKER, 4444);
     assert!(rows.is_empty() || rows[0].ends_with("quoted"), "{rows:?}");
     assert_eq!(said.found("port-not-in-matrix", RDSH, BROKER), [""; 0]);
-    // The honest twin: a firewall that rejects what it was sent, by the number of the attempt.
+    // The honest counterpart: a firewall rejects a packet that it received, as the sequence number
+    // of the attempt shows.
     let mut wire = steady();
     wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
     error(&mut wire, "10.1.0.254", BROKER, 13, false);
     assert_eq!(audit(&wire).found("rejected", BROKER, RDSH), ["yes medium"]);
-    // The same quoting another number: whoever says so did not see it.
+    // The same with another sequence number: the sender of the error did not see the packet.
     let mut wire = steady();
     wire.segment(9_000, (BROKER, 50_100), (RDSH, 30_004), SYN, (5, 0), 0);
     let frame = wire.0.last().expect("a frame").clone();
@@ -522,7 +534,7 @@ fn an_error_about_an_answer_turns_no_direction_round() {
     }
 }
 
-/// An ICMP error that quotes a SYN.
+/// Appends an ICMP error that quotes a SYN.
 fn quote(wire: &mut Wire, ms: u64, by: &str, from: (&str, u16), to: (&str, u16), number: u32) {
     let mut quoted = Wire::default();
     quoted.segment(0, from, to, SYN, (number, 0), 0);
@@ -532,7 +544,7 @@ fn quote(wire: &mut Wire, ms: u64, by: &str, from: (&str, u16), to: (&str, u16),
 
 #[test]
 fn what_is_made_up_changes_nothing_of_what_plain_flows_say() {
-    // A connection that is older than the capture: a guess, but a plain one.
+    // A connection that is older than the capture is a guess without further doubts.
     let plain_flow = || {
         let mut wire = quiet();
         wire.opened(5_400, (GW, 50_004), (BROKER, 20_002), 79);
@@ -555,7 +567,7 @@ fn what_is_made_up_changes_nothing_of_what_plain_flows_say() {
         assert_eq!(said.rows(RDSH, BROKER, 20_003), rows);
         assert_eq!(said.found("never-attempted", RDSH, BROKER), [""; 0]);
     }
-    // Nor does a host get rid of a finding by quoting itself.
+    // A host cannot remove a finding by quoting itself.
     let mut wire = steady();
     for ms in [60_000, 70_000] {
         wire.segment(ms, (RDSH, 50_005), (MFA, 445), ACK, (5, 5), 100);
@@ -565,7 +577,7 @@ fn what_is_made_up_changes_nothing_of_what_plain_flows_say() {
     assert_eq!(found.len(), 1);
     quote(&mut wire, 80_000, RDSH, (RDSH, 50_099), (MFA, 445), 7);
     assert_eq!(audit(&wire).found("no-relation", RDSH, MFA), found);
-    // And whose packet it was cannot refuse it.
+    // The sender of a packet cannot refuse it.
     let mut wire = steady();
     wire.knock(20_000, (BROKER, 50_100), (RDSH, 30_004));
     let number =
@@ -592,17 +604,18 @@ fn a_name_needs_a_resolver_that_is_a_witness() {
     let certain = |wire: &Wire, inventory: &str| {
         audit_with(wire, inventory).rows(BROKER, EVIL, 443)[0].starts_with("matrix yes")
     };
-    // The stranger is his own witness.
+    // The attacker is its own witness.
     assert!(!certain(&case(EVIL, &[BROKER]), &plain()));
-    // The honest twins: a domain controller, a resolver that is stated, one that the farm uses.
+    // The honest counterparts: a domain controller, a stated resolver, and a resolver that the farm
+    // uses.
     assert!(certain(&case(DC, &[BROKER]), &plain()));
     let outside = "9.9.9.9";
     assert!(!certain(&case(outside, &[BROKER]), &plain()));
     assert!(certain(&case(outside, &[BROKER]), &farm("resolvers = [\"9.9.9.9\"]", "")));
     assert!(certain(&case(outside, &[BROKER, GW, RDSH]), &plain()));
-    // What another client was told is nothing of this one's.
+    // An answer to another client does not count for this one.
     assert!(!certain(&case(DC, &[GW]), &plain()));
-    // Nor what came in a tunnel.
+    // Neither does an answer in a tunnel.
     let mut wire = steady();
     let first = wire.0.len();
     wire.lookup(8_000, BROKER, DC, &[name], EVIL);
@@ -630,17 +643,18 @@ fn an_address_conflict_needs_both_at_once_and_again() {
     };
     let both = [(1_000, 7), (2_000, 8), (31_000, 7), (32_000, 8)];
     assert_eq!(conflict(&both, &plain(), false), ["yes high"]);
-    // In two VLANs, in one bucket alone, one after the other.
+    // In two VLANs, in a single bucket, one after the other.
     assert_eq!(conflict(&both, &plain(), true), [""; 0]);
     assert_eq!(conflict(&both[..3], &plain(), false), [""; 0]);
     assert_eq!(
         conflict(&[(1_000, 7), (11_000, 7), (41_000, 8), (51_000, 8)], &plain(), false),
         [""; 0]
     );
-    // One takes over from another, and a third from that: each met the next one once.
+    // One card takes over from another, and a third from that one. Each met the next one only once.
     let moves = [(1_000, 7), (2_000, 8), (11_000, 8), (12_000, 9), (21_000, 9)];
     assert_eq!(conflict(&moves, &plain(), false), [""; 0]);
-    // Two cards of the host itself; a router that answers for it; a router's shared address.
+    // Two cards of the host itself, a router that answers for it, and the shared address of a
+    // router.
     let macs = plain().replace(
         "name = \"broker1\"\n",
         "name = \"broker1\"\nmacs = [\"02:00:00:00:00:07\", \"02:00:00:00:00:08\"]\n",
@@ -651,13 +665,13 @@ fn an_address_conflict_needs_both_at_once_and_again() {
         "name = \"gw1\"\nmacs = [\"02:00:00:00:00:08\"]\nanswers-arp-for = [\"10.1.0.0/24\"]\n",
     );
     assert_eq!(conflict(&both, &proxy, false), [""; 0]);
-    // A stranger who advertises the address as virtual hides nothing.
+    // An unlisted host that advertises the address as virtual does not hide anything.
     let mut wire = steady();
     both.iter().for_each(|(ms, mac)| wire.claim(*ms, BROKER, *mac));
     let vrrp = [0x31, 51, 150, 1, 0, 100, 0, 0, 10, 1, 0, 10];
     wire.ip(3_000, EVIL, "224.0.0.18", 112, &vrrp);
     assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["yes high"]);
-    // A host of the farm that does makes it a guess.
+    // The same from a host of the farm makes the conflict a guess.
     wire.ip(3_000, GW, "224.0.0.18", 112, &vrrp);
     assert_eq!(audit(&wire).found("address-conflict", BROKER, BROKER), ["no medium coverage"]);
 }
@@ -685,7 +699,7 @@ fn loopback_addresses_on_a_wire_accuse_nobody() {
     let said = audit(&wire);
     assert_eq!(said.found("loopback-on-wire", "*", "*"), ["yes medium"]);
     assert_eq!(said.certain(), ["loopback-on-wire *>* *"]);
-    // In a tunnel anybody may have made them up.
+    // Anyone could forge these packets in a tunnel.
     wire.tunnel(first, EVIL, "10.9.0.5");
     assert_eq!(audit(&wire).found("loopback-on-wire", "*", "*"), ["no medium tunnel"]);
 }
@@ -694,7 +708,8 @@ fn loopback_addresses_on_a_wire_accuse_nobody() {
 
 #[test]
 fn packets_that_contradict_each_other_are_not_certain() {
-    // In the session host's name from another card; it resets what it never asked for.
+    // Another card uses the session host's address. The session host resets the connection that it
+    // never opened.
     let mut wire = steady();
     wire.segment(9_001, (BROKER, 4444), (RDSH, 50_100), SYN | ACK, (9, 6), 0);
     wire.segment(9_002, (RDSH, 50_100), (BROKER, 4444), RST, (6, 0), 0);
@@ -704,7 +719,8 @@ fn packets_that_contradict_each_other_are_not_certain() {
     wire.sent_by(first, 0x66, 64);
     let said = audit(&wire);
     assert_eq!(said.rows(RDSH, BROKER, 4444), ["port-not-in-matrix no half-open handshake spoof"]);
-    // Who completes a handshake is who he says, whatever card or hop count he sends with besides.
+    // Completing a handshake proves the identity, whatever other card or hop count the host also
+    // uses.
     let mut wire = steady();
     wire.opened(9_000, (RDSH, 50_100), (BROKER, 4444), 5);
     let first = wire.0.len();
@@ -719,7 +735,8 @@ fn packets_that_contradict_each_other_are_not_certain() {
 
 #[test]
 fn queries_of_icmp_are_many_flows_and_contradict_nothing() {
-    // The session host traces the way to the broker: each request of the same kind has a hop more to go.
+    // A traceroute from the session host to the broker: each request of the same kind has one more
+    // hop.
     let mut wire = steady();
     for hop in 1..40 {
         let request = [8, 0, 0, 0, 0, 99, 0, hop];
@@ -755,7 +772,7 @@ fn resets_of_another_device_are_told_as_that() {
     assert_eq!(firewall.found("rejected", BROKER, RDSH), ["yes medium"]);
     assert!(firewall.message("rejected").contains("likely a firewall"));
     assert_eq!(case(64).found("refused", BROKER, RDSH), ["yes medium"]);
-    // What is said to a group has a hop count of its own.
+    // Multicast packets have a hop count of their own.
     let mut wire = Wire::default();
     wire.udp(100, (RDSH, 5353), ("224.0.0.251", 5353));
     wire.sent_by(0, 2, 255);
@@ -768,7 +785,8 @@ fn resets_of_another_device_are_told_as_that() {
 
 // A. Silence.
 
-/// Whether it is claimed that the gateway never opened its port of the broker, and how sure.
+/// Returns whether the audit claims that the gateway never connected to its port on the broker, and
+/// how certain the claim is.
 fn silence(wire: &Wire) -> Vec<String> {
     audit(wire).found("never-attempted", GW, BROKER)
 }
@@ -780,7 +798,7 @@ fn without_gateway() -> Wire {
     wire
 }
 
-/// Gives each host a hardware address of its own, so that it is known whose a frame is.
+/// Gives each host its own hardware address, so that the sender of a frame is known.
 fn own_cards(wire: &mut Wire) {
     for (_, frame) in &mut wire.0 {
         (frame[5], frame[11]) = (frame[33], frame[29]);
@@ -797,25 +815,26 @@ fn only_a_frame_that_could_be_the_flow_doubts_a_silence() {
         change(&mut wire);
         silence(&wire)
     };
-    // Not decoded: between the two, to one of them, from nobody's address.
+    // Undecoded frames: between the two, to one of them, and from an unknown address.
     for (from, to) in [(gw, broker), (rdsh, broker), (0x77, 0x78)] {
         let seen = with(&|wire| wire.ether(9_000, from, to, 0x8909, &payload));
         assert_eq!(seen, ["no medium unread"], "{from} {to}");
     }
-    // Between two others, too short, or control traffic.
+    // Between two other hosts, too short, or control traffic.
     assert_eq!(with(&|wire| wire.ether(9_000, rdsh, dc, 0x8909, &payload)), ["yes medium"]);
     assert_eq!(with(&|wire| wire.ether(9_000, gw, broker, 0x8909, &payload[..20])), ["yes medium"]);
     for control in [0x88cc, 0x8809, 0x886f] {
         assert_eq!(with(&|wire| wire.ether(9_000, gw, 0x99, control, &payload)), ["yes medium"]);
     }
-    // IPsec between the two, and with nobody's address; with another host of the farm it holds nothing of theirs.
+    // IPsec between the two hosts or with an unknown address may hide their traffic. IPsec with
+    // another host of the farm cannot.
     let esp = |from: &'static str, to: &'static str| {
         with(&move |wire| wire.ip(9_000, from, to, 50, &[0, 0, 1, 0, 0, 0, 0, 1, 9, 9]))
     };
     assert_eq!(esp(GW, BROKER), ["no medium unread"]);
     assert_eq!(esp(GW, EVIL), ["no medium unread"]);
     assert_eq!(esp(GW, DC), ["yes medium"]);
-    // Another address that reaches the port, one direction or both, inside or outside.
+    // Another address that reaches the port, in one direction or both, inside or outside.
     for (client, state) in [("10.1.0.99", ACK), ("2.2.2.2", ACK), ("198.51.100.9", SYN | ACK)] {
         let seen = with(&|wire| wire.tcp(9_000, (BROKER, 20_002), (client, 50_100), state, 10));
         assert_eq!(seen, ["no medium coverage"], "{client}");
@@ -829,7 +848,7 @@ fn a_cut_last_record_doubts_nothing_and_a_cut_packet_does() {
     let certain =
         |file: &[u8]| audit_files(&[file.to_vec()], &plain()).found("never-attempted", GW, BROKER);
     assert_eq!(certain(&file), ["yes medium"]);
-    // A packet between the two whose ports the snaplen cut off.
+    // A packet between the two whose ports were cut off by the snaplen.
     let mut wire = without_gateway();
     wire.tcp(9_000, (GW, 50_100), (BROKER, 20_002), SYN, 0);
     wire.0.last_mut().expect("a frame").1.truncate(34);
@@ -848,10 +867,10 @@ fn watched_time_is_one_stretch() {
         audit(&wire).found("never-attempted", GW, BROKER)
     };
     assert_eq!(spaced(0), ["yes medium"]);
-    // Four pieces of half a minute are no whole, whether a minute apart or an hour.
+    // Four pieces of half a minute are not a continuous stretch, whether a minute or an hour apart.
     assert_eq!(spaced(70_000), [""; 0]);
     assert_eq!(spaced(3_600_000), [""; 0]);
-    // The same packets twice, by two clocks, are watched once.
+    // The same packets twice, with two clocks, are watched only once.
     let mut wire = without_gateway();
     wire.0.retain(|(ms, _)| *ms < 40_000);
     for (number, (_, frame)) in wire.0.iter_mut().enumerate() {
@@ -876,7 +895,7 @@ fn a_doubtful_stamp_sets_no_time() {
     assert!(told.contains("more than a day from every other"), "{told}");
 }
 
-/// A pcapng file of the frames, whose interface was filtered as its option says.
+/// Returns a pcapng file of the frames, with a capture filter in the interface options.
 fn pcapng(wire: &Wire, filter: Option<&[u8]>) -> Vec<u8> {
     let block = |kind: u32, body: &[u8]| {
         let length = (12 + body.len() as u32).to_le_bytes();
@@ -907,14 +926,14 @@ fn what_a_file_says_of_itself_counts_in_every_form() {
     let said = |filter: Option<&[u8]>| {
         audit_files(&[pcapng(&wire, filter)], &plain()).found("never-attempted", GW, BROKER)
     };
-    // No filter, and an empty one; words, and a program of the kernel's.
+    // No filter and an empty one, then an expression and a BPF program.
     assert_eq!(said(None), ["yes medium"]);
     assert_eq!(said(Some(b"\0")), ["yes medium"]);
     let program = [1, 6, 0, 0, 0, 0xff, 0xff, 0, 0];
     for filter in [&b"\0not port 20002"[..], &program] {
         assert!(said(Some(filter)).iter().all(|found| found.starts_with("no ")), "{filter:?}");
     }
-    // Nanoseconds in a file that says microseconds.
+    // Timestamps in nanoseconds in a file that declares microseconds.
     let mut file = wire.file();
     let mut at = 24;
     while at < file.len() {
@@ -932,7 +951,7 @@ fn an_announced_port_needs_a_mapper_that_was_asked() {
     let inventory = support::fixture("services/inventory.toml");
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let path = scratch.path().join("rpc.pcap");
-    // The SYN to the mapper.
+    // The SYN to the endpoint mapper.
     let asks = |record: &&Vec<u8>| {
         let frame = &record[16..];
         frame[12..14] == [8, 0] && frame[23] == 6 && frame[36..38] == [0, 135] && frame[47] == SYN
@@ -961,7 +980,7 @@ fn datagrams_one_way_are_asked_by_their_sender_and_nobody_serves_port_zero() {
     }
 }
 
-// B. What healthy networks do.
+// B. Behaviour of healthy networks.
 
 #[test]
 fn a_probe_is_no_failure() {
@@ -1011,15 +1030,15 @@ fn a_service_that_stops_is_told() {
     assert!(row[10].starts_with("worked until ") && row[10].contains("refused from "), "{row:?}");
     assert_eq!(said.found("refused", GW, BROKER), ["yes high"]);
     assert!(said.message("refused").contains("it worked until"), "{}", said.message("refused"));
-    // One that works again at the end has changed, and fails no more.
+    // A service that works again at the end has changed, and no longer fails.
     wire.opened(90_000, (GW, 52_000), (BROKER, 20_002), 99);
     let said = audit(&wire);
     assert_eq!(said.found("refused", GW, BROKER), [""; 0]);
     assert!(said.conversations.iter().any(|row| row[2] == "20002" && !row[10].is_empty()));
-    // Nor does it because a single answer was lost later on.
+    // A single answer lost later does not make it fail again.
     wire.segment(110_000, (GW, 53_000), (BROKER, 20_002), SYN, (5, 0), 0);
     assert_eq!(audit(&wire).found("refused", GW, BROKER), [""; 0]);
-    // What was reached works until its last packet.
+    // A service that was reached works until its last packet.
     let mut wire = steady();
     wire.session(40_000, (GW, 54_000), (BROKER, 20_002), 70);
     wire.segment(60_000, (GW, 51_000), (BROKER, 20_002), SYN, (5, 0), 0);
@@ -1033,7 +1052,7 @@ fn a_port_that_answers_another_way_is_not_silent() {
     wire.opened(5_500, (RDSH, 50_005), (BROKER, 20_003), 80);
     wire.knock(20_000, (GW, 50_100), (BROKER, 20_002));
     assert_eq!(audit(&wire).found("unanswered", GW, BROKER), ["yes high"]);
-    // A client acknowledges data from that port which the capture never shows.
+    // A client acknowledges data from that port that the capture never shows.
     for (later, acked) in [(0, 1_000), (1_000, 9_000)] {
         wire.segment(30_000 + later, ("10.9.0.5", 50_100), (BROKER, 20_002), ACK, (5, acked), 0);
     }
@@ -1043,7 +1062,8 @@ fn a_port_that_answers_another_way_is_not_silent() {
 #[test]
 fn a_keepalive_of_a_tunnel_makes_nobody_speak() {
     let mut wire = Wire::default();
-    // Outer GRE from the gateway to the broker; inside, what the broker shall send back.
+    // The outer GRE goes from the gateway to the broker. The inner packet is what the broker shall
+    // send back.
     let inner = {
         let mut inner = Wire::default();
         inner.ip(0, BROKER, GW, 47, &[0, 0, 0, 0]);
@@ -1070,11 +1090,12 @@ fn an_endpoint_that_the_matrix_names_has_other_ports_that_are_unexpected() {
     assert_eq!(other, ["port-not-in-matrix yes established handshake"]);
 }
 
-/// CAPWAP, Teredo and AYIYA are answered from the port that they are asked at, so whoever sends from it may seem to answer.
+/// CAPWAP, Teredo and AYIYA servers answer from their service port, so any host that sends from it
+/// may seem to answer.
 #[test]
 fn a_port_that_tunnels_answer_from_hides_nothing_and_accuses_nobody() {
     let client = "10.9.0.66";
-    // A packet of IPv4 in a frame, as CAPWAP carries it; the inner one is of somebody else.
+    // An IPv4 packet in a frame, as CAPWAP carries it. The inner packet is of other hosts.
     let mut inner =
         vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
     inner.extend([10, 1, 0, 10, 10, 1, 0, 1, 0x75, 0x30, 0x4e, 0x22, 0, 8, 0, 0]);
@@ -1087,19 +1108,19 @@ fn a_port_that_tunnels_answer_from_hides_nothing_and_accuses_nobody() {
             wire.datagram(9_000 + second * 1000, (client, port), (BROKER, 20_009), payload);
         }
         let said = audit(&wire);
-        // The broker did nothing.
+        // The broker did not send anything.
         assert!(
             said.rows(BROKER, client, port).is_empty(),
             "{port}: {:?}",
             said.rows(BROKER, client, port)
         );
         assert!(said.found("no-relation", BROKER, client).is_empty(), "{port}");
-        // What was sent to it stands at its real port.
+        // The packets to the broker are listed at the real port.
         assert_eq!(said.rows(client, BROKER, 20_009).len(), 1, "{port}");
     }
 }
 
-/// Every test that the model names is here, and every test here is named by the model.
+/// Every test that the model names exists, and the model names every test here.
 #[test]
 fn the_model_and_its_tests_name_each_other() {
     let model = include_str!("../docs/threat-model.md");

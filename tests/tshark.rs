@@ -1,6 +1,6 @@
-//! Five-tuples with their packets and bytes in each direction agree with tshark's per-packet fields,
-//! with all reassembly off. tshark is Debian's; without it the test says that it was skipped, unless
-//! `RASAUDIT_REQUIRE_TSHARK` is set, as CI does.
+//! Tests that five-tuples with their packets and bytes in each direction match tshark's per-packet
+//! fields, without any reassembly. tshark is Debian's. Without it, the test reports that it was
+//! skipped, or fails if `RASAUDIT_REQUIRE_TSHARK` is set, as in CI.
 
 mod support;
 
@@ -17,7 +17,7 @@ type Directions = BTreeMap<(String, String, u8), (u64, u64)>;
 
 fn theirs(capture: &Path) -> Option<Directions> {
     let packets = support::tshark::packets(capture)?;
-    // Later fragments have no ports; they belong to the flow of their first one.
+    // Later fragments have no ports. They belong to the flow of their first fragment.
     let mut firsts = BTreeMap::new();
     for packet in &packets {
         if let (Some(datagram), Sees::Flow(..)) = (&packet.datagram, &packet.sees) {
@@ -53,7 +53,7 @@ fn ours(capture: &Path) -> Directions {
     reading
         .flows
         .visit(|shard| {
-            // What is around a tunnel has no port of its own here.
+            // The outer flow of a tunnel has no ports of its own here.
             let plain = |f: &Flow<'_>| f.key.transport().has_ports() && !f.key.path().is_around();
             for flow in shard.iter().filter(plain) {
                 for side in 0..2 {

@@ -1,5 +1,6 @@
-//! Flows are values: what is known of a capture can be given away, in parts and by whoever, and judged elsewhere to the
-//! same reports. And a judgement does not depend on which part of the flows is read first.
+//! Tests that flows are values: the evidence of a capture can be passed on in any parts and judged
+//! elsewhere, with the same reports. A judgement does not depend on which part of the flows is read
+//! first.
 
 mod support;
 
@@ -35,7 +36,8 @@ fn policy(case: &Fixture) -> Policy {
     policy
 }
 
-/// Copies stay: which packets of a flow are some cannot be told of its sums.
+/// Duplicates are kept, because the totals of a flow do not show which of its packets are
+/// duplicates.
 fn request(case: &Fixture, jobs: usize) -> Request {
     Request {
         captures: vec![case.capture()],
@@ -46,7 +48,7 @@ fn request(case: &Fixture, jobs: usize) -> Request {
     }
 }
 
-/// What was gathered of one capture.
+/// The evidence gathered from one capture.
 #[derive(Debug)]
 struct Gathered {
     record: InputRecord,
@@ -77,13 +79,13 @@ struct Giving {
     given: usize,
 }
 
-/// Flows that are given at once.
+/// The number of flows per chunk.
 const SOME: usize = 7;
 
 impl Source for Giving {
     fn next(&mut self, chunk: &mut Chunk) -> Result<bool, ReadError> {
         let Evidence { flows, side } = &self.of.evidence;
-        // The last ones first, and what is beside them with the first of these.
+        // The last flows come first, and the side evidence with the first of these chunks.
         let side = if self.given == 0 { side.clone() } else { SideEvidence::default() };
         let (from, to) = (flows.len().saturating_sub(self.given + SOME), flows.len() - self.given);
         chunk.evidence = Some(Evidence { flows: flows[from..to].to_vec(), side });
@@ -106,7 +108,7 @@ impl Source for Giving {
     }
 }
 
-/// All reports of an audit.
+/// Returns all reports of an audit.
 fn told(plan: &Plan, policy: Policy) -> Vec<(&'static str, String)> {
     let (limits, progress) = (Limits::default(), Progress::default());
     let audit = Audit::of(plan, Some(policy), None, &limits, &progress).expect("it is judged");

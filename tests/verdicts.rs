@@ -1,5 +1,5 @@
-//! One case for each code and condition of the judgement: a small farm, the packets that matter, and
-//! the findings that have to come of them.
+//! Contains one case for each code and condition of the judgement: a small farm, the packets that
+//! matter, and the expected findings.
 
 mod support;
 
@@ -16,7 +16,7 @@ const HOSTS: &[(&str, &str, &str)] = &[
     ("rdsh1", "10.1.0.30", "rdsh-agent"),
 ];
 
-/// A farm of [`HOSTS`], with more TOML behind them.
+/// Returns the inventory of a farm with [`HOSTS`] and additional TOML after them.
 fn farm(features: &str, more: &str) -> String {
     let mut text = format!("[farm]\nmatrix = \"ras-19\"\n[farm.features]\n{features}\n");
     text += &support::hosts(HOSTS);
@@ -25,8 +25,8 @@ fn farm(features: &str, more: &str) -> String {
 
 const ALL: &str = "[capture]\ncovers = \"all\"\n";
 
-/// Every host of the farm pings every other one each ten seconds, for 110 seconds: all are seen
-/// sending, and the capture is watched.
+/// Returns a capture in which every host of the farm pings every other one every ten seconds for
+/// 110 seconds. All hosts are seen sending, and the capture counts as watched.
 fn pings() -> Wire {
     let mut wire = Wire::default();
     for second in (0..120).step_by(10) {
@@ -40,7 +40,7 @@ fn pings() -> Wire {
     wire
 }
 
-/// What a healthy farm of this size shows all the time.
+/// Returns the steady traffic of a healthy farm of this size.
 fn steady() -> Wire {
     let mut wire = pings();
     wire.connect(5_000, (GW, 50_000), (BROKER, 20_002));
@@ -59,8 +59,8 @@ fn without(mut wire: Wire, host: &str) -> Wire {
     wire
 }
 
-/// As pcapng, from an interface that says how many of a thousand frames it dropped, and perhaps
-/// which filter was on.
+/// Returns a pcapng file from an interface that reports how many of a thousand frames it dropped
+/// and, unless `filter` is empty, a capture filter.
 fn pcapng(wire: &Wire, dropped: u64, filter: &str) -> Vec<u8> {
     let block = |kind: u32, mut body: Vec<u8>| {
         body.resize(body.len().next_multiple_of(4), 0);
@@ -128,7 +128,7 @@ fn audit(inventory: &str, wire: &Wire) -> Audit {
     audit_with(inventory, wire, Some(60))
 }
 
-/// The findings as lines: code, ends, service, `?` where not certain.
+/// Returns the findings as lines: code, ends, service, and `?` if not certain.
 fn findings(audit: &Audit) -> Vec<String> {
     let words = |end: &rasaudit::result::EndIdentity| match end.name.as_str() {
         "" if end.address.is_empty() => format!("any {}", end.roles),
@@ -158,7 +158,7 @@ fn findings(audit: &Audit) -> Vec<String> {
 fn expect(inventory: &str, wire: &Wire, expected: &[&str]) -> Audit {
     let audit = audit(inventory, wire);
     let mut expected: Vec<String> = expected.iter().map(|e| (*e).to_owned()).collect();
-    // One broker has no other to talk to, and nobody lists the licensing service.
+    // A single broker has no other broker as a peer, and the licensing service is not listed.
     expected.extend(
         ["tcp/20001", "tcp/20030"].map(|s| format!("loopback-only broker1>any broker {s}")),
     );
@@ -206,7 +206,7 @@ fn each_code_of_permission_has_its_case() {
         ("", "", (DC, 50_100), (RDSH, 4444), "no-relation dc1>rdsh1 tcp/4444"),
         ("", "", ("10.8.0.5", 50_100), (BROKER, 4444), "no-role printers>broker1 tcp/4444"),
         ("", "", (STRANGER, 50_100), (GW, 8080), "unknown-host 198.51.100.7>gw1 tcp/8080"),
-        // Where only a name could say who it is, nothing is certain.
+        // If only a name could identify the server, nothing is certain.
         ("", "", (BROKER, 50_100), (STRANGER, 443), "unknown-host broker1>198.51.100.7 tcp/443 ?"),
         ("", "", (STRANGER, 50_100), ("198.51.100.8", 80), "unknown-host *>* */*"),
         (
@@ -283,11 +283,11 @@ fn attempts_that_fail_are_missing_with_how_they_failed() {
         let row = audit.outcome.rows.iter().filter(|r| r.status.name() == "missing").count();
         assert_eq!(row, 1, "{how}: its row is missing");
     }
-    // One SYN may have been answered by what the capture lost.
+    // The answer to a single SYN may have been lost by the capture.
     let mut wire = steady();
     wire.tcp(20_000, (BROKER, 50_100), (RDSH, 30_004), SYN, 0);
     expect(&farm("", ALL), &wire, &["unanswered broker1>rdsh1 tcp/30004 ?"]);
-    // One as young as the end of the capture may still be answered.
+    // An attempt just before the end of the capture may still be answered.
     let mut wire = steady();
     wire.tcp(110_002, (BROKER, 50_100), (RDSH, 30_004), SYN, 0);
     expect(&farm("", ALL), &wire, &[]);
@@ -295,7 +295,7 @@ fn attempts_that_fail_are_missing_with_how_they_failed() {
 
 #[test]
 fn silence_is_claimed_only_where_it_could_have_been_broken() {
-    // Everything steady, but the session host never speaks to its broker.
+    // All steady traffic, but the session host never sends to its broker.
     let silent = || {
         let mut wire = steady();
         let of_rdsh = |f: &[u8]| f[26..30] == [10, 1, 0, 30] || f[30..34] == [10, 1, 0, 30];
@@ -308,23 +308,25 @@ fn silence_is_claimed_only_where_it_could_have_been_broken() {
     expect(&covers("\"rdsh1\""), &silent(), &[&line("never-attempted")]);
     let found = findings(&audit(&covers("\"dc1\""), &silent()));
     assert!(found.contains(&line("pair-not-covered")), "{found:?}");
-    // Nothing is stated, and everybody pings everybody: no port is shown to be watched.
+    // No coverage is stated and every host pings every other one, so no port is shown to be
+    // watched.
     let found = findings(&audit(&farm("", ""), &silent()));
     assert!(found.contains(&line("pair-not-covered")), "{found:?}");
-    // Two that talk to the broker alone show that its port is watched; that is a guess.
+    // Two hosts that only communicate with the broker show that its port is watched. This is a
+    // guess.
     let mut wire = silent();
     for (host, port) in [("10.1.0.77", 1), ("10.1.0.78", 2)] {
         wire.ip(30_000, host, BROKER, 1, &[8, 0, 0, 0, 0, port, 0, 1]);
     }
     let found = findings(&audit(&farm("", ""), &wire));
     assert!(found.contains(&format!("{} ?", line("never-attempted"))), "{found:?}");
-    // The host says nothing at all.
+    // The host does not send anything.
     let found = findings(&audit(&farm("", ALL), &without(silent(), RDSH)));
     assert!(found.contains(&line("host-not-seen")), "{found:?}");
-    // Nobody watched for long enough.
+    // The capture was too short.
     let found = findings(&audit_with(&farm("", ALL), &silent(), None));
     assert!(found.contains(&line("window-too-short")), "{found:?}");
-    // The capture lost too much, or less than that: then one watch time is not enough to be certain.
+    // The capture lost too many frames. With fewer lost, the absence is claimed.
     let of_file =
         |file: Vec<u8>, filter| findings(&audit_file(&farm("", ALL), &file, Some(60), filter));
     let found = of_file(pcapng(&silent(), 20, ""), None);
@@ -336,12 +338,14 @@ fn silence_is_claimed_only_where_it_could_have_been_broken() {
     assert!(found.contains(&line("capture-filtered")), "{found:?}");
     let found = of_file(pcapng(&silent(), 0, "not port 53"), None);
     assert!(found.contains(&line("capture-filtered")), "{found:?}");
-    // Only one direction of an attempt is there, on a span that shows nothing the other way.
+    // Only one direction of a connection is captured, on a span that shows nothing in the other
+    // direction.
     let mut wire = silent();
     wire.tcp(20_000, (RDSH, 50_100), (BROKER, 20_003), ACK, 100);
     let found = findings(&audit(&farm("", ALL), &wire));
     assert!(found.contains(&line("one-sided-view")), "{found:?}");
-    // A heartbeat one way neither makes up for the silent port nor counts as silence itself.
+    // A heartbeat in one direction neither makes up for the silent port nor counts as silence
+    // itself.
     let mut wire = silent();
     wire.udp(20_000, (RDSH, 50_100), (BROKER, 20_003));
     let audit = expect(&farm("", ALL), &wire, &[&line("never-attempted")]);
@@ -360,7 +364,7 @@ fn quantifiers_say_which_hosts_have_to_show() {
     wire.connect(8_100, (broker2, 50_001), (DC, 88));
     wire.udp(8_200, (broker2, 50_002), (DC, 53));
     wire.udp(8_201, (DC, 53), (broker2, 50_002));
-    // It is there to the end.
+    // It is present until the end.
     wire.udp(110_000, (broker2, 50_003), (DC, 53));
     wire.udp(110_001, (DC, 53), (broker2, 50_003));
     wire.ip(8_300, "203.0.113.5", BROKER, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
@@ -368,7 +372,7 @@ fn quantifiers_say_which_hosts_have_to_show() {
         let lines = findings(&audit(&inventory, wire)).into_iter();
         lines.filter(|f| !f.starts_with("trigger-not-seen")).collect()
     };
-    // Each pair of brokers, either direction; the licence by any one broker.
+    // Each pair of brokers, in either direction. The licence request may come from any one broker.
     let silent = [
         "never-attempted any broker>any parallels-licensing tcp/443",
         "never-attempted broker1>broker2 tcp/20001",
@@ -391,12 +395,12 @@ fn a_trigger_makes_its_rows_due() {
     let line = "never-attempted gw1>rdsh1 tcp/3389".to_owned();
     let found = findings(&audit(&inventory, &wire));
     assert!(found.contains(&line), "{found:?}");
-    // What the gateway does for the session answers it.
+    // What the gateway does for the session resolves the finding.
     let mut answered = Wire(wire.0.clone());
     answered.session(11_000, (GW, 50_101), (RDSH, 3389), 20);
     let found = findings(&audit(&inventory, &answered));
     assert!(!found.iter().any(|f| f.contains("3389")), "{found:?}");
-    // A session too short, or one that is still going on, asks for nothing.
+    // A session that is too short or still in progress does not require anything.
     for (start, seconds) in [(10_000, 20), (70_000, 40)] {
         let mut wire = steady();
         wire.session(start, ("10.9.0.5", 50_100), (GW, 80), seconds);
@@ -417,7 +421,7 @@ fn nothing_is_expected_of_a_feature_that_nobody_named() {
     assert!(!of("reporting = false").iter().any(|f| f.contains("1433")));
 }
 
-/// What could not be read may hold what seems absent.
+/// Traffic that could not be read may contain what seems absent.
 #[test]
 fn an_unreadable_part_of_the_input_keeps_silence_from_being_certain() {
     let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
@@ -429,16 +433,17 @@ fn an_unreadable_part_of_the_input_keeps_silence_from_being_certain() {
         lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect()
     };
     assert_eq!(missed(&file), ["never-attempted rdsh1>broker1 tcp/20003"]);
-    // The last record is cut off: the capture was broken off there, and nothing before it is missing.
+    // The last record is truncated: the capture was interrupted there, and nothing before it is
+    // missing.
     let mut cut = file.clone();
     cut.truncate(file.len() - 5);
     assert_eq!(missed(&cut), ["never-attempted rdsh1>broker1 tcp/20003"]);
-    // A record behind it is no record.
+    // Data after it is not a valid record.
     file.extend([0xff; 40]);
     assert_eq!(missed(&file), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
 }
 
-/// Absence is certain only of a host that was there long enough itself.
+/// Absence is certain only for a host that was itself present long enough.
 #[test]
 fn a_host_that_was_there_for_a_moment_is_missed_for_certain_nowhere() {
     let missed = |wire: &Wire| -> Vec<String> {
@@ -452,13 +457,13 @@ fn a_host_that_was_there_for_a_moment_is_missed_for_certain_nowhere() {
     assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003"]);
     wire.0.retain(|(ms, frame)| !speaks(frame) || *ms > 80_000);
     assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
-    // What anybody can send in its name does not make it there any longer.
+    // Packets that any host could forge in its name do not extend its presence.
     wire.claim(0, RDSH, 9);
     wire.udp(1, (RDSH, 137), ("10.1.0.255", 137));
     assert_eq!(missed(&wire), ["never-attempted rdsh1>broker1 tcp/20003 ?"]);
 }
 
-/// What can be hidden in traffic that is there is not certainly absent.
+/// Traffic that may be hidden in other traffic is not certainly absent.
 #[test]
 fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     let rdsh = RDSH.parse::<Ipv4Addr>().expect("an address").octets();
@@ -488,11 +493,12 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     let last = wire.0.len() - 1;
     wire.0[last].1[20..22].copy_from_slice(&[0, 5]);
     cases.push((wire, "fragments whose first one is not in the capture"));
-    // Somebody inside whom nobody listed uses the service: perhaps the host at its other address.
+    // An internal host that is not listed uses the service. It may be the host under another
+    // address.
     let mut wire = silent();
     wire.connect(20_000, ("10.1.0.31", 50_100), (BROKER, 20_003));
     cases.push((wire, "10.1.0.31, which has no role in the inventory, used the same service"));
-    // The one who would have been asked was there for a moment only.
+    // The server was present only for a moment.
     let mut wire = silent();
     let broker = BROKER.parse::<Ipv4Addr>().expect("an address").octets();
     wire.0.retain(|(ms, f)| *ms < 30_000 || f[26..30] != broker);
@@ -504,7 +510,8 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     }
 }
 
-/// An address that is sent what the capture never shows is not left unanswered there.
+/// If the capture does not show packets to an address, the address cannot be reported as
+/// unanswered.
 #[test]
 fn a_client_of_whom_one_direction_is_visible_is_left_without_an_answer_by_nobody() {
     let asks = |wire: &mut Wire| {
@@ -525,13 +532,14 @@ fn a_client_of_whom_one_direction_is_visible_is_left_without_an_answer_by_nobody
     wire.0.retain(|(ms, _)| !(5_300..5_302).contains(ms));
     asks(&mut wire);
     assert_eq!(unanswered(&wire), 1);
-    // Nothing to the host itself is visible, and it acknowledges what it was sent.
+    // No packets to the host itself are visible, and it acknowledges data that it was sent.
     wire.0.retain(|(_, frame)| frame[30..34] != broker);
     wire.tcp(20_000, (BROKER, 50_100), (DC, 389), ACK, 100);
     assert_eq!(unanswered(&wire), 0);
 }
 
-/// Who acknowledges what the capture never shows of somebody had an answer that it did not show either.
+/// A host that acknowledges data of a peer which the capture does not show may also have had an
+/// answer that it does not show.
 #[test]
 fn what_a_peer_acknowledges_unseen_keeps_his_silence_from_being_claimed() {
     let unanswered = |wire: &Wire| {
@@ -556,11 +564,11 @@ fn a_silent_role_is_claimed_where_silence_can_be() {
     let told = |audit: &Audit| -> Vec<String> {
         findings(audit).into_iter().filter(|f| f.starts_with("silent-role")).collect()
     };
-    // The domain controller says nothing of its role but is pinged.
+    // The domain controller sends no traffic of its role but is pinged.
     let dc = DC.parse::<Ipv4Addr>().expect("an address").octets();
     let mut wire = steady();
     wire.0.retain(|(_, f)| f[23] == 1 || !(f[26..30] == dc || f[30..34] == dc));
-    // So that its brokers' silence is said of them alone.
+    // All pairs are covered, so that the silence of its brokers is attributed only to them.
     let audit_of = |wire: &Wire, dropped| {
         audit_file(&farm("", ALL), &pcapng(wire, dropped, ""), Some(60), None)
     };
@@ -570,7 +578,7 @@ fn a_silent_role_is_claimed_where_silence_can_be() {
             .any(|f| f.starts_with("silent-role dc1") && !f.ends_with('?'))
     );
     assert_eq!(told(&audit_of(&wire, 400)), [""; 0], "with that much lost it may have spoken");
-    // Part of the capture cannot be read.
+    // A part of the capture cannot be read.
     let mut file = pcapng(&wire, 0, "");
     file.extend([0xff; 40]);
     let part = told(&audit_file(&farm("", ALL), &file, Some(60), None));
@@ -604,12 +612,12 @@ fn a_virtual_address_counts_for_its_holders() {
         let lines = findings(&audit(&inventory, wire)).into_iter();
         lines.filter(|f| f.contains("halb") && f.contains("gw1")).collect()
     };
-    // A session through the address, and neither holder handed it on.
+    // A session through the shared address that neither holder passed on.
     assert_eq!(
         silent(&wire),
         ["never-attempted halb1>gw1 tcp/80", "never-attempted halb2>gw1 tcp/80"]
     );
-    // One of them did: that is all it takes.
+    // One of the holders passed it on, which is enough.
     wire.session(11_000, ("10.1.0.41", 50_101), (GW, 80), 20);
     assert_eq!(silent(&wire), Vec::<String>::new());
 }
@@ -654,9 +662,9 @@ fn each_grade_of_direction_has_its_case() {
         ("syn-ack", (DC, 50_020), (BROKER, 5555), 1),
         ("syn", (GW, 50_100), (BROKER, 4444), 0),
         ("protocol", (GW, 1), (BROKER, 8), 0),
-        // The broker's 20003 was opened by a handshake.
+        // The broker's port 20003 was opened by a handshake.
         ("service", (DC, 50_050), (BROKER, 20_003), 1),
-        // One class of ports, and one orientation that has a row.
+        // Both ports are of the same class, and one orientation has a row.
         ("matrix", (GW, 20_500), (RDSH, 3389), 1),
         ("ports", (DC, 50_100), (RDSH, 4444), 1),
         ("first", (DC, 50_200), (RDSH, 50_300), 1),
@@ -686,7 +694,7 @@ fn each_grade_of_direction_has_its_case() {
         };
         let list = audit.outcome.conversations.list.iter().filter(of);
         let found: Vec<_> = list.map(|c| (c.grade.name(), c.subject.client.to_string())).collect();
-        // Of two sides without evidence either may be shown.
+        // Without evidence for either side, either one may be shown as the client.
         let one = found.iter().any(|(g, c)| *g == grade && (grade == "unknown" || c == client.0));
         assert!(one, "{grade}: {found:?}");
     }
@@ -694,10 +702,11 @@ fn each_grade_of_direction_has_its_case() {
     assert_eq!(names, rasaudit::conversation::DirectionEvidence::NAMES);
 }
 
-/// An attacker chooses source ports; that must not document a violation for certain.
+/// An attacker chooses source ports. This must not make a violation count as documented for
+/// certain.
 #[test]
 fn a_chosen_source_port_documents_nothing_for_certain() {
-    // Midstream, so that only ports and the matrix speak for a direction: the session host sends
+    // Midstream, so that only ports and the matrix indicate a direction: the session host sends
     // "from" its broker's port to a port of its own choice.
     let mut wire = steady();
     for ms in [9_000, 9_010] {
@@ -712,8 +721,8 @@ fn a_chosen_source_port_documents_nothing_for_certain() {
         let documented = j.verdict().name() == "documented";
         assert!(!(documented && j.doubts.certain()), "{:?}", c.subject);
     }
-    // Nor does a SYN-ACK that is sent into a connection from before the capture, which the other side
-    // answers with a challenge ACK.
+    // The same applies to a SYN-ACK that is injected into a connection from before the capture,
+    // which the other side answers with a challenge ACK.
     let mut wire = steady();
     wire.tcp(8_000, (RDSH, 3389), (GW, 4444), ACK, 100);
     wire.tcp(8_001, (GW, 4444), (RDSH, 3389), ACK, 100);
@@ -723,7 +732,7 @@ fn a_chosen_source_port_documents_nothing_for_certain() {
     let mut all = judged.outcome.conversations.list.iter().zip(&judged.outcome.judged);
     let (c, j) = all.find(|(c, _)| [3389, 4444].contains(&c.subject.port)).expect("it is there");
     assert!(c.grade.is_guess() && !j.doubts.certain(), "{} {:?}", c.grade, c.subject);
-    // With a handshake the direction is a fact, whatever the ports.
+    // With a handshake, the direction is a fact, whatever the ports.
     let mut wire = steady();
     wire.connect(9_000, (DC, 20_003), (RDSH, 4444));
     expect(&farm("", ALL), &wire, &["no-relation dc1>rdsh1 tcp/4444"]);

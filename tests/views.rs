@@ -1,6 +1,6 @@
-//! What a span port really delivers: frames twice, one direction only, directions under different
-//! VLANs, one direction cut short. It is said in the summary, and verdicts and states are those of the
-//! plain capture.
+//! Tests what span ports deliver in practice: duplicate frames, only one direction, directions in
+//! different VLANs, one truncated direction. The summary states this, and verdicts and states are
+//! those of the plain capture.
 
 mod support;
 
@@ -42,7 +42,8 @@ fn write(path: &Path, frames: &[Frame]) {
     fs::write(path, bytes).expect("the scratch folder is writable");
 }
 
-/// A pcapng file of two interfaces that saw the same, the second 20 microseconds later.
+/// Writes a pcapng file of two interfaces that saw the same frames, the second one 20 microseconds
+/// later.
 fn write_two_interfaces(path: &Path, frames: &[Frame]) {
     let block = |kind: u32, body: &[u8]| {
         let length = (body.len() + 12) as u32;
@@ -70,12 +71,13 @@ fn write_two_interfaces(path: &Path, frames: &[Frame]) {
     fs::write(path, bytes).expect("the scratch folder is writable");
 }
 
-/// A snaplen shows in each host's share of packets that were cut, in both directions, whoever counted them.
+/// A snaplen is visible in each host's share of truncated packets, in both directions, whichever
+/// worker counted them.
 #[test]
 fn a_snaplen_is_told_by_host_and_direction() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let gateway = [10, 20, 1, 21];
-    // All that the gateway sends is cut after 64 bytes, and nothing else.
+    // Only frames from the gateway are truncated, after 64 bytes.
     let cut = |frame: &Frame| {
         let mut frame = frame.clone();
         if frame.bytes[12..14] == [8, 0] && frame.bytes[26..30] == gateway {
@@ -85,7 +87,7 @@ fn a_snaplen_is_told_by_host_and_direction() {
     };
     let frames: Vec<Frame> = frames().iter().map(cut).collect();
     let is_cut = |frame: &&Frame| frame.wire as usize > frame.bytes.len();
-    // The lab's own capture has a snaplen; what it cut is the base.
+    // The lab's own capture has a snaplen. The frames that it truncated are the baseline.
     let files = [0, 1].map(|half: usize| {
         let path = scratch.path().join(format!("{half}.pcap"));
         let middle = frames.len() / 2;
@@ -122,7 +124,8 @@ fn a_snaplen_is_told_by_host_and_direction() {
     assert_eq!(of("halb2")[1..], ["", "", "", ""]);
 }
 
-/// An address' last byte tells the two directions of a conversation apart, whichever they are.
+/// Returns whether a frame belongs to one of the two directions of a conversation, by the last
+/// bytes of its addresses.
 fn is_forth(frame: &Frame) -> bool {
     match frame.bytes[12..14] {
         [0x08, 0x00] => frame.bytes[26..30] < frame.bytes[30..34],
@@ -138,7 +141,8 @@ fn tagged(frame: &Frame, vlan: u8) -> Frame {
     tagged
 }
 
-/// The frame as the next network sees it: another VLAN, the router's address, one hop less.
+/// Returns the frame as the next network sees it: in another VLAN, from the router's address, with
+/// one hop less.
 fn routed(frame: &Frame) -> Frame {
     let mut next = frame.clone();
     next.time += 150;
@@ -156,7 +160,7 @@ fn routed(frame: &Frame) -> Frame {
     tagged(&next, 30)
 }
 
-/// The frames with a copy after each, in order of time.
+/// Returns the frames with a copy after each, in order of time.
 fn doubled(frames: &[Frame], copy: impl Fn(&Frame) -> Option<Frame>) -> Vec<Frame> {
     let mut all: Vec<Frame> =
         frames.iter().cloned().chain(frames.iter().filter_map(copy)).collect();
@@ -178,7 +182,7 @@ fn audit(capture: &Path, more: &[&str], format: &str) -> String {
     stdout(&rasaudit(arguments))
 }
 
-/// Columns of the conversations by name, a row a line.
+/// Returns the named columns of the conversations, one line per row.
 fn conversations(capture: &Path, more: &[&str], columns: &[&str]) -> Vec<String> {
     let text = audit(capture, more, "conversations");
     support::columns(&text, columns).iter().map(|row| row.join(" ")).collect()
@@ -231,7 +235,7 @@ impl Scratch {
     }
 }
 
-/// Tells the lines that differ, not all of them.
+/// Compares lines, and prints only those that differ.
 fn same_lines(plain: &[String], view: &[String]) {
     let only = |a: &[String], b: &[String]| -> Vec<String> {
         a.iter().filter(|line| !b.contains(line)).cloned().collect()
@@ -240,7 +244,7 @@ fn same_lines(plain: &[String], view: &[String]) {
     assert_eq!(plain.len(), view.len());
 }
 
-/// Holds a view of the farm against the plain capture.
+/// Compares the judgement of a view of the farm with that of the plain capture.
 fn same_judgement(plain: &Path, view: &Path) {
     same_lines(&conversations(plain, &[], JUDGED), &conversations(view, &[], JUDGED));
     same_lines(&findings(plain), &findings(view));
@@ -262,11 +266,12 @@ fn a_frame_seen_twice_is_one_packet() {
         ),
         "{text}"
     );
-    // Without correction the amounts are those of the frames.
+    // Without correction, the counters are those of the frames.
     let off = conversations(&twice, &["--dedup", "off"], AMOUNTS);
     assert_ne!(conversations(&plain, &[], AMOUNTS), off);
     assert!(audit(&twice, &["--dedup", "off"], "text").contains("amounts include them"));
-    // A plain capture has no copies, even if they are looked for: what is sent again is no copy.
+    // A plain capture has no duplicates, even if they are searched for: a retransmission is not a
+    // duplicate.
     same_lines(
         &conversations(&plain, &["--dedup", "on"], AMOUNTS),
         &conversations(&plain, &["--dedup", "off"], AMOUNTS),
@@ -288,7 +293,8 @@ fn a_routed_packet_seen_on_both_sides_is_one_packet() {
     let scratch = Scratch::new();
     let frames = frames();
     let plain = scratch.file("plain.pcap", &frames);
-    // A router passes on neither link-local nor broadcast packets; here it passes what has a hop left.
+    // A router forwards neither link-local nor broadcast packets. Here it forwards packets with a
+    // remaining hop.
     let passes = |f: &Frame| match f.bytes[12..14] {
         [0x08, 0x00] => f.bytes[22] > 1 && f.bytes[0] & 1 == 0,
         [0x86, 0xdd] => f.bytes[21] != 255 && f.bytes[0] & 1 == 0,
@@ -335,7 +341,7 @@ fn one_direction_cut_short_changes_nothing() {
     let scratch = Scratch::new();
     let frames = frames();
     let plain = scratch.file("plain.pcap", &frames);
-    // To the TCP flags, but not to the end of the header.
+    // Up to the TCP flags, but not to the end of the header.
     let short = |f: &Frame| {
         let keep = if is_forth(f) { f.bytes.len() } else { f.bytes.len().min(76) };
         Frame { bytes: f.bytes[..keep].to_vec(), ..f.clone() }
@@ -353,11 +359,12 @@ fn one_direction_alone_proves_nothing_missing() {
     let half = scratch.file("half.pcap", &half);
     let text = audit(&half, &[], "text");
     assert!(text.contains("of flows that show one direction only"), "{text}");
-    // Even the inventory's word that the capture covers everything makes none of it certain.
+    // Even if the inventory states that the capture covers everything, none of them becomes
+    // certain.
     let claims = findings(&half).into_iter().filter(|f| f.contains(" missing "));
     let certain: Vec<String> = claims.filter(|f| f.ends_with(" yes")).collect();
     assert!(certain.is_empty(), "{certain:#?}");
-    // Seen twice it is no less one-sided.
+    // The duplicates do not make it less one-sided.
     let share = |text: &str| {
         let line = text.lines().find(|l| l.contains("show one direction only")).map(str::to_owned);
         line.expect("a line")
@@ -388,7 +395,7 @@ fn lost_frames_are_estimated_from_what_was_acknowledged() {
     assert!((0.02..0.1).contains(&(unseen / acked)), "{unseen} of {acked}");
     let text = audit(&lossy, &[], "text");
     assert!(text.contains("% of acknowledged TCP bytes were not captured"), "{text}");
-    // So much loss proves no absence, which the whole capture does.
+    // With so much loss, absence cannot be proven, as it is with the whole capture.
     let silent = |frames: &[Frame]| -> Vec<Frame> {
         let port = 20_003u16.to_be_bytes();
         let ports = |f: &Frame| match f.bytes[12..14] {
@@ -407,7 +414,7 @@ fn lost_frames_are_estimated_from_what_was_acknowledged() {
     let lost = silent.iter().enumerate().filter(|(number, _)| number % 10 != 7);
     let lost: Vec<Frame> = lost.map(|(_, frame)| frame.clone()).collect();
     assert_eq!(never("silent-lossy.pcap", &lost), 0);
-    // Of what is lost for the most part the rest says nothing either.
+    // If most of the frames are lost, the rest does not prove absence either.
     let fifth: Vec<Frame> = silent
         .iter()
         .enumerate()

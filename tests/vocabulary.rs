@@ -1,4 +1,5 @@
-//! `docs/verdicts.md` lists every code, state and grade, says what each weighs, and names what shows it.
+//! Tests that `docs/verdicts.md` lists every code, state and direction evidence, with its severity
+//! or meaning and the tests that show it.
 
 mod support;
 
@@ -9,7 +10,7 @@ use rasaudit::classify::Code;
 use rasaudit::conversation::{DirectionEvidence, State};
 use support::fixture;
 
-/// The rows of the table under a heading, without its head.
+/// Returns the rows of the table under a heading, without its header.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let text = include_str!("../docs/verdicts.md");
     let part = text.split("\n## ").find(|part| part.starts_with(heading)).expect("the heading");
@@ -21,7 +22,7 @@ fn table(heading: &str) -> Vec<Vec<String>> {
     lines.map(cells).collect()
 }
 
-/// Holds a list of places to showing a word: the captures in a report, the cases in their text.
+/// Asserts that each listed place shows a word: captures in a report, test cases in their text.
 #[track_caller]
 fn shown(word: &str, places: &str) {
     let places: Vec<&str> = places.split(", ").map(|place| place.trim_matches('`')).collect();

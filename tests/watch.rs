@@ -1,5 +1,5 @@
-//! What a live audit is to those who look after it: its page in a real browser, who may look, a slow disk, a clock that is
-//! set. In a network namespace of our own, as `live.rs`.
+//! Tests a live audit from the operators' view: its page in a real browser, access control, a slow
+//! disk, a clock that is set. Uses a network namespace of its own, like `live.rs`.
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::browser::browser;
 use support::fixture;
 use support::span::{Wire, inventory, sh, text, there};
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 fn until(what: &str, seconds: u64, holds: impl Fn() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -96,8 +96,8 @@ fn who_may_look_is_this_host_or_whoever_has_the_token() {
         get("r.add_header('Authorization', 'Bearer correct-horse-battery'); r.method = 'POST'"),
         "405"
     );
-    // Who has not shown the token cannot hold the audit up: with a body that never comes, a head without an end, or
-    // connections that say nothing.
+    // Clients without the token cannot delay the audit with a body that never arrives, endless
+    // headers, or silent connections.
     let attack = "import socket, time\n\
         def send(*parts):\n\
         \x20s = socket.create_connection(('127.0.0.1', 9475)); s.settimeout(15)\n\
@@ -120,7 +120,7 @@ fn who_may_look_is_this_host_or_whoever_has_the_token() {
     live.signal("TERM");
     live.end();
 
-    // So many may follow, and no more; who goes makes room.
+    // Only so many clients may subscribe. A client that disconnects makes room.
     let follow = "import socket\n\
         def ask():\n\
         \x20s = socket.create_connection(('127.0.0.1', 9475)); s.settimeout(5)\n\
@@ -129,7 +129,7 @@ fn who_may_look_is_this_host_or_whoever_has_the_token() {
         all = [ask() for _ in range(33)]\n\
         print(sum(code == b'200' for _, code in all), all[-1][1])";
 
-    // Without a token, a name that leads here from elsewhere opens nothing.
+    // Without a token, a foreign name that points to this address does not give access.
     let folder = scratch.path().join("host.d");
     fs::create_dir(&folder).expect("a folder");
     let live = wire.live(&folder, &[&every[..], &["127.0.0.1:9475"]].concat());
@@ -138,14 +138,14 @@ fn who_may_look_is_this_host_or_whoever_has_the_token() {
     for _ in 0..2 {
         let told = wire.inside().args(["python3", "-c", follow]).output().expect("python3");
         assert_eq!(text(&told.stdout), "32 b'503'\n", "{}", text(&told.stderr));
-        // A page that went away is noticed when it is told something.
+        // The server notices that a page disconnected when it sends the next event.
         sleep(Duration::from_secs(3));
     }
     live.signal("TERM");
     live.end();
 }
 
-/// Half-open requests, however many, keep nobody from being answered.
+/// Half-open requests, however many, do not prevent others from being answered.
 #[test]
 fn health_is_told_while_hundreds_of_half_open_requests_wait() {
     let Some(wire) = Wire::new() else { return };
@@ -168,8 +168,8 @@ fn health_is_told_while_hundreds_of_half_open_requests_wait() {
     live.end();
 }
 
-/// Whoever is told of nothing must know it: reports, syslog and a late window show in health and metrics, and what syslog
-/// did not take is sent once it listens.
+/// Failures that no user would notice: reports, syslog and a late window appear in health and
+/// metrics, and messages that syslog did not accept are sent once it listens.
 #[test]
 fn what_cannot_be_written_shows_in_health_and_metrics() {
     let Some(wire) = Wire::new() else { return };
@@ -188,7 +188,8 @@ fn what_cannot_be_written_shows_in_health_and_metrics() {
     until("syslog fails", 20, || health().0 == "503");
     assert!(health().1.contains("cannot be written: syslog"), "{}", health().1);
     assert!(!metrics().contains("rasaudit_failures_total{what=\"syslog\"} 0"), "{}", metrics());
-    // A daemon that comes later gets what waited, with the host's name and the finding's fields.
+    // A daemon that starts later receives the waiting messages, with the host's name and the
+    // finding's fields.
     let daemon = std::os::unix::net::UnixDatagram::bind(&socket).expect("a socket");
     daemon.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
     live.signal("USR1");
@@ -219,13 +220,13 @@ fn a_slow_disk_delays_reports_and_loses_no_frame() {
     }
     let scratch = tempfile::tempdir().expect("a folder");
     let state = scratch.path().join("state").display().to_string();
-    // Every fsync takes two seconds; windows of one second cannot be written in time.
+    // Every fsync takes two seconds, so windows of one second cannot be written in time.
     let slow = ["strace", "-f", "-o", "/dev/null", "--seccomp-bpf", "-e", "trace=fsync"];
     let slow = [&slow[..], &["-e", "inject=fsync:delay_enter=2000000"]].concat();
     let live = wire.live_under(&slow, scratch.path(), &["--every", "1s", "--state", &state]);
     sleep(Duration::from_secs(1));
     wire.replay(&fixture("farm-faults/span.pcap"));
-    // The program, and not the one that slows it.
+    // Signals the program, not the one that slows it down.
     assert!(sh(&format!("pkill -TERM -P {}", live.child.id())));
     let ended = live.end();
     let told = text(&ended.stderr);
@@ -273,7 +274,7 @@ fn a_clock_that_is_set_back_or_ahead_keeps_no_window_from_being_closed_and_told(
         let before = folders();
         set(by);
         until("windows after the step", 15, || folders().len() >= before.len() + 3);
-        // What was told last is what `latest` leads to, wherever its name stands among the others.
+        // `latest` points to the newest report, wherever its name sorts among the others.
         let is_new = || !before.contains(&latest()) && folders().contains(&latest());
         until("latest goes on", 10, is_new);
     }
@@ -311,7 +312,8 @@ fn flows_that_were_idle_lie_on_disk_and_are_judged_as_ever() {
         assert!(report["accounting"]["frames_read"].as_u64() >= Some(round * 10_835));
         reports.push(report);
     }
-    // Whether flows are in memory, on disk, or in a state of an earlier run: the same findings, and twice the packets.
+    // Whether flows are in memory, on disk, or in the state of an earlier run, the findings are the
+    // same, and there are twice as many packets.
     let codes = |report: &serde_json::Value| {
         let wrong = report["findings"].as_array().expect("findings").iter();
         wrong

@@ -1,5 +1,5 @@
-//! Frames: two bytes choose the link type, two say how much was cut off. Decoding never panics, and is
-//! a function of the frame alone.
+//! Fuzzes frames. Two bytes choose the link type, and two how much was cut off. Decoding must never
+//! panic, and its result must depend only on the frame.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Inventories, as TOML and as CSV: sound, or all problems told.
+//! Fuzzes inventories, as TOML and as CSV. They must be valid, or all problems must be reported.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -1,5 +1,6 @@
-//! Payloads: DNS, TLS, HTTP, RPC, VRRP, neighbour discovery. The first byte chooses how the payload travels; the second where a hello is
-//! cut in two, which must read the same from both orders.
+//! Fuzzes payloads: DNS, TLS, HTTP, RPC, VRRP, neighbour discovery. The first byte chooses how the
+//! payload is carried. The second one chooses where a ClientHello is split; both orders of its
+//! parts must yield the same name.
 #![no_main]
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -26,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     let src = if transport == Transport::ICMP6 { Ipv6Addr::LOCALHOST.into() } else { address(1) };
     let tuple = FiveTuple { src, dst, sport, dport, transport };
     let body = Body::Transport { tuple, flags, payload: 0, seq: 1, acked: Some(1), fragment: None };
-    // Neighbour discovery is believed where it passed no router.
+    // Neighbour discovery is only believed if it did not pass a router.
     let mut link = Encapsulation::default();
     link.hops = 255;
     let seen = Observation { body, link, ..Observation::default() };

@@ -1,4 +1,5 @@
-//! Rule files: the first byte chooses the file that is replaced. Sound, or all problems told.
+//! Fuzzes rule files. The first byte chooses the file to replace. The rules must be valid, or all
+//! problems must be reported.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

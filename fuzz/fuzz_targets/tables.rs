@@ -1,4 +1,5 @@
-//! Flow tables: a capture taken in by two workers in either order, spilled or not, is the same.
+//! Fuzzes flow tables. A capture that two workers take in must yield the same in either order,
+//! spilled or not.
 #![no_main]
 
 use std::io::Cursor;
@@ -12,7 +13,7 @@ use rasaudit::payload::read_payloads;
 /// An observation and its payload.
 type Seen<'a> = (Observation, &'a [u8]);
 
-/// All that is known after the parts were taken in.
+/// Returns all evidence after the parts were taken in and merged.
 fn met(seed: &HashSeed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, String) {
     let store = FlowStore::new(seed, std::env::temp_dir());
     for part in parts {

@@ -1,5 +1,5 @@
-//! Compressed captures, decompressed as they are read: gzip, zstd, xz, lz4 and bzip2. Nothing is ever
-//! held whole, so that a small file that grows without end costs time, not memory.
+//! Compressed captures, decompressed while they are read: gzip, zstd, xz, lz4 and bzip2. No file is
+//! ever held whole, so a small file that decompresses without end costs time, not memory.
 
 use std::io::{self, BufRead as _, BufReader, Cursor, Read};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,13 +8,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use lz4_flex::frame::FrameDecoder;
 use sha2::{Digest, Sha256};
 
-/// The most memory that a decompressor may ask for its window, in bytes: the largest window of any
-/// preset of these formats.
+/// The maximum memory for the window of a decompressor, in bytes: the largest window of any preset
+/// of these formats.
 const WINDOW: u64 = 128 << 20;
 
 type RawInput = Box<dyn Read + Send>;
 type Opener = fn(BufReader<SniffedReader>) -> io::Result<RawInput>;
-/// The bytes of a file from its start, though some have been looked at.
+/// The bytes of a file from its start, although some have already been inspected.
 type SniffedReader = io::Chain<Cursor<Vec<u8>>, HashingReader>;
 
 /// The formats: name, first bytes, decompressor.
@@ -35,7 +35,7 @@ const FORMATS: &[(&str, &[u8], Opener)] = &[
     ("bzip2", b"BZh", |input| Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(input)))),
 ];
 
-/// Frames of lz4 one after the other, of which its decoder reads one.
+/// A reader of concatenated lz4 frames. The decoder of the crate stops after one.
 struct Lz4(Option<FrameDecoder<BufReader<SniffedReader>>>);
 
 impl Read for Lz4 {
@@ -54,10 +54,11 @@ impl Read for Lz4 {
     }
 }
 
-/// What begins a legacy frame of lz4 (`lz4 -l`; lz4_Frame_format.md, "Legacy frame").
+/// The first bytes of a legacy lz4 frame (`lz4 -l`; lz4_Frame_format.md, "Legacy frame").
 const LEGACY: [u8; 4] = *b"\x02\x21\x4c\x18";
 
-/// Legacy frames of lz4 one after the other: blocks of a length and data, without checksums or an end.
+/// A reader of concatenated legacy lz4 frames: blocks of a length and data, without checksums or an
+/// end mark.
 struct Legacy {
     input: BufReader<SniffedReader>,
     packed: Vec<u8>,
@@ -66,16 +67,17 @@ struct Legacy {
 }
 
 impl Legacy {
-    /// Bytes of a whole block.
+    /// The size of a full block in bytes.
     const BLOCK: usize = 8 << 20;
-    /// Bytes that a block may have packed: one that cannot be packed grows by this much.
+    /// The maximum compressed size of a block in bytes. A block that cannot be compressed grows to
+    /// this size.
     const PACKED: usize = Self::BLOCK + Self::BLOCK / 255 + 16;
 
     fn new(input: BufReader<SniffedReader>) -> Self {
         Self { input, packed: Vec::new(), block: Vec::new(), at: 0 }
     }
 
-    /// Unpacks the next block; false at the end.
+    /// Decompresses the next block. Returns false at the end.
     fn next(&mut self) -> io::Result<bool> {
         let length = loop {
             if self.input.fill_buf()?.is_empty() {
@@ -116,8 +118,8 @@ impl Read for Legacy {
     }
 }
 
-/// The stream that `start` begins, decompressed, and the name of its format; none where it is not
-/// compressed in one of these.
+/// Returns the decompressed stream that `start` begins, with the name of its format; `None` if it
+/// is not compressed in one of these formats.
 pub(super) fn decoder_for(
     start: &[u8],
     rest: &HashingReader,
@@ -128,13 +130,14 @@ pub(super) fn decoder_for(
     Some(input.and_then(|input| Ok((Box::new(DecompressThread::start(input)?) as RawInput, *name))))
 }
 
-/// Decompressed blocks that may wait for whoever reads them.
+/// The maximum number of decompressed blocks that wait for the reader.
 const WAITING: usize = 4;
 
-/// A decompressor that works ahead in a thread of its own. It ends with its input, or when nobody wants more.
+/// A decompressor that works ahead in its own thread. The thread ends with its input, or when the
+/// reader is dropped.
 struct DecompressThread {
     blocks: Receiver<io::Result<Vec<u8>>>,
-    /// Blocks that have been read, to be filled again.
+    /// Blocks that have been read and can be filled again.
     empty: Sender<Vec<u8>>,
     block: Vec<u8>,
     at: usize,
@@ -149,7 +152,7 @@ impl DecompressThread {
                 let mut block = emptied.try_recv().unwrap_or_default();
                 block.clear();
                 let read = input.by_ref().take(super::BLOCK as u64).read_to_end(&mut block);
-                // What came before an error counts.
+                // Data before an error is passed on.
                 let ended = block.len() < super::BLOCK;
                 if full.send(Ok(block)).is_err() {
                     return;
@@ -181,8 +184,8 @@ impl Read for DecompressThread {
     }
 }
 
-/// A source as it lies on the disk or comes through a pipe: its bytes are counted and, where wanted,
-/// hashed, whatever happens to them afterwards. Clones read the same source on.
+/// A source as it is stored on disk or comes through a pipe. Its bytes are counted and, if
+/// requested, hashed, whatever happens to them afterwards. Clones continue to read the same source.
 #[derive(Clone)]
 pub(super) struct HashingReader(Arc<Mutex<HashState>>);
 
@@ -201,12 +204,12 @@ impl HashingReader {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Bytes that came through.
+    /// Returns the number of bytes read from the source.
     pub fn position(&self) -> u64 {
         self.lock().read
     }
 
-    /// Reads what is left and gives the hash of all, if one is wanted.
+    /// Reads the rest of the source and returns the hash of all its bytes, if requested.
     pub fn finish(&mut self) -> io::Result<Option<String>> {
         if self.lock().hasher.is_none() {
             return Ok(None);

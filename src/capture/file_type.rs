@@ -1,6 +1,8 @@
-//! What a file that is no capture looks like, in words that tell the user what to do about it.
+//! Descriptions of files that are not captures, worded so that the user knows what to do about
+//! them.
 
-/// The format of a file whose first bytes are those of a capture, compressed or not; none of any other.
+/// Returns the format of a file whose first bytes are those of a capture, compressed or not; `None`
+/// for any other file.
 pub fn capture_kind(start: &[u8]) -> Option<&'static str> {
     const KINDS: [(&[u8], &str); 12] = [
         (b"\x0a\x0d\x0d\x0a", "pcapng"),
@@ -19,7 +21,7 @@ pub fn capture_kind(start: &[u8]) -> Option<&'static str> {
     KINDS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, kind)| *kind)
 }
 
-/// A description of a file by its first bytes.
+/// Describes a file by its first bytes.
 pub(super) fn describe_magic(start: &[u8]) -> &'static str {
     const MAGICS: &[(&[u8], &str)] = &[
         (b"\x0a\x0d\x0d\x0a", "the first bytes of a pcapng file"),
@@ -54,15 +56,15 @@ pub(super) fn describe_magic(start: &[u8]) -> &'static str {
     if let Some((_, name)) = MAGICS.iter().find(|(magic, _)| start.starts_with(magic)) {
         return name;
     }
-    // An event trace log starts with a WMI buffer header: its size, how much of it was saved, and
-    // where it was written last.
+    // An event trace log starts with a WMI buffer header: the size of the buffer, how much of it
+    // was saved, and where it was last written.
     if is_etl(start) {
         return "a Windows event trace (ETL): convert it with etl2pcapng or pktmon etl2pcap";
     }
     if start.iter().all(|b| *b == 0) {
         return "zero bytes";
     }
-    // The piece may end inside a character.
+    // The excerpt may end inside a character.
     let is_utf8 = std::str::from_utf8(start).map_or_else(|e| e.error_len().is_none(), |_| true);
     let controls = start.iter().any(|b| *b < 0x20 && !b"\t\n\r\x0c\x1b".contains(b));
     if is_utf8 && !controls {

@@ -6,16 +6,16 @@ use pcap::{BpfProgram, Capture, Linktype};
 
 use super::CaptureError;
 
-/// A filter expression with its programs, one for each link type met. Each worker owns one.
+/// A filter expression with its programs, one for each link type seen. Each worker owns one.
 pub struct Filter {
     expression: String,
     programs: HashMap<u16, Option<BpfProgram>>,
-    /// A frame at its length on the wire.
+    /// A frame, padded to its length on the wire.
     whole: Vec<u8>,
 }
 
 impl Filter {
-    /// Checks `expression` against Ethernet; the error is libpcap's own.
+    /// Checks `expression` against Ethernet. The error is libpcap's own.
     pub fn new(expression: &str) -> Result<Self, CaptureError> {
         if expression.trim().is_empty() {
             return Err(CaptureError::EmptyFilter);
@@ -25,9 +25,9 @@ impl Filter {
         Ok(Self { expression: expression.to_owned(), programs, whole: Vec::new() })
     }
 
-    /// Whether the filter lets the frame pass. Where the expression makes no sense for a link type
-    /// (libpcap refuses to compile it), none of its frames pass. A frame that the capture cut short
-    /// is filtered at its length on the wire; what was cut off reads as zero.
+    /// Returns whether the filter lets the frame pass. If the expression makes no sense for a link
+    /// type (libpcap refuses to compile it), none of its frames pass. A frame that the capture cut
+    /// short is filtered at its length on the wire, with zeros in place of the missing bytes.
     pub fn passes(&mut self, link: u16, data: &[u8], wire_len: u32) -> bool {
         let expression = &self.expression;
         let program = self.programs.entry(link).or_insert_with(|| compile(expression, link).ok());
@@ -46,14 +46,14 @@ impl Filter {
 }
 
 fn compile(expression: &str, link: u16) -> Result<BpfProgram, CaptureError> {
-    // In files raw IP is 101, in libpcap's interface 12.
+    // Raw IP is 101 in files and 12 in libpcap's interface.
     let link = if link == 101 { 12 } else { i32::from(link) };
     Capture::dead(Linktype(link))
         .and_then(|capture| capture.compile(expression, true))
         .map_err(CaptureError::Filter)
 }
 
-/// The name of a link type as libpcap's registry has it, or its number alone.
+/// Returns the number of a link type with its name in libpcap's registry, or the number alone.
 pub fn link_name(link: u16) -> String {
     match Linktype(i32::from(link)).get_name() {
         Ok(name) => format!("{link} ({name})"),

@@ -1,4 +1,4 @@
-//! What the user named, as a list of inputs in a fixed order.
+//! The inputs that the user named, as a list in a fixed order.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -10,24 +10,25 @@ use sha2::{Digest, Sha256};
 
 use super::CaptureError;
 
-/// One thing to read.
+/// One input.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CaptureInput {
-    /// The file; none is standard input.
+    /// The file; `None` for standard input.
     pub path: Option<PathBuf>,
     /// The file as the user named it.
     pub name: String,
-    /// Size in bytes, where known before reading.
+    /// Size in bytes, if known before reading.
     pub size: u64,
-    /// Found in a directory: if it is no capture it is listed and passed over, not an error.
+    /// Whether the file was found in a directory. If such a file is not a capture, it is listed and
+    /// skipped, which is not an error.
     pub found: bool,
-    /// The earlier source with the same content, which is read in its place.
+    /// The earlier input with the same content, which is read instead.
     pub same_as: Option<String>,
 }
 
-/// Turns arguments into sources: files as they are, directories as all files below them in name order, `-`
-/// as standard input. Sources are sorted by name and a content that occurs twice is marked, so
-/// that the order of the arguments changes nothing. All unreadable names are reported at once.
+/// Expands arguments into inputs: files as they are, directories as all files below them, and `-`
+/// as standard input. Inputs are sorted by name, and repeated content is marked, so that the order
+/// of the arguments does not matter. All unreadable names are reported at once.
 pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureError>> {
     let (mut sources, mut errors) = (Vec::new(), Vec::new());
     for argument in arguments {
@@ -43,8 +44,8 @@ pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureErr
     Ok(sources)
 }
 
-/// The order of names in which numbers count as numbers, so that a rotated set stands as it was
-/// written: `farm.pcap9` before `farm.pcap10`.
+/// Compares names so that numbers in them count as numbers. A rotated set is then in the order in
+/// which it was written: `farm.pcap9` before `farm.pcap10`.
 fn in_order(a: &str, b: &str) -> Ordering {
     let pieces = |text: &str| -> Vec<(String, u64)> {
         let bytes = text.as_bytes();
@@ -68,7 +69,7 @@ fn add(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> 
     if metadata.is_dir() {
         return add_folder(argument, sources);
     }
-    // What is no regular file, such as a named pipe, can be opened once only.
+    // An input that is not a regular file, such as a named pipe, can be opened only once.
     if metadata.is_file() {
         fs::File::open(argument)?;
     }
@@ -76,8 +77,8 @@ fn add(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> 
     Ok(())
 }
 
-/// Adds the files of a folder and of the folders in it. Links to folders are not followed; what
-/// cannot be looked at is added all the same, and told when it is read.
+/// Adds the files of a folder and of all folders below it. Links to folders are not followed. Files
+/// that cannot be inspected are added too, and are reported when they are read.
 fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -102,7 +103,7 @@ fn source(path: Option<PathBuf>, size: u64, found: bool) -> CaptureInput {
     CaptureInput { path, name, size, found, same_as: None }
 }
 
-/// Finds regular files with the same bytes. Only files of the same size are hashed.
+/// Marks files with the same bytes as an earlier file. Only files of the same size are hashed.
 fn mark_same(sources: &mut [CaptureInput]) {
     let mut hashes = HashMap::new();
     let mut same_bytes = |a: &CaptureInput, b: &CaptureInput| {
@@ -121,7 +122,7 @@ fn mark_same(sources: &mut [CaptureInput]) {
         });
         if let Some(earlier) = same {
             sources[later].same_as = Some(sources[earlier].name.clone());
-            // What was named once is named, however often it was found.
+            // A file that was named once counts as named, even if it was also found in directories.
             sources[earlier].found &= sources[later].found;
         }
     }

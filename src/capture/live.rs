@@ -1,8 +1,9 @@
 //! Live interfaces, read with libpcap.
 //!
-//! Whoever opens a [`LiveCapture`] reads it and decodes in the same thread: between the kernel's ring and the flow tables
-//! there is no queue, so that the kernel's counter is the one place where frames are lost. Several wires of one
-//! interface share its load by the kernel's fan-out.
+//! The thread that opens a [`LiveCapture`] also reads it and decodes its frames. There is no queue
+//! between the kernel's ring and the flow tables, so the kernel's counter is the only place that
+//! counts lost frames. Several captures of one interface share its load through the kernel's
+//! fan-out.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -13,27 +14,27 @@ use pcap::{Active, Capture, Device, Error, IfFlags, Precision, Stat};
 use super::{Batch, CaptureError, Frame};
 use crate::model::{Loss, Nanos};
 
-/// How long the kernel gathers frames, and how long a read waits for them, in milliseconds. It bounds how late a
-/// window closes on a silent wire.
+/// How long the kernel collects frames, and how long a read waits for them, in milliseconds. It
+/// limits how late a window closes on a silent interface.
 const WAIT_MS: u16 = 100;
 
-/// How often a silent wire is asked whether its interface is up.
+/// How often a silent interface is checked for being down.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// An expression that no frame passes.
+/// A filter expression that no frame passes.
 const NOTHING: &str = "less 1 and greater 2";
 
-/// Frames of a batch.
+/// The maximum number of frames in a batch.
 const BATCH: usize = 1024;
 
-/// How frames are taken from an interface.
+/// Settings for capturing frames from an interface.
 #[derive(Clone, Debug)]
 pub struct CaptureOptions {
     /// Bytes kept of each frame.
     pub snaplen: u32,
-    /// Bytes of the kernel's buffer, for each wire.
+    /// Size of the kernel's buffer for each capture, in bytes.
     pub buffer: u32,
-    /// Whether frames to other hosts are asked for.
+    /// Whether to capture frames to other hosts.
     pub promiscuous: bool,
     /// A BPF expression for the kernel.
     pub filter: Option<String>,
@@ -43,26 +44,30 @@ pub struct CaptureOptions {
 pub struct LiveCapture {
     capture: Capture<Active>,
     link: u16,
-    /// Nanoseconds of one unit of the fraction of a second.
+    /// Nanoseconds in one unit of the fraction of a second.
     unit: Nanos,
     counted: Stat,
     name: String,
-    /// The system has an interface of this name, and says whether it is up.
+    /// Whether the system has an interface of this name, and so reports whether it is up.
     real: bool,
-    /// Of several wires of one interface this one tells what the interface dropped.
+    /// Whether this capture, of several captures of one interface, reports what the interface
+    /// dropped.
     is_primary: bool,
-    /// Frames read since it was opened, and what the kernel says it gave: all but the dropped.
+    /// Frames read since the capture was opened.
     read: u64,
+    /// Frames that the kernel reports as delivered: all but the dropped ones.
     given: u64,
-    /// When it was last asked whether the interface is up.
+    /// When the state of the interface was last checked.
     looked: Instant,
-    /// libpcap says that it is gone: another of the name may be there, which has to be opened.
+    /// Whether libpcap reported that the interface is gone. There may be another one of that name,
+    /// which has to be opened.
     lost: bool,
 }
 
 impl LiveCapture {
-    /// Opens an interface. Wires with one `group` share its frames, those of one flow going to one of them; they
-    /// give none before each of them was [started](LiveCapture::start_capture).
+    /// Opens an interface. Captures with the same `group` share its frames, and all frames of one
+    /// flow go to the same capture. They receive none until each of them has been
+    /// [started](LiveCapture::start_capture).
     pub fn open(
         name: &str,
         tap: &CaptureOptions,
@@ -81,19 +86,19 @@ impl LiveCapture {
         };
         let (mut capture, unit) = match open(Precision::Nano) {
             Ok(capture) => (capture, 1),
-            // Where nothing finer is offered, microseconds are.
+            // Some interfaces offer nothing finer than microseconds.
             Err(_) => (open(Precision::Micro).map_err(CaptureError::Interface)?, 1000),
         };
-        // Until it is in its group a wire gets what is the others' too.
+        // Until a capture joins its group, it also receives the frames of the others.
         capture.filter(NOTHING, false).map_err(CaptureError::Interface)?;
         if let Some(group) = group {
             join_fanout_group(&capture, group)?;
         }
         let link = u16::try_from(capture.get_datalink().0).unwrap_or(u16::MAX);
-        // In files raw IP is 101, in libpcap's interface 12.
+        // Raw IP is 101 in files and 12 in libpcap's interface.
         let link = if link == 12 { 101 } else { link };
         let mut capture = capture.setnonblock().map_err(CaptureError::Interface)?;
-        // What came before is not for it.
+        // Discard frames that arrived before the filter was set.
         while capture.next_packet().is_ok() {}
         let counted = capture.stats().map_err(CaptureError::Interface)?;
         let (name, real) = (name.to_owned(), is_up(name).is_some());
@@ -101,11 +106,12 @@ impl LiveCapture {
         Ok(Self { capture, link, unit, counted, name, real, is_primary, read, given, looked, lost })
     }
 
-    /// Lets frames come: those that the filter wants.
+    /// Starts the delivery of the frames that the filter selects.
     pub fn start_capture(&mut self, tap: &CaptureOptions) -> Result<(), CaptureError> {
         let filter = tap.filter.as_deref().unwrap_or_default();
         let set = match vlan_transparent_filter(filter).filter(|_| !filter.is_empty()) {
-            // Where frames have no tags to look behind, the expression stands as it is.
+            // If the link type has no VLAN tags, the extended expression does not compile, and the
+            // original one is used.
             Some(wide) => {
                 self.capture.filter(&wide, true).or_else(|_| self.capture.filter(filter, true))
             }
@@ -114,22 +120,23 @@ impl LiveCapture {
         set.map_err(CaptureError::Interface)
     }
 
-    /// Whether the interface that was opened is still there, up or down.
+    /// Returns whether the interface that was opened still exists, up or down.
     pub fn is_there(&self) -> bool {
         self.real && is_up(&self.name).is_some() && !self.lost
     }
 
-    /// Whether the system says that the interface is down, or has none of the name.
+    /// Returns whether the system reports the interface as down, or has none of this name.
     pub fn is_down(&self) -> bool {
         self.real && is_up(&self.name) != Some(true)
     }
 
-    /// The link type of its frames, by registry number.
+    /// Returns the link type of the frames, by registry number.
     pub fn link(&self) -> u16 {
         self.link
     }
 
-    /// Fills `batch` with what has come, up to some hundred frames; it stays empty where nothing comes for a while.
+    /// Fills `batch` with the frames that have arrived, up to 1,024. The batch stays empty if none
+    /// arrives for a while.
     pub fn next(&mut self, batch: &mut Batch) -> Result<(), CaptureError> {
         batch.clear();
         let mut waited = false;
@@ -150,7 +157,7 @@ impl LiveCapture {
                 }
                 Err(Error::TimeoutExpired) if waited || !batch.frames.is_empty() => break,
                 Err(Error::TimeoutExpired) => {
-                    // libpcap's own wait has no end on a silent wire.
+                    // libpcap's own wait does not end on a silent interface.
                     wait(&self.capture);
                     waited = true;
                 }
@@ -161,7 +168,7 @@ impl LiveCapture {
             }
         }
         self.read += batch.frames.len() as u64;
-        // A wire that is down is silent, and no error.
+        // An interface that is down is silent and causes no error.
         if batch.frames.is_empty() && self.looked.elapsed() >= LOOK {
             self.looked = Instant::now();
             if self.is_down() {
@@ -171,11 +178,12 @@ impl LiveCapture {
         Ok(())
     }
 
-    /// Frames that the kernel saw, and those that it or the interface dropped, since this was last asked.
+    /// Returns how many frames the kernel saw, and how many it or the interface dropped, since the
+    /// last call.
     pub fn loss(&mut self) -> Loss {
         let Ok(now) = self.capture.stats() else { return Loss::default() };
         let before = std::mem::replace(&mut self.counted, now);
-        // The counters have 32 bits and go round.
+        // The counters have 32 bits and wrap around.
         let since = |now: u32, before: u32| u64::from(now.wrapping_sub(before));
         let received = since(now.received, before.received);
         let dropped = since(now.dropped, before.dropped);
@@ -184,29 +192,30 @@ impl LiveCapture {
         Loss { received: received + missed, dropped: dropped + missed }
     }
 
-    /// What will not be read any more counts as dropped.
+    /// Returns the last loss and counts the frames that will not be read any more as dropped.
     pub fn final_loss(&mut self) -> Loss {
         let Loss { received, dropped } = self.loss();
         Loss { received, dropped: dropped + self.given.saturating_sub(self.read) }
     }
 }
 
-/// Whether an interface is up; none where the system has none of that name.
+/// Returns whether an interface is up; `None` if the system has no interface of that name.
 fn is_up(name: &str) -> Option<bool> {
     let mut all = nix::ifaddrs::getifaddrs().ok()?;
     let found = all.find(|interface| interface.interface_name == name)?;
     Some(found.flags.contains(nix::net::if_::InterfaceFlags::IFF_UP))
 }
 
-/// Waits until something came, or a little while.
+/// Waits for a frame, but not longer than [`WAIT_MS`].
 fn wait(capture: &Capture<Active>) {
     use nix::poll::{PollFd, PollFlags, poll};
-    // Whatever is wrong is told by the next read.
+    // The next read reports any error.
     let _ = poll(&mut [PollFd::new(capture.as_fd(), PollFlags::POLLIN)], WAIT_MS);
 }
 
-/// An expression that lets pass with a VLAN tag, or two, what it lets pass without: one that speaks of no tag would
-/// silently leave tagged frames out. None where it speaks of them itself.
+/// Extends an expression so that it also selects frames with one or two VLAN tags. An expression
+/// without `vlan` would silently exclude tagged frames. Returns `None` if the expression itself
+/// uses `vlan`.
 pub fn vlan_transparent_filter(filter: &str) -> Option<String> {
     let mut words = filter.split(|c: char| !c.is_ascii_alphanumeric());
     (!words.any(|word| word == "vlan"))
@@ -217,11 +226,14 @@ pub fn vlan_transparent_filter(filter: &str) -> Option<String> {
 fn join_fanout_group(capture: &Capture<Active>, group: u16) -> Result<(), CaptureError> {
     use nix::{setsockopt_impl, sockopt_impl};
     sockopt_impl!(
-        /// The fan-out group of a packet socket (packet(7)): its number, and how frames are shared out.
+        /// The fan-out group of a packet socket (packet(7)): its number, and how frames are
+        /// distributed.
         FanoutGroup, SetOnly, libc::SOL_PACKET, libc::PACKET_FANOUT, u32
     );
-    // By the flow's hash. Fragments may come to other threads than their first one and meet where tables do; were
-    // they joined by the kernel (`PACKET_FANOUT_FLAG_DEFRAG`), those of which one is missing would vanish uncounted.
+    // Frames are distributed by the hash of their flow. A fragment may reach another thread than
+    // the first fragment of its datagram, and meets it when the tables merge. If the kernel
+    // reassembled datagrams (`PACKET_FANOUT_FLAG_DEFRAG`), those with a missing fragment would
+    // vanish uncounted.
     const SHARED: u32 = libc::PACKET_FANOUT_HASH;
     nix::sys::socket::setsockopt(capture, FanoutGroup, &(SHARED << 16 | u32::from(group)))
         .map_err(|error| CaptureError::FanOut(error.into()))
@@ -235,19 +247,19 @@ fn join_fanout_group(_: &Capture<Active>, _: u16) -> Result<(), CaptureError> {
 /// An interface of this host.
 #[derive(Debug)]
 pub struct Interface {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What the system says of it.
+    /// The system's description.
     pub description: String,
-    /// Its addresses.
+    /// The addresses.
     pub addresses: Vec<IpAddr>,
-    /// Whether it is up, and connected as far as known.
+    /// Whether the interface is up and, as far as known, connected.
     pub up: bool,
-    /// Whether frames can be taken from it; if not, why.
+    /// Whether frames can be captured from the interface, and if not, why.
     pub usable: Result<(), CaptureError>,
 }
 
-/// The interfaces that frames could be taken from.
+/// Returns the interfaces that libpcap lists, and for each whether frames can be captured from it.
 pub fn interfaces() -> Result<Vec<Interface>, CaptureError> {
     let tap = CaptureOptions { snaplen: 128, buffer: 1 << 20, promiscuous: false, filter: None };
     let devices = Device::list().map_err(CaptureError::Filter)?;

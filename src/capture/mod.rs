@@ -1,7 +1,8 @@
-//! Where frames come from: capture files, standard input and live interfaces, as batches of whole records.
+//! Sources of frames: capture files, standard input and live interfaces, read as batches of whole
+//! records.
 //!
-//! This room reads; it does not look inside a frame. One [`CaptureReader`] per source fills pooled
-//! [`Batch`]es with large reads; record headers are walked here, so that a batch holds whole
+//! This module reads frames but does not look inside them. One [`CaptureReader`] per source fills
+//! pooled [`Batch`]es with large reads. Record headers are parsed here, so that a batch holds whole
 //! frames and any worker can take any batch.
 
 mod compression;
@@ -23,56 +24,57 @@ pub use reader::CaptureReader;
 
 use crate::model::Nanos;
 
-/// Bytes asked of the operating system at once. Measured here: reads of this size into pooled
-/// buffers cost less than a memory map, whose page faults cost more than the copy.
+/// Bytes requested from the operating system at once. By measurement, reads of this size into
+/// pooled buffers cost less than a memory map, whose page faults cost more than the copy.
 pub const BLOCK: usize = 256 << 10;
 
-/// The largest record that is believed, in bytes. Above it a length is taken for damage, as
-/// libpcap does for ordinary link types.
+/// The largest plausible record in bytes. A greater length counts as damage, as in libpcap for
+/// ordinary link types.
 pub const MAX_RECORD: usize = 256 << 10;
 
-/// One record of a capture: where its bytes lie in the batch, and what the capture says of it.
+/// One record of a capture: where its bytes are in the batch, and what the capture says about it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame {
     /// Packet time in nanoseconds, or [`crate::model::NO_TIME`].
     pub time: Nanos,
-    /// Position of the first captured byte in the batch's piece of its source.
+    /// Position of the first captured byte in the batch's part of the source.
     pub offset: u32,
     /// Captured bytes.
     pub cap_len: u32,
-    /// Bytes on the wire, as the record says.
+    /// Bytes on the wire, according to the record.
     pub wire_len: u32,
-    /// Link type, by its registry number.
+    /// Link type, by registry number.
     pub link: u16,
-    /// The interface that saw it, by its number in the section of a pcapng file; else zero.
+    /// The interface that saw the frame, by its number in the section of a pcapng file; otherwise
+    /// zero.
     pub interface: u16,
 }
 
-/// Whole records of one source, with the bytes they stand in. Buffers are pooled: a batch is
+/// Whole records of one source, with the bytes that contain them. Buffers are pooled: a batch is
 /// filled, decoded and filled again.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// The number of the source in the plan.
     pub source: usize,
-    /// The records that lie wholly in the piece of the source that this batch holds.
+    /// The records that lie completely in the part of the source that this batch holds.
     pub frames: Vec<Frame>,
     buffer: reader::ReadBuffer,
 }
 
 impl Batch {
-    /// The captured bytes of `frame`.
+    /// Returns the captured bytes of `frame`.
     pub fn data(&self, frame: &Frame) -> &[u8] {
         let start = frame.offset as usize;
         &self.buffer.filled()[start..start + frame.cap_len as usize]
     }
 
-    /// Takes everything out.
+    /// Removes all frames and bytes.
     fn clear(&mut self) {
         self.frames.clear();
         self.buffer.restart(&[]);
     }
 
-    /// Adds a frame with what was captured of it.
+    /// Adds a frame with its captured bytes.
     fn push(&mut self, frame: Frame, data: &[u8]) {
         let offset = self.buffer.filled().len() as u32;
         self.buffer.extend(data);
@@ -80,31 +82,31 @@ impl Batch {
     }
 }
 
-/// What a format says about a file beside its frames.
+/// What a format says about a file apart from its frames.
 #[derive(Clone, Debug, Default)]
 struct FileMetadata {
     link_types: Vec<u16>,
     filters: Vec<String>,
     loss: crate::model::Loss,
-    /// The stamps have nanoseconds although the file says microseconds.
+    /// Whether the timestamps contain nanoseconds although the file declares microseconds.
     hidden_nanos: bool,
-    /// Where zeros stood in the place of records.
+    /// Zeros in place of records.
     zeros: ZeroRun,
-    /// Drop counters that cannot be true.
+    /// The number of drop counters that cannot be true.
     impossible_drops: u64,
 }
 
-/// Zeros in the place of records: what a file system leaves of a file whose writing was broken off.
+/// Zeros in place of records, which a file system leaves in a file if its writing was interrupted.
 #[derive(Clone, Copy, Default, Debug)]
 struct ZeroRun {
-    /// Where the first of them stand, in bytes from the start of the file.
+    /// Where the first zeros are, in bytes from the start of the file.
     first: u64,
-    /// How many bytes there are.
+    /// How many bytes of zeros there are.
     bytes: u64,
 }
 
 impl ZeroRun {
-    /// Adds zeros that stand at a byte of the file.
+    /// Adds zeros at a position in the file.
     fn add(&mut self, at: u64, bytes: u64) {
         if self.bytes == 0 {
             self.first = at;
@@ -113,18 +115,18 @@ impl ZeroRun {
     }
 }
 
-/// What follows zeros that stand where a record is expected.
+/// What follows zeros in place of a record.
 enum ZeroRunEnd {
-    /// Nothing that can be judged yet: from this position on more of the file is needed.
+    /// Undecided: more of the file is needed, starting at this position.
     More(usize),
-    /// A record, at this position.
+    /// A record at this position.
     Record(usize),
-    /// Nothing that is a record.
+    /// Anything other than a record.
     Nothing,
 }
 
-/// Looks for the record that follows zeros beginning at `at`. Its header is `header` bytes long and may itself begin with
-/// up to three zeros.
+/// Looks for the record that follows zeros starting at `at`. The header of the record has `header`
+/// bytes and may itself begin with up to three zeros.
 fn after_zeros(
     bytes: &[u8],
     at: usize,
@@ -138,7 +140,7 @@ fn after_zeros(
             let mut starts = (0..=OWN.min(first - at)).map(|own| first - own);
             starts.find(|start| is_record(*start)).map_or(ZeroRunEnd::Nothing, ZeroRunEnd::Record)
         }
-        // A header of zeros stays, so that what follows is looked at again.
+        // Keep enough zeros for a header, so that what follows is examined again.
         first => {
             let end = first.unwrap_or(bytes.len());
             ZeroRunEnd::More(end.saturating_sub(header + OWN).max(at))
@@ -154,32 +156,32 @@ impl FileMetadata {
     }
 }
 
-/// A capture format: finds whole records in a piece of a file.
+/// A capture format that finds whole records in a part of a file.
 trait RecordParser: Send {
-    /// Walks the records at the start of `bytes` and appends their frames.
+    /// Parses the records at the start of `bytes` and appends their frames.
     fn parse_records(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords;
 
-    /// What the format has said so far beside the frames.
+    /// Returns what the format has said so far apart from the frames.
     fn facts(&self) -> FileMetadata;
 }
 
-/// How far a walk came.
+/// How far a parser came.
 #[derive(Default, Debug, PartialEq, Eq)]
 struct ParsedRecords {
-    /// Bytes that are done with; beyond the end of the piece where a block can be skipped unread.
+    /// Bytes that are done. The number exceeds the part if a block can be skipped unread.
     consumed: usize,
-    /// Bytes that the record after them needs to be whole, as far as that is known.
+    /// Bytes that the next record needs to be complete, as far as known.
     need: usize,
     /// Why the rest of the file cannot be read.
     damage: Option<String>,
 }
 
-/// The bytes of a fixed-size field, or none where `bytes` ends before it does.
+/// Returns the bytes of a fixed-size field; `None` if `bytes` ends before it does.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// Byte order of a file or section.
+/// The byte order of a file or section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ByteOrder {
     Little,

@@ -1,5 +1,5 @@
-//! The pcap file format (draft-ietf-opsawg-pcap): both byte orders, microsecond and nanosecond
-//! stamps, and the older variant with a longer record header (magic 0xa1b2cd34).
+//! The pcap file format (draft-ietf-opsawg-pcap): both byte orders, timestamps in microseconds and
+//! nanoseconds, and the older variant with a longer record header (magic 0xa1b2cd34).
 
 use super::{
     ByteOrder, FileMetadata, Frame, MAX_RECORD, ParsedRecords, RecordParser, ZeroRun, ZeroRunEnd,
@@ -14,34 +14,34 @@ pub(super) const FILE_HEADER: usize = 24;
 pub(super) struct Pcap {
     order: ByteOrder,
     nanos: bool,
-    /// The stamps have nanoseconds although the magic number says microseconds.
+    /// Whether the timestamps contain nanoseconds although the magic number declares microseconds.
     hidden_nanos: bool,
     record_header: usize,
     link: u16,
-    /// The link types of all headers, of which a file that others were appended to has several.
+    /// The link types of all headers. A concatenation of several files has several.
     links: Vec<u16>,
     magic: [u8; 4],
     lengths: LengthOrder,
-    /// Bytes of the file before the piece that is walked.
+    /// Bytes of the file before the part that is being parsed.
     before: u64,
     zeros: ZeroRun,
     /// The seconds of the last record.
     last: Option<u32>,
 }
 
-/// In which order a record has its two lengths. Old versions of libpcap had it the other way round.
+/// The order of the two lengths of a record. Old versions of libpcap had them the other way round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum LengthOrder {
-    /// The captured bytes first.
+    /// Captured bytes first.
     Captured,
-    /// The bytes on the wire first: before version 2.3.
+    /// Bytes on the wire first: before version 2.3.
     Wire,
-    /// Either, as version 2.3 was written; the captured bytes are never more than those on the wire.
+    /// Either order, as in files of version 2.3. The captured bytes never exceed those on the wire.
     Either,
 }
 
 impl LengthOrder {
-    /// The order in files of a version, as libpcap's sf-pcap.c has it.
+    /// Returns the order in files of a version, as in libpcap's sf-pcap.c.
     fn of(version: [u16; 2]) -> Self {
         match version {
             [2, 0..=2] | [543, 0] => Self::Wire,
@@ -50,7 +50,7 @@ impl LengthOrder {
         }
     }
 
-    /// Captured bytes, and bytes on the wire.
+    /// Returns the captured bytes and the bytes on the wire.
     fn read(self, first: u32, second: u32) -> (u32, u32) {
         match self {
             Self::Wire => (second, first),
@@ -61,7 +61,7 @@ impl LengthOrder {
 }
 
 impl Pcap {
-    /// Whether `start` is all of a pcap file that ends inside its header.
+    /// Returns whether `start` is the whole of a pcap file that ends inside its header.
     pub fn is_cut(start: &[u8]) -> bool {
         let mut header = [0; FILE_HEADER];
         match header.get_mut(..start.len()) {
@@ -71,7 +71,7 @@ impl Pcap {
         Self::new(&header).is_some()
     }
 
-    /// Reads the file header; none where `header` starts no pcap file.
+    /// Reads the file header. Returns `None` if `header` does not start a pcap file.
     pub fn new(header: &[u8]) -> Option<Self> {
         let magic: [u8; 4] = field(header, 0)?;
         let (order, magic) = match u32::from_le_bytes(magic) {
@@ -84,7 +84,7 @@ impl Pcap {
             0xa1b2_cd34 => (false, 24),
             _ => return None,
         };
-        // The upper six bits carry frame check sequence facts, not the link type.
+        // The upper six bits describe the frame check sequence and do not belong to the link type.
         let link = order.u32(field(header, 20)?) & 0x03ff_ffff;
         let link = u16::try_from(link).unwrap_or(u16::MAX);
         let magic = field(header, 0)?;
@@ -105,8 +105,8 @@ impl Pcap {
         })
     }
 
-    /// The file header that stands where a record is expected, because files were put one after the
-    /// other. As a record it would be empty and of the year 2055.
+    /// Returns the file header in place of a record, which is there if files were concatenated. As
+    /// a record, it would be empty and date from the year 2055.
     fn appended(&self, bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..FILE_HEADER).filter(|b| b.starts_with(&self.magic))?;
         let version = [4, 6].map(|at| self.order.u16(field(header, at).unwrap_or_default()));
@@ -115,7 +115,8 @@ impl Pcap {
 }
 
 impl Pcap {
-    /// Whether some record here has more microseconds than a second has: the writer meant nanoseconds.
+    /// Returns whether a record in `bytes` has a fraction of at least one million, so that the
+    /// writer must have meant nanoseconds.
     fn has_nanos(&self, bytes: &[u8]) -> bool {
         let mut at = 0;
         while let Some(header) = bytes.get(at..at + self.record_header) {
@@ -133,10 +134,10 @@ impl Pcap {
     }
 }
 
-/// Microseconds of a second.
+/// Microseconds per second.
 const MICROSECONDS: Nanos = 1_000_000;
 
-/// A record's header.
+/// The header of a record.
 struct RecordHeader {
     seconds: u32,
     fraction: u32,
@@ -145,7 +146,7 @@ struct RecordHeader {
 }
 
 impl Pcap {
-    /// Reads the header of the record at a place, if it is there whole.
+    /// Reads the header of the record at a position, if it is complete.
     fn record(&self, bytes: &[u8], at: usize) -> Option<RecordHeader> {
         let header = bytes.get(at..at + self.record_header)?;
         let word = |position| self.order.u32(field(header, position).unwrap_or_default());
@@ -153,8 +154,9 @@ impl Pcap {
         Some(RecordHeader { seconds: word(0), fraction: word(4), cap_len, wire_len })
     }
 
-    /// Whether what stands after zeros is a record: with a time near that of the record before, lengths that fit each
-    /// other, and another such record behind it as far as the piece goes.
+    /// Returns whether the bytes after zeros are a record. Its time must be near that of the record
+    /// before, its lengths must fit each other, and another such record must follow, as far as the
+    /// bytes go.
     fn is_record(&self, bytes: &[u8], at: usize) -> bool {
         const YEAR: u32 = 366 * 24 * 3600;
         let is_like_one = |at: usize| {

@@ -1,5 +1,6 @@
-//! The pcapng file format (draft-ietf-opsawg-pcapng): several sections, several interfaces, each
-//! with its own link type and timestamp resolution; capture filters and loss as the file tells them.
+//! The pcapng file format (draft-ietf-opsawg-pcapng): several sections and several interfaces, each
+//! with its own link type and timestamp resolution, and the capture filters and loss that the file
+//! reports.
 
 use std::collections::BTreeMap;
 
@@ -15,36 +16,36 @@ const OLD_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
-/// The option of a packet that counts those lost before it.
+/// The option of a packet block with the number of packets lost before it.
 const DROP_COUNT: u16 = 4;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 
-/// The shortest block: type, length, length again.
+/// The shortest block: type, length, and the length again.
 const MIN_BLOCK: usize = 12;
-/// The largest block that is held whole; larger ones are damage if they carry a packet or an
-/// interface, and passed over unread if not.
+/// The largest block that is held whole. A larger block counts as damage if it carries a packet or
+/// an interface; otherwise it is skipped unread.
 const MAX_BLOCK: usize = 2 * MAX_RECORD;
 
-/// A pcapng file at some point of its reading.
+/// The state of reading a pcapng file.
 pub(super) struct PcapNg {
     order: ByteOrder,
     interfaces: Vec<InterfaceBlock>,
     section: u32,
     facts: FileMetadata,
-    /// Bytes of the file before the piece that is walked.
+    /// Bytes of the file before the part that is being parsed.
     before: u64,
-    /// What each interface counted, by section and interface number.
+    /// The counters of each interface, by section and interface number.
     counters: BTreeMap<(u32, u32), InterfaceCounters>,
 }
 
-/// What is known of the loss of an interface.
+/// What is known about the loss of an interface.
 #[derive(Default)]
 struct InterfaceCounters {
-    /// The latest of its own statistics.
+    /// The largest counts in the statistics blocks of the interface, which are cumulative.
     statistics: Loss,
-    /// Its packets in the file.
+    /// Packets of the interface in the file.
     packets: u64,
-    /// Packets that it says were lost between those.
+    /// Packets that the packet blocks report as lost between those.
     gaps: u64,
 }
 
@@ -52,7 +53,8 @@ impl InterfaceCounters {
     fn loss(&self) -> Loss {
         let dropped = self.statistics.dropped.max(self.gaps);
         let received = match self.statistics.received {
-            // Where it does not say what it received, that is what is there and what is not.
+            // If the file does not say what the interface received, it is the sum of captured and
+            // lost packets.
             0 if dropped > 0 => self.packets.saturating_add(dropped),
             received => received,
         };
@@ -80,7 +82,8 @@ impl Resolution {
         if value & 0x80 == 0 { Self::PowerOfTen(exponent) } else { Self::PowerOfTwo(exponent) }
     }
 
-    /// `units` since the epoch, in nanoseconds; saturates at the range of [`Nanos`].
+    /// Returns `units` since the epoch in nanoseconds; zero if the resolution is too fine for the
+    /// arithmetic.
     fn nanos(self, units: u64) -> i128 {
         let nanos = i128::from(units) * i128::from(SECOND);
         match self {
@@ -90,7 +93,7 @@ impl Resolution {
     }
 }
 
-/// Why a whole block cannot be understood.
+/// Why a complete block cannot be understood.
 #[derive(Debug, thiserror::Error)]
 enum BlockError {
     #[error("a block of type {0:#x} is shorter than its fields")]
@@ -104,7 +107,7 @@ enum BlockError {
 }
 
 impl PcapNg {
-    /// Whether `start` begins a section header block.
+    /// Creates a parser if `start` begins with a section header block.
     pub fn new(start: &[u8]) -> Option<Self> {
         let kind: [u8; 4] = field(start, 0)?;
         let magic: [u8; 4] = field(start, 8)?;
@@ -121,7 +124,7 @@ impl PcapNg {
         })
     }
 
-    /// Takes in one whole block. `at` is where its body starts in the batch.
+    /// Processes one whole block. `at` is the position of its body in the batch.
     fn block(
         &mut self,
         kind: u32,
@@ -155,7 +158,7 @@ impl PcapNg {
                                 }
                                 form => format!("(of the unknown form {form})"),
                             };
-                            // An empty expression filters nothing.
+                            // An empty expression does not filter anything.
                             if !filter.trim().is_empty() && !self.facts.filters.contains(&filter) {
                                 self.facts.filters.push(filter);
                             }
@@ -209,7 +212,7 @@ impl PcapNg {
                         }
                     }
                 } else {
-                    // The older block has sixteen bits for it, all ones where nothing is known.
+                    // The older block has sixteen bits for this counter, all ones if it is unknown.
                     let lost = order.u16(field(body, 2).unwrap_or_default());
                     counters.gaps += u64::from(if lost == u16::MAX { 0 } else { lost });
                 }
@@ -253,14 +256,14 @@ impl PcapNg {
     }
 }
 
-/// A count of lost packets, if it can be one: all ones say that nobody counted, and no interface loses so many as that
-/// number within a capture.
+/// Returns a count of lost packets if it is plausible. All ones mean that nothing was counted, and
+/// no interface loses 2^48 packets during a capture.
 fn believed(count: u64) -> Option<u64> {
     const MOST: u64 = 1 << 48;
     (count < MOST && count != u64::from(u32::MAX)).then_some(count)
 }
 
-/// The options of a block, up to the first that does not fit.
+/// Returns the options of a block, up to the first one that does not fit.
 fn options(order: ByteOrder, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let code = order.u16(field(bytes, 0)?);
@@ -272,7 +275,7 @@ fn options(order: ByteOrder, mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u
 }
 
 impl PcapNg {
-    /// Whether a block stands at a place: one that says its length twice.
+    /// Returns whether there is a block at a position, which states its length twice.
     fn is_block(&self, bytes: &[u8], at: usize) -> bool {
         let word = |place: usize| field(bytes, place).map(|b| self.order.u32(b));
         let Some(length) = word(at + 4).map(|length| length as usize) else { return false };
@@ -383,14 +386,14 @@ mod tests {
         let mut frames = Vec::new();
         file.block(INTERFACE, &[1, 0, 0, 0, 0, 0, 0, 0], 0, &mut frames).expect("an interface");
         let mut packet = [0u32, 0, 0, 3, 3].map(u32::to_le_bytes).concat();
-        // Three bytes and a pad; then the option: three packets were lost before this one.
+        // Three bytes and padding, then the option: three packets were lost before this one.
         packet.extend([7, 7, 7, 0, 4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         for _ in 0..2 {
             file.block(ENHANCED_PACKET, &packet, 0, &mut frames).expect("a packet");
         }
         let mut statistics = vec![0; 12];
         assert_eq!(file.facts().loss, Loss { received: 8, dropped: 6 });
-        // The interface's own statistics know of more.
+        // The interface's own statistics report more.
         statistics.extend([4, 0, 8, 0, 100, 0, 0, 0, 0, 0, 0, 0]);
         statistics.extend([5, 0, 8, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
         file.block(STATISTICS, &statistics, 0, &mut frames).expect("statistics");

@@ -10,30 +10,30 @@ use super::pcapng::PcapNg;
 use super::{BLOCK, Batch, CaptureError, CaptureInput, ReadError, RecordParser, ZeroRun};
 use crate::model::InputRecord;
 
-/// A source being read.
+/// A source that is being read.
 pub struct CaptureReader {
-    /// The capture's bytes, decompressed.
+    /// The decompressed bytes of the capture.
     input: Box<dyn Read + Send>,
-    /// The source as it is.
+    /// The source as it is stored.
     tap: HashingReader,
     parse_records: Box<dyn RecordParser>,
     format: String,
-    /// Bytes read but not yet walked: the start of a record that the last block cut.
+    /// Bytes that are read but not yet parsed: the start of a record that the last block cut.
     remainder: Vec<u8>,
-    /// Bytes to pass over before the next record.
+    /// Bytes to skip before the next record.
     skip: u64,
     /// Offset of the first byte of `remainder` in the decompressed file.
     offset: u64,
     /// Bytes that the next record needs, as far as known.
     need: usize,
     ended: bool,
-    /// Zeros that end the file.
+    /// Zeros at the end of the file.
     tail: ZeroRun,
 }
 
 impl CaptureReader {
     /// Opens `source` and reads its file header. With `hash`, the SHA-256 of the whole source is
-    /// computed on the way.
+    /// computed while reading.
     pub fn open(source: &CaptureInput, hash: bool) -> Result<Self, CaptureError> {
         let input: Box<dyn Read + Send> = match &source.path {
             Some(path) => Box::new(File::open(path).map_err(CaptureError::Io)?),
@@ -42,7 +42,7 @@ impl CaptureReader {
         Self::new(input, hash)
     }
 
-    /// As [`CaptureReader::open`], from any byte stream.
+    /// Does the same as [`CaptureReader::open`] for any byte stream.
     pub fn new(input: Box<dyn Read + Send>, hash: bool) -> Result<Self, CaptureError> {
         const START: usize = 512;
         let mut tap = HashingReader::new(input, hash);
@@ -54,7 +54,7 @@ impl CaptureReader {
             let (unpacked, name) = unpacked.map_err(CaptureError::Io)?;
             (input, packed) = (unpacked, Some(name));
             start.restart(&[]);
-            // What comes before the first error is a capture's start, or too little to be one.
+            // The bytes before the first error are the start of a capture, or too few to be one.
             if let Err(error) = start.fill(&mut *input, START)
                 && start.filled().is_empty()
             {
@@ -94,8 +94,8 @@ impl CaptureReader {
         })
     }
 
-    /// Fills `batch` with the next whole records. Returns false when the source has ended; the
-    /// batch may hold frames then too, also when damage is reported.
+    /// Fills `batch` with the next whole records. Returns false at the end of the source. The batch
+    /// may hold frames even then, and also if damage is reported.
     pub fn next(&mut self, batch: &mut Batch) -> Result<bool, ReadError> {
         batch.frames.clear();
         if self.ended {
@@ -139,7 +139,7 @@ impl CaptureReader {
         }
     }
 
-    /// Passes over bytes of a block that nobody needs.
+    /// Skips the bytes of a block that is not needed.
     fn skip_bytes(&mut self) -> io::Result<()> {
         let mut block = ReadBuffer::default();
         while self.skip > 0 {
@@ -155,13 +155,13 @@ impl CaptureReader {
         Ok(())
     }
 
-    /// Bytes of the source read so far, as it is, decompressed or not.
+    /// Returns the number of bytes read from the source so far, before decompression.
     pub fn position(&self) -> u64 {
         self.tap.position()
     }
 
-    /// Ends the reading and writes what is known of the source into `record`. A wanted hash covers
-    /// the whole source, also what could not be walked.
+    /// Ends reading and writes what is known about the source into `record`. A requested hash
+    /// covers the whole source, including parts that could not be parsed.
     pub fn finish(mut self, record: &mut InputRecord) -> io::Result<()> {
         let facts = self.parse_records.facts();
         record.format = self.format;
@@ -182,7 +182,8 @@ impl CaptureReader {
     }
 }
 
-/// A buffer that keeps its length when it is emptied, so that it is zeroed once, not at each use.
+/// A buffer that keeps its length when it is emptied, so that it is zeroed only once, not at each
+/// use.
 #[derive(Debug, Default)]
 pub(super) struct ReadBuffer {
     bytes: Vec<u8>,
@@ -190,12 +191,12 @@ pub(super) struct ReadBuffer {
 }
 
 impl ReadBuffer {
-    /// What has been filled.
+    /// Returns the filled part.
     pub fn filled(&self) -> &[u8] {
         &self.bytes[..self.filled]
     }
 
-    /// Adds bytes at the end.
+    /// Appends bytes.
     pub fn extend(&mut self, more: &[u8]) {
         let end = self.filled + more.len();
         if self.bytes.len() < end {
@@ -205,7 +206,7 @@ impl ReadBuffer {
         self.filled = end;
     }
 
-    /// Starts again with `start`.
+    /// Replaces the content with `start`.
     pub fn restart(&mut self, start: &[u8]) {
         if self.bytes.len() < start.len() {
             self.bytes.resize(start.len(), 0);
@@ -214,8 +215,8 @@ impl ReadBuffer {
         self.filled = start.len();
     }
 
-    /// Reads until `target` bytes are held or the input ends; true at the end. What was read
-    /// before an error is kept.
+    /// Reads until the buffer holds `target` bytes or the input ends. Returns true at the end.
+    /// Bytes that were read before an error are kept.
     fn fill(&mut self, input: &mut dyn Read, target: usize) -> io::Result<bool> {
         if self.bytes.len() < target {
             self.bytes.resize(target, 0);

@@ -1,5 +1,6 @@
-//! What an ethertype announces: VLAN tags (IEEE 802.1Q, 802.1ad) and other wrappers of the link layer,
-//! ARP, IP, or something that is counted by its number. And IEEE 802.2, whose SNAP carries ethertypes.
+//! What an ethertype announces: VLAN tags (IEEE 802.1Q, 802.1ad) and other wrappers of the link
+//! layer, ARP, IP, or something that is only counted by its number. Also IEEE 802.2, whose SNAP
+//! carries ethertypes.
 
 use std::net::IpAddr;
 
@@ -10,22 +11,22 @@ use crate::model::{Mac, SkipReason};
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
-/// The greatest length in an IEEE 802.3 length field; from 0x0600 on the field is an ethertype
+/// The largest length in an IEEE 802.3 length field. Values of 0x0600 and above are ethertypes
 /// (IEEE 802.3, 3.2.6).
 const MAX_LENGTH: u16 = 1500;
 
-/// The labels of an MPLS stack that are followed.
+/// The maximum number of labels followed in an MPLS stack.
 const MAX_LABELS: usize = 16;
 
-/// Reads what an ethertype announces and says what that carries.
+/// A function that reads what an ethertype announces and returns what that carries.
 type EtherDecoder =
     for<'p> fn(u16, Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason>;
 
-/// What ethertypes announce, beside IP.
+/// A decoded ethertype other than IP.
 pub struct EtherType {
-    /// The numbers, by IEEE's registry.
+    /// The numbers in the IEEE registry.
     pub numbers: &'static [u16],
-    /// What it is.
+    /// The name of what it announces.
     pub name: &'static str,
     /// The document that describes it.
     pub document: &'static str,
@@ -44,7 +45,7 @@ const fn ether(
     EtherType { numbers, name, document, since, decode }
 }
 
-/// The ethertypes that are decoded beside IP.
+/// The decoded ethertypes other than IP.
 pub const ETHERTYPES: &[EtherType] = &[
     ether(
         &[0x8100, 0x88a8, 0x9100, 0x9200, 0x9300],
@@ -108,20 +109,20 @@ pub(super) fn decode<'p>(
     }
 }
 
-/// Whether what stands in the place of an ethertype is a length.
+/// Returns whether the value in place of an ethertype is a length.
 pub(super) fn is_length(ethertype: u16) -> bool {
     ethertype <= MAX_LENGTH
 }
 
-/// Whether an ethertype is decoded, or is a length.
+/// Returns whether an ethertype is decoded or is a length.
 pub(super) fn is_known(ethertype: u16) -> bool {
     ethertype <= MAX_LENGTH
         || matches!(ethertype, 0x0800 | 0x86dd)
         || ETHERTYPES.iter().any(|known| known.numbers.contains(&ethertype))
 }
 
-/// A version, a length in words of eight bytes that counts the ethertype before it, options, and the ethertype of what
-/// follows.
+/// Reads Cisco metadata: a version, a length in units of eight bytes that includes the ethertype
+/// before it, options, and the ethertype of what follows.
 fn metadata<'p>(
     ethertype: u16,
     packet: Packet<'p>,
@@ -135,7 +136,8 @@ fn metadata<'p>(
     Ok(Next::Ether(packet.u16(end).ok_or(CUT)?, packet.after(end + 2).ok_or(CUT)?))
 }
 
-/// A subtype, a version that says how long the time is, and the ethertype of what follows.
+/// Reads an Arista timestamp: a subtype, a version that determines the length of the time, and the
+/// ethertype of what follows.
 fn timestamp<'p>(
     ethertype: u16,
     packet: Packet<'p>,
@@ -151,7 +153,7 @@ fn timestamp<'p>(
     Ok(Next::Ether(packet.u16(end).ok_or(CUT)?, packet.after(end + 2).ok_or(CUT)?))
 }
 
-/// Names of ethertypes that are not decoded, or of which not every form is (IEEE registry).
+/// Names of ethertypes that are not decoded, or not in every form (IEEE registry).
 const NAMES: &[(u16, &str)] = &[
     (0x0600, "Xerox NS IDP"),
     (0x22f0, "audio and video bridging"),
@@ -183,7 +185,7 @@ const NAMES: &[(u16, &str)] = &[
     (0xd28b, "Arista"),
 ];
 
-/// Returns what a number in the place of an ethertype is, in words.
+/// Returns a description of the number in place of an ethertype.
 pub fn ethertype_words(number: u16) -> String {
     let name = NAMES.iter().find(|(known, _)| *known == number).map(|(_, name)| *name);
     match (number, name) {
@@ -218,7 +220,8 @@ fn arp<'p>(
     Ok(Next::Done)
 }
 
-/// Logical link control (IEEE 802.2): SNAP with an ethertype, or IP's own service access point.
+/// Reads logical link control (IEEE 802.2): SNAP with an ethertype, or the service access point of
+/// IP.
 pub(super) fn llc<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -228,12 +231,12 @@ pub(super) fn llc<'p>(
         [0xaa, 0xaa, 0x03, 0, 0, 0 | 0xf8, ..] => {
             Next::Ether(packet.u16(6).ok_or(CUT)?, packet.after(8).ok_or(CUT)?)
         }
-        // Bridged frames (RFC 2684), with or without their check sequence.
+        // Bridged frames (RFC 2684), with or without their frame check sequence.
         [0xaa, 0xaa, 0x03, 0x00, 0x80, 0xc2, 0x00, 0x01 | 0x07, ..] => {
             Next::Ethernet(packet.after(8).ok_or(CUT)?)
         }
         [0x06, 0x06, 0x03, ..] => Next::Ip(Some(4), packet.after(3).ok_or(CUT)?),
-        // Spanning tree, SNAP of vendors, NetWare, NetBIOS, ISO, SNA, and what tests the link.
+        // Spanning tree, vendors' SNAP, NetWare, NetBIOS, ISO, SNA, and link tests.
         [0x42, 0x42, ..]
         | [0xaa, 0xaa, 0x03, ..]
         | [0xe0, 0xe0, ..]
@@ -246,12 +249,12 @@ pub(super) fn llc<'p>(
     })
 }
 
-/// Stands in the place of an ethertype for an IEEE 802.11 frame in a capture that calls it Ethernet, as Windows' pktmon
-/// writes the frames of a wireless card.
+/// Takes the place of an ethertype for an IEEE 802.11 frame in a capture that declares it as
+/// Ethernet. The pktmon tool of Windows writes the frames of wireless cards like that.
 pub(super) const WLAN_AS_ETHERNET: u16 = 2;
 
-/// Notes the VLAN of a Marvell switch's tag, which takes the place of the outermost VLAN tag. An untagged frame carries a
-/// number too, which only the switch knows.
+/// Notes the VLAN of a Marvell switch tag, which replaces the outermost VLAN tag. An untagged frame
+/// also carries a number, whose meaning only the switch knows.
 pub(super) fn marvell(tag: u32, layers: &mut DecodeState<'_>) {
     const TAGGED: u32 = 1 << 29;
     if tag & TAGGED != 0 {
@@ -259,11 +262,11 @@ pub(super) fn marvell(tag: u32, layers: &mut DecodeState<'_>) {
     }
 }
 
-/// Stands in the place of an ethertype for IEEE 802.2 of no kind that is known: a frame that may be anything.
+/// Takes the place of an ethertype for an unknown kind of IEEE 802.2, which may be anything.
 const UNKNOWN_LLC: u16 = 1;
 
-/// A stack of MPLS labels (RFC 3032), and what is below it: IP by its first nibble (RFC 4928), or an
-/// Ethernet pseudowire with a control word (RFC 4448) or, where an ethertype fits, without one.
+/// Reads a stack of MPLS labels (RFC 3032) and what is below it: IP by its first nibble (RFC 4928),
+/// or an Ethernet pseudowire with a control word (RFC 4448) or, if an ethertype fits, without one.
 fn mpls<'p>(
     _: u16,
     packet: Packet<'p>,
@@ -277,7 +280,7 @@ fn mpls<'p>(
         if entry & 0x100 == 0 {
             continue;
         }
-        // The first byte of a hardware address may look like that of IP.
+        // The first byte of a hardware address may look like the first byte of an IP header.
         let version = rest.bytes.first().ok_or(CUT)? >> 4;
         return match version {
             4 | 6 if fits_ip(rest, version) || !carries_ethernet(Some(rest)) => {
@@ -285,7 +288,7 @@ fn mpls<'p>(
             }
             0 if carries_ethernet(rest.after(4)) => Ok(Next::Ethernet(rest.after(4).ok_or(CUT)?)),
             _ if carries_ethernet(Some(rest)) => Ok(Next::Ethernet(rest)),
-            // In a tunnel nothing is sure to be MPLS that shows nothing known.
+            // In a tunnel, labels above unknown content may not be MPLS at all.
             _ if layers.around.is_some() => Err(SkipReason::BadLinkHeader),
             _ => Ok(layers.non_ip(0x8847)),
         };
@@ -293,18 +296,18 @@ fn mpls<'p>(
     Err(SkipReason::TooManyEncapsulations)
 }
 
-/// Whether the length that an IP header of this version would have fits what is there.
+/// Returns whether the length in an IP header of this version fits the packet.
 fn fits_ip(packet: Packet<'_>, version: u8) -> bool {
     let length = match version {
         4 => packet.u16(2).map(usize::from),
         _ => packet.u16(4).map(|payload| 40 + usize::from(payload)),
     };
-    // A short frame was padded on its way; a long one shows its length.
+    // A short frame may have been padded on the way; a long frame has its exact length.
     length.is_some_and(|length| length <= packet.wire && packet.wire <= length.max(60))
 }
 
-/// Whether what stands where an Ethernet frame would have its ethertype is one that is known, or a length
-/// before SNAP.
+/// Returns whether the place of the ethertype in an Ethernet frame holds a known ethertype, or a
+/// length before SNAP.
 fn carries_ethernet(packet: Option<Packet<'_>>) -> bool {
     let Some((packet, ethertype)) = packet.and_then(|p| Some((p, p.u16(12)?))) else {
         return false;
@@ -314,7 +317,7 @@ fn carries_ethernet(packet: Option<Packet<'_>>) -> bool {
         || (ethertype <= MAX_LENGTH && packet.bytes[14..].starts_with(&[0xaa, 0xaa, 0x03]))
 }
 
-/// IEEE 802.1AE: a security tag, and the frame's own ethertype where the text is in clear.
+/// Reads IEEE 802.1AE: a security tag, then the ethertype of the frame if it is not encrypted.
 fn macsec<'p>(
     _: u16,
     packet: Packet<'p>,
@@ -332,7 +335,8 @@ fn macsec<'p>(
     Ok(Next::Ether(ethertype, rest.limited(rest.wire.saturating_sub(CHECK_VALUE))))
 }
 
-/// The network service header (RFC 8300): its length in words of four bytes, and what follows it.
+/// Reads the network service header (RFC 8300): its length in units of four bytes, and what follows
+/// it.
 fn service_chain<'p>(
     _: u16,
     packet: Packet<'p>,
@@ -340,7 +344,7 @@ fn service_chain<'p>(
 ) -> Result<Next<'p>, SkipReason> {
     let length = usize::from(packet.u16(0).ok_or(CUT)? & 0x3f) * 4;
     let protocol = *packet.bytes.get(3).ok_or(CUT)?;
-    // The base header and the service path are two words.
+    // The base header and the service path header have four bytes each.
     if length < 8 {
         return Ok(layers.non_ip(0x894f));
     }
@@ -354,7 +358,8 @@ fn service_chain<'p>(
     })
 }
 
-/// Who says which IPv4 address is his; a probe (RFC 5227) claims nothing.
+/// Returns the IPv4 address and hardware address that the sender of an ARP packet claims; `None`
+/// for a probe (RFC 5227), which claims nothing.
 fn arp_claim(bytes: &[u8]) -> Option<(IpAddr, Mac)> {
     let arp = ArpPacketSlice::from_slice(bytes).ok()?;
     let mac = Mac(arp.sender_hw_addr().try_into().ok()?);

@@ -1,8 +1,8 @@
-//! The straight way through what nearly every frame is: Ethernet, an IPv4 header without options that is no
-//! fragment, and TCP or UDP with their headers whole, in no tunnel. Half of what a packet costs otherwise is
-//! going from layer to layer.
+//! The fast path for almost every frame: Ethernet, an IPv4 header without options that is not a
+//! fragment, and TCP or UDP with complete headers, outside any tunnel. Without it, half of the cost
+//! of a packet is going from layer to layer.
 //!
-//! What it says is what the layers say one by one; the test below holds both to it.
+//! The results are the same as those of the separate layers. The test below checks that.
 
 use std::net::Ipv4Addr;
 
@@ -11,14 +11,14 @@ use super::transport::{ACK, flags_of, udp};
 use super::{Body, Decoder, FiveTuple, Observation, Packet, flag};
 use crate::model::{Mac, Transport};
 
-/// Where things are in the frame.
+/// Offsets of the headers in the frame.
 const IP: usize = 14;
 const ABOVE: usize = IP + 20;
-/// The bytes that are needed: up to the end of a TCP header without options.
+/// The number of bytes required: up to the end of a TCP header without options.
 const HEADERS: usize = ABOVE + 20;
 
-/// Decodes a frame, if it is of that kind. `wire` is its length on the wire. If not, `seen` is as good as
-/// before.
+/// Decodes a frame if it is of that kind. `wire` is its length on the wire. Otherwise `seen` is
+/// unchanged.
 pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Observation) -> bool {
     let Some(head) = data.first_chunk::<HEADERS>() else { return false };
     let be16 = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
@@ -64,7 +64,7 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
     seen.link.source = mac(6);
     seen.link.ttl = head[22];
     seen.broadcast = mac(0) == Mac::BROADCAST;
-    // Over a sound header, its checksum among the rest, the sum is all ones (RFC 1071).
+    // The sum over a valid header, including its checksum, is all ones (RFC 1071).
     let word = |at: usize| u64::from(be32(at));
     let sum = word(14) + word(18) + word(22) + word(26) + word(30);
     let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
@@ -98,7 +98,7 @@ mod tests {
     use crate::capture::{Batch, CaptureReader, Frame, expand};
     use crate::decode::ETHERNET;
 
-    /// The frames of all fixtures that are Ethernet.
+    /// Returns all Ethernet frames of the fixtures.
     fn frames() -> Vec<(Frame, Vec<u8>)> {
         let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")];
         let mut files: Vec<PathBuf> = Vec::new();
@@ -126,11 +126,11 @@ mod tests {
         frames
     }
 
-    /// Both ways agree on a frame. Returns whether the straight one took it.
+    /// Checks that both paths agree on a frame. Returns whether the fast path decoded it.
     fn agree(decoder: &Decoder, frame: &Frame, data: &[u8]) -> bool {
         let wire = data.len().max(frame.wire_len as usize);
         let mut fast_path = Observation::default();
-        // What another packet left behind must not show.
+        // Remains of another packet must not show.
         fast_path.link = fast_path.link.with_tag(super::super::EncapTagKind::Vlan, Some(7));
         let mut layers = Observation::default();
         Decoder::prepare(frame, &mut fast_path);
@@ -150,7 +150,7 @@ mod tests {
         let decoders = [Decoder::default(), Decoder::new(false, &[])];
         for decoder in &decoders {
             let taken = frames.iter().filter(|(frame, data)| agree(decoder, frame, data)).count();
-            // Most of a farm's traffic goes straight.
+            // Most of a farm's traffic takes the fast path.
             assert!(taken * 2 > frames.len(), "{taken} of {}", frames.len());
         }
         let damage = (0..frames.len(), 0..80usize, any::<u8>(), 0..1600usize, any::<bool>());

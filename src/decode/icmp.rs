@@ -1,5 +1,5 @@
 //! ICMP (RFC 792, 1812) and ICMPv6 (RFC 4443): messages that come in pairs, and errors that quote
-//! the packet they are about.
+//! the packet that they are about.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,21 +8,21 @@ use super::{
 };
 use crate::model::Transport;
 
-/// What an ICMP error says about the packet it quotes.
+/// What an ICMP error says about the packet that it quotes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum ErrorKind {
-    /// Nobody listens on the port, or for the protocol.
+    /// Nothing listens on the port, or for the protocol.
     PortUnreachable,
-    /// A filter forbids it.
+    /// A filter forbids the packet.
     Prohibited,
-    /// No way to the host or its network.
+    /// The host or its network cannot be reached.
     HostUnreachable,
     /// Anything that says nothing about permission: time exceeded, packet too big, bad parameter.
     Other,
 }
 
 impl ErrorKind {
-    /// In words.
+    /// Returns a description of the error.
     pub fn words(self) -> &'static str {
         match self {
             Self::PortUnreachable => "port unreachable",
@@ -44,7 +44,8 @@ pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'
         return quoted.and_then(|packet| quote(packet, layers)).map_or(
             portless,
             |(quoted, inside)| {
-                // The end of a tunnel refuses the tunnel, not what is in it: that finds no way.
+                // The end of a tunnel refuses the tunnel, not the packet in it, which cannot reach
+                // its host.
                 let kind = match error {
                     ErrorKind::PortUnreachable if inside => ErrorKind::HostUnreachable,
                     kind => kind,
@@ -53,7 +54,7 @@ pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'
             },
         );
     }
-    // From behind the checksum on.
+    // The payload starts after the checksum.
     layers.hold(rest.bytes.get(4..).unwrap_or_default());
     let (sport, dport) = icmp_ports(ip.transport, kind, code);
     let tuple = FiveTuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
@@ -61,7 +62,7 @@ pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'
     Body::Transport { tuple, flags: 0, payload, seq: 0, acked: None, fragment: None }
 }
 
-/// The innermost packet of what an error quotes, and whether it is in a tunnel.
+/// Returns the innermost packet that an error quotes, and whether it is in a tunnel.
 fn quote(packet: Packet<'_>, layers: &DecodeState<'_>) -> Option<(Quoted, bool)> {
     let &Observation { interface, path, .. } = &*layers.seen;
     let mut seen = Observation { interface, path, ..Observation::default() };
@@ -100,7 +101,7 @@ fn error_kind(transport: Transport, kind: u8, code: u8) -> Option<ErrorKind> {
     })
 }
 
-/// The type of the message that answers `kind`, or that `kind` answers.
+/// Returns the type of the message that answers `kind`, or that `kind` answers.
 pub(super) fn answer(transport: Transport, kind: u8) -> Option<u8> {
     const V4: [(u8, u8); 5] = [(8, 0), (13, 14), (15, 16), (10, 9), (17, 18)];
     const V6: [(u8, u8); 6] =

@@ -8,20 +8,20 @@ use etherparse::{Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice};
 use super::{Body, Datagram, DecodeState, IpHeader, Next, Packet, flag, transport, tunnel};
 use crate::model::{SkipReason, Transport};
 
-/// IPv6 extension headers followed before a packet is given up.
+/// The maximum number of IPv6 extension headers before a packet is given up.
 const MAX_EXTENSIONS: usize = 16;
 
-/// An IP packet down to where its transport starts.
+/// An IP packet up to the start of its transport header.
 struct Ip<'a> {
     src: IpAddr,
     dst: IpAddr,
     transport: Transport,
-    /// The transport header and what follows; none where the capture ends before it.
+    /// The transport header and what follows; `None` if the capture ends before it.
     rest: Option<Packet<'a>>,
     fragment: Option<Fragment>,
     ttl: u8,
-    /// What tells the packet from others between the same addresses: length and flow label (IPv6),
-    /// identification and fragment offset.
+    /// The fields that distinguish the packet from others between the same addresses: length and
+    /// flow label (IPv6), identification and fragment offset.
     ip_id: [u64; 2],
     bad_checksum: bool,
 }
@@ -29,9 +29,9 @@ struct Ip<'a> {
 /// The place of a packet among the fragments of a datagram.
 struct Fragment {
     id: u32,
-    /// The protocol of the fragmented part, which all its fragments name.
+    /// The protocol of the fragmented part, which all fragments carry.
     transport: Transport,
-    /// In units of eight bytes; zero for the first.
+    /// In units of eight bytes; zero for the first fragment.
     offset: u16,
 }
 
@@ -41,7 +41,7 @@ impl Fragment {
     }
 }
 
-/// Decodes an IP packet. `version` is what the layer below announced, if it announced one.
+/// Decodes an IP packet. `version` is the version that the layer below announced, if it did.
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
     version: Option<u8>,
@@ -52,8 +52,7 @@ pub(super) fn decode<'p>(
     {
         return Err(SkipReason::BadIpHeader);
     }
-    // A mirror may cut what it sends: inside a tunnel the packet's own length says what was on the
-    // wire.
+    // A mirror may cut what it sends, so inside a tunnel the packet's own length counts.
     let ip = parse(packet, layers.around.is_some())?;
     let seen = &mut *layers.seen;
     seen.bad_checksum |= ip.bad_checksum;
@@ -90,8 +89,9 @@ pub(super) fn decode<'p>(
     Ok(if layers.decoder.decap { tunnel::inside(&carrier, rest, layers) } else { Next::Done })
 }
 
-/// A number for what two sights of one packet have in common. Time to live, traffic class and header
-/// checksum may change on the way; a packet's beginning is there even where the capture cut it.
+/// Returns a number that two sightings of one packet have in common. Time to live, traffic class
+/// and header checksum are left out because they may change on the way. Only the start of the
+/// packet counts, because it is present even if the capture cut the packet.
 fn fingerprint(ip: &Ip<'_>) -> u64 {
     let addresses = match (ip.src, ip.dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -109,16 +109,17 @@ fn fingerprint(ip: &Ip<'_>) -> u64 {
     fingerprint_of(addresses, ip.ip_id, ip.transport, ip.rest.map_or(&[][..], |rest| rest.bytes))
 }
 
-/// The same from its parts: the addresses as a number, the marks of [`Ip`], and what is above IP.
+/// Returns the same number from its parts: the addresses as a number, [`Ip`]'s `ip_id`, and the
+/// bytes above IP.
 pub(super) fn fingerprint_of(
     addresses: u64,
     ip_id: [u64; 2],
     transport: Transport,
     bytes: &[u8],
 ) -> u64 {
-    /// What a TCP header is long, and so its sequence number and checksum are compared.
+    /// The length of a TCP header, so that its sequence number and checksum are compared.
     const COMPARED: usize = 20;
-    /// Where there is no identification: a TCP header with its options.
+    /// The length compared if the packet has no identification: a TCP header with its options.
     const MORE: usize = 60;
     let mut start = [0; 24];
     match bytes.first_chunk::<COMPARED>() {
@@ -141,15 +142,16 @@ pub(super) fn fingerprint_of(
     fold(header, words[0] ^ fold(words[1], words[2]) ^ more).max(1)
 }
 
-/// Two words as one in which every bit of both counts: the halves of their product.
+/// Combines two words into one that depends on every bit of both: the XOR of the halves of their
+/// product.
 fn fold(a: u64, b: u64) -> u64 {
-    // Digits of pi, so that zeros do not wipe out what they meet.
+    // Digits of pi, so that a zero does not wipe out the other word.
     let product = u128::from(a ^ 0x243f_6a88_85a3_08d3) * u128::from(b ^ 0x1319_8a2e_0370_7344);
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Reads the headers of an IP packet of either version. With `whole` the length in the header is
-/// believed where the packet around it holds less.
+/// Reads the headers of an IP packet of either version. With `whole`, the length in the header
+/// counts even if the packet around it holds less.
 fn parse(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
     match packet.bytes.first().map(|b| b >> 4) {
         Some(4) => parse_v4(packet, whole),
@@ -163,7 +165,7 @@ fn parse_v4(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
     let fixed: &[u8; 20] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedIpHeader)?;
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-    // A total length of zero is what segmentation offload leaves behind on a capturing host.
+    // Segmentation offload leaves a total length of zero on a capturing host.
     if header_len < 20 || (total != 0 && total < header_len) {
         return Err(SkipReason::BadIpHeader);
     }
@@ -186,11 +188,11 @@ fn parse_v4(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
         let id = u32::from(u16::from_be_bytes([fixed[4], fixed[5]]));
         ip.fragment = Some(Fragment { id, offset, transport: Transport(fixed[9]) });
     }
-    // Options that the capture cut off leave the addresses, but no ports.
+    // If the capture cut off the options, the addresses remain, but no ports.
     let Ok(header) = Ipv4HeaderSlice::from_slice(packet.bytes) else {
         return Ok(ip);
     };
-    // Over a sound header, its checksum among the rest, the sum is all ones (RFC 1071).
+    // The sum over a valid header, including its checksum, is all ones (RFC 1071).
     ip.bad_checksum = ones_complement(add_slice(0, header.slice())) != 0;
     let packet = if total == 0 { packet } else { sized(packet, total, whole) };
     let rest = packet.after(header_len);
@@ -224,8 +226,8 @@ fn parse_v6(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
     })
 }
 
-/// The packet at the length that its header gives: never more of its bytes, and never more on the wire
-/// either, but where the `whole` length is believed.
+/// Returns the packet limited to the length in its header. The length on the wire is also never
+/// more than that, and is exactly that with `whole`.
 fn sized(packet: Packet<'_>, length: usize, whole: bool) -> Packet<'_> {
     let sized = packet.limited(length);
     if whole { Packet { wire: length, ..sized } } else { sized }
@@ -234,13 +236,14 @@ fn sized(packet: Packet<'_>, length: usize, whole: bool) -> Packet<'_> {
 const AH: Transport = Transport(51);
 const FRAGMENT: Transport = Transport(44);
 
-/// Hop-by-hop options, routing, fragment, AH, destination options, mobility, HIP, shim6.
+/// Returns whether a header is hop-by-hop options, routing, fragment, AH, destination options,
+/// mobility, HIP or shim6.
 fn is_extension(transport: Transport) -> bool {
     matches!(transport.0, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140)
 }
 
 /// Follows a chain of extension headers to the transport. The chain ends early where the capture
-/// does, and at a later fragment, whose bytes are no header.
+/// ends, and at a later fragment, whose bytes are not a header.
 fn follow<'a>(
     mut transport: Transport,
     mut rest: Option<Packet<'a>>,
@@ -260,7 +263,7 @@ fn follow<'a>(
             };
             transport = Transport(header.next_header().0);
             rest = packet.after(header.slice().len());
-            // A fragment header on a whole packet (RFC 6946) fragments nothing.
+            // A fragment header on a whole packet (RFC 6946) does not fragment anything.
             if header.is_fragmenting_payload() {
                 let offset = header.fragment_offset().value();
                 *fragment = Some(Fragment { id: header.identification(), offset, transport });
@@ -273,7 +276,8 @@ fn follow<'a>(
         let &[next, length, ..] = packet.bytes else {
             return Ok((transport, None));
         };
-        // AH counts in units of four bytes, less two (RFC 4302); the others in eights, less one.
+        // AH counts in units of four bytes, minus two (RFC 4302); the others count in units of
+        // eight, minus one.
         let length = usize::from(length);
         let length = if transport == AH { (length + 2) * 4 } else { (length + 1) * 8 };
         let after = packet.after(length);

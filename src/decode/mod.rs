@@ -1,11 +1,11 @@
-//! Bytes to facts: every frame becomes an [`Observation`] or a named [`SkipReason`].
+//! Decodes bytes into facts: every frame becomes an [`Observation`] or a named [`SkipReason`].
 //!
-//! Decoding is total: no byte string makes it panic, fail or loop, and a packet that the capture cut
-//! short gives what it still holds. Nothing is decided here: who opened a flow and what a host is
-//! are questions for later rooms.
+//! Decoding is total: no byte string makes it panic, fail or loop, and a packet that the capture
+//! cut short yields what it still contains. Nothing is judged here. Later modules determine which
+//! side opened a flow and what a host is.
 //!
-//! Each layer says what comes next, and a loop goes on until nothing does. Where a packet carries
-//! another one, the inner is what is audited; the outer is kept as evidence.
+//! Each layer returns the next one, and a loop continues until there is none. If a packet carries
+//! another packet, the inner one is audited and the outer one is kept as evidence.
 
 mod ether;
 mod fast_path;
@@ -32,25 +32,27 @@ pub use observation::{
 };
 pub use tunnel::{StatedTunnel, TUNNELS, Tunnel};
 
-/// Layers followed before a frame is given up. A packet in VXLAN has three more than without.
+/// The maximum number of layers before a frame is given up. A packet in VXLAN has three more than a
+/// plain one.
 const MAX_LAYERS: usize = 32;
 
 /// The link type of Ethernet.
 const ETHERNET: u16 = 1;
 
-/// How frames are decoded.
+/// The settings for decoding frames.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     decap: bool,
-    /// UDP ports that tunnels are looked for at.
+    /// UDP ports where tunnels are expected.
     ports: Vec<(u16, Tunnel)>,
-    /// A bit for each of them, by its remainder of 64: nearly no other datagram has to be compared with all.
+    /// A bit for each of these ports, by its remainder modulo 64, so that almost no other datagram
+    /// has to be compared with all of them.
     hints: u64,
-    /// What the user says of tunnels.
+    /// What the user states about tunnels.
     stated: Vec<StatedTunnel>,
 }
 
-/// The bit that stands for a port.
+/// Returns the bit that represents a port.
 fn hint(port: u16) -> u64 {
     1 << (port & 63)
 }
@@ -62,17 +64,18 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// A decoder; without `decap` a tunnel is a flow like any other. VXLAN is also looked for at
-    /// `vxlan_ports`.
+    /// Returns a decoder. Without `decap`, a tunnel is a flow like any other. VXLAN is also
+    /// expected at `vxlan_ports`.
     pub fn new(decap: bool, vxlan_ports: &[u16]) -> Self {
-        // The user knows better what is at a port than the registry.
+        // The user's ports come first, because the user knows better than the registry what they
+        // carry.
         let own = vxlan_ports.iter().map(|port| (*port, Tunnel::Vxlan));
         let ports: Vec<_> = own.chain(tunnel::PORTS.iter().copied()).collect();
         let hints = ports.iter().fold(0, |hints, (port, _)| hints | hint(*port));
         Self { decap, ports, hints, stated: Vec::new() }
     }
 
-    /// The tunnel that a datagram between two ports may be.
+    /// Returns the tunnel that a datagram between two ports may be.
     fn tunnel_at(&self, sport: u16, dport: u16) -> Option<Tunnel> {
         if self.hints & (hint(sport) | hint(dport)) == 0 {
             return None;
@@ -81,13 +84,14 @@ impl Decoder {
         at(dport).or_else(|| at(sport).filter(|tunnel| tunnel.answers()))
     }
 
-    /// The same, with what the user says of tunnels.
+    /// Returns this decoder with the user's statements about tunnels.
     #[must_use]
     pub fn stating(self, stated: Vec<StatedTunnel>) -> Self {
         Self { stated, ..self }
     }
 
-    /// Decodes one frame into `seen`, whatever was in it. After an error it means nothing.
+    /// Decodes one frame into `seen`, replacing what it held. After an error, `seen` has no
+    /// meaning.
     pub fn decode(
         &self,
         frame: &Frame,
@@ -95,7 +99,8 @@ impl Decoder {
         seen: &mut Observation,
     ) -> Result<(), SkipReason> {
         Self::prepare(frame, seen);
-        // A record may claim fewer bytes on the wire than it holds; what is held was on the wire.
+        // A record may claim fewer bytes on the wire than it holds, but all held bytes were on the
+        // wire.
         let wire = data.len().max(frame.wire_len as usize);
         if frame.link == ETHERNET && fast_path::decode(self, data, wire, seen) {
             return Ok(());
@@ -103,8 +108,8 @@ impl Decoder {
         self.decode_layers(frame.link, Packet { bytes: data, wire }, seen)
     }
 
-    /// Writes what is known before anything is decoded: all but the body, which every way to an observation
-    /// writes.
+    /// Writes everything that is known before decoding except the body, which every route to an
+    /// observation writes.
     fn prepare(frame: &Frame, seen: &mut Observation) {
         seen.time = frame.time;
         seen.wire_len = frame.wire_len;
@@ -123,7 +128,7 @@ impl Decoder {
         (seen.payload_at, seen.payload_kept) = (0, 0);
     }
 
-    /// Decodes a frame from layer to layer.
+    /// Decodes a frame layer by layer.
     fn decode_layers(
         &self,
         link: u16,
@@ -147,28 +152,28 @@ struct IpHeader {
     transport: Transport,
 }
 
-/// The layers of one packet, on the way from the outermost to the innermost.
+/// The state of decoding one packet from the outermost layer to the innermost.
 struct DecodeState<'a> {
     decoder: &'a Decoder,
     seen: &'a mut Observation,
-    /// The address of the frame's first byte, by which the place of its payload is told.
+    /// The address of the first byte of the frame, which locates the payload.
     start: usize,
-    /// The packet is the one that an ICMP error quotes.
+    /// Whether the packet is the one that an ICMP error quotes.
     quoted: bool,
-    /// The fragmented datagram that this is the first fragment of.
+    /// The fragmented datagram that this packet is the first fragment of.
     datagram: Option<Datagram>,
-    /// The packet around the one being read, as it is told where the one in it cannot be read.
+    /// The packet around the current one, which is reported if the inner packet cannot be read.
     around: Option<Observation>,
 }
 
-/// How an IEEE 802.11 frame was written down.
+/// How an IEEE 802.11 frame was recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum WlanForm {
     /// As it was sent.
     Plain,
-    /// With its header padded to words of four bytes.
+    /// With the header padded to a multiple of four bytes.
     Padded,
-    /// With the two bytes of its frame control in the other order.
+    /// With the two bytes of the frame control field swapped.
     Swapped,
 }
 
@@ -176,15 +181,15 @@ enum WlanForm {
 enum Next<'p> {
     /// An Ethernet frame.
     Ethernet(Packet<'p>),
-    /// What an ethertype announces.
+    /// The content that an ethertype announces.
     Ether(u16, Packet<'p>),
     /// IEEE 802.2 logical link control.
     Llc(Packet<'p>),
-    /// A PPP frame from its protocol field on.
+    /// A PPP frame that starts with its protocol field.
     Ppp(Packet<'p>),
     /// An IEEE 802.11 frame.
     Wlan(Packet<'p>, WlanForm),
-    /// IP, of a version that the layer below announced, if it announced one.
+    /// IP, with the version that the layer below announced, if it did.
     Ip(Option<u8>, Packet<'p>),
     /// Nothing that is read.
     Done,
@@ -195,7 +200,7 @@ impl<'a> DecodeState<'a> {
         Self { decoder, seen, start: 0, quoted: false, datagram: None, around: None }
     }
 
-    /// Goes through the layers from `next` on.
+    /// Decodes the layers starting at `next`.
     fn run(&mut self, mut next: Next<'_>) -> Result<(), SkipReason> {
         for _ in 0..MAX_LAYERS {
             let result = match next {
@@ -211,7 +216,7 @@ impl<'a> DecodeState<'a> {
                 Ok(next) => next,
                 Err(reason) => {
                     let Some(around) = &self.around else { return Err(reason) };
-                    // What it carries cannot be read, so the packet around it is what was seen.
+                    // The content cannot be read, so the packet around it is the observation.
                     *self.seen = *around;
                     return Ok(());
                 }
@@ -220,13 +225,13 @@ impl<'a> DecodeState<'a> {
         Err(SkipReason::TooManyEncapsulations)
     }
 
-    /// Notes that what follows was wrapped.
+    /// Notes a wrapper around what follows.
     fn tag(&mut self, kind: EncapTagKind, id: Option<u32>) {
         self.seen.link = self.seen.link.with_tag(kind, id);
     }
 
-    /// Goes into a tunnel between two addresses. What is observed so far stays as the packet around
-    /// what follows.
+    /// Enters a tunnel between two addresses. The observation so far becomes the packet around what
+    /// follows.
     fn enter(&mut self, tunnel: Tunnel, id: Option<u32>, mut ends: TunnelEndpoints) {
         self.around = Some(Observation { undecoded_tunnel: Some(tunnel), ..*self.seen });
         let stated = self.decoder.stated.iter().find(|stated| stated.holds(tunnel, &ends));
@@ -246,14 +251,14 @@ impl<'a> DecodeState<'a> {
         self.seen.payload_kept = payload.len() as u32;
     }
 
-    /// Ends the way at something that is no IP packet.
+    /// Ends decoding at content that is not an IP packet.
     fn non_ip<'p>(&mut self, ethertype: u16) -> Next<'p> {
         self.seen.body = Body::NonIp { ethertype, claim: None };
         Next::Done
     }
 }
 
-/// The rest of a packet: the bytes the capture kept, and how many there were on the wire.
+/// The rest of a packet: the bytes that the capture kept, and how many there were on the wire.
 #[derive(Clone, Copy)]
 struct Packet<'a> {
     bytes: &'a [u8],
@@ -261,35 +266,36 @@ struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// What follows the first `length` bytes, if they were captured.
+    /// Returns what follows the first `length` bytes, if they were captured.
     fn after(self, length: usize) -> Option<Self> {
         Some(Self { bytes: self.bytes.get(length..)?, wire: self.wire.saturating_sub(length) })
     }
 
-    /// The packet without what lies beyond `length` bytes (padding, trailers).
+    /// Returns the packet without what lies beyond `length` bytes (padding, trailers).
     fn limited(self, length: usize) -> Self {
         Self { bytes: &self.bytes[..self.bytes.len().min(length)], wire: self.wire.min(length) }
     }
 
-    /// Two bytes in network order.
+    /// Returns two bytes in network order as a number.
     fn u16(self, at: usize) -> Option<u16> {
         self.bytes.get(at..)?.first_chunk().map(|b| u16::from_be_bytes(*b))
     }
 
-    /// Four bytes in network order.
+    /// Returns four bytes in network order as a number.
     fn u32(self, at: usize) -> Option<u32> {
         self.bytes.get(at..)?.first_chunk().map(|b| u32::from_be_bytes(*b))
     }
 }
 
-/// The pair of numbers that stands for ports in an ICMP flow: for messages that come in pairs (echo
-/// and its reply, ...) the type sent and the type that answers it, so that both directions are one
-/// flow; for others type and code. This is the convention of Community ID version 1.
+/// Returns the pair of numbers that takes the place of ports in an ICMP flow. For paired messages
+/// (echo and its reply, ...) it is the type sent and the type that answers it, so that both
+/// directions are one flow. For others it is type and code. This is the convention of Community ID
+/// version 1.
 pub fn icmp_ports(transport: Transport, kind: u8, code: u8) -> (u16, u16) {
     (u16::from(kind), u16::from(icmp::answer(transport, kind).unwrap_or(code)))
 }
 
-/// Whether an ICMP message of this type belongs to a request and reply pair.
+/// Returns whether an ICMP message of this type belongs to a pair of request and reply.
 pub fn icmp_paired(transport: Transport, kind: u8) -> bool {
     icmp::answer(transport, kind).is_some()
 }

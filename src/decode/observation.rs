@@ -1,4 +1,4 @@
-//! What is known of a frame: the facts that decoding hands on.
+//! The result of decoding one frame: the facts that the decoder passes on.
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{ErrorKind, Tunnel};
 use crate::model::{Mac, NO_TIME, Nanos, Transport};
 
-/// Facts about the packets of one side of a flow, as bits of an `FlagSet`.
+/// Facts about the packets of one side of a flow, as bits of a `FlagSet`.
 pub mod flag {
     /// TCP: a SYN without ACK.
     pub const SYN: u16 = 1 << 0;
@@ -16,67 +16,68 @@ pub mod flag {
     pub const SYN_ACK: u16 = 1 << 1;
     /// TCP: an ACK that is neither SYN nor RST.
     pub const ACK: u16 = 1 << 2;
-    /// Transport payload, at least one byte.
+    /// Transport payload of at least one byte.
     pub const DATA: u16 = 1 << 3;
     /// TCP: a FIN.
     pub const FIN: u16 = 1 << 4;
     /// TCP: an RST.
     pub const RST: u16 = 1 << 5;
-    /// The payload says that it asks: the query bit of DNS, and requests of other protocols that want an answer.
+    /// The payload is a request: the query bit of DNS, or a request of another protocol that
+    /// expects an answer.
     pub const ASKS: u16 = 1 << 6;
-    /// The payload says that it answers: the response bit of DNS, and replies of those protocols.
+    /// The payload is a reply: the response bit of DNS, or a reply of one of those protocols.
     pub const ANSWERS: u16 = 1 << 7;
     /// TLS (RFC 8446): a ClientHello starts a segment.
     pub const CLIENT_HELLO: u16 = 1 << 8;
     /// TLS: a ServerHello starts a segment.
     pub const SERVER_HELLO: u16 = 1 << 9;
-    /// Sent to the link layer's broadcast address.
+    /// Sent to the broadcast address of the link layer.
     pub const BROADCAST: u16 = 1 << 10;
-    /// Sent to another address of the link layer.
+    /// Sent to any other address of the link layer.
     pub const UNICAST: u16 = 1 << 11;
-    /// The capture kept some bytes of a longer frame, fewer than [`super::SHORT`].
+    /// The capture kept only a part of a frame, less than [`super::SHORT`] bytes.
     pub const CUT_SHORT: u16 = 1 << 12;
     /// The capture kept at least [`super::SHORT`] bytes of a frame.
     pub const KEPT_LONG: u16 = 1 << 13;
-    /// TCP: several opening numbers, which lie in the side table.
+    /// TCP: the side has several opening numbers, which are kept as rare evidence.
     pub const SEVERAL: u16 = 1 << 14;
-    /// TCP: a fragment hides the flags of a segment.
+    /// TCP: fragmentation hides the flags of a segment.
     pub const HIDDEN: u16 = 1 << 15;
-    /// Signs of a side that has an opening number.
+    /// Flags of a side that has an opening number.
     pub const OPENS: u16 = SYN | SYN_ACK | HIDDEN;
 }
 
-/// Bytes of a frame below which a snaplen is a short one: headers, and next to no payload.
+/// The number of bytes below which a snaplen is short: headers, and almost no payload.
 pub const SHORT: u32 = 96;
 
-/// The most tags kept as evidence of one frame; deeper ones are followed, not kept.
+/// The maximum number of tags kept as evidence of one frame. Deeper tags are followed but not kept.
 pub const KEPT_TAGS: usize = 4;
 
-/// The most tunnels whose endpoints are kept as evidence of one frame.
+/// The maximum number of tunnels whose endpoints are kept as evidence of one frame.
 pub const KEPT_TUNNELS: usize = 2;
 
-/// What a packet was wrapped in.
+/// The kind of a wrapper around a packet.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub enum EncapTagKind {
-    /// Nothing.
+    /// No wrapper.
     #[default]
     None,
-    /// IEEE 802.1Q or 802.1ad; the VLAN identifier.
+    /// IEEE 802.1Q or 802.1ad, with the VLAN identifier.
     Vlan,
-    /// MPLS (RFC 3032); the label.
+    /// MPLS (RFC 3032), with the label.
     Mpls,
-    /// PPP over Ethernet (RFC 2516); the session.
+    /// PPP over Ethernet (RFC 2516), with the session.
     Pppoe,
-    /// IEEE 802.1AE in clear; no number.
+    /// IEEE 802.1AE without encryption, without a number.
     Macsec,
-    /// A tunnel of the list; the number of its key, network or session where it has one.
+    /// A tunnel of the list, with the number of its key, network or session if it has one.
     Tunnel(Tunnel),
 }
 
 impl EncapTagKind {
-    /// The word for it in reports.
+    /// Returns the word for this kind in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "",
@@ -89,62 +90,66 @@ impl EncapTagKind {
     }
 }
 
-/// What a packet was wrapped in, and the number that the wrapper gives it.
+/// A wrapper around a packet, and the number that it carries.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub struct EncapTag {
-    /// What it is.
+    /// The kind of the wrapper.
     pub kind: EncapTagKind,
-    /// The number, where the wrapper carries one.
+    /// The number, if the wrapper carries one.
     pub id: Option<u32>,
 }
 
-/// What the user says of a tunnel.
+/// What the user states about a tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub enum TunnelUse {
-    /// Nothing: whoever sent it may have made up what is in it.
+    /// Nothing. The sender may have forged the content.
     Unstated,
-    /// It carries a network of the site, whose packets are believed.
+    /// The tunnel carries a network of the site, whose packets are trusted.
     Overlay,
-    /// A mirror sends it to a sensor: its packets are believed, and the tunnel itself is no traffic of the farm.
+    /// A mirror sends the tunnel to a sensor. The packets in it are trusted, and the tunnel itself
+    /// is not traffic of the farm.
     Mirror,
 }
 
-/// The ends of a tunnel: who wrapped the packet, and for whom. Of a mirror this is the sensor.
+/// The ends of a tunnel: the host that wrapped the packet, and the host that unwraps it. For a
+/// mirror, the latter is the sensor.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct TunnelEndpoints {
-    /// Who wrapped the packet.
+    /// The host that wrapped the packet.
     pub src: IpAddr,
-    /// For whom.
+    /// The host that the wrapped packet is sent to.
     pub dst: IpAddr,
     /// The protocol that carries the tunnel.
     pub transport: Transport,
-    /// Its source port, where that is an end's own; zero where it is drawn from a hash or there is none.
+    /// The source port if it belongs to an endpoint; zero if it is derived from a hash or does not
+    /// exist.
     pub sport: u16,
-    /// Its destination port; zero where it has none.
+    /// The destination port; zero if there is none.
     pub port: u16,
-    /// What the user says of it.
+    /// What the user states about the tunnel.
     pub stated: TunnelUse,
 }
 
-/// How far a packet may be believed, by what it came in. Packets of one flow on different paths are different flows.
+/// How far a packet can be trusted, given the tunnels that carried it. Packets of one five-tuple on
+/// different paths belong to different flows.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
 )]
 pub struct Path(u16);
 
 impl Path {
-    /// On the wire itself, or in a tunnel that the user stated.
+    /// Outside any tunnel, or in a tunnel that the user stated.
     pub const PLAIN: Self = Self(0);
 
-    /// In a tunnel that nobody stated, on this interface.
+    /// Returns the path of packets inside an unstated tunnel on this interface.
     pub fn inside(interface: u16) -> Self {
         Self(interface.min(Self::INTERFACE - 1) + 1)
     }
 
-    /// In a tunnel that nobody stated, which came on this path: of what a mirror carries that is a tunnel of the
-    /// network that is mirrored.
+    /// Returns the path of packets inside an unstated tunnel that itself came on this path. Inside
+    /// the tunnel of a mirror, it is a tunnel of the mirrored network.
     pub fn deeper(self, interface: u16) -> Self {
         let inside = Self::inside(interface);
         if self == Self::PLAIN { inside } else { Self(inside.0 | Self::NESTED) }
@@ -154,54 +159,56 @@ impl Path {
     const NESTED: u16 = 0x4000;
     const AROUND: u16 = 0x8000;
 
-    /// The packets around such a tunnel, on this interface.
+    /// Returns the path of the packets that carry an unstated tunnel on this interface.
     pub fn around(interface: u16) -> Self {
         Self(Self::inside(interface).0 | Self::AROUND)
     }
 
-    /// The interface of a tunnel's packets that nobody stated: those in it, or those around it.
+    /// Returns the interface of packets inside or around an unstated tunnel.
     pub fn interface(self) -> Option<u16> {
         (self.0 & Self::INTERFACE).checked_sub(1)
     }
 
-    /// Whether it was inside a tunnel that nobody stated.
+    /// Returns whether the packet was inside an unstated tunnel.
     pub fn is_inside(self) -> bool {
         self.0 != 0 && self.0 & Self::AROUND == 0
     }
 
-    /// Whether it is a packet around such a tunnel.
+    /// Returns whether the packet carries an unstated tunnel.
     pub fn is_around(self) -> bool {
         self.0 & Self::AROUND != 0
     }
 
-    /// As a number, for keys.
+    /// Returns the path as a number, for keys.
     pub(crate) fn number(self) -> u16 {
         self.0
     }
 
-    /// What [`Path::number`] gave.
+    /// Returns the path with the number that [`Path::number`] returned.
     pub(crate) fn from_number(number: u16) -> Self {
         Self(number)
     }
 }
 
-/// What the layers below say of an IP packet.
+/// What the layers below IP show about a packet.
 #[derive(Clone, Copy, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 pub struct Encapsulation {
-    /// Tags, outermost first; [`EncapTagKind::None`] where there is none.
+    /// Tags, outermost first; unused places hold [`EncapTagKind::None`].
     tags: [EncapTag; KEPT_TAGS],
     /// The ends of tunnels, outermost first.
     outer: [Option<TunnelEndpoints>; KEPT_TUNNELS],
-    /// Who put the frame on this link; [`Mac::NONE`] where the link has no addresses.
+    /// The hardware address that sent the frame on this link; [`Mac::NONE`] if the link has no
+    /// addresses.
     pub source: Mac,
-    /// The packet's time to live or hop limit, by which two sights of one packet are told apart.
+    /// The time to live or hop limit of the packet, which distinguishes two sightings of one
+    /// packet.
     pub ttl: u8,
-    /// The interface of the capture that saw it.
+    /// The interface of the capture that saw the packet.
     pub interface: u16,
 }
 
-/// Every packet's link is compared with its flow's. Nearly none is wrapped, and what is in no tunnel has no
-/// ends of one.
+/// Compares the encapsulation of every packet with that of its flow. Almost no packet is wrapped,
+/// and an untagged packet cannot have tunnel endpoints, so most comparisons skip both arrays.
 impl PartialEq for Encapsulation {
     fn eq(&self, other: &Self) -> bool {
         let same =
@@ -221,8 +228,8 @@ impl Hash for Encapsulation {
 }
 
 impl Encapsulation {
-    /// The whole link as a number that is not zero, where it is no more than a sender and a hop count on one of
-    /// the first interfaces.
+    /// Returns the whole encapsulation as a nonzero number, if it consists only of a sender and a
+    /// hop count on one of the first 255 interfaces.
     pub fn short(&self) -> Option<u64> {
         const FIRST: u16 = 255;
         let Mac([a, b, c, d, e, f]) = self.source;
@@ -231,44 +238,46 @@ impl Encapsulation {
         plain.then_some(u64::from_be_bytes([interface, self.ttl, a, b, c, d, e, f]))
     }
 
-    /// The same link, whichever interface saw it.
+    /// Returns the same encapsulation without the interface that saw it.
     #[must_use]
     pub fn anywhere(self) -> Self {
         Self { interface: 0, ..self }
     }
 
-    /// Whether it is inside a tunnel.
+    /// Returns whether the packet is inside a tunnel.
     pub fn is_tunnelled(&self) -> bool {
         self.tags[0].kind != EncapTagKind::None && self.outer[0].is_some()
     }
 
-    /// Forgets what another packet was wrapped in.
+    /// Removes what was noted about another packet.
     pub(super) fn clear(&mut self) {
-        // Without a tag there is no tunnel either: nearly no packet has to pay for the room of both.
+        // Without a tag there is no tunnel either, so almost no packet has to pay for clearing both
+        // arrays.
         if self.tags[0].kind != EncapTagKind::None {
             *self = Self::default();
         }
         (self.source, self.ttl, self.interface) = (Mac::NONE, 0, 0);
     }
 
-    /// What the packet was wrapped in, outermost first.
+    /// Returns the wrappers of the packet, outermost first.
     pub fn tags(&self) -> impl Iterator<Item = EncapTag> + '_ {
         self.tags.iter().copied().take_while(|tag| tag.kind != EncapTagKind::None)
     }
 
-    /// The VLANs it was in, outermost first. Identifier zero is a priority, no VLAN (IEEE 802.1Q, 9.6).
+    /// Returns the VLANs of the packet, outermost first. Identifier zero is a priority tag, not a
+    /// VLAN (IEEE 802.1Q, 9.6).
     pub fn vlans(&self) -> impl Iterator<Item = u32> + '_ {
         let vlans = self.tags().filter(|tag| tag.kind == EncapTagKind::Vlan);
         vlans.filter_map(|tag| tag.id).filter(|id| *id != 0)
     }
 
-    /// The ends of the tunnels it went through, outermost first.
+    /// Returns the ends of the tunnels that carried the packet, outermost first.
     pub fn outer(&self) -> impl Iterator<Item = TunnelEndpoints> + '_ {
         self.outer.iter().copied().flatten()
     }
 
-    /// The same link as a tunnel between two addresses carries it. The frame's sender is the tunnel's
-    /// end, not the inner packet's.
+    /// Returns this encapsulation with a tunnel inside it. The sender of the frame is removed,
+    /// because it is the tunnel's endpoint, not the sender of the inner packet.
     #[must_use]
     pub fn with_tunnel(self, tunnel: Tunnel, id: Option<u32>, ends: TunnelEndpoints) -> Self {
         let mut inside = self.with_tag(EncapTagKind::Tunnel(tunnel), id);
@@ -278,7 +287,7 @@ impl Encapsulation {
         Self { source: Mac::NONE, ..inside }
     }
 
-    /// The same link with `tag` inside the others.
+    /// Returns this encapsulation with a tag inside the others.
     #[must_use]
     pub fn with_tag(mut self, kind: EncapTagKind, id: Option<u32>) -> Self {
         if let Some(room) = self.tags.iter_mut().find(|tag| tag.kind == EncapTagKind::None) {
@@ -288,72 +297,74 @@ impl Encapsulation {
     }
 }
 
-/// Addresses, ports and protocol of one packet, in the direction it was sent.
+/// Addresses, ports and protocol of one packet, in the direction in which it was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FiveTuple {
     /// Source address.
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
-    /// Source port; ICMP: see [`super::icmp_ports`].
+    /// Source port. For ICMP, see [`super::icmp_ports`].
     pub sport: u16,
-    /// Destination port; ICMP: see [`super::icmp_ports`].
+    /// Destination port. For ICMP, see [`super::icmp_ports`].
     pub dport: u16,
     /// The protocol above IP.
     pub transport: Transport,
 }
 
-/// What makes IP fragments one datagram (RFC 791, RFC 8200).
+/// The fields that assign IP fragments to one datagram (RFC 791, RFC 8200).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Datagram {
     /// Source address.
     pub src: IpAddr,
     /// Destination address.
     pub dst: IpAddr,
-    /// The protocol of the fragmented part, which all its fragments name.
+    /// The protocol of the fragmented part, which all fragments carry.
     pub transport: Transport,
     /// IP identification.
     pub id: u32,
-    /// How far it may be believed.
+    /// How far the datagram can be trusted.
     pub path: Path,
 }
 
-/// The facts of one frame.
+/// The facts about one frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Observation {
     /// Packet time in nanoseconds, or [`crate::model::NO_TIME`].
     pub time: Nanos,
-    /// Bytes on the wire.
+    /// Length on the wire in bytes.
     pub wire_len: u32,
-    /// The interface of the file that saw it.
+    /// The interface of the file that saw the frame.
     pub interface: u16,
-    /// Sent to the link layer's broadcast address.
+    /// Whether the frame was sent to the broadcast address of the link layer.
     pub broadcast: bool,
-    /// What the capture kept of the frame, as [`flag::CUT_SHORT`] or [`flag::KEPT_LONG`].
+    /// How much of the frame the capture kept, as [`flag::CUT_SHORT`] or [`flag::KEPT_LONG`].
     pub kept: u16,
-    /// The capture kept fewer bytes than the frame had.
+    /// Whether the capture kept fewer bytes than the frame had.
     pub cut: bool,
-    /// The IPv4 header checksum is wrong. Counted, never a reason to drop.
+    /// Whether the IPv4 header checksum is wrong. Such packets are counted, never dropped.
     pub bad_checksum: bool,
-    /// The tunnel in it whose packet could not be read; what is told is the packet around it.
+    /// The tunnel in the frame whose content could not be read. The observation then describes the
+    /// packet around it.
     pub undecoded_tunnel: Option<Tunnel>,
-    /// How far it may be believed, by the tunnels that it came through.
+    /// How far the packet can be trusted, given the tunnels that carried it.
     pub path: Path,
-    /// Evidence of the layers below.
+    /// Evidence from the layers below.
     pub link: Encapsulation,
-    /// What two sights of one packet have in common, hop or tag aside, as a number that differs for
-    /// different packets; zero for what is no IP packet. The same on every machine and in every run.
+    /// A number that two sightings of one packet have in common, regardless of hop and tag, and
+    /// that differs for different packets; zero if the frame is not an IP packet. It is the same on
+    /// every machine and in every run.
     pub fingerprint: u64,
     /// Where the transport payload starts in the bytes that the capture kept of the frame.
     pub payload_at: u32,
-    /// How many bytes of it the capture kept.
+    /// How many bytes of the payload the capture kept.
     pub payload_kept: u32,
     /// What the frame carries.
     pub body: Body,
 }
 
 impl Observation {
-    /// The transport payload, as far as the capture kept it; `frame` is what was decoded.
+    /// Returns the transport payload, as far as the capture kept it. `frame` is what was decoded.
     pub fn payload<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
         let start = self.payload_at as usize;
         frame.get(start..start + self.payload_kept as usize).unwrap_or_default()
@@ -386,41 +397,41 @@ impl Default for Observation {
 pub enum Body {
     /// A packet of a flow.
     Transport {
-        /// Its flow, in the direction it was sent.
+        /// The five-tuple, in the direction in which the packet was sent.
         tuple: FiveTuple,
-        /// Facts about it, see [`flag`].
+        /// Facts about the packet, see [`flag`].
         flags: u16,
         /// Transport payload in bytes, by the lengths in the headers.
         payload: u32,
-        /// TCP: the number of its first byte (RFC 9293, 3.4); else zero.
+        /// TCP: the sequence number of the first byte (RFC 9293, 3.4); otherwise zero.
         seq: u32,
-        /// TCP: what it acknowledges.
+        /// TCP: the acknowledgement number, if the segment acknowledges.
         acked: Option<u32>,
-        /// The datagram that it is the first fragment of, or that carried it in one.
+        /// The datagram whose first fragment is this packet or carried it.
         fragment: Option<Datagram>,
     },
-    /// A later fragment; its ports are in the first one.
+    /// A later fragment. The ports are in the first fragment.
     Fragment {
-        /// What it is a part of.
+        /// The datagram that it belongs to.
         datagram: Datagram,
-        /// Bytes of IP payload that it carries.
+        /// IP payload of the fragment in bytes.
         payload: u32,
     },
     /// An ICMP error about a packet.
     Error {
-        /// The packet that it quotes.
+        /// The packet that the error quotes.
         quoted: Quoted,
-        /// What the error says.
+        /// What the error reports.
         kind: ErrorKind,
-        /// Who says so.
+        /// The sender of the error.
         by: IpAddr,
-        /// Whom it was sent to.
+        /// The host that the error was sent to.
         to: IpAddr,
         /// ICMP or ICMPv6.
         transport: Transport,
     },
-    /// An IP packet that shows no ports: cut off before them, or an ICMP error that quotes nothing
-    /// readable.
+    /// An IP packet that shows no ports: it was cut off before them, or it is an ICMP error that
+    /// quotes nothing readable.
     NoPorts {
         /// Source address.
         src: IpAddr,
@@ -429,9 +440,9 @@ pub enum Body {
         /// The protocol above IP.
         transport: Transport,
     },
-    /// A frame that is no IP packet.
+    /// A frame that is not an IP packet.
     NonIp {
-        /// The ethertype; zero where there is none, as in most of IEEE 802.2.
+        /// The ethertype; zero if there is none, as in most of IEEE 802.2.
         ethertype: u16,
         /// The address claim of an ARP packet for IPv4 over Ethernet (RFC 826).
         claim: Option<(IpAddr, Mac)>,
@@ -441,17 +452,17 @@ pub enum Body {
 /// The packet that an ICMP error is about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Quoted {
-    /// Its flow, in the direction it was sent.
+    /// A packet of a flow, in the direction in which it was sent.
     Flow {
-        /// The flow.
+        /// The five-tuple.
         tuple: FiveTuple,
-        /// How far it may be believed that there is such a flow.
+        /// How far the existence of such a flow can be trusted.
         path: Path,
-        /// TCP: its sequence number; else zero.
+        /// TCP: the sequence number; otherwise zero.
         seq: u32,
-        /// Its payload says that it answers.
+        /// Whether the payload is a reply.
         answers: bool,
     },
-    /// It is a later fragment; the flow is that of its datagram.
+    /// A later fragment. The flow is that of its datagram.
     Fragment(Datagram),
 }

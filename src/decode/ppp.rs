@@ -3,16 +3,17 @@
 use super::{DecodeState, EncapTagKind, Next, Packet};
 use crate::model::SkipReason;
 
-/// The ethertype of PPP, by which its control protocols are counted.
+/// The ethertype of PPP, under which its control protocols are counted.
 const PPP: u16 = 0x880b;
 
-/// A frame from its protocol field on.
+/// Decodes a frame that starts with its protocol field.
 pub(super) fn decode<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let cut = SkipReason::TruncatedLinkHeader;
-    // The first byte of a protocol number is even; an odd one is the whole number, compressed.
+    // The first byte of a protocol number is even. An odd byte is the whole number in compressed
+    // form.
     let &[first, ..] = packet.bytes else {
         return Err(cut);
     };
@@ -31,7 +32,8 @@ pub(super) fn decode<'p>(
     })
 }
 
-/// Bridged Ethernet (RFC 3518): flags, the MAC type of Ethernet, padding by the flags' last bits.
+/// Reads bridged Ethernet (RFC 3518): flags, the MAC type of Ethernet, and padding whose length is
+/// in the last bits of the flags.
 fn bridged(packet: Packet<'_>) -> Option<Next<'_>> {
     let &[flags, 1, ..] = packet.bytes else {
         return None;
@@ -40,7 +42,7 @@ fn bridged(packet: Packet<'_>) -> Option<Next<'_>> {
     Some(Next::Ethernet(frame.limited(frame.wire.saturating_sub(usize::from(flags & 0x0f)))))
 }
 
-/// The session stage of PPP over Ethernet: version and type, code, session, length.
+/// Decodes the session stage of PPP over Ethernet: version and type, code, session, length.
 pub(super) fn session<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,

@@ -5,7 +5,7 @@ use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
 use super::{Body, DecodeState, FiveTuple, IpHeader, Packet, flag, icmp};
 use crate::model::Transport;
 
-/// The port of DNS (RFC 1035), whose messages say which side asks.
+/// The port of DNS (RFC 1035), whose messages show which side sends the request.
 const DNS: u16 = 53;
 
 /// The length of a UDP header in bytes.
@@ -14,7 +14,7 @@ const UDP_HEADER: usize = 8;
 pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'_>) -> Body {
     let segment = |(sport, dport), flags, payload: usize, (seq, acked)| {
         let tuple = FiveTuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
-        // What comes with a SYN or RST is no conversation yet, or none any more.
+        // Data with a SYN or RST is not part of an open connection.
         let speaks = payload > 0 && flags & (flag::SYN | flag::SYN_ACK | flag::RST) == 0;
         let flags = if speaks { flags | flag::DATA } else { flags };
         Body::Transport { tuple, flags, payload: payload as u32, seq, acked, fragment: None }
@@ -35,7 +35,8 @@ pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'
             let (mut flags, payload, held) = tcp(rest);
             layers.hold(held);
             let tcp_flags = rest.bytes.get(13).copied();
-            // What a fragment hides is unknown; what the snaplen cut off is in no flow of this capture.
+            // If a fragment hides the flags, they are unknown. If the snaplen cut them off, no flow
+            // of this capture has any.
             if tcp_flags.is_none() && layers.datagram.is_some() {
                 flags |= flag::HIDDEN;
             }
@@ -54,14 +55,14 @@ pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'
 /// The flag of a TCP segment that acknowledges.
 pub(super) const ACK: u8 = 0x10;
 
-/// The signs of a TCP segment, its payload length, and what was captured of the payload.
+/// Returns the flags of a TCP segment, its payload length, and the captured part of the payload.
 fn tcp(rest: Packet<'_>) -> (u16, usize, &[u8]) {
     let (tcp_flags, header_len, payload) = match TcpHeaderSlice::from_slice(rest.bytes) {
         Ok(header) => {
             let length = header.slice().len();
             (header.slice()[13], length, rest.bytes.get(length..).unwrap_or_default())
         }
-        // Cut off inside the header: the flags may still be there.
+        // The header is cut off, but the flags may still be there.
         Err(_) => match rest.bytes.get(12..14) {
             Some(&[offset, flags]) => (flags, usize::from(offset >> 4) * 4, &[][..]),
             _ => return (0, 0, &[]),
@@ -70,7 +71,8 @@ fn tcp(rest: Packet<'_>) -> (u16, usize, &[u8]) {
     (flags_of(tcp_flags, payload), rest.wire.saturating_sub(header_len.max(20)), payload)
 }
 
-/// The signs of a TCP segment with these flags and this payload, but for there being one.
+/// Returns the flags of a TCP segment with these header flags and this payload, except
+/// [`flag::DATA`].
 pub(super) fn flags_of(tcp_flags: u8, payload: &[u8]) -> u16 {
     let [syn, ack, rst, fin] = [0x02, 0x10, 0x04, 0x01].map(|bit| tcp_flags & bit != 0);
     let mut flags = match (syn, ack, rst) {
@@ -94,18 +96,18 @@ pub(super) fn flags_of(tcp_flags: u8, payload: &[u8]) -> u16 {
     flags
 }
 
-/// The signs of a UDP datagram and its payload length.
+/// Returns the flags of a UDP datagram and its payload length.
 pub(super) fn udp(rest: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) {
     let Ok(header) = UdpHeaderSlice::from_slice(rest.bytes) else {
         return (0, rest.wire.saturating_sub(UDP_HEADER));
     };
     let mut payload = rest.wire.saturating_sub(UDP_HEADER);
-    // A length of zero stands for the rest of a jumbogram (RFC 2675).
+    // A length of zero means the rest of a jumbogram (RFC 2675).
     if header.length() >= UDP_HEADER as u16 {
         payload = payload.min(usize::from(header.length()) - UDP_HEADER);
     }
-    // A query goes to the port of DNS and an answer comes from it; bits that say otherwise are
-    // somebody's disguise.
+    // A query goes to the DNS port, and an answer comes from it. A bit that contradicts this is a
+    // disguise.
     let mut flags = 0;
     if let Some(message) = rest.bytes.get(UDP_HEADER..UDP_HEADER + 12) {
         match message[2] & 0x80 {

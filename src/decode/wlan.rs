@@ -1,15 +1,15 @@
-//! IEEE 802.11 frames: the data frames in clear; all others are counted by what they are.
+//! IEEE 802.11 frames. Unencrypted data frames are decoded; all others are counted by their kind.
 
 use super::{DecodeState, Next, Packet, WlanForm};
 use crate::model::{Mac, SkipReason};
 
 const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
-/// What an ethertype follows (RFC 1042).
+/// The bytes before an ethertype (RFC 1042).
 const SNAP: [u8; 6] = [0xaa, 0xaa, 0x03, 0, 0, 0];
 
-/// Whether bytes look like a data frame in clear that carries IP, ARP or a login: its kind, and SNAP right behind the
-/// header that its flags ask for.
+/// Returns whether bytes look like an unencrypted data frame that carries IP, ARP or a login: the
+/// frame has that kind, and SNAP immediately follows a header of the length that its flags require.
 pub(super) fn is_clear_data(bytes: &[u8]) -> bool {
     let &[control, flags, ..] = bytes else { return false };
     if control & 0x0f != 0x08 || control & 0x40 != 0 {
@@ -38,7 +38,7 @@ pub(super) fn decode<'p>(
         WlanForm::Plain | WlanForm::Padded => (first, second),
     };
     let (version, kind, subtype) = (control & 3, control >> 2 & 3, control >> 4);
-    // Only data frames carry packets, and of them not those whose subtype says "no data".
+    // Only data frames carry packets, except those whose subtype means "no data".
     if version != 0 || kind != 2 || subtype & 4 != 0 {
         return Err(SkipReason::WlanManagement);
     }
@@ -63,7 +63,7 @@ pub(super) fn decode<'p>(
         return Err(SkipReason::WlanFragment);
     }
     if subtype & 8 != 0 {
-        // Quality of service; its seventh bit says that several packets follow in one frame.
+        // Quality of service. Bit 7 means that the frame contains several packets.
         if packet.bytes.get(length).ok_or(CUT)? & 0x80 != 0 {
             return Err(SkipReason::WlanAggregate);
         }
@@ -76,7 +76,8 @@ pub(super) fn decode<'p>(
     if form == WlanForm::Padded {
         length = length.next_multiple_of(4);
     }
-    // A driver that hands on what it decrypted may leave the flag; no ciphertext begins like that (IEEE 802.11, 12.5).
+    // A driver that delivers decrypted frames may leave the flag set. No ciphertext starts like
+    // SNAP (IEEE 802.11, 12.5).
     if protected && !packet.bytes[length.min(packet.bytes.len())..].starts_with(&SNAP) {
         return Err(SkipReason::EncryptedLink);
     }

@@ -10,7 +10,7 @@ use super::{DnsExchange, DnsQuery, PayloadFact, escaped};
 use crate::decode::{FiveTuple, Path};
 use crate::model::{BoundedSet, FlagSet};
 
-/// The longest chain of aliases that is followed; resolvers give up sooner.
+/// The longest chain of aliases that is followed. Resolvers give up earlier.
 const MAX_ALIASES: usize = 16;
 
 pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<PayloadFact<'static>> {
@@ -37,10 +37,10 @@ pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<Payl
     ))
 }
 
-/// The addresses that belong to the name asked for or to one of its aliases.
+/// Collects the addresses that belong to the queried name or to one of its aliases.
 fn answers(message: &Message<&[u8]>, name: &str, reply: &mut DnsExchange) -> Option<()> {
     let mut chain = vec![name.to_owned()];
-    // Aliases may stand in any order; each pass over them finds at least the next one.
+    // Aliases may be in any order. Each pass over them finds at least the next one.
     for _ in 0..MAX_ALIASES {
         let records = message.answer().ok()?.limit_to_in::<Cname<ParsedName<_>>>();
         let last = chain.last()?.clone();
@@ -64,7 +64,8 @@ fn answers(message: &Message<&[u8]>, name: &str, reply: &mut DnsExchange) -> Opt
     Some(())
 }
 
-/// A name in lower case and without a final dot; what is no plain character is escaped (RFC 4343).
+/// Returns a name in lower case and without a final dot. Characters that are not plain are escaped
+/// (RFC 4343).
 fn text(name: impl std::fmt::Display) -> String {
     let mut text = name.to_string().to_ascii_lowercase();
     if text.ends_with('.') {

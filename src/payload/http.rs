@@ -1,30 +1,31 @@
-//! HTTP/1 requests (RFC 9112): the host that a client asks for.
+//! HTTP/1 requests (RFC 9112): the host that a client requests.
 
 use super::{ServerNameRequest, host_name};
 
-/// Header fields of a request that are read before the host is given up.
+/// The maximum number of header fields read before the host is given up.
 const MAX_FIELDS: usize = 64;
 
-/// What requests start with.
+/// The first bytes of requests.
 const METHODS: &[&[u8]] =
     &[b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"DELETE ", b"PATCH "];
 
-/// Whether a payload starts like a request.
+/// Returns whether a payload starts like a request.
 pub(super) fn is_request(payload: &[u8]) -> bool {
     METHODS.iter().any(|method| payload.starts_with(method))
 }
 
-/// Whether a payload starts like a request, as far as it goes.
+/// Returns whether a payload starts like a request, as far as it goes.
 pub(super) fn may_be_request(payload: &[u8]) -> bool {
     METHODS.iter().any(|method| payload.starts_with(method) || method.starts_with(payload))
 }
 
-/// The host of a request; nothing where its header is not there whole.
+/// Returns the host of a request; `None` if the header is incomplete.
 pub(super) fn host(payload: &[u8]) -> Option<ServerNameRequest> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let complete = request.parse(payload).ok()?.is_complete();
-    // Asked with a whole address it is a proxy, and the host another's (RFC 9112, 3.2.2).
+    // A request with an absolute target goes to a proxy, and its host is another server (RFC 9112,
+    // 3.2.2).
     if !request.path.is_none_or(|path| path.starts_with(['/', '*'])) {
         return Some(ServerNameRequest { name: String::new(), hidden: false });
     }
@@ -34,7 +35,7 @@ pub(super) fn host(payload: &[u8]) -> Option<ServerNameRequest> {
     if host.is_none() && !complete {
         return None;
     }
-    // A port may follow; an IPv6 address stands in brackets and is no name.
+    // A port may follow. An IPv6 address is in brackets and is not a name.
     let host = host.filter(|host| !host.starts_with(b"["));
     let name = host.and_then(|h| h.split(|b| *b == b':').next()).and_then(host_name);
     Some(ServerNameRequest { name: name.unwrap_or_default(), hidden: false })
@@ -52,10 +53,10 @@ mod tests {
         assert_eq!(name("GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n").as_deref(), Some(""));
         assert_eq!(name("GET / HTTP/1.1\r\nHost: [2001:db8::1]:80\r\n\r\n").as_deref(), Some(""));
         assert_eq!(name("GET / HTTP/1.0\r\n\r\n").as_deref(), Some(""));
-        // A proxy's host is another's.
+        // The host of a proxied request is another server.
         let proxied = "GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n";
         assert_eq!(name(proxied).as_deref(), Some(""));
-        // Not there yet, and twice.
+        // An incomplete header, and a duplicate field.
         assert_eq!(name("GET / HTTP/1.1\r\nAccept: */*\r\n"), None);
         assert_eq!(name("GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n\r\n"), None);
     }

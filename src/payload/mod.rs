@@ -1,8 +1,10 @@
-//! Payload to facts about names and ports: DNS lookups, TLS server names, HTTP hosts, ports that an RPC
-//! endpoint mapper announced, addresses that balancers hold, hardware addresses of neighbours.
+//! Extracts facts about names and ports from payloads: DNS lookups, TLS server names, HTTP hosts,
+//! ports that an RPC endpoint mapper announced, addresses that balancers hold, and hardware
+//! addresses of neighbours.
 //!
-//! Like decoding it is total: bytes that are no such message, or a broken one, are no fact. Nothing is
-//! decided here; whose name it is and what it is worth are questions for later rooms.
+//! Like decoding, this is total: bytes that are not such a message, or a damaged one, yield no
+//! fact. Nothing is judged here. Later modules determine which host a name belongs to and how far
+//! it can be trusted.
 
 mod dns;
 mod http;
@@ -27,37 +29,37 @@ const DNS: u16 = 53;
 /// The port of the DCE/RPC endpoint mapper (IANA "epmap").
 pub const ENDPOINT_MAPPER: u16 = 135;
 
-/// The least port that systems give to clients (Linux; RFC 6335 has 49152).
+/// The lowest port that operating systems assign to clients (Linux; RFC 6335 has 49152).
 const EPHEMERAL: u16 = 32_768;
 
-/// What one packet tells.
+/// A fact from the payload of one packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum PayloadFact<'a> {
     /// A DNS message.
     DnsQuery(DnsQuery, DnsExchange),
-    /// The name that a client asked a server for.
+    /// The name of the server that a client requested.
     ServerNameRequest(ServerNameRequest),
-    /// The start of a message that names the server, which goes on elsewhere.
+    /// The start of a message that names the server and continues in another packet.
     Start(&'a [u8]),
-    /// What may be a later part of such a message.
+    /// Possibly a later part of such a message.
     Part(&'a [u8]),
-    /// An endpoint mapper announced TCP ports of its host.
+    /// TCP ports that an endpoint mapper announced for its host.
     Announced(AnnouncedPorts),
-    /// The sender holds virtual addresses.
+    /// Virtual addresses that the sender holds.
     Holds(Vec<IpAddr>),
-    /// An address is said to be at a hardware address.
+    /// A claim that an address belongs to a hardware address.
     Claims(IpAddr, Mac),
-    /// The message asks, or answers, see [`flag::ASKS`] and [`flag::ANSWERS`].
+    /// The message is a request or a reply, see [`flag::ASKS`] and [`flag::ANSWERS`].
     Says(u16),
 }
 
-/// TCP ports that an endpoint mapper announced, the least ones.
+/// The lowest TCP ports that an endpoint mapper announced.
 pub type AnnouncedPorts = BoundedSet<u16, 64>;
 
-/// The identity of a DNS lookup: who asked whom for which name, with which port and number.
+/// The identity of a DNS lookup: client, resolver, name, client port and message number.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct DnsQuery {
-    /// Who asked.
+    /// The host that sent the query.
     pub client: IpAddr,
     /// The resolver.
     pub resolver: IpAddr,
@@ -65,23 +67,24 @@ pub struct DnsQuery {
     pub port: u16,
     /// The number of the message.
     pub id: u16,
-    /// The name asked for, in lower case and without a final dot.
+    /// The queried name, in lower case and without a final dot.
     pub name: String,
-    /// How far it may be believed.
+    /// How far the lookup can be trusted.
     pub path: Path,
 }
 
-/// What was seen of a DNS lookup. Idempotent.
+/// What the capture shows of a DNS lookup. Merging is idempotent.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DnsExchange {
-    /// 1 once the question was seen.
+    /// The value is 1 after the question was seen.
     pub asked: FlagSet,
-    /// The addresses answered, each with the names that led to it: first the one asked for, then aliases.
+    /// The addresses in the answer, each with the names that led to it: first the queried name,
+    /// then its aliases.
     pub answers: BoundedSet<(IpAddr, Vec<String>), 64>,
 }
 
 impl DnsExchange {
-    /// Whether question and answer were seen.
+    /// Returns whether question and answer were seen.
     pub fn is_whole(&self) -> bool {
         self.asked.0 != 0 && !self.answers.is_empty()
     }
@@ -94,17 +97,18 @@ impl Merge for DnsExchange {
     }
 }
 
-/// What a client said about whom it wants to talk to: TLS server name (RFC 6066) or HTTP host (RFC 9112).
+/// The server that a client named: TLS server name (RFC 6066) or HTTP host (RFC 9112).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct ServerNameRequest {
-    /// The name, in lower case and without a final dot; empty where it named none.
+    /// The name, in lower case and without a final dot; empty if the client did not name a server.
     pub name: String,
-    /// The true name may be another, in an encrypted ClientHello inside this one.
+    /// Whether the true name may differ because it is in an encrypted ClientHello inside this one.
     pub hidden: bool,
 }
 
-/// Reads the payloads of some packets, in the same order, and adds what they tell to `facts`, each with the position
-/// of its packet. With `starts` later parts of messages are left out: nearly all payloads are.
+/// Reads the payloads of `packets`, in the same order, and adds their facts to `facts`, each with
+/// the position of its packet. With `starts`, later parts of messages are left out, which almost
+/// all payloads are.
 pub fn read_payloads<'a>(
     packets: &[Observation],
     payloads: &[&'a [u8]],
@@ -118,7 +122,7 @@ pub fn read_payloads<'a>(
     }
 }
 
-/// Reads what the payload of a packet tells. `payload` is what the capture kept of it.
+/// Reads the payload of a packet. `payload` is what the capture kept of it.
 pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>> {
     let Body::Transport { tuple, flags, .. } = &seen.body else { return None };
     match tuple.transport {
@@ -135,7 +139,8 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
             rpc::read(payload).map(PayloadFact::Announced)
         }
         Transport::TCP if tuple.sport == DNS || tuple.dport == DNS => {
-            // Messages over TCP have their length before them (RFC 1035, 4.2.2), perhaps in a segment of its own.
+            // Over TCP, the length of a message precedes it (RFC 1035, 4.2.2), possibly in a
+            // segment of its own.
             let length = payload.first_chunk().map_or(0, |b| usize::from(u16::from_be_bytes(*b)));
             let message = if length + 2 == payload.len() { &payload[2..] } else { payload };
             dns::read(tuple, seen.path, message)
@@ -147,8 +152,9 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
             http::host(payload).map_or(PayloadFact::Start(payload), PayloadFact::ServerNameRequest),
         ),
         Transport::TCP if starts(payload) => Some(PayloadFact::Start(payload)),
-        // What continues a message comes from its client, whose port is nearly always the higher one where
-        // not both are of the kind that clients have, and is no other record of TLS.
+        // The continuation of a message comes from its client. The client's port is almost always
+        // the higher one unless both ports are ephemeral, and the continuation is not a TLS record
+        // of its own.
         Transport::TCP if tuple.sport > tuple.dport || tuple.sport >= EPHEMERAL => {
             let is_record = matches!(
                 payload,
@@ -160,8 +166,8 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
     }
 }
 
-/// Whether nothing is in a payload but perhaps a later part of a message that names a server: what nearly all
-/// payloads are.
+/// Returns whether a payload contains at most a later part of a message that names a server, as
+/// almost all payloads do.
 fn is_irrelevant(seen: &Observation, payload: &[u8]) -> bool {
     let Body::Transport { tuple, .. } = &seen.body else { return true };
     let starts =
@@ -177,14 +183,14 @@ fn is_irrelevant(seen: &Observation, payload: &[u8]) -> bool {
     }
 }
 
-/// Whether bytes are the start of a message that may name a server, however few they are.
+/// Returns whether bytes start a message that may name a server, however few they are.
 fn starts(bytes: &[u8]) -> bool {
     const HELLO: [Option<u8>; 6] = [Some(0x16), Some(0x03), None, None, None, Some(1)];
     let is_hello = bytes.iter().zip(HELLO).all(|(byte, wanted)| wanted.is_none_or(|w| w == *byte));
     !bytes.is_empty() && (is_hello || http::may_be_request(bytes))
 }
 
-/// A host name as reports and patterns have it; nothing for an address or what is no name.
+/// Returns a host name as reports and patterns write it; `None` for an address or an invalid name.
 fn host_name(bytes: &[u8]) -> Option<String> {
     let name = std::str::from_utf8(bytes).ok()?.trim_end_matches('.').to_ascii_lowercase();
     let is_name = !name.is_empty()
@@ -194,8 +200,8 @@ fn host_name(bytes: &[u8]) -> Option<String> {
     is_name.then(|| escaped(&name))
 }
 
-/// A name with every character that no host name has written as DNS writes odd ones: `\059` (RFC 1035, 5.1).
-/// What is escaped already stays as it is.
+/// Writes characters that do not occur in host names as DNS does: `\059` (RFC 1035, 5.1). Existing
+/// escapes stay as they are.
 fn escaped(name: &str) -> String {
     name.chars().fold(String::with_capacity(name.len()), |mut text, c| {
         match c {

@@ -1,4 +1,4 @@
-//! Neighbour discovery of IPv6 (RFC 4861): which hardware address an address is said to be at.
+//! IPv6 neighbour discovery (RFC 4861): the hardware address that is claimed for an address.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -8,13 +8,14 @@ use crate::model::Mac;
 /// The types of a solicitation and an advertisement.
 const SOLICITATION: u16 = 135;
 const ADVERTISEMENT: u16 = 136;
-/// The flag of an advertisement by which it takes the place of what was known.
+/// The override flag of an advertisement, which then replaces what was known.
 const OVERRIDE: u8 = 0x20;
-/// The options that carry the sender's hardware address, and that of the address asked for (4.6.1).
+/// The options with the hardware address of the sender and of the target (4.6.1).
 const SOURCE: u8 = 1;
 const TARGET: u8 = 2;
 
-/// The claim of a message; `ttl` is its hop limit. One that passed a router is forged and counts for nothing (7.1).
+/// Returns the claim of a message. `ttl` is its hop limit: a message that passed a router is forged
+/// and is ignored (7.1).
 pub(super) fn read(tuple: &FiveTuple, ttl: u8, payload: &[u8]) -> Option<(IpAddr, Mac)> {
     if ttl != 255 {
         return None;
@@ -23,14 +24,16 @@ pub(super) fn read(tuple: &FiveTuple, ttl: u8, payload: &[u8]) -> Option<(IpAddr
     let (target, options) = rest.split_first_chunk::<16>()?;
     let (target, overrides) = (Ipv6Addr::from(*target), flags[0] & OVERRIDE != 0);
     let (address, wanted) = match tuple.sport {
-        // One that overrides nothing speaks for an anycast address, or as somebody's proxy (4.4).
+        // An advertisement without the override flag is for an anycast address or from a proxy
+        // (4.4).
         ADVERTISEMENT if overrides && !target.is_multicast() => (IpAddr::from(target), TARGET),
-        // Who asks whether an address is taken has none yet.
+        // A host that checks whether an address is taken does not have one yet.
         SOLICITATION if !tuple.src.is_unspecified() => (tuple.src, SOURCE),
         _ => return None,
     };
     let mut options = options;
-    // Options are counted in eight bytes; the length of an Ethernet address is one.
+    // Options are measured in units of eight bytes. An option with an Ethernet address has one
+    // unit.
     while let &[kind, length, ref rest @ ..] = options {
         if let (true, 1, Some(mac)) = (kind == wanted, length, rest.first_chunk::<6>()) {
             return Some((address, Mac(*mac)));
@@ -67,14 +70,15 @@ mod tests {
         let mut shy = own.clone();
         shy[0] = 0;
         assert_eq!(read(&advertised, 255, &shy), None);
-        // Behind an option that nobody knows; cut off; with a length of zero, which would never end.
+        // The option after an unknown one; a truncated one; and one of length zero, which would
+        // never end.
         let behind = body(&[14, 1, 0, 0, 0, 0, 0, 0, TARGET, 1, 2, 0, 0, 0, 0, 7]);
         assert_eq!(read(&advertised, 255, &behind), Some((target.into(), mac)));
         for end in 0..own.len() {
             assert_eq!(read(&advertised, 255, &own[..end]), None);
         }
         assert_eq!(read(&advertised, 255, &body(&[14, 0, 1, 1, 1, 1, 1, 1])), None);
-        // Who asks tells his own.
+        // A solicitation claims the sender's own address.
         let asked = body(&[SOURCE, 1, 2, 0, 0, 0, 0, 7]);
         let source = ("fd00::9".parse::<IpAddr>().unwrap(), mac);
         assert_eq!(read(&tuple("fd00::9", SOLICITATION), 255, &asked), Some(source));

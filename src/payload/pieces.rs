@@ -1,30 +1,31 @@
-//! The first bytes of a side of a connection, as pieces that merge: a message that names the server may
-//! span several segments, and several workers may hold them.
+//! The first bytes of one side of a connection, as segments that can be merged. A message that
+//! names the server may span several segments, and several workers may hold them.
 
 use serde::{Deserialize, Serialize};
 
 use super::{ServerNameRequest, http, starts, tls};
 use crate::model::{Merge, Nanos, SECOND};
 
-/// Bytes that are kept of a side.
+/// Bytes kept of each side.
 const KEPT: usize = 4096;
 
-/// Pieces that are kept of a side.
+/// Segments kept of each side.
 const MOST: usize = 64;
 
-/// How long after the first piece others still belong to the start, in nanoseconds.
+/// How long after the first segment others still belong to the start, in nanoseconds.
 const YOUNG: Nanos = 3 * SECOND;
 
-/// How long after the side's first packet its first data may come: a SYN may be repeated a few times.
+/// How long after the side's first packet its first data may come, in nanoseconds. A SYN may be
+/// repeated a few times.
 const LATE: Nanos = 60 * SECOND;
 
-/// The earliest data segments of a side, as many as hold 4 KiB. Which they are does not depend on the order of
-/// arrival, nor on where they are gathered: of segments sorted by time a segment that too much stands before in
-/// some part has too much before it in the whole, and the earliest piece of a part is no earlier than that of
-/// the whole.
+/// The earliest data segments of a side, until they contain 4 KiB. The selection depends neither on
+/// the order of arrival nor on where the segments are collected. If too many bytes precede a
+/// segment in some part, sorted by time, too many precede it in the whole. And the earliest segment
+/// of a part is never earlier than that of the whole.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct StreamPrefix {
-    /// In the order of their times.
+    /// The segments in the order of their times.
     list: Vec<PrefixSegment>,
 }
 
@@ -36,13 +37,13 @@ struct PrefixSegment {
 }
 
 impl StreamPrefix {
-    /// Whether data may still be the first on a side whose first packet came at `first`. The side's true first
-    /// packet came no later than that of any part of it.
+    /// Returns whether data may still be the first on a side whose first packet came at `first`.
+    /// The true first packet of the side came no later than that of any part of it.
     pub fn is_young(time: Nanos, first: Nanos) -> bool {
         time.saturating_sub(first) <= LATE
     }
 
-    /// Takes in a data segment.
+    /// Adds a data segment.
     pub fn see(&mut self, time: Nanos, seq: u32, bytes: &[u8]) {
         let first = self.list.first().map_or(time, |piece| piece.time);
         if time.saturating_sub(first) > YOUNG {
@@ -52,7 +53,8 @@ impl StreamPrefix {
         self.trim();
     }
 
-    /// Of the same bytes at the same place the earliest sight counts.
+    /// Adds a segment. If the same bytes were seen at the same position before, the earliest time
+    /// counts.
     fn add(&mut self, piece: PrefixSegment) {
         let same = |p: &PrefixSegment| (p.seq, &p.bytes) == (piece.seq, &piece.bytes);
         match self.list.iter_mut().find(|p| same(p)) {
@@ -73,28 +75,30 @@ impl StreamPrefix {
         });
     }
 
-    /// Whether nothing is kept.
+    /// Returns whether no segment is kept.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Bytes of memory that the pieces hold, about.
+    /// Returns the approximate memory of the segments in bytes.
     pub fn memory(&self) -> usize {
         self.list.iter().map(|p| p.bytes.len() + size_of::<PrefixSegment>()).sum()
     }
 
-    /// What the pieces together say of the server's name, on a side whose first packet came at `first`.
+    /// Returns what the segments together say about the server's name, on a side whose first packet
+    /// came at `first`.
     pub fn hello(&self, first: Nanos) -> Option<ServerNameRequest> {
         let young: Vec<&PrefixSegment> =
             self.list.iter().filter(|piece| Self::is_young(piece.time, first)).collect();
-        // The first that with its continuation says something.
+        // Take the first start of a message that, with its continuation, yields a name.
         young
             .iter()
             .find_map(|start| starts(&start.bytes).then(|| read(&joined(start, &young))).flatten())
     }
 }
 
-/// The bytes from a piece on, as far as others continue it without a gap; of several the earliest.
+/// Returns the bytes starting with a segment, as far as others continue it without a gap. If
+/// several continue it, the earliest counts.
 fn joined(start: &PrefixSegment, pieces: &[&PrefixSegment]) -> Vec<u8> {
     let mut bytes = start.bytes.to_vec();
     while bytes.len() < KEPT {
@@ -149,7 +153,8 @@ mod tests {
         }
     }
 
-    /// A worker that holds only what comes later neither keeps out nor drives out what comes first.
+    /// Checks that a worker with only later segments neither excludes nor displaces the earliest
+    /// ones.
     #[test]
     fn what_comes_later_elsewhere_changes_nothing() {
         let mut early = StreamPrefix::default();
@@ -173,7 +178,7 @@ mod tests {
         assert_eq!(pieces.hello(0), None);
         pieces.see(3, seq.wrapping_add(15), &REQUEST[15..35]);
         assert_eq!(pieces.hello(0).unwrap().name, "www.example.com");
-        // Data that comes long after the opening starts nothing.
+        // Data that comes long after the opening does not start a message.
         assert_eq!(pieces.hello(-LATE), None);
     }
 }

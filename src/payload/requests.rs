@@ -1,25 +1,27 @@
-//! Datagrams that say by themselves that they want an answer, and the answers to them: the list of protocols whose
-//! silence means that nobody answered. DNS and ICMP, which do so too, are read with their headers.
+//! Datagrams that identify themselves as requests, and the replies to them. A protocol is in this
+//! list if silence means that a request was not answered. DNS and ICMP, for which that is also
+//! true, are read with their headers.
 
 use crate::decode::{FiveTuple, flag};
 
-/// What a datagram says, if it is a message of a protocol.
+/// A function that returns whether a datagram is a request or a reply; `None` if it is not a
+/// message of the protocol.
 type RequestKind = fn(&[u8]) -> Option<u16>;
 
-/// Protocols whose messages say little about themselves, by the ports of their servers (IANA), and how to tell a
-/// request from its answer.
+/// Protocols whose messages have few distinctive features, by the ports of their servers (IANA),
+/// and how to distinguish a request from its reply.
 const AT_PORTS: &[(u16, RequestKind)] = &[(88, kerberos), (123, ntp), (443, quic)];
 
-/// Protocols whose messages cannot be mistaken, wherever their servers listen.
+/// Protocols whose messages are unmistakable, whatever the port of the server.
 const ANYWHERE: &[RequestKind] = &[radius, rdp];
 
-/// Whether a datagram may be a message of one of these protocols.
+/// Returns whether a datagram may be a message of one of these protocols.
 pub(super) fn may_say(tuple: &FiveTuple, payload: &[u8]) -> bool {
     AT_PORTS.iter().any(|(port, _)| *port == tuple.dport || *port == tuple.sport)
         || ANYWHERE.iter().any(|says| says(payload).is_some())
 }
 
-/// What a datagram says: that it asks, or that it answers.
+/// Returns whether a datagram is a request or a reply.
 pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<u16> {
     let known = AT_PORTS.iter().find(|(port, _)| *port == tuple.dport || *port == tuple.sport);
     if let Some((port, says)) = known {
@@ -30,7 +32,8 @@ pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<u16> {
     ANYWHERE.iter().find_map(|says| says(payload))
 }
 
-/// Kerberos (RFC 4120, 5): AS-REQ and TGS-REQ, their replies, and KRB-ERROR, by their tags.
+/// Recognizes Kerberos (RFC 4120, 5): AS-REQ and TGS-REQ, their replies, and KRB-ERROR, by their
+/// tags.
 fn kerberos(payload: &[u8]) -> Option<u16> {
     match payload {
         [0x6a | 0x6c, _, _, ..] => Some(flag::ASKS),
@@ -39,7 +42,8 @@ fn kerberos(payload: &[u8]) -> Option<u16> {
     }
 }
 
-/// NTP (RFC 5905, 7.3): the modes of client and server, in a packet of at least 48 bytes.
+/// Recognizes NTP (RFC 5905, 7.3): the modes of client and server, in a packet of at least 48
+/// bytes.
 fn ntp(payload: &[u8]) -> Option<u16> {
     let (first, whole) = (payload.first()?, payload.len() >= 48);
     match first & 0x07 {
@@ -49,8 +53,9 @@ fn ntp(payload: &[u8]) -> Option<u16> {
     }
 }
 
-/// QUIC (RFC 9000, 17.2.2; RFC 9369): an Initial packet, of which a client's datagram has at least 1,200 bytes. A
-/// server's Initial looks the same, so that only the direction tells.
+/// Recognizes QUIC (RFC 9000, 17.2.2; RFC 9369): an Initial packet, which a client sends in a
+/// datagram of at least 1,200 bytes. A server's Initial packet looks the same, so only the
+/// direction distinguishes them.
 fn quic(payload: &[u8]) -> Option<u16> {
     let (first, version) = (*payload.first()?, payload.get(1..5)?);
     let kind = first >> 4 & 0x03;
@@ -62,8 +67,8 @@ fn quic(payload: &[u8]) -> Option<u16> {
     (first & 0xc0 == 0xc0 && initial).then_some(flag::ASKS)
 }
 
-/// RADIUS (RFC 2865, 3; RFC 2866): requests, and what answers them, by code. The length has to fit, and
-/// the first attribute, if there is one, to have a kind and a length.
+/// Recognizes RADIUS (RFC 2865, 3; RFC 2866): requests and replies, by their codes. The length must
+/// fit, and the first attribute, if there is one, must have a type and a length.
 fn radius(payload: &[u8]) -> Option<u16> {
     let &[code, _, high, low, ..] = payload else { return None };
     let length = usize::from(u16::from_be_bytes([high, low]));
@@ -76,13 +81,14 @@ fn radius(payload: &[u8]) -> Option<u16> {
     }
 }
 
-/// RDP over UDP ([MS-RDPEUDP], 2.2.2): after two words of acknowledgement and window the flags, SYN of the client
-/// without and of the server with ACK.
+/// Recognizes RDP over UDP ([MS-RDPEUDP], 2.2.2). The flags follow the acknowledgement (four bytes)
+/// and the window (two bytes): the client sends a SYN without ACK, and the server a SYN with ACK.
 fn rdp(payload: &[u8]) -> Option<u16> {
     const SYN: u16 = 0x0001;
     const ACK: u16 = 0x0004;
     let flags = u16::from_be_bytes(*payload.get(6..)?.first_chunk()?);
-    // A SYN acknowledges nothing, in all ones, and both sides' SYNs are padded to the size of the path (3.1.5.1).
+    // A client's SYN acknowledges nothing, which is all ones. Both sides pad their SYNs to the size
+    // of the path (3.1.5.1).
     let whole = payload.len() >= 1000;
     match (flags & SYN != 0, flags & ACK != 0) {
         (true, false) if whole && payload.starts_with(&[0xff; 4]) => Some(flag::ASKS),
@@ -110,9 +116,9 @@ mod tests {
         assert_eq!(says(50_000, 1812, &radius(1)), Some(flag::ASKS));
         assert_eq!(says(1812, 50_000, &radius(2)), Some(flag::ANSWERS));
         assert_eq!(says(50_000, 1812, &radius(99)), None);
-        // Somebody's heartbeat that starts alike has no attributes.
+        // An unrelated heartbeat that starts the same way has no attributes.
         assert_eq!(says(50_000, 20_003, &[&radius(1)[..3], &[24], &[0; 20]].concat()), None);
-        // Who sends an answer to the port of a server answers nobody.
+        // A reply to the port of a server does not answer anything.
         assert_eq!(says(50_000, 88, &[0x6b, 0x81, 0x80]), None);
         assert_eq!(says(50_000, 88, &[0x6a, 0x81, 0x80]), Some(flag::ASKS));
         assert_eq!(says(88, 50_000, &[0x6b, 0x81, 0x80]), Some(flag::ANSWERS));

@@ -1,17 +1,18 @@
-//! Answers of the DCE/RPC endpoint mapper (The Open Group C706, appendix O, and [MS-RPCE]): which ports
-//! its host's services listen on. There is no crate that reads them from a capture.
+//! Replies of the DCE/RPC endpoint mapper (The Open Group C706, appendix O, and [MS-RPCE]): the
+//! ports on which the services of its host listen. No crate reads them from a capture.
 
 use super::AnnouncedPorts;
 
-/// The size of the header of a connection-oriented response (C706, 12.6.4.10).
+/// The size of the header of a connection-oriented response in bytes (C706, 12.6.4.10).
 const HEADER: usize = 24;
-/// The kind of a PDU that answers a request.
+/// The type of a PDU that answers a request.
 const RESPONSE: u8 = 2;
 /// The identifiers of TCP and IP in a floor of a protocol tower (C706, appendix I).
 const TCP: u8 = 7;
 const IP: u8 = 9;
 
-/// The TCP ports that an answer of the mapper announces; nothing where it is none, or cannot be read.
+/// Returns the TCP ports that a reply of the mapper announces; `None` if it is not a reply or
+/// cannot be read.
 pub(super) fn read(payload: &[u8]) -> Option<AnnouncedPorts> {
     let mut ports = AnnouncedPorts::default();
     let mut rest = payload;
@@ -28,8 +29,9 @@ pub(super) fn read(payload: &[u8]) -> Option<AnnouncedPorts> {
     (!ports.is_empty()).then_some(ports)
 }
 
-/// Finds the protocol towers of a stub: a floor for TCP, with its port in network order, right before a
-/// floor for IP. Lengths are little-endian whatever the rest is (C706, appendix L).
+/// Finds the protocol towers of a stub: a floor for TCP, with its port in network order,
+/// immediately before a floor for IP. Lengths are always little-endian, whatever the order of the
+/// rest (C706, appendix L).
 fn towers(stub: &[u8], ports: &mut AnnouncedPorts) {
     for floors in stub.windows(12) {
         if let &[1, 0, TCP, 2, 0, high, low, 1, 0, IP, 4, 0] = floors {
@@ -45,7 +47,7 @@ fn towers(stub: &[u8], ports: &mut AnnouncedPorts) {
 mod tests {
     use super::*;
 
-    /// The answer of a real endpoint mapper (Samba 4.17) to a question for the server service.
+    /// The reply of a real endpoint mapper (Samba 4.17) to a request for the server service.
     const ANSWER: &str = "\
         05000203100000009800000002000000800000000000000000000000000000000000000000000000\
         000000000100000001000000000000000100000002000000\

@@ -7,11 +7,12 @@ use tls_parser::{
 
 use super::{ServerNameRequest, host_name};
 
-/// The extensions of an encrypted ClientHello (RFC 9849) and of its forerunner, the encrypted server name.
-/// Browsers send the former also without meaning it, which nobody can tell from outside.
+/// The extensions of an encrypted ClientHello (RFC 9849) and of its predecessor, the encrypted
+/// server name. Browsers also send the former as a decoy, which an observer cannot distinguish.
 const ENCRYPTED: [u16; 2] = [0xfe0d, 0xffce];
 
-/// The server name of a ClientHello at the start of `payload`; nothing where it is not there whole.
+/// Returns the server name of a ClientHello at the start of `payload`; `None` if the message is
+/// incomplete.
 pub(super) fn hello(payload: &[u8]) -> Option<ServerNameRequest> {
     // A message may span several records (RFC 8446, 5.1).
     let (mut message, mut rest) = (Vec::new(), payload);
@@ -55,7 +56,7 @@ mod tests {
         [&length[4 - width..], bytes].concat()
     }
 
-    /// A ClientHello with these extensions, in records of at most `most` bytes.
+    /// Returns a ClientHello with these extensions, in records of at most `most` bytes.
     fn records(extensions: &[(u16, Vec<u8>)], most: usize) -> Vec<u8> {
         let list: Vec<u8> = extensions
             .iter()

@@ -1,5 +1,6 @@
-//! VRRP advertisements (RFC 3768, RFC 9568): the virtual addresses of a router that is their master. CARP uses the same
-//! protocol number, and looks like version 2, whose length it does not have.
+//! VRRP advertisements (RFC 3768, RFC 9568): the virtual addresses of a router that is their
+//! master. CARP uses the same protocol number and looks like version 2, but does not have its
+//! length.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,13 +10,13 @@ use crate::model::Transport;
 /// The protocol number of VRRP.
 pub(super) const PROTOCOL: Transport = Transport(112);
 
-/// The addresses of an advertisement; nothing where it is none, or not there whole.
+/// Returns the virtual addresses of a VRRP advertisement; `None` if it is not one or is truncated.
 pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<Vec<IpAddr>> {
     let &[version @ (0x21 | 0x31), _, priority, count, _, _, _, _, ref addresses @ ..] = payload
     else {
         return None;
     };
-    // A master that gives up says so with a priority of zero.
+    // A master that resigns sends a priority of zero.
     if priority == 0 || !tuple.dst.is_multicast() {
         return None;
     }
@@ -47,7 +48,7 @@ mod tests {
             dport: 0,
             transport: PROTOCOL,
         };
-        // Version 2, with authentication data behind; as keepalived sends it.
+        // Version 2 with authentication data at the end, as keepalived sends it.
         let bytes = [0x21, 51, 150, 1, 0, 1, 0x3e, 0x23, 10, 67, 0, 100, 0, 0, 0, 0, 0, 0, 0, 0];
         let v4 = tuple("10.67.0.1", "224.0.0.18");
         assert_eq!(read(&v4, &bytes), Some(vec!["10.67.0.100".parse().unwrap()]));

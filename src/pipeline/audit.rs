@@ -1,4 +1,4 @@
-//! An audit: what was read, judged, ready to be told.
+//! An audit: reads and judges captures and prepares the result for reports.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -23,22 +23,22 @@ use crate::result::{
     AuditResult, AuditRun, Baseline, CaptureSelection, Change, Explainer, ToldFinding,
 };
 
-/// What the judgement may claim, and what is to be told of it.
+/// What the judgement may claim, and which findings fail the audit.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The share of lost frames above which absence cannot be claimed.
     pub max_loss: f64,
-    /// Seconds that replace every row's own watch time.
+    /// Seconds that replace the watch time of every row.
     pub min_watch: Option<u64>,
-    /// Expiry dates are held against it.
+    /// The time that expiry dates are compared with.
     pub as_of: Option<Nanos>,
     /// Which findings fail the audit.
     pub fail_on: FailOn,
-    /// An audit that checked nothing is no success.
+    /// Whether an audit that checked nothing counts as failed.
     pub require_assessed: bool,
 }
 
-/// What the commands use when nothing is said, but that no finding fails the audit.
+/// The defaults of the commands, except that no finding fails the audit.
 impl Default for Limits {
     fn default() -> Self {
         Limits {
@@ -56,17 +56,17 @@ impl Default for Limits {
 pub enum FailOn {
     /// None.
     Never,
-    /// Those of this severity or above.
+    /// Findings of this severity or above.
     From(Severity),
-    /// Those above info that an earlier audit did not have.
+    /// Findings above info that an earlier audit did not have.
     New,
 }
 
 impl FailOn {
-    /// What fails an audit where nobody says.
+    /// The default of the commands.
     pub const USUAL: Self = Self::From(Severity::Low);
 
-    /// Why the findings fail the audit, if they do.
+    /// Returns why the findings fail the audit, if they do.
     fn reason(self, teller: &Explainer<'_>, known: Option<&Baseline>) -> Option<String> {
         let outcome = teller.outcome();
         let is_new = |finding: &Finding| {
@@ -91,31 +91,33 @@ impl FailOn {
 pub struct Audit {
     /// What was read.
     pub reading: Reading,
-    /// The judgement; without a policy it holds conversations alone.
+    /// The judgement. Without a policy, it contains only conversations.
     pub outcome: Judgement,
-    /// The inputs that could be read only in part: name and what is wrong.
+    /// The inputs that could be read only in part: name and error.
     pub damaged: Vec<String>,
     /// Whether findings reach the severity that fails the audit.
     pub failed: bool,
-    /// Nothing was checked, though something had to be.
+    /// Whether nothing was checked although a check was required.
     pub unchecked: bool,
     policy: Option<Policy>,
     known: Option<Baseline>,
     wishes: CaptureSelection,
     exit_reasons: Vec<String>,
-    /// When frames were captured, those aside whose stamps are doubted, and how many those are.
+    /// When frames were captured, without those whose timestamps are doubted, and the number of the
+    /// doubted ones.
     timeline: ActivityHistogram,
     odd_stamps: u64,
-    /// Later fragments whose first one is not in the capture, by pair.
+    /// The number of later fragments whose first one is not in the capture, by pair of hosts.
     orphans: BTreeMap<(IpAddr, IpAddr, Transport), u64>,
-    /// Of what there was more than fits into memory.
+    /// The kinds of side evidence that did not fit into memory.
     trimmed: TrimmedKinds,
-    /// What each finding rests on, where it was wanted.
+    /// The frames that each finding rests on, if they were requested.
     evidence: Option<GatheredEvidence>,
 }
 
 impl Audit {
-    /// Reads and judges; without a policy it lists conversations only. What `known` holds is not new.
+    /// Reads and judges captures. Without a policy, it only lists conversations. Findings in
+    /// `known` are not new.
     pub fn of(
         plan: &Plan,
         policy: Option<Policy>,
@@ -136,7 +138,7 @@ impl Audit {
         Ok(audit)
     }
 
-    /// Judges what was read; with `keep` the flows stay.
+    /// Judges what was read. With `keep`, the flows are kept afterwards.
     pub(super) fn judged(
         plan: &Plan,
         mut reading: Reading,
@@ -192,17 +194,17 @@ impl Audit {
         })
     }
 
-    /// Takes the flows out; what reports tell of them stays.
+    /// Takes the flows out. What reports need of them stays.
     pub(super) fn take_flows(&mut self, empty: MergedFlows) -> MergedFlows {
         std::mem::replace(&mut self.reading.flows, empty)
     }
 
-    /// What was read.
+    /// Returns what was read.
     pub(super) fn into_reading(self) -> Reading {
         self.reading
     }
 
-    /// Returns the result of which every report is made.
+    /// Returns the result that all reports are made from.
     pub fn result(&self) -> AuditResult<'_> {
         AuditResult::of(AuditRun {
             inputs: &self.reading.inputs,
@@ -224,17 +226,17 @@ impl Audit {
         })
     }
 
-    /// Returns the policy; none where nothing was judged.
+    /// Returns the policy; `None` if nothing was judged.
     pub fn policy(&self) -> Option<&Policy> {
         self.policy.as_ref()
     }
 
-    /// Returns who tells the findings; nobody where nothing was judged.
+    /// Returns the explainer of the findings; `None` if nothing was judged.
     pub fn teller(&self) -> Option<Explainer<'_>> {
         Explainer::of(self.policy.as_ref()?, &self.outcome)
     }
 
-    /// Frames of whose content nothing is known, by ethertype and by tunnel.
+    /// Returns the numbers of frames with unknown contents, by ethertype and by tunnel.
     fn unread(&self) -> Vec<(String, u64)> {
         let account = &self.reading.account;
         let kinds = account.non_ip.iter().filter(|(number, _)| is_unread(**number));
@@ -252,8 +254,8 @@ impl Audit {
         links.map(|(link, frames)| (link_name(*link), *frames)).collect()
     }
 
-    /// Writes the reports and the evidence into their folders. Nothing comes to its place before all is written,
-    /// and until then the work can be stopped.
+    /// Writes the reports and the evidence into their folders. Nothing is moved into place before
+    /// everything is written; until then, the work can be stopped.
     pub fn write_folders(&self, folders: Folders, progress: &Progress) -> Result<(), AuditError> {
         let teller = self.teller();
         let gathered = self.evidence.iter().flat_map(|gathered| {
@@ -267,12 +269,13 @@ impl Audit {
         folders.write(&self.result(), gathered, progress)
     }
 
-    /// Writes the reports of a live audit: of all windows, and of the last one alone. Returns where.
+    /// Writes the reports of a live audit, of all windows and of the last one alone. Returns their
+    /// folder.
     pub fn write_dated(&self, window: &Self, dated: &WindowFolders) -> Result<PathBuf, AuditError> {
         dated.write(&self.result(), &window.result()).map_err(failed)
     }
 
-    /// The findings that have to be told to whoever knows what was told before, by their places.
+    /// Returns the positions of the findings that are news compared with `before`.
     fn news(&self, before: &Baseline) -> Vec<usize> {
         let Some(teller) = self.teller() else { return Vec::new() };
         let findings = self.outcome.findings().iter().enumerate();
@@ -281,18 +284,18 @@ impl Audit {
         news.map(|(number, _)| number).collect()
     }
 
-    /// Returns the findings above info that were not told before, or are worse than they were, a line each, of text
-    /// or of JSON.
+    /// Returns the findings above info that `before` does not contain, or that have become worse or
+    /// certain since, one per line, as text or JSON.
     pub fn new_findings(&self, before: &Baseline, json: bool) -> Vec<String> {
         report::lines(&self.result(), json, &self.news(before))
     }
 
-    /// Returns the same for a syslog daemon.
+    /// Returns the same findings as messages for a syslog daemon.
     pub fn new_messages(&self, before: &Baseline) -> Vec<report::Message> {
         report::messages(&self.result(), &self.news(before))
     }
 
-    /// Remembers what is told now.
+    /// Adds the current findings to the baseline.
     pub(super) fn remember(&self, before: &mut Baseline) {
         if let Some(teller) = self.teller() {
             before.learn(&teller);
@@ -304,13 +307,13 @@ impl Audit {
         report::json(&self.result(), out)
     }
 
-    /// Writes the page that a live audit serves, of so many windows.
+    /// Writes the page that a live audit serves, after this many windows.
     pub fn write_live_page(&self, windows: u64, out: &mut dyn Write) -> io::Result<()> {
         report::live_page(&self.result(), windows, out)
     }
 }
 
-/// Folders that wait for what will be written. Those that were made for it go when nothing is.
+/// Folders prepared for the output. Those created for this run are removed if nothing is written.
 #[derive(Default)]
 pub struct Folders {
     reports: Option<Folder>,
@@ -318,8 +321,8 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// Writes the reports, and the evidence of findings, into the folders. Nothing comes to its place before all is
-    /// written, and until then the work can be stopped.
+    /// Writes the reports and the evidence of findings into the folders. Nothing is moved into
+    /// place before everything is written; until then, the work can be stopped.
     pub fn write(
         mut self,
         result: &AuditResult<'_>,
@@ -340,7 +343,7 @@ impl Folders {
         Folder::publish(folders.into_iter().flatten().collect()).map_err(failed)
     }
 
-    /// Makes the folders, so that a wrong name is told before the long work starts.
+    /// Creates the folders, so that a wrong name is reported before the long work starts.
     pub fn prepare(reports: Option<&Path>, evidence: Option<&Path>) -> Result<Self, AuditError> {
         let made = Self {
             evidence: evidence.map(Folder::for_evidence).transpose().map_err(failed)?,
@@ -360,13 +363,13 @@ fn failed(error: FolderError) -> AuditError {
     AuditError::Output(error.path, error.error)
 }
 
-/// What limits the view of what was read.
+/// Returns what limits the view of the capture.
 pub(super) fn sight(plan: &Plan, reading: &Reading) -> CaptureLimits {
     let captured_with = reading.inputs.iter().any(|i| !i.filters.is_empty());
     CaptureLimits {
         filtered: plan.request.filter.is_some() || captured_with,
         doubled: reading.duplicates.sample.shows_doubling(),
-        // One file has one clock, and so has a live audit.
+        // One file has one clock, and so does a live audit.
         apart: reading
             .flows
             .apart()
@@ -376,8 +379,8 @@ pub(super) fn sight(plan: &Plan, reading: &Reading) -> CaptureLimits {
     }
 }
 
-/// Judges what was read. Without a stated one, the policy learns from the conversations which host a
-/// loopback capture was taken on.
+/// Judges what was read. If the policy does not state on which host a loopback capture was taken,
+/// the policy learns it from the conversations.
 fn judge(
     plan: &Plan,
     reading: &mut Reading,
@@ -415,7 +418,7 @@ fn judge(
         one_sided: vantage.share(vantage.one_sided),
         loss: reading.loss.share().max(reading.estimated(vantage.loss())),
         suspected_loss: reading.estimated(vantage.suspected_loss()),
-        // One that merely ends early is a capture that was broken off.
+        // An input that merely ends early is a capture that was interrupted, which is not damage.
         damaged: reading.inputs.iter().any(|i| i.error.is_some() && !i.passed_over && !i.is_cut),
         no_decap: plan.request.no_decap,
         max_loss: limits.max_loss,
@@ -424,19 +427,20 @@ fn judge(
     Ok(Judgement::of(policy, conversations, &view, plan.jobs))
 }
 
-/// For how long rows have to be watched, as far as anything asks.
+/// Returns the watch times, in seconds, that rows and roles require.
 fn watches(policy: &Policy, min_watch: Option<u64>) -> impl Iterator<Item = u64> {
     let rows = policy.matrix.rows.iter().map(|row| row.watch_s);
     let all = rows.chain([crate::classify::ROLE_WATCH_S, 0]);
     all.map(move |watch| min_watch.unwrap_or(watch))
 }
 
-/// What direction may ask where there is no policy: nothing is documented.
+/// The direction hints without a policy: nothing is documented.
 pub(super) struct NoPolicy;
 
 impl DirectionHints for NoPolicy {
     fn is_broadcast(&self, address: IpAddr) -> bool {
-        // The last address of a /24, as for every prefix that nobody listed.
+        // The last address of a /24 counts as broadcast, as for every prefix that is not in the
+        // inventory.
         matches!(address, IpAddr::V4(v4) if v4.octets()[3] == 255)
     }
 

@@ -1,5 +1,5 @@
-//! Least privilege: once interfaces are open, a live audit gives up what it does not need any more, before a thread
-//! looks at the first byte of traffic.
+//! Least privilege: once its interfaces are open, a live audit gives up all privileges that it no
+//! longer needs, before a thread handles the first byte of traffic.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,96 +9,97 @@ use crate::model::named_enum;
 named_enum!(
     /// How far a live audit confines itself.
     Sandbox {
-        /// As far as the system lets it; what could not be done is told.
+        /// As far as the system allows. Steps that failed are reported.
         Auto = "auto",
-        /// All of it, or it does not run.
+        /// Completely, or the audit does not run.
         Strict = "strict",
         /// Not at all.
         Off = "off",
     }
 );
 
-/// What is still needed after the start.
+/// The privileges that are still needed after the start.
 #[derive(Clone, Debug)]
 pub struct Confinement {
-    /// How far.
+    /// How far the process confines itself.
     pub sandbox: Sandbox,
-    /// The user to become, when started as root.
+    /// The user to become if started as root.
     pub user: Option<String>,
     /// Files and folders that are read again: inventory, rules, exceptions.
     pub read: Vec<PathBuf>,
-    /// Folders that are written.
+    /// Folders that are written to.
     pub write: Vec<PathBuf>,
-    /// Those of them that are given to the user.
+    /// The folders of `write` whose ownership passes to the user.
     pub give: Vec<PathBuf>,
 }
 
-/// Why something cannot be given up.
+/// Why privileges cannot be given up.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfineError {
-    /// It has to be, and this cannot.
+    /// Confinement is required, but these steps failed.
     #[error("--sandbox strict: {}", .0.join("; "))]
     Strict(Vec<String>),
-    /// Another user cannot be had.
+    /// The process cannot become the other user.
     #[error("--user {name}: {source}")]
     User {
-        /// Who was wanted.
+        /// The requested user.
         name: String,
-        /// Why not.
+        /// The reason.
         source: Box<Self>,
     },
-    /// There is nobody of the name.
+    /// There is no user of this name.
     #[error("there is no such user")]
     NoSuchUser,
     /// The system refuses a step.
     #[error("{what}: {source}")]
     Step {
-        /// The step that fails.
+        /// The failed step.
         what: &'static str,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Root would not be gone.
+    /// The process could become root again.
     #[error("root could be taken back")]
     RootStays,
-    /// A folder is nobody's to give.
+    /// The folder is open to others or is a link, so its ownership must not change.
     #[error("{}: is open to others or a link; give a folder of its own", .0.display())]
     Open(PathBuf),
-    /// A folder cannot be given to the user.
+    /// The ownership of a folder cannot be changed.
     #[error("{}: {source}", .folder.display())]
     Give {
         /// The folder.
         folder: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Capabilities stay as they are.
+    /// Capabilities cannot be read or dropped.
     #[cfg(target_os = "linux")]
     #[error("{0}")]
     Capabilities(#[from] caps::errors::CapsError),
     /// The system refuses.
     #[error("{0}")]
     System(#[source] io::Error),
-    /// The system cannot confine files as far as is wanted.
+    /// The system can enforce only a part of the file rules.
     #[error("this system enforces only a part of it")]
     OnlyPart,
-    /// The system cannot confine files.
+    /// The system does not support Landlock.
     #[error("this system has no Landlock")]
     NoLandlock,
-    /// The rules for files do not hold.
+    /// The file rules cannot be applied.
     #[cfg(target_os = "linux")]
     #[error("{0}")]
     Rules(#[source] landlock::RulesetError),
-    /// Only Linux has it.
+    /// This step exists only on Linux.
     #[error("known on Linux alone")]
     NotHere,
 }
 
-/// Gives up what is not needed any more. Returns what could not be given up, in words.
+/// Gives up all privileges that are no longer needed. Returns the steps that failed, in words.
 ///
 /// # Errors
 ///
-/// Where something must be given up and cannot.
+/// Returns an error if the process cannot become the user, or if a step fails and
+/// [`Sandbox::Strict`] requires it.
 pub fn confine(wanted: &Confinement) -> Result<Vec<String>, ConfineError> {
     let sandbox = wanted.sandbox;
     let mut left = Vec::new();
@@ -135,7 +136,7 @@ mod platform {
     };
     use nix::unistd::{Uid, User, setgid, setgroups, setuid};
 
-    /// Becomes another user, who then owns the folders that are written.
+    /// Becomes another user, to whom the folders that are written to are given first.
     pub fn become_user(name: &str, folders: &[PathBuf]) -> Result<(), ConfineError> {
         let failed =
             |what| move |error: nix::Error| ConfineError::Step { what, source: error.into() };
@@ -145,7 +146,7 @@ mod platform {
             return Ok(());
         }
         folders.iter().try_for_each(|folder| give(folder, &user))?;
-        // What is kept of root's capabilities is decided below.
+        // `drop_capabilities` below decides which of root's capabilities are kept.
         nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities"))?;
         setgroups(&[user.gid]).map_err(failed("groups cannot be left"))?;
         setgid(user.gid).map_err(failed("its group cannot be taken"))?;
@@ -157,7 +158,8 @@ mod platform {
         }
     }
 
-    /// Gives a folder that others may not write to a user. One that is open to all, as /tmp is, is nobody's to give.
+    /// Gives a folder to a user, unless others may write to it. A folder that is open to all, such
+    /// as /tmp, must not change its owner.
     fn give(folder: &Path, user: &User) -> Result<(), ConfineError> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let failed = |source| ConfineError::Give { folder: folder.to_owned(), source };
@@ -171,7 +173,8 @@ mod platform {
             .map_err(|error| failed(error.into()))
     }
 
-    /// Drops capabilities for good: all of them, or all but the right to open an interface again that was away.
+    /// Drops capabilities permanently: all of them, or all except the one needed to reopen an
+    /// interface.
     pub fn drop_capabilities(all: bool) -> Result<(), ConfineError> {
         use caps::{CapSet, Capability, CapsHashSet};
         let had = caps::read(None, CapSet::Permitted)?;
@@ -186,12 +189,13 @@ mod platform {
         Ok(())
     }
 
-    /// No program that is started can have more than this one.
+    /// Prevents programs started by this process from gaining more privileges than it has.
     pub fn no_new_privileges() -> Result<(), ConfineError> {
         nix::sys::prctl::set_no_new_privs().map_err(|error| ConfineError::System(error.into()))
     }
 
-    /// Lets this process open these files alone (landlock(7)): those for reading, those folders for anything.
+    /// Restricts this process to these files (landlock(7)): `read` for reading, the folders of
+    /// `write` for any access.
     pub fn confine_files(read: &[PathBuf], write: &[PathBuf]) -> Result<(), ConfineError> {
         let abi = ABI::V3;
         let (reading, all) = (AccessFs::from_read(abi), AccessFs::from_all(abi));
@@ -206,7 +210,7 @@ mod platform {
             let rights =
                 read.map(|path| (path, reading)).chain(write.iter().map(|p| (p.as_path(), all)));
             for (path, rights) in rights {
-                // What is not there cannot be opened either.
+                // A path that does not exist cannot be opened either.
                 let Ok(open) = PathFd::new(path) else { continue };
                 let rights = if path.is_dir() { rights } else { rights & AccessFs::from_file(abi) };
                 rules = rules.add_rule(PathBeneath::new(open, rights))?;

@@ -1,4 +1,4 @@
-//! A drafted inventory: what was read, without a policy to judge it by.
+//! Drafts an inventory from captures, without a policy to judge them by.
 
 use std::io::{self, Write};
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use crate::report;
 
 /// A finished draft.
 pub struct DraftedInventory {
-    /// The inputs that could be read only in part: name and what is wrong.
+    /// The inputs that could be read only in part: name and error.
     pub damaged: Vec<String>,
     draft: Draft,
     about: String,
@@ -50,12 +50,12 @@ impl DraftedInventory {
         Ok(Self { damaged, draft: Draft::of(matrix, &conversations, given), about })
     }
 
-    /// Whether no host was found.
+    /// Returns whether the draft contains neither hosts nor networks.
     pub fn is_empty(&self) -> bool {
         self.draft.hosts.is_empty() && self.draft.networks.is_empty()
     }
 
-    /// The networks outside that sent something, in words; nothing where there is none.
+    /// Returns the outside networks that sent traffic, in words; `None` if there are none.
     pub fn left_out(&self) -> Option<String> {
         report::left_out(&self.draft)
     }
@@ -65,7 +65,7 @@ impl DraftedInventory {
         report::draft(&self.draft, matrix, &self.about, out)
     }
 
-    /// Writes what an inventory does not have. Returns how many hosts and networks that are.
+    /// Writes the hosts and networks that an inventory does not list. Returns their number.
     pub fn write_new(
         &self,
         matrix: &Matrix,

@@ -1,7 +1,7 @@
-//! The frames that findings rest on: the files are read once more, for a few flows alone.
+//! Gathers the frames that findings rest on, by reading the captures once more for a few flows.
 //!
-//! Which flows and which frames is asked of the merged evidence and of the frames themselves, so the answer
-//! depends neither on workers nor on the order of files.
+//! The merged evidence and the frames themselves determine which flows and frames are chosen. The
+//! result therefore depends neither on the workers nor on the order of the files.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -18,28 +18,29 @@ use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
 use crate::payload::{PayloadFact, read};
 use crate::report::{EvidenceFrame, FindingEvidence};
 
-/// The most flows that speak for one finding, ...
+/// The largest number of flows chosen for one finding.
 const FLOWS: usize = 8;
-/// ... and for all of them together.
+/// The largest number of flows chosen for all findings together.
 const ALL_FLOWS: usize = 1024;
-/// The most findings that have frames: the ones that weigh most.
+/// The largest number of findings that get frames. The most severe ones come first.
 const FINDINGS: usize = 512;
-/// Frames of one kind from one side of a flow: the earliest. Of each side its last frame is kept too.
+/// The number of frames of one kind kept for each side of a flow, earliest first. The last frame of
+/// each side is also kept.
 const FRAMES: usize = 4;
-/// Bytes of a frame that are kept: headers, and names in full.
+/// Bytes of a frame that are kept: enough for headers and complete names.
 const SNAPLEN: usize = 2048;
 
-/// What frames may belong to.
+/// What a frame may belong to.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum EvidenceSubject {
     Flow(FlowKey),
-    /// DNS answers to a client, its one address for all, that give a server's address.
+    /// DNS answers to a client (by its canonical address) that contain the address of a server.
     Names(IpAddr, IpAddr),
     /// Address claims (ARP, neighbour discovery).
     Claims(IpAddr, Mac),
 }
 
-/// What a ground is to a finding.
+/// What an evidence subject means to a finding.
 #[derive(Clone, Copy)]
 enum EvidencePart {
     Own(ServiceKey, usize),
@@ -50,7 +51,7 @@ enum EvidencePart {
     Claims(Mac),
 }
 
-/// What a frame of a flow is, the most telling first.
+/// The kind of a frame in a flow, most significant first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum FrameKind {
     Syn,
@@ -76,11 +77,11 @@ struct KeptFrame {
     wire_len: u32,
     data: Box<[u8]>,
     kind: FrameKind,
-    /// Who sent an ICMP error.
+    /// The sender of an ICMP error.
     by: Option<IpAddr>,
 }
 
-/// What is looked for.
+/// The evidence subjects to search for, with their numbers.
 #[derive(Default)]
 struct EvidenceTargets {
     numbers: HashMap<EvidenceSubject, usize, HashSeed>,
@@ -93,12 +94,13 @@ impl EvidenceTargets {
     }
 }
 
-/// The frames found so far. The least of each kind, so that it does not matter who found them when.
+/// The frames found so far. The smallest of each kind are kept, so that it does not matter which
+/// worker found a frame or when.
 #[derive(Default)]
 struct EvidenceSearch {
     frames: BTreeMap<(usize, usize, FrameKind), BoundedSet<KeptFrame, FRAMES>>,
     last: BTreeMap<(usize, usize), KeptFrame>,
-    /// All frames that were read, for each source.
+    /// The number of all frames that were read, for each source.
     read: Vec<u64>,
 }
 
@@ -194,13 +196,13 @@ pub(super) struct GatheredEvidence {
 }
 
 impl GatheredEvidence {
-    /// The evidence of a finding, by its position.
+    /// Returns the evidence of a finding, by its position.
     pub fn of(&self, number: usize) -> FindingEvidence {
         self.chosen[number].evidence(&self.found)
     }
 }
 
-/// What was chosen to speak for a finding.
+/// The evidence chosen for a finding.
 struct ChosenEvidence {
     parts: Vec<(usize, EvidencePart)>,
     note: String,
@@ -208,7 +210,7 @@ struct ChosenEvidence {
 
 impl ChosenEvidence {
     fn evidence(&self, found: &EvidenceSearch) -> FindingEvidence {
-        // A frame may belong to several parts, and is written once.
+        // A frame may belong to several parts, but is written once.
         let mut frames: BTreeMap<&KeptFrame, Vec<String>> = BTreeMap::new();
         for (ground, part) in &self.parts {
             let least =
@@ -234,7 +236,7 @@ impl ChosenEvidence {
 }
 
 impl EvidencePart {
-    /// What a frame shows, in words.
+    /// Describes in words what a frame shows.
     fn words(self, side: usize, kept: &KeptFrame) -> String {
         let of = |subject: ServiceKey, client: usize| {
             let (who, address) = if side == client {
@@ -276,7 +278,7 @@ impl EvidencePart {
     }
 }
 
-/// Chooses flows, address claims and names that speak for each finding.
+/// Chooses flows, address claims and names as evidence for each finding.
 fn choose(
     reading: &mut Reading,
     judge: &Judge<'_>,
@@ -285,7 +287,7 @@ fn choose(
     let list = &outcome.conversations.list;
     let share = (ALL_FLOWS / outcome.findings().len().clamp(1, FINDINGS)).clamp(1, FLOWS);
     let shown = &outcome.findings()[..outcome.findings().len().min(FINDINGS)];
-    // Of many conversations those that came furthest, in the order of the list.
+    // Of many conversations, choose those with the best state, in the order of the list.
     let furthest = |all: &[u32]| {
         let mut best: Vec<usize> = all.iter().map(|number| *number as usize).collect();
         best.sort_by_key(|number| (list[*number].state, *number));
@@ -302,7 +304,7 @@ fn choose(
         let mut parts = Vec::new();
         let flows_of =
             |c: &Conversation| picked.flows.get(&(c.subject, c.is_doubted())).into_iter().flatten();
-        // Each conversation speaks once before any speaks twice.
+        // Take the first flow of every conversation before the second flow of any.
         let mut flows: Vec<(usize, usize, SampleFlow)> = Vec::new();
         for (order, number) in speaking.iter().enumerate() {
             let flows_here = flows_of(&list[*number]).enumerate();
@@ -374,7 +376,7 @@ fn choose(
     Ok((chosen, targets))
 }
 
-/// What one worker finds.
+/// Returns the frames that one worker finds.
 fn search(
     batches: &Batches<'_>,
     plan: &Plan,
@@ -450,7 +452,7 @@ fn search(
     found
 }
 
-/// What a frame of a flow is.
+/// Returns the kind of a frame by its flags.
 fn kind(flags: u16) -> FrameKind {
     let kinds = [
         (flag::SYN, FrameKind::Syn),

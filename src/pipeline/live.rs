@@ -1,7 +1,8 @@
-//! A live audit: windows of traffic, each judged alone and with all before it.
+//! Runs a live audit: judges each window of traffic alone and together with all windows before it.
 //!
-//! A thread a wire reads, decodes and fills tables of its own; nothing waits between the kernel and the tables. To
-//! close a window each of them hands its tables over and goes on with empty ones, so that the capture never stops.
+//! Each interface has at least one capture thread, which reads and decodes frames into tables of
+//! its own. No queue lies between the kernel and the tables. To close a window, each thread hands
+//! its tables over and continues with empty ones, so that the capture never stops.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -30,134 +31,141 @@ use crate::model::{
 use crate::policy::Policy;
 use crate::report::{Baseline, Recorded, Recorder};
 
-/// Memory is divided: the tables of all threads, those of the window that is judged, those of all windows and judging
-/// them get a part each; while a window is closed some of them are held twice, and buffers and reports take the rest.
+/// The number of parts that memory is divided into. The tables of all threads, those of the window
+/// that is judged, those of all windows, and the judgement of all windows get one part each. While
+/// a window is closed, some tables are held twice; buffers and reports take the rest.
 const SHARES: usize = 10;
 
-/// Idle flows on disk may have this part of it: with each window all of them are read, and written into the state.
+/// The divisor of `max_memory` that limits idle flows on disk: all of them are read for each window
+/// and written into the state.
 const ON_DISK: usize = 4;
 
-/// How long the timeline is kept by ten seconds; before, by the hour.
+/// The age up to which the timeline keeps buckets of ten seconds, in ns. Older parts are kept by
+/// the hour.
 const FINE: Nanos = 7 * 24 * 3600 * SECOND;
 
-/// Bytes that a conversation takes while it is judged and told, findings among them.
+/// Bytes that a conversation takes while it is judged and reported, including its findings.
 const JUDGED: usize = 2048;
 
-/// Bytes that an entry beside the flows takes, six kinds of them together: address claims, lookups and so on.
+/// Bytes that one entry of each of the six kinds of side evidence (address claims, DNS queries and
+/// so on) takes together.
 const BESIDE: usize = 2048;
 
-/// How long a thread without a wire waits before it tries to open it again.
+/// The time that a thread without an interface waits before it tries to open it again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long a thread may take to hand over what it has.
+/// The time that a thread may take to hand over its part of a window.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// How long a thread is waited for that does not; from then on it is taken for dead.
+/// The time after which a thread that has not handed over its part is taken for dead.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How often a wire is asked what it lost.
+/// The interval at which the loss counters of an interface are read.
 const ASK: Duration = Duration::from_secs(1);
 
-/// How often a waiting thread looks whether something is asked of it.
+/// The interval at which a waiting thread checks for requests.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long what is still in the kernel's buffers is read when the audit is to end.
+/// The longest time for which the kernel's buffers are drained at the end of the audit.
 const LAST: Duration = Duration::from_secs(3);
 
-/// What is wanted of a live audit.
+/// Options of a live audit.
 #[derive(Clone, Debug)]
 pub struct LiveOptions {
-    /// The interfaces.
+    /// The names of the interfaces.
     pub interfaces: Vec<String>,
-    /// Threads for each interface.
+    /// The number of threads for each interface.
     pub threads: usize,
-    /// How frames are taken.
+    /// How frames are captured.
     pub tap: CaptureOptions,
-    /// How long a window is.
+    /// The length of a window.
     pub every: Duration,
-    /// Bytes that the flow tables may hold; above it flows fold.
+    /// Bytes that the flow tables may hold. Above this limit, flows are aggregated.
     pub max_memory: usize,
-    /// Audit tunnels themselves, not what is in them.
+    /// Whether to audit the tunnels themselves instead of their contents.
     pub no_decap: bool,
-    /// UDP ports at which VXLAN is looked for beside the usual ones.
+    /// UDP ports on which to look for VXLAN in addition to the usual ones.
     pub vxlan_ports: Vec<u16>,
-    /// Where the view of all windows is kept for the next start.
+    /// The folder that keeps the evidence of all windows for the next start.
     pub state: Option<PathBuf>,
-    /// Flows of which nothing was seen for so long are kept on disk, where there is a state.
+    /// The time after which flows without traffic are moved to disk, if there is a state folder.
     pub idle: Duration,
-    /// Stop after so many windows.
+    /// The number of windows after which the audit stops.
     pub windows: Option<u64>,
-    /// What is given up once the interfaces are open.
+    /// The privileges to give up once the interfaces are open.
     pub confinement: Confinement,
-    /// Where frames are kept, how many bytes a file has, and how many files stay.
+    /// The path for captured frames, the size of a file in bytes, and the number of files to keep.
     pub record: Option<(PathBuf, u64, usize)>,
 }
 
-/// What may be asked of a live audit while it runs, and how far it is.
+/// Requests to a running live audit, and its progress.
 #[derive(Default)]
 pub struct Control {
-    /// Frames decoded, for whoever shows it.
+    /// The frames decoded so far, for progress displays.
     pub progress: Progress,
-    /// Close the window and end.
+    /// Set to close the window and end the audit.
     pub stop: AtomicBool,
-    /// Close the window now.
+    /// Set to close the window now.
     pub now: AtomicBool,
-    /// Read rules, inventory and exceptions anew.
+    /// Set to read the rules, the inventory and the exceptions again.
     pub reload: AtomicBool,
 }
 
-/// Something that is to be told while a live audit runs.
+/// An event that a live audit reports while it runs.
 #[derive(Clone, Debug)]
 pub enum LiveEvent {
-    /// An interface is not read any more; it is tried again.
+    /// An interface can no longer be read (name and reason). The audit keeps trying.
     Lost(String, String),
-    /// An interface is read again, after so long.
+    /// An interface is read again, after this time.
     Back(String, Duration),
-    /// Memory ran short: so many flows were taken into others, in this way.
+    /// Memory ran short, and this many flows were aggregated to this level.
     Folded(AggregationLevel, u64),
-    /// Memory ran short: so many address claims, lookups, fragments and packets without ports were forgotten.
+    /// Memory ran short, and this many address claims, DNS queries, fragments and packets without
+    /// ports were dropped.
     Forgotten(u64),
-    /// The state of an earlier run is broken; the one before it is used, or none.
+    /// The state of an earlier run is broken. The one before it is used, if there is one.
     Broken(StateError),
-    /// The state of an earlier run is gone on with: so many flows.
+    /// The state of an earlier run was restored, with this many flows.
     Restored(u64),
     /// The state could not be written.
     NotSaved(StateError),
     /// The state was written.
     Saved,
-    /// All frames of the window were kept.
+    /// All frames of the window were recorded.
     Kept,
-    /// A capture thread does not hand over its window; it is waited for.
+    /// A capture thread has not handed over its part of the window yet. The audit waits for it.
     Waits,
-    /// Idle flows could not be written to disk, and stay in memory.
+    /// Idle flows could not be written to disk and stay in memory.
     NotRested(String),
-    /// Frames could not be kept; it is tried again with the next window.
+    /// Frames could not be recorded. Recording is tried again in the next window.
     NotKept(String),
 }
 
-/// A window that was closed.
+/// A closed window.
 pub struct WindowClosed<'a> {
-    /// What it holds.
+    /// The audit of this window.
     pub window: &'a Audit,
-    /// All windows so far.
+    /// The audit of all windows so far.
     pub all: &'a Audit,
     /// The findings of all windows before this one.
     pub before: &'a Baseline,
-    /// When its time was over.
+    /// When the window ended.
     pub ended: Instant,
 }
 
-/// Who is told what happens, and asked for what it takes.
+/// The caller's side of a live audit: receives its events and supplies the policy.
 pub trait Listener: Sync {
-    /// Something happened.
+    /// Receives an event.
     fn notice(&self, notice: &LiveEvent);
-    /// The policy as its files are now; none where they are not valid, which was told.
+    /// Returns the policy as its files are now; `None` if they are not valid. The implementation
+    /// reports the errors.
     fn reload(&self) -> Option<Policy>;
-    /// A window was closed. An error ends nothing: it is told and the audit goes on.
+    /// Receives a closed window. The implementation reports its own errors, which do not end the
+    /// audit.
     fn closed(&self, closed: &WindowClosed<'_>);
 }
 
-/// What a thread hands over at the end of a window.
+/// The part of a window that one thread hands over.
 struct WindowPart {
     interface: usize,
     tables: WorkerTables,
@@ -166,38 +174,38 @@ struct WindowPart {
     link: Option<u16>,
     folded: Vec<(AggregationLevel, u64)>,
     forgotten: u64,
-    /// When the wire broke off: the time of the last frame before.
+    /// Times of the last frames before the capture was interrupted.
     cuts: Vec<Nanos>,
 }
 
-/// What the threads of all wires share.
+/// What the capture threads share.
 struct LiveContext<'a> {
     plan: &'a Plan,
     watch: &'a LiveOptions,
     progress: &'a Progress,
     keep: &'a Retention,
-    /// Empty tables of the run come from here.
+    /// The store that the empty tables of this run come from.
     origin: &'a FlowStore,
-    /// The number of the window that is open.
+    /// The number of the open window.
     window: AtomicU64,
-    /// Whether the inventory lists an address.
+    /// Returns whether the inventory lists an address.
     listed: Mutex<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
     end: AtomicBool,
     listener: &'a dyn Listener,
     recorder: Option<&'a Mutex<Recorder>>,
 }
 
-/// A live audit as it ended.
+/// The outcome of a live audit.
 pub struct LiveOutcome {
     /// Whether findings of all windows together reach the severity that fails an audit.
     pub failed: bool,
-    /// Whether nothing was checked, though something had to be.
+    /// Whether nothing was checked although a check was required.
     pub unchecked: bool,
     /// Whether an interface could not be read for some time.
     pub partial: bool,
 }
 
-/// What a live audit needs of the system, open; the rest was given up.
+/// The open resources of a live audit, after the privileges to open more were given up.
 pub struct LiveSetup {
     wires: OpenCaptures,
     state: Option<StateFolder>,
@@ -206,8 +214,8 @@ pub struct LiveSetup {
     pub unconfined: Vec<String>,
 }
 
-/// Opens everything and gives up the right to open more. What is given up is so for this thread and those that it
-/// starts from then on.
+/// Opens all resources and then gives up the privileges to open more. This applies to the calling
+/// thread and to the threads that it starts afterwards.
 pub fn ready(watch: &LiveOptions) -> Result<LiveSetup, AuditError> {
     let wires = open_all(watch)?;
     let state = watch.state.as_deref().map(StateFolder::open).transpose();
@@ -217,7 +225,7 @@ pub fn ready(watch: &LiveOptions) -> Result<LiveSetup, AuditError> {
     Ok(LiveSetup { wires, state, recorder, unconfined })
 }
 
-/// Watches until `control` says stop.
+/// Runs the live audit until `control` requests the end or the last window is closed.
 pub fn watch(
     watch: &LiveOptions,
     LiveSetup { wires, state, recorder, .. }: LiveSetup,
@@ -248,9 +256,9 @@ pub fn watch(
     };
     let mut before = Baseline::default();
     if all.account.frames > 0 {
-        // This run may have less memory.
+        // This run may have less memory than the earlier one.
         stay_bounded(&shared, &mut all.flows)?;
-        // What was found before the restart is not new.
+        // Findings from before the restart are not new.
         let judged = Audit::judged(&plan, all, Some(policy.clone()), None, limits, progress, true)?;
         judged.remember(&mut before);
         all = judged.into_reading();
@@ -287,7 +295,7 @@ pub fn watch(
                 Err(failure) => break Err(failure),
             };
             let until = now();
-            // An interface that is up watches, frames or not.
+            // An interface that is up counts as watched even without frames.
             if window.inputs.iter().all(|input| input.error.is_none()) {
                 window.timeline.watch(since, until);
             }
@@ -314,20 +322,20 @@ pub fn watch(
                 break Ok(LiveOutcome { failed, unchecked, partial });
             }
         };
-        // Whatever ended it, the threads end too.
+        // The threads end, too, whatever ended the loop.
         shared.end.store(true, Ordering::Relaxed);
         shared.window.fetch_add(1, Ordering::Relaxed);
         result
     })
 }
 
-/// The time by the clock that stamps frames.
+/// Returns the time of the clock that stamps frames.
 fn now() -> Nanos {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_nanos() as Nanos)
 }
 
-/// Judges a window alone and all windows with it, and tells both.
+/// Judges a window alone and together with all windows, and passes both to the listener.
 fn tell(
     shared: &LiveContext<'_>,
     window: Reading,
@@ -355,7 +363,7 @@ fn tell(
     Ok((whole.into_reading(), failed, unchecked))
 }
 
-/// Takes a window into all of them, and folds where that grows over its share of memory.
+/// Merges a window into all windows, and aggregates flows if these exceed their share of memory.
 fn absorb(
     shared: &LiveContext<'_>,
     all: &mut Reading,
@@ -381,7 +389,7 @@ fn absorb(
         mine.filters.dedup();
     }
     all.inputs.sort_by(|a, b| a.name.cmp(&b.name));
-    // While a wire was away nothing was watched for certain.
+    // While an interface was missing, nothing was watched for certain.
     match window.inputs.iter().all(|input| input.error.is_none()) {
         true => all.timeline.merge(&window.timeline),
         false => all.timeline.merge(&window.timeline.unwatched()),
@@ -396,7 +404,7 @@ fn absorb(
     }
     if let (Some(_), Some(end)) = (&shared.watch.state, all.end) {
         let since = end.saturating_sub(shared.watch.idle.as_nanos() as Nanos);
-        // On a full disk they stay in memory.
+        // If the disk is full, the flows stay in memory.
         if let Err(error) = all.flows.spill_idle(since) {
             shared.listener.notice(&LiveEvent::NotRested(error.to_string()));
         }
@@ -406,7 +414,7 @@ fn absorb(
     Ok(())
 }
 
-/// Folds flows where they have grown over their share of memory, or where judging them would.
+/// Aggregates flows if they exceed their share of memory, or if judging them would.
 fn stay_bounded(shared: &LiveContext<'_>, flows: &mut MergedFlows) -> Result<(), AuditError> {
     let is_listed = Arc::clone(&lock(&shared.listed));
     let share = shared.watch.max_memory / SHARES;
@@ -419,7 +427,7 @@ fn stay_bounded(shared: &LiveContext<'_>, flows: &mut MergedFlows) -> Result<(),
         on_disk && flows.memory() <= share && flows.estimated_conversations() <= share / JUDGED
     };
     if !fits(flows) {
-        // What was idle several times counts that often until its file is written anew.
+        // A flow that was spilled several times counts each time until its file is rewritten.
         flows.compact_idle().map_err(temporary(&shared.plan.temp))?;
     }
     for fold in AggregationLevel::ALL {
@@ -434,7 +442,7 @@ fn stay_bounded(shared: &LiveContext<'_>, flows: &mut MergedFlows) -> Result<(),
     Ok(())
 }
 
-/// Waits for the end of the window. True if it is the last one.
+/// Waits for the end of the window. Returns whether it is the last one.
 fn wait(watch: &LiveOptions, control: &Control, number: u64) -> bool {
     let start = Instant::now();
     loop {
@@ -448,7 +456,7 @@ fn wait(watch: &LiveOptions, control: &Control, number: u64) -> bool {
     }
 }
 
-/// Closes the window: every thread hands over what it has.
+/// Closes the window and collects the part of every thread.
 fn close(
     shared: &LiveContext<'_>,
     control: &Control,
@@ -470,7 +478,8 @@ fn close(
         let given = loop {
             match handed.recv_timeout(ANSWER) {
                 Ok(given) => break given,
-                // The disk that it writes frames to hangs, for example. What it does not read meanwhile the kernel counts.
+                // For example, the disk that the thread writes frames to hangs. Meanwhile, the
+                // kernel counts the frames that the thread does not read.
                 Err(RecvTimeoutError::Timeout)
                     if !last
                         && asked.elapsed() < PATIENCE
@@ -506,7 +515,7 @@ fn close(
         .finish_window(shared.plan.jobs, pending, end)
         .map_err(temporary(&shared.plan.temp))?;
     flows.side.note_cuts(cuts);
-    // Nothing is read twice, to take copies out.
+    // A live capture cannot be read twice, so duplicates cannot be removed.
     Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
 }
 
@@ -525,7 +534,7 @@ fn empty(watch: &LiveOptions, origin: &FlowStore) -> std::io::Result<Reading> {
     Ok(Reading::new(inputs(watch), ActivityHistogram::default(), flows, Correction::Impossible))
 }
 
-/// What an earlier run left, with the interfaces of this one.
+/// Returns the evidence that an earlier run left, if there is any.
 fn restored(
     state: Option<&StateFolder>,
     origin: &FlowStore,
@@ -537,13 +546,14 @@ fn restored(
     broken.into_iter().for_each(|error| listener.notice(&LiveEvent::Broken(error)));
     Ok(found.map(|mut found| {
         listener.notice(&LiveEvent::Restored(found.flows.len() as u64));
-        // What came between the two runs nobody saw.
+        // The time between the two runs was not watched.
         found.flows.side.note_cuts(found.account.last.get());
         found
     }))
 }
 
-/// Whether a policy's inventory lists an address: as a host's, or in a network of it.
+/// Returns a function that checks whether the inventory of a policy lists an address, either as an
+/// address of a host or in a network.
 fn listing(policy: &Policy) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
     let listed: BTreeSet<IpAddr> =
         policy.inventory.hosts.iter().flat_map(|host| host.addresses.iter().copied()).collect();
@@ -553,7 +563,7 @@ fn listing(policy: &Policy) -> Arc<dyn Fn(IpAddr) -> bool + Send + Sync> {
     })
 }
 
-/// The plan by which batches are decoded: an interface is a source.
+/// Returns the plan by which batches are decoded. Each interface is a source.
 fn plan(watch: &LiveOptions) -> Plan {
     let source = |name: &String| CaptureInput {
         path: None,
@@ -573,13 +583,13 @@ fn plan(watch: &LiveOptions) -> Plan {
         sources: watch.interfaces.iter().map(source).collect(),
         origins: BTreeMap::new(),
         jobs,
-        // Beside the state, which is a place that may be written once files are confined.
+        // Next to the state, where files may be written once file access is confined.
         temp: watch.state.clone().unwrap_or_else(std::env::temp_dir),
         request,
     }
 }
 
-/// Where frames are kept, if anywhere.
+/// Returns the recorder of frames, if frames are to be recorded.
 fn recorder(
     watch: &LiveOptions,
     wires: &OpenCaptures,
@@ -596,18 +606,18 @@ fn recorder(
     Ok(Some(Mutex::new(recorder)))
 }
 
-/// Every wire that was opened, with its interface and fan-out group.
+/// Every open capture, with the number of its interface and its fan-out group.
 type OpenCaptures = Vec<(usize, Option<u16>, LiveCapture)>;
 
 fn not_captured(why: &CaptureError) -> String {
     format!("cannot be captured: {why}; see rasaudit interfaces")
 }
 
-/// Opens all interfaces, or says of each that cannot be opened why.
+/// Opens all interfaces. The error lists each one that cannot be opened, with the reason.
 fn open_all(watch: &LiveOptions) -> Result<OpenCaptures, AuditError> {
     let (mut wires, mut wrong) = (Vec::new(), Vec::new());
     for (interface, name) in watch.interfaces.iter().enumerate() {
-        // A number that other programs of this host hardly have.
+        // Other programs on this host are unlikely to have this number.
         let group = (std::process::id() as u16).wrapping_mul(31).wrapping_add(interface as u16);
         let group = (watch.threads > 1).then_some(group);
         for thread in 0..watch.threads {
@@ -620,7 +630,7 @@ fn open_all(watch: &LiveOptions) -> Result<OpenCaptures, AuditError> {
             }
         }
     }
-    // All of them share from the first frame on.
+    // Starts only now, so that all threads of an interface share its frames from the first one.
     for (interface, _, wire) in &mut wires {
         if let Err(why) = wire.start_capture(&watch.tap) {
             wrong.push((watch.interfaces[*interface].clone(), not_captured(&why)));
@@ -629,7 +639,7 @@ fn open_all(watch: &LiveOptions) -> Result<OpenCaptures, AuditError> {
     if wrong.is_empty() { Ok(wires) } else { Err(AuditError::Sources(wrong)) }
 }
 
-/// Reads one wire.
+/// Reads one capture.
 struct CaptureThread<'a> {
     shared: &'a LiveContext<'a>,
     interface: usize,
@@ -637,17 +647,17 @@ struct CaptureThread<'a> {
     wire: Option<LiveCapture>,
     worker: Worker<'a>,
     loss: Loss,
-    /// When the wire was last asked what it lost.
+    /// When the loss counters were last read.
     asked: Instant,
-    /// Since when the wire is gone, and when it was last tried.
+    /// Since when the interface is gone, and when it was last tried.
     gone: Option<(Instant, Instant)>,
-    /// The link type, as long as the wire was there for all of the window.
+    /// The link type, as long as the interface was there for the whole window.
     link: Option<u16>,
     folded: Vec<(AggregationLevel, u64)>,
     forgotten: u64,
-    /// Bytes from which folding is tried again.
+    /// Bytes from which aggregation is tried again.
     patience: usize,
-    /// Of several threads of an interface one tells what becomes of it.
+    /// Whether this thread reports what happens to the interface, which one thread of each does.
     is_primary: bool,
     last: Nanos,
     cuts: Vec<Nanos>,
@@ -698,7 +708,7 @@ impl<'a> CaptureThread<'a> {
         }
     }
 
-    /// Reads what has come, or waits a little.
+    /// Reads the frames that have arrived, or waits briefly.
     fn read(&mut self, batch: &mut Batch) {
         batch.frames.clear();
         if self.gone.is_some() {
@@ -723,7 +733,8 @@ impl<'a> CaptureThread<'a> {
             self.stay_bounded();
         }
         if let Err(why) = read {
-            // One that is only down may come up again, and needs no right to be opened then.
+            // An interface that is only down may come up again and then needs no privilege to be
+            // opened.
             if !self.wire.as_ref().is_some_and(LiveCapture::is_there)
                 && let Some(mut wire) = self.wire.take()
             {
@@ -750,7 +761,7 @@ impl<'a> CaptureThread<'a> {
         }
     }
 
-    /// Reads what is still in the kernel's buffer, for a while.
+    /// Reads what is left in the kernel's buffer, for a limited time.
     fn drain(&mut self, batch: &mut Batch) {
         let start = Instant::now();
         while self.gone.is_none() && start.elapsed() < LAST {
@@ -789,7 +800,7 @@ impl<'a> CaptureThread<'a> {
         }
     }
 
-    /// Folds flows where the tables have grown over this thread's share of memory.
+    /// Aggregates flows if the tables exceed this thread's share of memory.
     fn stay_bounded(&mut self) {
         let watch = self.shared.watch;
         let threads = (watch.threads * watch.interfaces.len()).max(1);
@@ -801,7 +812,7 @@ impl<'a> CaptureThread<'a> {
         self.forgotten += self.worker.tables_mut().keep_at_most(budget / 4 / BESIDE);
         let is_listed = Arc::clone(&lock(&self.shared.listed));
         for fold in AggregationLevel::ALL {
-            // Folding what is nearly all folded already would be done again at once.
+            // Tables that are nearly all aggregated already would be aggregated again at once.
             if self.worker.tables().memory() <= budget / 2 {
                 break;
             }
@@ -813,7 +824,7 @@ impl<'a> CaptureThread<'a> {
                 }
             }
         }
-        // What did not help is not tried for each batch.
+        // Aggregation that gained little is not tried again for each batch.
         self.patience = self.worker.tables().memory() / 4 * 5;
     }
 

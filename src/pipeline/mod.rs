@@ -1,12 +1,12 @@
-//! The order of work: threads, channels, memory limits, stopping.
+//! Organises the work: threads, channels, memory limits, stopping.
 //!
 //! ```text
 //!  workers in turn: read a batch --> decode it, into tables of their own
 //!                                        |
-//!                       the meeting -> conversations -> judgement
+//!                        flow store -> conversations -> judgement
 //! ```
 //!
-//! Any worker takes any batch. Nothing that is shared is touched for a packet or a flow.
+//! Any worker takes any batch. No packet and no flow requires access to shared data.
 
 mod audit;
 mod confine;
@@ -51,42 +51,43 @@ pub use state::StateError;
 pub use syslog::{Syslog, SyslogTarget, UnknownTarget};
 pub use timings::{Step, Timings};
 
-/// How far the reading is; for whoever shows it.
+/// The progress of reading, for displays.
 #[derive(Default)]
 pub struct Progress {
-    /// Bytes read of all sources.
+    /// The number of bytes read from all sources.
     pub bytes: AtomicU64,
-    /// Frames decoded.
+    /// The number of decoded frames.
     pub frames: AtomicU64,
-    /// Frames that the kernel or an interface is known to have dropped; of a live audit, each second.
+    /// The number of frames known to be dropped by the kernel or an interface. A live audit updates
+    /// it every second.
     pub lost: AtomicU64,
     /// Set to stop the work.
     pub stop: AtomicBool,
-    /// What each step of the work took.
+    /// The time that each step of the work took.
     pub timings: Timings,
 }
 
 impl Progress {
-    /// The reading starts anew.
+    /// Resets the counters before the sources are read again.
     fn begin_again(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.frames.store(0, Ordering::Relaxed);
     }
 }
 
-/// Why the work could not be done.
+/// Why an audit failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    /// Somebody set [`Progress::stop`].
+    /// [`Progress::stop`] was set.
     #[error("interrupted; nothing was written")]
     Interrupted,
-    /// These sources cannot be read: name and reason.
+    /// These sources cannot be read (name and reason).
     #[error("{}", each(.0))]
     Sources(Vec<(String, String)>),
     /// Temporary files in this folder cannot be written or read.
     #[error("temporary files in {}: {error}", .0.display(), error = .1)]
     Temporary(PathBuf, #[source] io::Error),
-    /// A thread that captures does not answer.
+    /// A capture thread does not respond.
     #[error(
         "a capture thread does not answer: what it writes frames to may hang (--write); the audit ends here"
     )]
@@ -94,35 +95,36 @@ pub enum AuditError {
     /// Privileges that have to be given up cannot be.
     #[error(transparent)]
     Confinement(#[from] ConfineError),
-    /// A report cannot be written: which, and why.
+    /// A report cannot be written (path and reason).
     #[error("{}: {error}", .0.display(), error = .1)]
     Output(PathBuf, #[source] io::Error),
 }
 
-/// All names with their reasons.
+/// Joins all names with their reasons.
 fn each(sources: &[(String, String)]) -> String {
     let told = sources.iter().map(|(name, reason)| format!("{name} {reason}"));
     told.collect::<Vec<_>>().join("; ")
 }
 
-/// What becomes of an error with the temporary files of a folder.
+/// Returns a function that turns an error with temporary files in a folder into an [`AuditError`].
 fn temporary(folder: &Path) -> impl FnOnce(io::Error) -> AuditError {
     |error| AuditError::Temporary(folder.to_owned(), error)
 }
 
 /// What was read.
 pub struct Reading {
-    /// One for each source, in order.
+    /// The records of the sources, in order.
     pub inputs: Vec<InputRecord>,
-    /// What became of all frames.
+    /// The counters of all frames.
     pub account: FrameCounters,
-    /// What the captures say they lost.
+    /// The loss that the captures report.
     pub loss: Loss,
     /// When frames were captured.
     pub timeline: ActivityHistogram,
-    /// The latest frame; of windows that of the last one, whatever a clock said before.
+    /// The time of the latest frame. For several windows, it is the latest of the last window, even
+    /// if a clock showed a later time before.
     pub end: Option<Nanos>,
-    /// Packets that were seen more than once.
+    /// Packets that were captured more than once.
     pub duplicates: Duplicates,
     /// All flows.
     pub flows: MergedFlows,
@@ -131,11 +133,12 @@ pub struct Reading {
 impl Reading {
     /// Reads all sources.
     ///
-    /// Where a sample shows that packets were seen twice, or a message that names a server goes on in another
-    /// segment, they are read a second time: then every packet is remembered until its copies are found, and the
-    /// start of such sides.
+    /// They are read a second time if a sample shows duplicate packets, or if a message that names
+    /// a server continues in another segment. The second pass remembers every packet until its
+    /// duplicates are found, and the start of the sides with such messages.
     pub fn of(plan: &Plan, progress: &Progress) -> Result<Self, AuditError> {
-        // What became of each packet of a flow that others have built only they know.
+        // The packets of ready-made flows are not available here, so their duplicates cannot be
+        // removed.
         let wanted = match plan.request.dedup {
             Dedup::On if !plan.origins.is_empty() => Dedup::Auto,
             wanted => wanted,
@@ -152,7 +155,8 @@ impl Reading {
             Dedup::Auto if !again => Correction::Impossible,
             Dedup::Auto => Correction::Done,
         };
-        // A message that names a server and goes on in another segment is looked for in all of its side's.
+        // For a message that names a server and continues in another segment, the second pass
+        // searches all segments of that side.
         let sides = reading.flows.side.take_starts();
         let traces = correction == Correction::Done;
         if !sides.is_empty() || traces != keep.traces {
@@ -169,24 +173,25 @@ impl Reading {
         Ok(reading)
     }
 
-    /// A share of frames lost that the traffic itself shows; zero where amounts count copies, which
-    /// stand in for what was lost.
+    /// Returns the share of lost frames that the traffic itself shows. It is zero if counters
+    /// include duplicates, which make up for lost frames.
     fn estimated(&self, share: f64) -> f64 {
         if self.duplicates.are_counted() { 0.0 } else { share }
     }
 
-    /// When frames were captured, those aside whose stamps are doubted, and how many those are.
+    /// Returns when frames were captured, without those whose timestamps are doubted, and the
+    /// number of the doubted ones.
     fn believed(&self) -> (ActivityHistogram, u64) {
         self.timeline.believed()
     }
 
-    /// The inputs that could be read only in part: name and what is wrong.
+    /// Returns the inputs that could be read only in part: name and error.
     fn damaged(&self) -> Vec<String> {
         let inputs = self.inputs.iter().filter(|input| !input.passed_over);
         inputs.filter_map(|i| Some(format!("{}: {}", i.name, i.error.as_ref()?))).collect()
     }
 
-    /// What was read of inputs, not yet cleared of copies.
+    /// Combines what was read from inputs. Duplicates are not removed yet.
     fn new(
         inputs: Vec<InputRecord>,
         timeline: ActivityHistogram,
@@ -205,17 +210,17 @@ impl Reading {
 ///
 /// # Errors
 ///
-/// Where libpcap does not compile it.
+/// Returns an error if libpcap does not compile the expression.
 pub fn check_filter(expression: &str) -> Result<(), CaptureError> {
     Filter::new(expression).map(drop)
 }
 
-/// What a mutex guards. A thread that panicked with it ends the work elsewhere.
+/// Locks a mutex. If a thread panicked while it held the lock, another place ends the work.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Sets the time of all frames to that of those whose stamps are believed.
+/// Limits the first and last time of all frames to timestamps that are believed.
 fn bound(account: &mut FrameCounters, timeline: &ActivityHistogram) {
     let (believed, doubted) = timeline.believed();
     if doubted > 0 {
@@ -225,7 +230,7 @@ fn bound(account: &mut FrameCounters, timeline: &ActivityHistogram) {
     }
 }
 
-/// Everything of all inputs.
+/// Returns the totals of all inputs.
 fn total(inputs: &[InputRecord]) -> (FrameCounters, Loss) {
     let (mut account, mut loss) = (FrameCounters::default(), Loss::default());
     for input in inputs {

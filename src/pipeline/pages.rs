@@ -1,4 +1,5 @@
-//! What a live audit has to show at any time: the last report as a page and as data, metrics, its health.
+//! The data that a live audit serves at any time: the last report as a page and as JSON, metrics,
+//! and its health.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -14,7 +15,7 @@ use crate::flow::AggregationLevel;
 use crate::model::{Loss, named_enum};
 
 named_enum!(
-    /// What a live audit has to do beside watching.
+    /// A task of a live audit beside capturing.
     Duty {
         /// Write the reports of a window.
         Reports = "reports",
@@ -22,19 +23,19 @@ named_enum!(
         State = "state",
         /// Send findings to syslog.
         Syslog = "syslog",
-        /// Keep frames (`--write`).
+        /// Record frames (`--write`).
         Frames = "frames",
     }
 );
 
-/// What is served: made anew with each window.
+/// The data that is served, renewed with each window.
 pub struct LiveSnapshot {
-    /// What failed at the last try, and how often each failed.
+    /// The duties that failed at the last attempt, and how often each one failed.
     failing: Mutex<(BTreeSet<Duty>, BTreeMap<Duty, u64>)>,
     started: Instant,
     made: Mutex<RenderedPage>,
     folded: Mutex<BTreeMap<AggregationLevel, u64>>,
-    /// Interfaces that are away.
+    /// The interfaces that cannot be read at present.
     away: Mutex<Vec<String>>,
     windows: AtomicU64,
 }
@@ -42,7 +43,7 @@ pub struct LiveSnapshot {
 #[derive(Default)]
 struct RenderedPage {
     metrics: String,
-    /// The report as data and as a page.
+    /// The report as JSON. `page` contains it as HTML.
     report: Bytes,
     page: Bytes,
     /// The share of the last window's frames that were lost.
@@ -51,7 +52,7 @@ struct RenderedPage {
     closed: Option<Instant>,
 }
 
-/// Metrics in the text format of Prometheus.
+/// Metrics in the Prometheus text format.
 #[derive(Default)]
 struct Metrics(String);
 
@@ -90,24 +91,24 @@ impl Default for LiveSnapshot {
 }
 
 impl LiveSnapshot {
-    /// A duty could not be done. Returns whether it failed before.
+    /// Records that a duty failed. Returns whether it had already failed at the last attempt.
     pub fn fails(&self, duty: Duty) -> bool {
         let (failing, counts) = &mut *lock(&self.failing);
         *counts.entry(duty).or_default() += 1;
         !failing.insert(duty)
     }
 
-    /// A duty was done.
+    /// Records that a duty succeeded.
     pub fn works(&self, duty: Duty) {
         lock(&self.failing).0.remove(&duty);
     }
 
-    /// Flows were folded.
+    /// Counts aggregated flows.
     pub fn folded(&self, fold: AggregationLevel, flows: u64) {
         *lock(&self.folded).entry(fold).or_default() += flows;
     }
 
-    /// An interface is away, or back.
+    /// Records whether an interface is missing or back.
     pub fn is_away(&self, name: &str, away: bool) {
         let mut list = lock(&self.away);
         list.retain(|known| known != name);
@@ -116,12 +117,12 @@ impl LiveSnapshot {
         }
     }
 
-    /// A window was closed.
+    /// Renews the data from a closed window.
     pub fn update(&self, closed: &WindowClosed<'_>) {
         let (all, window) = (closed.all, closed.window);
         let windows = self.windows.load(Ordering::Relaxed) + 1;
         let (mut report, mut page) = (Vec::new(), Vec::new());
-        // Into memory nothing fails.
+        // Writing to memory does not fail.
         let _ = all.write_json(&mut report);
         let _ = all.write_live_page(windows, &mut page);
         let mut m = Metrics::default();
@@ -219,32 +220,34 @@ impl LiveSnapshot {
             m.single("resident_memory_bytes", "gauge", "Memory of the process.", bytes);
         }
         let (report, page, closed) = (report.into(), page.into(), Some(Instant::now()));
-        // Who is told of the window finds its page.
+        // The page is replaced before the number of windows, so that subscribers that receive the
+        // event find the new page.
         *lock(&self.made) = RenderedPage { metrics: m.0, report, page, loss: share, closed };
         self.windows.store(windows, Ordering::Relaxed);
     }
 
-    /// The last report as data; nothing before the first window.
+    /// Returns the last report as JSON, or nothing before the first window.
     pub(super) fn report(&self) -> Bytes {
         lock(&self.made).report.clone()
     }
 
-    /// The last report as a page; nothing before the first window.
+    /// Returns the last report as HTML, or nothing before the first window.
     pub(super) fn page(&self) -> Bytes {
         lock(&self.made).page.clone()
     }
 
-    /// How many windows were closed since the start.
+    /// Returns the number of windows closed since the start.
     pub(super) fn windows(&self) -> u64 {
         self.windows.load(Ordering::Relaxed)
     }
 
-    /// The share of the last window's frames that were lost, and interfaces that are away.
+    /// Returns the share of the last window's frames that were lost, and the interfaces that cannot
+    /// be read.
     pub(super) fn trouble(&self) -> (f64, Vec<String>) {
         (lock(&self.made).loss, lock(&self.away).clone())
     }
 
-    /// The metrics of the last window, and of this moment.
+    /// Returns the metrics of the last window and those of this moment.
     pub(super) fn metrics(&self, progress: &Progress, every: Duration) -> String {
         let mut now = Metrics::default();
         now.family(
@@ -271,12 +274,14 @@ impl LiveSnapshot {
         lock(&self.made).metrics.clone() + &now.0
     }
 
-    /// Whether no window was closed for three times as long as one takes; the first one counts from the start.
+    /// Returns whether no window was closed for three times the length of a window, counted from
+    /// the start for the first one.
     fn is_late(&self, every: Duration) -> bool {
         lock(&self.made).closed.unwrap_or(self.started).elapsed() > every * 3
     }
 
-    /// What is wrong; nothing where windows are closed in time, all interfaces are there and everything was written.
+    /// Returns what is wrong; `None` if windows are closed in time, all interfaces are read and
+    /// everything could be written.
     pub(super) fn unhealthy_reason(&self, every: Duration) -> Option<String> {
         let mut wrong = String::new();
         if self.is_late(every) {
@@ -293,7 +298,7 @@ impl LiveSnapshot {
     }
 }
 
-/// Memory of this process in bytes, where the system tells.
+/// Returns the resident memory of this process in bytes, if the system reports it.
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,4 +1,4 @@
-//! What is to be read, checked before anything long starts.
+//! Plans what is to be read, and checks it before the long work starts.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,39 +10,39 @@ use crate::decode::{StatedTunnel, Tunnel, TunnelUse};
 use crate::model::{Nanos, named_enum};
 use crate::policy::{Policy, unreadable};
 
-/// What the user wants read, and how.
+/// What the user wants to read, and how.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// Files, directories, or `-`.
     pub captures: Vec<PathBuf>,
-    /// Worker threads; none for one a processor.
+    /// The number of worker threads; `None` for one per processor.
     pub jobs: Option<usize>,
     /// Bytes that the flow tables may hold before they spill.
     pub max_memory: usize,
-    /// A BPF expression; frames that do not pass are counted and left out.
+    /// A BPF expression. Frames that do not match are counted and skipped.
     pub filter: Option<String>,
-    /// Frames before it are counted and left out, in nanoseconds since the epoch.
+    /// Frames before this time are counted and skipped, in ns since the epoch.
     pub since: Option<Nanos>,
-    /// Frames from it on are counted and left out.
+    /// Frames at or after this time are counted and skipped.
     pub until: Option<Nanos>,
-    /// Compute the SHA-256 of each source.
+    /// Whether to compute the SHA-256 of each source.
     pub hash: bool,
-    /// Audit tunnels themselves, not what is in them.
+    /// Whether to audit the tunnels themselves instead of their contents.
     pub no_decap: bool,
-    /// UDP ports at which VXLAN is looked for beside the usual ones.
+    /// UDP ports on which to look for VXLAN in addition to the usual ones.
     pub vxlan_ports: Vec<u16>,
-    /// What the inventory says of tunnels.
+    /// The tunnels that the inventory states.
     pub tunnels: Vec<StatedTunnel>,
-    /// Whether copies of packets are taken out of amounts.
+    /// Whether to exclude duplicate packets from counters.
     pub dedup: Dedup,
-    /// Where the frames that findings rest on are written.
+    /// The folder for the frames that findings rest on.
     pub evidence: Option<PathBuf>,
 }
 
 named_enum!(
-    /// Whether copies of packets are taken out of amounts.
+    /// Whether duplicate packets are excluded from counters.
     Dedup {
-        /// Where a sample shows doubling.
+        /// If a sample shows duplicates.
         Auto = "auto",
         /// Always.
         On = "on",
@@ -58,16 +58,16 @@ impl Default for Dedup {
     }
 }
 
-/// What is wrong with a request.
+/// Why a request cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// A name leads to nothing readable.
+    /// A name does not lead to anything readable.
     #[error("{}", unreadable_input(.0))]
     Input(#[source] CaptureError),
-    /// Standard input can be read once.
+    /// Standard input can be read only once.
     #[error("standard input (-) is named twice")]
     StandardInputTwice,
-    /// No file is in the folders that were named.
+    /// The named folders contain no files.
     #[error("there is nothing to read: the directories hold no files")]
     Nothing,
     /// libpcap does not compile the filter.
@@ -75,10 +75,10 @@ pub enum PlanError {
     Filter {
         /// The filter.
         expression: String,
-        /// What libpcap says.
+        /// The error of libpcap.
         source: CaptureError,
     },
-    /// The end comes before the start.
+    /// The end is not after the start.
     #[error("--since is not before --until: no frame can be inside")]
     NoTime,
     /// This input cannot be read a second time.
@@ -86,17 +86,17 @@ pub enum PlanError {
         "--evidence reads the captures once more, which {0} does not allow: write it to a file first"
     )]
     EvidenceReadsAgain(String),
-    /// This input lies in the folder, which is written anew.
+    /// This input lies in the evidence folder, which is rewritten.
     #[error("--evidence: {0} lies in that folder; give another")]
     EvidenceAroundInput(String),
-    /// The folder lies in this one.
+    /// The evidence folder lies in this folder, which is read.
     #[error(
         "--evidence is inside {}, which is read: the next audit would take the evidence for captures", .0.display()
     )]
     EvidenceInsideInput(PathBuf),
 }
 
-/// What is wrong with a name, with the one beside it that is most like it.
+/// Describes why a name cannot be read, and suggests the most similar existing name.
 fn unreadable_input(error: &CaptureError) -> String {
     match error {
         CaptureError::Input { name, source } => {
@@ -111,11 +111,11 @@ fn unreadable_input(error: &CaptureError) -> String {
 pub struct Plan {
     /// The sources, in the order of their names.
     pub sources: Vec<CaptureInput>,
-    /// Those of them that are no capture, by their place.
+    /// The sources that are not captures, by their position.
     pub(super) origins: BTreeMap<usize, Arc<dyn Origin>>,
-    /// Worker threads.
+    /// The number of worker threads.
     pub jobs: usize,
-    /// Where tables spill to.
+    /// The folder that tables spill to.
     pub temp: PathBuf,
     /// The request.
     pub request: Request,
@@ -126,7 +126,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// All that is wrong with it at once.
+    /// Returns all problems of the request at once.
     pub fn new(request: Request) -> Result<Self, Vec<PlanError>> {
         let mut wrong = Vec::new();
         let sources = match expand(&request.captures) {
@@ -163,7 +163,7 @@ impl Plan {
         Ok(Self { sources, origins, jobs, temp, request })
     }
 
-    /// The plan with what an inventory says of tunnels.
+    /// Returns the plan with the tunnels that an inventory states.
     #[must_use]
     pub fn stating(&self, policy: &Policy) -> Self {
         let stated = policy.inventory.tunnels.iter().filter_map(|tunnels| {
@@ -176,7 +176,7 @@ impl Plan {
         plan
     }
 
-    /// Returns a plan that reads something else than captures, under these names.
+    /// Returns a plan that reads these named sources instead of captures.
     #[must_use]
     pub fn of_origins(request: Request, origins: Vec<(String, Arc<dyn Origin>)>) -> Self {
         let input = |name: &String| CaptureInput {
@@ -196,7 +196,7 @@ impl Plan {
         }
     }
 
-    /// Whether all sources can be read once more.
+    /// Returns whether all sources can be read a second time.
     pub fn reads_again(&self) -> bool {
         self.sources.iter().all(is_file)
     }
@@ -211,7 +211,7 @@ fn is_file(source: &CaptureInput) -> bool {
     source.path.as_ref().is_some_and(|path| path.is_file())
 }
 
-/// Why evidence cannot be written to a folder.
+/// Returns why evidence cannot be written to a folder, if it cannot.
 fn no_place(folder: &Path, request: &Request, sources: &[CaptureInput]) -> Option<PlanError> {
     if let Some(source) = sources.iter().find(|s| !is_file(s)) {
         let name = if source.path.is_none() { "standard input" } else { &source.name };
@@ -228,7 +228,7 @@ fn no_place(folder: &Path, request: &Request, sources: &[CaptureInput]) -> Optio
     read.map(|read| PlanError::EvidenceInsideInput(read.clone()))
 }
 
-/// The path without links and detours, as far as it exists.
+/// Returns the absolute path with links resolved, as far as it exists.
 pub(super) fn resolved(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let there = whole.ancestors().find_map(|p| Some((p, p.canonicalize().ok()?)));

@@ -1,4 +1,5 @@
-//! Reading: one reader a source, workers that take any batch, tables that meet at the end.
+//! Reads the captures: one reader per source, workers that take any batch, and tables that are
+//! merged at the end.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,18 +21,20 @@ use crate::model::{
 use crate::payload::read_payloads;
 use crate::policy::is_control;
 
-/// Observations that are looked up together: enough for their misses of memory to overlap, few enough
-/// to stay in the first-level cache.
+/// The number of observations that are looked up together: enough for their cache misses to
+/// overlap, few enough to stay in the first-level cache.
 const TOGETHER: usize = 32;
 
-/// Of each kind of what is kept beside the flows (address claims, lookups and so on) there may be one for so many bytes
-/// of memory: a quarter of it, for eight kinds of 256 bytes.
+/// Bytes of memory for each entry that one kind of side evidence (address claims, DNS queries and
+/// so on) may have. Eight kinds of 256 bytes thus take a quarter of the memory.
 const BESIDE: usize = 8192;
 
-/// However little memory there may be, so many of each kind are kept: a farm has fewer.
+/// The number of entries of each kind that are always kept, however little memory there is. A farm
+/// has fewer.
 const LEAST: usize = 1 << 14;
 
-/// Reads all sources. With `traces` the tables remember each packet, so that copies can be taken out.
+/// Reads all sources. If `keep.traces` is set, the tables remember each packet so that duplicates
+/// can be removed.
 pub(super) fn run(
     plan: &Plan,
     progress: &Progress,
@@ -50,7 +53,7 @@ pub(super) fn run(
         }
         timeline.merge(&counted.timeline);
     }
-    // Nothing that was named or found is a capture: there is nothing to say about a farm.
+    // None of the inputs is a capture, so nothing can be said about a farm.
     if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
         let told = |i: &InputRecord| (i.name.clone(), i.error.clone().unwrap_or_default());
         return Err(AuditError::Sources(inputs.iter().map(told).collect()));
@@ -61,27 +64,28 @@ pub(super) fn run(
     Ok(Reading::new(inputs, timeline, flows, Correction::NotNeeded))
 }
 
-/// The batches that a worker gets.
+/// The batches that a worker receives.
 pub(super) struct Batches<'a> {
     sources: &'a Sources<'a>,
     turns: Receiver<ReadToken>,
 }
 
-/// What the workers share: who has a turn reads the next batch of its source, and gives the turn on before he
-/// looks into the batch. So the bytes that a worker has read are still in the cache of its processor.
+/// What the workers share. The worker that holds a read token reads the next batch of its source
+/// and passes the token on before it decodes the batch. The bytes that a worker has read are
+/// therefore still in the cache of its processor.
 struct Sources<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
-    /// The next source that nobody has opened.
+    /// The number of the next unopened source.
     next: AtomicUsize,
     inputs: Mutex<Vec<InputRecord>>,
-    /// When the frames were captured of which sources give flows.
+    /// When the frames behind sources of flows were captured.
     timeline: Mutex<ActivityHistogram>,
-    /// Sources that the user named and that are no captures, with the reason.
+    /// Sources that the user named but that are not captures, with the reason.
     unreadable: Mutex<Vec<(usize, String)>>,
 }
 
-/// The right to read on. The channel of turns lives as long as one of them does.
+/// The right to read the next batch. The channel of tokens closes when the last token is dropped.
 struct ReadToken {
     source: Option<OpenSource>,
     back: Sender<ReadToken>,
@@ -95,14 +99,14 @@ struct OpenSource {
 }
 
 impl Batches<'_> {
-    /// Hands what the sources give to `take`, until there is no more.
+    /// Passes each chunk of the sources to `take` until there are no more.
     pub fn each(&self, mut take: impl FnMut(&mut Chunk)) {
         let mut chunk = Chunk::default();
         for mut turn in &self.turns {
             chunk.evidence = None;
             if self.sources.read(&mut turn.source, &mut chunk) {
                 let back = turn.back.clone();
-                // The others wait for it, and so are there to take it.
+                // Other workers wait for the token, so one of them receives it.
                 let _ = back.send(turn);
                 take(&mut chunk);
             }
@@ -110,15 +114,15 @@ impl Batches<'_> {
     }
 }
 
-/// What is known of the sources beside their frames, and what each worker found.
+/// What the sources report beside their frames, and the result of each worker.
 pub(super) struct ReadResult<T> {
     pub inputs: Vec<InputRecord>,
-    /// When the frames were captured of which sources gave flows.
+    /// When the frames behind sources of flows were captured.
     pub timeline: ActivityHistogram,
     pub found: Vec<T>,
 }
 
-/// Reads all sources: workers that do `work` share what they give.
+/// Reads all sources. Workers that run `work` share the chunks.
 pub(super) fn each_batch<T: Send>(
     plan: &Plan,
     progress: &Progress,
@@ -166,13 +170,13 @@ pub(super) fn each_batch<T: Send>(
     Ok(ReadResult { inputs, timeline, found })
 }
 
-/// The result of a thread; its panic goes on here.
+/// Returns the result of a thread, or resumes its panic here.
 fn join<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
     handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 impl Sources<'_> {
-    /// Reads the next batch of the source that is open, or of the next one. False where there is none.
+    /// Reads the next batch of the open source, or of the next one. Returns false if there is none.
     fn read(&self, source: &mut Option<OpenSource>, chunk: &mut Chunk) -> bool {
         loop {
             if self.progress.stop.load(Ordering::Relaxed) {
@@ -203,7 +207,7 @@ impl Sources<'_> {
         }
     }
 
-    /// Opens a source. The error is for one that the user named and that is no capture.
+    /// Opens a source. Returns an error for a source that the user named but that is not a capture.
     fn open(&self, number: usize) -> Result<Option<OpenSource>, String> {
         let source = &self.plan.sources[number];
         if source.same_as.is_some() {
@@ -246,7 +250,7 @@ impl Sources<'_> {
         Ok(None)
     }
 
-    /// Notes what is known of a source that has come to its end.
+    /// Records what is known of a source that has ended.
     fn close(&self, OpenSource { number, reader, frames }: OpenSource, damage: Option<ReadError>) {
         let mut record = InputRecord::default();
         let finished = reader.finish(&mut record, &mut lock(&self.timeline));
@@ -273,28 +277,28 @@ impl Sources<'_> {
     }
 }
 
-/// How an input ended too early.
+/// Formats where and how an input ended early.
 fn told(what: &str, offset: u64, frames: usize) -> String {
     format!("{what} at byte {offset}, after {frames} whole frames; what could be read was used")
 }
 
-/// What a worker counted beside its tables.
+/// What a worker counts beside its tables.
 #[derive(Default)]
 pub(super) struct WorkerCounters {
     pub accounts: Vec<FrameCounters>,
     pub timeline: ActivityHistogram,
 }
 
-/// Nothing since the last ten seconds that were counted.
+/// The empty slot: no frames since the last ten seconds that were added to the timeline.
 const NO_SLOT: (Nanos, ActivityBucket) = (NO_TIME, ActivityBucket::WATCHED);
 
-/// Whether frames of an ethertype that are no IP packets may carry some all the same.
+/// Returns whether frames of a non-IP ethertype may still carry IP packets.
 pub(super) fn is_unread(ethertype: u16) -> bool {
     const ARP: u16 = 0x0806;
     ethertype != ARP && !is_control(ethertype)
 }
 
-/// Why nothing is known of what an observation carries, if that is so.
+/// Returns why the contents of an observation are unknown, if they are.
 fn unreadable(seen: &Observation) -> Option<UndecodedReason> {
     match seen.body {
         Body::NonIp { ethertype, claim: None } if is_unread(ethertype) => {
@@ -304,7 +308,7 @@ fn unreadable(seen: &Observation) -> Option<UndecodedReason> {
     }
 }
 
-/// Whether a frame is long enough for a packet of TCP over IPv4.
+/// Returns whether a frame is long enough for a TCP packet over IPv4.
 fn is_long_enough(frame: &Frame) -> bool {
     const PACKET: u32 = 40;
     const ETHERNET_HEADER: u32 = 14;
@@ -315,7 +319,8 @@ fn is_long_enough(frame: &Frame) -> bool {
 /// The link type of Ethernet.
 const ETHERNET: u16 = 1;
 
-/// Whom a frame that cannot be understood comes from and goes to, as far as Ethernet tells.
+/// Returns the source and destination of a frame that cannot be decoded, as far as Ethernet shows
+/// them.
 fn unread(frame: &Frame, data: &[u8]) -> UndecodedFrames {
     let mac = |at: usize| {
         let bytes = data.get(at..).and_then(|rest| rest.first_chunk::<6>());
@@ -332,7 +337,7 @@ fn end_slot(timeline: &mut ActivityHistogram, slot: &mut (Nanos, ActivityBucket)
     }
 }
 
-/// Which frames the user wants left out.
+/// Excludes the frames that the user does not want.
 pub(super) struct FrameFilter {
     since: Option<Nanos>,
     until: Option<Nanos>,
@@ -346,7 +351,7 @@ impl FrameFilter {
         Self { since: request.since, until: request.until, filter }
     }
 
-    /// Whether a frame is before or after the wanted time.
+    /// Returns whether a frame is before or after the requested time.
     pub fn is_outside(&self, frame: &Frame) -> bool {
         let timed = frame.time != NO_TIME;
         let early = self.since.is_some_and(|since| timed && frame.time < since);
@@ -354,19 +359,19 @@ impl FrameFilter {
         early || late
     }
 
-    /// Whether the filter lets a frame pass.
+    /// Returns whether a frame passes the filter expression.
     pub fn passes(&mut self, frame: &Frame, data: &[u8]) -> bool {
         let filter = self.filter.as_mut();
         filter.is_none_or(|filter| filter.passes(frame.link, data, frame.wire_len))
     }
 }
 
-/// A decoder as the user wants it.
+/// Returns a decoder with the options of the request.
 pub(super) fn decoder(request: &Request) -> Decoder {
     Decoder::new(!request.no_decap, &request.vxlan_ports).stating(request.tunnels.clone())
 }
 
-/// Decodes batches into tables of its own.
+/// Decodes batches into its own tables.
 pub(super) struct Worker<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
@@ -375,10 +380,11 @@ pub(super) struct Worker<'a> {
     decoder: Decoder,
     keep: &'a Retention,
     tables: WorkerTables,
-    /// Observations that go into the tables together; written in place.
+    /// Observations that enter the tables together. They are overwritten in place.
     pending: Vec<Observation>,
     counted: WorkerCounters,
-    /// The ten seconds of the latest frame, which are nearly always the next one's too, and what they hold.
+    /// The ten seconds of the latest frame and their counters. The next frame nearly always belongs
+    /// to them, too.
     slot: (Nanos, ActivityBucket),
 }
 
@@ -405,7 +411,8 @@ impl<'a> Worker<'a> {
     }
 
     fn work(mut self, batches: &Batches<'_>) -> std::io::Result<WorkerCounters> {
-        // Half of the memory for the tables of all workers; where they meet needs as much again.
+        // The tables of all workers get half of the memory, because merging them needs the same
+        // amount again.
         let budget = self.plan.request.max_memory / 2 / self.plan.jobs.max(1);
         let mut trouble = None;
         batches.each(|chunk| {
@@ -431,17 +438,17 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// The tables as they are.
+    /// Returns the tables.
     pub fn tables(&self) -> &WorkerTables {
         &self.tables
     }
 
-    /// The tables, to be folded.
+    /// Returns the tables, to be aggregated.
     pub fn tables_mut(&mut self) -> &mut WorkerTables {
         &mut self.tables
     }
 
-    /// Gives away what was found, and starts anew.
+    /// Returns the tables and counters, and replaces them with empty ones.
     pub fn hand_over(&mut self) -> (WorkerTables, WorkerCounters) {
         let accounts = vec![FrameCounters::default(); self.plan.sources.len()];
         let empty = WorkerCounters { accounts, timeline: ActivityHistogram::default() };
@@ -515,7 +522,7 @@ impl<'a> Worker<'a> {
                 }
                 Err(reason) => {
                     account.skipped.count(reason);
-                    // What carries no packet hides none.
+                    // A management frame carries no packet, so it cannot hide one.
                     if reason != SkipReason::WlanManagement && is_long_enough(frame) {
                         let why = UndecodedReason::skipped(reason);
                         self.tables.miss(UndecodedFrames { why, ..unread(frame, data) });

@@ -1,7 +1,8 @@
-//! How a live audit is looked at over HTTP. It answers; nobody can change anything.
+//! Serves a live audit over HTTP, read-only.
 //!
-//! Whoever can reach the port may send what he likes, before he has shown a token: connections, the bytes of a request
-//! and the time that all of it may take are bounded, and the body of a request is never read.
+//! Anyone who can reach the port may send arbitrary data before presenting a token. The server
+//! therefore limits connections, the size of request headers and the time of a request, and never
+//! reads the body of a request.
 
 use std::convert::Infallible;
 use std::io;
@@ -31,64 +32,66 @@ use tokio::time::{sleep, timeout};
 use super::live::Control;
 use super::pages::LiveSnapshot;
 
-/// Connections at a time. For a further one the oldest is closed that has not asked anything, or else the new one.
+/// The largest number of concurrent connections. A further one replaces the oldest connection that
+/// has not sent a request; if there is none, the new one is closed.
 const CONNECTIONS: usize = 128;
 
-/// Pages that are told of each window; more are refused.
+/// The largest number of pages that may subscribe to events. More are refused.
 const FOLLOWING: usize = 32;
 
-/// How often they are told what is going on.
+/// The interval between events.
 const TELL: Duration = Duration::from_secs(2);
 
-/// How long a request may take to come, ...
+/// The time that the headers of a request may take to arrive.
 const ASK: Duration = Duration::from_secs(10);
-/// ... and its answer to go. Who follows may take as long for each thing that he is told.
+/// The time that a response may take. For an event stream, the limit applies to each event.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// Bytes of a request's head.
+/// The limit for the headers of a request, in bytes.
 const HEAD: usize = 16 << 10;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What there is before the first window: a page that looks again.
+/// The page that is served before the first window is closed. It reloads itself.
 const NOTHING_YET: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" \
     content=\"3\"><title>rasaudit</title></head><body><p>No window was closed yet. This page looks again by \
     itself.</p></body></html>\n";
 
 type ResponseBody = Either<Full<Bytes>, Channel<Bytes>>;
 
-/// The fewest characters of a token.
+/// The smallest number of characters in a token.
 const TOKEN: usize = 16;
 
-/// Why nothing can be served.
+/// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A token could be guessed, or not be written in a header.
+    /// The token is easy to guess, or cannot be written in a header.
     #[error("a token has at least {TOKEN} characters and no space: openssl rand -hex 16")]
     WeakToken,
-    /// Everybody could look.
+    /// Other hosts could connect without a token.
     #[error(
         "{0} can be reached from elsewhere, and what is served is not for everybody; give a loopback address, or \
          --token with a file that holds a token"
     )]
     Exposed(SocketAddr),
-    /// The system does not give the place.
+    /// The system does not allow the address to be bound.
     #[error("{0}: {1}")]
     Bind(SocketAddr, #[source] io::Error),
-    /// What answers there does not start.
+    /// The server thread cannot be started.
     #[error("{0}")]
     Start(#[from] io::Error),
 }
 
-/// Who may look.
+/// Who may connect.
 #[derive(Clone, Default)]
 pub struct Auth {
-    /// The SHA-256 of the token that opens it; without one, only this host may look.
+    /// The SHA-256 of the required token. Without a token, only connections from this host are
+    /// possible.
     token: Option<[u8; 32]>,
 }
 
 impl Auth {
-    /// A door that a token opens.
+    /// Requires a token.
     pub fn with_token(token: &str) -> Result<Self, ServeError> {
         if token.len() < TOKEN || token.contains(char::is_whitespace) {
             return Err(ServeError::WeakToken);
@@ -96,18 +99,20 @@ impl Auth {
         Ok(Self { token: Some(Sha256::digest(token).into()) })
     }
 
-    /// Whether a request may be answered; else what to tell.
+    /// Checks whether a request may be answered. Returns the status and text to refuse it with
+    /// otherwise.
     fn authorize(&self, headers: &HeaderMap) -> Result<(), (StatusCode, &'static str)> {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let Some(token) = &self.token else {
-            // A page from elsewhere that gives its own name this host's address may not read what is here.
+            // Otherwise, a foreign page could point its own name to the address of this host and
+            // read the report (DNS rebinding).
             return match header(header::HOST).is_some_and(is_of_this_host) {
                 true => Ok(()),
                 false => Err((StatusCode::FORBIDDEN, "ask by address or localhost\n")),
             };
         };
         let given = header(header::AUTHORIZATION).and_then(given_token);
-        // Digests are compared, so that the time it takes tells nothing.
+        // Comparing digests makes the time independent of the token.
         match given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == *token) {
             true => Ok(()),
             false => Err((StatusCode::UNAUTHORIZED, "give the token\n")),
@@ -115,7 +120,7 @@ impl Auth {
     }
 }
 
-/// Whether the name that a request gives is an address or `localhost`.
+/// Returns whether the name in a `Host` header is an IP address or `localhost`.
 fn is_of_this_host(host: &str) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name);
@@ -123,7 +128,8 @@ fn is_of_this_host(host: &str) -> bool {
     address.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
-/// The token of an `Authorization` header: a bearer's, or the password of any user (RFC 6750, RFC 7617).
+/// Returns the token of an `Authorization` header: a bearer token, or the password of any user (RFC
+/// 6750, RFC 7617).
 fn given_token(value: &str) -> Option<Vec<u8>> {
     let (scheme, value) = value.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") {
@@ -182,7 +188,7 @@ impl HttpState {
                         let (host, follows) = (Arc::clone(self), Arc::clone(follows));
                         tokio::spawn(async move {
                             host.tell(sender, follower).await;
-                            // From now on the connection has as long as any other to end.
+                            // From here, the connection has as much time to end as any other.
                             follows.store(false, Ordering::Relaxed);
                         });
                         answer(StatusCode::OK, "text/event-stream", Either::Right(body))
@@ -196,8 +202,9 @@ impl HttpState {
         }
     }
 
-    /// Server-sent events until the page goes away: `window` with the number of the last one, at first and when one was
-    /// closed, and `now` with rate and loss.
+    /// Sends server-sent events until the page disconnects: `window` with the number of the last
+    /// window, first at once and then whenever one is closed, and `now` with the current rate and
+    /// loss.
     async fn tell(&self, mut sender: Sender<Bytes>, _follower: EventSubscriber) {
         let amounts = || {
             let progress = &self.control.progress;
@@ -219,7 +226,7 @@ impl HttpState {
                 (before, since) = (now, Instant::now());
             }
             let sent = timeout(ANSWER, sender.send_data(text.into())).await;
-            // It went away, or does not read.
+            // The page disconnected, or does not read.
             if !matches!(sent, Ok(Ok(()))) {
                 return;
             }
@@ -228,12 +235,12 @@ impl HttpState {
     }
 }
 
-/// One of those that may follow at a time.
+/// One of the limited number of event subscribers.
 struct EventSubscriber(Arc<AtomicUsize>);
 
 impl EventSubscriber {
     fn new(following: &Arc<AtomicUsize>) -> Option<Self> {
-        // Counted first, so that whoever is refused is uncounted as he goes.
+        // Counting first lets the destructor correct the count for a refused subscriber, too.
         let follower = Self(Arc::clone(following));
         (following.fetch_add(1, Ordering::Relaxed) < FOLLOWING).then_some(follower)
     }
@@ -269,7 +276,7 @@ fn answer(code: StatusCode, kind: &'static str, body: ResponseBody) -> Response<
     response
 }
 
-/// Opens the place to listen at: of this host alone, or behind a door.
+/// Binds the HTTP listener. A non-loopback address requires a token.
 pub fn listen(address: SocketAddr, auth: &Auth) -> Result<std::net::TcpListener, ServeError> {
     if !address.ip().is_loopback() && auth.token.is_none() {
         return Err(ServeError::Exposed(address));
@@ -277,7 +284,7 @@ pub fn listen(address: SocketAddr, auth: &Auth) -> Result<std::net::TcpListener,
     std::net::TcpListener::bind(address).map_err(|error| ServeError::Bind(address, error))
 }
 
-/// Answers there on a thread of its own, for as long as the process lives.
+/// Answers requests on a thread of its own for as long as the process lives.
 pub fn serve(
     listener: std::net::TcpListener,
     auth: Auth,
@@ -297,7 +304,7 @@ pub fn serve(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = move || {
             runtime.block_on(async {
-                // Within the runtime, which the listener belongs to.
+                // The listener has to be registered within its runtime.
                 if let Ok(listener) = TcpListener::from_std(listener) {
                     accept(&listener, &host).await;
                 }
@@ -308,20 +315,20 @@ pub fn serve(
     Ok(started()?)
 }
 
-/// A connection that is being answered.
+/// A connection that is being served.
 struct OpenConnection {
     task: AbortHandle,
-    /// Whether a whole request has come.
+    /// Whether a complete request has arrived.
     has_asked: Arc<AtomicBool>,
 }
 
 async fn accept(listener: &TcpListener, host: &Arc<HttpState>) {
-    // The oldest first.
+    // Oldest first.
     let mut open: Vec<OpenConnection> = Vec::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // No descriptors are left, for example: others will go.
+            // For example, no descriptors are left. Other connections will end.
             Err(_) => {
                 sleep(Duration::from_millis(200)).await;
                 continue;
@@ -329,7 +336,7 @@ async fn accept(listener: &TcpListener, host: &Arc<HttpState>) {
         };
         open.retain(|open: &OpenConnection| !open.task.is_finished());
         if open.len() >= CONNECTIONS {
-            // Whoever opens a connection and asks nothing goes first.
+            // A connection without a request is closed first.
             let silent = open.iter().position(|open| !open.has_asked.load(Ordering::Relaxed));
             let Some(silent) = silent else { continue };
             open.remove(silent).task.abort();
@@ -353,7 +360,7 @@ async fn connection(stream: TcpStream, host: &Arc<HttpState>, has_asked: &Atomic
     http.timer(TokioTimer::new()).header_read_timeout(ASK).max_buf_size(HEAD).keep_alive(false);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    // Who follows is bounded by what he is told.
+    // An event stream is limited per event instead.
     while timeout(ANSWER, &mut connection).await.is_err() {
         if !follows.load(Ordering::Relaxed) {
             return;

@@ -1,4 +1,4 @@
-//! Where evidence comes from: the frames of a capture, or flows that others have built.
+//! Where flows come from: the frames of a capture, or ready-made flows.
 
 use std::fmt;
 use std::io;
@@ -7,35 +7,36 @@ use crate::capture::{Batch, CaptureError, CaptureInput, CaptureReader, ReadError
 use crate::flow::Evidence;
 use crate::model::{ActivityHistogram, InputRecord};
 
-/// Something that can be read, any number of times.
+/// An input that can be read any number of times.
 pub trait Origin: fmt::Debug + Send + Sync {
-    /// Opens it. With `hash`, the SHA-256 of all that is read is wanted.
+    /// Opens the input. With `hash`, the SHA-256 of all data read is computed.
     ///
     /// # Errors
     ///
-    /// Where it cannot be opened, or is not what it should be.
+    /// Returns an error if the input cannot be opened or has the wrong format.
     fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError>;
 }
 
 /// A source that is being read.
 pub trait Source: Send {
-    /// Fills `chunk` with what comes next. Returns false when the source has ended; something may be given then too,
-    /// also when damage is reported.
+    /// Fills `chunk` with the next data. Returns false at the end of the source. `chunk` may
+    /// contain data then, too, even if damage is reported.
     ///
     /// # Errors
     ///
-    /// Where the rest cannot be read. What was given before counts.
+    /// Returns an error if the rest cannot be read. The data before it is valid.
     fn next(&mut self, chunk: &mut Chunk) -> Result<bool, ReadError>;
 
-    /// Returns the bytes that were read so far, for whoever shows progress.
+    /// Returns the number of bytes read so far, for progress displays.
     fn position(&self) -> u64;
 
-    /// Ends the reading and notes what is known of the whole. A source of flows also notes the account of the frames
-    /// that they were made of, and when those were captured: nobody else has seen them.
+    /// Ends the reading and records what is known of the whole source. A source of flows also
+    /// records the counters and capture times of the frames behind them, because no other code has
+    /// seen these frames.
     ///
     /// # Errors
     ///
-    /// Where the end could not be read.
+    /// Returns an error if the end could not be read.
     fn finish(
         self: Box<Self>,
         record: &mut InputRecord,
@@ -43,16 +44,16 @@ pub trait Source: Send {
     ) -> io::Result<()>;
 }
 
-/// What a source gives at once: frames, flows, or both.
+/// The data that a source yields at once: frames, flows, or both.
 #[derive(Default)]
 pub struct Chunk {
-    /// Frames, to be decoded. Their buffer is used again.
+    /// The frames to decode. Their buffer is reused.
     pub frames: Batch,
-    /// Flows and what is beside them.
+    /// Flows and their side evidence.
     pub evidence: Option<Evidence>,
 }
 
-/// A capture file, or standard input.
+/// A capture file or standard input.
 impl Origin for CaptureInput {
     fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError> {
         Ok(Box::new(CaptureReader::open(self, hash)?))

@@ -1,7 +1,9 @@
-//! The state of a live audit on disk: merged evidence, never verdicts, so that changed rules judge everything anew.
+//! The state of a live audit on disk. It contains merged evidence but never verdicts, so that
+//! changed rules judge everything again.
 //!
-//! A file holds a mark, the account of the inputs, and the flows, and ends in the SHA-256 of all before. A new one is
-//! written beside the old, which stays as the one before it; so a file that was torn by a crash costs one window.
+//! A file consists of a mark, the records of the inputs, the flows, and the SHA-256 of everything
+//! before it. A new file is written beside the old one, which is kept as the previous state. A file
+//! that was damaged by a crash therefore costs one window.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -15,8 +17,8 @@ use super::Reading;
 use crate::flow::{FlowStore, MergedFlows, StateLayout};
 use crate::model::{ActivityHistogram, Correction, InputRecord};
 
-/// The first bytes of a state that is written now, and of one of each layout that is read: `fixtures/stored` has one of
-/// each.
+/// The first bytes of a state as it is written now. [`MARKS`] contains those of each layout that
+/// can be read. `fixtures/stored` has one file of each.
 const MARK: &[u8] = b"rasaudit state 6\n";
 const MARKS: [(&[u8], StateLayout); 2] =
     [(b"rasaudit state 5\n", StateLayout::Fixed), (MARK, StateLayout::Named)];
@@ -34,16 +36,16 @@ const NEW: &str = "evidence.state.new";
 pub struct StateError {
     /// The file or folder.
     pub path: PathBuf,
-    /// What is wrong.
+    /// The error.
     pub error: String,
 }
 
 /// A folder with the state of a live audit.
 pub(super) struct StateFolder {
     folder: PathBuf,
-    /// What stands in the current place is known to be whole.
+    /// Whether the current file is known to be complete.
     whole: AtomicBool,
-    /// Held as long as the audit runs: two of them would write over each other.
+    /// Held as long as the audit runs, since two audits would overwrite each other's state.
     _lock: File,
 }
 
@@ -53,7 +55,7 @@ struct StateHeader {
     timeline: ActivityHistogram,
 }
 
-/// Why a folder cannot hold a state, or one that is there cannot be read.
+/// Why a folder cannot hold a state, or why an existing state cannot be read.
 #[derive(Debug)]
 pub(super) struct StateFolderError {
     pub path: PathBuf,
@@ -61,7 +63,7 @@ pub(super) struct StateFolderError {
 }
 
 impl StateFolder {
-    /// Makes the folder if need be, and takes it for this process.
+    /// Creates the folder if necessary, and locks it for this process.
     pub fn open(folder: &Path) -> Result<Self, StateFolderError> {
         let failed = |error| StateFolderError { path: folder.to_owned(), error };
         fs::create_dir_all(folder).map_err(failed)?;
@@ -72,14 +74,15 @@ impl StateFolder {
         Ok(Self { folder: folder.to_owned(), whole: AtomicBool::new(true), _lock: lock })
     }
 
-    /// The latest whole state, and what is wrong with later ones, which are kept beside it. The error is for one that may be
-    /// whole and cannot be read: going on without it would write over it.
+    /// Returns the latest complete state, and the errors of later ones, which are kept under
+    /// another name. Returns an error for a state that may be complete but cannot be read, because
+    /// continuing without it would overwrite it.
     pub fn load(
         &self,
         store: impl Fn() -> FlowStore,
     ) -> Result<(Option<Reading>, Vec<StateError>), StateFolderError> {
         let mut broken = Vec::new();
-        // One that was written whole and not yet renamed is newer than the one before.
+        // A file that was written completely but not yet renamed is newer than the previous one.
         for name in [CURRENT, NEW, PREVIOUS] {
             let path = self.folder.join(name);
             match read(&path, store()) {
@@ -108,7 +111,7 @@ impl StateFolder {
         Ok((None, broken))
     }
 
-    /// Writes a state, and keeps the one before.
+    /// Writes a state and keeps the previous one.
     pub fn save(&self, all: &Reading) -> Result<(), StateError> {
         let new = self.folder.join(NEW);
         let failed = |path: &Path, error: io::Error| StateError {
@@ -120,7 +123,7 @@ impl StateFolder {
             failed(&new, error)
         })?;
         let (current, previous) = (self.folder.join(CURRENT), self.folder.join(PREVIOUS));
-        // What is torn does not take the place of what is whole.
+        // A damaged file must not replace a complete one.
         if self.whole.swap(true, Ordering::Relaxed) {
             match fs::rename(&current, &previous) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -130,14 +133,14 @@ impl StateFolder {
             }
         }
         fs::rename(&new, &current).map_err(|error| failed(&current, error))?;
-        // The names are on disk when the folder is.
+        // The new names are on disk once the folder is.
         File::open(&self.folder)
             .and_then(|folder| folder.sync_all())
             .map_err(|error| failed(&self.folder, error))
     }
 }
 
-/// Hashes what goes through it.
+/// A reader or writer that hashes all data passing through.
 struct HashingStream<T> {
     inner: T,
     digest: Sha256,
@@ -179,7 +182,7 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
     let Some(content) = length.checked_sub(digest_length) else {
         return Err(torn("it is too short"));
     };
-    // First the checksum, so that nothing torn is ever believed.
+    // Verify the checksum first, so that damaged data is never used.
     let mut file = BufReader::new(File::open(path)?);
     let mut hashed = HashingStream { inner: io::sink(), digest: Sha256::new() };
     io::copy(&mut (&mut file).take(content), &mut hashed)?;
@@ -193,7 +196,7 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
     file.read_exact(&mut mark)?;
     let Some((_, layout)) = MARKS.iter().find(|(known, _)| mark == **known) else {
         return Err(match mark.starts_with(ANY_MARK) {
-            // It is whole, and somebody's evidence of months: it stays where it is.
+            // The file is complete and may contain the evidence of months, so it stays where it is.
             true => io::Error::new(
                 io::ErrorKind::Unsupported,
                 "was written by another version of rasaudit, whose layout this one does not read; go on with that version",
@@ -208,7 +211,7 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
     let StateHeader { inputs, timeline } =
         postcard::from_bytes(&header).map_err(io::Error::other)?;
     let flows = MergedFlows::restore(store, *layout, &mut file)?;
-    // Nothing of it can be read a second time, to take copies out.
+    // The frames cannot be read a second time, so duplicates cannot be removed.
     Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
 }
 
@@ -218,7 +221,7 @@ mod tests {
     use crate::flow::HashSeed;
     use crate::pipeline::{Plan, Progress, Request};
 
-    /// What a small capture comes to.
+    /// Returns what a small capture yields.
     fn reading() -> Reading {
         let capture = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/services/rpc.pcap");
         let captures = vec![PathBuf::from(capture)];
@@ -276,7 +279,7 @@ mod tests {
         let (found, broken) = state.load(store).ok().unwrap();
         assert!(found.is_none() && broken.len() == 1, "{broken:?}");
         assert_eq!(fs::read(scratch.path().join("evidence.state.broken")).unwrap(), b"torn");
-        // It may be whole: nothing may be written over it.
+        // The state may be complete, so nothing may overwrite it.
         fs::create_dir(&current).unwrap();
         assert!(state.load(store).is_err_and(|no| no.path == current));
     }

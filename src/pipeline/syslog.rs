@@ -1,5 +1,5 @@
-//! Findings to a syslog daemon, as RFC 5424 has it: over the local socket (RFC 5424 text in a datagram), UDP (RFC 5426)
-//! or TCP with octet counting (RFC 6587).
+//! Sends findings to a syslog daemon (RFC 5424) over the local socket (RFC 5424 text in a
+//! datagram), UDP (RFC 5426), or TCP with octet counting (RFC 6587).
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
@@ -9,20 +9,20 @@ use std::time::Duration;
 use crate::policy::Severity;
 use crate::report::Message;
 
-/// Facility "log audit" (13) of RFC 5424, 6.2.1.
+/// The facility "log audit" (13) of RFC 5424, section 6.2.1.
 const FACILITY: u8 = 13;
 
-/// The structured data of a finding (RFC 5424, 6.3.2). 32473 is the enterprise number of examples (RFC 5612), as the
-/// project has none of its own.
+/// The structured data ID of a finding (RFC 5424, section 6.3.2). 32473 is the enterprise number
+/// for examples (RFC 5612), because the project does not have its own.
 const DATA: &str = "finding@32473";
 
-/// How long a daemon may take. It must never hold the audit up.
+/// The time that a daemon may take. It must never delay the audit.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Where messages go.
+/// Where messages are sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum SyslogTarget {
-    /// A socket of this host.
+    /// A socket on this host.
     Local(std::path::PathBuf),
     /// Datagrams to a host and port.
     Udp(String),
@@ -30,13 +30,13 @@ pub enum SyslogTarget {
     Tcp(String),
 }
 
-/// A word names no place where messages can go.
+/// The text is not a valid target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("give local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]")]
 pub struct UnknownTarget;
 
 impl SyslogTarget {
-    /// `local`, `unix:PATH`, `udp:HOST[:PORT]` or `tcp:HOST[:PORT]`.
+    /// Parses `local`, `unix:PATH`, `udp:HOST[:PORT]` or `tcp:HOST[:PORT]`.
     pub fn parse(text: &str) -> Result<Self, UnknownTarget> {
         let with_port = |host: &str, port: u16| match host.rsplit_once(':') {
             Some((name, number)) if number.parse::<u16>().is_ok() && !name.ends_with(':') => {
@@ -57,11 +57,11 @@ impl SyslogTarget {
 /// A syslog daemon.
 pub struct Syslog {
     way: Route,
-    /// The name of this host, `-` where it has none that may be written.
+    /// The name of this host, or `-` if it has none that RFC 5424 allows.
     host: String,
 }
 
-/// How it is reached.
+/// How the daemon is reached.
 enum Route {
     Local(std::path::PathBuf),
     Udp(UdpSocket, SocketAddr),
@@ -69,7 +69,8 @@ enum Route {
 }
 
 impl Syslog {
-    /// Looks a daemon up. It is reached when there is something to say.
+    /// Resolves the address of a daemon. A TCP connection is opened only when the first message is
+    /// sent.
     pub fn new(target: &SyslogTarget) -> io::Result<Self> {
         let way = match target {
             SyslogTarget::Local(path) => Route::Local(path.clone()),
@@ -97,7 +98,7 @@ impl Syslog {
                 {
                     return Ok(());
                 }
-                // It may have been restarted.
+                // The daemon may have been restarted.
                 let mut new = TcpStream::connect_timeout(to, PATIENCE)?;
                 new.set_write_timeout(Some(PATIENCE))?;
                 new.write_all(framed.as_bytes())?;
@@ -108,11 +109,12 @@ impl Syslog {
     }
 }
 
-/// Whether the daemon still holds its end of a connection: what is written to one that was closed is lost.
+/// Returns whether the daemon still holds its end of a connection. Data written to a closed
+/// connection is lost.
 fn is_open(stream: &TcpStream) -> bool {
     let waits = |()| match stream.peek(&mut [0]) {
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        // A daemon that says something is there; at the end of its words it is not.
+        // A daemon that sends data is still connected. At the end of its stream it is not.
         Ok(read) => read > 0,
     };
     let is_open = stream.set_nonblocking(true).is_ok_and(waits);
@@ -135,7 +137,7 @@ fn resolve(to: &str) -> io::Result<SocketAddr> {
     to.to_socket_addrs()?.next().ok_or_else(|| io::Error::other(format!("{to} has no address")))
 }
 
-/// The name of this host as RFC 5424, 6.2.4 lets it be written.
+/// Returns the name of this host as RFC 5424, section 6.2.4, allows it.
 fn host_name() -> String {
     #[cfg(unix)]
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
@@ -147,7 +149,7 @@ fn host_name() -> String {
     name.filter(is_fit).unwrap_or_else(|| "-".to_owned())
 }
 
-/// The message of RFC 5424, 6, with the finding's fields as structured data.
+/// Formats the message (RFC 5424, section 6) with the finding's fields as structured data.
 fn line(host: &str, Message { severity, time, fields, text }: &Message) -> String {
     let level = match severity {
         Severity::Critical => 2,

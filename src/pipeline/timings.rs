@@ -1,40 +1,40 @@
-//! Where the time goes: wall and processor time of each step, for `--timings`.
+//! Measures the wall and processor time of each step, for `--timings`.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use cpu_time::ProcessTime;
 
-/// A step of the work and what it took.
+/// A step of the work and the time it took.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// What was done.
+    /// The name of the step.
     pub name: &'static str,
-    /// Time by the clock.
+    /// Elapsed (wall-clock) time.
     pub wall: Duration,
     /// Processor time of all threads.
     pub cpu: Duration,
 }
 
-/// The steps done so far.
+/// The steps completed so far.
 pub struct Timings(Mutex<StepTimes>);
 
 struct StepTimes {
     steps: Vec<Step>,
     wall: Instant,
-    /// Processor time of the process when the last step ended.
+    /// Processor time of the process at the end of the last step.
     cpu: Duration,
 }
 
 impl Default for Timings {
     fn default() -> Self {
-        // What the process used before belongs to its first step.
+        // Processor time used before this point belongs to the first step.
         Self(Mutex::new(StepTimes { steps: Vec::new(), wall: Instant::now(), cpu: Duration::ZERO }))
     }
 }
 
 impl Timings {
-    /// A step has ended, and the next one begins. Steps of one name are one.
+    /// Ends a step and begins the next one. Steps with the same name are added up.
     pub fn done(&self, name: &'static str) {
         let (wall, cpu) = (Instant::now(), ProcessTime::now().as_duration());
         let mut laps = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -49,7 +49,7 @@ impl Timings {
         }
     }
 
-    /// What was done, in order.
+    /// Returns the completed steps, in order.
     pub fn steps(&self) -> Vec<Step> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).steps.clone()
     }

@@ -1,9 +1,10 @@
-//! A browser to look at pages with, and what drives it.
+//! Finds a browser for page tests, and the scripts that drive it.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The folder of the scripts, with all that they need; none where something is missing, which is told.
+/// Returns the folder of the scripts with all dependencies; `None`, with a message, if something is
+/// missing.
 pub fn browser() -> Option<PathBuf> {
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser"));
     let there = |program: &str| {

@@ -1,4 +1,4 @@
-//! What we see in each frame, to be compared with what tshark does.
+//! Lists what the decoder sees in each frame, for comparison with tshark.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use rasaudit::decode::{Body, Decoder, LINKS, Observation};
 
 use super::tshark::Sees;
 
-/// What we see in each frame; the link type's number where it is not decoded.
+/// Returns the observation of each frame, or the number of the link type if it is not decoded.
 pub fn ours(file: &Path) -> Vec<Result<Observation, u16>> {
     let sources = expand(&[file.to_owned()]).expect("the file is there");
     let Ok(mut reader) = CaptureReader::open(&sources[0], false) else { return Vec::new() };
@@ -29,7 +29,7 @@ pub fn ours(file: &Path) -> Vec<Result<Observation, u16>> {
     found
 }
 
-/// The innermost packet.
+/// Returns the innermost packet.
 pub fn shown(body: &Body) -> Sees {
     match body {
         Body::Transport { tuple, .. } if tuple.transport.has_ports() => Sees::Flow(

@@ -1,4 +1,5 @@
-//! What the tests share: running the program, finding fixtures, cutting and shuffling captures.
+//! Code that the tests share: running the program, finding fixtures, cutting and shuffling
+//! captures.
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub mod browser;
@@ -34,21 +35,21 @@ impl Fixture {
         fixture(self.inventory)
     }
 
-    /// What its audit needs beside capture and inventory.
+    /// Returns the arguments that its audit needs in addition to capture and inventory.
     pub fn more(&self) -> Vec<String> {
-        // As the user would name it, below the folder of the package: reports tell the name.
+        // A path relative to the package, as a user would type it, because reports show the name.
         let exceptions = self.exceptions.map(|file| format!("fixtures/{file}"));
         exceptions.map_or_else(Vec::new, |file| vec!["--exceptions".to_owned(), file])
     }
 
-    /// The arguments of its audit.
+    /// Returns the arguments of its audit.
     pub fn arguments(&self) -> Vec<String> {
         let (capture, inventory) = (self.capture(), self.inventory());
         let [capture, inventory] = [capture, inventory].map(|path| path.display().to_string());
         [vec!["audit".to_owned(), capture, "-i".to_owned(), inventory], self.more()].concat()
     }
 
-    /// Whether it is a plain pcap file.
+    /// Returns whether it is a plain pcap file.
     pub fn is_pcap(&self) -> bool {
         self.capture.ends_with(".pcap")
     }
@@ -76,7 +77,7 @@ pub fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
 }
 
-/// Says that a test was skipped, past the harness, which would swallow it.
+/// Reports that a test was skipped. Bypasses the harness, which would capture the message.
 pub fn skipped(what: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "skipped: {what}");
@@ -87,7 +88,7 @@ pub fn rasaudit<I: IntoIterator<Item = S>, S: AsRef<std::ffi::OsStr>>(arguments:
     Command::new(env!("CARGO_BIN_EXE_rasaudit")).args(arguments).output().expect("the program runs")
 }
 
-/// Runs `audit` with reports into `out` and gives the exit code.
+/// Runs `audit` with reports into `out` and returns the exit code.
 pub fn audit(captures: &[PathBuf], inventory: &Path, out: &Path, more: &[&str]) -> i32 {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rasaudit"));
     command.arg("audit").args(captures).arg("--inventory").arg(inventory).arg("--out").arg(out);
@@ -95,7 +96,7 @@ pub fn audit(captures: &[PathBuf], inventory: &Path, out: &Path, more: &[&str]) 
     output.status.code().unwrap_or_else(|| panic!("ended by a signal: {output:?}"))
 }
 
-/// A made capture with its inventory, in a folder of their own.
+/// A generated capture with its inventory, in a folder of their own.
 pub struct Site {
     pub folder: tempfile::TempDir,
     pub capture: PathBuf,
@@ -119,7 +120,7 @@ impl Site {
         command.args(more).output().expect("the program runs")
     }
 
-    /// The report of a format.
+    /// Returns the report in a format.
     pub fn report(&self, format: &str) -> String {
         let run = self.run(&["--format", format]);
         assert!(run.status.code().is_some_and(|code| code < 2), "{}", stderr(&run));
@@ -127,7 +128,7 @@ impl Site {
     }
 }
 
-/// Hosts of an inventory: name, address, role.
+/// Returns the hosts of an inventory, from name, address and role.
 pub fn hosts(list: &[(&str, &str, &str)]) -> String {
     let entry = |(name, address, role): &(&str, &str, &str)| {
         format!("[[host]]\nname = \"{name}\"\naddresses = [\"{address}\"]\nroles = [\"{role}\"]\n")
@@ -135,7 +136,7 @@ pub fn hosts(list: &[(&str, &str, &str)]) -> String {
     list.iter().map(entry).collect()
 }
 
-/// Audits a capture and gives the report of its conversations.
+/// Audits a capture and returns the report of its conversations.
 pub fn conversations(capture: &Path, inventory: &Path) -> String {
     let output = rasaudit([
         "audit".as_ref(),
@@ -157,8 +158,8 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8 on standard error")
 }
 
-/// Every report of a folder by name. `audit.json` and the page come without their lists of inputs and what they say of
-/// single sources, which are all that may differ between cuts of a capture.
+/// Returns every report of a folder by name. `audit.json` and the page come without their lists of
+/// inputs and notes on single inputs, the only parts that may depend on how a capture is cut.
 pub fn reports(folder: &Path) -> Vec<(String, String)> {
     let mut reports = Vec::new();
     for name in ["audit.json", "conversations.csv", "findings.csv", "hosts.csv", "matrix.csv"] {
@@ -174,7 +175,7 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
                 !reason.as_str().is_some_and(|r| r.contains("cut off in mid-record"))
             });
             json["accounting"]["loss"].as_object_mut().expect("an object").remove("by_source");
-            // The same of the notes: how many inputs there are, and what is said of single ones.
+            // The same applies to the notes on the number of inputs and on single inputs.
             let notes = json["notes"].as_array_mut().expect("a list");
             notes.retain(|note| note["label"] != "Capture" && note["label"] != "Input");
             text = serde_json::to_string_pretty(&json).expect("JSON");
@@ -186,7 +187,7 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
     reports
 }
 
-/// A page without its list of inputs, their number, and what it says of single ones.
+/// Returns a page without its list of inputs, their number, and notes on single inputs.
 fn without_inputs(page: &str) -> String {
     let (before, rest) = page.split_once("<details class=\"read\">").expect("inputs");
     let (_, after) = rest.split_once("</details>").expect("their end");
@@ -202,7 +203,7 @@ fn without_inputs(page: &str) -> String {
     format!("{before}{facts}{after}")
 }
 
-/// A generator of random numbers that needs no crate (xorshift64*); tests name their seeds.
+/// A random number generator that needs no crate (xorshift64*). Tests name their seeds.
 pub struct Random(pub u64);
 
 impl Random {
@@ -224,7 +225,8 @@ impl Random {
     }
 }
 
-/// A little-endian pcap file taken apart: header, whole records, and what is there of a last one that is cut short.
+/// A little-endian pcap file split into its header, its complete records, and the rest of a
+/// truncated last record.
 pub struct Records {
     pub header: Vec<u8>,
     pub records: Vec<Vec<u8>>,
@@ -274,7 +276,7 @@ impl Records {
     }
 }
 
-/// The columns of a CSV report by name.
+/// Returns the named columns of a CSV report.
 pub fn columns(report: &str, wanted: &[&str]) -> Vec<Vec<String>> {
     let mut reader = csv::Reader::from_reader(report.as_bytes());
     let header = reader.headers().expect("a header").clone();

@@ -1,4 +1,4 @@
-//! A wire of our own for live audits: a pair of interfaces in a network namespace.
+//! A test network for live audits: a pair of interfaces in a network namespace.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use super::fixture;
 
-/// A namespace with the interfaces `sent` and `span`, a cable between them.
+/// A namespace with the interfaces `sent` and `span`, connected by a virtual cable.
 pub struct Wire(pub String);
 
 impl Wire {
-    /// None where it cannot be made, which is told.
+    /// Returns `None`, with a message, if the namespace cannot be created.
     pub fn new() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -46,22 +46,22 @@ impl Wire {
         assert!(sh(&format!("ip -n {} {words}", self.0)), "{words}");
     }
 
-    /// Sends a capture's frames over the cable, and one of them again later: silence that is younger than a second
-    /// when a capture ends means nothing.
+    /// Sends the frames of a capture over the cable, and one of them again later, because silence
+    /// of less than a second before the end of a capture is not significant.
     pub fn replay(&self, capture: &Path) {
         let replay = format!("ip netns exec {} tcpreplay -q -i sent", self.0);
         let file = capture.display();
         assert!(sh(&format!("{replay} --mbps 50 {file} && sleep 1.2 && {replay} -L 1 {file}")));
     }
 
-    /// A command in the namespace.
+    /// Returns a command that runs in the namespace.
     pub fn inside(&self) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0]).env("PATH", path_var());
         command
     }
 
-    /// What is served there: status and body. `more` is about the request, in Python.
+    /// Fetches a URL and returns status and body. `more` is Python code that changes the request.
     pub fn get(&self, address: &str, more: &str) -> (String, String) {
         let script = format!(
             "import urllib.request as u, urllib.error as e\n\
@@ -80,7 +80,7 @@ impl Wire {
         self.live_under(&[], folder, more)
     }
 
-    /// The same, started by another program.
+    /// Starts a live audit like [`Self::live`], under another program.
     pub fn live_under(&self, starter: &[&str], folder: &Path, more: &[&str]) -> Live {
         let mut command = self.inside();
         command.args(starter).args([env!("CARGO_BIN_EXE_rasaudit"), "live", "span"]);
@@ -91,7 +91,7 @@ impl Wire {
         command.args(more);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().expect("the program starts");
-        // Until the interface is open, frames go by unseen.
+        // Frames before the interface is open are not seen.
         sleep(Duration::from_millis(700));
         Live { child }
     }
@@ -99,12 +99,13 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        // A test that failed leaves its audit running.
+        // A failed test leaves its audit running.
         sh(&format!("ip netns pids {0} | xargs -r kill -9; ip netns del {0}", self.0));
     }
 }
 
-/// Whether a test that needs a program beside those of every live test can run; where not, that is told.
+/// Returns whether a test can run that needs a program beyond those of every live test. Prints a
+/// message if not.
 pub fn there(program: &str) -> bool {
     let there = sh(&format!("command -v {program}"));
     if !there {
@@ -148,7 +149,7 @@ pub fn sh(script: &str) -> bool {
     command.output().is_ok_and(|done| done.status.success())
 }
 
-/// The inventory of the lab farm, in a file that nobody else may write.
+/// Writes the inventory of the lab farm to a file that only its owner may write.
 pub fn inventory(folder: &Path) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let file = folder.join("inventory.toml");

@@ -1,4 +1,4 @@
-//! The lab farm in which every code shows: what was done there, and what an audit tells of it.
+//! The lab farm that shows every code: what was done there, and what an audit reports of it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{columns, fixture, rasaudit, stderr, stdout};
 
-/// What was done: kind, then verdict, code, client, server, transport, port, state.
+/// Returns what was done: kind, then verdict, code, client, server, transport, port, state.
 pub fn truth(kind: &str) -> BTreeSet<Vec<String>> {
     let text = fs::read_to_string(fixture("farm-codes/truth.tsv")).expect("the truth");
     let lines = text.lines().filter(|line| !line.starts_with('#')).skip(1);
@@ -14,11 +14,11 @@ pub fn truth(kind: &str) -> BTreeSet<Vec<String>> {
     rows.filter(|row| row[0] == kind).map(|row| row[1..].to_vec()).collect()
 }
 
-/// What makes a finding or a conversation the same.
+/// The columns that identify a finding or a conversation.
 pub const KEYS: &[&str] =
     &["verdict", "code", "client_name", "server_name", "transport", "port", "state"];
 
-/// The report of a format.
+/// Returns the report in a format.
 pub fn audit(captures: &[PathBuf], inventory: &Path, format: &str, more: &[&str]) -> String {
     let mut arguments: Vec<std::ffi::OsString> = vec!["audit".into()];
     arguments.extend(captures.iter().map(Into::into));
@@ -30,7 +30,7 @@ pub fn audit(captures: &[PathBuf], inventory: &Path, format: &str, more: &[&str]
     stdout(&run)
 }
 
-/// A finding as the truth has it, and whether it is certain.
+/// A finding as the truth lists it, and whether it is certain.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Told {
     pub keys: Vec<String>,
@@ -39,14 +39,14 @@ pub struct Told {
     pub action: String,
 }
 
-/// The findings of an audit with the exceptions of that farm.
+/// Returns the findings of an audit with the exceptions of that farm.
 pub fn findings(captures: &[PathBuf], inventory: &Path, more: &[&str]) -> Vec<Told> {
     let report = audit(captures, inventory, "csv", more);
     let own = ["client", "client_roles", "server", "server_roles", "severity", "certain", "action"];
     columns(&report, &[KEYS, &own].concat())
         .into_iter()
         .map(|row| {
-            // The name of an end, else its address, else its roles.
+            // The name of an end, or else its address, or else its roles.
             let end = |name: usize, own: usize| {
                 let names = [&row[name], &row[own], &row[own + 1]];
                 names.into_iter().find(|n| !n.is_empty()).cloned().unwrap_or_default()
@@ -66,7 +66,7 @@ pub fn findings(captures: &[PathBuf], inventory: &Path, more: &[&str]) -> Vec<To
         .collect()
 }
 
-/// Those that weigh more than info.
+/// Returns the findings above info.
 pub fn above_info(told: &[Told]) -> BTreeSet<Vec<String>> {
     told.iter().filter(|t| t.severity != "info").map(|t| t.keys.clone()).collect()
 }

@@ -1,9 +1,9 @@
-//! What tshark sees in each frame, with all reassembly off.
+//! Lists what tshark sees in each frame, without any reassembly.
 
 use std::path::Path;
 use std::process::Command;
 
-/// The innermost packet of a frame; what an ICMP error quotes is none.
+/// The innermost packet of a frame. A packet quoted in an ICMP error does not count.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Sees {
     /// Source and destination with ports, and the protocol.
@@ -23,7 +23,7 @@ pub struct Packet {
     pub protocols: String,
     /// Bytes on the wire.
     pub length: u64,
-    /// Addresses and identification of the fragmented datagram that it is a part of.
+    /// Addresses and identification of the fragmented datagram that the frame belongs to.
     pub datagram: Option<(String, String, String)>,
 }
 
@@ -48,12 +48,12 @@ const FIELDS: &[&str] = &[
     "frame.encap_type",
 ];
 
-/// The frames of a capture; none where tshark is not installed. `RASAUDIT_REQUIRE_TSHARK` makes that
-/// an error.
+/// Returns the frames of a capture; `None` if tshark is not installed. `RASAUDIT_REQUIRE_TSHARK`
+/// makes that an error.
 pub fn packets(capture: &Path) -> Option<Vec<Packet>> {
     let mut command = Command::new("tshark");
     command.args(["-n", "-T", "fields", "-E", "occurrence=a", "-E", "separator=/t", "-r"]);
-    // Linux's first port of VXLAN, which tshark does not look at by itself.
+    // Linux's original VXLAN port, which tshark does not decode by default.
     command.arg(capture).args(["-d", "udp.port==8472,vxlan"]);
     // Ethertypes of VLAN tags of old switches.
     command.args(["-d", "ethertype==0x9200,vlan", "-d", "ethertype==0x9300,vlan"]);
@@ -76,7 +76,7 @@ pub fn packets(capture: &Path) -> Option<Vec<Packet>> {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(!errors.contains("-o flag"), "{errors}");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // tshark shows some blocks of pcapng files that carry no packet as frames without a link type.
+    // tshark shows some pcapng blocks that do not carry a packet as frames without a link type.
     let carries = |line: &&str| line.split('\t').next_back() != Some("");
     Some(text.lines().filter(carries).map(packet).collect())
 }
@@ -85,7 +85,7 @@ fn packet(line: &str) -> Packet {
     let columns: Vec<Vec<&str>> = line.split('\t').map(|c| c.split(',').collect()).collect();
     let protocols = columns[0].join(",");
     let layers: Vec<&str> = protocols.split(':').collect();
-    // What comes after ICMP is what an error quotes.
+    // The layers after ICMP are those of the quoted packet.
     let end = layers.iter().position(|l| matches!(*l, "icmp" | "icmpv6")).unwrap_or(layers.len());
     let count = |name: &str| layers[..end].iter().filter(|l| **l == name).count();
     let length = columns[1][0].parse().unwrap_or_default();
@@ -94,7 +94,7 @@ fn packet(line: &str) -> Packet {
     let innermost = layers[..end].iter().rposition(|l| matches!(*l, "ip" | "ipv6"));
     let Some(at) = innermost else { return found };
     if layers[at..end].contains(&"eth") {
-        // A tunnel, and in it something else than IP.
+        // A tunnel that contains something other than IP.
         return found;
     }
     let (v6, number) = (layers[at] == "ipv6", count(layers[at]));

@@ -1,8 +1,8 @@
-//! Captures made packet by packet.
+//! Builds captures packet by packet.
 
 use std::net::Ipv4Addr;
 
-/// A capture in the making.
+/// A capture under construction.
 #[derive(Default, Clone)]
 pub struct Wire(pub Vec<(u64, Vec<u8>)>);
 
@@ -14,7 +14,7 @@ impl Wire {
     pub fn ip(&mut self, ms: u64, from: &str, to: &str, protocol: u8, body: &[u8]) {
         let ip = |text: &str| text.parse::<Ipv4Addr>().expect("an address").octets();
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-        // What stays inside a host has no hardware address.
+        // Packets that stay inside a host have no hardware address.
         if from.starts_with("127.") && to.starts_with("127.") {
             frame[..12].fill(0);
         }
@@ -29,7 +29,7 @@ impl Wire {
 
     pub fn tcp(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), flags: u8, payload: usize) {
         let mut body = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
-        // Both sides count from one, so that each opening and its answer fit.
+        // Both sides count from one, so that each opening and its answer match.
         let (seq, acked) = match flags {
             SYN => (1u32, 0u32),
             flags if flags & SYN != 0 => (1, 2),
@@ -42,7 +42,7 @@ impl Wire {
         self.ip(ms, from.0, to.0, 6, &body);
     }
 
-    /// A segment with its numbers.
+    /// Appends a segment with its sequence and acknowledgement numbers.
     pub fn segment(
         &mut self,
         ms: u64,
@@ -59,7 +59,7 @@ impl Wire {
         self.ip(ms, from.0, to.0, 6, &body);
     }
 
-    /// A connection with these opening numbers and data both ways.
+    /// Appends a connection with this initial sequence number and data in both directions.
     pub fn opened(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), isn: u32) {
         let (a, b) = (isn, isn.wrapping_mul(7));
         self.segment(ms, from, to, SYN, (a, 0), 0);
@@ -69,7 +69,7 @@ impl Wire {
         self.segment(ms + 4, to, from, ACK, (b + 1, a + 51), 50);
     }
 
-    /// Gives the frames from the number `first` on another sender and hop count.
+    /// Changes the source MAC and the hop count of the frames from number `first`.
     pub fn sent_by(&mut self, first: usize, mac: u8, ttl: u8) {
         for (_, frame) in &mut self.0[first..] {
             frame[11] = mac;
@@ -77,7 +77,7 @@ impl Wire {
         }
     }
 
-    /// Puts the frames from the number `first` on into VXLAN between two addresses.
+    /// Wraps the frames from number `first` in VXLAN between two addresses.
     pub fn tunnel(&mut self, first: usize, from: &str, to: &str) {
         for (ms, inner) in self.0.split_off(first) {
             let body = [
@@ -91,7 +91,7 @@ impl Wire {
         }
     }
 
-    /// A frame of an ethertype, between two hardware addresses that end so.
+    /// Appends a frame of an ethertype, between two hardware addresses with these last bytes.
     pub fn ether(&mut self, ms: u64, from: u8, to: u8, ethertype: u16, payload: &[u8]) {
         let mut frame = vec![2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from];
         frame.extend(ethertype.to_be_bytes());
@@ -99,7 +99,7 @@ impl Wire {
         self.0.push((ms, frame));
     }
 
-    /// Data of a connection, at a place of its stream.
+    /// Appends data of a connection at a position of its stream.
     pub fn data(
         &mut self,
         ms: u64,
@@ -115,7 +115,7 @@ impl Wire {
         self.ip(ms, from.0, to.0, 6, &body);
     }
 
-    /// A connection whose client starts with `first`, in segments of at most `most` bytes.
+    /// Appends a connection whose client starts with `first`, in segments of at most `most` bytes.
     pub fn start(
         &mut self,
         ms: u64,
@@ -134,7 +134,8 @@ impl Wire {
         self.data(ms + 30, to, from, (2, first.len() as u32 + 2), &[0x16, 3, 3, 0, 1, 2]);
     }
 
-    /// A question of DNS and its answer: the names lead from one to the next, the last to the address.
+    /// Appends a DNS query and its answer, in which each name is an alias of the next and the last
+    /// one has the address.
     pub fn lookup(&mut self, ms: u64, client: &str, resolver: &str, names: &[&str], address: &str) {
         let [query, answer] = dns(ms as u16, names, address);
         self.datagram(ms, (client, 40_000), (resolver, 53), &query);
@@ -155,12 +156,12 @@ impl Wire {
         self.ip(ms, from.0, to.0, 17, &body);
     }
 
-    /// A connection with data both ways.
+    /// Appends a connection with data in both directions.
     pub fn connect(&mut self, ms: u64, from: (&str, u16), to: (&str, u16)) {
         self.session(ms, from, to, 0);
     }
 
-    /// A connection that goes on for some seconds, a kilobyte each way a second.
+    /// Appends a connection that lasts some seconds, with a kilobyte per second in each direction.
     pub fn session(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), seconds: u64) {
         self.tcp(ms, from, to, SYN, 0);
         self.tcp(ms + 1, to, from, SYN | ACK, 0);
@@ -171,14 +172,14 @@ impl Wire {
         }
     }
 
-    /// A SYN that is repeated as a kernel does, at 1, 3 and 7 seconds.
+    /// Appends a SYN that is repeated after 1, 3 and 7 seconds, as a kernel does.
     pub fn knock(&mut self, ms: u64, from: (&str, u16), to: (&str, u16)) {
         for later in [0, 1000, 3000, 7000] {
             self.tcp(ms + later, from, to, SYN, 0);
         }
     }
 
-    /// An address claim (ARP): who says that an address is his.
+    /// Appends an address claim (ARP).
     pub fn claim(&mut self, ms: u64, address: &str, mac: u8) {
         let ip = address.parse::<std::net::Ipv4Addr>().expect("an address").octets();
         let mut frame = vec![0xff; 6];
@@ -190,7 +191,7 @@ impl Wire {
         self.0.push((ms, frame));
     }
 
-    /// The same in neighbour discovery: an advertisement to all nodes.
+    /// Appends an address claim in neighbour discovery: an advertisement to all nodes.
     pub fn advertisement(&mut self, ms: u64, address: &str, mac: u8) {
         let ip = |text: &str| text.parse::<std::net::Ipv6Addr>().expect("an address").octets();
         let mut frame = vec![0x33, 0x33, 0, 0, 0, 1, 2, 0, 0, 0, 0, mac, 0x86, 0xdd];
@@ -220,7 +221,7 @@ impl Wire {
     }
 }
 
-/// A question of DNS, and the answer to it.
+/// Returns a DNS query and the answer to it.
 pub fn dns(id: u16, names: &[&str], address: &str) -> [Vec<u8>; 2] {
     let name = |text: &str| -> Vec<u8> {
         let labels = text.split('.').flat_map(|l| [&[l.len() as u8], l.as_bytes()].concat());
@@ -240,8 +241,8 @@ pub fn dns(id: u16, names: &[&str], address: &str) -> [Vec<u8>; 2] {
     [message([1, 0], 0, &[]), message([0x81, 0x80], names.len() as u8, &records)]
 }
 
-/// A ClientHello of TLS 1.3 for a name (none if empty), padded to about `size` bytes before the name;
-/// `hidden` with the extension of an encrypted one.
+/// Returns a TLS 1.3 ClientHello for a name (none if empty), padded to about `size` bytes before
+/// the name. With `hidden`, it has the extension of an encrypted ClientHello.
 pub fn client_hello(name: &str, hidden: bool, size: usize) -> Vec<u8> {
     let sized = |bytes: &[u8], width: usize| {
         let length = (bytes.len() as u32).to_be_bytes();

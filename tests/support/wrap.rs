@@ -1,6 +1,6 @@
-//! Wrappers: the same packets under every link type and in every tunnel.
+//! Wraps the same packets in every link type and every tunnel.
 
-/// An Ethernet frame, taken apart.
+/// An Ethernet frame split into its parts.
 #[derive(Clone, Copy)]
 pub struct PrefixRetention<'a> {
     pub whole: &'a [u8],
@@ -8,7 +8,8 @@ pub struct PrefixRetention<'a> {
     pub from: &'a [u8],
     pub kind: [u8; 2],
     pub payload: &'a [u8],
-    /// Bytes on the wire of the whole frame; more than it has where the capture cut it.
+    /// The length of the whole frame on the wire, in bytes. It exceeds the captured bytes if the
+    /// capture truncated the frame.
     pub wire: usize,
 }
 
@@ -26,38 +27,38 @@ impl<'a> PrefixRetention<'a> {
         self.v4() || self.kind == [0x86, 0xdd]
     }
 
-    /// Bytes on the wire after the Ethernet header.
+    /// Returns the number of bytes on the wire after the Ethernet header.
     fn rest(&self) -> usize {
         self.wire - 14
     }
 
-    /// The payload behind `header`, if it is IP.
+    /// Returns `header` followed by the payload, if the payload is IP.
     fn ip(&self, header: &[u8]) -> Option<Vec<u8>> {
         self.is_ip().then(|| [header, self.payload].concat())
     }
 
-    /// The payload behind the header of its version.
+    /// Returns the header for the payload's IP version, followed by the payload.
     fn versioned(&self, v4: &[u8], v6: &[u8]) -> Option<Vec<u8>> {
         self.ip(if self.v4() { v4 } else { v6 })
     }
 
-    /// An Ethernet frame with the same addresses and another payload.
+    /// Returns an Ethernet frame with the same addresses and another payload.
     fn ethernet(&self, kind: u16, payload: &[&[u8]]) -> Option<Vec<u8>> {
         Some([self.to, self.from, &kind.to_be_bytes(), &payload.concat()].concat())
     }
 }
 
-/// How packets are wrapped.
+/// A way to wrap packets.
 pub struct Wrapper {
     pub name: &'static str,
     pub link: u16,
-    /// The wrapped frame; none where the wrapper cannot carry it.
+    /// Returns the wrapped frame; `None` if the wrapper cannot carry it.
     pub wrap: fn(PrefixRetention<'_>) -> Option<Vec<u8>>,
-    /// What of a packet's evidence the wrapper cannot carry.
+    /// The evidence of a packet that the wrapper cannot carry.
     pub loses: &'static str,
 }
 
-/// Ethernet between two machines of the network below.
+/// The Ethernet header between two machines of the underlay network.
 const UNDERLAY: &[u8] = &[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
 
 fn sum16(bytes: &[u8]) -> u16 {
@@ -68,8 +69,8 @@ fn sum16(bytes: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// An IPv4 packet between 192.0.2.1 and 192.0.2.2 in an Ethernet frame. `wire` is the length of what
-/// follows `header` on the wire.
+/// Returns an IPv4 packet between 192.0.2.1 and 192.0.2.2 in an Ethernet frame. `wire` is the
+/// length on the wire of what follows `header`.
 fn over_ipv4(protocol: u8, header: &[u8], inner: &[u8], wire: usize) -> Vec<u8> {
     let total = (20 + header.len() + wire) as u16;
     let mut ip = vec![0x45, 0];
@@ -80,7 +81,7 @@ fn over_ipv4(protocol: u8, header: &[u8], inner: &[u8], wire: usize) -> Vec<u8> 
     [UNDERLAY, &[0x08, 0x00], &ip, header, inner].concat()
 }
 
-/// The same over IPv6, between 2001:db8::1 and 2001:db8::2.
+/// Returns the same over IPv6, between 2001:db8::1 and 2001:db8::2.
 fn over_ipv6(protocol: u8, header: &[u8], inner: &[u8], wire: usize) -> Vec<u8> {
     let mut ip = vec![0x60, 0, 0, 0];
     ip.extend(((header.len() + wire) as u16).to_be_bytes());
@@ -91,7 +92,7 @@ fn over_ipv6(protocol: u8, header: &[u8], inner: &[u8], wire: usize) -> Vec<u8> 
     [UNDERLAY, &[0x86, 0xdd], &ip, header, inner].concat()
 }
 
-/// A UDP header to `port`, without checksum, and the tunnel's own header.
+/// Returns a UDP header to `port`, without a checksum, and the header of the tunnel.
 fn udp(port: u16, header: &[u8], wire: usize) -> Vec<u8> {
     let mut udp = 50_000u16.to_be_bytes().to_vec();
     udp.extend(port.to_be_bytes());
@@ -101,13 +102,13 @@ fn udp(port: u16, header: &[u8], wire: usize) -> Vec<u8> {
     udp
 }
 
-/// A whole frame in UDP over IPv4.
+/// Returns a complete frame in UDP over IPv4.
 fn frame_in_udp(frame: PrefixRetention<'_>, port: u16, header: &[u8]) -> Option<Vec<u8>> {
     let header = udp(port, header, frame.wire);
     Some(over_ipv4(17, &header, frame.whole, frame.wire))
 }
 
-/// A whole frame in GRE over IPv4.
+/// Returns a complete frame in GRE over IPv4.
 fn frame_in_gre(frame: PrefixRetention<'_>, header: &[u8]) -> Option<Vec<u8>> {
     Some(over_ipv4(47, header, frame.whole, frame.wire))
 }
@@ -120,7 +121,7 @@ fn packet_type(destination: &[u8]) -> u8 {
     }
 }
 
-/// An IEEE 802.11 data frame from an access point, with quality of service or not.
+/// Returns an IEEE 802.11 data frame from an access point, with quality of service if `quality`.
 fn wlan(frame: PrefixRetention<'_>, quality: bool) -> Vec<u8> {
     let mut bytes = vec![if quality { 0x88 } else { 0x08 }, 0x02, 0, 0];
     bytes.extend([frame.to, &[2, 0, 0, 0, 0, 9], frame.from, &[0x10, 0]].concat());
@@ -179,13 +180,13 @@ wrappers! {
     "wlan", 105, NOTHING, |f| Some(wlan(f, false));
     "wlan-quality", 105, NOTHING, |f| Some(wlan(f, true));
     "radiotap", 127, NOTHING, |f| {
-        // A time, flags that announce a check sequence, and the sequence where it was captured.
+        // A time, flags that announce a frame check sequence, and the sequence if it was captured.
         let header = [0, 0, 17, 0, 3, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0x10];
         let fcs: &[u8] = if f.whole.len() == f.wire { &[1, 2, 3, 4] } else { &[] };
         Some([&header[..], &wlan(f, true), fcs].concat())
     };
     "radiotap-padded", 127, NOTHING, |f| {
-        // Flags that announce padding of the 802.11 header, which has 26 bytes, to words.
+        // Flags that announce padding of the 802.11 header of 26 bytes to whole words.
         let frame = wlan(f, true);
         Some([&[0, 0, 9, 0, 2, 0, 0, 0, 0x20][..], &frame[..26], &[0, 0], &frame[26..]].concat())
     };
@@ -199,9 +200,9 @@ wrappers! {
         header[..8].copy_from_slice(&[0x80, 0x21, 0x10, 0x01, 0, 0, 0, 64]);
         Some([header, wlan(f, false)].concat())
     };
-    // Around an Ethernet frame's payload.
+    // Headers around the payload of an Ethernet frame.
     "snap", 1, NOTHING, |f| {
-        // The length must be one of IEEE 802.3; longer packets only go as Ethernet II.
+        // The length must be valid in IEEE 802.3. Longer packets can only be sent as Ethernet II.
         let length = f.rest() + 8;
         if length > 1500 { Some(f.whole.to_vec()) } else { f.ethernet(length as u16, &[&snap(f)]) }
     };
@@ -353,7 +354,7 @@ wrappers! {
     };
     "capwap-ethernet", 1, NOTHING, |f| frame_in_udp(f, 5247, &[0, 0x10, 2, 0, 0, 0, 0, 0]);
     "capwap-wlan", 1, NOTHING, |f| {
-        // Controllers of Cisco turn the two bytes of the frame control round.
+        // Cisco controllers swap the two bytes of the frame control field.
         let mut frame = wlan(f, true);
         frame.swap(0, 1);
         let wire = f.wire + frame.len() - f.whole.len();
@@ -369,7 +370,7 @@ wrappers! {
     "pim-register", 1, UNDER, |f| {
         f.is_ip().then(|| over_ipv4(103, &[0x21, 0, 0, 0, 0, 0, 0, 0], f.payload, f.rest()))
     };
-    // One in the other: a mirrored VLAN of an overlay network.
+    // Nested tunnels: a mirrored VLAN of an overlay network.
     "vxlan-in-vlan-in-erspan", 1, NOTHING, |f| {
         let overlay = frame_in_udp(f, 4789, &[8, 0, 0, 0, 0, 0, 100, 0])?;
         let tagged = [&overlay[..12], &[0x81, 0, 0, 20], &overlay[12..]].concat();
@@ -379,7 +380,8 @@ wrappers! {
     };
 }
 
-/// IPv6 packets in Teredo, behind an authentication and an origin or neither, with a trailer or without.
+/// IPv6 packets in Teredo, with or without authentication and origin headers, and with or without a
+/// trailer.
 pub const TEREDO: &[Wrapper] = &[
     Wrapper { name: "teredo", link: 1, loses: UNDER, wrap: |f| teredo(f, &[], &[]) },
     Wrapper {
@@ -409,7 +411,7 @@ fn teredo(frame: PrefixRetention<'_>, header: &[u8], trailer: &[u8]) -> Option<V
     Some(over_ipv4(17, &header, &inner, inner.len()))
 }
 
-/// A pcap file of the frames of another one, wrapped; `keep` chooses among them.
+/// Returns a pcap file with the wrapped frames of another one. `keep` selects the frames.
 pub fn capture(
     records: &super::Records,
     wrapper: &Wrapper,

@@ -1,13 +1,13 @@
-//! Linux cooked captures, as of the device `any`: version 1 (LINKTYPE_LINUX_SLL, 113) and version 2
-//! (LINKTYPE_LINUX_SLL2, 276).
+//! Linux cooked captures, as from the device `any`: version 1 (LINKTYPE_LINUX_SLL, 113) and version
+//! 2 (LINKTYPE_LINUX_SLL2, 276).
 
 use super::wireless;
 use crate::decode::{DecodeState, Next, Packet};
 use crate::model::{Mac, SkipReason};
 
-/// Packet type "sent to everybody", in both versions.
+/// The packet type for broadcasts in both versions.
 const BROADCAST: u16 = 1;
-/// The length of an Ethernet address.
+/// The length of an Ethernet address in bytes.
 const MAC_LEN: u16 = 6;
 
 pub(super) fn version_1<'p>(
@@ -34,14 +34,14 @@ pub(super) fn version_2<'p>(
     carried(word(8), word(0), rest, layers)
 }
 
-/// The sender's hardware address, where it is one of Ethernet.
+/// Notes the hardware address of the sender, if it has the length of an Ethernet address.
 fn source(layers: &mut DecodeState<'_>, length: u16, address: &[u8]) {
     if let (MAC_LEN, Ok(mac)) = (length, address.try_into()) {
         layers.seen.link.source = Mac(mac);
     }
 }
 
-/// What the protocol field announces, which depends on the device's type (ARPHRD).
+/// Returns what the protocol field announces, which depends on the type of the device (ARPHRD).
 fn carried<'p>(
     device: u16,
     protocol: u16,
@@ -49,7 +49,7 @@ fn carried<'p>(
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     match (device, protocol) {
-        // 802.11 devices: bare, with Prism's header, with radiotap.
+        // 802.11 devices: without a header, with a Prism header, with radiotap.
         (801, _) => wireless::plain(rest, layers),
         (802, _) => wireless::prism(rest, layers),
         (803, _) => wireless::radiotap(rest, layers),

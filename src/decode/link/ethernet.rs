@@ -42,8 +42,8 @@ pub(in crate::decode) fn decode<'p>(
     Ok(Next::Ether(ethertype, rest))
 }
 
-/// Whether a frame that is called Ethernet is one of IEEE 802.11: nothing known stands where its ethertype would, and
-/// everything is where a data frame has it.
+/// Returns whether a frame declared as Ethernet is an IEEE 802.11 frame: its ethertype would be
+/// unknown, and all fields are in the places of a data frame.
 fn is_wlan(ethertype: u16, packet: Packet<'_>, rest: Packet<'_>) -> bool {
     let is_snap = rest.bytes.starts_with(&[0xaa, 0xaa]);
     let is_unknown = !is_known(ethertype) || (is_length(ethertype) && !is_snap);

@@ -1,18 +1,19 @@
-//! Serial lines: PPP with or without its HDLC framing (LINKTYPE_PPP, 9; LINKTYPE_PPP_HDLC, 50; with a
+//! Serial lines: PPP with or without HDLC framing (LINKTYPE_PPP, 9; LINKTYPE_PPP_HDLC, 50; with a
 //! direction before it, 166 and 204), PPP over Ethernet (LINKTYPE_PPP_ETHER, 51) and Cisco HDLC
 //! (LINKTYPE_C_HDLC, 104).
 
 use crate::decode::{DecodeState, Next, Packet, ppp};
 use crate::model::SkipReason;
 
-/// The "all stations" address and the "unnumbered information" control of PPP in HDLC framing.
+/// The "all stations" address and the "unnumbered information" control byte of PPP in HDLC framing.
 const FRAMING: &[u8] = &[0xff, 0x03];
 
 pub(super) fn ppp<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason> {
     Ok(match packet.after(FRAMING.len()).filter(|_| packet.bytes.starts_with(FRAMING)) {
         Some(rest) => Next::Ppp(rest),
         None => match packet.bytes {
-            // Cisco's framing under the number of PPP: unicast or broadcast address, control 0.
+            // Cisco framing under the link type of PPP: unicast or broadcast address, control byte
+            // 0.
             [0x0f | 0x8f, 0x00, ..] => cisco_rest(packet)?,
             _ => Next::Ppp(packet),
         },
@@ -40,7 +41,7 @@ pub(super) fn cisco<'p>(
     cisco_rest(packet)
 }
 
-/// After an address and a control byte comes an ethertype.
+/// Reads the ethertype that follows an address and a control byte.
 fn cisco_rest(packet: Packet<'_>) -> Result<Next<'_>, SkipReason> {
     let cut = SkipReason::TruncatedLinkHeader;
     Ok(Next::Ether(packet.u16(2).ok_or(cut)?, packet.after(4).ok_or(cut)?))

@@ -1,4 +1,4 @@
-//! Link types: one file each, one line in the list.
+//! Link types, with one file for each family and one line in the list for each type.
 
 mod cooked;
 pub(super) mod ethernet;
@@ -10,14 +10,14 @@ mod wireless;
 use super::{DecodeState, Next, Packet};
 use crate::model::SkipReason;
 
-/// Reads the header of a link type and says what it carries.
+/// A function that reads the header of a link type and returns what it carries.
 type LinkDecoder = for<'p> fn(Packet<'p>, &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason>;
 
 /// A link type that is decoded.
 pub struct LinkType {
-    /// Its registry number (LINKTYPE).
+    /// The registry number (LINKTYPE).
     pub number: u16,
-    /// Its name.
+    /// The name.
     pub name: &'static str,
     /// The document that describes it.
     pub document: &'static str,
@@ -36,7 +36,7 @@ const fn link(
     LinkType { number, name, document, since, decode }
 }
 
-/// The link types that are decoded, the commonest first.
+/// The link types that are decoded, the most common first.
 pub const LINKS: &[LinkType] = &[
     link(1, "Ethernet", "IEEE 802.3", "0.1", ethernet::decode),
     link(113, "Linux cooked", "LINKTYPE_LINUX_SLL", "0.1", cooked::version_1),

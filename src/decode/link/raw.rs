@@ -1,6 +1,6 @@
-//! Links that carry IP with little or nothing before it: raw IP (LINKTYPE_RAW, 101, and the numbers that
-//! operating systems gave it, 12 and 14; LINKTYPE_IPV4, 228; LINKTYPE_IPV6, 229), BSD loopback
-//! (LINKTYPE_NULL, 0; also Npcap's) and OpenBSD loopback (LINKTYPE_LOOP, 108).
+//! Links that carry IP with little or nothing before it: raw IP (LINKTYPE_RAW, 101, and 12 and 14,
+//! the numbers that operating systems gave it; LINKTYPE_IPV4, 228; LINKTYPE_IPV6, 229), BSD
+//! loopback (LINKTYPE_NULL, 0; also from Npcap) and OpenBSD loopback (LINKTYPE_LOOP, 108).
 
 use crate::decode::{DecodeState, Next, Packet};
 use crate::model::SkipReason;
@@ -20,8 +20,8 @@ pub(super) fn v6<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next
     Ok(Next::Ip(Some(6), packet))
 }
 
-/// An address family in the byte order of the capturing machine, or (OpenBSD) of the network. The
-/// family of IPv6 has a number of its own on each system, all below 256.
+/// Reads an address family in the byte order of the capturing machine or (OpenBSD) of the network.
+/// The family of IPv6 has a different number on each system, always below 256.
 pub(super) fn family<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,

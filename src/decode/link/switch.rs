@@ -1,5 +1,6 @@
-//! What Ethernet switches put into the frames that go to their host: the tags of Marvell (LINKTYPE_DSA_TAG_DSA, 284;
-//! LINKTYPE_DSA_TAG_EDSA, 285) and Broadcom (LINKTYPE_DSA_TAG_BRCM, 281; LINKTYPE_DSA_TAG_BRCM_PREPEND, 282).
+//! Tags that Ethernet switches add to frames for their host: those of Marvell
+//! (LINKTYPE_DSA_TAG_DSA, 284; LINKTYPE_DSA_TAG_EDSA, 285) and Broadcom (LINKTYPE_DSA_TAG_BRCM,
+//! 281; LINKTYPE_DSA_TAG_BRCM_PREPEND, 282).
 
 use super::ethernet;
 use crate::decode::ether::marvell;
@@ -14,7 +15,7 @@ const ADDRESSES: usize = 12;
 /// Length of a tag in bytes.
 const TAG: usize = 4;
 
-/// A tag between the addresses and the ethertype.
+/// Reads a tag between the addresses and the ethertype.
 pub(super) fn dsa<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -24,7 +25,7 @@ pub(super) fn dsa<'p>(
     Ok(frame)
 }
 
-/// An ethertype that the switch was told to use, two bytes, and the tag.
+/// Reads an ethertype that is configured on the switch, two bytes, and the tag.
 pub(super) fn edsa<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -34,7 +35,7 @@ pub(super) fn edsa<'p>(
     ethernet::announced(packet, ADDRESSES + 4 + TAG)
 }
 
-/// A tag between the addresses and the ethertype, of which nothing is read.
+/// Skips a tag between the addresses and the ethertype.
 pub(super) fn broadcom<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
@@ -43,7 +44,7 @@ pub(super) fn broadcom<'p>(
     ethernet::announced(packet, ADDRESSES + TAG)
 }
 
-/// A tag before the frame.
+/// Skips a tag before the frame.
 pub(super) fn broadcom_before<'p>(
     packet: Packet<'p>,
     _: &mut DecodeState<'_>,

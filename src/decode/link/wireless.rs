@@ -1,5 +1,5 @@
-//! What monitoring wireless cards put before an IEEE 802.11 frame: nothing (LINKTYPE_IEEE802_11, 105),
-//! radiotap (127), Prism (119) or AVS (163).
+//! Headers that monitoring wireless cards add before an IEEE 802.11 frame: none
+//! (LINKTYPE_IEEE802_11, 105), radiotap (127), Prism (119) or AVS (163).
 
 use crate::decode::{DecodeState, Next, Packet, WlanForm};
 use crate::model::SkipReason;
@@ -13,8 +13,9 @@ pub(super) fn plain<'p>(
     Ok(Next::Wlan(packet, WlanForm::Plain))
 }
 
-/// radiotap.org: a length, bit maps of which fields are present, the fields. Of these only the flags
-/// matter: a frame check sequence at the end, and padding after the 802.11 header.
+/// Reads a radiotap header (radiotap.org): a length, bit maps of the fields that are present, and
+/// the fields. Only the flags matter: a frame check sequence at the end, and padding after the
+/// 802.11 header.
 pub(super) fn radiotap<'p>(
     packet: Packet<'p>,
     _: &mut DecodeState<'_>,
@@ -54,12 +55,13 @@ pub(super) fn radiotap<'p>(
     Ok(Next::Wlan(frame, form))
 }
 
-/// A message code, then the header's length in the byte order of the capturing machine.
+/// Reads a Prism header: a message code, then the header's length in the byte order of the
+/// capturing machine.
 pub(super) fn prism<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    // AVS headers came under the number of Prism too; they start with a magic number.
+    // AVS headers also occur under the link type of Prism. They start with a magic number.
     if packet.u32(0).ok_or(CUT)? & 0xffff_f000 == 0x8021_1000 {
         return avs(packet, layers);
     }
@@ -68,7 +70,7 @@ pub(super) fn prism<'p>(
     Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, WlanForm::Plain))
 }
 
-/// A magic number, then the header's length in network order.
+/// Reads an AVS header: a magic number, then the header's length in network order.
 pub(super) fn avs<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason> {
     let length = packet.u32(4).ok_or(CUT)?;
     Ok(Next::Wlan(packet.after(length as usize).ok_or(CUT)?, WlanForm::Plain))

@@ -1,5 +1,5 @@
-//! The control and provisioning of wireless access points (RFC 5415), whose data channel carries the frames of clients:
-//! IEEE 802.11 (RFC 5416), or Ethernet.
+//! Control and provisioning of wireless access points (RFC 5415). The data channel carries the
+//! frames of clients: IEEE 802.11 (RFC 5416) or Ethernet.
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 use crate::decode::WlanForm;
@@ -11,12 +11,12 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     /// The binding of IEEE 802.11.
     const WLAN: u32 = 1;
     let head = packet.u32(0)?;
-    // Version 0 and a header in clear; where it is DTLS, nothing can be read.
+    // Version 0 with an unencrypted header. Nothing can be read from DTLS.
     if head >> 24 != 0 || head & KEEP_ALIVE != 0 {
         return None;
     }
     let length = (head >> 19 & 0x1f) as usize * 4;
-    // The fixed part has two words. The headers of a fragmented frame are in its first fragment.
+    // The fixed part has eight bytes. The headers of a fragmented frame are in its first fragment.
     let offset = packet.u16(6)? >> 3;
     if length < 8 || (head & IS_FRAGMENT != 0 && offset != 0) {
         return None;
@@ -30,16 +30,16 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     Some(TunnelHeader { tunnel: Tunnel::Capwap, id: None, next })
 }
 
-/// Whether a datagram is one of DTLS (RFC 5415, 4.2), whose content nobody can read: its own header, and a record behind
-/// it (RFC 6347, 4.1).
+/// Returns whether a datagram is encrypted with DTLS (RFC 5415, 4.2), so that its content cannot be
+/// read: it has the DTLS header of CAPWAP, followed by a record (RFC 6347, 4.1).
 pub(super) fn is_sealed(datagram: Packet<'_>) -> bool {
     const UDP_HEADER: usize = 8;
     let payload = datagram.bytes.get(UDP_HEADER..).unwrap_or_default();
     matches!(payload, [1, 0, 0, 0, 20..=25, 0xfe, 0xff | 0xfd, ..])
 }
 
-/// The form of an infrastructure data frame: controllers of Cisco write the two bytes of its frame control in the other
-/// order.
+/// Returns the form of an infrastructure data frame. Cisco controllers swap the two bytes of the
+/// frame control field.
 fn form(frame: Packet<'_>) -> Option<WlanForm> {
     let &[first, second, ..] = frame.bytes else { return None };
     let is_data = |byte: u8| byte & 0x0f == 0x08;

@@ -1,5 +1,6 @@
-//! Generic routing encapsulation (RFC 2784) with key and sequence number (RFC 2890), its version 1 of
-//! PPTP (RFC 2637), and what is built on it: NVGRE (RFC 7637) and ERSPAN (draft-foschiano-erspan).
+//! Generic routing encapsulation (RFC 2784) with key and sequence number (RFC 2890), version 1 for
+//! PPTP (RFC 2637), and the protocols built on it: NVGRE (RFC 7637) and ERSPAN
+//! (draft-foschiano-erspan).
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -16,8 +17,9 @@ const ACKNOWLEDGES: u16 = 0x0080;
 /// The protocol number of GRE.
 const GRE: u8 = 47;
 
-/// Whether a packet is a keepalive of a router: what its peer shall send back, in GRE, with nothing in it (inner
-/// protocol 0). It asks the peer and is no packet of it.
+/// Returns whether a packet is a router's keepalive: it contains the packet that the peer is
+/// expected to return, which is GRE without content (inner protocol 0). The inner packet is a
+/// request to the peer and was not sent by it.
 pub(super) fn is_keepalive(ip: &IpHeader, packet: Packet<'_>) -> bool {
     if ip.transport.0 != GRE || packet.u16(2) != Some(0x0800) || packet.u16(0) != Some(0) {
         return false;
@@ -36,7 +38,7 @@ pub(super) fn is_keepalive(ip: &IpHeader, packet: Packet<'_>) -> bool {
 pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let (flags, protocol) = (packet.u16(0)?, packet.u16(2)?);
     let version = flags & 7;
-    // Source routes (RFC 1701) are long gone, and have no length that could be trusted.
+    // Source routes (RFC 1701) are obsolete, and their length cannot be trusted.
     if version > 1 || flags & ROUTING != 0 {
         return None;
     }
@@ -53,7 +55,7 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let rest = packet.after(length)?;
     let gre = |id, next| Some(TunnelHeader { tunnel: Tunnel::Gre, id, next });
     match protocol {
-        // Version 1 is PPP; its key is a length and the call's number.
+        // Version 1 is PPP. Its key is a length and the number of the call.
         0x880b if version == 1 => gre(key.map(|k| k & 0xffff), Next::Ppp(framed(rest))),
         _ if version == 1 => None,
         0x880b => gre(key, Next::Ppp(framed(rest))),
@@ -64,14 +66,14 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
             }
             _ => gre(key, Next::Ethernet(rest)),
         },
-        // Type I has no header of its own, and no sequence number either.
+        // Type I has neither a header of its own nor a sequence number.
         0x88be if flags & SEQUENCE == 0 => erspan(None, Some(rest)),
         0x88be => erspan(Some(u32::from(rest.u16(2)? & 0x3ff)), rest.after(8)),
         0x22eb => {
             let optional = rest.bytes.get(11)? & 1 != 0;
             let frame = rest.after(if optional { 20 } else { 12 })?;
             let session = Some(u32::from(rest.u16(2)? & 0x3ff));
-            // Type III says what it carries: zero is Ethernet, two is IP.
+            // Type III declares its content: zero is Ethernet, two is IP.
             match rest.u16(10)? >> 10 & 0x1f {
                 2 => Some(TunnelHeader {
                     tunnel: Tunnel::Erspan,
@@ -81,14 +83,15 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
                 _ => erspan(session, Some(frame)),
             }
         }
-        // Cisco's redirection of web traffic has four bytes of its own in version 2 alone.
+        // Cisco's redirection of web traffic has a header of four bytes in version 2 only.
         0x883e => match rest.bytes.first()? >> 4 {
             4 => gre(key, Next::Ip(Some(4), rest)),
             _ => gre(key, Next::Ip(Some(4), rest.after(4)?)),
         },
-        // Access points of Aruba carry frames of their clients, and say their kind in the last but one digit.
+        // Aruba access points carry the frames of their clients, with their kind in the
+        // second-to-last digit.
         0x8200..=0x8370 if protocol & 0xf == 0 => gre(key, Next::Wlan(rest, WlanForm::Plain)),
-        // Cisco's metadata has the ethertype first here, and then its own bytes.
+        // Cisco metadata starts with the ethertype here, followed by its own bytes.
         0x8909 => gre(key, Next::Ether(rest.u16(0)?, rest.after(8)?)),
         0x0800 | 0x86dd | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x88e5 | 0x894f => {
             gre(key, Next::Ether(protocol, rest))
@@ -101,7 +104,7 @@ fn erspan(session: Option<u32>, frame: Option<Packet<'_>>) -> Option<TunnelHeade
     Some(TunnelHeader { tunnel: Tunnel::Erspan, id: session, next: Next::Ethernet(frame?) })
 }
 
-/// A PPP frame without the address and control bytes that may stand before it.
+/// Returns a PPP frame without the address and control bytes that may precede it.
 fn framed(packet: Packet<'_>) -> Packet<'_> {
     packet.after(2).filter(|_| packet.bytes.starts_with(&[0xff, 0x03])).unwrap_or(packet)
 }

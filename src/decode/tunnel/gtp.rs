@@ -2,7 +2,7 @@
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
-/// Extension headers followed before a packet is given up.
+/// The maximum number of extension headers before a packet is given up.
 const MAX_EXTENSIONS: usize = 8;
 
 pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
@@ -16,7 +16,7 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     }
     let id = Some(packet.u32(4)?);
     let mut rest = packet.after(8)?;
-    // Any of the three flags brings all three optional fields.
+    // Any of the three flags adds all three optional fields.
     if flags & 0x07 != 0 {
         let mut extension = *rest.bytes.get(3)?;
         rest = rest.after(4)?;
@@ -30,7 +30,7 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
             if number == MAX_EXTENSIONS {
                 return None;
             }
-            // A length in units of four bytes, and at its end the next one's type.
+            // The length is in units of four bytes. The last byte is the type of the next header.
             let length = usize::from(*rest.bytes.first()?) * 4;
             extension = *rest.bytes.get(length.checked_sub(1)?)?;
             rest = rest.after(length)?;

@@ -1,9 +1,9 @@
-//! Tunnels with next to no header of their own: IP in IP (RFC 2003, RFC 4213, RFC 2473), Ethernet in IP
-//! (RFC 3378), MPLS in IP (RFC 4023) and in UDP (RFC 7510).
+//! Tunnels with little or no header of their own: IP in IP (RFC 2003, RFC 4213, RFC 2473), Ethernet
+//! in IP (RFC 3378), MPLS in IP (RFC 4023) and in UDP (RFC 7510).
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
-/// IP of this version.
+/// Decodes IP of this version.
 pub(super) fn decode(version: u8, rest: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let is_ip = rest.bytes.first().is_some_and(|first| first >> 4 == version);
     let next = Next::Ip(Some(version), rest);

@@ -1,4 +1,4 @@
-//! Tunnels over IP and over UDP: one file for each family, one line in the list.
+//! Tunnels over IP and UDP, with one file for each family and one line in the list for each kind.
 
 mod capwap;
 mod gre;
@@ -26,13 +26,13 @@ pub enum Tunnel {
     IpInIp,
     /// Generic routing encapsulation.
     Gre,
-    /// Network virtualization by GRE.
+    /// Network virtualization with GRE.
     Nvgre,
-    /// Encapsulated remote switched port analyzer, of any type.
+    /// Encapsulated remote switched port analyzer of any type.
     Erspan,
     /// Virtual extensible LAN.
     Vxlan,
-    /// VXLAN with other things than Ethernet in it.
+    /// VXLAN that may carry other content than Ethernet.
     VxlanGpe,
     /// Generic network virtualization encapsulation.
     Geneve,
@@ -54,8 +54,8 @@ pub enum Tunnel {
     Pim,
 }
 
-/// A kind of tunnel: the word for it in tags, what carries it, the document that describes it, since
-/// which version.
+/// The kinds of tunnels. Each has the word for it in tags, the protocol that carries it, the
+/// document that describes it, and the version that first decoded it.
 pub const TUNNELS: &[(Tunnel, &str, &str, &str, &str)] = &[
     (Tunnel::IpInIp, "ip-in-ip", "IP protocols 4 and 41", "RFC 2003, RFC 4213, RFC 2473", "0.1"),
     (
@@ -80,8 +80,8 @@ pub const TUNNELS: &[(Tunnel, &str, &str, &str, &str)] = &[
     (Tunnel::Pim, "pim-register", "IP protocol 103", "RFC 7761", "0.1"),
 ];
 
-/// The UDP destination ports that tunnels are looked for at (IANA's, but for 8472, Linux's first port
-/// of VXLAN, and that of TZSP).
+/// The UDP destination ports where tunnels are expected. They are assigned by IANA, except 8472,
+/// Linux's first port for VXLAN, and that of TZSP.
 pub(super) const PORTS: &[(u16, Tunnel)] = &[
     (4789, Tunnel::Vxlan),
     (8472, Tunnel::Vxlan),
@@ -96,19 +96,19 @@ pub(super) const PORTS: &[(u16, Tunnel)] = &[
     (5072, Tunnel::Ayiya),
 ];
 
-/// What the user says of the tunnels between some addresses.
+/// What the user states about the tunnels between some addresses.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StatedTunnel {
-    /// Both ends of such a tunnel lie in these.
+    /// Networks that contain both ends of such a tunnel.
     pub ends: Vec<IpNet>,
-    /// Which kind of tunnel.
+    /// The kind of the tunnels.
     pub kind: Tunnel,
-    /// What it is for.
+    /// The purpose of the tunnels.
     pub stated: TunnelUse,
 }
 
 impl StatedTunnel {
-    /// Whether it is about a tunnel of a kind between two ends.
+    /// Returns whether the statement applies to a tunnel of this kind between two ends.
     pub(super) fn holds(&self, kind: Tunnel, ends: &TunnelEndpoints) -> bool {
         let inside = |address| self.ends.iter().any(|network| network.contains(&address));
         self.kind == kind && inside(ends.src) && inside(ends.dst)
@@ -116,37 +116,37 @@ impl StatedTunnel {
 }
 
 impl Tunnel {
-    /// The kind with this word.
+    /// Returns the kind with this word.
     pub fn parse(word: &str) -> Option<Self> {
         TUNNELS.iter().find(|line| line.1 == word).map(|line| line.0)
     }
 
-    /// Whether one end answers from the port that the other sends to.
+    /// Returns whether one end replies from the port to which the other end sends.
     pub(super) fn answers(self) -> bool {
         matches!(self, Self::Capwap | Self::Teredo | Self::Ayiya)
     }
 
-    /// Whether its source port over UDP is that of an end, as of any other datagram: then its packets are one flow with
-    /// what the ends say to each other beside the tunnel.
+    /// Returns whether the UDP source port belongs to an endpoint, as in any other datagram. The
+    /// packets of the tunnel are then one flow with the other messages between its ends.
     fn has_own_ports(self) -> bool {
         self.answers() || self == Self::Gre
     }
 
-    /// The word for it in tags.
+    /// Returns the word for this kind in tags.
     pub fn name(self) -> &'static str {
         TUNNELS.iter().find(|line| line.0 == self).map_or("tunnel", |line| line.1)
     }
 }
 
-/// A tunnel's header as read: what it is, its number, and what it carries.
+/// The header of a tunnel: its kind, its number, and what it carries.
 struct TunnelHeader<'p> {
     tunnel: Tunnel,
     id: Option<u32>,
     next: Next<'p>,
 }
 
-/// Goes into the tunnel that an IP packet is, if it is one whose header can be read. Where it is not,
-/// the packet is a flow like any other.
+/// Enters the tunnel that an IP packet carries, if its header can be read. Otherwise the packet is
+/// a flow like any other.
 pub(super) fn inside<'p>(
     ip: &IpHeader,
     rest: Packet<'p>,
@@ -161,7 +161,7 @@ pub(super) fn inside<'p>(
         Transport::UDP => {
             let (Some(from), Some(to)) = (rest.u16(0), rest.u16(2)) else { return Next::Done };
             let Some(tunnel) = layers.decoder.tunnel_at(from, to) else { return Next::Done };
-            // Where the source port means nothing, those of two hosts are one flow.
+            // If the source port has no meaning, all packets between two hosts are one flow.
             (sport, dport) = (if tunnel.has_own_ports() { from } else { 0 }, to);
             is_sealed = tunnel == Tunnel::Capwap && capwap::is_sealed(rest);
             rest.after(UDP_HEADER).and_then(|payload| over_udp(tunnel, payload))
@@ -186,7 +186,7 @@ pub(super) fn inside<'p>(
             next
         }
         None => {
-            // Whatever comes to a UDP port may be something else; a protocol number is sure.
+            // Any protocol may use a UDP port, but the number of an IP protocol is unambiguous.
             layers.seen.undecoded_tunnel =
                 if is_sealed { Some(Tunnel::Capwap) } else { of_protocol(ip.transport) };
             Next::Done
@@ -194,7 +194,7 @@ pub(super) fn inside<'p>(
     }
 }
 
-/// The tunnel that a protocol number of IP announces.
+/// Returns the tunnel that an IP protocol number announces.
 fn of_protocol(transport: Transport) -> Option<Tunnel> {
     match transport {
         Transport(4 | 41) => Some(Tunnel::IpInIp),

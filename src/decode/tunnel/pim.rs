@@ -2,7 +2,8 @@
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
-/// Whether a PIM message carries a packet: a register of version 2 that is no null register.
+/// Returns whether a PIM message carries a packet: a register of version 2 that is not a null
+/// register.
 pub(super) fn is_register(packet: Packet<'_>) -> bool {
     const REGISTER: u8 = 0x21;
     const NULL: u32 = 1 << 30;

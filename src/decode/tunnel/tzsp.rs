@@ -1,5 +1,5 @@
-//! The TaZmen sniffer protocol, by which access points and routers (MikroTik, Cisco Meraki, Aruba)
-//! mirror frames over UDP.
+//! The TaZmen sniffer protocol, with which access points and routers (MikroTik, Cisco Meraki,
+//! Aruba) mirror frames over UDP.
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 use crate::decode::WlanForm;
@@ -7,13 +7,13 @@ use crate::decode::WlanForm;
 pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const END: u8 = 1;
     const PADDING: u8 = 0;
-    // Version 1, a received packet or one to be transmitted.
+    // Version 1, with a received packet or one to be transmitted.
     let &[1, 0 | 1, ..] = packet.bytes else {
         return None;
     };
     let protocol = packet.u16(2)?;
     let mut at = 4;
-    // Each field takes bytes of the packet, so this ends.
+    // The loop ends because each field consumes bytes of the packet.
     loop {
         match *packet.bytes.get(at)? {
             END => break,

@@ -5,7 +5,8 @@ use super::{Next, Packet, Tunnel, TunnelHeader};
 /// Length of an IPv6 header in bytes.
 const HEADER: usize = 40;
 
-/// Teredo: an authentication and the origin may come before the packet, and trailers after it.
+/// Decodes Teredo. An authentication and the origin may precede the packet, and trailers may follow
+/// it.
 pub(super) fn teredo(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const AUTHENTICATION: u16 = 1;
     const ORIGIN: u16 = 0;
@@ -23,7 +24,8 @@ pub(super) fn teredo(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     fits.then_some(TunnelHeader { tunnel: Tunnel::Teredo, id: None, next })
 }
 
-/// AYIYA: an identity and a signature of the lengths that the first bytes say, then the packet.
+/// Decodes AYIYA: an identity and a signature, whose lengths are in the first bytes, then the
+/// packet.
 pub(super) fn ayiya(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const FORWARD: u8 = 1;
     const ECHO_AND_FORWARD: u8 = 3;

@@ -1,24 +1,24 @@
 //! Overlay networks over UDP: VXLAN (RFC 7348), VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe) and GENEVE
-//! (RFC 8926). In all three the network's number stands in bytes 4 to 6.
+//! (RFC 8926). In all three, the number of the network is in bytes 4 to 6.
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
-/// The number of the network.
+/// Returns the number of the network.
 fn network(packet: Packet<'_>) -> Option<u32> {
     packet.u32(4).map(|word| word >> 8)
 }
 
 pub(super) fn plain(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let id = Some(network(packet)?);
-    // With the flag of a next protocol it is the generic extension, whatever its port.
+    // With the flag for a next protocol, the packet is the generic extension, whatever its port.
     if packet.bytes[0] & 0x04 != 0 {
         return generic(packet);
     }
-    // The flag of a valid number must be set, and what is reserved zero: others' datagrams come to this
-    // port too.
+    // The flag for a valid number must be set, and reserved bits must be zero, because unrelated
+    // datagrams use this port too.
     let word = packet.u32(0)?;
-    // Group policy (draft-smith-vxlan-group-policy) uses some of the reserved bits, and so does Cisco's
-    // fabric, which says so by one more flag.
+    // Group policy (draft-smith-vxlan-group-policy) uses some of the reserved bits. So does Cisco's
+    // fabric, which sets one more flag.
     let reserved = match word >> 24 {
         0x08 => word & 0x00ff_ffff,
         0x88 => word & 0x00b7_0000,
@@ -38,12 +38,12 @@ pub(super) fn plain(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
 
 pub(super) fn generic(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     let (flags, id) = (packet.bytes.first()?, network(packet)?);
-    // Version 0, a valid number, and no operations message.
+    // Version 0, a valid number, and not an operations message.
     if flags & 0x30 != 0 || flags & 0x08 == 0 || flags & 0x01 != 0 || packet.bytes[7] != 0 {
         return None;
     }
     let rest = packet.after(8)?;
-    // Without the flag of a next protocol it is plain VXLAN.
+    // Without the flag for a next protocol, the packet is plain VXLAN.
     let next = match packet.bytes[3] {
         _ if flags & 0x04 == 0 => Next::Ethernet(rest),
         1 => Next::Ip(Some(4), rest),
