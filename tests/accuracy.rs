@@ -233,7 +233,7 @@ What the verdicts of the three lab farms (`farm-faults`, `farm-healthy`, `farm-c
 captures, and of each cut into eight pieces of 80 seconds (`--min-watch 60s`), in which most services are asked two or
 three times. A claim is the verdict and code of a conversation, or a finding other than `not-assessable`; it is false if
 without the loss something else is said of the same client, server, transport and port, or the finding is not there.
-Recall is the share of the findings that is still there, certain or not. Written by `UPDATE_GOLDEN=1 cargo test --test
+Recall is the share of the findings that is unchanged, certain or not. Written by `UPDATE_GOLDEN=1 cargo test --test
 accuracy`, which holds it to at most 1 % of the certain claims false, and of the certain findings alone.
 
 | taken away | certain claims | of them false | certain findings | of them false | uncertain claims | recall |

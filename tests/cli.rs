@@ -94,10 +94,7 @@ fn a_file_that_is_no_capture_is_told_by_its_looks() {
     fs::copy(fixture("farm-healthy/span.pcap"), scratch.path().join("span.pcap")).expect("a copy");
     let (code, out, err) = run(&["audit", &scratch.path().display().to_string()]);
     assert_eq!(code, 0, "{err}");
-    assert!(
-        out.contains("notes.txt passed over") && out.contains("10956 frames in 1 input"),
-        "{out}"
-    );
+    assert!(out.contains("notes.txt skipped") && out.contains("10956 frames in 1 input"), "{out}");
 }
 
 #[test]
@@ -274,7 +271,7 @@ fn all_problems_of_a_matrix_are_told_at_once() {
         "matrix.csv:4: destination_role: unknown role \"hlab\"; did you mean \"halb\"?",
         "matrix.csv:10: transport: \"tpc\"",
         "matrix.csv:10: port_low 80 is above port_high 79",
-        "matrix.csv:13: the id",
+        "matrix.csv:13: duplicate id",
     ] {
         assert!(err.contains(part), "{part}\n{err}");
     }
@@ -338,8 +335,8 @@ fn reports_are_whole_or_not_there() {
     let (code, _, err) =
         run(&["audit", &healthy, "-i", &inventory, "--out", &file.display().to_string()]);
     assert_eq!(code, 2);
-    assert!(err.contains("wants a folder"), "{err}");
-    assert_eq!(fs::read_to_string(&file).expect("still there"), "mine");
+    assert!(err.contains("needs a folder"), "{err}");
+    assert_eq!(fs::read_to_string(&file).expect("unchanged"), "mine");
     // A failure does not leave a new folder behind, and keeps the other files of an existing one.
     let out = scratch.path().join("report");
     let (code, ..) = run(&["audit", &inventory, "--out", &out.display().to_string()]);
@@ -442,7 +439,7 @@ fn a_wrong_file_name_is_told_with_the_nearest() {
     assert!(!stderr(&run).contains("did you mean"), "{}", stderr(&run));
     let run = rasaudit(["audit", &capture, "-i", &inventory, "--severity", "xyzzy=high"]);
     assert!(
-        stderr(&run).contains("they are") && stderr(&run).contains("wrong-source"),
+        stderr(&run).contains("the codes are") && stderr(&run).contains("wrong-source"),
         "{}",
         stderr(&run)
     );

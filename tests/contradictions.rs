@@ -44,7 +44,10 @@ fn a_host_that_serves_what_only_another_role_serves_is_named() {
     let found = contradictions(&inventory(""), &wire);
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0][..3], ["role-mismatch", "rdsh1", "yes"]);
-    assert!(found[0][3].contains("serves TCP 30006, as only RAS Provider Agent does"), "{found:?}");
+    assert!(
+        found[0][3].contains("serves TCP 30006, which only RAS Provider Agent serves"),
+        "{found:?}"
+    );
     let both = inventory("").replace("[\"rdsh-agent\"]", "[\"rdsh-agent\", \"provider-agent\"]");
     assert_eq!(contradictions(&both, &wire), [] as [[String; 4]; 0]);
     let moved = inventory(

@@ -159,24 +159,24 @@ fn a_state_is_told_with_what_it_rests_on() {
         ),
         (
             "wrong-source",
-            "seen of the client: SYN, ACK, data, FIN; of the server: SYN-ACK, ACK, data, FIN",
+            "seen from the client: SYN, ACK, data, FIN; from the server: SYN-ACK, ACK, data, FIN",
         ),
         ("refused", "state refused: RST of the server, answering a SYN"),
-        ("refused", "seen of the client: SYN; of the server: RST"),
+        ("refused", "seen from the client: SYN; from the server: RST"),
         (
             "rejected",
             "10.20.1.31 answered a packet of the client with ICMP: administratively prohibited",
         ),
         ("unanswered", "state unanswered: asked and not answered"),
-        ("unanswered", "seen of the client: SYN; of the server: nothing"),
+        ("unanswered", "seen from the client: SYN; from the server: nothing"),
         (
             "half-open",
             "state half-open: SYN-ACK of the server, and nothing of the client that answers it",
         ),
-        ("half-open", "seen of the client: SYN; of the server: SYN-ACK"),
+        ("half-open", "seen from the client: SYN; from the server: SYN-ACK"),
         ("wrong-transport", "state established: both sides spoke"),
         ("address-conflict", " claimed it in "),
-        ("never-attempted", " s from the first to the last"),
+        ("never-attempted", " unicast packets within "),
     ] {
         assert!(of(code).contains(rests_on), "{code}: {}", of(code));
     }

@@ -342,7 +342,7 @@ fn each_kind_of_ground_is_shown() {
     let told_of = evidence(&farm(""), &wire);
     let proved = told_of.iter().find(|t| t.frames.iter().any(|f| f.3.contains("proves")));
     let proved = proved.expect("a proof");
-    let proof = format!("proves who serves the port: SYN-ACK of the server {BROKER}");
+    let proof = format!("proves which host serves the port: SYN-ACK of the server {BROKER}");
     assert!(proved.frames.iter().any(|f| f.3.contains(&proof)), "{proved:?}");
 
     // A name: the client's ClientHello and the resolver's answer to it. An answer to another client
@@ -426,12 +426,12 @@ fn what_made_a_flow_due_is_its_evidence() {
         told_of.iter().filter(|t| t.code == "never-attempted" && !t.frames.is_empty()).collect();
     assert!(!due.is_empty(), "{told_of:?}");
     for told in due {
-        let what = format!("what makes it due: SYN of the client {PC}");
+        let what = format!("makes the traffic due: SYN of the client {PC}");
         assert!(told.frames[0].3.ends_with(&what), "{told:?}");
     }
     // A finding about steady traffic does not rest on any frame.
     let steady = told_of.iter().find(|t| t.code == "never-attempted" && t.frames.is_empty());
-    assert!(steady.is_some_and(|t| t.note.contains("what is absent")), "{told_of:?}");
+    assert!(steady.is_some_and(|t| t.note.contains("rests on an absence")), "{told_of:?}");
 }
 
 /// However much evidence a finding has, its file stays small and states what it leaves out.
@@ -489,23 +489,23 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     // A file that is not from an audit.
     fs::write(folder.join("notes.txt"), "mine").expect("writable");
     let err = refused(&[&capture], &folder, &with);
-    assert!(err.contains("holds notes.txt") && err.contains("a folder of its own"), "{err}");
+    assert!(err.contains("contains notes.txt") && err.contains("a folder of its own"), "{err}");
     assert_eq!(fs::read(folder.join("notes.txt")).expect("it stays"), b"mine");
     fs::remove_file(folder.join("notes.txt")).expect("the file");
     // A capture of the user that is named like evidence, and evidence that was edited.
     let own = folder.join("202611211200.pcapng");
     fs::copy(&capture, &own).expect("a copy");
     let err = refused(&[&own], &folder, &with);
-    assert!(err.contains("lies in that folder"), "{err}");
+    assert!(err.contains("is in that folder"), "{err}");
     let err = refused(&[&capture], &folder, &with);
-    assert!(err.contains("holds 202611211200.pcapng"), "{err}");
+    assert!(err.contains("contains 202611211200.pcapng"), "{err}");
     fs::remove_file(&own).expect("it stays");
     let worked_on = folder.join(format!("{}.pcapng", now[0].id));
     let err = refused(&[&worked_on], &folder, &with);
-    assert!(err.contains("lies in that folder"), "{err}");
+    assert!(err.contains("is in that folder"), "{err}");
     fs::write(&worked_on, "changed").expect("writable");
     let err = refused(&[&capture], &folder, &with);
-    assert!(err.contains("is not what an earlier audit wrote there"), "{err}");
+    assert!(err.contains("which an earlier audit did not write"), "{err}");
     assert_eq!(fs::read(&worked_on).expect("it stays"), b"changed");
     // The index with a note added, and a link in its place.
     fs::remove_dir_all(&folder).expect("the folder");
@@ -518,7 +518,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     )
     .expect("writable");
     let err = refused(&[&capture], &folder, &with);
-    assert!(err.contains("holds ") && err.contains("a folder of its own"), "{err}");
+    assert!(err.contains("contains ") && err.contains("a folder of its own"), "{err}");
     fs::rename(&index, scratch.path().join("index.csv")).expect("a move");
     fs::write(scratch.path().join("index.csv"), text).expect("writable");
     std::os::unix::fs::symlink(scratch.path().join("index.csv"), &index).expect("a link");
@@ -530,7 +530,7 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     for name in ["0123456789ab.pcapng", "evidence.csv"] {
         fs::write(other.join(name), "mine").expect("writable");
         let err = refused(&[&capture], &other, &with);
-        assert!(err.contains(&format!("holds {name}")), "{err}");
+        assert!(err.contains(&format!("contains {name}")), "{err}");
         fs::remove_file(other.join(name)).expect("it stays");
     }
     // Input that cannot be read a second time, and a folder that would be read as input next time.

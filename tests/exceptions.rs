@@ -158,14 +158,14 @@ fn all_problems_of_a_list_are_told_at_once() {
     let (code, out, err) = site.audit("csv", &["--exceptions", &list]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
     for part in [
-        ":2: from: \"offce\" is no host or network",
+        ":2: from: \"offce\" is not a host or network",
         "did you mean \"office\"?",
-        ":3: the id \"a\" was given in line 2 already",
+        ":3: duplicate id \"a\", first used in line 2",
         ":3: owner is empty",
         ":3: to: unknown role \"brokr\"; did you mean \"broker\"?",
         ":3: transport: \"tpc\"",
-        ":3: direction is to-server or both",
-        ":3: created: \"2026-13-01\" is no date",
+        ":3: direction must be to-server or both",
+        ":3: created: \"2026-13-01\" is not a date",
         ":4: reason is empty",
         ":4: approved_by is empty",
         ":4: port: \"70000\"",
@@ -239,18 +239,18 @@ fn findings_are_told_as_new_gone_or_still_there() {
     let path = known.display().to_string();
     let (code, text, _) = audit(&["--known", &path, "--fail-on", "new"]);
     assert_eq!(code, Some(0), "{text}");
-    assert!(text.contains("0 new, 3 still there, 0 gone"), "{text}");
+    assert!(text.contains("0 new, 3 unchanged, 0 gone"), "{text}");
     // Without one of them, that finding is new. With an additional one, it is gone.
     let mut lines: Vec<String> = csv.lines().map(str::to_owned).collect();
     lines[1] = lines[1].replacen(&lines[1][..12].to_owned(), "000000000000", 1);
     fs::write(&known, lines.join("\r\n") + "\r\n").expect("writable");
     let (code, text, _) = audit(&["--known", &path, "--fail-on", "new"]);
-    assert!(code == Some(1) && text.contains("1 new, 2 still there, 1 gone"), "{text}");
+    assert!(code == Some(1) && text.contains("1 new, 2 unchanged, 1 gone"), "{text}");
     let (_, csv, _) = audit(&["--known", &path, "--format", "csv"]);
     let since: Vec<_> = columns(&csv, &["severity", "since"]);
     assert_eq!(since.iter().filter(|row| row[1] == "new" && row[0] != "info").count(), 1);
     let (code, _, err) = audit(&["--fail-on", "new"]);
-    assert!(code == Some(2) && err.contains("needs --known"), "{err}");
+    assert!(code == Some(2) && err.contains("needs --baseline"), "{err}");
     let (code, _, err) = audit(&["--known", &inventory]);
     assert!(code == Some(2) && err.contains("no column"), "{err}");
 }

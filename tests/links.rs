@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rasaudit::decode::Body;
 use support::frames::{ours, shown};
-use support::wrap::{self, PrefixRetention, WRAPPERS, Wrapper};
+use support::wrap::{self, FrameParts, WRAPPERS, Wrapper};
 use support::{Records, fixture};
 
 /// The columns that identify conversations, and those that a wrapper must not change.
@@ -72,7 +72,7 @@ fn same_conversations(captured: &str, inventory: &str, least: usize) {
         let inventory = if is_stated { &stated } else { &unstated };
         let carried = |number: usize, record: &[u8]| {
             packet(number)
-                && (wrapper.wrap)(PrefixRetention::new(&record[16..], record.len() - 16)).is_some()
+                && (wrapper.wrap)(FrameParts::new(&record[16..], record.len() - 16)).is_some()
         };
         let numbers: Vec<usize> =
             (0..records.records.len()).filter(|n| carried(*n, &records.records[*n])).collect();

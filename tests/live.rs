@@ -163,8 +163,8 @@ fn a_restart_goes_on_where_it_was_killed_and_a_torn_state_costs_one_window() {
     let ended =
         wire.live(scratch.path(), &[&state_arguments[..], &["--windows", "2"]].concat()).end();
     let told = text(&ended.stderr);
-    assert!(told.contains("is no whole state: its checksum is wrong"), "{told}");
-    assert!(told.contains("goes on with"), "{told}");
+    assert!(told.contains("is not a complete state: its checksum is wrong"), "{told}");
+    assert!(told.contains("flows from the saved state"), "{told}");
     assert_eq!(ended.status.code(), Some(1), "{told}");
     assert_eq!(count(scratch.path()), before);
     // Earlier findings are in the report but are not reported as new.
@@ -226,7 +226,12 @@ fn signals_close_windows_and_reload_what_is_valid() {
     let ended = live.end();
     let told = text(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{told}");
-    for part in ["nowhere", "gatewy", "what was read before stays", "were read anew"] {
+    for part in [
+        "nowhere",
+        "gatewy",
+        "keeping the previous configuration",
+        "reloaded inventory, rules and exceptions",
+    ] {
         assert!(told.contains(part), "{part}: {told}");
     }
     let named = columns(&latest, ["client_name", "code"]);
@@ -258,9 +263,9 @@ fn an_interface_may_go_and_come_back() {
     live.signal("INT");
     let ended = live.end();
     let told = text(&ended.stderr);
-    assert_eq!(told.matches("span cannot be read any more").count(), 3, "{told}");
+    assert_eq!(told.matches("span can no longer be read").count(), 3, "{told}");
     assert!(told.contains("(it is down)"), "{told}");
-    assert_eq!(told.matches("span is read again").count(), 3, "{told}");
+    assert_eq!(told.matches("span is being read again").count(), 3, "{told}");
     // The interface could not be read for part of the time. This is reported, and the audit does
     // not crash.
     assert_eq!(ended.status.code(), Some(3), "{told}");
@@ -419,7 +424,7 @@ fn no_thread_of_a_running_audit_has_rights_that_it_does_not_need() {
         let ended = live.end();
         let told = text(&ended.stderr);
         assert!(told.contains("ermission denied"), "{told}");
-        assert!(told.contains("what was read before stays"), "{told}");
+        assert!(told.contains("keeping the previous configuration"), "{told}");
         assert!(!told.contains("not confined"), "{told}");
     }
 }
@@ -617,7 +622,7 @@ fn made_up_addresses_and_inside_scans_stay_within_memory() {
     let ended = live.end();
     let told = text(&ended.stderr);
     assert!(peak < 160 << 10, "{peak} kB");
-    assert!(told.contains("were folded") && told.contains("were forgotten"), "{told}");
+    assert!(told.contains("were aggregated") && told.contains("were dropped"), "{told}");
     // Every frame is either read or reported as lost.
     let json = fs::read_to_string(scratch.path().join("out/latest/audit.json")).expect("a report");
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");

@@ -367,7 +367,7 @@ fn the_lint_finds_each_kind_of_problem() {
         ("a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,", "has no example"),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,,,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "what the traffic is for",
+            "state the purpose of the traffic",
         ),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,,p,,,,,,,,,,broker > ad-dc tcp/5000",
@@ -387,12 +387,12 @@ fn the_lint_finds_each_kind_of_problem() {
         ),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,,p,q,doubtful,,,,,,,,broker > ad-dc tcp/5000",
-            "no note says why",
+            "has no note that says why",
         ),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
           b,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "b: says the same as a",
+            "b: duplicates a",
         ),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
@@ -429,11 +429,11 @@ fn the_lint_finds_each_kind_of_problem() {
         ),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,10.0.0.1,,broker > ad-dc tcp/5000",
-            "is no multicast address",
+            "is not a multicast address",
         ),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "how long to watch",
+            "has no watch time (watch_s)",
         ),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,feature,p,q,,,,,,,,,broker > ad-dc tcp/5000",
@@ -442,11 +442,11 @@ fn the_lint_finds_each_kind_of_problem() {
         ("a,broker,ad-dc,tcp,0,0,,,,p,q,,,,,,,,,broker > ad-dc tcp/0", "port 0"),
         (
             "a,localhost,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "nobody can play the source role",
+            "no host can have the source role",
         ),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,g,,g,60,,,broker > ad-dc tcp/5000",
-            "waits for its own group",
+            "has its own group as trigger",
         ),
         (
             "a,broker,ad-dc,udp,5000,5000,,broadcast,,p,q,,,g,,,,,,broker > broadcast udp/5000\n\
@@ -460,25 +460,25 @@ fn the_lint_finds_each_kind_of_problem() {
         (
             "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,g,every-pair,,60,,,broker > ad-dc tcp/5000\n\
           b,broker,ad-dc,tcp,5001,5001,,,steady,p,q,,,g,one-source,,60,,,broker > ad-dc tcp/5001",
-            "b: asks for one-source",
+            "b: needs one-source",
         ),
         (
             "a,broker,gateway,tcp,100,200,,,,p,q,,,,,,,,,broker > gateway-forwarding tcp/100\n\
              b,broker,gateway-normal,tcp,150,250,,,,p,q,,,,,,,,,broker > gateway-normal tcp/250",
-            "b: its ports overlap with those of a, for roles in common",
+            "b: its ports overlap with those of a for common roles",
         ),
         (
             "a,any,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,internal,broker > ad-dc tcp/5000",
-            "internal, and open to everybody",
+            "internal, but open to all hosts",
         ),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,external,broker > ad-dc tcp/5000",
-            "external, and not open to everybody",
+            "external, but not open to all hosts",
         ),
         ("a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker to ad-dc", "an example is FROM > TO"),
         (
             "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,gateway > ad-dc tcp/5000",
-            "nobody plays \"gateway\"",
+            "no host can have the role \"gateway\"",
         ),
     ];
     for (rows, expected) in cases {

@@ -95,7 +95,7 @@ fn a_forbidden_flow_put_in_is_exactly_its_finding() {
 }
 
 /// The flows of a conversation: client, server, transport, port.
-type ServiceKey = (String, String, String, String);
+type Subject = (String, String, String, String);
 
 #[test]
 fn a_service_taken_out_is_exactly_what_is_missing() {
@@ -117,7 +117,7 @@ fn a_service_taken_out_is_exactly_what_is_missing() {
         report(&path, "conversations", &["client", "server", "transport", "port", "rule"]);
     let mut unclaimed = Vec::new();
     for (group, sources) in &sources {
-        let gone: BTreeSet<ServiceKey> = conversations
+        let gone: BTreeSet<Subject> = conversations
             .iter()
             .filter(|row| group_of.get(row[4].as_str()) == Some(group))
             .map(|row| (row[0].clone(), row[1].clone(), row[2].clone(), row[3].clone()))

@@ -77,7 +77,7 @@ fn an_older_farm_is_judged_by_its_own_matrix_and_told_in_its_own_names() {
     let told = audit(&inventory, &connection(PC, BROKER, 20_002), "text");
     assert!(told.contains("Publishing Agent") && told.contains("(Client)"), "{told}");
     assert!(
-        told.contains("documents this port there for Console, Secure Client Gateway only"),
+        told.contains("documents this port of the server only for Console, Secure Client Gateway"),
         "{told}"
     );
     assert!(told.contains("Parallels RAS before 19"), "{told}");
@@ -369,7 +369,7 @@ fn features_are_named_where_they_decide() {
     let finding = columns(&report, &["code", "message", "action"]);
     assert_eq!(finding[0][0], "feature-off");
     assert!(finding[0][1].contains("only with the feature mfa"), "{finding:?}");
-    assert!(finding[0][2].contains("mfa to true"), "{finding:?}");
+    assert!(finding[0][2].contains("the feature mfa, set it to true"), "{finding:?}");
     let explain = |inventory: &str, more: &[&str]| {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let path = scratch.path().join("a.toml");
@@ -420,7 +420,7 @@ fn a_question_about_a_port_is_explained() {
         "--matrix",
         "ras-legacy",
     ]);
-    assert!(code == Some(0) && out.contains("It follows from the source"), "{out}");
+    assert!(code == Some(0) && out.contains("Inferred from the source"), "{out}");
     // A group is checked member by member. A role has no address, so it is not outside.
     let (code, out, _) = explain(&["--from", "gateway", "--to", "broker", "--port", "20002/tcp"]);
     assert!(
@@ -559,7 +559,7 @@ fn a_port_is_moved_once() {
     assert!(problems(&[moved("gateway", 443, 443, "")]).contains("moved to itself"));
     let twice =
         [moved("gateway", 443, 8443, ""), moved("gateway-normal", 443, 9443, "host = \"gw1\"")];
-    assert!(problems(&twice).contains("was moved above already"), "{}", problems(&twice));
+    assert!(problems(&twice).contains("is already moved above"), "{}", problems(&twice));
     let apart =
         [moved("gateway-normal", 443, 8443, ""), moved("gateway-forwarding", 443, 9443, "")];
     assert_eq!(problems(&apart), "");
@@ -572,15 +572,15 @@ fn odd_questions_are_answered_or_refused_with_a_reason() {
         (run.status.code(), stdout(&run) + &stderr(&run))
     };
     for (from, to, port, code, part) in [
-        ("broker", "999.1.1.1", "443/tcp", 2, "is no IP address"),
-        ("broker", "10.1.1.0/24", "443/tcp", 2, "is no IP address"),
-        ("broker", "*.windows.net", "443/tcp", 2, "no host of the inventory"),
-        ("localhost", "broker", "443/tcp", 2, "--from is who opens it"),
+        ("broker", "999.1.1.1", "443/tcp", 2, "is not an IP address"),
+        ("broker", "10.1.1.0/24", "443/tcp", 2, "is not an IP address"),
+        ("broker", "*.windows.net", "443/tcp", 2, "is not a host of the inventory"),
+        ("localhost", "broker", "443/tcp", 2, "--from must be the client"),
         ("gateway-normal", "127.0.0.1", "20020/tcp", 0, "web server"),
         ("rdsh-agent", "[fd00::1]", "443/tcp", 1, "not documented"),
         ("rdsh-agent", "224.0.0.251", "5353/udp", 0, "mdns"),
         ("rdsh-agent", "broker", "8/icmp", 0, "icmp"),
-        ("rdsh-agent", "broker", "70000/tcp", 2, "from 1 to 65535"),
+        ("rdsh-agent", "broker", "70000/tcp", 2, "ports are 1 to 65535"),
         ("rdsh-agent", "broker", "0/tcp", 2, "at least 1"),
         ("rdsh-agent", "broker", "+443/tcp", 2, "20003/tcp"),
         ("rdsh-agent", "broker", "6/ip", 2, "443/tcp"),
@@ -663,8 +663,8 @@ fn a_product_is_data_alone() {
     );
     let findings = columns(&run("csv"), &["code", "client_name", "message"]);
     let mismatch = findings.iter().find(|row| row[0] == "role-mismatch").expect("a finding");
-    assert_eq!(mismatch[2], "dns1 (Name service) serves TCP 7100, as only Acme Brain does");
-    assert!(run("text").contains("against the Acme Desk 4 matrix"));
+    assert_eq!(mismatch[2], "dns1 (Name service) serves TCP 7100, which only Acme Brain serves");
+    assert!(run("text").contains("compared with the Acme Desk 4 matrix"));
     // An error in a list is reported with the nearest valid word.
     let roles = "slug,name,kind,traits\nviewer,Viewer,clint,anybdy\nold,Old,ras-component,\n";
     fs::write(scratch.path().join("acme/roles.csv"), roles).expect("writable");
@@ -674,7 +674,7 @@ fn a_product_is_data_alone() {
     for told in [
         "roles.csv:2: kind: unknown \"clint\"; did you mean \"client\"?",
         "roles.csv:2: traits: unknown \"anybdy\"; did you mean \"anybody\"?",
-        "roles.csv:3: kind: \"ras-component\" is called \"component\" now",
+        "roles.csv:3: kind: \"ras-component\" is now called \"component\"",
         "meta.toml:1: unknown field `titel`",
     ] {
         assert!(wrong.contains(told), "{told}: {wrong}");

@@ -132,24 +132,24 @@ fn a_result_of_an_earlier_version_gives_its_tables() {
 fn a_damaged_result_is_refused_and_nothing_is_written() {
     let (code, _, why) = changed(|json| json["findings"][0]["talkers"] = json!([1_000_000]));
     assert_eq!(code, Some(2));
-    assert!(why.contains("names a conversation that is not there"), "{why}");
+    assert!(why.contains("refers to a conversation that does not exist"), "{why}");
     let (code, _, why) = changed(|json| json["site"]["rows"][0]["source"] = json!(99));
     assert_eq!(code, Some(2));
-    assert!(why.contains("names a role that is not there"), "{why}");
+    assert!(why.contains("refers to a role that does not exist"), "{why}");
     let (code, _, why) = changed(|json| {
         json["conversations"][0]["first_seen"] = json!("2200-01-01T00:00:00.000000000Z");
     });
     assert_eq!(code, Some(2));
-    assert!(why.contains("something ends before it begins"), "{why}");
+    assert!(why.contains("a time span ends before it begins"), "{why}");
     let (code, _, why) = changed(|json| {
         let id = json["findings"][0]["id"].clone();
         json["findings"][0]["explained_by"] = id;
     });
     assert_eq!(code, Some(2));
-    assert!(why.contains("explained by one that is explained itself"), "{why}");
+    assert!(why.contains("explained by one that is itself explained"), "{why}");
     let (code, _, why) = changed(|json| json["site"] = Value::Null);
     assert_eq!(code, Some(2));
-    assert!(why.contains("does not say by what"), "{why}");
+    assert!(why.contains("does not state the matrix"), "{why}");
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let out = scratch.path().join("out").display().to_string();
     for (name, bytes) in
@@ -160,7 +160,7 @@ fn a_damaged_result_is_refused_and_nothing_is_written() {
         let told = rasaudit(words(&["report", &path.display().to_string(), "--out", &out]));
         assert_eq!(told.status.code(), Some(2));
         let why = stderr(&told);
-        assert!(why.contains("is no whole JSON"), "{why}");
+        assert!(why.contains("is not complete JSON"), "{why}");
         assert!(why.contains("line 1 column"), "{why}");
         assert!(!Path::new(&out).exists());
     }
@@ -178,5 +178,5 @@ fn a_result_that_its_manifest_does_not_fit_is_refused() {
     fs::write(&csv, "edited").expect("the scratch folder is writable");
     let told = rasaudit(words(&["report", &out]));
     assert_eq!(told.status.code(), Some(2));
-    assert!(stderr(&told).contains("findings.csv is another file"), "{}", stderr(&told));
+    assert!(stderr(&told).contains("findings.csv was changed"), "{}", stderr(&told));
 }

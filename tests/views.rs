@@ -262,7 +262,7 @@ fn a_frame_seen_twice_is_one_packet() {
     let text = audit(&twice, &[], "text");
     assert!(
         text.contains(
-            "50.0 % of frames are copies (50.0 % the same again): amounts count a packet once"
+            "50.0 % of frames are duplicates (50.0 % same interface): amounts count each packet once"
         ),
         "{text}"
     );
@@ -306,7 +306,7 @@ fn a_routed_packet_seen_on_both_sides_is_one_packet() {
     let packets: Vec<&str> = AMOUNTS[..6].to_vec();
     same_lines(&conversations(&plain, &[], &packets), &conversations(&both, &[], &packets));
     let text = audit(&both, &[], "text");
-    assert!(text.contains("in another VLAN): amounts count a packet once"), "{text}");
+    assert!(text.contains("in another VLAN): amounts count each packet once"), "{text}");
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn two_interfaces_of_a_file_are_one_capture() {
     same_judgement(&plain, &both);
     same_lines(&conversations(&plain, &[], AMOUNTS), &conversations(&both, &[], AMOUNTS));
     let text = audit(&both, &[], "text");
-    assert!(text.contains("from another interface): amounts count a packet once"), "{text}");
+    assert!(text.contains("from another interface): amounts count each packet once"), "{text}");
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn directions_under_different_vlans_are_one_flow() {
     let split = scratch.file("split.pcap", &split);
     same_judgement(&plain, &split);
     let text = audit(&split, &[], "text");
-    assert!(text.contains("are of flows whose directions carry different VLAN ids"), "{text}");
+    assert!(text.contains("belong to flows whose directions carry different VLAN ids"), "{text}");
     assert!(!audit(&plain, &[], "text").contains("View "), "a plain view wants no word");
 }
 
@@ -349,7 +349,7 @@ fn one_direction_cut_short_changes_nothing() {
     let cut = scratch.file("cut.pcap", &frames.iter().map(short).collect::<Vec<_>>());
     same_judgement(&plain, &cut);
     let text = audit(&cut, &[], "text");
-    assert!(text.contains("with one direction alone cut short by the snaplen"), "{text}");
+    assert!(text.contains("of which only one direction was cut by the snaplen"), "{text}");
 }
 
 #[test]
@@ -358,7 +358,7 @@ fn one_direction_alone_proves_nothing_missing() {
     let half: Vec<Frame> = frames().into_iter().filter(is_forth).collect();
     let half = scratch.file("half.pcap", &half);
     let text = audit(&half, &[], "text");
-    assert!(text.contains("of flows that show one direction only"), "{text}");
+    assert!(text.contains("to flows with only one visible direction"), "{text}");
     // Even if the inventory states that the capture covers everything, none of them becomes
     // certain.
     let claims = findings(&half).into_iter().filter(|f| f.contains(" missing "));
@@ -366,7 +366,8 @@ fn one_direction_alone_proves_nothing_missing() {
     assert!(certain.is_empty(), "{certain:#?}");
     // The duplicates do not make it less one-sided.
     let share = |text: &str| {
-        let line = text.lines().find(|l| l.contains("show one direction only")).map(str::to_owned);
+        let line =
+            text.lines().find(|l| l.contains("with only one visible direction")).map(str::to_owned);
         line.expect("a line")
     };
     let twice: Vec<Frame> = frames().into_iter().filter(is_forth).collect();

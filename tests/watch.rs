@@ -307,7 +307,7 @@ fn flows_that_were_idle_lie_on_disk_and_are_judged_as_ever() {
         assert!(all > 300 && idle > all * 9 / 10, "{idle} of {all} flows");
         live.signal("TERM");
         let told = text(&live.end().stderr);
-        assert_eq!(told.contains("goes on with"), round == 2, "{told}");
+        assert_eq!(told.contains("flows from the saved state"), round == 2, "{told}");
         let report = json(&scratch.path().join("out/latest/audit.json"));
         assert!(report["accounting"]["frames_read"].as_u64() >= Some(round * 10_835));
         reports.push(report);

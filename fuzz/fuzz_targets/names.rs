@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use libfuzzer_sys::fuzz_target;
-use rasaudit::decode::{Body, Encapsulation, Observation, FiveTuple, flag};
+use rasaudit::decode::{Body, Encapsulation, FiveTuple, Observation, flag};
 use rasaudit::model::{Merge, Transport};
 use rasaudit::payload::{StreamPrefix, read};
 
@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     let body = Body::Transport { tuple, flags, payload: 0, seq: 1, acked: Some(1), fragment: None };
     // Neighbour discovery is only believed if it did not pass a router.
     let mut link = Encapsulation::default();
-    link.hops = 255;
+    link.ttl = 255;
     let seen = Observation { body, link, ..Observation::default() };
     assert_eq!(read(&seen, payload), read(&seen, payload));
     let at = usize::from(cut) * payload.len() / 256;

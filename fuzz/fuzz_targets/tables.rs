@@ -7,7 +7,7 @@ use std::io::Cursor;
 use libfuzzer_sys::fuzz_target;
 use rasaudit::capture::{Batch, CaptureReader};
 use rasaudit::decode::{Decoder, Observation};
-use rasaudit::flow::{Retention, FlowStore, FlowPartitions, PrefixRetention, HashSeed};
+use rasaudit::flow::{FlowPartitions, FlowStore, HashSeed, PrefixRetention, Retention};
 use rasaudit::payload::read_payloads;
 
 /// An observation and its payload.
@@ -34,7 +34,9 @@ fn met(seed: &HashSeed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, S
             let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.flags));
             let links = [0, 1].map(|side| flow.links(side).copied().collect::<Vec<_>>());
             let errors = flow.extra.map(|e| (e.errors.clone(), e.error_count));
-            let hellos = flow.heard.map(|heard| [0, 1].map(|side| heard.hellos(side, &flow.sides[side]).collect::<Vec<_>>()));
+            let hellos = flow.heard.map(|heard| {
+                [0, 1].map(|side| heard.hellos(side, &flow.sides[side]).collect::<Vec<_>>())
+            });
             all.push(format!("{:?} {sides:?} {links:?} {errors:?} {hellos:?}", flow.key));
         }
     };
@@ -44,7 +46,9 @@ fn met(seed: &HashSeed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, S
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(mut reader) = CaptureReader::new(Box::new(Cursor::new(bytes.to_vec())), false) else { return };
+    let Ok(mut reader) = CaptureReader::new(Box::new(Cursor::new(bytes.to_vec())), false) else {
+        return;
+    };
     let (decoder, mut batch, mut seen) = (Decoder::default(), Batch::default(), Vec::new());
     let _ = reader.next(&mut batch);
     for frame in &batch.frames {

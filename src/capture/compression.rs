@@ -90,7 +90,7 @@ impl Legacy {
             }
         };
         if length > Self::PACKED {
-            let what = format!("a block of lz4 claims {length} bytes");
+            let what = format!("an lz4 block claims {length} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         self.packed.resize(length, 0);

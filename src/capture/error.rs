@@ -25,7 +25,7 @@ pub enum CaptureError {
         source: io::Error,
     },
     /// The input is something else; the text says what it looks like.
-    #[error("is no capture file; it looks like {0}")]
+    #[error("is not a capture file; it looks like {0}")]
     NotACapture(String),
     /// The operating system refuses to read.
     #[error("cannot be read: {0}")]

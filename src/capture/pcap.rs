@@ -202,7 +202,7 @@ impl Pcap {
                     ZeroRunEnd::Record(next) => (next, false),
                     ZeroRunEnd::More(next) => (next, true),
                     ZeroRunEnd::Nothing => {
-                        let damage = "zeros, and after them nothing that is a record".to_owned();
+                        let damage = "zeros that are not followed by a record".to_owned();
                         return ParsedRecords { consumed: at, need: 0, damage: Some(damage) };
                     }
                 };

@@ -98,7 +98,7 @@ impl Resolution {
 enum BlockError {
     #[error("a block of type {0:#x} is shorter than its fields")]
     Short(u32),
-    #[error("a simple packet stands before any interface description")]
+    #[error("a simple packet precedes all interface descriptions")]
     NoInterface,
     #[error("a packet names interface {0}, which the section does not describe")]
     UnknownInterface(u32),
@@ -289,15 +289,14 @@ impl PcapNg {
         while let Some(header) = bytes.get(at..at + MIN_BLOCK) {
             let kind: [u8; 4] = field(header, 0).unwrap_or_default();
             if header.iter().all(|byte| *byte == 0) {
-                let (next, is_more) = match after_zeros(bytes, at, MIN_BLOCK, |place| {
-                    self.is_block(bytes, place)
-                }) {
-                    ZeroRunEnd::Record(next) => (next, false),
-                    ZeroRunEnd::More(next) => (next, true),
-                    ZeroRunEnd::Nothing => {
-                        return damage(at, "zeros, and after them nothing that is a block".into());
-                    }
-                };
+                let (next, is_more) =
+                    match after_zeros(bytes, at, MIN_BLOCK, |place| self.is_block(bytes, place)) {
+                        ZeroRunEnd::Record(next) => (next, false),
+                        ZeroRunEnd::More(next) => (next, true),
+                        ZeroRunEnd::Nothing => {
+                            return damage(at, "zeros that are not followed by a block".into());
+                        }
+                    };
                 self.facts.zeros.add(self.before + at as u64, (next - at) as u64);
                 at = next;
                 if is_more {

@@ -73,7 +73,7 @@ impl CaptureReader {
                     (true, _) => CaptureError::Cut(start.len() as u64),
                     (false, None) => CaptureError::NotACapture(looks.to_owned()),
                     (false, Some(name)) => {
-                        CaptureError::NotACapture(format!("{name} data, and in it {looks}"))
+                        CaptureError::NotACapture(format!("{name} data that contains {looks}"))
                     }
                 });
             };
@@ -129,7 +129,7 @@ impl CaptureReader {
                 }
                 Err(ReadError {
                     is_cut: true,
-                    ..damaged("cut off in mid-record".into(), self.offset)
+                    ..damaged("cut off inside a record".into(), self.offset)
                 })
             }
             Err(error) => {

@@ -45,12 +45,12 @@ pub struct Condition {
 pub(super) const BEFORE: &[Condition] = &[
     Condition {
         code: Code::FeatureUnknown,
-        words: "the row needs no feature, or one that the inventory says is on",
+        words: "the row needs no feature, or one that is on in the inventory",
         holds: |silent| !silent.on.is_empty(),
     },
     Condition {
         code: Code::TriggerNotSeen,
-        words: "it is needed all the time, or what makes it necessary was seen",
+        words: "the traffic is always required, or its trigger was seen",
         holds: |silent| !silent.due.is_empty(),
     },
 ];
@@ -58,7 +58,7 @@ pub(super) const BEFORE: &[Condition] = &[
 /// The condition on attempts, which are examined between the other two lists.
 const ATTEMPTS: Condition = Condition {
     code: Code::OneSidedView,
-    words: "no attempt is visible in one direction only",
+    words: "no attempt is visible in only one direction",
     holds: |_| true,
 };
 
@@ -66,7 +66,7 @@ const ATTEMPTS: Condition = Condition {
 pub(super) const AFTER: &[Condition] = &[
     Condition {
         code: Code::HostNotSeen,
-        words: "somebody of the name or address that the row goes to was seen, if it goes to one",
+        words: "if the row goes to a name or address, that destination was seen",
         holds: |silent| {
             let rows = &silent.seen.policy.matrix.rows;
             silent.towards.len > 0 || silent.due.iter().all(|row| rows[*row].only.is_none())
@@ -74,7 +74,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::PairNotCovered,
-        words: "a host of the inventory serves it, and not only a network",
+        words: "a host of the inventory serves it, not only a network",
         holds: |silent| {
             let rows = &silent.seen.policy.matrix.rows;
             let networked = |row: &usize| silent.seen.is_played_by_network(rows[*row].destination);
@@ -83,22 +83,22 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::LoopbackOnly,
-        words: "there is another host to go to",
+        words: "there is another host to connect to",
         holds: |silent| silent.towards.len > 0,
     },
     Condition {
         code: Code::HostNotSeen,
-        words: "the host, and one that it should go to, were seen sending to single hosts",
+        words: "the host and one of its destinations were seen sending unicast traffic",
         holds: |silent| silent.seen.is_sending(Peer::Host(silent.source)) && silent.towards.sends,
     },
     Condition {
         code: Code::PairNotCovered,
-        words: "the span covers what the host says to all of them, as stated or as traffic shows",
+        words: "the span covers the traffic from the host to all destinations, as stated or as shown by traffic",
         holds: |silent| silent.seen.watches(silent.source).is_some() || silent.towards.all_covered,
     },
     Condition {
         code: Code::CaptureFiltered,
-        words: "no capture filter was on",
+        words: "no capture filter was used",
         holds: |silent| !silent.seen.view().filtered,
     },
     Condition {
@@ -108,7 +108,7 @@ pub(super) const AFTER: &[Condition] = &[
     },
     Condition {
         code: Code::WindowTooShort,
-        words: "it was watched for as long as the row needs",
+        words: "the watch time was at least what the row needs",
         holds: |silent| silent.seen.view().watched.seconds_for(silent.watch_s) >= silent.watch_s,
     },
 ];

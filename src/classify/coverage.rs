@@ -169,7 +169,7 @@ pub(super) struct UnreadablePairs {
 
 impl UnreadablePairs {
     fn add(&mut self, policy: &Policy, (a, b): (IpAddr, IpAddr), what: &dyn Fn() -> String) {
-        let words = || format!("{a} and {b} exchanged {}, which may hold it", what());
+        let words = || format!("{a} and {b} exchanged {}, which may contain it", what());
         match (policy.host_of(a), policy.host_of(b)) {
             (Some(a), Some(b)) => {
                 self.hosts.entry(a).or_default().0.entry(b).or_insert_with(words);
@@ -228,11 +228,11 @@ pub(super) fn unreadable_pairs(
         }
     }
     for pair in &conversations.orphans {
-        let what = || "fragments whose first one is not in the capture".to_owned();
+        let what = || "fragments whose first fragment is not in the capture".to_owned();
         unreadable_pairs.add(policy, (pair.src, pair.dst), &what);
     }
     for (pair, packets) in &conversations.survey.portless {
-        let what = || format!("{packets} packets whose ports the capture cut off or lacks");
+        let what = || format!("{packets} packets whose ports the capture does not contain");
         unreadable_pairs.add(policy, *pair, &what);
     }
     unreadable_pairs
@@ -267,7 +267,7 @@ pub(super) fn unreadables(
     let frames = |count: u64, why: UndecodedReason| format!("{count} {}", why.words());
     if conversations.unread.more() > 0 {
         found.anybody =
-            Some(format!("{} frames that could not be understood", conversations.unread.more()));
+            Some(format!("{} frames that could not be decoded", conversations.unread.more()));
     }
     let listed = policy.inventory.hosts.iter().enumerate();
     let listed = listed.flat_map(|(host, entry)| entry.macs.iter().map(move |mac| (*mac, host)));

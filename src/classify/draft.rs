@@ -618,9 +618,9 @@ impl<'a> Drafter<'a> {
         const SHOWN: usize = 3;
         let titles = self.matrix().role_titles(item.fits);
         match titles.len() {
-            1 => format!("{}, as only this role does", item.words),
-            n if n <= SHOWN => format!("{}, as {} do", item.words, titles.join(", ")),
-            n => format!("{}, as {n} roles do", item.words),
+            1 => format!("{}, which only this role does", item.words),
+            n if n <= SHOWN => format!("{}, which {} do", item.words, titles.join(", ")),
+            n => format!("{}, which {n} roles do", item.words),
         }
     }
 

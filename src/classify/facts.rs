@@ -16,12 +16,10 @@ use crate::model::{Nanos, SECOND, Transport};
 use crate::policy::{Policy, Row};
 
 /// The reason why silence is not certain if the clocks contradict each other.
-pub(super) const CLOCKS: &str =
-    "the clocks of the capture contradict each other: answers are stamped before what they answer";
+pub(super) const CLOCKS: &str = "the clocks of the capture contradict each other: answers have earlier times than their requests";
 
 /// The reason why silence that a tunnel may break is not certain.
-const TUNNELLED: &str =
-    "it was seen inside a tunnel that nobody stated, in which anybody may have made it up";
+const TUNNELLED: &str = "it was seen inside a tunnel that the inventory does not state, where anybody could have forged it";
 
 /// Seconds by which a host's own time may fall short of a row's watch time, because watched time is
 /// counted in units of ten seconds.
@@ -185,14 +183,14 @@ impl<'a> JudgedCapture<'a> {
     /// and frames that were not decoded.
     pub fn unread_between(&self, source: usize, others: &[usize]) -> Option<String> {
         if self.view().damaged {
-            let words = "part of the input could not be read: what seems absent may be in it";
+            let words = "part of the input could not be read and may contain it";
             return Some(words.to_owned());
         }
         if let Some(words) = self.facts.unreadable_pairs.between(source, others) {
             return Some(words.to_owned());
         }
         let frames = self.facts.unreadables.of(others.iter().copied().chain([source]));
-        frames.map(|frames| format!("the capture has {frames}, which may hold it"))
+        frames.map(|frames| format!("the capture has {frames}, which may contain it"))
     }
 
     /// Returns the ways in which traffic that a claim misses may have passed unseen, in words.
@@ -209,7 +207,7 @@ impl<'a> JudgedCapture<'a> {
         let servers = servers.filter(|((transport, port), _)| covers(&rows, *transport, *port));
         if let Some(address) = servers.map(|(_, address)| *address).min() {
             ways.push(format!(
-                "the same service was reached at {address}, which has no role in the inventory: it may be another address of a listed host"
+                "the same service was reached at {address}, which has no role in the inventory; this may be another address of a listed host"
             ));
         }
         let hosts = to.iter().filter_map(|unit| match unit {
@@ -222,7 +220,7 @@ impl<'a> JudgedCapture<'a> {
             clients.flatten().filter(|(transport, port, _)| covers(&rows, *transport, *port));
         if let Some(address) = clients.map(|(.., address)| *address).min() {
             ways.push(format!(
-                "{address}, which has no role in the inventory, used the same service: it may be another address of a listed host"
+                "{address}, which has no role in the inventory, used the same service; this may be another address of a listed host"
             ));
         }
         ways.extend(self.unread_between(source, &hosts));
@@ -286,10 +284,12 @@ impl<'a> JudgedCapture<'a> {
         Some(match (unicast_sent.0, received.packets.0) {
             (0, 0) => format!("{name} was not seen"),
             (0, received) => {
-                format!("{name} was sent {received} packets and not seen sending any to one host")
+                format!(
+                    "{name} received {received} packets and was not seen sending unicast packets"
+                )
             }
             (sent, received) => format!(
-                "{name} sent {sent} packets to single hosts, {seconds} s from the first to the last, and was sent {received}"
+                "{name} sent {sent} unicast packets within {seconds} s and received {received}"
             ),
         })
     }

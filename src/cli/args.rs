@@ -174,7 +174,13 @@ pub(super) struct AuditArguments {
     pub policy_args: PolicyArgs,
 
     /// Compare with the findings.csv of an earlier audit: findings are new, gone or unchanged.
-    #[arg(long = "baseline", alias = "known", value_name = "FILE", requires = "inventory", help_heading = "How it is judged")]
+    #[arg(
+        long = "baseline",
+        alias = "known",
+        value_name = "FILE",
+        requires = "inventory",
+        help_heading = "How it is judged"
+    )]
     pub known: Option<PathBuf>,
 
     /// Compare expiry dates with this time instead of each conversation's last packet.
@@ -264,7 +270,7 @@ pub(super) struct LiveArguments {
     #[arg(short, long, help_heading = "Reports")]
     pub quiet: bool,
 
-    /// Also send new findings to syslog: local, unix:PATH, udp:HOST[:PORT] or tcp:HOST[:PORT]
+    /// Also send new findings to syslog: local, unix:PATH, udp:HOST or tcp:HOST (:PORT may follow)
     /// (default ports: 514 and 601).
     #[arg(long, value_name = "TARGET", value_parser = SyslogTarget::parse, help_heading = "Reports")]
     pub syslog: Option<SyslogTarget>,
@@ -554,7 +560,7 @@ fn fail_on(text: &str) -> Result<FailOn, String> {
         text => Severity::parse(text).map(FailOn::From).ok_or_else(|| {
             let names = Severity::NAMES.iter().copied().chain(["never", "new"]);
             let near = crate::policy::nearest(text, names);
-            format!("a severity is {}, never or new{near}", Severity::NAMES.join(", "))
+            format!("the severity must be {}, never or new{near}", Severity::NAMES.join(", "))
         }),
     }
 }
@@ -582,12 +588,12 @@ fn parse_severity(text: &str) -> Result<(Code, Severity), String> {
         |word: &str, known: &[&'static str]| crate::policy::nearest(word, known.iter().copied());
     let code = Code::parse(code).ok_or_else(|| match near(code, Code::NAMES) {
         none if none.is_empty() => {
-            format!("\"{code}\" is no code of a finding; they are {}", Code::NAMES.join(", "))
+            format!("\"{code}\" is not a finding code; the codes are {}", Code::NAMES.join(", "))
         }
-        near => format!("\"{code}\" is no code of a finding{near}"),
+        near => format!("\"{code}\" is not a finding code{near}"),
     })?;
     let level = Severity::parse(level)
-        .ok_or_else(|| format!("\"{level}\" is no severity{}", near(level, Severity::NAMES)))?;
+        .ok_or_else(|| format!("\"{level}\" is not a severity{}", near(level, Severity::NAMES)))?;
     Ok((code, level))
 }
 
@@ -601,19 +607,19 @@ fn parse_service(text: &str) -> Result<(u16, Transport), String> {
         return Err(wrong());
     }
     let port: u16 =
-        number.parse().map_err(|_| format!("{number} is no port: they go from 1 to 65535"))?;
+        number.parse().map_err(|_| format!("{number} is not a port; ports are 1 to 65535"))?;
     match (transport.to_lowercase().as_str(), port) {
         ("ip", _) => match u8::try_from(port).map(Transport) {
             Ok(ip) if ip.has_ports() || ip.is_icmp() => {
                 Err(format!("for IP protocol {port} give a port or type: 443/{ip}"))
             }
             Ok(ip) => Ok((0, ip)),
-            Err(_) => Err(format!("{port} is no IP protocol: they go up to 255")),
+            Err(_) => Err(format!("{port} is not an IP protocol; protocols are 0 to 255")),
         },
         (other, port) => match Transport::parse(other) {
             Some(transport) if transport.is_icmp() => Ok((port, transport)),
             Some(transport) if transport.has_ports() && port > 0 => Ok((port, transport)),
-            Some(transport) if transport.has_ports() => Err("a port is at least 1".to_owned()),
+            Some(transport) if transport.has_ports() => Err("a port must be at least 1".to_owned()),
             _ => Err(wrong()),
         },
     }
@@ -625,7 +631,10 @@ fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
         text.parse().map_err(|_| "give a network like 203.0.113.0/24".to_owned())?;
     match net.trunc() == net {
         true => Ok(net),
-        false => Err(format!("it has bits beyond its prefix; did you mean \"{}\"?", net.trunc())),
+        false => Err(format!(
+            "the address has bits beyond the prefix; did you mean \"{}\"?",
+            net.trunc()
+        )),
     }
 }
 

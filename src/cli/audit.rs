@@ -140,7 +140,7 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
     let known = arguments.known.as_deref().map(load_known).transpose();
     let known = known.map_err(|message| report_error(&message));
     if arguments.fail_on == Some(FailOn::New) && arguments.known.is_none() {
-        report_error("--fail-on new needs --known, the findings.csv of an earlier audit");
+        report_error("--fail-on new needs --baseline, the findings.csv of an earlier audit");
         return None;
     }
     Some((plan.ok()?, policy.ok()?, known.ok()?))

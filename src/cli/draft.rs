@@ -63,12 +63,11 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         report_error(problem);
     }
     if let Some(words) = drafted.left_out().filter(|_| !arguments.quiet) {
-        warn(&format!("left out: {words}; --internal CIDR takes a network in"));
+        warn(&format!("left out: {words}; add a network with --internal CIDR"));
     }
     if drafted.is_empty() {
         report_error(
-            "no host inside was seen, so there is nothing to draft: give a capture of the farm's traffic, or --internal with \
-             the farm's networks where its addresses are public (rasaudit audit CAPTURE tells what the capture holds)",
+            "no internal host was seen, so there is nothing to draft: use a capture of the farm's traffic, or --internal with the farm's networks if its addresses are public (rasaudit audit CAPTURE shows what the capture contains)",
         );
         return Ok(Exit::CannotDo);
     }
@@ -78,7 +77,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         Some((policy, before)) => {
             let mut new = Vec::new();
             if drafted.write_new(matrix, policy, &mut new)? == 0 {
-                warn("the captures show no host or network that the inventory does not have");
+                warn("the captures show no host or network that is not in the inventory");
             }
             let new = String::from_utf8_lossy(&new);
             let merged = match before.contains("\r\n") {
@@ -93,8 +92,7 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
                     .as_deref()
                     .map_or_else(String::new, |f| f.display().to_string());
                 report_error(&format!(
-                    "{file}: nothing can be added behind hosts or networks that stand in one line (host = [...]); write them as \
-                     [[host]] and [[network]]"
+                    "{file}: nothing can be added after hosts or networks written in one line (host = [...]); write them as [[host]] and [[network]]"
                 ));
                 return Ok(Exit::CannotDo);
             }
@@ -126,10 +124,10 @@ fn basis(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnostic>> {
     let name = file.display().to_string();
     // The file is read more than once, so it cannot be a pipe.
     if !file.is_file() && file.exists() {
-        return Err(whole_file(&name, "--merge wants a file".to_owned()));
+        return Err(whole_file(&name, "--merge needs a file".to_owned()));
     }
     if !is_toml(&name) {
-        return Err(whole_file(&name, "--merge wants an inventory in TOML".to_owned()));
+        return Err(whole_file(&name, "--merge needs an inventory in TOML".to_owned()));
     }
     let policy = load_policy(
         file,

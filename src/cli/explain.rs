@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
         }
     };
     if from.itself || from.broadcast {
-        report_error("--from is who opens it: a host, an address or a role");
+        report_error("--from must be the client: a host, an address or a role");
         return Ok(Exit::CannotDo);
     }
     let (port, transport) = arguments.port;
@@ -123,7 +123,7 @@ fn by_member(
 ) -> io::Result<()> {
     let service = service_words(arguments.port.1, &arguments.port.0.to_string());
     let (a, b) = (escape_control(&arguments.from), escape_control(&arguments.to));
-    writeln!(out, "{service} from {a} to {b} is documented for some of them only:")?;
+    writeln!(out, "{service} from {a} to {b} is documented only for some of them:")?;
     let slug = |role: usize, other: &str| {
         policy.matrix.roles.get(role).map_or_else(|| other.to_owned(), |role| role.slug.clone())
     };
@@ -166,7 +166,7 @@ fn end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     }
     match text {
         "broadcast" => {
-            let words = "everybody on the link".to_owned();
+            let words = "all hosts on the link".to_owned();
             return Ok(QuestionEnd {
                 broadcast: true,
                 ..end(stranger, Ipv4Addr::BROADCAST.into(), words)
@@ -186,7 +186,7 @@ fn end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
             Ok(end(Party { who: PartyKind::Asked, roles }, nowhere, words))
         }
         Err(_) if text.chars().all(|c| c.is_ascii_digit() || ".:/".contains(c)) => {
-            Err(format!("\"{text}\" is no IP address"))
+            Err(format!("\"{text}\" is not an IP address"))
         }
         Err(_) if is_host_name(text) => {
             let (name, words) = (Some(text.to_lowercase()), "a host known by name".to_owned());
@@ -197,7 +197,7 @@ fn end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
             let roles = policy.matrix.roles.iter().map(|role| role.slug.as_str());
             let known = hosts.iter().map(|host| host.name.as_str()).chain(roles);
             let near = nearest(text, known);
-            Err(format!("\"{text}\" is no host of the inventory, no role, no address{near}"))
+            Err(format!("\"{text}\" is not a host of the inventory, a role or an address{near}"))
         }
     }
 }
@@ -207,7 +207,7 @@ fn absence(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
-        "Where nobody opens it, an audit tells it as missing if all of this holds, and else which does not:"
+        "If no host opens it, an audit reports it as missing if all of these conditions hold, and otherwise the one that does not:"
     )?;
     for condition in conditions_of_absence() {
         writeln!(out, "  {:<17} {}", condition.code, condition.words)?;
@@ -262,7 +262,7 @@ fn tell(
     }
     const SHOWN: usize = 8;
     let lists = [
-        ("From these ends the matrix documents other ports:", &answer.joining),
+        ("Between these two, the matrix documents other ports:", &answer.joining),
         ("Others may open this port there:", &answer.for_others),
     ];
     for (title, rows) in lists.into_iter().filter(|(_, rows)| !rows.is_empty()) {
@@ -278,7 +278,7 @@ fn tell(
     let silent = answer.joining.is_empty() && answer.for_others.is_empty();
     if silent && answer.documenting.is_empty() {
         writeln!(out)?;
-        writeln!(out, "No row joins these two, and none documents this port there.")?;
+        writeln!(out, "No row connects these two, and none documents this port of the server.")?;
     }
     Ok(())
 }
@@ -302,16 +302,16 @@ fn source_words(row: &Row) -> String {
         None => row.provenance.clone(),
     };
     match row.certainty {
-        Certainty::Document => format!("It stands in the source: {provenance}."),
+        Certainty::Document => format!("Stated in the source: {provenance}."),
         Certainty::Completed => format!(
-            "The source is damaged or silent here ({provenance}); other public pages of the vendor complete it."
+            "The source is damaged or silent here ({provenance}); it was completed from other public pages of the vendor."
         ),
         Certainty::Inferred => {
-            format!("It follows from the source, which does not say so: {provenance}.")
+            format!("Inferred from the source, which does not state it: {provenance}.")
         }
         Certainty::Doubtful => {
             format!(
-                "How the source is to be read is doubtful, so nothing rests on it for certain: {provenance}."
+                "The source can be read in several ways, so nothing that rests on it is certain: {provenance}."
             )
         }
     }
@@ -343,18 +343,18 @@ fn about(policy: &Policy, title: &str, row: &Row, out: &mut dyn Write) -> io::Re
         let state = match policy.inventory.features.get(name) {
             Some(true) => "on",
             Some(false) => "off",
-            None => "not named by the inventory",
+            None => "not in the inventory",
         };
         let meaning = policy.matrix.features.get(name).map_or("", |f| f.meaning.as_str());
         writeln!(out, "          needs the feature {name} ({meaning}), which is {state}")?;
     }
     if policy.feature_state(row) == FeatureState::Off {
-        writeln!(out, "          with its feature on this row would document it")?;
+        writeln!(out, "          with its feature on, this row would document it")?;
     }
     if let Some(mapper) = row.announced_by {
         writeln!(
             out,
-            "          certain only where an endpoint mapper (TCP {mapper}) announced the port in the capture"
+            "          certain only if the capture shows an endpoint mapper (TCP {mapper}) announcing the port"
         )?;
     }
     Ok(())

@@ -47,8 +47,8 @@ pub(super) fn interfaces() -> io::Result<Exit> {
         addresses.sort();
         let link = if interface.up { "up" } else { "down" };
         let can = match &interface.usable {
-            Ok(()) => "can be watched".to_owned(),
-            Err(gone) => format!("cannot be watched: {gone}"),
+            Ok(()) => "can be captured".to_owned(),
+            Err(gone) => format!("cannot be captured: {gone}"),
         };
         let name = &interface.name;
         let line = format!("{name:<16} {link:<5} {can}  {}", addresses.join(" "));
@@ -58,8 +58,7 @@ pub(super) fn interfaces() -> io::Result<Exit> {
     io::stdout().write_all(text.as_bytes())?;
     if !found.iter().any(|interface| interface.usable.is_ok()) {
         report_error(
-            "no interface can be watched: run as root, or give the program what it needs with \
-             `setcap cap_net_raw+ep` (docs/live.md)",
+            "no interface can be captured: run as root, or grant the capability with `setcap cap_net_raw+ep` (docs/live.md)",
         );
         return Ok(Exit::CannotDo);
     }
@@ -77,7 +76,7 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         }
     };
     if arguments.fail_on == Some(FailOn::New) {
-        report_error("--fail-on new is for audit: live tells what is new as it comes");
+        report_error("--fail-on new is only for audit: live reports new findings as they occur");
         return Ok(Exit::CannotDo);
     }
     if let Some(Err(error)) = arguments.filter.as_deref().map(crate::pipeline::check_filter) {
@@ -189,7 +188,7 @@ fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec
         others_may_write(file, 0, &mut open);
     }
     let problem = |file: PathBuf| {
-        let message = "others may write it, and so change what is reported: chmod go-w, chown root";
+        let message = "others may write it and so change what is reported: chmod go-w, chown root";
         whole_file(&file.display().to_string(), message.to_owned())
     };
     let problems: Vec<Diagnostic> = open.into_iter().flat_map(problem).collect();
@@ -297,7 +296,7 @@ impl ConsoleObserver<'_> {
         let LiveArguments { interfaces, every, out, state, .. } = self.arguments;
         let inventory = self.inventory.display();
         self.say(&format!(
-            "watching {}, judged by {inventory}, a window every {every} s",
+            "watching {} with {inventory}, one window every {every} s",
             interfaces.join(", ")
         ));
         let folder = |folder: &Option<PathBuf>| folder.as_ref().map(|f| f.display().to_string());
@@ -332,7 +331,7 @@ impl ConsoleObserver<'_> {
             if let Err(error) = syslog.send(message) {
                 if !self.pages.fails(Duty::Syslog) {
                     report_error(&format!(
-                        "--syslog: {error}; it is tried again with each window, and findings are in the reports"
+                        "--syslog: {error}; retrying with each window; the findings are in the reports"
                     ));
                 }
                 return;
@@ -351,48 +350,47 @@ impl Listener for ConsoleObserver<'_> {
             LiveEvent::Lost(name, why) => {
                 self.pages.is_away(name, true);
                 report_error(&format!(
-                    "{name} cannot be read any more ({why}); it is tried again every second"
+                    "{name} can no longer be read ({why}); retrying every second"
                 ));
             }
             LiveEvent::Back(name, after) => {
                 self.pages.is_away(name, false);
-                self.say(&format!("{name} is read again, after {} s", after.as_secs()));
+                self.say(&format!("{name} is being read again, after {} s", after.as_secs()));
             }
             LiveEvent::Folded(fold, flows) => {
                 self.pages.folded(*fold, *flows);
                 self.say(&format!(
-                    "memory runs short: {flows} flows were folded ({})",
+                    "memory is short: {flows} flows were aggregated ({})",
                     told(*fold)
                 ));
             }
             LiveEvent::Forgotten(count) => self.say(&format!(
-                "memory runs short: {count} address claims, lookups, fragments or packets without ports were \
-                 forgotten"
+                "memory is short: {count} address claims, lookups, fragments or packets without ports were dropped"
             )),
             LiveEvent::Broken(error) => report_error(&format!(
-                "{}; the one of the window before is tried, else all begins anew",
+                "{}; trying the state of the previous window, otherwise starting without a state",
                 state(error)
             )),
             LiveEvent::Restored(flows) => {
-                self.say(&format!("goes on with {flows} flows of an earlier run"));
+                self.say(&format!("restored {flows} flows from the saved state"));
             }
             LiveEvent::Waits => report_error(
-                "a capture thread does not hand over its window; it is waited for (does the disk of --write hang?)",
+                "waiting for a capture thread to hand over its window (does the disk of --write hang?)",
             ),
             LiveEvent::NotRested(error) => {
-                report_error(&format!("idle flows stay in memory: they cannot be written ({error})"));
+                report_error(&format!("idle flows stay in memory because they cannot be written ({error})"));
             }
             LiveEvent::NotKept(error) => {
                 self.pages.fails(Duty::Frames);
                 self.trouble.store(true, Ordering::Relaxed);
-                report_error(&format!("--write: {error}; it is tried again with the next window"));
+                report_error(&format!("--write: {error}; retrying with the next window"));
             }
             LiveEvent::Saved => self.pages.works(Duty::State),
             LiveEvent::Kept => self.pages.works(Duty::Frames),
             LiveEvent::NotSaved(error) => {
                 self.pages.fails(Duty::State);
                 self.trouble.store(true, Ordering::Relaxed);
-                report_error(&format!("{}; the state of the window before stays", state(error)));
+                report_error(&format!("{}; keeping the state of the previous window", state(error)));
             }
         }
     }
@@ -400,12 +398,12 @@ impl Listener for ConsoleObserver<'_> {
     fn reload(&self) -> Option<Policy> {
         match load_safely(self.inventory, &self.arguments.policy_args) {
             Ok(policy) => {
-                self.say("inventory, rules and exceptions were read anew");
+                self.say("reloaded inventory, rules and exceptions");
                 Some(policy)
             }
             Err(problems) => {
                 report_errors(&problems);
-                report_error("what was read before stays");
+                report_error("keeping the previous configuration");
                 None
             }
         }
@@ -427,8 +425,7 @@ impl Listener for ConsoleObserver<'_> {
         let checked = all.outcome.checked_anything();
         if !checked && !self.unchecked.swap(true, Ordering::Relaxed) {
             self.say(
-                "nothing could be assessed: no listed host with a role was seen sending (is this the farm's inventory, and \
-                 its span port?)",
+                "nothing could be assessed: no listed host with a role was seen sending (are this the inventory and the span port of the farm?)",
             );
         } else if checked {
             self.unchecked.store(false, Ordering::Relaxed);
@@ -459,12 +456,12 @@ impl Listener for ConsoleObserver<'_> {
 
 fn told(fold: AggregationLevel) -> &'static str {
     match fold {
-        AggregationLevel::Attempts => "unanswered and one-way flows from outside, by network",
-        AggregationLevel::Outside => "flows from outside, by network",
-        AggregationLevel::Strangers => "all hosts outside as one",
+        AggregationLevel::Attempts => "unanswered and one-way flows of unlisted hosts, by network",
+        AggregationLevel::Outside => "flows of unlisted hosts, by network",
+        AggregationLevel::Strangers => "all unlisted hosts as one",
         AggregationLevel::Ports => "by conversation",
-        AggregationLevel::Scans => "what was never established without its port",
-        AggregationLevel::Inside => "what was never established by network",
+        AggregationLevel::Scans => "flows that were never established, without port",
+        AggregationLevel::Inside => "flows that were never established, by network",
     }
 }
 

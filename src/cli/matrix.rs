@@ -102,7 +102,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
         rows(&matrix, from, to, arguments.format != "table")
     };
     if table.rows.is_empty() && arguments.format == "table" {
-        writeln!(io::stdout(), "No row of the matrix fits.")?;
+        writeln!(io::stdout(), "No row of the matrix matches.")?;
         return Ok(Exit::Compliant);
     }
     table.write(&arguments.format, &mut io::stdout().lock())?;

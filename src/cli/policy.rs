@@ -70,7 +70,7 @@ pub(super) fn load_policy(
     let mut problems = Vec::new();
     let files = match (own, matrix) {
         (Some((own, line)), Some(given)) if own != given => {
-            let message = format!("the matrix is \"{own}\" here and \"{given}\" by --matrix");
+            let message = format!("the matrix is \"{own}\" here, but --matrix says \"{given}\"");
             problems.push(Diagnostic {
                 file: name.clone(),
                 line: *line,
@@ -164,7 +164,7 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
             let inventory = &policy.inventory;
             for (name, address) in policy.outside_internal() {
                 warn(&format!(
-                    "{}: {address} of {name} lies outside every internal prefix; list its network in [capture] internal if it is inside",
+                    "{}: {address} of {name} is outside all internal prefixes; if it is internal, add its network to [capture] internal",
                     inventory.file
                 ));
             }

@@ -18,7 +18,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     let folders = Arc::new(Mutex::new(Some(Folders::default())));
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
     if arguments.result.as_os_str() == "-" {
-        report_error("a result is read from a file: give its name, not -");
+        report_error("a result cannot be read from standard input; give a file name");
         return Ok(Exit::CannotDo);
     }
     // The folder of an earlier report stands for the result in it.
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         let tables = FORMATS.iter().filter(|format| format.needs != Needs::Result);
         let tables: Vec<&str> = tables.map(|format| format.name).collect();
         report_error(&format!(
-            "{} was written by an earlier version and holds its tables alone: of --format {} can be made of it; for the others audit the captures again",
+            "{} was written by an earlier version and holds its tables alone: it supports --format {}; for other formats audit the captures again",
             path.display(),
             tables.join(", ")
         ));
@@ -51,7 +51,7 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
     }
     if let Some(format) = format.filter(|_| needs == Needs::Judgement && !result.is_judged()) {
         report_error(&format!(
-            "--format {format} needs a result that was judged: the audit had no inventory; try --format conversations"
+            "--format {format} needs a judged result, but the audit had no inventory; try --format conversations"
         ));
         return Ok(Exit::CannotDo);
     }

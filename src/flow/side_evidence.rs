@@ -124,7 +124,7 @@ macro_rules! kinds {
                         $(stringify!($name) => all.$name = read_part(from)?,)+
                         other => return Err(io::Error::new(
                             io::ErrorKind::Unsupported,
-                            format!("holds evidence of a kind that this version does not read ({other}); go on with the version that wrote it"),
+                            format!("contains evidence of a kind that this version cannot read ({other}); use the version that wrote it"),
                         )),
                     }
                 }

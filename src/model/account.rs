@@ -52,15 +52,15 @@ impl SkipReason {
                 "capture with a longer snaplen (128 bytes or more)"
             }
             Self::EncryptedLink => {
-                "capture behind the access point or switch that decrypts, or decrypt first"
+                "capture behind the access point or switch that decrypts, or decrypt the capture first"
             }
             Self::WlanFragment | Self::WlanAggregate => "capture on the wired side",
             Self::TooManyEncapsulations | Self::TooManyExtensionHeaders => {
-                "look at these frames: nobody wraps packets so often"
+                "inspect these frames: such deep nesting is not normal"
             }
             Self::UnknownLinkType => "capture on an interface of another kind, such as Ethernet",
             Self::BadLinkHeader | Self::BadIpHeader => {
-                "look at these frames: they are damaged, or the file names the wrong link type"
+                "inspect these frames: they are damaged, or the file states the wrong link type"
             }
             Self::WlanManagement | Self::Filtered | Self::OutsideWindow => return None,
         })

@@ -351,7 +351,7 @@ impl Folders {
         };
         match (reports, evidence) {
             (Some(a), Some(b)) if resolved(a).starts_with(resolved(b)) => {
-                let what = "holds the folder of --out; --evidence wants a folder of its own";
+                let what = "contains the folder of --out; --evidence needs a folder of its own";
                 Err(AuditError::Output(b.to_owned(), io::Error::other(what)))
             }
             _ => Ok(made),

@@ -62,7 +62,7 @@ pub enum ConfineError {
     #[error("root could be taken back")]
     RootStays,
     /// The folder is open to others or is a link, so its ownership must not change.
-    #[error("{}: is open to others or a link; give a folder of its own", .0.display())]
+    #[error("{}: is writable by others or a link; use a separate folder", .0.display())]
     Open(PathBuf),
     /// The ownership of a folder cannot be changed.
     #[error("{}: {source}", .folder.display())]

@@ -45,7 +45,7 @@ impl DraftedInventory {
         let damaged = reading.damaged();
         let about = match damaged.is_empty() {
             true => about,
-            false => format!("{about}, of which part could not be read"),
+            false => format!("{about}; part of the input could not be read"),
         };
         Ok(Self { damaged, draft: Draft::of(matrix, &conversations, given), about })
     }

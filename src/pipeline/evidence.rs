@@ -179,7 +179,7 @@ pub(super) fn gather(
     };
     let inputs = reading.inputs.iter().zip(again.iter().zip(&found.read));
     let changed = inputs.filter(|input| !same(input)).map(|(input, _)| {
-        (input.name.clone(), "changed while it was read; audit a copy of it".to_owned())
+        (input.name.clone(), "changed while it was read; audit a copy".to_owned())
     });
     let changed: Vec<(String, String)> = changed.collect();
     if !changed.is_empty() {
@@ -264,10 +264,10 @@ impl EvidencePart {
         match self {
             Self::Own(subject, client) => of(subject, client),
             Self::Trigger(subject, client) => {
-                format!("what makes it due: {}", of(subject, client))
+                format!("makes the traffic due: {}", of(subject, client))
             }
             Self::Proof(subject, client) => {
-                format!("proves who serves the port: {}", of(subject, client))
+                format!("proves which host serves the port: {}", of(subject, client))
             }
             Self::Asked(subject, client) => {
                 format!("the broadcast that was answered: {}", of(subject, client))
@@ -358,12 +358,12 @@ fn choose(
             ),
             _ if !parts.is_empty() => String::new(),
             Verdict::NotAssessable => {
-                "says what could not be assessed; its message and action say why".to_owned()
+                "states what could not be assessed; its message and action say why".to_owned()
             }
             _ if finding.code() == Code::UnusedException => {
                 "is about the list of exceptions, not about frames".to_owned()
             }
-            _ => "rests on what is absent; its trace in audit.json says what the capture could see"
+            _ => "rests on an absence; its trace in audit.json states what the capture could see"
                 .to_owned(),
         };
         chosen.push(ChosenEvidence { parts, note });

@@ -498,7 +498,7 @@ fn close(
         match given.link {
             Some(link) if !input.link_types.contains(&link) => input.link_types.push(link),
             Some(_) => {}
-            None => input.error = Some("was not there for all of the time".to_owned()),
+            None => input.error = Some("was not available all of the time".to_owned()),
         }
         timeline.merge(&given.counted.timeline);
         store.submit(given.tables).map_err(temporary(&shared.plan.temp))?;

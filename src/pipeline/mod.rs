@@ -88,9 +88,7 @@ pub enum AuditError {
     #[error("temporary files in {}: {error}", .0.display(), error = .1)]
     Temporary(PathBuf, #[source] io::Error),
     /// A capture thread does not respond.
-    #[error(
-        "a capture thread does not answer: what it writes frames to may hang (--write); the audit ends here"
-    )]
+    #[error("a capture thread does not respond; the disk of --write may hang; the audit ends")]
     Hung,
     /// Privileges that have to be given up cannot be.
     #[error(transparent)]

@@ -130,7 +130,7 @@ impl LiveSnapshot {
         m.single(
             "window_lag_seconds",
             "gauge",
-            "How long after its end the last window was judged and told.",
+            "Seconds from the end of the last window until it was judged and reported.",
             closed.ended.elapsed().as_secs_f64(),
         );
         m.family("interface_up", "gauge", "Whether the interface is being read.");
@@ -145,7 +145,7 @@ impl LiveSnapshot {
         m.family(
             "frames_total",
             "counter",
-            "Frames read, those of earlier runs of the state among them.",
+            "Frames read, including those of earlier runs in the state.",
         );
         for input in &all.reading.inputs {
             m.sample("frames_total", &[("interface", &input.name)], input.account.frames);
@@ -163,17 +163,12 @@ impl LiveSnapshot {
             share,
         );
         let (resting, _) = all.reading.flows.resting();
-        m.single(
-            "flows",
-            "gauge",
-            "Flows held, those on disk among them.",
-            all.reading.flows.len(),
-        );
-        m.single("flows_on_disk", "gauge", "Flows that were idle for long.", resting);
+        m.single("flows", "gauge", "Flows held, including those on disk.", all.reading.flows.len());
+        m.single("flows_on_disk", "gauge", "Idle flows on disk.", resting);
         m.family(
             "folded_flows_total",
             "counter",
-            "Flows taken into others because memory ran short.",
+            "Flows that were aggregated because memory was short.",
         );
         for (fold, flows) in lock(&self.folded).iter() {
             m.sample("folded_flows_total", &[("fold", fold.name())], flows);
@@ -181,7 +176,7 @@ impl LiveSnapshot {
         m.single(
             "assessed",
             "gauge",
-            "Whether anything of the farm was checked: a listed host with a role was seen sending.",
+            "Whether anything was checked: a listed host with a role was seen sending.",
             u8::from(all.outcome.checked_anything()),
         );
         m.family("conversations", "gauge", "Conversations of all windows by verdict.");
@@ -253,7 +248,7 @@ impl LiveSnapshot {
         now.family(
             "failures_total",
             "counter",
-            "How often reports, the state, syslog messages or files of frames could not be written.",
+            "Failures to write reports, the state, syslog messages or frames.",
         );
         for duty in Duty::ALL {
             let count = lock(&self.failing).1.get(duty).copied().unwrap_or_default();
@@ -262,13 +257,13 @@ impl LiveSnapshot {
         now.single(
             "window_late",
             "gauge",
-            "Whether the next window, or the first one, is late by more than two windows.",
+            "Whether the next window, or the first one, is more than two windows late.",
             u8::from(self.is_late(every)),
         );
         now.single(
             "frames_decoded_total",
             "counter",
-            "Frames decoded since the start, at this moment.",
+            "Frames decoded since the start.",
             progress.frames.load(Ordering::Relaxed),
         );
         lock(&self.made).metrics.clone() + &now.0

@@ -79,19 +79,19 @@ pub enum PlanError {
         source: CaptureError,
     },
     /// The end is not after the start.
-    #[error("--since is not before --until: no frame can be inside")]
+    #[error("--since is not before --until, so no frame can match")]
     NoTime,
     /// This input cannot be read a second time.
     #[error(
-        "--evidence reads the captures once more, which {0} does not allow: write it to a file first"
+        "--evidence reads the captures a second time, which {0} does not allow; write it to a file first"
     )]
     EvidenceReadsAgain(String),
     /// This input lies in the evidence folder, which is rewritten.
-    #[error("--evidence: {0} lies in that folder; give another")]
+    #[error("--evidence: {0} is in that folder; use another folder")]
     EvidenceAroundInput(String),
     /// The evidence folder lies in this folder, which is read.
     #[error(
-        "--evidence is inside {}, which is read: the next audit would take the evidence for captures", .0.display()
+        "--evidence is inside {}, which is read; the next audit would read the evidence as captures", .0.display()
     )]
     EvidenceInsideInput(PathBuf),
 }

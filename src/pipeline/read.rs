@@ -229,7 +229,7 @@ impl Sources<'_> {
             CaptureError::Compressed { format, .. } => {
                 (*format).clone_into(&mut input.format);
                 input.error = Some(format!(
-                    "{error}; nothing of it could be used: copy it again from where it was taken"
+                    "{error}; nothing could be used; copy the file again from its source"
                 ));
                 return Ok(None);
             }
@@ -270,7 +270,7 @@ impl Sources<'_> {
             (None, Ok(())) => match input.zeros {
                 (_, 0) => None,
                 (first, bytes) => Some(format!(
-                    "{bytes} bytes of zeros stand where records should, the first at byte {first}; the records before and after them were read"
+                    "{bytes} bytes of zeros in place of records, the first at byte {first}; the records before and after them were read"
                 )),
             },
         };

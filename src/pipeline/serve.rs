@@ -66,12 +66,11 @@ const TOKEN: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The token is easy to guess, or cannot be written in a header.
-    #[error("a token has at least {TOKEN} characters and no space: openssl rand -hex 16")]
+    #[error("a token needs at least {TOKEN} characters and no spaces: openssl rand -hex 16")]
     WeakToken,
     /// Other hosts could connect without a token.
     #[error(
-        "{0} can be reached from elsewhere, and what is served is not for everybody; give a loopback address, or \
-         --token with a file that holds a token"
+        "{0} can be reached by other hosts, and the reports are confidential; use a loopback address, or --token with a token file"
     )]
     Exposed(SocketAddr),
     /// The system does not allow the address to be bound.

@@ -97,9 +97,11 @@ impl StateFolder {
                 Err(error) => {
                     let what = match error.kind() {
                         io::ErrorKind::Unsupported => {
-                            format!("{error}, or give another folder to begin anew")
+                            format!("{error}, or use another folder to start without a state")
                         }
-                        _ => format!("{error}; make it readable, or move it away to begin anew"),
+                        _ => format!(
+                            "{error}; make it readable, or move it away to start without a state"
+                        ),
                     };
                     return Err(StateFolderError {
                         path,
@@ -175,7 +177,7 @@ fn write(path: &Path, all: &Reading) -> io::Result<()> {
 
 fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
     let torn = |what: &str| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("is no whole state: {what}"))
+        io::Error::new(io::ErrorKind::InvalidData, format!("is not a complete state: {what}"))
     };
     let length = fs::metadata(path)?.len();
     let digest_length = Sha256::output_size() as u64;
@@ -199,9 +201,9 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
             // The file is complete and may contain the evidence of months, so it stays where it is.
             true => io::Error::new(
                 io::ErrorKind::Unsupported,
-                "was written by another version of rasaudit, whose layout this one does not read; go on with that version",
+                "was written by another version of rasaudit, whose layout this version does not read; use that version",
             ),
-            false => torn("it is of no version of rasaudit"),
+            false => torn("it was not written by rasaudit"),
         });
     };
     let mut length = [0; 8];

@@ -27,7 +27,7 @@ pub enum PolicyError {
     NoOverlay(String),
     /// A name that stands for several roles.
     #[error(
-        "\"{name}\" stands for several roles; give the one the host plays: {members}",
+        "\"{name}\" is a group of roles; give the role of the host: {members}",
         members = .members.join(", ")
     )]
     SeveralRoles {
@@ -37,12 +37,11 @@ pub enum PolicyError {
         members: Vec<String>,
     },
     /// A role that no host can play.
-    #[error("\"{0}\" is no role that a host can play")]
+    #[error("\"{0}\" is not a role that a host can have")]
     NotPlayable(String),
     /// A role of a host that the matrix does not have.
     #[error(
-        "unknown role \"{name}\"{near}; rasaudit matrix show --roles lists them, and a host that plays none has \
-         roles = []"
+        "unknown role \"{name}\"{near}; rasaudit matrix show --roles lists all roles; a host without a role has roles = []"
     )]
     UnknownRole {
         /// The name.
@@ -62,10 +61,10 @@ pub enum PolicyError {
     #[error("\"{0}\" is an address, not a name")]
     AddressForName(String),
     /// A text that is not a host name.
-    #[error("\"{0}\" is no host name like www.example.com")]
+    #[error("\"{0}\" is not a host name like www.example.com")]
     NotAName(String),
     /// A pattern with too many stars, or with a star in a wrong place.
-    #[error("\"{0}\": one star may stand, in the first label")]
+    #[error("\"{0}\": only one star is allowed, in the first label")]
     Stars(String),
     /// A pattern that matches nearly every name.
     #[error("\"{0}\" matches everything below a top-level domain")]
@@ -74,9 +73,9 @@ pub enum PolicyError {
     #[error("an example is FROM > TO TRANSPORT/PORT")]
     NotAnExample,
     /// An example with an invalid port.
-    #[error("\"{0}\" is no port")]
+    #[error("\"{0}\" is not a port")]
     NotAPort(String),
     /// An example with a role that no host plays.
-    #[error("nobody plays \"{0}\"")]
+    #[error("no host can have the role \"{0}\"")]
     NobodyPlays(String),
 }

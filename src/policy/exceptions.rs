@@ -182,24 +182,26 @@ impl Exceptions {
             let every_port = all_ports && transport.is_none_or(Transport::has_ports);
             match (from.is_anybody(), to.is_anybody()) {
                 (true, true) if every_port => {
-                    warn("lets anybody open every port of anybody".to_owned());
+                    warn("allows every host to reach every port of every host".to_owned());
                 }
-                (true, true) => warn("lets anybody reach anybody".to_owned()),
+                (true, true) => warn("allows every host to reach every host".to_owned()),
                 (true, false) | (false, true) if every_port => {
-                    warn("has * on one side and for the port: name one of them".to_owned());
+                    warn(
+                        "has * on one side and for the port; name at least one of them".to_owned(),
+                    );
                 }
                 _ => {}
             }
             let same = |a: &str, b: &str| a.trim().to_lowercase() == b.trim().to_lowercase();
             if same(owner, approved_by) {
-                warn(format!("{owner} owns it and approved it"));
+                warn(format!("{owner} is both owner and approver"));
             }
             let a_year = created.checked_add(jiff::Span::new().years(1));
             if a_year.is_ok_and(|a_year| *expires > a_year) {
-                warn(format!("holds for more than a year, from {created} to {expires}"));
+                warn(format!("is valid for more than a year, from {created} to {expires}"));
             }
             if exception.reason.starts_with(UNFILLED) {
-                warn("has the reason that the template wrote: say why it is needed".to_owned());
+                warn("still has the reason from the template; state why it is needed".to_owned());
             }
         }
         warnings
@@ -222,7 +224,7 @@ impl Exceptions {
         each_record(text, EXCEPTION_COLUMNS, &mut problems, |record, problems| {
             if let Some(first) = ids.insert(record.get("id").to_owned(), record.line) {
                 let message =
-                    format!("the id \"{}\" was given in line {first} already", record.get("id"));
+                    format!("duplicate id \"{}\", first used in line {first}", record.get("id"));
                 problems.add(record.line, message);
             }
             exceptions
@@ -249,7 +251,7 @@ impl ExceptionReader<'_, '_> {
     fn read(mut self) -> Option<Exception> {
         for column in ["id", "owner", "reason", "approved_by", "created", "expires"] {
             if self.record.get(column).is_empty() {
-                self.problem(format!("{column} is empty; an exception needs it"));
+                self.problem(format!("{column} is empty, but required"));
             }
         }
         let (from, to) = (self.side("from"), self.side("to"));
@@ -271,7 +273,7 @@ impl ExceptionReader<'_, '_> {
             "both" => Some(true),
             text => {
                 let near = nearest(text, ["to-server", "both"]);
-                self.problem(format!("direction is to-server or both, not \"{text}\"{near}"));
+                self.problem(format!("direction must be to-server or both, not \"{text}\"{near}"));
                 None
             }
         };
@@ -330,7 +332,7 @@ impl ExceptionReader<'_, '_> {
             hosts.iter().map(|h| h.name.as_str()).chain(networks.iter().map(|n| n.name.as_str()));
         let near = nearest(text, known);
         self.problem(format!(
-            "{column}: \"{text}\" is no host or network of the inventory, no address or prefix, no role:NAME and not *{near}"
+            "{column}: \"{text}\" is not a host or network of the inventory, an address or prefix, role:NAME, or *{near}"
         ));
         None
     }
@@ -345,7 +347,7 @@ impl ExceptionReader<'_, '_> {
             (Ok(low), Ok(high)) if low <= high => Some(Some((low, high))),
             _ => {
                 self.problem(format!(
-                    "port: \"{text}\" is no port, no range like 5000-5010 and not *"
+                    "port: \"{text}\" is not a port, a range like 5000-5010, or *"
                 ));
                 None
             }
@@ -356,7 +358,7 @@ impl ExceptionReader<'_, '_> {
         let text = self.record.get(column);
         let date = text.parse().ok();
         if date.is_none() && !text.is_empty() {
-            self.problem(format!("{column}: \"{text}\" is no date like 2027-01-31"));
+            self.problem(format!("{column}: \"{text}\" is not a date like 2027-01-31"));
         }
         date
     }

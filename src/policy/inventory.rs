@@ -426,21 +426,23 @@ impl<'a> InventoryLoader<'a> {
             Some((word, _)) if word == "listed" => {}
             Some((word, line)) => {
                 let near = nearest(&word, ["any", "listed"]);
-                self.problems
-                    .add(line, format!("clients is \"any\" or \"listed\", not \"{word}\"{near}"));
+                self.problems.add(
+                    line,
+                    format!("clients must be \"any\" or \"listed\", not \"{word}\"{near}"),
+                );
             }
             None => {}
         }
         for (text, line) in self.texts(table, "resolvers").unwrap_or_default() {
             match text.parse() {
                 Ok(address) => self.inventory.resolvers.push(address),
-                Err(_) => self.problems.add(line, format!("\"{text}\" is no IP address")),
+                Err(_) => self.problems.add(line, format!("\"{text}\" is not an IP address")),
             }
         }
         // The overlays belong to the rules and were read earlier. Only their form is checked here.
         self.texts(table, "overlays");
         if let Some(value) = table.get("background").filter(|v| v.get_ref().as_bool().is_none()) {
-            self.problems.add(self.place(value), "background is true or false");
+            self.problems.add(self.place(value), "background must be true or false");
         }
         let Some(features) = table.get("features") else {
             return;
@@ -457,7 +459,9 @@ impl<'a> InventoryLoader<'a> {
             }
             match value.get_ref().as_bool() {
                 Some(on) => drop(self.inventory.features.insert(name.to_owned(), on)),
-                None => self.problems.add(line, format!("the feature \"{name}\" is true or false")),
+                None => {
+                    self.problems.add(line, format!("the feature \"{name}\" must be true or false"))
+                }
             }
         }
     }
@@ -479,7 +483,7 @@ impl<'a> InventoryLoader<'a> {
         if !table.contains_key("roles") {
             self.problems.add(
                 line,
-                format!("the host \"{name}\" needs roles = [\"...\"]; [] if it plays none"),
+                format!("the host \"{name}\" needs roles = [\"...\"], or [] if it has none"),
             );
         }
         let macs = self.texts(table, "macs").unwrap_or_default();
@@ -498,7 +502,7 @@ impl<'a> InventoryLoader<'a> {
             match text.parse() {
                 Ok(network) => networks.push(network),
                 Err(_) => {
-                    self.problems.add(line, format!("\"{text}\" is no network like 10.0.0.0/8"))
+                    self.problems.add(line, format!("\"{text}\" is not a network like 10.0.0.0/8"))
                 }
             }
         }
@@ -527,7 +531,7 @@ impl<'a> InventoryLoader<'a> {
             {
                 self.problems.add(
                     line,
-                    "a tunnel needs ends = [\"10.0.0.0/24\"], in which both of its ends lie",
+                    "a tunnel needs ends = [\"10.0.0.0/24\"], which contain both of its ends",
                 );
             }
             let kind = self.word(table, line, "kind", TUNNEL_KINDS);
@@ -557,7 +561,7 @@ impl<'a> InventoryLoader<'a> {
         let found = words.iter().copied().find(|word| *word == text);
         if found.is_none() {
             let near = nearest(&text, words.iter().copied());
-            self.problems.add(at, format!("{key} is one of {known}, not \"{text}\"{near}"));
+            self.problems.add(at, format!("{key} must be one of {known}, not \"{text}\"{near}"));
         }
         found
     }
@@ -574,7 +578,7 @@ impl<'a> InventoryLoader<'a> {
             self.problems.add(line, "a host needs a name");
         } else if let Some(first) = self.names.insert(name.to_lowercase(), line) {
             self.problems
-                .add(line, format!("the name \"{name}\" was given in line {first} already"));
+                .add(line, format!("duplicate name \"{name}\", first used in line {first}"));
         }
         let addresses = self.addresses(addresses);
         let macs = macs
@@ -584,7 +588,7 @@ impl<'a> InventoryLoader<'a> {
                 if mac.is_none() {
                     self.problems.add(
                         line,
-                        format!("\"{text}\" is no hardware address like 00:15:5d:10:00:07"),
+                        format!("\"{text}\" is not a MAC address like 00:15:5d:10:00:07"),
                     );
                 }
                 mac
@@ -608,17 +612,18 @@ impl<'a> InventoryLoader<'a> {
         for (text, line) in texts {
             match text.parse::<IpAddr>() {
                 Ok(address) if !is_somebody(address) => {
-                    self.problems.add(line, format!("{address} is no address of a single host"));
+                    self.problems
+                        .add(line, format!("{address} is not the address of a single host"));
                 }
                 Ok(address) => {
                     if let Some(first) = self.addresses.insert(address, line) {
                         let message =
-                            format!("the address {address} was given in line {first} already");
+                            format!("duplicate address {address}, first used in line {first}");
                         self.problems.add(line, message);
                     }
                     addresses.push(address);
                 }
-                Err(_) => self.problems.add(line, format!("\"{text}\" is no IP address")),
+                Err(_) => self.problems.add(line, format!("\"{text}\" is not an IP address")),
             }
         }
         addresses
@@ -645,7 +650,7 @@ impl<'a> InventoryLoader<'a> {
         let found = self.inventory.hosts.iter().position(|h| h.name == *name);
         if found.is_none() {
             let near = nearest(name, self.inventory.hosts.iter().map(|h| h.name.as_str()));
-            self.problems.add(*line, format!("no host is called \"{name}\"{near}"));
+            self.problems.add(*line, format!("no host has the name \"{name}\"{near}"));
         }
         found
     }
@@ -677,7 +682,7 @@ impl<'a> InventoryLoader<'a> {
             return self.problems.add(line, "a network needs cidr = \"...\"");
         };
         let Ok(cidr) = text.parse::<IpNet>() else {
-            return self.problems.add(at, format!("\"{text}\" is no network like 10.9.0.0/16"));
+            return self.problems.add(at, format!("\"{text}\" is not a network like 10.9.0.0/16"));
         };
         if cidr.trunc() != cidr {
             let message =
@@ -685,12 +690,12 @@ impl<'a> InventoryLoader<'a> {
             self.problems.add(at, message);
         }
         if let Some(first) = self.networks.insert(cidr.trunc(), at) {
-            self.problems.add(at, format!("the network {cidr} was given in line {first} already"));
+            self.problems.add(at, format!("duplicate network {cidr}, first used in line {first}"));
         }
         if name.is_empty() {
             self.problems.add(line, "a network needs a name");
         } else if self.inventory.networks.iter().any(|n| n.name == name) {
-            self.problems.add(line, format!("another network is called \"{name}\" already"));
+            self.problems.add(line, format!("another network already has the name \"{name}\""));
         }
         self.inventory.networks.push(Network { name, cidr: cidr.trunc(), roles, line });
     }
@@ -736,9 +741,11 @@ impl<'a> InventoryLoader<'a> {
             None => Err((line, "a moved port needs role = \"...\"".to_owned())),
         };
         let transport = match self.text(table, "transport") {
-            Some((text, at)) => Transport::parse(&text)
-                .filter(|t| t.has_ports())
-                .ok_or_else(|| (at, format!("transport is \"tcp\" or \"udp\", not \"{text}\""))),
+            Some((text, at)) => {
+                Transport::parse(&text).filter(|t| t.has_ports()).ok_or_else(|| {
+                    (at, format!("transport must be \"tcp\" or \"udp\", not \"{text}\""))
+                })
+            }
             None => Err((line, "a moved port needs transport = \"tcp\" or \"udp\"".to_owned())),
         };
         let host = self.text(table, "host");
@@ -774,7 +781,7 @@ impl<'a> InventoryLoader<'a> {
                     && !self.inventory.hosts[number].roles.intersects(roles)
                 {
                     let host = &self.inventory.hosts[number].name;
-                    self.problems.add(line, format!("{host} does not play the role {slugs}"));
+                    self.problems.add(line, format!("{host} does not have the role {slugs}"));
                 }
                 if from == to {
                     self.problems.add(line, format!("the port {from} is moved to itself"));
@@ -787,7 +794,7 @@ impl<'a> InventoryLoader<'a> {
                 });
                 if again {
                     let message =
-                        format!("{transport} port {from} of {slugs} was moved above already");
+                        format!("{transport} port {from} of {slugs} is already moved above");
                     self.problems.add(line, message);
                 }
                 if let Some(host) = host.unwrap_or(Some(usize::MAX)) {
@@ -822,7 +829,7 @@ impl<'a> InventoryLoader<'a> {
                 if names.is_empty() {
                     let line = table.get("covers").map_or(line, |value| self.place(value));
                     self.problems
-                        .add(line, "covers names no host; leave it out if it is not known");
+                        .add(line, "covers does not name a host; omit it if coverage is not known");
                 }
                 let hosts = names.iter().filter_map(|name| self.named_host(name)).collect();
                 self.inventory.covers = Some(CoverageStatement::Hosts(hosts));
@@ -832,7 +839,7 @@ impl<'a> InventoryLoader<'a> {
             }
             Some(_) => {
                 let line = table.get("covers").map_or(line, |value| self.place(value));
-                self.problems.add(line, "covers is \"all\" or a list of host names");
+                self.problems.add(line, "covers must be \"all\" or a list of host names");
             }
             None => {}
         }

@@ -58,29 +58,29 @@ impl Lint<'_> {
 
     fn completeness(&mut self, row: &Row) {
         if row.purpose.is_empty() {
-            self.add(row, "does not say what the traffic is for");
+            self.add(row, "does not state the purpose of the traffic");
         }
         if row.examples.is_empty() {
             self.add(row, "has no example conversation that it must decide");
         }
         if row.is_doubtful() && row.note.is_empty() {
-            self.add(row, format!("is {}, and no note says why", row.certainty));
+            self.add(row, format!("is {}, but has no note that says why", row.certainty));
         }
     }
 
     /// Checks that a capture could show the traffic where it is expected.
     fn observable(&mut self, row: &Row) {
         if row.scope == Scope::Localhost && row.is_expected() {
-            self.add(row, "is expected, and stays inside a host where no span sees it");
+            self.add(row, "is expected, but stays inside a host, where no span sees it");
         }
         if row.scope == Scope::Broadcast && row.transport == Transport::TCP {
             self.add(row, "is TCP, which is never broadcast");
         }
         if row.scope != Scope::Broadcast && !row.multicast.is_empty() {
-            self.add(row, "names multicast addresses, and its scope is not broadcast");
+            self.add(row, "names multicast addresses, but its scope is not broadcast");
         }
         if row.transport.has_ports() && *row.ports.start() == 0 {
-            self.add(row, "has port 0, which nobody listens on");
+            self.add(row, "has port 0, which cannot be listened on");
         }
     }
 
@@ -88,7 +88,7 @@ impl Lint<'_> {
     fn satisfiable(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.is_expected() && row.watch_s == 0 {
-            self.add(row, "is expected, and does not say how long to watch (watch_s)");
+            self.add(row, "is expected, but has no watch time (watch_s)");
         }
         for (side, role) in [("source", row.source), ("destination", row.destination)] {
             let role = &matrix.roles[role];
@@ -96,12 +96,12 @@ impl Lint<'_> {
             let stands_alone =
                 side == "destination" && (row.only.is_some() || row.scope == Scope::Localhost);
             if !played && !stands_alone {
-                self.add(row, format!("nobody can play the {side} role {}", role.slug));
+                self.add(row, format!("no host can have the {side} role {}", role.slug));
             }
         }
         for trigger in &row.triggers {
             if *trigger == row.group {
-                self.add(row, "waits for its own group");
+                self.add(row, "has its own group as trigger");
             }
             let rows = matrix.groups.get(trigger).into_iter().flatten();
             let mut rows = rows.map(|n| &matrix.rows[*n]);
@@ -109,7 +109,7 @@ impl Lint<'_> {
                 r.transport.has_ports() && !matches!(r.scope, Scope::Broadcast | Scope::Localhost)
             };
             if !rows.any(can_show) {
-                self.add(row, format!("waits for {trigger}, which is never established"));
+                self.add(row, format!("has the trigger {trigger}, which is never established"));
             }
         }
     }
@@ -118,7 +118,7 @@ impl Lint<'_> {
     fn consistent(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.expectation == Expectation::Feature && row.features.is_empty() {
-            self.add(row, "is expected with its feature, and names none");
+            self.add(row, "is expected with its feature, but names none");
         }
         let localhost = [
             row.scope == Scope::Localhost,
@@ -131,10 +131,10 @@ impl Lint<'_> {
         let is_any = matrix.roles[row.source].is_any;
         match row.exposure {
             Some(Exposure::External) if !is_any => {
-                self.add(row, "is external, and not open to everybody");
+                self.add(row, "is external, but not open to all hosts");
             }
             Some(Exposure::Internal) if is_any => {
-                self.add(row, "is internal, and open to everybody");
+                self.add(row, "is internal, but open to all hosts");
             }
             _ => {}
         }
@@ -162,10 +162,7 @@ impl Lint<'_> {
                 && meet(r.destination, row.destination)
         };
         for other in matrix.rows[..number].iter().filter(partly) {
-            self.add(
-                row,
-                format!("its ports overlap with those of {}, for roles in common", other.id),
-            );
+            self.add(row, format!("its ports overlap with those of {} for common roles", other.id));
         }
         for other in matrix.rows[..number].iter().filter(same) {
             let overlap =
@@ -176,7 +173,7 @@ impl Lint<'_> {
             if other.ports != row.ports {
                 self.add(row, format!("its ports overlap with those of {}", other.id));
             } else if features(other) == features(row) {
-                self.add(row, format!("says the same as {}", other.id));
+                self.add(row, format!("duplicates {}", other.id));
             } else {
                 self.add(row, format!("contradicts {}, which needs other features", other.id));
             }
@@ -240,7 +237,7 @@ impl Lint<'_> {
             for row in expected.filter(|row| row.quantifier != first.quantifier) {
                 let (mine, theirs) = (row.quantifier, first.quantifier);
                 let message = format!(
-                    "asks for {mine}, and {} of the same group {group} for {theirs}",
+                    "needs {mine}, but {} of the same group {group} needs {theirs}",
                     first.id
                 );
                 self.add(row, message);

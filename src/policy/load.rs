@@ -280,7 +280,7 @@ impl MatrixLoader<'_> {
     fn roles(&mut self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) {
         let slug = record.get("slug").to_owned();
         if self.matrix.role(&slug).is_some() {
-            reading.add(record, format!("the role \"{slug}\" stands here twice"));
+            reading.add(record, format!("duplicate role \"{slug}\""));
         }
         if self.matrix.roles.len() == RoleSet::MAX {
             return reading.add(record, format!("more than {} roles", RoleSet::MAX));
@@ -291,8 +291,7 @@ impl MatrixLoader<'_> {
             "ras-component" => {
                 reading.add(
                     record,
-                    "kind: \"ras-component\" is called \"component\" now; say in a column traits which roles are anybody, \
-                     entrance and directory, as rules/ras-19/roles.csv does",
+                    "kind: \"ras-component\" is now called \"component\"; a column traits states which roles are anybody, entrance and directory, as in rules/ras-19/roles.csv",
                 );
                 None
             }
@@ -352,18 +351,18 @@ impl MatrixLoader<'_> {
             "on" => true,
             "off" | "" => false,
             other => {
-                return reading.add(record, format!("default is on or off, not \"{other}\""));
+                return reading.add(record, format!("default must be on or off, not \"{other}\""));
             }
         };
         let feature = Feature { meaning: record.get("meaning").to_owned(), usual };
         if self.matrix.features.insert(name.clone(), feature).is_some() {
-            reading.add(record, format!("the feature \"{name}\" stands here twice"));
+            reading.add(record, format!("duplicate feature \"{name}\""));
         }
     }
 
     fn rows(&mut self, record: &CsvRecord<'_>, reading: &mut FileContext<'_>) {
         if !self.ids.insert(record.get("id").to_owned()) {
-            reading.add(record, format!("the id \"{}\" stands here twice", record.get("id")));
+            reading.add(record, format!("duplicate id \"{}\"", record.get("id")));
         }
         if let Some(row) = self.row(record, reading) {
             let groups = &mut self.matrix.groups;
@@ -411,7 +410,7 @@ impl MatrixLoader<'_> {
         };
         let features = self.conditions(record, reading);
         let (transport, ports) = ports(record, reading)?;
-        let watch_s = reading.number(record, "watch_s", "no number of seconds");
+        let watch_s = reading.number(record, "watch_s", "not a number of seconds");
         let announced_by = reading.number(record, "announced_by", "no port");
         let multicast = multicast(record, reading);
         for column in ["id", "provenance"] {
@@ -475,10 +474,8 @@ impl MatrixLoader<'_> {
     ) -> (Option<usize>, Option<EndpointTarget>) {
         let role = self.matrix.roles.iter().position(|role| role.kind == RoleKind::Endpoint);
         if role.is_none() {
-            reading.add(
-                record,
-                format!("no role of the kind {} stands in the roles", RoleKind::Endpoint),
-            );
+            reading
+                .add(record, format!("roles.csv has no role of the kind {}", RoleKind::Endpoint));
         }
         let only = match text.parse() {
             Ok(address) => Ok(EndpointTarget::Address(address)),
@@ -574,14 +571,14 @@ impl MatrixLoader<'_> {
         }
         let port = record.get("port");
         if !port.is_empty() && port.parse::<u16>().is_err() {
-            return reading.add(record, format!("\"{port}\" is no port"));
+            return reading.add(record, format!("\"{port}\" is not a port"));
         }
         let anywhere = match record.get("towards") {
             "anywhere" => true,
             "group" => false,
             other => {
                 let near = nearest(other, ["anywhere", "group"]);
-                return reading.add(record, format!("towards is anywhere or group{near}"));
+                return reading.add(record, format!("towards must be anywhere or group{near}"));
             }
         };
         let id = record.get("id").to_owned();
@@ -623,7 +620,8 @@ fn ports(
     let number = |column: &str, reading: &mut FileContext<'_>| -> Option<u16> {
         let value = record.get(column).parse().ok();
         if value.is_none() {
-            let message = format!("{column}: \"{}\" is no number up to 65535", record.get(column));
+            let message =
+                format!("{column}: \"{}\" is not a number up to 65535", record.get(column));
             reading.add(record, message);
         }
         value
@@ -652,7 +650,7 @@ fn multicast(record: &CsvRecord<'_>, reading: &mut FileContext<'_>) -> Vec<IpAdd
     for text in record.list("multicast") {
         match text.parse::<IpAddr>() {
             Ok(address) if address.is_multicast() => addresses.push(address),
-            _ => reading.add(record, format!("multicast: \"{text}\" is no multicast address")),
+            _ => reading.add(record, format!("multicast: \"{text}\" is not a multicast address")),
         }
     }
     addresses

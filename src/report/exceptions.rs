@@ -76,7 +76,7 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
         let (clients, servers) = (ends(clients, client), ends(servers, server));
         if more {
             left_out.push_str(&format!(
-                "# {id} has more clients or servers than findings.csv lists; those have no line here.\n"
+                "# {id} has more clients or servers than findings.csv lists; these have no line here.\n"
             ));
         }
         let port = if get(port).is_empty() { "*".to_owned() } else { get(port) };

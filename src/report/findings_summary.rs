@@ -24,10 +24,10 @@ impl SummaryFinding {
             (0, _) => message.clone(),
             (explains, 0) => {
                 let others = plural(explains as u64, "other finding");
-                format!("{message} (it would explain {others})")
+                format!("{message} (this would explain {others})")
             }
             (explains, targets) => format!(
-                "{} tried the same on {targets} servers, and all of it failed ({explains} more findings like this one): {message}",
+                "{} attempted the same on {targets} servers, and all attempts failed ({explains} more findings like this one): {message}",
                 result.client(row).words_with_roles()
             ),
         }
@@ -106,12 +106,12 @@ fn meaning(code: Code) -> &'static str {
         Code::HostNotSeen => "a host was not seen sending",
         Code::PairNotCovered => "the span does not cover the pair",
         Code::OneSidedView => "only one direction is visible",
-        Code::LoopbackOnly => "it stays inside a host",
-        Code::WindowTooShort => "it was watched for less than the row needs",
-        Code::CaptureFiltered => "a capture filter was on",
-        Code::LossTooHigh => "the capture lost too much",
-        Code::FeatureUnknown => "the inventory does not name the feature that it needs",
-        Code::TriggerNotSeen => "it is expected only after something that was not seen",
+        Code::LoopbackOnly => "the traffic stays inside a host",
+        Code::WindowTooShort => "the watch time was shorter than the row needs",
+        Code::CaptureFiltered => "a capture filter was used",
+        Code::LossTooHigh => "too many frames were lost",
+        Code::FeatureUnknown => "the inventory does not mention a required feature",
+        Code::TriggerNotSeen => "its trigger was not seen",
         _ => "",
     }
 }

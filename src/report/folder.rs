@@ -70,7 +70,7 @@ impl Folder {
     pub(super) fn prepare(target: &Path) -> Result<Self, FolderError> {
         let failed = |error| FolderError { path: target.to_owned(), error };
         if target.exists() && !target.is_dir() {
-            return Err(failed(io::Error::other("is a file; a report or evidence wants a folder")));
+            return Err(failed(io::Error::other("is a file; a report or evidence needs a folder")));
         }
         let made =
             target.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).last();
@@ -78,7 +78,7 @@ impl Folder {
         // A detour (`new/../old`) would create folders that are not part of the target's path.
         let below = made.as_ref().and_then(|made| target.strip_prefix(made).ok());
         if below.is_some_and(|path| path.components().any(|part| part == Component::ParentDir)) {
-            return Err(failed(io::Error::other("leads through .. where there is nothing yet")));
+            return Err(failed(io::Error::other("contains .. in a part that does not exist")));
         }
         fs::create_dir_all(target).map_err(failed)?;
         clear_stale(&folder_of(target));
@@ -144,7 +144,7 @@ impl Folder {
         let path = self.place(name);
         match path.is_dir() {
             true => {
-                let error = io::Error::other("is a folder where a file of the report belongs");
+                let error = io::Error::other("is a folder, but has the name of a report file");
                 Err(FolderError { path, error })
             }
             false => Ok(()),
@@ -376,8 +376,7 @@ fn like(model: &Path, folder: &Path) -> bool {
 /// report is incomplete.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error(
-    "does not fit {MANIFEST} beside it ({}): the report was left half written, or changed since; make it anew, and \
-     keep changes in a copy elsewhere",
+    "does not match {MANIFEST} beside it ({}): the report is incomplete or was changed; write it again, and keep changes in a copy elsewhere",
     difference(.0.as_deref())
 )]
 pub struct Torn(pub Option<String>);
@@ -385,7 +384,7 @@ pub struct Torn(pub Option<String>);
 /// Describes how a report differs from its manifest.
 fn difference(file: Option<&str>) -> String {
     match file {
-        Some(file) => format!("{} is another file", crate::model::escape_control(file)),
+        Some(file) => format!("{} was changed", crate::model::escape_control(file)),
         None => "the report is incomplete".to_owned(),
     }
 }

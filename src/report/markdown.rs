@@ -119,7 +119,7 @@ fn text(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
         let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
-        let is_control_or_bidi = match c {
+        let is_escaped = match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '|' | '~' | '&' | '!' | '$' => {
                 true
             }
@@ -131,7 +131,7 @@ fn text(text: &str) -> String {
             }
             _ => false,
         };
-        if is_control_or_bidi {
+        if is_escaped {
             plain.push('\\');
         }
         plain.push(c);
@@ -145,14 +145,14 @@ fn opening(line: &str) -> String {
     let line = text(line.trim());
     let digits = line.bytes().take_while(u8::is_ascii_digit).count();
     let after = line.as_bytes().get(digits + 1).copied();
-    let is_control_or_bidi = match line.as_bytes().get(digits) {
+    let starts_list = match line.as_bytes().get(digits) {
         // A list number is followed by a blank or by nothing, unlike the first number of an
         // address.
         Some(b'.' | b')') => digits > 0 && matches!(after, None | Some(b' ' | b'\t')),
         Some(b'-' | b'+' | b'=') => digits == 0,
         _ => false,
     };
-    match is_control_or_bidi {
+    match starts_list {
         true => format!("{}\\{}", &line[..digits], &line[digits..]),
         false => line,
     }

@@ -52,7 +52,7 @@ pub(super) fn summary(
         writeln!(out)?;
         writeln!(
             out,
-            "To judge them, tell which host plays which role; a draft comes from the traffic:"
+            "To judge them, state the role of each host. Draft an inventory from the traffic:"
         )?;
         writeln!(
             out,
@@ -149,7 +149,7 @@ fn findings(
         let (more, folded) = (findings.len() - SHOWN, findings.iter().map(|f| f.explains).sum());
         let folded = match folded {
             0 => String::new(),
-            folded => format!(", beside {folded} that others explain,"),
+            folded => format!(", in addition to {folded} explained by others,"),
         };
         let place = match places.reports {
             Some(_) => "in findings.csv",

@@ -44,7 +44,10 @@ impl fmt::Display for StoredError {
                 match error.is_data() {
                     true => write!(f, "{path} is not the audit.json of an audit: {said}"),
                     false => {
-                        write!(f, "{path} is no whole JSON ({said}): is it cut off, or compressed?")
+                        write!(
+                            f,
+                            "{path} is not complete JSON ({said}): is it truncated or compressed?"
+                        )
                     }
                 }
             }
@@ -58,7 +61,7 @@ impl fmt::Display for StoredError {
                 "{path}: has no column \"{name}\"; give the findings.csv of an earlier audit"
             ),
             StoredProblem::Severity(line, word) => {
-                write!(f, "{path}:{line}: \"{word}\" is no severity")
+                write!(f, "{path}:{line}: \"{word}\" is not a severity")
             }
         }
     }

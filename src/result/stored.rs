@@ -104,7 +104,7 @@ impl Stored {
     fn check(&self, head: &Head) -> Result<(), &'static str> {
         let count = self.conversations.len();
         if self.findings.iter().flat_map(|f| &f.talkers).any(|talker| *talker >= count) {
-            return Err("a finding names a conversation that is not there");
+            return Err("a finding refers to a conversation that does not exist");
         }
         let turned = |first: Option<Time>, last: Option<Time>| {
             first.zip(last).is_some_and(|(first, last)| first.0 > last.0)
@@ -113,7 +113,7 @@ impl Stored {
         let conversations = self.conversations.iter().map(|c| (c.first_seen, c.last_seen));
         let window = (head.window.first, head.window.last);
         if findings.chain(conversations).chain([window]).any(|(first, last)| turned(first, last)) {
-            return Err("something ends before it begins");
+            return Err("a time span ends before it begins");
         }
         let explained: HashSet<&str> = self
             .findings
@@ -122,14 +122,14 @@ impl Stored {
             .map(|f| f.row.id.as_str())
             .collect();
         if self.findings.iter().any(|f| explained.contains(f.row.explained_by.as_str())) {
-            return Err("a finding is explained by one that is explained itself");
+            return Err("a finding is explained by one that is itself explained");
         }
         let told = (head.summary.findings.total, head.summary.conversations.total);
         if told != (self.findings.len() as u64, self.conversations.len() as u64) {
-            return Err("its summary counts other findings or conversations than it lists");
+            return Err("its summary does not match the listed findings and conversations");
         }
         match &head.site {
-            Some(site) if !site.is_sound() => Err("its site names a role that is not there"),
+            Some(site) if !site.is_sound() => Err("its site refers to a role that does not exist"),
             Some(site)
                 if site.rows.len() != self.matrix_rows.len()
                     || site.hosts.len() != self.hosts.len() =>
@@ -137,7 +137,7 @@ impl Stored {
                 Err("its site and its tables have different rows")
             }
             None if head.summary.judged && !is_early(head) => {
-                Err("it was judged, and does not say by what")
+                Err("it was judged, but does not state the matrix")
             }
             _ => Ok(()),
         }

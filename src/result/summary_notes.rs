@@ -37,7 +37,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let Some(policy) = run.policy else {
         let count = run.outcome.conversations.list.len();
         let rest =
-            format!(" without an inventory rasaudit lists conversations ({count} here), no more.");
+            format!(" without an inventory rasaudit only lists conversations ({count} here).");
         return told(Tone::Warning, "Nothing was judged:", rest);
     };
     let name = match policy.inventory.farm.trim() {
@@ -46,7 +46,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     };
     let (name, title) = (escape_control(name), escape_control(&policy.matrix.title));
     if !run.outcome.checked_anything() {
-        let rest = format!(" what was read shows no traffic of {name}.");
+        let rest = format!(" the input shows no traffic of {name}.");
         return told(Tone::Warning, "Nothing could be assessed:", rest);
     }
     let findings = run.outcome.findings();
@@ -75,10 +75,10 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
         let excepted = run.outcome.by_verdict().get(&Verdict::Excepted).copied().unwrap_or(0);
         let lead = if info == 0 { "No findings:" } else { "No findings above info:" };
         let rest = match excepted {
-            0 => format!(" what the capture shows of {name} agrees with the {title} matrix{but}."),
+            0 => format!(" the captured traffic of {name} agrees with the {title} matrix{but}."),
             // An exception that its owner is responsible for is not documentation by the vendor.
             excepted => format!(
-                " of what the capture shows of {name}, only exceptions allow {}; the {title} matrix documents the rest{but}.",
+                " only exceptions allow {} of the captured traffic of {name}; the {title} matrix documents the rest{but}.",
                 plural(excepted, "conversation")
             ),
         };
@@ -91,7 +91,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
         0 => but,
         excepted => format!("{but}; only exceptions allow {}", plural(excepted, "conversation")),
     };
-    let rest = format!(" ({}) on {name} against the {title} matrix{but}.", list.join(", "));
+    let rest = format!(" ({}) for {name} compared with the {title} matrix{but}.", list.join(", "));
     told(Tone::from(*worst), &format!("{total} {noun}"), rest)
 }
 
@@ -123,7 +123,7 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
     unread(run, &mut told);
     if !run.trimmed.is_empty() {
         let text = format!(
-            "more than fit into --max-memory: {}; those that come first in their order were used, the rest was left out",
+            "more than --max-memory allows: {}; the first in order were used, the rest was ignored",
             run.trimmed.join(", ")
         );
         told.add(Tone::Warning, "Memory", text);
@@ -132,17 +132,17 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
         let frames = plural(run.odd_stamps, "frame");
         let verb = if run.odd_stamps == 1 { "is" } else { "are" };
         let text = format!(
-            "{frames} {verb} more than a day from every other: their stamps are not believed and set no time"
+            "{frames} {verb} more than a day from all others; their timestamps were ignored"
         );
         told.add(Tone::Warning, "Clock", text);
     }
     if run.outcome.conversations.survey.has_doubtful_clocks() {
-        let text = "answers are stamped before what they answer: the clocks of two inputs differ, and no silence is certain";
+        let text = "answers have earlier times than their requests: the clocks of two inputs differ, so no silence is certain";
         told.add(Tone::Warning, "Clock", text);
     }
     if let Some(apart) = run.outcome.conversations.survey.apart() {
         let text = format!(
-            "the same packets were seen twice, up to {} s apart: two links saw them, and their clocks differ",
+            "the same packets were captured on two links up to {} s apart: the clocks of these links differ",
             apart / SECOND
         );
         told.add(Tone::Warning, "Clock", text);
@@ -168,7 +168,7 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
     told.add(Tone::Plain, "Loss", loss);
     views(run, &mut told);
     if let Some(filter) = &run.wishes.filter {
-        let text = format!("{} was on: nothing is claimed to be missing", escape_control(filter));
+        let text = format!("{} was used: nothing is claimed to be missing", escape_control(filter));
         told.add(Tone::Warning, "Filter", text);
     }
     if run.wishes.since.is_some() || run.wishes.until.is_some() {
@@ -181,14 +181,14 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
     let outcome = run.outcome;
     if run.policy.is_none() {
         let talks = plural(outcome.conversations.list.len() as u64, "conversation");
-        told.add(Tone::Plain, "Talks", talks);
+        told.add(Tone::Plain, "Traffic", talks);
         return told.0;
     }
     let counts: Vec<String> =
         outcome.by_verdict().iter().map(|(v, n)| format!("{n} {v}")).collect();
     let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
     let talks = plural(outcome.judged.len() as u64, "conversation");
-    told.add(Tone::Plain, "Talks", format!("{talks}{counts}"));
+    told.add(Tone::Plain, "Traffic", format!("{talks}{counts}"));
     unseen(run, &mut told);
     stated(run, &mut told);
     moves(run, &mut told);
@@ -203,7 +203,7 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
             text = format!(
                 "{} ({used} of {of} matched; {} that have expired)",
                 plural(holding, "conversation"),
-                plural(expired, "conversation would be excepted by ones")
+                plural(expired, "conversation would be allowed by exceptions")
             );
         }
         told.add(Tone::Plain, "Excepted", text);
@@ -215,8 +215,8 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
             count => format!(" ({count} {what})"),
         };
         let text = format!(
-            "{new} new{}, {still} still there{}, {} gone since {}",
-            some(worse, "of them known, but grown or worse"),
+            "{new} new{}, {still} unchanged{}, {} gone since {}",
+            some(worse, "of them known before, but now larger or worse"),
             some(grown, "with further members"),
             gone.len(),
             escape_control(&known.file)
@@ -238,7 +238,7 @@ fn unread(run: &AuditRun<'_>, told: &mut NoteList) {
     const SHOWN: usize = 4;
     for (what, frames) in run.unread.iter().take(SHOWN) {
         let frames = plural(*frames, "frame");
-        let text = format!("{frames} of {what}: what seems to be missing may be in them");
+        let text = format!("{frames} of {what}: they may contain traffic that seems to be missing");
         told.add(Tone::Warning, "Unread", text);
     }
     if run.unread.len() > SHOWN {
@@ -260,7 +260,7 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
         .collect();
     if !outside.is_empty() {
         let text = format!(
-            "{} in the inventory outside every internal prefix: if the farm has such addresses, list them in [capture] internal",
+            "{} in the inventory outside all internal prefixes: if the farm has such addresses, add them to [capture] internal",
             some(&outside, SHOWN)
         );
         told.add(Tone::Warning, "Inventory", text);
@@ -284,14 +284,14 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
             })
             .collect();
         let text = format!(
-            "permitted by features that the inventory does not name: {}; say whether the farm uses them",
+            "permitted by features that the inventory does not mention: {}; state whether the farm uses them",
             some(&names, SHOWN)
         );
         told.add(Tone::Plain, "Features", text);
     }
     for (overlay, count) in &run.outcome.by_overlay {
         let text = format!(
-            "{overlay} would explain {}: if the farm is part of such a network, add overlays = [\"{overlay}\"] to [farm], or give --overlay {overlay}",
+            "{overlay} would explain {}: if the farm is part of such a network, add overlays = [\"{overlay}\"] to [farm], or use --overlay {overlay}",
             plural(*count as u64, "finding")
         );
         told.add(Tone::Warning, "Overlay", text);
@@ -299,7 +299,7 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
     for (number, count) in run.outcome.predated.iter().take(SHOWN) {
         let exception = &policy.exceptions.list[*number];
         let text = format!(
-            "the exception {} was created on {}, after {} that it lets through had ended",
+            "the exception {} was created on {}, after {} that it allows had ended",
             escape_control(&exception.id),
             exception.created,
             plural(*count, "conversation")
@@ -313,7 +313,7 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
     }
     if questions.len() > SHOWN {
         let text = format!(
-            "and {} more that an auditor would ask (rasaudit exceptions check)",
+            "and {} more questions of an auditor (rasaudit exceptions check)",
             questions.len() - SHOWN
         );
         told.add(Tone::Warning, "Excepted", text);
@@ -323,7 +323,9 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
         more => told.add(
             Tone::Warning,
             "Excepted",
-            format!("and {more} more exceptions that were created after what they let through"),
+            format!(
+                "and {more} more exceptions that were created after the traffic that they allow"
+            ),
         ),
     }
 }
@@ -382,35 +384,35 @@ fn views(run: &AuditRun<'_>, told: &mut NoteList) {
     let Duplicates { sample, correction, .. } = run.duplicates;
     if sample.shows_doubling() {
         let kinds = [
-            (sample.same, "the same again"),
+            (sample.same, "same interface"),
             (sample.interfaces, "from another interface"),
             (sample.vlans, "in another VLAN"),
-            (sample.hops, "at another hop"),
+            (sample.hops, "after a router"),
         ];
         let kinds = kinds.into_iter().filter(|(count, _)| *count > 0);
         let kinds: Vec<_> =
             kinds.map(|(n, name)| format!("{} {name}", percent(sample.share(n)))).collect();
         let done = match correction {
-            Correction::Done => "amounts count a packet once",
+            Correction::Done => "amounts count each packet once",
             Correction::Off => "amounts include them (--dedup off)",
             Correction::NotNeeded => "amounts include them",
             Correction::Impossible => {
-                "amounts include them, for this input cannot be read twice (try --dedup on)"
+                "amounts include them, because this input cannot be read twice (try --dedup on)"
             }
         };
         let share = percent(sample.share(sample.total()));
         let kinds = kinds.join(", ");
-        let text = format!("{share} of frames are copies ({kinds}): {done}");
+        let text = format!("{share} of frames are duplicates ({kinds}): {done}");
         told.add(Tone::Plain, "View", text);
     }
     let vantage = &run.outcome.conversations.survey.vantage;
     let lines = [
         (
             vantage.one_sided,
-            "are of flows that show one direction only: nothing is claimed of them",
+            "belong to flows with only one visible direction: nothing is claimed about them",
         ),
-        (vantage.split, "are of flows whose directions carry different VLAN ids"),
-        (vantage.cut_one_way, "are of flows with one direction alone cut short by the snaplen"),
+        (vantage.split, "belong to flows whose directions carry different VLAN ids"),
+        (vantage.cut_one_way, "belong to flows of which only one direction was cut by the snaplen"),
     ];
     for (frames, what) in lines {
         let share = vantage.share(frames);
@@ -428,7 +430,7 @@ fn inputs(run: &AuditRun<'_>, told: &mut NoteList) {
         let name = escape_control(&input.name);
         if let Some(error) = &input.error {
             let (rank, tone, how) = if input.passed_over {
-                (2, Tone::Faint, " passed over:")
+                (2, Tone::Faint, " skipped:")
             } else {
                 (0, Tone::Warning, ":")
             };
@@ -436,20 +438,22 @@ fn inputs(run: &AuditRun<'_>, told: &mut NoteList) {
         }
         if input.hidden_nanos {
             let line = format!(
-                "{name} says microseconds and has nanoseconds: its stamps were read as nanoseconds"
+                "{name} states microseconds but contains nanoseconds; its timestamps were read as nanoseconds"
             );
             lines.push((1, Tone::Warning, line));
         }
         if input.impossible_drops > 0 {
             let line = format!(
-                "{name} has {} that cannot be true, and were not believed: how much was lost is not known",
+                "{name} has {} with impossible values, which were ignored: the loss is not known",
                 plural(input.impossible_drops, "drop counter")
             );
             lines.push((1, Tone::Warning, line));
         }
         if let Some(other) = &input.same_as {
-            let line =
-                format!("{name} has the content of {} and was read once", escape_control(other));
+            let line = format!(
+                "{name} has the same content as {} and was read once",
+                escape_control(other)
+            );
             lines.push((3, Tone::Faint, line));
         }
         for filter in &input.filters {
@@ -496,12 +500,12 @@ pub(super) fn coverage(run: &AuditRun<'_>, policy: &Policy) -> String {
     let seen: Vec<String> = seen.iter().map(|(coverage, n)| format!("{n} {coverage}")).collect();
     let stated = match &policy.inventory.covers {
         Some(CoverageStatement::All) => {
-            "the inventory says that it covers all of the farm".to_owned()
+            "the inventory states that it covers the whole farm".to_owned()
         }
         Some(CoverageStatement::Hosts(hosts)) => {
-            format!("the inventory says that it covers {}", plural(hosts.len() as u64, "host"))
+            format!("the inventory states that it covers {}", plural(hosts.len() as u64, "host"))
         }
-        None => "what it covers is inferred".to_owned(),
+        None => "coverage is inferred from traffic".to_owned(),
     };
     format!("hosts: {}; {stated}", seen.join(", "))
 }

@@ -42,7 +42,7 @@ const hash = (page) => page.evaluate(() => location.hash);
 const tests = {
   async "the verdict is what is seen first"() {
     const page = await open(demo);
-    assert.match(await text(page, "h1"), /^3 findings \(3 high\) on Lab farm/);
+    assert.match(await text(page, "h1"), /^3 findings \(3 high\) for Lab farm/);
     assert.equal(await count(page, "#list .row"), 3);
     assert.match(await text(page, ".severity.high"), /3 high/);
     assert.equal(await count(page, ".worst a"), 3);
@@ -96,7 +96,7 @@ const tests = {
     await page.focus("#list .row .toggle");
     await page.keyboard.press("Enter");
     const opened = await text(page, ".detail");
-    for (const part of ["What to do", "direction by handshake", "Wireshark", "The nearest rows of the matrix", "kb-129097 line"]) {
+    for (const part of ["What to do", "direction evidence: handshake", "Wireshark", "The nearest rows of the matrix", "kb-129097 line"]) {
       assert.ok(opened.includes(part), part + " in " + opened);
     }
     assert.equal(await page.evaluate(() => document.activeElement.getAttribute("aria-expanded")), "true");

@@ -172,7 +172,7 @@ pub fn reports(folder: &Path) -> Vec<(String, String)> {
             json.as_object_mut().expect("an object").remove("inputs");
             let reasons = json["exit_reasons"].as_array_mut().expect("a list");
             reasons.retain(|reason| {
-                !reason.as_str().is_some_and(|r| r.contains("cut off in mid-record"))
+                !reason.as_str().is_some_and(|r| r.contains("cut off inside a record"))
             });
             json["accounting"]["loss"].as_object_mut().expect("an object").remove("by_source");
             // The same applies to the notes on the number of inputs and on single inputs.

@@ -2,7 +2,7 @@
 
 /// An Ethernet frame split into its parts.
 #[derive(Clone, Copy)]
-pub struct PrefixRetention<'a> {
+pub struct FrameParts<'a> {
     pub whole: &'a [u8],
     pub to: &'a [u8],
     pub from: &'a [u8],
@@ -13,7 +13,7 @@ pub struct PrefixRetention<'a> {
     pub wire: usize,
 }
 
-impl<'a> PrefixRetention<'a> {
+impl<'a> FrameParts<'a> {
     pub fn new(whole: &'a [u8], wire: usize) -> Self {
         let kind = [whole[12], whole[13]];
         Self { whole, to: &whole[..6], from: &whole[6..12], kind, payload: &whole[14..], wire }
@@ -53,7 +53,7 @@ pub struct Wrapper {
     pub name: &'static str,
     pub link: u16,
     /// Returns the wrapped frame; `None` if the wrapper cannot carry it.
-    pub wrap: fn(PrefixRetention<'_>) -> Option<Vec<u8>>,
+    pub wrap: fn(FrameParts<'_>) -> Option<Vec<u8>>,
     /// The evidence of a packet that the wrapper cannot carry.
     pub loses: &'static str,
 }
@@ -103,13 +103,13 @@ fn udp(port: u16, header: &[u8], wire: usize) -> Vec<u8> {
 }
 
 /// Returns a complete frame in UDP over IPv4.
-fn frame_in_udp(frame: PrefixRetention<'_>, port: u16, header: &[u8]) -> Option<Vec<u8>> {
+fn frame_in_udp(frame: FrameParts<'_>, port: u16, header: &[u8]) -> Option<Vec<u8>> {
     let header = udp(port, header, frame.wire);
     Some(over_ipv4(17, &header, frame.whole, frame.wire))
 }
 
 /// Returns a complete frame in GRE over IPv4.
-fn frame_in_gre(frame: PrefixRetention<'_>, header: &[u8]) -> Option<Vec<u8>> {
+fn frame_in_gre(frame: FrameParts<'_>, header: &[u8]) -> Option<Vec<u8>> {
     Some(over_ipv4(47, header, frame.whole, frame.wire))
 }
 
@@ -122,7 +122,7 @@ fn packet_type(destination: &[u8]) -> u8 {
 }
 
 /// Returns an IEEE 802.11 data frame from an access point, with quality of service if `quality`.
-fn wlan(frame: PrefixRetention<'_>, quality: bool) -> Vec<u8> {
+fn wlan(frame: FrameParts<'_>, quality: bool) -> Vec<u8> {
     let mut bytes = vec![if quality { 0x88 } else { 0x08 }, 0x02, 0, 0];
     bytes.extend([frame.to, &[2, 0, 0, 0, 0, 9], frame.from, &[0x10, 0]].concat());
     if quality {
@@ -134,7 +134,7 @@ fn wlan(frame: PrefixRetention<'_>, quality: bool) -> Vec<u8> {
     bytes
 }
 
-fn snap(frame: PrefixRetention<'_>) -> Vec<u8> {
+fn snap(frame: FrameParts<'_>) -> Vec<u8> {
     [&[0xaa, 0xaa, 0x03, 0, 0, 0], &frame.kind[..], frame.payload].concat()
 }
 
@@ -402,7 +402,7 @@ pub const TEREDO: &[Wrapper] = &[
     },
 ];
 
-fn teredo(frame: PrefixRetention<'_>, header: &[u8], trailer: &[u8]) -> Option<Vec<u8>> {
+fn teredo(frame: FrameParts<'_>, header: &[u8], trailer: &[u8]) -> Option<Vec<u8>> {
     let is_v6 = frame.kind == [0x86, 0xdd] && frame.whole.len() == frame.wire;
     let length = 40 + usize::from(u16::from_be_bytes(*frame.payload.get(4..)?.first_chunk()?));
     let packet = frame.payload.get(..length).filter(|_| is_v6)?;
@@ -425,7 +425,7 @@ pub fn capture(
             continue;
         }
         let wire = u32::from_le_bytes(record[12..16].try_into().expect("four bytes")) as usize;
-        let Some(wrapped) = (wrapper.wrap)(PrefixRetention::new(frame, wire)) else { continue };
+        let Some(wrapped) = (wrapper.wrap)(FrameParts::new(frame, wire)) else { continue };
         let wire = wire + wrapped.len() - frame.len();
         bytes.extend(&record[..8]);
         bytes.extend((wrapped.len() as u32).to_le_bytes());

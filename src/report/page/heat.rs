@@ -40,7 +40,7 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
                         @for row in &from {
                             tr {
                                 th scope="row" { (escape_control(farm.title(*row))) }
-                                @for column in &to { (escape_csv_formula(farm, *row, *column)) }
+                                @for column in &to { (matrix_cell(farm, *row, *column)) }
                             }
                         }
                     }
@@ -51,7 +51,7 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
     }
 }
 
-fn escape_csv_formula(farm: &Farm<'_>, from: RoleNumber, to: RoleNumber) -> Markup {
+fn matrix_cell(farm: &Farm<'_>, from: RoleNumber, to: RoleNumber) -> Markup {
     let found = farm.pairs.get(&(from, to)).and_then(|pair| Some((pair, pair.standing()?)));
     let Some((pair, standing)) = found else { return html! { td {} } };
     let (class, flag, meaning) = standing.shown();

@@ -20,7 +20,7 @@ impl Explainer<'_> {
             format!("client {}: {}", c.subject.client, policy.describe(&j.client)),
             format!("server {}: {}", c.subject.server, policy.describe(&j.server)),
             format!(
-                "direction by {}; {} packets and {} bytes to the server, {} and {} back",
+                "direction evidence: {}; {} packets and {} bytes to the server, {} and {} to the client",
                 c.grade,
                 c.to_server.packets.0,
                 c.to_server.bytes.0,
@@ -30,7 +30,7 @@ impl Explainer<'_> {
         ];
         let syns = match c.attempts {
             0 | 1 => String::new(),
-            n => format!(" (in all {n} SYNs in {} flows)", c.flows),
+            n => format!(" ({n} SYNs in {} flows)", c.flows),
         };
         trace.push(format!("state {}: {}{syns}", c.state, c.basis.words()));
         trace.extend(flags(c));
@@ -44,7 +44,7 @@ impl Explainer<'_> {
         }
         for error in c.rare().unseen_errors.iter() {
             trace.push(format!(
-            "an ICMP error of {} ({}) quotes a packet that the capture does not show, and counts for nothing",
+            "an ICMP error from {} ({}) quotes a packet that the capture does not contain, so it does not count",
             error.by,
             error.kind.words()
         ));
@@ -56,7 +56,7 @@ impl Explainer<'_> {
             let features = match policy.feature_state(row) {
                 FeatureState::On => String::new(),
                 FeatureState::Unknown => {
-                    format!("; the inventory does not name {}", row.features.join(" and "))
+                    format!("; the inventory does not mention {}", row.features.join(" and "))
                 }
                 FeatureState::Off => format!("; {} is off", off(policy, row)),
             };
@@ -68,23 +68,23 @@ impl Explainer<'_> {
         } else {
             let nearest = nearest_rows(&self.judge, j);
             if nearest.is_empty() {
-                trace.push("no row of the matrix joins these ends".to_owned());
+                trace.push("no row of the matrix connects the roles of these hosts".to_owned());
             } else {
-                trace.push(format!("rows that join these ends: {}", nearest.join(", ")));
+                trace.push(format!("rows that connect these roles: {}", nearest.join(", ")));
             }
         }
         trace.extend(seems(policy, c, j));
         trace.extend(hardware(policy, conversations, c, j));
         if let Some(other) = j.other {
             trace.push(format!(
-                "read the other way round it would be {}/{}",
+                "with client and server exchanged it would be {}/{}",
                 other.verdict(),
                 other
             ));
         }
         if finding.members.len() > 1 {
             trace.push(format!(
-                "the first of {} conversations of this finding",
+                "this is the first of {} conversations of the finding",
                 finding.members.len()
             ));
         }
@@ -108,7 +108,7 @@ fn flags(c: &Conversation) -> Option<String> {
         if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
     };
     (c.subject.transport == Transport::TCP)
-        .then(|| format!("seen of the client: {}; of the server: {}", sent(0), sent(1)))
+        .then(|| format!("seen from the client: {}; from the server: {}", sent(0), sent(1)))
 }
 
 /// Returns when a service stopped or started, for a conversation that both reached it and failed.
@@ -151,7 +151,7 @@ pub(super) fn hardware(
             let own = presence.macs.iter().filter(|mac| !conversations.survey.is_router(**mac));
             let host = own.filter(|_| !presence.routed).find_map(|mac| policy.host_of_mac(*mac))?;
             let name = &policy.inventory.hosts[host].name;
-            Some(format!("the hardware address of {address} is that of {name}"))
+            Some(format!("the MAC address of {address} is that of {name}"))
         })
 }
 
@@ -189,16 +189,16 @@ fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<Stri
         let (asked, name) = (&known.names[0], &known.names[alias]);
         let alias = if alias == 0 { String::new() } else { format!(", an alias of {asked},") };
         let hidden = match names.hidden {
-            true => "; another may be hidden (ECH, or beyond what is kept)",
+            true => "; another name may be hidden (ECH, or not kept)",
             false => "",
         };
         return Some(format!("the server is {name}{alias} {}{hidden}", known.witnesses()));
     }
     let why = match names.hidden {
         true => {
-            "the client may have named another server, in an encrypted TLS hello (ECH) or beyond what is kept"
+            "the client may have requested another server name, in an encrypted ClientHello (ECH) or one that was not kept"
         }
-        false => "no DNS answer and no TLS or HTTP request tells the server's name",
+        false => "no DNS answer and no TLS or HTTP request shows the server's name",
     };
     j.doubts.iter().any(|d| d == Doubt::Name).then(|| why.to_owned())
 }
@@ -212,7 +212,7 @@ fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
             "the endpoint mapper (TCP {mapper}) of {server} announced port {port} to {client}"
         ),
         false => format!(
-            "no answer of the endpoint mapper (TCP {mapper}) of {server} to {client} that announces port {port} could be read; the row's range decides"
+            "no answer of the endpoint mapper (TCP {mapper}) of {server} to {client} announces port {port}; the port range of the row decides"
         ),
     })
 }

@@ -42,9 +42,9 @@ impl Explainer<'_> {
         let roles = self.judge.serving(c);
         let (name, other) = (told.client.words_with_roles(), matrix.role_titles(roles).join(", "));
         Words {
-            message: format!("{name} serves {service}, as only {other} does"),
+            message: format!("{name} serves {service}, which only {other} serves"),
             action: format!(
-                "Add the role to {} in the inventory if it plays it; else find out what listens there",
+                "If {} has this role, add it in the inventory; otherwise find out what listens on the port",
                 told.client.words()
             ),
             display_filter: self.filter(finding),
@@ -67,11 +67,11 @@ impl Explainer<'_> {
         let (names, verb) = self.unseen(role);
         Words {
             message: format!(
-                "{address} serves what only {role_name} serves ({}), and {names} {verb} never seen: is it the same?",
+                "{address} serves what only {role_name} serves ({}), and {names} {verb} never seen: is it the same host?",
                 shown.join(", ")
             ),
             action: format!(
-                "If it is, correct the address of {names} in the inventory; else find out what {address} is"
+                "If it is, correct the address of {names} in the inventory; otherwise find out what {address} is"
             ),
             display_filter: self.filter(finding),
         }
@@ -82,9 +82,9 @@ impl Explainer<'_> {
         let role_name = &self.policy.matrix.roles[role].name;
         vec![
             format!("{} is not in the inventory", c.subject.server),
-            format!("the inventory gives the role {role_name} to {}", self.unseen(role).0),
+            format!("in the inventory, {} has the role {role_name}", self.unseen(role).0),
             format!(
-                "{} conversations, each opened by a handshake, are of services that no other role has",
+                "{} conversations, each opened by a handshake, use services that no other role has",
                 finding.members.len()
             ),
         ]
@@ -105,10 +105,10 @@ impl Explainer<'_> {
         let (name, title) = (told.client.words(), &self.policy.matrix.roles[role].name);
         Words {
             message: format!(
-                "{name} showed nothing of the role {title} in {watched_s} s watched, though it was seen sending"
+                "{name} showed no traffic of the role {title} in {watched_s} s, although it was seen sending"
             ),
             action: format!(
-                "Check that {name} still plays the role, and correct the inventory if not"
+                "Check whether {name} still has this role, and correct the inventory if not"
             ),
             display_filter: String::new(),
         }
@@ -121,10 +121,10 @@ impl Explainer<'_> {
             row.is_expected() && (matrix.is_source(row, one) || matrix.is_destination(row, one))
         });
         let ids: Vec<&str> = of_role.take(ROWS).map(|row| row.id.as_str()).collect();
-        trace.push(format!("rows that would show it: {}", ids.join(", ")));
+        trace.push(format!("rows that would show the role: {}", ids.join(", ")));
         trace.push(match self.policy.inventory.covers {
             Some(_) => "the inventory states that the capture covers the host".to_owned(),
-            None => "the capture covers the host, as its other traffic shows".to_owned(),
+            None => "other traffic of the host shows that the capture covers it".to_owned(),
         });
         if let Some(host) = self.host(finding) {
             trace.extend(self.seen.words(Peer::Host(host)));
@@ -142,12 +142,12 @@ impl Explainer<'_> {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Words {
             message: format!(
-                "{address} of {} is claimed by several hardware addresses in overlapping times: {}{more}",
+                "{address} of {} is claimed by several MAC addresses at the same time: {}{more}",
                 told.client.words(),
                 shown.join(", ")
             ),
             action: format!(
-                "Find the host that uses {address} beside {}, or list a virtual address with held-by",
+                "Find the other host that uses {address} besides {}, or list it as a virtual address with held-by",
                 told.client.words()
             ),
             display_filter: match address {
@@ -166,7 +166,7 @@ impl Explainer<'_> {
             let name = |host: &usize| self.policy.inventory.hosts[*host].name.as_str();
             let names: Vec<&str> = conflict.holders.iter().map(name).collect();
             trace.push(format!(
-                "{} advertised the address as virtual (VRRP), and the inventory does not list it with held-by",
+                "{} advertised the address as virtual (VRRP), but the inventory does not list it with held-by",
                 names.join(" and ")
             ));
         }
@@ -195,10 +195,10 @@ impl Explainer<'_> {
         let more = if more > 0 { format!(" and {more} more pairs") } else { String::new() };
         Words {
             message: format!(
-                "Loopback addresses were seen on a network ({}{more}): they stay inside a host, and a frame with one was forged or leaked",
+                "Loopback addresses were seen on a network ({}{more}). They must stay inside a host, so these frames are forged or leaked",
                 shown.join(", ")
             ),
-            action: "Find the port that the frames come from by their hardware address, and drop loopback addresses on switches and routers".to_owned(),
+            action: "Use the MAC address to find the switch port that the frames come from, and block loopback addresses on switches and routers".to_owned(),
             display_filter: self.filter(finding),
         }
     }
@@ -216,7 +216,7 @@ impl Explainer<'_> {
             .collect();
         let mut trace: Vec<String> = macs.into_iter().take(PAIRS).collect();
         trace.push(format!(
-            "the first of {} conversations: {} to {}",
+            "this is the first of {} conversations: {} to {}",
             finding.members.len(),
             first.subject.client,
             first.subject.server
@@ -230,10 +230,10 @@ impl Explainer<'_> {
         let exception = &exceptions.list[number];
         Words {
             message: format!(
-                "the exception {} ({}, owner {}, line {} of {}) matched nothing that needs one",
+                "the exception {} ({}, owner {}, line {} of {}) matched no traffic that needs it",
                 exception.id, exception.reason, exception.owner, exception.line, exceptions.file
             ),
-            action: "Remove it if it is no longer needed; else capture where its traffic shows"
+            action: "Remove it if it is no longer needed; otherwise capture where its traffic is visible"
                 .to_owned(),
             display_filter: String::new(),
         }

@@ -24,8 +24,8 @@ impl Explainer<'_> {
         let how = match code {
             Code::Refused => "is refused",
             Code::Rejected => "is rejected",
-            Code::HalfOpen => "is answered, but goes no further",
-            Code::Challenged => "is answered by an ACK, no SYN-ACK",
+            Code::HalfOpen => "is answered, but the connection is not completed",
+            Code::Challenged => "is answered by an ACK instead of a SYN-ACK",
             _ => "gets no answer",
         };
         let by = match who_says.is_empty() {
@@ -36,7 +36,7 @@ impl Explainer<'_> {
         let foreign = [StateEvidence::ResetOnTheWay, StateEvidence::UnrelatedReset];
         let reset_on_the_way = self.conversations(finding).any(|(c, _)| foreign.contains(&c.basis));
         let by = match reset_on_the_way {
-            true => format!("{by}; the resets came from another device, likely a firewall"),
+            true => format!("{by}; the resets came from another device, probably a firewall"),
             false => by,
         };
         // A service that worked before has stopped.
@@ -61,15 +61,17 @@ impl Explainer<'_> {
             Code::Refused => {
                 format!("Check that the service on {to} runs and listens on {service}")
             }
-            Code::HalfOpen => format!("Look for a broken return path or a port scan from {from}"),
+            Code::HalfOpen => {
+                format!("Look for a broken return path, or for a port scan by {from}")
+            }
             Code::Challenged => format!(
-                "Close the older connections that {to} still knows of these ports, or let {from} use its client ports again later"
+                "Close the old connections on these ports that {to} still holds, or make {from} wait longer before it reuses client ports"
             ),
             Code::Rejected if reset_on_the_way => format!(
-                "Open {service} from {from} to {to} on the firewall between them, whose resets these likely are"
+                "Allow {service} from {from} to {to} on the firewall between them, which probably sent the resets"
             ),
             _ => format!(
-                "Open {service} from {from} to {to} on the firewalls between them and on {to} itself"
+                "Allow {service} from {from} to {to} on the firewalls between them and on {to} itself"
             ),
         };
         Words { message, action, display_filter: self.filter(finding) }
@@ -105,7 +107,7 @@ impl Explainer<'_> {
             }
         }
         if lucky > 0 && lucky < members {
-            return format!("; of {members} conversations {lucky} have another way that worked");
+            return format!("; for {lucky} of {members} conversations another way worked");
         }
         let mut ways = first.into_iter();
         match (ways.next(), ways.count()) {
@@ -147,19 +149,19 @@ impl Explainer<'_> {
             None => (told.client.words_with_roles(), told.server.words_with_roles()),
         };
         let because = match claim.trigger {
-            Some(_) => ", though users worked through it",
+            Some(_) => ", although users worked through it",
             None => "",
         };
         let pairs = pairs(fold);
         let message = format!(
-            "{client} never opened {} to {server}{pairs} in {} s watched{because}",
+            "{client} never opened {} to {server}{pairs} in {} s{because}",
             self.services(claim),
             self.seen.view().watched.seconds_for(claim.watch_s)
         );
         let action = match fold {
-            Some(_) => "Look for what these hosts have in common: a setting, an agent that does not run, a rule that keeps them from trying".to_owned(),
+            Some(_) => "Look for what these hosts have in common: a setting, an agent that is not running, a local rule that blocks the traffic".to_owned(),
             None => format!(
-                "Check that the service of {} runs and knows where to go, and that nothing on the host itself keeps it from trying",
+                "Check that the service on {} is running and correctly configured, and that nothing on the host itself blocks the traffic",
                 told.client.words()
             ),
         };

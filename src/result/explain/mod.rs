@@ -347,7 +347,7 @@ impl<'a> Explainer<'a> {
         }
         let words: Vec<&str> = all.iter().map(|doubt| doubt.name()).collect();
         Some(format!(
-            "of {members} conversations {count} are not certain ({}); the others are what is claimed",
+            "{count} of {members} conversations are not certain ({}); the claim rests on the others",
             words.join(", ")
         ))
     }

@@ -50,13 +50,13 @@ impl Explainer<'_> {
         let outside = rows.iter().any(|row| self.policy.matrix.rows[*row].only.is_some());
         let (why, action) = match code {
             Code::HostNotSeen if outside => (
-                "the capture shows nobody of that name or address".to_owned(),
-                format!("Capture at the switch {at} for {minutes} minutes, its DNS included"),
+                "the capture does not show that name or address".to_owned(),
+                format!("Capture at the switch {at} for {minutes} minutes, including DNS"),
             ),
             Code::HostNotSeen if fold.is_some() => (
-                "of each pair a host was never seen sending".to_owned(),
+                "in each pair, one host was never seen sending".to_owned(),
                 format!(
-                    "Capture at the switch {at} for {minutes} minutes; hosts.csv says who was seen"
+                    "Capture at the switch {at} for {minutes} minutes; hosts.csv lists the hosts that were seen"
                 ),
             ),
             Code::HostNotSeen => (
@@ -76,30 +76,30 @@ impl Explainer<'_> {
             Code::LoopbackOnly => (
                 "the farm has no second host of the role".to_owned(),
                 format!(
-                    "Nothing, if that is so; else list the other hosts, or capture on the loopback interface of {client}"
+                    "None if this is correct; otherwise list the other hosts, or capture on the loopback interface of {client}"
                 ),
             ),
             // The window was long enough, but too much of it consists of gaps without frames.
             Code::WindowTooShort if self.seen.view().watched.longest_s >= claim.watch_s => (
                 format!(
-                    "{} s were watched with gaps of no more than {} s in all, {} are needed",
+                    "the longest stretch with gaps of at most {1} s in total has {0} s; {2} s are needed",
                     self.seen.view().watched.seconds_for(claim.watch_s),
                     claim.watch_s / 10,
                     claim.watch_s
                 ),
-                "Capture where more is seen: in the gaps of this capture, in which no frame was, it may have happened elsewhere"
+                "Capture where more traffic is visible: the traffic may have occurred in the gaps of this capture"
                     .to_owned(),
             ),
             Code::WindowTooShort => (
                 format!(
-                    "{} s were watched, {} are needed",
+                    "{} s were watched; {} s are needed",
                     self.seen.view().watched.seconds_for(claim.watch_s),
                     claim.watch_s
                 ),
                 format!("Capture for at least {minutes} minutes"),
             ),
             Code::CaptureFiltered => (
-                "a capture filter may have hidden it".to_owned(),
+                "a capture filter may have removed it".to_owned(),
                 "Capture without a filter".to_owned(),
             ),
             Code::LossTooHigh => (
@@ -107,20 +107,20 @@ impl Explainer<'_> {
                 "Capture again with a larger buffer or a shorter snaplen".to_owned(),
             ),
             Code::FeatureUnknown => (
-                "the inventory does not say whether its feature is in use".to_owned(),
+                "the inventory does not state whether the feature is in use".to_owned(),
                 format!(
                     "Set {} to true or false in [farm.features]",
                     features.into_iter().collect::<Vec<_>>().join(" and ")
                 ),
             ),
             _ => (
-                "nothing was seen that makes it necessary".to_owned(),
-                format!("Capture while somebody works through {client}"),
+                "the capture shows no session that would require this connection".to_owned(),
+                format!("Capture while users work through {client}"),
             ),
         };
         let pairs = pairs(fold);
         let message = format!(
-            "{} from {client} to {server}{pairs} cannot be assessed: {why}",
+            "{} from {client} to {server}{pairs} was not assessed: {why}",
             self.services(claim)
         );
         Words { message, action, display_filter: String::new() }
@@ -143,14 +143,14 @@ impl Explainer<'_> {
             let ServiceKey { client, server, transport, port } = c.subject;
             let group = policy.matrix.groups.keys().nth(group.into()).map_or("", String::as_str);
             trace.push(format!(
-                "expected because a conversation of {group} went through this host: {client} to {server}, {}, {} packets and {} bytes",
+                "expected because a conversation of {group} used this host: {client} to {server}, {}, {} packets and {} bytes",
                 service_words(transport, &port.to_string()),
                 c.to_server.packets.0 + c.to_client.packets.0,
                 c.to_server.bytes.0 + c.to_client.bytes.0
             ));
         }
         trace.push(format!(
-            "watched {} s, the row needs {}; loss taken as {:.2} % (what the capture says or acknowledgements show, and at least 1 %)",
+            "watched {} s, the row needs {} s; loss: {:.2} % (from capture statistics or acknowledgements, at least 1 %)",
             seen.view().watched.seconds_for(claim.watch_s),
             claim.watch_s,
             seen.view().miss() * 100.0
@@ -159,7 +159,7 @@ impl Explainer<'_> {
         let coverage = match (&policy.inventory.covers, seen.covers(source, &to)) {
             (Some(_), Some(_)) => "the inventory states that the capture covers the pair",
             (Some(_), None) => "the inventory states that the capture does not cover the pair",
-            (None, Some(_)) => "the capture covers the pair, as its other traffic shows",
+            (None, Some(_)) => "other traffic of the pair shows that the capture covers it",
             (None, None) => "nothing shows that the capture covers the pair",
         };
         trace.push(coverage.to_owned());
@@ -172,10 +172,10 @@ impl Explainer<'_> {
             trace.extend(seen.hidden_ways(rows, source, &to, claim.tunnelled));
         }
         if let Some(fold) = claims.fold(id) {
-            trace.push(format!("the first of {} pairs", fold.pairs));
+            trace.push(format!("this is the first of {} pairs", fold.pairs));
             if fold.doubtful > 0 && fold.doubtful < fold.pairs {
                 trace.push(format!(
-                    "of {} pairs {} are not certain; the others are what is claimed",
+                    "{1} of {0} pairs are not certain; the claim rests on the others",
                     fold.pairs, fold.doubtful
                 ));
             }

@@ -75,48 +75,48 @@ impl Explainer<'_> {
             (Code::ExpiredException, _) => return format!("{talked}; {}", self.expired(exception)),
             (Code::FeatureOff, Some(row)) => {
                 format!(
-                    "the matrix documents it only with {}, which the inventory says is off",
+                    "the matrix documents it only with {}, which is off in the inventory",
                     off(policy, row)
                 )
             }
             (Code::WrongTransport, Some(row)) => {
-                format!("the matrix documents this port between them over {} only", row.transport)
+                format!("the matrix documents this port between them only over {}", row.transport)
             }
             (Code::Reversed, Some(_)) => {
-                "the matrix documents this port the other way round".to_owned()
+                "the matrix documents this port only in the opposite direction".to_owned()
             }
             (Code::PortNotInMatrix, Some(row)) => {
                 format!(
-                    "the inventory moved this port of {} elsewhere",
+                    "the inventory states that this port of {} was moved",
                     policy.matrix.roles[row.destination].name
                 )
             }
             (Code::PortNotInMatrix, None) => {
-                "the matrix joins these roles, but not on this port".to_owned()
+                "the matrix allows these roles to communicate, but not on this port".to_owned()
             }
             (Code::ExposedInternal, Some(row)) => format!(
-                "the port is internal to the farm ({}), and the client comes from outside",
+                "the port is internal to the farm ({}), and the client is external",
                 row.purpose
             ),
             (Code::WrongSource, Some(_)) => {
                 let others = self.documented_sources(told, row);
-                format!("the matrix documents this port there for {others} only")
+                format!("the matrix documents this port of the server only for {others}")
             }
             (Code::NoRelation, Some(row)) => {
                 let (feature, purpose) = (off(policy, row), &row.purpose);
                 format!(
-                    "the matrix documents it only with {feature} ({purpose}), which the inventory says is off"
+                    "the matrix documents it only with {feature} ({purpose}), which is off in the inventory"
                 )
             }
             (Code::NoRelation, None) => {
-                "the matrix never joins these roles in this direction".to_owned()
+                "the matrix never allows these roles to communicate in this direction".to_owned()
             }
             (Code::FeatureUnstated, Some(row)) => format!(
-                "only {} permits it, which is usually off, and the inventory does not say whether the farm uses it",
+                "only {} permits it, which is usually off, and the inventory does not state whether the farm uses it",
                 unstated(policy, row)
             ),
-            (Code::NoRole, _) => "an end of it has no role in the inventory".to_owned(),
-            _ => "the inventory does not list one end of it".to_owned(),
+            (Code::NoRole, _) => "one of the hosts has no role in the inventory".to_owned(),
+            _ => "one of the addresses is not in the inventory".to_owned(),
         };
         format!("{talked}; {reason}")
     }
@@ -126,7 +126,7 @@ impl Explainer<'_> {
         let exception = exception.and_then(|number| self.policy.exceptions.list.get(number));
         exception.map_or_else(String::new, |e| {
             format!(
-                "the exception {} for it ({}, owner {}) expired after {}",
+                "its exception {} ({}, owner {}) expired after {}",
                 e.id, e.reason, e.owner, e.expires
             )
         })
@@ -160,29 +160,29 @@ impl Explainer<'_> {
         Code::FeatureOff => {
             let row = row.map(|r| &policy.matrix.rows[r]);
             let feature = row.map_or_else(String::new, |r| off(policy, r));
-            format!("Set {feature} to true in the inventory if the farm uses it; else find out what uses it")
+            format!("If the farm uses {feature}, set it to true in the inventory; otherwise find out what causes the traffic")
         }
         Code::WrongTransport | Code::PortNotInMatrix => format!(
-            "Find out what on {} uses it; close it, or record a moved port in the inventory",
+            "Find out what uses the port on {}; close it, or add a moved port to the inventory",
             told.server.words()
         ),
         Code::ExpiredException => "Renew the exception with a new approval, or close the port".to_owned(),
-        Code::Reversed => "Check the roles of both hosts in the inventory; else find out why the server calls back".to_owned(),
+        Code::Reversed => "Check the roles of both hosts in the inventory; if they are right, find out why the server connects to the client".to_owned(),
         Code::ExposedInternal => format!("Close the port of {} to addresses outside the farm", told.server.words()),
         Code::WrongSource | Code::NoRelation => format!(
-            "Find out why {} talks to {}; forbid it on the firewall between them, or correct the roles in the inventory",
+            "Find out why {} communicates with {}; block it on the firewall between them, or correct the roles in the inventory",
             told.client.words(),
             told.server.words()
         ),
         Code::FeatureUnstated => {
             let row = row.map(|r| &policy.matrix.rows[r]);
             let feature = row.map_or_else(String::new, |r| unstated(policy, r));
-            format!("Set {feature} to true in the inventory if the farm uses it, to false if it must not")
+            format!("Set {feature} in the inventory: true if the farm uses it, false if it must not")
         }
         Code::NoRole => {
-            "Give the host its roles in the inventory; if it plays none, list what it may do as exceptions".to_owned()
+            "Add the roles of the host to the inventory; if it has none, list its permitted traffic as exceptions".to_owned()
         }
-        _ => "List the host in the inventory with its roles, or find out who it is".to_owned(),
+        _ => "Add the host to the inventory with its roles, or find out which host it is".to_owned(),
     }
     }
 }
@@ -191,10 +191,10 @@ impl Explainer<'_> {
 pub(super) fn strangers(told: &ToldFinding) -> Words {
     Words {
         message: format!(
-            "{} conversations between addresses that the inventory does not list",
+            "{} conversations between addresses that are not in the inventory",
             told.count
         ),
-        action: "List the hosts in the inventory if they belong to the farm; --format conversations lists who talked to whom".to_owned(),
+        action: "Add the hosts to the inventory if they belong to the farm; --format conversations lists their conversations".to_owned(),
         display_filter: String::new(),
     }
 }
@@ -210,16 +210,16 @@ fn some(ports: &BTreeSet<u16>) -> String {
 fn how_far(state: Option<State>, count: usize) -> (&'static str, String) {
     let (did, state) = match state {
         Some(State::Established) => ("opened", "and was answered"),
-        Some(State::Midstream) => ("used", "on a connection that was open already"),
-        Some(State::HalfOpen) => ("tried", "and was answered, but did not go on"),
+        Some(State::Midstream) => ("used", "on a connection that was already open"),
+        Some(State::HalfOpen) => ("tried", "and was answered, but did not complete the connection"),
         Some(State::Refused) => ("tried", "and was refused"),
-        Some(State::Rejected) => ("tried", "and was rejected on the way"),
-        Some(State::Challenged) => ("tried", "and was answered by an ACK, no SYN-ACK"),
+        Some(State::Rejected) => ("tried", "and was rejected by another device"),
+        Some(State::Challenged) => ("tried", "and was answered by an ACK instead of a SYN-ACK"),
         Some(State::Unanswered) => ("tried", "and got no answer"),
-        Some(State::OneWay) => ("sent", "one way, without an answer"),
+        Some(State::OneWay) => ("sent", "in one direction, without an answer"),
         Some(State::AnswerOnly) => ("asked", "by broadcast, and was answered"),
         Some(State::OneSided) | None => {
-            ("tried", "with too little visible to tell what came of it")
+            ("tried", "with an unknown outcome, because too little is visible")
         }
     };
     let many = if count == 1 { String::new() } else { format!(" ({count} conversations)") };
