@@ -81,7 +81,7 @@ fn foreign_captures_are_read_or_refused_by_name() {
         assert!([0, 2, 3].contains(&code), "{name}: {code}");
         if code == 2 {
             let told = support::stderr(&output);
-            assert!(told.contains("is no capture file"), "{name}: {told}");
+            assert!(told.contains("is not a capture file"), "{name}: {told}");
             continue;
         }
         let json: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
