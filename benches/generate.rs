@@ -66,7 +66,8 @@ fn main() -> io::Result<()> {
         Shape::Small => (10_000_000, 1_000_000),
         Shape::Hostile => (4_000_000, 400_000),
     };
-    let (packets, flows) = (arguments.packets.unwrap_or(packets), arguments.flows.unwrap_or(flows));
+    let packets = arguments.packets.unwrap_or(packets);
+    let flows = arguments.flows.unwrap_or(flows);
     if let Some(path) = &arguments.inventory {
         std::fs::write(path, inventory(arguments.shape, arguments.more_hosts))?;
     }
@@ -348,12 +349,16 @@ impl MergedFlows {
         let mut known = HashSet::new();
         let mut list = Vec::new();
         while list.len() < number as usize {
-            let (client, server) = (any(random), any(random));
+            let client = any(random);
+            let server = any(random);
             let sport = 32_768 + random.below(28_000) as u16;
             let port = PORTS[random.below(PORTS.len() as u32) as usize];
             let protocol = if random.below(4) == 0 { UDP } else { TCP };
             if client != server && known.insert((client, server, sport, port, protocol)) {
-                let (v6, says, sent, bytes) = (false, Says::Nothing, 0, [0; 2]);
+                let v6 = false;
+                let says = Says::Nothing;
+                let sent = 0;
+                let bytes = [0; 2];
                 list.push(Flow { client, server, sport, port, protocol, v6, says, sent, bytes });
             }
         }
@@ -439,7 +444,8 @@ impl Capture {
 /// Builds an Ethernet frame with a packet from `side` of a flow.
 fn build(frame: &mut Vec<u8>, flow: &Flow, side: usize, flags: u8, sent: [u32; 2], payload: &[u8]) {
     let ends = [(flow.client, flow.sport), (flow.server, flow.port)];
-    let ((src, sport), (dst, dport)) = (ends[side], ends[1 - side]);
+    let (src, sport) = ends[side];
+    let (dst, dport) = ends[1 - side];
     let header = if flow.protocol == TCP { 20 } else { 8 };
     let segment = header + payload.len();
     frame.clear();

@@ -63,7 +63,8 @@ fn families(c: &mut Criterion) {
     let mut files: Vec<PathBuf> = wrapped.map(|f| f.expect("an entry").path()).collect();
     files.extend(["decode-mix/mix.pcap", "overlay/vxlan.pcap"].map(fixture));
     files.sort();
-    let (decoder, mut seen) = (Decoder::default(), Observation::default());
+    let decoder = Decoder::default();
+    let mut seen = Observation::default();
     for file in files {
         let batches = batches(&file);
         let frames: usize = batches.iter().map(|b| b.frames.len()).sum();
@@ -91,7 +92,8 @@ fn rooms(c: &mut Criterion) {
     let mut group = c.benchmark_group("decode");
     group.throughput(Throughput::Elements(frames as u64));
     group.bench_function("farm", |b| {
-        let (decoder, mut seen) = (Decoder::default(), Observation::default());
+        let decoder = Decoder::default();
+        let mut seen = Observation::default();
         b.iter(|| {
             for batch in &batches {
                 for frame in &batch.frames {
@@ -196,7 +198,9 @@ fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<O
             dport: 443,
             transport: Transport::TCP,
         };
-        let (flags, acked, fragment) = (flag::ACK | flag::UNICAST, Some(number), None);
+        let flags = flag::ACK | flag::UNICAST;
+        let acked = Some(number);
+        let fragment = None;
         let body = Body::Transport { tuple, flags, payload: 0, seq: 0, acked, fragment };
         observations.push(Observation { time: i64::from(number), body, ..Observation::default() });
     }

@@ -24,7 +24,8 @@ struct Said {
 }
 
 fn said(farm: &Fixture, capture: &Path) -> Said {
-    let (inventory, more) = (farm.inventory().display().to_string(), farm.more());
+    let inventory = farm.inventory().display().to_string();
+    let more = farm.more();
     let more: Vec<&str> = more.iter().map(String::as_str).collect();
     let report = |format: &str, wanted: &[&str]| {
         let capture = capture.display().to_string();
@@ -165,7 +166,8 @@ What an audit said for certain, and rightly, when it believed everybody (`tests/
 | --- | --- | --- | --- | --- |
 "
     .to_owned();
-    let (mut lost, mut all) = (Vec::new(), [0; 4]);
+    let mut lost = Vec::new();
+    let mut all = [0; 4];
     for (farm, claims) in claims {
         let case = FIXTURES.iter().find(|case| case.name == farm).expect("a fixture");
         let said = said(case, &case.capture());
@@ -247,7 +249,8 @@ accuracy`, which holds it to at most 1 % of the certain claims false, and of the
         let pieces = whole.records.chunks(whole.records.len().div_ceil(PIECES));
         for part in [&whole.records[..]].into_iter().chain(pieces) {
             whole.write(&file, part);
-            let (header, rest) = (whole.header.clone(), Vec::new());
+            let header = whole.header.clone();
+            let rest = Vec::new();
             let records = Records { header, records: part.to_vec(), rest };
             truths.push((farm, records, said(farm, &file)));
         }

@@ -109,11 +109,13 @@ fn cases() -> impl Strategy<Value = Case> {
 fn capture(talks: &[(u8, u8, u16, u16, u8)]) -> Wire {
     let mut wire = Wire::default();
     for (number, (client, server, sport, port, how)) in talks.iter().enumerate() {
-        let (client, server) = (address(*client), address(*server));
+        let client = address(*client);
+        let server = address(*server);
         if client == server {
             continue;
         }
-        let (from, to) = ((client.as_str(), *sport), (server.as_str(), *port));
+        let from = (client.as_str(), *sport);
+        let to = (server.as_str(), *port);
         let ms = 1_000 + number as u64 * 50;
         match how {
             0 | 1 => wire.connect(ms, from, to),
@@ -169,7 +171,8 @@ proptest! {
     fn what_is_judged_once_for_many_is_what_each_is_judged(case in cases()) {
         let audit = audited(&case);
         let policy = audit.policy().expect("it was judged");
-        let (judge, all) = (Judge::new(policy), &audit.outcome.conversations);
+        let judge = Judge::new(policy);
+        let all = &audit.outcome.conversations;
         for (number, judged) in audit.outcome.judged.iter().enumerate() {
             prop_assert_eq!(
                 *judged, judge.judge_alone(all, number), "{:?}", all.list[number].subject
@@ -183,7 +186,8 @@ fn large(brokers: usize, gateways: usize) -> String {
     let mut text = "[farm]\nmatrix = \"ras-19\"\n".to_owned();
     let mut add = |name: &str, net: u8, count: usize, role: &str| {
         for number in 0..count {
-            let (high, low) = (number / 200, number % 200 + 1);
+            let high = number / 200;
+            let low = number % 200 + 1;
             text += &format!(
                 "[[host]]\nname = \"{name}{number}\"\naddresses = [\"10.{net}.{high}.{low}\"]\nroles = [\"{role}\"]\n"
             );
@@ -241,25 +245,25 @@ fn refused(
     name: &str,
     more: &[&str],
 ) -> (i32, String) {
-    let (inventory, capture) =
-        (site.path().join("farm.toml"), site.path().join(format!("{name}.pcap")));
+    let inventory = site.path().join("farm.toml");
+    let capture = site.path().join(format!("{name}.pcap"));
     fs::write(&inventory, large(brokers, 0)).expect("writable");
     let mut wire = Wire::default();
     let all = (0..brokers).flat_map(|a| (a + 1..brokers).map(move |b| (a, b)));
     for (number, (a, b)) in all.enumerate() {
         let [from, to] = [a, b].map(|n| format!("10.1.{}.{}", n / 200, n % 200 + 1));
-        let (ms, from, to) = (number as u64 * 10, (from.as_str(), 50_000), (to.as_str(), 20_001));
-        match number < pairs {
-            true => wire.knock(ms, from, to),
-            false => wire.connect(ms, from, to),
-        }
+        let ms = number as u64 * 10;
+        let from = (from.as_str(), 50_000);
+        let to = (to.as_str(), 20_001);
+        if number < pairs { wire.knock(ms, from, to) } else { wire.connect(ms, from, to) }
     }
     // An attempt in the last second may still be answered.
     wire.udp(60_000, ("10.9.0.1", 50_000), ("10.9.0.2", 4444));
     fs::write(&capture, wire.file()).expect("writable");
     let words = |path: &std::path::Path| path.display().to_string();
-    let (capture, inventory, out) =
-        (words(&capture), words(&inventory), words(&site.path().join(name)));
+    let capture = words(&capture);
+    let inventory = words(&inventory);
+    let out = words(&site.path().join(name));
     let arguments = ["audit", &capture, "-i", &inventory, "--out", &out, "-q"];
     let run = support::rasaudit([&arguments[..], more].concat());
     let csv = fs::read_to_string(site.path().join(name).join("findings.csv")).expect("a report");
@@ -303,7 +307,8 @@ fn of_brokers_that_never_spoke_none_is_accused_twice() {
         let mut wire = Wire::default();
         for second in 0..130 {
             for number in 0..brokers {
-                let (from, to) = (format!("10.1.0.{}", number + 1), "10.9.0.9");
+                let from = format!("10.1.0.{}", number + 1);
+                let to = "10.9.0.9";
                 wire.ip(second * 1000, &from, to, 1, &[8, 0, 0, 0, 0, 1, 0, 1]);
                 wire.ip(second * 1000 + 1, to, &from, 1, &[0, 0, 0, 0, 0, 1, 0, 1]);
             }

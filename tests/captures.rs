@@ -113,7 +113,9 @@ fn has_zeros(file: &Path) -> bool {
 #[test]
 fn innermost_five_tuples_agree_with_tshark() {
     let Some(folder) = folder() else { return };
-    let (mut compared, mut excused, mut wrong) = (0, BTreeMap::<&str, u64>::new(), Vec::new());
+    let mut compared = 0;
+    let mut excused = BTreeMap::<&str, u64>::new();
+    let mut wrong = Vec::new();
     for file in files(&folder) {
         let name = file.file_name().expect("a name").to_string_lossy().into_owned();
         let Some(theirs) = support::tshark::packets(&file) else {

@@ -184,7 +184,8 @@ fn a_named_pipe_is_read() {
     let pipe = scratch.path().join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
     assert!(made.success());
-    let (from, to) = (fixture("decode-mix/mix.pcap"), pipe.clone());
+    let from = fixture("decode-mix/mix.pcap");
+    let to = pipe.clone();
     let writer = std::thread::spawn(move || fs::copy(from, to).expect("the reader is there"));
     let output = rasaudit(["audit".as_ref(), pipe.as_os_str()]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

@@ -112,7 +112,8 @@ fn decoding_allocates_nothing() {
             let mut reader = CaptureReader::open(&sources[0], false).expect("a capture");
             let mut batch = Batch::default();
             let _ = reader.next(&mut batch);
-            let (decoder, mut seen) = (Decoder::default(), Observation::default());
+            let decoder = Decoder::default();
+            let mut seen = Observation::default();
             let allocated = allocation_counter::measure(|| {
                 for frame in &batch.frames {
                     let _ = decoder.decode(frame, batch.data(frame), &mut seen);

@@ -37,8 +37,11 @@ fn hosts(text: &str) -> BTreeMap<String, (BTreeSet<String>, BTreeSet<String>)> {
 /// Returns for how many seen hosts of the true inventory a draft has exactly their roles, the
 /// number of seen hosts, and the hosts with other roles. Hosts must never be joined or split.
 fn right(truth: &str, drafted: &str) -> (usize, usize, Vec<String>) {
-    let (truth, drafted) = (hosts(truth), hosts(drafted));
-    let (mut right, mut seen, mut wrong) = (0, 0, Vec::new());
+    let truth = hosts(truth);
+    let drafted = hosts(drafted);
+    let mut right = 0;
+    let mut seen = 0;
+    let mut wrong = Vec::new();
     for (first, (all, theirs)) in truth.iter().filter(|(_, (_, roles))| !roles.is_empty()) {
         let found: Vec<_> = drafted.values().filter(|(mine, _)| !mine.is_disjoint(all)).collect();
         let [(mine, guessed)] = found[..] else {
@@ -266,7 +269,8 @@ fn a_domain_is_drafted_without_a_wrong_role() {
         let network = table["network"].as_array().expect("networks");
         assert_eq!(network.len(), 1, "{network:?}");
         assert_eq!(network[0]["cidr"].as_str(), Some("10.20.9.0/24"));
-        let (mut right, mut seen) = (0, 0);
+        let mut right = 0;
+        let mut seen = 0;
         for (address, (_, roles)) in truth.iter().filter(|(_, (_, roles))| !roles.is_empty()) {
             seen += 1;
             if address.starts_with("10.20.9.") {
@@ -297,7 +301,9 @@ fn a_domain_is_drafted_without_a_wrong_role() {
 #[test]
 fn a_flat_network_of_a_domain_has_clients_one_by_one() {
     let mut wire = Wire::default();
-    let (dc, gateway, broker) = ("10.1.0.5", "10.1.0.20", "10.1.0.10");
+    let dc = "10.1.0.5";
+    let gateway = "10.1.0.20";
+    let broker = "10.1.0.10";
     wire.connect(0, (gateway, 50_000), (broker, 20_002));
     wire.connect(10, (gateway, 50_001), ("10.1.0.30", 3389));
     wire.connect(20, ("10.1.0.30", 50_002), (broker, 20_003));

@@ -127,8 +127,10 @@ fn bytes(folder: &Path) -> BTreeMap<String, Vec<u8>> {
 fn evidence_is_of_the_capture_and_names_its_finding() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     for (number, case) in FIXTURES.iter().filter(|case| case.is_pcap()).enumerate() {
-        let (capture, inventory) = (case.capture(), case.inventory());
-        let (out, folder) = (scratch.path().join("out"), scratch.path().join(number.to_string()));
+        let capture = case.capture();
+        let inventory = case.inventory();
+        let out = scratch.path().join("out");
+        let folder = scratch.path().join(number.to_string());
         let out_text = out.display().to_string();
         let more = [case.more(), vec!["--out".to_owned(), out_text]].concat();
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
@@ -217,7 +219,8 @@ fn tshark_reads_the_evidence_and_its_display_filters_fit() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
     let mut checked = 0;
     for case in FIXTURES.iter().filter(|case| case.name.starts_with("farm-")) {
-        let (out, folder) = (scratch.path().join("out"), scratch.path().join(case.name));
+        let out = scratch.path().join("out");
+        let folder = scratch.path().join(case.name);
         let more = [case.more(), vec!["--out".to_owned(), out.display().to_string()]].concat();
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         audited(&[case.capture()], &case.inventory(), &folder, &more);
@@ -348,7 +351,8 @@ fn each_kind_of_ground_is_shown() {
     // A name: the client's ClientHello and the resolver's answer to it. An answer to another client
     // is not included.
     let mut wire = Wire::default();
-    let (outside, name) = ("203.0.113.9", "files.example.net");
+    let outside = "203.0.113.9";
+    let name = "files.example.net";
     wire.lookup(0, RDSH, DC, &[name], outside);
     wire.lookup(10, BROKER, DC, &[name], outside);
     wire.start(100, (RDSH, 50_000), (outside, 443), &client_hello(name, false, 0), 2000);
@@ -557,7 +561,8 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
 #[test]
 fn an_interrupt_while_files_are_written_leaves_nothing() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
-    let (reports, evidence) = (scratch.path().join("a/report"), scratch.path().join("b/evidence"));
+    let reports = scratch.path().join("a/report");
+    let evidence = scratch.path().join("b/evidence");
     let matrix = RuleFiles::named("ras-19", None).expect("shipped").load().expect("sound");
     let text = fs::read_to_string(fixture("farm-healthy/inventory.toml")).expect("the inventory");
     let inventory = Inventory::from_toml("inventory.toml", &text, &matrix).expect("sound");

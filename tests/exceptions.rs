@@ -206,9 +206,10 @@ fn a_list_starts_from_findings() {
     // Each line lacks its owner, approval and dates, in this order of columns.
     let filled: String = list
         .lines()
-        .map(|line| match line.starts_with(['#', 'i']) {
-            true => format!("{line}\n"),
-            false => {
+        .map(|line| {
+            if line.starts_with(['#', 'i']) {
+                format!("{line}\n")
+            } else {
                 let cells: Vec<&str> = line.splitn(8, ',').collect();
                 let reason = cells[7].trim_end_matches(",,,");
                 format!("{},ops,{reason},alice,2026-01-01,2026-12-31\n", cells[..6].join(","))

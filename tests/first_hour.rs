@@ -283,7 +283,8 @@ fn an_audit_that_checked_nothing_can_fail() {
     let cut = site.folder.path().join("cut.pcap");
     let bytes = fs::read(&site.capture).expect("the capture");
     fs::write(&cut, &bytes[..bytes.len() - 7]).expect("writable");
-    let (cut, inventory) = (cut.display().to_string(), site.inventory.display().to_string());
+    let cut = cut.display().to_string();
+    let inventory = site.inventory.display().to_string();
     let run = rasaudit(["audit", &cut, "-i", &inventory, "--require-assessed"]);
     assert_eq!(run.status.code(), Some(3));
     // A farm that was checked succeeds.
@@ -452,7 +453,8 @@ fn damaged(site: &Site, change: impl FnOnce(&mut Vec<u8>)) -> std::process::Outp
     change(&mut bytes);
     let path = site.folder.path().join("damaged.pcap");
     fs::write(&path, bytes).expect("writable");
-    let (path, inventory) = (path.display().to_string(), site.inventory.display().to_string());
+    let path = path.display().to_string();
+    let inventory = site.inventory.display().to_string();
     rasaudit(["audit", &path, "-i", &inventory])
 }
 
@@ -747,8 +749,8 @@ fn roles_are_called_as_people_call_them() {
 #[test]
 fn a_wrong_file_is_named_with_what_belongs_there() {
     let site = Site::new(FARM, &steady());
-    let (capture, inventory) =
-        (site.capture.display().to_string(), site.inventory.display().to_string());
+    let capture = site.capture.display().to_string();
+    let inventory = site.inventory.display().to_string();
     let folder = site.folder.path().display().to_string();
     let out = site.folder.path().join("out");
     let report =

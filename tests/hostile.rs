@@ -140,7 +140,8 @@ fn hostile_names_of_the_traffic_are_text_in_every_report() {
     );
     let mut wire = Wire::default();
     for (number, name) in NAMES.iter().enumerate() {
-        let (ms, outside) = (1000 * number as u64, format!("203.0.113.{}", 10 + number));
+        let ms = 1000 * number as u64;
+        let outside = format!("203.0.113.{}", 10 + number);
         // A single label, whatever it contains.
         let label: String = name.chars().filter(|c| *c != '.').take(60).collect();
         wire.lookup(ms, RDSH, DC, &[&label], &outside);
@@ -243,7 +244,8 @@ fn an_address_that_looks_like_a_broadcast_hides_no_violation() {
 fn a_forged_answer_to_a_lookup_opens_nothing() {
     // A client looks up gateways by broadcast. An unlisted host answers from the port and then
     // serves it.
-    let (client, all) = ("10.1.9.7", "10.1.9.255");
+    let client = "10.1.9.7";
+    let all = "10.1.9.255";
     let mut wire = Wire::default();
     wire.udp(0, (client, 50_000), (all, 20_000));
     wire.udp(5, (EVIL, 20_000), (client, 50_000));

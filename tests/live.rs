@@ -55,7 +55,8 @@ fn packet(id: u16, piece: u16, protocol: u8, from: u32, to: u32, above: &[u8]) -
 /// Returns the first fragment of a UDP datagram, or the other one.
 fn fragment(id: u16, first: bool) -> Vec<u8> {
     const MORE: u16 = 0x2000;
-    let (from, to) = (0x0a14_011f, 0x0a14_0133);
+    let from = 0x0a14_011f;
+    let to = 0x0a14_0133;
     if first {
         let mut above = [50_000u16, 30_004, 8 + 16 + 32, 0].map(u16::to_be_bytes).concat();
         above.extend([7; 16]);
@@ -83,7 +84,8 @@ fn stranger(number: u32) -> Vec<u8> {
         1 => packet(1, 0, 17, made_up, 0x0a14_0115, &[ports(7161), vec![0, 8, 0, 0]].concat()),
         2 => packet(1, 0, 6, made_up, 0x0a14_0115, &syn(443)),
         _ => {
-            let (from, to) = (0x0a14_0000 | made_up & 0xffff, 0x0a14_0000 | made_up >> 16);
+            let from = 0x0a14_0000 | made_up & 0xffff;
+            let to = 0x0a14_0000 | made_up >> 16;
             packet(1, 0, 6, from, to, &syn((number >> 3) as u16))
         }
     }
@@ -475,7 +477,8 @@ fn frames_are_kept_in_rotated_files_that_an_audit_reads_as_the_live_one_did() {
     let offline = offline(&kept, scratch.path());
     let latest = scratch.path().join("out/latest");
     for report in ["conversations.csv", "matrix.csv", "hosts.csv"] {
-        let (live, offline) = (fs::read(latest.join(report)), fs::read(offline.join(report)));
+        let live = fs::read(latest.join(report));
+        let offline = fs::read(offline.join(report));
         assert!(live.expect("a report") == offline.expect("a report"), "{report}");
     }
     // A restart continues after the existing files, and keeps only the given number of files.
@@ -491,7 +494,8 @@ fn a_wire_that_is_down_proves_nothing_missing() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");
     // The healthy farm without one kind of connection, as if that took the other cable.
-    let (ns, rest) = (&wire.0, scratch.path().join("rest.pcap"));
+    let ns = &wire.0;
+    let rest = scratch.path().join("rest.pcap");
     let ip = format!("ip -n {ns}");
     assert!(sh(&format!(
         "{ip} link add sent2 type veth peer name span2 && {ip} link set sent2 up && {ip} link set span2 up"
@@ -644,7 +648,9 @@ fn a_mirror_of_a_switch_with_real_sockets_is_judged_as_its_frames_are_offline() 
     fs::create_dir(&kept).expect("a folder");
     // A switch whose two ports are mirrored to `sent`, the other end of `span`. A host is connected
     // to each port.
-    let (ns, gateway, broker) = (&wire.0, format!("{}-a", wire.0), format!("{}-b", wire.0));
+    let ns = &wire.0;
+    let gateway = format!("{}-a", wire.0);
+    let broker = format!("{}-b", wire.0);
     struct Hosts(Vec<String>);
     impl Drop for Hosts {
         fn drop(&mut self) {

@@ -56,9 +56,10 @@ fn facts(document: &str) -> BTreeSet<Fact> {
 
 /// Returns the contents of a row in the same form.
 fn fact(matrix: &Matrix, row: &Row) -> Fact {
-    let (transport, ports) = match row.transport.has_ports() {
-        true => (row.transport.to_string(), row.ports_text()),
-        false => ("ip".to_owned(), row.transport.0.to_string()),
+    let (transport, ports) = if row.transport.has_ports() {
+        (row.transport.to_string(), row.ports_text())
+    } else {
+        ("ip".to_owned(), row.transport.0.to_string())
     };
     let destination = matrix.destination_text(row);
     (matrix.roles[row.source].slug.clone(), destination, transport, ports)
@@ -76,7 +77,8 @@ fn every_number_of_both_documents_stands_in_the_matrix_with_its_pair_of_roles() 
         .contains(&row.id.as_str())
     };
     for (name, count) in [("ras-19", 232), ("ras-legacy", 70)] {
-        let (matrix, facts) = (matrix(name), facts(&format!("{name}.tsv")));
+        let matrix = matrix(name);
+        let facts = facts(&format!("{name}.tsv"));
         assert_eq!(facts.len(), count, "{name}: the documents have not changed");
         let ours: BTreeSet<Fact> = matrix.rows.iter().map(|row| fact(&matrix, row)).collect();
         let missing: Vec<_> = facts.difference(&ours).collect();
@@ -227,7 +229,8 @@ impl<'m> Farm<'m> {
         }
         for (number, role) in matrix.roles.iter().enumerate().filter(|(_, r)| r.is_playable()) {
             for copy in 0..2 {
-                let (slug, address) = (&role.slug, Self::address(number, copy));
+                let slug = &role.slug;
+                let address = Self::address(number, copy);
                 inventory += &format!(
                     "[[host]]\nname = \"{slug}{copy}\"\naddresses = [\"{address}\"]\nroles = [\"{slug}\"]\n"
                 );
@@ -246,7 +249,8 @@ impl<'m> Farm<'m> {
     /// Sends the packets of a row's examples.
     fn add(&mut self, row: &Row) {
         for example in &row.examples {
-            let (ms, count) = (self.expected.len() as u64 * 50, self.expected.len());
+            let ms = self.expected.len() as u64 * 50;
+            let count = self.expected.len();
             let outside = format!("203.0.{}.{}", 113 + count / 200, count % 200 + 1);
             let mut client = Self::address(example.from, 0);
             let server = match &example.to {
@@ -264,7 +268,8 @@ impl<'m> Farm<'m> {
                     outside
                 }
             };
-            let (from, to) = ((client.as_str(), 50_000), (server.as_str(), example.port));
+            let from = (client.as_str(), 50_000);
+            let to = (server.as_str(), example.port);
             match (example.transport.to_string().as_str(), &example.to) {
                 ("tcp", ExampleTarget::Name(name)) => {
                     self.wire.start(ms + 5, from, to, &client_hello(name, false, 9), 1400);
@@ -291,7 +296,8 @@ impl<'m> Farm<'m> {
     /// Audits all packets and checks which row decided each conversation.
     fn check(&self) {
         let scratch = tempfile::tempdir().expect("a scratch folder");
-        let (capture, inventory) = (scratch.path().join("a.pcap"), scratch.path().join("a.toml"));
+        let capture = scratch.path().join("a.pcap");
+        let inventory = scratch.path().join("a.toml");
         fs::write(&capture, self.wire.file()).expect("writable");
         fs::write(&inventory, &self.inventory).expect("writable");
         let report = support::conversations(&capture, &inventory);

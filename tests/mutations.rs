@@ -49,11 +49,13 @@ fn a_forbidden_flow_put_in_is_exactly_its_finding() {
     let mut random = Random(0x5eed);
     let mut codes = BTreeSet::new();
     for number in 0..60 {
-        let (from, to) = (random.below(hosts.len()), random.below(hosts.len()));
+        let from = random.below(hosts.len());
+        let to = random.below(hosts.len());
         if from == to {
             continue;
         }
-        let ((client, source), (server, target)) = (&hosts[from], &hosts[to]);
+        let (client, source) = &hosts[from];
+        let (server, target) = &hosts[to];
         // No row documents this port for any client or server.
         let port = 4_444;
         let mut wire = Wire::default();

@@ -350,7 +350,8 @@ fn what_a_name_is_worth() {
             |w| {
                 w.lookup(0, AVD, DC, &[WVD], OUTSIDE);
                 let hello = client_hello(WVD, false, 9);
-                let (from, to) = ((AVD, 33_000), (OUTSIDE, 443));
+                let from = (AVD, 33_000);
+                let to = (OUTSIDE, 443);
                 w.tcp(0, from, to, SYN, 0);
                 w.tcp(3000, from, to, SYN, 0);
                 w.tcp(9000, to, from, SYN | ACK, 0);
@@ -365,7 +366,8 @@ fn what_a_name_is_worth() {
             OUTSIDE,
             |w| {
                 let [query, answer] = dns(9, &[WVD], OUTSIDE);
-                let (client, resolver) = ((AVD, 50_100), (DC, 53));
+                let client = (AVD, 50_100);
+                let resolver = (DC, 53);
                 let sized = |m: &[u8]| [&(m.len() as u16).to_be_bytes()[..], m].concat();
                 w.data(0, client, resolver, (2, 2), &sized(&query));
                 w.data(1, resolver, client, (2, 40), &sized(&answer)[..2]);

@@ -32,9 +32,11 @@ fn a_real_browser_shows_the_page_as_it_is_meant() {
         .output()
         .expect("the program runs");
     assert_eq!(run.status.code(), Some(1), "{}", stderr(&run));
-    let (hostile, large) = (hostile(), large());
+    let hostile = hostile();
+    let large = large();
     let shots = concat!(env!("CARGO_TARGET_TMPDIR"), "/../page");
-    let (codes, empty) = (scratch.path().join("codes"), scratch.path().join("empty"));
+    let codes = scratch.path().join("codes");
+    let empty = scratch.path().join("empty");
     let (farm, list) = (fixture("farm-codes/inventory.toml"), fixture("farm-codes/exceptions.csv"));
     let exceptions = ["--exceptions", &list.display().to_string(), "--as-of", "2026-06-01"];
     audit(&[fixture("farm-codes/span.pcap")], &farm, &codes, &exceptions);
@@ -93,7 +95,8 @@ fn hostile() -> Site {
     wire.connect(10, ("10.1.9.5", 50_000), ("10.1.0.10", 20_002));
     wire.knock(20, ("10.1.0.30", 50_001), ("10.1.0.10", 20_003));
     for (number, name) in [MARKUP, TURNED].into_iter().enumerate() {
-        let (ms, outside) = (1000 * number as u64 + 100, format!("203.0.113.{}", 10 + number));
+        let ms = 1000 * number as u64 + 100;
+        let outside = format!("203.0.113.{}", 10 + number);
         let label: String = name.chars().filter(|c| *c != '.').take(60).collect();
         wire.lookup(ms, "10.1.0.30", "10.1.0.20", &[&label], &outside);
         let hello = client_hello(name, false, 0);
@@ -118,7 +121,8 @@ fn large() -> Site {
     let named = |name: &str, second: u8| -> Vec<(String, String)> {
         (1..=50).map(|n| (format!("{name}{n}"), format!("10.{second}.{n}.1"))).collect()
     };
-    let (agents, brokers) = (named("rdsh", 1), named("broker", 2));
+    let agents = named("rdsh", 1);
+    let brokers = named("broker", 2);
     let mut wire = Wire::default();
     for (number, (agent, broker)) in
         agents.iter().flat_map(|a| brokers.iter().map(move |b| (&a.1, &b.1))).enumerate()

@@ -15,7 +15,8 @@ fn farm() -> &'static Fixture {
 
 fn report(captures: &[PathBuf], format: &str, wanted: &[&str]) -> Vec<Vec<String>> {
     let captures = captures.iter().map(|path| path.display().to_string());
-    let (inventory, all) = (farm().inventory().display().to_string(), ["audit".to_owned()]);
+    let inventory = farm().inventory().display().to_string();
+    let all = ["audit".to_owned()];
     let rest = ["-i", &inventory, "--format", format].map(str::to_owned);
     let run = rasaudit(all.into_iter().chain(captures).chain(rest));
     // 3: the last record of the capture is truncated.

@@ -37,7 +37,8 @@ fn reports_of_a_stored_result_are_those_of_the_audit() {
             let result = format!("{first}/audit.json");
             let made = rasaudit(words(&["report", &first, "--out", &again, "-q"]));
             assert_eq!(made.status.code(), Some(0), "{}: {}", case.name, stderr(&made));
-            let (before, after) = (files(Path::new(&first)), files(Path::new(&again)));
+            let before = files(Path::new(&first));
+            let after = files(Path::new(&again));
             assert!(before.len() > 5, "{}", case.name);
             for (name, bytes) in &before {
                 assert!(after.get(name) == Some(bytes), "{}: {name} differs", case.name);

@@ -808,7 +808,10 @@ fn own_cards(wire: &mut Wire) {
 #[test]
 fn only_a_frame_that_could_be_the_flow_doubts_a_silence() {
     assert_eq!(silence(&without_gateway()), ["yes medium"]);
-    let (gw, broker, rdsh, dc) = (1, 10, 30, 20);
+    let gw = 1;
+    let broker = 10;
+    let rdsh = 30;
+    let dc = 20;
     let payload = [7; 60];
     let with = |change: &dyn Fn(&mut Wire)| {
         let mut wire = without_gateway();
@@ -938,7 +941,8 @@ fn what_a_file_says_of_itself_counts_in_every_form() {
     let mut at = 24;
     while at < file.len() {
         let word = |at: usize| u32::from_le_bytes(file[at..at + 4].try_into().expect("four bytes"));
-        let (fraction, length) = (word(at + 4), word(at + 8));
+        let fraction = word(at + 4);
+        let length = word(at + 8);
         file[at + 4..at + 8].copy_from_slice(&(fraction * 1000).to_le_bytes());
         at += 16 + length as usize;
     }
@@ -988,7 +992,8 @@ fn a_probe_is_no_failure() {
         let mut wire = quiet();
         wire.opened(5_500, (RDSH, 50_005), (BROKER, 20_003), 80);
         for turn in 0..10u64 {
-            let (ms, port) = (10_000 + turn * 9_000, 50_100 + turn as u16);
+            let ms = 10_000 + turn * 9_000;
+            let port = 50_100 + turn as u16;
             wire.segment(ms, (GW, port), (BROKER, 20_002), SYN, (5, 0), 0);
             wire.segment(ms + 1, (BROKER, 20_002), (GW, port), SYN | ACK, (9, 6), 0);
             wire.segment(ms + reset, (GW, port), (BROKER, 20_002), RST | ACK, (6, 10), 0);

@@ -60,7 +60,8 @@ fn told(audit: &Audit) -> Vec<String> {
     let mine = list.filter(|c| c.subject.server.to_string() != "10.0.0.3");
     mine.map(|c| {
         let s = c.subject;
-        let (there, back) = (c.to_server.packets.0, c.to_client.packets.0);
+        let there = c.to_server.packets.0;
+        let back = c.to_client.packets.0;
         format!(
             "{}>{}:{} {} {} {} {} {there}/{back}",
             s.client, s.server, s.port, c.state, c.grade, c.flows, c.attempts
@@ -309,7 +310,8 @@ fn what_only_comes_to_the_port_of_a_tunnel_is_none() {
 #[test]
 fn a_port_used_again_and_a_forged_acknowledgement_are_no_loss() {
     let bulk = |wire: &mut Wire, at: u64, port: u16, base: u32, kilobytes: u32| {
-        let (from, to) = ((A, port), SERVER);
+        let from = (A, port);
+        let to = SERVER;
         let mut number = |flags, ack: u32, there: bool, payload, ms| {
             if there {
                 wire.tcp(ms, from, to, flags, payload)

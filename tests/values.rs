@@ -87,7 +87,8 @@ impl Source for Giving {
         let Evidence { flows, side } = &self.of.evidence;
         // The last flows come first, and the side evidence with the first of these chunks.
         let side = if self.given == 0 { side.clone() } else { SideEvidence::default() };
-        let (from, to) = (flows.len().saturating_sub(self.given + SOME), flows.len() - self.given);
+        let from = flows.len().saturating_sub(self.given + SOME);
+        let to = flows.len() - self.given;
         chunk.evidence = Some(Evidence { flows: flows[from..to].to_vec(), side });
         self.given += to - from;
         Ok(self.given < flows.len())
@@ -110,7 +111,8 @@ impl Source for Giving {
 
 /// Returns all reports of an audit.
 fn told(plan: &Plan, policy: Policy) -> Vec<(&'static str, String)> {
-    let (limits, progress) = (Limits::default(), Progress::default());
+    let limits = Limits::default();
+    let progress = Progress::default();
     let audit = Audit::of(plan, Some(policy), None, &limits, &progress).expect("it is judged");
     let written = FORMATS.iter().map(|format| {
         let mut bytes = Vec::new();
@@ -180,7 +182,8 @@ fn whichever_part_of_the_flows_is_read_first() {
         let there = Conversations::read(&mut read(), &judge, CaptureLimits::default(), work());
         let back =
             Conversations::read(&mut Backwards(read()), &judge, CaptureLimits::default(), work());
-        let (there, back) = (shown(there.expect("in memory")), shown(back.expect("in memory")));
+        let there = shown(there.expect("in memory"));
+        let back = shown(back.expect("in memory"));
         assert!(!there.0.is_empty() && there == back, "{}", case.name);
     }
 }

@@ -303,7 +303,8 @@ fn flows_that_were_idle_lie_on_disk_and_are_judged_as_ever() {
         wire.replay(&fixture("farm-faults/span.pcap"));
         live.signal("USR1");
         until("a window", 10, || metric("windows_total") == 1);
-        let (all, idle) = (metric("flows"), metric("flows_on_disk"));
+        let all = metric("flows");
+        let idle = metric("flows_on_disk");
         assert!(all > 300 && idle > all * 9 / 10, "{idle} of {all} flows");
         live.signal("TERM");
         let told = text(&live.end().stderr);

@@ -38,8 +38,10 @@ fuzz_target!(|bytes: &[u8]| {
         pieces.see(from as i64, from as u32, part);
         pieces
     };
-    let (front, back) = (piece(0, &payload[..at]), piece(at, &payload[at..]));
-    let (mut forth, mut turned) = (front.clone(), back.clone());
+    let front = piece(0, &payload[..at]);
+    let back = piece(at, &payload[at..]);
+    let mut forth = front.clone();
+    let mut turned = back.clone();
     forth.merge(&back);
     turned.merge(&front);
     assert_eq!(forth, turned);

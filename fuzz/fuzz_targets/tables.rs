@@ -49,7 +49,9 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(mut reader) = CaptureReader::new(Box::new(Cursor::new(bytes.to_vec())), false) else {
         return;
     };
-    let (decoder, mut batch, mut seen) = (Decoder::default(), Batch::default(), Vec::new());
+    let decoder = Decoder::default();
+    let mut batch = Batch::default();
+    let mut seen = Vec::new();
     let _ = reader.next(&mut batch);
     for frame in &batch.frames {
         let mut observation = Observation::default();

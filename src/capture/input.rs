@@ -30,7 +30,8 @@ pub struct CaptureInput {
 /// as standard input. Inputs are sorted by name, and repeated content is marked, so that the order
 /// of the arguments does not matter. All unreadable names are reported at once.
 pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureError>> {
-    let (mut sources, mut errors) = (Vec::new(), Vec::new());
+    let mut sources = Vec::new();
+    let mut errors = Vec::new();
     for argument in arguments {
         if let Err(source) = add(argument, &mut sources) {
             errors.push(CaptureError::Input { name: argument.display().to_string(), source });
@@ -117,7 +118,8 @@ fn mark_same(sources: &mut [CaptureInput]) {
             continue;
         }
         let same = (0..later).find(|earlier| {
-            let (a, b) = (&sources[*earlier], &sources[later]);
+            let a = &sources[*earlier];
+            let b = &sources[later];
             a.same_as.is_none() && a.size == b.size && a.size > 0 && same_bytes(a, b)
         });
         if let Some(earlier) = same {
@@ -130,7 +132,8 @@ fn mark_same(sources: &mut [CaptureInput]) {
 
 fn hash(source: &CaptureInput) -> Option<[u8; 32]> {
     let mut file = fs::File::open(source.path.as_ref()?).ok()?;
-    let (mut hasher, mut block) = (Sha256::new(), vec![0; super::BLOCK]);
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; super::BLOCK];
     loop {
         match file.read(&mut block).ok()? {
             0 => return Some(hasher.finalize().into()),

@@ -102,7 +102,10 @@ impl LiveCapture {
         while capture.next_packet().is_ok() {}
         let counted = capture.stats().map_err(CaptureError::Interface)?;
         let (name, real) = (name.to_owned(), is_up(name).is_some());
-        let (read, given, looked, lost) = (0, 0, Instant::now(), false);
+        let read = 0;
+        let given = 0;
+        let looked = Instant::now();
+        let lost = false;
         Ok(Self { capture, link, unit, counted, name, real, is_primary, read, given, looked, lost })
     }
 
@@ -144,7 +147,8 @@ impl LiveCapture {
             match self.capture.next_packet() {
                 Ok(packet) => {
                     let header = packet.header;
-                    let (s, fraction) = (Nanos::from(header.ts.tv_sec), header.ts.tv_usec);
+                    let s = Nanos::from(header.ts.tv_sec);
+                    let fraction = header.ts.tv_usec;
                     let frame = Frame {
                         time: s * 1_000_000_000 + Nanos::from(fraction) * self.unit,
                         offset: 0,

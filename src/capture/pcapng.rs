@@ -235,7 +235,8 @@ impl PcapNg {
                 let number = word(0)?;
                 let counters = self.counters.entry((self.section, number)).or_default();
                 let loss = &mut counters.statistics;
-                let (mut interface, mut system) = (0, 0);
+                let mut interface = 0;
+                let mut system = 0;
                 for (code, value) in options(order, body.get(12..).unwrap_or_default()) {
                     let count = field(value, 0).map_or(0, |b| order.u64(b));
                     match code {

@@ -99,7 +99,8 @@ pub(super) fn hosts(
         }
     }
     let report = |presence: HostActivity| {
-        let (sent, received) = (presence.unicast_sent.0 > 0, presence.received.packets.0 > 0);
+        let sent = presence.unicast_sent.0 > 0;
+        let received = presence.received.packets.0 > 0;
         let coverage = match (sent, received) {
             (true, true) => Coverage::Full,
             (true, false) => Coverage::SentOnly,
@@ -314,8 +315,8 @@ pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashS
     };
     for (c, j) in conversations.list.iter().zip(judged) {
         let packets = c.to_server.packets.0 + c.to_client.packets.0;
-        let (client, server) =
-            (unit(j.client.who, c.subject.client), unit(j.server.who, c.subject.server));
+        let client = unit(j.client.who, c.subject.client);
+        let server = unit(j.server.who, c.subject.server);
         let made_up = c.is_made_up();
         if c.broadcast || packets == 0 || client == server || made_up {
             continue;

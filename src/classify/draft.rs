@@ -200,7 +200,8 @@ impl Draft {
         for _ in 0..ROUNDS {
             // All entities are weighed at once, by the roles that the previous round gave to the
             // others.
-            let (members, serves) = (drafter.domain_members(), drafter.serves());
+            let members = drafter.domain_members();
+            let serves = drafter.serves();
             let roles = drafter.items().into_iter().enumerate().map(|(entity, items)| {
                 if let Some(roles) = drafter.known_roles(entity) {
                     return roles;
@@ -384,10 +385,12 @@ impl<'a> Drafter<'a> {
     /// service on the internet.
     fn fits(&self, c: &Conversation) -> (RoleSet, RoleSet) {
         let matrix = self.matrix();
-        let (mut client, mut server) = (RoleSet::default(), RoleSet::default());
+        let mut client = RoleSet::default();
+        let mut server = RoleSet::default();
         let known =
             |address: IpAddr| self.entity(address).map_or(RoleSet::default(), |e| self.roles[e]);
-        let (known_client, known_server) = (known(c.subject.client), known(c.subject.server));
+        let known_client = known(c.subject.client);
+        let known_server = known(c.subject.server);
         let outside = |address: IpAddr| {
             self.entity(address).is_none() && !c.broadcast && !self.policy.is_internal(address)
         };
@@ -411,7 +414,8 @@ impl<'a> Drafter<'a> {
             if (row.scope == Scope::Broadcast) != broadcast {
                 continue;
             }
-            let (from, to) = (&matrix.roles[row.source], &matrix.roles[row.destination]);
+            let from = &matrix.roles[row.source];
+            let to = &matrix.roles[row.destination];
             if (to.kind == RoleKind::ExternalService) != to_outside && !c.broadcast {
                 continue;
             }
@@ -456,7 +460,8 @@ impl<'a> Drafter<'a> {
     /// Returns whether a row documents a conversation between the roles that both sides are assumed
     /// to have.
     fn is_documented(&self, c: &Conversation) -> bool {
-        let (client, server) = (self.entity(c.subject.client), self.entity(c.subject.server));
+        let client = self.entity(c.subject.client);
+        let server = self.entity(c.subject.server);
         let (Some(client), Some(server)) = (client, server) else { return false };
         let matrix = self.matrix();
         self.policy.rows_at(c.subject.transport, c.subject.port).any(|number| {
@@ -478,8 +483,10 @@ impl<'a> Drafter<'a> {
         let telling = self.telling().filter(|c| !self.is_background(c) && !self.is_of_a_domain(c));
         for c in telling {
             let (client, server) = self.fits(c);
-            let (subject, documented) = (c.subject, self.is_documented(c));
-            let (transport, port) = (subject.transport, subject.port);
+            let subject = c.subject;
+            let documented = self.is_documented(c);
+            let transport = subject.transport;
+            let port = subject.port;
             if let Some(entity) = self.entity(subject.client) {
                 let peer = Some(subject.server).filter(|_| !c.broadcast);
                 items[entity]
@@ -554,7 +561,9 @@ impl<'a> Drafter<'a> {
         let (unknown, mut items): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|item| item.fits.is_empty());
         items.sort_by_key(|item| item.fits.len());
-        let (mut roles, mut guesses, mut perhaps) = (RoleSet::default(), Vec::new(), None);
+        let mut roles = RoleSet::default();
+        let mut guesses = Vec::new();
+        let mut perhaps = None;
         while !items.is_empty() && guesses.len() < MOST_ROLES {
             let weight = |role: usize| -> f64 {
                 let mine = items.iter().filter(|i| i.fits.intersects(RoleSet::one(role)));
@@ -597,14 +606,14 @@ impl<'a> Drafter<'a> {
                 continue;
             }
             roles = tied.iter().fold(roles, |set, role| set.with(RoleSet::one(*role)));
-            match clients {
-                // A user may have both kinds of client.
-                true => guesses.extend(tied.iter().map(|role| Guess {
+            if clients {
+                guesses.extend(tied.iter().map(|role| Guess {
                     role: *role,
                     or: Vec::new(),
                     evidence: guess.evidence.clone(),
-                })),
-                false => guesses.push(guess),
+                }))
+            } else {
+                guesses.push(guess)
             }
         }
         // A leftover item is explained only if a row documents it between the assumed roles.
@@ -658,7 +667,8 @@ impl<'a> Drafter<'a> {
     }
 
     fn draft(mut self) -> Draft {
-        let (mut hosts, serves) = (Vec::new(), self.serves());
+        let mut hosts = Vec::new();
+        let serves = self.serves();
         let networks = self.client_networks(&serves);
         // A host in a network of clients counts as a client for the hosts that it connects to.
         let clients = self.matrix().roles.iter().filter(|role| role.is_client());
@@ -744,7 +754,8 @@ impl<'a> Drafter<'a> {
         const EVIDENCE: usize = 3;
         let is_client = |role: usize| self.matrix().roles[role].is_client();
         let mut networks: BTreeMap<IpNet, (Vec<usize>, Vec<String>)> = BTreeMap::new();
-        let (mut others, mut acting) = (BTreeSet::new(), BTreeMap::<IpNet, usize>::new());
+        let mut others = BTreeSet::new();
+        let mut acting = BTreeMap::<IpNet, usize>::new();
         let items = self.items();
         for (number, entity) in self.entities.iter().enumerate() {
             let roles = self.roles[number];
@@ -806,7 +817,8 @@ impl<'a> Drafter<'a> {
         let matrix = self.matrix();
         let mut members: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
         for c in self.telling().filter(|c| self.is_of_a_domain(c)) {
-            let (client, server) = (self.entity(c.subject.client), self.entity(c.subject.server));
+            let client = self.entity(c.subject.client);
+            let server = self.entity(c.subject.server);
             let (Some(client), Some(server)) = (client, server) else { continue };
             let rows = self.policy.rows_at(c.subject.transport, c.subject.port);
             let mut rows =
@@ -880,7 +892,8 @@ impl<'a> Drafter<'a> {
                 .iter()
                 .flat_map(|name| self.policy.roles_of_name(name).iter().collect::<Vec<_>>());
             let role = roles.next();
-            let (names, uses) = (names.into_iter().collect(), uses.into_iter().collect());
+            let names = names.into_iter().collect();
+            let uses = uses.into_iter().collect();
             Outside { address, names, uses, role }
         });
         (told.collect(), clients.len())
@@ -911,7 +924,8 @@ impl<'a> Drafter<'a> {
             };
             for feature in common {
                 let service = service_words(c.subject.transport, &c.subject.port.to_string());
-                let (from, to) = (self.name(client), self.name(server));
+                let from = self.name(client);
+                let to = self.name(server);
                 let example = format!("{from} opens {service} to {to}");
                 features.entry(feature.clone()).or_insert(example);
             }

@@ -143,7 +143,8 @@ impl<'a> Assessor<'a> {
 
     /// Returns whether both roles of a row are present.
     fn is_present(&self, row: &Row) -> bool {
-        let (roles, present) = (&self.policy.matrix.roles, self.judge.present());
+        let roles = &self.policy.matrix.roles;
+        let present = self.judge.present();
         let played = |role: usize| roles[role].is_any || roles[role].members.intersects(present);
         let anybody = row.scope == Scope::Localhost || row.only.is_some();
         played(row.source) && (anybody || played(row.destination))
@@ -215,7 +216,8 @@ impl<'a> Assessor<'a> {
         }
         let is_on = |row: &usize| self.policy.feature_state(&matrix.rows[*row]) == FeatureState::On;
         let on: Vec<usize> = mine.iter().copied().filter(is_on).collect();
-        let (mut trigger, mut answered) = (None, false);
+        let mut trigger = None;
+        let mut answered = false;
         let mut due = on.clone();
         due.retain(|number| {
             let row = &matrix.rows[*number];
@@ -245,7 +247,8 @@ impl<'a> Assessor<'a> {
         let mut doubts = Doubts::default();
         let claim = |rows: &[usize], doubts: Doubts| {
             let rows = self.book.borrow_mut().claims.rows_id(rows);
-            let (source, is_of_absence) = (source as u32, true);
+            let source = source as u32;
+            let is_of_absence = true;
             AbsenceClaim { source, to, rows, watch_s, trigger, doubts, tunnelled, is_of_absence }
         };
         let unknown = |code| {
@@ -366,7 +369,8 @@ impl<'a> Assessor<'a> {
 
     /// Adds doubts for the ways in which the traffic that a claim misses may have passed unseen.
     fn hidden_ways(&self, rows: &[usize], source: usize, to: To, doubts: &mut Doubts) {
-        let (seen, rows) = (&self.seen, with_ports(self.policy, rows));
+        let seen = &self.seen;
+        let rows = with_ports(self.policy, rows);
         let is_in = |host: usize| match to {
             To::Host(to) => to as usize == host,
             To::Service(_) => false,

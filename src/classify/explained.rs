@@ -48,7 +48,8 @@ impl Judgement {
                 continue;
             }
             let end = self.book.ends.id(EndKey::Address(address));
-            let (client, server) = (end, end);
+            let client = end;
+            let server = end;
             let key = FindingKey { code, client, server, transport: None, about: About::Group };
             let finding = Finding::new(key, Reason::LooksAlike(role as u16));
             let members = self.book.pool.add(members);
@@ -72,7 +73,8 @@ pub fn unseen(policy: &Policy, hosts: &[HostReport], role: usize) -> Vec<usize> 
 
 /// Returns the only role that serves a conversation's port, if the port is specific to the product.
 fn only_role(policy: &Policy, c: &Conversation) -> Option<usize> {
-    let (transport, port) = (c.subject.transport, c.subject.port);
+    let transport = c.subject.transport;
+    let port = c.subject.port;
     let mut roles = policy.serving(transport, port).iter();
     let (first, None) = (roles.next()?, roles.next()) else { return None };
     policy.is_own_port(transport, port).then_some(first)
@@ -169,9 +171,11 @@ impl Causes {
         for (place, finding) in mismatches.filter(|(_, f)| f.code() == Code::RoleMismatch) {
             let Some(first) = outcome.members_of(finding).first() else { continue };
             let first = *first as usize;
-            let (c, j) = (&outcome.conversations.list[first], &outcome.judged[first]);
+            let c = &outcome.conversations.list[first];
+            let j = &outcome.judged[first];
             let Some(role) = only_role(policy, c) else { continue };
-            let (number, mut hosts) = (causes.list.len(), BTreeSet::new());
+            let number = causes.list.len();
+            let mut hosts = BTreeSet::new();
             let who = match j.server.who {
                 PartyKind::Host(host) => {
                     causes.of_host.entry(host).or_insert(number);
@@ -186,7 +190,8 @@ impl Causes {
             for host in &hosts {
                 causes.of_unseen.entry(*host).or_insert(number);
             }
-            let (severity, roles) = (finding.severity, RoleSet::one(role));
+            let severity = finding.severity;
+            let roles = RoleSet::one(role);
             causes.list.push(Cause { finding: place, severity, who, roles, hosts });
         }
         causes
@@ -225,12 +230,14 @@ fn is_explained(judge: &Judge<'_>, outcome: &Judgement, finding: &Finding, cause
     }
     members.iter().all(|number| {
         let number = *number as usize;
-        let (c, j) = (&outcome.conversations.list[number], &outcome.judged[number]);
+        let c = &outcome.conversations.list[number];
+        let j = &outcome.judged[number];
         let is_it = |who: PartyKind, address: IpAddr| match cause.who {
             Ok(host) => who == PartyKind::Host(host),
             Err(cause) => address == cause,
         };
-        let (mut client, mut server) = (j.client, j.server);
+        let mut client = j.client;
+        let mut server = j.server;
         let of_client = is_it(client.who, c.subject.client);
         let of_server = is_it(server.who, c.subject.server);
         if of_client {

@@ -278,7 +278,8 @@ impl<'a> JudgedCapture<'a> {
     /// Returns how a host was seen, in words.
     pub fn words(&self, unit: Peer) -> Option<String> {
         let Peer::Host(host) = unit else { return None };
-        let (name, report) = (&self.policy.inventory.hosts[host].name, &self.hosts[host]);
+        let name = &self.policy.inventory.hosts[host].name;
+        let report = &self.hosts[host];
         let HostActivity { unicast_sent, received, .. } = &report.presence;
         let seconds = self.seconds_of(host);
         Some(match (unicast_sent.0, received.packets.0) {

@@ -25,12 +25,15 @@ impl Assessor<'_> {
     /// Adds findings for documented conversations that failed. They are direct evidence, whatever
     /// the need of the row.
     pub(super) fn failures(&mut self, groups_of: &[GroupId]) {
-        let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
+        let policy = self.policy;
+        let list = &self.conversations.list;
+        let judged = self.judged;
         let group = |j: &Judged| {
             let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented)?;
             Some(groups_of[row])
         };
-        let (mut entries, mut unlucky) = (GroupEntries::default(), Succeeded::default());
+        let mut entries = GroupEntries::default();
+        let mut unlucky = Succeeded::default();
         let mut guard = self.book.borrow_mut();
         let book: &mut FindingBook = &mut guard;
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
@@ -85,9 +88,12 @@ impl Assessor<'_> {
     }
 
     fn failure(&mut self, fold: &ConversationGroup, group: GroupId, lucky: &Succeeded) -> Finding {
-        let (policy, list, judged) = (self.policy, &self.conversations.list, self.judged);
+        let policy = self.policy;
+        let list = &self.conversations.list;
+        let judged = self.judged;
         let members = self.book.borrow().pool.get(fold.members).to_vec();
-        let (code, transport) = (fold.place.code, fold.place.transport);
+        let code = fold.place.code;
+        let transport = fold.place.transport;
         let key = FindingKey {
             code,
             client: fold.client,
@@ -96,9 +102,11 @@ impl Assessor<'_> {
             about: About::Group,
         };
         let sure = members.iter().any(|n| judged[*n as usize].doubts.certain());
-        let (mut doubts, mut chances) = (Doubts::default(), 0);
-        let (mut sources, mut rows, mut hosts) =
-            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut doubts = Doubts::default();
+        let mut chances = 0;
+        let mut sources = BTreeSet::new();
+        let mut rows = BTreeSet::new();
+        let mut hosts = BTreeSet::new();
         for number in &members {
             let number = *number as usize;
             let (c, j): (&Conversation, &Judged) = (&list[number], &judged[number]);
@@ -143,9 +151,10 @@ impl Assessor<'_> {
         let otherwise = members.iter().all(worked) && !of_each_pair;
         let expected = rows.iter().any(|r| policy.matrix.rows[*r].is_expected());
         let mut finding = Finding::new(key, Reason::Failed(group));
-        finding.severity = match otherwise {
-            true => self.judge.another_way_worked(code),
-            false => self.judge.severity(code, expected, doubts),
+        finding.severity = if otherwise {
+            self.judge.another_way_worked(code)
+        } else {
+            self.judge.severity(code, expected, doubts)
         };
         finding.doubts = doubts;
         for row in rows {

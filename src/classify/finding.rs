@@ -187,7 +187,8 @@ impl Finding {
         self.members = members;
         let mut all = pool.get(members).iter().map(|number| &list[*number as usize]);
         let Some(first) = all.next() else { return self };
-        let (mut state, mut grade) = (first.state, first.grade);
+        let mut state = first.state;
+        let mut grade = first.grade;
         (self.first, self.last) = (first.first, first.last);
         for c in all {
             state = state.min(c.state);
@@ -335,7 +336,8 @@ impl Judgement {
     }
 
     fn id_between(&self, policy: &Policy, finding: &Finding, ends: [&str; 2]) -> String {
-        let (code, group) = (finding.code(), self.group_of(policy, finding));
+        let code = finding.code();
+        let group = self.group_of(policy, finding);
         let subject = if group.is_empty() { self.port_of(policy, finding) } else { group };
         let [client, server] = ends;
         let transport = self.transport_of(finding);

@@ -144,7 +144,8 @@ pub(super) fn fold_clients(
 ) -> Vec<ConversationGroup> {
     let first = |fold: &ConversationGroup| pool.get(fold.members)[0] as usize;
     let network = |fold: &ConversationGroup| {
-        let (party, address) = (&judged[first(fold)].client, list[first(fold)].subject.client);
+        let party = &judged[first(fold)].client;
+        let address = list[first(fold)].subject.client;
         // The clients in a listed network are one client already.
         let listed = matches!(party.who, PartyKind::Network(_));
         (!listed).then(|| NetworkGroup::of(policy, address))
@@ -172,8 +173,8 @@ pub(super) fn fold_clients(
             *networks.entry(fold.place.key(0)).or_default() += 1;
         }
     }
-    let (mut kept, mut many) =
-        (Vec::new(), BTreeMap::<u128, (NetworkGroup, GroupTarget, Vec<MemberRange>)>::new());
+    let mut kept = Vec::new();
+    let mut many = BTreeMap::<u128, (NetworkGroup, GroupTarget, Vec<MemberRange>)>::new();
     for (fold, network) in folds.into_iter().zip(by_network) {
         let flood = || {
             is_stranger(&fold)

@@ -42,7 +42,8 @@ impl Assessor<'_> {
     /// Finds hosts whose handshakes show that they serve what only one other role of the product
     /// serves.
     fn mismatches(&mut self) {
-        let (policy, list) = (self.policy, &self.conversations.list);
+        let policy = self.policy;
+        let list = &self.conversations.list;
         let matrix = &policy.matrix;
         let mut served: BTreeMap<(usize, u16), Vec<usize>> = BTreeMap::new();
         for (number, (c, j)) in list.iter().zip(self.judged).enumerate() {
@@ -72,7 +73,8 @@ impl Assessor<'_> {
                 continue;
             }
             let transport = Some(c.subject.transport);
-            let (code, reason) = (Code::RoleMismatch, Reason::Serves);
+            let code = Code::RoleMismatch;
+            let reason = Reason::Serves;
             let finding = self.contradict(code, host, transport, reason, Doubts::default());
             let mut book = self.book.borrow_mut();
             let members = book.pool.add(members.iter().map(|number| *number as u32));
@@ -90,7 +92,8 @@ impl Assessor<'_> {
         if view.filtered || lost || watched_s < watch_s {
             return;
         }
-        let (policy, matrix) = (self.policy, &self.policy.matrix);
+        let policy = self.policy;
+        let matrix = &self.policy.matrix;
         let mut shown: BTreeMap<usize, RoleSet> = BTreeMap::new();
         let conversations = self.conversations.list.iter().zip(self.judged);
         for (fitting, (c, j)) in self.fitting.iter().zip(conversations) {
@@ -157,7 +160,8 @@ impl Assessor<'_> {
                 if self.conversations.survey.has_doubtful_clocks() {
                     doubts.add(Doubt::Clock);
                 }
-                let (code, reason) = (Code::SilentRole, Reason::Silent(role as u16));
+                let code = Code::SilentRole;
+                let reason = Reason::Silent(role as u16);
                 let finding = self.contradict(code, host, None, reason, doubts);
                 self.book.borrow_mut().findings.push(finding);
             }
@@ -284,7 +288,8 @@ impl Assessor<'_> {
         let claims = &self.conversations.survey.claims;
         // One bit for each slot of ten seconds: slots with at least one claimant, and slots with at
         // least two.
-        let (mut once, mut twice) = (BTreeMap::<Nanos, u64>::new(), BTreeMap::<Nanos, u64>::new());
+        let mut once = BTreeMap::<Nanos, u64>::new();
+        let mut twice = BTreeMap::<Nanos, u64>::new();
         let mut own = BTreeMap::<Nanos, u64>::new();
         let others: Vec<&&AddressBinding> = claimants
             .iter()

@@ -179,12 +179,14 @@ impl<'a> Judge<'a> {
         });
         let rows = matrix.rows.iter().enumerate();
         let endpoints = rows.filter(|(_, row)| row.only.is_some()).map(|(number, _)| number);
-        let (joins, endpoints) = (joins.collect(), endpoints.collect());
+        let joins = joins.collect();
+        let endpoints = endpoints.collect();
         let table = &matrix.severities;
         let weigh = |code: &Code, reached| table.get(code.verdict().name(), code.name(), reached);
         let severities = Code::ALL.iter().map(|code| [false, true].map(|r| weigh(code, r)));
         let severities = severities.collect();
-        let (present, rulings) = (policy.present_roles(), Rulings::default());
+        let present = policy.present_roles();
+        let rulings = Rulings::default();
         Self { policy, joins, present, endpoints, severities, rulings }
     }
 
@@ -253,10 +255,10 @@ impl<'a> Judge<'a> {
         }
         let strangers =
             asked.client.who == PartyKind::Stranger && asked.server.who == PartyKind::Stranger;
-        let severity = match strangers {
-            // A capture full of strangers' traffic must stay readable.
-            true => Severity::Info,
-            false => self.severity(ruling.code, conversation.state.reached(), doubts),
+        let severity = if strangers {
+            Severity::Info
+        } else {
+            self.severity(ruling.code, conversation.state.reached(), doubts)
         };
         Judged {
             ruling,
@@ -440,11 +442,12 @@ impl<'a> Judge<'a> {
     }
 
     fn asked(&self, c: &Conversation) -> Query<'static> {
-        let party = |address: IpAddr, side: usize| match address.is_loopback() && c.rare().on_wire {
-            // A loopback address belongs inside a host. On a network, the sender behind it is
-            // unknown.
-            true => Policy::nobody(),
-            false => self.policy.party(address, c.rare().macs[side].iter()),
+        let party = |address: IpAddr, side: usize| {
+            if address.is_loopback() && c.rare().on_wire {
+                Policy::nobody()
+            } else {
+                self.policy.party(address, c.rare().macs[side].iter())
+            }
         };
         self.asked_of(c, party(c.subject.client, 0), party(c.subject.server, 1))
     }
@@ -489,7 +492,8 @@ impl<'a> Judge<'a> {
         asked: &Query<'q>,
     ) -> impl Iterator<Item = (usize, bool)> + use<'q, 'a> {
         let asked = *asked;
-        let (matrix, subject) = (&self.policy.matrix, asked.subject);
+        let matrix = &self.policy.matrix;
+        let subject = asked.subject;
         let same =
             matches!(asked.client.who, PartyKind::Host(_)) && asked.client.who == asked.server.who;
         let loopback = subject.client.is_loopback() && subject.server.is_loopback();
@@ -553,7 +557,8 @@ impl<'a> Judge<'a> {
     /// Finds the best of the rows that fit a query, and the other facts that several checks need.
     pub(super) fn found(&self, asked: &Query<'_>) -> PermissionFacts {
         let matrix = &self.policy.matrix;
-        let (mut off, mut best) = (None, None);
+        let mut off = None;
+        let mut best = None;
         for (number, moved) in self.matching_rows(asked) {
             let row = &matrix.rows[number];
             let features = self.policy.feature_state(row);
@@ -614,7 +619,8 @@ impl<'a> Judge<'a> {
     /// Returns the row that would document the query if the inventory had not moved its port
     /// elsewhere.
     pub(super) fn moved_away(&self, asked: &Query<'_>) -> Option<usize> {
-        let (matrix, ServiceKey { transport, port, .. }) = (&self.policy.matrix, asked.subject);
+        let matrix = &self.policy.matrix;
+        let ServiceKey { transport, port, .. } = asked.subject;
         self.policy.moved_away(transport, port, asked.server).find(|row| {
             let row = &matrix.rows[*row];
             matrix.is_source(row, asked.client_roles)
@@ -655,7 +661,9 @@ impl<'a> Judge<'a> {
         &self,
         asked: &Query<'_>,
     ) -> impl Iterator<Item = usize> + use<'_> {
-        let (server, roles, subject) = (asked.server, asked.server_roles, asked.subject);
+        let server = asked.server;
+        let roles = asked.server_roles;
+        let subject = asked.subject;
         let matrix = &self.policy.matrix;
         self.policy.candidates(subject.transport, subject.port, server).map(|c| c.row).filter(
             move |row| {
@@ -751,7 +759,8 @@ impl<'a> Judge<'a> {
             };
             let turned = self.ask(asked.server, asked.client, subject);
             let roles = self.policy.client_roles(&asked.server, &asked.client, c.broadcast);
-            let (broadcast, answer) = (c.broadcast, asked.answer);
+            let broadcast = c.broadcast;
+            let answer = asked.answer;
             self.rule_once(&Query { client_roles: roles, broadcast, answer, ..turned }, known).code
         });
         ports.max().filter(|other| differs(*other, shown))
@@ -796,8 +805,8 @@ impl DirectionHints for Judge<'_> {
     }
 
     fn reads_the_same(&self, subject: &ServiceKey, client_port: u16, broadcast: bool) -> bool {
-        let (client, server) =
-            (self.policy.party(subject.client, []), self.policy.party(subject.server, []));
+        let client = self.policy.party(subject.client, []);
+        let server = self.policy.party(subject.server, []);
         let asked = Query {
             broadcast,
             client_roles: self.policy.client_roles(&client, &server, broadcast),
@@ -823,7 +832,8 @@ impl DirectionHints for Judge<'_> {
 
     fn is_documented(&self, client: IpAddr, server: Endpoint, transport: Transport) -> bool {
         let subject = ServiceKey { client, server: server.addr, transport, port: server.port };
-        let (client, server) = (self.policy.party(client, []), self.policy.party(server.addr, []));
+        let client = self.policy.party(client, []);
+        let server = self.policy.party(server.addr, []);
         self.rule(&self.ask(client, server, subject)).code.verdict() == Verdict::Documented
     }
 }

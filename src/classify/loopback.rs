@@ -25,7 +25,8 @@ impl Judgement {
         }
         let code = Code::LoopbackOnWire;
         let is_any = self.book.ends.id(EndKey::Everybody);
-        let (client, server) = (is_any, is_any);
+        let client = is_any;
+        let server = is_any;
         let key = FindingKey { code, client, server, transport: None, about: About::Ports };
         let severity = judge.severity(code, true, doubts);
         let finding = Finding::new(key, Reason::Loopback).weighing(severity, doubts);

@@ -192,7 +192,8 @@ impl Judgement {
     ) -> Self {
         let judge = Judge::new(policy);
         let judged = judge.judge_all(&conversations, jobs);
-        let (list, book) = (&conversations.list[..], FindingBook::default());
+        let list = &conversations.list[..];
+        let book = FindingBook::default();
         let grouping = Grouping { judge: &judge, list, judged: &judged, book };
         let learn = || {
             let hosts = coverage::hosts(policy, &conversations, view);
@@ -251,7 +252,8 @@ impl Judgement {
 
     /// Returns what was seen of the farm; `None` if nothing was judged.
     pub fn seen<'a>(&'a self, policy: &'a Policy) -> Option<JudgedCapture<'a>> {
-        let (conversations, hosts) = (&self.conversations, &self.hosts[..]);
+        let conversations = &self.conversations;
+        let hosts = &self.hosts[..];
         self.facts.as_ref().map(|facts| JudgedCapture { policy, conversations, hosts, facts })
     }
 

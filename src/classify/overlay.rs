@@ -13,7 +13,8 @@ use crate::policy::{Policy, Row, Scope};
 /// it. An overlay explains a finding if its rows document all conversations of the finding.
 pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String, usize> {
     let matrix = &policy.matrix;
-    let (list, judged) = (&outcome.conversations.list, &outcome.judged);
+    let list = &outcome.conversations.list;
+    let judged = &outcome.judged;
     let documents = |row: &&Row, c: &Conversation, j: &Judged| {
         row.transport == c.subject.transport
             && row.ports.contains(&c.subject.port)
@@ -35,7 +36,8 @@ pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String
             continue;
         }
         let documenting = |number: &u32| {
-            let (c, j) = (&list[*number as usize], &judged[*number as usize]);
+            let c = &list[*number as usize];
+            let j = &judged[*number as usize];
             matrix.unused_overlays.iter().find(|row| documents(row, c, j))
         };
         let Some(overlay) = documenting(first).and_then(|row| row.overlay.as_ref()) else {

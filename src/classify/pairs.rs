@@ -203,20 +203,20 @@ impl Assessor<'_> {
                 let Some((source, to)) = pair else { continue };
                 let silence = self.silence_of_pair(group, live, source, to, ordered, false);
                 let Some((code, claim)) = silence.claim() else { continue };
-                batches.list.push(match claim.source == source {
-                    true => PairBatch {
+                batches.list.push(if claim.source == source {
+                    PairBatch {
                         code,
                         claim,
                         sources: those.clone(),
                         to: Some((class.clone(), order)),
-                    },
-                    // The claim is about the silence of the other host.
-                    false => PairBatch {
+                    }
+                } else {
+                    PairBatch {
                         code,
                         claim,
                         sources: class.clone(),
                         to: Some((those.clone(), PairOrder::Below)),
-                    },
+                    }
                 });
             }
             for service in units.iter().filter_map(|unit| unit.service()) {
@@ -335,9 +335,10 @@ impl Assessor<'_> {
                 |row: &&Row| row.transport.has_ports() && seen.has_unlisted_client(host, &[*row]);
             let triggers = rows.iter().any(|row| self.is_triggered(row, host));
             Traits {
-                roles: match asks {
-                    true => self.policy.inventory.hosts[host].roles,
-                    false => RoleSet::default(),
+                roles: if asks {
+                    self.policy.inventory.hosts[host].roles
+                } else {
+                    RoleSet::default()
                 },
                 is_source: either && is_source.contains(&host),
                 sends: seen.is_sending(Peer::Host(host)),
@@ -345,10 +346,7 @@ impl Assessor<'_> {
                 is_sealed_beside: seen.is_sealed_beside(host),
                 is_unreadable: seen.is_unreadable(host),
                 there: due.iter().map(|due| JudgedCapture::is_long_enough(there_s, *due)).collect(),
-                unlisted: match is_asked {
-                    true => rows.iter().map(served).collect(),
-                    false => Vec::new(),
-                },
+                unlisted: if is_asked { rows.iter().map(served).collect() } else { Vec::new() },
                 triggered: (asks && triggers).then_some(host),
             }
         };
@@ -417,7 +415,8 @@ impl Assessor<'_> {
         batches: &PairBatches,
     ) {
         let mut fold = FoldedPairs::default();
-        let (mut sources, mut to) = (BTreeSet::new(), BTreeSet::new());
+        let mut sources = BTreeSet::new();
+        let mut to = BTreeSet::new();
         for batch in list {
             let mut of_batch = 0;
             for source in &batch.sources {
@@ -500,13 +499,15 @@ impl Assessor<'_> {
 
     /// Adds a finding about a claim.
     fn claim(&self, code: Code, group: GroupId, claim: AbsenceClaim, any_source: bool) {
-        let (policy, matrix) = (self.policy, &self.policy.matrix);
+        let policy = self.policy;
+        let matrix = &self.policy.matrix;
         let mut book = self.book.borrow_mut();
         let rows = book.claims.rows(claim.rows).to_vec();
         let host = |host: usize| EndKey::Host(host as u32);
-        let client = match any_source {
-            true => EndKey::Roles(roles_on(policy, &rows, |row| row.source)),
-            false => EndKey::Host(claim.source),
+        let client = if any_source {
+            EndKey::Roles(roles_on(policy, &rows, |row| row.source))
+        } else {
+            EndKey::Host(claim.source)
         };
         let only = rows.first().filter(|row| matrix.rows[**row].only.is_some());
         let to = match claim.to {

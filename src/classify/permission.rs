@@ -68,7 +68,9 @@ fn other_port_of_an_endpoint(
     found: &PermissionFacts,
 ) -> Option<Ruling> {
     let applies = !asked.broadcast && judge.is_joined_endpoint(asked);
-    let (code, row, exception) = (Code::PortNotInMatrix, found.off, None);
+    let code = Code::PortNotInMatrix;
+    let row = found.off;
+    let exception = None;
     applies.then_some(Ruling { code, row, exception })
 }
 
@@ -111,7 +113,9 @@ fn exposed(judge: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Option<
 
 fn no_relation(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
     if asked.broadcast {
-        let (code, row, exception) = (Code::NoRelation, found.off, None);
+        let code = Code::NoRelation;
+        let row = found.off;
+        let exception = None;
         return (!asked.client_roles.is_empty()).then_some(Ruling { code, row, exception });
     }
     let other = found.have_roles.then(|| judge.documented_for_others(asked).next())?;
@@ -189,7 +193,8 @@ to = 1500
 
     #[test]
     fn each_check_decides_what_it_is_for() {
-        let (tcp, udp) = (Transport::TCP, Transport::UDP);
+        let tcp = Transport::TCP;
+        let udp = Transport::UDP;
         let place =
             |check: Check| CHECKS.iter().position(|other| std::ptr::fn_addr_eq(*other, check));
         let cases: [(&str, &str, Transport, u16, Check, Code); 9] = [

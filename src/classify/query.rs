@@ -143,7 +143,8 @@ fn example_question(policy: &Policy, row: &Row, example: &Example) -> Question {
         hosts.map(|host| host.addresses[0]).nth(copy).unwrap_or(Ipv4Addr::UNSPECIFIED.into())
     };
     let somebody = IpAddr::from(Ipv4Addr::new(198, 51, 100, 7));
-    let (mut client, mut name) = (host(example.from, 0), None);
+    let mut client = host(example.from, 0);
+    let mut name = None;
     let server = match &example.to {
         ExampleTarget::Role(role) => host(*role, 1),
         ExampleTarget::Everybody => {
@@ -165,6 +166,7 @@ fn example_question(policy: &Policy, row: &Row, example: &Example) -> Question {
         _ => policy.party(server, []),
     };
     let broadcast = example.to == ExampleTarget::Everybody;
-    let (transport, port) = (example.transport, example.port);
+    let transport = example.transport;
+    let port = example.port;
     Question { from, to, client, server, transport, port, broadcast, name }
 }

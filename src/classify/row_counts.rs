@@ -188,14 +188,16 @@ impl<'a> RowCounter<'a> {
     fn new(judge: &'a Judge<'a>, seen: JudgedCapture<'a>, groups_of: &'a [GroupId]) -> Self {
         let rows = vec![RowReport::empty(); judge.policy.matrix.rows.len()];
         let counted = RowCounts { rows, ..RowCounts::default() };
-        let (known, named) = (ByQueryKind::default(), HashSet::default());
+        let known = ByQueryKind::default();
+        let named = HashSet::default();
         Self { judge, seen, groups_of, known, named, counted }
     }
 
     /// Counts the conversations of one range of the list.
     fn count(&mut self, piece: Range<usize>, judged: &[Judged]) {
         for number in piece {
-            let (c, j) = (&self.seen.conversations.list[number], &judged[number]);
+            let c = &self.seen.conversations.list[number];
+            let j = &judged[number];
             let fitting = self.fitting(c, j);
             if let Some(fitting) = &fitting {
                 self.count_rows(c, j, fitting);
@@ -208,9 +210,11 @@ impl<'a> RowCounter<'a> {
 
     /// Returns the rows that document a conversation, if it is documented.
     fn fitting(&mut self, c: &Conversation, j: &Judged) -> Option<Arc<Fitting>> {
-        let (policy, groups_of) = (self.judge.policy, self.groups_of);
+        let policy = self.judge.policy;
+        let groups_of = self.groups_of;
         let new = |rows| Arc::new(Fitting::new(policy, groups_of, rows));
-        let (all, known) = (self.seen.conversations, &mut self.known);
+        let all = self.seen.conversations;
+        let known = &mut self.known;
         let documented = j.verdict() == Verdict::Documented;
         documented.then(|| self.judge.fitting(all, c, j, known, new))
     }

@@ -31,8 +31,10 @@ impl Grouping<'_> {
             }
             _ => None,
         };
-        let (list, judged) = (self.list, self.judged);
-        let (mut strangers, mut entries) = (Vec::new(), GroupEntries::default());
+        let list = self.list;
+        let judged = self.judged;
+        let mut strangers = Vec::new();
+        let mut entries = GroupEntries::default();
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
             let Some(code) = code(j) else { continue };
             // A conversation that only an ICMP error quotes does not accuse anyone. Loopback
@@ -62,7 +64,8 @@ impl Grouping<'_> {
     }
 
     fn finding(&self, fold: &ConversationGroup) -> Finding {
-        let (list, judged) = (self.list, self.judged);
+        let list = self.list;
+        let judged = self.judged;
         let place = fold.place;
         let key = FindingKey {
             code: place.code,
@@ -82,21 +85,21 @@ impl Grouping<'_> {
         let Some(worst) = members.iter().max_by_key(weight) else { return finding };
         let worst = &judged[*worst as usize];
         finding.doubts = worst.doubts;
-        finding.severity = match place.code == judged[members[0] as usize].ruling.code {
-            true => worst.severity,
-            // A documented conversation has no severity of its own, but the finding has one.
-            false => {
-                let reached = members.iter().any(|n| list[*n as usize].state.reached());
-                self.judge.severity(place.code, reached, worst.doubts)
-            }
+        finding.severity = if place.code == judged[members[0] as usize].ruling.code {
+            worst.severity
+        } else {
+            let reached = members.iter().any(|n| list[*n as usize].state.reached());
+            self.judge.severity(place.code, reached, worst.doubts)
         };
         finding
     }
 
     fn add_strangers(&mut self, strangers: Vec<u32>) {
         let is_any = self.book.ends.id(EndKey::Everybody);
-        let (client, server) = (is_any, is_any);
-        let (code, about) = (Code::UnknownHost, About::Port(0));
+        let client = is_any;
+        let server = is_any;
+        let code = Code::UnknownHost;
+        let about = About::Port(0);
         let key = FindingKey { code, client, server, transport: None, about };
         // The finding is as certain as the most certain of them.
         let doubts = strangers.iter().map(|n| self.judged[*n as usize].doubts);

@@ -629,12 +629,10 @@ fn parse_service(text: &str) -> Result<(u16, Transport), String> {
 fn parse_network(text: &str) -> Result<ipnet::IpNet, String> {
     let net: ipnet::IpNet =
         text.parse().map_err(|_| "give a network like 203.0.113.0/24".to_owned())?;
-    match net.trunc() == net {
-        true => Ok(net),
-        false => Err(format!(
-            "the address has bits beyond the prefix; did you mean \"{}\"?",
-            net.trunc()
-        )),
+    if net.trunc() == net {
+        Ok(net)
+    } else {
+        Err(format!("the address has bits beyond the prefix; did you mean \"{}\"?", net.trunc()))
     }
 }
 

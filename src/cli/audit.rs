@@ -73,7 +73,8 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     if let Err(failure) = audit.write_folders(folders, &progress) {
         return Ok(report_failure(failure));
     }
-    let (format, out) = (arguments.format.as_deref(), arguments.out.as_deref());
+    let format = arguments.format.as_deref();
+    let out = arguments.out.as_deref();
     let evidence = arguments.evidence.as_deref();
     match print(&audit.result(), format, arguments.quiet, out, evidence) {
         // The reader of the output has seen enough. The result of the audit still counts.

@@ -80,9 +80,10 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
                 warn("the captures show no host or network that is not in the inventory");
             }
             let new = String::from_utf8_lossy(&new);
-            let merged = match before.contains("\r\n") {
-                true => format!("{}\r\n{}", before.trim_end(), new.replace('\n', "\r\n")),
-                false => format!("{}\n{new}", before.trim_end()),
+            let merged = if before.contains("\r\n") {
+                format!("{}\r\n{}", before.trim_end(), new.replace('\n', "\r\n"))
+            } else {
+                format!("{}\n{new}", before.trim_end())
             };
             // Nothing can be appended to hosts or networks that are written in one line.
             let merged = if new.is_empty() { before.clone() } else { merged };

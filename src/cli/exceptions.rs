@@ -62,7 +62,8 @@ fn check(file: &Path, inventory: &Path) -> io::Result<Exit> {
             for warning in exceptions.warnings() {
                 warn(&warning.to_string());
             }
-            let (name, count) = (exceptions.file, exceptions.list.len());
+            let name = exceptions.file;
+            let count = exceptions.list.len();
             writeln!(io::stdout(), "{}: sound; exceptions: {count}", escape_control(&name))?;
             Ok(Exit::Compliant)
         }

@@ -93,8 +93,10 @@ fn members(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize, usize, 
             _ => Vec::new(),
         }
     };
-    let (from, to) = (each(&question.from), each(&question.to));
-    let (mut pairs, many) = (Vec::new(), from.len() > 1 || to.len() > 1);
+    let from = each(&question.from);
+    let to = each(&question.to);
+    let mut pairs = Vec::new();
+    let many = from.len() > 1 || to.len() > 1;
     for source in from.iter().map(|r| Some(*r)).chain(from.is_empty().then_some(None)) {
         for target in to.iter().map(|r| Some(*r)).chain(to.is_empty().then_some(None)) {
             let one = |party: Party, role: Option<usize>| match role {
@@ -122,7 +124,8 @@ fn by_member(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let service = service_words(arguments.port.1, &arguments.port.0.to_string());
-    let (a, b) = (escape_control(&arguments.from), escape_control(&arguments.to));
+    let a = escape_control(&arguments.from);
+    let b = escape_control(&arguments.to);
     writeln!(out, "{service} from {a} to {b} is documented only for some of them:")?;
     let slug = |role: usize, other: &str| {
         policy.matrix.roles.get(role).map_or_else(|| other.to_owned(), |role| role.slug.clone())
@@ -234,7 +237,8 @@ fn tell(
         Verdict::Background => "is traffic of every network",
         _ => "is not documented",
     };
-    let (a, b) = (escape_control(&arguments.from), escape_control(&arguments.to));
+    let a = escape_control(&arguments.from);
+    let b = escape_control(&arguments.to);
     writeln!(out, "{service} from {a} to {b} {verdict} ({}/{code}).", code.verdict())?;
     writeln!(out)?;
     writeln!(out, "From      {}", escape_control(&from.words))?;
@@ -255,10 +259,7 @@ fn tell(
     }
     if code.verdict() == Verdict::Documented {
         let decided = answer.ruling.row.map(|row| &policy.matrix.rows[row]);
-        return match decided.is_some_and(|row| row.is_expected()) {
-            true => absence(out),
-            false => Ok(()),
-        };
+        return if decided.is_some_and(|row| row.is_expected()) { absence(out) } else { Ok(()) };
     }
     const SHOWN: usize = 8;
     let lists = [

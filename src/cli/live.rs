@@ -483,7 +483,8 @@ fn with_status<T>(
     std::thread::scope(|scope| {
         let shown = &bar;
         scope.spawn(move || {
-            let (mut before, mut since) = (0, Instant::now());
+            let mut before = 0;
+            let mut since = Instant::now();
             while wait.recv_timeout(Duration::from_secs(1)).is_err_and(|e| e.is_timeout()) {
                 let frames = control.progress.frames.load(Ordering::Relaxed);
                 let rate = (frames - before) as f64 / since.elapsed().as_secs_f64();

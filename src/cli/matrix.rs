@@ -152,7 +152,8 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
         let slug = |role: usize| matrix.roles[role].slug.clone();
         matrix.services.iter().map(|(role, name)| (slug(*role), name.to_string())).collect()
     };
-    let (before, after) = (names(&old), names(&new));
+    let before = names(&old);
+    let after = names(&new);
     let services = [("opens", after.difference(&before)), ("closes", before.difference(&after))];
     for (change, (role, name)) in
         services.into_iter().flat_map(|(change, list)| list.map(move |service| (change, service)))

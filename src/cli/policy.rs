@@ -147,9 +147,10 @@ pub(super) fn find_matrix(
     let folder = from.map_or_else(|| Path::new(name).to_owned(), |from| from.join(name));
     let is_path = name.contains(['/', '\\']) || name.starts_with('.');
     let is_name = rules.is_some() || MATRICES.contains(&name);
-    match is_path || (folder.is_dir() && !is_name) {
-        true => RuleFiles::folder(&folder),
-        false => RuleFiles::named(name, rules),
+    if is_path || (folder.is_dir() && !is_name) {
+        RuleFiles::folder(&folder)
+    } else {
+        RuleFiles::named(name, rules)
     }
 }
 

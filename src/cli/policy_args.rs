@@ -24,7 +24,8 @@ pub(super) fn load_judging(
         policy.exceptions = Exceptions { as_of, ..load_exceptions(file, &policy)? };
     }
     for (code, severity) in &policy_args.severities {
-        let (verdict, table) = (code.verdict(), &mut policy.matrix.severities);
+        let verdict = code.verdict();
+        let table = &mut policy.matrix.severities;
         table.override_code(verdict.name(), code.name(), *severity);
     }
     Ok(policy)

@@ -22,9 +22,10 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         return Ok(Exit::CannotDo);
     }
     // The folder of an earlier report stands for the result in it.
-    let path = match arguments.result.is_dir() {
-        true => arguments.result.join("audit.json"),
-        false => arguments.result.clone(),
+    let path = if arguments.result.is_dir() {
+        arguments.result.join("audit.json")
+    } else {
+        arguments.result.clone()
     };
     if let Err(problem) = fits_manifest(&path) {
         report_error(&format!("{} {problem}", path.display()));

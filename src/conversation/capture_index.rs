@@ -282,7 +282,8 @@ impl CaptureIndex {
             return None;
         }
         let asked = [0, 1].map(|c: usize| {
-            let (asker, answerer) = (flow.key.endpoint(c), flow.key.endpoint(1 - c));
+            let asker = flow.key.endpoint(c);
+            let answerer = flow.key.endpoint(1 - c);
             // A host without an address sends from the unspecified one and receives the answer at
             // its new one.
             let nobody: IpAddr = match asker.addr {
@@ -357,7 +358,8 @@ impl CaptureIndex {
             }
         }
         for side in 0..2 {
-            let (sender, target) = (flow.key.endpoint(side).addr, flow.key.endpoint(1 - side).addr);
+            let sender = flow.key.endpoint(side).addr;
+            let target = flow.key.endpoint(1 - side).addr;
             let silent = !flow.sides[1 - side].spoke();
             let macs = flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE);
             let to_all = broadcast == Some(side);
@@ -389,7 +391,8 @@ impl CaptureIndex {
     /// Compares the timestamps of a handshake with its order. An answer stamped before the packet
     /// that it answers was stamped by another clock.
     fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize) {
-        let (asks, answers) = (&flow.sides[client], &flow.sides[1 - client]);
+        let asks = &flow.sides[client];
+        let answers = &flow.sides[1 - client];
         if asks.has(flag::SEVERAL) || answers.has(flag::SEVERAL) {
             return;
         }

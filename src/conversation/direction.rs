@@ -223,7 +223,8 @@ pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + u
 /// hosts into a broadcast.
 pub(super) fn broadcast_sender(flow: &Flow<'_>, lens: &dyn DirectionHints) -> Option<usize> {
     (0..2).find(|&side| {
-        let (sender, target) = (&flow.sides[side], &flow.sides[1 - side]);
+        let sender = &flow.sides[side];
+        let target = &flow.sides[1 - side];
         let address = flow.key.endpoint(1 - side).addr;
         let to_all = sender.has(flag::BROADCAST) && !sender.has(flag::UNICAST);
         sender.spoke()
@@ -242,7 +243,8 @@ pub(super) fn is_group(address: IpAddr) -> bool {
 
 /// Returns the client that the protocol itself indicates.
 fn protocol(flow: &Flow<'_>, survey: &CaptureIndex) -> Option<usize> {
-    let (transport, sides) = (flow.key.transport(), flow.sides);
+    let transport = flow.key.transport();
+    let sides = flow.sides;
     if transport.is_icmp() {
         return only([0, 1].map(|side| {
             let paired = crate::flow::icmp_paired(transport, flow.key.endpoint(side).port as u8);

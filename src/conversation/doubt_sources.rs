@@ -96,7 +96,8 @@ fn contradicts_itself(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn Directi
         }
         places.values().any(|links| {
             let ttl = links.iter().map(|link| link.ttl);
-            let (least, most) = (ttl.clone().min(), ttl.max());
+            let least = ttl.clone().min();
+            let most = ttl.max();
             let ways = least.zip(most).is_some_and(|(least, most)| most - least > SAME_WAY);
             ways || has_two_senders(links, survey, lens)
         })

@@ -353,13 +353,15 @@ impl Conversations {
         // The flows are not needed again, unless the inventory learns from loopback traffic.
         let again = keep || survey.saw_loopback();
         let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
-        let (mut one_sided, mut list) = (0, Vec::new());
+        let mut one_sided = 0;
+        let mut list = Vec::new();
         let mut heard: HashMap<(ServiceKey, bool), RequestedNames, HashSeed> = HashMap::default();
         for part in parts {
             one_sided += part.one_sided;
-            match list.is_empty() {
-                true => list = part.list,
-                false => list.extend(part.list),
+            if list.is_empty() {
+                list = part.list
+            } else {
+                list.extend(part.list)
             }
             if heard.is_empty() {
                 heard = part.heard;
@@ -394,8 +396,8 @@ impl Conversations {
         let mappers: HashSet<(IpAddr, IpAddr), HashSeed> =
             list.iter().filter(is_mapper).map(|c| (c.subject.client, c.subject.server)).collect();
         let reached = |client, mapper| mappers.contains(&(client, mapper));
-        let (mut directory, nothing) =
-            (NameTable::new(flows.side(), lens, reached), RequestedNames::default());
+        let mut directory = NameTable::new(flows.side(), lens, reached);
+        let nothing = RequestedNames::default();
         for c in &mut list {
             let ServiceKey { client, server, transport, port } = c.subject;
             let asked = heard.get(&c.key()).unwrap_or(&nothing);
@@ -439,7 +441,8 @@ fn mirrors(flows: &impl FlowPartitions, lens: &dyn DirectionHints) -> io::Result
     }
     flows.visit(|shard| {
         for flow in shard.iter() {
-            let (path, ends) = (flow.key.path(), [0, 1].map(|side| flow.key.endpoint(side).addr));
+            let path = flow.key.path();
+            let ends = [0, 1].map(|side| flow.key.endpoint(side).addr);
             let around = path.interface().filter(|_| path.is_around());
             let belongs = |address| lens.belongs(address).unwrap_or(around.is_none());
             if path.is_inside() || !ends.into_iter().any(belongs) {
@@ -533,14 +536,17 @@ fn read_flow(
     survey: &CaptureIndex,
     lens: &dyn DirectionHints,
 ) -> Conversation {
-    let (c, s) = (reading.client, 1 - reading.client);
-    let (client, server) = (flow.key.endpoint(c), flow.key.endpoint(s));
+    let c = reading.client;
+    let s = 1 - reading.client;
+    let client = flow.key.endpoint(c);
+    let server = flow.key.endpoint(s);
     let transport = flow.key.transport();
     // An ICMP conversation is identified by the type that the client sends.
     let port = if transport.is_icmp() { client.port } else { server.port };
     let subject = ServiceKey { client: client.addr, server: server.addr, transport, port };
     let (state, basis) = state::of(flow, reading, survey);
-    let (mut first, mut last) = (flow.sides[0].first, flow.sides[0].last);
+    let mut first = flow.sides[0].first;
+    let mut last = flow.sides[0].last;
     first.merge(&flow.sides[1].first);
     last.merge(&flow.sides[1].last);
     let mut rare = ConversationExtras::default();
@@ -550,9 +556,10 @@ fn read_flow(
         let counted: BTreeSet<IcmpError> = direction::errors(flow).collect();
         for (error, _) in extra.errors.iter() {
             let seen_from_client = IcmpError { side: error.side ^ c as u8, ..*error };
-            match counted.contains(error) {
-                true => rare.errors.insert(seen_from_client),
-                false => rare.unseen_errors.insert(seen_from_client),
+            if counted.contains(error) {
+                rare.errors.insert(seen_from_client)
+            } else {
+                rare.unseen_errors.insert(seen_from_client)
             }
         }
         rare.folded = extra.folded.0;
@@ -581,7 +588,8 @@ fn read_flow(
             && rare.macs.iter().all(BoundedSet::is_empty));
     let mut client_ports = InlineBoundedSet::default();
     client_ports.insert(client.port);
-    let (asked, end) = (&flow.sides[c], survey.end());
+    let asked = &flow.sides[c];
+    let end = survey.end();
     let began = asked.first.get().or(first.get());
     let mut opened = TimeSpan::default();
     began.into_iter().for_each(|time| opened.see(time));
@@ -620,10 +628,14 @@ impl Conversation {
 
     /// Returns the failed flows, by state.
     fn failures(&self) -> Vec<FailedFlows> {
-        let (state, basis, chances, opened) = (self.state, self.basis, self.chances, self.opened);
-        match self.rare().failures.is_empty() {
-            true if self.has_failed() => vec![FailedFlows { state, basis, chances, opened }],
-            _ => self.rare().failures.clone(),
+        let state = self.state;
+        let basis = self.basis;
+        let chances = self.chances;
+        let opened = self.opened;
+        if self.rare().failures.is_empty() && self.has_failed() {
+            vec![FailedFlows { state, basis, chances, opened }]
+        } else {
+            self.rare().failures.clone()
         }
     }
 
@@ -644,10 +656,7 @@ impl Conversation {
             && self.rank() == other.rank()
             && self.rare().failures.is_empty()
             && other.rare().failures.is_empty();
-        let failures = match same {
-            true => Vec::new(),
-            false => join(self.failures(), &other.failures()),
-        };
+        let failures = if same { Vec::new() } else { join(self.failures(), &other.failures()) };
         match self.rank().cmp(&other.rank()) {
             std::cmp::Ordering::Less => {}
             std::cmp::Ordering::Equal => self.opened.merge(&other.opened),
@@ -685,7 +694,9 @@ impl Conversation {
 
 impl Merge for Conversation {
     fn merge(&mut self, other: &Self) {
-        let (flows, to_server, to_client) = (self.flows, self.to_server, self.to_client);
+        let flows = self.flows;
+        let to_server = self.to_server;
+        let to_client = self.to_client;
         match (self.is_made_up(), other.is_made_up()) {
             // Possibly forged flows must not change what plain flows show, even if those are
             // doubted.

@@ -142,9 +142,10 @@ impl<'a> NameTable<'a> {
     /// Returns the number of the set of names by which `client` knows `server`, given the names
     /// that it requested from it.
     pub fn number(&mut self, client: IpAddr, server: IpAddr, asked: &RequestedNames) -> u32 {
-        let told = match self.lookups.is_empty() {
-            true => None,
-            false => self.lookups.get(&(self.lens.canonical(client), server)),
+        let told = if self.lookups.is_empty() {
+            None
+        } else {
+            self.lookups.get(&(self.lens.canonical(client), server))
         };
         if told.is_none() && asked.hellos.is_empty() {
             return 0;
@@ -172,7 +173,8 @@ fn names(hellos: &ServerNameRequests, told: &ResolvedNames) -> ServerNames {
         // If several chains contain the name, one from a witness is preferred.
         let chains = || told.iter().filter(|(chain, _)| chain.contains(&hello.name));
         let found = chains().find(|(_, witness)| **witness).or_else(|| chains().next());
-        let (chain, by_witness) = (found.map(|f| f.0), found.is_some_and(|f| *f.1));
+        let chain = found.map(|f| f.0);
+        let by_witness = found.is_some_and(|f| *f.1);
         // The visible name of an encrypted ClientHello counts only if DNS confirms it.
         set.hidden |= hello.hidden && chain.is_none();
         supported &= chain.is_some();

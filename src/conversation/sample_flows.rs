@@ -65,7 +65,8 @@ impl Conversations {
                 for reading in [Some(readings.0), readings.1].into_iter().flatten() {
                     let part = read_flow(&flow, &reading, &self.survey, lens);
                     let client = reading.client;
-                    let (state, first) = (part.state, part.first.get());
+                    let state = part.state;
+                    let first = part.first.get();
                     let speaking = SampleFlow { state, first, flow: *flow.key, client };
                     if let Some(best) = picked.flows.get_mut(&part.key()) {
                         let at = best.partition_point(|other| *other < speaking);

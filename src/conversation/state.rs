@@ -157,12 +157,15 @@ pub(super) fn of(
     reading: &Orientation,
     survey: &CaptureIndex,
 ) -> (State, StateEvidence) {
-    let (c, s) = (reading.client, 1 - reading.client);
-    let (client, server) = (&flow.sides[c], &flow.sides[s]);
+    let c = reading.client;
+    let s = 1 - reading.client;
+    let client = &flow.sides[c];
+    let server = &flow.sides[s];
     if reading.broadcast {
         return (State::OneWay, StateEvidence::NoAnswerWanted);
     }
-    let (asker, service) = (flow.key.endpoint(c), flow.key.endpoint(s));
+    let asker = flow.key.endpoint(c);
+    let service = flow.key.endpoint(s);
     let by_icmp = errors(flow).filter(|e| usize::from(e.side) == c).filter_map(|e| match e.kind {
         // Only the server itself can refuse. Any other device that says so is a filter.
         ErrorKind::PortUnreachable if e.by == service.addr => {
@@ -175,9 +178,12 @@ pub(super) fn of(
     });
     let by_icmp = by_icmp.min();
     let transport = flow.key.transport();
-    let unclear = || match client.spoke() && server.spoke() {
-        true => (State::OneSided, StateEvidence::Unclear),
-        false => (State::OneSided, StateEvidence::OneDirection),
+    let unclear = || {
+        if client.spoke() && server.spoke() {
+            (State::OneSided, StateEvidence::Unclear)
+        } else {
+            (State::OneSided, StateEvidence::OneDirection)
+        }
     };
     if transport == Transport::TCP {
         let sees = |silent_is_server: bool| {
@@ -202,9 +208,10 @@ pub(super) fn of(
     if !client.spoke() || !sees() {
         return unclear();
     }
-    match asks(flow, client, c) {
-        true => (State::Unanswered, StateEvidence::SilentServer),
-        false => (State::OneWay, StateEvidence::NoAnswerWanted),
+    if asks(flow, client, c) {
+        (State::Unanswered, StateEvidence::SilentServer)
+    } else {
+        (State::OneWay, StateEvidence::NoAnswerWanted)
     }
 }
 
@@ -229,7 +236,8 @@ fn tcp(
     survey: &CaptureIndex,
     sees: impl Fn(bool) -> bool,
 ) -> Option<(State, StateEvidence)> {
-    let (client, server) = (&flow.sides[c], &flow.sides[1 - c]);
+    let client = &flow.sides[c];
+    let server = &flow.sides[1 - c];
     let speaks = client.has(flag::ACK | flag::DATA);
     let answers = server.has(flag::ACK | flag::DATA);
     if is_simultaneous(flow) {
@@ -271,9 +279,10 @@ fn tcp(
         })
     };
     if server.has(flag::RST) && !answers && acknowledged() {
-        return Some(match survey.is_foreign_reset(flow, 1 - c) {
-            true => (State::Rejected, StateEvidence::ResetOnTheWay),
-            false => (State::Refused, StateEvidence::ResetByServer),
+        return Some(if survey.is_foreign_reset(flow, 1 - c) {
+            (State::Rejected, StateEvidence::ResetOnTheWay)
+        } else {
+            (State::Refused, StateEvidence::ResetByServer)
         });
     }
     if let Some(state) = by_icmp.filter(|_| !server.spoke()) {
@@ -296,7 +305,8 @@ fn tcp(
 fn acknowledges_opening(flow: &Flow<'_>, c: usize) -> bool {
     /// The most bytes that a server may have sent without the capture showing them.
     const LACKING: u64 = 1 << 24;
-    let (client, server) = (&flow.sides[c], &flow.sides[1 - c]);
+    let client = &flow.sides[c];
+    let server = &flow.sides[1 - c];
     let sent = server.sent.payload.0.saturating_mul(2).saturating_add(LACKING);
     flow.syn_acks(1 - c).any(|syn_ack| {
         let opening = syn_ack.other.wrapping_add(1);

@@ -54,7 +54,8 @@ impl VisibilityStats {
             return 0.5;
         }
         // One flow alone proves nothing, because what it lacks may be a forged acknowledgement.
-        let (unseen, acked) = (self.unseen - self.worst.0, self.acked - self.worst.1);
+        let unseen = self.unseen - self.worst.0;
+        let acked = self.acked - self.worst.1;
         unseen as f64 / acked.max(1) as f64
     }
 

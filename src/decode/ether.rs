@@ -144,7 +144,8 @@ fn timestamp<'p>(
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     const TIMESTAMP: u16 = 1;
-    let (subtype, version) = (packet.u16(0).ok_or(CUT)?, packet.u16(2).ok_or(CUT)?);
+    let subtype = packet.u16(0).ok_or(CUT)?;
+    let version = packet.u16(2).ok_or(CUT)?;
     let end = match (subtype, version >> 4 & 0xf) {
         (TIMESTAMP, 1) => 12,
         (TIMESTAMP, 2) => 10,

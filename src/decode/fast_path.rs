@@ -23,15 +23,17 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
     let Some(head) = data.first_chunk::<HEADERS>() else { return false };
     let be16 = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
     let be32 = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    let (total, fragment, transport) =
-        (usize::from(be16(16)), be16(20) & 0x3fff, Transport(head[23]));
+    let total = usize::from(be16(16));
+    let fragment = be16(20) & 0x3fff;
+    let transport = Transport(head[23]);
     let is_plain = head[12] == 0x08 && head[13] == 0x00 && head[14] == 0x45 && fragment == 0;
     if !is_plain || total < HEADERS - IP {
         return false;
     }
     let bytes = &data[ABOVE..data.len().min(IP + total)];
     let rest = Packet { bytes, wire: (wire - IP).min(total) - (ABOVE - IP) };
-    let (sport, dport) = (be16(34), be16(36));
+    let sport = be16(34);
+    let dport = be16(36);
     let (flags, header, payload, seq, acked);
     match transport {
         Transport::TCP => {
@@ -76,7 +78,8 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
     seen.payload_at = (ABOVE + header) as u32;
     seen.payload_kept = (bytes.len() - header) as u32;
     let cast = if seen.broadcast { flag::BROADCAST } else { flag::UNICAST };
-    let (src, dst) = (Ipv4Addr::from(be32(26)).into(), Ipv4Addr::from(be32(30)).into());
+    let src = Ipv4Addr::from(be32(26)).into();
+    let dst = Ipv4Addr::from(be32(30)).into();
     seen.body = Body::Transport {
         tuple: FiveTuple { src, dst, sport, dport, transport },
         flags: flags | cast | seen.kept,

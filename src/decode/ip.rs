@@ -59,7 +59,10 @@ pub(super) fn decode<'p>(
     seen.link.ttl = ip.ttl;
     seen.fingerprint = fingerprint(&ip);
     let datagram = ip.fragment.as_ref().map(|f| {
-        let (src, dst, transport, id) = (ip.src, ip.dst, f.transport, f.id);
+        let src = ip.src;
+        let dst = ip.dst;
+        let transport = f.transport;
+        let id = f.id;
         (f.offset == 0, Datagram { src, dst, transport, id, path: seen.path })
     });
     let Some(rest) = ip.rest else {
@@ -102,7 +105,8 @@ fn fingerprint(ip: &Ip<'_>) -> u64 {
                 IpAddr::V4(v4) => (0, u64::from(u32::from(v4))),
                 IpAddr::V6(v6) => ((u128::from(v6) >> 64) as u64, u128::from(v6) as u64),
             };
-            let ((a, b), (c, d)) = (halves(src), halves(dst));
+            let (a, b) = halves(src);
+            let (c, d) = halves(dst);
             fold(a, b) ^ fold(c, d).rotate_left(32)
         }
     };
@@ -183,7 +187,8 @@ fn parse_v4(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
         bad_checksum: false,
     };
     let offset = u16::from_be_bytes([fixed[6], fixed[7]]);
-    let (more, offset) = (offset & 0x2000 != 0, offset & 0x1fff);
+    let more = offset & 0x2000 != 0;
+    let offset = offset & 0x1fff;
     if more || offset != 0 {
         let id = u32::from(u16::from_be_bytes([fixed[4], fixed[5]]));
         ip.fragment = Some(Fragment { id, offset, transport: Transport(fixed[9]) });
@@ -207,7 +212,8 @@ fn parse_v4(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
 fn parse_v6(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
     let header =
         Ipv6HeaderSlice::from_slice(packet.bytes).map_err(|_| SkipReason::TruncatedIpHeader)?;
-    let (length, next) = (usize::from(header.payload_length()), Transport(header.next_header().0));
+    let length = usize::from(header.payload_length());
+    let next = Transport(header.next_header().0);
     let rest = packet.after(header.slice().len());
     // A payload length of zero belongs to jumbograms (RFC 2675) and segmentation offload.
     let rest = if length == 0 { rest } else { rest.map(|r| sized(r, length, whole)) };

@@ -48,7 +48,8 @@ pub(super) fn session<'p>(
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     let cut = SkipReason::TruncatedLinkHeader;
-    let (number, length) = (packet.u16(2).ok_or(cut)?, packet.u16(4).ok_or(cut)?);
+    let number = packet.u16(2).ok_or(cut)?;
+    let length = packet.u16(4).ok_or(cut)?;
     let rest = packet.after(6).ok_or(cut)?;
     if packet.bytes[0] != 0x11 || packet.bytes[1] != 0 {
         return Ok(layers.non_ip(0x8864));

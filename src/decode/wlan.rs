@@ -37,18 +37,23 @@ pub(super) fn decode<'p>(
         WlanForm::Swapped => (second, first),
         WlanForm::Plain | WlanForm::Padded => (first, second),
     };
-    let (version, kind, subtype) = (control & 3, control >> 2 & 3, control >> 4);
+    let version = control & 3;
+    let kind = control >> 2 & 3;
+    let subtype = control >> 4;
     // Only data frames carry packets, except those whose subtype means "no data".
     if version != 0 || kind != 2 || subtype & 4 != 0 {
         return Err(SkipReason::WlanManagement);
     }
-    let (to_system, from_system) = (flags & 1 != 0, flags & 2 != 0);
+    let to_system = flags & 1 != 0;
+    let from_system = flags & 2 != 0;
     let protected = flags & 0x40 != 0;
     let address = |at: usize| -> Result<Mac, SkipReason> {
         let bytes = packet.bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(CUT)?;
         Ok(Mac(*bytes))
     };
-    let (first, second, third) = (address(4)?, address(10)?, address(16)?);
+    let first = address(4)?;
+    let second = address(10)?;
+    let third = address(16)?;
     let mut length = 24;
     let (destination, source) = match (to_system, from_system) {
         (false, false) => (first, second),

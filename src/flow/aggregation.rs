@@ -62,7 +62,8 @@ pub(super) fn aggregate_key(
         // The same guess as that of direction: the side with the greater port is the client.
         _ => usize::from(ends[1].port > ends[0].port),
     };
-    let (client, server) = (ends[opener], ends[1 - opener]);
+    let client = ends[opener];
+    let server = ends[1 - opener];
     let outside = !is_listed(client.addr);
     let established = accepted(1 - opener) && sides[opener].has(flag::ACK);
     let folds = match fold {
@@ -215,7 +216,8 @@ impl MergedFlows {
         is_listed: &dyn Fn(IpAddr) -> bool,
     ) -> io::Result<u64> {
         let idle = self.fold_idle(fold, is_listed)?;
-        let (seed, mut links) = (self.store.seed.clone(), self.store.links());
+        let seed = self.store.seed.clone();
+        let mut links = self.store.links();
         let mut tables: Vec<_> = self.parts.iter_mut().map(|part| &mut part.flows).collect();
         let folded = idle + fold_tables(&mut tables, &seed, &mut links, fold, is_listed);
         let wide = |address| if is_listed(address) { address } else { network(address) };

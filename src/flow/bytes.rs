@@ -29,8 +29,9 @@ pub(super) fn read_bytes(from: &mut dyn Read) -> io::Result<Vec<u8>> {
     // Reads only as much as there is, whatever the length says, so that a wrong length cannot
     // exhaust memory.
     let length = u64::from_le_bytes(length);
-    match from.take(length).read_to_end(&mut bytes)? as u64 == length {
-        true => Ok(bytes),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    if from.take(length).read_to_end(&mut bytes)? as u64 == length {
+        Ok(bytes)
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
     }
 }

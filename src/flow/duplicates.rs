@@ -66,7 +66,8 @@ impl DuplicateSampler {
         {
             return;
         }
-        let (time, interface) = (seen.time, seen.interface);
+        let time = seen.time;
+        let interface = seen.interface;
         let sight = Sighting { time, interface, link: seen.link.anywhere() };
         self.insert(seen.fingerprint, &[sight]);
     }
@@ -143,10 +144,7 @@ impl Merge for DuplicateSampler {
 /// The sample bounds itself.
 impl EvidenceKind for DuplicateSampler {
     fn merge(&mut self, other: Self) {
-        match self.sights.is_empty() {
-            true => *self = other,
-            false => Merge::merge(self, &other),
-        }
+        if self.sights.is_empty() { *self = other } else { Merge::merge(self, &other) }
     }
 
     fn is_empty(&self) -> bool {
@@ -187,7 +185,8 @@ impl PacketRecord {
         payload: u32,
     ) -> Option<Self> {
         let &Observation { fingerprint, time, wire_len, .. } = seen;
-        let (link, flow) = (seed.hash_one(seen.link.anywhere()), (flow, side as u8));
+        let link = seed.hash_one(seen.link.anywhere());
+        let flow = (flow, side as u8);
         let known = fingerprint != 0 && time != NO_TIME;
         known.then_some(Self { fingerprint, link, time, flow, wire_len, payload })
     }
@@ -238,7 +237,8 @@ impl DuplicateCorrection {
             if sights.len() == 1 {
                 continue;
             }
-            let (mut all, mut most) = (Amount::default(), Amount::default());
+            let mut all = Amount::default();
+            let mut most = Amount::default();
             for link in sights.chunk_by(|a, b| a.link == b.link) {
                 link.iter().for_each(|trace| all.merge(&trace.amount()));
                 let mut here = Amount::default();

@@ -194,7 +194,8 @@ impl EvidenceKind for FragmentTable {
     fn keep_least(&mut self, most: usize) -> u64 {
         let before = self.count;
         if self.count > most {
-            let (mut left, mut keys) = (most, self.datagrams.keys().copied().collect::<Vec<_>>());
+            let mut left = most;
+            let mut keys = self.datagrams.keys().copied().collect::<Vec<_>>();
             keys.sort_unstable();
             for key in keys {
                 let size = self.datagrams.get(&key).map_or(0, FragmentedDatagrams::len);

@@ -115,7 +115,8 @@ impl MergedFlows {
         fold: AggregationLevel,
         is_listed: &dyn Fn(IpAddr) -> bool,
     ) -> io::Result<u64> {
-        let (seed, mut links) = (self.store.seed.clone(), self.store.links());
+        let seed = self.store.seed.clone();
+        let mut links = self.store.links();
         let mut helps = AggregationGain::new(&seed);
         let held: Vec<usize> = (0..PARTITIONS).filter(|n| self.idle[*n].flows > 0).collect();
         for number in &held {

@@ -50,7 +50,8 @@ impl Index {
         if self.used * 4 >= self.slots.len() * 3 {
             self.grow();
         }
-        let (tag, mask) = (hash as u32, self.slots.len() - 1);
+        let tag = hash as u32;
+        let mask = self.slots.len() - 1;
         let mut at = self.home(tag);
         loop {
             let slot = self.slots[at];

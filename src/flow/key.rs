@@ -30,7 +30,8 @@ impl FlowKey {
     /// Returns the flow of a packet, and the side (0 or 1) that sent it. The side with the lower
     /// address, then the lower port, is side 0.
     pub fn new(tuple: &FiveTuple, path: Path) -> (Self, usize) {
-        let (src, dst) = ((number(tuple.src), tuple.sport), (number(tuple.dst), tuple.dport));
+        let src = (number(tuple.src), tuple.sport);
+        let dst = (number(tuple.dst), tuple.dport);
         let (lo, hi, side) = if src <= dst { (src, dst, 0) } else { (dst, src, 1) };
         let ports = u64::from(lo.1) << 16 | u64::from(hi.1);
         let kind = u64::from(tuple.transport.0) << 8 | u64::from(tuple.src.is_ipv6());
@@ -57,9 +58,10 @@ impl FlowKey {
     }
 
     fn address(&self, [upper, lower]: [u64; 2]) -> IpAddr {
-        match self.is_v6() {
-            true => Ipv6Addr::from(u128::from(upper) << 64 | u128::from(lower)).into(),
-            false => Ipv4Addr::from(lower as u32).into(),
+        if self.is_v6() {
+            Ipv6Addr::from(u128::from(upper) << 64 | u128::from(lower)).into()
+        } else {
+            Ipv4Addr::from(lower as u32).into()
         }
     }
 

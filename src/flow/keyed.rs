@@ -282,8 +282,10 @@ mod tests {
 
     #[test]
     fn whatever_came_first_the_same_is_kept_and_written() {
-        let (a, b) = (keyed(&[(7, 1), (3, 2)]), keyed(&[(3, 5), (9, 1), (1, 4)]));
-        let (mut there, mut back) = (a.clone(), b.clone());
+        let a = keyed(&[(7, 1), (3, 2)]);
+        let b = keyed(&[(3, 5), (9, 1), (1, 4)]);
+        let mut there = a.clone();
+        let mut back = b.clone();
         EvidenceKind::merge(&mut there, b);
         EvidenceKind::merge(&mut back, a);
         let bytes = |keyed: &Keyed<u16, Sum>| postcard::to_stdvec(keyed).unwrap();

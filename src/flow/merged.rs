@@ -77,7 +77,8 @@ impl MergedFlows {
     ///
     /// Returns an error if a temporary file cannot be read or written.
     pub fn drop_copies(&mut self) -> io::Result<u64> {
-        let (mut removals, mut removed) = (DuplicateCorrection::default(), 0);
+        let mut removals = DuplicateCorrection::default();
+        let mut removed = 0;
         for number in 0..PARTITIONS {
             let mut traces = std::mem::take(&mut self.parts[number].side.traces);
             traces.extend(self.load(number)?.side.traces);
@@ -134,7 +135,8 @@ impl FlowPartitions for MergedFlows {
         number: usize,
         visitor: &mut dyn FnMut(PartitionFlows<'_>),
     ) -> io::Result<()> {
-        let (links, own) = (&self.links, &self.parts[number].flows);
+        let links = &self.links;
+        let own = &self.parts[number].flows;
         let mut spilled = self.load(number)?.flows;
         if spilled.is_empty() {
             visitor(PartitionFlows { table: own, links });

@@ -75,7 +75,8 @@ impl MergedFlows {
                 // Another seed has other partitions.
                 io::Result::Ok(table.into_partitions(&seed))
             };
-            let (idle, own) = (next()?, next()?);
+            let idle = next()?;
+            let own = next()?;
             flows.add_idle(idle, &mut links);
             for (number, part) in own.into_iter().enumerate() {
                 flows.parts[number].flows.merge(part, &seed, &mut links);

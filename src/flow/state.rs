@@ -308,7 +308,8 @@ mod tests {
 
     #[test]
     fn both_sides_keep_the_same_numbers() {
-        let (mut syns, mut answers) = (Openings::default(), Openings::default());
+        let mut syns = Openings::default();
+        let mut answers = Openings::default();
         for number in [9, 3, 7, 1, 5, 8] {
             syns.insert(false, Opening { number, other: 0 });
             answers.insert(true, Opening { number, other: 100 - number });

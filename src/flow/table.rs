@@ -189,7 +189,8 @@ impl<'a> Flow<'a> {
     }
 
     fn openings(&self, side: usize, of: u16) -> impl Iterator<Item = Opening> + use<'a> {
-        let (sides, extra) = (self.sides, self.extra);
+        let sides = self.sides;
+        let extra = self.extra;
         let single = sides[side].single_opening();
         let kept = extra.filter(|_| single.is_none());
         let several = kept.map(|extra| extra.openings[side].kept(of == flag::SYN_ACK).iter());
@@ -328,7 +329,8 @@ impl FlowTable {
             self.add_opening(position, side, theirs.has(flag::SYN_ACK), opening);
         } else if theirs.has(flag::SEVERAL) {
             let mine = &mut self.records.flows[position].state.sides[side];
-            let (single, is_answer) = (mine.single_opening(), mine.has(flag::SYN_ACK));
+            let single = mine.single_opening();
+            let is_answer = mine.has(flag::SYN_ACK);
             mine.opening = Opening::default();
             if let Some(single) = single {
                 let kept = self.records.extras.entry(position as u32).or_default();
@@ -339,10 +341,7 @@ impl FlowTable {
 
     /// Merges all flows of `other`. Both tables must number encapsulations in the same way.
     pub fn merge(&mut self, other: Self, seed: &HashSeed, links: &mut InternerCache) {
-        match self.is_empty() {
-            true => *self = other,
-            false => self.merge_all(&other, seed, links),
-        }
+        if self.is_empty() { *self = other } else { self.merge_all(&other, seed, links) }
     }
 
     /// Merges all flows of `other`, as [`FlowTable::merge`] does, but leaves `other` unchanged.
@@ -397,7 +396,8 @@ impl FlowTable {
         from: u32,
         links: &mut InternerCache,
     ) {
-        let (extra, heard) = (theirs.extras.get(&from), theirs.heard.get(&from));
+        let extra = theirs.extras.get(&from);
+        let heard = theirs.heard.get(&from);
         if extra.is_none() && heard.is_none() {
             return;
         }
@@ -522,11 +522,13 @@ impl FlowTable {
         if !self.records.flows.iter().enumerate().any(|(at, flow)| holds(flow, extra(at))) {
             return Self::default();
         }
-        let (mut taken, mut left) = (Self::default(), Self::default());
+        let mut taken = Self::default();
+        let mut left = Self::default();
         for flow in std::mem::take(self).into_flows() {
-            match holds(&flow.record, flow.extra.as_ref()) {
-                true => taken.put(flow, seed),
-                false => left.put(flow, seed),
+            if holds(&flow.record, flow.extra.as_ref()) {
+                taken.put(flow, seed)
+            } else {
+                left.put(flow, seed)
             }
         }
         *self = left;
@@ -739,7 +741,8 @@ impl FlowTables {
         flags: u16,
         (seq, acked): (u32, Option<u32>),
     ) {
-        let (position, side) = (place.position as usize, usize::from(place.side));
+        let position = place.position as usize;
+        let side = usize::from(place.side);
         let table = &mut self.parts[place.partition as usize];
         if flags & flag::OPENS != 0 {
             let opening = Opening::of(flags, payload, seq, acked);
@@ -850,9 +853,12 @@ mod tests {
     use crate::model::{Mac, Transport};
 
     fn see(tables: &mut FlowTables, sport: u16, time: Nanos, link: Encapsulation) {
-        let (src, dst) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        let src = "10.0.0.1".parse().unwrap();
+        let dst = "10.0.0.2".parse().unwrap();
         let tuple = FiveTuple { src, dst, sport, dport: 443, transport: Transport::TCP };
-        let (flags, acked, fragment) = (flag::SYN, None, None);
+        let flags = flag::SYN;
+        let acked = None;
+        let fragment = None;
         let body = Body::Transport { tuple, flags, payload: 0, seq: 0, acked, fragment };
         let seen = Observation { time, wire_len: 60, link, body, ..Observation::default() };
         let mut places = Vec::new();
@@ -866,9 +872,11 @@ mod tests {
 
     #[test]
     fn links_stay_a_set_through_merges_and_files() {
-        let (seed, interner) = (HashSeed::new(), Arc::new(Interner::default()));
+        let seed = HashSeed::new();
+        let interner = Arc::new(Interner::default());
         let tables = || FlowTables::new(&seed, InternerCache::new(&seed, &interner));
-        let (mut a, mut b) = (tables(), tables());
+        let mut a = tables();
+        let mut b = tables();
         // The two tables find the encapsulations in different orders.
         see(&mut b, 2, 5, link(1));
         see(&mut b, 1, 4, link(8));
@@ -899,7 +907,8 @@ mod tests {
 
     #[test]
     fn more_links_than_numbers_are_kept_in_the_side_table() {
-        let (seed, interner) = (HashSeed::new(), Arc::new(Interner::default()));
+        let seed = HashSeed::new();
+        let interner = Arc::new(Interner::default());
         let mut tables = FlowTables::new(&seed, InternerCache::new(&seed, &interner));
         for number in 0..70_000u32 {
             let [_, a, b, c] = number.to_be_bytes();

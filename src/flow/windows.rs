@@ -100,16 +100,19 @@ mod tests {
         dport: u16,
         flags: u16,
     ) -> Observation {
-        let (src, dst) = (Ipv4Addr::from(src).into(), Ipv4Addr::from(dst).into());
+        let src = Ipv4Addr::from(src).into();
+        let dst = Ipv4Addr::from(dst).into();
         let tuple = FiveTuple { src, dst, sport, dport, transport: Transport::TCP };
-        let (acked, fragment) = (None, None);
+        let acked = None;
+        let fragment = None;
         let body = Body::Transport { tuple, flags, payload: 3, seq: 0, acked, fragment };
         Observation { time, wire_len: 60, body, ..Observation::default() }
     }
 
     /// Returns connection attempts from outside, and connections from outside and from inside.
     fn traffic() -> Vec<Observation> {
-        let (server, inside) = ([10, 0, 0, 1], [10, 0, 0, 9]);
+        let server = [10, 0, 0, 1];
+        let inside = [10, 0, 0, 9];
         let mut seen = Vec::new();
         for number in 0..2000u16 {
             let [hi, lo] = number.to_be_bytes();
@@ -185,7 +188,8 @@ mod tests {
 
     #[test]
     fn folding_a_workers_tables_first_comes_to_the_same() {
-        let (seen, store) = (traffic(), new_meeting());
+        let seen = traffic();
+        let store = new_meeting();
         let mut tables = store.tables(&Retention::default());
         for (number, some) in seen.chunks(32).enumerate() {
             tables.observe(some, []);
@@ -205,7 +209,8 @@ mod tests {
     fn what_is_idle_lies_in_files_and_stays_the_same_evidence() {
         let seen = traffic();
         let mut all = flows(new_meeting(), &seen);
-        let (before, estimated_conversations) = (sums(&all), all.estimated_conversations());
+        let before = sums(&all);
+        let estimated_conversations = all.estimated_conversations();
         // The attempts have times from 0 to 1999 ns. The last packet of each connection has time 3
         // ns.
         all.spill_idle(1000).unwrap();

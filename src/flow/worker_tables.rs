@@ -102,7 +102,8 @@ impl WorkerTables {
                 if !self.keep.traces && fragment.is_none() {
                     return;
                 }
-                let (flow, side) = (self.flows.key(place), usize::from(place.side));
+                let flow = self.flows.key(place);
+                let side = usize::from(place.side);
                 self.trace(&flow, side, seen, payload);
                 if let Some(datagram) = fragment {
                     self.side.fragments.first(datagram, time, flow, side, seen.link);

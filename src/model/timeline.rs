@@ -184,7 +184,8 @@ impl ActivityHistogram {
     fn pieces(&self) -> Vec<WatchedStretch> {
         let mut pieces = Vec::with_capacity(self.0.len());
         for (number, slot) in &self.0 {
-            let (first, last) = (slot.first.get(), slot.last.get());
+            let first = slot.first.get();
+            let last = slot.last.get();
             match slot.hour {
                 _ if slot.watched == 0 => {}
                 None => pieces.push(WatchedStretch { from: *number, to: number + 1, first, last }),
@@ -214,10 +215,12 @@ impl ActivityHistogram {
         let pieces = self.pieces();
         let hours = self.0.values().filter(|slot| slot.watched > 0).filter_map(|slot| slot.hour);
         let mut longest = hours.map(|hour| hour.longest as Nanos * BUCKET_NS).max().unwrap_or(0);
-        let (mut start, mut gaps) = (0, 0);
+        let mut start = 0;
+        let mut gaps = 0;
         for at in 0..pieces.len() {
             if at > start {
-                let (before, here) = (pieces[at - 1], pieces[at]);
+                let before = pieces[at - 1];
+                let here = pieces[at];
                 let gap = here.from.saturating_sub(before.to).max(0);
                 let quiet = match (before.last, here.first) {
                     (Some(last), Some(first)) => first.saturating_sub(last),
@@ -277,7 +280,8 @@ impl ActivityHistogram {
         // Counts whole units of ten seconds only, so that an hour never claims more than its frames
         // did. A stretch that reaches an end of the hour continues in the next one.
         let tens = |from: Nanos, to: Nanos| (to.saturating_sub(from) / BUCKET_NS).max(0) as u64;
-        let (starts, ends) = (hour * BUCKET_NS, (hour + HOUR) * BUCKET_NS);
+        let starts = hour * BUCKET_NS;
+        let ends = (hour + HOUR) * BUCKET_NS;
         let from =
             |piece: &WatchedStretch| if piece.from == hour { starts } else { piece.start_ns() };
         let to =
@@ -322,7 +326,8 @@ mod tests {
 
     #[test]
     fn frames_of_a_slot_add_up_and_unwatched_ones_count_no_time() {
-        let (mut all, mut other) = (ActivityHistogram::default(), ActivityHistogram::default());
+        let mut all = ActivityHistogram::default();
+        let mut other = ActivityHistogram::default();
         all.add(7, &slot(7, 2));
         other.add(7, &slot(7, 3));
         other.add(9, &slot(9, 1));
@@ -374,7 +379,8 @@ mod tests {
             let fine = timeline(numbers.clone());
             let mut coarse = fine.clone();
             coarse.coarsen(1080 * BUCKET_NS);
-            let (coarse, fine) = (coarse.watched_s(), fine.watched_s());
+            let coarse = coarse.watched_s();
+            let fine = fine.watched_s();
             assert!(coarse <= fine && coarse + 20 >= fine, "{numbers:?}: {coarse} of {fine}");
         }
     }

@@ -19,9 +19,10 @@ pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<Payl
     let name = text(question.qname());
     let header = message.header();
     let is_answer = header.qr();
-    let (client, resolver, port) = match is_answer {
-        true => (tuple.dst, tuple.src, tuple.dport),
-        false => (tuple.src, tuple.dst, tuple.sport),
+    let (client, resolver, port) = if is_answer {
+        (tuple.dst, tuple.src, tuple.dport)
+    } else {
+        (tuple.src, tuple.dst, tuple.sport)
     };
     let mut reply =
         DnsExchange { asked: FlagSet(u16::from(!is_answer)), answers: BoundedSet::default() };
@@ -98,7 +99,8 @@ mod tests {
     }
 
     fn tuple(sport: u16, dport: u16) -> FiveTuple {
-        let (a, b) = ("10.0.0.1".parse().unwrap(), "10.0.0.53".parse().unwrap());
+        let a = "10.0.0.1".parse().unwrap();
+        let b = "10.0.0.53".parse().unwrap();
         let (src, dst) = if dport == 53 { (a, b) } else { (b, a) };
         FiveTuple { src, dst, sport, dport, transport: Transport::UDP }
     }

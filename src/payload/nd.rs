@@ -22,7 +22,8 @@ pub(super) fn read(tuple: &FiveTuple, ttl: u8, payload: &[u8]) -> Option<(IpAddr
     }
     let (flags, rest) = payload.split_first_chunk::<4>()?;
     let (target, options) = rest.split_first_chunk::<16>()?;
-    let (target, overrides) = (Ipv6Addr::from(*target), flags[0] & OVERRIDE != 0);
+    let target = Ipv6Addr::from(*target);
+    let overrides = flags[0] & OVERRIDE != 0;
     let (address, wanted) = match tuple.sport {
         // An advertisement without the override flag is for an anycast address or from a proxy
         // (4.4).

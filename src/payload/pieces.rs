@@ -115,10 +115,7 @@ fn joined(start: &PrefixSegment, pieces: &[&PrefixSegment]) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> Option<ServerNameRequest> {
-    match http::is_request(bytes) {
-        true => http::host(bytes),
-        false => tls::hello(bytes),
-    }
+    if http::is_request(bytes) { http::host(bytes) } else { tls::hello(bytes) }
 }
 
 impl Merge for StreamPrefix {

@@ -45,7 +45,8 @@ fn kerberos(payload: &[u8]) -> Option<u16> {
 /// Recognizes NTP (RFC 5905, 7.3): the modes of client and server, in a packet of at least 48
 /// bytes.
 fn ntp(payload: &[u8]) -> Option<u16> {
-    let (first, whole) = (payload.first()?, payload.len() >= 48);
+    let first = payload.first()?;
+    let whole = payload.len() >= 48;
     match first & 0x07 {
         3 if whole => Some(flag::ASKS),
         4 if whole => Some(flag::ANSWERS),
@@ -57,7 +58,8 @@ fn ntp(payload: &[u8]) -> Option<u16> {
 /// datagram of at least 1,200 bytes. A server's Initial packet looks the same, so only the
 /// direction distinguishes them.
 fn quic(payload: &[u8]) -> Option<u16> {
-    let (first, version) = (*payload.first()?, payload.get(1..5)?);
+    let first = *payload.first()?;
+    let version = payload.get(1..5)?;
     let kind = first >> 4 & 0x03;
     let initial = match version {
         [0, 0, 0, 1] => kind == 0,

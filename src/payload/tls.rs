@@ -15,7 +15,8 @@ const ENCRYPTED: [u16; 2] = [0xfe0d, 0xffce];
 /// incomplete.
 pub(super) fn hello(payload: &[u8]) -> Option<ServerNameRequest> {
     // A message may span several records (RFC 8446, 5.1).
-    let (mut message, mut rest) = (Vec::new(), payload);
+    let mut message = Vec::new();
+    let mut rest = payload;
     while let Ok((after, record)) = parse_tls_raw_record(rest) {
         if record.hdr.record_type != TlsRecordType::Handshake {
             break;

@@ -27,7 +27,8 @@ pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<Vec<IpAddr>> {
     if addresses.len() != count * size + end {
         return None;
     }
-    let (v4, v6) = (addresses.as_chunks::<4>().0, addresses.as_chunks::<16>().0);
+    let v4 = addresses.as_chunks::<4>().0;
+    let v6 = addresses.as_chunks::<16>().0;
     let all: Vec<IpAddr> = match tuple.src {
         IpAddr::V4(_) => v4.iter().take(count).map(|b| Ipv4Addr::from(*b).into()).collect(),
         IpAddr::V6(_) => v6.iter().take(count).map(|b| Ipv6Addr::from(*b).into()).collect(),

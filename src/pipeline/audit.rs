@@ -131,7 +131,8 @@ impl Audit {
         let keep = plan.request.evidence.is_some();
         let mut audit = Self::judged(plan, reading, policy, known, limits, progress, keep)?;
         if let (true, Some(policy)) = (keep, &audit.policy) {
-            let (reading, outcome) = (&mut audit.reading, &audit.outcome);
+            let reading = &mut audit.reading;
+            let outcome = &audit.outcome;
             audit.evidence = Some(evidence::gather(plan, progress, reading, policy, outcome)?);
         }
         progress.timings.done("evidence");

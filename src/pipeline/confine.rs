@@ -118,9 +118,10 @@ pub fn confine(wanted: &Confinement) -> Result<Vec<String>, ConfineError> {
     done("capabilities are kept", platform::drop_capabilities(sandbox == Sandbox::Strict));
     done("new privileges can be gained", platform::no_new_privileges());
     done("files are not confined", platform::confine_files(&wanted.read, &wanted.write));
-    match left.is_empty() || sandbox == Sandbox::Auto {
-        true => Ok(left),
-        false => Err(ConfineError::Strict(left)),
+    if left.is_empty() || sandbox == Sandbox::Auto {
+        Ok(left)
+    } else {
+        Err(ConfineError::Strict(left))
     }
 }
 
@@ -168,7 +169,8 @@ mod platform {
         if !data.is_dir() || (open && data.uid() != user.uid.as_raw()) {
             return Err(ConfineError::Open(folder.to_owned()));
         }
-        let (at, flags) = (nix::fcntl::AT_FDCWD, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW);
+        let at = nix::fcntl::AT_FDCWD;
+        let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
         nix::unistd::fchownat(at, folder, Some(user.uid), Some(user.gid), flags)
             .map_err(|error| failed(error.into()))
     }
@@ -198,7 +200,8 @@ mod platform {
     /// `write` for any access.
     pub fn confine_files(read: &[PathBuf], write: &[PathBuf]) -> Result<(), ConfineError> {
         let abi = ABI::V3;
-        let (reading, all) = (AccessFs::from_read(abi), AccessFs::from_all(abi));
+        let reading = AccessFs::from_read(abi);
+        let all = AccessFs::from_all(abi);
         let build = || {
             let mut rules = Ruleset::default()
                 .set_compatibility(CompatLevel::HardRequirement)

@@ -27,7 +27,8 @@ impl DraftedInventory {
         progress: &Progress,
     ) -> Result<Self, AuditError> {
         let mut reading = Reading::of(plan, progress)?;
-        let (sight, work) = (sight(plan, &reading), ReadOptions { jobs: plan.jobs, keep: false });
+        let sight = sight(plan, &reading);
+        let work = ReadOptions { jobs: plan.jobs, keep: false };
         let conversations = Conversations::read(&mut reading.flows, &NoPolicy, sight, work)
             .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {
@@ -43,9 +44,10 @@ impl DraftedInventory {
             reading.timeline.watched_s()
         );
         let damaged = reading.damaged();
-        let about = match damaged.is_empty() {
-            true => about,
-            false => format!("{about}; part of the input could not be read"),
+        let about = if damaged.is_empty() {
+            about
+        } else {
+            format!("{about}; part of the input could not be read")
         };
         Ok(Self { damaged, draft: Draft::of(matrix, &conversations, given), about })
     }

@@ -218,7 +218,8 @@ impl ChosenEvidence {
             let least = least.flat_map(|((_, side, _), set)| set.iter().map(|kept| (*side, kept)));
             let last = found.last.range((*ground, 0)..(ground + 1, 0));
             for (side, kept) in least.chain(last.map(|((_, side), kept)| (*side, kept))) {
-                let (words, shows) = (part.words(side, kept), frames.entry(kept).or_default());
+                let words = part.words(side, kept);
+                let shows = frames.entry(kept).or_default();
                 if !shows.contains(&words) {
                     shows.push(words);
                 }
@@ -384,7 +385,8 @@ fn search(
     targets: &EvidenceTargets,
     (judge, believed): (&Judge<'_>, &dyn Fn(Path) -> Path),
 ) -> EvidenceSearch {
-    let (mut gate, decoder) = (FrameFilter::new(&plan.request), decoder(&plan.request));
+    let mut gate = FrameFilter::new(&plan.request);
+    let decoder = decoder(&plan.request);
     let mut found =
         EvidenceSearch { read: vec![0; plan.sources.len()], ..EvidenceSearch::default() };
     let with_clues =

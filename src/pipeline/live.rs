@@ -268,7 +268,9 @@ pub fn watch(
         let (hand, handed) = unbounded();
         let mut led = BTreeSet::new();
         for (interface, group, wire) in wires {
-            let (shared, hand, is_primary) = (&shared, hand.clone(), led.insert(interface));
+            let shared = &shared;
+            let hand = hand.clone();
+            let is_primary = led.insert(interface);
             scope.spawn(move || {
                 CaptureThread::new(shared, interface, group, wire, is_primary).run(&hand)
             });
@@ -345,7 +347,8 @@ fn tell(
     before: &mut Baseline,
     ended: Instant,
 ) -> Result<(Reading, bool, bool), AuditError> {
-    let (plan, progress) = (shared.plan, shared.progress);
+    let plan = shared.plan;
+    let progress = shared.progress;
     let its_own = Some(policy.clone());
     let mut alone = Audit::judged(plan, window, its_own, None, limits, progress, true)?;
     let nothing = shared
@@ -359,7 +362,8 @@ fn tell(
     let closed = WindowClosed { window: &alone, all: &whole, before, ended };
     shared.listener.closed(&closed);
     whole.remember(before);
-    let (failed, unchecked) = (whole.failed, whole.unchecked);
+    let failed = whole.failed;
+    let unchecked = whole.unchecked;
     Ok((whole.into_reading(), failed, unchecked))
 }
 
@@ -374,7 +378,8 @@ fn absorb(
         // An earlier run may have watched other interfaces.
         let known = all.inputs.iter().position(|input| input.name == theirs.name);
         let known = known.unwrap_or_else(|| {
-            let (account, loss) = (FrameCounters::default(), Loss::default());
+            let account = FrameCounters::default();
+            let loss = Loss::default();
             all.inputs.push(InputRecord { account, loss, error: None, ..theirs.clone() });
             all.inputs.len() - 1
         });
@@ -390,9 +395,10 @@ fn absorb(
     }
     all.inputs.sort_by(|a, b| a.name.cmp(&b.name));
     // While an interface was missing, nothing was watched for certain.
-    match window.inputs.iter().all(|input| input.error.is_none()) {
-        true => all.timeline.merge(&window.timeline),
-        false => all.timeline.merge(&window.timeline.unwatched()),
+    if window.inputs.iter().all(|input| input.error.is_none()) {
+        all.timeline.merge(&window.timeline)
+    } else {
+        all.timeline.merge(&window.timeline.unwatched())
     }
     all.flows.absorb(flows).map_err(temporary(&shared.plan.temp))?;
     (all.account, all.loss) = total(&all.inputs);
@@ -472,7 +478,8 @@ fn close(
     shared.window.fetch_add(1, Ordering::Relaxed);
     let store = all.flows.sibling_store();
     let mut inputs = inputs(shared.watch);
-    let (mut timeline, mut cuts) = (ActivityHistogram::default(), BTreeSet::new());
+    let mut timeline = ActivityHistogram::default();
+    let mut cuts = BTreeSet::new();
     let asked = Instant::now();
     for _ in 0..threads {
         let given = loop {
@@ -615,7 +622,8 @@ fn not_captured(why: &CaptureError) -> String {
 
 /// Opens all interfaces. The error lists each one that cannot be opened, with the reason.
 fn open_all(watch: &LiveOptions) -> Result<OpenCaptures, AuditError> {
-    let (mut wires, mut wrong) = (Vec::new(), Vec::new());
+    let mut wires = Vec::new();
+    let mut wrong = Vec::new();
     for (interface, name) in watch.interfaces.iter().enumerate() {
         // Other programs on this host are unlikely to have this number.
         let group = (std::process::id() as u16).wrapping_mul(31).wrapping_add(interface as u16);
@@ -691,7 +699,8 @@ impl<'a> CaptureThread<'a> {
     }
 
     fn run(mut self, hand: &Sender<WindowPart>) {
-        let (mut window, mut batch) = (0, Batch::default());
+        let mut window = 0;
+        let mut batch = Batch::default();
         loop {
             let now = self.shared.window.load(Ordering::Relaxed);
             if now != window {
@@ -778,7 +787,8 @@ impl<'a> CaptureThread<'a> {
         if tried.elapsed() < RETRY {
             return;
         }
-        let (name, tap) = (&self.shared.watch.interfaces[self.interface], &self.shared.watch.tap);
+        let name = &self.shared.watch.interfaces[self.interface];
+        let tap = &self.shared.watch.tap;
         let opened = match self.wire.take() {
             Some(wire) if wire.is_there() => {
                 if wire.is_down() {
@@ -837,8 +847,8 @@ impl<'a> CaptureThread<'a> {
         let (tables, counted) = self.worker.hand_over();
         let there = self.wire.as_ref().filter(|_| self.gone.is_none()).map(LiveCapture::link);
         let link = std::mem::replace(&mut self.link, there);
-        let (forgotten, cuts) =
-            (std::mem::take(&mut self.forgotten), std::mem::take(&mut self.cuts));
+        let forgotten = std::mem::take(&mut self.forgotten);
+        let cuts = std::mem::take(&mut self.cuts);
         let loss = std::mem::take(&mut self.loss);
         let folded = std::mem::take(&mut self.folded);
         let interface = self.interface;

@@ -230,7 +230,8 @@ fn bound(account: &mut FrameCounters, timeline: &ActivityHistogram) {
 
 /// Returns the totals of all inputs.
 fn total(inputs: &[InputRecord]) -> (FrameCounters, Loss) {
-    let (mut account, mut loss) = (FrameCounters::default(), Loss::default());
+    let mut account = FrameCounters::default();
+    let mut loss = Loss::default();
     for input in inputs {
         account.merge(&input.account);
         loss.merge(&input.loss);

@@ -119,9 +119,11 @@ impl LiveSnapshot {
 
     /// Renews the data from a closed window.
     pub fn update(&self, closed: &WindowClosed<'_>) {
-        let (all, window) = (closed.all, closed.window);
+        let all = closed.all;
+        let window = closed.window;
         let windows = self.windows.load(Ordering::Relaxed) + 1;
-        let (mut report, mut page) = (Vec::new(), Vec::new());
+        let mut report = Vec::new();
+        let mut page = Vec::new();
         // Writing to memory does not fail.
         let _ = all.write_json(&mut report);
         let _ = all.write_live_page(windows, &mut page);
@@ -186,7 +188,8 @@ impl LiveSnapshot {
         m.family("findings", "gauge", "Findings of all windows by verdict, code and severity.");
         let mut by_code: BTreeMap<_, u64> = BTreeMap::new();
         let mut by_roles: BTreeMap<_, u64> = BTreeMap::new();
-        let (teller, policy) = (all.teller(), all.policy());
+        let teller = all.teller();
+        let policy = all.policy();
         for f in all.outcome.findings() {
             *by_code.entry((f.verdict(), f.code(), f.severity)).or_default() += 1;
             if let Some((teller, policy)) = teller.as_ref().zip(policy) {
@@ -214,7 +217,9 @@ impl LiveSnapshot {
         if let Some(bytes) = resident() {
             m.single("resident_memory_bytes", "gauge", "Memory of the process.", bytes);
         }
-        let (report, page, closed) = (report.into(), page.into(), Some(Instant::now()));
+        let report = report.into();
+        let page = page.into();
+        let closed = Some(Instant::now());
         // The page is replaced before the number of windows, so that subscribers that receive the
         // event find the new page.
         *lock(&self.made) = RenderedPage { metrics: m.0, report, page, loss: share, closed };

@@ -159,7 +159,8 @@ impl Plan {
             return Err(wrong);
         }
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
-        let (origins, temp) = (BTreeMap::new(), std::env::temp_dir());
+        let origins = BTreeMap::new();
+        let temp = std::env::temp_dir();
         Ok(Self { sources, origins, jobs, temp, request })
     }
 
@@ -168,7 +169,8 @@ impl Plan {
     pub fn stating(&self, policy: &Policy) -> Self {
         let stated = policy.inventory.tunnels.iter().filter_map(|tunnels| {
             let stated = if tunnels.is_mirror { TunnelUse::Mirror } else { TunnelUse::Overlay };
-            let (ends, kind) = (tunnels.ends.clone(), Tunnel::parse(tunnels.kind)?);
+            let ends = tunnels.ends.clone();
+            let kind = Tunnel::parse(tunnels.kind)?;
             Some(StatedTunnel { ends, kind, stated })
         });
         let mut plan = self.clone();

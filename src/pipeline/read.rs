@@ -150,7 +150,8 @@ pub(super) fn each_batch<T: Send>(
     drop(back);
     let found = thread::scope(|scope| {
         let start = |_| {
-            let (batches, work) = (Batches { sources: &sources, turns: turns.clone() }, &work);
+            let batches = Batches { sources: &sources, turns: turns.clone() };
+            let work = &work;
             scope.spawn(move || work(&batches))
         };
         let workers: Vec<_> = (0..jobs).map(start).collect();

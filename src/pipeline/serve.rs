@@ -105,16 +105,18 @@ impl Auth {
         let Some(token) = &self.token else {
             // Otherwise, a foreign page could point its own name to the address of this host and
             // read the report (DNS rebinding).
-            return match header(header::HOST).is_some_and(is_of_this_host) {
-                true => Ok(()),
-                false => Err((StatusCode::FORBIDDEN, "ask by address or localhost\n")),
+            return if header(header::HOST).is_some_and(is_of_this_host) {
+                Ok(())
+            } else {
+                Err((StatusCode::FORBIDDEN, "ask by address or localhost\n"))
             };
         };
         let given = header(header::AUTHORIZATION).and_then(given_token);
         // Comparing digests makes the time independent of the token.
-        match given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == *token) {
-            true => Ok(()),
-            false => Err((StatusCode::UNAUTHORIZED, "give the token\n")),
+        if given.is_some_and(|given| <[u8; 32]>::from(Sha256::digest(given)) == *token) {
+            Ok(())
+        } else {
+            Err((StatusCode::UNAUTHORIZED, "give the token\n"))
         }
     }
 }
@@ -155,11 +157,13 @@ impl HttpState {
         follows: &Arc<AtomicBool>,
     ) -> Response<ResponseBody> {
         let get = matches!(*request.method(), Method::GET | Method::HEAD);
-        let made =
-            |whole: Bytes, kind, otherwise: (&'static str, &'static str)| match whole.is_empty() {
-                true => whole_answer(StatusCode::SERVICE_UNAVAILABLE, otherwise.0, otherwise.1),
-                false => whole_answer(StatusCode::OK, kind, whole),
-            };
+        let made = |whole: Bytes, kind, otherwise: (&'static str, &'static str)| {
+            if whole.is_empty() {
+                whole_answer(StatusCode::SERVICE_UNAVAILABLE, otherwise.0, otherwise.1)
+            } else {
+                whole_answer(StatusCode::OK, kind, whole)
+            }
+        };
         const HTML: &str = "text/html; charset=utf-8";
         match (request.uri().path(), self.auth.authorize(request.headers())) {
             (_, Err((code, what))) => whole_answer(code, TEXT, what),
@@ -184,7 +188,8 @@ impl HttpState {
                     Some(follower) => {
                         follows.store(true, Ordering::Relaxed);
                         let (sender, body) = Channel::new(1);
-                        let (host, follows) = (Arc::clone(self), Arc::clone(follows));
+                        let host = Arc::clone(self);
+                        let follows = Arc::clone(follows);
                         tokio::spawn(async move {
                             host.tell(sender, follower).await;
                             // From here, the connection has as much time to end as any other.
@@ -209,14 +214,17 @@ impl HttpState {
             let progress = &self.control.progress;
             [&progress.frames, &progress.lost].map(|amount| amount.load(Ordering::Relaxed))
         };
-        let (mut told, mut before, mut since) = (None, amounts(), Instant::now());
+        let mut told = None;
+        let mut before = amounts();
+        let mut since = Instant::now();
         loop {
             let mut text = String::new();
             let window = self.pages.windows();
             if told.replace(window) != Some(window) {
                 text.push_str(&format!("event: window\ndata: {window}\n\n"));
             }
-            let (now, seconds) = (amounts(), since.elapsed().as_secs_f64());
+            let now = amounts();
+            let seconds = since.elapsed().as_secs_f64();
             if seconds > 0.5 {
                 let each = |kind: usize| now[kind].saturating_sub(before[kind]) as f64 / seconds;
                 let (loss, away) = self.pages.trouble();
@@ -340,7 +348,8 @@ async fn accept(listener: &TcpListener, host: &Arc<HttpState>) {
             let Some(silent) = silent else { continue };
             open.remove(silent).task.abort();
         }
-        let (host, has_asked) = (Arc::clone(host), Arc::<AtomicBool>::default());
+        let host = Arc::clone(host);
+        let has_asked = Arc::<AtomicBool>::default();
         let asked = Arc::clone(&has_asked);
         let task = tokio::spawn(async move { connection(stream, &host, &asked).await });
         open.push(OpenConnection { task: task.abort_handle(), has_asked });

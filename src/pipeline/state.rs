@@ -124,7 +124,8 @@ impl StateFolder {
             let _ = fs::remove_file(&new);
             failed(&new, error)
         })?;
-        let (current, previous) = (self.folder.join(CURRENT), self.folder.join(PREVIOUS));
+        let current = self.folder.join(CURRENT);
+        let previous = self.folder.join(PREVIOUS);
         // A damaged file must not replace a complete one.
         if self.whole.swap(true, Ordering::Relaxed) {
             match fs::rename(&current, &previous) {
@@ -197,13 +198,13 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
     let mut mark = [0; MARK.len()];
     file.read_exact(&mut mark)?;
     let Some((_, layout)) = MARKS.iter().find(|(known, _)| mark == **known) else {
-        return Err(match mark.starts_with(ANY_MARK) {
-            // The file is complete and may contain the evidence of months, so it stays where it is.
-            true => io::Error::new(
+        return Err(if mark.starts_with(ANY_MARK) {
+            io::Error::new(
                 io::ErrorKind::Unsupported,
                 "was written by another version of rasaudit, whose layout this version does not read; use that version",
-            ),
-            false => torn("it was not written by rasaudit"),
+            )
+        } else {
+            torn("it was not written by rasaudit")
         });
     };
     let mut length = [0; 8];

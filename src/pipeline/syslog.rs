@@ -204,7 +204,8 @@ mod tests {
             let syslog = Syslog::new(&SyslogTarget::parse(target).unwrap()).unwrap();
             let fields =
                 vec![("id", "f-0123456789ab".to_owned()), ("client", "a\"b]c\\".to_owned())];
-            let (severity, time) = (Severity::High, "2026-01-01T00:00:00Z".to_owned());
+            let severity = Severity::High;
+            let time = "2026-01-01T00:00:00Z".to_owned();
             syslog.send(&Message { severity, time, fields, text: text.to_owned() }).unwrap();
         };
         let mut bytes = [0; 500];

@@ -36,7 +36,8 @@ impl Default for Timings {
 impl Timings {
     /// Ends a step and begins the next one. Steps with the same name are added up.
     pub fn done(&self, name: &'static str) {
-        let (wall, cpu) = (Instant::now(), ProcessTime::now().as_duration());
+        let wall = Instant::now();
+        let cpu = ProcessTime::now().as_duration();
         let mut laps = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let step = Step { name, wall: wall - laps.wall, cpu: cpu.saturating_sub(laps.cpu) };
         (laps.wall, laps.cpu) = (wall, cpu);

@@ -16,7 +16,8 @@ pub fn is_control(ethertype: u16) -> bool {
 }
 
 fn load() -> BTreeSet<u16> {
-    let (mut known, mut problems) = (BTreeSet::new(), Diagnostics::of("control-ethertypes.csv"));
+    let mut known = BTreeSet::new();
+    let mut problems = Diagnostics::of("control-ethertypes.csv");
     each_record(FILE, &["ethertype", "name", "source"], &mut problems, |record, problems| {
         let digits = record.get("ethertype").strip_prefix("0x").unwrap_or_default();
         match u16::from_str_radix(digits, 16) {

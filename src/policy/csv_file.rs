@@ -44,7 +44,8 @@ pub(super) fn each_record(
             [only] if only.contains('\t') => "; separate cells by commas, not tabs",
             _ => "",
         };
-        let (missing, found) = (missing.join(", "), found.join(", "));
+        let missing = missing.join(", ");
+        let found = found.join(", ");
         let message = format!("missing columns: {missing}; the first line has: {found}{separator}");
         return problems.add(1, message);
     }

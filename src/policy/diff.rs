@@ -55,9 +55,10 @@ impl Matrix {
 
     fn destinations(&self, row: &Row) -> Vec<String> {
         let role = &self.roles[row.destination];
-        match row.only.is_some() || row.scope == Scope::Localhost || role.is_any {
-            true => vec![self.destination_text(row)],
-            false => self.role_names(role.members).into_iter().map(str::to_owned).collect(),
+        if row.only.is_some() || row.scope == Scope::Localhost || role.is_any {
+            vec![self.destination_text(row)]
+        } else {
+            self.role_names(role.members).into_iter().map(str::to_owned).collect()
         }
     }
 

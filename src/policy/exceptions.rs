@@ -254,7 +254,8 @@ impl ExceptionReader<'_, '_> {
                 self.problem(format!("{column} is empty, but required"));
             }
         }
-        let (from, to) = (self.side("from"), self.side("to"));
+        let from = self.side("from");
+        let to = self.side("to");
         let transport = match self.record.get("transport") {
             "*" => Some(None),
             text => {
@@ -277,7 +278,8 @@ impl ExceptionReader<'_, '_> {
                 None
             }
         };
-        let (created, expires) = (self.date("created"), self.date("expires"));
+        let created = self.date("created");
+        let expires = self.date("expires");
         if let (Some(created), Some(expires)) = (created, expires)
             && expires < created
         {
@@ -305,7 +307,8 @@ impl ExceptionReader<'_, '_> {
     /// Reads one side: a host or network by name, an address, a prefix, a role, or `*`.
     fn side(&mut self, column: &str) -> Option<ExceptionParty> {
         let text = self.record.get(column);
-        let (hosts, networks) = (&self.inventory.hosts, &self.inventory.networks);
+        let hosts = &self.inventory.hosts;
+        let networks = &self.inventory.networks;
         if text == "*" {
             return Some(ExceptionParty::Any);
         }

@@ -595,7 +595,8 @@ impl<'a> InventoryLoader<'a> {
             })
             .collect();
         let roles = self.roles(roles);
-        let (held_by, answers_arp_for) = (Vec::new(), Vec::new());
+        let held_by = Vec::new();
+        let answers_arp_for = Vec::new();
         self.inventory.hosts.push(Host {
             name,
             addresses,
@@ -763,7 +764,8 @@ impl<'a> InventoryLoader<'a> {
                 }
             }
         };
-        let (from, to) = (port("from"), port("to"));
+        let from = port("from");
+        let to = port("to");
         match (roles, transport, from, to) {
             (Ok(roles), Ok(transport), Ok(from), Ok(to)) => {
                 let documented = self.matrix.rows.iter().any(|row| {

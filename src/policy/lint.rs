@@ -147,7 +147,8 @@ impl Lint<'_> {
         let features = |r: &Row| r.features.iter().cloned().collect::<BTreeSet<_>>();
         let same = |r: &&Row| of(r) == of(row) && r.only == row.only;
         let partly = |r: &&Row| {
-            let (a, b) = (&r.ports, &row.ports);
+            let a = &r.ports;
+            let b = &row.ports;
             let apart = a.end() < b.start() || b.end() < a.start();
             let inside = |a: &RangeInclusive<u16>, b: &RangeInclusive<u16>| {
                 a.start() >= b.start() && a.end() <= b.end()
@@ -235,7 +236,8 @@ impl Lint<'_> {
             let mut expected = rows.iter().map(|n| &matrix.rows[*n]).filter(|r| r.is_expected());
             let Some(first) = expected.next() else { continue };
             for row in expected.filter(|row| row.quantifier != first.quantifier) {
-                let (mine, theirs) = (row.quantifier, first.quantifier);
+                let mine = row.quantifier;
+                let theirs = first.quantifier;
                 let message = format!(
                     "needs {mine}, but {} of the same group {group} needs {theirs}",
                     first.id
@@ -277,7 +279,8 @@ impl Lint<'_> {
 /// Returns the ports of a row at which another row could take over. These are its own first and
 /// last port and those next to the ends of the others.
 fn edges<'r>(row: &Row, others: impl Iterator<Item = &'r Row>) -> BTreeSet<u16> {
-    let (low, high) = (*row.ports.start(), *row.ports.end());
+    let low = *row.ports.start();
+    let high = *row.ports.end();
     let near = |r: &Row| [r.ports.start().saturating_sub(1), r.ports.end().saturating_add(1)];
     let all = others.flat_map(near).chain([low, high]);
     all.filter(|port| row.ports.contains(port)).collect()

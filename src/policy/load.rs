@@ -47,7 +47,8 @@ impl Matrix {
         loader.read(files.file("severity.csv"), columns, MatrixLoader::severities);
         loader.triggers();
         if loader.matrix.rows.is_empty() && loader.problems.is_empty() {
-            let (file, message) = (files.file("matrix.csv").0.to_owned(), "has no row".to_owned());
+            let file = files.file("matrix.csv").0.to_owned();
+            let message = "has no row".to_owned();
             loader.problems.push(Diagnostic { file, line: 0, message });
         }
         let problems = loader.problems;
@@ -105,7 +106,8 @@ impl FileContext<'_> {
         known: &[&str],
     ) -> Option<T> {
         if value.is_none() {
-            let (text, known) = (record.get(column), known.iter().copied());
+            let text = record.get(column);
+            let known = known.iter().copied();
             self.add(record, format!("{column}: unknown \"{text}\"{}", nearest(text, known)));
         }
         value
@@ -256,9 +258,10 @@ impl MatrixLoader<'_> {
     /// Reads an overlay, which lists either rows or background traffic. Its columns show which.
     fn overlay(&mut self, overlay: &RuleFile) {
         let file = (overlay.shown.as_str(), overlay.text.as_str());
-        match overlay.is_background() {
-            true => self.read(file, BACKGROUND_COLUMNS, Self::background),
-            false => self.read_as(Some(&overlay.name), file, MATRIX_COLUMNS, Self::rows),
+        if overlay.is_background() {
+            self.read(file, BACKGROUND_COLUMNS, Self::background)
+        } else {
+            self.read_as(Some(&overlay.name), file, MATRIX_COLUMNS, Self::rows)
         }
     }
 
@@ -600,7 +603,8 @@ impl MatrixLoader<'_> {
             }
             level
         };
-        let (reached, attempted) = (level("reached", reading), level("attempted", reading));
+        let reached = level("reached", reading);
+        let attempted = level("attempted", reading);
         if let (Some(reached), Some(attempted)) = (reached, attempted) {
             self.matrix.severities.set(
                 record.get("verdict"),
@@ -630,7 +634,8 @@ fn ports(
         "" => (number("port_low", reading), number("port_high", reading)),
         _ => (number("port", reading), number("port", reading)),
     };
-    let (low, high) = (low?, high?);
+    let low = low?;
+    let high = high?;
     let (transport, ports) = match record.get("transport") {
         "ip" => (u8::try_from(low).ok().map(Transport), 0..=0),
         text => (Transport::parse(text).filter(|t| t.has_ports()), low..=high),

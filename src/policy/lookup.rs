@@ -108,11 +108,9 @@ impl Policy {
         }
         let [clients, entrances, directories] =
             [Trait::Anybody, Trait::Entrance, Trait::Directory].map(|of| matrix.roles_with(of));
-        let holders =
-            inventory.hosts.iter().enumerate().map(|(number, host)| match host.is_virtual() {
-                true => host.held_by.clone(),
-                false => vec![number],
-            });
+        let holders = inventory.hosts.iter().enumerate().map(|(number, host)| {
+            if host.is_virtual() { host.held_by.clone() } else { vec![number] }
+        });
         Self {
             holders: holders.collect(),
             macs: inventory
@@ -415,7 +413,8 @@ impl Policy {
         let mut any = false;
         let all = rows.all(|row| {
             any = true;
-            let (from, to) = (&matrix.roles[row.source], &matrix.roles[row.destination]);
+            let from = &matrix.roles[row.source];
+            let to = &matrix.roles[row.destination];
             row.scope == Scope::Localhost
                 || (!from.is_any
                     && !to.is_any

@@ -95,7 +95,8 @@ impl Matrix {
             Some((number, role)) if role.is_playable() => Ok(number),
             Some((_, role)) if role.kind == RoleKind::Group && !role.is_any => {
                 let members = self.role_names(role.members).into_iter().map(str::to_owned);
-                let (name, members) = (name.to_owned(), members.collect());
+                let name = name.to_owned();
+                let members = members.collect();
                 Err(PolicyError::SeveralRoles { name, members })
             }
             Some(_) => Err(PolicyError::NotPlayable(name.to_owned())),

@@ -78,9 +78,10 @@ impl RuleFile {
     }
 
     fn built_in(name: &str, folder: &str, text: &str) -> Self {
-        let shown = match name.contains('.') {
-            true => format!("{folder}/{name}"),
-            false => format!("{folder}/{name}.csv"),
+        let shown = if name.contains('.') {
+            format!("{folder}/{name}")
+        } else {
+            format!("{folder}/{name}.csv")
         };
         Self { name: name.to_owned(), shown, text: text.to_owned() }
     }

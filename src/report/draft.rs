@@ -80,7 +80,8 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
             [] => "no name seen".to_owned(),
             names => some(names),
         };
-        let (address, uses) = (server.address, some(&server.uses));
+        let address = server.address;
+        let uses = some(&server.uses);
         writeln!(
             out,
             "# Outside: {address} ({}): {}",
@@ -151,9 +152,10 @@ pub fn draft_more(
     for new in new_hosts {
         let taken = names.contains(new.name.as_str()) || networks.contains(new.name.as_str());
         let first = new.addresses.first().map_or_else(String::new, ToString::to_string);
-        let name = match taken {
-            true => format!("{}-{}", new.name, first.replace(['.', ':'], "-")),
-            false => new.name.clone(),
+        let name = if taken {
+            format!("{}-{}", new.name, first.replace(['.', ':'], "-"))
+        } else {
+            new.name.clone()
         };
         named_host(new, &name, matrix, out)?;
     }

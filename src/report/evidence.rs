@@ -90,7 +90,8 @@ impl Folder {
     ) -> Result<(), FolderError> {
         let mut rows = vec![COLUMNS.map(str::to_owned)];
         for (finding, trace, evidence) in all {
-            let (mut file, mut digest) = (String::new(), String::new());
+            let mut file = String::new();
+            let mut digest = String::new();
             if !evidence.frames.is_empty() {
                 file = format!("{}.pcapng", finding.id);
                 let bytes = written(&finding, &trace, &evidence)

@@ -41,9 +41,13 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
         let missing = || NotFindings::Column { file: file.to_owned(), column };
         place(column).ok_or_else(missing)
     };
-    let (id, verdict) = (column("id")?, column("verdict")?);
-    let (client, server) = (column("client")?, column("server")?);
-    let (transport, port, message) = (column("transport")?, column("port")?, column("message")?);
+    let id = column("id")?;
+    let verdict = column("verdict")?;
+    let client = column("client")?;
+    let server = column("server")?;
+    let transport = column("transport")?;
+    let port = column("port")?;
+    let message = column("message")?;
     // Earlier versions did not list them.
     let members = place("clients").zip(place("servers"));
     let mut writer = csv::Writer::from_writer(Vec::new());
@@ -55,7 +59,8 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
         if !matches!(get(verdict).as_str(), "unexpected-port" | "undocumented") {
             continue;
         }
-        let (id, mut more) = (id_of(&get(id)), false);
+        let id = id_of(&get(id));
+        let mut more = false;
         let mut ends = |list: usize, single: usize| -> Vec<String> {
             let list = members.map(|_| get(list)).unwrap_or_default();
             let all = list.split(';').filter(|item| !item.is_empty());
@@ -73,7 +78,8 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
             }
         };
         let (clients, servers) = members.unwrap_or_default();
-        let (clients, servers) = (ends(clients, client), ends(servers, server));
+        let clients = ends(clients, client);
+        let servers = ends(servers, server);
         if more {
             left_out.push_str(&format!(
                 "# {id} has more clients or servers than findings.csv lists; these have no line here.\n"

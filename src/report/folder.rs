@@ -142,12 +142,11 @@ impl Folder {
     /// Checks that the name of a file is not taken by a folder.
     fn is_free(&self, name: &str) -> Result<(), FolderError> {
         let path = self.place(name);
-        match path.is_dir() {
-            true => {
-                let error = io::Error::other("is a folder, but has the name of a report file");
-                Err(FolderError { path, error })
-            }
-            false => Ok(()),
+        if path.is_dir() {
+            let error = io::Error::other("is a folder, but has the name of a report file");
+            Err(FolderError { path, error })
+        } else {
+            Ok(())
         }
     }
 
@@ -237,7 +236,8 @@ impl Folder {
     #[cfg(target_os = "linux")]
     fn exchange(&self) -> bool {
         use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
-        let (new, old) = (self.staging.path(), self.target.as_path());
+        let new = self.staging.path();
+        let old = self.target.as_path();
         let exchanged = renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE);
         self.give_back();
         // The exchange has to survive a power failure.
@@ -271,7 +271,8 @@ impl Folder {
         fs::create_dir(self.old()).map_err(|error| FolderError { path: self.old(), error })?;
         for name in old {
             self.is_free(&name)?;
-            let (path, kept) = (self.place(&name), self.old().join(&name));
+            let path = self.place(&name);
+            let kept = self.old().join(&name);
             let stays = self.staged.contains(&name) && fs::hard_link(&path, &kept).is_ok();
             match if stays { Ok(()) } else { fs::rename(&path, &kept) } {
                 Ok(()) => self.aside.push(name),
@@ -291,7 +292,8 @@ impl Folder {
             self.placed.push(MANIFEST.to_owned());
         }
         for name in self.staged.clone() {
-            let (from, path) = (self.staging.path().join(&name), self.place(&name));
+            let from = self.staging.path().join(&name);
+            let path = self.place(&name);
             let is_ours = self.aside.contains(&name) || self.placed.contains(&name);
             let moved = if is_ours { fs::rename(&from, &path) } else { place(&from, &path) };
             moved.map_err(|error| FolderError { path, error })?;
@@ -433,7 +435,8 @@ pub(super) fn digest_of(path: &Path) -> io::Result<String> {
     if !fs::symlink_metadata(path)?.is_file() {
         return Err(io::Error::other("is no file"));
     }
-    let (mut file, mut hasher) = (File::open(path)?, Sha256::new());
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer) {

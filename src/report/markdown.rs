@@ -97,13 +97,15 @@ fn judged_by(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
             quoted(&inventory.sha256)
         )?;
         if let Some(exceptions) = &head.exceptions {
-            let (file, sha256) = (&exceptions.file, &exceptions.sha256);
+            let file = &exceptions.file;
+            let sha256 = &exceptions.sha256;
             writeln!(out, "- exceptions {}, SHA-256 {}", text(file), quoted(sha256))?;
         }
     }
     for input in head.inputs.iter().take(INPUTS) {
         let digest = input.sha256.as_ref().map(|digest| format!(", SHA-256 {}", quoted(digest)));
-        let (name, frames) = (opening(&input.file), input.frames);
+        let name = opening(&input.file);
+        let frames = input.frames;
         writeln!(out, "- {name}: {}{}", plural(frames, "frame"), digest.unwrap_or_default())?;
     }
     match head.inputs.len().saturating_sub(INPUTS) {
@@ -118,7 +120,8 @@ fn text(text: &str) -> String {
     let text = escape_control(text);
     let mut plain = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
-        let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
+        let before = &text[..at];
+        let after = &text[at + c.len_utf8()..];
         let is_escaped = match c {
             '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '|' | '~' | '&' | '!' | '$' => {
                 true
@@ -152,10 +155,7 @@ fn opening(line: &str) -> String {
         Some(b'-' | b'+' | b'=') => digits == 0,
         _ => false,
     };
-    match starts_list {
-        true => format!("{}\\{}", &line[..digits], &line[digits..]),
-        false => line,
-    }
+    if starts_list { format!("{}\\{}", &line[..digits], &line[digits..]) } else { line }
 }
 
 /// Returns a text as code, in which no markup is interpreted. It is enclosed in more backticks than

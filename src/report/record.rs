@@ -58,9 +58,11 @@ impl Recorder {
             part.map_or_else(|| other.to_owned(), |text| text.to_string_lossy().into_owned())
         };
         let folder = folder_of(path);
-        let (stem, extension) =
-            (part(path.file_stem(), "capture"), part(path.extension(), "pcapng"));
-        let (number, open, broken) = (0, None, false);
+        let stem = part(path.file_stem(), "capture");
+        let extension = part(path.extension(), "pcapng");
+        let number = 0;
+        let open = None;
+        let broken = false;
         let mut recorder =
             Self { folder, stem, extension, interfaces, size, files, number, open, broken };
         let failed = |error| FolderError { path: path.to_owned(), error };

@@ -100,9 +100,10 @@ fn encoded(path: &Path) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     let bytes = path.as_os_str().as_encoded_bytes().iter();
     bytes.fold(String::new(), |mut text, byte| {
-        match plain(*byte) {
-            true => text.push(char::from(*byte)),
-            false => text.push_str(&format!("%{byte:02X}")),
+        if plain(*byte) {
+            text.push(char::from(*byte))
+        } else {
+            text.push_str(&format!("%{byte:02X}"))
         }
         text
     })
@@ -146,7 +147,8 @@ fn findings(
         )?;
     }
     if findings.len() > SHOWN {
-        let (more, folded) = (findings.len() - SHOWN, findings.iter().map(|f| f.explains).sum());
+        let more = findings.len() - SHOWN;
+        let folded = findings.iter().map(|f| f.explains).sum();
         let folded = match folded {
             0 => String::new(),
             folded => format!(", in addition to {folded} explained by others,"),

@@ -116,8 +116,11 @@ impl Baseline {
         // `evidence.csv` also has an id, a severity and a message, but it is not a list of findings
         // to compare with.
         column("display_filter")?;
-        let (id, severity, message) = (column("id")?, column("severity")?, column("message")?);
-        let (certain, state) = (column("certain")?, column("state")?);
+        let id = column("id")?;
+        let severity = column("severity")?;
+        let message = column("message")?;
+        let certain = column("certain")?;
+        let state = column("state")?;
         // Earlier versions did not write these columns.
         let members = place("clients").zip(place("servers"));
         let count = place("count");
@@ -152,7 +155,8 @@ impl Baseline {
     pub fn learn(&mut self, teller: &Explainer<'_>) {
         let outcome = teller.outcome();
         for finding in outcome.findings().iter().filter(|f| f.severity > Severity::Info) {
-            let (told, members) = (teller.tell(finding), teller.members(finding));
+            let told = teller.tell(finding);
+            let members = teller.members(finding);
             let mut members = members.map(|side| {
                 side.words()
                     .into_iter()

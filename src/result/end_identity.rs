@@ -41,7 +41,9 @@ impl EndIdentity {
     ) -> Self {
         let Some((first, address)) = all.next() else { return Self::default() };
         let mut end = Self::of(policy, first, address);
-        let (mut one_address, mut one_name, mut one_roles) = (true, true, true);
+        let mut one_address = true;
+        let mut one_name = true;
+        let mut one_roles = true;
         for (party, other) in all {
             one_address &= other == address;
             one_name &= party.who == first.who || policy.name_of(party) == end.name;
@@ -119,9 +121,10 @@ impl EndIdentity {
         match (self.name.as_str(), self.address.as_str()) {
             _ if self.count > 0 => {
                 let noun = if self.count == 1 { "host" } else { "hosts" };
-                match self.titles.is_empty() {
-                    true => format!("{} {noun}", self.count),
-                    false => format!("{} {noun} ({})", self.count, self.titles.join(" or ")),
+                if self.titles.is_empty() {
+                    format!("{} {noun}", self.count)
+                } else {
+                    format!("{} {noun} ({})", self.count, self.titles.join(" or "))
                 }
             }
             ("", "") => format!("any {}", self.titles.join(" or ")),
@@ -136,9 +139,10 @@ impl EndIdentity {
     /// Returns the end in words, with its roles.
     pub fn words_with_roles(&self) -> String {
         let has_them = self.titles.is_empty() || self.count > 0;
-        match has_them || (self.name.is_empty() && self.address.is_empty()) {
-            true => self.words(),
-            false => format!("{} ({})", self.words(), self.titles.join(", ")),
+        if has_them || (self.name.is_empty() && self.address.is_empty()) {
+            self.words()
+        } else {
+            format!("{} ({})", self.words(), self.titles.join(", "))
         }
     }
 }

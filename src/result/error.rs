@@ -41,14 +41,13 @@ impl fmt::Display for StoredError {
             StoredProblem::Json(error) => {
                 // The message may quote a long text from the file.
                 let said: String = error.to_string().chars().take(200).collect();
-                match error.is_data() {
-                    true => write!(f, "{path} is not the audit.json of an audit: {said}"),
-                    false => {
-                        write!(
-                            f,
-                            "{path} is not complete JSON ({said}): is it truncated or compressed?"
-                        )
-                    }
+                if error.is_data() {
+                    write!(f, "{path} is not the audit.json of an audit: {said}")
+                } else {
+                    write!(
+                        f,
+                        "{path} is not complete JSON ({said}): is it truncated or compressed?"
+                    )
                 }
             }
             StoredProblem::Layout(layout) => {

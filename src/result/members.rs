@@ -62,8 +62,8 @@ impl Members {
         let mut sides = [BTreeSet::new(), BTreeSet::new()];
         for number in members.iter().take(if one { 1 } else { members.len() }) {
             let number = *number as usize;
-            let (subject, j) =
-                (outcome.conversations.list[number].subject, &outcome.judged[number]);
+            let subject = outcome.conversations.list[number].subject;
+            let j = &outcome.judged[number];
             sides[0].insert(member(&j.client, subject.client));
             sides[1].insert(member(&j.server, subject.server));
         }

@@ -209,7 +209,8 @@ impl<'a> AuditResult<'a> {
     /// Returns all findings as `audit.json` stores them.
     pub fn entries(&self) -> impl Iterator<Item = FindingEntry<'_>> {
         (0..self.findings_len()).filter_map(|number| {
-            let (trace, talkers) = (self.trace(number), self.talkers(number));
+            let trace = self.trace(number);
+            let talkers = self.talkers(number);
             Some(FindingEntry { row: self.finding(number)?, trace, talkers })
         })
     }

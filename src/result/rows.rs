@@ -341,7 +341,8 @@ record!(
 
 /// Returns all conversations.
 pub(super) fn conversations<'a>(run: &AuditRun<'a>) -> impl Iterator<Item = ConversationRow<'a>> {
-    let (outcome, policy) = (run.outcome, run.policy);
+    let outcome = run.outcome;
+    let policy = run.policy;
     outcome.conversations.list.iter().enumerate().map(move |(number, c)| {
         let judged = policy.map(|policy| (policy, &outcome.judged[number]));
         let names = outcome.conversations.names_of(c).seen.clone();
@@ -363,14 +364,16 @@ fn conversation<'a>(
     judged: Option<(&'a Policy, &'a Judged)>,
 ) -> ConversationRow<'a> {
     let subject = c.subject;
-    let (client, server) = (judged.map(|j| j.1.client), judged.map(|j| j.1.server));
+    let client = judged.map(|j| j.1.client);
+    let server = judged.map(|j| j.1.server);
     let end = |party: Option<crate::classify::Party>| match (judged, party) {
         (Some((policy, _)), Some(party)) => {
             (Cow::Borrowed(policy.name_of(&party)), words(policy.matrix.role_names(party.roles)))
         }
         _ => (Cow::Borrowed(""), Vec::new()),
     };
-    let ((client_name, client_roles), (server_name, server_roles)) = (end(client), end(server));
+    let (client_name, client_roles) = end(client);
+    let (server_name, server_roles) = end(server);
     let ruling = judged.map(|(_, j)| j.ruling);
     ConversationRow {
         client: subject.client,
@@ -457,7 +460,8 @@ fn doubts<'a>(doubts: Doubts) -> Vec<Cow<'a, str>> {
 
 /// Returns the row of one finding.
 pub(super) fn finding<'a>(run: &AuditRun<'a>, finding: &Finding) -> Option<FindingRow<'a>> {
-    let (policy, told) = (run.policy?, run.teller.as_ref()?.tell(finding));
+    let policy = run.policy?;
+    let told = run.teller.as_ref()?.tell(finding);
     let [clients, servers] = Members::of(policy, run.outcome, finding).map(|side| side.words());
     let change = run.known.zip(run.teller.as_ref());
     let since = match change.map(|(known, teller)| known.change(teller, finding)) {

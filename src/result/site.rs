@@ -108,7 +108,8 @@ pub struct SiteService {
 
 impl Site {
     pub(super) fn of(policy: &Policy) -> Self {
-        let (matrix, inventory) = (&policy.matrix, &policy.inventory);
+        let matrix = &policy.matrix;
+        let inventory = &policy.inventory;
         let roles = matrix.roles.iter().map(|role| SiteRole {
             slug: role.slug.clone(),
             name: role.name.clone(),

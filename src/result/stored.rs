@@ -77,9 +77,10 @@ fn layout_of(file: &mut File) -> Option<String> {
 fn from_reader(reader: impl Read) -> Result<AuditResult<'static>, StoredProblem> {
     let whole: StoredTables<'static> =
         serde_json::from_reader(BufReader::with_capacity(1 << 16, reader)).map_err(|error| {
-            match error.is_io() {
-                true => StoredProblem::Read(error.into()),
-                false => StoredProblem::Json(error),
+            if error.is_io() {
+                StoredProblem::Read(error.into())
+            } else {
+                StoredProblem::Json(error)
             }
         })?;
     if whole.schema != SCHEMA {

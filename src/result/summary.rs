@@ -24,7 +24,8 @@ type Tally = BTreeMap<String, u64>;
 impl AuditRun<'_> {
     /// Returns everything except the tables.
     pub(super) fn head(&self) -> Head {
-        let (policy, account) = (self.policy, self.account);
+        let policy = self.policy;
+        let account = self.account;
         let slots = self.timeline.iter();
         Head {
             schema: SCHEMA.to_owned(),

@@ -44,7 +44,8 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
         "" => "the farm",
         name => name,
     };
-    let (name, title) = (escape_control(name), escape_control(&policy.matrix.title));
+    let name = escape_control(name);
+    let title = escape_control(&policy.matrix.title);
     if !run.outcome.checked_anything() {
         let rest = format!(" the input shows no traffic of {name}.");
         return told(Tone::Warning, "Nothing could be assessed:", rest);
@@ -173,8 +174,8 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
     }
     if run.wishes.since.is_some() || run.wishes.until.is_some() {
         let bound = |time: Option<_>, open: &str| time.map_or_else(|| open.to_owned(), short);
-        let (since, until) =
-            (bound(run.wishes.since, "the start"), bound(run.wishes.until, "the end"));
+        let since = bound(run.wishes.since, "the start");
+        let until = bound(run.wishes.until, "the end");
         told.add(Tone::Warning, "Time", format!("only frames from {since} until {until}"));
     }
     inputs(run, &mut told);
@@ -194,7 +195,8 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
     moves(run, &mut told);
     let by_code =
         |code: Code| outcome.judged.iter().filter(|j| j.ruling.code == code).count() as u64;
-    let (holding, expired) = (by_code(Code::Exception), by_code(Code::ExpiredException));
+    let holding = by_code(Code::Exception);
+    let expired = by_code(Code::ExpiredException);
     if holding + expired > 0 {
         let used = outcome.excepted.iter().filter(|count| **count > 0).count();
         let of = plural(outcome.excepted.len() as u64, "exception");

@@ -11,7 +11,9 @@ use super::tshark::Sees;
 pub fn ours(file: &Path) -> Vec<Result<Observation, u16>> {
     let sources = expand(&[file.to_owned()]).expect("the file is there");
     let Ok(mut reader) = CaptureReader::open(&sources[0], false) else { return Vec::new() };
-    let (decoder, mut batch, mut found) = (Decoder::default(), Batch::default(), Vec::new());
+    let decoder = Decoder::default();
+    let mut batch = Batch::default();
+    let mut found = Vec::new();
     let mut more = true;
     while more {
         more = reader.next(&mut batch).unwrap_or(false);

@@ -44,7 +44,8 @@ impl Fixture {
 
     /// Returns the arguments of its audit.
     pub fn arguments(&self) -> Vec<String> {
-        let (capture, inventory) = (self.capture(), self.inventory());
+        let capture = self.capture();
+        let inventory = self.inventory();
         let [capture, inventory] = [capture, inventory].map(|path| path.display().to_string());
         [vec!["audit".to_owned(), capture, "-i".to_owned(), inventory], self.more()].concat()
     }
@@ -237,7 +238,8 @@ impl Records {
     pub fn read(path: &Path) -> Self {
         let bytes = fs::read(path).expect("the fixture is there");
         assert_eq!(bytes[..4], [0xd4, 0xc3, 0xb2, 0xa1], "a little-endian pcap file");
-        let (mut records, mut at) = (Vec::new(), 24);
+        let mut records = Vec::new();
+        let mut at = 24;
         while at < bytes.len() {
             let length: [u8; 4] = bytes[at + 8..at + 12].try_into().expect("four bytes");
             let end = at + 16 + u32::from_le_bytes(length) as usize;

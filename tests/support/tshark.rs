@@ -97,20 +97,20 @@ fn packet(line: &str) -> Packet {
         // A tunnel that contains something other than IP.
         return found;
     }
-    let (v6, number) = (layers[at] == "ipv6", count(layers[at]));
+    let v6 = layers[at] == "ipv6";
+    let number = count(layers[at]);
     let pick = |column: usize, number: usize| {
         columns[column].get(number.wrapping_sub(1)).copied().unwrap_or_default().to_owned()
     };
-    let (src, dst) = match v6 {
-        false => (pick(2, number), pick(3, number)),
-        true => (pick(4, number), pick(5, number)),
-    };
-    let (offset, id) = match v6 {
-        false => (pick(12, number), pick(14, number)),
-        true => (
+    let (src, dst) =
+        if v6 { (pick(4, number), pick(5, number)) } else { (pick(2, number), pick(3, number)) };
+    let (offset, id) = if v6 {
+        (
             columns[15].last().copied().unwrap_or_default().to_owned(),
             columns[16].last().copied().unwrap_or_default().to_owned(),
-        ),
+        )
+    } else {
+        (pick(12, number), pick(14, number))
     };
     let fragments = layers[at..end].contains(&"ipv6.fraghdr");
     let later = !matches!(offset.as_str(), "" | "0") && (!v6 || fragments);
@@ -126,7 +126,8 @@ fn packet(line: &str) -> Packet {
     for (name, protocol, column) in above {
         if protocol != 136 && layers[at..end].contains(&name) {
             let number = count(name);
-            let (sport, dport) = (pick(column, number), pick(column + 1, number));
+            let sport = pick(column, number);
+            let dport = pick(column + 1, number);
             if !sport.is_empty() {
                 found.sees =
                     Sees::Flow(format!("{src} {sport}"), format!("{dst} {dport}"), protocol);

@@ -61,7 +61,8 @@ impl Wire {
 
     /// Appends a connection with this initial sequence number and data in both directions.
     pub fn opened(&mut self, ms: u64, from: (&str, u16), to: (&str, u16), isn: u32) {
-        let (a, b) = (isn, isn.wrapping_mul(7));
+        let a = isn;
+        let b = isn.wrapping_mul(7);
         self.segment(ms, from, to, SYN, (a, 0), 0);
         self.segment(ms + 1, to, from, SYN | ACK, (b, a + 1), 0);
         self.segment(ms + 2, from, to, ACK, (a + 1, b + 1), 0);

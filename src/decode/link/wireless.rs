@@ -36,7 +36,8 @@ pub(super) fn radiotap<'p>(
     }
     let length = usize::from(u16::from_le_bytes([a, b]));
     let first = word(4).ok_or(CUT)?;
-    let (mut at, mut map) = (8, first);
+    let mut at = 8;
+    let mut map = first;
     while map & MORE_MAPS != 0 && at < length {
         map = word(at).ok_or(CUT)?;
         at += 4;

@@ -36,7 +36,8 @@ pub(super) fn is_keepalive(ip: &IpHeader, packet: Packet<'_>) -> bool {
 }
 
 pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
-    let (flags, protocol) = (packet.u16(0)?, packet.u16(2)?);
+    let flags = packet.u16(0)?;
+    let protocol = packet.u16(2)?;
     let version = flags & 7;
     // Source routes (RFC 1701) are obsolete, and their length cannot be trusted.
     if version > 1 || flags & ROUTING != 0 {

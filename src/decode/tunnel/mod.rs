@@ -155,7 +155,9 @@ pub(super) fn inside<'p>(
     if gre::is_keepalive(ip, rest) {
         return Next::Done;
     }
-    let (mut sport, mut dport, mut is_sealed) = (0, 0, false);
+    let mut sport = 0;
+    let mut dport = 0;
+    let mut is_sealed = false;
     let found = match ip.transport {
         Transport::TCP => return Next::Done,
         Transport::UDP => {
@@ -176,7 +178,9 @@ pub(super) fn inside<'p>(
     };
     match found {
         Some(TunnelHeader { tunnel, id, next }) => {
-            let (src, dst, transport) = (ip.src, ip.dst, ip.transport);
+            let src = ip.src;
+            let dst = ip.dst;
+            let transport = ip.transport;
             let stated = TunnelUse::Unstated;
             layers.enter(
                 tunnel,

@@ -37,7 +37,8 @@ pub(super) fn plain(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
 }
 
 pub(super) fn generic(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
-    let (flags, id) = (packet.bytes.first()?, network(packet)?);
+    let flags = packet.bytes.first()?;
+    let id = network(packet)?;
     // Version 0, a valid number, and not an operations message.
     if flags & 0x30 != 0 || flags & 0x08 == 0 || flags & 0x01 != 0 || packet.bytes[7] != 0 {
         return None;
@@ -57,7 +58,8 @@ pub(super) fn generic(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
 }
 
 pub(super) fn geneve(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
-    let (first, id) = (packet.bytes.first()?, network(packet)?);
+    let first = packet.bytes.first()?;
+    let id = network(packet)?;
     if first >> 6 != 0 {
         return None;
     }

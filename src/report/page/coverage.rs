@@ -114,13 +114,15 @@ fn drawing(Lanes(lanes): Lanes, count: usize) -> Markup {
 /// Returns the runs of a lane as boxes.
 fn path(mut lane: u128, count: usize, y: usize) -> String {
     let x = |piece: usize| piece * PIECES * UNIT / count;
-    let (mut path, mut piece) = (String::new(), 0);
+    let mut path = String::new();
+    let mut piece = 0;
     while lane != 0 {
         let gap = lane.trailing_zeros() as usize;
         piece += gap;
         lane >>= gap;
         let run = lane.trailing_ones() as usize;
-        let (from, to) = (x(piece), x(piece + run));
+        let from = x(piece);
+        let to = x(piece + run);
         path.push_str(&format!("M{from} {y}H{to}V{}H{from}z", y + LANE));
         piece += run;
         lane = lane.checked_shr(run as u32).unwrap_or(0);

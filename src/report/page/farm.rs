@@ -168,7 +168,8 @@ impl<'a> Farm<'a> {
                 let Some([from, to]) = self.sides(number) else { continue };
                 // A broadcast has no server role. A host with several roles is a source only in the
                 // roles of the row.
-                let (from, to) = (client.common(from), server.common(to));
+                let from = client.common(from);
+                let to = server.common(to);
                 if (covers || decided == Some(number)) && !from.is_empty() && !to.is_empty() {
                     each(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
                 }

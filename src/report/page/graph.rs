@@ -84,9 +84,10 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let label = format!(
         "{}, {} that the matrix documents or an exception permits, {}",
         plural(farm.site.hosts.len() as u64, "host"),
-        match single {
-            true => plural(lines.len() as u64, "connection"),
-            false => format!("{} between groups", plural(lines.len() as u64, "connection")),
+        if single {
+            plural(lines.len() as u64, "connection")
+        } else {
+            format!("{} between groups", plural(lines.len() as u64, "connection"))
         },
         plural(findings.len() as u64, "finding")
     );
@@ -140,9 +141,8 @@ impl GraphLayout {
         for (number, host) in site.hosts.iter().enumerate() {
             hosts.entry(host.roles).or_default().push(Node::Host(number));
         }
-        let titles = |roles: RoleSet| match roles.is_empty() {
-            true => "no role".to_owned(),
-            false => site.titles(roles).join(", "),
+        let titles = |roles: RoleSet| {
+            if roles.is_empty() { "no role".to_owned() } else { site.titles(roles).join(", ") }
         };
         let mut groups: Vec<(String, Vec<Node>)> =
             hosts.into_iter().map(|(roles, nodes)| (titles(roles), nodes)).collect();
@@ -155,7 +155,8 @@ impl GraphLayout {
         // The space between groups is as wide as one or two hosts.
         const GAP: f64 = 1.5;
         let all: f64 = groups.iter().map(|(_, nodes)| nodes.len() as f64 + GAP).sum();
-        let (mut place, mut places) = (0.0, HashMap::new());
+        let mut place = 0.0;
+        let mut places = HashMap::new();
         for (_, nodes) in &groups {
             for (number, node) in nodes.iter().enumerate() {
                 let turn = (place + number as f64 + 0.5) / all;
@@ -209,17 +210,20 @@ impl GraphLayout {
     /// Returns a line that bends towards the middle. The `number`th line between two nodes lies a
     /// little beside the others, and lines in the other direction lie on the other side.
     fn curve(&self, from: Node, to: Node, number: usize) -> String {
-        let ((x1, y1), (x2, y2)) = (self.at(from, RADIUS - 6.0), self.at(to, RADIUS - 6.0));
+        let (x1, y1) = self.at(from, RADIUS - 6.0);
+        let (x2, y2) = self.at(to, RADIUS - 6.0);
         // Further lines lie on top of each other.
         let side = number.min(APART_MOST) as f64 * APART;
         if from == to {
             // A node that is connected to itself gets a loop.
             let angle = self.places[&from];
             let bow = |turn: f64| {
-                let (angle, radius) = (angle + turn, RADIUS * 0.75 - side);
+                let angle = angle + turn;
+                let radius = RADIUS * 0.75 - side;
                 (WIDTH / 2.0 + radius * angle.cos(), HEIGHT / 2.0 + radius * angle.sin())
             };
-            let ((ax, ay), (bx, by)) = (bow(-0.2), bow(0.2));
+            let (ax, ay) = bow(-0.2);
+            let (bx, by) = bow(0.2);
             return format!("M{x1:.1} {y1:.1}C{ax:.1} {ay:.1} {bx:.1} {by:.1} {x2:.1} {y2:.1}");
         }
         let bend = |a: f64, b: f64, middle: f64| middle * 0.6 + (a + b) * 0.2;
@@ -286,11 +290,13 @@ fn group(
 fn label(layout: &GraphLayout, node: Node, text: &str) -> Markup {
     let (x, y) = layout.at(node, NAMES);
     let angle = layout.places[&node];
-    let (degrees, left) = (angle.to_degrees(), angle.cos() < 0.0);
+    let degrees = angle.to_degrees();
+    let left = angle.cos() < 0.0;
     let text = escape_control(text);
-    let short: String = match text.chars().count() > LABEL {
-        true => text.chars().take(LABEL - 1).chain(['…']).collect(),
-        false => text.into_owned(),
+    let short: String = if text.chars().count() > LABEL {
+        text.chars().take(LABEL - 1).chain(['…']).collect()
+    } else {
+        text.into_owned()
     };
     let (turn, anchor) = if left { (degrees + 180.0, "end") } else { (degrees, "start") };
     html! {

@@ -82,9 +82,10 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
         pieces.seconds(),
         short(first),
         short(last),
-        match lanes.is_empty() {
-            true => "",
-            false => "; below them findings, each from its first to its last packet",
+        if lanes.is_empty() {
+            ""
+        } else {
+            "; below them findings, each from its first to its last packet"
         }
     );
     html! {

@@ -15,7 +15,8 @@ impl Explainer<'_> {
     /// Returns what was considered for the first conversation of a finding.
     pub(super) fn conversation_trace(&self, finding: &Finding) -> Vec<String> {
         let Some((_, c, j)) = self.first(finding) else { return Vec::new() };
-        let (policy, conversations) = (self.policy, &self.outcome.conversations);
+        let policy = self.policy;
+        let conversations = &self.outcome.conversations;
         let mut trace = vec![
             format!("client {}: {}", c.subject.client, policy.describe(&j.client)),
             format!("server {}: {}", c.subject.server, policy.describe(&j.server)),
@@ -115,7 +116,8 @@ fn flags(c: &Conversation) -> Option<String> {
 pub fn state_changes(c: &Conversation) -> Option<String> {
     let failed = c.last_failures()?;
     let time = |time: Option<Nanos>| time.map_or_else(String::new, clock_words);
-    let (worked, opened) = (c.opened, failed.opened);
+    let worked = c.opened;
+    let opened = failed.opened;
     let how = match failed.state {
         State::HalfOpen => "half-open",
         state => state.name(),
@@ -164,7 +166,8 @@ fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
         let rows = policy.rows_at(c.subject.transport, c.subject.port).map(|row| &matrix.rows[row]);
         rows.filter(|row| row.scope == Scope::Network && row.only.is_none())
     };
-    let (client, server) = (j.client.roles, j.server.roles);
+    let client = j.client.roles;
+    let server = j.server.roles;
     let (who, address, roles) = match (client.is_empty(), server.is_empty()) {
         (true, false) => {
             let fits = rows().filter(|row| matrix.is_destination(row, server));
@@ -186,19 +189,17 @@ fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<Stri
     let names = all.names_of(c);
     if let Some((number, alias)) = j.named {
         let known = &names.known[number];
-        let (asked, name) = (&known.names[0], &known.names[alias]);
+        let asked = &known.names[0];
+        let name = &known.names[alias];
         let alias = if alias == 0 { String::new() } else { format!(", an alias of {asked},") };
-        let hidden = match names.hidden {
-            true => "; another name may be hidden (ECH, or not kept)",
-            false => "",
-        };
+        let hidden =
+            if names.hidden { "; another name may be hidden (ECH, or not kept)" } else { "" };
         return Some(format!("the server is {name}{alias} {}{hidden}", known.witnesses()));
     }
-    let why = match names.hidden {
-        true => {
-            "the client may have requested another server name, in an encrypted ClientHello (ECH) or one that was not kept"
-        }
-        false => "no DNS answer and no TLS or HTTP request shows the server's name",
+    let why = if names.hidden {
+        "the client may have requested another server name, in an encrypted ClientHello (ECH) or one that was not kept"
+    } else {
+        "no DNS answer and no TLS or HTTP request shows the server's name"
     };
     j.doubts.iter().any(|d| d == Doubt::Name).then(|| why.to_owned())
 }
@@ -206,14 +207,15 @@ fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<Stri
 /// Returns whether the endpoint mapper announced the port, for a row whose range it announces.
 fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
     let mapper = row.announced_by?;
-    let (port, server, client) = (c.subject.port, c.subject.server, c.subject.client);
-    Some(match c.announced {
-        true => format!(
-            "the endpoint mapper (TCP {mapper}) of {server} announced port {port} to {client}"
-        ),
-        false => format!(
+    let port = c.subject.port;
+    let server = c.subject.server;
+    let client = c.subject.client;
+    Some(if c.announced {
+        format!("the endpoint mapper (TCP {mapper}) of {server} announced port {port} to {client}")
+    } else {
+        format!(
             "no answer of the endpoint mapper (TCP {mapper}) of {server} to {client} announces port {port}; the port range of the row decides"
-        ),
+        )
     })
 }
 
@@ -221,7 +223,8 @@ fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
 fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     const SHOWN: usize = 5;
     let policy = judge.policy;
-    let (client, server) = (policy.client_roles(&j.client, &j.server, false), j.server.roles);
+    let client = policy.client_roles(&j.client, &j.server, false);
+    let server = j.server.roles;
     let matrix = &policy.matrix;
     let joins = |row: &&Row| matrix.is_source(row, client) && matrix.is_destination(row, server);
     matrix.rows.iter().filter(joins).take(SHOWN).map(|row| row.id.as_str()).collect()

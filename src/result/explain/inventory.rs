@@ -40,7 +40,8 @@ impl Explainer<'_> {
         let matrix = &self.policy.matrix;
         let service = service_words(c.subject.transport, &told.port);
         let roles = self.judge.serving(c);
-        let (name, other) = (told.client.words_with_roles(), matrix.role_titles(roles).join(", "));
+        let name = told.client.words_with_roles();
+        let other = matrix.role_titles(roles).join(", ");
         Words {
             message: format!("{name} serves {service}, which only {other} serves"),
             action: format!(
@@ -102,7 +103,8 @@ impl Explainer<'_> {
     pub(super) fn silent_role(&self, role: usize, told: &ToldFinding) -> Words {
         let view = self.seen.view();
         let watched_s = view.watched.seconds_for(view.watch(ROLE_WATCH_S));
-        let (name, title) = (told.client.words(), &self.policy.matrix.roles[role].name);
+        let name = told.client.words();
+        let title = &self.policy.matrix.roles[role].name;
         Words {
             message: format!(
                 "{name} showed no traffic of the role {title} in {watched_s} s, although it was seen sending"
@@ -115,7 +117,8 @@ impl Explainer<'_> {
     }
 
     pub(super) fn silent_role_trace(&self, finding: &Finding, role: usize) -> Vec<String> {
-        let (matrix, one) = (&self.policy.matrix, RoleSet::one(role));
+        let matrix = &self.policy.matrix;
+        let one = RoleSet::one(role);
         let mut trace = self.host_trace(finding);
         let of_role = matrix.rows.iter().filter(|row| {
             row.is_expected() && (matrix.is_source(row, one) || matrix.is_destination(row, one))
@@ -136,7 +139,8 @@ impl Explainer<'_> {
 
     pub(super) fn conflict(&self, number: u32, told: &ToldFinding) -> Words {
         let conflict = self.outcome.conflict(number);
-        let (address, macs) = (conflict.address, &conflict.macs);
+        let address = conflict.address;
+        let macs = &conflict.macs;
         let more = macs.len().saturating_sub(CLAIMANTS);
         let shown: Vec<String> = macs.iter().take(CLAIMANTS).map(Mac::to_string).collect();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -174,7 +178,8 @@ impl Explainer<'_> {
         for mac in conflict.macs.iter().take(CLAIMANTS) {
             let theirs =
                 claims.iter().filter(|(c, _)| (c.address, c.mac) == (conflict.address, *mac));
-            let (mut window, mut frames) = (TimeSpan::default(), 0);
+            let mut window = TimeSpan::default();
+            let mut frames = 0;
             for (_, claim) in theirs {
                 window.merge(&TimeSpan { first: claim.first, last: claim.last });
                 frames += claim.frames.0;

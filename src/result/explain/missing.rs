@@ -12,7 +12,8 @@ use crate::model::service_words;
 impl Explainer<'_> {
     pub(super) fn failure(&self, finding: &Finding, told: &ToldFinding) -> Words {
         let Some((_, c, _)) = self.first(finding) else { return Words::default() };
-        let (code, transport) = (finding.code(), c.subject.transport);
+        let code = finding.code();
+        let transport = c.subject.transport;
         // If an RST refused the port, an ICMP error about another attempt says nothing about it.
         let telling = self.conversations(finding).map(|(c, _)| c);
         let telling = telling.filter(|c| {
@@ -28,16 +29,18 @@ impl Explainer<'_> {
             Code::Challenged => "is answered by an ACK instead of a SYN-ACK",
             _ => "gets no answer",
         };
-        let by = match who_says.is_empty() {
-            true => String::new(),
-            false => format!(", says {}", who_says.into_iter().collect::<Vec<_>>().join(", ")),
+        let by = if who_says.is_empty() {
+            String::new()
+        } else {
+            format!(", says {}", who_says.into_iter().collect::<Vec<_>>().join(", "))
         };
         let alternative = self.alternative(finding);
         let foreign = [StateEvidence::ResetOnTheWay, StateEvidence::UnrelatedReset];
         let reset_on_the_way = self.conversations(finding).any(|(c, _)| foreign.contains(&c.basis));
-        let by = match reset_on_the_way {
-            true => format!("{by}; the resets came from another device, probably a firewall"),
-            false => by,
+        let by = if reset_on_the_way {
+            format!("{by}; the resets came from another device, probably a firewall")
+        } else {
+            by
         };
         // A service that worked before has stopped.
         let stopped = self.conversations(finding).filter(|(c, _)| c.fails_at_last().is_some());
@@ -45,7 +48,8 @@ impl Explainer<'_> {
         let since = worked_until
             .map_or_else(String::new, |time| format!("; it worked until {}", clock_words(time)));
         let service = service_words(transport, &told.port.replace(';', ", "));
-        let (from, to) = (told.client.words_with_roles(), told.server.words_with_roles());
+        let from = told.client.words_with_roles();
+        let to = told.server.words_with_roles();
         let flows: u64 = self.conversations(finding).map(|(c, _)| c.flows).sum();
         let flows = if flows == 1 { "1 connection".into() } else { format!("{flows} connections") };
         let attempts: u64 = self.conversations(finding).map(|(c, _)| c.attempts).sum();
@@ -56,7 +60,8 @@ impl Explainer<'_> {
         };
         let message =
             format!("{service} from {from} to {to} {how} ({attempts}{by}){alternative}{since}");
-        let (from, to) = (told.client.words(), told.server.words());
+        let from = told.client.words();
+        let to = told.server.words();
         let action = match code {
             Code::Refused => {
                 format!("Check that the service on {to} runs and listens on {service}")
@@ -123,7 +128,8 @@ impl Explainer<'_> {
     /// services in words.
     fn ways(&self, finding: &Finding, client: std::net::IpAddr) -> BTreeSet<(String, String)> {
         let Reason::Failed(group) = finding.reason else { return BTreeSet::new() };
-        let (policy, outcome) = (self.policy, self.outcome);
+        let policy = self.policy;
+        let outcome = self.outcome;
         let rows = policy.matrix.groups.values().nth(group.into());
         let is_of_group = |j: &Judged| {
             let row = j.ruling.row.filter(|_| j.verdict() == Verdict::Documented);

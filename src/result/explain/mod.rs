@@ -132,10 +132,9 @@ impl<'a> Explainer<'a> {
         let mut all = self.conversations(finding).map(|(_, j)| [j.client.roles, j.server.roles]);
         let first = all.next().unwrap_or_default();
         let shared = |roles: [RoleSet; 2], other: [RoleSet; 2]| {
-            [0, 1].map(|side| match first[side] == other[side] {
-                true => roles[side],
-                false => RoleSet::default(),
-            })
+            [0, 1].map(
+                |side| if first[side] == other[side] { roles[side] } else { RoleSet::default() },
+            )
         };
         all.fold(first, shared)
     }
@@ -216,7 +215,8 @@ impl<'a> Explainer<'a> {
 
     /// Returns a finding without its texts.
     fn untold(&self, finding: &Finding) -> ToldFinding {
-        let (policy, outcome) = (self.policy, self.outcome);
+        let policy = self.policy;
+        let outcome = self.outcome;
         let [client, server] = self.ends(finding);
         let cause = finding.explained_by().map(|cause| &outcome.findings()[cause]);
         ToldFinding {
@@ -337,7 +337,8 @@ impl<'a> Explainer<'a> {
     fn doubtful_members(&self, finding: &Finding) -> Option<String> {
         let members = finding.members.len();
         let doubts = self.conversations(finding).map(|(_, j)| j.doubts).filter(|d| !d.certain());
-        let (mut count, mut all) = (0, Doubts::default());
+        let mut count = 0;
+        let mut all = Doubts::default();
         for doubts in doubts {
             count += 1;
             all = all.with(doubts);

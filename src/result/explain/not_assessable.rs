@@ -21,10 +21,13 @@ pub(super) fn pairs(fold: Option<&Fold>) -> String {
 
 impl Explainer<'_> {
     pub(super) fn not_assessable(&self, id: ClaimId, told: &ToldFinding) -> Words {
-        let (code, claims) = (told.code, self.outcome.claims());
-        let (claim, fold) = (claims.get(id).0, claims.fold(id));
+        let code = told.code;
+        let claims = self.outcome.claims();
+        let claim = claims.get(id).0;
+        let fold = claims.fold(id);
         let rows = claims.rows(claim.rows);
-        let (client, server) = (told.client.words(), told.server.words());
+        let client = told.client.words();
+        let server = told.server.words();
         // The place to capture at.
         let at = match fold {
             Some(_) => "ports of these hosts".to_owned(),
@@ -127,7 +130,9 @@ impl Explainer<'_> {
     }
 
     pub(super) fn claim_trace(&self, id: ClaimId) -> Vec<String> {
-        let (policy, seen, claims) = (self.policy, &self.seen, self.outcome.claims());
+        let policy = self.policy;
+        let seen = &self.seen;
+        let claims = self.outcome.claims();
         let claim = claims.get(id).0;
         let rows = claims.rows(claim.rows);
         let mut trace = Vec::new();
@@ -155,7 +160,8 @@ impl Explainer<'_> {
             claim.watch_s,
             seen.view().miss() * 100.0
         ));
-        let (source, to) = (claim.source as usize, claims.to(claim));
+        let source = claim.source as usize;
+        let to = claims.to(claim);
         let coverage = match (&policy.inventory.covers, seen.covers(source, &to)) {
             (Some(_), Some(_)) => "the inventory states that the capture covers the pair",
             (Some(_), None) => "the inventory states that the capture does not cover the pair",

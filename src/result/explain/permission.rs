@@ -10,16 +10,18 @@ use crate::model::service_words;
 impl Explainer<'_> {
     pub(super) fn permission(&self, finding: &Finding, told: &ToldFinding) -> Words {
         let Some((number, c, j)) = self.first(finding) else { return Words::default() };
-        let service = match Self::is_of_many_ports(finding) {
-            true => self.many_ports(finding),
-            false => service_words(c.subject.transport, &told.port),
+        let service = if Self::is_of_many_ports(finding) {
+            self.many_ports(finding)
+        } else {
+            service_words(c.subject.transport, &told.port)
         };
         let (did, how) = how_far(finding.state, finding.members.len());
         let of_network =
             matches!(self.outcome.end(finding.key.client), crate::classify::EndKey::Many(_));
-        let how = match of_network || told.client.address == "*" {
-            true => how.replacen("and was ", "and were ", 1),
-            false => how,
+        let how = if of_network || told.client.address == "*" {
+            how.replacen("and was ", "and were ", 1)
+        } else {
+            how
         };
         let how = format!("{}{how}", self.called(number, j));
         let mut message = self.message(finding, told, j.ruling, &format!("{did} {service}"), &how);
@@ -42,10 +44,12 @@ impl Explainer<'_> {
             self.conversations(finding).map(|(c, _)| c.subject.port).collect();
         let reached = self.conversations(finding).filter(|(c, _)| c.state.reached());
         let reached: BTreeSet<u16> = reached.map(|(c, _)| c.subject.port).collect();
-        let (low, high) = (ports.first().unwrap_or(&0), ports.last().unwrap_or(&0));
-        let list = match reached.is_empty() {
-            true => "none reached".to_owned(),
-            false => format!("reached: {}", some(&reached)),
+        let low = ports.first().unwrap_or(&0);
+        let high = ports.last().unwrap_or(&0);
+        let list = if reached.is_empty() {
+            "none reached".to_owned()
+        } else {
+            format!("reached: {}", some(&reached))
         };
         let transport = self.outcome.transport_of(finding).to_uppercase();
         format!("{} {transport} ports from {low} to {high}, {list}", ports.len())
@@ -69,7 +73,8 @@ impl Explainer<'_> {
     ) -> String {
         let policy = self.policy;
         let row = row.map(|r| &policy.matrix.rows[r]);
-        let (client, server) = (told.client.words_with_roles(), told.server.words_with_roles());
+        let client = told.client.words_with_roles();
+        let server = told.server.words_with_roles();
         let talked = format!("{client} {did} to {server} {how}");
         let reason = match (finding.code(), row) {
             (Code::ExpiredException, _) => return format!("{talked}; {}", self.expired(exception)),
@@ -103,7 +108,8 @@ impl Explainer<'_> {
                 format!("the matrix documents this port of the server only for {others}")
             }
             (Code::NoRelation, Some(row)) => {
-                let (feature, purpose) = (off(policy, row), &row.purpose);
+                let feature = off(policy, row);
+                let purpose = &row.purpose;
                 format!(
                     "the matrix documents it only with {feature} ({purpose}), which is off in the inventory"
                 )
