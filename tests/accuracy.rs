@@ -159,8 +159,9 @@ fn still_certain() -> String {
     let mut text = "
 ## Findings still certain
 
-What an audit said for certain, and rightly, when it believed everybody (`tests/data/honest.tsv`), and what it says since
-[threat-model.md](threat-model.md) holds: of `farm-running`, which ran before its capture began, and of the lab farms.
+`tests/data/honest.tsv` lists the claims that were certain, and true, when audits still trusted every host. The table shows
+how many of them are certain now that [threat-model.md](threat-model.md) applies, for `farm-running`, which was running before
+its capture began, and for the lab farms.
 
 | farm | certain claims | of them findings | no longer certain | of them findings |
 | --- | --- | --- | --- | --- |
@@ -206,7 +207,10 @@ What an audit said for certain, and rightly, when it believed everybody (`tests/
     }
     let [claims, findings, gone, gone_findings] = all;
     text += &format!("| all | {claims} | {findings} | {gone} | {gone_findings} |\n\n");
-    text += &format!("{:.2} % of the claims are lost:\n\n", gone as f64 * 100.0 / claims as f64);
+    text += &format!(
+        "{:.2} % of the claims are no longer certain:\n\n",
+        gone as f64 * 100.0 / claims as f64
+    );
     assert_eq!(lost, LOST.map(|(farm, claim, _)| (farm, claim)));
     assert!(gone * 100 <= claims, "{gone} of {claims} certain claims are lost");
     for (farm, claim, sentence) in LOST {
@@ -227,18 +231,23 @@ fn certain_claims_stay_true_where_frames_are_lost() {
         changes.push((format!("{percent} % of frames, at random, {} times", seeds.len()), change));
     }
     changes.push(("one direction, then the other".to_owned(), vec![one_way(true), one_way(false)]));
-    changes.push(("what is behind 64 bytes of each frame".to_owned(), vec![cut(64)]));
+    changes.push(("everything after the first 64 bytes of each frame".to_owned(), vec![cut(64)]));
     let mut text = "\
 # Accuracy
 
-What the verdicts of the three lab farms (`farm-faults`, `farm-healthy`, `farm-codes`) become where frames are lost: of the whole
-captures, and of each cut into eight pieces of 80 seconds (`--min-watch 60s`), in which most services are asked two or
-three times. A claim is the verdict and code of a conversation, or a finding other than `not-assessable`; it is false if
-without the loss something else is said of the same client, server, transport and port, or the finding is not there.
-Recall is the share of the findings that is unchanged, certain or not. Written by `UPDATE_GOLDEN=1 cargo test --test
-accuracy`, which holds it to at most 1 % of the certain claims false, and of the certain findings alone.
+This page shows how lost frames change the verdicts of the three lab farms (`farm-faults`, `farm-healthy`, `farm-codes`). Each
+capture is audited as a whole and in eight pieces of 80 seconds (`--min-watch 60s`), in which most services are used two or
+three times.
 
-| taken away | certain claims | of them false | certain findings | of them false | uncertain claims | recall |
+- A claim is the verdict and code of a conversation, or a finding other than `not-assessable`.
+- A claim is false if the same frames without the loss give another verdict or code for the same client, server, transport and
+  port, or do not give the finding.
+- Recall is the share of findings that do not change, whether they are certain or not.
+
+`UPDATE_GOLDEN=1 cargo test --test accuracy` writes this page. The test allows at most 1 % of the certain claims to be false,
+and at most 1 % of the certain findings alone.
+
+| lost | certain claims | of them false | certain findings | of them false | uncertain claims | recall |
 | --- | --- | --- | --- | --- | --- | --- |
 "
     .to_owned();

@@ -16,26 +16,33 @@ const HEAD: &str = "\
 
 Generated from the lists in the code by `tests/decoding.rs`; do not edit.
 
-Every frame is counted once: as an observation, or as skipped under one of the reasons at the end. Where a
-packet carries another one, the innermost is audited; what it was wrapped in stands in the column `tags`
-of `conversations.csv`, and between whom in `outer` (of a mirror, the sensor and its target).
-`--no-decap` audits tunnels themselves. Where the inner packet cannot be read (a mirror cut it off), the
-packet around it is what was observed (`opaque_tunnels` in `audit.json`).
+Every frame is counted once, either as an observation or as skipped for one of the reasons at the end of
+this page. If a packet carries another packet, the innermost one is audited. The column `tags` of
+`conversations.csv` then shows its encapsulation, and the column `outer` the ends of its tunnels (for a
+mirror, the sensor and its target). `--no-decap` audits the tunnels themselves. If the inner packet cannot
+be decoded, for example because a mirror truncated it, the outer packet is the observation
+(`opaque_tunnels` in `audit.json`).
 
-Capture files are pcap (both byte orders, microseconds and nanoseconds, and the older long records) and
-pcapng (several sections and interfaces; statistics, filters), also compressed with gzip, zstd, xz, lz4 or
-bzip2. Captures of Windows come as pcapng from Wireshark and from `pktmon etl2pcap`, whose copies of a
-packet at each layer of the stack are taken for what they are (see \"Packets seen twice\" in reports.md).
+Capture files are pcap (both byte orders, microseconds and nanoseconds, and the older long records) or
+pcapng (several sections and interfaces, statistics, filters). They may be compressed with gzip, zstd, xz,
+lz4 or bzip2. On Windows, Wireshark and `pktmon etl2pcap` write pcapng. `pktmon` captures a packet at each
+layer of the stack; these frames are recognised as duplicates
+([Duplicate packets](reports.md#duplicate-packets)).
 
 ";
 
 const TAIL: &str = "
-Above these: IPv4 with options, IPv6 with its extension headers (hop-by-hop, routing, fragment,
-destination options, AH, mobility, HIP, shim6; 16 at most), fragments joined with their first one by
-addresses, protocol and identification, TCP, UDP, SCTP, ICMP and ICMPv6; an ICMP error belongs to the flow
-that it quotes, through tunnels too. Every other protocol is a flow without ports (ESP is `ip-50`).
-At most 32 layers of a frame are followed. Several packets in one 802.11 frame are counted under a reason,
-not read; a later fragment of a fragmented outer packet belongs to the inner flow of its first one.
+Above these layers, the decoder reads:
+
+- IPv4 with options, and IPv6 with at most 16 extension headers (hop-by-hop, routing, fragment, destination
+  options, AH, mobility, HIP, shim6);
+- fragments, which are assigned to the first fragment of their datagram by addresses, protocol and
+  identification. A later fragment of a fragmented outer packet belongs to the inner flow of the first one;
+- TCP, UDP, SCTP, ICMP and ICMPv6. An ICMP error belongs to the flow that it quotes, also through tunnels;
+- every other protocol as a flow without ports (ESP is `ip-50`).
+
+The decoder follows at most 32 layers of a frame. 802.11 frames that contain several packets are counted
+under a skip reason and not decoded.
 ";
 
 /// Returns a section with a table.
@@ -85,14 +92,14 @@ fn document() -> String {
     }
     let loses = section(
         "What a wrapper cannot carry",
-        "The tests put the same frames into each of these, and hold verdicts, states and directions to be\n\
-         the same (`tests/links.rs`). Evidence that is lost on the way:",
+        "The tests wrap the same frames in each of the following ways, and require the same verdicts, states and\n\
+         directions (`tests/links.rs`). The table shows the evidence that each wrapper loses:",
         &["lost", "in"],
         loses.iter().map(|(what, who)| format!("| {what} | {} |", who.join(", "))),
     );
     let reasons = section(
         "Frames that are not observed",
-        "An unknown link type is told with its number and its name in the registry.",
+        "An unknown link type is reported with its number and its name in the registry.",
         &["reason", "what to do about it"],
         SkipReason::ALL.iter().map(|r| format!("| `{r}` | {} |", r.advice().unwrap_or("nothing"))),
     );
