@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-use rasaudit::capture::{Batch, CaptureReader, expand};
+use rasaudit::capture::{Batch, CaptureReader, InputHash, expand};
 use rasaudit::classify::{CaptureConditions, Judgement, Watched};
 use rasaudit::conversation::{CaptureLimits, Conversations, ReadOptions};
 use rasaudit::decode::{Body, Decoder, FiveTuple, Observation, flag};
-use rasaudit::flow::{FlowStore, HashSeed, Retention};
+use rasaudit::flow::{FlowStore, HashSeed, Retention, WorkerTables};
 use rasaudit::model::Transport;
 use rasaudit::pipeline::{Audit, Limits, Plan, Progress, Request};
 use rasaudit::policy::{Inventory, Policy, RuleFiles};
@@ -24,7 +24,7 @@ fn fixture(path: &str) -> PathBuf {
 
 fn batches(capture: &Path) -> Vec<Batch> {
     let sources = expand(&[capture.to_owned()]).expect("the fixture");
-    let mut reader = CaptureReader::open(&sources[0], false).expect("a capture");
+    let mut reader = CaptureReader::open(&sources[0], InputHash::Skip).expect("a capture");
     let mut batches = Vec::new();
     loop {
         let mut batch = Batch::default();
@@ -86,7 +86,8 @@ fn families(c: &mut Criterion) {
     group.finish();
 }
 
-fn rooms(c: &mut Criterion) {
+/// Measures decoding of the farm's frames.
+fn decoding(c: &mut Criterion) {
     let batches = batches(&fixture("farm-healthy/span.pcap"));
     let frames: usize = batches.iter().map(|b| b.frames.len()).sum();
     let mut group = c.benchmark_group("decode");
@@ -103,24 +104,34 @@ fn rooms(c: &mut Criterion) {
         });
     });
     group.finish();
+}
 
+/// Returns tables with the flows of some observations.
+fn filled_tables(store: &FlowStore, seen: &[Observation]) -> WorkerTables {
+    let mut tables = store.tables(&Retention::default());
+    seen.chunks(32).for_each(|s| tables.observe(s, []));
+    tables
+}
+
+/// Measures merging of the farm's observations into flows.
+fn flows(c: &mut Criterion) {
     let seen = observations();
     let seed = HashSeed::new();
     let store = || FlowStore::new(&seed, std::env::temp_dir());
-    let filled = || {
-        let mut tables = store().tables(&Retention::default());
-        seen.chunks(32).for_each(|s| tables.observe(s, []));
-        tables
-    };
     let mut group = c.benchmark_group("flow");
     group.throughput(Throughput::Elements(seen.len() as u64));
-    group.bench_function("observe", |b| b.iter(|| black_box(filled().len())));
+    group.bench_function("observe", |b| b.iter(|| black_box(filled_tables(&store(), &seen).len())));
     group.finish();
+}
 
+/// Measures the judgement of the farm's conversations.
+fn judgement(c: &mut Criterion) {
+    let seen = observations();
+    let seed = HashSeed::new();
     let policy = policy();
     let mut watched = Watched::default();
     watched.longest_s = 650;
-    let view = CaptureConditions {
+    let conditions = CaptureConditions {
         end: None,
         start: None,
         watched,
@@ -134,9 +145,9 @@ fn rooms(c: &mut Criterion) {
         min_watch: None,
     };
     let conversations = || {
-        let store = store();
-        store.submit(filled()).expect("in memory");
-        let mut flows = store.finish(false, 1, usize::MAX).expect("in memory");
+        let store = FlowStore::new(&seed, std::env::temp_dir());
+        store.submit(filled_tables(&store, &seen)).expect("in memory");
+        let mut flows = store.finish(&Retention::default(), 1, usize::MAX).expect("in memory");
         let judge = rasaudit::classify::Judge::new(&policy);
         Conversations::read(
             &mut flows,
@@ -151,12 +162,17 @@ fn rooms(c: &mut Criterion) {
     group.bench_function("farm", |b| {
         b.iter_batched(
             conversations,
-            |c| Judgement::of(&policy, c, &view, 1).findings().len(),
+            |c| Judgement::of(&policy, c, &conditions, 1).findings().len(),
             BatchSize::SmallInput,
         );
     });
     group.finish();
+}
 
+/// Measures a whole audit of the farm.
+fn audits(c: &mut Criterion) {
+    let batches = batches(&fixture("farm-healthy/span.pcap"));
+    let frames: usize = batches.iter().map(|b| b.frames.len()).sum();
     let mut group = c.benchmark_group("end-to-end");
     group.throughput(Throughput::Elements(frames as u64));
     group.sample_size(20);
@@ -170,7 +186,7 @@ fn rooms(c: &mut Criterion) {
     let limits = Limits::default();
     group.bench_function("farm", |b| {
         b.iter_batched(
-            self::policy,
+            policy,
             |policy| {
                 Audit::of(&plan, Some(policy), None, &limits, &Progress::default())
                     .expect("sound")
@@ -212,11 +228,6 @@ fn synthetic(flows: u32, packets: u32, end: impl Fn(u32) -> (u32, u16)) -> Vec<O
 fn tables(c: &mut Criterion) {
     let seed = HashSeed::new();
     let store = || FlowStore::new(&seed, std::env::temp_dir());
-    let filled = |store: &FlowStore, seen: &[Observation]| {
-        let mut tables = store.tables(&Retention::default());
-        seen.chunks(32).for_each(|s| tables.observe(s, []));
-        tables
-    };
     let spread = |flow: u32| (0x0a00_0000 | flow, (flow >> 4) as u16 | 0x8000);
     let cases = [
         ("1,000 flows", synthetic(1_000, 1_000_000, spread)),
@@ -230,7 +241,7 @@ fn tables(c: &mut Criterion) {
     group.sample_size(10);
     for (name, seen) in &cases {
         group.throughput(Throughput::Elements(seen.len() as u64));
-        group.bench_function(*name, |b| b.iter(|| black_box(filled(&store(), seen).len())));
+        group.bench_function(*name, |b| b.iter(|| black_box(filled_tables(&store(), seen).len())));
     }
     group.finish();
     let seen = &cases[1].1;
@@ -242,13 +253,13 @@ fn tables(c: &mut Criterion) {
             let two = || {
                 let store = store();
                 for half in seen.chunks(seen.len() / 2) {
-                    store.submit(filled(&store, half)).expect("in memory");
+                    store.submit(filled_tables(&store, half)).expect("in memory");
                 }
                 store
             };
             b.iter_batched(
                 two,
-                |m| m.finish(false, jobs, usize::MAX).expect("in memory"),
+                |m| m.finish(&Retention::default(), jobs, usize::MAX).expect("in memory"),
                 BatchSize::LargeInput,
             );
         });
@@ -278,5 +289,5 @@ fn reports(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, families, rooms, tables, reports);
+criterion_group!(benches, families, decoding, flows, judgement, audits, tables, reports);
 criterion_main!(benches);

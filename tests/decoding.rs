@@ -6,7 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rasaudit::capture::{Batch, CaptureReader, expand};
+use rasaudit::capture::{Batch, CaptureReader, InputHash, expand};
 use rasaudit::decode::{Decoder, ETHERTYPES, LINKS, Observation, TUNNELS};
 use rasaudit::model::SkipReason;
 use support::wrap::WRAPPERS;
@@ -116,7 +116,7 @@ fn decoding_allocates_nothing() {
                 continue;
             }
             let sources = expand(std::slice::from_ref(&path)).expect("the fixture");
-            let mut reader = CaptureReader::open(&sources[0], false).expect("a capture");
+            let mut reader = CaptureReader::open(&sources[0], InputHash::Skip).expect("a capture");
             let mut batch = Batch::default();
             let _ = reader.next(&mut batch);
             let decoder = Decoder::default();

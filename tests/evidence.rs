@@ -464,6 +464,19 @@ fn evidence_is_bounded() {
     }
 }
 
+/// Runs an audit whose evidence folder must be refused. Returns the error messages.
+#[track_caller]
+fn refused(captures: &[&Path], to: &Path, more: &[&str]) -> String {
+    let mut arguments: Vec<std::ffi::OsString> = vec!["audit".into()];
+    arguments.extend(captures.iter().map(|c| c.as_os_str().to_owned()));
+    arguments.extend(["--evidence".into(), to.into()]);
+    arguments.extend(more.iter().map(Into::into));
+    let run = rasaudit(arguments);
+    assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
+    assert!(run.stdout.is_empty());
+    stderr(&run)
+}
+
 #[test]
 fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     let scratch = tempfile::tempdir().expect("a scratch folder");
@@ -479,16 +492,6 @@ fn a_place_that_evidence_would_spoil_is_refused_and_an_earlier_one_replaced() {
     let now = told(&folder);
     assert_eq!(now.len(), 3);
 
-    let refused = |captures: &[&Path], to: &Path, more: &[&str]| {
-        let mut arguments: Vec<std::ffi::OsString> = vec!["audit".into()];
-        arguments.extend(captures.iter().map(|c| c.as_os_str().to_owned()));
-        arguments.extend(["--evidence".into(), to.into()]);
-        arguments.extend(more.iter().map(Into::into));
-        let run = rasaudit(arguments);
-        assert_eq!(run.status.code(), Some(2), "{}", stderr(&run));
-        assert!(run.stdout.is_empty());
-        stderr(&run)
-    };
     let with = ["-i", &inventory.display().to_string()];
     // A file that is not from an audit.
     fs::write(folder.join("notes.txt"), "mine").expect("writable");

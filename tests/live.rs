@@ -640,38 +640,51 @@ fn made_up_addresses_and_inside_scans_stay_within_memory() {
     );
 }
 
+/// The network namespaces of two hosts, connected to a switch whose two ports are mirrored to
+/// `sent`, the other end of `span`.
+struct MirroredHosts {
+    gateway: String,
+    broker: String,
+}
+
+impl MirroredHosts {
+    fn new(wire: &Wire) -> Self {
+        let ns = &wire.0;
+        let hosts = Self { gateway: format!("{ns}-a"), broker: format!("{ns}-b") };
+        let mut script =
+            format!("set -e; ip -n {ns} link add br0 type bridge; ip -n {ns} link set br0 up\n");
+        for (host, port, address) in
+            [(&hosts.gateway, "pa", "10.20.1.21"), (&hosts.broker, "pb", "10.20.1.31")]
+        {
+            script += &format!(
+                "ip netns add {host}; ip -n {ns} link add {port} type veth peer name eth0 netns {host}\n\
+                 ip -n {ns} link set {port} master br0 up; ip -n {host} link set eth0 up\n\
+                 ip -n {host} addr add {address}/16 dev eth0\n\
+                 ip netns exec {ns} nft 'table netdev {port} {{ chain c {{ type filter hook ingress device \
+                 \"{port}\" priority 0; dup to \"sent\"; }}; }}'\n"
+            );
+        }
+        assert!(sh(&script), "{script}");
+        hosts
+    }
+}
+
+impl Drop for MirroredHosts {
+    fn drop(&mut self) {
+        for name in [&self.gateway, &self.broker] {
+            sh(&format!("ip netns del {name}"));
+        }
+    }
+}
+
 #[test]
 fn a_mirror_of_a_switch_with_real_sockets_is_judged_as_its_frames_are_offline() {
     let Some(wire) = Wire::new() else { return };
     let scratch = tempfile::tempdir().expect("a folder");
     let kept = scratch.path().join("kept");
     fs::create_dir(&kept).expect("a folder");
-    // A switch whose two ports are mirrored to `sent`, the other end of `span`. A host is connected
-    // to each port.
-    let ns = &wire.0;
-    let gateway = format!("{}-a", wire.0);
-    let broker = format!("{}-b", wire.0);
-    struct Hosts(Vec<String>);
-    impl Drop for Hosts {
-        fn drop(&mut self) {
-            for name in &self.0 {
-                sh(&format!("ip netns del {name}"));
-            }
-        }
-    }
-    let _hosts = Hosts(vec![gateway.clone(), broker.clone()]);
-    let mut script =
-        format!("set -e; ip -n {ns} link add br0 type bridge; ip -n {ns} link set br0 up\n");
-    for (host, port, address) in [(&gateway, "pa", "10.20.1.21"), (&broker, "pb", "10.20.1.31")] {
-        script += &format!(
-            "ip netns add {host}; ip -n {ns} link add {port} type veth peer name eth0 netns {host}\n\
-             ip -n {ns} link set {port} master br0 up; ip -n {host} link set eth0 up\n\
-             ip -n {host} addr add {address}/16 dev eth0\n\
-             ip netns exec {ns} nft 'table netdev {port} {{ chain c {{ type filter hook ingress device \
-             \"{port}\" priority 0; dup to \"sent\"; }}; }}'\n"
-        );
-    }
-    assert!(sh(&script), "{script}");
+    let hosts = MirroredHosts::new(&wire);
+    let MirroredHosts { gateway, broker } = &hosts;
     let file = kept.join("mirror.pcapng");
     let live =
         wire.live(scratch.path(), &["--every", "1h", "--write", file.to_str().expect("a name")]);
@@ -694,7 +707,7 @@ fn a_mirror_of_a_switch_with_real_sockets_is_judged_as_its_frames_are_offline() 
         \x20 except OSError: pass\n\
         \x20 s.close()";
     let mut command = Command::new("ip");
-    command.args(["netns", "exec", &gateway, "python3", "-c", client]).env("PATH", path_var());
+    command.args(["netns", "exec", gateway, "python3", "-c", client]).env("PATH", path_var());
     assert!(command.output().expect("a client").status.success());
     sleep(Duration::from_millis(1500));
     live.signal("TERM");

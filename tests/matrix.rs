@@ -11,7 +11,7 @@ use std::path::Path;
 use rasaudit::classify::check_examples;
 use rasaudit::policy::{
     Certainty, ExampleTarget, Expectation, Exposure, MATRICES, Matrix, OVERLAYS, Row, RuleFiles,
-    Scope,
+    Scope, SeverityColumn,
 };
 use support::wire::{Wire, client_hello};
 use support::{columns, rasaudit, stderr, stdout};
@@ -357,6 +357,124 @@ fn the_examples_of_every_row_are_decided_by_it_in_a_capture() {
     }
 }
 
+/// Wrong rows of a matrix, with what the lint says about them.
+const LINT_CASES: &[(&str, &str)] = &[
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5001",
+        "decided as unexpected-port/port-not-in-matrix",
+    ),
+    ("a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,", "has no example"),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,,q,,,,,,,,,broker > ad-dc tcp/5000",
+        "state the purpose of the traffic",
+    ),
+    ("a,broker,ad-dc,tcp,5000,5000,,,,p,,,,,,,,,,broker > ad-dc tcp/5000", "provenance is empty"),
+    (
+        "a,brokr,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
+        "unknown role \"brokr\"; did you mean \"broker\"?",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,mfaa,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
+        "unknown feature \"mfaa\"; did you mean \"mfa\"?",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,maybe,,,,,,,,broker > ad-dc tcp/5000",
+        "certainty: unknown \"maybe\"",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,doubtful,,,,,,,,broker > ad-dc tcp/5000",
+        "has no note that says why",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
+          b,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
+        "b: duplicates a",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
+          b,broker,ad-dc,tcp,5000,5000,mfa,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
+        "b: contradicts a",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,6000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
+          b,broker,ad-dc,tcp,5500,7000,,,,p,q,,,,,,,,,broker > ad-dc tcp/7000",
+        "b: its ports overlap with those of a",
+    ),
+    (
+        "a,broker,rdsh-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > rdsh-agent tcp/5000\n\
+          b,broker,guest-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > guest-agent tcp/5000\n\
+          c,broker,remote-pc-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > remote-pc-agent tcp/5000\n\
+          d,broker,session-host,tcp,5000,5000,,,,p,q,,,,,,,,,broker > rdsh-agent tcp/5000",
+        "d: never decides",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,broadcast,,p,q,,,,,,,,,broker > broadcast tcp/5000",
+        "TCP, which is never broadcast",
+    ),
+    (
+        "a,broker,localhost,tcp,5000,5000,,localhost,steady,p,q,,,,,,60,,,broker > localhost tcp/5000",
+        "stays inside a host",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,localhost,localhost,p,q,,,,,,,,,broker > localhost tcp/5000",
+        "do not agree on localhost",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,224.0.0.18,,broker > ad-dc tcp/5000",
+        "its scope is not broadcast",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,10.0.0.1,,broker > ad-dc tcp/5000",
+        "is not a multicast address",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,,,,,,,broker > ad-dc tcp/5000",
+        "has no watch time (watch_s)",
+    ),
+    ("a,broker,ad-dc,tcp,5000,5000,,,feature,p,q,,,,,,,,,broker > ad-dc tcp/5000", "names none"),
+    ("a,broker,ad-dc,tcp,0,0,,,,p,q,,,,,,,,,broker > ad-dc tcp/0", "port 0"),
+    (
+        "a,localhost,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
+        "no host can have the source role",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,g,,g,60,,,broker > ad-dc tcp/5000",
+        "has its own group as trigger",
+    ),
+    (
+        "a,broker,ad-dc,udp,5000,5000,,broadcast,,p,q,,,g,,,,,,broker > broadcast udp/5000\n\
+          b,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,g,60,,,broker > ad-dc tcp/5000",
+        "which is never established",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,h,60,,,broker > ad-dc tcp/5000",
+        "unknown trigger group \"h\"",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,g,every-pair,,60,,,broker > ad-dc tcp/5000\n\
+          b,broker,ad-dc,tcp,5001,5001,,,steady,p,q,,,g,one-source,,60,,,broker > ad-dc tcp/5001",
+        "b: needs one-source",
+    ),
+    (
+        "a,broker,gateway,tcp,100,200,,,,p,q,,,,,,,,,broker > gateway-forwarding tcp/100\n\
+             b,broker,gateway-normal,tcp,150,250,,,,p,q,,,,,,,,,broker > gateway-normal tcp/250",
+        "b: its ports overlap with those of a for common roles",
+    ),
+    (
+        "a,any,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,internal,broker > ad-dc tcp/5000",
+        "internal, but open to all hosts",
+    ),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,external,broker > ad-dc tcp/5000",
+        "external, but not open to all hosts",
+    ),
+    ("a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker to ad-dc", "an example is FROM > TO"),
+    (
+        "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,gateway > ad-dc tcp/5000",
+        "no host can have the role \"gateway\"",
+    ),
+];
+
 /// Tests each way for a row to be wrong, in the shipped matrix with one additional line or one
 /// changed cell.
 #[test]
@@ -365,129 +483,7 @@ fn the_lint_finds_each_kind_of_problem() {
     let path = scratch.path().join("matrix.csv");
     let header = "id,source_role,destination_role,transport,port_low,port_high,condition,scope,expectation,\
                   purpose,provenance,certainty,note,group,quantifier,trigger,watch_s,multicast,exposure,example";
-    let cases = [
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5001",
-            "decided as unexpected-port/port-not-in-matrix",
-        ),
-        ("a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,", "has no example"),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "state the purpose of the traffic",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,,,,,,,,,,broker > ad-dc tcp/5000",
-            "provenance is empty",
-        ),
-        (
-            "a,brokr,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "unknown role \"brokr\"; did you mean \"broker\"?",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,mfaa,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "unknown feature \"mfaa\"; did you mean \"mfa\"?",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,maybe,,,,,,,,broker > ad-dc tcp/5000",
-            "certainty: unknown \"maybe\"",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,doubtful,,,,,,,,broker > ad-dc tcp/5000",
-            "has no note that says why",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
-          b,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "b: duplicates a",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
-          b,broker,ad-dc,tcp,5000,5000,mfa,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "b: contradicts a",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,6000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000\n\
-          b,broker,ad-dc,tcp,5500,7000,,,,p,q,,,,,,,,,broker > ad-dc tcp/7000",
-            "b: its ports overlap with those of a",
-        ),
-        (
-            "a,broker,rdsh-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > rdsh-agent tcp/5000\n\
-          b,broker,guest-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > guest-agent tcp/5000\n\
-          c,broker,remote-pc-agent,tcp,5000,5000,,,,p,q,,,,,,,,,broker > remote-pc-agent tcp/5000\n\
-          d,broker,session-host,tcp,5000,5000,,,,p,q,,,,,,,,,broker > rdsh-agent tcp/5000",
-            "d: never decides",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,broadcast,,p,q,,,,,,,,,broker > broadcast tcp/5000",
-            "TCP, which is never broadcast",
-        ),
-        (
-            "a,broker,localhost,tcp,5000,5000,,localhost,steady,p,q,,,,,,60,,,broker > localhost tcp/5000",
-            "stays inside a host",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,localhost,localhost,p,q,,,,,,,,,broker > localhost tcp/5000",
-            "do not agree on localhost",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,224.0.0.18,,broker > ad-dc tcp/5000",
-            "its scope is not broadcast",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,10.0.0.1,,broker > ad-dc tcp/5000",
-            "is not a multicast address",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "has no watch time (watch_s)",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,feature,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "names none",
-        ),
-        ("a,broker,ad-dc,tcp,0,0,,,,p,q,,,,,,,,,broker > ad-dc tcp/0", "port 0"),
-        (
-            "a,localhost,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker > ad-dc tcp/5000",
-            "no host can have the source role",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,g,,g,60,,,broker > ad-dc tcp/5000",
-            "has its own group as trigger",
-        ),
-        (
-            "a,broker,ad-dc,udp,5000,5000,,broadcast,,p,q,,,g,,,,,,broker > broadcast udp/5000\n\
-          b,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,g,60,,,broker > ad-dc tcp/5000",
-            "which is never established",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,h,60,,,broker > ad-dc tcp/5000",
-            "unknown trigger group \"h\"",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,steady,p,q,,,g,every-pair,,60,,,broker > ad-dc tcp/5000\n\
-          b,broker,ad-dc,tcp,5001,5001,,,steady,p,q,,,g,one-source,,60,,,broker > ad-dc tcp/5001",
-            "b: needs one-source",
-        ),
-        (
-            "a,broker,gateway,tcp,100,200,,,,p,q,,,,,,,,,broker > gateway-forwarding tcp/100\n\
-             b,broker,gateway-normal,tcp,150,250,,,,p,q,,,,,,,,,broker > gateway-normal tcp/250",
-            "b: its ports overlap with those of a for common roles",
-        ),
-        (
-            "a,any,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,internal,broker > ad-dc tcp/5000",
-            "internal, but open to all hosts",
-        ),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,external,broker > ad-dc tcp/5000",
-            "external, but not open to all hosts",
-        ),
-        ("a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,broker to ad-dc", "an example is FROM > TO"),
-        (
-            "a,broker,ad-dc,tcp,5000,5000,,,,p,q,,,,,,,,,gateway > ad-dc tcp/5000",
-            "no host can have the role \"gateway\"",
-        ),
-    ];
-    for (rows, expected) in cases {
+    for (rows, expected) in LINT_CASES.iter().copied() {
         fs::write(&path, format!("{header}\n{rows}\n")).expect("writable");
         let checked = rasaudit(["matrix".as_ref(), "check".as_ref(), path.as_os_str()]);
         let told = stderr(&checked);
@@ -647,7 +643,8 @@ fn every_code_has_a_severity() {
         let any = format!("{verdict},*,");
         assert!(text.contains(&named) || text.contains(&any), "{verdict}/{code}");
         let table = &matrix.severities;
-        let [reached, attempted] = [true, false].map(|r| table.get(verdict, code.name(), r));
+        let columns = [SeverityColumn::Reached, SeverityColumn::Attempted];
+        let [reached, attempted] = columns.map(|column| table.get(verdict, code.name(), column));
         assert!(reached >= attempted, "{verdict}/{code}");
     }
 }

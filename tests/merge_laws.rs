@@ -232,13 +232,14 @@ fn content(shard: &PartitionFlows<'_>) -> Vec<String> {
 fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, std::env::temp_dir());
+    let keep = Retention { traces: true, parts: PrefixRetention::All };
     for part in parts {
-        let mut tables = store.tables(&Retention { traces: true, parts: PrefixRetention::All });
+        let mut tables = store.tables(&keep);
         tables.observe(part, []);
         if spill { store.spill(tables) } else { store.submit(tables) }.expect("a temporary file");
     }
-    let mut flows = store.finish(true, 2, usize::MAX).expect("what was spilled comes back");
-    let removed = flows.drop_copies().expect("what was spilled comes back");
+    let mut flows = store.finish(&keep, 2, usize::MAX).expect("what was spilled comes back");
+    let removed = flows.remove_duplicates().expect("what was spilled comes back");
     let whole = known(&flows);
     // Flows that are exported as values and imported again, in two parts, are the same.
     let Evidence { flows, side } = flows.evidence().expect("what was spilled comes back");
@@ -251,7 +252,7 @@ fn met(parts: &[&[Observation]], spill: bool) -> (Vec<String>, String) {
         tables.take_evidence(Evidence { flows: flows.to_vec(), side });
         store.submit(tables).expect("in memory");
     }
-    let again = store.finish(false, 1, usize::MAX).expect("in memory");
+    let again = store.finish(&Retention::default(), 1, usize::MAX).expect("in memory");
     assert_eq!(known(&again), whole);
     (whole.0, format!("{} {removed}", whole.1))
 }

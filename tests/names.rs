@@ -84,6 +84,7 @@ fn hello(wire: &mut Wire, from: &str, name: &str, hidden: bool) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn what_a_name_is_worth() {
     const RULE: &str = "avd.required.any.wvd.microsoft.com";
     type Case = (&'static str, &'static str, fn(&mut Wire), [&'static str; 5]);

@@ -333,7 +333,7 @@ fn a_port_used_again_and_a_forged_acknowledgement_are_no_loss() {
     };
     let loss = |wire: Wire| {
         let audit = read(&[wire], |_| {});
-        let vantage = audit.outcome.conversations.survey.vantage;
+        let vantage = audit.outcome.conversations.index.visibility;
         (vantage.loss(), vantage.acked)
     };
     let mut wire = others();

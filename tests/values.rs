@@ -58,7 +58,7 @@ struct Gathered {
 
 impl Gathered {
     fn of(case: &Fixture, policy: &Policy) -> Self {
-        let plan = Plan::new(request(case, 1)).expect("the fixture").stating(policy);
+        let plan = Plan::new(request(case, 1)).expect("the fixture").with_stated_tunnels(policy);
         let reading = Reading::of(&plan, &Progress::default()).expect("the fixture");
         let evidence = reading.flows.evidence().expect("in memory");
         Self { record: reading.inputs[0].clone(), timeline: reading.timeline, evidence }
@@ -161,8 +161,8 @@ impl FlowPartitions for Backwards {
         self.0.side()
     }
 
-    fn believe(&mut self, mirrors: &BTreeSet<u16>) -> io::Result<()> {
-        self.0.believe(mirrors)
+    fn trust_mirrors(&mut self, mirrors: &BTreeSet<u16>) -> io::Result<()> {
+        self.0.trust_mirrors(mirrors)
     }
 }
 
@@ -170,7 +170,7 @@ impl FlowPartitions for Backwards {
 fn whichever_part_of_the_flows_is_read_first() {
     for case in FIXTURES {
         let policy = policy(case);
-        let plan = Plan::new(request(case, 1)).expect("the fixture").stating(&policy);
+        let plan = Plan::new(request(case, 1)).expect("the fixture").with_stated_tunnels(&policy);
         let read = || Reading::of(&plan, &Progress::default()).expect("the fixture").flows;
         let judge = Judge::new(&policy);
         let shown = |conversations: Conversations| {

@@ -135,8 +135,8 @@ fn findings(audit: &Audit) -> Vec<String> {
         "" => end.address.clone(),
         name => name.to_owned(),
     };
-    let teller = audit.teller().expect("it was judged");
-    let mut lines: Vec<String> = teller
+    let explainer = audit.explainer().expect("it was judged");
+    let mut lines: Vec<String> = explainer
         .all()
         .map(|f| {
             let doubt = if f.certain { "" } else { " ?" };
@@ -475,10 +475,10 @@ fn what_something_unread_may_hold_is_missed_for_certain_nowhere() {
     let missed = |wire: &Wire| -> (Vec<String>, String) {
         let audit = audit(&farm("", ALL), wire);
         let lines = findings(&audit).into_iter();
-        let teller = audit.teller().expect("it was judged");
+        let explainer = audit.explainer().expect("it was judged");
         let findings = audit.outcome.findings().iter();
         let mut of = findings.filter(|f| f.code().name() == "never-attempted");
-        let trace = of.next().map(|f| teller.trace(f).join("\n")).unwrap_or_default();
+        let trace = of.next().map(|f| explainer.trace(f).join("\n")).unwrap_or_default();
         (lines.filter(|f| f.starts_with("never-attempted rdsh1>broker1")).collect(), trace)
     };
     assert_eq!(missed(&silent()).0, ["never-attempted rdsh1>broker1 tcp/20003"]);
@@ -643,7 +643,7 @@ fn many_ports_many_clients_and_floods_are_one_finding_each() {
     ];
     let audit = expect(&farm("", ALL), &wire, &expected);
     let counts: Vec<u64> = audit
-        .teller()
+        .explainer()
         .expect("it was judged")
         .all()
         .filter(|f| f.severity.name() != "info")

@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let wire_len = data.len() as u32 + u32::from(u16::from_be_bytes([cut, more]));
     let cap_len = data.len() as u32;
     let frame = Frame { time: 1, offset: 0, cap_len, wire_len, link, interface: 0 };
-    let decoder = Decoder::new(options & 1 == 0, &[u16::from(options)]);
+    let decoder = Decoder::new(&[u16::from(options)]).with_decapsulation(options & 1 == 0);
     let mut seen = Observation::default();
     let first = decoder.decode(&frame, data, &mut seen).map(|()| seen);
     let second = decoder.decode(&frame, data, &mut seen).map(|()| seen);

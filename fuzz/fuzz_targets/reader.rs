@@ -5,11 +5,11 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
-use rasaudit::capture::{Batch, CaptureReader};
+use rasaudit::capture::{Batch, CaptureReader, InputHash};
 
 fuzz_target!(|bytes: &[u8]| {
     let input = Box::new(Cursor::new(bytes.to_vec()));
-    let Ok(mut reader) = CaptureReader::new(input, true) else { return };
+    let Ok(mut reader) = CaptureReader::new(input, InputHash::Compute) else { return };
     let mut batch = Batch::default();
     // A small file may decompress to a large one. A part of it is enough.
     for _ in 0..64 {

@@ -5,10 +5,10 @@
 use std::io::Cursor;
 
 use libfuzzer_sys::fuzz_target;
-use rasaudit::capture::{Batch, CaptureReader};
+use rasaudit::capture::{Batch, CaptureReader, InputHash};
 use rasaudit::decode::{Decoder, Observation};
 use rasaudit::flow::{FlowPartitions, FlowStore, HashSeed, PrefixRetention, Retention};
-use rasaudit::payload::read_payloads;
+use rasaudit::payload::{MessageParts, read_payloads};
 
 /// An observation and its payload.
 type Seen<'a> = (Observation, &'a [u8]);
@@ -16,28 +16,29 @@ type Seen<'a> = (Observation, &'a [u8]);
 /// Returns all evidence after the parts were taken in and merged.
 fn met(seed: &HashSeed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, String) {
     let store = FlowStore::new(seed, std::env::temp_dir());
+    let keep = Retention { traces: true, parts: PrefixRetention::All };
     for part in parts {
-        let mut tables = store.tables(&Retention { traces: true, parts: PrefixRetention::All });
+        let mut tables = store.tables(&keep);
         for chunk in part.chunks(32) {
             let (seen, payloads): (Vec<_>, Vec<_>) = chunk.iter().copied().unzip();
             let mut facts = Vec::new();
-            read_payloads(&seen, &payloads, false, &mut facts);
+            read_payloads(&seen, &payloads, MessageParts::All, &mut facts);
             tables.observe(&seen, facts);
         }
         if spill { store.spill(tables) } else { store.submit(tables) }.expect("a file");
     }
-    let mut flows = store.finish(true, 2, usize::MAX).expect("a file");
-    let dropped = flows.drop_copies().expect("a file");
+    let mut flows = store.finish(&keep, 2, usize::MAX).expect("a file");
+    let dropped = flows.remove_duplicates().expect("a file");
     let mut all = Vec::new();
     let list = |shard: rasaudit::flow::PartitionFlows<'_>| {
         for flow in shard.iter() {
             let sides = flow.sides.map(|s| (s.sent, s.first, s.last, s.acked, s.flags));
             let links = [0, 1].map(|side| flow.links(side).copied().collect::<Vec<_>>());
             let errors = flow.extra.map(|e| (e.errors.clone(), e.error_count));
-            let hellos = flow.heard.map(|heard| {
-                [0, 1].map(|side| heard.hellos(side, &flow.sides[side]).collect::<Vec<_>>())
+            let requests = flow.server_names.map(|names| {
+                [0, 1].map(|side| names.requests(side, &flow.sides[side]).collect::<Vec<_>>())
             });
-            all.push(format!("{:?} {sides:?} {links:?} {errors:?} {hellos:?}", flow.key));
+            all.push(format!("{:?} {sides:?} {links:?} {errors:?} {requests:?}", flow.key));
         }
     };
     flows.visit(list).expect("a file");
@@ -46,7 +47,7 @@ fn met(seed: &HashSeed, parts: [&[Seen<'_>]; 2], spill: bool) -> (Vec<String>, S
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(mut reader) = CaptureReader::new(Box::new(Cursor::new(bytes.to_vec())), false) else {
+    let Ok(mut reader) = CaptureReader::new(Box::new(Cursor::new(bytes.to_vec())), InputHash::Skip) else {
         return;
     };
     let decoder = Decoder::default();

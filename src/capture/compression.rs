@@ -10,7 +10,16 @@ use sha2::{Digest, Sha256};
 
 /// The maximum memory for the window of a decompressor, in bytes: the largest window of any preset
 /// of these formats.
-const WINDOW: u64 = 128 << 20;
+const MAX_WINDOW: u64 = 128 << 20;
+
+/// Whether the SHA-256 of a source is computed while it is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InputHash {
+    /// No.
+    Skip,
+    /// Yes, of all its bytes as they are stored.
+    Compute,
+}
 
 type RawInput = Box<dyn Read + Send>;
 type Opener = fn(BufReader<SniffedReader>) -> io::Result<RawInput>;
@@ -22,12 +31,12 @@ const FORMATS: &[(&str, &[u8], Opener)] = &[
     ("gzip", b"\x1f\x8b", |input| Ok(Box::new(flate2::bufread::MultiGzDecoder::new(input)))),
     ("zstd", b"\x28\xb5\x2f\xfd", |input| {
         let mut decoder = zstd::Decoder::with_buffer(input)?;
-        decoder.window_log_max(WINDOW.ilog2())?;
+        decoder.window_log_max(MAX_WINDOW.ilog2())?;
         Ok(Box::new(decoder))
     }),
     ("xz", b"\xfd7zXZ\0", |input| {
         let flags = liblzma::stream::CONCATENATED;
-        let stream = liblzma::stream::Stream::new_stream_decoder(WINDOW, flags)?;
+        let stream = liblzma::stream::Stream::new_stream_decoder(MAX_WINDOW, flags)?;
         Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream)))
     }),
     ("lz4", b"\x04\x22\x4d\x18", |input| Ok(Box::new(Lz4(Some(FrameDecoder::new(input)))))),
@@ -45,9 +54,9 @@ impl Read for Lz4 {
             if read > 0 || buffer.is_empty() {
                 return Ok(read);
             }
-            let Some(mut rest) = self.0.take().map(FrameDecoder::into_inner) else { break };
-            if !rest.fill_buf()?.is_empty() {
-                self.0 = Some(FrameDecoder::new(rest));
+            let Some(mut input) = self.0.take().map(FrameDecoder::into_inner) else { break };
+            if !input.fill_buf()?.is_empty() {
+                self.0 = Some(FrameDecoder::new(input));
             }
         }
         Ok(0)
@@ -71,14 +80,14 @@ impl Legacy {
     const BLOCK: usize = 8 << 20;
     /// The maximum compressed size of a block in bytes. A block that cannot be compressed grows to
     /// this size.
-    const PACKED: usize = Self::BLOCK + Self::BLOCK / 255 + 16;
+    const MAX_PACKED: usize = Self::BLOCK + Self::BLOCK / 255 + 16;
 
     fn new(input: BufReader<SniffedReader>) -> Self {
         Self { input, packed: Vec::new(), block: Vec::new(), at: 0 }
     }
 
     /// Decompresses the next block. Returns false at the end.
-    fn next(&mut self) -> io::Result<bool> {
+    fn read_block(&mut self) -> io::Result<bool> {
         let length = loop {
             if self.input.fill_buf()?.is_empty() {
                 return Ok(false);
@@ -89,7 +98,7 @@ impl Legacy {
                 break u32::from_le_bytes(word) as usize;
             }
         };
-        if length > Self::PACKED {
+        if length > Self::MAX_PACKED {
             let what = format!("an lz4 block claims {length} bytes");
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
@@ -107,14 +116,14 @@ impl Legacy {
 impl Read for Legacy {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.block.len() {
-            if !self.next()? {
+            if !self.read_block()? {
                 return Ok(0);
             }
         }
-        let some = buffer.len().min(self.block.len() - self.at);
-        buffer[..some].copy_from_slice(&self.block[self.at..self.at + some]);
-        self.at += some;
-        Ok(some)
+        let count = buffer.len().min(self.block.len() - self.at);
+        buffer[..count].copy_from_slice(&self.block[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
     }
 }
 
@@ -122,16 +131,16 @@ impl Read for Legacy {
 /// is not compressed in one of these formats.
 pub(super) fn decoder_for(
     start: &[u8],
-    rest: &HashingReader,
+    source: &HashingReader,
 ) -> Option<io::Result<(RawInput, &'static str)>> {
     let (name, _, open) = FORMATS.iter().find(|(_, magic, _)| start.starts_with(magic))?;
-    let whole = Cursor::new(start.to_vec()).chain(rest.clone());
-    let input = open(BufReader::with_capacity(super::BLOCK / 4, whole));
+    let from_start = Cursor::new(start.to_vec()).chain(source.clone());
+    let input = open(BufReader::with_capacity(super::BLOCK / 4, from_start));
     Some(input.and_then(|input| Ok((Box::new(DecompressThread::start(input)?) as RawInput, *name))))
 }
 
 /// The maximum number of decompressed blocks that wait for the reader.
-const WAITING: usize = 4;
+const MAX_WAITING: usize = 4;
 
 /// A decompressor that works ahead in its own thread. The thread ends with its input, or when the
 /// reader is dropped.
@@ -145,8 +154,8 @@ struct DecompressThread {
 
 impl DecompressThread {
     fn start(mut input: RawInput) -> io::Result<Self> {
-        let (full, blocks) = bounded(WAITING);
-        let (empty, emptied) = bounded::<Vec<u8>>(WAITING + 2);
+        let (full, blocks) = bounded(MAX_WAITING);
+        let (empty, emptied) = bounded::<Vec<u8>>(MAX_WAITING + 2);
         std::thread::Builder::new().name("decompressor".to_owned()).spawn(move || {
             loop {
                 let mut block = emptied.try_recv().unwrap_or_default();
@@ -177,10 +186,10 @@ impl Read for DecompressThread {
             let _ = self.empty.try_send(std::mem::replace(&mut self.block, next?));
             self.at = 0;
         }
-        let some = buffer.len().min(self.block.len() - self.at);
-        buffer[..some].copy_from_slice(&self.block[self.at..self.at + some]);
-        self.at += some;
-        Ok(some)
+        let count = buffer.len().min(self.block.len() - self.at);
+        buffer[..count].copy_from_slice(&self.block[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
     }
 }
 
@@ -196,8 +205,12 @@ struct HashState {
 }
 
 impl HashingReader {
-    pub fn new(input: RawInput, hash: bool) -> Self {
-        Self(Arc::new(Mutex::new(HashState { input, read: 0, hasher: hash.then(Sha256::new) })))
+    pub fn new(input: RawInput, hash: InputHash) -> Self {
+        let hasher = match hash {
+            InputHash::Skip => None,
+            InputHash::Compute => Some(Sha256::new()),
+        };
+        Self(Arc::new(Mutex::new(HashState { input, read: 0, hasher })))
     }
 
     fn lock(&self) -> MutexGuard<'_, HashState> {
@@ -222,10 +235,10 @@ impl HashingReader {
 
 impl Read for HashingReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut tapped = self.lock();
-        let read = tapped.input.read(buffer)?;
-        tapped.read += read as u64;
-        if let Some(hasher) = &mut tapped.hasher {
+        let mut state = self.lock();
+        let read = state.input.read(buffer)?;
+        state.read += read as u64;
+        if let Some(hasher) = &mut state.hasher {
             hasher.update(&buffer[..read]);
         }
         Ok(read)

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use pcap::{BpfProgram, Capture, Linktype};
 
-use super::CaptureError;
+use super::{CaptureError, DLT_RAW, RAW_IP};
 
 /// A filter expression with its programs, one for each link type seen. Each worker owns one.
 pub struct Filter {
     expression: String,
     programs: HashMap<u16, Option<BpfProgram>>,
     /// A frame, padded to its length on the wire.
-    whole: Vec<u8>,
+    padded: Vec<u8>,
 }
 
 impl Filter {
@@ -22,7 +22,7 @@ impl Filter {
         }
         let program = compile(expression, 1)?;
         let programs = HashMap::from([(1, Some(program))]);
-        Ok(Self { expression: expression.to_owned(), programs, whole: Vec::new() })
+        Ok(Self { expression: expression.to_owned(), programs, padded: Vec::new() })
     }
 
     /// Returns whether the filter lets the frame pass. If the expression makes no sense for a link
@@ -38,17 +38,16 @@ impl Filter {
         if wire <= data.len() {
             return program.filter(data);
         }
-        self.whole.clear();
-        self.whole.extend_from_slice(data);
-        self.whole.resize(wire, 0);
-        program.filter(&self.whole)
+        self.padded.clear();
+        self.padded.extend_from_slice(data);
+        self.padded.resize(wire, 0);
+        program.filter(&self.padded)
     }
 }
 
 fn compile(expression: &str, link: u16) -> Result<BpfProgram, CaptureError> {
-    // Raw IP is 101 in files and 12 in libpcap's interface.
-    let link = if link == 101 { 12 } else { i32::from(link) };
-    Capture::dead(Linktype(link))
+    let link = if link == RAW_IP { DLT_RAW } else { link };
+    Capture::dead(Linktype(link.into()))
         .and_then(|capture| capture.compile(expression, true))
         .map_err(CaptureError::Filter)
 }

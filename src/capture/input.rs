@@ -33,37 +33,38 @@ pub fn expand(arguments: &[PathBuf]) -> Result<Vec<CaptureInput>, Vec<CaptureErr
     let mut sources = Vec::new();
     let mut errors = Vec::new();
     for argument in arguments {
-        if let Err(source) = add(argument, &mut sources) {
+        if let Err(source) = add_argument(argument, &mut sources) {
             errors.push(CaptureError::Input { name: argument.display().to_string(), source });
         }
     }
     if !errors.is_empty() {
         return Err(errors);
     }
-    sources.sort_by(|a, b| in_order(&a.name, &b.name));
+    sources.sort_by(|a, b| compare_names(&a.name, &b.name));
     mark_same(&mut sources);
     Ok(sources)
 }
 
 /// Compares names so that numbers in them count as numbers. A rotated set is then in the order in
 /// which it was written: `farm.pcap9` before `farm.pcap10`.
-fn in_order(a: &str, b: &str) -> Ordering {
-    let pieces = |text: &str| -> Vec<(String, u64)> {
-        let bytes = text.as_bytes();
-        let runs = bytes.chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit());
-        let piece = |run: &[u8]| {
-            let text = String::from_utf8_lossy(run).into_owned();
-            let number = text.parse().unwrap_or(u64::MAX);
-            if run[0].is_ascii_digit() { (String::new(), number) } else { (text, 0) }
-        };
-        runs.map(piece).collect()
-    };
-    pieces(a).cmp(&pieces(b)).then_with(|| a.cmp(b))
+fn compare_names(a: &str, b: &str) -> Ordering {
+    split_numbers(a).cmp(&split_numbers(b)).then_with(|| a.cmp(b))
 }
 
-fn add(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> {
+/// Splits a name into runs of digits, as numbers, and the text between them.
+fn split_numbers(name: &str) -> Vec<(String, u64)> {
+    let runs = name.as_bytes().chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit());
+    runs.map(|run| {
+        let text = String::from_utf8_lossy(run).into_owned();
+        let number = text.parse().unwrap_or(u64::MAX);
+        if run[0].is_ascii_digit() { (String::new(), number) } else { (text, 0) }
+    })
+    .collect()
+}
+
+fn add_argument(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> {
     if argument.as_os_str() == "-" {
-        sources.push(source(None, 0, false));
+        sources.push(CaptureInput::new(None, 0));
         return Ok(());
     }
     let metadata = fs::metadata(argument)?;
@@ -74,7 +75,7 @@ fn add(argument: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result<()> 
     if metadata.is_file() {
         fs::File::open(argument)?;
     }
-    sources.push(source(Some(argument.to_owned()), metadata.len(), false));
+    sources.push(CaptureInput::new(Some(argument.to_owned()), metadata.len()));
     Ok(())
 }
 
@@ -90,18 +91,26 @@ fn add_folder(folder: &Path, sources: &mut Vec<CaptureInput>) -> std::io::Result
         }
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_file() => {
-                sources.push(source(Some(path), metadata.len(), true))
+                sources.push(CaptureInput::found(path, metadata.len()));
             }
             Ok(_) => {}
-            Err(_) => sources.push(source(Some(path), 0, true)),
+            Err(_) => sources.push(CaptureInput::found(path, 0)),
         }
     }
     Ok(())
 }
 
-fn source(path: Option<PathBuf>, size: u64, found: bool) -> CaptureInput {
-    let name = path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
-    CaptureInput { path, name, size, found, same_as: None }
+impl CaptureInput {
+    /// Creates an input that the user named.
+    fn new(path: Option<PathBuf>, size: u64) -> Self {
+        let name = path.as_ref().map_or_else(|| "-".to_owned(), |p| p.display().to_string());
+        Self { path, name, size, found: false, same_as: None }
+    }
+
+    /// Creates an input for a file that was found in a directory.
+    fn found(path: PathBuf, size: u64) -> Self {
+        Self { found: true, ..Self::new(Some(path), size) }
+    }
 }
 
 /// Marks files with the same bytes as an earlier file. Only files of the same size are hashed.
@@ -149,7 +158,7 @@ mod tests {
     #[test]
     fn numbers_in_names_count_as_numbers() {
         let mut names = ["farm.pcap10", "farm.pcap9", "b", "a2/x", "a10/x", "farm.pcap009"];
-        names.sort_by(|a, b| in_order(a, b));
+        names.sort_by(|a, b| compare_names(a, b));
         assert_eq!(names, ["a2/x", "a10/x", "b", "farm.pcap009", "farm.pcap9", "farm.pcap10"]);
     }
 }

@@ -11,21 +11,21 @@ use std::time::{Duration, Instant};
 
 use pcap::{Active, Capture, Device, Error, IfFlags, Precision, Stat};
 
-use super::{Batch, CaptureError, Frame};
-use crate::model::{Loss, Nanos};
+use super::{Batch, CaptureError, DLT_RAW, Frame, RAW_IP};
+use crate::model::{Loss, Nanos, SECOND};
 
 /// How long the kernel collects frames, and how long a read waits for them, in milliseconds. It
 /// limits how late a window closes on a silent interface.
 const WAIT_MS: u16 = 100;
 
 /// How often a silent interface is checked for being down.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A filter expression that no frame passes.
-const NOTHING: &str = "less 1 and greater 2";
+const REJECT_ALL: &str = "less 1 and greater 2";
 
 /// The maximum number of frames in a batch.
-const BATCH: usize = 1024;
+const MAX_BATCH: usize = 1024;
 
 /// Settings for capturing frames from an interface.
 #[derive(Clone, Debug)]
@@ -46,19 +46,18 @@ pub struct LiveCapture {
     link: u16,
     /// Nanoseconds in one unit of the fraction of a second.
     unit: Nanos,
-    counted: Stat,
+    last_stats: Stat,
     name: String,
     /// Whether the system has an interface of this name, and so reports whether it is up.
-    real: bool,
-    /// Whether this capture, of several captures of one interface, reports what the interface
-    /// dropped.
-    is_primary: bool,
+    is_known: bool,
+    /// Whether this capture reports what the interface dropped.
+    counts_interface_drops: bool,
     /// Frames read since the capture was opened.
     read: u64,
     /// Frames that the kernel reports as delivered: all but the dropped ones.
-    given: u64,
+    delivered: u64,
     /// When the state of the interface was last checked.
-    looked: Instant,
+    checked: Instant,
     /// Whether libpcap reported that the interface is gone. There may be another one of that name,
     /// which has to be opened.
     lost: bool,
@@ -70,15 +69,14 @@ impl LiveCapture {
     /// [started](LiveCapture::start_capture).
     pub fn open(
         name: &str,
-        tap: &CaptureOptions,
+        options: &CaptureOptions,
         group: Option<u16>,
-        is_primary: bool,
     ) -> Result<Self, CaptureError> {
         let open = |precision| {
             Capture::from_device(name)?
-                .promisc(tap.promiscuous)
-                .snaplen(tap.snaplen.try_into().unwrap_or(i32::MAX))
-                .buffer_size(tap.buffer.try_into().unwrap_or(i32::MAX))
+                .promisc(options.promiscuous)
+                .snaplen(options.snaplen.try_into().unwrap_or(i32::MAX))
+                .buffer_size(options.buffer.try_into().unwrap_or(i32::MAX))
                 .timeout(WAIT_MS.into())
                 .immediate_mode(false)
                 .precision(precision)
@@ -90,33 +88,45 @@ impl LiveCapture {
             Err(_) => (open(Precision::Micro).map_err(CaptureError::Interface)?, 1000),
         };
         // Until a capture joins its group, it also receives the frames of the others.
-        capture.filter(NOTHING, false).map_err(CaptureError::Interface)?;
+        capture.filter(REJECT_ALL, false).map_err(CaptureError::Interface)?;
         if let Some(group) = group {
             join_fanout_group(&capture, group)?;
         }
         let link = u16::try_from(capture.get_datalink().0).unwrap_or(u16::MAX);
-        // Raw IP is 101 in files and 12 in libpcap's interface.
-        let link = if link == 12 { 101 } else { link };
+        let link = if link == DLT_RAW { RAW_IP } else { link };
         let mut capture = capture.setnonblock().map_err(CaptureError::Interface)?;
         // Discard frames that arrived before the filter was set.
         while capture.next_packet().is_ok() {}
-        let counted = capture.stats().map_err(CaptureError::Interface)?;
-        let (name, real) = (name.to_owned(), is_up(name).is_some());
-        let read = 0;
-        let given = 0;
-        let looked = Instant::now();
-        let lost = false;
-        Ok(Self { capture, link, unit, counted, name, real, is_primary, read, given, looked, lost })
+        Ok(Self {
+            last_stats: capture.stats().map_err(CaptureError::Interface)?,
+            capture,
+            link,
+            unit,
+            name: name.to_owned(),
+            is_known: is_up(name).is_some(),
+            counts_interface_drops: true,
+            read: 0,
+            delivered: 0,
+            checked: Instant::now(),
+            lost: false,
+        })
+    }
+
+    /// Returns this capture with or without a report of the frames that the interface itself
+    /// dropped. Of several captures of one interface, only one may report them.
+    #[must_use]
+    pub fn with_interface_drops(self, counts_interface_drops: bool) -> Self {
+        Self { counts_interface_drops, ..self }
     }
 
     /// Starts the delivery of the frames that the filter selects.
-    pub fn start_capture(&mut self, tap: &CaptureOptions) -> Result<(), CaptureError> {
-        let filter = tap.filter.as_deref().unwrap_or_default();
+    pub fn start_capture(&mut self, options: &CaptureOptions) -> Result<(), CaptureError> {
+        let filter = options.filter.as_deref().unwrap_or_default();
         let set = match vlan_transparent_filter(filter).filter(|_| !filter.is_empty()) {
             // If the link type has no VLAN tags, the extended expression does not compile, and the
             // original one is used.
-            Some(wide) => {
-                self.capture.filter(&wide, true).or_else(|_| self.capture.filter(filter, true))
+            Some(extended) => {
+                self.capture.filter(&extended, true).or_else(|_| self.capture.filter(filter, true))
             }
             None => self.capture.filter(filter, true),
         };
@@ -125,12 +135,12 @@ impl LiveCapture {
 
     /// Returns whether the interface that was opened still exists, up or down.
     pub fn is_there(&self) -> bool {
-        self.real && is_up(&self.name).is_some() && !self.lost
+        self.is_known && is_up(&self.name).is_some() && !self.lost
     }
 
     /// Returns whether the system reports the interface as down, or has none of this name.
     pub fn is_down(&self) -> bool {
-        self.real && is_up(&self.name) != Some(true)
+        self.is_known && is_up(&self.name) != Some(true)
     }
 
     /// Returns the link type of the frames, by registry number.
@@ -143,14 +153,14 @@ impl LiveCapture {
     pub fn next(&mut self, batch: &mut Batch) -> Result<(), CaptureError> {
         batch.clear();
         let mut waited = false;
-        while batch.frames.len() < BATCH {
+        while batch.frames.len() < MAX_BATCH {
             match self.capture.next_packet() {
                 Ok(packet) => {
                     let header = packet.header;
-                    let s = Nanos::from(header.ts.tv_sec);
-                    let fraction = header.ts.tv_usec;
+                    let seconds = Nanos::from(header.ts.tv_sec);
+                    let fraction = Nanos::from(header.ts.tv_usec);
                     let frame = Frame {
-                        time: s * 1_000_000_000 + Nanos::from(fraction) * self.unit,
+                        time: seconds * SECOND + fraction * self.unit,
                         offset: 0,
                         cap_len: 0,
                         wire_len: header.len.max(header.caplen),
@@ -162,7 +172,7 @@ impl LiveCapture {
                 Err(Error::TimeoutExpired) if waited || !batch.frames.is_empty() => break,
                 Err(Error::TimeoutExpired) => {
                     // libpcap's own wait does not end on a silent interface.
-                    wait(&self.capture);
+                    wait_for_frame(&self.capture);
                     waited = true;
                 }
                 Err(error) => {
@@ -173,8 +183,8 @@ impl LiveCapture {
         }
         self.read += batch.frames.len() as u64;
         // An interface that is down is silent and causes no error.
-        if batch.frames.is_empty() && self.looked.elapsed() >= LOOK {
-            self.looked = Instant::now();
+        if batch.frames.is_empty() && self.checked.elapsed() >= CHECK_INTERVAL {
+            self.checked = Instant::now();
             if self.is_down() {
                 return Err(CaptureError::Down);
             }
@@ -186,20 +196,21 @@ impl LiveCapture {
     /// last call.
     pub fn loss(&mut self) -> Loss {
         let Ok(now) = self.capture.stats() else { return Loss::default() };
-        let before = std::mem::replace(&mut self.counted, now);
+        let before = std::mem::replace(&mut self.last_stats, now);
         // The counters have 32 bits and wrap around.
         let since = |now: u32, before: u32| u64::from(now.wrapping_sub(before));
         let received = since(now.received, before.received);
         let dropped = since(now.dropped, before.dropped);
-        self.given += received.saturating_sub(dropped);
-        let missed = if self.is_primary { since(now.if_dropped, before.if_dropped) } else { 0 };
+        self.delivered += received.saturating_sub(dropped);
+        let missed =
+            if self.counts_interface_drops { since(now.if_dropped, before.if_dropped) } else { 0 };
         Loss { received: received + missed, dropped: dropped + missed }
     }
 
     /// Returns the last loss and counts the frames that will not be read any more as dropped.
     pub fn final_loss(&mut self) -> Loss {
         let Loss { received, dropped } = self.loss();
-        Loss { received, dropped: dropped + self.given.saturating_sub(self.read) }
+        Loss { received, dropped: dropped + self.delivered.saturating_sub(self.read) }
     }
 }
 
@@ -211,7 +222,7 @@ fn is_up(name: &str) -> Option<bool> {
 }
 
 /// Waits for a frame, but not longer than [`WAIT_MS`].
-fn wait(capture: &Capture<Active>) {
+fn wait_for_frame(capture: &Capture<Active>) {
     use nix::poll::{PollFd, PollFlags, poll};
     // The next read reports any error.
     let _ = poll(&mut [PollFd::new(capture.as_fd(), PollFlags::POLLIN)], WAIT_MS);
@@ -265,16 +276,17 @@ pub struct Interface {
 
 /// Returns the interfaces that libpcap lists, and for each whether frames can be captured from it.
 pub fn interfaces() -> Result<Vec<Interface>, CaptureError> {
-    let tap = CaptureOptions { snaplen: 128, buffer: 1 << 20, promiscuous: false, filter: None };
+    let options =
+        CaptureOptions { snaplen: 128, buffer: 1 << 20, promiscuous: false, filter: None };
     let devices = Device::list().map_err(CaptureError::Filter)?;
-    let interface = |device: Device| Interface {
+    let describe = |device: Device| Interface {
         up: device.flags.if_flags.contains(IfFlags::UP | IfFlags::RUNNING),
-        usable: LiveCapture::open(&device.name, &tap, None, true).map(drop),
+        usable: LiveCapture::open(&device.name, &options, None).map(drop),
         description: device.desc.unwrap_or_default(),
         addresses: device.addresses.into_iter().map(|a| a.addr).collect(),
         name: device.name,
     };
-    Ok(devices.into_iter().map(interface).collect())
+    Ok(devices.into_iter().map(describe).collect())
 }
 
 #[cfg(test)]

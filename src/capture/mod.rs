@@ -15,6 +15,7 @@ mod pcap;
 mod pcapng;
 mod reader;
 
+pub use compression::InputHash;
 pub use error::{CaptureError, ReadError};
 pub use file_type::capture_kind;
 pub use filter::{Filter, link_name};
@@ -149,7 +150,7 @@ fn after_zeros(
 }
 
 impl FileMetadata {
-    fn link(&mut self, link: u16) {
+    fn add_link(&mut self, link: u16) {
         if !self.link_types.contains(&link) {
             self.link_types.push(link);
         }
@@ -162,7 +163,7 @@ trait RecordParser: Send {
     fn parse_records(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords;
 
     /// Returns what the format has said so far apart from the frames.
-    fn facts(&self) -> FileMetadata;
+    fn metadata(&self) -> FileMetadata;
 }
 
 /// How far a parser came.
@@ -180,6 +181,10 @@ struct ParsedRecords {
 fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
+
+/// The link type of raw IP in files, and its number in libpcap's interface.
+const RAW_IP: u16 = 101;
+const DLT_RAW: u16 = 12;
 
 /// The byte order of a file or section.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

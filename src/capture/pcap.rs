@@ -16,7 +16,7 @@ pub(super) struct Pcap {
     nanos: bool,
     /// Whether the timestamps contain nanoseconds although the magic number declares microseconds.
     hidden_nanos: bool,
-    record_header: usize,
+    header_len: usize,
     link: u16,
     /// The link types of all headers. A concatenation of several files has several.
     links: Vec<u16>,
@@ -78,7 +78,7 @@ impl Pcap {
             le @ (0xa1b2_c3d4 | 0xa1b2_3c4d | 0xa1b2_cd34) => (ByteOrder::Little, le),
             _ => (ByteOrder::Big, u32::from_be_bytes(magic)),
         };
-        let (nanos, record_header) = match magic {
+        let (nanos, header_len) = match magic {
             0xa1b2_c3d4 => (false, 16),
             0xa1b2_3c4d => (true, 16),
             0xa1b2_cd34 => (false, 24),
@@ -92,7 +92,7 @@ impl Pcap {
             order,
             nanos,
             hidden_nanos: false,
-            record_header,
+            header_len,
             link,
             links: vec![link],
             magic,
@@ -107,7 +107,7 @@ impl Pcap {
 
     /// Returns the file header in place of a record, which is there if files were concatenated. As
     /// a record, it would be empty and date from the year 2055.
-    fn appended(&self, bytes: &[u8]) -> Option<Self> {
+    fn appended_file(&self, bytes: &[u8]) -> Option<Self> {
         let header = bytes.get(..FILE_HEADER).filter(|b| b.starts_with(&self.magic))?;
         let version = [4, 6].map(|at| self.order.u16(field(header, at).unwrap_or_default()));
         (version == [2, 4]).then(|| Self::new(header)).flatten()
@@ -119,7 +119,7 @@ impl Pcap {
     /// writer must have meant nanoseconds.
     fn has_nanos(&self, bytes: &[u8]) -> bool {
         let mut at = 0;
-        while let Some(header) = bytes.get(at..at + self.record_header) {
+        while let Some(header) = bytes.get(at..at + self.header_len) {
             let word = |position| self.order.u32(field(header, position).unwrap_or_default());
             let length = self.lengths.read(word(8), word(12)).0 as usize;
             if header.starts_with(&self.magic) || length > MAX_RECORD {
@@ -128,7 +128,7 @@ impl Pcap {
             if (MICROSECONDS..SECOND).contains(&Nanos::from(word(4))) {
                 return true;
             }
-            at += self.record_header + length;
+            at += self.header_len + length;
         }
         false
     }
@@ -147,8 +147,8 @@ struct RecordHeader {
 
 impl Pcap {
     /// Reads the header of the record at a position, if it is complete.
-    fn record(&self, bytes: &[u8], at: usize) -> Option<RecordHeader> {
-        let header = bytes.get(at..at + self.record_header)?;
+    fn record_header(&self, bytes: &[u8], at: usize) -> Option<RecordHeader> {
+        let header = bytes.get(at..at + self.header_len)?;
         let word = |position| self.order.u32(field(header, position).unwrap_or_default());
         let (cap_len, wire_len) = self.lengths.read(word(8), word(12));
         Some(RecordHeader { seconds: word(0), fraction: word(4), cap_len, wire_len })
@@ -160,33 +160,33 @@ impl Pcap {
     fn is_record(&self, bytes: &[u8], at: usize) -> bool {
         const YEAR: u32 = 366 * 24 * 3600;
         let is_like_one = |at: usize| {
-            self.record(bytes, at).is_none_or(|record| {
+            self.record_header(bytes, at).is_none_or(|record| {
                 let near = self.last.is_none_or(|last| last.abs_diff(record.seconds) < YEAR);
-                let whole = (1..=MAX_RECORD as u32).contains(&record.cap_len);
+                let is_plausible = (1..=MAX_RECORD as u32).contains(&record.cap_len);
                 let fraction = Nanos::from(record.fraction);
                 let per_second = if self.nanos { SECOND } else { MICROSECONDS };
-                near && whole && record.wire_len >= record.cap_len && fraction < per_second
+                near && is_plausible && record.wire_len >= record.cap_len && fraction < per_second
             })
         };
-        let next = self.record(bytes, at).map(|r| at + self.record_header + r.cap_len as usize);
+        let next = self.record_header(bytes, at).map(|r| at + self.header_len + r.cap_len as usize);
         let follows = |next: usize| {
-            let zeros = bytes.get(next..next + self.record_header);
+            let zeros = bytes.get(next..next + self.header_len);
             zeros.is_some_and(|header| header.iter().all(|b| *b == 0)) || is_like_one(next)
         };
         is_like_one(at) && next.is_some_and(follows)
     }
 
-    fn walk_piece(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
+    fn parse_part(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
         let mut at = 0;
         if !self.nanos && self.has_nanos(bytes) {
             (self.nanos, self.hidden_nanos) = (true, true);
         }
-        while let Some(header) = bytes.get(at..at + self.record_header) {
+        while let Some(header) = bytes.get(at..at + self.header_len) {
             if header.starts_with(&self.magic) {
                 if bytes.len() < at + FILE_HEADER {
                     return ParsedRecords { consumed: at, need: FILE_HEADER, damage: None };
                 }
-                if let Some(mut next) = self.appended(&bytes[at..]) {
+                if let Some(mut next) = self.appended_file(&bytes[at..]) {
                     next.links.append(&mut self.links);
                     next.hidden_nanos = self.hidden_nanos;
                     (next.before, next.zeros) = (self.before, self.zeros);
@@ -196,7 +196,7 @@ impl Pcap {
                 }
             }
             if header.iter().all(|byte| *byte == 0) {
-                let (next, is_more) = match after_zeros(bytes, at, self.record_header, |place| {
+                let (next, is_more) = match after_zeros(bytes, at, self.header_len, |place| {
                     self.is_record(bytes, place)
                 }) {
                     ZeroRunEnd::Record(next) => (next, false),
@@ -214,7 +214,7 @@ impl Pcap {
                 continue;
             }
             let Some(RecordHeader { seconds, fraction, cap_len, wire_len }) =
-                self.record(bytes, at)
+                self.record_header(bytes, at)
             else {
                 break;
             };
@@ -222,7 +222,7 @@ impl Pcap {
                 let damage = format!("the record claims {cap_len} captured bytes");
                 return ParsedRecords { consumed: at, need: 0, damage: Some(damage) };
             }
-            let start = at + self.record_header;
+            let start = at + self.header_len;
             let end = start + cap_len as usize;
             if bytes.len() < end {
                 return ParsedRecords { consumed: at, need: end - at, damage: None };
@@ -239,21 +239,21 @@ impl Pcap {
             self.last = Some(seconds);
             at = end;
         }
-        ParsedRecords { consumed: at, need: self.record_header, damage: None }
+        ParsedRecords { consumed: at, need: self.header_len, damage: None }
     }
 }
 
 impl RecordParser for Pcap {
     fn parse_records(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
-        let walked = self.walk_piece(bytes, frames);
-        self.before += walked.consumed as u64;
-        walked
+        let parsed = self.parse_part(bytes, frames);
+        self.before += parsed.consumed as u64;
+        parsed
     }
 
-    fn facts(&self) -> FileMetadata {
-        let mut facts = FileMetadata::default();
-        self.links.iter().for_each(|link| facts.link(*link));
-        (facts.hidden_nanos, facts.zeros) = (self.hidden_nanos, self.zeros);
-        facts
+    fn metadata(&self) -> FileMetadata {
+        let mut metadata = FileMetadata::default();
+        self.links.iter().for_each(|link| metadata.add_link(*link));
+        (metadata.hidden_nanos, metadata.zeros) = (self.hidden_nanos, self.zeros);
+        metadata
     }
 }

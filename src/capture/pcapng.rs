@@ -8,7 +8,7 @@ use super::{
     ByteOrder, FileMetadata, Frame, MAX_RECORD, ParsedRecords, RecordParser, ZeroRunEnd,
     after_zeros, field,
 };
-use crate::model::{Loss, NO_TIME, Nanos, SECOND};
+use crate::model::{Loss, Merge, NO_TIME, Nanos, SECOND};
 
 const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
@@ -16,8 +16,18 @@ const OLD_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
 const STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
+/// Options of an interface block: units of its timestamps, capture filter, and an offset of its
+/// timestamps in seconds.
+const TIME_RESOLUTION: u16 = 9;
+const FILTER: u16 = 11;
+const TIME_OFFSET: u16 = 14;
 /// The option of a packet block with the number of packets lost before it.
 const DROP_COUNT: u16 = 4;
+/// Options of a statistics block: packets received, and packets that the interface and the
+/// operating system dropped.
+const RECEIVED: u16 = 4;
+const INTERFACE_DROPS: u16 = 5;
+const SYSTEM_DROPS: u16 = 7;
 const BYTE_ORDER_MAGIC: u32 = 0x1a2b_3c4d;
 
 /// The shortest block: type, length, and the length again.
@@ -31,7 +41,7 @@ pub(super) struct PcapNg {
     order: ByteOrder,
     interfaces: Vec<InterfaceBlock>,
     section: u32,
-    facts: FileMetadata,
+    metadata: FileMetadata,
     /// Bytes of the file before the part that is being parsed.
     before: u64,
     /// The counters of each interface, by section and interface number.
@@ -118,150 +128,189 @@ impl PcapNg {
             order: ByteOrder::Little,
             interfaces: Vec::new(),
             section: 0,
-            facts: FileMetadata::default(),
+            metadata: FileMetadata::default(),
             before: 0,
             counters: BTreeMap::new(),
         })
     }
 
     /// Processes one whole block. `at` is the position of its body in the batch.
-    fn block(
+    fn read_block(
         &mut self,
         kind: u32,
         body: &[u8],
         at: usize,
         frames: &mut Vec<Frame>,
     ) -> Result<(), BlockError> {
-        let order = self.order;
-        let short = || BlockError::Short(kind);
-        let word = |position| field(body, position).map(|b| order.u32(b)).ok_or_else(short);
+        let body = BlockBody { kind, order: self.order, bytes: body };
         match kind {
-            INTERFACE => {
-                let link = order.u16(field(body, 0).ok_or_else(short)?);
-                let snaplen = word(4)?;
-                let mut interface = InterfaceBlock {
-                    link,
-                    snaplen,
-                    resolution: Resolution::PowerOfTen(6),
-                    offset: 0,
-                };
-                for (code, value) in options(order, body.get(8..).unwrap_or_default()) {
-                    match (code, value) {
-                        (9, [resolution, ..]) => {
-                            interface.resolution = Resolution::new(*resolution)
-                        }
-                        (11, [form, filter @ ..]) => {
-                            let filter = match form {
-                                0 => String::from_utf8_lossy(filter).into_owned(),
-                                1 => {
-                                    format!("(a BPF program of {} instructions)", filter.len() / 8)
-                                }
-                                form => format!("(of the unknown form {form})"),
-                            };
-                            // An empty expression does not filter anything.
-                            if !filter.trim().is_empty() && !self.facts.filters.contains(&filter) {
-                                self.facts.filters.push(filter);
-                            }
-                        }
-                        (14, value) => {
-                            let seconds = field(value, 0).map_or(0, |b| order.u64(b) as Nanos);
-                            interface.offset = seconds.saturating_mul(SECOND);
-                        }
-                        _ => {}
+            INTERFACE => self.read_interface(body),
+            ENHANCED_PACKET | OLD_PACKET => self.read_packet(body, at, frames),
+            SIMPLE_PACKET => self.read_simple_packet(body, at, frames),
+            STATISTICS => self.read_statistics(body),
+            _ => Ok(()),
+        }
+    }
+
+    fn read_interface(&mut self, body: BlockBody<'_>) -> Result<(), BlockError> {
+        let mut interface = InterfaceBlock {
+            link: body.u16(0)?,
+            snaplen: body.u32(4)?,
+            resolution: Resolution::PowerOfTen(6),
+            offset: 0,
+        };
+        for (code, value) in body.options(8) {
+            match (code, value) {
+                (TIME_RESOLUTION, [resolution, ..]) => {
+                    interface.resolution = Resolution::new(*resolution);
+                }
+                (FILTER, [form, filter @ ..]) => {
+                    let filter = describe_filter(*form, filter);
+                    // An empty expression does not filter anything.
+                    if !filter.trim().is_empty() && !self.metadata.filters.contains(&filter) {
+                        self.metadata.filters.push(filter);
                     }
                 }
-                self.facts.link(link);
-                self.interfaces.push(interface);
-            }
-            ENHANCED_PACKET | OLD_PACKET => {
-                let number = if kind == ENHANCED_PACKET {
-                    word(0)?
-                } else {
-                    u32::from(order.u16(field(body, 0).ok_or_else(short)?))
-                };
-                let interface = self
-                    .interfaces
-                    .get(number as usize)
-                    .ok_or(BlockError::UnknownInterface(number))?;
-                let units = u64::from(word(4)?) << 32 | u64::from(word(8)?);
-                let nanos = interface.resolution.nanos(units) + i128::from(interface.offset);
-                let cap_len = word(12)?;
-                if cap_len as usize > body.len().saturating_sub(20) {
-                    return Err(BlockError::Length(cap_len));
+                (TIME_OFFSET, value) => {
+                    let seconds = field(value, 0).map_or(0, |b| body.order.u64(b) as Nanos);
+                    interface.offset = seconds.saturating_mul(SECOND);
                 }
-                frames.push(Frame {
-                    time: nanos.clamp(i128::from(NO_TIME) + 1, i128::from(Nanos::MAX) - 1) as Nanos,
-                    offset: (at + 20) as u32,
-                    cap_len,
-                    wire_len: word(16)?,
-                    link: interface.link,
-                    interface: number as u16,
-                });
-                let counters = self.counters.entry((self.section, number)).or_default();
-                counters.packets += 1;
-                let after = 20 + (cap_len as usize).next_multiple_of(4);
-                if kind == ENHANCED_PACKET {
-                    for (code, value) in options(order, body.get(after..).unwrap_or_default()) {
-                        if let (DROP_COUNT, Some(count)) = (code, field(value, 0)) {
-                            match believed(order.u64(count)) {
-                                Some(count) => {
-                                    counters.gaps = counters.gaps.saturating_add(count);
-                                }
-                                None => self.facts.impossible_drops += 1,
-                            }
-                        }
-                    }
-                } else {
-                    // The older block has sixteen bits for this counter, all ones if it is unknown.
-                    let lost = order.u16(field(body, 2).unwrap_or_default());
-                    counters.gaps += u64::from(if lost == u16::MAX { 0 } else { lost });
-                }
+                _ => {}
             }
-            SIMPLE_PACKET => {
-                let interface = self.interfaces.first().ok_or(BlockError::NoInterface)?;
-                let wire_len = word(0)?;
-                let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
-                let held = body.len().saturating_sub(4) as u32;
-                frames.push(Frame {
-                    time: NO_TIME,
-                    offset: (at + 4) as u32,
-                    cap_len: wire_len.min(limit).min(held),
-                    wire_len,
-                    link: interface.link,
-                    interface: 0,
-                });
-            }
-            STATISTICS => {
-                let number = word(0)?;
-                let counters = self.counters.entry((self.section, number)).or_default();
-                let loss = &mut counters.statistics;
-                let mut interface = 0;
-                let mut system = 0;
-                for (code, value) in options(order, body.get(12..).unwrap_or_default()) {
-                    let count = field(value, 0).map_or(0, |b| order.u64(b));
-                    match code {
-                        4 => loss.received = loss.received.max(count),
-                        5 | 7 => match believed(count) {
-                            Some(count) if code == 5 => interface = count,
-                            Some(count) => system = count,
-                            None => self.facts.impossible_drops += 1,
-                        },
-                        _ => {}
+        }
+        self.metadata.add_link(interface.link);
+        self.interfaces.push(interface);
+        Ok(())
+    }
+
+    /// Processes an enhanced packet block or the older packet block.
+    fn read_packet(
+        &mut self,
+        body: BlockBody<'_>,
+        at: usize,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), BlockError> {
+        const HEADER: usize = 20;
+        let is_enhanced = body.kind == ENHANCED_PACKET;
+        let number = if is_enhanced { body.u32(0)? } else { u32::from(body.u16(0)?) };
+        let interface =
+            self.interfaces.get(number as usize).ok_or(BlockError::UnknownInterface(number))?;
+        let units = u64::from(body.u32(4)?) << 32 | u64::from(body.u32(8)?);
+        let nanos = interface.resolution.nanos(units) + i128::from(interface.offset);
+        let cap_len = body.u32(12)?;
+        if cap_len as usize > body.bytes.len().saturating_sub(HEADER) {
+            return Err(BlockError::Length(cap_len));
+        }
+        frames.push(Frame {
+            time: nanos.clamp(i128::from(NO_TIME) + 1, i128::from(Nanos::MAX) - 1) as Nanos,
+            offset: (at + HEADER) as u32,
+            cap_len,
+            wire_len: body.u32(16)?,
+            link: interface.link,
+            interface: number as u16,
+        });
+        let counters = self.counters.entry((self.section, number)).or_default();
+        counters.packets += 1;
+        if is_enhanced {
+            let end = HEADER + (cap_len as usize).next_multiple_of(4);
+            for (code, value) in body.options(end) {
+                if let (DROP_COUNT, Some(count)) = (code, field(value, 0)) {
+                    match plausible_drops(body.order.u64(count)) {
+                        Some(count) => counters.gaps = counters.gaps.saturating_add(count),
+                        None => self.metadata.impossible_drops += 1,
                     }
                 }
-                loss.dropped = loss.dropped.max(interface.saturating_add(system));
             }
-            _ => {}
+        } else {
+            // The older block has sixteen bits for this counter, all ones if it is unknown.
+            let lost = body.order.u16(field(body.bytes, 2).unwrap_or_default());
+            counters.gaps += u64::from(if lost == u16::MAX { 0 } else { lost });
         }
         Ok(())
+    }
+
+    fn read_simple_packet(
+        &self,
+        body: BlockBody<'_>,
+        at: usize,
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), BlockError> {
+        const HEADER: usize = 4;
+        let interface = self.interfaces.first().ok_or(BlockError::NoInterface)?;
+        let wire_len = body.u32(0)?;
+        let limit = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
+        let held = body.bytes.len().saturating_sub(HEADER) as u32;
+        frames.push(Frame {
+            time: NO_TIME,
+            offset: (at + HEADER) as u32,
+            cap_len: wire_len.min(limit).min(held),
+            wire_len,
+            link: interface.link,
+            interface: 0,
+        });
+        Ok(())
+    }
+
+    fn read_statistics(&mut self, body: BlockBody<'_>) -> Result<(), BlockError> {
+        let number = body.u32(0)?;
+        let counters = self.counters.entry((self.section, number)).or_default();
+        let loss = &mut counters.statistics;
+        let mut interface_drops = 0;
+        let mut system_drops = 0;
+        for (code, value) in body.options(12) {
+            let count = field(value, 0).map_or(0, |b| body.order.u64(b));
+            match code {
+                RECEIVED => loss.received = loss.received.max(count),
+                INTERFACE_DROPS | SYSTEM_DROPS => match plausible_drops(count) {
+                    Some(count) if code == INTERFACE_DROPS => interface_drops = count,
+                    Some(count) => system_drops = count,
+                    None => self.metadata.impossible_drops += 1,
+                },
+                _ => {}
+            }
+        }
+        loss.dropped = loss.dropped.max(interface_drops.saturating_add(system_drops));
+        Ok(())
+    }
+}
+
+/// The body of a block, whose fields have fixed places.
+#[derive(Clone, Copy)]
+struct BlockBody<'a> {
+    kind: u32,
+    order: ByteOrder,
+    bytes: &'a [u8],
+}
+
+impl<'a> BlockBody<'a> {
+    fn u16(self, at: usize) -> Result<u16, BlockError> {
+        field(self.bytes, at).map(|b| self.order.u16(b)).ok_or(BlockError::Short(self.kind))
+    }
+
+    fn u32(self, at: usize) -> Result<u32, BlockError> {
+        field(self.bytes, at).map(|b| self.order.u32(b)).ok_or(BlockError::Short(self.kind))
+    }
+
+    /// Returns the options that start at a position.
+    fn options(self, at: usize) -> impl Iterator<Item = (u16, &'a [u8])> {
+        options(self.order, self.bytes.get(at..).unwrap_or_default())
+    }
+}
+
+/// Returns a capture filter in words. Its first byte states its form.
+fn describe_filter(form: u8, filter: &[u8]) -> String {
+    match form {
+        0 => String::from_utf8_lossy(filter).into_owned(),
+        1 => format!("(a BPF program of {} instructions)", filter.len() / 8),
+        form => format!("(of the unknown form {form})"),
     }
 }
 
 /// Returns a count of lost packets if it is plausible. All ones mean that nothing was counted, and
 /// no interface loses 2^48 packets during a capture.
-fn believed(count: u64) -> Option<u64> {
-    const MOST: u64 = 1 << 48;
-    (count < MOST && count != u64::from(u32::MAX)).then_some(count)
+fn plausible_drops(count: u64) -> Option<u64> {
+    const MAX: u64 = 1 << 48;
+    (count < MAX && count != u64::from(u32::MAX)).then_some(count)
 }
 
 /// Returns the options of a block, up to the first one that does not fit.
@@ -284,7 +333,7 @@ impl PcapNg {
         fits && word(at + length - 4).is_none_or(|again| again as usize == length)
     }
 
-    fn walk_piece(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
+    fn parse_part(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
         let mut at = 0;
         let damage = |at, text| ParsedRecords { consumed: at, need: 0, damage: Some(text) };
         while let Some(header) = bytes.get(at..at + MIN_BLOCK) {
@@ -298,7 +347,7 @@ impl PcapNg {
                             return damage(at, "zeros that are not followed by a block".into());
                         }
                     };
-                self.facts.zeros.add(self.before + at as u64, (next - at) as u64);
+                self.metadata.zeros.add(self.before + at as u64, (next - at) as u64);
                 at = next;
                 if is_more {
                     break;
@@ -332,7 +381,7 @@ impl PcapNg {
             let Some(block) = bytes.get(at..at + length) else {
                 return ParsedRecords { consumed: at, need: length, damage: None };
             };
-            if let Err(broken) = self.block(kind, &block[8..length - 4], at + 8, frames) {
+            if let Err(broken) = self.read_block(kind, &block[8..length - 4], at + 8, frames) {
                 return damage(at, broken.to_string());
             }
             at += length;
@@ -343,18 +392,15 @@ impl PcapNg {
 
 impl RecordParser for PcapNg {
     fn parse_records(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> ParsedRecords {
-        let walked = self.walk_piece(bytes, frames);
-        self.before += walked.consumed as u64;
-        walked
+        let parsed = self.parse_part(bytes, frames);
+        self.before += parsed.consumed as u64;
+        parsed
     }
 
-    fn facts(&self) -> FileMetadata {
-        let mut facts = self.facts.clone();
-        for loss in self.counters.values().map(InterfaceCounters::loss) {
-            facts.loss.received = facts.loss.received.saturating_add(loss.received);
-            facts.loss.dropped = facts.loss.dropped.saturating_add(loss.dropped);
-        }
-        facts
+    fn metadata(&self) -> FileMetadata {
+        let mut metadata = self.metadata.clone();
+        self.counters.values().for_each(|counters| metadata.loss.merge(&counters.loss()));
+        metadata
     }
 }
 
@@ -380,23 +426,24 @@ mod tests {
     }
 
     #[test]
-    fn packets_tell_of_those_lost_before_them() {
+    fn packets_report_those_lost_before_them() {
         let mut file = PcapNg::new(&[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 28, 0x1a, 0x2b, 0x3c, 0x4d])
             .expect("a section");
         let mut frames = Vec::new();
-        file.block(INTERFACE, &[1, 0, 0, 0, 0, 0, 0, 0], 0, &mut frames).expect("an interface");
+        file.read_block(INTERFACE, &[1, 0, 0, 0, 0, 0, 0, 0], 0, &mut frames)
+            .expect("an interface");
         let mut packet = [0u32, 0, 0, 3, 3].map(u32::to_le_bytes).concat();
         // Three bytes and padding, then the option: three packets were lost before this one.
         packet.extend([7, 7, 7, 0, 4, 0, 8, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         for _ in 0..2 {
-            file.block(ENHANCED_PACKET, &packet, 0, &mut frames).expect("a packet");
+            file.read_block(ENHANCED_PACKET, &packet, 0, &mut frames).expect("a packet");
         }
         let mut statistics = vec![0; 12];
-        assert_eq!(file.facts().loss, Loss { received: 8, dropped: 6 });
+        assert_eq!(file.metadata().loss, Loss { received: 8, dropped: 6 });
         // The interface's own statistics report more.
         statistics.extend([4, 0, 8, 0, 100, 0, 0, 0, 0, 0, 0, 0]);
         statistics.extend([5, 0, 8, 0, 9, 0, 0, 0, 0, 0, 0, 0]);
-        file.block(STATISTICS, &statistics, 0, &mut frames).expect("statistics");
-        assert_eq!(file.facts().loss, Loss { received: 100, dropped: 9 });
+        file.read_block(STATISTICS, &statistics, 0, &mut frames).expect("statistics");
+        assert_eq!(file.metadata().loss, Loss { received: 100, dropped: 9 });
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use super::compression::{self, HashingReader};
+use super::compression::{self, HashingReader, InputHash};
 use super::file_type::describe_magic;
 use super::pcap::{FILE_HEADER, Pcap};
 use super::pcapng::PcapNg;
@@ -15,8 +15,8 @@ pub struct CaptureReader {
     /// The decompressed bytes of the capture.
     input: Box<dyn Read + Send>,
     /// The source as it is stored.
-    tap: HashingReader,
-    parse_records: Box<dyn RecordParser>,
+    stored: HashingReader,
+    parser: Box<dyn RecordParser>,
     format: String,
     /// Bytes that are read but not yet parsed: the start of a record that the last block cut.
     remainder: Vec<u8>,
@@ -28,13 +28,12 @@ pub struct CaptureReader {
     need: usize,
     ended: bool,
     /// Zeros at the end of the file.
-    tail: ZeroRun,
+    final_zeros: ZeroRun,
 }
 
 impl CaptureReader {
-    /// Opens `source` and reads its file header. With `hash`, the SHA-256 of the whole source is
-    /// computed while reading.
-    pub fn open(source: &CaptureInput, hash: bool) -> Result<Self, CaptureError> {
+    /// Opens `source` and reads its file header.
+    pub fn open(source: &CaptureInput, hash: InputHash) -> Result<Self, CaptureError> {
         let input: Box<dyn Read + Send> = match &source.path {
             Some(path) => Box::new(File::open(path).map_err(CaptureError::Io)?),
             None => Box::new(io::stdin()),
@@ -43,14 +42,14 @@ impl CaptureReader {
     }
 
     /// Does the same as [`CaptureReader::open`] for any byte stream.
-    pub fn new(input: Box<dyn Read + Send>, hash: bool) -> Result<Self, CaptureError> {
+    pub fn new(input: Box<dyn Read + Send>, hash: InputHash) -> Result<Self, CaptureError> {
         const START: usize = 512;
-        let mut tap = HashingReader::new(input, hash);
+        let mut stored = HashingReader::new(input, hash);
         let mut start = ReadBuffer::default();
-        start.fill(&mut tap, START).map_err(CaptureError::Io)?;
-        let mut input: Box<dyn Read + Send> = Box::new(tap.clone());
+        start.fill(&mut stored, START).map_err(CaptureError::Io)?;
+        let mut input: Box<dyn Read + Send> = Box::new(stored.clone());
         let mut packed = None;
-        if let Some(unpacked) = compression::decoder_for(start.filled(), &tap) {
+        if let Some(unpacked) = compression::decoder_for(start.filled(), &stored) {
             let (unpacked, name) = unpacked.map_err(CaptureError::Io)?;
             (input, packed) = (unpacked, Some(name));
             start.restart(&[]);
@@ -62,19 +61,19 @@ impl CaptureReader {
             }
         }
         let start = start.filled();
-        let (parse_records, format, header): (Box<dyn RecordParser>, _, _) =
+        let (parser, format, header): (Box<dyn RecordParser>, _, _) =
             if let Some(pcap) = Pcap::new(start) {
                 (Box::new(pcap), "pcap", FILE_HEADER)
             } else if let Some(pcapng) = PcapNg::new(start) {
                 (Box::new(pcapng), "pcapng", 0)
             } else {
-                let looks = describe_magic(start);
+                let description = describe_magic(start);
                 return Err(match (Pcap::is_cut(start), packed) {
                     (true, _) => CaptureError::Cut(start.len() as u64),
-                    (false, None) => CaptureError::NotACapture(looks.to_owned()),
-                    (false, Some(name)) => {
-                        CaptureError::NotACapture(format!("{name} data that contains {looks}"))
-                    }
+                    (false, None) => CaptureError::NotACapture(description.to_owned()),
+                    (false, Some(name)) => CaptureError::NotACapture(format!(
+                        "{name} data that contains {description}"
+                    )),
                 });
             };
         let format = packed.map_or_else(|| format.to_owned(), |name| format!("{format}, {name}"));
@@ -82,15 +81,15 @@ impl CaptureReader {
         let offset = header as u64;
         Ok(Self {
             input,
-            tap,
-            parse_records,
+            stored,
+            parser,
             format,
             remainder,
             skip: 0,
             offset,
             need: 0,
             ended: false,
-            tail: ZeroRun::default(),
+            final_zeros: ZeroRun::default(),
         })
     }
 
@@ -108,23 +107,23 @@ impl CaptureReader {
         let target = BLOCK.max(self.need);
         let read = batch.buffer.fill(&mut *self.input, target);
         let bytes = batch.buffer.filled();
-        let walked = self.parse_records.parse_records(bytes, &mut batch.frames);
-        let whole = walked.consumed.min(bytes.len());
-        self.skip = (walked.consumed - whole) as u64;
-        self.offset += whole as u64;
-        self.need = walked.need;
-        if let Some(what) = walked.damage {
+        let parsed = self.parser.parse_records(bytes, &mut batch.frames);
+        let consumed = parsed.consumed.min(bytes.len());
+        self.skip = (parsed.consumed - consumed) as u64;
+        self.offset += consumed as u64;
+        self.need = parsed.need;
+        if let Some(what) = parsed.damage {
             self.ended = true;
             return Err(damaged(what, self.offset));
         }
         self.remainder.clear();
-        self.remainder.extend_from_slice(&bytes[whole..]);
+        self.remainder.extend_from_slice(&bytes[consumed..]);
         match read {
             Ok(false) => Ok(true),
             Ok(true) => {
                 self.ended = true;
                 if self.remainder.iter().all(|byte| *byte == 0) && self.skip == 0 {
-                    self.tail.add(self.offset, self.remainder.len() as u64);
+                    self.final_zeros.add(self.offset, self.remainder.len() as u64);
                     return Ok(false);
                 }
                 Err(ReadError {
@@ -144,8 +143,8 @@ impl CaptureReader {
         let mut block = ReadBuffer::default();
         while self.skip > 0 {
             block.restart(&[]);
-            let some = self.skip.min(BLOCK as u64) as usize;
-            let ended = block.fill(&mut *self.input, some)?;
+            let count = self.skip.min(BLOCK as u64) as usize;
+            let ended = block.fill(&mut *self.input, count)?;
             self.skip -= block.filled as u64;
             self.offset += block.filled as u64;
             if ended {
@@ -157,27 +156,27 @@ impl CaptureReader {
 
     /// Returns the number of bytes read from the source so far, before decompression.
     pub fn position(&self) -> u64 {
-        self.tap.position()
+        self.stored.position()
     }
 
     /// Ends reading and writes what is known about the source into `record`. A requested hash
     /// covers the whole source, including parts that could not be parsed.
     pub fn finish(mut self, record: &mut InputRecord) -> io::Result<()> {
-        let facts = self.parse_records.facts();
+        let metadata = self.parser.metadata();
         record.format = self.format;
-        record.link_types = facts.link_types;
+        record.link_types = metadata.link_types;
         record.link_types.sort_unstable();
-        record.filters = facts.filters;
+        record.filters = metadata.filters;
         record.filters.sort_unstable();
-        record.loss = facts.loss;
-        record.hidden_nanos = facts.hidden_nanos;
-        let mut zeros = facts.zeros;
-        if self.tail.bytes > 0 {
-            zeros.add(self.tail.first, self.tail.bytes);
+        record.loss = metadata.loss;
+        record.hidden_nanos = metadata.hidden_nanos;
+        let mut zeros = metadata.zeros;
+        if self.final_zeros.bytes > 0 {
+            zeros.add(self.final_zeros.first, self.final_zeros.bytes);
         }
         record.zeros = (zeros.first, zeros.bytes);
-        record.impossible_drops = facts.impossible_drops;
-        record.sha256 = self.tap.finish()?;
+        record.impossible_drops = metadata.impossible_drops;
+        record.sha256 = self.stored.finish()?;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The conditions under which silence means that something is missing, in the order in which they
 //! are tried. The first that fails is the reason why it cannot be assessed.
 
+use super::absence_claims::{GroupId, To};
 use super::coverage::Peer;
 use super::facts::JudgedCapture;
 use super::verdict::Code;
@@ -15,10 +16,16 @@ pub(super) struct Silent<'s> {
     pub on: &'s [usize],
     /// Those of them that are steady, or whose trigger was seen.
     pub due: &'s [usize],
-    /// The destinations.
+    /// The destination.
+    pub to: To,
+    /// What is known of the destinations.
     pub towards: &'s DestinationCoverage,
     /// Seconds that the rows have to be watched.
     pub watch_s: u64,
+    /// The group that made the rows due, and its conversation.
+    pub trigger: Option<(GroupId, u32)>,
+    /// Whether traffic was seen in a tunnel that the inventory does not state.
+    pub tunnelled: bool,
 }
 
 /// What the destinations of a silent source have in common.

@@ -29,6 +29,17 @@ pub enum To {
     AnyOf(u32),
 }
 
+impl To {
+    /// Returns the destination if there is a single one.
+    pub(super) fn peer(self) -> Option<Peer> {
+        match self {
+            Self::Host(host) => Some(Peer::Host(host as usize)),
+            Self::Service(service) => Some(Peer::Service(service as usize)),
+            Self::AnyOf(_) => None,
+        }
+    }
+}
+
 /// The grounds of a claim.
 #[derive(Clone, Copy, Debug)]
 pub struct AbsenceClaim {
@@ -52,7 +63,7 @@ pub struct AbsenceClaim {
 
 /// Many claims of one group for one reason, merged.
 #[derive(Default)]
-pub struct FoldedPairs {
+pub struct MergedPairs {
     /// The number of pairs.
     pub pairs: u64,
     /// The number of pairs that are not certain.
@@ -67,9 +78,7 @@ pub struct FoldedPairs {
 struct Claimed {
     claim: AbsenceClaim,
     group: GroupId,
-    /// Whether one active host of the role is enough, and none was seen.
-    any_source: bool,
-    fold: Option<Box<FoldedPairs>>,
+    merged: Option<Box<MergedPairs>>,
 }
 
 /// All claims of an audit.
@@ -78,20 +87,19 @@ pub struct AbsenceClaims {
     list: Vec<Claimed>,
     rows: Vec<Vec<usize>>,
     known_rows: HashMap<Vec<usize>, RowsId, ahash::RandomState>,
-    reaches: Vec<Vec<Peer>>,
-    known_reaches: HashMap<RoleSet, u32, ahash::RandomState>,
+    peer_lists: Vec<Vec<Peer>>,
+    known_peer_lists: HashMap<RoleSet, u32, ahash::RandomState>,
 }
 
 impl AbsenceClaims {
-    /// Returns a claim, and whether any host of the role could have been the source.
-    pub fn get(&self, id: ClaimId) -> (&AbsenceClaim, bool) {
-        let claimed = &self.list[id.0 as usize];
-        (&claimed.claim, claimed.any_source)
+    /// Returns a claim.
+    pub fn get(&self, id: ClaimId) -> &AbsenceClaim {
+        &self.list[id.0 as usize].claim
     }
 
     /// Returns the merged pairs that a claim stands for; `None` if it stands for a single pair.
-    pub fn fold(&self, id: ClaimId) -> Option<&FoldedPairs> {
-        self.list[id.0 as usize].fold.as_deref()
+    pub fn merged_pairs(&self, id: ClaimId) -> Option<&MergedPairs> {
+        self.list[id.0 as usize].merged.as_deref()
     }
 
     /// Returns the group of rows that a claim is about.
@@ -107,7 +115,7 @@ impl AbsenceClaims {
     /// Returns the ports of a claim as reports show them, joined by `;`.
     pub fn ports(&self, policy: &Policy, id: ClaimId) -> String {
         let mut ports: Vec<String> = Vec::new();
-        for row in self.rows(self.get(id).0.rows) {
+        for row in self.rows(self.get(id).rows) {
             let port = policy.ports_here(&policy.matrix.rows[*row]);
             if !port.is_empty() && !ports.contains(&port) {
                 ports.push(port);
@@ -122,32 +130,32 @@ impl AbsenceClaims {
         match claim.to {
             To::Host(host) => vec![Peer::Host(host as usize)],
             To::Service(service) => vec![Peer::Service(service as usize)],
-            To::AnyOf(reach) => {
+            To::AnyOf(list) => {
                 let own = Peer::Host(claim.source as usize);
-                let all = self.reach(reach).iter().copied();
-                all.filter(|unit| *unit != own).collect()
+                let all = self.peer_list(list).iter().copied();
+                all.filter(|peer| *peer != own).collect()
             }
         }
     }
 
     /// Returns the hosts and services of some roles.
-    pub(super) fn reach(&self, reach: u32) -> &[Peer] {
-        &self.reaches[reach as usize]
+    pub(super) fn peer_list(&self, list: u32) -> &[Peer] {
+        &self.peer_lists[list as usize]
     }
 
     /// Returns the number of the list of hosts and services that have one of these roles. Each list
     /// is built once.
-    pub(super) fn reach_of(&mut self, policy: &Policy, roles: RoleSet) -> u32 {
-        if let Some(reach) = self.known_reaches.get(&roles) {
-            return *reach;
+    pub(super) fn peer_list_of(&mut self, policy: &Policy, roles: RoleSet) -> u32 {
+        if let Some(list) = self.known_peer_lists.get(&roles) {
+            return *list;
         }
         let services = policy.inventory.services.iter().enumerate();
         let services = services.filter(|(_, s)| RoleSet::one(s.role).intersects(roles));
         let services = services.map(|(number, _)| Peer::Service(number));
-        let reach = self.reaches.len() as u32;
-        self.reaches.push(policy.hosts_of(roles).map(Peer::Host).chain(services).collect());
-        self.known_reaches.insert(roles, reach);
-        reach
+        let list = self.peer_lists.len() as u32;
+        self.peer_lists.push(policy.hosts_of(roles).map(Peer::Host).chain(services).collect());
+        self.known_peer_lists.insert(roles, list);
+        list
     }
 
     /// Returns the number of a list of rows.
@@ -166,11 +174,10 @@ impl AbsenceClaims {
         &mut self,
         claim: AbsenceClaim,
         group: GroupId,
-        any_source: bool,
-        fold: Option<FoldedPairs>,
+        merged: Option<MergedPairs>,
     ) -> ClaimId {
         let id = ClaimId(self.list.len() as u32);
-        self.list.push(Claimed { claim, group, any_source, fold: fold.map(Box::new) });
+        self.list.push(Claimed { claim, group, merged: merged.map(Box::new) });
         id
     }
 }

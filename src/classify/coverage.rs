@@ -52,6 +52,15 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// Returns the peer that an address is, given what the inventory knows about it.
+    fn of(kind: PartyKind, address: IpAddr) -> Self {
+        match kind {
+            PartyKind::Host(host) => Self::Host(host),
+            PartyKind::Service(service) => Self::Service(service),
+            _ => Self::Other(address),
+        }
+    }
+
     /// Returns the number of the host, if the peer is one.
     pub fn host(self) -> Option<usize> {
         match self {
@@ -71,17 +80,17 @@ impl Peer {
 
 /// Returns what the capture shows of each host. Its own addresses count, and so do link-local
 /// addresses that its hardware addresses match.
-pub(super) fn hosts(
+pub(super) fn host_reports(
     policy: &Policy,
     conversations: &Conversations,
     view: &CaptureConditions,
 ) -> Vec<HostReport> {
     let mut presences = vec![HostActivity::default(); policy.inventory.hosts.len()];
-    for (address, presence) in conversations.survey.presences() {
+    for (address, presence) in conversations.index.presences() {
         if presence.on_wire {
             continue;
         }
-        if let PartyKind::Host(host) = policy.party(address, presence.macs.iter()).who {
+        if let PartyKind::Host(host) = policy.party(address, presence.macs.iter()).kind {
             let mut presence = presence.clone();
             // Times from a doubtful clock do not extend the activity of a host.
             for window in
@@ -124,10 +133,10 @@ pub(super) struct Unlisted {
     pub clients: HashMap<usize, Vec<(Transport, u16, IpAddr)>, ahash::RandomState>,
 }
 
-pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unlisted {
+pub(super) fn unlisted_services(conversations: &Conversations, judged: &[Judged]) -> Unlisted {
     let mut unlisted = Unlisted::default();
     let mut clients = HashMap::<(usize, Transport, u16), IpAddr, ahash::RandomState>::default();
-    let is_host = |who| matches!(who, PartyKind::Host(_) | PartyKind::Service(_));
+    let is_host = |kind| matches!(kind, PartyKind::Host(_) | PartyKind::Service(_));
     for (c, j) in conversations.list.iter().zip(judged) {
         // A failed attempt went nowhere, and traffic that may be forged proves nothing.
         let in_vain = c.has_failed() || c.is_made_up();
@@ -135,12 +144,12 @@ pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unli
             continue;
         }
         let ServiceKey { client, server, transport, port } = c.subject;
-        if !is_host(j.server.who) {
+        if !is_host(j.server.kind) {
             let address = unlisted.servers.entry((transport, port)).or_insert(server);
             *address = server.min(*address);
         }
-        if let PartyKind::Host(host) = j.server.who
-            && !is_host(j.client.who)
+        if let PartyKind::Host(host) = j.server.kind
+            && !is_host(j.client.kind)
         {
             let address = clients.entry((host, transport, port)).or_insert(client);
             *address = client.min(*address);
@@ -153,13 +162,13 @@ pub(super) fn unlisted(conversations: &Conversations, judged: &[Judged]) -> Unli
 }
 
 /// IP protocols that encrypt what they carry: ESP.
-const SEALS: [u8; 1] = [50];
+const ENCRYPTING_PROTOCOLS: [u8; 1] = [50];
 /// UDP ports of encrypting protocols: IPsec (RFC 3948), WireGuard, OpenVPN.
-const SEAL_PORTS: [u16; 3] = [4500, 51820, 1194];
+const ENCRYPTING_PORTS: [u16; 3] = [4500, 51820, 1194];
 /// IP protocols that carry other packets: IP in IP, GRE, EtherIP, MPLS.
-const CARRIERS: [u8; 5] = [4, 41, 47, 97, 137];
+const TUNNEL_PROTOCOLS: [u8; 5] = [4, 41, 47, 97, 137];
 /// UDP ports of tunnels whose content is decoded unless the user turns decapsulation off.
-const CARRIER_PORTS: [u16; 7] = [4789, 8472, 4790, 6081, 2152, 6635, 37008];
+const TUNNEL_PORTS: [u16; 7] = [4789, 8472, 4790, 6081, 2152, 6635, 37008];
 
 /// Descriptions of the traffic between hosts that could not be read.
 #[derive(Default)]
@@ -184,22 +193,24 @@ impl UnreadablePairs {
     }
 
     /// Returns the listed hosts with which a host exchanged such packets.
-    pub fn with(&self, host: usize) -> impl Iterator<Item = usize> + '_ {
-        self.hosts.get(&host).into_iter().flat_map(|(with, _)| with.keys().copied())
+    pub fn listed_peers(&self, host: usize) -> impl Iterator<Item = usize> + '_ {
+        self.hosts.get(&host).into_iter().flat_map(|(listed, _)| listed.keys().copied())
     }
 
     /// Returns whether a host exchanged such packets with an unlisted address.
-    pub fn is_beside(&self, host: usize) -> bool {
-        self.hosts.get(&host).is_some_and(|(_, beside)| beside.is_some())
+    pub fn has_unlisted_peer(&self, host: usize) -> bool {
+        self.hosts.get(&host).is_some_and(|(_, unlisted)| unlisted.is_some())
     }
 
     /// Returns what a host exchanged with one of some others, or what any of them exchanged with an
     /// unlisted address.
     pub fn between(&self, source: usize, others: &[usize]) -> Option<&str> {
         let own = self.hosts.get(&source);
-        let with = own.and_then(|(with, _)| others.iter().find_map(|other| with.get(other)));
-        let beside = |host: &usize| self.hosts.get(host).and_then(|(_, beside)| beside.as_ref());
-        let words = with.or_else(|| beside(&source)).or_else(|| others.iter().find_map(beside));
+        let listed = own.and_then(|(listed, _)| others.iter().find_map(|other| listed.get(other)));
+        let unlisted_of =
+            |host: &usize| self.hosts.get(host).and_then(|(_, unlisted)| unlisted.as_ref());
+        let words =
+            listed.or_else(|| unlisted_of(&source)).or_else(|| others.iter().find_map(unlisted_of));
         words.map(String::as_str)
     }
 }
@@ -217,11 +228,11 @@ pub(super) fn unreadable_pairs(
         if c.is_made_up() {
             continue;
         }
-        let seals =
-            SEALS.contains(&transport.0) || (is_udp(transport) && SEAL_PORTS.contains(&port));
-        let carries =
-            CARRIERS.contains(&transport.0) || (is_udp(transport) && CARRIER_PORTS.contains(&port));
-        if seals || (carries && view.no_decap) {
+        let encrypts = ENCRYPTING_PROTOCOLS.contains(&transport.0)
+            || (is_udp(transport) && ENCRYPTING_PORTS.contains(&port));
+        let tunnels = TUNNEL_PROTOCOLS.contains(&transport.0)
+            || (is_udp(transport) && TUNNEL_PORTS.contains(&port));
+        if encrypts || (tunnels && view.no_decap) {
             unreadable_pairs.add(policy, (client, server), &|| match c.subject.shown_port() {
                 Some(port) => format!("{transport} {port}"),
                 None => format!("IP protocol {}", transport.0),
@@ -232,7 +243,7 @@ pub(super) fn unreadable_pairs(
         let what = || "fragments whose first fragment is not in the capture".to_owned();
         unreadable_pairs.add(policy, (pair.src, pair.dst), &what);
     }
-    for (pair, packets) in &conversations.survey.portless {
+    for (pair, packets) in &conversations.index.portless {
         let what = || format!("{packets} packets whose ports the capture does not contain");
         unreadable_pairs.add(policy, *pair, &what);
     }
@@ -259,16 +270,16 @@ impl UndecodedByHost {
 /// Assigns frames that could not be decoded to the hosts with their source or destination hardware
 /// address. A frame that passed a router has the router's. Frames from or to an unknown hardware
 /// address may belong to any host.
-pub(super) fn unreadables(
+pub(super) fn undecoded_by_host(
     policy: &Policy,
     conversations: &Conversations,
     reports: &[HostReport],
 ) -> UndecodedByHost {
     let mut found = UndecodedByHost::default();
     let frames = |count: u64, why: UndecodedReason| format!("{count} {}", why.words());
-    if conversations.unread.more() > 0 {
+    if conversations.undecoded.more() > 0 {
         found.anybody =
-            Some(format!("{} frames that could not be decoded", conversations.unread.more()));
+            Some(format!("{} frames that could not be decoded", conversations.undecoded.more()));
     }
     let listed = policy.inventory.hosts.iter().enumerate();
     let listed = listed.flat_map(|(host, entry)| entry.macs.iter().map(move |mac| (*mac, host)));
@@ -278,7 +289,7 @@ pub(super) fn unreadables(
     for (mac, host) in listed.chain(seen) {
         owners.entry(mac).or_default().insert(host);
     }
-    for (unread, count) in conversations.unread.iter() {
+    for (unread, count) in conversations.undecoded.iter() {
         let is_group = unread.to.0[0] & 1 == 1 && unread.to != Mac::NONE;
         for mac in [Some(unread.from), Some(unread.to).filter(|_| !is_group)].into_iter().flatten()
         {
@@ -298,38 +309,33 @@ pub(super) fn unreadables(
 
 /// Returns the hosts with at least two peers that communicate with no other host. The capture then
 /// mirrors the switch port of the host.
-pub(super) fn watched(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
+pub(super) fn watched_hosts(conversations: &Conversations, judged: &[Judged]) -> HashSet<usize> {
     let mut hosts: Vec<BoundedSet<Peer, 2>> = Vec::new();
     let mut others = HashMap::<Peer, BoundedSet<Peer, 2>, ahash::RandomState>::default();
-    let unit = |who, address| match who {
-        PartyKind::Host(host) => Peer::Host(host),
-        PartyKind::Service(service) => Peer::Service(service),
-        _ => Peer::Other(address),
-    };
-    let mut met = |who: Peer, peer: Peer| match who {
+    let mut add_peer = |end: Peer, peer: Peer| match end {
         Peer::Host(host) => {
             hosts.resize(hosts.len().max(host + 1), BoundedSet::default());
             hosts[host].insert(peer);
         }
-        Peer::Service(_) | Peer::Other(_) => others.entry(who).or_default().insert(peer),
+        Peer::Service(_) | Peer::Other(_) => others.entry(end).or_default().insert(peer),
     };
     for (c, j) in conversations.list.iter().zip(judged) {
         let packets = c.to_server.packets.0 + c.to_client.packets.0;
-        let client = unit(j.client.who, c.subject.client);
-        let server = unit(j.server.who, c.subject.server);
+        let client = Peer::of(j.client.kind, c.subject.client);
+        let server = Peer::of(j.server.kind, c.subject.server);
         let made_up = c.is_made_up();
         if c.broadcast || packets == 0 || client == server || made_up {
             continue;
         }
-        met(client, server);
-        met(server, client);
+        add_peer(client, server);
+        add_peer(server, client);
     }
-    let mut faithful: HashMap<usize, u32> = HashMap::new();
+    let mut single_peers: HashMap<usize, u32> = HashMap::new();
     let all = others.values().chain(&hosts);
     for theirs in all.filter(|peers| peers.len() == 1 && !peers.more()) {
         if let Some(Peer::Host(host)) = theirs.iter().next() {
-            *faithful.entry(*host).or_default() += 1;
+            *single_peers.entry(*host).or_default() += 1;
         }
     }
-    faithful.into_iter().filter(|(_, count)| *count >= 2).map(|(host, _)| host).collect()
+    single_peers.into_iter().filter(|(_, count)| *count >= 2).map(|(host, _)| host).collect()
 }

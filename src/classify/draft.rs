@@ -37,7 +37,7 @@ struct Controls {
     /// How many of them the matrix gives to controllers alone.
     decisive: usize,
     /// The clients that used them.
-    asked: BTreeSet<IpAddr>,
+    clients: BTreeSet<IpAddr>,
 }
 
 /// The input of a draft besides the traffic.
@@ -52,8 +52,7 @@ pub struct Given {
 impl Given {
     /// Returns the networks that count as internal by default: the private and unique-local ones.
     pub fn usual_internal() -> Vec<IpNet> {
-        let inside = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
-        inside.iter().filter_map(|net| net.parse().ok()).collect()
+        Inventory::usual_internal()
     }
 }
 
@@ -200,14 +199,13 @@ impl Draft {
         for _ in 0..ROUNDS {
             // All entities are weighed at once, by the roles that the previous round gave to the
             // others.
-            let members = drafter.domain_members();
-            let serves = drafter.serves();
+            let pcs = drafter.domain_pcs(&drafter.serves());
             let roles = drafter.items().into_iter().enumerate().map(|(entity, items)| {
                 if let Some(roles) = drafter.known_roles(entity) {
                     return roles;
                 }
-                let is_pc = members.contains(&entity) && !drafter.serves_own(&serves[entity]);
-                drafter.weigh(items, is_pc).roles
+                let items = if pcs.contains(&entity) { drafter.as_client(items) } else { items };
+                drafter.weigh(items).roles
             });
             drafter.roles = roles.collect();
         }
@@ -240,12 +238,12 @@ impl<'a> Drafter<'a> {
     /// and none of their packets has passed a router. An IPv4 and an IPv6 address are also one host
     /// if one name resolved to both of them. All other addresses stay apart.
     fn join(&mut self) {
-        let presences = self.conversations.survey.presences();
-        let spoke =
+        let presences = self.conversations.index.presences();
+        let has_sent =
             |p: &crate::conversation::HostActivity| p.unicast_sent.0 > 0 || p.sent.packets.0 > 0;
         let addresses: BTreeMap<IpAddr, BTreeSet<Mac>> = presences
             .iter()
-            .filter(|(address, p)| is_inside(self.policy, **address) && spoke(p))
+            .filter(|(address, p)| is_inside(self.policy, **address) && has_sent(p))
             .map(|(address, p)| (*address, p.macs.iter().copied().filter(is_own).collect()))
             .collect();
         let virtuals = &self.conversations.vrrp_masters;
@@ -326,7 +324,7 @@ impl<'a> Drafter<'a> {
     }
 
     /// Returns the conversations that show what hosts really do.
-    fn telling(&self) -> impl Iterator<Item = &'a Conversation> {
+    fn conclusive(&self) -> impl Iterator<Item = &'a Conversation> {
         self.conversations.list.iter().filter(|c| {
             let works = c.state.reached() || matches!(c.state, State::OneWay | State::AnswerOnly);
             works && !c.subject.transport.is_icmp()
@@ -357,14 +355,14 @@ impl<'a> Drafter<'a> {
                     let controls = controls.entry(role).or_default();
                     controls.ports.insert(*port);
                     controls.decisive += usize::from(serving == role);
-                    controls.asked.extend(clients);
+                    controls.clients.extend(clients);
                 }
             }
-            for (role, Controls { ports, decisive, asked }) in controls {
+            for (role, Controls { ports, decisive, clients }) in controls {
                 if decisive >= CONTROLS || ports.len() >= MANY_CONTROLS {
                     let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-                    let hosts = if asked.len() == 1 { "host" } else { "hosts" };
-                    let words = format!("serves ports {ports} to {} {hosts}", asked.len());
+                    let hosts = if clients.len() == 1 { "host" } else { "hosts" };
+                    let words = format!("serves ports {ports} to {} {hosts}", clients.len());
                     found.insert(entity, (role, words));
                 }
             }
@@ -476,12 +474,12 @@ impl<'a> Drafter<'a> {
     fn items(&self) -> Vec<Vec<DraftItem>> {
         /// Whether a host serves or opens the service, the service itself, the roles that would do
         /// so, and whether a row documents it. Its peers are addresses, or `None` for everybody.
-        type Deed = (bool, Transport, u16, RoleSet, bool);
+        type Activity = (bool, Transport, u16, RoleSet, bool);
         type Peers = BTreeSet<Option<IpAddr>>;
-        type DraftItems = BTreeMap<Deed, Peers>;
+        type DraftItems = BTreeMap<Activity, Peers>;
         let mut items: Vec<DraftItems> = vec![DraftItems::new(); self.entities.len()];
-        let telling = self.telling().filter(|c| !self.is_background(c) && !self.is_of_a_domain(c));
-        for c in telling {
+        let conclusive = self.conclusive();
+        for c in conclusive.filter(|c| !self.is_background(c) && !self.is_of_a_domain(c)) {
             let (client, server) = self.fits(c);
             let subject = c.subject;
             let documented = self.is_documented(c);
@@ -502,23 +500,24 @@ impl<'a> Drafter<'a> {
                     .insert(peer);
             }
         }
-        let words = |((serves, transport, port, fits, documented), peers): (Deed, Peers)| {
-            let what = service_words(transport, &port.to_string());
-            let some = match peers.first() {
-                Some(Some(address)) => self.label(*address),
-                _ => "everybody".to_owned(),
+        let make_item =
+            |((serves, transport, port, fits, documented), peers): (Activity, Peers)| {
+                let what = service_words(transport, &port.to_string());
+                let some = match peers.first() {
+                    Some(Some(address)) => self.label(*address),
+                    _ => "everybody".to_owned(),
+                };
+                let more = match peers.len() {
+                    1 => some,
+                    n => format!("{some} and {} more", n - 1),
+                };
+                let verb = if serves { "serves" } else { "opens" };
+                let to = if serves { "to" } else { "at" };
+                let is_own = peers.contains(&None) || self.policy.is_own_port(transport, port);
+                DraftItem { fits, words: format!("{verb} {what} {to} {more}"), documented, is_own }
             };
-            let more = match peers.len() {
-                1 => some,
-                n => format!("{some} and {} more", n - 1),
-            };
-            let verb = if serves { "serves" } else { "opens" };
-            let to = if serves { "to" } else { "at" };
-            let is_own = peers.contains(&None) || self.policy.is_own_port(transport, port);
-            DraftItem { fits, words: format!("{verb} {what} {to} {more}"), documented, is_own }
-        };
         let mut items: Vec<Vec<DraftItem>> =
-            items.into_iter().map(|items| items.into_iter().map(words).collect()).collect();
+            items.into_iter().map(|items| items.into_iter().map(make_item).collect()).collect();
         for (entity, (role, words)) in &self.controllers {
             items[*entity].push(DraftItem {
                 fits: *role,
@@ -544,20 +543,22 @@ impl<'a> Drafter<'a> {
         }
     }
 
-    /// Weighs the items of an entity. Returns the roles that explain most of them, the guesses, a
-    /// role with too little evidence, and the items that stay unexplained.
-    ///
-    /// A PC of a domain that does only what clients do counts as a client: the product's appliances
-    /// are not in a domain, and its servers serve something.
-    fn weigh(&self, items: Vec<DraftItem>, is_pc: bool) -> Weighed {
-        let is_client = |role: usize| self.matrix().roles[role].is_client();
-        let mut items = items;
-        if is_pc && self.acts_as_client(&items) {
+    /// Returns the items of a PC of a domain. If it does only what clients do, it counts as a
+    /// client: the product's appliances are not in a domain, and its servers serve something.
+    fn as_client(&self, mut items: Vec<DraftItem>) -> Vec<DraftItem> {
+        if self.acts_as_client(&items) {
+            let is_client = |role: &usize| self.matrix().roles[*role].is_client();
             for item in &mut items {
-                let clients = item.fits.iter().filter(|role| is_client(*role));
+                let clients = item.fits.iter().filter(is_client);
                 item.fits = clients.fold(RoleSet::default(), |set, r| set.with(RoleSet::one(r)));
             }
         }
+        items
+    }
+
+    /// Weighs the items of an entity. Returns the roles that explain most of them, the guesses, a
+    /// role with too little evidence, and the items that stay unexplained.
+    fn weigh(&self, items: Vec<DraftItem>) -> Weighed {
         let (unknown, mut items): (Vec<_>, Vec<_>) =
             items.into_iter().partition(|item| item.fits.is_empty());
         items.sort_by_key(|item| item.fits.len());
@@ -566,8 +567,8 @@ impl<'a> Drafter<'a> {
         let mut perhaps = None;
         while !items.is_empty() && guesses.len() < MOST_ROLES {
             let weight = |role: usize| -> f64 {
-                let mine = items.iter().filter(|i| i.fits.intersects(RoleSet::one(role)));
-                mine.map(|item| 1.0 / item.fits.len() as f64).sum()
+                let fitting = items.iter().filter(|i| i.fits.intersects(RoleSet::one(role)));
+                fitting.map(|item| 1.0 / item.fits.len() as f64).sum()
             };
             let candidates = items.iter().fold(RoleSet::default(), |set, i| set.with(i.fits));
             let weights: Vec<(usize, f64)> = candidates.iter().map(|r| (r, weight(r))).collect();
@@ -575,32 +576,29 @@ impl<'a> Drafter<'a> {
             let heaviest = weights.iter().filter(|(_, w)| *w > best - 1e-9).map(|(r, _)| *r);
             let mut tied: Vec<usize> = heaviest.collect();
             // Roles of equal weight with different evidence are found in a later pass.
-            let speaks = |role: usize| {
-                items
-                    .iter()
-                    .map(move |item| item.fits.intersects(RoleSet::one(role)))
-                    .collect::<Vec<_>>()
-            };
-            if let Some(first) = tied.first().map(|role| speaks(*role)) {
-                tied.retain(|role| speaks(*role) == first);
+            let fits = |item: &DraftItem, role: usize| item.fits.intersects(RoleSet::one(role));
+            if let Some(first) = tied.first().copied() {
+                tied.retain(|role| items.iter().all(|item| fits(item, *role) == fits(item, first)));
             }
-            let mine = |i: &DraftItem| tied.iter().any(|r| i.fits.intersects(RoleSet::one(*r)));
-            let telling = items.iter().filter(|i| mine(i));
+            let is_explained =
+                |i: &DraftItem| tied.iter().any(|r| i.fits.intersects(RoleSet::one(*r)));
+            let explained = items.iter().filter(|i| is_explained(i));
             let (count, least) =
-                telling.fold((0, usize::MAX), |(n, least), i| (n + 1, least.min(i.fits.len())));
+                explained.fold((0, usize::MAX), |(n, least), i| (n + 1, least.min(i.fits.len())));
             let clients = tied.iter().all(|r| self.matrix().roles[*r].is_client());
             // A single item that others show too, such as a remote desktop, does not make a host a
             // component of the product.
             let of_product = tied.iter().any(|r| self.matrix().roles[*r].is_component());
-            let shown = !of_product || count >= 2 || items.iter().any(|i| mine(i) && i.is_own);
+            let shown =
+                !of_product || count >= 2 || items.iter().any(|i| is_explained(i) && i.is_own);
             // Either one item fits only these roles, or several items fit them. With few roles, the
             // host plays one of them.
             let few = tied.len() <= ALIKE && (least <= tied.len() || (count >= 2 && best > 0.6));
             let sure = few && shown;
             let evidence: Vec<String> =
-                items.iter().filter(|i| mine(i)).map(|i| self.speaks(i)).collect();
+                items.iter().filter(|i| is_explained(i)).map(|i| self.describe_item(i)).collect();
             let guess = Guess { role: tied[0], or: tied[1..].to_vec(), evidence };
-            items.retain(|i| !mine(i));
+            items.retain(|i| !is_explained(i));
             if !sure && !clients {
                 perhaps = perhaps.or(Some(guess));
                 continue;
@@ -623,7 +621,7 @@ impl<'a> Drafter<'a> {
     }
 
     /// Returns the words of an item, with the roles that would do so.
-    fn speaks(&self, item: &DraftItem) -> String {
+    fn describe_item(&self, item: &DraftItem) -> String {
         const SHOWN: usize = 3;
         let titles = self.matrix().role_titles(item.fits);
         match titles.len() {
@@ -677,8 +675,7 @@ impl<'a> Drafter<'a> {
             self.roles[*member] = clients;
         }
         let mut items = self.items();
-        let members = self.domain_members();
-        let is_pc = |entity: usize| members.contains(&entity) && !self.serves_own(&serves[entity]);
+        let pcs = self.domain_pcs(&serves);
         let in_network: BTreeSet<usize> =
             networks.values().flat_map(|(members, _)| members).copied().collect();
         let mut names: BTreeMap<String, usize> = BTreeMap::new();
@@ -698,8 +695,9 @@ impl<'a> Drafter<'a> {
         };
         for (number, entity) in self.entities.iter().enumerate() {
             let mut addresses: Vec<IpAddr> = entity.addresses.iter().copied().collect();
-            let Weighed { guesses: mut roles, mut perhaps, unexplained, .. } =
-                self.weigh(std::mem::take(&mut items[number]), is_pc(number));
+            let items = std::mem::take(&mut items[number]);
+            let items = if pcs.contains(&number) { self.as_client(items) } else { items };
+            let Weighed { guesses: mut roles, mut perhaps, unexplained, .. } = self.weigh(items);
             if in_network.contains(&number) {
                 // What a host is by its network, it is by its other addresses, too.
                 addresses.retain(|address| !networks.contains_key(&prefix_of(*address)));
@@ -735,7 +733,7 @@ impl<'a> Drafter<'a> {
                 })
                 .collect(),
             internal: self.policy.inventory.internal.clone(),
-            left_out: self.left_out(),
+            left_out: self.external_sources(),
             overlay: self.overlay(),
             outside,
             from_outside,
@@ -759,23 +757,25 @@ impl<'a> Drafter<'a> {
         let items = self.items();
         for (number, entity) in self.entities.iter().enumerate() {
             let roles = self.roles[number];
-            let may = roles.is_empty() || roles.iter().any(is_client);
+            let may_be_client = roles.is_empty() || roles.iter().any(is_client);
             let serves_own = self.serves_own(&serves[number]);
-            let acts = !serves_own && self.acts_as_client(&items[number]);
-            let sure = acts || (!roles.is_empty() && roles.iter().all(is_client));
-            for address in entity.addresses.iter().filter(|_| acts) {
+            let acts_as_client = !serves_own && self.acts_as_client(&items[number]);
+            let is_surely_client =
+                acts_as_client || (!roles.is_empty() && roles.iter().all(is_client));
+            for address in entity.addresses.iter().filter(|_| acts_as_client) {
                 *acting.entry(prefix_of(*address)).or_default() += 1;
             }
             for prefix in entity.addresses.iter().map(|address| prefix_of(*address)) {
-                if !may || !entity.held_by.is_empty() {
+                if !may_be_client || !entity.held_by.is_empty() {
                     others.insert(prefix);
                     continue;
                 }
                 let (members, evidence) = networks.entry(prefix).or_default();
-                if sure && evidence.len() < EVIDENCE {
-                    let deeds = items[number].iter().filter(|item| item.fits.iter().any(is_client));
-                    let deeds = deeds.take(1).map(|item| item.words.clone());
-                    evidence.extend(deeds.map(|words| format!("{} {words}", self.name(number))));
+                if is_surely_client && evidence.len() < EVIDENCE {
+                    let mut items = items[number].iter();
+                    let item = items.find(|item| item.fits.iter().any(is_client));
+                    let words = item.map(|item| &item.words);
+                    evidence.extend(words.map(|words| format!("{} {words}", self.name(number))));
                 }
                 if !serves_own {
                     members.push(number);
@@ -791,10 +791,15 @@ impl<'a> Drafter<'a> {
         networks
     }
 
-    /// Returns the entities that use services of domain controllers.
-    fn domain_members(&self) -> BTreeSet<usize> {
-        let asking = self.telling().filter(|c| self.is_of_a_domain(c));
-        asking.filter_map(|c| self.entity(c.subject.client)).collect()
+    /// Returns the PCs of a domain: the entities that use services of domain controllers and serve
+    /// nothing of their own.
+    fn domain_pcs(
+        &self,
+        serves: &[BTreeMap<(Transport, u16), BTreeSet<IpAddr>>],
+    ) -> BTreeSet<usize> {
+        let of_domain = self.conclusive().filter(|c| self.is_of_a_domain(c));
+        let members = of_domain.filter_map(|c| self.entity(c.subject.client));
+        members.filter(|entity| !self.serves_own(&serves[*entity])).collect()
     }
 
     /// Returns whether an entity serves something of its own. Services of an overlay do not count,
@@ -816,7 +821,7 @@ impl<'a> Drafter<'a> {
     fn overlay(&self) -> Option<(String, usize)> {
         let matrix = self.matrix();
         let mut members: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
-        for c in self.telling().filter(|c| self.is_of_a_domain(c)) {
+        for c in self.conclusive().filter(|c| self.is_of_a_domain(c)) {
             let client = self.entity(c.subject.client);
             let server = self.entity(c.subject.server);
             let (Some(client), Some(server)) = (client, server) else { continue };
@@ -839,9 +844,9 @@ impl<'a> Drafter<'a> {
     }
 
     /// Returns external addresses that sent something to a single address, counted by network.
-    fn left_out(&self) -> Vec<(IpNet, usize)> {
+    fn external_sources(&self) -> Vec<(IpNet, usize)> {
         let mut networks: BTreeMap<IpNet, usize> = BTreeMap::new();
-        let presences = self.conversations.survey.presences();
+        let presences = self.conversations.index.presences();
         for (address, _) in presences.iter().filter(|(_, p)| p.unicast_sent.0 > 0) {
             let is_inside = self.entity(*address).is_some() || self.policy.is_internal(*address);
             if !is_inside && !address.is_multicast() && !address.is_unspecified() {
@@ -856,7 +861,7 @@ impl<'a> Drafter<'a> {
     /// Returns what each entity serves, with the clients of each service.
     fn serves(&self) -> Vec<BTreeMap<(Transport, u16), BTreeSet<IpAddr>>> {
         let mut serves = vec![BTreeMap::<_, BTreeSet<_>>::new(); self.entities.len()];
-        for c in self.telling().filter(|c| c.state.reached()) {
+        for c in self.conclusive().filter(|c| c.state.reached()) {
             if let Some(entity) = self.entity(c.subject.server) {
                 let service = (c.subject.transport, c.subject.port);
                 serves[entity].entry(service).or_default().insert(c.subject.client);
@@ -875,7 +880,7 @@ impl<'a> Drafter<'a> {
         };
         let mut servers: BTreeMap<IpAddr, (BTreeSet<String>, BTreeSet<String>)> = BTreeMap::new();
         let mut clients = BTreeSet::new();
-        for c in self.telling().filter(|c| c.state.reached()) {
+        for c in self.conclusive().filter(|c| c.state.reached()) {
             let subject = c.subject;
             if is_outside(subject.server) && self.entity(subject.client).is_some() {
                 let server = servers.entry(subject.server).or_default();
@@ -887,7 +892,7 @@ impl<'a> Drafter<'a> {
                 clients.insert(subject.client);
             }
         }
-        let told = servers.into_iter().map(|(address, (names, uses))| {
+        let outside = servers.into_iter().map(|(address, (names, uses))| {
             let mut roles = names
                 .iter()
                 .flat_map(|name| self.policy.roles_of_name(name).iter().collect::<Vec<_>>());
@@ -896,14 +901,14 @@ impl<'a> Drafter<'a> {
             let uses = uses.into_iter().collect();
             Outside { address, names, uses, role }
         });
-        (told.collect(), clients.len())
+        (outside.collect(), clients.len())
     }
 
     /// Returns the features that every row for some traffic between the guessed roles needs.
     fn features(&self) -> BTreeMap<String, String> {
         let matrix = self.matrix();
         let mut features = BTreeMap::new();
-        for c in self.telling().filter(|c| !self.is_of_a_domain(c)) {
+        for c in self.conclusive().filter(|c| !self.is_of_a_domain(c)) {
             let (Some(client), Some(server)) =
                 (self.entity(c.subject.client), self.entity(c.subject.server))
             else {

@@ -70,10 +70,10 @@ pub(super) fn prefix_of(address: IpAddr) -> IpNet {
 impl EndKey {
     /// Returns the key of an address as the end of a finding.
     pub(super) fn of(party: &Party, address: IpAddr) -> Self {
-        match party.who {
+        match party.kind {
             PartyKind::Host(host) => Self::Host(host as u32),
             PartyKind::Network(network) => Self::Network(network as u32, party.roles),
-            PartyKind::Service(_) | PartyKind::Stranger | PartyKind::Asked => {
+            PartyKind::Service(_) | PartyKind::Stranger | PartyKind::RolesOnly => {
                 Self::Address(address)
             }
         }
@@ -120,7 +120,7 @@ impl EndInterner {
 
     /// Returns the number of the end that an address belongs to.
     pub(super) fn id_of(&mut self, party: &Party, address: IpAddr) -> EndId {
-        let PartyKind::Host(host) = party.who else { return self.id(EndKey::of(party, address)) };
+        let PartyKind::Host(host) = party.kind else { return self.id(EndKey::of(party, address)) };
         if let Some(Some(id)) = self.hosts.get(host) {
             return *id;
         }

@@ -27,6 +27,27 @@ enum Trigger {
     Seen(GroupId, u32),
 }
 
+/// The rows of a group that a source should have used.
+struct DueRows {
+    /// The rows whose features are on.
+    on: Vec<usize>,
+    /// Those of them that are steady, or whose trigger was seen.
+    due: Vec<usize>,
+    /// The group that triggered, and the conversation.
+    trigger: Option<(GroupId, u32)>,
+    /// Whether another holder of a virtual address did what a trigger made due.
+    answered_by_holder: bool,
+}
+
+/// What a source is taken to have tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tried {
+    /// What the capture shows.
+    AsSeen,
+    /// Nothing.
+    Nothing,
+}
+
 /// What the silence of one source on one group means.
 #[derive(Clone, Copy)]
 pub(super) enum AbsenceCheck {
@@ -75,7 +96,7 @@ pub(super) struct Assessor<'a> {
     /// The triggers that went through each host, by group.
     triggers: ByGroup<Arc<TriggerPath>>,
     /// What the hosts and services of some roles have in common, by their position in the claims.
-    reaches: RefCell<Vec<Reach>>,
+    summaries: RefCell<Vec<PeerSummary>>,
     pub(super) book: RefCell<&'a mut FindingBook>,
     /// Hosts that already have a finding about something missing.
     pub(super) missing: HashSet<usize>,
@@ -85,13 +106,13 @@ pub(super) struct Assessor<'a> {
 
 /// What the hosts and services of some roles have in common.
 #[derive(Default)]
-struct Reach {
+struct PeerSummary {
     hosts: HashSet<usize, ahash::RandomState>,
     len: usize,
     sending: usize,
     covered: usize,
-    sealed_beside: usize,
-    unreadable: usize,
+    unreadable_with_unlisted: usize,
+    undecoded: usize,
     /// The time between the first and the last unicast frame of each host, in seconds, in ascending
     /// order.
     there_s: Vec<Nanos>,
@@ -124,7 +145,7 @@ impl<'a> Assessor<'a> {
             fitting,
             attempts,
             triggers,
-            reaches: RefCell::default(),
+            summaries: RefCell::default(),
             book: RefCell::new(book),
             missing: HashSet::new(),
             moves: Vec::new(),
@@ -151,15 +172,15 @@ impl<'a> Assessor<'a> {
     }
 
     /// Returns the rows of a group that are expected to show traffic.
-    pub(super) fn live(&self, rows: &[usize]) -> Vec<usize> {
-        let live = rows.iter().copied().filter(|row| {
+    pub(super) fn expected_rows(&self, rows: &[usize]) -> Vec<usize> {
+        let expected = rows.iter().copied().filter(|row| {
             let row = &self.policy.matrix.rows[*row];
             row.is_expected()
                 && row.scope != Scope::Localhost
                 && self.is_present(row)
                 && self.policy.feature_state(row) != FeatureState::Off
         });
-        live.collect()
+        expected.collect()
     }
 
     /// Returns the destinations of the given rows, by their position in the claims.
@@ -168,56 +189,80 @@ impl<'a> Assessor<'a> {
         let roles = rows.iter().fold(RoleSet::default(), |set, row| {
             set.with(matrix.roles[matrix.rows[*row].destination].members)
         });
-        let reach = self.book.borrow_mut().claims.reach_of(self.policy, roles);
-        let mut reaches = self.reaches.borrow_mut();
-        while reaches.len() <= reach as usize {
+        let list = self.book.borrow_mut().claims.peer_list_of(self.policy, roles);
+        let mut summaries = self.summaries.borrow_mut();
+        while summaries.len() <= list as usize {
             let book = self.book.borrow();
-            let next = Reach::of(&self.seen, book.claims.reach(reaches.len() as u32));
-            reaches.push(next);
+            let peers = book.claims.peer_list(summaries.len() as u32);
+            let next = PeerSummary::of(&self.seen, peers);
+            summaries.push(next);
         }
-        reach
+        list
     }
 
     /// Returns what it means that `source` did not speak to `only`, or to any destination, by the
-    /// rows of a group. Without `tried`, the source is taken to have tried nothing.
+    /// expected rows of a group.
     pub(super) fn silence(
         &self,
         group: GroupId,
-        live: &[usize],
+        expected: &[usize],
         source: usize,
         only: Option<To>,
-        tried: bool,
+        tried: Tried,
     ) -> AbsenceCheck {
         let matrix = &self.policy.matrix;
         let roles = self.policy.inventory.hosts[source].roles;
-        let mine: Vec<usize> = live
-            .iter()
-            .copied()
-            .filter(|row| matrix.is_source(&matrix.rows[*row], roles))
-            .collect();
-        if mine.is_empty() {
+        let is_of_source = |row: &usize| matrix.is_source(&matrix.rows[*row], roles);
+        let own_rows: Vec<usize> = expected.iter().copied().filter(is_of_source).collect();
+        if own_rows.is_empty() {
             return AbsenceCheck::Fine;
         }
-        let unit = match only {
-            Some(To::Host(host)) => Some(Peer::Host(host as usize)),
-            Some(To::Service(service)) => Some(Peer::Service(service as usize)),
-            Some(To::AnyOf(_)) | None => None,
+        let attempts = match tried {
+            Tried::AsSeen => self.attempts(group, source, only.and_then(To::peer)),
+            Tried::Nothing => &[],
         };
-        let attempts = if tried { self.attempts(group, source, unit) } else { &[] };
         // Traffic that any host may have forged does not break a silence, but it makes the silence
         // uncertain.
-        let tunnelled = attempts.iter().any(|attempt| attempt.tunnelled);
-        let attempts = || attempts.iter().filter(|attempt| !attempt.tunnelled);
-        if attempts().any(|a| a.answered || a.state == State::AnswerOnly) {
+        let is_tunnelled = |attempt: &&Attempt| attempt.tunnelled;
+        let tunnelled = attempts.iter().any(|attempt| is_tunnelled(&attempt));
+        let attempts: Vec<&Attempt> =
+            attempts.iter().filter(|attempt| !is_tunnelled(attempt)).collect();
+        if attempts.iter().any(|a| a.answered || a.state == State::AnswerOnly) {
             return AbsenceCheck::Fine;
         }
-        if attempts().any(|a| a.failed) {
+        if attempts.iter().any(|a| a.failed) {
             return AbsenceCheck::Failed;
         }
+        let DueRows { on, due, trigger, answered_by_holder } =
+            self.due_rows(group, &own_rows, source);
+        if due.is_empty() && answered_by_holder {
+            return AbsenceCheck::Fine;
+        }
+        let to = only.unwrap_or_else(|| To::AnyOf(self.destinations(&own_rows)));
+        let rows = if due.is_empty() { &own_rows } else { &due };
+        let view = self.seen.view();
+        let watch = rows.iter().map(|row| view.watch(matrix.rows[*row].watch_s));
+        let silent = Silent {
+            seen: self.seen,
+            source,
+            on: &on,
+            due: &due,
+            to,
+            towards: &self.towards(to, source),
+            watch_s: watch.max().unwrap_or(0),
+            trigger,
+            tunnelled,
+        };
+        self.check_absence(&silent, &attempts, rows)
+    }
+
+    /// Returns the rows of a group that a source should have used, with what made them due.
+    fn due_rows(&self, group: GroupId, rows: &[usize], source: usize) -> DueRows {
+        let matrix = &self.policy.matrix;
         let is_on = |row: &usize| self.policy.feature_state(&matrix.rows[*row]) == FeatureState::On;
-        let on: Vec<usize> = mine.iter().copied().filter(is_on).collect();
+        let on: Vec<usize> = rows.iter().copied().filter(is_on).collect();
         let mut trigger = None;
-        let mut answered = false;
+        let mut answered_by_holder = false;
         let mut due = on.clone();
         due.retain(|number| {
             let row = &matrix.rows[*number];
@@ -227,7 +272,7 @@ impl<'a> Assessor<'a> {
             match self.trigger(group, row, source) {
                 Trigger::NotSeen => false,
                 Trigger::AnsweredByHolder => {
-                    answered = true;
+                    answered_by_holder = true;
                     false
                 }
                 Trigger::Seen(name, conversation) => {
@@ -236,82 +281,93 @@ impl<'a> Assessor<'a> {
                 }
             }
         });
-        if due.is_empty() && answered {
-            return AbsenceCheck::Fine;
-        }
-        let to = only.unwrap_or_else(|| To::AnyOf(self.destinations(&mine)));
-        let mut rows = if due.is_empty() { mine.clone() } else { due.clone() };
-        let view = self.seen.view();
-        let watch = rows.iter().map(|r| view.watch(matrix.rows[*r].watch_s));
-        let watch_s = watch.max().unwrap_or(0);
-        let mut doubts = Doubts::default();
-        let claim = |rows: &[usize], doubts: Doubts| {
-            let rows = self.book.borrow_mut().claims.rows_id(rows);
-            let source = source as u32;
-            let is_of_absence = true;
-            AbsenceClaim { source, to, rows, watch_s, trigger, doubts, tunnelled, is_of_absence }
-        };
-        let unknown = |code| {
-            AbsenceCheck::Unknown(
-                code,
-                AbsenceClaim { is_of_absence: false, ..claim(&rows, doubts) },
-            )
-        };
-        let towards = self.towards(to, source);
-        let seen = self.seen;
-        let asked = Silent { seen, source, on: &on, due: &due, towards: &towards, watch_s };
-        if let Some(code) = absence::fails(&asked, absence::BEFORE) {
-            return unknown(code);
+        DueRows { on, due, trigger, answered_by_holder }
+    }
+
+    /// Tries the conditions of absence for a silence on `rows`, none of which was answered.
+    fn check_absence(
+        &self,
+        silent: &Silent<'_>,
+        attempts: &[&Attempt],
+        rows: &[usize],
+    ) -> AbsenceCheck {
+        if let Some(code) = absence::fails(silent, absence::BEFORE) {
+            return self.unknown(code, silent, rows, Doubts::default());
         }
         // A group without TCP has nothing to show but datagrams that need no reply.
-        let connects = due.iter().any(|row| matrix.rows[*row].transport == Transport::TCP);
-        let any = |state| attempts().any(|a| a.state == state);
-        if !connects && any(State::OneWay) {
+        let matrix = &self.policy.matrix;
+        let connects = silent.due.iter().any(|row| matrix.rows[*row].transport == Transport::TCP);
+        let has_state = |state| attempts.iter().any(|attempt| attempt.state == state);
+        if !connects && has_state(State::OneWay) {
             return AbsenceCheck::Fine;
         }
-        if any(State::OneSided) {
-            return unknown(Code::OneSidedView);
+        if has_state(State::OneSided) {
+            return self.unknown(Code::OneSidedView, silent, rows, Doubts::default());
         }
         // A row that was tried in one direction was tried. Only the rest of the group is silent.
-        rows.retain(|row| !attempts().any(|a| a.rows.contains(row)));
-        let unknown = |code, doubts| {
-            AbsenceCheck::Unknown(
-                code,
-                AbsenceClaim { is_of_absence: false, ..claim(&rows, doubts) },
-            )
-        };
-        if let Some(code) = absence::fails(&asked, absence::AFTER) {
-            let inferred = self.policy.inventory.covers.is_none() && absence::is_late(code);
-            if inferred {
+        let was_tried = |row: &usize| attempts.iter().any(|attempt| attempt.rows.contains(row));
+        let rows: Vec<usize> = rows.iter().copied().filter(|row| !was_tried(row)).collect();
+        if let Some(code) = absence::fails(silent, absence::AFTER) {
+            let mut doubts = Doubts::default();
+            if self.policy.inventory.covers.is_none() && absence::is_late(code) {
                 doubts.add(Doubt::Coverage);
             }
-            return unknown(code, doubts);
+            return self.unknown(code, silent, &rows, doubts);
         }
-        if self.policy.inventory.covers.is_none() {
-            doubts.add(Doubt::Coverage);
+        let doubts = self.doubts_of_absence(silent, &rows);
+        AbsenceCheck::Missing(self.claim_of(silent, &rows, doubts))
+    }
+
+    /// Returns a claim of absence for some rows.
+    fn claim_of(&self, silent: &Silent<'_>, rows: &[usize], doubts: Doubts) -> AbsenceClaim {
+        AbsenceClaim {
+            source: silent.source as u32,
+            to: silent.to,
+            rows: self.book.borrow_mut().claims.rows_id(rows),
+            watch_s: silent.watch_s,
+            trigger: silent.trigger,
+            doubts,
+            tunnelled: silent.tunnelled,
+            is_of_absence: true,
         }
-        let watched_s = view.watched.seconds_for(watch_s);
+    }
+
+    /// Returns that a silence could not be assessed, for the reason of `code`.
+    fn unknown(
+        &self,
+        code: Code,
+        silent: &Silent<'_>,
+        rows: &[usize],
+        doubts: Doubts,
+    ) -> AbsenceCheck {
+        let claim = self.claim_of(silent, rows, doubts);
+        AbsenceCheck::Unknown(code, AbsenceClaim { is_of_absence: false, ..claim })
+    }
+
+    /// Returns why it is not certain that traffic on some rows is missing, although all conditions
+    /// of absence hold.
+    fn doubts_of_absence(&self, silent: &Silent<'_>, rows: &[usize]) -> Doubts {
+        let Silent { source, to, watch_s, .. } = *silent;
+        let view = self.seen.view();
+        let mut doubts = self.doubts_of_hidden_traffic(rows, source, to);
         // A host that was there only for a moment had no time for what it does occasionally, or for
         // others to contact it.
-        let due_s = watched_s.min(watch_s);
+        let due_s = view.watched.seconds_for(watch_s).min(watch_s);
         let in_time = self.seen.was_there_for(Peer::Host(source), due_s)
             && self.any_was_there(to, source, due_s);
-        if !in_time || view.misses_a_direction() {
+        if self.policy.inventory.covers.is_none() || !in_time || view.misses_a_direction() {
             doubts.add(Doubt::Coverage);
         }
-        if tunnelled {
+        if silent.tunnelled {
             doubts.add(Doubt::Tunnel);
         }
-        self.hidden_ways(&rows, source, to, &mut doubts);
-        if rows.iter().all(|row| matrix.rows[*row].is_doubtful()) {
+        if rows.iter().all(|row| self.policy.matrix.rows[*row].is_doubtful()) {
             doubts.add(Doubt::Row);
         }
-        // In each watch time, an exchange would have shown at least two frames.
-        let chances = 2 * (watched_s / watch_s.max(1)).max(1);
-        if !view.is_certain_after(chances) {
+        if !view.is_certain_after(view.chances(watch_s)) {
             doubts.add(Doubt::Loss);
         }
-        AbsenceCheck::Missing(claim(&rows, doubts))
+        doubts
     }
 
     /// Returns what the destinations that a source should have spoken to have in common.
@@ -331,17 +387,17 @@ impl<'a> Assessor<'a> {
                 sends: seen.is_sending(Peer::Service(service as usize)),
                 all_covered: self.covers_everything(),
             },
-            To::AnyOf(reach) => {
-                let reach = &self.reaches.borrow()[reach as usize];
-                let own = usize::from(reach.hosts.contains(&source));
+            To::AnyOf(list) => {
+                let peers = &self.summaries.borrow()[list as usize];
+                let own = usize::from(peers.hosts.contains(&source));
                 let own_if = |holds: bool| if holds { own } else { 0 };
-                let len = reach.len - own;
+                let len = peers.len - own;
                 let sending = own_if(seen.is_sending(Peer::Host(source)));
                 let covered = own_if(seen.watches(source).is_some());
                 DestinationCoverage {
                     len,
-                    sends: reach.sending > sending,
-                    all_covered: self.covers_everything() || reach.covered - covered == len,
+                    sends: peers.sending > sending,
+                    all_covered: self.covers_everything() || peers.covered - covered == len,
                 }
             }
         }
@@ -357,64 +413,97 @@ impl<'a> Assessor<'a> {
         match to {
             To::Host(host) => self.seen.was_there_for(Peer::Host(host as usize), due_s),
             To::Service(service) => self.seen.is_sending(Peer::Service(service as usize)),
-            To::AnyOf(reach) => {
-                let reach = &self.reaches.borrow()[reach as usize];
-                let long = |there_s: &Nanos| JudgedCapture::is_long_enough(*there_s, due_s);
-                let short = reach.there_s.partition_point(|there_s| !long(there_s));
-                let own = reach.hosts.contains(&source) && long(&self.seen.seconds_of(source));
-                reach.there_s.len() - short > usize::from(own) || reach.services > 0
+            To::AnyOf(list) => {
+                let peers = &self.summaries.borrow()[list as usize];
+                let is_long = |there_s: &Nanos| JudgedCapture::is_long_enough(*there_s, due_s);
+                let short = peers.there_s.partition_point(|there_s| !is_long(there_s));
+                let own = peers.hosts.contains(&source) && is_long(&self.seen.seconds_of(source));
+                peers.there_s.len() - short > usize::from(own) || peers.services > 0
             }
         }
     }
 
-    /// Adds doubts for the ways in which the traffic that a claim misses may have passed unseen.
-    fn hidden_ways(&self, rows: &[usize], source: usize, to: To, doubts: &mut Doubts) {
+    /// Returns the doubts for the ways in which the traffic that a claim misses may have passed
+    /// unseen.
+    fn doubts_of_hidden_traffic(&self, rows: &[usize], source: usize, to: To) -> Doubts {
         let seen = &self.seen;
+        let mut doubts = Doubts::default();
         let rows = with_ports(self.policy, rows);
-        let is_in = |host: usize| match to {
-            To::Host(to) => to as usize == host,
-            To::Service(_) => false,
-            To::AnyOf(reach) => {
-                host != source && self.reaches.borrow()[reach as usize].hosts.contains(&host)
-            }
-        };
-        let clients = || match to {
-            To::Host(host) => seen.has_unlisted_client(host as usize, &rows),
-            To::Service(_) => false,
-            To::AnyOf(_) => {
-                let mut hosts = seen.hosts_with_unlisted_clients();
-                hosts.any(|host| is_in(host) && seen.has_unlisted_client(host, &rows))
-            }
-        };
-        if seen.has_unlisted_server(&rows) || clients() {
+        if seen.has_unlisted_server(&rows) || self.has_unlisted_client(&rows, source, to) {
             doubts.add(Doubt::Coverage);
         }
-        let unreadable_pairs = || {
-            let beside = match to {
-                To::Host(host) => seen.is_sealed_beside(host as usize),
-                To::Service(_) => false,
-                To::AnyOf(reach) => {
-                    let reach = &self.reaches.borrow()[reach as usize];
-                    let own = reach.hosts.contains(&source) && seen.is_sealed_beside(source);
-                    reach.sealed_beside > usize::from(own)
-                }
-            };
-            beside || seen.is_sealed_beside(source) || seen.sealed_with(source).any(is_in)
-        };
-        let unreadable = || match to {
-            To::Host(host) => seen.is_unreadable(host as usize),
-            To::Service(_) => false,
-            To::AnyOf(reach) => {
-                let reach = &self.reaches.borrow()[reach as usize];
-                let own = reach.hosts.contains(&source) && seen.is_unreadable(source);
-                reach.unreadable > usize::from(own)
-            }
-        };
-        if seen.view().damaged || unreadable_pairs() || seen.is_unreadable(source) || unreadable() {
+        let is_destination = |host| self.is_destination(host, source, to);
+        let unreadable = self.any_destination(
+            source,
+            to,
+            |peers| peers.unreadable_with_unlisted,
+            |host| seen.has_unreadable_with_unlisted(host),
+        );
+        let undecoded = self.any_destination(
+            source,
+            to,
+            |peers| peers.undecoded,
+            |host| seen.has_undecoded(host),
+        );
+        if seen.view().damaged
+            || unreadable
+            || seen.has_unreadable_with_unlisted(source)
+            || seen.unreadable_peers(source).any(is_destination)
+            || seen.has_undecoded(source)
+            || undecoded
+        {
             doubts.add(Doubt::Unread);
         }
-        if self.conversations.survey.has_doubtful_clocks() {
+        if self.conversations.index.has_doubtful_clocks() {
             doubts.add(Doubt::Clock);
+        }
+        doubts
+    }
+
+    /// Returns whether a source should have spoken to a host.
+    fn is_destination(&self, host: usize, source: usize, to: To) -> bool {
+        match to {
+            To::Host(to) => to as usize == host,
+            To::Service(_) => false,
+            To::AnyOf(list) => {
+                host != source && self.summaries.borrow()[list as usize].hosts.contains(&host)
+            }
+        }
+    }
+
+    /// Returns whether an address without a role used one of these services of a host that a source
+    /// should have spoken to.
+    fn has_unlisted_client(&self, rows: &[&Row], source: usize, to: To) -> bool {
+        match to {
+            To::Host(host) => self.seen.has_unlisted_client(host as usize, rows),
+            To::Service(_) => false,
+            To::AnyOf(_) => {
+                let mut hosts = self.seen.hosts_with_unlisted_clients();
+                hosts.any(|host| {
+                    self.is_destination(host, source, to)
+                        && self.seen.has_unlisted_client(host, rows)
+                })
+            }
+        }
+    }
+
+    /// Returns whether `holds` is true of a host that a source should have spoken to. Of the hosts
+    /// of some roles, `count` returns the number for which it is.
+    fn any_destination(
+        &self,
+        source: usize,
+        to: To,
+        count: fn(&PeerSummary) -> usize,
+        holds: impl Fn(usize) -> bool,
+    ) -> bool {
+        match to {
+            To::Host(host) => holds(host as usize),
+            To::Service(_) => false,
+            To::AnyOf(list) => {
+                let peers = &self.summaries.borrow()[list as usize];
+                let own = peers.hosts.contains(&source) && holds(source);
+                count(peers) > usize::from(own)
+            }
         }
     }
 
@@ -457,7 +546,7 @@ impl<'a> Assessor<'a> {
             let off = self.policy.feature_state(row) == FeatureState::Off;
             let report = &mut self.rows[number];
             // A loopback capture shows what stays inside the host that it was taken on.
-            let on = self.policy.inventory.on.filter(|_| self.conversations.survey.saw_loopback());
+            let on = self.policy.inventory.on.filter(|_| self.conversations.index.saw_loopback());
             let watched = on.is_some_and(|host| {
                 self.policy.matrix.is_source(row, self.policy.inventory.hosts[host].roles)
             });
@@ -484,23 +573,24 @@ impl<'a> Assessor<'a> {
     }
 }
 
-impl Reach {
-    fn of(seen: &JudgedCapture<'_>, units: &[Peer]) -> Self {
-        let mut reach = Self { len: units.len(), ..Self::default() };
-        for unit in units {
-            let sends = seen.is_sending(*unit);
-            reach.sending += usize::from(sends);
-            let Peer::Host(host) = unit else {
-                reach.services += usize::from(sends);
+impl PeerSummary {
+    fn of(seen: &JudgedCapture<'_>, peers: &[Peer]) -> Self {
+        let mut summary = Self { len: peers.len(), ..Self::default() };
+        for peer in peers {
+            let sends = seen.is_sending(*peer);
+            summary.sending += usize::from(sends);
+            let Peer::Host(host) = peer else {
+                summary.services += usize::from(sends);
                 continue;
             };
-            reach.hosts.insert(*host);
-            reach.covered += usize::from(seen.watches(*host).is_some());
-            reach.sealed_beside += usize::from(seen.is_sealed_beside(*host));
-            reach.unreadable += usize::from(seen.is_unreadable(*host));
-            reach.there_s.push(seen.seconds_of(*host));
+            summary.hosts.insert(*host);
+            summary.covered += usize::from(seen.watches(*host).is_some());
+            summary.unreadable_with_unlisted +=
+                usize::from(seen.has_unreadable_with_unlisted(*host));
+            summary.undecoded += usize::from(seen.has_undecoded(*host));
+            summary.there_s.push(seen.seconds_of(*host));
         }
-        reach.there_s.sort_unstable();
-        reach
+        summary.there_s.sort_unstable();
+        summary
     }
 }

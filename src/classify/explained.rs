@@ -10,7 +10,7 @@ use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubts, Verdict};
 use crate::conversation::{Conversation, DirectionEvidence, State};
-use crate::policy::{PartyKind, Policy, RoleSet, Scope, Severity};
+use crate::policy::{PartyKind, Policy, RoleSet, Scope, Severity, SeverityColumn};
 
 /// The number of servers from which the failed attempts of one client count as one scan.
 const TARGETS: usize = 10;
@@ -28,12 +28,12 @@ impl Judgement {
                 && c.state == State::Established
                 && !c.is_doubted();
             // An address in a network without roles counts as unlisted.
-            let is_unlisted = match j.server.who {
+            let is_unlisted = match j.server.kind {
                 PartyKind::Stranger => true,
                 PartyKind::Network(_) => j.server.roles.is_empty(),
                 _ => false,
             };
-            let of_interest = matches!(j.client.who, PartyKind::Host(_)) && is_unlisted && proved;
+            let of_interest = matches!(j.client.kind, PartyKind::Host(_)) && is_unlisted && proved;
             if !of_interest || !policy.is_internal(c.subject.server) {
                 continue;
             }
@@ -42,7 +42,7 @@ impl Judgement {
             }
         }
         let code = Code::RoleMismatch;
-        let severity = judge.severity(code, true, Doubts::default());
+        let severity = judge.severity(code, SeverityColumn::Reached, Doubts::default());
         for ((address, role), members) in doing {
             if unseen(policy, &self.hosts, role).is_empty() {
                 continue;
@@ -97,7 +97,7 @@ struct Cause {
     finding: usize,
     severity: Severity,
     /// The listed host or the address that plays another role.
-    who: Result<usize, IpAddr>,
+    culprit: Result<usize, IpAddr>,
     roles: RoleSet,
     /// The listed hosts that the address may belong to.
     hosts: BTreeSet<usize>,
@@ -129,7 +129,7 @@ impl Judgement {
     fn explain_scans(&mut self) {
         // Attempts that were answered keep their own findings.
         let is_attempt = |f: &Finding| {
-            matches!(f.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented)
+            f.verdict().is_unpermitted()
                 && f.explained_by().is_none()
                 && self.is_of_a_pair(f)
                 && f.state.is_some_and(State::failed)
@@ -171,20 +171,20 @@ impl Causes {
         for (place, finding) in mismatches.filter(|(_, f)| f.code() == Code::RoleMismatch) {
             let Some(first) = outcome.members_of(finding).first() else { continue };
             let first = *first as usize;
-            let c = &outcome.conversations.list[first];
-            let j = &outcome.judged[first];
-            let Some(role) = only_role(policy, c) else { continue };
+            let conversation = &outcome.conversations.list[first];
+            let judgement = &outcome.judged[first];
+            let Some(role) = only_role(policy, conversation) else { continue };
             let number = causes.list.len();
             let mut hosts = BTreeSet::new();
-            let who = match j.server.who {
+            let culprit = match judgement.server.kind {
                 PartyKind::Host(host) => {
                     causes.of_host.entry(host).or_insert(number);
                     Ok(host)
                 }
                 _ => {
-                    causes.of_address.entry(c.subject.server).or_insert(number);
+                    causes.of_address.entry(conversation.subject.server).or_insert(number);
                     hosts.extend(unseen(policy, &outcome.hosts, role));
-                    Err(c.subject.server)
+                    Err(conversation.subject.server)
                 }
             };
             for host in &hosts {
@@ -192,7 +192,7 @@ impl Causes {
             }
             let severity = finding.severity;
             let roles = RoleSet::one(role);
-            causes.list.push(Cause { finding: place, severity, who, roles, hosts });
+            causes.list.push(Cause { finding: place, severity, culprit, roles, hosts });
         }
         causes
     }
@@ -204,12 +204,13 @@ impl Causes {
             Some(first) => {
                 let first = *first as usize;
                 let subject = outcome.conversations.list[first].subject;
-                let j = &outcome.judged[first];
-                let of = |who: PartyKind, address: IpAddr| match who {
+                let judgement = &outcome.judged[first];
+                let cause_of = |kind: PartyKind, address: IpAddr| match kind {
                     PartyKind::Host(host) => self.of_host.get(&host),
                     _ => self.of_address.get(&address),
                 };
-                of(j.server.who, subject.server).or_else(|| of(j.client.who, subject.client))
+                cause_of(judgement.server.kind, subject.server)
+                    .or_else(|| cause_of(judgement.client.kind, subject.client))
             }
             None => outcome.hosts_of(finding).find_map(|host| self.of_unseen.get(&host)),
         };
@@ -225,21 +226,21 @@ fn is_explained(judge: &Judge<'_>, outcome: &Judgement, finding: &Finding, cause
         return finding.code() == Code::HostNotSeen
             && outcome.hosts_of(finding).any(|host| cause.hosts.contains(&host));
     }
-    if !matches!(finding.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented) {
+    if !finding.verdict().is_unpermitted() {
         return false;
     }
     members.iter().all(|number| {
         let number = *number as usize;
-        let c = &outcome.conversations.list[number];
-        let j = &outcome.judged[number];
-        let is_it = |who: PartyKind, address: IpAddr| match cause.who {
-            Ok(host) => who == PartyKind::Host(host),
+        let conversation = &outcome.conversations.list[number];
+        let judgement = &outcome.judged[number];
+        let is_culprit = |kind: PartyKind, address: IpAddr| match cause.culprit {
+            Ok(host) => kind == PartyKind::Host(host),
             Err(cause) => address == cause,
         };
-        let mut client = j.client;
-        let mut server = j.server;
-        let of_client = is_it(client.who, c.subject.client);
-        let of_server = is_it(server.who, c.subject.server);
+        let mut client = judgement.client;
+        let mut server = judgement.server;
+        let of_client = is_culprit(client.kind, conversation.subject.client);
+        let of_server = is_culprit(server.kind, conversation.subject.server);
         if of_client {
             client.roles = client.roles.with(cause.roles);
         }
@@ -248,7 +249,7 @@ fn is_explained(judge: &Judge<'_>, outcome: &Judgement, finding: &Finding, cause
         }
         (of_client || of_server)
             && matches!(
-                judge.rule_between(c, client, server).verdict(),
+                judge.rule_between(conversation, client, server).verdict(),
                 Verdict::Documented | Verdict::Background | Verdict::Excepted
             )
     })

@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 
+use super::absence_claims::AbsenceClaim;
 use super::coverage::{
-    HostReport, Peer, UndecodedByHost, Unlisted, UnreadablePairs, unlisted, unreadable_pairs,
-    unreadables, watched,
+    HostReport, Peer, UndecodedByHost, Unlisted, UnreadablePairs, undecoded_by_host,
+    unlisted_services, unreadable_pairs, watched_hosts,
 };
 use super::judge::Judged;
-use super::parallel::both;
+use super::parallel::run_both;
 use super::verdict::{Code, Doubt};
 use super::{CaptureConditions, CoverageStatement};
 use crate::conversation::{Conversation, Conversations, HostActivity};
@@ -45,7 +46,7 @@ pub struct CaptureFacts {
     /// Pairs of hosts that exchanged traffic that could not be read.
     unreadable_pairs: UnreadablePairs,
     /// Frames that could not be decoded.
-    unreadables: UndecodedByHost,
+    undecoded: UndecodedByHost,
 }
 
 impl CaptureFacts {
@@ -57,15 +58,17 @@ impl CaptureFacts {
         view: &CaptureConditions,
         jobs: usize,
     ) -> Self {
-        let told = || (watched(conversations, judged), unlisted(conversations, judged));
-        let hidden = || {
+        let find_addresses =
+            || (watched_hosts(conversations, judged), unlisted_services(conversations, judged));
+        let find_hidden = || {
             (
                 unreadable_pairs(policy, conversations, view),
-                unreadables(policy, conversations, hosts),
+                undecoded_by_host(policy, conversations, hosts),
             )
         };
-        let ((watched, unlisted), (unreadable_pairs, unreadables)) = both(jobs, told, hidden);
-        Self { view: view.clone(), watched, unlisted, unreadable_pairs, unreadables }
+        let ((watched, unlisted), (unreadable_pairs, undecoded)) =
+            run_both(jobs, find_addresses, find_hidden);
+        Self { view: view.clone(), watched, unlisted, unreadable_pairs, undecoded }
     }
 }
 
@@ -95,13 +98,13 @@ impl<'a> JudgedCapture<'a> {
     }
 
     /// Returns whether the capture shows a unicast frame from a peer.
-    pub fn is_sending(&self, unit: Peer) -> bool {
-        match unit {
+    pub fn is_sending(&self, peer: Peer) -> bool {
+        match peer {
             Peer::Host(host) => self.hosts[host].presence.unicast_sent.0 > 0,
             Peer::Service(service) => {
                 let addresses = &self.policy.inventory.services[service].addresses;
                 let mut presences =
-                    addresses.iter().filter_map(|a| self.conversations.survey.presence(*a));
+                    addresses.iter().filter_map(|a| self.conversations.index.presence(*a));
                 presences.any(|p| p.unicast_sent.0 > 0)
             }
             Peer::Other(_) => false,
@@ -121,8 +124,8 @@ impl<'a> JudgedCapture<'a> {
 
     /// Returns whether a peer was seen sending for that many seconds. For a service, it is enough
     /// that it was seen sending at all.
-    pub(super) fn was_there_for(&self, unit: Peer, seconds: u64) -> bool {
-        let Peer::Host(host) = unit else { return self.is_sending(unit) };
+    pub(super) fn was_there_for(&self, peer: Peer, seconds: u64) -> bool {
+        let Peer::Host(host) = peer else { return self.is_sending(peer) };
         Self::is_long_enough(self.seconds_of(host), seconds)
     }
 
@@ -140,10 +143,11 @@ impl<'a> JudgedCapture<'a> {
     /// `Some(false)` if inferred, `None` if not covered.
     pub fn covers(&self, source: usize, to: &[Peer]) -> Option<bool> {
         let stated = self.policy.inventory.covers.is_some();
-        let everything = matches!(self.policy.inventory.covers, Some(CoverageStatement::All));
+        let covers_everything =
+            matches!(self.policy.inventory.covers, Some(CoverageStatement::All));
         let covered = |host: usize| self.watches(host).is_some();
-        let all = || to.iter().all(|unit| matches!(unit, Peer::Host(host) if covered(*host)));
-        (everything || covered(source) || all()).then_some(stated)
+        let all = || to.iter().all(|peer| matches!(peer, Peer::Host(host) if covered(*host)));
+        (covers_everything || covered(source) || all()).then_some(stated)
     }
 
     /// Returns whether an address without a role used one of these services of a host.
@@ -164,18 +168,18 @@ impl<'a> JudgedCapture<'a> {
     }
 
     /// Returns the listed hosts that exchanged unreadable traffic with a host.
-    pub(super) fn sealed_with(&self, host: usize) -> impl Iterator<Item = usize> + 'a {
-        self.facts.unreadable_pairs.with(host)
+    pub(super) fn unreadable_peers(&self, host: usize) -> impl Iterator<Item = usize> + 'a {
+        self.facts.unreadable_pairs.listed_peers(host)
     }
 
     /// Returns whether a host exchanged unreadable traffic with an unlisted address.
-    pub(super) fn is_sealed_beside(&self, host: usize) -> bool {
-        self.facts.unreadable_pairs.is_beside(host)
+    pub(super) fn has_unreadable_with_unlisted(&self, host: usize) -> bool {
+        self.facts.unreadable_pairs.has_unlisted_peer(host)
     }
 
     /// Returns whether frames that could not be decoded may belong to a host.
-    pub(super) fn is_unreadable(&self, host: usize) -> bool {
-        self.facts.unreadables.of([host]).is_some()
+    pub(super) fn has_undecoded(&self, host: usize) -> bool {
+        self.facts.undecoded.of([host]).is_some()
     }
 
     /// Describes the traffic between a host and some others that the audit could not read. This
@@ -189,19 +193,17 @@ impl<'a> JudgedCapture<'a> {
         if let Some(words) = self.facts.unreadable_pairs.between(source, others) {
             return Some(words.to_owned());
         }
-        let frames = self.facts.unreadables.of(others.iter().copied().chain([source]));
+        let frames = self.facts.undecoded.of(others.iter().copied().chain([source]));
         frames.map(|frames| format!("the capture has {frames}, which may contain it"))
     }
 
-    /// Returns the ways in which traffic that a claim misses may have passed unseen, in words.
-    pub fn hidden_ways(
-        &self,
-        rows: &[usize],
-        source: usize,
-        to: &[Peer],
-        tunnelled: bool,
-    ) -> Vec<String> {
-        let mut ways: Vec<String> = tunnelled.then(|| TUNNELLED.to_owned()).into_iter().collect();
+    /// Returns the ways in which the traffic on `rows` to `to` that a claim misses may have passed
+    /// unseen, in words.
+    pub fn hidden_ways(&self, claim: &AbsenceClaim, rows: &[usize], to: &[Peer]) -> Vec<String> {
+        let mut ways = Vec::new();
+        if claim.tunnelled {
+            ways.push(TUNNELLED.to_owned());
+        }
         let rows = with_ports(self.policy, rows);
         let servers = self.facts.unlisted.servers.iter();
         let servers = servers.filter(|((transport, port), _)| covers(&rows, *transport, *port));
@@ -210,7 +212,7 @@ impl<'a> JudgedCapture<'a> {
                 "the same service was reached at {address}, which has no role in the inventory; this may be another address of a listed host"
             ));
         }
-        let hosts = to.iter().filter_map(|unit| match unit {
+        let hosts = to.iter().filter_map(|peer| match peer {
             Peer::Host(host) => Some(*host),
             _ => None,
         });
@@ -223,8 +225,8 @@ impl<'a> JudgedCapture<'a> {
                 "{address}, which has no role in the inventory, used the same service; this may be another address of a listed host"
             ));
         }
-        ways.extend(self.unread_between(source, &hosts));
-        if self.conversations.survey.has_doubtful_clocks() {
+        ways.extend(self.unread_between(claim.source as usize, &hosts));
+        if self.conversations.index.has_doubtful_clocks() {
             ways.push(CLOCKS.to_owned());
         }
         ways
@@ -259,7 +261,7 @@ impl<'a> JudgedCapture<'a> {
         if self.view().misses_a_direction() {
             doubts.push((Doubt::Coverage, None));
         }
-        if self.conversations.survey.has_doubtful_clocks() {
+        if self.conversations.index.has_doubtful_clocks() {
             doubts.push((Doubt::Clock, Some(CLOCKS.to_owned())));
         }
         let unread = match hosts.split_first() {
@@ -272,12 +274,12 @@ impl<'a> JudgedCapture<'a> {
 
     /// Returns the words for contradicting clocks; `None` if the clocks agree.
     pub fn clock_words(&self) -> Option<String> {
-        self.conversations.survey.has_doubtful_clocks().then(|| CLOCKS.to_owned())
+        self.conversations.index.has_doubtful_clocks().then(|| CLOCKS.to_owned())
     }
 
     /// Returns how a host was seen, in words.
-    pub fn words(&self, unit: Peer) -> Option<String> {
-        let Peer::Host(host) = unit else { return None };
+    pub fn describe_activity(&self, peer: Peer) -> Option<String> {
+        let Peer::Host(host) = peer else { return None };
         let name = &self.policy.inventory.hosts[host].name;
         let report = &self.hosts[host];
         let HostActivity { unicast_sent, received, .. } = &report.presence;

@@ -9,17 +9,17 @@ use super::ends::EndKey;
 use super::expected::Assessor;
 use super::facts::is_silent;
 use super::finding::{About, Finding, FindingBook, FindingKey, Reason};
-use super::fold::{ConversationGroup, GroupEntries, PortScope, fold_clients};
+use super::grouping::{ConversationGroup, GroupEntries, PortMerge, PortScope, merge_clients};
 use super::judge::Judged;
 use super::pairs::MANY_PAIRS;
 use super::verdict::{Code, Doubt, Doubts, Status, Verdict};
 use super::violations::pair;
 use crate::conversation::Conversation;
 use crate::model::Transport;
-use crate::policy::{PartyKind, Quantifier};
+use crate::policy::{PartyKind, Quantifier, SeverityColumn};
 
 /// Clients that succeeded with some row of a group.
-type Succeeded = HashSet<(GroupId, IpAddr), ahash::RandomState>;
+type ClientsByGroup = HashSet<(GroupId, IpAddr), ahash::RandomState>;
 
 impl Assessor<'_> {
     /// Adds findings for documented conversations that failed. They are direct evidence, whatever
@@ -33,32 +33,32 @@ impl Assessor<'_> {
             Some(groups_of[row])
         };
         let mut entries = GroupEntries::default();
-        let mut unlucky = Succeeded::default();
+        let mut failed = ClientsByGroup::default();
         let mut guard = self.book.borrow_mut();
         let book: &mut FindingBook = &mut guard;
         for (number, (c, j)) in list.iter().zip(judged).enumerate() {
             let Some(group) = group(j) else { continue };
             let Some(code) = self.seen.failing(c) else { continue };
-            unlucky.insert((group, c.subject.client));
+            failed.insert((group, c.subject.client));
             let ends = pair(&mut book.ends, j, &c.subject);
             entries.add(code, ends, c.subject.transport, group, number as u32);
         }
-        if unlucky.is_empty() {
+        if failed.is_empty() {
             return;
         }
-        let mut lucky = Succeeded::default();
+        let mut succeeded = ClientsByGroup::default();
         for (c, j) in list.iter().zip(judged).filter(|(c, _)| self.seen.has_worked(c)) {
             let way = group(j).map(|group| (group, c.subject.client));
-            lucky.extend(way.filter(|way| unlucky.contains(way)));
+            succeeded.extend(way.filter(|way| failed.contains(way)));
         }
-        let folds = entries.folded(false, &mut book.pool);
-        let folds = fold_clients(policy, folds, (list, judged), &mut book.ends, &mut book.pool);
+        let groups = entries.into_groups(PortMerge::Never, &mut book.pool);
+        let groups = merge_clients(policy, groups, (list, judged), &mut book.ends, &mut book.pool);
         drop(guard);
         let mut by_group: BTreeMap<(Code, Transport, GroupId), Vec<Finding>> = BTreeMap::new();
-        for fold in folds {
-            let PortScope::One(group) = fold.place.about else { continue };
-            let finding = self.failure(&fold, group, &lucky);
-            let key = (fold.place.code, fold.place.transport, group);
+        for attempts in groups {
+            let PortScope::One(group) = attempts.target.ports else { continue };
+            let finding = self.failure(&attempts, group, &succeeded);
+            let key = (attempts.target.code, attempts.target.transport, group);
             by_group.entry(key).or_default().push(finding);
         }
         for findings in by_group.into_values() {
@@ -87,17 +87,22 @@ impl Assessor<'_> {
         book.findings.push(finding);
     }
 
-    fn failure(&mut self, fold: &ConversationGroup, group: GroupId, lucky: &Succeeded) -> Finding {
+    fn failure(
+        &mut self,
+        attempts: &ConversationGroup,
+        group: GroupId,
+        succeeded: &ClientsByGroup,
+    ) -> Finding {
         let policy = self.policy;
         let list = &self.conversations.list;
         let judged = self.judged;
-        let members = self.book.borrow().pool.get(fold.members).to_vec();
-        let code = fold.place.code;
-        let transport = fold.place.transport;
+        let members = self.book.borrow().pool.get(attempts.members).to_vec();
+        let code = attempts.target.code;
+        let transport = attempts.target.transport;
         let key = FindingKey {
             code,
-            client: fold.client,
-            server: fold.place.server,
+            client: attempts.client,
+            server: attempts.target.server,
             transport: Some(transport),
             about: About::Group,
         };
@@ -120,11 +125,13 @@ impl Assessor<'_> {
             // If a host has several roles, every row that documents the conversation has failed.
             rows.extend(self.fitting[number].iter().flat_map(|fitting| &fitting.rows).copied());
             sources.insert(policy.label(&j.client, c.subject.client));
-            hosts.extend([j.client.who, j.server.who].into_iter().filter_map(|who| match who {
-                PartyKind::Host(host) => Some(host),
-                _ => None,
-            }));
-            if let PartyKind::Host(host) = j.client.who {
+            hosts.extend([j.client.kind, j.server.kind].into_iter().filter_map(
+                |kind| match kind {
+                    PartyKind::Host(host) => Some(host),
+                    _ => None,
+                },
+            ));
+            if let PartyKind::Host(host) = j.client.kind {
                 self.missing.insert(host);
             }
         }
@@ -147,20 +154,20 @@ impl Assessor<'_> {
             let quantifier = policy.matrix.rows[*r].quantifier;
             matches!(quantifier, Quantifier::EveryPair | Quantifier::EitherDirection)
         });
-        let worked = |n: &u32| lucky.contains(&(group, list[*n as usize].subject.client));
+        let worked = |n: &u32| succeeded.contains(&(group, list[*n as usize].subject.client));
         let otherwise = members.iter().all(worked) && !of_each_pair;
         let expected = rows.iter().any(|r| policy.matrix.rows[*r].is_expected());
         let mut finding = Finding::new(key, Reason::Failed(group));
         finding.severity = if otherwise {
             self.judge.another_way_worked(code)
         } else {
-            self.judge.severity(code, expected, doubts)
+            self.judge.severity(code, SeverityColumn::reached_if(expected), doubts)
         };
         finding.doubts = doubts;
         for row in rows {
             self.rows[row].status = Status::Missing;
             self.rows[row].source_hosts_missing.extend(sources.iter().cloned());
         }
-        finding.with_members(list, &self.book.borrow().pool, fold.members)
+        finding.with_members(list, &self.book.borrow().pool, attempts.members)
     }
 }

@@ -22,6 +22,9 @@ const ID_MARK: &str = "f-";
 /// The number of hex digits of an id.
 const ID_DIGITS: usize = 12;
 
+/// The maximum number of hardware addresses that reports show for one address.
+pub const SHOWN_CLAIMANTS: usize = 8;
+
 /// Returns the id that a text stands for. Ids of earlier versions had no prefix.
 pub fn id_of(text: &str) -> String {
     let bare = text.len() == ID_DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
@@ -270,7 +273,7 @@ impl Judgement {
         match (finding.key.transport, finding.reason) {
             (Some(transport), _) => transport.to_string(),
             (None, Reason::Strangers | Reason::Loopback) => "*".to_owned(),
-            (None, Reason::Claim(claim)) if self.book.claims.fold(claim).is_some() => {
+            (None, Reason::Claim(claim)) if self.book.claims.merged_pairs(claim).is_some() => {
                 "*".to_owned()
             }
             (None, _) => String::new(),
@@ -395,19 +398,18 @@ impl Judgement {
     pub fn trigger_of(&self, finding: &Finding) -> Option<usize> {
         match finding.reason {
             Reason::Claim(claim) => {
-                let trigger = self.book.claims.get(claim).0.trigger;
+                let trigger = self.book.claims.get(claim).trigger;
                 trigger.map(|(_, conversation)| conversation as usize)
             }
             _ => None,
         }
     }
 
-    /// Returns up to eight contradicting claims of an address (ARP, neighbour discovery).
+    /// Returns the contradicting claims of an address that reports show (ARP, neighbour discovery).
     pub fn address_claims_of(&self, finding: &Finding) -> Vec<(IpAddr, Mac)> {
-        const SHOWN: usize = 8;
         let Reason::Conflict(number) = finding.reason else { return Vec::new() };
         let conflict = self.conflict(number);
-        conflict.macs.iter().take(SHOWN).map(|mac| (conflict.address, *mac)).collect()
+        conflict.macs.iter().take(SHOWN_CLAIMANTS).map(|mac| (conflict.address, *mac)).collect()
     }
 
     /// Returns the listed hosts that a finding is about, client first.

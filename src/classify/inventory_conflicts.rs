@@ -12,7 +12,7 @@ use super::finding::{About, Conflict, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{AddressBinding, DirectionEvidence, State};
 use crate::model::{Mac, Nanos, Transport};
-use crate::policy::{FeatureState, PartyKind, RoleSet, Row};
+use crate::policy::{FeatureState, PartyKind, RoleSet, Row, SeverityColumn};
 
 /// The time that must be watched before a silent role means anything, in seconds.
 pub const WATCH_S: u64 = 600;
@@ -35,7 +35,7 @@ impl Assessor<'_> {
     ) -> Finding {
         let end = self.book.borrow_mut().ends.id(EndKey::Host(host as u32));
         let key = FindingKey { code, client: end, server: end, transport, about: About::Group };
-        let severity = self.judge.severity(code, true, doubts);
+        let severity = self.judge.severity(code, SeverityColumn::Reached, doubts);
         Finding::new(key, reason).weighing(severity, doubts)
     }
 
@@ -50,7 +50,7 @@ impl Assessor<'_> {
             let proved = c.grade == DirectionEvidence::Handshake
                 && c.state == State::Established
                 && !c.is_doubted();
-            if let PartyKind::Host(host) = j.server.who
+            if let PartyKind::Host(host) = j.server.kind
                 && proved
                 && !policy.inventory.hosts[host].roles.is_empty()
             {
@@ -58,8 +58,8 @@ impl Assessor<'_> {
             }
         }
         for ((host, _), members) in served {
-            let c = &list[members[0]];
-            let roles = self.judge.serving(c);
+            let first = &list[members[0]];
+            let roles = self.judge.serving(first);
             let own = policy.inventory.hosts[host].roles;
             // The inventory documents what a moved port serves.
             let documented =
@@ -72,7 +72,7 @@ impl Assessor<'_> {
             if roles.iter().any(|role| !matrix.roles[role].is_component()) {
                 continue;
             }
-            let transport = Some(c.subject.transport);
+            let transport = Some(first.subject.transport);
             let code = Code::RoleMismatch;
             let reason = Reason::Serves;
             let finding = self.contradict(code, host, transport, reason, Doubts::default());
@@ -104,7 +104,7 @@ impl Assessor<'_> {
             for row in fitting.iter().flat_map(|fitting| &fitting.rows) {
                 let row = &matrix.rows[*row];
                 for (party, role) in [(&j.client, row.source), (&j.server, row.destination)] {
-                    if let PartyKind::Host(host) = party.who {
+                    if let PartyKind::Host(host) = party.kind {
                         for holder in policy.holders(host) {
                             let roles = shown.entry(*holder).or_default();
                             *roles = roles.with(matrix.roles[role].members);
@@ -149,15 +149,14 @@ impl Assessor<'_> {
                 if !certain {
                     doubts.add(Doubt::Coverage);
                 }
-                // In each watch time, an exchange would have shown at least two frames.
-                if !view.is_certain_after(2 * (watched_s / watch_s.max(1)).max(1)) {
+                if !view.is_certain_after(view.chances(watch_s)) {
                     doubts.add(Doubt::Loss);
                 }
                 let unread = self.seen.unread_between(host, &[]).is_some();
                 if unread {
                     doubts.add(Doubt::Unread);
                 }
-                if self.conversations.survey.has_doubtful_clocks() {
+                if self.conversations.index.has_doubtful_clocks() {
                     doubts.add(Doubt::Clock);
                 }
                 let code = Code::SilentRole;
@@ -171,7 +170,7 @@ impl Assessor<'_> {
     /// Finds host addresses that two hardware addresses claim in the same ten seconds, twice, in
     /// one VLAN.
     fn address_conflicts(&mut self) {
-        let claims = &self.conversations.survey.claims;
+        let claims = &self.conversations.index.claims;
         let mut places: BTreeMap<ClaimPlace, Vec<&AddressBinding>> = BTreeMap::new();
         for claimant in claims.keys() {
             places.entry((claimant.address, claimant.vlans)).or_default().push(claimant);
@@ -214,7 +213,7 @@ impl Assessor<'_> {
         address: IpAddr,
         claimants: &[&AddressBinding],
     ) -> Option<String> {
-        let claims = &self.conversations.survey.claims;
+        let claims = &self.conversations.index.claims;
         let entry = &self.policy.inventory.hosts[host];
         let mut all: Vec<_> = claimants
             .iter()
@@ -269,7 +268,7 @@ impl Assessor<'_> {
                     *own != address
                         && self
                             .conversations
-                            .survey
+                            .index
                             .presence(*own)
                             .is_some_and(|seen| seen.macs.contains(&mac))
                 })
@@ -285,7 +284,7 @@ impl Assessor<'_> {
         };
         let is_proxy =
             |mac: Mac| mac.is_shared() || proxies.iter().any(|number| mac_is_of(mac, *number));
-        let claims = &self.conversations.survey.claims;
+        let claims = &self.conversations.index.claims;
         // One bit for each slot of ten seconds: slots with at least one claimant, and slots with at
         // least two.
         let mut once = BTreeMap::<Nanos, u64>::new();

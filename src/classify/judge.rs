@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use dashmap::DashMap;
 
-use super::parallel::in_pieces;
+use super::parallel::map_ranges;
 use super::verdict::{Code, Doubt, Doubts, Verdict};
 use crate::conversation::{
     Conversation, Conversations, DirectionHints, DoubtSource, KnownName, ServerNames, ServiceKey,
@@ -14,7 +14,7 @@ use crate::conversation::{
 use crate::model::{Endpoint, Mac, Nanos, Transport};
 use crate::policy::{
     EndpointTarget, ExceptionMatch, Exposure, FeatureState, Party, PartyKind, Policy, RoleSet, Row,
-    Scope, Severity,
+    Scope, Severity, SeverityColumn,
 };
 
 /// The decision about a conversation.
@@ -139,8 +139,11 @@ pub(super) struct Query<'n> {
     pub last: Option<Nanos>,
 }
 
+/// The transports that can serve the same port.
+const WITH_PORTS: [Transport; 3] = [Transport::TCP, Transport::UDP, Transport::SCTP];
+
 /// The doubt that each doubt source of a conversation's flows raises.
-const TAINTS: [(DoubtSource, Doubt); 4] = [
+const DOUBTS_BY_SOURCE: [(DoubtSource, Doubt); 4] = [
     (DoubtSource::Direction, Doubt::Direction),
     (DoubtSource::Spoof, Doubt::Spoof),
     (DoubtSource::Tunnel, Doubt::Tunnel),
@@ -153,12 +156,12 @@ pub struct Judge<'a> {
     pub policy: &'a Policy,
     /// For each role, the roles that some row lets it reach, and whether a row lets it reach any
     /// host.
-    joins: Vec<(RoleSet, bool)>,
+    reachable: Vec<(RoleSet, bool)>,
     /// The roles that something in the inventory plays.
     present: RoleSet,
     /// The rows whose destination is a name or an address.
     endpoints: Vec<usize>,
-    /// The severity of each code if nothing was reached, and if something was.
+    /// The severities of each code, by column.
     severities: Vec<[Severity; 2]>,
     /// The rulings made so far.
     rulings: Rulings,
@@ -168,7 +171,7 @@ impl<'a> Judge<'a> {
     /// Returns a judge for one policy.
     pub fn new(policy: &'a Policy) -> Self {
         let matrix = &policy.matrix;
-        let joins = (0..matrix.roles.len()).map(|role| {
+        let reachable = (0..matrix.roles.len()).map(|role| {
             let mut reach = (RoleSet::default(), false);
             let rows = matrix.rows.iter().filter(|r| r.scope != Scope::Localhost);
             for row in rows.filter(|r| matrix.is_source(r, RoleSet::one(role))) {
@@ -179,15 +182,17 @@ impl<'a> Judge<'a> {
         });
         let rows = matrix.rows.iter().enumerate();
         let endpoints = rows.filter(|(_, row)| row.only.is_some()).map(|(number, _)| number);
-        let joins = joins.collect();
+        let reachable = reachable.collect();
         let endpoints = endpoints.collect();
         let table = &matrix.severities;
-        let weigh = |code: &Code, reached| table.get(code.verdict().name(), code.name(), reached);
-        let severities = Code::ALL.iter().map(|code| [false, true].map(|r| weigh(code, r)));
+        let columns = [SeverityColumn::Attempted, SeverityColumn::Reached];
+        let severities = Code::ALL.iter().map(|code| {
+            columns.map(|column| table.get(code.verdict().name(), code.name(), column))
+        });
         let severities = severities.collect();
         let present = policy.present_roles();
         let rulings = Rulings::default();
-        Self { policy, joins, present, endpoints, severities, rulings }
+        Self { policy, reachable, present, endpoints, severities, rulings }
     }
 
     /// Returns a judge for which every role is present, for queries without an inventory.
@@ -206,11 +211,11 @@ impl<'a> Judge<'a> {
     /// conversations.
     pub(super) fn judge_all(&self, conversations: &Conversations, jobs: usize) -> Vec<Judged> {
         let list = &conversations.list;
-        let pieces = in_pieces(list.len(), jobs, |piece| {
+        let parts = map_ranges(list.len(), jobs, |range| {
             let judged = |c| self.judge(c, conversations.names_of(c), &self.rulings);
-            list[piece].iter().map(judged).collect::<Vec<_>>()
+            list[range].iter().map(judged).collect::<Vec<_>>()
         });
-        pieces.into_iter().reduce(|all, next| [all, next].concat()).unwrap_or_default()
+        parts.into_iter().reduce(|all, next| [all, next].concat()).unwrap_or_default()
     }
 
     /// Judges one conversation by itself, without the rulings on others of its kind.
@@ -222,48 +227,49 @@ impl<'a> Judge<'a> {
 
     /// Judges a conversation whose server has the given names.
     fn judge(&self, conversation: &Conversation, names: &ServerNames, known: &Rulings) -> Judged {
-        let asked = self.asked(conversation);
-        let mut ruling = self.rule_once(&asked, known);
+        let query = self.query_of(conversation);
+        let mut ruling = self.rule_once(&query, known);
         let mut doubts = Doubts::default();
         let mut named = None;
-        if self.is_named(&asked, ruling)
-            && let Some((place, decided)) = self.by_names(&asked, names)
+        if self.may_depend_on_name(&query, ruling)
+            && let Some((place, decided)) = self.rule_by_names(&query, names)
         {
             (ruling, named) = (decided, Some(place));
-            let about_names = decided.code != Code::UnknownHost || self.only_a_name_decides(&asked);
+            let about_names = decided.code != Code::UnknownHost || self.only_a_name_decides(&query);
             let sure = names.known[place.0].is_strong(place.1) && !names.hidden;
             if about_names && !sure {
                 doubts.add(Doubt::Name);
             }
-        } else if ruling.code == Code::UnknownHost && self.only_a_name_decides(&asked) {
+        } else if ruling.code == Code::UnknownHost && self.only_a_name_decides(&query) {
             doubts.add(Doubt::Name);
         }
         let mut other = None;
-        if conversation.taints.has(DoubtSource::Direction) {
-            other = self.other_reading(conversation, &asked, ruling.code, known);
+        if conversation.doubts.has(DoubtSource::Direction) {
+            other = self.other_reading(conversation, &query, ruling.code, known);
         }
-        for (taint, doubt) in TAINTS {
-            if conversation.taints.has(taint) {
+        for (source, doubt) in DOUBTS_BY_SOURCE {
+            if conversation.doubts.has(source) {
                 doubts.add(doubt);
             }
         }
         if ruling.row.is_some_and(|row| self.is_doubtful(row, conversation.announced)) {
             doubts.add(Doubt::Row);
         }
-        if conversation.rare().folded > 0 {
-            doubts.add(Doubt::Fold);
+        if conversation.rare().aggregated > 0 {
+            doubts.add(Doubt::Aggregated);
         }
         let strangers =
-            asked.client.who == PartyKind::Stranger && asked.server.who == PartyKind::Stranger;
+            query.client.kind == PartyKind::Stranger && query.server.kind == PartyKind::Stranger;
         let severity = if strangers {
             Severity::Info
         } else {
-            self.severity(ruling.code, conversation.state.reached(), doubts)
+            let column = SeverityColumn::reached_if(conversation.state.reached());
+            self.severity(ruling.code, column, doubts)
         };
         Judged {
             ruling,
-            client: asked.client,
-            server: asked.server,
+            client: query.client,
+            server: query.server,
             doubts,
             named,
             other,
@@ -280,66 +286,69 @@ impl<'a> Judge<'a> {
 
     /// Returns whether the server's name may decide more than its address did. Hosts and services
     /// that are listed by address need no name.
-    fn is_named(&self, asked: &Query<'_>, ruling: Ruling) -> bool {
-        let listed = matches!(asked.server.who, PartyKind::Host(_) | PartyKind::Service(_));
-        let undecided =
-            matches!(ruling.code.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
-        !listed && !asked.broadcast && undecided
+    fn may_depend_on_name(&self, query: &Query<'_>, ruling: Ruling) -> bool {
+        let listed = matches!(query.server.kind, PartyKind::Host(_) | PartyKind::Service(_));
+        !listed && !query.broadcast && ruling.code.verdict().is_unpermitted()
     }
 
     /// Returns the ruling by the server's names: the best among the aliases of one name, the worst
     /// among several names.
-    fn by_names(&self, asked: &Query<'_>, names: &ServerNames) -> Option<((usize, usize), Ruling)> {
+    fn rule_by_names(
+        &self,
+        query: &Query<'_>,
+        names: &ServerNames,
+    ) -> Option<((usize, usize), Ruling)> {
         let of_name = |(number, known): (usize, &KnownName)| {
             let aliases = known.names.iter().enumerate().map(|(alias, name)| {
                 let name_is_sure = known.is_strong(alias) && !names.hidden;
-                let asked = Query { name_is_sure, ..self.with_name(asked, name) };
-                ((number, alias), self.rule(&asked))
+                let query = Query { name_is_sure, ..self.with_name(query, name) };
+                ((number, alias), self.rule(&query))
             });
             aliases.min_by_key(|(place, ruling)| (ruling.code, *place))
         };
         // A name that only one witness reports does not count against an internal address or a
         // listed network.
-        let inside = asked.server.who != PartyKind::Stranger
-            || self.policy.is_internal(asked.subject.server);
+        let inside = query.server.kind != PartyKind::Stranger
+            || self.policy.is_internal(query.subject.server);
         let known = names.known.iter().enumerate().filter(|(_, k)| !inside || k.is_strong(0));
         let rulings = known.filter_map(of_name);
         // Among equally bad rulings, the first one counts.
         rulings.max_by_key(|(place, ruling)| (ruling.code, std::cmp::Reverse(*place)))
     }
 
-    pub(super) fn with_name<'n>(&self, asked: &Query<'_>, name: &'n str) -> Query<'n> {
-        let server_roles = asked.server_roles.with(self.policy.roles_of_name(name));
-        Query { server_roles, name: Some(name), ..*asked }
+    pub(super) fn with_name<'n>(&self, query: &Query<'_>, name: &'n str) -> Query<'n> {
+        let server_roles = query.server_roles.with(self.policy.roles_of_name(name));
+        Query { server_roles, name: Some(name), ..*query }
     }
 
     /// Returns the severity of a code. A judgement with doubts never exceeds medium.
-    pub fn severity(&self, code: Code, first: bool, doubts: Doubts) -> Severity {
-        let severity = self.severities[code as usize][usize::from(first)];
+    pub fn severity(&self, code: Code, column: SeverityColumn, doubts: Doubts) -> Severity {
+        let severity = self.severities[code as usize][column as usize];
         if doubts.certain() { severity } else { severity.min(Severity::Medium) }
     }
 
     /// Returns the severity of a failure if every client reached the same service another way.
     pub(super) fn another_way_worked(&self, code: Code) -> Severity {
-        self.policy.matrix.severities.get(code.verdict().name(), "another-way-worked", true)
+        let table = &self.policy.matrix.severities;
+        table.get(code.verdict().name(), "another-way-worked", SeverityColumn::Reached)
     }
 
     /// Returns the kind of a query: the properties that decide which rows document it, so that the
     /// same rows document all plain traffic of one kind. Returns `None` for traffic that is not
     /// plain. If [`Judge::goes_by_kind`] denies a kind, a single address of it may be documented by
     /// itself.
-    fn kind(&self, asked: &Query<'_>) -> Option<QueryKind> {
-        let ServiceKey { client, server, transport, port } = asked.subject;
+    fn kind(&self, query: &Query<'_>) -> Option<QueryKind> {
+        let ServiceKey { client, server, transport, port } = query.subject;
         // A host may have moved the port.
         let moved = !self.policy.inventory.moved.is_empty();
-        let plain = asked.name.is_none() && !asked.broadcast && !asked.answer && !moved;
+        let plain = query.name.is_none() && !query.broadcast && !query.answer && !moved;
         plain.then(|| QueryKind {
-            client: asked.client_roles,
-            server: asked.server_roles,
-            same: matches!(asked.client.who, PartyKind::Host(_))
-                && asked.client.who == asked.server.who,
+            client: query.client_roles,
+            server: query.server_roles,
+            same: matches!(query.client.kind, PartyKind::Host(_))
+                && query.client.kind == query.server.kind,
             loopback: client.is_loopback() && server.is_loopback(),
-            announced: asked.announced,
+            announced: query.announced,
             service: (transport, port),
             undocumented: None,
         })
@@ -347,23 +356,24 @@ impl<'a> Judge<'a> {
 
     /// Returns the kind that decides the ruling on plain traffic that no row documents, or `None`
     /// if its addresses may decide.
-    fn undocumented(&self, kind: QueryKind, asked: &Query<'_>) -> Option<QueryKind> {
-        let ServiceKey { client, server, transport, port } = asked.subject;
+    fn undocumented_kind(&self, kind: QueryKind, query: &Query<'_>) -> Option<QueryKind> {
+        let ServiceKey { client, server, transport, port } = query.subject;
         let policy = self.policy;
-        let transports = [transport, Transport::TCP, Transport::UDP, Transport::SCTP];
+        let mut transports = WITH_PORTS.into_iter().chain([transport]);
         let by_kind =
             |transport| self.goes_by_kind(QueryKind { service: (transport, port), ..kind });
         let named = self.endpoints.iter().any(|row| {
             matches!(&policy.matrix.rows[*row].only, Some(EndpointTarget::Address(own)) if *own == server)
         });
-        if named || !transports.into_iter().all(by_kind) {
+        if named || !transports.all(by_kind) {
             return None;
         }
         // Ports that nothing refers to are alike.
         let port = self.port_class(transport, port);
         let undocumented = Undocumented {
-            is_listed: [asked.client.who, asked.server.who].map(|who| who != PartyKind::Stranger),
-            is_outside: self.is_outside(&asked.client, client),
+            is_listed: [query.client.kind, query.server.kind]
+                .map(|kind| kind != PartyKind::Stranger),
+            is_outside: self.is_outside(&query.client, client),
             is_link_local: crate::model::is_link_local(server),
             service: (transport, port),
         };
@@ -376,14 +386,14 @@ impl<'a> Judge<'a> {
         /// Stands for every port that no row, list or exception refers to.
         const ANY: u16 = 0;
         let policy = self.policy;
-        let spoken_of = !transport.has_ports()
+        let is_mentioned = !transport.has_ports()
             || !policy.exceptions.list.is_empty()
             || policy.inventory.moved.iter().any(|moved| moved.to == port)
             || policy.background(transport, port).is_some()
-            || [Transport::TCP, Transport::UDP, Transport::SCTP]
+            || WITH_PORTS
                 .into_iter()
                 .any(|transport| policy.rows_at(transport, port).next().is_some());
-        if spoken_of { port } else { ANY }
+        if is_mentioned { port } else { ANY }
     }
 
     /// Returns whether all rows for the service of a kind apply to roles only, and not to an
@@ -395,16 +405,16 @@ impl<'a> Judge<'a> {
 
     /// Returns the ruling on a query. The ruling on a kind is made once, but exceptions are checked
     /// each time.
-    fn rule_once(&self, asked: &Query<'_>, known: &Rulings) -> Ruling {
-        let Some(kind) = self.kind(asked) else { return self.rule(asked) };
+    fn rule_once(&self, query: &Query<'_>, known: &Rulings) -> Ruling {
+        let Some(kind) = self.kind(query) else { return self.rule(query) };
         if let Some(ruling) = known.get(kind) {
             return ruling;
         }
-        let undocumented = self.undocumented(kind, asked);
+        let undocumented = self.undocumented_kind(kind, query);
         if let Some(ruling) = undocumented.and_then(|kind| known.get(kind)) {
-            return self.with_exceptions(asked, ruling);
+            return self.with_exceptions(query, ruling);
         }
-        let ruling = self.rule_without_exceptions(asked);
+        let ruling = self.rule_without_exceptions(query);
         let by_row = ruling.row.is_some() && ruling.code.verdict() == Verdict::Documented;
         if by_row {
             if self.goes_by_kind(kind) {
@@ -413,7 +423,7 @@ impl<'a> Judge<'a> {
         } else if let Some(kind) = undocumented {
             known.insert(kind, ruling);
         }
-        self.with_exceptions(asked, ruling)
+        self.with_exceptions(query, ruling)
     }
 
     /// Returns what `make` makes of all rows that document a conversation as it was judged,
@@ -426,22 +436,22 @@ impl<'a> Judge<'a> {
         known: &mut ByQueryKind<T>,
         make: impl FnOnce(Vec<usize>) -> T,
     ) -> T {
-        let mut asked = self.asked_of(c, judged.client, judged.server);
+        let mut query = self.query_between(c, judged.client, judged.server);
         if let Some((number, alias)) = judged.named {
-            asked = self.with_name(&asked, &all.names_of(c).known[number].names[alias]);
+            query = self.with_name(&query, &all.names_of(c).known[number].names[alias]);
         }
-        let kind = self.kind(&asked);
+        let kind = self.kind(&query);
         if let Some(made) = kind.and_then(|kind| known.get(&kind)) {
             return made.clone();
         }
-        let made = make(self.matching_rows(&asked).map(|(row, _)| row).collect());
+        let made = make(self.matching_rows(&query).map(|(row, _)| row).collect());
         if let Some(kind) = kind.filter(|kind| self.goes_by_kind(*kind)) {
             known.insert(kind, made.clone());
         }
         made
     }
 
-    fn asked(&self, c: &Conversation) -> Query<'static> {
+    fn query_of(&self, c: &Conversation) -> Query<'static> {
         let party = |address: IpAddr, side: usize| {
             if address.is_loopback() && c.rare().on_wire {
                 Policy::nobody()
@@ -449,31 +459,45 @@ impl<'a> Judge<'a> {
                 self.policy.party(address, c.rare().macs[side].iter())
             }
         };
-        self.asked_of(c, party(c.subject.client, 0), party(c.subject.server, 1))
+        self.query_between(c, party(c.subject.client, 0), party(c.subject.server, 1))
     }
 
     /// Returns the code that a conversation would have between the given ends.
     pub(super) fn rule_between(&self, c: &Conversation, client: Party, server: Party) -> Code {
-        self.rule(&self.asked_of(c, client, server)).code
+        self.rule(&self.query_between(c, client, server)).code
     }
 
-    fn asked_of(&self, c: &Conversation, client: Party, server: Party) -> Query<'static> {
+    fn query_between(&self, c: &Conversation, client: Party, server: Party) -> Query<'static> {
+        let plain = self.plain_query(client, server, c.subject);
         Query {
-            broadcast: c.broadcast,
             answer: c.state == State::AnswerOnly,
             announced: c.announced,
             last: c.last.get(),
-            client_roles: self.policy.client_roles(&client, &server, c.broadcast),
-            ..self.ask(client, server, c.subject)
+            ..self.with_broadcast(plain, c.broadcast)
+        }
+    }
+
+    /// Returns a plain query as one about traffic that is broadcast, or not.
+    pub(super) fn with_broadcast<'n>(&self, plain: Query<'n>, broadcast: bool) -> Query<'n> {
+        if broadcast {
+            let client_roles = self.policy.broadcaster_roles(&plain.client);
+            Query { broadcast, client_roles, ..plain }
+        } else {
+            plain
         }
     }
 
     /// Returns the query for plain traffic between two parties.
-    pub(super) fn ask(&self, client: Party, server: Party, subject: ServiceKey) -> Query<'static> {
+    pub(super) fn plain_query(
+        &self,
+        client: Party,
+        server: Party,
+        subject: ServiceKey,
+    ) -> Query<'static> {
         Query {
             client,
             server,
-            client_roles: self.policy.client_roles(&client, &server, false),
+            client_roles: self.policy.client_roles(&client, &server),
             server_roles: server.roles,
             subject,
             broadcast: false,
@@ -489,61 +513,61 @@ impl<'a> Judge<'a> {
     /// moved. A moved port counts where the inventory moved it to.
     pub(super) fn matching_rows<'q>(
         &'q self,
-        asked: &Query<'q>,
+        query: &Query<'q>,
     ) -> impl Iterator<Item = (usize, bool)> + use<'q, 'a> {
-        let asked = *asked;
+        let query = *query;
         let matrix = &self.policy.matrix;
-        let subject = asked.subject;
-        let same =
-            matches!(asked.client.who, PartyKind::Host(_)) && asked.client.who == asked.server.who;
+        let subject = query.subject;
+        let same = matches!(query.client.kind, PartyKind::Host(_))
+            && query.client.kind == query.server.kind;
         let loopback = subject.client.is_loopback() && subject.server.is_loopback();
         // A broadcast reaches every role that is present, and a name may have roles that its
         // address lacks.
-        let roles = if asked.broadcast { self.present } else { asked.server_roles };
-        let server = Party { roles, ..asked.server };
-        self.policy.candidates(subject.transport, subject.port, server).filter_map(move |found| {
-            let row = &matrix.rows[found.row];
-            let scope_fits = match row.scope {
-                Scope::Localhost => loopback || same,
-                Scope::Broadcast if row.multicast.is_empty() => {
-                    asked.answer || (asked.broadcast && !is_multicast(subject.server))
-                }
-                Scope::Broadcast => row.multicast.contains(&subject.server),
-                Scope::Network | Scope::Internet => !asked.broadcast && !loopback,
-            };
-            let destination_fits = match (&row.only, row.scope) {
-                (Some(EndpointTarget::Name(name)), _) => {
-                    asked.name.is_some_and(|n| name.matches(n))
-                }
-                (Some(EndpointTarget::Address(address)), _) => *address == subject.server,
-                (None, Scope::Localhost) => true,
-                // A broadcast needs a present host of the destination role.
-                (None, Scope::Broadcast) if asked.broadcast => {
-                    matrix.is_destination(row, self.present)
-                }
-                (None, _) => matrix.is_destination(row, asked.server_roles),
-            };
-            let matching_rows =
-                scope_fits && destination_fits && matrix.is_source(row, asked.client_roles);
-            matching_rows.then_some((found.row, found.moved))
-        })
+        let roles = if query.broadcast { self.present } else { query.server_roles };
+        let server = Party { roles, ..query.server };
+        self.policy.candidates(subject.transport, subject.port, server).filter_map(
+            move |candidate| {
+                let row = &matrix.rows[candidate.row];
+                let scope_fits = match row.scope {
+                    Scope::Localhost => loopback || same,
+                    Scope::Broadcast if row.multicast.is_empty() => {
+                        query.answer || (query.broadcast && !subject.server.is_multicast())
+                    }
+                    Scope::Broadcast => row.multicast.contains(&subject.server),
+                    Scope::Network | Scope::Internet => !query.broadcast && !loopback,
+                };
+                let destination_fits = match (&row.only, row.scope) {
+                    (Some(EndpointTarget::Name(name)), _) => {
+                        query.name.is_some_and(|n| name.matches(n))
+                    }
+                    (Some(EndpointTarget::Address(address)), _) => *address == subject.server,
+                    (None, Scope::Localhost) => true,
+                    // A broadcast needs a present host of the destination role.
+                    (None, Scope::Broadcast) if query.broadcast => {
+                        matrix.is_destination(row, self.present)
+                    }
+                    (None, _) => matrix.is_destination(row, query.server_roles),
+                };
+                let matches =
+                    scope_fits && destination_fits && matrix.is_source(row, query.client_roles);
+                matches.then_some((candidate.row, candidate.moved))
+            },
+        )
     }
 
     /// Returns the ruling on a query: the first code that applies. An exception permits only what
     /// nothing else does.
-    pub(super) fn rule(&self, asked: &Query<'_>) -> Ruling {
-        self.with_exceptions(asked, self.rule_without_exceptions(asked))
+    pub(super) fn rule(&self, query: &Query<'_>) -> Ruling {
+        self.with_exceptions(query, self.rule_without_exceptions(query))
     }
 
-    fn with_exceptions(&self, asked: &Query<'_>, ruling: Ruling) -> Ruling {
-        let accuses =
-            matches!(ruling.code.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
-        if !accuses || self.policy.exceptions.list.is_empty() {
+    fn with_exceptions(&self, query: &Query<'_>, ruling: Ruling) -> Ruling {
+        if !ruling.code.verdict().is_unpermitted() || self.policy.exceptions.list.is_empty() {
             return ruling;
         }
-        let ServiceKey { client, server, transport, port } = asked.subject;
-        let ends = [(&asked.client, client), (&asked.server, server)];
-        match self.policy.exceptions.find(ends, transport, port, asked.last) {
+        let ServiceKey { client, server, transport, port } = query.subject;
+        let ends = [(&query.client, client), (&query.server, server)];
+        match self.policy.exceptions.find(ends, transport, port, query.last) {
             Some(ExceptionMatch::Holds(number)) => {
                 Ruling { code: Code::Exception, exception: Some(number), row: None }
             }
@@ -555,11 +579,11 @@ impl<'a> Judge<'a> {
     }
 
     /// Finds the best of the rows that fit a query, and the other facts that several checks need.
-    pub(super) fn found(&self, asked: &Query<'_>) -> PermissionFacts {
+    pub(super) fn permission_facts(&self, query: &Query<'_>) -> PermissionFacts {
         let matrix = &self.policy.matrix;
         let mut off = None;
         let mut best = None;
-        for (number, moved) in self.matching_rows(asked) {
+        for (number, moved) in self.matching_rows(query) {
             let row = &matrix.rows[number];
             let features = self.policy.feature_state(row);
             if features == FeatureState::Off {
@@ -571,7 +595,7 @@ impl<'a> Judge<'a> {
                 None if moved => Code::Renumbered,
                 None => Code::Matrix,
             };
-            let doubtful = self.is_doubtful(number, asked.announced);
+            let doubtful = self.is_doubtful(number, query.announced);
             let overlay = row.overlay.is_some();
             // A feature that is usually off and that the inventory does not name permits only what
             // nothing else does.
@@ -581,77 +605,79 @@ impl<'a> Judge<'a> {
                 best = Some((rank, Ruling::by_row(code, number)));
             }
         }
-        let have_roles = !asked.client_roles.is_empty() && !asked.server_roles.is_empty();
+        let have_roles = !query.client_roles.is_empty() && !query.server_roles.is_empty();
         PermissionFacts { documented: best.map(|(_, ruling)| ruling), off, have_roles }
     }
 
     /// Returns whether some row connects the two ends in this direction, on any port.
-    pub(super) fn joined(&self, asked: &Query<'_>) -> bool {
-        asked.client_roles.iter().any(|role| {
-            let (reach, anybody) = self.joins[role];
-            anybody || reach.intersects(asked.server_roles)
+    pub(super) fn may_communicate(&self, query: &Query<'_>) -> bool {
+        query.client_roles.iter().any(|role| {
+            let (roles, any_host) = self.reachable[role];
+            any_host || roles.intersects(query.server_roles)
         })
     }
 
     /// Returns whether the server is an endpoint that the matrix itself names, by its address or by
     /// a name that is sure, and that the client may reach on some port.
-    pub(super) fn is_joined_endpoint(&self, asked: &Query<'_>) -> bool {
+    pub(super) fn may_reach_endpoint(&self, query: &Query<'_>) -> bool {
         self.endpoints.iter().any(|row| {
             let row = &self.policy.matrix.rows[*row];
             let is_it = match &row.only {
                 Some(EndpointTarget::Name(pattern)) => {
-                    asked.name_is_sure && asked.name.is_some_and(|name| pattern.matches(name))
+                    query.name_is_sure && query.name.is_some_and(|name| pattern.matches(name))
                 }
-                Some(EndpointTarget::Address(address)) => *address == asked.subject.server,
+                Some(EndpointTarget::Address(address)) => *address == query.subject.server,
                 None => false,
             };
-            is_it && self.policy.matrix.is_source(row, asked.client_roles)
+            is_it && self.policy.matrix.is_source(row, query.client_roles)
         })
     }
 
-    pub(super) fn is_background(&self, asked: &Query<'_>) -> bool {
-        let ServiceKey { server, transport, port, .. } = asked.subject;
+    pub(super) fn is_background(&self, query: &Query<'_>) -> bool {
+        let ServiceKey { server, transport, port, .. } = query.subject;
         self.policy.background(transport, port).is_some_and(|entry| {
-            entry.anywhere || asked.broadcast || asked.answer || crate::model::is_link_local(server)
+            entry.anywhere || query.broadcast || query.answer || crate::model::is_link_local(server)
         })
     }
 
     /// Returns the row that would document the query if the inventory had not moved its port
     /// elsewhere.
-    pub(super) fn moved_away(&self, asked: &Query<'_>) -> Option<usize> {
+    pub(super) fn moved_away(&self, query: &Query<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
-        let ServiceKey { transport, port, .. } = asked.subject;
-        self.policy.moved_away(transport, port, asked.server).find(|row| {
+        let ServiceKey { transport, port, .. } = query.subject;
+        self.policy.moved_away(transport, port, query.server).find(|row| {
             let row = &matrix.rows[*row];
-            matrix.is_source(row, asked.client_roles)
-                && matrix.is_destination(row, asked.server_roles)
+            matrix.is_source(row, query.client_roles)
+                && matrix.is_destination(row, query.server_roles)
         })
     }
 
-    pub(super) fn other_transport(&self, asked: &Query<'_>) -> Option<usize> {
-        let others = [Transport::TCP, Transport::UDP, Transport::SCTP];
-        others.into_iter().filter(|t| *t != asked.subject.transport).find_map(|transport| {
-            let subject = ServiceKey { transport, ..asked.subject };
-            let matching_rows =
-                self.matching_rows(&Query { subject, ..*asked }).map(|(row, _)| row).next();
-            matching_rows.filter(|_| asked.subject.transport.has_ports())
-        })
+    pub(super) fn other_transport(&self, query: &Query<'_>) -> Option<usize> {
+        if !query.subject.transport.has_ports() {
+            return None;
+        }
+        let others = WITH_PORTS.into_iter().filter(|other| *other != query.subject.transport);
+        let mut rows = others.flat_map(|transport| {
+            let subject = ServiceKey { transport, ..query.subject };
+            self.matching_rows(&Query { subject, ..*query }).map(|(row, _)| row).next()
+        });
+        rows.next()
     }
 
-    pub(super) fn reversed(&self, asked: &Query<'_>) -> Option<usize> {
+    pub(super) fn reversed(&self, query: &Query<'_>) -> Option<usize> {
         let turned = Query {
-            client: asked.server,
-            server: asked.client,
-            client_roles: asked.server_roles,
-            server_roles: asked.client_roles,
+            client: query.server,
+            server: query.client,
+            client_roles: query.server_roles,
+            server_roles: query.client_roles,
             subject: ServiceKey {
-                client: asked.subject.server,
-                server: asked.subject.client,
-                ..asked.subject
+                client: query.subject.server,
+                server: query.subject.client,
+                ..query.subject
             },
             name: None,
             name_is_sure: false,
-            ..*asked
+            ..*query
         };
         self.matching_rows(&turned).map(|(row, _)| row).next()
     }
@@ -659,11 +685,11 @@ impl<'a> Judge<'a> {
     /// Returns the rows that document the port at the server, for any client.
     pub(super) fn documented_for_others(
         &self,
-        asked: &Query<'_>,
+        query: &Query<'_>,
     ) -> impl Iterator<Item = usize> + use<'_> {
-        let server = asked.server;
-        let roles = asked.server_roles;
-        let subject = asked.subject;
+        let server = query.server;
+        let roles = query.server_roles;
+        let subject = query.subject;
         let matrix = &self.policy.matrix;
         self.policy.candidates(subject.transport, subject.port, server).map(|c| c.row).filter(
             move |row| {
@@ -690,30 +716,30 @@ impl<'a> Judge<'a> {
     /// Returns whether a client is external. A listed host with a role is not, because the
     /// inventory admits it and warns about its address.
     fn is_outside(&self, client: &Party, address: IpAddr) -> bool {
-        let listed = matches!(client.who, PartyKind::Host(_)) && !client.roles.is_empty();
-        client.who != PartyKind::Asked && !listed && !self.policy.is_internal(address)
+        let listed = matches!(client.kind, PartyKind::Host(_)) && !client.roles.is_empty();
+        client.kind != PartyKind::RolesOnly && !listed && !self.policy.is_internal(address)
     }
 
     /// Returns the row of an internal port of a farm host that an external client reaches. Such a
     /// port is documented, but not for external clients.
-    pub(super) fn exposed(&self, asked: &Query<'_>) -> Option<usize> {
+    pub(super) fn exposed(&self, query: &Query<'_>) -> Option<usize> {
         let matrix = &self.policy.matrix;
-        let farm = asked.server_roles.iter().any(|r| matrix.roles[r].is_component());
-        let outside_client = || self.is_outside(&asked.client, asked.subject.client);
-        if !farm || asked.broadcast || !outside_client() {
+        let farm = query.server_roles.iter().any(|r| matrix.roles[r].is_component());
+        let outside_client = || self.is_outside(&query.client, query.subject.client);
+        if !farm || query.broadcast || !outside_client() {
             return None;
         }
         // A port that the document files under the host itself, or under lookups, is internal, too.
-        let ServiceKey { transport, port, .. } = asked.subject;
+        let ServiceKey { transport, port, .. } = query.subject;
         let own =
-            self.policy.candidates(transport, port, asked.server).map(|c| c.row).find(|row| {
+            self.policy.candidates(transport, port, query.server).map(|c| c.row).find(|row| {
                 let row = &matrix.rows[*row];
                 let internal =
                     matches!(row.exposure, Some(Exposure::Internal | Exposure::Localhost));
                 internal
                     && match row.scope {
-                        Scope::Localhost => matrix.is_source(row, asked.server_roles),
-                        Scope::Broadcast => matrix.is_destination(row, asked.server_roles),
+                        Scope::Localhost => matrix.is_source(row, query.server_roles),
+                        Scope::Broadcast => matrix.is_destination(row, query.server_roles),
                         Scope::Network | Scope::Internet => false,
                     }
             });
@@ -724,20 +750,20 @@ impl<'a> Judge<'a> {
             Some(exposure) => exposure == Exposure::External,
             None => row.scope == Scope::Internet || matrix.roles[row.source].is_client(),
         };
-        let mut rows = self.documented_for_others(asked).peekable();
+        let mut rows = self.documented_for_others(query).peekable();
         let first = *rows.peek()?;
         (!rows.any(|row| outside(&matrix.rows[row]))).then_some(first)
     }
 
     /// Returns whether the client may reach an internet service on this port, so that only the
     /// server's name would decide.
-    fn only_a_name_decides(&self, asked: &Query<'_>) -> bool {
+    fn only_a_name_decides(&self, query: &Query<'_>) -> bool {
         let matrix = &self.policy.matrix;
-        let ServiceKey { server, transport, port, .. } = asked.subject;
+        let ServiceKey { server, transport, port, .. } = query.subject;
         !self.policy.is_internal(server)
             && self.policy.rows_at(transport, port).any(|row| {
                 let row = &matrix.rows[row];
-                row.scope == Scope::Internet && matrix.is_source(row, asked.client_roles)
+                row.scope == Scope::Internet && matrix.is_source(row, query.client_roles)
             })
     }
 
@@ -746,7 +772,7 @@ impl<'a> Judge<'a> {
     fn other_reading(
         &self,
         c: &Conversation,
-        asked: &Query<'_>,
+        query: &Query<'_>,
         shown: Code,
         known: &Rulings,
     ) -> Option<Code> {
@@ -757,11 +783,9 @@ impl<'a> Judge<'a> {
                 port: *port,
                 ..c.subject
             };
-            let turned = self.ask(asked.server, asked.client, subject);
-            let roles = self.policy.client_roles(&asked.server, &asked.client, c.broadcast);
-            let broadcast = c.broadcast;
-            let answer = asked.answer;
-            self.rule_once(&Query { client_roles: roles, broadcast, answer, ..turned }, known).code
+            let turned = self.plain_query(query.server, query.client, subject);
+            let turned = self.with_broadcast(turned, c.broadcast);
+            self.rule_once(&Query { answer: query.answer, ..turned }, known).code
         });
         ports.max().filter(|other| differs(*other, shown))
     }
@@ -771,10 +795,6 @@ impl<'a> Judge<'a> {
 /// another verdict.
 fn differs(other: Code, shown: Code) -> bool {
     other > shown || other.verdict() != shown.verdict()
-}
-
-fn is_multicast(address: IpAddr) -> bool {
-    address.is_multicast()
 }
 
 /// Answers what the orientation of flows needs to know about the policy.
@@ -807,13 +827,9 @@ impl DirectionHints for Judge<'_> {
     fn reads_the_same(&self, subject: &ServiceKey, client_port: u16, broadcast: bool) -> bool {
         let client = self.policy.party(subject.client, []);
         let server = self.policy.party(subject.server, []);
-        let asked = Query {
-            broadcast,
-            client_roles: self.policy.client_roles(&client, &server, broadcast),
-            ..self.ask(client, server, *subject)
-        };
-        let ruling = self.rule_once(&asked, &self.rulings);
-        if self.is_named(&asked, ruling) && self.only_a_name_decides(&asked) {
+        let query = self.with_broadcast(self.plain_query(client, server, *subject), broadcast);
+        let ruling = self.rule_once(&query, &self.rulings);
+        if self.may_depend_on_name(&query, ruling) && self.only_a_name_decides(&query) {
             return false;
         }
         let turned = ServiceKey {
@@ -822,11 +838,7 @@ impl DirectionHints for Judge<'_> {
             port: client_port,
             ..*subject
         };
-        let turned = Query {
-            broadcast,
-            client_roles: self.policy.client_roles(&server, &client, broadcast),
-            ..self.ask(server, client, turned)
-        };
+        let turned = self.with_broadcast(self.plain_query(server, client, turned), broadcast);
         !differs(self.rule_once(&turned, &self.rulings).code, ruling.code)
     }
 
@@ -834,6 +846,6 @@ impl DirectionHints for Judge<'_> {
         let subject = ServiceKey { client, server: server.addr, transport, port: server.port };
         let client = self.policy.party(client, []);
         let server = self.policy.party(server.addr, []);
-        self.rule(&self.ask(client, server, subject)).code.verdict() == Verdict::Documented
+        self.rule(&self.plain_query(client, server, subject)).code.verdict() == Verdict::Documented
     }
 }

@@ -6,6 +6,7 @@ use super::ends::EndKey;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::Judge;
 use super::verdict::{Code, Doubt, Doubts};
+use crate::policy::SeverityColumn;
 
 impl Judgement {
     /// Adds the finding that such addresses were seen. It does not name a host, because the sender
@@ -28,7 +29,7 @@ impl Judgement {
         let client = is_any;
         let server = is_any;
         let key = FindingKey { code, client, server, transport: None, about: About::Ports };
-        let severity = judge.severity(code, true, doubts);
+        let severity = judge.severity(code, SeverityColumn::Reached, doubts);
         let finding = Finding::new(key, Reason::Loopback).weighing(severity, doubts);
         let members = self.book.pool.add(members);
         let finding = finding.with_members(list, &self.book.pool, members);

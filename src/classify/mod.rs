@@ -14,7 +14,7 @@ mod explained;
 mod facts;
 mod failed_attempts;
 mod finding;
-mod fold;
+mod grouping;
 mod inventory_conflicts;
 mod judge;
 mod loopback;
@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 
 pub use absence::{Condition, conditions_of_absence};
 pub use absence_claims::{
-    AbsenceClaim, AbsenceClaims, ClaimId, FoldedPairs, GroupId, To, roles_on,
+    AbsenceClaim, AbsenceClaims, ClaimId, GroupId, MergedPairs, To, roles_on,
 };
 pub use coverage::Peer;
 pub use coverage::{Coverage, HostReport};
@@ -43,7 +43,9 @@ pub use row_counts::RowReport;
 
 pub use explained::unseen;
 pub use facts::JudgedCapture;
-pub use finding::{About, Conflict, Finding, FindingKey, Reason, exception_rule, id_of};
+pub use finding::{
+    About, Conflict, Finding, FindingKey, Reason, SHOWN_CLAIMANTS, exception_rule, id_of,
+};
 pub use judge::{Judge, Judged, Ruling};
 pub use query::{Answer, Question, check_examples};
 pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
@@ -51,7 +53,7 @@ pub use verdict::{Code, Doubt, Doubts, Status, Verdict};
 use assess::Assessed;
 use facts::CaptureFacts;
 use finding::FindingBook;
-use parallel::both;
+use parallel::run_both;
 use violations::Grouping;
 
 use crate::model::{ActivityHistogram, Nanos, SECOND};
@@ -135,6 +137,12 @@ impl CaptureConditions {
         self.loss.max(self.suspected_loss).max(0.01)
     }
 
+    /// Returns the number of frames that a watched exchange would have shown at least: two in each
+    /// watch time of `watch_s` seconds.
+    fn chances(&self, watch_s: u64) -> u64 {
+        2 * (self.watched.seconds_for(watch_s) / watch_s.max(1)).max(1)
+    }
+
     /// Returns whether that many independent chances make an absence certain.
     fn is_certain_after(&self, chances: u64) -> bool {
         /// The highest acceptable probability of missing all chances. An audit applies this test to
@@ -196,11 +204,11 @@ impl Judgement {
         let book = FindingBook::default();
         let grouping = Grouping { judge: &judge, list, judged: &judged, book };
         let learn = || {
-            let hosts = coverage::hosts(policy, &conversations, view);
+            let hosts = coverage::host_reports(policy, &conversations, view);
             let facts = CaptureFacts::of(policy, &conversations, &judged, &hosts, view, jobs);
             (hosts, facts)
         };
-        let ((mut hosts, facts), book) = both(jobs, learn, || grouping.unpermitted());
+        let ((mut hosts, facts), book) = run_both(jobs, learn, || grouping.unpermitted());
         let mut outcome = Self { judged, book, ..Self::unjudged(conversations) };
         let seen = JudgedCapture {
             policy,
@@ -276,7 +284,7 @@ impl Judgement {
     /// Returns whether anything of the farm was checked: a listed host with a role sent unicast
     /// frames, and one of its conversations was judged.
     pub fn checked_anything(&self) -> bool {
-        let sent = |party: &Party| match party.who {
+        let sent = |party: &Party| match party.kind {
             PartyKind::Host(host) => {
                 !party.roles.is_empty() && self.hosts[host].presence.unicast_sent.0 > 0
             }

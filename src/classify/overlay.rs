@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::Judgement;
 use super::judge::Judged;
-use super::verdict::Verdict;
 use crate::conversation::{Conversation, ServiceKey};
 use crate::model::Transport;
 use crate::policy::{Policy, Row, Scope};
@@ -29,16 +28,15 @@ pub(super) fn explained(policy: &Policy, outcome: &Judgement) -> BTreeMap<String
         rows.flat_map(|row| row.ports.clone().map(|port| (row.transport, port))).collect();
     for finding in outcome.findings() {
         let members = outcome.members_of(finding);
-        let accuses = matches!(finding.verdict(), Verdict::UnexpectedPort | Verdict::Undocumented);
-        let Some(first) = members.first().filter(|_| accuses) else { continue };
+        let is_unpermitted = finding.verdict().is_unpermitted();
+        let Some(first) = members.first().filter(|_| is_unpermitted) else { continue };
         let ServiceKey { transport, port, .. } = list[*first as usize].subject;
         if !services.contains(&(transport, port)) {
             continue;
         }
         let documenting = |number: &u32| {
-            let c = &list[*number as usize];
-            let j = &judged[*number as usize];
-            matrix.unused_overlays.iter().find(|row| documents(row, c, j))
+            let number = *number as usize;
+            matrix.unused_overlays.iter().find(|row| documents(row, &list[number], &judged[number]))
         };
         let Some(overlay) = documenting(first).and_then(|row| row.overlay.as_ref()) else {
             continue;

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::absence_claims::{AbsenceClaim, FoldedPairs, GroupId, To, roles_on};
+use super::absence_claims::{AbsenceClaim, GroupId, MergedPairs, To, roles_on};
 use super::coverage::Peer;
 use super::ends::EndKey;
-use super::expected::{AbsenceCheck, Assessor};
+use super::expected::{AbsenceCheck, Assessor, Tried};
 use super::facts::JudgedCapture;
 use super::finding::{About, Finding, FindingKey, Reason};
 use super::verdict::{Code, Doubts, Status};
-use crate::policy::{Quantifier, RoleSet, Row};
+use crate::policy::{Quantifier, RoleSet, Row, SeverityColumn};
 
 /// The number of pairs of one group and reason from which they become one finding.
 pub(super) const MANY_PAIRS: u64 = 50;
@@ -23,8 +23,8 @@ struct Traits {
     is_source: bool,
     sends: bool,
     is_covered: bool,
-    is_sealed_beside: bool,
-    is_unreadable: bool,
+    has_unreadable_with_unlisted: bool,
+    has_undecoded: bool,
     /// For each row, whether the host was there for as long as the row needs.
     there: Vec<bool>,
     /// For each row, whether addresses without a role used the service that the host provides.
@@ -44,6 +44,30 @@ enum PairOrder {
     Below,
 }
 
+/// Which host of a pair has to open the traffic.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum PairDirection {
+    /// The source.
+    #[default]
+    FromSource,
+    /// One of the two, if both may be the client.
+    Either,
+}
+
+impl PairDirection {
+    /// Returns the direction, unless the other host cannot be a client.
+    fn if_client(self, other_is_client: bool) -> Self {
+        if other_is_client { self } else { Self::FromSource }
+    }
+}
+
+/// The end of pairs at which hosts are compared.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PairEnd {
+    Source,
+    Destination,
+}
+
 /// Hosts by their decisive traits, each class in the order of the inventory.
 type Classes = BTreeMap<Traits, Vec<u32>>;
 
@@ -53,8 +77,8 @@ type Classes = BTreeMap<Traits, Vec<u32>>;
 struct Particular(BTreeMap<u32, BTreeSet<Peer>>);
 
 impl Particular {
-    fn has(&self, host: u32, unit: Peer) -> bool {
-        self.0.get(&host).is_some_and(|units| units.contains(&unit))
+    fn has(&self, host: u32, peer: Peer) -> bool {
+        self.0.get(&host).is_some_and(|peers| peers.contains(&peer))
     }
 
     /// Returns the number of hosts of a class that are checked together with a host. The class is
@@ -63,7 +87,7 @@ impl Particular {
         let range = range(host, class, order);
         let own = usize::from(range.binary_search(&host).is_ok());
         let particular = self.0.get(&host).into_iter().flatten();
-        let particular = particular.filter(|unit| match unit {
+        let particular = particular.filter(|peer| match peer {
             Peer::Host(other) => {
                 *other != host as usize && range.binary_search(&(*other as u32)).is_ok()
             }
@@ -109,8 +133,7 @@ struct PairBatch {
 pub(super) struct PairBatches {
     list: Vec<PairBatch>,
     particular: Particular,
-    /// Whether either host of a pair may be the client.
-    either: bool,
+    direction: PairDirection,
 }
 
 impl PairBatches {
@@ -139,18 +162,96 @@ impl PairBatches {
     }
 }
 
+/// Groups hosts by their decisive traits.
+struct HostClassifier<'c, 'a> {
+    assessor: &'c Assessor<'a>,
+    rows: Vec<&'c Row>,
+    /// For each row, the seconds that a host has to be there.
+    due: Vec<u64>,
+    sources: BTreeSet<usize>,
+    direction: PairDirection,
+}
+
+impl<'c, 'a> HostClassifier<'c, 'a> {
+    fn new(
+        assessor: &'c Assessor<'a>,
+        expected: &[usize],
+        sources: &[usize],
+        direction: PairDirection,
+    ) -> Self {
+        let view = assessor.seen.view();
+        let rows = expected.iter().map(|row| &assessor.policy.matrix.rows[*row]);
+        let due = rows.clone().map(|row| {
+            let watch_s = view.watch(row.watch_s);
+            view.watched.seconds_for(watch_s).min(watch_s)
+        });
+        Self {
+            assessor,
+            due: due.collect(),
+            rows: rows.collect(),
+            sources: sources.iter().copied().collect(),
+            direction,
+        }
+    }
+
+    /// Groups the hosts at one end of pairs.
+    fn classes(&self, hosts: &[usize], end: PairEnd) -> Classes {
+        let mut classes = Classes::new();
+        for host in hosts {
+            classes.entry(self.traits(*host, end)).or_default().push(*host as u32);
+        }
+        classes
+    }
+
+    fn traits(&self, host: usize, end: PairEnd) -> Traits {
+        let assessor = self.assessor;
+        let seen = &assessor.seen;
+        let either = self.direction == PairDirection::Either;
+        let may_open = either || end == PairEnd::Source;
+        let may_serve = either || end == PairEnd::Destination;
+        let there_s = seen.seconds_of(host);
+        let has_unlisted_client =
+            |row: &&Row| row.transport.has_ports() && seen.has_unlisted_client(host, &[*row]);
+        let is_triggered = self.rows.iter().any(|row| assessor.is_triggered(row, host));
+        Traits {
+            roles: if may_open {
+                assessor.policy.inventory.hosts[host].roles
+            } else {
+                RoleSet::default()
+            },
+            is_source: either && self.sources.contains(&host),
+            sends: seen.is_sending(Peer::Host(host)),
+            is_covered: seen.watches(host).is_some(),
+            has_unreadable_with_unlisted: seen.has_unreadable_with_unlisted(host),
+            has_undecoded: seen.has_undecoded(host),
+            there: self
+                .due
+                .iter()
+                .map(|due| JudgedCapture::is_long_enough(there_s, *due))
+                .collect(),
+            unlisted: if may_serve {
+                self.rows.iter().map(has_unlisted_client).collect()
+            } else {
+                Vec::new()
+            },
+            triggered: (may_open && is_triggered).then_some(host),
+        }
+    }
+}
+
 impl Assessor<'_> {
     /// Looks for silence on the rows of a group.
     pub(super) fn group(&mut self, number: GroupId, rows: &[usize]) {
         let matrix = &self.policy.matrix;
-        let live = self.live(rows);
-        let Some(first) = live.first() else { return };
+        let expected = self.expected_rows(rows);
+        let Some(first) = expected.first() else { return };
         let quantifier = matrix.rows[*first].quantifier;
-        let sources = live.iter().fold(RoleSet::default(), |set, row| {
+        let sources = expected.iter().fold(RoleSet::default(), |set, row| {
             set.with(matrix.roles[matrix.rows[*row].source].members)
         });
         let sources: Vec<usize> = self.policy.hosts_of(sources).collect();
-        let silence = |source: &usize| self.silence(number, &live, *source, None, true);
+        let silence =
+            |source: &usize| self.silence(number, &expected, *source, None, Tried::AsSeen);
         match quantifier {
             Quantifier::OneSource => {
                 let silences: Vec<AbsenceCheck> = sources.iter().map(silence).collect();
@@ -162,127 +263,152 @@ impl Assessor<'_> {
                 claims.for_each(|(code, claim)| batches.add_one(code, claim));
                 self.settle(number, batches);
             }
-            Quantifier::EveryPair | Quantifier::EitherDirection => {
-                let either = quantifier == Quantifier::EitherDirection;
-                let batches = self.pairs(number, &live, &sources, either);
+            Quantifier::EveryPair => {
+                let direction = PairDirection::FromSource;
+                let batches = self.pairs(number, &expected, &sources, direction);
+                self.settle(number, batches);
+            }
+            Quantifier::EitherDirection => {
+                let direction = PairDirection::Either;
+                let batches = self.pairs(number, &expected, &sources, direction);
                 self.settle(number, batches);
             }
         }
     }
 
     /// Returns what it means that each source did not speak to each host and service of the rows of
-    /// a group. With `either`, one direction of a pair is enough if both hosts may be the client.
+    /// a group.
     fn pairs(
         &self,
         group: GroupId,
-        live: &[usize],
+        expected: &[usize],
         sources: &[usize],
-        either: bool,
+        direction: PairDirection,
     ) -> PairBatches {
-        let reach = self.destinations(live);
-        let units = self.book.borrow().claims.reach(reach).to_vec();
-        let hosts: Vec<usize> = units.iter().filter_map(|unit| unit.host()).collect();
-        let mut batches = PairBatches { either, ..PairBatches::default() };
-        if units.is_empty() || units.len() == 1 && hosts.len() == 1 {
+        let list = self.destinations(expected);
+        let peers = self.book.borrow().claims.peer_list(list).to_vec();
+        let hosts: Vec<usize> = peers.iter().filter_map(|peer| peer.host()).collect();
+        let mut batches = PairBatches { direction, ..PairBatches::default() };
+        if peers.is_empty() || peers.len() == 1 && hosts.len() == 1 {
             // No other host plays the role.
-            for source in sources.iter().filter(|source| units.is_empty() || hosts[0] == **source) {
-                let silence = self.silence(group, live, *source, None, true);
+            for source in sources.iter().filter(|source| peers.is_empty() || hosts[0] == **source) {
+                let silence = self.silence(group, expected, *source, None, Tried::AsSeen);
                 silence.claim().into_iter().for_each(|(code, claim)| batches.add_one(code, claim));
             }
         }
-        let [asking, asked] = self.classes(live, sources, &hosts, either);
-        batches.particular = self.particular(group, sources, either);
-        for those in asking.values() {
-            for (b, class) in &asked {
-                let ordered = either && b.is_source;
-                let order = if ordered { PairOrder::Above } else { PairOrder::Any };
-                let pair = those.iter().find_map(|source| {
-                    let to = batches.particular.all(*source, class, order).next()?;
-                    Some((*source, to))
-                });
-                let Some((source, to)) = pair else { continue };
-                let silence = self.silence_of_pair(group, live, source, to, ordered, false);
-                let Some((code, claim)) = silence.claim() else { continue };
-                batches.list.push(if claim.source == source {
-                    PairBatch {
-                        code,
-                        claim,
-                        sources: those.clone(),
-                        to: Some((class.clone(), order)),
-                    }
-                } else {
-                    PairBatch {
-                        code,
-                        claim,
-                        sources: class.clone(),
-                        to: Some((those.clone(), PairOrder::Below)),
-                    }
-                });
+        let classifier = HostClassifier::new(self, expected, sources, direction);
+        let source_classes = classifier.classes(sources, PairEnd::Source);
+        let destination_classes = classifier.classes(&hosts, PairEnd::Destination);
+        batches.particular = self.particular(group, sources, direction);
+        for source_class in source_classes.values() {
+            for (traits, class) in &destination_classes {
+                let direction = direction.if_client(traits.is_source);
+                let batch = self.check_classes(
+                    group,
+                    expected,
+                    [source_class, class],
+                    direction,
+                    &batches.particular,
+                );
+                batches.list.extend(batch);
             }
-            for service in units.iter().filter_map(|unit| unit.service()) {
+            for service in peers.iter().filter_map(|peer| peer.service()) {
                 let plain = |s: &&u32| !batches.particular.has(**s, Peer::Service(service));
-                let plain: Vec<u32> = those.iter().filter(plain).copied().collect();
+                let plain: Vec<u32> = source_class.iter().filter(plain).copied().collect();
                 let Some(first) = plain.first() else { continue };
                 let to = Some(To::Service(service as u32));
-                let silence = self.silence(group, live, *first as usize, to, false);
+                let silence = self.silence(group, expected, *first as usize, to, Tried::Nothing);
                 if let Some((code, claim)) = silence.claim() {
                     batches.list.push(PairBatch { code, claim, sources: plain, to: None });
                 }
             }
         }
-        self.add_particular(group, live, &units, either, &mut batches);
+        self.add_particular(group, expected, &peers, &mut batches);
         batches
     }
 
-    /// Returns what the silence of two hosts means. `source` should have spoken or, with `either`,
-    /// one of the two.
+    /// Checks one pair of two classes of hosts, which stands for all of their pairs that are not
+    /// particular.
+    fn check_classes(
+        &self,
+        group: GroupId,
+        expected: &[usize],
+        [source_class, class]: [&Vec<u32>; 2],
+        direction: PairDirection,
+        particular: &Particular,
+    ) -> Option<PairBatch> {
+        let order = match direction {
+            PairDirection::FromSource => PairOrder::Any,
+            PairDirection::Either => PairOrder::Above,
+        };
+        let (source, to) = source_class.iter().find_map(|source| {
+            let to = particular.all(*source, class, order).next()?;
+            Some((*source, to))
+        })?;
+        let pair = [source, to];
+        let silence = self.silence_of_pair(group, expected, pair, direction, Tried::Nothing);
+        let (code, claim) = silence.claim()?;
+        Some(if claim.source == source {
+            let to = Some((class.clone(), order));
+            PairBatch { code, claim, sources: source_class.clone(), to }
+        } else {
+            let to = Some((source_class.clone(), PairOrder::Below));
+            PairBatch { code, claim, sources: class.clone(), to }
+        })
+    }
+
+    /// Returns what the silence of two hosts means.
     fn silence_of_pair(
         &self,
         group: GroupId,
-        live: &[usize],
-        source: u32,
-        to: u32,
-        either: bool,
-        tried: bool,
+        expected: &[usize],
+        [source, to]: [u32; 2],
+        direction: PairDirection,
+        tried: Tried,
     ) -> AbsenceCheck {
-        let forth = self.silence(group, live, source as usize, Some(To::Host(to)), tried);
-        if !either {
-            return forth;
+        let forth = self.silence(group, expected, source as usize, Some(To::Host(to)), tried);
+        match direction {
+            PairDirection::FromSource => forth,
+            PairDirection::Either => {
+                let back =
+                    self.silence(group, expected, to as usize, Some(To::Host(source)), tried);
+                back.or(forth)
+            }
         }
-        self.silence(group, live, to as usize, Some(To::Host(source)), tried).or(forth)
     }
 
     /// Adds the claims about pairs that are checked one by one.
     fn add_particular(
         &self,
         group: GroupId,
-        live: &[usize],
-        units: &[Peer],
-        either: bool,
+        expected: &[usize],
+        peers: &[Peer],
         batches: &mut PairBatches,
     ) {
         let matrix = &self.policy.matrix;
-        let may_ask = |host: usize| {
+        let is_client = |host: usize| {
             let roles = self.policy.inventory.hosts[host].roles;
-            live.iter().any(|row| matrix.roles[matrix.rows[*row].source].members.intersects(roles))
+            let mut sources = expected.iter().map(|row| matrix.rows[*row].source);
+            sources.any(|role| matrix.roles[role].members.intersects(roles))
         };
-        let units: BTreeSet<Peer> = units.iter().copied().collect();
+        let peers: BTreeSet<Peer> = peers.iter().copied().collect();
         let mut found = Vec::new();
         for (source, others) in &batches.particular.0 {
-            for unit in others.iter().filter(|unit| units.contains(unit)) {
-                let silence = match unit {
+            for peer in others.iter().filter(|peer| peers.contains(peer)) {
+                let silence = match peer {
                     Peer::Host(other) if other == &(*source as usize) => continue,
                     Peer::Host(other) => {
-                        let ordered = either && may_ask(*other);
+                        let direction = batches.direction.if_client(is_client(*other));
                         // Each pair is checked once, in both directions.
-                        if ordered && *other < *source as usize {
+                        if direction == PairDirection::Either && *other < *source as usize {
                             continue;
                         }
-                        self.silence_of_pair(group, live, *source, *other as u32, ordered, true)
+                        let pair = [*source, *other as u32];
+                        self.silence_of_pair(group, expected, pair, direction, Tried::AsSeen)
                     }
                     Peer::Service(service) => {
                         let to = Some(To::Service(*service as u32));
-                        self.silence(group, live, *source as usize, to, true)
+                        self.silence(group, expected, *source as usize, to, Tried::AsSeen)
                     }
                     Peer::Other(_) => continue,
                 };
@@ -293,71 +419,28 @@ impl Assessor<'_> {
     }
 
     /// Returns the pairs that tried something, or that exchanged traffic that could not be read.
-    fn particular(&self, group: GroupId, sources: &[usize], either: bool) -> Particular {
+    fn particular(
+        &self,
+        group: GroupId,
+        sources: &[usize],
+        direction: PairDirection,
+    ) -> Particular {
         let mut pairs = Particular::default();
         let is_source: BTreeSet<usize> = sources.iter().copied().collect();
+        let goes_back =
+            |other: &usize| direction == PairDirection::Either && is_source.contains(other);
         for source in sources {
             let tried = self.attempts(group, *source, None).iter().map(|attempt| attempt.to);
-            let unreadable_pairs = self.seen.sealed_with(*source).map(Peer::Host);
-            for unit in tried.chain(unreadable_pairs) {
-                pairs.0.entry(*source as u32).or_default().insert(unit);
-                if let Some(other) = unit.host().filter(|other| either && is_source.contains(other))
-                {
+            let unreadable = self.seen.unreadable_peers(*source).map(Peer::Host);
+            for peer in tried.chain(unreadable) {
+                pairs.0.entry(*source as u32).or_default().insert(peer);
+                if let Some(other) = peer.host().filter(goes_back) {
                     let back = Peer::Host(*source);
                     pairs.0.entry(other as u32).or_default().insert(back);
                 }
             }
         }
         pairs
-    }
-
-    /// Groups the sources, and the hosts that they are checked against, by their decisive traits.
-    fn classes(
-        &self,
-        live: &[usize],
-        sources: &[usize],
-        hosts: &[usize],
-        either: bool,
-    ) -> [Classes; 2] {
-        let seen = &self.seen;
-        let rows: Vec<&Row> = live.iter().map(|row| &self.policy.matrix.rows[*row]).collect();
-        let due: Vec<u64> = rows
-            .iter()
-            .map(|row| {
-                let watch_s = seen.view().watch(row.watch_s);
-                seen.view().watched.seconds_for(watch_s).min(watch_s)
-            })
-            .collect();
-        let is_source: BTreeSet<usize> = sources.iter().copied().collect();
-        let traits = |host: usize, asks: bool, is_asked: bool| {
-            let there_s = seen.seconds_of(host);
-            let served =
-                |row: &&Row| row.transport.has_ports() && seen.has_unlisted_client(host, &[*row]);
-            let triggers = rows.iter().any(|row| self.is_triggered(row, host));
-            Traits {
-                roles: if asks {
-                    self.policy.inventory.hosts[host].roles
-                } else {
-                    RoleSet::default()
-                },
-                is_source: either && is_source.contains(&host),
-                sends: seen.is_sending(Peer::Host(host)),
-                is_covered: seen.watches(host).is_some(),
-                is_sealed_beside: seen.is_sealed_beside(host),
-                is_unreadable: seen.is_unreadable(host),
-                there: due.iter().map(|due| JudgedCapture::is_long_enough(there_s, *due)).collect(),
-                unlisted: if is_asked { rows.iter().map(served).collect() } else { Vec::new() },
-                triggered: (asks && triggers).then_some(host),
-            }
-        };
-        let classes = |hosts: &[usize], asks, is_asked| {
-            let mut classes = Classes::new();
-            for host in hosts {
-                classes.entry(traits(*host, asks, is_asked)).or_default().push(*host as u32);
-            }
-            classes
-        };
-        [classes(sources, true, either), classes(hosts, either, true)]
     }
 
     /// Makes a finding of the silence of a group for which one speaking source would have been
@@ -373,7 +456,9 @@ impl Assessor<'_> {
             return;
         };
         self.count(code, &claim, 1);
-        self.claim(code, group, claim, true);
+        let rows = self.book.borrow().claims.rows(claim.rows).to_vec();
+        let client = EndKey::Roles(roles_on(self.policy, &rows, |row| row.source));
+        self.add_claim(code, group, claim, client);
     }
 
     /// Turns the silences of a group into findings. Many silences with the same reason become one
@@ -384,13 +469,13 @@ impl Assessor<'_> {
             codes.entry(batch.code).or_default().push(batch);
         }
         for (code, list) in codes {
-            let pairs = |batch: &PairBatch| -> u64 {
+            let count_pairs = |batch: &PairBatch| -> u64 {
                 batch.sources.iter().map(|source| batches.count(batch, *source)).sum()
             };
-            if list.iter().map(|batch| pairs(batch)).sum::<u64>() < MANY_PAIRS {
+            if list.iter().map(|batch| count_pairs(batch)).sum::<u64>() < MANY_PAIRS {
                 for claim in list.iter().flat_map(|batch| batches.each(batch)) {
                     // Either of the two may be the client, so both were silent.
-                    if let (true, To::Host(to)) = (batches.either, claim.to)
+                    if let (PairDirection::Either, To::Host(to)) = (batches.direction, claim.to)
                         && code == Code::NeverAttempted
                     {
                         self.missing.insert(to as usize);
@@ -398,7 +483,7 @@ impl Assessor<'_> {
                     self.count(code, &claim, 1);
                     self.missing
                         .extend((code == Code::NeverAttempted).then_some(claim.source as usize));
-                    self.claim(code, group, claim, false);
+                    self.add_claim(code, group, claim, EndKey::Host(claim.source));
                 }
                 continue;
             }
@@ -414,7 +499,7 @@ impl Assessor<'_> {
         list: &[&PairBatch],
         batches: &PairBatches,
     ) {
-        let mut fold = FoldedPairs::default();
+        let mut merged = MergedPairs::default();
         let mut sources = BTreeSet::new();
         let mut to = BTreeSet::new();
         for batch in list {
@@ -428,8 +513,8 @@ impl Assessor<'_> {
                 sources.insert(*source);
                 self.count(code, &AbsenceClaim { source: *source, ..batch.claim }, pairs);
             }
-            fold.pairs += of_batch;
-            fold.doubtful += if batch.claim.doubts.certain() { 0 } else { of_batch };
+            merged.pairs += of_batch;
+            merged.doubtful += if batch.claim.doubts.certain() { 0 } else { of_batch };
             match (&batch.to, batch.claim.to) {
                 (Some((class, order)), _) => {
                     let turned = match order {
@@ -438,14 +523,16 @@ impl Assessor<'_> {
                         PairOrder::Below => PairOrder::Above,
                     };
                     let all = &batch.sources;
-                    let asked = |host: &&u32| {
+                    let is_checked = |host: &&u32| {
                         let others = range(**host, all, turned);
                         others.iter().any(|other| {
                             other != *host
                                 && !batches.particular.has(*other, Peer::Host(**host as usize))
                         })
                     };
-                    to.extend(class.iter().filter(asked).map(|host| Peer::Host(*host as usize)));
+                    to.extend(
+                        class.iter().filter(is_checked).map(|host| Peer::Host(*host as usize)),
+                    );
                 }
                 (None, To::Host(host)) => drop(to.insert(Peer::Host(host as usize))),
                 (None, To::Service(service)) => drop(to.insert(Peer::Service(service as usize))),
@@ -455,11 +542,12 @@ impl Assessor<'_> {
         if code == Code::NeverAttempted {
             self.missing.extend(sources.iter().map(|source| *source as usize));
             // Either of the two may be the client, so both were silent.
-            self.missing
-                .extend(to.iter().filter(|_| batches.either).filter_map(|unit| unit.host()));
+            if batches.direction == PairDirection::Either {
+                self.missing.extend(to.iter().filter_map(|peer| peer.host()));
+            }
         }
-        fold.sources = sources.into_iter().collect();
-        fold.to = to.into_iter().collect();
+        merged.sources = sources.into_iter().collect();
+        merged.to = to.into_iter().collect();
         // The finding is as certain as the most certain claim.
         let claims = list.iter().map(|batch| batch.claim);
         let Some(claim) = claims.min_by_key(|claim| (!claim.doubts.certain(), claim.source)) else {
@@ -487,36 +575,30 @@ impl Assessor<'_> {
             transport: first.filter(|first| transports.all(|other| other == *first)),
             about: About::Group,
         };
-        let id = book.claims.add(claim, group, false, Some(fold));
-        let finding = self.weighed(Finding::new(key, Reason::Claim(id)), claim.doubts);
+        let id = book.claims.add(claim, group, Some(merged));
+        let finding = self.with_severity(Finding::new(key, Reason::Claim(id)), claim.doubts);
         book.findings.push(finding);
     }
 
-    fn weighed(&self, finding: Finding, doubts: Doubts) -> Finding {
-        let severity = self.judge.severity(finding.key.code, true, doubts);
+    fn with_severity(&self, finding: Finding, doubts: Doubts) -> Finding {
+        let severity = self.judge.severity(finding.key.code, SeverityColumn::Reached, doubts);
         finding.weighing(severity, doubts)
     }
 
-    /// Adds a finding about a claim.
-    fn claim(&self, code: Code, group: GroupId, claim: AbsenceClaim, any_source: bool) {
+    /// Adds a finding about a claim. Its client is the source, or any host of some roles.
+    fn add_claim(&self, code: Code, group: GroupId, claim: AbsenceClaim, client: EndKey) {
         let policy = self.policy;
         let matrix = &self.policy.matrix;
         let mut book = self.book.borrow_mut();
         let rows = book.claims.rows(claim.rows).to_vec();
-        let host = |host: usize| EndKey::Host(host as u32);
-        let client = if any_source {
-            EndKey::Roles(roles_on(policy, &rows, |row| row.source))
-        } else {
-            EndKey::Host(claim.source)
-        };
         let only = rows.first().filter(|row| matrix.rows[**row].only.is_some());
         let to = match claim.to {
             To::Host(to) => Some(to as usize),
             To::Service(_) => None,
-            To::AnyOf(reach) => {
-                let mut others = book.claims.reach(reach).iter();
+            To::AnyOf(list) => {
+                let mut others = book.claims.peer_list(list).iter();
                 let own = Peer::Host(claim.source as usize);
-                let mut others = others.by_ref().filter(|unit| **unit != own);
+                let mut others = others.by_ref().filter(|peer| **peer != own);
                 match (others.next(), others.next()) {
                     (Some(Peer::Host(only)), None) => Some(*only),
                     _ => None,
@@ -524,7 +606,7 @@ impl Assessor<'_> {
             }
         };
         let server = match (to, only) {
-            (Some(to), _) => host(to),
+            (Some(to), _) => EndKey::Host(to as u32),
             (None, Some(row)) => EndKey::Words(matrix.destination_text(&matrix.rows[*row]).into()),
             (None, None) => EndKey::Roles(roles_on(policy, &rows, |row| row.destination)),
         };
@@ -535,8 +617,8 @@ impl Assessor<'_> {
             transport: rows.first().map(|row| matrix.rows[*row].transport),
             about: About::Group,
         };
-        let id = book.claims.add(claim, group, any_source, None);
-        let finding = self.weighed(Finding::new(key, Reason::Claim(id)), claim.doubts);
+        let id = book.claims.add(claim, group, None);
+        let finding = self.with_severity(Finding::new(key, Reason::Claim(id)), claim.doubts);
         book.findings.push(finding);
     }
 

@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::thread;
 
-/// The least number of members in a piece. Fewer are processed faster than a thread starts.
+/// The least number of members in a range. Fewer are processed faster than a thread starts.
 const LEAST: usize = 4096;
 
-/// Divides a list of `len` members into pieces for `jobs` threads. Returns the results of `work`,
-/// in the order of the pieces.
-pub(super) fn in_pieces<T: Send>(
+/// Divides a list of `len` members into ranges for `jobs` threads. Returns the results of `work`,
+/// in the order of the ranges.
+pub(super) fn map_ranges<T: Send>(
     len: usize,
     jobs: usize,
     work: impl Fn(Range<usize>) -> T + Sync,
@@ -17,17 +17,17 @@ pub(super) fn in_pieces<T: Send>(
     if len <= size {
         return vec![work(0..len)];
     }
-    let pieces = (0..len).step_by(size).map(|from| from..(from + size).min(len));
+    let ranges = (0..len).step_by(size).map(|from| from..(from + size).min(len));
     thread::scope(|scope| {
         let work = &work;
-        let threads: Vec<_> = pieces.map(|piece| scope.spawn(move || work(piece))).collect();
+        let threads: Vec<_> = ranges.map(|range| scope.spawn(move || work(range))).collect();
         threads.into_iter().map(join).collect()
     })
 }
 
 /// Returns the results of two pieces of work, which run at the same time if `jobs` allows several
 /// threads.
-pub(super) fn both<A, B: Send>(
+pub(super) fn run_both<A, B: Send>(
     jobs: usize,
     first: impl FnOnce() -> A,
     second: impl FnOnce() -> B + Send,
@@ -51,16 +51,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_come_in_order_and_hold_each_member_once() {
+    fn ranges_come_in_order_and_hold_each_member_once() {
         for jobs in [0, 1, 2, 3, 8] {
             for len in [0, 1, LEAST, LEAST + 1, 5 * LEAST + 3] {
-                let all: Vec<usize> = in_pieces(len, jobs, Iterator::collect::<Vec<_>>)
+                let all: Vec<usize> = map_ranges(len, jobs, Iterator::collect::<Vec<_>>)
                     .into_iter()
                     .flatten()
                     .collect();
                 assert_eq!(all, (0..len).collect::<Vec<_>>(), "{len} on {jobs}");
             }
-            assert_eq!(both(jobs, || 1, || 2), (1, 2));
+            assert_eq!(run_both(jobs, || 1, || 2), (1, 2));
         }
     }
 }

@@ -27,20 +27,20 @@ const CHECKS: [Check; 13] = [
 
 impl Judge<'_> {
     /// Returns the ruling on a query, without the exceptions of the site.
-    pub(super) fn rule_without_exceptions(&self, asked: &Query<'_>) -> Ruling {
-        let found = self.found(asked);
-        let ruling = CHECKS.iter().find_map(|check| check(self, asked, &found));
+    pub(super) fn rule_without_exceptions(&self, query: &Query<'_>) -> Ruling {
+        let facts = self.permission_facts(query);
+        let ruling = CHECKS.iter().find_map(|check| check(self, query, &facts));
         ruling.unwrap_or(Ruling::without_row(Code::UnknownHost))
     }
 }
 
 /// Applies if a row fits.
-fn documented(_: &Judge<'_>, _: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
-    found.documented
+fn documented(_: &Judge<'_>, _: &Query<'_>, facts: &PermissionFacts) -> Option<Ruling> {
+    facts.documented
 }
 
-fn background(judge: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
-    judge.is_background(asked).then(|| Ruling::without_row(Code::Background))
+fn background(judge: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
+    judge.is_background(query).then(|| Ruling::without_row(Code::Background))
 }
 
 /// Applies to a row that needs a feature that is off and whose destination is a name or an address
@@ -48,86 +48,86 @@ fn background(judge: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Opti
 fn endpoint_with_feature_off(
     judge: &Judge<'_>,
     _: &Query<'_>,
-    found: &PermissionFacts,
+    facts: &PermissionFacts,
 ) -> Option<Ruling> {
     let rows = &judge.policy.matrix.rows;
-    let row = found.off.filter(|row| rows[*row].only.is_some())?;
+    let row = facts.off.filter(|row| rows[*row].only.is_some())?;
     Some(Ruling::by_row(Code::FeatureOff, row))
 }
 
 /// Applies if the document itself states that a port is internal. This comes before roles.
-fn stated_as_internal(judge: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
+fn stated_as_internal(judge: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
     let rows = &judge.policy.matrix.rows;
-    let row = judge.exposed(asked).filter(|row| rows[*row].exposure.is_some())?;
+    let row = judge.exposed(query).filter(|row| rows[*row].exposure.is_some())?;
     Some(Ruling::by_row(Code::ExposedInternal, row))
 }
 
 fn other_port_of_an_endpoint(
     judge: &Judge<'_>,
-    asked: &Query<'_>,
-    found: &PermissionFacts,
+    query: &Query<'_>,
+    facts: &PermissionFacts,
 ) -> Option<Ruling> {
-    let applies = !asked.broadcast && judge.is_joined_endpoint(asked);
+    let applies = !query.broadcast && judge.may_reach_endpoint(query);
     let code = Code::PortNotInMatrix;
-    let row = found.off;
+    let row = facts.off;
     let exception = None;
     applies.then_some(Ruling { code, row, exception })
 }
 
 /// Returns whether some row allows the two ends to communicate, so that only the port is wrong.
-fn is_joined(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> bool {
-    !asked.broadcast && found.have_roles && judge.joined(asked)
+fn may_communicate(judge: &Judge<'_>, query: &Query<'_>, facts: &PermissionFacts) -> bool {
+    !query.broadcast && facts.have_roles && judge.may_communicate(query)
 }
 
-fn feature_off(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
-    let row = found.off.filter(|_| is_joined(judge, asked, found))?;
+fn feature_off(judge: &Judge<'_>, query: &Query<'_>, facts: &PermissionFacts) -> Option<Ruling> {
+    let row = facts.off.filter(|_| may_communicate(judge, query, facts))?;
     Some(Ruling::by_row(Code::FeatureOff, row))
 }
 
-fn moved_away(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
-    let row = is_joined(judge, asked, found).then(|| judge.moved_away(asked))??;
+fn moved_away(judge: &Judge<'_>, query: &Query<'_>, facts: &PermissionFacts) -> Option<Ruling> {
+    let row = may_communicate(judge, query, facts).then(|| judge.moved_away(query))??;
     Some(Ruling::by_row(Code::PortNotInMatrix, row))
 }
 
 fn other_transport(
     judge: &Judge<'_>,
-    asked: &Query<'_>,
-    found: &PermissionFacts,
+    query: &Query<'_>,
+    facts: &PermissionFacts,
 ) -> Option<Ruling> {
-    let row = is_joined(judge, asked, found).then(|| judge.other_transport(asked))??;
+    let row = may_communicate(judge, query, facts).then(|| judge.other_transport(query))??;
     Some(Ruling::by_row(Code::WrongTransport, row))
 }
 
-fn reversed(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
-    let row = is_joined(judge, asked, found).then(|| judge.reversed(asked))??;
+fn reversed(judge: &Judge<'_>, query: &Query<'_>, facts: &PermissionFacts) -> Option<Ruling> {
+    let row = may_communicate(judge, query, facts).then(|| judge.reversed(query))??;
     Some(Ruling::by_row(Code::Reversed, row))
 }
 
-fn other_port(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
-    is_joined(judge, asked, found).then(|| Ruling::without_row(Code::PortNotInMatrix))
+fn other_port(judge: &Judge<'_>, query: &Query<'_>, facts: &PermissionFacts) -> Option<Ruling> {
+    may_communicate(judge, query, facts).then(|| Ruling::without_row(Code::PortNotInMatrix))
 }
 
-fn exposed(judge: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
-    Some(Ruling::by_row(Code::ExposedInternal, judge.exposed(asked)?))
+fn exposed(judge: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
+    Some(Ruling::by_row(Code::ExposedInternal, judge.exposed(query)?))
 }
 
-fn no_relation(judge: &Judge<'_>, asked: &Query<'_>, found: &PermissionFacts) -> Option<Ruling> {
-    if asked.broadcast {
+fn no_relation(judge: &Judge<'_>, query: &Query<'_>, facts: &PermissionFacts) -> Option<Ruling> {
+    if query.broadcast {
         let code = Code::NoRelation;
-        let row = found.off;
+        let row = facts.off;
         let exception = None;
-        return (!asked.client_roles.is_empty()).then_some(Ruling { code, row, exception });
+        return (!query.client_roles.is_empty()).then_some(Ruling { code, row, exception });
     }
-    let other = found.have_roles.then(|| judge.documented_for_others(asked).next())?;
+    let other = facts.have_roles.then(|| judge.documented_for_others(query).next())?;
     Some(match other {
         Some(row) => Ruling::by_row(Code::WrongSource, row),
         None => Ruling::without_row(Code::NoRelation),
     })
 }
 
-fn no_role(_: &Judge<'_>, asked: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
-    let has_none = |party: &Party| party.who != PartyKind::Stranger && party.roles.is_empty();
-    let applies = has_none(&asked.client) || (has_none(&asked.server) && !asked.broadcast);
+fn no_role(_: &Judge<'_>, query: &Query<'_>, _: &PermissionFacts) -> Option<Ruling> {
+    let has_none = |party: &Party| party.kind != PartyKind::Stranger && party.roles.is_empty();
+    let applies = has_none(&query.client) || (has_none(&query.server) && !query.broadcast);
     applies.then_some(Ruling::without_row(Code::NoRole))
 }
 
@@ -181,13 +181,13 @@ to = 1500
         let judge = Judge::new(&policy);
         let [client, server] = [client, server].map(|a| a.parse::<IpAddr>().unwrap());
         let subject = ServiceKey { client, server, transport, port };
-        let asked = judge.ask(policy.party(client, []), policy.party(server, []), subject);
-        let found = judge.found(&asked);
+        let query = judge.plain_query(policy.party(client, []), policy.party(server, []), subject);
+        let facts = judge.permission_facts(&query);
         let mut checks = CHECKS.iter().enumerate();
-        let first = checks.find_map(|(n, check)| Some((n, check(&judge, &asked, &found)?)));
+        let first = checks.find_map(|(n, check)| Some((n, check(&judge, &query, &facts)?)));
         let (place, ruling) =
-            first.unwrap_or((CHECKS.len(), judge.rule_without_exceptions(&asked)));
-        assert_eq!(ruling, judge.rule_without_exceptions(&asked));
+            first.unwrap_or((CHECKS.len(), judge.rule_without_exceptions(&query)));
+        assert_eq!(ruling, judge.rule_without_exceptions(&query));
         (place, ruling.code)
     }
 
@@ -195,7 +195,7 @@ to = 1500
     fn each_check_decides_what_it_is_for() {
         let tcp = Transport::TCP;
         let udp = Transport::UDP;
-        let place =
+        let place_of =
             |check: Check| CHECKS.iter().position(|other| std::ptr::fn_addr_eq(*other, check));
         let cases: [(&str, &str, Transport, u16, Check, Code); 9] = [
             ("10.1.0.1", "10.1.0.10", tcp, 20_002, documented, Code::Matrix),
@@ -209,8 +209,12 @@ to = 1500
             ("10.1.0.1", "10.1.0.50", tcp, 445, no_role, Code::NoRole),
         ];
         for (client, server, transport, port, check, code) in cases {
-            let (found, told) = decided(client, server, transport, port);
-            assert_eq!((Some(found), told), (place(check), code), "{client} {server} {port}");
+            let (place, decided_code) = decided(client, server, transport, port);
+            assert_eq!(
+                (Some(place), decided_code),
+                (place_of(check), code),
+                "{client} {server} {port}"
+            );
         }
         let nobody = decided("203.0.113.9", "203.0.113.10", tcp, 4444);
         assert_eq!(nobody, (CHECKS.len(), Code::UnknownHost));

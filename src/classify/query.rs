@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::judge::{Judge, Query, Ruling};
+use super::judge::{Judge, Ruling};
 use crate::conversation::ServiceKey;
 use crate::model::Transport;
 use crate::policy::{
@@ -38,7 +38,7 @@ pub struct Answer<'a> {
     /// All rows that document it, whatever their features.
     pub documenting: Vec<&'a Row>,
     /// Rows that allow the two ends to communicate, on other ports.
-    pub joining: Vec<&'a Row>,
+    pub other_ports: Vec<&'a Row>,
     /// Rows that document the port at the server, for other clients.
     pub for_others: Vec<&'a Row>,
 }
@@ -52,28 +52,30 @@ impl<'a> Judge<'a> {
             transport: question.transport,
             port: question.port,
         };
-        let plain = self.ask(question.from, question.to, subject);
-        let mut asked = Query { broadcast: question.broadcast, ..plain };
-        asked.client_roles =
-            self.policy.client_roles(&asked.client, &asked.server, question.broadcast);
+        let plain = self.plain_query(question.from, question.to, subject);
+        let mut query = self.with_broadcast(plain, question.broadcast);
         if let Some(name) = &question.name {
-            asked = self.with_name(&asked, name);
+            query = self.with_name(&query, name);
         }
         let matrix = &self.policy.matrix;
         let row = |number: usize| &matrix.rows[number];
-        let documenting: Vec<usize> = self.matching_rows(&asked).map(|(row, _)| row).collect();
-        let joins = |number: &usize| {
+        let documenting: Vec<usize> = self.matching_rows(&query).map(|(row, _)| row).collect();
+        let connects = |number: &usize| {
             let row = row(*number);
             row.only.is_none()
-                && matrix.is_source(row, asked.client_roles)
-                && matrix.is_destination(row, asked.server_roles)
+                && matrix.is_source(row, query.client_roles)
+                && matrix.is_destination(row, query.server_roles)
         };
-        let others = |n: &usize| !documenting.contains(n);
+        let is_other = |n: &usize| !documenting.contains(n);
         Answer {
-            ruling: self.rule(&asked),
+            ruling: self.rule(&query),
             documenting: documenting.iter().copied().map(row).collect(),
-            joining: (0..matrix.rows.len()).filter(joins).filter(others).map(row).collect(),
-            for_others: self.documented_for_others(&asked).filter(others).map(row).collect(),
+            other_ports: (0..matrix.rows.len())
+                .filter(connects)
+                .filter(is_other)
+                .map(row)
+                .collect(),
+            for_others: self.documented_for_others(&query).filter(is_other).map(row).collect(),
         }
     }
 }
@@ -160,7 +162,7 @@ fn example_question(policy: &Policy, row: &Row, example: &Example) -> Question {
         }
         ExampleTarget::Address(address) => *address,
     };
-    let from = Party { who: PartyKind::Stranger, roles: RoleSet::one(example.from) };
+    let from = Party { kind: PartyKind::Stranger, roles: RoleSet::one(example.from) };
     let to = match example.to {
         ExampleTarget::Itself => from,
         _ => policy.party(server, []),

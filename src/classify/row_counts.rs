@@ -10,7 +10,7 @@ use super::absence_claims::GroupId;
 use super::coverage::Peer;
 use super::facts::JudgedCapture;
 use super::judge::{ByQueryKind, Judge, Judged};
-use super::parallel::in_pieces;
+use super::parallel::map_ranges;
 use super::verdict::{Code, Status, Verdict};
 use crate::conversation::{Conversation, DoubtSource, State};
 use crate::model::{Max, Merge, Min, Nanos, SECOND};
@@ -144,12 +144,12 @@ impl RowCounts {
         groups_of: &[GroupId],
         jobs: usize,
     ) -> Self {
-        let pieces = in_pieces(judged.len(), jobs, |piece| {
+        let parts = map_ranges(judged.len(), jobs, |range| {
             let mut counting = RowCounter::new(judge, seen, groups_of);
-            counting.count(piece, judged);
+            counting.count(range, judged);
             counting.counted
         });
-        let mut all = pieces.into_iter().reduce(Self::with).unwrap_or_default();
+        let mut all = parts.into_iter().reduce(Self::with).unwrap_or_default();
         // All rows need a report, even if nothing was counted.
         all.rows.resize_with(judge.policy.matrix.rows.len(), RowReport::empty);
         for attempts in all.attempts.values_mut() {
@@ -194,15 +194,15 @@ impl<'a> RowCounter<'a> {
     }
 
     /// Counts the conversations of one range of the list.
-    fn count(&mut self, piece: Range<usize>, judged: &[Judged]) {
-        for number in piece {
-            let c = &self.seen.conversations.list[number];
-            let j = &judged[number];
-            let fitting = self.fitting(c, j);
+    fn count(&mut self, range: Range<usize>, judged: &[Judged]) {
+        for number in range {
+            let conversation = &self.seen.conversations.list[number];
+            let judgement = &judged[number];
+            let fitting = self.fitting(conversation, judgement);
             if let Some(fitting) = &fitting {
-                self.count_rows(c, j, fitting);
-                self.note_attempts(c, j, fitting);
-                self.note_triggers(number, c, j, fitting);
+                self.count_rows(conversation, judgement, fitting);
+                self.note_attempts(conversation, judgement, fitting);
+                self.note_triggers(number, conversation, judgement, fitting);
             }
             self.counted.fitting.push(fitting);
         }
@@ -224,14 +224,14 @@ impl<'a> RowCounter<'a> {
         if c.is_made_up() {
             return;
         }
-        let address = matches!(j.client.who, PartyKind::Stranger).then_some(c.subject.client);
+        let address = matches!(j.client.kind, PartyKind::Stranger).then_some(c.subject.client);
         for row in fitting.groups.iter().flat_map(|(_, rows)| rows.iter()) {
             let report = &mut self.counted.rows[*row];
             report.conversations += 1;
             report.visible += u64::from(c.state != State::OneSided);
             report.first.merge(&c.first);
             report.last.merge(&c.last);
-            if self.named.insert((*row, j.client.who, address)) {
+            if self.named.insert((*row, j.client.kind, address)) {
                 let name = self.judge.policy.label(&j.client, c.subject.client);
                 report.source_hosts_seen.insert(name);
             }
@@ -239,14 +239,14 @@ impl<'a> RowCounter<'a> {
     }
 
     fn note_attempts(&mut self, c: &Conversation, j: &Judged, fitting: &Fitting) {
-        let PartyKind::Host(client) = j.client.who else { return };
+        let PartyKind::Host(client) = j.client.kind else { return };
         let policy = self.judge.policy;
-        let other = match j.server.who {
+        let other = match j.server.kind {
             PartyKind::Service(service) => Some(Peer::Service(service)),
             PartyKind::Host(_) => None,
             _ => Some(Peer::Other(c.subject.server)),
         };
-        let is_attempt = !c.taints.has(DoubtSource::Quoted);
+        let is_attempt = !c.doubts.has(DoubtSource::Quoted);
         for (group, rows) in &fitting.groups {
             for source in policy.holders(client) {
                 let attempts = self.counted.attempts.entry((*group, *source)).or_default();
@@ -256,7 +256,7 @@ impl<'a> RowCounter<'a> {
                     state: c.state,
                     answered: c.is_answered(),
                     failed: c.has_failed(),
-                    tunnelled: c.taints.has(DoubtSource::Tunnel),
+                    tunnelled: c.doubts.has(DoubtSource::Tunnel),
                     rows: Arc::clone(rows),
                 };
                 attempts.extend(hosts.chain(other).filter(|_| is_attempt).map(attempt));
@@ -296,7 +296,7 @@ impl<'a> RowCounter<'a> {
 /// Returns the hosts that a conversation goes through: its server, or the holders of a virtual
 /// address.
 fn through<'a>(policy: &'a Policy, j: &Judged) -> &'a [usize] {
-    match j.server.who {
+    match j.server.kind {
         PartyKind::Host(host) => policy.holders(host),
         _ => &[],
     }

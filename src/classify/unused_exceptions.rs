@@ -8,7 +8,7 @@ use super::finding::{About, Finding, FindingKey, Reason};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Doubts};
 use crate::conversation::Conversations;
-use crate::policy::{ExceptionParty, Policy};
+use crate::policy::{ExceptionParty, Policy, SeverityColumn};
 
 /// Returns the exceptions that were made after the traffic that they permit had ended, each with
 /// the number of such conversations.
@@ -40,7 +40,7 @@ impl Judgement {
             ExceptionParty::Any => "anybody".to_owned(),
         };
         let code = Code::UnusedException;
-        let severity = judge.severity(code, true, Doubts::default());
+        let severity = judge.severity(code, SeverityColumn::Reached, Doubts::default());
         for (number, exception) in policy.exceptions.list.iter().enumerate() {
             if self.excepted[number] > 0 {
                 continue;

@@ -24,6 +24,13 @@ named_enum!(
     }
 );
 
+impl Verdict {
+    /// Returns whether neither the matrix nor an exception permits the traffic.
+    pub fn is_unpermitted(self) -> bool {
+        matches!(self, Self::UnexpectedPort | Self::Undocumented)
+    }
+}
+
 named_enum!(
     /// The reason for a verdict. Codes are in the order in which they are tried. A later code is
     /// worse.
@@ -133,7 +140,7 @@ named_enum!(
         /// The capture may have lost contradicting packets.
         Loss = "loss",
         /// Memory ran short, and the flow was aggregated with others.
-        Fold = "fold",
+        Aggregated = "fold",
         /// Its packets contradict each other, so another device may have sent some of them.
         Spoof = "spoof",
         /// It was seen inside a tunnel that the inventory does not state, where it could be forged.

@@ -4,11 +4,11 @@ use std::cmp::Reverse;
 
 use super::ends::{EndInterner, EndKey};
 use super::finding::{About, Finding, FindingBook, FindingKey, Reason};
-use super::fold::{ConversationGroup, GroupEntries, fold_clients};
+use super::grouping::{ConversationGroup, GroupEntries, PortMerge, merge_clients};
 use super::judge::{Judge, Judged};
 use super::verdict::{Code, Verdict};
 use crate::conversation::{Conversation, DoubtSource};
-use crate::policy::PartyKind;
+use crate::policy::{PartyKind, SeverityColumn};
 
 /// The input for findings about conversations, and the book that they are added to.
 pub(super) struct Grouping<'a> {
@@ -25,7 +25,7 @@ impl Grouping<'_> {
         let unusual: Vec<bool> =
             policy.matrix.rows.iter().map(|row| policy.is_unusual(row)).collect();
         let code = |j: &Judged| match j.verdict() {
-            Verdict::UnexpectedPort | Verdict::Undocumented => Some(j.ruling.code),
+            verdict if verdict.is_unpermitted() => Some(j.ruling.code),
             Verdict::Documented if j.ruling.row.is_some_and(|row| unusual[row]) => {
                 Some(Code::FeatureUnstated)
             }
@@ -39,22 +39,22 @@ impl Grouping<'_> {
             let Some(code) = code(j) else { continue };
             // A conversation that only an ICMP error quotes does not accuse anyone. Loopback
             // addresses have a finding of their own.
-            if c.taints.has(DoubtSource::Quoted) || c.rare().on_wire {
+            if c.doubts.has(DoubtSource::Quoted) || c.rare().on_wire {
                 continue;
             }
-            if j.client.who == PartyKind::Stranger && j.server.who == PartyKind::Stranger {
+            if j.client.kind == PartyKind::Stranger && j.server.kind == PartyKind::Stranger {
                 strangers.push(number as u32);
                 continue;
             }
             let ends = pair(&mut self.book.ends, j, &c.subject);
             entries.add(code, ends, c.subject.transport, c.subject.port, number as u32);
         }
-        let folds = entries.folded(true, &mut self.book.pool);
-        let folds =
-            fold_clients(policy, folds, (list, judged), &mut self.book.ends, &mut self.book.pool);
-        self.book.findings.reserve(folds.len());
-        for fold in folds {
-            let finding = self.finding(&fold);
+        let groups = entries.into_groups(PortMerge::ManyIntoOne, &mut self.book.pool);
+        let groups =
+            merge_clients(policy, groups, (list, judged), &mut self.book.ends, &mut self.book.pool);
+        self.book.findings.reserve(groups.len());
+        for group in groups {
+            let finding = self.finding(&group);
             self.book.findings.push(finding);
         }
         if !strangers.is_empty() {
@@ -63,33 +63,34 @@ impl Grouping<'_> {
         self.book
     }
 
-    fn finding(&self, fold: &ConversationGroup) -> Finding {
+    fn finding(&self, group: &ConversationGroup) -> Finding {
         let list = self.list;
         let judged = self.judged;
-        let place = fold.place;
+        let target = group.target;
         let key = FindingKey {
-            code: place.code,
-            client: fold.client,
-            server: place.server,
-            transport: Some(place.transport),
-            about: place.about.about(),
+            code: target.code,
+            client: group.client,
+            server: target.server,
+            transport: Some(target.transport),
+            about: target.ports.about(),
         };
         let mut finding = Finding::new(key, Reason::Permission);
-        finding = finding.with_members(list, &self.book.pool, fold.members);
-        let members = self.book.pool.get(fold.members);
+        finding = finding.with_members(list, &self.book.pool, group.members);
+        let members = self.book.pool.get(group.members);
         // The severity and doubts shown are those of the worst conversation.
         let weight = |n: &&u32| {
-            let j = &judged[**n as usize];
-            (j.severity, j.doubts.certain(), Reverse(**n))
+            let judgement = &judged[**n as usize];
+            (judgement.severity, judgement.doubts.certain(), Reverse(**n))
         };
         let Some(worst) = members.iter().max_by_key(weight) else { return finding };
         let worst = &judged[*worst as usize];
         finding.doubts = worst.doubts;
-        finding.severity = if place.code == judged[members[0] as usize].ruling.code {
+        finding.severity = if target.code == judged[members[0] as usize].ruling.code {
             worst.severity
         } else {
             let reached = members.iter().any(|n| list[*n as usize].state.reached());
-            self.judge.severity(place.code, reached, worst.doubts)
+            let column = SeverityColumn::reached_if(reached);
+            self.judge.severity(target.code, column, worst.doubts)
         };
         finding
     }

@@ -175,13 +175,13 @@ pub(super) struct AuditArguments {
 
     /// Compare with the findings.csv of an earlier audit: findings are new, gone or unchanged.
     #[arg(
-        long = "baseline",
+        long,
         alias = "known",
         value_name = "FILE",
         requires = "inventory",
         help_heading = "How it is judged"
     )]
-    pub known: Option<PathBuf>,
+    pub baseline: Option<PathBuf>,
 
     /// Compare expiry dates with this time instead of each conversation's last packet.
     #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "How it is judged")]
@@ -549,8 +549,8 @@ fn sandbox() -> impl TypedValueParser<Value = Sandbox> {
 
 /// Parses an address with a port. A port alone means this host.
 fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
-    let whole = if text.contains(':') { text.to_owned() } else { format!("127.0.0.1:{text}") };
-    whole.parse().map_err(|_| "give an address like 127.0.0.1:9475".to_owned())
+    let address = if text.contains(':') { text.to_owned() } else { format!("127.0.0.1:{text}") };
+    address.parse().map_err(|_| "give an address like 127.0.0.1:9475".to_owned())
 }
 
 fn fail_on(text: &str) -> Result<FailOn, String> {

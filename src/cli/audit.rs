@@ -8,11 +8,13 @@ use std::time::Instant;
 use supports_hyperlinks::Stream;
 
 use super::args::AuditArguments;
-use super::exit::Exit;
+use super::exit::{AuditStatus, Exit};
 use super::policy::{read_report, report_errors};
 use super::policy_args::load_judging;
 use super::report_error;
-use super::work::{put, report_failure, stop_on_interrupt, take, with_bar};
+use super::work::{
+    Verbosity, put_folders, report_failure, stop_on_interrupt, take_folders, with_progress_bar,
+};
 use crate::pipeline::{
     Audit, Baseline, FailOn, Folders, Limits, OutputPaths, Plan, Progress, Request, Step,
 };
@@ -26,12 +28,12 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
     // This comes first, because finding files with equal content reads them, which may take a
     // while.
     stop_on_interrupt(Arc::clone(&progress), Arc::clone(&folders));
-    let Some((plan, policy, known)) = prepare(arguments) else {
+    let Some((plan, policy, baseline)) = prepare(arguments) else {
         return Ok(Exit::CannotDo);
     };
     // Created before the long work starts, so that a wrong name is reported at once.
     match Folders::prepare(arguments.out.as_deref(), arguments.evidence.as_deref()) {
-        Ok(made) => put(&folders, made),
+        Ok(made) => put_folders(&folders, made),
         Err(failure) => return Ok(report_failure(failure)),
     }
     let started = Instant::now();
@@ -40,17 +42,17 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         min_watch: arguments.policy_args.min_watch,
         as_of: arguments.as_of,
         fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
-        require_assessed: must_check(arguments.fail_on, arguments.require_assessed),
+        require_assessed: requires_check(arguments.fail_on, arguments.require_assessed),
     };
-    let audit = with_bar(&plan, &progress, !arguments.quiet, || {
-        Audit::of(&plan, policy, known, &limits, &progress)
+    let audit = with_progress_bar(&plan, &progress, Verbosity::of(arguments.quiet), || {
+        Audit::of(&plan, policy, baseline, &limits, &progress)
     });
     let audit = match audit {
         Ok(audit) => audit,
         Err(failure) => {
             // The interrupt handler keeps its reference forever, so the content must be dropped
             // now.
-            drop(take(&folders));
+            drop(take_folders(&folders));
             return Ok(report_failure(failure));
         }
     };
@@ -69,41 +71,30 @@ pub(super) fn run(arguments: &AuditArguments) -> io::Result<Exit> {
         report_error(problem);
     }
     // If the interrupt handler has already taken the folders, nothing is written.
-    let Some(folders) = take(&folders) else { return Ok(Exit::Interrupted) };
+    let Some(folders) = take_folders(&folders) else { return Ok(Exit::Interrupted) };
     if let Err(failure) = audit.write_folders(folders, &progress) {
         return Ok(report_failure(failure));
     }
     let format = arguments.format.as_deref();
-    let out = arguments.out.as_deref();
-    let evidence = arguments.evidence.as_deref();
-    match print(&audit.result(), format, arguments.quiet, out, evidence) {
-        // The reader of the output has seen enough. The result of the audit still counts.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        result => result?,
+    if format.is_some() || !arguments.quiet {
+        let out = arguments.out.as_deref();
+        print_report(&audit.result(), format, out, arguments.evidence.as_deref())?;
     }
     progress.timings.done("reports");
     if arguments.timings {
-        tell_timings(&progress, audit.reading.account.frames);
+        print_timings(&progress, audit.reading.account.frames);
     }
-    Ok(ended(!audit.damaged.is_empty(), audit.unchecked, audit.failed))
-}
-
-/// Returns how an audit ends. Status 3 takes precedence over 4, and 4 over 1.
-pub(super) fn ended(is_damaged: bool, is_unchecked: bool, has_failed: bool) -> Exit {
-    if is_damaged {
-        Exit::Partial
-    } else if is_unchecked {
-        Exit::Unchecked
-    } else if has_failed {
-        Exit::Findings
-    } else {
-        Exit::Compliant
-    }
+    let status = AuditStatus {
+        is_partial: !audit.damaged.is_empty(),
+        is_unchecked: audit.unchecked,
+        has_failed: audit.failed,
+    };
+    Ok(status.into())
 }
 
 /// Returns whether an audit that checked nothing is not a success. Users who say what fails the
 /// audit rely on the exit code.
-pub(super) fn must_check(fail_on: Option<FailOn>, require_assessed: bool) -> bool {
+pub(super) fn requires_check(fail_on: Option<FailOn>, require_assessed: bool) -> bool {
     require_assessed || fail_on.is_some_and(|fail_on| fail_on != FailOn::Never)
 }
 
@@ -126,8 +117,8 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
     let plan =
         Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
     let format = arguments.format.as_deref().and_then(Format::named);
-    let is_lacking = |format: &&Format| format.needs == Needs::Judgement;
-    if let Some(format) = format.filter(is_lacking).filter(|_| arguments.inventory.is_none()) {
+    let format = format.filter(|format| format.needs == Needs::Judgement);
+    if let Some(format) = format.filter(|_| arguments.inventory.is_none()) {
         report_error(&format!(
             "--format {} needs an inventory; without one try --format conversations",
             format.name
@@ -138,56 +129,68 @@ fn prepare(arguments: &AuditArguments) -> Option<(Plan, Option<Policy>, Option<B
     let load = |file| load_judging(file, &arguments.policy_args, arguments.as_of);
     let policy = inventory.map(load).transpose();
     let policy = policy.map_err(|problems| report_errors(&problems));
-    let known = arguments.known.as_deref().map(load_known).transpose();
-    let known = known.map_err(|message| report_error(&message));
-    if arguments.fail_on == Some(FailOn::New) && arguments.known.is_none() {
+    let baseline = arguments.baseline.as_deref().map(load_baseline).transpose();
+    let baseline = baseline.map_err(|message| report_error(&message));
+    if arguments.fail_on == Some(FailOn::New) && arguments.baseline.is_none() {
         report_error("--fail-on new needs --baseline, the findings.csv of an earlier audit");
         return None;
     }
-    Some((plan.ok()?, policy.ok()?, known.ok()?))
+    Some((plan.ok()?, policy.ok()?, baseline.ok()?))
 }
 
 /// Prints the wall time and the processor time of each step, and the processor time per frame.
-fn tell_timings(progress: &Progress, frames: u64) {
+fn print_timings(progress: &Progress, frames: u64) {
     anstream::eprintln!("{:<14} {:>10} {:>10} {:>12}", "step", "wall", "cpu", "cpu a frame");
     for Step { name, wall, cpu } in progress.timings.steps() {
-        let [wall, each] =
-            [wall.as_secs_f64() * 1e3, cpu.as_secs_f64() * 1e9 / frames.max(1) as f64];
+        let wall = wall.as_secs_f64() * 1e3;
+        let per_frame = cpu.as_secs_f64() * 1e9 / frames.max(1) as f64;
         let cpu = cpu.as_secs_f64() * 1e3;
-        anstream::eprintln!("{name:<14} {wall:>7.1} ms {cpu:>7.1} ms {each:>9.1} ns");
+        anstream::eprintln!("{name:<14} {wall:>7.1} ms {cpu:>7.1} ms {per_frame:>9.1} ns");
     }
 }
 
-/// Prints the report on standard output: the requested format, or the summary.
-pub(super) fn print(
+/// Prints the report on standard output: the requested format, or the summary. `reports` and
+/// `evidence` are the folders that were written.
+pub(super) fn print_report(
     result: &AuditResult<'_>,
     format: Option<&str>,
-    is_quiet: bool,
     reports: Option<&Path>,
     evidence: Option<&Path>,
 ) -> io::Result<()> {
-    match format {
-        None if is_quiet => Ok(()),
-        None | Some("text") => {
-            let mut text = Vec::new();
-            // The terminal may be on another host, so a link must name the host of the file.
-            let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
-            let places = OutputPaths { reports, evidence, links: host.as_deref() };
-            let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
-            let width = width.filter(|_| io::stdout().is_terminal());
-            summary(result, &places, width, &mut text)?;
-            let mut out = anstream::stdout();
-            out.write_all(&text)?;
-            out.flush()
-        }
-        Some(format) => {
-            let mut out = io::BufWriter::new(io::stdout().lock());
-            if let Some(format) = Format::named(format) {
-                (format.write)(result, &mut out)?;
-            }
-            out.flush()
-        }
+    let printed = match format {
+        None | Some("text") => print_summary(result, reports, evidence),
+        Some(format) => print_format(result, format),
+    };
+    match printed {
+        // The reader of the output has seen enough. The result of the audit still counts.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
     }
+}
+
+fn print_summary(
+    result: &AuditResult<'_>,
+    reports: Option<&Path>,
+    evidence: Option<&Path>,
+) -> io::Result<()> {
+    let mut text = Vec::new();
+    // The terminal may be on another host, so a link must name the host of the file.
+    let host = host_name().filter(|_| supports_hyperlinks::on(Stream::Stdout));
+    let places = OutputPaths { reports, evidence, links: host.as_deref() };
+    let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    let width = width.filter(|_| io::stdout().is_terminal());
+    summary(result, &places, width, &mut text)?;
+    let mut out = anstream::stdout();
+    out.write_all(&text)?;
+    out.flush()
+}
+
+fn print_format(result: &AuditResult<'_>, format: &str) -> io::Result<()> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if let Some(format) = Format::named(format) {
+        (format.write)(result, &mut out)?;
+    }
+    out.flush()
 }
 
 /// Returns the name of this host if a URL can contain it.
@@ -199,7 +202,7 @@ fn host_name() -> Option<String> {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)).then_some(name)
 }
 
-fn load_known(file: &Path) -> Result<Baseline, String> {
+fn load_baseline(file: &Path) -> Result<Baseline, String> {
     let name = file.display().to_string();
     Baseline::load(&name, &read_report(file)?).map_err(|error| error.to_string())
 }

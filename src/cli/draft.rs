@@ -9,14 +9,14 @@ use ipnet::IpNet;
 
 use super::args::DraftArguments;
 use super::exit::Exit;
-use super::policy::{RulesWanted, load_matrix, load_policy, report_errors, whole_file};
-use super::work::{report_failure, stop_on_interrupt, with_bar};
+use super::policy::{RulesWanted, file_problem, load_matrix, load_policy, report_errors};
+use super::work::{Verbosity, report_failure, stop_on_interrupt, with_progress_bar};
 use super::{report_error, warn};
 use crate::pipeline::{DraftedInventory, Folders, Given, Plan, Progress, Request, folder_of};
 use crate::policy::{Diagnostic, Inventory, MATRICES, Matrix, Policy, TextFile, is_toml};
 
-/// The matrix that roles are guessed by if the user does not name one.
-const USUAL: &str = MATRICES[0];
+/// The matrix that roles are guessed from if the user does not name one.
+const DEFAULT_MATRIX: &str = MATRICES[0];
 
 /// What a draft is based on.
 struct DraftContext {
@@ -27,7 +27,7 @@ struct DraftContext {
 }
 
 pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
-    let basis = basis(arguments).map_err(|problems| report_errors(&problems));
+    let context = load_context(arguments).map_err(|problems| report_errors(&problems));
     let request = Request {
         captures: arguments.captures.clone(),
         jobs: arguments.jobs.map(usize::from),
@@ -36,24 +36,15 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     };
     let plan =
         Plan::new(request).map_err(|wrong| wrong.iter().for_each(|w| report_error(&w.to_string())));
-    let (Ok(basis), Ok(plan)) = (basis, plan) else { return Ok(Exit::CannotDo) };
-    let DraftContext { matrix, merged, given } = &basis;
-    // A second draft must not overwrite what a user has corrected by hand.
-    let in_place = arguments.out.is_some() && arguments.out == arguments.merge;
-    if let Some(path) = arguments.out.as_deref().filter(|path| path.exists() && !in_place) {
-        let what = if path.is_dir() { "is a folder; name a file in it" } else { "exists already" };
-        report_error(&format!("{}: {what}", path.display()));
-        return Ok(Exit::CannotDo);
-    }
-    if let Some(folder) = arguments.out.as_deref().map(folder_of).filter(|folder| !folder.is_dir())
-    {
-        report_error(&format!("{}: there is no such folder", folder.display()));
+    let (Ok(context), Ok(plan)) = (context, plan) else { return Ok(Exit::CannotDo) };
+    if let Err(problem) = check_output(arguments) {
+        report_error(&problem);
         return Ok(Exit::CannotDo);
     }
     let progress = Arc::new(Progress::default());
     stop_on_interrupt(Arc::clone(&progress), Arc::new(Mutex::new(Some(Folders::default()))));
-    let drafted = with_bar(&plan, &progress, !arguments.quiet, || {
-        DraftedInventory::of(&plan, matrix, given, &progress)
+    let drafted = with_progress_bar(&plan, &progress, Verbosity::of(arguments.quiet), || {
+        DraftedInventory::of(&plan, &context.matrix, &context.given, &progress)
     });
     let drafted = match drafted {
         Ok(drafted) => drafted,
@@ -72,37 +63,23 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
         return Ok(Exit::CannotDo);
     }
     let mut text = Vec::new();
-    match merged {
-        None => drafted.write(matrix, &mut text)?,
+    match &context.merged {
+        None => drafted.write(&context.matrix, &mut text)?,
         Some((policy, before)) => {
-            let mut new = Vec::new();
-            if drafted.write_new(matrix, policy, &mut new)? == 0 {
-                warn("the captures show no host or network that is not in the inventory");
-            }
-            let new = String::from_utf8_lossy(&new);
-            let merged = if before.contains("\r\n") {
-                format!("{}\r\n{}", before.trim_end(), new.replace('\n', "\r\n"))
-            } else {
-                format!("{}\n{new}", before.trim_end())
-            };
-            // Nothing can be appended to hosts or networks that are written in one line.
-            let merged = if new.is_empty() { before.clone() } else { merged };
-            if Inventory::from_toml("the merged inventory", &merged, matrix).is_err() {
-                let file = arguments
-                    .merge
-                    .as_deref()
-                    .map_or_else(String::new, |f| f.display().to_string());
+            let Some(merged) = merge(&drafted, &context.matrix, policy, before)? else {
+                let file = arguments.merge.as_deref().unwrap_or(Path::new("")).display();
                 report_error(&format!(
                     "{file}: nothing can be added after hosts or networks written in one line (host = [...]); write them as [[host]] and [[network]]"
                 ));
                 return Ok(Exit::CannotDo);
-            }
+            };
             text.extend(merged.as_bytes());
         }
     }
     match &arguments.out {
         Some(path) => {
-            let written = if in_place { replace(path, &text) } else { write_new(path, &text) };
+            let written =
+                if is_in_place(arguments) { replace(path, &text) } else { write_new(path, &text) };
             if let Err(error) = written {
                 report_error(&format!("{}: {error}", path.display()));
                 return Ok(Exit::CannotDo);
@@ -113,22 +90,68 @@ pub(super) fn run(arguments: &DraftArguments) -> io::Result<Exit> {
     Ok(if drafted.damaged.is_empty() { Exit::Compliant } else { Exit::Partial })
 }
 
+/// Returns whether the draft replaces the inventory that it extends.
+fn is_in_place(arguments: &DraftArguments) -> bool {
+    arguments.out.is_some() && arguments.out == arguments.merge
+}
+
+/// Checks that the draft can be written where the user wants it. A second draft must not overwrite
+/// what a user has corrected by hand.
+fn check_output(arguments: &DraftArguments) -> Result<(), String> {
+    let Some(path) = arguments.out.as_deref() else { return Ok(()) };
+    if path.exists() && !is_in_place(arguments) {
+        let what = if path.is_dir() { "is a folder; name a file in it" } else { "exists already" };
+        return Err(format!("{}: {what}", path.display()));
+    }
+    let folder = folder_of(path);
+    if !folder.is_dir() {
+        return Err(format!("{}: there is no such folder", folder.display()));
+    }
+    Ok(())
+}
+
+/// Returns an inventory with what a draft adds to it; `None` if the result is not a valid
+/// inventory, because nothing can be appended to hosts or networks that are written in one line.
+fn merge(
+    drafted: &DraftedInventory,
+    matrix: &Matrix,
+    policy: &Policy,
+    before: &str,
+) -> io::Result<Option<String>> {
+    let mut new = Vec::new();
+    if drafted.write_new(matrix, policy, &mut new)? == 0 {
+        warn("the captures show no host or network that is not in the inventory");
+    }
+    let new = String::from_utf8_lossy(&new);
+    let merged = if new.is_empty() {
+        before.to_owned()
+    } else if before.contains("\r\n") {
+        format!("{}\r\n{}", before.trim_end(), new.replace('\n', "\r\n"))
+    } else {
+        format!("{}\n{new}", before.trim_end())
+    };
+    let is_valid = Inventory::from_toml("the merged inventory", &merged, matrix).is_ok();
+    Ok(is_valid.then_some(merged))
+}
+
 /// Loads what a draft is based on. The error lists all problems.
-fn basis(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnostic>> {
+fn load_context(arguments: &DraftArguments) -> Result<DraftContext, Vec<Diagnostic>> {
     let mut internal = Given::usual_internal();
     internal.extend(arguments.internal.iter().map(IpNet::trunc));
     let Some(file) = arguments.merge.as_deref() else {
-        let matrix =
-            load_matrix(arguments.matrix.as_deref().unwrap_or(USUAL), &arguments.overlays)?;
+        let matrix = load_matrix(
+            arguments.matrix.as_deref().unwrap_or(DEFAULT_MATRIX),
+            &arguments.overlays,
+        )?;
         return Ok(DraftContext { matrix, merged: None, given: Given { internal, listed: None } });
     };
     let name = file.display().to_string();
     // The file is read more than once, so it cannot be a pipe.
     if !file.is_file() && file.exists() {
-        return Err(whole_file(&name, "--merge needs a file".to_owned()));
+        return Err(file_problem(&name, "--merge needs a file".to_owned()));
     }
     if !is_toml(&name) {
-        return Err(whole_file(&name, "--merge needs an inventory in TOML".to_owned()));
+        return Err(file_problem(&name, "--merge needs an inventory in TOML".to_owned()));
     }
     let policy = load_policy(
         file,
@@ -153,9 +176,10 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
             "is not UTF-8 text; save it as UTF-8, or write to another file",
         ));
     }
-    let mark: &[u8] = if before.starts_with(b"\xef\xbb\xbf") { b"\xef\xbb\xbf" } else { b"" };
+    let byte_order_mark: &[u8] =
+        if before.starts_with(b"\xef\xbb\xbf") { b"\xef\xbb\xbf" } else { b"" };
     let mut new = tempfile::NamedTempFile::new_in(folder_of(path))?;
-    new.write_all(&[mark, text].concat())?;
+    new.write_all(&[byte_order_mark, text].concat())?;
     let data = std::fs::metadata(path)?;
     #[cfg(unix)]
     {

@@ -21,12 +21,12 @@ const ABOUT: &str = "\
 
 pub(super) fn run(command: &ExceptionsCommand) -> io::Result<Exit> {
     match command {
-        ExceptionsCommand::Template { from } => template(from.as_deref()),
+        ExceptionsCommand::Template { from } => print_template(from.as_deref()),
         ExceptionsCommand::Check { file, inventory } => check(file, inventory),
     }
 }
 
-fn template(from: Option<&Path>) -> io::Result<Exit> {
+fn print_template(from: Option<&Path>) -> io::Result<Exit> {
     let mut lines = String::new();
     if let Some(path) = from {
         let name = path.display().to_string();

@@ -19,6 +19,32 @@ pub(super) enum Exit {
     Interrupted,
 }
 
+/// How an audit ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AuditStatus {
+    /// Whether part of the input could not be read, or part of the output could not be written.
+    pub is_partial: bool,
+    /// Whether nothing was checked, and that does not count as success.
+    pub is_unchecked: bool,
+    /// Whether findings reach `--fail-on`.
+    pub has_failed: bool,
+}
+
+/// Status 3 takes precedence over 4, and 4 over 1.
+impl From<AuditStatus> for Exit {
+    fn from(status: AuditStatus) -> Self {
+        if status.is_partial {
+            Self::Partial
+        } else if status.is_unchecked {
+            Self::Unchecked
+        } else if status.has_failed {
+            Self::Findings
+        } else {
+            Self::Compliant
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {

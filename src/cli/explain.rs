@@ -42,7 +42,8 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
-    let (from, to) = match (end(&policy, &arguments.from), end(&policy, &arguments.to)) {
+    let ends = (parse_end(&policy, &arguments.from), parse_end(&policy, &arguments.to));
+    let (from, to) = match ends {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => {
             for message in [from.err(), to.err()].into_iter().flatten() {
@@ -73,39 +74,39 @@ pub(super) fn run(arguments: &ExplainArguments) -> io::Result<Exit> {
     };
     let answer = judge.answer(&question);
     let mut out = io::stdout().lock();
-    if let Some(members) = members(&judge, &question) {
-        let all = members.iter().all(|(_, _, documented)| *documented);
-        by_member(&policy, arguments, &members, &mut out)?;
-        return Ok(if all { Exit::Compliant } else { Exit::Findings });
+    if let Some(members) = answer_by_member(&judge, &question) {
+        let all_documented = members.iter().all(|(_, _, documented)| *documented);
+        print_members(&policy, arguments, &members, &mut out)?;
+        return Ok(if all_documented { Exit::Compliant } else { Exit::Findings });
     }
     let verdict = answer.ruling.code.verdict();
     let documented = matches!(verdict, Verdict::Documented | Verdict::Background);
-    tell(&policy, (&from, &to), arguments, &answer, &mut out)?;
+    print_answer(&policy, (&from, &to), arguments, &answer, &mut out)?;
     Ok(if documented { Exit::Compliant } else { Exit::Findings })
 }
 
 /// Returns each pair of roles with whether it is documented, if the user named a group and its
 /// members differ. Otherwise returns `None`.
-fn members(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize, usize, bool)>> {
-    let each = |party: &Party| -> Vec<usize> {
-        match party.who {
-            PartyKind::Asked => party.roles.iter().collect(),
+fn answer_by_member(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize, usize, bool)>> {
+    let roles_of = |party: &Party| -> Vec<usize> {
+        match party.kind {
+            PartyKind::RolesOnly => party.roles.iter().collect(),
             _ => Vec::new(),
         }
     };
-    let from = each(&question.from);
-    let to = each(&question.to);
+    let from = roles_of(&question.from);
+    let to = roles_of(&question.to);
     let mut pairs = Vec::new();
     let many = from.len() > 1 || to.len() > 1;
     for source in from.iter().map(|r| Some(*r)).chain(from.is_empty().then_some(None)) {
         for target in to.iter().map(|r| Some(*r)).chain(to.is_empty().then_some(None)) {
-            let one = |party: Party, role: Option<usize>| match role {
+            let with_role = |party: Party, role: Option<usize>| match role {
                 Some(role) => Party { roles: RoleSet::one(role), ..party },
                 None => party,
             };
             let question = Question {
-                from: one(question.from, source),
-                to: one(question.to, target),
+                from: with_role(question.from, source),
+                to: with_role(question.to, target),
                 name: question.name.clone(),
                 ..*question
             };
@@ -117,7 +118,7 @@ fn members(judge: &Judge<'_>, question: &Question) -> Option<Vec<(usize, usize, 
     (many && differ).then_some(pairs)
 }
 
-fn by_member(
+fn print_members(
     policy: &Policy,
     arguments: &ExplainArguments,
     members: &[(usize, usize, bool)],
@@ -139,9 +140,9 @@ fn by_member(
 
 /// Reads one end: a host of the inventory, an address, a role or group, a host name, `broadcast` or
 /// `localhost`.
-fn end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
+fn parse_end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     let nowhere = IpAddr::from(Ipv4Addr::UNSPECIFIED);
-    let stranger = Party { who: PartyKind::Stranger, roles: RoleSet::default() };
+    let stranger = Party { kind: PartyKind::Stranger, roles: RoleSet::default() };
     let end = |party, address, words| QuestionEnd {
         party,
         address,
@@ -152,7 +153,7 @@ fn end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     };
     let hosts = &policy.inventory.hosts;
     if let Some(number) = hosts.iter().position(|host| host.name.eq_ignore_ascii_case(text)) {
-        let party = Party { who: PartyKind::Host(number), roles: hosts[number].roles };
+        let party = Party { kind: PartyKind::Host(number), roles: hosts[number].roles };
         let address = hosts[number].addresses.first().copied().unwrap_or(nowhere);
         return Ok(end(party, address, policy.describe(&party)));
     }
@@ -186,7 +187,7 @@ fn end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
     match policy.matrix.roles_named(text) {
         Ok(roles) => {
             let words = policy.matrix.role_titles(roles).join(", or ");
-            Ok(end(Party { who: PartyKind::Asked, roles }, nowhere, words))
+            Ok(end(Party { kind: PartyKind::RolesOnly, roles }, nowhere, words))
         }
         Err(_) if text.chars().all(|c| c.is_ascii_digit() || ".:/".contains(c)) => {
             Err(format!("\"{text}\" is not an IP address"))
@@ -206,7 +207,7 @@ fn end(policy: &Policy, text: &str) -> Result<QuestionEnd, String> {
 }
 
 /// Prints when an audit would report the traffic as missing.
-fn absence(out: &mut dyn Write) -> io::Result<()> {
+fn print_conditions_of_absence(out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     writeln!(
         out,
@@ -223,7 +224,7 @@ fn is_host_name(text: &str) -> bool {
     text.contains('.') && !text.contains('*') && Pattern::parse(text).is_ok()
 }
 
-fn tell(
+fn print_answer(
     policy: &Policy,
     (from, to): (&QuestionEnd, &QuestionEnd),
     arguments: &ExplainArguments,
@@ -244,13 +245,13 @@ fn tell(
     writeln!(out, "From      {}", escape_control(&from.words))?;
     writeln!(out, "To        {}", escape_control(&to.words))?;
     if let Some(row) = answer.ruling.row.map(|row| &policy.matrix.rows[row]) {
-        about(policy, "Decided", row, out)?;
+        print_row(policy, "Decided", row, out)?;
     }
     let others = answer.documenting.iter().filter(|row| {
         answer.ruling.row.is_none_or(|decided| policy.matrix.rows[decided].id != row.id)
     });
     for row in others {
-        about(policy, "Also", row, out)?;
+        print_row(policy, "Also", row, out)?;
     }
     if code.verdict() == Verdict::Background {
         let entry = policy.background(arguments.port.1, arguments.port.0);
@@ -259,32 +260,36 @@ fn tell(
     }
     if code.verdict() == Verdict::Documented {
         let decided = answer.ruling.row.map(|row| &policy.matrix.rows[row]);
-        return if decided.is_some_and(|row| row.is_expected()) { absence(out) } else { Ok(()) };
+        return if decided.is_some_and(|row| row.is_expected()) {
+            print_conditions_of_absence(out)
+        } else {
+            Ok(())
+        };
     }
     const SHOWN: usize = 8;
     let lists = [
-        ("Between these two, the matrix documents other ports:", &answer.joining),
+        ("Between these two, the matrix documents other ports:", &answer.other_ports),
         ("Others may open this port there:", &answer.for_others),
     ];
     for (title, rows) in lists.into_iter().filter(|(_, rows)| !rows.is_empty()) {
         writeln!(out)?;
         writeln!(out, "{title}")?;
         for row in rows.iter().take(SHOWN) {
-            writeln!(out, "  {}", line(policy, row))?;
+            writeln!(out, "  {}", row_words(policy, row))?;
         }
         if rows.len() > SHOWN {
             writeln!(out, "  and {} more", rows.len() - SHOWN)?;
         }
     }
-    let silent = answer.joining.is_empty() && answer.for_others.is_empty();
-    if silent && answer.documenting.is_empty() {
+    let has_no_hint = answer.other_ports.is_empty() && answer.for_others.is_empty();
+    if has_no_hint && answer.documenting.is_empty() {
         writeln!(out)?;
         writeln!(out, "No row connects these two, and none documents this port of the server.")?;
     }
     Ok(())
 }
 
-fn line(policy: &Policy, row: &Row) -> String {
+fn row_words(policy: &Policy, row: &Row) -> String {
     let from = &policy.matrix.roles[row.source].slug;
     let to = policy.matrix.destination_text(row);
     let service = service_words(row.transport, &row.ports_text());
@@ -297,8 +302,7 @@ fn line(policy: &Policy, row: &Row) -> String {
 
 /// Returns a sentence that says where a row comes from and how certain that is.
 fn source_words(row: &Row) -> String {
-    let provenance = match row.provenance.strip_prefix("kb-").and_then(|rest| rest.split_once(' '))
-    {
+    let provenance = match row.provenance.strip_prefix("kb-").and_then(|kb| kb.split_once(' ')) {
         Some((article, place)) => format!("the vendor's article {article}, {place}"),
         None => row.provenance.clone(),
     };
@@ -325,7 +329,7 @@ fn without_marks(note: &str) -> String {
     for piece in pieces {
         let digits = piece.bytes().take_while(u8::is_ascii_digit).count();
         match piece[digits..].strip_prefix(')').filter(|_| digits > 0) {
-            Some(rest) => text.push_str(rest),
+            Some(after_mark) => text.push_str(after_mark),
             None => text.extend([" (U", piece]),
         }
     }
@@ -333,8 +337,8 @@ fn without_marks(note: &str) -> String {
 }
 
 /// Prints a row and what it is based on.
-fn about(policy: &Policy, title: &str, row: &Row, out: &mut dyn Write) -> io::Result<()> {
-    writeln!(out, "{title:<9} {}", line(policy, row))?;
+fn print_row(policy: &Policy, title: &str, row: &Row, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{title:<9} {}", row_words(policy, row))?;
     writeln!(out, "          {}", source_words(row))?;
     let note = without_marks(&row.note);
     if !note.is_empty() {

@@ -1,6 +1,7 @@
 //! `rasaudit live` and `rasaudit interfaces`.
 
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,26 +12,26 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::args::{LiveArguments, PolicyArgs};
-use super::audit::{ended as how_it_ended, must_check};
-use super::exit::Exit;
-use super::policy::{report_errors, whole_file};
+use super::audit::requires_check;
+use super::exit::{AuditStatus, Exit};
+use super::policy::{file_problem, report_errors};
 use super::policy_args::load_judging;
 use super::report_error;
-use super::work::report_failure;
+use super::work::{Verbosity, report_failure};
 use crate::model::{Loss, escape_control};
 use crate::pipeline::{
-    AggregationLevel, Auth, CaptureOptions, Confinement, Control, Duty, FailOn, Limits, Listener,
-    LiveEvent, LiveOptions, LiveOutcome, LiveSnapshot, Message, StateError, Syslog, WindowClosed,
+    AggregationLevel, Auth, CaptureOptions, Confinement, Control, Duty, FailOn, Limits, LineFormat,
+    Listener, LiveEvent, LiveOptions, LiveOutcome, LiveSnapshot, Message, Syslog, WindowClosed,
     WindowFolders, folder_of, listen, ready, serve, watch,
 };
 use crate::policy::{Diagnostic, Policy, unreadable};
 
 /// The maximum number of messages that wait while the syslog daemon does not accept them. Older
 /// ones are dropped.
-const WAITING: usize = 1000;
+const MAX_UNSENT: usize = 1000;
 
 /// The maximum number of new findings of one window that are printed. The worst come first.
-const TOLD: usize = 1000;
+const MAX_PRINTED: usize = 1000;
 
 /// Lists the interfaces.
 pub(super) fn interfaces() -> io::Result<Exit> {
@@ -46,12 +47,12 @@ pub(super) fn interfaces() -> io::Result<Exit> {
         let mut addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
         addresses.sort();
         let link = if interface.up { "up" } else { "down" };
-        let can = match &interface.usable {
+        let usable = match &interface.usable {
             Ok(()) => "can be captured".to_owned(),
-            Err(gone) => format!("cannot be captured: {gone}"),
+            Err(reason) => format!("cannot be captured: {reason}"),
         };
         let name = &interface.name;
-        let line = format!("{name:<16} {link:<5} {can}  {}", addresses.join(" "));
+        let line = format!("{name:<16} {link:<5} {usable}  {}", addresses.join(" "));
         text.push_str(&escape_control(line.trim_end()));
         text.push('\n');
     }
@@ -75,27 +76,95 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
+    let Some((folders, http, syslog)) = prepare(arguments) else { return Ok(Exit::CannotDo) };
+    let options = options(arguments, inventory);
+    let limits = Limits {
+        max_loss: arguments.policy_args.max_loss,
+        min_watch: arguments.policy_args.min_watch,
+        as_of: None,
+        fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
+        require_assessed: requires_check(arguments.fail_on, arguments.require_assessed),
+    };
+    // This comes before any thread starts, so that all threads give up the same privileges.
+    let setup = match ready(&options) {
+        Ok(setup) => setup,
+        Err(failure) => return Ok(report_failure(failure)),
+    };
+    let control = Arc::new(Control::default());
+    handle_signals(&control)?;
+    let pages = Arc::new(LiveSnapshot::default());
+    let page_address = http.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+    let serving =
+        http.map(|(listener, auth)| serve(listener, auth, &pages, options.every, &control));
+    if let Some(Err(error)) = serving {
+        report_error(&format!("--listen: {error}"));
+        return Ok(Exit::CannotDo);
+    }
+    let observer = ConsoleObserver {
+        arguments,
+        inventory,
+        folders,
+        findings: AtomicU64::new(0),
+        output_failed: AtomicBool::new(false),
+        pages,
+        syslog,
+        unchecked: AtomicBool::new(false),
+        unsent: Mutex::default(),
+    };
+    observer.print_start(page_address);
+    setup.unconfined.iter().for_each(|what| observer.print(&format!("not confined: {what}")));
+    let verbosity = Verbosity::of(arguments.quiet);
+    let ended = with_status_line(&control, verbosity, &observer, || {
+        watch(&options, setup, policy, &limits, &control, &observer)
+    });
+    Ok(match ended {
+        Ok(LiveOutcome { failed, unchecked, partial }) => {
+            let is_partial = partial || observer.output_failed.load(Ordering::Relaxed);
+            AuditStatus { is_partial, is_unchecked: unchecked, has_failed: failed }.into()
+        }
+        Err(failure) => report_failure(failure),
+    })
+}
+
+/// What a live audit writes to: the folders of windows, the HTTP listener with its token, and the
+/// syslog daemon.
+type LiveOutputs = (Option<WindowFolders>, Option<(TcpListener, Auth)>, Option<Syslog>);
+
+/// Checks the options and opens the outputs. Reports problems and returns `None` if there are any.
+fn prepare(arguments: &LiveArguments) -> Option<LiveOutputs> {
     if arguments.fail_on == Some(FailOn::New) {
         report_error("--fail-on new is only for audit: live reports new findings as they occur");
-        return Ok(Exit::CannotDo);
+        return None;
     }
     if let Some(Err(error)) = arguments.filter.as_deref().map(crate::pipeline::check_filter) {
         report_error(&format!("--filter: {error}"));
-        return Ok(Exit::CannotDo);
+        return None;
     }
     let out = arguments.out.as_deref();
-    let dated = match out.map(|out| WindowFolders::prepare(out, arguments.keep.into())).transpose()
-    {
-        Ok(dated) => dated,
-        Err(error) => {
-            report_error(&format!("{}: {}", error.path.display(), error.error));
-            return Ok(Exit::CannotDo);
-        }
-    };
-    let wanted = LiveOptions {
+    let folders = out.map(|out| WindowFolders::prepare(out, arguments.keep.into())).transpose();
+    let folders = folders
+        .map_err(|error| report_error(&format!("{}: {}", error.path.display(), error.error)))
+        .ok()?;
+    let http = open_http(arguments).map_err(|message| report_error(&message));
+    let syslog = arguments.syslog.as_ref().map(Syslog::new).transpose();
+    let syslog = syslog.map_err(|error| report_error(&format!("--syslog: {error}")));
+    Some((folders, http.ok()?, syslog.ok()?))
+}
+
+/// Opens the HTTP listener, if one is requested.
+fn open_http(arguments: &LiveArguments) -> Result<Option<(TcpListener, Auth)>, String> {
+    let auth = arguments.token.as_deref().map(read_token).transpose()?.unwrap_or_default();
+    let Some(address) = arguments.listen else { return Ok(None) };
+    let listener = listen(address, &auth).map_err(|error| format!("--listen: {error}"))?;
+    Ok(Some((listener, auth)))
+}
+
+/// Returns the options of the audit that the arguments ask for.
+fn options(arguments: &LiveArguments, inventory: &Path) -> LiveOptions {
+    LiveOptions {
         interfaces: arguments.interfaces.clone(),
         threads: arguments.jobs.into(),
-        tap: CaptureOptions {
+        capture: CaptureOptions {
             snaplen: arguments.snaplen,
             buffer: u32::try_from(arguments.buffer).unwrap_or(u32::MAX),
             promiscuous: !arguments.no_promiscuous,
@@ -111,97 +180,40 @@ pub(super) fn run(arguments: &LiveArguments) -> io::Result<Exit> {
         confinement: Confinement {
             sandbox: arguments.sandbox,
             user: arguments.user.clone(),
-            read: read_again(inventory, &arguments.policy_args),
-            write: written(arguments),
+            read: reloaded_paths(inventory, &arguments.policy_args),
+            write: written_folders(arguments),
             give: arguments.out.iter().chain(&arguments.state).cloned().collect(),
         },
         record: arguments
             .write
             .clone()
             .map(|path| (path, arguments.write_size as u64, usize::from(arguments.write_files))),
-    };
-    let limits = Limits {
-        max_loss: arguments.policy_args.max_loss,
-        min_watch: arguments.policy_args.min_watch,
-        as_of: None,
-        fail_on: arguments.fail_on.unwrap_or(FailOn::USUAL),
-        require_assessed: must_check(arguments.fail_on, arguments.require_assessed),
-    };
-    let auth = arguments.token.as_deref().map(auth).transpose().map(Option::unwrap_or_default);
-    let place = auth.and_then(|auth| {
-        let place = arguments.listen.map(|address| listen(address, &auth)).transpose();
-        place.map_err(|error| format!("--listen: {error}")).map(|place| Some((place?, auth)))
-    });
-    let syslog = arguments.syslog.as_ref().map(Syslog::new).transpose();
-    let (place, syslog) = match (place, syslog) {
-        (Ok(place), Ok(syslog)) => (place, syslog),
-        (place, syslog) => {
-            place.err().iter().for_each(|message| report_error(message));
-            syslog.err().iter().for_each(|error| report_error(&format!("--syslog: {error}")));
-            return Ok(Exit::CannotDo);
-        }
-    };
-    // This comes before any thread starts, so that all threads give up the same privileges.
-    let ready = match ready(&wanted) {
-        Ok(ready) => ready,
-        Err(failure) => return Ok(report_failure(failure)),
-    };
-    let control = Arc::new(Control::default());
-    listen_to_signals(&control)?;
-    let pages = Arc::new(LiveSnapshot::default());
-    let place_of_page = place.as_ref().and_then(|(place, _)| place.local_addr().ok());
-    let serving = place.map(|(place, auth)| serve(place, auth, &pages, wanted.every, &control));
-    if let Some(Err(message)) = serving {
-        report_error(&format!("--listen: {message}"));
-        return Ok(Exit::CannotDo);
     }
-    let teller = ConsoleObserver {
-        arguments,
-        inventory,
-        dated,
-        findings: AtomicU64::new(0),
-        trouble: AtomicBool::new(false),
-        pages,
-        syslog,
-        unchecked: AtomicBool::new(false),
-        unsent: Mutex::default(),
-    };
-    teller.begin(place_of_page);
-    ready.unconfined.iter().for_each(|what| teller.say(&format!("not confined: {what}")));
-    let ended = with_status(&control, !arguments.quiet, &teller, || {
-        watch(&wanted, ready, policy, &limits, &control, &teller)
-    });
-    Ok(match ended {
-        Ok(LiveOutcome { failed, unchecked, partial }) => {
-            how_it_ended(partial || teller.trouble.load(Ordering::Relaxed), unchecked, failed)
-        }
-        Err(failure) => report_failure(failure),
-    })
 }
 
 /// Loads the policy from files that no other user can change.
 fn load_safely(inventory: &Path, policy_args: &PolicyArgs) -> Result<Policy, Vec<Diagnostic>> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
-    let words = policy_args.overlays.iter().chain(&policy_args.matrix).map(Path::new);
-    let mut open = Vec::new();
-    for file in named.into_iter().flatten().chain(words) {
-        others_may_write(file, 0, &mut open);
+    let names_or_paths = policy_args.overlays.iter().chain(&policy_args.matrix).map(Path::new);
+    let mut writable = Vec::new();
+    for file in named.into_iter().flatten().chain(names_or_paths) {
+        find_writable_by_others(file, 0, &mut writable);
     }
     let problem = |file: PathBuf| {
         let message = "others may write it and so change what is reported: chmod go-w, chown root";
-        whole_file(&file.display().to_string(), message.to_owned())
+        file_problem(&file.display().to_string(), message)
     };
-    let problems: Vec<Diagnostic> = open.into_iter().flat_map(problem).collect();
+    let problems: Vec<Diagnostic> = writable.into_iter().flat_map(problem).collect();
     if problems.is_empty() { load_judging(inventory, policy_args, None) } else { Err(problems) }
 }
 
 /// Reads the token that HTTP clients must send, from a file that no other user can read.
-fn auth(file: &Path) -> Result<Auth, String> {
-    let wrong = |what: &str| format!("--token {}: {what}", file.display());
-    let failed = |error: &io::Error| wrong(&unreadable(file, error));
+fn read_token(file: &Path) -> Result<Auth, String> {
+    let problem = |what: &str| format!("--token {}: {what}", file.display());
+    let failed = |error: &io::Error| problem(&unreadable(file, error));
     // A device would never end, and a pipe would block until something is written to it.
     if !file.metadata().map_err(|error| failed(&error))?.is_file() {
-        return Err(wrong("is no file"));
+        return Err(problem("is no file"));
     }
     let mut open = std::fs::File::open(file).map_err(|error| failed(&error))?;
     #[cfg(unix)]
@@ -210,42 +222,42 @@ fn auth(file: &Path) -> Result<Auth, String> {
         let data = open.metadata().map_err(|error| failed(&error))?;
         let ours = [0, nix::unistd::geteuid().as_raw()].contains(&data.uid());
         if data.permissions().mode() & 0o077 != 0 || !ours {
-            return Err(wrong("others may read or write it: chmod 600, chown root"));
+            return Err(problem("others may read or write it: chmod 600, chown root"));
         }
     }
     let mut text = String::new();
     open.read_to_string(&mut text).map_err(|error| failed(&error))?;
-    Auth::with_token(text.trim()).map_err(|error| wrong(&error.to_string()))
+    Auth::with_token(text.trim()).map_err(|error| problem(&error.to_string()))
 }
 
 /// Collects the files at and below a path that users other than root and this user may write.
 #[cfg(unix)]
-fn others_may_write(path: &Path, depth: usize, open: &mut Vec<PathBuf>) {
+fn find_writable_by_others(path: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    const DEEPEST: usize = 4;
+    const MAX_DEPTH: usize = 4;
     let Ok(data) = path.metadata() else { return };
     let ours = [0, nix::unistd::geteuid().as_raw()].contains(&data.uid());
     if data.permissions().mode() & 0o022 != 0 || !ours {
-        open.push(path.to_owned());
+        found.push(path.to_owned());
     }
-    if depth < DEEPEST {
+    if depth < MAX_DEPTH {
         for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-            others_may_write(&entry.path(), depth + 1, open);
+            find_writable_by_others(&entry.path(), depth + 1, found);
         }
     }
 }
 
 #[cfg(not(unix))]
-fn others_may_write(_: &Path, _: usize, _: &mut Vec<PathBuf>) {}
+fn find_writable_by_others(_: &Path, _: usize, _: &mut Vec<PathBuf>) {}
 
 /// Returns the folders that are written to.
-fn written(arguments: &LiveArguments) -> Vec<PathBuf> {
+fn written_folders(arguments: &LiveArguments) -> Vec<PathBuf> {
     let folders = arguments.out.iter().chain(&arguments.state).cloned();
     folders.chain(arguments.write.as_deref().map(folder_of)).collect()
 }
 
 /// Returns the files and folders that a reload reads.
-fn read_again(inventory: &Path, policy_args: &PolicyArgs) -> Vec<PathBuf> {
+fn reloaded_paths(inventory: &Path, policy_args: &PolicyArgs) -> Vec<PathBuf> {
     let named = [Some(inventory), policy_args.exceptions.as_deref(), policy_args.rules.as_deref()];
     // An editor replaces a file, so its folder must be readable. A matrix or an overlay may be a
     // folder beside it.
@@ -257,14 +269,14 @@ fn read_again(inventory: &Path, policy_args: &PolicyArgs) -> Vec<PathBuf> {
 
 /// Handles signals: INT and TERM stop the audit, HUP reloads the policy, USR1 closes the window. A
 /// second INT or TERM ends the program at once.
-fn listen_to_signals(control: &Arc<Control>) -> io::Result<()> {
+fn handle_signals(control: &Arc<Control>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1])?;
     let control = Arc::clone(control);
     std::thread::spawn(move || {
         for signal in signals.forever() {
             match signal {
                 SIGHUP => control.reload.store(true, Ordering::Relaxed),
-                SIGUSR1 => control.now.store(true, Ordering::Relaxed),
+                SIGUSR1 => control.close_now.store(true, Ordering::Relaxed),
                 _ if control.stop.swap(true, Ordering::Relaxed) => std::process::exit(130),
                 _ => {}
             }
@@ -277,11 +289,11 @@ fn listen_to_signals(control: &Arc<Control>) -> io::Result<()> {
 struct ConsoleObserver<'a> {
     arguments: &'a LiveArguments,
     inventory: &'a Path,
-    dated: Option<WindowFolders>,
+    folders: Option<WindowFolders>,
     /// The number of findings of all windows.
     findings: AtomicU64,
     /// Whether reports, state or frames could not be written, until reports are written again.
-    trouble: AtomicBool,
+    output_failed: AtomicBool,
     pages: Arc<LiveSnapshot>,
     syslog: Option<Syslog>,
     /// Whether it was already reported that nothing was checked.
@@ -292,105 +304,100 @@ struct ConsoleObserver<'a> {
 
 impl ConsoleObserver<'_> {
     /// Prints what is watched, how, and where the results are.
-    fn begin(&self, page: Option<std::net::SocketAddr>) {
+    fn print_start(&self, page: Option<SocketAddr>) {
         let LiveArguments { interfaces, every, out, state, .. } = self.arguments;
         let inventory = self.inventory.display();
-        self.say(&format!(
+        self.print(&format!(
             "watching {} with {inventory}, one window every {every} s",
             interfaces.join(", ")
         ));
-        let folder = |folder: &Option<PathBuf>| folder.as_ref().map(|f| f.display().to_string());
-        if let Some(out) = folder(out) {
-            self.say(&format!("reports: {out}/latest"));
+        if let Some(out) = out {
+            self.print(&format!("reports: {}/latest", out.display()));
         }
-        if let Some(state) = folder(state) {
-            self.say(&format!("state: {state}"));
+        if let Some(state) = state {
+            self.print(&format!("state: {}", state.display()));
         }
         if let Some(page) = page {
-            self.say(&format!("page: http://{page}/"));
+            self.print(&format!("page: http://{page}/"));
         }
     }
 
-    fn say(&self, text: &str) {
+    /// Prints a message, unless the user wants no messages.
+    fn print(&self, text: &str) {
         if !self.arguments.quiet {
             anstream::eprintln!("{}", escape_control(text));
         }
     }
-}
 
-impl ConsoleObserver<'_> {
     /// Sends findings to syslog, starting with those that it did not accept before. A failure is
     /// reported once.
     fn send(&self, new: Vec<Message>) {
         let Some(syslog) = &self.syslog else { return };
-        let mut waiting = self.unsent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        waiting.extend(new.into_iter().take(TOLD));
-        let beyond = waiting.len().saturating_sub(WAITING);
-        waiting.drain(..beyond);
-        while let Some(message) = waiting.first() {
+        let mut unsent = self.unsent.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        unsent.extend(new.into_iter().take(MAX_PRINTED));
+        let excess = unsent.len().saturating_sub(MAX_UNSENT);
+        unsent.drain(..excess);
+        while let Some(message) = unsent.first() {
             if let Err(error) = syslog.send(message) {
-                if !self.pages.fails(Duty::Syslog) {
+                if !self.pages.record_failure(Duty::Syslog) {
                     report_error(&format!(
                         "--syslog: {error}; retrying with each window; the findings are in the reports"
                     ));
                 }
                 return;
             }
-            waiting.remove(0);
+            unsent.remove(0);
         }
-        self.pages.works(Duty::Syslog);
+        self.pages.record_success(Duty::Syslog);
     }
 }
 
 impl Listener for ConsoleObserver<'_> {
-    fn notice(&self, notice: &LiveEvent) {
-        let state =
-            |StateError { path, error }: &StateError| format!("{}: {error}", path.display());
-        match notice {
-            LiveEvent::Lost(name, why) => {
-                self.pages.is_away(name, true);
+    fn on_event(&self, event: &LiveEvent) {
+        match event {
+            LiveEvent::InterfaceDown(name, reason) => {
+                self.pages.set_interface_down(name);
                 report_error(&format!(
-                    "{name} can no longer be read ({why}); retrying every second"
+                    "{name} can no longer be read ({reason}); retrying every second"
                 ));
             }
-            LiveEvent::Back(name, after) => {
-                self.pages.is_away(name, false);
-                self.say(&format!("{name} is being read again, after {} s", after.as_secs()));
+            LiveEvent::InterfaceUp(name, after) => {
+                self.pages.set_interface_up(name);
+                self.print(&format!("{name} is being read again, after {} s", after.as_secs()));
             }
-            LiveEvent::Folded(fold, flows) => {
-                self.pages.folded(*fold, *flows);
-                self.say(&format!(
+            LiveEvent::Aggregated(level, flows) => {
+                self.pages.count_aggregated(*level, *flows);
+                self.print(&format!(
                     "memory is short: {flows} flows were aggregated ({})",
-                    told(*fold)
+                    level_words(*level)
                 ));
             }
-            LiveEvent::Forgotten(count) => self.say(&format!(
+            LiveEvent::EvidenceDropped(count) => self.print(&format!(
                 "memory is short: {count} address claims, lookups, fragments or packets without ports were dropped"
             )),
-            LiveEvent::Broken(error) => report_error(&format!(
-                "{}; trying the state of the previous window, otherwise starting without a state",
-                state(error)
+            LiveEvent::StateBroken(error) => report_error(&format!(
+                "{error}; trying the state of the previous window, otherwise starting without a state"
             )),
             LiveEvent::Restored(flows) => {
-                self.say(&format!("restored {flows} flows from the saved state"));
+                self.print(&format!("restored {flows} flows from the saved state"));
             }
-            LiveEvent::Waits => report_error(
+            LiveEvent::Waiting => report_error(
                 "waiting for a capture thread to hand over its window (does the disk of --write hang?)",
             ),
-            LiveEvent::NotRested(error) => {
+            LiveEvent::NotSpilled(error) => {
                 report_error(&format!("idle flows stay in memory because they cannot be written ({error})"));
             }
-            LiveEvent::NotKept(error) => {
-                self.pages.fails(Duty::Frames);
-                self.trouble.store(true, Ordering::Relaxed);
+            LiveEvent::NotRecorded(error) => {
+                self.pages.record_failure(Duty::Frames);
+                self.output_failed.store(true, Ordering::Relaxed);
                 report_error(&format!("--write: {error}; retrying with the next window"));
             }
-            LiveEvent::Saved => self.pages.works(Duty::State),
-            LiveEvent::Kept => self.pages.works(Duty::Frames),
+            LiveEvent::Saved => self.pages.record_success(Duty::State),
+            LiveEvent::Recorded => self.pages.record_success(Duty::Frames),
             LiveEvent::NotSaved(error) => {
-                self.pages.fails(Duty::State);
-                self.trouble.store(true, Ordering::Relaxed);
-                report_error(&format!("{}; keeping the state of the previous window", state(error)));
+                self.pages.record_failure(Duty::State);
+                self.output_failed.store(true, Ordering::Relaxed);
+                report_error(&format!("{error}; keeping the state of the previous window"));
             }
         }
     }
@@ -398,7 +405,7 @@ impl Listener for ConsoleObserver<'_> {
     fn reload(&self) -> Option<Policy> {
         match load_safely(self.inventory, &self.arguments.policy_args) {
             Ok(policy) => {
-                self.say("reloaded inventory, rules and exceptions");
+                self.print("reloaded inventory, rules and exceptions");
                 Some(policy)
             }
             Err(problems) => {
@@ -409,22 +416,27 @@ impl Listener for ConsoleObserver<'_> {
         }
     }
 
-    fn closed(&self, closed: &WindowClosed<'_>) {
+    fn on_window_closed(&self, closed: &WindowClosed<'_>) {
         let WindowClosed { window, all, before, .. } = closed;
         self.findings.store(all.outcome.findings().len() as u64, Ordering::Relaxed);
         let mut out = io::stdout().lock();
-        let new = all.new_findings(before, self.arguments.format == "json");
-        for line in new.iter().take(TOLD) {
+        let format = match self.arguments.format.as_str() {
+            "json" => LineFormat::Json,
+            _ => LineFormat::Text,
+        };
+        let new = all.new_findings(before, format);
+        for line in new.iter().take(MAX_PRINTED) {
             // The reports are written even if standard output is closed.
             let _ = writeln!(out, "{line}");
         }
-        if new.len() > TOLD {
-            self.say(&format!("{} more new findings are in findings.csv", new.len() - TOLD));
+        if new.len() > MAX_PRINTED {
+            let more = new.len() - MAX_PRINTED;
+            self.print(&format!("{more} more new findings are in findings.csv"));
         }
         let _ = out.flush();
         let checked = all.outcome.checked_anything();
         if !checked && !self.unchecked.swap(true, Ordering::Relaxed) {
-            self.say(
+            self.print(
                 "nothing could be assessed: no listed host with a role was seen sending (are this the inventory and the span port of the farm?)",
             );
         } else if checked {
@@ -432,19 +444,20 @@ impl Listener for ConsoleObserver<'_> {
         }
         let Loss { received, dropped } = window.reading.loss;
         if dropped > 0 {
-            self.say(&format!("{dropped} of {received} frames of this window were lost"));
+            self.print(&format!("{dropped} of {received} frames of this window were lost"));
         }
         self.send(all.new_messages(before));
-        match self.dated.as_ref().map(|dated| all.write_dated(window, dated)) {
+        match self.folders.as_ref().map(|folders| all.write_window_reports(window, folders)) {
             None => {}
-            Some(Ok(place)) => {
-                self.trouble.store(false, Ordering::Relaxed);
-                self.pages.works(Duty::Reports);
-                self.say(&format!("{} frames: {}", window.reading.account.frames, place.display()));
+            Some(Ok(folder)) => {
+                self.output_failed.store(false, Ordering::Relaxed);
+                self.pages.record_success(Duty::Reports);
+                let frames = window.reading.account.frames;
+                self.print(&format!("{frames} frames: {}", folder.display()));
             }
             Some(Err(failure)) => {
-                self.pages.fails(Duty::Reports);
-                self.trouble.store(true, Ordering::Relaxed);
+                self.pages.record_failure(Duty::Reports);
+                self.output_failed.store(true, Ordering::Relaxed);
                 report_failure(failure);
             }
         }
@@ -454,8 +467,9 @@ impl Listener for ConsoleObserver<'_> {
     }
 }
 
-fn told(fold: AggregationLevel) -> &'static str {
-    match fold {
+/// Describes the flows that a level of aggregation concerns, and how they are aggregated.
+fn level_words(level: AggregationLevel) -> &'static str {
+    match level {
         AggregationLevel::Attempts => "unanswered and one-way flows of unlisted hosts, by network",
         AggregationLevel::Outside => "flows of unlisted hosts, by network",
         AggregationLevel::Strangers => "all unlisted hosts as one",
@@ -466,30 +480,30 @@ fn told(fold: AggregationLevel) -> &'static str {
 }
 
 /// Shows a status line on a terminal while `work` runs.
-fn with_status<T>(
+fn with_status_line<T>(
     control: &Control,
-    wanted: bool,
-    teller: &ConsoleObserver<'_>,
+    verbosity: Verbosity,
+    observer: &ConsoleObserver<'_>,
     work: impl FnOnce() -> T,
 ) -> T {
-    if !wanted || !io::stderr().is_terminal() {
+    if !verbosity.shows_progress() {
         return work();
     }
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
         bar.set_style(style);
     }
-    let (done, wait) = crossbeam_channel::bounded::<()>(0);
+    let (done, is_done) = crossbeam_channel::bounded::<()>(0);
     std::thread::scope(|scope| {
         let shown = &bar;
         scope.spawn(move || {
             let mut before = 0;
             let mut since = Instant::now();
-            while wait.recv_timeout(Duration::from_secs(1)).is_err_and(|e| e.is_timeout()) {
+            while is_done.recv_timeout(Duration::from_secs(1)).is_err_and(|e| e.is_timeout()) {
                 let frames = control.progress.frames.load(Ordering::Relaxed);
                 let rate = (frames - before) as f64 / since.elapsed().as_secs_f64();
                 (before, since) = (frames, Instant::now());
-                let findings = teller.findings.load(Ordering::Relaxed);
+                let findings = observer.findings.load(Ordering::Relaxed);
                 let lost = control.progress.lost.load(Ordering::Relaxed);
                 shown.set_message(format!(
                     "{frames} frames, {rate:.0} a second, {lost} lost, {findings} findings"

@@ -6,29 +6,18 @@ use std::path::Path;
 
 use super::args::{DiffArguments, ShowArguments};
 use super::exit::Exit;
-use super::policy::{find_matrix, load_matrix, report_errors, whole_file};
+use super::policy::{file_problem, find_matrix, load_matrix, report_errors};
 use super::report_error;
 use crate::classify::check_examples;
 use crate::model::escape_control;
-use crate::policy::{
-    MATRICES, Matrix, MatrixChange, OVERLAYS, PolicyError, RoleSet, Row, RuleFiles,
-};
+use crate::policy::{MATRICES, Matrix, MatrixChange, OVERLAYS, PolicyError, RoleSet, RuleFiles};
 use crate::report::TextTable;
 
 pub(super) fn check(name: &str) -> io::Result<Exit> {
     let path = Path::new(name);
-    let overlay = OVERLAYS.contains(&name);
-    let files = match path.is_file() {
-        true => RuleFiles::of_file(path, MATRICES[0]),
-        false if path.is_dir() => RuleFiles::folder(path),
-        false if overlay => RuleFiles::named(MATRICES[0], None).and_then(|mut files| {
-            files.add_overlay(name, None)?;
-            Ok(files)
-        }),
-        false if name.ends_with(".csv") => Err(PolicyError::NoFile),
-        false => find_matrix(name, None, None),
-    };
-    let loaded = files.map_err(|message| whole_file(name, message)).and_then(|files| files.load());
+    let loaded = find_rules_to_check(name)
+        .map_err(|message| file_problem(name, message))
+        .and_then(|files| files.load());
     let matrix = match loaded {
         Ok(matrix) => matrix,
         Err(problems) => {
@@ -66,6 +55,26 @@ pub(super) fn check(name: &str) -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
+/// Finds rules by a file, a folder, or the name of an overlay or a matrix.
+fn find_rules_to_check(name: &str) -> Result<RuleFiles, PolicyError> {
+    let path = Path::new(name);
+    if path.is_file() {
+        return RuleFiles::of_file(path, MATRICES[0]);
+    }
+    if path.is_dir() {
+        return RuleFiles::folder(path);
+    }
+    if OVERLAYS.contains(&name) {
+        let mut files = RuleFiles::named(MATRICES[0], None)?;
+        files.add_overlay(name, None)?;
+        return Ok(files);
+    }
+    if name.ends_with(".csv") {
+        return Err(PolicyError::NoFile);
+    }
+    find_matrix(name, None, None)
+}
+
 pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
     let mut loaded = find_matrix(&arguments.matrix, None, None);
     if let Ok(files) = &mut loaded {
@@ -76,7 +85,7 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
             }
         }
     }
-    let loaded = loaded.map_err(|message| whole_file("--matrix", message));
+    let loaded = loaded.map_err(|message| file_problem("--matrix", message));
     let matrix = match loaded.and_then(|files| files.load()) {
         Ok(matrix) => matrix,
         Err(problems) => {
@@ -84,8 +93,9 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
             return Ok(Exit::CannotDo);
         }
     };
-    let wanted = |role: &Option<String>| role.as_deref().map(|r| matrix.roles_named(r)).transpose();
-    let (from, to) = match (wanted(&arguments.from), wanted(&arguments.to)) {
+    let parse_role =
+        |role: &Option<String>| role.as_deref().map(|role| matrix.roles_named(role)).transpose();
+    let (from, to) = match (parse_role(&arguments.from), parse_role(&arguments.to)) {
         (Ok(from), Ok(to)) => (from, to),
         (from, to) => {
             for message in [from.err(), to.err()].into_iter().flatten() {
@@ -95,11 +105,15 @@ pub(super) fn show(arguments: &ShowArguments) -> io::Result<Exit> {
         }
     };
     let table = if arguments.roles {
-        roles(&matrix)
+        role_table(&matrix)
     } else if arguments.features {
-        features(&matrix)
+        feature_table(&matrix)
     } else {
-        rows(&matrix, from, to, arguments.format != "table")
+        let columns = match arguments.format.as_str() {
+            "table" => RowColumns::Main,
+            _ => RowColumns::All,
+        };
+        row_table(&matrix, from, to, columns)
     };
     if table.rows.is_empty() && arguments.format == "table" {
         writeln!(io::stdout(), "No row of the matrix matches.")?;
@@ -130,13 +144,13 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
         "rule",
         "others",
     ]);
-    let mut add = |change: [&str; 2], found: Vec<MatrixChange<'_>>| {
-        for MatrixChange { row, from, to, others } in found {
+    let mut add_rows = |change: [&str; 2], changes: Vec<MatrixChange<'_>>| {
+        for MatrixChange { row, from, to, others } in changes {
             table.rows.push(vec![
                 change[usize::from(!others.is_empty())].to_owned(),
                 from.join(", "),
                 to.join(", "),
-                transport(row),
+                row.transport.to_string(),
                 row.ports_text(),
                 row.features.join("+"),
                 row.purpose.clone(),
@@ -146,14 +160,10 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
         }
     };
     // If the other matrix allows it for other sources, the port itself stays open.
-    add(["opens", "widens"], new.beyond(&old));
-    add(["closes", "narrows"], old.beyond(&new));
-    let names = |matrix: &Matrix| -> BTreeSet<(String, String)> {
-        let slug = |role: usize| matrix.roles[role].slug.clone();
-        matrix.services.iter().map(|(role, name)| (slug(*role), name.to_string())).collect()
-    };
-    let before = names(&old);
-    let after = names(&new);
+    add_rows(["opens", "widens"], new.beyond(&old));
+    add_rows(["closes", "narrows"], old.beyond(&new));
+    let before = service_names(&old);
+    let after = service_names(&new);
     let services = [("opens", after.difference(&before)), ("closes", before.difference(&after))];
     for (change, (role, name)) in
         services.into_iter().flat_map(|(change, list)| list.map(move |service| (change, service)))
@@ -170,11 +180,13 @@ pub(super) fn diff(arguments: &DiffArguments) -> io::Result<Exit> {
     Ok(Exit::Compliant)
 }
 
-fn transport(row: &Row) -> String {
-    row.transport.to_string()
+/// Returns the roles that stand for services outside, with the names of the services.
+fn service_names(matrix: &Matrix) -> BTreeSet<(String, String)> {
+    let slug = |role: usize| matrix.roles[role].slug.clone();
+    matrix.services.iter().map(|(role, name)| (slug(*role), name.to_string())).collect()
 }
 
-fn roles(matrix: &Matrix) -> TextTable {
+fn role_table(matrix: &Matrix) -> TextTable {
     let mut table = TextTable::new(&["role", "name", "also", "kind"]);
     for role in matrix.roles.iter().filter(|r| r.is_playable()) {
         let also = role.aliases.join("; ");
@@ -183,7 +195,7 @@ fn roles(matrix: &Matrix) -> TextTable {
     table
 }
 
-fn features(matrix: &Matrix) -> TextTable {
+fn feature_table(matrix: &Matrix) -> TextTable {
     let mut table = TextTable::new(&["feature", "usually", "meaning"]);
     for (name, feature) in &matrix.features {
         let usual = if feature.usual { "on" } else { "off" };
@@ -192,10 +204,24 @@ fn features(matrix: &Matrix) -> TextTable {
     table
 }
 
-/// Returns the rows between some roles. With `whole`, they include what they are based on.
-fn rows(matrix: &Matrix, from: Option<RoleSet>, to: Option<RoleSet>, whole: bool) -> TextTable {
-    const SHORT: &[&str] = &["from", "to", "transport", "ports", "feature", "need", "purpose"];
-    const WHOLE: &[&str] = &[
+/// Which columns of rows are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RowColumns {
+    /// Those that fit on a terminal.
+    Main,
+    /// All of them, including what a row is based on.
+    All,
+}
+
+/// Returns the rows between some roles.
+fn row_table(
+    matrix: &Matrix,
+    from: Option<RoleSet>,
+    to: Option<RoleSet>,
+    columns: RowColumns,
+) -> TextTable {
+    const MAIN: &[&str] = &["from", "to", "transport", "ports", "feature", "need", "purpose"];
+    const ALL: &[&str] = &[
         "from",
         "to",
         "transport",
@@ -210,23 +236,26 @@ fn rows(matrix: &Matrix, from: Option<RoleSet>, to: Option<RoleSet>, whole: bool
         "note",
         "overlay",
     ];
-    let mut table = TextTable::new(if whole { WHOLE } else { SHORT });
+    let mut table = TextTable::new(match columns {
+        RowColumns::Main => MAIN,
+        RowColumns::All => ALL,
+    });
     for row in &matrix.rows {
-        let fits = from.is_none_or(|roles| matrix.is_source(row, roles))
+        let matches = from.is_none_or(|roles| matrix.is_source(row, roles))
             && to.is_none_or(|roles| matrix.is_destination(row, roles));
-        if !fits {
+        if !matches {
             continue;
         }
         let mut cells = vec![
             matrix.roles[row.source].slug.clone(),
             matrix.destination_text(row),
-            transport(row),
+            row.transport.to_string(),
             row.ports_text(),
             row.features.join("+"),
             row.expectation.to_string(),
             row.purpose.clone(),
         ];
-        if whole {
+        if columns == RowColumns::All {
             cells.extend([
                 row.id.clone(),
                 row.scope.to_string(),

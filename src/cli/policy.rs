@@ -20,7 +20,8 @@ pub(super) fn report_errors(problems: &[Diagnostic]) {
     }
 }
 
-pub(super) fn whole_file(file: &str, message: impl ToString) -> Vec<Diagnostic> {
+/// Returns a problem of a file that no single line is to blame for.
+pub(super) fn file_problem(file: &str, message: impl ToString) -> Vec<Diagnostic> {
     vec![Diagnostic { file: file.to_owned(), line: 0, message: message.to_string() }]
 }
 
@@ -31,7 +32,7 @@ pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Diagn
     match capture_kind(&bytes) {
         Some(kind) => {
             let message = format!("is a {kind} capture, not {wanted}");
-            Err(whole_file(&file.display().to_string(), message))
+            Err(file_problem(&file.display().to_string(), message))
         }
         None => TextFile::of(file, bytes).map_err(|problem| vec![problem]),
     }
@@ -39,11 +40,10 @@ pub(super) fn read_text(file: &Path, wanted: &str) -> Result<TextFile, Vec<Diagn
 
 /// Reads a file of an earlier report. The error says what is wrong with it.
 pub(super) fn read_report(file: &Path) -> Result<String, String> {
-    let told = |problems: Vec<Diagnostic>| {
-        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    };
     let TextFile { name, text, .. } =
-        read_text(file, "the findings.csv of an audit").map_err(told)?;
+        read_text(file, "the findings.csv of an audit").map_err(|problems| {
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        })?;
     fits_manifest(file).map_err(|message| format!("{name}: {message}"))?;
     Ok(text)
 }
@@ -64,59 +64,47 @@ pub(super) fn load_policy(
     let RulesWanted { matrix, rules, overlays } = *wanted;
     let name = file.display().to_string();
     let TextFile { text, sha256, .. } = read_text(file, "an inventory")?;
+    let problem_at = |line, message| Diagnostic { file: name.clone(), line, message };
     let toml = is_toml(&name);
     let named = if toml { Inventory::rules_named(&text) } else { NamedRules::default() };
-    let own = &named.matrix;
     let mut problems = Vec::new();
-    let files = match (own, matrix) {
+    let files = match (&named.matrix, matrix) {
         (Some((own, line)), Some(given)) if own != given => {
             let message = format!("the matrix is \"{own}\" here, but --matrix says \"{given}\"");
-            problems.push(Diagnostic {
-                file: name.clone(),
-                line: *line,
-                message: message.to_string(),
-            });
+            problems.push(problem_at(*line, message));
             None
         }
         (Some((own, line)), _) => find_matrix(own, rules, file.parent())
-            .map_err(|message| {
-                problems.push(Diagnostic {
-                    file: name.clone(),
-                    line: *line,
-                    message: message.to_string(),
-                })
-            })
+            .map_err(|error| problems.push(problem_at(*line, error.to_string())))
             .ok(),
         (None, Some(given)) => find_matrix(given, rules, None)
-            .map_err(|message| problems.extend(whole_file("--matrix", message)))
+            .map_err(|message| problems.extend(file_problem("--matrix", message)))
             .ok(),
         // A TOML inventory without a matrix is reported below, with all its other problems.
         (None, None) if toml => None,
         (None, None) => {
             let example = MATRICES[0];
             let message = format!("a CSV of hosts needs --matrix, for example --matrix {example}");
-            problems.extend(whole_file(&name, message));
+            problems.extend(file_problem(&name, message));
             None
         }
     };
     // Without its matrix, the rest of the inventory is still checked against the built-in matrix.
-    let built_in = || RuleFiles::named(MATRICES[0], None).map_err(|m| whole_file(&name, m));
-    let mut files = files.map_or_else(built_in, Ok)?;
+    let mut files = match files {
+        Some(files) => files,
+        None => RuleFiles::named(MATRICES[0], None).map_err(|error| file_problem(&name, error))?,
+    };
     if named.no_background {
         files.without_background();
     }
     for (overlay, line) in &named.overlays {
-        if let Err(message) = files.add_overlay(overlay, file.parent()) {
-            problems.push(Diagnostic {
-                file: name.clone(),
-                line: *line,
-                message: message.to_string(),
-            });
+        if let Err(error) = files.add_overlay(overlay, file.parent()) {
+            problems.push(problem_at(*line, error.to_string()));
         }
     }
     for overlay in overlays {
         if let Err(message) = files.add_overlay(overlay, None) {
-            problems.extend(whole_file("--overlay", message));
+            problems.extend(file_problem("--overlay", message));
         }
     }
     let matrix = files.load()?;
@@ -132,7 +120,7 @@ pub(super) fn load_policy(
         Ok(_) => Err(problems),
         Err(more) => {
             problems.extend(more);
-            problems.sort_by_key(|p| p.line);
+            problems.sort_by_key(|problem| problem.line);
             Err(problems)
         }
     }
@@ -191,9 +179,9 @@ pub(super) fn check_inventory(arguments: &CheckArguments) -> io::Result<Exit> {
 /// Loads a matrix by name or folder, without an inventory. The error lists all its problems.
 pub(super) fn load_matrix(name: &str, overlays: &[String]) -> Result<Matrix, Vec<Diagnostic>> {
     let mut files =
-        find_matrix(name, None, None).map_err(|message| whole_file("--matrix", message))?;
+        find_matrix(name, None, None).map_err(|message| file_problem("--matrix", message))?;
     for overlay in overlays {
-        files.add_overlay(overlay, None).map_err(|message| whole_file("--overlay", message))?;
+        files.add_overlay(overlay, None).map_err(|message| file_problem("--overlay", message))?;
     }
     files.load()
 }

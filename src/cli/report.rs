@@ -4,10 +4,10 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use super::args::ReportArguments;
-use super::audit::print;
+use super::audit::print_report;
 use super::exit::Exit;
 use super::report_error;
-use super::work::{put, report_failure, stop_on_interrupt, take};
+use super::work::{put_folders, report_failure, stop_on_interrupt, take_folders};
 use crate::pipeline::{Folders, Progress, fits_manifest};
 use crate::report::{FORMATS, Format, Needs};
 use crate::result::AuditResult;
@@ -57,17 +57,15 @@ pub(super) fn run(arguments: &ReportArguments) -> io::Result<Exit> {
         return Ok(Exit::CannotDo);
     }
     match Folders::prepare(arguments.out.as_deref(), None) {
-        Ok(made) => put(&folders, made),
+        Ok(made) => put_folders(&folders, made),
         Err(failure) => return Ok(report_failure(failure)),
     }
-    let Some(folders) = take(&folders) else { return Ok(Exit::Interrupted) };
+    let Some(folders) = take_folders(&folders) else { return Ok(Exit::Interrupted) };
     if let Err(failure) = folders.write(&result, std::iter::empty(), &progress) {
         return Ok(report_failure(failure));
     }
-    match print(&result, format, arguments.quiet, arguments.out.as_deref(), None) {
-        // The reader of the output has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        printed => printed?,
+    if format.is_some() || !arguments.quiet {
+        print_report(&result, format, arguments.out.as_deref(), None)?;
     }
     Ok(Exit::Compliant)
 }

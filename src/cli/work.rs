@@ -24,7 +24,7 @@ pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Opti
     let _ = ctrlc::set_handler(move || {
         progress.stop.store(true, Ordering::Relaxed);
         std::thread::sleep(GRACE);
-        if let Some(folders) = take(&folders) {
+        if let Some(folders) = take_folders(&folders) {
             drop(folders);
             report_error("interrupted; nothing was written");
             std::process::exit(130);
@@ -33,12 +33,12 @@ pub(super) fn stop_on_interrupt(progress: Arc<Progress>, folders: Arc<Mutex<Opti
 }
 
 /// Stores the folders where the interrupt handler finds them.
-pub(super) fn put(shared: &Mutex<Option<Folders>>, folders: Folders) {
+pub(super) fn put_folders(shared: &Mutex<Option<Folders>>, folders: Folders) {
     *shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(folders);
 }
 
 /// Takes the folders. Only the first caller gets them.
-pub(super) fn take(folders: &Mutex<Option<Folders>>) -> Option<Folders> {
+pub(super) fn take_folders(folders: &Mutex<Option<Folders>>) -> Option<Folders> {
     folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
 }
 
@@ -57,20 +57,41 @@ pub(super) fn report_failure(failure: AuditError) -> Exit {
     }
 }
 
+/// How much is printed beside results and errors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verbosity {
+    /// Nothing (`--quiet`).
+    Quiet,
+    /// Progress and what happens.
+    Normal,
+}
+
+impl Verbosity {
+    /// Returns the verbosity that `--quiet` selects.
+    pub fn of(quiet: bool) -> Self {
+        if quiet { Self::Quiet } else { Self::Normal }
+    }
+
+    /// Returns whether progress is displayed, which requires a terminal.
+    pub fn shows_progress(self) -> bool {
+        self == Self::Normal && io::stderr().is_terminal()
+    }
+}
+
 /// Shows a progress bar on a terminal while `work` runs.
-pub(super) fn with_bar<T>(
+pub(super) fn with_progress_bar<T>(
     plan: &Plan,
     progress: &Progress,
-    wanted: bool,
+    verbosity: Verbosity,
     work: impl FnOnce() -> T,
 ) -> T {
-    if !wanted || !io::stderr().is_terminal() {
+    if !verbosity.shows_progress() {
         return work();
     }
     let sources = plan.sources.iter().filter(|s| s.same_as.is_none());
-    let known = sources.clone().all(|s| s.path.is_some());
+    let has_known_size = sources.clone().all(|s| s.path.is_some());
     let bar = ProgressBar::new(sources.map(|s| s.size).sum());
-    let template = if known {
+    let template = if has_known_size {
         "{bar:32} {bytes}/{total_bytes} {msg} {binary_bytes_per_sec} {eta} left"
     } else {
         "{spinner} {bytes} {msg} {binary_bytes_per_sec}"
@@ -78,11 +99,11 @@ pub(super) fn with_bar<T>(
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
-    let (done, wait) = crossbeam_channel::bounded::<()>(0);
+    let (done, is_done) = crossbeam_channel::bounded::<()>(0);
     std::thread::scope(|scope| {
         let shown = &bar;
         scope.spawn(move || {
-            while wait.recv_timeout(Duration::from_millis(100)).is_err_and(|e| e.is_timeout()) {
+            while is_done.recv_timeout(Duration::from_millis(100)).is_err_and(|e| e.is_timeout()) {
                 shown.set_position(progress.bytes.load(Ordering::Relaxed));
                 shown.set_message(format!("{} frames", progress.frames.load(Ordering::Relaxed)));
             }

@@ -105,7 +105,7 @@ impl Merge for TimeSpan {
 }
 
 /// The hop counts that systems send with (RFC 1700 and the defaults of network stacks).
-const FRESH: [u8; 4] = [32, 64, 128, 255];
+const INITIAL_TTLS: [u8; 4] = [32, 64, 128, 255];
 
 /// How long an answer may take, in nanoseconds. Silence that is shorter than this when the capture
 /// ends, or when its time range is cut off, means nothing.
@@ -131,16 +131,17 @@ fn only_resets(side: &DirectionStats) -> bool {
 #[derive(Default)]
 pub struct CaptureIndex {
     /// What the capture shows of the traffic, and what it lost.
-    pub vantage: VisibilityStats,
+    pub visibility: VisibilityStats,
     services: HashSet<(Endpoint, Transport), HashSeed>,
-    asks: HashMap<(Endpoint, u16, Transport), Min, HashSeed>,
+    /// When a host first sent a broadcast from an endpoint to a port.
+    broadcast_requests: HashMap<(Endpoint, u16, Transport), Min, HashSeed>,
     presences: HashMap<IpAddr, HostActivity, HashSeed>,
     /// Pairs (silent, peer) where the peer acknowledges packets that the capture never shows.
     unseen_reply_pairs: HashSet<(IpAddr, IpAddr), HashSeed>,
     /// Addresses that acknowledge packets, from any host, that the capture never shows.
     unseen_repliers: HashSet<IpAddr, HashSeed>,
     /// Services whose data is acknowledged but never shown, with the clients that acknowledge it.
-    hidden: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 2>, HashSeed>,
+    hidden_services: HashMap<(Endpoint, Transport), BoundedSet<IpAddr, 2>, HashSeed>,
     /// Address claims (ARP, neighbour discovery), by IP address, hardware address and place.
     pub claims: BTreeMap<AddressBinding, AddressClaim>,
     /// Number of packets whose ports were not captured, by pair of addresses, the lesser first.
@@ -150,9 +151,21 @@ pub struct CaptureIndex {
     /// Number of flows whose handshake has timestamps, and of those whose timestamps contradict its
     /// order.
     clocks: (u64, u64),
-    sight: CaptureLimits,
+    limits: CaptureLimits,
     /// Times at which the capture was interrupted before its end.
     cuts: BTreeSet<Nanos>,
+}
+
+/// What one host sent to another.
+struct SentTraffic<'a, M> {
+    sender: IpAddr,
+    target: IpAddr,
+    stats: &'a DirectionStats,
+    is_broadcast: bool,
+    /// Whether the capture shows nothing that the target sent to the sender.
+    is_target_silent: bool,
+    /// The source hardware addresses of the frames.
+    macs: M,
 }
 
 /// What limits the view of the whole capture.
@@ -164,7 +177,7 @@ pub struct CaptureLimits {
     pub doubled: bool,
     /// How far apart the two sightings of the same packets are, in nanoseconds, if two links with
     /// different clocks captured them.
-    pub apart: Option<Nanos>,
+    pub clock_offset: Option<Nanos>,
     /// Time of the earliest frame.
     pub start: Option<Nanos>,
     /// Time of the latest frame.
@@ -172,15 +185,15 @@ pub struct CaptureLimits {
 }
 
 /// How much earlier a packet may be stamped than the packet that it follows, in nanoseconds.
-const LATE: Nanos = SECOND / 2;
+const CLOCK_TOLERANCE: Nanos = SECOND / 2;
 
 /// How far apart the hop counts of two packets of one sender may be, because paths through a
 /// network differ slightly.
-pub(super) const SAME_WAY: u8 = 2;
+pub(super) const TTL_TOLERANCE: u8 = 2;
 
 impl CaptureIndex {
-    pub(super) fn new(sight: CaptureLimits) -> Self {
-        Self { sight, ..Self::default() }
+    pub(super) fn new(limits: CaptureLimits) -> Self {
+        Self { limits, ..Self::default() }
     }
 
     /// Returns how an address was seen.
@@ -200,13 +213,13 @@ impl CaptureIndex {
 
     /// Returns the time of the latest frame, by the earlier of two clocks.
     pub(super) fn end(&self) -> Option<Nanos> {
-        self.sight.end.map(|end| end.saturating_sub(self.sight.apart.unwrap_or(0)))
+        self.limits.end.map(|end| end.saturating_sub(self.limits.clock_offset.unwrap_or(0)))
     }
 
     /// Returns how far apart the two sightings of the same packets are, in nanoseconds, if two
     /// links with different clocks captured them.
-    pub fn apart(&self) -> Option<Nanos> {
-        self.sight.apart
+    pub fn clock_offset(&self) -> Option<Nanos> {
+        self.limits.clock_offset
     }
 
     /// Returns whether handshakes show that the clocks of two files or interfaces differ.
@@ -221,7 +234,7 @@ impl CaptureIndex {
     }
 
     /// Returns whether the capture could have shown the answer of `silent` to `peer`, whose request
-    /// was sent at `asked`.
+    /// was sent at `requested`.
     ///
     /// That is the case if the capture shows `silent` sending unicast packets, or `peer` receiving
     /// some, and continues long enough for an answer. A filter, or a sign that the capture misses
@@ -232,22 +245,22 @@ impl CaptureIndex {
         silent: Endpoint,
         transport: Transport,
         peer: IpAddr,
-        asked: Min,
+        requested: Min,
     ) -> bool {
-        let in_time = match (asked.get(), self.end()) {
-            (Some(asked), Some(end)) => end.saturating_sub(asked) >= TIME_TO_ANSWER,
+        let in_time = match (requested.get(), self.end()) {
+            (Some(requested), Some(end)) => end.saturating_sub(requested) >= TIME_TO_ANSWER,
             _ => true,
         };
         // An answer to a request shortly before a gap may fall into the gap.
         let in_time = in_time
-            && asked.get().is_none_or(|asked| {
-                let answer = asked..asked.saturating_add(TIME_TO_ANSWER);
+            && requested.get().is_none_or(|requested| {
+                let answer = requested..requested.saturating_add(TIME_TO_ANSWER);
                 self.cuts.range(answer).next().is_none()
             });
         in_time
-            && !self.sight.filtered
+            && !self.limits.filtered
             && !self.unseen_reply_pairs.contains(&(silent.addr, peer))
-            && !self.hidden.contains_key(&(silent, transport))
+            && !self.hidden_services.contains_key(&(silent, transport))
             && !self.is_hidden_from(peer)
             && (self.presence(silent.addr).is_some_and(|p| p.unicast_sent.0 > 0)
                 || self.presence(peer).is_some_and(|p| p.received.packets.0 > 0))
@@ -258,7 +271,7 @@ impl CaptureIndex {
     pub(super) fn is_foreign_reset(&self, flow: &Flow<'_>, side: usize) -> bool {
         let Some(presence) = self.presence(flow.key.endpoint(side).addr) else { return false };
         let known: Vec<u8> = presence.ttl.iter().copied().collect();
-        let foreign = |ttl: u8| known.iter().all(|known| known.abs_diff(ttl) > SAME_WAY);
+        let foreign = |ttl: u8| known.iter().all(|known| known.abs_diff(ttl) > TTL_TOLERANCE);
         let mut links = flow.links(side).peekable();
         !known.is_empty() && links.peek().is_some() && links.all(|link| foreign(link.ttl))
     }
@@ -276,28 +289,28 @@ impl CaptureIndex {
     }
 
     /// Returns the side of a unicast flow that earlier sent a broadcast to the other side's port.
-    pub(super) fn broadcast_asker(&self, flow: &Flow<'_>) -> Option<usize> {
+    pub(super) fn broadcast_requester(&self, flow: &Flow<'_>) -> Option<usize> {
         let transport = flow.key.transport();
         if transport != Transport::UDP {
             return None;
         }
-        let asked = [0, 1].map(|c: usize| {
-            let asker = flow.key.endpoint(c);
-            let answerer = flow.key.endpoint(1 - c);
+        let sent_request = [0, 1].map(|side: usize| {
+            let requester = flow.key.endpoint(side);
+            let responder = flow.key.endpoint(1 - side);
             // A host without an address sends from the unspecified one and receives the answer at
             // its new one.
-            let nobody: IpAddr = match asker.addr {
+            let unspecified: IpAddr = match requester.addr {
                 IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
                 IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
             };
-            let answered = flow.sides[1 - c].first.get();
-            [asker.addr, nobody].into_iter().any(|address| {
-                let ask = (Endpoint::new(address, asker.port), answerer.port, transport);
-                let asked = self.asks.get(&ask).and_then(|a| a.get());
-                matches!((asked, answered), (Some(a), Some(b)) if a <= b)
+            let answered = flow.sides[1 - side].first.get();
+            [requester.addr, unspecified].into_iter().any(|address| {
+                let request = (Endpoint::new(address, requester.port), responder.port, transport);
+                let requested = self.broadcast_requests.get(&request).and_then(|a| a.get());
+                matches!((requested, answered), (Some(a), Some(b)) if a <= b)
             })
         });
-        match asked {
+        match sent_request {
             [true, false] => Some(0),
             [false, true] => Some(1),
             _ => None,
@@ -306,10 +319,10 @@ impl CaptureIndex {
 
     /// Merges what another part of the flows shows.
     pub(super) fn merge(&mut self, other: Self) {
-        self.vantage.merge(&other.vantage);
+        self.visibility.merge(&other.visibility);
         self.services.extend(other.services);
-        for (ask, first) in other.asks {
-            self.asks.entry(ask).or_default().merge(&first);
+        for (request, first) in other.broadcast_requests {
+            self.broadcast_requests.entry(request).or_default().merge(&first);
         }
         if self.presences.is_empty() {
             self.presences = other.presences;
@@ -320,8 +333,8 @@ impl CaptureIndex {
         }
         self.unseen_reply_pairs.extend(other.unseen_reply_pairs);
         self.unseen_repliers.extend(other.unseen_repliers);
-        for (service, clients) in other.hidden {
-            self.hidden.entry(service).or_default().merge(&clients);
+        for (service, clients) in other.hidden_services {
+            self.hidden_services.entry(service).or_default().merge(&clients);
         }
         self.clocks = (self.clocks.0 + other.clocks.0, self.clocks.1 + other.clocks.1);
     }
@@ -338,17 +351,22 @@ impl CaptureIndex {
         self.routers = routers.map(|(mac, _)| mac).collect();
     }
 
-    pub(super) fn add(&mut self, flow: &Flow<'_>, lens: &dyn DirectionHints, sight: CaptureLimits) {
+    pub(super) fn add(
+        &mut self,
+        flow: &Flow<'_>,
+        hints: &dyn DirectionHints,
+        limits: CaptureLimits,
+    ) {
         // Any host can forge the contents of a tunnel, so they prove nothing about the farm.
         if flow.key.path().is_inside() {
             return;
         }
-        self.vantage.add(flow, sight.doubled);
+        self.visibility.add(flow, limits);
         let transport = flow.key.transport();
-        let broadcast = broadcast_sender(flow, lens);
+        let broadcast = broadcast_sender(flow, hints);
         if let Some(side) = broadcast {
-            let ask = (flow.key.endpoint(side), flow.key.endpoint(1 - side).port, transport);
-            self.asks.entry(ask).or_default().merge(&flow.sides[side].first);
+            let request = (flow.key.endpoint(side), flow.key.endpoint(1 - side).port, transport);
+            self.broadcast_requests.entry(request).or_default().merge(&flow.sides[side].first);
         } else if transport == Transport::TCP && !is_simultaneous(flow) {
             for (client, is_proved) in proved(flow).into_iter().enumerate() {
                 if is_proved {
@@ -360,28 +378,37 @@ impl CaptureIndex {
         for side in 0..2 {
             let sender = flow.key.endpoint(side).addr;
             let target = flow.key.endpoint(1 - side).addr;
-            let silent = !flow.sides[1 - side].spoke();
-            let macs = flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE);
-            let to_all = broadcast == Some(side);
-            self.count(sender, target, &flow.sides[side], to_all, silent, macs);
-            self.note_hidden(flow, side, silent);
+            let is_broadcast = broadcast == Some(side);
+            self.count(SentTraffic {
+                sender,
+                target,
+                stats: &flow.sides[side],
+                is_broadcast,
+                is_target_silent: !flow.sides[1 - side].has_packets(),
+                macs: flow.links(side).map(|l| l.source).filter(|m| *m != Mac::NONE),
+            });
+            self.note_hidden(flow, side);
             if sender.is_loopback() && is_loopback_on_wire(flow) {
                 self.presences.entry(sender).or_default().on_wire = true;
             }
             if flow.cut[side] > 0 {
                 self.presences.entry(sender).or_default().cut[0].add(flow.cut[side]);
-                if !to_all {
+                if !is_broadcast {
                     self.presences.entry(target).or_default().cut[1].add(flow.cut[side]);
                 }
             }
-            if broadcast != Some(side) && flow.links(side).any(|l| !FRESH.contains(&l.ttl)) {
+            if !is_broadcast && flow.links(side).any(|l| !INITIAL_TTLS.contains(&l.ttl)) {
                 self.presences.entry(sender).or_default().routed = true;
             }
             // Resets alone may come from a firewall that uses the address of the host.
             let sent = &flow.sides[side];
             // To groups and between neighbours, protocols use hop counts of their own.
-            let ordinary = !to_all && (transport.has_ports() || transport == Transport::ICMP);
-            if ordinary && sent.spoke() && !(transport == Transport::TCP && only_resets(sent)) {
+            let is_ordinary =
+                !is_broadcast && (transport.has_ports() || transport == Transport::ICMP);
+            if is_ordinary
+                && sent.has_packets()
+                && !(transport == Transport::TCP && only_resets(sent))
+            {
                 let presence = self.presences.entry(sender).or_default();
                 flow.links(side).for_each(|link| presence.ttl.insert(link.ttl));
             }
@@ -391,51 +418,52 @@ impl CaptureIndex {
     /// Compares the timestamps of a handshake with its order. An answer stamped before the packet
     /// that it answers was stamped by another clock.
     fn compare_clocks(&mut self, flow: &Flow<'_>, client: usize) {
-        let asks = &flow.sides[client];
+        let requests = &flow.sides[client];
         let answers = &flow.sides[1 - client];
-        if asks.has(flag::SEVERAL) || answers.has(flag::SEVERAL) {
+        if requests.has(flag::SEVERAL) || answers.has(flag::SEVERAL) {
             return;
         }
-        let times = [asks.first.get(), answers.first.get(), asks.last.get()];
-        let [Some(asked), Some(answered), Some(last)] = times else { return };
+        let times = [requests.first.get(), answers.first.get(), requests.last.get()];
+        let [Some(requested), Some(answered), Some(last)] = times else { return };
         self.clocks.0 += 1;
-        let before = answered.saturating_add(LATE) < asked;
+        let before = answered.saturating_add(CLOCK_TOLERANCE) < requested;
         let opening = flow.syn_acks(1 - client).map(|syn_ack| syn_ack.other.wrapping_add(1));
-        let acknowledged = opening.into_iter().any(|number| asks.acked.holds(number));
-        let after = acknowledged && last.saturating_add(LATE) < answered;
+        let acknowledged = opening.into_iter().any(|number| requests.acked.holds(number));
+        let after = acknowledged && last.saturating_add(CLOCK_TOLERANCE) < answered;
         self.clocks.1 += u64::from(before || after);
     }
 
     /// Notes services whose data is acknowledged but never seen, because their answers take another
     /// path (direct server return).
-    fn note_hidden(&mut self, flow: &Flow<'_>, side: usize, target_silent: bool) {
+    fn note_hidden(&mut self, flow: &Flow<'_>, side: usize) {
         let sent = &flow.sides[side];
-        if target_silent
+        if !flow.sides[1 - side].has_packets()
             && flow.key.transport() == Transport::TCP
             && sent.has(flag::ACK)
             && sent.acked.width().is_some_and(|width| width > 0)
         {
             let service = (flow.key.endpoint(1 - side), Transport::TCP);
-            let clients = self.hidden.entry(service).or_default();
+            let clients = self.hidden_services.entry(service).or_default();
             clients.insert(flow.key.endpoint(side).addr);
         }
     }
 
-    pub(super) fn add_side(&mut self, evidence: &SideEvidence, lens: &dyn DirectionHints) {
-        let plain = evidence.loose().filter(|(pair, _)| pair.path == Path::PLAIN);
+    pub(super) fn add_side(&mut self, evidence: &SideEvidence, hints: &dyn DirectionHints) {
+        let plain = evidence.portless().filter(|(pair, _)| pair.path == Path::PLAIN);
         for (AddressPair { src, dst, transport, .. }, side) in plain {
             if transport.has_ports() {
                 let pair = (*src.min(dst), *src.max(dst));
                 *self.portless.entry(pair).or_default() += side.sent.packets.0;
             }
-            self.count(
-                *src,
-                *dst,
-                side,
-                side.has(flag::BROADCAST) || is_group(*dst) || lens.is_broadcast(*dst),
-                false,
-                [].into_iter(),
-            );
+            let to_all = side.has(flag::BROADCAST) || is_group(*dst);
+            self.count(SentTraffic {
+                sender: *src,
+                target: *dst,
+                stats: side,
+                is_broadcast: to_all || hints.is_broadcast(*dst),
+                is_target_silent: false,
+                macs: [].into_iter(),
+            });
         }
         let plain = evidence.claims().filter(|(claimant, _)| claimant.path == Path::PLAIN);
         self.claims = plain.map(|(claimant, claim)| (*claimant, claim.clone())).collect();
@@ -453,34 +481,28 @@ impl CaptureIndex {
         }
     }
 
-    fn count(
-        &mut self,
-        sender: IpAddr,
-        target: IpAddr,
-        side: &DirectionStats,
-        broadcast: bool,
-        target_silent: bool,
-        macs: impl Iterator<Item = Mac>,
-    ) {
-        if !side.spoke() {
+    /// Counts traffic for its sender and its target.
+    fn count(&mut self, traffic: SentTraffic<'_, impl Iterator<Item = Mac>>) {
+        let SentTraffic { sender, target, stats, is_broadcast, is_target_silent, macs } = traffic;
+        if !stats.has_packets() {
             return;
         }
-        let window = TimeSpan { first: side.first, last: side.last };
+        let span = TimeSpan { first: stats.first, last: stats.last };
         let from = self.presences.entry(sender).or_default();
-        from.sent.merge(&side.sent);
-        from.sent_in.merge(&window);
+        from.sent.merge(&stats.sent);
+        from.sent_in.merge(&span);
         macs.for_each(|mac| from.macs.insert(mac));
-        if broadcast {
+        if is_broadcast {
             return;
         }
-        from.unicast_sent.merge(&side.sent.packets);
-        from.unicast_in.merge(&window);
+        from.unicast_sent.merge(&stats.sent.packets);
+        from.unicast_in.merge(&span);
         let to = self.presences.entry(target).or_default();
-        to.received.merge(&side.sent);
-        to.received_in.merge(&window);
+        to.received.merge(&stats.sent);
+        to.received_in.merge(&span);
         // The sender acknowledges a host that seems silent: the host did answer, but where the
         // capture does not see it.
-        if target_silent && side.has(flag::ACK) {
+        if is_target_silent && stats.has(flag::ACK) {
             to.answered_unseen = true;
             self.unseen_reply_pairs.insert((target, sender));
             self.unseen_repliers.insert(sender);

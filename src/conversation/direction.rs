@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{CaptureIndex, DirectionHints};
 use crate::flow::{ErrorKind, Flow, IcmpError, flag};
-use crate::model::{Transport, named_enum};
+use crate::model::{EPHEMERAL_PORTS, Transport, named_enum};
 
 named_enum!(
     /// How certain the direction of a conversation is, the strongest evidence first.
@@ -62,8 +62,8 @@ impl Orientation {
 /// one after the other.
 pub(super) fn read(
     flow: &Flow<'_>,
-    survey: &CaptureIndex,
-    lens: &dyn DirectionHints,
+    index: &CaptureIndex,
+    hints: &dyn DirectionHints,
 ) -> (Orientation, Option<Orientation>) {
     if flow.key.transport() == Transport::TCP && !is_simultaneous(flow) {
         match proved(flow) {
@@ -82,25 +82,25 @@ pub(super) fn read(
             return (Orientation::new(client, DirectionEvidence::Syn), None);
         }
     }
-    (unproved(flow, survey, lens), None)
+    (read_unproved(flow, index, hints), None)
 }
 
 /// Returns the orientation of a flow that neither side is proved to have opened.
-fn unproved(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -> Orientation {
+fn read_unproved(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> Orientation {
     let transport = flow.key.transport();
-    if let Some(client) = broadcast_sender(flow, lens) {
+    if let Some(client) = broadcast_sender(flow, hints) {
         return Orientation {
             broadcast: true,
             ..Orientation::new(client, DirectionEvidence::Protocol)
         };
     }
-    if let Some(client) = survey.broadcast_asker(flow) {
+    if let Some(client) = index.broadcast_requester(flow) {
         return Orientation {
             answers_broadcast: true,
             ..Orientation::new(client, DirectionEvidence::Protocol)
         };
     }
-    if let Some(client) = protocol(flow, survey) {
+    if let Some(client) = client_by_protocol(flow, index) {
         return Orientation::new(client, DirectionEvidence::Protocol);
     }
     let accepted = [0, 1].map(|side: usize| flow.sides[side].has(flag::SYN_ACK));
@@ -109,16 +109,16 @@ fn unproved(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -
     }
     let ends = [flow.key.endpoint(0), flow.key.endpoint(1)];
     let ports = ends.map(|end| end.port);
-    let by_ports = by_ports(ports).filter(|_| transport.has_ports());
+    let by_ports = client_by_ports(ports).filter(|_| transport.has_ports());
     // Port 0 never serves.
     let may_serve = ports.map(|port| port != 0 || !transport.has_ports());
-    let serves = [0, 1].map(|s| may_serve[s] && survey.serves(ends[s], transport));
-    if let Some(server) = only(serves) {
+    let is_server = [0, 1].map(|s| may_serve[s] && index.serves(ends[s], transport));
+    if let Some(server) = only(is_server) {
         return Orientation::new(1 - server, DirectionEvidence::Service);
     }
-    let fits =
-        [0, 1].map(|s| may_serve[s] && lens.is_documented(ends[1 - s].addr, ends[s], transport));
-    let by_matrix = only(fits).map(|server| 1 - server);
+    let is_documented =
+        [0, 1].map(|s| may_serve[s] && hints.is_documented(ends[1 - s].addr, ends[s], transport));
+    let by_matrix = only(is_documented).map(|server| 1 - server);
     let guess = match (by_matrix, by_ports) {
         // An attacker chooses source ports. Where the two disagree, the matrix must not turn a
         // violation into a documented flow.
@@ -129,7 +129,7 @@ fn unproved(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -
     };
     // The sender of one-way datagrams is more likely the client, whatever its port, unless the
     // datagrams look like answers.
-    let sender = only([0, 1].map(|side: usize| flow.sides[side].spoke()));
+    let sender = only([0, 1].map(|side: usize| flow.sides[side].has_packets()));
     let sender = sender.filter(|side| {
         let answers = flow.sides[*side].has(flag::ANSWERS);
         let to_client = port_class(ports[1 - side]) >= EPHEMERAL_CLASS;
@@ -207,13 +207,13 @@ pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + u
     let all = flow.extra.into_iter().flat_map(|extra| extra.errors.iter());
     let tcp = flow.key.transport() == Transport::TCP;
     let counts = move |side: usize, seqs: &mut std::slice::Iter<'_, u32>| {
-        flow.sides[side].spoke()
+        flow.sides[side].has_packets()
             && (!tcp || seqs.any(|seq| flow.syns(side).any(|syn| syn.number == *seq)))
     };
     // The sender of a packet cannot refuse it.
-    let own = move |error: &IcmpError| error.by == flow.key.endpoint(error.side.into()).addr;
+    let is_own = move |error: &IcmpError| error.by == flow.key.endpoint(error.side.into()).addr;
     all.filter(move |(error, quotes)| {
-        !own(error) && counts(usize::from(error.side), &mut quotes.seqs.iter())
+        !is_own(error) && counts(usize::from(error.side), &mut quotes.seqs.iter())
     })
     .map(|(error, _)| *error)
 }
@@ -221,15 +221,15 @@ pub(super) fn errors<'a>(flow: &Flow<'a>) -> impl Iterator<Item = IcmpError> + u
 /// Returns the side that sent to a broadcast or multicast address. An address that itself sends is
 /// not one, and one frame to the link-layer broadcast address does not turn a flow between two
 /// hosts into a broadcast.
-pub(super) fn broadcast_sender(flow: &Flow<'_>, lens: &dyn DirectionHints) -> Option<usize> {
+pub(super) fn broadcast_sender(flow: &Flow<'_>, hints: &dyn DirectionHints) -> Option<usize> {
     (0..2).find(|&side| {
         let sender = &flow.sides[side];
         let target = &flow.sides[1 - side];
         let address = flow.key.endpoint(1 - side).addr;
         let to_all = sender.has(flag::BROADCAST) && !sender.has(flag::UNICAST);
-        sender.spoke()
-            && !target.spoke()
-            && (to_all || is_group(address) || lens.is_broadcast(address))
+        sender.has_packets()
+            && !target.has_packets()
+            && (to_all || is_group(address) || hints.is_broadcast(address))
     })
 }
 
@@ -242,40 +242,41 @@ pub(super) fn is_group(address: IpAddr) -> bool {
 }
 
 /// Returns the client that the protocol itself indicates.
-fn protocol(flow: &Flow<'_>, survey: &CaptureIndex) -> Option<usize> {
+fn client_by_protocol(flow: &Flow<'_>, index: &CaptureIndex) -> Option<usize> {
     let transport = flow.key.transport();
     let sides = flow.sides;
     if transport.is_icmp() {
         return only([0, 1].map(|side| {
             let paired = crate::flow::icmp_paired(transport, flow.key.endpoint(side).port as u8);
-            asks(flow, side) && (paired || sides[side].spoke())
+            asks(flow, side) && (paired || sides[side].has_packets())
         }));
     }
     // An answer alone is not proof, because its sender may have chosen to look like a server.
-    let asked = |c: usize, query, answer| {
-        sides[c].has(query) && (sides[1 - c].has(answer) || !sides[1 - c].has(query))
+    let is_client_by = |side: usize, query, answer| {
+        sides[side].has(query) && (sides[1 - side].has(answer) || !sides[1 - side].has(query))
     };
-    let client = [0, 1].map(|c| {
-        asked(c, flag::ASKS, flag::ANSWERS) || asked(c, flag::CLIENT_HELLO, flag::SERVER_HELLO)
+    let requested = [0, 1].map(|side| {
+        is_client_by(side, flag::ASKS, flag::ANSWERS)
+            || is_client_by(side, flag::CLIENT_HELLO, flag::SERVER_HELLO)
     });
     // An error makes the sender of the quoted packet the client only if the other side did not
     // answer itself and the packet is not an answer. A late answer to a socket that is already
     // closed draws an error, too.
     let ports = [0, 1].map(|side| flow.key.endpoint(side).port);
     let is_answer = |side: usize| {
-        let says_so = flow.extra.is_some_and(|extra| {
+        let quoted_as_answer = flow.extra.is_some_and(|extra| {
             extra.errors.iter().any(|(e, quotes)| usize::from(e.side) == side && quotes.answers)
         });
-        says_so
+        quoted_as_answer
             || sides[side].has(flag::ANSWERS)
-            || by_ports(ports) == Some(1 - side)
-            || survey.serves(flow.key.endpoint(side), transport)
+            || client_by_ports(ports) == Some(1 - side)
+            || index.serves(flow.key.endpoint(side), transport)
     };
     let quoted = [0, 1].map(|side: usize| {
         let about = |e: IcmpError| usize::from(e.side) == side && e.kind != ErrorKind::Other;
-        !sides[1 - side].spoke() && errors(flow).any(about) && !is_answer(side)
+        !sides[1 - side].has_packets() && errors(flow).any(about) && !is_answer(side)
     });
-    only(client).or_else(|| only(quoted).filter(|_| client == [false; 2]))
+    only(requested).or_else(|| only(quoted).filter(|_| requested == [false; 2]))
 }
 
 /// Returns whether the ICMP message type of a side is a request, or needs no reply.
@@ -294,7 +295,7 @@ fn asks(flow: &Flow<'_>, side: usize) -> bool {
 /// Returns the client by the classes of the port numbers: well-known ports are servers before
 /// others, registered ones before ephemeral ones, and the old, lower ephemeral range before the
 /// dynamic range (RFC 6335).
-fn by_ports(ports: [u16; 2]) -> Option<usize> {
+fn client_by_ports(ports: [u16; 2]) -> Option<usize> {
     match port_class(ports[0]).cmp(&port_class(ports[1])) {
         std::cmp::Ordering::Less => Some(1),
         std::cmp::Ordering::Equal => None,
@@ -310,8 +311,8 @@ fn port_class(port: u16) -> u8 {
         // No service listens there.
         0 => 4,
         1..1024 => 0,
-        1024..32768 => 1,
-        32768..49152 => EPHEMERAL_CLASS,
+        1024..EPHEMERAL_PORTS => 1,
+        EPHEMERAL_PORTS..49152 => EPHEMERAL_CLASS,
         49152.. => 3,
     }
 }
@@ -325,11 +326,11 @@ mod tests {
         for (server, client) in
             [(443, 1024), (1023, 65535), (1024, 32768), (32767, 49152), (32768, 49152)]
         {
-            assert_eq!(by_ports([server, client]), Some(1), "{server} {client}");
-            assert_eq!(by_ports([client, server]), Some(0), "{server} {client}");
+            assert_eq!(client_by_ports([server, client]), Some(1), "{server} {client}");
+            assert_eq!(client_by_ports([client, server]), Some(0), "{server} {client}");
         }
         for (a, b) in [(1, 1023), (1024, 32767), (32768, 49151), (49152, 65535)] {
-            assert_eq!(by_ports([a, b]), None, "{a} {b}");
+            assert_eq!(client_by_ports([a, b]), None, "{a} {b}");
         }
     }
 }

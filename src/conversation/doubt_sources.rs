@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::capture_index::SAME_WAY;
+use super::capture_index::TTL_TOLERANCE;
 use super::direction::Orientation;
 use super::{CaptureIndex, DirectionEvidence, DirectionHints, ServiceKey, State};
 use crate::flow::{Encapsulation, Flow};
@@ -28,8 +28,8 @@ named_enum!(
 pub struct DoubtSources(u8);
 
 impl DoubtSources {
-    fn add(&mut self, taint: DoubtSource) {
-        self.0 |= 1 << taint as u8;
+    fn add(&mut self, source: DoubtSource) {
+        self.0 |= 1 << source as u8;
     }
 
     /// Returns the union of both sets.
@@ -44,47 +44,49 @@ impl DoubtSources {
     }
 
     /// Returns whether the set contains this reason.
-    pub fn has(self, taint: DoubtSource) -> bool {
-        self.0 >> taint as u8 & 1 == 1
+    pub fn has(self, source: DoubtSource) -> bool {
+        self.0 >> source as u8 & 1 == 1
     }
 }
 
 /// Returns why a flow is doubted in an orientation.
 pub(super) fn of(
     flow: &Flow<'_>,
-    reading: &Orientation,
+    orientation: &Orientation,
     state: State,
     subject: &ServiceKey,
-    (survey, lens): (&CaptureIndex, &dyn DirectionHints),
+    (index, hints): (&CaptureIndex, &dyn DirectionHints),
 ) -> DoubtSources {
-    let mut taints = DoubtSources::default();
-    let client_port = flow.key.endpoint(reading.client).port;
-    if reading.grade.is_guess() && !lens.reads_the_same(subject, client_port, reading.broadcast) {
-        taints.add(DoubtSource::Direction);
+    let mut doubts = DoubtSources::default();
+    let client_port = flow.key.endpoint(orientation.client).port;
+    if orientation.grade.is_guess()
+        && !hints.reads_the_same(subject, client_port, orientation.broadcast)
+    {
+        doubts.add(DoubtSource::Direction);
     }
     if flow.key.path().is_inside() {
-        taints.add(DoubtSource::Tunnel);
+        doubts.add(DoubtSource::Tunnel);
     }
-    if !flow.sides.iter().any(|side| side.spoke()) {
-        taints.add(DoubtSource::Quoted);
+    if !flow.sides.iter().any(|side| side.has_packets()) {
+        doubts.add(DoubtSource::Quoted);
     }
     // A client that acknowledges what only the server knew is the host that it claims to be.
     // Nothing sent into its connection changes that.
-    let proved = reading.grade == DirectionEvidence::Handshake && state == State::Established;
+    let proved = orientation.grade == DirectionEvidence::Handshake && state == State::Established;
     // ICMP queries are distinguished by identifiers (RFC 5508, 3.1), which are not kept. The
     // queries of two hosts may share one entry, and a host that traces a route sends each query
     // with a different hop count.
     let is_one_flow = !flow.key.transport().is_icmp();
-    if is_one_flow && !proved && contradicts_itself(flow, survey, lens) {
-        taints.add(DoubtSource::Spoof);
+    if is_one_flow && !proved && contradicts_itself(flow, index, hints) {
+        doubts.add(DoubtSource::Spoof);
     }
-    taints
+    doubts
 }
 
 /// Returns whether the packets of one side come from two devices. They do if equal hop counts come
 /// from two unknown hardware addresses on one interface and VLAN, or if the hop counts differ by
 /// more than paths do.
-fn contradicts_itself(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn DirectionHints) -> bool {
+fn contradicts_itself(flow: &Flow<'_>, index: &CaptureIndex, hints: &dyn DirectionHints) -> bool {
     (0..2).any(|side| {
         let mut links = flow.links(side);
         // Nearly all sides have one link.
@@ -98,19 +100,20 @@ fn contradicts_itself(flow: &Flow<'_>, survey: &CaptureIndex, lens: &dyn Directi
             let ttl = links.iter().map(|link| link.ttl);
             let least = ttl.clone().min();
             let most = ttl.max();
-            let ways = least.zip(most).is_some_and(|(least, most)| most - least > SAME_WAY);
-            ways || has_two_senders(links, survey, lens)
+            let has_two_paths =
+                least.zip(most).is_some_and(|(least, most)| most - least > TTL_TOLERANCE);
+            has_two_paths || has_two_senders(links, index, hints)
         })
     })
 }
 
 fn has_two_senders(
     links: &[&Encapsulation],
-    survey: &CaptureIndex,
-    lens: &dyn DirectionHints,
+    index: &CaptureIndex,
+    hints: &dyn DirectionHints,
 ) -> bool {
     let is_known = |mac: Mac| {
-        mac == Mac::NONE || mac.is_shared() || survey.is_router(mac) || lens.is_listed_mac(mac)
+        mac == Mac::NONE || mac.is_shared() || index.is_router(mac) || hints.is_listed_mac(mac)
     };
     let unknown: Vec<&&Encapsulation> =
         links.iter().filter(|link| !is_known(link.source)).collect();

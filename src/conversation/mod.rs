@@ -23,7 +23,7 @@ use name_table::{NameTable, RequestedNames};
 
 use crate::flow::{
     AddressPair, Amount, ENDPOINT_MAPPER, EncapTagKind, Flow, FlowPartitions, HashSeed, IcmpError,
-    PartitionFlows, Path, UndecodedCounts, VirtualAddressMasters,
+    PartitionFlows, Path, SideEvidence, UndecodedCounts, VirtualAddressMasters,
 };
 use crate::model::{
     BoundedSet, Endpoint, FlagSet, InlineBoundedSet, Mac, Max, Merge, Min, Transport,
@@ -115,7 +115,7 @@ pub struct Conversation {
     /// The client, the server and the service.
     pub subject: ServiceKey,
     /// Why its flows are doubted. Flows of the same subject without doubt are another conversation.
-    pub taints: DoubtSources,
+    pub doubts: DoubtSources,
     /// The strongest direction evidence among its flows.
     pub grade: DirectionEvidence,
     /// The best state among its flows.
@@ -174,7 +174,7 @@ pub struct ConversationExtras {
     /// ICMP errors. Side 0 means that the client's packet is quoted, side 1 the server's.
     pub errors: BoundedSet<IcmpError, 16>,
     /// Number of flows that were aggregated because memory ran short.
-    pub folded: u64,
+    pub aggregated: u64,
     /// Whether a loopback address was seen on a wire or in a tunnel.
     pub on_wire: bool,
     /// ICMP errors that quote packets which the capture does not show. They do not count as
@@ -198,7 +198,7 @@ pub struct FailedFlows {
 }
 
 /// Merges failed flows of the same conversation, in order of their states.
-fn join(mut failures: Vec<FailedFlows>, others: &[FailedFlows]) -> Vec<FailedFlows> {
+fn merge_failures(mut failures: Vec<FailedFlows>, others: &[FailedFlows]) -> Vec<FailedFlows> {
     for other in others {
         match failures.binary_search_by_key(&other.state, |own| own.state) {
             Ok(at) => {
@@ -221,7 +221,7 @@ impl Merge for ConversationExtras {
             mine.merge(theirs);
         }
         self.errors.merge(&other.errors);
-        self.folded += other.folded;
+        self.aggregated += other.aggregated;
         self.on_wire |= other.on_wire;
         self.unseen_errors.merge(&other.unseen_errors);
     }
@@ -235,7 +235,7 @@ impl Conversation {
             outer: BoundedSet::new(),
             macs: [BoundedSet::new(), BoundedSet::new()],
             errors: BoundedSet::new(),
-            folded: 0,
+            aggregated: 0,
             on_wire: false,
             unseen_errors: BoundedSet::new(),
             failures: Vec::new(),
@@ -277,13 +277,13 @@ impl Conversation {
     /// Returns whether its flows may be forged: they were inside a tunnel, or only an ICMP error
     /// quotes them.
     pub fn is_made_up(&self) -> bool {
-        self.taints.has(DoubtSource::Tunnel) || self.taints.has(DoubtSource::Quoted)
+        self.doubts.has(DoubtSource::Tunnel) || self.doubts.has(DoubtSource::Quoted)
     }
 
     /// Returns whether its flows are doubted, so that they are kept apart from the subject's other
     /// flows.
     pub fn is_doubted(&self) -> bool {
-        !self.taints.is_empty()
+        !self.doubts.is_empty()
     }
 
     /// Returns whether it is an ICMP request with its reply.
@@ -307,7 +307,7 @@ pub struct Conversations {
     /// The conversations, sorted by subject.
     pub list: Vec<Conversation>,
     /// Which hosts and services the capture shows, and how.
-    pub survey: CaptureIndex,
+    pub index: CaptureIndex,
     /// Bytes written to temporary files because memory ran short.
     pub spilled: u64,
     /// For each address, the names that DNS queries resolved to it; the least ones, up to the set's
@@ -317,7 +317,7 @@ pub struct Conversations {
     /// capture.
     pub orphans: Vec<AddressPair>,
     /// Frames that could not be decoded.
-    pub unread: UndecodedCounts,
+    pub undecoded: UndecodedCounts,
     /// The hosts that held each virtual address (VRRP).
     pub vrrp_masters: BTreeMap<IpAddr, VirtualAddressMasters>,
     /// The distinct sets of server names.
@@ -329,99 +329,50 @@ impl Conversations {
     /// to determine directions and states.
     pub fn read(
         flows: &mut impl FlowPartitions,
-        lens: &dyn DirectionHints,
-        sight: CaptureLimits,
+        hints: &dyn DirectionHints,
+        limits: CaptureLimits,
         ReadOptions { jobs, keep }: ReadOptions,
     ) -> io::Result<Self> {
-        let mirrors = mirrors(flows, lens)?;
-        flows.believe(&mirrors)?;
+        let mirrors = find_mirrors(flows, hints)?;
+        flows.trust_mirrors(&mirrors)?;
         // The packets that carry a mirror are not traffic of the farm.
-        let wanted = |flow: &Flow<'_>| {
+        let is_farm_traffic = |flow: &Flow<'_>| {
             let path = flow.key.path();
             !(path.is_around() && path.interface().is_some_and(|at| mirrors.contains(&at)))
         };
-        let mut survey = CaptureIndex::new(sight);
-        survey.add_side(flows.side(), lens);
-        let surveys = flows.fold(jobs, |survey: &mut CaptureIndex, shard| {
-            shard.iter().filter(wanted).for_each(|flow| survey.add(&flow, lens, sight));
+        let mut index = CaptureIndex::new(limits);
+        index.add_side(flows.side(), hints);
+        let indexes = flows.fold(jobs, |index: &mut CaptureIndex, part| {
+            part.iter().filter(is_farm_traffic).for_each(|flow| index.add(&flow, hints, limits));
         })?;
-        surveys.into_iter().for_each(|part| survey.merge(part));
-        survey.conclude();
-        let read = |part: &mut PartialConversations, shard: PartitionFlows<'_>| {
-            part.read(shard.iter().filter(wanted), &survey, lens);
+        indexes.into_iter().for_each(|part| index.merge(part));
+        index.conclude();
+        let read = |partial: &mut PartialConversations, part: PartitionFlows<'_>| {
+            partial.read(part.iter().filter(is_farm_traffic), &index, hints);
         };
         // The flows are not needed again, unless the inventory learns from loopback traffic.
-        let again = keep || survey.saw_loopback();
+        let again = keep || index.saw_loopback();
         let parts = if again { flows.fold(jobs, read)? } else { flows.drain(jobs, read)? };
-        let mut one_sided = 0;
-        let mut list = Vec::new();
-        let mut heard: HashMap<(ServiceKey, bool), RequestedNames, HashSeed> = HashMap::default();
-        for part in parts {
-            one_sided += part.one_sided;
-            if list.is_empty() {
-                list = part.list
-            } else {
-                list.extend(part.list)
-            }
-            if heard.is_empty() {
-                heard = part.heard;
-                continue;
-            }
-            for (subject, theirs) in part.heard {
-                match heard.entry(subject) {
-                    Entry::Occupied(mut entry) => entry.get_mut().merge(&theirs),
-                    Entry::Vacant(entry) => drop(entry.insert(theirs)),
-                }
-            }
-        }
-        list.sort_by_cached_key(Conversation::key);
-        // A conversation is nearly always complete in one partition, because its flows share the
-        // lesser port, which selects the partition. Otherwise its parts merge here.
-        list.dedup_by(|part, whole| {
-            let same = part.key() == whole.key();
-            if same {
-                whole.merge(part);
-            }
-            same
-        });
-        survey.vantage.one_sided = one_sided;
-        let spilled = flows.spilled();
-        // An announcement is only as trustworthy as the connection that carried it.
-        let is_mapper = |c: &&Conversation| {
-            let subject = &c.subject;
-            (subject.transport, subject.port) == (Transport::TCP, ENDPOINT_MAPPER)
-                && c.state == State::Established
-                && !c.is_doubted()
-        };
-        let mappers: HashSet<(IpAddr, IpAddr), HashSeed> =
-            list.iter().filter(is_mapper).map(|c| (c.subject.client, c.subject.server)).collect();
-        let reached = |client, mapper| mappers.contains(&(client, mapper));
-        let mut directory = NameTable::new(flows.side(), lens, reached);
-        let nothing = RequestedNames::default();
-        for c in &mut list {
-            let ServiceKey { client, server, transport, port } = c.subject;
-            let asked = heard.get(&c.key()).unwrap_or(&nothing);
-            c.names = directory.number(client, server, asked);
-            c.announced =
-                transport == Transport::TCP && directory.is_announced(client, server, port);
-        }
-        let mut dns_names: BTreeMap<IpAddr, BoundedSet<String, 8>> = BTreeMap::new();
-        let plain = flows.side().told().filter(|((.., path), _)| *path == Path::PLAIN);
-        for ((_, address, _), chains) in plain {
-            let asked = chains.iter().filter_map(|(chain, _)| chain.first());
-            asked.for_each(|name| dns_names.entry(*address).or_default().insert(name.clone()));
-        }
-        let plain = flows.side().holders().filter(|((_, path), _)| *path == Path::PLAIN);
-        let vrrp_masters = plain.map(|((address, _), who)| (*address, who.clone())).collect();
-        let names = directory.into_sets();
-        let orphans = flows
-            .side()
-            .orphans()
-            .filter(|(pair, _)| pair.path == Path::PLAIN)
-            .map(|(pair, _)| *pair)
-            .collect();
-        let unread = flows.side().unread().clone();
-        Ok(Self { list, survey, spilled, dns_names, orphans, unread, vrrp_masters, names })
+        let PartialConversations { mut list, requested, one_sided } =
+            PartialConversations::merge(parts);
+        index.visibility.one_sided = one_sided;
+        let side = flows.side();
+        let names = name_servers(&mut list, &requested, side, hints);
+        let plain_masters =
+            side.virtual_address_masters().filter(|((_, path), _)| *path == Path::PLAIN);
+        let plain_orphans = side.orphans().filter(|(pair, _)| pair.path == Path::PLAIN);
+        Ok(Self {
+            spilled: flows.spilled(),
+            dns_names: queried_names(side),
+            orphans: plain_orphans.map(|(pair, _)| *pair).collect(),
+            undecoded: side.undecoded().clone(),
+            vrrp_masters: plain_masters
+                .map(|((address, _), masters)| (*address, masters.clone()))
+                .collect(),
+            list,
+            index,
+            names,
+        })
     }
 
     /// Returns the names of a conversation's server.
@@ -430,21 +381,63 @@ impl Conversations {
     }
 }
 
+/// Determines the names of the servers of all conversations, and which ports endpoint mappers
+/// announced. Returns the distinct sets of names.
+fn name_servers(
+    list: &mut [Conversation],
+    requested: &RequestsByConversation,
+    side: &SideEvidence,
+    hints: &dyn DirectionHints,
+) -> Vec<ServerNames> {
+    // An announcement is only as trustworthy as the connection that carried it.
+    let is_mapper = |c: &&Conversation| {
+        let subject = &c.subject;
+        (subject.transport, subject.port) == (Transport::TCP, ENDPOINT_MAPPER)
+            && c.state == State::Established
+            && !c.is_doubted()
+    };
+    let mappers: HashSet<(IpAddr, IpAddr), HashSeed> =
+        list.iter().filter(is_mapper).map(|c| (c.subject.client, c.subject.server)).collect();
+    let has_connected = |client, mapper| mappers.contains(&(client, mapper));
+    let mut table = NameTable::new(side, hints, has_connected);
+    let nothing = RequestedNames::default();
+    for c in list {
+        let ServiceKey { client, server, transport, port } = c.subject;
+        c.names = table.number(client, server, requested.get(&c.key()).unwrap_or(&nothing));
+        c.announced = transport == Transport::TCP && table.is_announced(client, server, port);
+    }
+    table.into_sets()
+}
+
+/// Returns the names that DNS queries resolved to each address.
+fn queried_names(side: &SideEvidence) -> BTreeMap<IpAddr, BoundedSet<String, 8>> {
+    let mut names: BTreeMap<IpAddr, BoundedSet<String, 8>> = BTreeMap::new();
+    let plain = side.dns_names().filter(|((.., path), _)| *path == Path::PLAIN);
+    for ((_, address, _), chains) in plain {
+        let queried = chains.iter().filter_map(|(chain, _)| chain.first());
+        queried.for_each(|name| names.entry(*address).or_default().insert(name.clone()));
+    }
+    names
+}
+
 /// Returns the interfaces that receive a mirror, judging by the traffic. On such an interface, all
 /// tunnels lead one way to one destination, and no host of the farm sends or receives a plain frame
 /// or is the end of a tunnel. Without an inventory, any address may be part of the farm, so a
 /// single plain frame rules the interface out.
-fn mirrors(flows: &impl FlowPartitions, lens: &dyn DirectionHints) -> io::Result<BTreeSet<u16>> {
+fn find_mirrors(
+    flows: &impl FlowPartitions,
+    hints: &dyn DirectionHints,
+) -> io::Result<BTreeSet<u16>> {
     let mut mirrors = flows.side().one_way_tunnels();
     if mirrors.is_empty() {
         return Ok(mirrors);
     }
-    flows.visit(|shard| {
-        for flow in shard.iter() {
+    flows.visit(|partition| {
+        for flow in partition.iter() {
             let path = flow.key.path();
             let ends = [0, 1].map(|side| flow.key.endpoint(side).addr);
             let around = path.interface().filter(|_| path.is_around());
-            let belongs = |address| lens.belongs(address).unwrap_or(around.is_none());
+            let belongs = |address| hints.belongs(address).unwrap_or(around.is_none());
             if path.is_inside() || !ends.into_iter().any(belongs) {
                 continue;
             }
@@ -479,42 +472,81 @@ impl Conversations {
 #[derive(Default)]
 struct PartialConversations {
     list: Vec<Conversation>,
-    heard: HashMap<(ServiceKey, bool), RequestedNames, HashSeed>,
+    requested: RequestsByConversation,
     one_sided: u64,
 }
 
+/// The names that the clients of conversations requested.
+type RequestsByConversation = HashMap<(ServiceKey, bool), RequestedNames, HashSeed>;
+
 impl PartialConversations {
+    /// Merges the conversations of all partitions, in order.
+    fn merge(parts: Vec<Self>) -> Self {
+        let mut merged = Self::default();
+        for part in parts {
+            merged.one_sided += part.one_sided;
+            if merged.list.is_empty() {
+                merged.list = part.list;
+            } else {
+                merged.list.extend(part.list);
+            }
+            if merged.requested.is_empty() {
+                merged.requested = part.requested;
+                continue;
+            }
+            for (subject, theirs) in part.requested {
+                match merged.requested.entry(subject) {
+                    Entry::Occupied(mut entry) => entry.get_mut().merge(&theirs),
+                    Entry::Vacant(entry) => drop(entry.insert(theirs)),
+                }
+            }
+        }
+        merged.list.sort_by_cached_key(Conversation::key);
+        // A conversation is nearly always complete in one partition, because its flows share the
+        // lesser port, which selects the partition. Otherwise its parts merge here.
+        merged.list.dedup_by(|part, first| {
+            let is_same = part.key() == first.key();
+            if is_same {
+                first.merge(part);
+            }
+            is_same
+        });
+        merged
+    }
+
     fn read<'a>(
         &mut self,
         flows: impl Iterator<Item = Flow<'a>>,
-        survey: &CaptureIndex,
-        lens: &dyn DirectionHints,
+        index: &CaptureIndex,
+        hints: &dyn DirectionHints,
     ) {
         // A dense list with a small index, because a map of conversations would take half as much
         // memory again.
         let mut found = HashMap::<(ServiceKey, bool), u32, HashSeed>::default();
         for flow in flows {
-            let (first, second) = direction::read(&flow, survey, lens);
-            for reading in [Some(first), second].into_iter().flatten() {
-                self.take(&flow, &reading, survey, lens, &mut found);
+            let (first, second) = direction::read(&flow, index, hints);
+            for orientation in [Some(first), second].into_iter().flatten() {
+                self.add_flow(&flow, &orientation, index, hints, &mut found);
             }
         }
     }
 
-    fn take(
+    /// Adds a flow in one orientation.
+    fn add_flow(
         &mut self,
         flow: &Flow<'_>,
-        reading: &Orientation,
-        survey: &CaptureIndex,
-        lens: &dyn DirectionHints,
+        orientation: &Orientation,
+        index: &CaptureIndex,
+        hints: &dyn DirectionHints,
         found: &mut HashMap<(ServiceKey, bool), u32, HashSeed>,
     ) {
-        let part = read_flow(flow, reading, survey, lens);
-        let client = reading.client;
-        if let Some(names) = flow.heard {
-            let asked = self.heard.entry(part.key()).or_default();
-            names.hellos(client, &flow.sides[client]).for_each(|h| asked.hellos.insert(h));
-            asked.more |= names.more(client);
+        let part = read_flow(flow, orientation, index, hints);
+        let client = orientation.client;
+        if let Some(names) = flow.server_names {
+            let requested = self.requested.entry(part.key()).or_default();
+            let requests = names.requests(client, &flow.sides[client]);
+            requests.for_each(|request| requested.requests.insert(request));
+            requested.more |= names.more(client);
         }
         if part.state == State::OneSided && !flow.key.path().is_inside() {
             self.one_sided += part.to_server.packets.0 + part.to_client.packets.0;
@@ -532,19 +564,19 @@ impl PartialConversations {
 /// Returns the conversation that a flow is part of in one orientation.
 fn read_flow(
     flow: &Flow<'_>,
-    reading: &Orientation,
-    survey: &CaptureIndex,
-    lens: &dyn DirectionHints,
+    orientation: &Orientation,
+    index: &CaptureIndex,
+    hints: &dyn DirectionHints,
 ) -> Conversation {
-    let c = reading.client;
-    let s = 1 - reading.client;
-    let client = flow.key.endpoint(c);
-    let server = flow.key.endpoint(s);
+    let client_side = orientation.client;
+    let server_side = 1 - orientation.client;
+    let client = flow.key.endpoint(client_side);
+    let server = flow.key.endpoint(server_side);
     let transport = flow.key.transport();
     // An ICMP conversation is identified by the type that the client sends.
     let port = if transport.is_icmp() { client.port } else { server.port };
     let subject = ServiceKey { client: client.addr, server: server.addr, transport, port };
-    let (state, basis) = state::of(flow, reading, survey);
+    let (state, basis) = state::of(flow, orientation, index);
     let mut first = flow.sides[0].first;
     let mut last = flow.sides[0].last;
     first.merge(&flow.sides[1].first);
@@ -553,18 +585,18 @@ fn read_flow(
     if let Some(extra) = flow.extra {
         first.merge(&extra.error_first);
         last.merge(&extra.error_last);
-        let counted: BTreeSet<IcmpError> = direction::errors(flow).collect();
+        let countable: BTreeSet<IcmpError> = direction::errors(flow).collect();
         for (error, _) in extra.errors.iter() {
-            let seen_from_client = IcmpError { side: error.side ^ c as u8, ..*error };
-            if counted.contains(error) {
+            let seen_from_client = IcmpError { side: error.side ^ client_side as u8, ..*error };
+            if countable.contains(error) {
                 rare.errors.insert(seen_from_client)
             } else {
                 rare.unseen_errors.insert(seen_from_client)
             }
         }
-        rare.folded = extra.folded.0;
+        rare.aggregated = extra.aggregated.0;
     }
-    for (side, macs) in [c, s].into_iter().zip(&mut rare.macs) {
+    for (side, macs) in [client_side, server_side].into_iter().zip(&mut rare.macs) {
         let address = flow.key.endpoint(side).addr;
         let link_local = crate::model::is_link_local(address) || address.is_loopback();
         for link in flow.links(side) {
@@ -580,7 +612,7 @@ fn read_flow(
         }
     }
     rare.on_wire = capture_index::is_loopback_on_wire(flow);
-    let is_rare = rare.folded > 0
+    let is_rare = rare.aggregated > 0
         || rare.on_wire
         || !(rare.tags.is_empty()
             && rare.errors.is_empty()
@@ -588,27 +620,25 @@ fn read_flow(
             && rare.macs.iter().all(BoundedSet::is_empty));
     let mut client_ports = InlineBoundedSet::default();
     client_ports.insert(client.port);
-    let asked = &flow.sides[c];
-    let end = survey.end();
-    let began = asked.first.get().or(first.get());
+    let began = flow.sides[client_side].first.get().or(first.get());
     let mut opened = TimeSpan::default();
     began.into_iter().for_each(|time| opened.see(time));
     // A reached service counts as working until its last packet.
     last.get().into_iter().filter(|_| state.reached()).for_each(|time| opened.see(time));
     Conversation {
         subject,
-        taints: doubt_sources::of(flow, reading, state, &subject, (survey, lens)),
-        grade: reading.grade,
+        doubts: doubt_sources::of(flow, orientation, state, &subject, (index, hints)),
+        grade: orientation.grade,
         state,
         basis,
-        broadcast: reading.broadcast,
-        flows: rare.folded.max(1),
-        attempts: u64::from(flow.sides[c].syns.0),
+        broadcast: orientation.broadcast,
+        flows: rare.aggregated.max(1),
+        attempts: u64::from(flow.sides[client_side].syns.0),
         established: u64::from(state == State::Established),
-        chances: state::chances(flow, reading, state, end),
-        flags: [c, s].map(|side| flow.sides[side].flags),
-        to_server: flow.sides[c].sent,
-        to_client: flow.sides[s].sent,
+        chances: state::chances(flow, orientation, state, index.end()),
+        flags: [client_side, server_side].map(|side| flow.sides[side].flags),
+        to_server: flow.sides[client_side].sent,
+        to_client: flow.sides[server_side].sent,
         first,
         last,
         opened,
@@ -650,13 +680,14 @@ impl Conversation {
     }
 
     /// Merges another part of the conversation, all of which counts.
-    fn take(&mut self, other: &Self) {
+    fn merge_all(&mut self, other: &Self) {
         // Nearly all parts have the same outcome.
         let same = self.state == other.state
             && self.rank() == other.rank()
             && self.rare().failures.is_empty()
             && other.rare().failures.is_empty();
-        let failures = if same { Vec::new() } else { join(self.failures(), &other.failures()) };
+        let failures =
+            if same { Vec::new() } else { merge_failures(self.failures(), &other.failures()) };
         match self.rank().cmp(&other.rank()) {
             std::cmp::Ordering::Less => {}
             std::cmp::Ordering::Equal => self.opened.merge(&other.opened),
@@ -669,7 +700,7 @@ impl Conversation {
             std::cmp::Ordering::Greater => self.chances = other.chances,
         }
         (self.state, self.basis) = (self.state, self.basis).min((other.state, other.basis));
-        self.taints = self.taints.with(other.taints);
+        self.doubts = self.doubts.with(other.doubts);
         self.grade = self.grade.min(other.grade);
         self.broadcast &= other.broadcast;
         self.attempts += other.attempts;
@@ -685,9 +716,11 @@ impl Conversation {
             self.rare.get_or_insert_default().merge(theirs);
         }
         // The state alone describes the failures if all flows failed in one way.
-        let told = !self.is_answered() && matches!(&failures[..], [one] if one.state == self.state);
-        if !same && (self.rare.is_some() || !(told || failures.is_empty())) {
-            self.rare.get_or_insert_default().failures = if told { Vec::new() } else { failures };
+        let is_described =
+            !self.is_answered() && matches!(&failures[..], [one] if one.state == self.state);
+        if !same && (self.rare.is_some() || !(is_described || failures.is_empty())) {
+            self.rare.get_or_insert_default().failures =
+                if is_described { Vec::new() } else { failures };
         }
     }
 }
@@ -702,7 +735,7 @@ impl Merge for Conversation {
             // doubted.
             (false, true) => {}
             (true, false) => *self = other.clone(),
-            _ => self.take(other),
+            _ => self.merge_all(other),
         }
         self.flows = flows + other.flows;
         (self.to_server, self.to_client) = (to_server, to_client);

@@ -34,7 +34,7 @@ pub struct SampleFlows {
     pub proofs: BTreeMap<(Endpoint, Transport), SampleFlow>,
     /// Broadcasts of a client to a port, for conversations that may get their direction from such a
     /// broadcast.
-    pub asked: BTreeMap<(IpAddr, u16), Vec<(SampleFlow, ServiceKey)>>,
+    pub broadcasts: BTreeMap<(IpAddr, u16), Vec<(SampleFlow, ServiceKey)>>,
 }
 
 impl Conversations {
@@ -43,7 +43,7 @@ impl Conversations {
     pub fn select_evidence(
         &self,
         flows: &impl FlowPartitions,
-        lens: &dyn DirectionHints,
+        hints: &dyn DirectionHints,
         wanted: &BTreeSet<usize>,
         most: usize,
     ) -> io::Result<SampleFlows> {
@@ -56,36 +56,38 @@ impl Conversations {
                 unproved.insert((c.subject.endpoint(), c.subject.transport));
             }
             if c.grade == DirectionEvidence::Protocol && c.subject.transport == Transport::UDP {
-                picked.asked.insert((c.subject.client, c.subject.port), Vec::new());
+                picked.broadcasts.insert((c.subject.client, c.subject.port), Vec::new());
             }
         }
-        flows.visit(|shard| {
-            for flow in shard.iter() {
-                let readings = direction::read(&flow, &self.survey, lens);
-                for reading in [Some(readings.0), readings.1].into_iter().flatten() {
-                    let part = read_flow(&flow, &reading, &self.survey, lens);
-                    let client = reading.client;
+        flows.visit(|partition| {
+            for flow in partition.iter() {
+                let orientations = direction::read(&flow, &self.index, hints);
+                for orientation in [Some(orientations.0), orientations.1].into_iter().flatten() {
+                    let part = read_flow(&flow, &orientation, &self.index, hints);
+                    let client = orientation.client;
                     let state = part.state;
                     let first = part.first.get();
-                    let speaking = SampleFlow { state, first, flow: *flow.key, client };
+                    let sample = SampleFlow { state, first, flow: *flow.key, client };
                     if let Some(best) = picked.flows.get_mut(&part.key()) {
-                        let at = best.partition_point(|other| *other < speaking);
-                        best.insert(at, speaking);
+                        let at = best.partition_point(|other| *other < sample);
+                        best.insert(at, sample);
                         best.truncate(most);
                     }
-                    let asked = (part.subject.client, part.subject.port);
+                    let request = (part.subject.client, part.subject.port);
                     if part.broadcast
                         && part.subject.transport == Transport::UDP
-                        && let Some(best) = picked.asked.get_mut(&asked)
+                        && let Some(best) = picked.broadcasts.get_mut(&request)
                     {
-                        let at = best.partition_point(|other| *other < (speaking, part.subject));
-                        best.insert(at, (speaking, part.subject));
+                        let at = best.partition_point(|other| *other < (sample, part.subject));
+                        best.insert(at, (sample, part.subject));
                         best.truncate(most);
                     }
                     let served = (part.subject.endpoint(), part.subject.transport);
-                    if unproved.contains(&served) && reading.grade == DirectionEvidence::Handshake {
-                        let proof = picked.proofs.entry(served).or_insert(speaking);
-                        *proof = speaking.min(*proof);
+                    if unproved.contains(&served)
+                        && orientation.grade == DirectionEvidence::Handshake
+                    {
+                        let proof = picked.proofs.entry(served).or_insert(sample);
+                        *proof = sample.min(*proof);
                     }
                 }
             }

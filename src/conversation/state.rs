@@ -146,27 +146,28 @@ impl StateEvidence {
 
 /// The longest time between a client's request and its reset that still makes the connection a
 /// probe, in nanoseconds.
-const PROBE: Nanos = 3 * SECOND;
+const MAX_PROBE: Nanos = 3 * SECOND;
 
 /// The time that a client's attempts have to span to count as repeated, in nanoseconds.
-const REPEATED: Nanos = SECOND / 5;
+const MIN_REPEATED: Nanos = SECOND / 5;
 
 /// Returns the state of a flow in an orientation, and the evidence for it.
 pub(super) fn of(
     flow: &Flow<'_>,
-    reading: &Orientation,
-    survey: &CaptureIndex,
+    orientation: &Orientation,
+    index: &CaptureIndex,
 ) -> (State, StateEvidence) {
-    let c = reading.client;
-    let s = 1 - reading.client;
-    let client = &flow.sides[c];
-    let server = &flow.sides[s];
-    if reading.broadcast {
+    let client_side = orientation.client;
+    let server_side = 1 - orientation.client;
+    let client = &flow.sides[client_side];
+    let server = &flow.sides[server_side];
+    if orientation.broadcast {
         return (State::OneWay, StateEvidence::NoAnswerWanted);
     }
-    let asker = flow.key.endpoint(c);
-    let service = flow.key.endpoint(s);
-    let by_icmp = errors(flow).filter(|e| usize::from(e.side) == c).filter_map(|e| match e.kind {
+    let client_end = flow.key.endpoint(client_side);
+    let service = flow.key.endpoint(server_side);
+    let about_client = errors(flow).filter(|e| usize::from(e.side) == client_side);
+    let by_icmp = about_client.filter_map(|e| match e.kind {
         // Only the server itself can refuse. Any other device that says so is a filter.
         ErrorKind::PortUnreachable if e.by == service.addr => {
             Some((State::Refused, StateEvidence::PortUnreachable))
@@ -179,36 +180,37 @@ pub(super) fn of(
     let by_icmp = by_icmp.min();
     let transport = flow.key.transport();
     let unclear = || {
-        if client.spoke() && server.spoke() {
+        if client.has_packets() && server.has_packets() {
             (State::OneSided, StateEvidence::Unclear)
         } else {
             (State::OneSided, StateEvidence::OneDirection)
         }
     };
     if transport == Transport::TCP {
-        let sees = |silent_is_server: bool| {
-            if silent_is_server {
-                survey.could_see(service, transport, asker.addr, since(client, flag::SYN))
-            } else {
-                survey.could_see(asker, transport, service.addr, since(server, flag::SYN_ACK))
+        let could_see = |silent| match silent {
+            SilentEnd::Server => {
+                index.could_see(service, transport, client_end.addr, since(client, flag::SYN))
+            }
+            SilentEnd::Client => {
+                index.could_see(client_end, transport, service.addr, since(server, flag::SYN_ACK))
             }
         };
-        return tcp(flow, c, by_icmp, survey, sees).unwrap_or_else(unclear);
+        return of_tcp(flow, client_side, by_icmp, index, could_see).unwrap_or_else(unclear);
     }
-    if reading.answers_broadcast && !client.spoke() {
+    if orientation.answers_broadcast && !client.has_packets() {
         return (State::AnswerOnly, StateEvidence::BroadcastAnswer);
     }
-    if client.spoke() && server.spoke() {
+    if client.has_packets() && server.has_packets() {
         return (State::Established, StateEvidence::BothSpoke);
     }
     if let Some(state) = by_icmp {
         return state;
     }
-    let sees = || survey.could_see(service, transport, asker.addr, client.first);
-    if !client.spoke() || !sees() {
+    if !client.has_packets() || !index.could_see(service, transport, client_end.addr, client.first)
+    {
         return unclear();
     }
-    if asks(flow, client, c) {
+    if asks(flow, client, client_side) {
         (State::Unanswered, StateEvidence::SilentServer)
     } else {
         (State::OneWay, StateEvidence::NoAnswerWanted)
@@ -227,69 +229,76 @@ fn since(side: &DirectionStats, flag: u16) -> Min {
     last
 }
 
-/// Returns how far a TCP flow with client side `c` came, judging by sequence numbers and never by
-/// clocks.
-fn tcp(
+/// The end of a connection that sends nothing more.
+#[derive(Clone, Copy)]
+enum SilentEnd {
+    Client,
+    Server,
+}
+
+/// Returns how far a TCP flow came, judging by sequence numbers and never by clocks.
+fn of_tcp(
     flow: &Flow<'_>,
-    c: usize,
+    client_side: usize,
     by_icmp: Option<(State, StateEvidence)>,
-    survey: &CaptureIndex,
-    sees: impl Fn(bool) -> bool,
+    index: &CaptureIndex,
+    could_see: impl Fn(SilentEnd) -> bool,
 ) -> Option<(State, StateEvidence)> {
-    let client = &flow.sides[c];
-    let server = &flow.sides[1 - c];
-    let speaks = client.has(flag::ACK | flag::DATA);
-    let answers = server.has(flag::ACK | flag::DATA);
+    let server_side = 1 - client_side;
+    let client = &flow.sides[client_side];
+    let server = &flow.sides[server_side];
+    let client_continues = client.has(flag::ACK | flag::DATA);
+    let server_continues = server.has(flag::ACK | flag::DATA);
     if is_simultaneous(flow) {
         return Some((State::Established, StateEvidence::Simultaneous));
     }
     if server.has(flag::SYN_ACK) {
         let both_send = client.has(flag::DATA) && server.has(flag::DATA);
-        if both_send || (speaks && acknowledges_opening(flow, c)) {
+        if both_send || (client_continues && acknowledges_opening(flow, client_side)) {
             let opened = client.has(flag::SYN | flag::HIDDEN);
             let basis = if opened { StateEvidence::Handshake } else { StateEvidence::Accepted };
             return Some((State::Established, basis));
         }
         // A SYN-ACK alone may be forged.
-        if !client.spoke() {
+        if !client.has_packets() {
             return None;
         }
         let basis = match client.has(flag::RST) {
             // The client's next packet is visible, whatever else the capture misses.
-            true if is_probe(client, server, survey.apart()) => StateEvidence::Probe,
-            true if sees(false) => StateEvidence::ResetByClient,
-            false if sees(false) => StateEvidence::SilentClient,
+            true if is_probe(client, server, index.clock_offset()) => StateEvidence::Probe,
+            true if could_see(SilentEnd::Client) => StateEvidence::ResetByClient,
+            false if could_see(SilentEnd::Client) => StateEvidence::SilentClient,
             _ => return None,
         };
         return Some((State::HalfOpen, basis));
     }
-    if speaks && answers {
+    if client_continues && server_continues {
         return Some((State::Midstream, StateEvidence::BothWays));
     }
     // A client that sends acknowledgements has received an answer, whether the capture shows it or
     // not.
-    if speaks || !client.has(flag::SYN) {
-        return by_icmp.filter(|_| !speaks && !server.spoke());
+    if client_continues || !client.has(flag::SYN) {
+        return by_icmp.filter(|_| !client_continues && !server.has_packets());
     }
     // The number of the SYN and, with Fast Open, some of its payload.
     let acknowledged = || {
-        flow.syns(c).any(|syn| {
+        flow.syns(client_side).any(|syn| {
             let least = syn.number.wrapping_add(1);
             server.acked.holds(least) || server.acked.holds(least.wrapping_add(syn.other))
         })
     };
-    if server.has(flag::RST) && !answers && acknowledged() {
-        return Some(if survey.is_foreign_reset(flow, 1 - c) {
+    if server.has(flag::RST) && !server_continues && acknowledged() {
+        return Some(if index.is_foreign_reset(flow, server_side) {
             (State::Rejected, StateEvidence::ResetOnTheWay)
         } else {
             (State::Refused, StateEvidence::ResetByServer)
         });
     }
-    if let Some(state) = by_icmp.filter(|_| !server.spoke()) {
+    if let Some(state) = by_icmp.filter(|_| !server.has_packets()) {
         return Some(state);
     }
-    if server.spoke() && !server.has(flag::DATA) && !acknowledged() {
-        let gave_up = client.has(flag::RST) || lasted(client) >= REPEATED;
+    if server.has_packets() && !server.has(flag::DATA) && !acknowledged() {
+        let gave_up = client.has(flag::RST) || duration(client) >= MIN_REPEATED;
         let how = match (server.has(flag::ACK), server.has(flag::RST)) {
             (true, _) => Some((State::Challenged, StateEvidence::ChallengeAck)),
             (false, true) => Some((State::Rejected, StateEvidence::UnrelatedReset)),
@@ -297,18 +306,19 @@ fn tcp(
         };
         return how.filter(|_| gave_up);
     }
-    (!server.spoke() && sees(true)).then_some((State::Unanswered, StateEvidence::SilentServer))
+    (!server.has_packets() && could_see(SilentEnd::Server))
+        .then_some((State::Unanswered, StateEvidence::SilentServer))
 }
 
 /// Returns whether the client acknowledges the opening of the server's stream, or something soon
 /// after it. Sequence numbers wrap around (RFC 9293, 3.4).
-fn acknowledges_opening(flow: &Flow<'_>, c: usize) -> bool {
+fn acknowledges_opening(flow: &Flow<'_>, client_side: usize) -> bool {
     /// The most bytes that a server may have sent without the capture showing them.
     const LACKING: u64 = 1 << 24;
-    let client = &flow.sides[c];
-    let server = &flow.sides[1 - c];
+    let client = &flow.sides[client_side];
+    let server = &flow.sides[1 - client_side];
     let sent = server.sent.payload.0.saturating_mul(2).saturating_add(LACKING);
-    flow.syn_acks(1 - c).any(|syn_ack| {
+    flow.syn_acks(1 - client_side).any(|syn_ack| {
         let opening = syn_ack.other.wrapping_add(1);
         let after = |acked: u32| u64::from(acked.wrapping_sub(opening)) <= sent.min(1 << 31);
         client.acked.holds(opening) || client.acked.least().is_some_and(after)
@@ -319,31 +329,32 @@ fn acknowledges_opening(flow: &Flow<'_>, c: usize) -> bool {
 /// own clock decides; if it tried repeatedly from one port, the time between the last answer and
 /// its last reset decides. If two links saw the client by clocks that are `apart`, its time looks
 /// longer by that much.
-fn is_probe(client: &DirectionStats, server: &DirectionStats, apart: Option<Nanos>) -> bool {
-    let longer = apart.is_some_and(|apart| {
+fn is_probe(client: &DirectionStats, server: &DirectionStats, clock_offset: Option<Nanos>) -> bool {
+    let longer = clock_offset.is_some_and(|clock_offset| {
         // The offset is known to the second, and rounded up.
-        (apart - 2 * SECOND..=apart.saturating_add(PROBE)).contains(&lasted(client))
+        (clock_offset - 2 * SECOND..=clock_offset.saturating_add(MAX_PROBE))
+            .contains(&duration(client))
     });
-    if longer || lasted(client) <= PROBE {
+    if longer || duration(client) <= MAX_PROBE {
         return true;
     }
-    let since_answer = match (client.last.get(), server.last.get()) {
+    let after_answer = match (client.last.get(), server.last.get()) {
         (Some(reset), Some(answered)) => reset.saturating_sub(answered),
         _ => return false,
     };
-    client.has(flag::SEVERAL) && (0..=PROBE).contains(&since_answer)
+    client.has(flag::SEVERAL) && (0..=MAX_PROBE).contains(&after_answer)
 }
 
 /// Returns the time from a side's first packet to its last, in nanoseconds.
-fn lasted(side: &DirectionStats) -> Nanos {
+fn duration(side: &DirectionStats) -> Nanos {
     TimeSpan { first: side.first, last: side.last }.length().unwrap_or_default()
 }
 
 /// Returns whether the client's packets request a reply, as far as the protocol shows.
-fn asks(flow: &Flow<'_>, client: &DirectionStats, c: usize) -> bool {
+fn asks(flow: &Flow<'_>, client: &DirectionStats, client_side: usize) -> bool {
     let transport = flow.key.transport();
-    let icmp_request =
-        transport.is_icmp() && crate::flow::icmp_paired(transport, flow.key.endpoint(c).port as u8);
+    let icmp_request = transport.is_icmp()
+        && crate::flow::icmp_paired(transport, flow.key.endpoint(client_side).port as u8);
     client.has(flag::ASKS) || icmp_request
 }
 
@@ -352,16 +363,16 @@ fn asks(flow: &Flow<'_>, client: &DirectionStats, c: usize) -> bool {
 /// second.
 ///
 /// Uses only the times of the earliest and the latest packet, so a frame seen twice does not count
-/// as a second chance. Packets after the believed `end` do not count.
+/// as a second chance. Packets after `end` do not count.
 pub(super) fn chances(
     flow: &Flow<'_>,
-    reading: &Orientation,
+    orientation: &Orientation,
     state: State,
     end: Option<Nanos>,
 ) -> u64 {
     let side = match state {
-        State::Unanswered => &flow.sides[reading.client],
-        State::HalfOpen => &flow.sides[1 - reading.client],
+        State::Unanswered => &flow.sides[orientation.client],
+        State::HalfOpen => &flow.sides[1 - orientation.client],
         _ => return 1,
     };
     let (Some(from), Some(to)) = (side.first.get(), side.last.get()) else {

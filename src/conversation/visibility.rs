@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::CaptureLimits;
 use crate::flow::{DirectionStats, Encapsulation, Flow, flag};
 
 /// Acknowledged bytes below which the share of unseen bytes is not meaningful.
@@ -79,18 +80,19 @@ impl VisibilityStats {
         self.lacking += lacking;
     }
 
-    pub(super) fn add(&mut self, flow: &Flow<'_>, doubled: bool) {
+    /// Adds what a flow shows.
+    pub(super) fn add(&mut self, flow: &Flow<'_>, limits: CaptureLimits) {
         let sides = flow.sides;
         let packets = sides[0].sent.packets.0 + sides[1].sent.packets.0;
         self.packets += packets;
-        if !sides.iter().all(DirectionStats::spoke) {
+        if !sides.iter().all(DirectionStats::has_packets) {
             return;
         }
         // A single snaplen cuts both directions at the same length.
-        let short =
+        let is_short =
             |side: usize| sides[side].has(flag::CUT_SHORT) && !sides[side].has(flag::KEPT_LONG);
-        if (short(0) && sides[1].has(flag::KEPT_LONG))
-            || (short(1) && sides[0].has(flag::KEPT_LONG))
+        if (is_short(0) && sides[1].has(flag::KEPT_LONG))
+            || (is_short(1) && sides[0].has(flag::KEPT_LONG))
         {
             self.cut_one_way += packets;
         }
@@ -103,9 +105,9 @@ impl VisibilityStats {
         let opened = [0, 1].map(|s: usize| sides[s].has(flag::SYN) || sides[s].has(flag::SYN_ACK));
         // A reused port has two ranges of sequence numbers, with a gap between them that was never
         // sent. A retransmitted SYN looks the same and costs the estimate one flow.
-        let single = if doubled { 2 } else { 1 };
-        let again = sides.iter().any(|side| side.syns.0 > single);
-        if opened != [true, true] || again {
+        let max_syns = if limits.doubled { 2 } else { 1 };
+        let is_reused = sides.iter().any(|side| side.syns.0 > max_syns);
+        if opened != [true, true] || is_reused {
             return;
         }
         for side in 0..2 {

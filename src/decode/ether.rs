@@ -6,10 +6,8 @@ use std::net::IpAddr;
 
 use etherparse::{ArpPacketSlice, SingleVlanHeaderSlice};
 
-use super::{Body, DecodeState, EncapTagKind, Next, Packet, ppp};
+use super::{Body, CUT, DecodeState, EncapTagKind, Next, Packet, ppp};
 use crate::model::{Mac, SkipReason};
-
-const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
 /// The largest length in an IEEE 802.3 length field. Values of 0x0600 and above are ethertypes
 /// (IEEE 802.3, 3.2.6).
@@ -104,7 +102,7 @@ pub(super) fn decode<'p>(
         length if length <= MAX_LENGTH => Ok(Next::Llc(packet.limited(usize::from(length)))),
         _ => match ETHERTYPES.iter().find(|known| known.numbers.contains(&ethertype)) {
             Some(known) => (known.decode)(ethertype, packet, layers),
-            None => Ok(layers.non_ip(ethertype)),
+            None => Ok(layers.end_at_non_ip(ethertype)),
         },
     }
 }
@@ -130,7 +128,7 @@ fn metadata<'p>(
 ) -> Result<Next<'p>, SkipReason> {
     let &[version, words, ..] = packet.bytes else { return Err(CUT) };
     if version != 1 || words == 0 {
-        return Ok(layers.non_ip(ethertype));
+        return Ok(layers.end_at_non_ip(ethertype));
     }
     let end = usize::from(words) * 8 - 2;
     Ok(Next::Ether(packet.u16(end).ok_or(CUT)?, packet.after(end + 2).ok_or(CUT)?))
@@ -149,7 +147,7 @@ fn timestamp<'p>(
     let end = match (subtype, version >> 4 & 0xf) {
         (TIMESTAMP, 1) => 12,
         (TIMESTAMP, 2) => 10,
-        _ => return Ok(layers.non_ip(ethertype)),
+        _ => return Ok(layers.end_at_non_ip(ethertype)),
     };
     Ok(Next::Ether(packet.u16(end).ok_or(CUT)?, packet.after(end + 2).ok_or(CUT)?))
 }
@@ -207,9 +205,9 @@ fn vlan<'p>(
 ) -> Result<Next<'p>, SkipReason> {
     let tag = SingleVlanHeaderSlice::from_slice(packet.bytes)
         .map_err(|_| SkipReason::TruncatedVlanTag)?;
-    layers.tag(EncapTagKind::Vlan, Some(u32::from(tag.vlan_identifier().value())));
-    let rest = packet.after(tag.slice().len()).ok_or(SkipReason::TruncatedVlanTag)?;
-    Ok(Next::Ether(tag.ether_type().0, rest))
+    layers.note_tag(EncapTagKind::Vlan, Some(u32::from(tag.vlan_identifier().value())));
+    let inner = packet.after(tag.slice().len()).ok_or(SkipReason::TruncatedVlanTag)?;
+    Ok(Next::Ether(tag.ether_type().0, inner))
 }
 
 fn arp<'p>(
@@ -245,8 +243,8 @@ pub(super) fn llc<'p>(
         | [0xf0, 0xf0 | 0xf1, ..]
         | [0xfe, 0xfe, ..]
         | [0x04, 0x04 | 0x05, ..]
-        | [0x00, 0x00 | 0x01, ..] => layers.non_ip(0),
-        _ => layers.non_ip(UNKNOWN_LLC),
+        | [0x00, 0x00 | 0x01, ..] => layers.end_at_non_ip(0),
+        _ => layers.end_at_non_ip(UNKNOWN_LLC),
     })
 }
 
@@ -259,7 +257,7 @@ pub(super) const WLAN_AS_ETHERNET: u16 = 2;
 pub(super) fn marvell(tag: u32, layers: &mut DecodeState<'_>) {
     const TAGGED: u32 = 1 << 29;
     if tag & TAGGED != 0 {
-        layers.tag(EncapTagKind::Vlan, Some(tag & 0xfff));
+        layers.note_tag(EncapTagKind::Vlan, Some(tag & 0xfff));
     }
 }
 
@@ -273,25 +271,25 @@ fn mpls<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    let mut rest = packet;
+    let mut inner = packet;
     for _ in 0..MAX_LABELS {
-        let entry = rest.u32(0).ok_or(CUT)?;
-        rest = rest.after(4).ok_or(CUT)?;
-        layers.tag(EncapTagKind::Mpls, Some(entry >> 12));
+        let entry = inner.u32(0).ok_or(CUT)?;
+        inner = inner.after(4).ok_or(CUT)?;
+        layers.note_tag(EncapTagKind::Mpls, Some(entry >> 12));
         if entry & 0x100 == 0 {
             continue;
         }
         // The first byte of a hardware address may look like the first byte of an IP header.
-        let version = rest.bytes.first().ok_or(CUT)? >> 4;
+        let version = inner.bytes.first().ok_or(CUT)? >> 4;
         return match version {
-            4 | 6 if fits_ip(rest, version) || !carries_ethernet(Some(rest)) => {
-                Ok(Next::Ip(Some(version), rest))
+            4 | 6 if fits_ip(inner, version) || !carries_ethernet(Some(inner)) => {
+                Ok(Next::Ip(Some(version), inner))
             }
-            0 if carries_ethernet(rest.after(4)) => Ok(Next::Ethernet(rest.after(4).ok_or(CUT)?)),
-            _ if carries_ethernet(Some(rest)) => Ok(Next::Ethernet(rest)),
+            0 if carries_ethernet(inner.after(4)) => Ok(Next::Ethernet(inner.after(4).ok_or(CUT)?)),
+            _ if carries_ethernet(Some(inner)) => Ok(Next::Ethernet(inner)),
             // In a tunnel, labels above unknown content may not be MPLS at all.
-            _ if layers.around.is_some() => Err(SkipReason::BadLinkHeader),
-            _ => Ok(layers.non_ip(0x8847)),
+            _ if layers.outer.is_some() => Err(SkipReason::BadLinkHeader),
+            _ => Ok(layers.end_at_non_ip(0x8847)),
         };
     }
     Err(SkipReason::TooManyEncapsulations)
@@ -330,10 +328,10 @@ fn macsec<'p>(
         return Err(SkipReason::EncryptedLink);
     }
     let length = if control & 0x20 != 0 { 14 } else { 6 };
-    layers.tag(EncapTagKind::Macsec, None);
+    layers.note_tag(EncapTagKind::Macsec, None);
     let ethertype = packet.u16(length).ok_or(CUT)?;
-    let rest = packet.after(length + 2).ok_or(CUT)?;
-    Ok(Next::Ether(ethertype, rest.limited(rest.wire.saturating_sub(CHECK_VALUE))))
+    let inner = packet.after(length + 2).ok_or(CUT)?;
+    Ok(Next::Ether(ethertype, inner.limited(inner.wire.saturating_sub(CHECK_VALUE))))
 }
 
 /// Reads the network service header (RFC 8300): its length in units of four bytes, and what follows
@@ -347,15 +345,15 @@ fn service_chain<'p>(
     let protocol = *packet.bytes.get(3).ok_or(CUT)?;
     // The base header and the service path header have four bytes each.
     if length < 8 {
-        return Ok(layers.non_ip(0x894f));
+        return Ok(layers.end_at_non_ip(0x894f));
     }
-    let rest = packet.after(length).ok_or(CUT)?;
+    let inner = packet.after(length).ok_or(CUT)?;
     Ok(match protocol {
-        1 => Next::Ip(Some(4), rest),
-        2 => Next::Ip(Some(6), rest),
-        3 => Next::Ethernet(rest),
-        5 => Next::Ether(0x8847, rest),
-        _ => layers.non_ip(0x894f),
+        1 => Next::Ip(Some(4), inner),
+        2 => Next::Ip(Some(6), inner),
+        3 => Next::Ethernet(inner),
+        5 => Next::Ether(0x8847, inner),
+        _ => layers.end_at_non_ip(0x894f),
     })
 }
 

@@ -7,7 +7,7 @@
 use std::net::Ipv4Addr;
 
 use super::ip::fingerprint_of;
-use super::transport::{ACK, flags_of, udp};
+use super::transport::{ACK, UDP_HEADER, flags_of, udp};
 use super::{Body, Decoder, FiveTuple, Observation, Packet, flag};
 use crate::model::{Mac, Transport};
 
@@ -31,7 +31,7 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
         return false;
     }
     let bytes = &data[ABOVE..data.len().min(IP + total)];
-    let rest = Packet { bytes, wire: (wire - IP).min(total) - (ABOVE - IP) };
+    let segment = Packet { bytes, wire: (wire - IP).min(total) - (ABOVE - IP) };
     let sport = be16(34);
     let dport = be16(36);
     let (flags, header, payload, seq, acked);
@@ -42,19 +42,20 @@ pub(super) fn decode(decoder: &Decoder, data: &[u8], wire: usize, seen: &mut Obs
                 return false;
             }
             let header_flags = flags_of(head[47], &bytes[header..]);
-            payload = rest.wire.saturating_sub(header);
-            let speaks = payload > 0 && header_flags & (flag::SYN | flag::SYN_ACK | flag::RST) == 0;
-            flags = if speaks { header_flags | flag::DATA } else { header_flags };
+            payload = segment.wire.saturating_sub(header);
+            let is_data =
+                payload > 0 && header_flags & (flag::SYN | flag::SYN_ACK | flag::RST) == 0;
+            flags = if is_data { header_flags | flag::DATA } else { header_flags };
             seq = be32(38);
             acked = (head[47] & ACK != 0).then(|| be32(42));
         }
         Transport::UDP => {
-            if decoder.decap && decoder.tunnel_at(sport, dport).is_some() {
+            if decoder.decapsulates && decoder.tunnel_at(sport, dport).is_some() {
                 return false;
             }
-            header = 8;
+            header = UDP_HEADER;
             let header_flags;
-            (header_flags, payload) = udp(rest, (sport, dport));
+            (header_flags, payload) = udp(segment, (sport, dport));
             flags = if payload > 0 { header_flags | flag::DATA } else { header_flags };
             (seq, acked) = (0, None);
         }
@@ -98,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::capture::{Batch, CaptureReader, Frame, expand};
+    use crate::capture::{Batch, CaptureReader, Frame, InputHash, expand};
     use crate::decode::ETHERNET;
 
     /// Returns all Ethernet frames of the fixtures.
@@ -117,7 +118,7 @@ mod tests {
         }
         let mut frames = Vec::new();
         for source in files.iter().flat_map(|file| expand(std::slice::from_ref(file)).unwrap()) {
-            let Ok(mut reader) = CaptureReader::open(&source, false) else { continue };
+            let Ok(mut reader) = CaptureReader::open(&source, InputHash::Skip) else { continue };
             let mut more = true;
             while more {
                 let mut batch = Batch::default();
@@ -150,7 +151,7 @@ mod tests {
     #[test]
     fn agrees_with_the_layers_on_every_fixture_and_on_damaged_frames() {
         let frames = frames();
-        let decoders = [Decoder::default(), Decoder::new(false, &[])];
+        let decoders = [Decoder::default(), Decoder::default().with_decapsulation(false)];
         for decoder in &decoders {
             let taken = frames.iter().filter(|(frame, data)| agree(decoder, frame, data)).count();
             // Most of a farm's traffic takes the fast path.

@@ -33,14 +33,14 @@ impl ErrorKind {
     }
 }
 
-pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'_>) -> Body {
+pub(super) fn decode(ip: &IpHeader, message: Packet<'_>, layers: &mut DecodeState<'_>) -> Body {
     let portless = Body::NoPorts { src: ip.src, dst: ip.dst, transport: ip.transport };
-    let &[kind, code, ..] = rest.bytes else {
+    let &[kind, code, ..] = message.bytes else {
         return portless;
     };
     if let Some(error) = error_kind(ip.transport, kind, code) {
         // An error about an error is never sent (RFC 1122, 3.2.2). A forged one must not recurse.
-        let quoted = rest.after(8).filter(|_| !layers.quoted);
+        let quoted = message.after(8).filter(|_| !layers.quoted);
         return quoted.and_then(|packet| quote(packet, layers)).map_or(
             portless,
             |(quoted, inside)| {
@@ -55,10 +55,10 @@ pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'
         );
     }
     // The payload starts after the checksum.
-    layers.hold(rest.bytes.get(4..).unwrap_or_default());
+    layers.note_payload(message.bytes.get(4..).unwrap_or_default());
     let (sport, dport) = icmp_ports(ip.transport, kind, code);
     let tuple = FiveTuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
-    let payload = rest.wire.saturating_sub(8) as u32;
+    let payload = message.wire.saturating_sub(8) as u32;
     Body::Transport { tuple, flags: 0, payload, seq: 0, acked: None, fragment: None }
 }
 

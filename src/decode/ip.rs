@@ -17,7 +17,7 @@ struct Ip<'a> {
     dst: IpAddr,
     transport: Transport,
     /// The transport header and what follows; `None` if the capture ends before it.
-    rest: Option<Packet<'a>>,
+    inner: Option<Packet<'a>>,
     fragment: Option<Fragment>,
     ttl: u8,
     /// The fields that distinguish the packet from others between the same addresses: length and
@@ -36,7 +36,7 @@ struct Fragment {
 }
 
 impl Fragment {
-    fn place(&self) -> u64 {
+    fn number(&self) -> u64 {
         u64::from(self.id) << 32 | u64::from(self.offset)
     }
 }
@@ -53,7 +53,8 @@ pub(super) fn decode<'p>(
         return Err(SkipReason::BadIpHeader);
     }
     // A mirror may cut what it sends, so inside a tunnel the packet's own length counts.
-    let ip = parse(packet, layers.around.is_some())?;
+    let wire = if layers.outer.is_some() { WireLength::Header } else { WireLength::Frame };
+    let ip = parse(packet, wire)?;
     let seen = &mut *layers.seen;
     seen.bad_checksum |= ip.bad_checksum;
     seen.link.ttl = ip.ttl;
@@ -65,7 +66,7 @@ pub(super) fn decode<'p>(
         let id = f.id;
         (f.offset == 0, Datagram { src, dst, transport, id, path: seen.path })
     });
-    let Some(rest) = ip.rest else {
+    let Some(inner) = ip.inner else {
         seen.body = match datagram {
             Some((false, datagram)) => Body::Fragment { datagram, payload: 0 },
             _ => Body::NoPorts { src: ip.src, dst: ip.dst, transport: ip.transport },
@@ -74,14 +75,14 @@ pub(super) fn decode<'p>(
     };
     match datagram {
         Some((false, datagram)) => {
-            seen.body = Body::Fragment { datagram, payload: rest.wire as u32 };
+            seen.body = Body::Fragment { datagram, payload: inner.wire as u32 };
             return Ok(Next::Done);
         }
         Some((true, datagram)) => layers.datagram = Some(datagram),
         None => {}
     }
-    let carrier = IpHeader { src: ip.src, dst: ip.dst, transport: ip.transport };
-    let body = transport::decode(&carrier, rest, layers);
+    let header = IpHeader { src: ip.src, dst: ip.dst, transport: ip.transport };
+    let body = transport::decode(&header, inner, layers);
     let seen = &mut *layers.seen;
     seen.body = body;
     if let Body::Transport { flags, fragment, .. } = &mut seen.body {
@@ -89,7 +90,7 @@ pub(super) fn decode<'p>(
         *flags |= seen.kept;
         *fragment = layers.datagram;
     }
-    Ok(if layers.decoder.decap { tunnel::inside(&carrier, rest, layers) } else { Next::Done })
+    Ok(if layers.decoder.decapsulates { tunnel::enter(&header, inner, layers) } else { Next::Done })
 }
 
 /// Returns a number that two sightings of one packet have in common. Time to live, traffic class
@@ -107,10 +108,10 @@ fn fingerprint(ip: &Ip<'_>) -> u64 {
             };
             let (a, b) = halves(src);
             let (c, d) = halves(dst);
-            fold(a, b) ^ fold(c, d).rotate_left(32)
+            mix(a, b) ^ mix(c, d).rotate_left(32)
         }
     };
-    fingerprint_of(addresses, ip.ip_id, ip.transport, ip.rest.map_or(&[][..], |rest| rest.bytes))
+    fingerprint_of(addresses, ip.ip_id, ip.transport, ip.inner.map_or(&[][..], |inner| inner.bytes))
 }
 
 /// Returns the same number from its parts: the addresses as a number, [`Ip`]'s `ip_id`, and the
@@ -127,7 +128,7 @@ pub(super) fn fingerprint_of(
     const MORE: usize = 60;
     let mut start = [0; 24];
     match bytes.first_chunk::<COMPARED>() {
-        Some(whole) => start[..COMPARED].copy_from_slice(whole),
+        Some(complete) => start[..COMPARED].copy_from_slice(complete),
         None => start[..bytes.len()].copy_from_slice(bytes),
     }
     start[23] = transport.0;
@@ -140,32 +141,40 @@ pub(super) fn fingerprint_of(
     let more = more.chunks(8).fold(0, |all, chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);
-        fold(all, u64::from_le_bytes(word))
+        mix(all, u64::from_le_bytes(word))
     });
-    let header = fold(addresses, ip_id[0]) ^ ip_id[1];
-    fold(header, words[0] ^ fold(words[1], words[2]) ^ more).max(1)
+    let header = mix(addresses, ip_id[0]) ^ ip_id[1];
+    mix(header, words[0] ^ mix(words[1], words[2]) ^ more).max(1)
 }
 
 /// Combines two words into one that depends on every bit of both: the XOR of the halves of their
 /// product.
-fn fold(a: u64, b: u64) -> u64 {
+fn mix(a: u64, b: u64) -> u64 {
     // Digits of pi, so that a zero does not wipe out the other word.
     let product = u128::from(a ^ 0x243f_6a88_85a3_08d3) * u128::from(b ^ 0x1319_8a2e_0370_7344);
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Reads the headers of an IP packet of either version. With `whole`, the length in the header
-/// counts even if the packet around it holds less.
-fn parse(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
+/// What determines the length of an IP packet on the wire.
+#[derive(Clone, Copy)]
+enum WireLength {
+    /// The frame, except for what lies beyond the length in the header.
+    Frame,
+    /// The length in the header, even if the packet around it holds less.
+    Header,
+}
+
+/// Reads the headers of an IP packet of either version.
+fn parse(packet: Packet<'_>, wire: WireLength) -> Result<Ip<'_>, SkipReason> {
     match packet.bytes.first().map(|b| b >> 4) {
-        Some(4) => parse_v4(packet, whole),
-        Some(6) => parse_v6(packet, whole),
+        Some(4) => parse_v4(packet, wire),
+        Some(6) => parse_v6(packet, wire),
         Some(_) => Err(SkipReason::BadIpHeader),
         None => Err(SkipReason::TruncatedIpHeader),
     }
 }
 
-fn parse_v4(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
+fn parse_v4(packet: Packet<'_>, wire: WireLength) -> Result<Ip<'_>, SkipReason> {
     let fixed: &[u8; 20] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedIpHeader)?;
     let header_len = usize::from(fixed[0] & 0x0f) * 4;
     let total = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
@@ -177,7 +186,7 @@ fn parse_v4(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
         src: Ipv4Addr::new(fixed[12], fixed[13], fixed[14], fixed[15]).into(),
         dst: Ipv4Addr::new(fixed[16], fixed[17], fixed[18], fixed[19]).into(),
         transport: Transport(fixed[9]),
-        rest: None,
+        inner: None,
         fragment: None,
         ttl: fixed[8],
         ip_id: [
@@ -199,44 +208,47 @@ fn parse_v4(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
     };
     // The sum over a valid header, including its checksum, is all ones (RFC 1071).
     ip.bad_checksum = ones_complement(add_slice(0, header.slice())) != 0;
-    let packet = if total == 0 { packet } else { sized(packet, total, whole) };
-    let rest = packet.after(header_len);
+    let packet = if total == 0 { packet } else { limit_length(packet, total, wire) };
+    let inner = packet.after(header_len);
     if ip.fragment.as_ref().is_none_or(|f| f.offset == 0) {
-        (ip.transport, ip.rest) = follow(ip.transport, rest, |t| t == AH, &mut None)?;
+        (ip.transport, ip.inner) = follow_extensions(ip.transport, inner, |t| t == AH, &mut None)?;
     } else {
-        ip.rest = rest;
+        ip.inner = inner;
     }
     Ok(ip)
 }
 
-fn parse_v6(packet: Packet<'_>, whole: bool) -> Result<Ip<'_>, SkipReason> {
+fn parse_v6(packet: Packet<'_>, wire: WireLength) -> Result<Ip<'_>, SkipReason> {
     let header =
         Ipv6HeaderSlice::from_slice(packet.bytes).map_err(|_| SkipReason::TruncatedIpHeader)?;
     let length = usize::from(header.payload_length());
     let next = Transport(header.next_header().0);
-    let rest = packet.after(header.slice().len());
+    let inner = packet.after(header.slice().len());
     // A payload length of zero belongs to jumbograms (RFC 2675) and segmentation offload.
-    let rest = if length == 0 { rest } else { rest.map(|r| sized(r, length, whole)) };
+    let inner = if length == 0 { inner } else { inner.map(|r| limit_length(r, length, wire)) };
     let label = u64::from(packet.u32(0).unwrap_or_default() & 0x000f_ffff);
     let mut fragment = None;
-    let (transport, rest) = follow(next, rest, is_extension, &mut fragment)?;
+    let (transport, inner) = follow_extensions(next, inner, is_extension, &mut fragment)?;
     Ok(Ip {
         src: Ipv6Addr::from(header.source()).into(),
         dst: Ipv6Addr::from(header.destination()).into(),
         transport,
-        rest,
-        ip_id: [label << 32 | length as u64, fragment.as_ref().map_or(0, Fragment::place)],
+        inner,
+        ip_id: [label << 32 | length as u64, fragment.as_ref().map_or(0, Fragment::number)],
         fragment,
         ttl: header.hop_limit(),
         bad_checksum: false,
     })
 }
 
-/// Returns the packet limited to the length in its header. The length on the wire is also never
-/// more than that, and is exactly that with `whole`.
-fn sized(packet: Packet<'_>, length: usize, whole: bool) -> Packet<'_> {
-    let sized = packet.limited(length);
-    if whole { Packet { wire: length, ..sized } } else { sized }
+/// Returns the packet limited to the length in its header. The length on the wire is never more
+/// than that.
+fn limit_length(packet: Packet<'_>, length: usize, wire: WireLength) -> Packet<'_> {
+    let limited = packet.limited(length);
+    match wire {
+        WireLength::Frame => limited,
+        WireLength::Header => Packet { wire: length, ..limited },
+    }
 }
 
 const AH: Transport = Transport(51);
@@ -250,17 +262,17 @@ fn is_extension(transport: Transport) -> bool {
 
 /// Follows a chain of extension headers to the transport. The chain ends early where the capture
 /// ends, and at a later fragment, whose bytes are not a header.
-fn follow<'a>(
+fn follow_extensions<'a>(
     mut transport: Transport,
-    mut rest: Option<Packet<'a>>,
-    extends: fn(Transport) -> bool,
+    mut inner: Option<Packet<'a>>,
+    is_extension: fn(Transport) -> bool,
     fragment: &mut Option<Fragment>,
 ) -> Result<(Transport, Option<Packet<'a>>), SkipReason> {
     for _ in 0..MAX_EXTENSIONS {
-        if !extends(transport) {
-            return Ok((transport, rest));
+        if !is_extension(transport) {
+            return Ok((transport, inner));
         }
-        let Some(packet) = rest else {
+        let Some(packet) = inner else {
             return Ok((transport, None));
         };
         if transport == FRAGMENT {
@@ -268,13 +280,13 @@ fn follow<'a>(
                 return Ok((transport, None));
             };
             transport = Transport(header.next_header().0);
-            rest = packet.after(header.slice().len());
+            inner = packet.after(header.slice().len());
             // A fragment header on a whole packet (RFC 6946) does not fragment anything.
             if header.is_fragmenting_payload() {
                 let offset = header.fragment_offset().value();
                 *fragment = Some(Fragment { id: header.identification(), offset, transport });
                 if offset != 0 {
-                    return Ok((transport, rest));
+                    return Ok((transport, inner));
                 }
             }
             continue;
@@ -290,7 +302,7 @@ fn follow<'a>(
         if after.is_none() {
             return Ok((transport, None));
         }
-        (transport, rest) = (Transport(next), after);
+        (transport, inner) = (Transport(next), after);
     }
     Err(SkipReason::TooManyExtensionHeaders)
 }

@@ -36,57 +36,67 @@ pub use tunnel::{StatedTunnel, TUNNELS, Tunnel};
 /// plain one.
 const MAX_LAYERS: usize = 32;
 
+/// The reason for a frame that ends inside its link-layer header.
+const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
+
 /// The link type of Ethernet.
 const ETHERNET: u16 = 1;
 
 /// The settings for decoding frames.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    decap: bool,
+    /// Whether packets in tunnels are decoded. Otherwise a tunnel is a flow like any other.
+    decapsulates: bool,
     /// UDP ports where tunnels are expected.
     ports: Vec<(u16, Tunnel)>,
     /// A bit for each of these ports, by its remainder modulo 64, so that almost no other datagram
     /// has to be compared with all of them.
-    hints: u64,
+    port_bits: u64,
     /// What the user states about tunnels.
     stated: Vec<StatedTunnel>,
 }
 
 /// Returns the bit that represents a port.
-fn hint(port: u16) -> u64 {
+fn port_bit(port: u16) -> u64 {
     1 << (port & 63)
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self::new(true, &[])
+        Self::new(&[])
     }
 }
 
 impl Decoder {
-    /// Returns a decoder. Without `decap`, a tunnel is a flow like any other. VXLAN is also
-    /// expected at `vxlan_ports`.
-    pub fn new(decap: bool, vxlan_ports: &[u16]) -> Self {
+    /// Returns a decoder that expects VXLAN also at `vxlan_ports`.
+    pub fn new(vxlan_ports: &[u16]) -> Self {
         // The user's ports come first, because the user knows better than the registry what they
         // carry.
-        let own = vxlan_ports.iter().map(|port| (*port, Tunnel::Vxlan));
-        let ports: Vec<_> = own.chain(tunnel::PORTS.iter().copied()).collect();
-        let hints = ports.iter().fold(0, |hints, (port, _)| hints | hint(*port));
-        Self { decap, ports, hints, stated: Vec::new() }
+        let user_ports = vxlan_ports.iter().map(|port| (*port, Tunnel::Vxlan));
+        let ports: Vec<_> = user_ports.chain(tunnel::PORTS.iter().copied()).collect();
+        let port_bits = ports.iter().fold(0, |bits, (port, _)| bits | port_bit(*port));
+        Self { decapsulates: true, ports, port_bits, stated: Vec::new() }
     }
 
     /// Returns the tunnel that a datagram between two ports may be.
     fn tunnel_at(&self, sport: u16, dport: u16) -> Option<Tunnel> {
-        if self.hints & (hint(sport) | hint(dport)) == 0 {
+        if self.port_bits & (port_bit(sport) | port_bit(dport)) == 0 {
             return None;
         }
-        let at = |port: u16| self.ports.iter().find(|(known, _)| *known == port).map(|line| line.1);
-        at(dport).or_else(|| at(sport).filter(|tunnel| tunnel.answers()))
+        let find =
+            |port: u16| self.ports.iter().find(|(known, _)| *known == port).map(|line| line.1);
+        find(dport).or_else(|| find(sport).filter(|tunnel| tunnel.answers()))
+    }
+
+    /// Returns this decoder with or without decoding of the packets in tunnels.
+    #[must_use]
+    pub fn with_decapsulation(self, decapsulates: bool) -> Self {
+        Self { decapsulates, ..self }
     }
 
     /// Returns this decoder with the user's statements about tunnels.
     #[must_use]
-    pub fn stating(self, stated: Vec<StatedTunnel>) -> Self {
+    pub fn with_stated_tunnels(self, stated: Vec<StatedTunnel>) -> Self {
         Self { stated, ..self }
     }
 
@@ -163,7 +173,7 @@ struct DecodeState<'a> {
     /// The fragmented datagram that this packet is the first fragment of.
     datagram: Option<Datagram>,
     /// The packet around the current one, which is reported if the inner packet cannot be read.
-    around: Option<Observation>,
+    outer: Option<Observation>,
 }
 
 /// How an IEEE 802.11 frame was recorded.
@@ -197,7 +207,7 @@ enum Next<'p> {
 
 impl<'a> DecodeState<'a> {
     fn new(decoder: &'a Decoder, seen: &'a mut Observation) -> Self {
-        Self { decoder, seen, start: 0, quoted: false, datagram: None, around: None }
+        Self { decoder, seen, start: 0, quoted: false, datagram: None, outer: None }
     }
 
     /// Decodes the layers starting at `next`.
@@ -215,9 +225,9 @@ impl<'a> DecodeState<'a> {
             next = match result {
                 Ok(next) => next,
                 Err(reason) => {
-                    let Some(around) = &self.around else { return Err(reason) };
+                    let Some(outer) = &self.outer else { return Err(reason) };
                     // The content cannot be read, so the packet around it is the observation.
-                    *self.seen = *around;
+                    *self.seen = *outer;
                     return Ok(());
                 }
             };
@@ -226,14 +236,14 @@ impl<'a> DecodeState<'a> {
     }
 
     /// Notes a wrapper around what follows.
-    fn tag(&mut self, kind: EncapTagKind, id: Option<u32>) {
+    fn note_tag(&mut self, kind: EncapTagKind, id: Option<u32>) {
         self.seen.link = self.seen.link.with_tag(kind, id);
     }
 
     /// Enters a tunnel between two addresses. The observation so far becomes the packet around what
     /// follows.
-    fn enter(&mut self, tunnel: Tunnel, id: Option<u32>, mut ends: TunnelEndpoints) {
-        self.around = Some(Observation { undecoded_tunnel: Some(tunnel), ..*self.seen });
+    fn enter_tunnel(&mut self, tunnel: Tunnel, id: Option<u32>, mut ends: TunnelEndpoints) {
+        self.outer = Some(Observation { undecoded_tunnel: Some(tunnel), ..*self.seen });
         let stated = self.decoder.stated.iter().find(|stated| stated.holds(tunnel, &ends));
         ends.stated = stated.map_or(TunnelUse::Unstated, |stated| stated.stated);
         if ends.stated == TunnelUse::Unstated {
@@ -246,19 +256,19 @@ impl<'a> DecodeState<'a> {
     }
 
     /// Notes where the payload of the packet lies.
-    fn hold(&mut self, payload: &[u8]) {
+    fn note_payload(&mut self, payload: &[u8]) {
         self.seen.payload_at = payload.as_ptr().addr().wrapping_sub(self.start) as u32;
         self.seen.payload_kept = payload.len() as u32;
     }
 
     /// Ends decoding at content that is not an IP packet.
-    fn non_ip<'p>(&mut self, ethertype: u16) -> Next<'p> {
+    fn end_at_non_ip<'p>(&mut self, ethertype: u16) -> Next<'p> {
         self.seen.body = Body::NonIp { ethertype, claim: None };
         Next::Done
     }
 }
 
-/// The rest of a packet: the bytes that the capture kept, and how many there were on the wire.
+/// What is left of a packet: the bytes that the capture kept, and how many there were on the wire.
 #[derive(Clone, Copy)]
 struct Packet<'a> {
     bytes: &'a [u8],

@@ -1,6 +1,6 @@
 //! PPP (RFC 1661) and its session over Ethernet (RFC 2516).
 
-use super::{DecodeState, EncapTagKind, Next, Packet};
+use super::{CUT, DecodeState, EncapTagKind, Next, Packet};
 use crate::model::SkipReason;
 
 /// The ethertype of PPP, under which its control protocols are counted.
@@ -11,24 +11,23 @@ pub(super) fn decode<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    let cut = SkipReason::TruncatedLinkHeader;
     // The first byte of a protocol number is even. An odd byte is the whole number in compressed
     // form.
     let &[first, ..] = packet.bytes else {
-        return Err(cut);
+        return Err(CUT);
     };
     let (protocol, length) = match first & 1 {
         1 => (u16::from(first), 1),
-        _ => (packet.u16(0).ok_or(cut)?, 2),
+        _ => (packet.u16(0).ok_or(CUT)?, 2),
     };
-    let rest = packet.after(length).ok_or(cut)?;
+    let inner = packet.after(length).ok_or(CUT)?;
     Ok(match protocol {
-        0x0021 => Next::Ip(Some(4), rest),
-        0x0057 => Next::Ip(Some(6), rest),
-        0x0281 => Next::Ether(0x8847, rest),
-        0x0283 => Next::Ether(0x8848, rest),
-        0x0031 => bridged(rest).unwrap_or_else(|| layers.non_ip(PPP)),
-        _ => layers.non_ip(PPP),
+        0x0021 => Next::Ip(Some(4), inner),
+        0x0057 => Next::Ip(Some(6), inner),
+        0x0281 => Next::Ether(0x8847, inner),
+        0x0283 => Next::Ether(0x8848, inner),
+        0x0031 => bridged(inner).unwrap_or_else(|| layers.end_at_non_ip(PPP)),
+        _ => layers.end_at_non_ip(PPP),
     })
 }
 
@@ -47,13 +46,12 @@ pub(super) fn session<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    let cut = SkipReason::TruncatedLinkHeader;
-    let number = packet.u16(2).ok_or(cut)?;
-    let length = packet.u16(4).ok_or(cut)?;
-    let rest = packet.after(6).ok_or(cut)?;
+    let number = packet.u16(2).ok_or(CUT)?;
+    let length = packet.u16(4).ok_or(CUT)?;
+    let inner = packet.after(6).ok_or(CUT)?;
     if packet.bytes[0] != 0x11 || packet.bytes[1] != 0 {
-        return Ok(layers.non_ip(0x8864));
+        return Ok(layers.end_at_non_ip(0x8864));
     }
-    layers.tag(EncapTagKind::Pppoe, Some(u32::from(number)));
-    Ok(Next::Ppp(rest.limited(usize::from(length))))
+    layers.note_tag(EncapTagKind::Pppoe, Some(u32::from(number)));
+    Ok(Next::Ppp(inner.limited(usize::from(length))))
 }

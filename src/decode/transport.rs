@@ -3,52 +3,49 @@
 use etherparse::{TcpHeaderSlice, UdpHeaderSlice};
 
 use super::{Body, DecodeState, FiveTuple, IpHeader, Packet, flag, icmp};
-use crate::model::Transport;
-
-/// The port of DNS (RFC 1035), whose messages show which side sends the request.
-const DNS: u16 = 53;
+use crate::model::{DNS_PORT, Transport};
 
 /// The length of a UDP header in bytes.
-const UDP_HEADER: usize = 8;
+pub(super) const UDP_HEADER: usize = 8;
 
-pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'_>) -> Body {
-    let segment = |(sport, dport), flags, payload: usize, (seq, acked)| {
+pub(super) fn decode(ip: &IpHeader, segment: Packet<'_>, layers: &mut DecodeState<'_>) -> Body {
+    let body_of = |(sport, dport), flags, payload: usize, (seq, acked)| {
         let tuple = FiveTuple { src: ip.src, dst: ip.dst, sport, dport, transport: ip.transport };
         // Data with a SYN or RST is not part of an open connection.
-        let speaks = payload > 0 && flags & (flag::SYN | flag::SYN_ACK | flag::RST) == 0;
-        let flags = if speaks { flags | flag::DATA } else { flags };
+        let is_data = payload > 0 && flags & (flag::SYN | flag::SYN_ACK | flag::RST) == 0;
+        let flags = if is_data { flags | flag::DATA } else { flags };
         Body::Transport { tuple, flags, payload: payload as u32, seq, acked, fragment: None }
     };
     if ip.transport.is_icmp() {
-        return icmp::decode(ip, rest, layers);
+        return icmp::decode(ip, segment, layers);
     }
     if !ip.transport.has_ports() {
-        layers.hold(rest.bytes);
-        return segment((0, 0), 0, rest.wire, (0, None));
+        layers.note_payload(segment.bytes);
+        return body_of((0, 0), 0, segment.wire, (0, None));
     }
-    let (Some(sport), Some(dport)) = (rest.u16(0), rest.u16(2)) else {
+    let (Some(sport), Some(dport)) = (segment.u16(0), segment.u16(2)) else {
         return Body::NoPorts { src: ip.src, dst: ip.dst, transport: ip.transport };
     };
     let ports = (sport, dport);
     match ip.transport {
         Transport::TCP => {
-            let (mut flags, payload, held) = tcp(rest);
-            layers.hold(held);
-            let tcp_flags = rest.bytes.get(13).copied();
+            let (mut flags, payload, captured) = tcp(segment);
+            layers.note_payload(captured);
+            let tcp_flags = segment.bytes.get(13).copied();
             // If a fragment hides the flags, they are unknown. If the snaplen cut them off, no flow
             // of this capture has any.
             if tcp_flags.is_none() && layers.datagram.is_some() {
                 flags |= flag::HIDDEN;
             }
-            let acked = rest.u32(8).filter(|_| tcp_flags.is_some_and(|flags| flags & ACK != 0));
-            segment(ports, flags, payload, (rest.u32(4).unwrap_or_default(), acked))
+            let acked = segment.u32(8).filter(|_| tcp_flags.is_some_and(|flags| flags & ACK != 0));
+            body_of(ports, flags, payload, (segment.u32(4).unwrap_or_default(), acked))
         }
         Transport::UDP => {
-            let (flags, payload) = udp(rest, ports);
-            layers.hold(rest.bytes.get(UDP_HEADER..).unwrap_or_default());
-            segment(ports, flags, payload, (0, None))
+            let (flags, payload) = udp(segment, ports);
+            layers.note_payload(segment.bytes.get(UDP_HEADER..).unwrap_or_default());
+            body_of(ports, flags, payload, (0, None))
         }
-        _ => segment(ports, 0, rest.wire.saturating_sub(12), (0, None)),
+        _ => body_of(ports, 0, segment.wire.saturating_sub(12), (0, None)),
     }
 }
 
@@ -56,19 +53,19 @@ pub(super) fn decode(ip: &IpHeader, rest: Packet<'_>, layers: &mut DecodeState<'
 pub(super) const ACK: u8 = 0x10;
 
 /// Returns the flags of a TCP segment, its payload length, and the captured part of the payload.
-fn tcp(rest: Packet<'_>) -> (u16, usize, &[u8]) {
-    let (tcp_flags, header_len, payload) = match TcpHeaderSlice::from_slice(rest.bytes) {
+fn tcp(segment: Packet<'_>) -> (u16, usize, &[u8]) {
+    let (tcp_flags, header_len, payload) = match TcpHeaderSlice::from_slice(segment.bytes) {
         Ok(header) => {
             let length = header.slice().len();
-            (header.slice()[13], length, rest.bytes.get(length..).unwrap_or_default())
+            (header.slice()[13], length, segment.bytes.get(length..).unwrap_or_default())
         }
         // The header is cut off, but the flags may still be there.
-        Err(_) => match rest.bytes.get(12..14) {
+        Err(_) => match segment.bytes.get(12..14) {
             Some(&[offset, flags]) => (flags, usize::from(offset >> 4) * 4, &[][..]),
             _ => return (0, 0, &[]),
         },
     };
-    (flags_of(tcp_flags, payload), rest.wire.saturating_sub(header_len.max(20)), payload)
+    (flags_of(tcp_flags, payload), segment.wire.saturating_sub(header_len.max(20)), payload)
 }
 
 /// Returns the flags of a TCP segment with these header flags and this payload, except
@@ -97,11 +94,11 @@ pub(super) fn flags_of(tcp_flags: u8, payload: &[u8]) -> u16 {
 }
 
 /// Returns the flags of a UDP datagram and its payload length.
-pub(super) fn udp(rest: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) {
-    let Ok(header) = UdpHeaderSlice::from_slice(rest.bytes) else {
-        return (0, rest.wire.saturating_sub(UDP_HEADER));
+pub(super) fn udp(segment: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) {
+    let Ok(header) = UdpHeaderSlice::from_slice(segment.bytes) else {
+        return (0, segment.wire.saturating_sub(UDP_HEADER));
     };
-    let mut payload = rest.wire.saturating_sub(UDP_HEADER);
+    let mut payload = segment.wire.saturating_sub(UDP_HEADER);
     // A length of zero means the rest of a jumbogram (RFC 2675).
     if header.length() >= UDP_HEADER as u16 {
         payload = payload.min(usize::from(header.length()) - UDP_HEADER);
@@ -109,10 +106,10 @@ pub(super) fn udp(rest: Packet<'_>, (sport, dport): (u16, u16)) -> (u16, usize) 
     // A query goes to the DNS port, and an answer comes from it. A bit that contradicts this is a
     // disguise.
     let mut flags = 0;
-    if let Some(message) = rest.bytes.get(UDP_HEADER..UDP_HEADER + 12) {
+    if let Some(message) = segment.bytes.get(UDP_HEADER..UDP_HEADER + 12) {
         match message[2] & 0x80 {
-            0 if dport == DNS => flags |= flag::ASKS,
-            0x80 if sport == DNS => flags |= flag::ANSWERS,
+            0 if dport == DNS_PORT => flags |= flag::ASKS,
+            0x80 if sport == DNS_PORT => flags |= flag::ANSWERS,
             _ => {}
         }
     }

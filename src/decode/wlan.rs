@@ -1,9 +1,7 @@
 //! IEEE 802.11 frames. Unencrypted data frames are decoded; all others are counted by their kind.
 
-use super::{DecodeState, Next, Packet, WlanForm};
+use super::{CUT, DecodeState, Next, Packet, WlanForm};
 use crate::model::{Mac, SkipReason};
-
-const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
 /// The bytes before an ethertype (RFC 1042).
 const SNAP: [u8; 6] = [0xaa, 0xaa, 0x03, 0, 0, 0];
@@ -19,9 +17,9 @@ pub(super) fn is_clear_data(bytes: &[u8]) -> bool {
     if control & 0x80 != 0 {
         length += if flags & 0x80 != 0 { 6 } else { 2 };
     }
-    let Some(rest) = bytes.get(length..) else { return false };
-    let carried = rest.get(6..8);
-    rest.starts_with(&SNAP)
+    let Some(inner) = bytes.get(length..) else { return false };
+    let carried = inner.get(6..8);
+    inner.starts_with(&SNAP)
         && matches!(carried, Some([0x08, 0x00 | 0x06] | [0x86, 0xdd] | [0x88, 0x8e]))
 }
 

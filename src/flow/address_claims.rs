@@ -23,8 +23,8 @@ pub struct AddressBinding {
 }
 
 impl EvidenceKey for AddressBinding {
-    fn believed(self, believed: &dyn Fn(Path) -> Path) -> Self {
-        Self { path: believed(self.path), ..self }
+    fn with_path(self, new_path: &dyn Fn(Path) -> Path) -> Self {
+        Self { path: new_path(self.path), ..self }
     }
 }
 

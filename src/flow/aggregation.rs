@@ -45,14 +45,14 @@ named_enum!(
 pub(super) fn aggregate_key(
     key: &FlowKey,
     sides: &[DirectionStats; 2],
-    fold: AggregationLevel,
+    level: AggregationLevel,
     is_listed: &dyn Fn(IpAddr) -> bool,
 ) -> Option<(FlowKey, usize)> {
     let transport = key.transport();
     let ends = [key.endpoint(0), key.endpoint(1)];
-    let asks = |side: usize| sides[side].has(flag::SYN) && !sides[side].has(flag::SYN_ACK);
-    let accepted = |side: usize| sides[side].has(flag::SYN_ACK);
-    let opener = match [asks(0) || accepted(1), asks(1) || accepted(0)] {
+    let sent_syn = |side: usize| sides[side].has(flag::SYN) && !sides[side].has(flag::SYN_ACK);
+    let sent_syn_ack = |side: usize| sides[side].has(flag::SYN_ACK);
+    let opener = match [sent_syn(0) || sent_syn_ack(1), sent_syn(1) || sent_syn_ack(0)] {
         [true, false] => 0,
         [false, true] => 1,
         // An aggregated flow has no port on the client's side.
@@ -64,44 +64,44 @@ pub(super) fn aggregate_key(
     };
     let client = ends[opener];
     let server = ends[1 - opener];
-    let outside = !is_listed(client.addr);
-    let established = accepted(1 - opener) && sides[opener].has(flag::ACK);
-    let folds = match fold {
-        AggregationLevel::Attempts => outside && !established,
-        AggregationLevel::Outside => outside,
-        AggregationLevel::Strangers => outside || !is_listed(server.addr),
+    let is_outside = !is_listed(client.addr);
+    let is_established = sent_syn_ack(1 - opener) && sides[opener].has(flag::ACK);
+    let is_replaced = match level {
+        AggregationLevel::Attempts => is_outside && !is_established,
+        AggregationLevel::Outside => is_outside,
+        AggregationLevel::Strangers => is_outside || !is_listed(server.addr),
         AggregationLevel::Ports | AggregationLevel::Scans => true,
-        AggregationLevel::Inside => !established,
+        AggregationLevel::Inside => !is_established,
     };
-    if !folds {
+    if !is_replaced {
         return None;
     }
-    let client_address = match fold {
-        AggregationLevel::Inside if !outside => network(client.addr),
-        _ if !outside => client.addr,
+    let client_address = match level {
+        AggregationLevel::Inside if !is_outside => network(client.addr),
+        _ if !is_outside => client.addr,
         AggregationLevel::Attempts | AggregationLevel::Outside => network(client.addr),
-        _ => nobody(client.addr),
+        _ => unspecified(client.addr),
     };
-    let server_address = match fold {
+    let server_address = match level {
         AggregationLevel::Strangers | AggregationLevel::Ports if !is_listed(server.addr) => {
             network(server.addr)
         }
         AggregationLevel::Scans | AggregationLevel::Inside if !is_listed(server.addr) => {
-            nobody(server.addr)
+            unspecified(server.addr)
         }
         AggregationLevel::Inside => network(server.addr),
         _ => server.addr,
     };
     // A client inside the inventory keeps its port as long as possible.
-    let keeps_port = !outside && fold == AggregationLevel::Strangers;
+    let keeps_port = !is_outside && level == AggregationLevel::Strangers;
     let tuple = FiveTuple {
         src: client_address,
         dst: server_address,
         // Both numbers of an ICMP conversation identify it.
         sport: if transport.has_ports() && !keeps_port { 0 } else { client.port },
-        dport: match fold {
+        dport: match level {
             AggregationLevel::Scans | AggregationLevel::Inside
-                if transport.has_ports() && !established =>
+                if transport.has_ports() && !is_established =>
             {
                 0
             }
@@ -109,9 +109,9 @@ pub(super) fn aggregate_key(
         },
         transport,
     };
-    let (stand_in, side) = FlowKey::new(&tuple, key.path());
+    let (coarser, side) = FlowKey::new(&tuple, key.path());
     // `side` of the new flow is the opener.
-    (stand_in != *key).then_some((stand_in, if side == 0 { opener } else { 1 - opener }))
+    (coarser != *key).then_some((coarser, if side == 0 { opener } else { 1 - opener }))
 }
 
 /// Returns the first address of the /24 or /64 that contains an address.
@@ -123,7 +123,7 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 /// Returns the unspecified address, which stands for all addresses of the same IP version.
-fn nobody(address: IpAddr) -> IpAddr {
+fn unspecified(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -134,25 +134,25 @@ fn nobody(address: IpAddr) -> IpAddr {
 /// that would replace them.
 pub(super) struct AggregationGain<'a> {
     seed: &'a HashSeed,
-    moving: usize,
-    places: HashSet<u64, HashSeed>,
+    replaced: usize,
+    replacements: HashSet<u64, HashSeed>,
 }
 
 impl<'a> AggregationGain<'a> {
     pub fn new(seed: &'a HashSeed) -> Self {
-        Self { seed, moving: 0, places: HashSet::default() }
+        Self { seed, replaced: 0, replacements: HashSet::default() }
     }
 
     pub fn add(
         &mut self,
         table: &FlowTable,
-        fold: AggregationLevel,
+        level: AggregationLevel,
         is_listed: &dyn Fn(IpAddr) -> bool,
     ) {
         for (key, sides) in table.keys() {
-            if let Some((key, _)) = aggregate_key(key, sides, fold, is_listed) {
-                self.moving += 1;
-                self.places.insert(self.seed.hash_one(key));
+            if let Some((key, _)) = aggregate_key(key, sides, level, is_listed) {
+                self.replaced += 1;
+                self.replacements.insert(self.seed.hash_one(key));
             }
         }
     }
@@ -160,46 +160,51 @@ impl<'a> AggregationGain<'a> {
     /// Returns whether hardly any flows would merge, as when all senders are forged. Such flows are
     /// left to the next level. The last level, [`AggregationLevel::Inside`], is ineffective only if
     /// no flow would be aggregated.
-    pub fn is_ineffective(&self, fold: AggregationLevel) -> bool {
-        self.moving == 0
-            || (self.places.len() * 5 > self.moving * 4 && fold != AggregationLevel::Inside)
+    pub fn is_ineffective(&self, level: AggregationLevel) -> bool {
+        self.replaced == 0
+            || (self.replacements.len() * 5 > self.replaced * 4
+                && level != AggregationLevel::Inside)
     }
 }
 
 /// Aggregates the flows of all partitions. Returns the number of flows merged into others.
-fn fold_tables(
+fn aggregate_tables(
     tables: &mut [&mut FlowTable],
     seed: &HashSeed,
     links: &mut InternerCache,
-    fold: AggregationLevel,
+    level: AggregationLevel,
     is_listed: &dyn Fn(IpAddr) -> bool,
 ) -> u64 {
-    let mut helps = AggregationGain::new(seed);
-    tables.iter().for_each(|table| helps.add(table, fold, is_listed));
-    if helps.is_ineffective(fold) {
+    let mut gain = AggregationGain::new(seed);
+    tables.iter().for_each(|table| gain.add(table, level, is_listed));
+    if gain.is_ineffective(level) {
         return 0;
     }
-    let mut folded = 0;
+    let mut aggregated = 0;
     for number in 0..tables.len() {
-        let whole = std::mem::take(&mut *tables[number]);
+        let table = std::mem::take(&mut *tables[number]);
         let AggregationResult { kept, moved } =
-            whole.split(seed, |key, sides| aggregate_key(key, sides, fold, is_listed));
+            table.split(seed, |key, sides| aggregate_key(key, sides, level, is_listed));
         *tables[number] = kept;
-        folded += moved.len() as u64;
+        aggregated += moved.len() as u64;
         for flow in moved {
             let partition = flow.partition(seed);
-            tables[partition].take_folded(flow, seed, links);
+            tables[partition].merge_aggregated(flow, seed, links);
         }
     }
-    folded
+    aggregated
 }
 
 impl WorkerTables {
     /// Aggregates flows without losing packets from the counters. Returns the number of flows
     /// merged into others.
-    pub fn aggregate(&mut self, fold: AggregationLevel, is_listed: &dyn Fn(IpAddr) -> bool) -> u64 {
-        let (parts, seed, links) = self.flows.for_folding();
-        fold_tables(&mut parts.iter_mut().collect::<Vec<_>>(), seed, links, fold, is_listed)
+    pub fn aggregate(
+        &mut self,
+        level: AggregationLevel,
+        is_listed: &dyn Fn(IpAddr) -> bool,
+    ) -> u64 {
+        let (parts, seed, links) = self.flows.for_aggregation();
+        aggregate_tables(&mut parts.iter_mut().collect::<Vec<_>>(), seed, links, level, is_listed)
     }
 }
 
@@ -212,21 +217,24 @@ impl MergedFlows {
     /// Returns an error if idle flows cannot be read from their files.
     pub fn aggregate(
         &mut self,
-        fold: AggregationLevel,
+        level: AggregationLevel,
         is_listed: &dyn Fn(IpAddr) -> bool,
     ) -> io::Result<u64> {
-        let idle = self.fold_idle(fold, is_listed)?;
+        let idle = self.aggregate_idle(level, is_listed)?;
         let seed = self.store.seed.clone();
         let mut links = self.store.links();
         let mut tables: Vec<_> = self.parts.iter_mut().map(|part| &mut part.flows).collect();
-        let folded = idle + fold_tables(&mut tables, &seed, &mut links, fold, is_listed);
-        let wide = |address| if is_listed(address) { address } else { network(address) };
-        let widened =
-            |pair: AddressPair| AddressPair { src: wide(pair.src), dst: wide(pair.dst), ..pair };
+        let aggregated = idle + aggregate_tables(&mut tables, &seed, &mut links, level, is_listed);
+        let widen_address = |address| if is_listed(address) { address } else { network(address) };
+        let widen = |pair: AddressPair| AddressPair {
+            src: widen_address(pair.src),
+            dst: widen_address(pair.dst),
+            ..pair
+        };
         let side = &mut self.side;
         let before = side.loose.len() + side.orphans.len();
-        side.loose.rekey(widened);
-        side.orphans.rekey(widened);
-        Ok(folded + (before - side.loose.len() - side.orphans.len()) as u64)
+        side.loose.rekey(widen);
+        side.orphans.rekey(widen);
+        Ok(aggregated + (before - side.loose.len() - side.orphans.len()) as u64)
     }
 }

@@ -18,14 +18,14 @@ use crate::model::{DuplicateCounts, Merge, NO_TIME, Nanos, SECOND, Sum};
 
 /// The greatest distance between two sightings of one packet, in nanoseconds of packet time. A
 /// retransmission comes later or has another IP identification.
-const APART: Nanos = 1_000_000;
+const MAX_DISTANCE: Nanos = 1_000_000;
 
 /// The number of fingerprints in the sample. It determines a share of one in a hundred to within a
 /// sixth.
-const SAMPLED: usize = 4096;
+const SAMPLE_SIZE: usize = 4096;
 
 /// The number of sightings that are kept for each fingerprint.
-const SIGHTS: usize = 32;
+const MAX_SIGHTINGS: usize = 32;
 
 /// One sighting of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ struct Sighting {
 impl Sighting {
     /// Returns how another sighting of the packet differs: 0 not at all, 1 by interface, 2 by hop,
     /// 3 by VLAN.
-    fn unlike(&self, other: &Self) -> u8 {
+    fn difference(&self, other: &Self) -> u8 {
         match (self.link == other.link, self.interface == other.interface) {
             (true, true) => 0,
             (true, false) => 1,
@@ -51,7 +51,8 @@ impl Sighting {
 /// A sample of fingerprints, each with its sightings.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub(super) struct DuplicateSampler {
-    sights: BTreeMap<u64, Vec<Sighting>>,
+    #[serde(rename = "sights")]
+    sightings: BTreeMap<u64, Vec<Sighting>>,
     /// The highest fingerprint of a full sample.
     limit: Option<u64>,
 }
@@ -68,74 +69,80 @@ impl DuplicateSampler {
         }
         let time = seen.time;
         let interface = seen.interface;
-        let sight = Sighting { time, interface, link: seen.link.anywhere() };
-        self.insert(seen.fingerprint, &[sight]);
+        let sighting = Sighting { time, interface, link: seen.link.anywhere() };
+        self.insert(seen.fingerprint, &[sighting]);
     }
 
-    fn insert(&mut self, fingerprint: u64, sights: &[Sighting]) {
-        let kept = self.sights.entry(fingerprint).or_default();
-        kept.extend_from_slice(sights);
+    fn insert(&mut self, fingerprint: u64, sightings: &[Sighting]) {
+        let kept = self.sightings.entry(fingerprint).or_default();
+        kept.extend_from_slice(sightings);
         kept.sort_unstable();
-        kept.truncate(SIGHTS);
-        if self.sights.len() > SAMPLED {
-            self.sights.pop_last();
+        kept.truncate(MAX_SIGHTINGS);
+        if self.sightings.len() > SAMPLE_SIZE {
+            self.sightings.pop_last();
         }
-        if self.sights.len() == SAMPLED {
-            self.limit = self.sights.last_key_value().map(|(fingerprint, _)| *fingerprint);
+        if self.sightings.len() == SAMPLE_SIZE {
+            self.limit = self.sightings.last_key_value().map(|(fingerprint, _)| *fingerprint);
         }
     }
 
     /// Returns the distance between sightings of the same packets, in nanoseconds, if many have
     /// about the same distance. Then two links carried the same packets, and their clocks differ.
-    pub fn apart(&self) -> Option<Nanos> {
+    pub fn clock_offset(&self) -> Option<Nanos> {
         /// One in this many fingerprints must have a second sighting at that distance.
         const SHARE: usize = 5;
         /// The lowest number of such fingerprints that shows anything.
         const FEW: usize = 8;
         let mut distances: BTreeMap<Nanos, usize> = BTreeMap::new();
-        for sights in self.sights.values().filter(|sights| sights.len() > 1) {
+        for sightings in self.sightings.values().filter(|sightings| sightings.len() > 1) {
             // Content that recurs again and again is a heartbeat. Its distance is only the
             // heartbeat's interval.
-            let times: Vec<Nanos> = together(sights, |s| s.time).map(|s| s[0].time).collect();
+            let times: Vec<Nanos> =
+                group_by_packet(sightings, |s| s.time).map(|s| s[0].time).collect();
             if let [first, second] = times[..] {
                 let distance = second.saturating_sub(first) / SECOND;
                 *distances.entry(distance).or_default() += usize::from(distance > 0);
             }
         }
         // A distance near a whole second may round to either side.
-        let near = |d: Nanos| distances.get(&d).copied().unwrap_or(0);
-        let (count, distance) = distances.keys().map(|d| (near(*d) + near(*d + 1), *d)).max()?;
-        let many = count >= FEW && count * SHARE >= self.sights.len();
+        let count_at = |d: Nanos| distances.get(&d).copied().unwrap_or(0);
+        let (count, distance) =
+            distances.keys().map(|d| (count_at(*d) + count_at(*d + 1), *d)).max()?;
+        let many = count >= FEW && count * SHARE >= self.sightings.len();
         many.then_some((distance + 1) * SECOND)
     }
 
     /// Returns what the sample shows about duplicates in the capture.
-    pub fn copies(&self) -> DuplicateCounts {
-        let mut copies = DuplicateCounts::default();
-        for sights in self.sights.values() {
-            copies.sampled += sights.len() as u64;
-            for packet in together(sights, |sight| sight.time) {
-                for (number, copy) in packet.iter().enumerate().skip(1) {
+    pub fn counts(&self) -> DuplicateCounts {
+        let mut counts = DuplicateCounts::default();
+        for sightings in self.sightings.values() {
+            counts.sampled += sightings.len() as u64;
+            for packet in group_by_packet(sightings, |sighting| sighting.time) {
+                for (number, duplicate) in packet.iter().enumerate().skip(1) {
                     // The most similar earlier sighting determines the kind of the duplicate.
                     let before = packet[..number].iter();
-                    *match before.map(|earlier| copy.unlike(earlier)).min().unwrap_or_default() {
-                        0 => &mut copies.same,
-                        1 => &mut copies.interfaces,
-                        2 => &mut copies.hops,
-                        _ => &mut copies.vlans,
+                    *match before
+                        .map(|earlier| duplicate.difference(earlier))
+                        .min()
+                        .unwrap_or_default()
+                    {
+                        0 => &mut counts.same,
+                        1 => &mut counts.interfaces,
+                        2 => &mut counts.hops,
+                        _ => &mut counts.vlans,
                     } += 1;
                 }
             }
         }
-        copies
+        counts
     }
 }
 
 impl Merge for DuplicateSampler {
     fn merge(&mut self, other: &Self) {
-        for (fingerprint, sights) in &other.sights {
+        for (fingerprint, sightings) in &other.sightings {
             if self.limit.is_none_or(|limit| *fingerprint <= limit) {
-                self.insert(*fingerprint, sights);
+                self.insert(*fingerprint, sightings);
             }
         }
     }
@@ -144,11 +151,11 @@ impl Merge for DuplicateSampler {
 /// The sample bounds itself.
 impl EvidenceKind for DuplicateSampler {
     fn merge(&mut self, other: Self) {
-        if self.sights.is_empty() { *self = other } else { Merge::merge(self, &other) }
+        if self.sightings.is_empty() { *self = other } else { Merge::merge(self, &other) }
     }
 
     fn is_empty(&self) -> bool {
-        self.sights.is_empty()
+        self.sightings.is_empty()
     }
 
     fn memory(&self) -> usize {
@@ -233,21 +240,23 @@ impl DuplicateCorrection {
     /// encapsulation to another does not show any fingerprint in both.
     pub fn find(&mut self, mut traces: Vec<PacketRecord>) {
         traces.sort_unstable();
-        for sights in traces.chunk_by(|a, b| (a.fingerprint, a.flow) == (b.fingerprint, b.flow)) {
-            if sights.len() == 1 {
+        for sightings in traces.chunk_by(|a, b| (a.fingerprint, a.flow) == (b.fingerprint, b.flow))
+        {
+            if sightings.len() == 1 {
                 continue;
             }
             let mut all = Amount::default();
             let mut most = Amount::default();
-            for link in sights.chunk_by(|a, b| a.link == b.link) {
+            for link in sightings.chunk_by(|a, b| a.link == b.link) {
                 link.iter().for_each(|trace| all.merge(&trace.amount()));
                 let mut here = Amount::default();
-                together(link, |t| t.time).for_each(|packet| here.merge(&packet[0].amount()));
+                group_by_packet(link, |t| t.time)
+                    .for_each(|packet| here.merge(&packet[0].amount()));
                 most = most.max(here);
             }
-            all.remove(&most);
+            all.subtract(&most);
             if all.packets.0 > 0 {
-                self.0.entry(sights[0].flow).or_default().merge(&all);
+                self.0.entry(sightings[0].flow).or_default().merge(&all);
             }
         }
     }
@@ -270,12 +279,15 @@ impl PacketRecord {
 
 /// Divides sightings, which are in order of time, into those of one packet each: none is further
 /// from the first than a duplicate may be.
-fn together<T>(mut sights: &[T], time: impl Fn(&T) -> Nanos) -> impl Iterator<Item = &[T]> {
+fn group_by_packet<T>(
+    mut sightings: &[T],
+    time: impl Fn(&T) -> Nanos,
+) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
-        let first = time(sights.first()?);
-        let end = sights.partition_point(|s| time(s).saturating_sub(first) <= APART);
-        let (packet, rest) = sights.split_at(end);
-        sights = rest;
+        let first = time(sightings.first()?);
+        let end = sightings.partition_point(|s| time(s).saturating_sub(first) <= MAX_DISTANCE);
+        let (packet, others) = sightings.split_at(end);
+        sightings = others;
         Some(packet)
     })
 }
@@ -326,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_does_not_depend_on_who_saw_what() {
+    fn a_sample_does_not_depend_on_which_worker_saw_what() {
         let see = |sample: &mut DuplicateSampler, number: u64| {
             let fingerprint = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
             let time = number as Nanos;
@@ -347,11 +359,11 @@ mod tests {
         let [a, mut b, c] = parts;
         Merge::merge(&mut b, &c);
         Merge::merge(&mut b, &a);
-        assert_eq!(whole.sights, b.sights);
-        assert_eq!(whole.sights.len(), SAMPLED);
+        assert_eq!(whole.sightings, b.sightings);
+        assert_eq!(whole.sightings.len(), SAMPLE_SIZE);
         // Every second packet was seen twice, so a third of the frames are duplicates.
-        let copies = whole.copies();
-        assert!((copies.share(copies.same) - 1.0 / 3.0).abs() < 0.02, "{copies:?}");
-        assert_eq!(copies.total(), copies.same);
+        let counts = whole.counts();
+        assert!((counts.share(counts.same) - 1.0 / 3.0).abs() < 0.02, "{counts:?}");
+        assert_eq!(counts.total(), counts.same);
     }
 }

@@ -33,28 +33,32 @@ struct PartitionCarryOver {
 impl PartitionCarryOver {
     /// Takes out what is not complete yet. Fragments that came at or after `since` may still be
     /// completed. A lookup waits for one window, and the lookups of `before` have already waited.
-    fn of(side: &mut SideEvidence, since: Nanos, before: &HashMap<DnsQuery, DnsExchange>) -> Self {
-        let waits = |(lookup, reply): &(&DnsQuery, &DnsExchange)| {
-            !reply.is_whole() && !before.contains_key(*lookup)
+    fn take_from(
+        side: &mut SideEvidence,
+        since: Nanos,
+        before: &HashMap<DnsQuery, DnsExchange>,
+    ) -> Self {
+        let is_waiting = |(lookup, reply): &(&DnsQuery, &DnsExchange)| {
+            !reply.is_complete() && !before.contains_key(*lookup)
         };
-        let waiting = side.lookups.sorted().filter(waits);
+        let waiting = side.lookups.sorted().filter(is_waiting);
         Self {
             lookups: waiting.map(|(lookup, reply)| (lookup.clone(), reply.clone())).collect(),
-            fragments: side.fragments.hold_back(since),
+            fragments: side.fragments.take_unfinished(since),
         }
     }
 }
 
 impl FlowStore {
-    /// Merges all tables and returns the result. Merging uses `jobs` threads. With `traces`,
-    /// fragments that join their flows leave packet records, too. At most `most` entries of each
-    /// kind of side evidence are kept.
+    /// Merges all tables, which were created with `keep`, and returns the result. Merging uses
+    /// `jobs` threads. Fragments that join their flows leave packet records, too, if `keep` demands
+    /// them. At most `most` entries of each kind of side evidence are kept.
     ///
     /// # Errors
     ///
     /// Returns an error if a temporary file cannot be read or written.
-    pub fn finish(self, traces: bool, jobs: usize, most: usize) -> io::Result<MergedFlows> {
-        self.finish_with(traces, jobs, &mut WindowCarryOver::default(), None, most)
+    pub fn finish(self, keep: &Retention, jobs: usize, most: usize) -> io::Result<MergedFlows> {
+        self.merge_all(keep, jobs, &mut WindowCarryOver::default(), None, most)
     }
 
     /// Does the same as [`FlowStore::finish`] for one window of many. `pending` holds what the
@@ -70,12 +74,13 @@ impl FlowStore {
         pending: &mut WindowCarryOver,
         end: Option<Nanos>,
     ) -> io::Result<MergedFlows> {
-        self.finish_with(false, jobs, pending, end.map(|end| end - TIMEOUT), usize::MAX)
+        let since = end.map(|end| end - TIMEOUT);
+        self.merge_all(&Retention::default(), jobs, pending, since, usize::MAX)
     }
 
-    fn finish_with(
+    fn merge_all(
         self,
-        traces: bool,
+        keep: &Retention,
         jobs: usize,
         pending: &mut WindowCarryOver,
         since: Option<Nanos>,
@@ -83,7 +88,7 @@ impl FlowStore {
     ) -> io::Result<MergedFlows> {
         self.merge(jobs);
         pending.parts.resize_with(PARTITIONS, Default::default);
-        let mut joined = self.tables(&Retention { traces, ..Retention::default() });
+        let mut joined = self.tables(keep);
         let mut flows = MergedFlows {
             parts: self.take_parts(),
             links: Vec::new(),
@@ -105,7 +110,7 @@ impl FlowStore {
                 side.lookups.add(lookup.clone(), reply.clone());
             }
             if let Some(since) = since {
-                *open = PartitionCarryOver::of(&mut side, since, &before.lookups);
+                *open = PartitionCarryOver::take_from(&mut side, since, &before.lookups);
             }
             flows.take_side(side, &mut joined);
             flows.side.keep_least(most, &mut flows.trimmed);
@@ -133,48 +138,48 @@ impl MergedFlows {
         let lookups = std::mem::take(&mut side.lookups);
         let fragments = std::mem::take(&mut side.fragments);
         self.side.merge(side);
-        self.join_carriers(carriers, joined);
+        self.join_outer_flows(carriers, joined);
         self.join_lookups(lookups);
         self.join_fragments(fragments, joined);
     }
 
     /// Records the destinations of tunnels that the user did not state, and turns the outer packets
     /// of tunnels into flows.
-    fn join_carriers(
+    fn join_outer_flows(
         &mut self,
-        carriers: Keyed<OuterFlow, DirectionStats>,
+        outer_flows: Keyed<OuterFlow, DirectionStats>,
         joined: &mut WorkerTables,
     ) {
-        for (carrier, side) in carriers {
-            if carrier.path.is_around()
-                && let Some(interface) = carrier.path.interface()
+        for (outer, side) in outer_flows {
+            if outer.path.is_around()
+                && let Some(interface) = outer.path.interface()
             {
-                self.side.tunnels.entry(interface).insert(carrier.ends.dst);
+                self.side.tunnels.entry(interface).insert(outer.ends.dst);
             }
-            let (key, sender) = carrier.flow();
+            let (key, sender) = outer.flow();
             joined.flows.observe_side(&key, sender, &side);
         }
     }
 
     fn join_lookups(&mut self, lookups: Keyed<DnsQuery, DnsExchange>) {
         // An answer without a query does not count.
-        for (lookup, reply) in lookups.into_iter().filter(|(_, reply)| reply.asked.0 != 0) {
+        for (lookup, reply) in lookups.into_iter().filter(|(_, reply)| reply.queried.0 != 0) {
             let DnsQuery { client, resolver, path, .. } = lookup;
             self.side.askers.entry((resolver, path)).insert(client);
             for (address, names) in reply.answers.iter() {
-                let told = self.side.told.entry((client, *address, path));
-                told.insert((names.clone(), resolver));
+                let resolved = self.side.told.entry((client, *address, path));
+                resolved.insert((names.clone(), resolver));
             }
         }
     }
 
     fn join_fragments(&mut self, fragments: FragmentTable, joined: &mut WorkerTables) {
-        for piece in fragments.join_all() {
-            match piece {
+        for fragment in fragments.join_all() {
+            match fragment {
                 JoinedFragment::Flow(key, side, seen, payload) => {
-                    let place = joined.flows.place(&key, side);
-                    joined.flows.observe(place, &seen, payload, 0, (0, None));
-                    joined.trace(&key, side, &seen, payload);
+                    let slot = joined.flows.find_slot(&key, side);
+                    joined.flows.observe(slot, &seen, payload, 0, (0, None));
+                    joined.keep_packet_record(&key, side, &seen, payload);
                 }
                 JoinedFragment::Error(key, side, time, kind, by) => {
                     let error = IcmpError { side: side as u8, kind, by };

@@ -123,21 +123,21 @@ impl FragmentTable {
     /// Takes out what came at or after `since`, because its first fragment may still come. First
     /// fragments are taken along, but also stay here, as long as later fragments may still belong
     /// to them.
-    pub(super) fn hold_back(&mut self, since: Nanos) -> Self {
-        let mut held = Self::default();
+    pub(super) fn take_unfinished(&mut self, since: Nanos) -> Self {
+        let mut unfinished = Self::default();
         for (key, datagrams) in &mut self.datagrams {
-            let mut young = FragmentedDatagrams::default();
-            let near = |first: &&FirstFragment| first.0 >= since - TIMEOUT;
-            young.firsts = datagrams.firsts.iter().filter(near).copied().collect();
-            young.later = datagrams.later.extract_if(.., |later| later.time >= since).collect();
-            young.errors = datagrams.errors.extract_if(.., |error| error.0 >= since).collect();
-            if !young.is_empty() {
-                held.insert(*key, young);
+            let mut recent = FragmentedDatagrams::default();
+            let may_continue = |first: &&FirstFragment| first.0 >= since - TIMEOUT;
+            recent.firsts = datagrams.firsts.iter().filter(may_continue).copied().collect();
+            recent.later = datagrams.later.extract_if(.., |later| later.time >= since).collect();
+            recent.errors = datagrams.errors.extract_if(.., |error| error.0 >= since).collect();
+            if !recent.is_empty() {
+                unfinished.insert(*key, recent);
             }
         }
         self.datagrams.retain(|_, datagrams| !datagrams.is_empty());
         self.count = self.datagrams.values().map(FragmentedDatagrams::len).sum();
-        held
+        unfinished
     }
 
     /// Joins each later fragment with the first fragment nearest in time. If two are equally near,

@@ -16,7 +16,7 @@ use crate::model::Nanos;
 
 /// The number of pieces above which a file is rewritten as one piece. Then a flow that continued
 /// and became idle again is one flow in the file.
-const PIECES: usize = 16;
+const MAX_PIECES: usize = 16;
 
 impl MergedFlows {
     /// Moves flows that have been idle since `time` out of memory. If they cannot be written, they
@@ -33,9 +33,9 @@ impl MergedFlows {
                 self.parts[number].flows.merge(idle, &seed, &mut links);
                 return Err(error);
             }
-            if self.idle[number].pieces > PIECES {
-                let whole = self.load(number)?.flows;
-                self.rewrite_idle(number, &whole)?;
+            if self.idle[number].pieces > MAX_PIECES {
+                let flows = self.load(number)?.flows;
+                self.rewrite_idle(number, &flows)?;
             }
         }
         Ok(())
@@ -44,10 +44,11 @@ impl MergedFlows {
     /// Adds a piece to the file of a partition. The piece is written completely or not at all.
     fn append(&mut self, number: usize, flows: &FlowTable) -> io::Result<()> {
         let written = self.store.spill.add_flows(number, flows)?;
-        let IdleStats { pieces, flows: known, estimated_conversations, bytes } = self.idle[number];
+        let IdleStats { pieces, flows: earlier, estimated_conversations, bytes } =
+            self.idle[number];
         self.idle[number] = IdleStats {
             pieces: pieces + 1,
-            flows: known + flows.len(),
+            flows: earlier + flows.len(),
             estimated_conversations: estimated_conversations
                 + flows.estimated_conversations(&self.store.seed),
             bytes: bytes + written,
@@ -83,8 +84,8 @@ impl MergedFlows {
         for number in
             (0..PARTITIONS).filter(|number| self.idle[*number].pieces > 1).collect::<Vec<_>>()
         {
-            let whole = self.load(number)?.flows;
-            if self.rewrite_idle(number, &whole).is_err() {
+            let flows = self.load(number)?.flows;
+            if self.rewrite_idle(number, &flows).is_err() {
                 break;
             }
         }
@@ -102,7 +103,7 @@ impl MergedFlows {
     }
 
     /// Returns the number of flows in files and their size in bytes.
-    pub fn resting(&self) -> (usize, u64) {
+    pub fn idle_size(&self) -> (usize, u64) {
         let IdleStats { flows, bytes, .. } = self.idle_sums();
         (flows, bytes)
     }
@@ -110,41 +111,41 @@ impl MergedFlows {
     /// Aggregates idle flows. The coarser flows that replace them go into memory. Returns the
     /// number of flows merged into others. If the disk is full, the remaining flows stay as they
     /// are.
-    pub(super) fn fold_idle(
+    pub(super) fn aggregate_idle(
         &mut self,
-        fold: AggregationLevel,
+        level: AggregationLevel,
         is_listed: &dyn Fn(IpAddr) -> bool,
     ) -> io::Result<u64> {
         let seed = self.store.seed.clone();
         let mut links = self.store.links();
-        let mut helps = AggregationGain::new(&seed);
-        let held: Vec<usize> = (0..PARTITIONS).filter(|n| self.idle[*n].flows > 0).collect();
-        for number in &held {
-            helps.add(&self.load(*number)?.flows, fold, is_listed);
+        let mut gain = AggregationGain::new(&seed);
+        let with_idle: Vec<usize> = (0..PARTITIONS).filter(|n| self.idle[*n].flows > 0).collect();
+        for number in &with_idle {
+            gain.add(&self.load(*number)?.flows, level, is_listed);
         }
-        if helps.is_ineffective(fold) {
+        if gain.is_ineffective(level) {
             return Ok(0);
         }
-        let mut folded = 0;
-        for number in held {
-            let mut whole = self.load(number)?.flows;
+        let mut aggregated = 0;
+        for number in with_idle {
+            let mut idle = self.load(number)?.flows;
             // A flow that continued joins its newer part in memory, so that it counts once.
-            let busy = self.parts[number].flows.keys().map(|(key, _)| *key);
-            let busy: HashSet<FlowKey, HashSeed> = busy.collect();
-            let again = whole.take_where(&seed, |flow, _| busy.contains(&flow.key()));
+            let active = self.parts[number].flows.keys().map(|(key, _)| *key);
+            let active: HashSet<FlowKey, HashSeed> = active.collect();
+            let continued = idle.take_where(&seed, |flow, _| active.contains(&flow.key()));
             let AggregationResult { kept, moved } =
-                whole.split(&seed, |key, sides| aggregate_key(key, sides, fold, is_listed));
+                idle.split(&seed, |key, sides| aggregate_key(key, sides, level, is_listed));
             // The old file stays complete until the new one replaces it.
             if self.rewrite_idle(number, &kept).is_err() {
                 break;
             }
-            self.parts[number].flows.merge(again, &seed, &mut links);
-            folded += moved.len() as u64;
+            self.parts[number].flows.merge(continued, &seed, &mut links);
+            aggregated += moved.len() as u64;
             for flow in moved {
                 let partition = flow.partition(&seed);
-                self.parts[partition].flows.take_folded(flow, &seed, &mut links);
+                self.parts[partition].flows.merge_aggregated(flow, &seed, &mut links);
             }
         }
-        Ok(folded)
+        Ok(aggregated)
     }
 }

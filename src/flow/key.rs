@@ -23,7 +23,8 @@ pub struct FlowKey {
     hi: [u64; 2],
     /// From the highest byte to the lowest: two bytes of path, two bytes of port for each address
     /// in the same order, one byte of transport, and one byte that is 1 for IPv6.
-    rest: u64,
+    #[serde(rename = "rest")]
+    packed: u64,
 }
 
 impl FlowKey {
@@ -36,24 +37,24 @@ impl FlowKey {
         let ports = u64::from(lo.1) << 16 | u64::from(hi.1);
         let kind = u64::from(tuple.transport.0) << 8 | u64::from(tuple.src.is_ipv6());
         let path = u64::from(path.number()) << 48;
-        (Self { lo: lo.0, hi: hi.0, rest: path | ports << 16 | kind }, side)
+        (Self { lo: lo.0, hi: hi.0, packed: path | ports << 16 | kind }, side)
     }
 
     /// Returns the path of the packets, which determines how far they may be trusted.
     pub fn path(&self) -> Path {
-        Path::from_number((self.rest >> 48) as u16)
+        Path::from_number((self.packed >> 48) as u16)
     }
 
     /// Returns the same flow on [`Path::PLAIN`].
     #[must_use]
     pub(super) fn plain(self) -> Self {
-        Self { rest: self.rest & (u64::MAX >> 16), ..self }
+        Self { packed: self.packed & (u64::MAX >> 16), ..self }
     }
 
     /// Returns the endpoint of a side.
     pub fn endpoint(&self, side: usize) -> Endpoint {
         let (address, port) =
-            if side == 0 { (self.lo, self.rest >> 32) } else { (self.hi, self.rest >> 16) };
+            if side == 0 { (self.lo, self.packed >> 32) } else { (self.hi, self.packed >> 16) };
         Endpoint::new(self.address(address), port as u16)
     }
 
@@ -66,28 +67,28 @@ impl FlowKey {
     }
 
     fn is_v6(&self) -> bool {
-        self.rest & 1 == 1
+        self.packed & 1 == 1
     }
 
     /// Returns the transport.
     pub fn transport(&self) -> Transport {
-        Transport((self.rest >> 8) as u8)
+        Transport((self.packed >> 8) as u8)
     }
 
     /// Returns a hash of the two addresses, the transport and the lower port, and a hash of the
     /// whole key. A service nearly always has the lower port, so the flows of one conversation
     /// share the first hash.
     pub(super) fn hashes(&self, seed: &HashSeed) -> (u64, u64) {
-        let ports = [(self.rest >> 32) as u16, (self.rest >> 16) as u16];
-        let [least, most] = if ports[0] <= ports[1] { ports } else { [ports[1], ports[0]] };
+        let ports = [(self.packed >> 32) as u16, (self.packed >> 16) as u16];
+        let [lower, higher] = if ports[0] <= ports[1] { ports } else { [ports[1], ports[0]] };
         let mut hasher = seed.build_hasher();
         self.hash_addresses(&mut hasher);
-        hasher.write_u64(u64::from(least) << 16 | self.rest & 0xffff);
-        let talk = hasher.finish();
+        hasher.write_u64(u64::from(lower) << 16 | self.packed & 0xffff);
+        let conversation_hash = hasher.finish();
         // The rest of the identity is the higher port, the side that has it, and the path.
-        let order = u64::from(most) << 1 | u64::from(ports[0] <= ports[1]);
-        hasher.write_u64(self.rest >> 48 << 32 | order);
-        (talk, hasher.finish())
+        let order = u64::from(higher) << 1 | u64::from(ports[0] <= ports[1]);
+        hasher.write_u64(self.packed >> 48 << 32 | order);
+        (conversation_hash, hasher.finish())
     }
 
     fn hash_addresses(&self, state: &mut impl Hasher) {
@@ -102,7 +103,7 @@ impl FlowKey {
 impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.hash_addresses(state);
-        state.write_u64(self.rest);
+        state.write_u64(self.packed);
     }
 }
 

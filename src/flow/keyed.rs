@@ -36,8 +36,8 @@ pub(super) trait EvidenceKind: Default + Serialize + DeserializeOwned {
         vec![self]
     }
 
-    /// Moves evidence from each path to the path that `believed` returns.
-    fn believe(&mut self, _believed: &dyn Fn(Path) -> Path) {}
+    /// Moves evidence from each path to the path that `new_path` returns.
+    fn map_paths(&mut self, _new_path: &dyn Fn(Path) -> Path) {}
 }
 
 /// Returns an empty value for each partition.
@@ -50,23 +50,23 @@ pub trait EvidenceKey: Clone + Eq + Ord + Hash {
     /// The approximate number of bytes of memory that an entry takes.
     const MEMORY: usize = 256;
 
-    /// Returns the same key on the path that `believed` returns. A key stays as it is if it has no
+    /// Returns the same key on the path that `new_path` returns. A key stays as it is if it has no
     /// path, or if its evidence no longer has a path once tables are merged.
     #[must_use]
-    fn believed(self, _believed: &dyn Fn(Path) -> Path) -> Self {
+    fn with_path(self, _new_path: &dyn Fn(Path) -> Path) -> Self {
         self
     }
 }
 
 impl EvidenceKey for (IpAddr, Path) {
-    fn believed(self, believed: &dyn Fn(Path) -> Path) -> Self {
-        (self.0, believed(self.1))
+    fn with_path(self, new_path: &dyn Fn(Path) -> Path) -> Self {
+        (self.0, new_path(self.1))
     }
 }
 
 impl EvidenceKey for (IpAddr, IpAddr, Path) {
-    fn believed(self, believed: &dyn Fn(Path) -> Path) -> Self {
-        (self.0, self.1, believed(self.2))
+    fn with_path(self, new_path: &dyn Fn(Path) -> Path) -> Self {
+        (self.0, self.1, new_path(self.2))
     }
 }
 
@@ -206,8 +206,8 @@ where
         parts
     }
 
-    fn believe(&mut self, believed: &dyn Fn(Path) -> Path) {
-        self.rekey(|key| key.believed(believed));
+    fn map_paths(&mut self, new_path: &dyn Fn(Path) -> Path) {
+        self.rekey(|key| key.with_path(new_path));
     }
 }
 

@@ -10,7 +10,7 @@ use super::key::PARTITIONS;
 use super::partitions::{FlowPartitions, PartitionEvidence, PartitionFlows, on_threads};
 use super::records::Evidence;
 use super::side_evidence::{SideEvidence, TrimmedKinds};
-use super::spill::understood;
+use super::spill::parse_pieces;
 use super::store::FlowStore;
 use crate::decode::{Encapsulation, Path};
 use crate::model::{DuplicateCounts, Nanos};
@@ -43,19 +43,19 @@ pub(super) struct IdleStats {
 
 impl MergedFlows {
     /// Returns how far packets on a path may be trusted, now that mirrors are known.
-    pub fn believed(&self, path: Path) -> Path {
+    pub fn trusted_path(&self, path: Path) -> Path {
         if self.plain.contains(&path) { Path::PLAIN } else { path }
     }
 
     /// Returns the distance between sightings of the same packets, in nanoseconds, if a sample
     /// shows that two clocks differ.
-    pub fn apart(&self) -> Option<Nanos> {
-        self.side.sample().apart()
+    pub fn clock_offset(&self) -> Option<Nanos> {
+        self.side.sample().clock_offset()
     }
 
     /// Returns what a sample of the packets shows about duplicates among them.
-    pub fn copies(&self) -> DuplicateCounts {
-        self.side.sample().copies()
+    pub fn duplicate_counts(&self) -> DuplicateCounts {
+        self.side.sample().counts()
     }
 
     /// Returns all evidence as values, in memory.
@@ -65,7 +65,7 @@ impl MergedFlows {
     /// Returns an error if a temporary file cannot be read.
     pub fn evidence(&self) -> io::Result<Evidence> {
         let mut flows = Vec::new();
-        self.visit(|shard| flows.extend(shard.records()))?;
+        self.visit(|partition| flows.extend(partition.records()))?;
         flows.sort_unstable_by_key(|flow| flow.key);
         Ok(Evidence { flows, side: self.side.clone() })
     }
@@ -76,22 +76,22 @@ impl MergedFlows {
     /// # Errors
     ///
     /// Returns an error if a temporary file cannot be read or written.
-    pub fn drop_copies(&mut self) -> io::Result<u64> {
-        let mut removals = DuplicateCorrection::default();
+    pub fn remove_duplicates(&mut self) -> io::Result<u64> {
+        let mut correction = DuplicateCorrection::default();
         let mut removed = 0;
         for number in 0..PARTITIONS {
             let mut traces = std::mem::take(&mut self.parts[number].side.traces);
             traces.extend(self.load(number)?.side.traces);
-            removals.find(traces);
+            correction.find(traces);
         }
         let seed = self.store.seed.clone();
         for number in 0..PARTITIONS {
             let mut flows = self.load(number)?.flows;
             if flows.is_empty() {
-                removed += self.parts[number].flows.remove(&removals, &seed);
+                removed += self.parts[number].flows.remove_duplicates(&correction, &seed);
                 continue;
             }
-            removed += flows.remove(&removals, &seed);
+            removed += flows.remove_duplicates(&correction, &seed);
             // The corrected flows replace the pieces of the file.
             self.store.spill.replace(number, &flows)?;
         }
@@ -106,7 +106,7 @@ impl MergedFlows {
         if bytes.is_empty() {
             return Ok(PartitionEvidence::default());
         }
-        understood(&bytes, &self.store.seed, &mut self.store.links())
+        parse_pieces(&bytes, &self.store.seed, &mut self.store.links())
     }
 
     /// Merges the flows of a partition on trusted paths into those on [`Path::PLAIN`].
@@ -151,7 +151,7 @@ impl FlowPartitions for MergedFlows {
         &self.side
     }
 
-    fn believe(&mut self, mirrors: &BTreeSet<u16>) -> io::Result<()> {
+    fn trust_mirrors(&mut self, mirrors: &BTreeSet<u16>) -> io::Result<()> {
         let paths: BTreeSet<Path> = mirrors.iter().map(|at| Path::inside(*at)).collect();
         if paths.is_subset(&self.plain) {
             return Ok(());
@@ -160,7 +160,7 @@ impl FlowPartitions for MergedFlows {
         let mut links = self.store.links();
         (0..PARTITIONS).try_for_each(|number| self.make_plain(number, &mut links))?;
         let plain = &self.plain;
-        self.side.believe(&|path| if plain.contains(&path) { Path::PLAIN } else { path });
+        self.side.map_paths(&|path| if plain.contains(&path) { Path::PLAIN } else { path });
         self.links = self.store.interner.all();
         Ok(())
     }

@@ -49,7 +49,7 @@ pub use side_evidence::{
 };
 pub use state::{Amount, DirectionStats, FlowState, IcmpError, IcmpErrors, Opening, RareEvidence};
 pub use store::FlowStore;
-pub use table::Flow;
+pub use table::{Flow, LOOKUP_BATCH};
 pub use undecoded::{UndecodedCounts, UndecodedFrames, UndecodedReason};
 pub use worker_tables::{PrefixRetention, Retention, WorkerTables};
 

@@ -76,7 +76,7 @@ pub trait FlowPartitions: Sync {
     /// # Errors
     ///
     /// Returns an error if a part is in a file that cannot be read or written.
-    fn believe(&mut self, mirrors: &BTreeSet<u16>) -> io::Result<()>;
+    fn trust_mirrors(&mut self, mirrors: &BTreeSet<u16>) -> io::Result<()>;
 
     /// Returns the number of bytes that were written to temporary files because memory was short.
     fn spilled(&self) -> u64 {
@@ -116,7 +116,7 @@ pub trait FlowPartitions: Sync {
                 if number >= self.count() {
                     return Ok(all);
                 }
-                self.visit_one(number, &mut |shard| take(&mut all, shard))?;
+                self.visit_one(number, &mut |partition| take(&mut all, partition))?;
             }
         })
     }

@@ -37,7 +37,8 @@ pub struct FlowRecord {
     /// The number of errors.
     pub error_count: Sum,
     /// The number of flows that were merged into this one when memory was short.
-    pub folded: Sum,
+    #[serde(rename = "folded")]
+    pub aggregated: Sum,
 }
 
 /// What one side of a flow sent.
@@ -65,9 +66,11 @@ pub struct DirectionRecord {
     /// The encapsulations that the side was seen in.
     pub links: BoundedSet<Encapsulation, 16>,
     /// The server names that the side requested, as far as a single segment shows them.
-    pub hellos: BoundedSet<ServerNameRequest, 16>,
+    #[serde(rename = "hellos")]
+    pub requests: BoundedSet<ServerNameRequest, 16>,
     /// Segments that may be part of a message that names the server.
-    pub pieces: StreamPrefix,
+    #[serde(rename = "pieces")]
+    pub prefix: StreamPrefix,
 }
 
 impl FlowRecord {
@@ -80,7 +83,7 @@ impl FlowRecord {
             error_first: Min::default(),
             error_last: Max::default(),
             error_count: Sum::default(),
-            folded: Sum::default(),
+            aggregated: Sum::default(),
         }
     }
 }
@@ -93,7 +96,7 @@ impl Merge for FlowRecord {
         self.error_first.merge(&other.error_first);
         self.error_last.merge(&other.error_last);
         self.error_count.merge(&other.error_count);
-        self.folded.merge(&other.folded);
+        self.aggregated.merge(&other.aggregated);
     }
 }
 
@@ -109,7 +112,7 @@ impl Merge for DirectionRecord {
         self.syn_acks.merge(&other.syn_acks);
         self.acked.merge(&other.acked);
         self.links.merge(&other.links);
-        self.hellos.merge(&other.hellos);
-        self.pieces.merge(&other.pieces);
+        self.requests.merge(&other.requests);
+        self.prefix.merge(&other.prefix);
     }
 }

@@ -19,6 +19,7 @@ use super::state::DirectionStats;
 use super::store::FlowStore;
 use super::table::FlowTable;
 use super::undecoded::UndecodedCounts;
+use super::worker_tables::Retention;
 use crate::decode::{Encapsulation, Path};
 use crate::model::{BoundedSet, Nanos, Sum};
 use crate::payload::AnnouncedPorts;
@@ -66,17 +67,17 @@ impl MergedFlows {
             StateLayout::Named => SideEvidence::restore(from)?,
         };
         let seed = store.seed.clone();
-        let mut flows = store.finish(false, 1, usize::MAX)?;
+        let mut flows = store.finish(&Retention::default(), 1, usize::MAX)?;
         let mut links = flows.store.links();
         for _ in 0..PARTITIONS {
-            let mut next = || {
+            let mut read_table = || {
                 let bytes = read_bytes(from)?;
                 let table = FlowTable::from_bytes(&seed, &bytes).map_err(io::Error::other)?;
                 // Another seed has other partitions.
                 io::Result::Ok(table.into_partitions(&seed))
             };
-            let idle = next()?;
-            let own = next()?;
+            let idle = read_table()?;
+            let own = read_table()?;
             flows.add_idle(idle, &mut links);
             for (number, part) in own.into_iter().enumerate() {
                 flows.parts[number].flows.merge(part, &seed, &mut links);

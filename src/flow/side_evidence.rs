@@ -36,8 +36,8 @@ pub struct AddressPair {
 }
 
 impl EvidenceKey for AddressPair {
-    fn believed(self, believed: &dyn Fn(Path) -> Path) -> Self {
-        Self { path: believed(self.path), ..self }
+    fn with_path(self, new_path: &dyn Fn(Path) -> Path) -> Self {
+        Self { path: new_path(self.path), ..self }
     }
 }
 
@@ -96,9 +96,9 @@ macro_rules! kinds {
                 vec![$($(($words, EvidenceKind::keep_least(&mut self.$name, most)),)?)+]
             }
 
-            /// Moves evidence from each path to the path that `believed` returns.
-            pub(super) fn believe(&mut self, believed: &dyn Fn(Path) -> Path) {
-                $(EvidenceKind::believe(&mut self.$name, believed);)+
+            /// Moves evidence from each path to the path that `new_path` returns.
+            pub(super) fn map_paths(&mut self, new_path: &dyn Fn(Path) -> Path) {
+                $(EvidenceKind::map_paths(&mut self.$name, new_path);)+
             }
 
             /// Writes each kind with its name, so that a later version may have more kinds.
@@ -133,6 +133,7 @@ macro_rules! kinds {
     };
 }
 
+// The names of the kinds are written into saved states and never change.
 kinds! {
     /// Packets whose ports were not seen, and ICMP errors, by pair.
     loose: Keyed<AddressPair, DirectionStats> = "pairs of hosts with packets without ports",
@@ -188,7 +189,7 @@ impl SideEvidence {
     }
 
     /// Returns the packets whose ports were not seen, and ICMP errors, by pair, in order.
-    pub fn loose(&self) -> impl Iterator<Item = (&AddressPair, &DirectionStats)> {
+    pub fn portless(&self) -> impl Iterator<Item = (&AddressPair, &DirectionStats)> {
         self.loose.sorted()
     }
 
@@ -199,12 +200,12 @@ impl SideEvidence {
 
     /// Returns the names that DNS gave clients for addresses, by client, address and path, in
     /// order.
-    pub fn told(&self) -> impl Iterator<Item = (&(IpAddr, IpAddr, Path), &DnsNames)> {
+    pub fn dns_names(&self) -> impl Iterator<Item = (&(IpAddr, IpAddr, Path), &DnsNames)> {
         self.told.sorted()
     }
 
     /// Returns the clients that sent queries to a resolver on [`Path::PLAIN`].
-    pub fn askers(&self, resolver: IpAddr) -> impl Iterator<Item = &IpAddr> {
+    pub fn resolver_clients(&self, resolver: IpAddr) -> impl Iterator<Item = &IpAddr> {
         self.askers.get(&(resolver, Path::PLAIN)).into_iter().flat_map(ResolverClients::iter)
     }
 
@@ -214,7 +215,9 @@ impl SideEvidence {
     }
 
     /// Returns the holders of virtual addresses (VRRP), by virtual address and path, in order.
-    pub fn holders(&self) -> impl Iterator<Item = (&(IpAddr, Path), &VirtualAddressMasters)> {
+    pub fn virtual_address_masters(
+        &self,
+    ) -> impl Iterator<Item = (&(IpAddr, Path), &VirtualAddressMasters)> {
         self.holders.sorted()
     }
 
@@ -225,7 +228,7 @@ impl SideEvidence {
     }
 
     /// Returns the frames that could not be decoded.
-    pub fn unread(&self) -> &UndecodedCounts {
+    pub fn undecoded(&self) -> &UndecodedCounts {
         &self.unread
     }
 

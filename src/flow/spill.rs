@@ -61,7 +61,7 @@ impl Spill {
     }
 
     fn append(&self, number: usize, flows: &FlowTable, side: &SideEvidence) -> io::Result<u64> {
-        let piece = piece(flows, side)?;
+        let piece = to_piece(flows, side)?;
         let mut files = self.files();
         let file = match &mut files[number] {
             Some(file) => file,
@@ -82,7 +82,7 @@ impl Spill {
             self.files()[number] = None;
             return Ok(0);
         }
-        let piece = piece(flows, &SideEvidence::default())?;
+        let piece = to_piece(flows, &SideEvidence::default())?;
         let mut file = tempfile::tempfile_in(&self.folder)?;
         file.write_all(&piece)?;
         self.files()[number] = Some(file);
@@ -106,22 +106,23 @@ impl Spill {
 }
 
 /// Parses the bytes of a file and merges its pieces.
-pub(super) fn understood(
+pub(super) fn parse_pieces(
     mut bytes: &[u8],
     seed: &HashSeed,
     links: &mut InternerCache,
 ) -> io::Result<PartitionEvidence> {
-    let mut whole = PartitionEvidence::default();
+    let mut merged = PartitionEvidence::default();
     while !bytes.is_empty() {
-        let flows = FlowTable::from_bytes(seed, next(&mut bytes)?).map_err(io::Error::other)?;
-        let side = postcard::from_bytes(next(&mut bytes)?).map_err(io::Error::other)?;
-        whole.merge(PartitionEvidence { flows, side }, seed, links);
+        let flows =
+            FlowTable::from_bytes(seed, take_part(&mut bytes)?).map_err(io::Error::other)?;
+        let side = postcard::from_bytes(take_part(&mut bytes)?).map_err(io::Error::other)?;
+        merged.merge(PartitionEvidence { flows, side }, seed, links);
     }
-    Ok(whole)
+    Ok(merged)
 }
 
 /// Returns flows and their side evidence in the format of a file.
-fn piece(flows: &FlowTable, side: &SideEvidence) -> io::Result<Vec<u8>> {
+fn to_piece(flows: &FlowTable, side: &SideEvidence) -> io::Result<Vec<u8>> {
     let mut piece = Vec::new();
     write_bytes(&mut piece, &flows.to_bytes().map_err(io::Error::other)?)?;
     write_part(&mut piece, side)?;
@@ -129,11 +130,11 @@ fn piece(flows: &FlowTable, side: &SideEvidence) -> io::Result<Vec<u8>> {
 }
 
 /// Takes the next part off the front of a file's bytes.
-fn next<'a>(rest: &mut &'a [u8]) -> io::Result<&'a [u8]> {
+fn take_part<'a>(bytes: &mut &'a [u8]) -> io::Result<&'a [u8]> {
     let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
-    let (length, after) = rest.split_first_chunk().ok_or_else(ended)?;
+    let (length, after) = bytes.split_first_chunk().ok_or_else(ended)?;
     let length = usize::try_from(u64::from_le_bytes(*length)).map_err(io::Error::other)?;
     let (part, after) = after.split_at_checked(length).ok_or_else(ended)?;
-    *rest = after;
+    *bytes = after;
     Ok(part)
 }

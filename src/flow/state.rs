@@ -21,11 +21,11 @@ pub struct Amount {
 
 impl Amount {
     /// Subtracts duplicates. Returns the number of packets removed.
-    pub(super) fn remove(&mut self, copies: &Self) -> u64 {
+    pub(super) fn subtract(&mut self, duplicates: &Self) -> u64 {
         let before = self.packets.0;
-        self.packets.0 = self.packets.0.saturating_sub(copies.packets.0);
-        self.bytes.0 = self.bytes.0.saturating_sub(copies.bytes.0);
-        self.payload.0 = self.payload.0.saturating_sub(copies.payload.0);
+        self.packets.0 = self.packets.0.saturating_sub(duplicates.packets.0);
+        self.bytes.0 = self.bytes.0.saturating_sub(duplicates.bytes.0);
+        self.payload.0 = self.payload.0.saturating_sub(duplicates.payload.0);
         before - self.packets.0
     }
 }
@@ -54,10 +54,11 @@ impl Opening {
     /// Returns the opening numbers of a segment with these flags, which include some of
     /// [`flag::OPENS`].
     pub(super) fn of(flags: u16, payload: u32, seq: u32, acked: Option<u32>) -> Self {
-        if flags & flag::SYN_ACK != 0 {
-            Self { number: acked.unwrap_or_default().wrapping_sub(1), other: seq }
-        } else {
-            Self { number: seq, other: payload }
+        match OpeningKind::of(flags) {
+            OpeningKind::Syn => Self { number: seq, other: payload },
+            OpeningKind::SynAck => {
+                Self { number: acked.unwrap_or_default().wrapping_sub(1), other: seq }
+            }
         }
     }
 
@@ -65,6 +66,31 @@ impl Opening {
     /// perhaps some of its payload.
     pub fn is_answered_by(&self, answer: &Self) -> bool {
         answer.number.wrapping_sub(self.number) <= self.other
+    }
+}
+
+/// Whether an opening number is that of a SYN or of a SYN-ACK.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum OpeningKind {
+    /// A SYN, or a segment whose flags a fragment hides.
+    Syn,
+    /// A SYN-ACK.
+    SynAck,
+}
+
+impl OpeningKind {
+    /// Returns the kind for a segment with these flags, or for a side with a single opening number.
+    #[inline]
+    pub fn of(flags: u16) -> Self {
+        if flags & flag::SYN_ACK != 0 { Self::SynAck } else { Self::Syn }
+    }
+
+    /// Returns the flags of segments of this kind.
+    pub fn flags(self) -> u16 {
+        match self {
+            Self::Syn => flag::SYN | flag::HIDDEN,
+            Self::SynAck => flag::SYN_ACK,
+        }
     }
 }
 
@@ -77,21 +103,29 @@ pub struct Openings {
 }
 
 impl Openings {
-    /// Records the numbers of a SYN-ACK or of a SYN.
-    pub(super) fn insert(&mut self, is_answer: bool, opening: Opening) {
-        let kept = if is_answer { &mut self.syn_acks } else { &mut self.syns };
-        kept.insert(opening);
+    /// Records the numbers of a segment.
+    pub(super) fn insert(&mut self, kind: OpeningKind, opening: Opening) {
+        self.of_kind_mut(kind).insert(opening);
     }
 
-    /// Merges SYN-ACKs or SYNs that were kept elsewhere.
-    pub(super) fn merge_kept(&mut self, of_answers: bool, kept: &BoundedSet<Opening, 4>) {
-        let mine = if of_answers { &mut self.syn_acks } else { &mut self.syns };
-        mine.merge(kept);
+    /// Merges opening numbers of one kind that were kept elsewhere.
+    pub(super) fn merge_kind(&mut self, kind: OpeningKind, others: &BoundedSet<Opening, 4>) {
+        self.of_kind_mut(kind).merge(others);
     }
 
-    /// Returns the SYN-ACKs or the SYNs.
-    pub(super) fn kept(&self, of_answers: bool) -> &BoundedSet<Opening, 4> {
-        if of_answers { &self.syn_acks } else { &self.syns }
+    /// Returns the opening numbers of one kind.
+    pub(super) fn of_kind(&self, kind: OpeningKind) -> &BoundedSet<Opening, 4> {
+        match kind {
+            OpeningKind::Syn => &self.syns,
+            OpeningKind::SynAck => &self.syn_acks,
+        }
+    }
+
+    fn of_kind_mut(&mut self, kind: OpeningKind) -> &mut BoundedSet<Opening, 4> {
+        match kind {
+            OpeningKind::Syn => &mut self.syns,
+            OpeningKind::SynAck => &mut self.syn_acks,
+        }
     }
 }
 
@@ -142,7 +176,7 @@ impl DirectionStats {
     }
 
     /// Returns whether any packet of this side was seen.
-    pub fn spoke(&self) -> bool {
+    pub fn has_packets(&self) -> bool {
         self.sent.packets.0 > 0
     }
 
@@ -257,7 +291,8 @@ pub struct RareEvidence {
     /// The number of errors.
     pub error_count: Sum,
     /// The number of flows that were merged into this one when memory was short.
-    pub folded: Sum,
+    #[serde(rename = "folded")]
+    pub aggregated: Sum,
 }
 
 impl RareEvidence {
@@ -285,7 +320,7 @@ impl Merge for RareEvidence {
         self.error_first.merge(&other.error_first);
         self.error_last.merge(&other.error_last);
         self.error_count.merge(&other.error_count);
-        self.folded.merge(&other.folded);
+        self.aggregated.merge(&other.aggregated);
     }
 }
 
@@ -311,8 +346,8 @@ mod tests {
         let mut syns = Openings::default();
         let mut answers = Openings::default();
         for number in [9, 3, 7, 1, 5, 8] {
-            syns.insert(false, Opening { number, other: 0 });
-            answers.insert(true, Opening { number, other: 100 - number });
+            syns.insert(OpeningKind::Syn, Opening { number, other: 0 });
+            answers.insert(OpeningKind::SynAck, Opening { number, other: 100 - number });
         }
         let numbers =
             |kept: &BoundedSet<Opening, 4>| kept.iter().map(|o| o.number).collect::<Vec<_>>();

@@ -52,7 +52,7 @@ impl FlowStore {
         InternerCache::new(&self.seed, &self.interner)
     }
 
-    /// Takes in the tables of a worker that has ended.
+    /// Adds the tables of a worker that has ended.
     ///
     /// # Errors
     ///
@@ -108,11 +108,11 @@ impl FlowStore {
         let Some(mut parts) = self.partitions.get_mut(&number) else { return };
         let mut all = std::mem::take(&mut *parts);
         all.sort_by_key(|part| part.flows.len());
-        let Some(mut whole) = all.pop() else { return };
+        let Some(mut largest) = all.pop() else { return };
         for part in all {
-            whole.merge(part, &self.seed, links);
+            largest.merge(part, &self.seed, links);
         }
-        parts.push(whole);
+        parts.push(largest);
     }
 
     /// Takes out the part of each partition that is in memory.

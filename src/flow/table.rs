@@ -13,14 +13,17 @@ use super::interner::{InternerCache, MANY_LINKS, NO_LINK};
 use super::key::{PARTITIONS, partition};
 use super::memory::prefetch;
 use super::records::FlowRecord;
-use super::state::{DirectionStats, FlowState, IcmpError, Opening, QuotedPackets, RareEvidence};
+use super::state::{
+    DirectionStats, FlowState, IcmpError, Opening, OpeningKind, QuotedPackets, RareEvidence,
+};
 use super::{FlowKey, HashSeed, ServerNameEvidence};
 use crate::decode::{Body, Encapsulation, Observation, Path, flag};
 use crate::model::{BoundedSet, FlagSet, Merge, Nanos, Sum};
 use crate::payload::{ServerNameRequest, StreamPrefix};
 
-/// The number of flows that are looked up together.
-const TOGETHER: usize = 32;
+/// The number of packets that are looked up together, and of flows that are merged together: enough
+/// for their cache misses to overlap, few enough to stay in the first-level cache.
+pub const LOOKUP_BATCH: usize = 32;
 
 /// The flows of one partition.
 #[derive(Default)]
@@ -28,7 +31,7 @@ pub(super) struct FlowTable {
     index: Index,
     records: FlowEntries,
     /// The approximate number of bytes that the server names take.
-    heard: usize,
+    server_name_memory: usize,
 }
 
 /// The content of a table without its index, as it is written to a temporary file.
@@ -38,7 +41,8 @@ struct FlowEntries {
     /// The rare evidence of flows, by position.
     extras: HashMap<u32, RareEvidence, HashSeed>,
     /// The server name evidence of flows, by position.
-    heard: HashMap<u32, ServerNameEvidence, HashSeed>,
+    #[serde(rename = "heard")]
+    server_names: HashMap<u32, ServerNameEvidence, HashSeed>,
 }
 
 /// A flow. It takes three cache lines. A packet needs two of them: the line of its side and the
@@ -65,7 +69,7 @@ impl FlowEntry {
 pub(super) struct DetachedFlow {
     record: FlowEntry,
     extra: Option<RareEvidence>,
-    heard: Option<ServerNameEvidence>,
+    server_names: Option<ServerNameEvidence>,
 }
 
 impl DetachedFlow {
@@ -83,8 +87,8 @@ impl DetachedFlow {
             if let Some(extra) = &mut self.extra {
                 extra.swap_sides();
             }
-            if let Some(heard) = &mut self.heard {
-                heard.swap_sides();
+            if let Some(server_names) = &mut self.server_names {
+                server_names.swap_sides();
             }
         }
         self
@@ -115,7 +119,7 @@ pub struct Flow<'a> {
     /// The rare evidence of the flow.
     pub extra: Option<&'a RareEvidence>,
     /// The evidence of server names in the flow.
-    pub heard: Option<&'a ServerNameEvidence>,
+    pub server_names: Option<&'a ServerNameEvidence>,
     /// The number of packets of each side that the capture truncated.
     pub cut: [u64; 2],
     links: &'a [Encapsulation],
@@ -140,18 +144,18 @@ impl<'a> Flow<'a> {
     /// Returns the lowest opening numbers of a side's SYNs. They include those of segments whose
     /// flags a fragment hides.
     pub fn syns(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
-        self.openings(side, flag::SYN | flag::HIDDEN)
+        self.openings(side, OpeningKind::Syn)
     }
 
     /// Returns whether a side sent a SYN with this number that may not be among the lowest ones.
     pub fn may_have_sent_syn(&self, side: usize, number: u32) -> bool {
-        let kept = self.extra.map(|extra| extra.openings[side].kept(false));
+        let kept = self.extra.map(|extra| extra.openings[side].of_kind(OpeningKind::Syn));
         kept.is_some_and(|kept| kept.more() && kept.iter().all(|syn| syn.number < number))
     }
 
     /// Returns the lowest opening numbers of a side's SYN-ACKs.
     pub fn syn_acks(&self, side: usize) -> impl Iterator<Item = Opening> + use<'a> {
-        self.openings(side, flag::SYN_ACK)
+        self.openings(side, OpeningKind::SynAck)
     }
 
     /// Returns the flow as a value.
@@ -164,37 +168,39 @@ impl<'a> Flow<'a> {
             // The number of openings in the record shows whether there are several.
             into.flags = FlagSet(side.flags.0 & !flag::SEVERAL);
             if let Some(opening) = side.single_opening() {
-                let is_answer = side.has(flag::SYN_ACK);
-                let kept = if is_answer { &mut into.syn_acks } else { &mut into.syns };
-                kept.insert(opening);
+                match OpeningKind::of(side.flags.0) {
+                    OpeningKind::Syn => into.syns.insert(opening),
+                    OpeningKind::SynAck => into.syn_acks.insert(opening),
+                }
             } else if let Some(extra) = self.extra {
-                into.syns.clone_from(extra.openings[number].kept(false));
-                into.syn_acks.clone_from(extra.openings[number].kept(true));
+                let openings = &extra.openings[number];
+                into.syns.clone_from(openings.of_kind(OpeningKind::Syn));
+                into.syn_acks.clone_from(openings.of_kind(OpeningKind::SynAck));
             }
             match (side.link, self.extra) {
                 (MANY_LINKS, Some(extra)) => into.links.clone_from(&extra.links[number]),
                 _ => self.links(number).for_each(|link| into.links.insert(*link)),
             }
-            if let Some(heard) = self.heard {
-                into.hellos.clone_from(&heard.hellos[number]);
-                into.pieces.clone_from(&heard.pieces[number]);
+            if let Some(server_names) = self.server_names {
+                into.requests.clone_from(&server_names.requests[number]);
+                into.prefix.clone_from(&server_names.prefixes[number]);
             }
         }
         if let Some(extra) = self.extra {
             record.errors.clone_from(&extra.errors);
             (record.error_first, record.error_last) = (extra.error_first, extra.error_last);
-            (record.error_count, record.folded) = (extra.error_count, extra.folded);
+            (record.error_count, record.aggregated) = (extra.error_count, extra.aggregated);
         }
         record
     }
 
-    fn openings(&self, side: usize, of: u16) -> impl Iterator<Item = Opening> + use<'a> {
+    fn openings(&self, side: usize, kind: OpeningKind) -> impl Iterator<Item = Opening> + use<'a> {
         let sides = self.sides;
         let extra = self.extra;
         let single = sides[side].single_opening();
         let kept = extra.filter(|_| single.is_none());
-        let several = kept.map(|extra| extra.openings[side].kept(of == flag::SYN_ACK).iter());
-        let is_there = sides[side].has(of);
+        let several = kept.map(|extra| extra.openings[side].of_kind(kind).iter());
+        let is_there = sides[side].has(kind.flags());
         let all = single.into_iter().chain(several.into_iter().flatten().copied());
         all.filter(move |_| is_there)
     }
@@ -217,7 +223,7 @@ impl FlowTable {
         self.records.flows.memory()
             + self.index.memory()
             + self.records.extras.len() * EXTRA
-            + self.heard
+            + self.server_name_memory
     }
 
     /// Returns the flows in unspecified order. `links` holds all encapsulations of the run.
@@ -227,37 +233,39 @@ impl FlowTable {
             // Nearly always both tables are empty, which saves the look-ups.
             let extra =
                 (!records.extras.is_empty()).then(|| records.extras.get(&(position as u32)));
-            let heard = (!records.heard.is_empty()).then(|| records.heard.get(&(position as u32)));
+            let server_names = (!records.server_names.is_empty())
+                .then(|| records.server_names.get(&(position as u32)));
             Flow {
                 key: &flow.key,
                 sides: &flow.state.sides,
                 extra: extra.flatten(),
-                heard: heard.flatten(),
+                server_names: server_names.flatten(),
                 cut: flow.cut,
                 links,
             }
         })
     }
 
-    fn hear(&mut self, position: u32, change: impl FnOnce(&mut ServerNameEvidence)) {
-        let heard = self.records.heard.entry(position).or_default();
-        let before = heard.memory();
-        change(heard);
-        self.heard = (self.heard + heard.memory()).saturating_sub(before);
-        if *heard == ServerNameEvidence::default() {
-            self.records.heard.remove(&position);
+    fn update_server_names(&mut self, position: u32, change: impl FnOnce(&mut ServerNameEvidence)) {
+        let server_names = self.records.server_names.entry(position).or_default();
+        let before = server_names.memory();
+        change(server_names);
+        self.server_name_memory =
+            (self.server_name_memory + server_names.memory()).saturating_sub(before);
+        if *server_names == ServerNameEvidence::default() {
+            self.records.server_names.remove(&position);
         }
     }
 
     /// Subtracts duplicates from the amounts. It must be called only once. Returns the number of
     /// packets removed.
-    pub fn remove(&mut self, copies: &DuplicateCorrection, seed: &HashSeed) -> u64 {
+    pub fn remove_duplicates(&mut self, correction: &DuplicateCorrection, seed: &HashSeed) -> u64 {
         let mut removed = 0;
         for FlowEntry { key, state, cut } in self.records.flows.iter_mut() {
             for (number, side) in state.sides.iter_mut().enumerate() {
-                let Some(amount) = copies.of(seed.hash_one(*key), number) else { continue };
+                let Some(amount) = correction.of(seed.hash_one(*key), number) else { continue };
                 let before = side.sent.packets.0;
-                removed += side.sent.remove(amount);
+                removed += side.sent.subtract(amount);
                 // Some copies of a packet may be truncated and others not, so the counter keeps its
                 // proportion.
                 let share = u128::from(cut[number]) * u128::from(side.sent.packets.0);
@@ -302,39 +310,39 @@ impl FlowTable {
     }
 
     /// Records an opening number. It must be called before the flags of the packet are recorded.
-    fn add_opening(&mut self, position: usize, side: usize, is_answer: bool, opening: Opening) {
+    fn add_opening(&mut self, position: usize, side: usize, kind: OpeningKind, opening: Opening) {
         let record = &mut self.records.flows[position].state.sides[side];
         if !record.has(flag::OPENS) {
             record.opening = opening;
             return;
         }
         let single = record.single_opening();
-        if single == Some(opening) && record.has(flag::SYN_ACK) == is_answer {
+        let single_kind = OpeningKind::of(record.flags.0);
+        if single == Some(opening) && single_kind == kind {
             return;
         }
-        let was_answer = record.has(flag::SYN_ACK);
         record.flags.0 |= flag::SEVERAL;
         record.opening = Opening::default();
         let kept = self.records.extras.entry(position as u32).or_default();
         if let Some(single) = single {
-            kept.openings[side].insert(was_answer, single);
+            kept.openings[side].insert(single_kind, single);
         }
-        kept.openings[side].insert(is_answer, opening);
+        kept.openings[side].insert(kind, opening);
     }
 
     /// Moves the single opening number of a side into the side table if the other table has several
     /// numbers of that side.
     fn merge_openings(&mut self, position: usize, side: usize, theirs: &DirectionStats) {
         if let Some(opening) = theirs.single_opening() {
-            self.add_opening(position, side, theirs.has(flag::SYN_ACK), opening);
+            self.add_opening(position, side, OpeningKind::of(theirs.flags.0), opening);
         } else if theirs.has(flag::SEVERAL) {
             let mine = &mut self.records.flows[position].state.sides[side];
             let single = mine.single_opening();
-            let is_answer = mine.has(flag::SYN_ACK);
+            let kind = OpeningKind::of(mine.flags.0);
             mine.opening = Opening::default();
             if let Some(single) = single {
                 let kept = self.records.extras.entry(position as u32).or_default();
-                kept.openings[side].insert(is_answer, single);
+                kept.openings[side].insert(kind, single);
             }
         }
     }
@@ -346,21 +354,20 @@ impl FlowTable {
 
     /// Merges all flows of `other`, as [`FlowTable::merge`] does, but leaves `other` unchanged.
     pub fn merge_all(&mut self, other: &Self, seed: &HashSeed, links: &mut InternerCache) {
-        let hash = |record: &FlowEntry| record.key.hashes(seed).1;
-        for (number, chunk) in other.records.flows.chunks(TOGETHER).enumerate() {
-            let mut hashes = [0; TOGETHER];
+        for (number, chunk) in other.records.flows.chunks(LOOKUP_BATCH).enumerate() {
+            let mut hashes = [0; LOOKUP_BATCH];
             for (hashed, record) in hashes.iter_mut().zip(chunk) {
-                *hashed = hash(record);
+                *hashed = record.key.hashes(seed).1;
                 self.index.prefetch(*hashed);
             }
             for hash in &hashes[..chunk.len()] {
                 let record = self.records.flows.get(self.index.guess(*hash));
                 prefetch(record.map(|record| &record.key));
             }
-            for (place, (hash, theirs)) in hashes.iter().zip(chunk).enumerate() {
-                let from = (number * TOGETHER + place) as u32;
+            for (offset, (hash, theirs)) in hashes.iter().zip(chunk).enumerate() {
+                let from = (number * LOOKUP_BATCH + offset) as u32;
                 self.merge_flow(*hash, theirs, links);
-                if !(other.records.extras.is_empty() && other.records.heard.is_empty()) {
+                if !(other.records.extras.is_empty() && other.records.server_names.is_empty()) {
                     self.merge_rare(*hash, theirs, &other.records, from, links);
                 }
             }
@@ -397,16 +404,16 @@ impl FlowTable {
         links: &mut InternerCache,
     ) {
         let extra = theirs.extras.get(&from);
-        let heard = theirs.heard.get(&from);
-        if extra.is_none() && heard.is_none() {
+        let server_names = theirs.server_names.get(&from);
+        if extra.is_none() && server_names.is_none() {
             return;
         }
         let position = self.position(&flow.key, hash);
         if let Some(extra) = extra {
             self.merge_extra(position, extra, links);
         }
-        if let Some(theirs) = heard {
-            self.hear(position as u32, |heard| heard.merge(theirs));
+        if let Some(theirs) = server_names {
+            self.update_server_names(position as u32, |server_names| server_names.merge(theirs));
         }
     }
 
@@ -436,19 +443,21 @@ impl FlowTable {
         let position = self.position(&record.key, hash);
         for (number, side) in record.sides.iter().enumerate() {
             // The numbers come first, because the flags show whether there are several.
-            for (is_answer, openings) in [(false, &side.syns), (true, &side.syn_acks)] {
+            for (kind, openings) in
+                [(OpeningKind::Syn, &side.syns), (OpeningKind::SynAck, &side.syn_acks)]
+            {
                 for opening in openings.iter() {
-                    self.add_opening(position, number, is_answer, *opening);
-                    let sent = match (is_answer, side.flags.0 & (flag::SYN | flag::HIDDEN)) {
-                        (true, _) => flag::SYN_ACK,
-                        (false, 0) => flag::SYN,
-                        (false, sent) => sent,
+                    self.add_opening(position, number, kind, *opening);
+                    let sent = match (kind, side.flags.0 & OpeningKind::Syn.flags()) {
+                        (OpeningKind::SynAck, _) => flag::SYN_ACK,
+                        (OpeningKind::Syn, 0) => flag::SYN,
+                        (OpeningKind::Syn, sent) => sent,
                     };
                     self.records.flows[position].state.sides[number].flags.0 |= sent;
                 }
                 if openings.more() {
                     let kept = self.records.extras.entry(position as u32).or_default();
-                    kept.openings[number].merge_kept(is_answer, openings);
+                    kept.openings[number].merge_kind(kind, openings);
                 }
             }
             let flow = &mut self.records.flows[position];
@@ -468,21 +477,21 @@ impl FlowTable {
                 let extra = self.records.extras.entry(position as u32).or_default();
                 extra.links[number].merge(&side.links);
             }
-            let heard = (&side.hellos, &side.pieces);
-            if heard != (&BoundedSet::default(), &StreamPrefix::default()) {
-                self.hear(position as u32, |heard| {
-                    heard.hellos[number].merge(&side.hellos);
-                    heard.pieces[number].merge(&side.pieces);
+            let server_names = (&side.requests, &side.prefix);
+            if server_names != (&BoundedSet::default(), &StreamPrefix::default()) {
+                self.update_server_names(position as u32, |server_names| {
+                    server_names.requests[number].merge(&side.requests);
+                    server_names.prefixes[number].merge(&side.prefix);
                 });
             }
         }
-        if !(record.errors.is_empty() && record.error_count.0 == 0 && record.folded.0 == 0) {
+        if !(record.errors.is_empty() && record.error_count.0 == 0 && record.aggregated.0 == 0) {
             let extra = self.records.extras.entry(position as u32).or_default();
             extra.errors.merge(&record.errors);
             extra.error_first.merge(&record.error_first);
             extra.error_last.merge(&record.error_last);
             extra.error_count.merge(&record.error_count);
-            extra.folded.merge(&record.folded);
+            extra.aggregated.merge(&record.aggregated);
         }
     }
 
@@ -497,7 +506,7 @@ impl FlowTable {
         for flow in self.into_flows() {
             match aggregate_key(&flow.record.key, &flow.record.state.sides) {
                 Some((key, first)) => split.moved.push(flow.with_sides_swapped(key, first)),
-                None => split.kept.put(flow, seed),
+                None => split.kept.insert(flow, seed),
             }
         }
         split
@@ -523,15 +532,15 @@ impl FlowTable {
             return Self::default();
         }
         let mut taken = Self::default();
-        let mut left = Self::default();
+        let mut kept = Self::default();
         for flow in std::mem::take(self).into_flows() {
             if holds(&flow.record, flow.extra.as_ref()) {
-                taken.put(flow, seed)
+                taken.insert(flow, seed)
             } else {
-                left.put(flow, seed)
+                kept.insert(flow, seed)
             }
         }
-        *self = left;
+        *self = kept;
         taken
     }
 
@@ -543,12 +552,13 @@ impl FlowTable {
     /// Returns the estimated number of conversations: distinct pairs of addresses with a transport
     /// and the lower port.
     pub fn estimated_conversations(&self, seed: &HashSeed) -> usize {
-        let talk = |flow: &FlowEntry| match flow.key.hashes(seed) {
+        let hashes = self.records.flows.iter().map(|flow| {
+            let (conversation_hash, flow_hash) = flow.key.hashes(seed);
             // The lower port of an aggregated flow is 0, which does not identify a service.
-            (_, whole) if [0, 1].into_iter().any(|side| flow.key.endpoint(side).port == 0) => whole,
-            (talk, _) => talk,
-        };
-        self.records.flows.iter().map(talk).collect::<HashSet<u64, HashSeed>>().len()
+            let is_aggregated = (0..2).any(|side| flow.key.endpoint(side).port == 0);
+            if is_aggregated { flow_hash } else { conversation_hash }
+        });
+        hashes.collect::<HashSet<u64, HashSeed>>().len()
     }
 
     /// Merges flows on paths for which `is_plain` holds into the flows between the same endpoints
@@ -560,12 +570,12 @@ impl FlowTable {
         is_plain: impl Fn(Path) -> bool,
     ) -> Self {
         let paths: HashSet<Path> = self.records.flows.iter().map(|flow| flow.key.path()).collect();
-        let becoming = paths.iter().filter(|path| is_plain(**path)).count();
-        if becoming == 0 {
+        let changed = paths.iter().filter(|path| is_plain(**path)).count();
+        if changed == 0 {
             return self;
         }
         // Nearly always the plain path has no flows of these endpoints. Then no two flows merge.
-        if becoming == 1 && !paths.contains(&Path::PLAIN) {
+        if changed == 1 && !paths.contains(&Path::PLAIN) {
             self.index = Index::default();
             for (position, flow) in self.records.flows.iter_mut().enumerate() {
                 if is_plain(flow.key.path()) {
@@ -575,77 +585,90 @@ impl FlowTable {
             }
             return self;
         }
-        let mut whole = Self::default();
+        let mut merged = Self::default();
         for flow in self.into_flows() {
             let key = flow.record.key;
             let key = if is_plain(key.path()) { key.plain() } else { key };
             let record = FlowEntry { key, ..flow.record };
             let hash = key.hashes(seed).1;
-            whole.merge_flow(hash, &record, links);
-            let position = whole.position(&key, hash);
-            if let Some(heard) = &flow.heard {
-                whole.hear(position as u32, |mine| mine.merge(heard));
+            merged.merge_flow(hash, &record, links);
+            let position = merged.position(&key, hash);
+            if let Some(server_names) = &flow.server_names {
+                merged.update_server_names(position as u32, |mine| mine.merge(server_names));
             }
             if let Some(extra) = &flow.extra {
-                whole.merge_extra(position, extra, links);
+                merged.merge_extra(position, extra, links);
             }
         }
-        whole
+        merged
     }
 
     /// Distributes the flows among the partitions that another seed gives them.
     pub fn into_partitions(self, seed: &HashSeed) -> Vec<Self> {
         let mut parts: Vec<Self> = (0..PARTITIONS).map(|_| Self::default()).collect();
-        self.into_flows().for_each(|flow| parts[flow.partition(seed)].put(flow, seed));
+        self.into_flows().for_each(|flow| parts[flow.partition(seed)].insert(flow, seed));
         parts
     }
 
     fn into_flows(self) -> impl Iterator<Item = DetachedFlow> {
-        let FlowEntries { flows, mut extras, mut heard } = self.records;
+        let FlowEntries { flows, mut extras, mut server_names } = self.records;
         flows.into_iter().enumerate().map(move |(position, record)| {
             let position = position as u32;
-            DetachedFlow { record, extra: extras.remove(&position), heard: heard.remove(&position) }
+            DetachedFlow {
+                record,
+                extra: extras.remove(&position),
+                server_names: server_names.remove(&position),
+            }
         })
     }
 
     /// Adds a flow that the table does not contain yet.
-    fn put(&mut self, DetachedFlow { record, extra, heard }: DetachedFlow, seed: &HashSeed) {
+    fn insert(
+        &mut self,
+        DetachedFlow { record, extra, server_names }: DetachedFlow,
+        seed: &HashSeed,
+    ) {
         let position = self.position(&record.key, record.key.hashes(seed).1);
         self.records.flows[position] = record;
         if let Some(extra) = extra {
             self.records.extras.insert(position as u32, extra);
         }
-        if let Some(heard) = heard {
-            self.hear(position as u32, |mine| *mine = heard);
+        if let Some(server_names) = server_names {
+            self.update_server_names(position as u32, |mine| *mine = server_names);
         }
     }
 
     /// Merges a flow into the coarser flow that replaces it.
-    pub fn take_folded(&mut self, flow: DetachedFlow, seed: &HashSeed, links: &mut InternerCache) {
+    pub fn merge_aggregated(
+        &mut self,
+        flow: DetachedFlow,
+        seed: &HashSeed,
+        links: &mut InternerCache,
+    ) {
         let hash = flow.record.key.hashes(seed).1;
         let position = self.position(&flow.record.key, hash) as u32;
         self.merge_flow(hash, &flow.record, links);
-        if let Some(heard) = &flow.heard {
-            self.hear(position, |mine| mine.merge(heard));
+        if let Some(server_names) = &flow.server_names {
+            self.update_server_names(position, |mine| mine.merge(server_names));
         }
         if let Some(extra) = &flow.extra {
             self.merge_extra(position as usize, extra, links);
         }
         // A flow that was aggregated before already carries its own count.
-        if flow.extra.is_none_or(|extra| extra.folded.0 == 0) {
-            self.records.extras.entry(position).or_default().folded.0 += 1;
+        if flow.extra.is_none_or(|extra| extra.aggregated.0 == 0) {
+            self.records.extras.entry(position).or_default().aggregated.0 += 1;
         }
     }
 
     /// Reads server names from the stored segments of sides that started before `time`, then
     /// discards the segments.
     pub fn extract_names_before(&mut self, time: Nanos) {
-        let FlowEntries { flows, heard, .. } = &mut self.records;
-        for (position, heard) in heard.iter_mut() {
-            heard.extract_names(&flows[*position as usize].state.sides, time);
+        let FlowEntries { flows, server_names, .. } = &mut self.records;
+        for (position, server_names) in server_names.iter_mut() {
+            server_names.extract_names(&flows[*position as usize].state.sides, time);
         }
-        heard.retain(|_, heard| *heard != ServerNameEvidence::default());
-        self.heard = heard.values().map(ServerNameEvidence::memory).sum();
+        server_names.retain(|_, server_names| *server_names != ServerNameEvidence::default());
+        self.server_name_memory = server_names.values().map(ServerNameEvidence::memory).sum();
     }
 
     /// Serializes the records without the index, which is rebuilt when they are read.
@@ -660,8 +683,9 @@ impl FlowTable {
         for (position, flow) in records.flows.iter().enumerate() {
             index.find_or_insert(flow.key.hashes(seed).1, position, |_| false);
         }
-        let heard = records.heard.values().map(ServerNameEvidence::memory).sum();
-        Ok(Self { index, records, heard })
+        let server_name_memory =
+            records.server_names.values().map(ServerNameEvidence::memory).sum();
+        Ok(Self { index, records, server_name_memory })
     }
 }
 
@@ -682,7 +706,7 @@ impl FlowTables {
 
     /// Returns what aggregation needs: the partitions, the hash seed and the cache of
     /// encapsulations.
-    pub fn for_folding(&mut self) -> (&mut [FlowTable], &HashSeed, &mut InternerCache) {
+    pub fn for_aggregation(&mut self) -> (&mut [FlowTable], &HashSeed, &mut InternerCache) {
         (&mut self.parts, &self.seed, &mut self.links)
     }
 
@@ -699,54 +723,54 @@ impl FlowTables {
     /// Finds the flow of each packet. Adds the flow if it is new. It first prefetches the index
     /// slots of the whole batch, then the records, so that the processor waits for all of them at
     /// once and not for one after another.
-    pub fn locate(&mut self, batch: &[Observation], places: &mut Vec<FlowSlot>) {
+    pub fn locate(&mut self, batch: &[Observation], slots: &mut Vec<FlowSlot>) {
         let Self { seed, parts, found, .. } = self;
         found.clear();
         for seen in batch {
             let Body::Transport { tuple, .. } = &seen.body else { continue };
             let (key, side) = FlowKey::new(tuple, seen.path);
-            let (talk, hash) = key.hashes(seed);
-            let partition = partition(talk);
+            let (conversation_hash, hash) = key.hashes(seed);
+            let partition = partition(conversation_hash);
             parts[partition].index.prefetch(hash);
-            let place = FlowSlot { partition: partition as u32, position: 0, side: side as u8 };
-            found.push((key, hash, place));
+            let slot = FlowSlot { partition: partition as u32, position: 0, side: side as u8 };
+            found.push((key, hash, slot));
         }
-        for (_, hash, place) in found.iter() {
-            let table = &parts[place.partition as usize];
+        for (_, hash, slot) in found.iter() {
+            let table = &parts[slot.partition as usize];
             let position = table.index.guess(*hash);
             let record = table.records.flows.get(position);
             prefetch(record.map(|record| &record.key));
-            prefetch(record.map(|record| &record.state.sides[usize::from(place.side)]));
+            prefetch(record.map(|record| &record.state.sides[usize::from(slot.side)]));
         }
-        places.clear();
+        slots.clear();
         let mut found = found.iter();
         for seen in batch {
-            let mut place = FlowSlot::default();
+            let mut slot = FlowSlot::default();
             if let Body::Transport { .. } = &seen.body
                 && let Some((key, hash, at)) = found.next()
             {
                 let position = parts[at.partition as usize].position(key, *hash);
-                place = FlowSlot { position: position as u32, ..*at };
+                slot = FlowSlot { position: position as u32, ..*at };
             }
-            places.push(place);
+            slots.push(slot);
         }
     }
 
     /// Records one packet of the flow in a slot.
     pub fn observe(
         &mut self,
-        place: FlowSlot,
+        slot: FlowSlot,
         seen: &Observation,
         payload: u32,
         flags: u16,
         (seq, acked): (u32, Option<u32>),
     ) {
-        let position = place.position as usize;
-        let side = usize::from(place.side);
-        let table = &mut self.parts[place.partition as usize];
+        let position = slot.position as usize;
+        let side = usize::from(slot.side);
+        let table = &mut self.parts[slot.partition as usize];
         if flags & flag::OPENS != 0 {
             let opening = Opening::of(flags, payload, seq, acked);
-            table.add_opening(position, side, flags & flag::SYN_ACK != 0, opening);
+            table.add_opening(position, side, OpeningKind::of(flags), opening);
         }
         let FlowEntry { state, cut, .. } = &mut table.records.flows[position];
         let record = &mut state.sides[side];
@@ -764,44 +788,48 @@ impl FlowTables {
     }
 
     /// Records flags that the payload of a packet yields.
-    pub fn note(&mut self, place: FlowSlot, flags: u16) {
-        let table = &mut self.parts[place.partition as usize];
-        let state = &mut table.records.flows[place.position as usize].state;
-        state.sides[usize::from(place.side)].flags.0 |= flags;
+    pub fn add_flags(&mut self, slot: FlowSlot, flags: u16) {
+        let table = &mut self.parts[slot.partition as usize];
+        let state = &mut table.records.flows[slot.position as usize].state;
+        state.sides[usize::from(slot.side)].flags.0 |= flags;
     }
 
     /// Merges a flow record into the tables.
     pub fn take_record(&mut self, record: &FlowRecord) {
-        let (talk, hash) = record.key.hashes(&self.seed);
-        self.parts[partition(talk)].take_record(record, hash, &mut self.links);
+        let (conversation_hash, hash) = record.key.hashes(&self.seed);
+        self.parts[partition(conversation_hash)].take_record(record, hash, &mut self.links);
     }
 
     /// Merges the statistics of a whole side of a flow.
     pub fn observe_side(&mut self, key: &FlowKey, side: usize, sent: &DirectionStats) {
-        let place = self.place(key, side);
-        let table = &mut self.parts[place.partition as usize];
-        table.records.flows[place.position as usize].state.sides[side].merge(sent);
+        let slot = self.find_slot(key, side);
+        let table = &mut self.parts[slot.partition as usize];
+        table.records.flows[slot.position as usize].state.sides[side].merge(sent);
     }
 
     /// Returns the key of the flow in a slot.
-    pub fn key(&self, place: FlowSlot) -> FlowKey {
-        self.parts[place.partition as usize].records.flows[place.position as usize].key
+    pub fn key(&self, slot: FlowSlot) -> FlowKey {
+        self.parts[slot.partition as usize].records.flows[slot.position as usize].key
     }
 
     /// Records a server name that a side requested.
-    pub fn observe_hello(&mut self, place: FlowSlot, hello: ServerNameRequest) {
-        let table = &mut self.parts[place.partition as usize];
-        table.hear(place.position, |heard| heard.hellos[usize::from(place.side)].insert(hello));
+    pub fn observe_server_name(&mut self, slot: FlowSlot, request: ServerNameRequest) {
+        let table = &mut self.parts[slot.partition as usize];
+        table.update_server_names(slot.position, |server_names| {
+            server_names.requests[usize::from(slot.side)].insert(request)
+        });
     }
 
     /// Records a segment that may be part of the message that names the server.
-    pub fn observe_part(&mut self, place: FlowSlot, time: Nanos, seq: u32, bytes: &[u8]) {
-        let side = usize::from(place.side);
-        let table = &mut self.parts[place.partition as usize];
-        let first = table.records.flows[place.position as usize].state.sides[side].first;
+    pub fn observe_segment(&mut self, slot: FlowSlot, time: Nanos, seq: u32, bytes: &[u8]) {
+        let side = usize::from(slot.side);
+        let table = &mut self.parts[slot.partition as usize];
+        let first = table.records.flows[slot.position as usize].state.sides[side].first;
         // Nearly all packets of a long flow end here.
-        if first.get().is_some_and(|first| StreamPrefix::is_young(time, first)) {
-            table.hear(place.position, |heard| heard.pieces[side].see(time, seq, bytes));
+        if first.get().is_some_and(|first| StreamPrefix::is_early(time, first)) {
+            table.update_server_names(slot.position, |server_names| {
+                server_names.prefixes[side].see(time, seq, bytes)
+            });
         }
     }
 
@@ -813,9 +841,9 @@ impl FlowTables {
         quotes: &QuotedPackets,
         time: Nanos,
     ) {
-        let place = self.place(key, usize::from(error.side));
-        let extras = &mut self.parts[place.partition as usize].records.extras;
-        let extra = extras.entry(place.position).or_default();
+        let slot = self.find_slot(key, usize::from(error.side));
+        let extras = &mut self.parts[slot.partition as usize].records.extras;
+        let extra = extras.entry(slot.position).or_default();
         extra.errors.insert(error, quotes);
         extra.error_first.see(time);
         extra.error_last.see(time);
@@ -824,7 +852,7 @@ impl FlowTables {
 
     /// Returns the record by which duplicates of a packet are found, or `None` if the packet cannot
     /// be compared.
-    pub fn trace(
+    pub fn packet_record(
         &self,
         flow: &FlowKey,
         side: usize,
@@ -835,9 +863,9 @@ impl FlowTables {
     }
 
     /// Returns the slot of a side of a flow. Adds the flow if it is new.
-    pub fn place(&mut self, key: &FlowKey, side: usize) -> FlowSlot {
-        let (talk, hash) = key.hashes(&self.seed);
-        let partition = partition(talk);
+    pub fn find_slot(&mut self, key: &FlowKey, side: usize) -> FlowSlot {
+        let (conversation_hash, hash) = key.hashes(&self.seed);
+        let partition = partition(conversation_hash);
         let position = self.parts[partition].position(key, hash);
         FlowSlot { partition: partition as u32, position: position as u32, side: side as u8 }
     }
@@ -861,9 +889,9 @@ mod tests {
         let fragment = None;
         let body = Body::Transport { tuple, flags, payload: 0, seq: 0, acked, fragment };
         let seen = Observation { time, wire_len: 60, link, body, ..Observation::default() };
-        let mut places = Vec::new();
-        tables.locate(&[seen], &mut places);
-        tables.observe(places[0], &seen, 0, flag::SYN, (0, None));
+        let mut slots = Vec::new();
+        tables.locate(&[seen], &mut slots);
+        tables.observe(slots[0], &seen, 0, flag::SYN, (0, None));
     }
 
     fn link(vlan: u32) -> Encapsulation {

@@ -60,8 +60,8 @@ impl UndecodedCounts {
     const MOST: usize = 4096;
 
     /// Adds frames of a kind.
-    pub(super) fn insert(&mut self, unread: UndecodedFrames, frames: u64) {
-        *self.kinds.entry(unread).or_default() += frames;
+    pub(super) fn insert(&mut self, kind: UndecodedFrames, frames: u64) {
+        *self.kinds.entry(kind).or_default() += frames;
         if self.kinds.len() > Self::MOST
             && let Some((_, frames)) = self.kinds.pop_last()
         {
@@ -71,7 +71,7 @@ impl UndecodedCounts {
 
     /// Returns the kinds, with the number of frames of each.
     pub fn iter(&self) -> impl Iterator<Item = (&UndecodedFrames, u64)> {
-        self.kinds.iter().map(|(unread, frames)| (unread, *frames))
+        self.kinds.iter().map(|(kind, frames)| (kind, *frames))
     }
 
     /// Returns the number of frames of kinds that are not kept.
@@ -102,7 +102,7 @@ impl EvidenceKind for UndecodedCounts {
 
 impl Merge for UndecodedCounts {
     fn merge(&mut self, other: &Self) {
-        other.kinds.iter().for_each(|(unread, frames)| self.insert(*unread, *frames));
+        other.kinds.iter().for_each(|(kind, frames)| self.insert(*kind, *frames));
         self.more += other.more;
     }
 }

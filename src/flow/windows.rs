@@ -81,7 +81,8 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use super::super::{
-        AggregationLevel, FlowPartitions, HashSeed, Retention, StateLayout, WindowCarryOver,
+        AggregationLevel, FlowPartitions, HashSeed, LOOKUP_BATCH, Retention, StateLayout,
+        WindowCarryOver,
     };
     use super::*;
     use crate::decode::{Body, FiveTuple, Observation, flag};
@@ -129,12 +130,12 @@ mod tests {
 
     fn flows(store: FlowStore, seen: &[Observation]) -> MergedFlows {
         let mut tables = store.tables(&Retention::default());
-        seen.chunks(32).for_each(|some| tables.observe(some, []));
+        seen.chunks(LOOKUP_BATCH).for_each(|some| tables.observe(some, []));
         store.submit(tables).unwrap();
         store.finish_window(1, &mut WindowCarryOver::default(), None).unwrap()
     }
 
-    fn new_meeting() -> FlowStore {
+    fn new_store() -> FlowStore {
         FlowStore::new(&HashSeed::new(), std::env::temp_dir())
     }
 
@@ -143,13 +144,13 @@ mod tests {
     fn sums(flows: &MergedFlows) -> (u64, u64, u64) {
         let mut sums = (0, 0, 0);
         flows
-            .visit(|shard| {
-                for flow in shard.iter() {
+            .visit(|partition| {
+                for flow in partition.iter() {
                     for side in flow.sides {
                         sums.0 += side.sent.packets.0;
                         sums.1 += side.sent.bytes.0;
                     }
-                    sums.2 += flow.extra.map_or(1, |extra| extra.folded.0.max(1));
+                    sums.2 += flow.extra.map_or(1, |extra| extra.aggregated.0.max(1));
                 }
             })
             .unwrap();
@@ -157,16 +158,16 @@ mod tests {
     }
 
     #[test]
-    fn folding_loses_no_packet_and_no_flow_and_ever_fewer_remain() {
+    fn aggregation_loses_no_packet_and_no_flow_and_ever_fewer_remain() {
         let seen = traffic();
-        let mut all = flows(new_meeting(), &seen);
+        let mut all = flows(new_store(), &seen);
         let before = sums(&all);
         assert_eq!((before.0, before.2), (2000 * 7, all.len() as u64));
         let mut sizes = vec![all.len()];
-        for fold in AggregationLevel::ALL {
-            let folded = all.aggregate(*fold, &listed).unwrap();
-            assert_eq!(sums(&all), before, "{fold}");
-            assert!(folded > 0 || sizes.last() == Some(&all.len()), "{fold}");
+        for level in AggregationLevel::ALL {
+            let aggregated = all.aggregate(*level, &listed).unwrap();
+            assert_eq!(sums(&all), before, "{level}");
+            assert!(aggregated > 0 || sizes.last() == Some(&all.len()), "{level}");
             sizes.push(all.len());
         }
         assert!(sizes.is_sorted_by(|a, b| a >= b), "{sizes:?}");
@@ -179,19 +180,19 @@ mod tests {
         let again = flows(all.sibling_store(), &seen);
         all.absorb(again).unwrap();
         assert_eq!(all.len(), 6003);
-        for fold in AggregationLevel::ALL {
-            all.aggregate(*fold, &listed).unwrap();
+        for level in AggregationLevel::ALL {
+            all.aggregate(*level, &listed).unwrap();
         }
         assert_eq!(all.len(), 3);
         assert_eq!(sums(&all).0, 2 * before.0);
     }
 
     #[test]
-    fn folding_a_workers_tables_first_comes_to_the_same() {
+    fn aggregating_a_workers_tables_first_gives_the_same() {
         let seen = traffic();
-        let store = new_meeting();
+        let store = new_store();
         let mut tables = store.tables(&Retention::default());
-        for (number, some) in seen.chunks(32).enumerate() {
+        for (number, some) in seen.chunks(LOOKUP_BATCH).enumerate() {
             tables.observe(some, []);
             if number % 50 == 0 {
                 tables.aggregate(AggregationLevel::Ports, &listed);
@@ -200,7 +201,7 @@ mod tests {
         tables.aggregate(AggregationLevel::Ports, &listed);
         store.submit(tables).unwrap();
         let late = store.finish_window(1, &mut WindowCarryOver::default(), None).unwrap();
-        let mut early = flows(new_meeting(), &seen);
+        let mut early = flows(new_store(), &seen);
         early.aggregate(AggregationLevel::Ports, &listed).unwrap();
         assert_eq!((late.len(), sums(&late).0), (early.len(), sums(&early).0));
     }
@@ -208,15 +209,15 @@ mod tests {
     #[test]
     fn what_is_idle_lies_in_files_and_stays_the_same_evidence() {
         let seen = traffic();
-        let mut all = flows(new_meeting(), &seen);
+        let mut all = flows(new_store(), &seen);
         let before = sums(&all);
         let estimated_conversations = all.estimated_conversations();
         // The attempts have times from 0 to 1999 ns. The last packet of each connection has time 3
         // ns.
         all.spill_idle(1000).unwrap();
-        let (resting, bytes) = all.resting();
-        assert_eq!((resting, all.len()), (5000, 6000));
-        assert!(bytes > 0 && all.memory() < flows(new_meeting(), &seen).memory() / 3);
+        let (idle_size, bytes) = all.idle_size();
+        assert_eq!((idle_size, all.len()), (5000, 6000));
+        assert!(bytes > 0 && all.memory() < flows(new_store(), &seen).memory() / 3);
         assert_eq!((sums(&all), all.estimated_conversations()), (before, estimated_conversations));
         // A flow that continues is in memory again, and readers see it merged with its past.
         let again = flows(all.sibling_store(), &seen[..700]);
@@ -225,24 +226,24 @@ mod tests {
         assert_eq!(sums(&all), (before.0 + more.0, before.1 + more.1, before.2));
         all.spill_idle(Nanos::MAX).unwrap();
         // Until its file is rewritten, a flow that was idle twice counts twice.
-        assert_eq!((all.resting().0, all.len(), all.memory() < 1 << 16), (6300, 6300, true));
+        assert_eq!((all.idle_size().0, all.len(), all.memory() < 1 << 16), (6300, 6300, true));
         assert_eq!(sums(&all), (before.0 + more.0, before.1 + more.1, before.2));
         // The saved state contains the idle flows, and aggregation includes them.
         let mut bytes = Vec::new();
         all.save(&mut bytes).unwrap();
         let mut back =
-            MergedFlows::restore(new_meeting(), StateLayout::Named, &mut &bytes[..]).unwrap();
-        assert_eq!((back.resting().0, sums(&back)), (6000, sums(&all)));
+            MergedFlows::restore(new_store(), StateLayout::Named, &mut &bytes[..]).unwrap();
+        assert_eq!((back.idle_size().0, sums(&back)), (6000, sums(&all)));
         // If they cannot be written to a file, they are kept in memory.
         let nowhere = FlowStore::new(&HashSeed::new(), "/nowhere/at/all".into());
         let held = MergedFlows::restore(nowhere, StateLayout::Named, &mut &bytes[..]).unwrap();
-        assert_eq!((held.resting().0, held.len(), sums(&held)), (0, 6000, sums(&all)));
-        for fold in AggregationLevel::ALL {
+        assert_eq!((held.idle_size().0, held.len(), sums(&held)), (0, 6000, sums(&all)));
+        for level in AggregationLevel::ALL {
             let before = sums(&back);
-            back.aggregate(*fold, &listed).unwrap();
-            assert_eq!(sums(&back), before, "{fold}");
+            back.aggregate(*level, &listed).unwrap();
+            assert_eq!(sums(&back), before, "{level}");
         }
-        assert_eq!((back.len(), back.resting().0), (3, 0));
+        assert_eq!((back.len(), back.idle_size().0), (3, 0));
     }
 
     #[test]
@@ -252,24 +253,22 @@ mod tests {
         let mut all = flows(store, &seen);
         let before = sums(&all);
         assert!(all.spill_idle(Nanos::MAX).is_err());
-        assert_eq!((all.len(), all.resting().0, sums(&all)), (6000, 0, before));
+        assert_eq!((all.len(), all.idle_size().0, sums(&all)), (6000, 0, before));
     }
 
     #[test]
     fn what_was_saved_comes_back_under_another_seed() {
         let seen = traffic();
-        let mut all = flows(new_meeting(), &seen);
+        let mut all = flows(new_store(), &seen);
         all.aggregate(AggregationLevel::Attempts, &listed).unwrap();
         let mut bytes = Vec::new();
         all.save(&mut bytes).unwrap();
-        let back =
-            MergedFlows::restore(new_meeting(), StateLayout::Named, &mut &bytes[..]).unwrap();
+        let back = MergedFlows::restore(new_store(), StateLayout::Named, &mut &bytes[..]).unwrap();
         assert_eq!((back.len(), sums(&back)), (all.len(), sums(&all)));
         // A truncated state is never accepted as complete.
         for end in [0, 7, 100, bytes.len() / 2, bytes.len() - 1] {
             assert!(
-                MergedFlows::restore(new_meeting(), StateLayout::Named, &mut &bytes[..end])
-                    .is_err(),
+                MergedFlows::restore(new_store(), StateLayout::Named, &mut &bytes[..end]).is_err(),
                 "{end}"
             );
         }

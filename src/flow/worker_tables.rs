@@ -46,7 +46,7 @@ pub struct WorkerTables {
     pub(super) side: SideEvidence,
     keep: Retention,
     /// Scratch space: the slots of the packets of a batch.
-    places: Vec<FlowSlot>,
+    slots: Vec<FlowSlot>,
 }
 
 impl WorkerTables {
@@ -55,7 +55,7 @@ impl WorkerTables {
             flows: FlowTables::new(seed, InternerCache::new(seed, interner)),
             side: SideEvidence::default(),
             keep: keep.clone(),
-            places: Vec::new(),
+            slots: Vec::new(),
         }
     }
 
@@ -66,21 +66,21 @@ impl WorkerTables {
         batch: &[Observation],
         facts: impl IntoIterator<Item = (usize, PayloadFact<'a>)>,
     ) {
-        let mut places = std::mem::take(&mut self.places);
-        self.flows.locate(batch, &mut places);
-        for (seen, place) in batch.iter().zip(&places) {
+        let mut slots = std::mem::take(&mut self.slots);
+        self.flows.locate(batch, &mut slots);
+        for (seen, slot) in batch.iter().zip(&slots) {
             self.side.sample.see(seen);
-            self.take(seen, *place);
+            self.record(seen, *slot);
             if seen.link.is_tunnelled() {
-                self.carry(seen);
+                self.record_outer(seen);
             }
         }
-        for (position, clue) in facts {
-            if let (Some(seen), Some(place)) = (batch.get(position), places.get(position)) {
-                self.learn(seen, *place, clue);
+        for (position, fact) in facts {
+            if let (Some(seen), Some(slot)) = (batch.get(position), slots.get(position)) {
+                self.record_fact(seen, *slot, fact);
             }
         }
-        self.places = places;
+        self.slots = slots;
     }
 
     /// Merges evidence that was gathered elsewhere.
@@ -94,17 +94,18 @@ impl WorkerTables {
         self.flows.take_record(record);
     }
 
-    fn take(&mut self, seen: &Observation, place: FlowSlot) {
+    /// Records what the packet itself shows.
+    fn record(&mut self, seen: &Observation, slot: FlowSlot) {
         let time = seen.time;
         match seen.body {
             Body::Transport { flags, payload, seq, acked, fragment, .. } => {
-                self.flows.observe(place, seen, payload, flags, (seq, acked));
+                self.flows.observe(slot, seen, payload, flags, (seq, acked));
                 if !self.keep.traces && fragment.is_none() {
                     return;
                 }
-                let flow = self.flows.key(place);
-                let side = usize::from(place.side);
-                self.trace(&flow, side, seen, payload);
+                let flow = self.flows.key(slot);
+                let side = usize::from(slot.side);
+                self.keep_packet_record(&flow, side, seen, payload);
                 if let Some(datagram) = fragment {
                     self.side.fragments.first(datagram, time, flow, side, seen.link);
                 }
@@ -127,17 +128,19 @@ impl WorkerTables {
                         self.side.fragments.error(datagram, time, kind, by);
                     }
                 }
-                self.loose(by, to, transport, seen);
+                self.record_portless(by, to, transport, seen);
             }
             Body::NoPorts { src, dst, transport } => {
-                self.loose(src, dst, transport, seen);
+                self.record_portless(src, dst, transport, seen);
             }
-            Body::NonIp { claim: Some((address, mac)), .. } => self.claim(address, mac, seen),
+            Body::NonIp { claim: Some((address, mac)), .. } => {
+                self.record_claim(address, mac, seen)
+            }
             Body::NonIp { claim: None, .. } => {}
         }
     }
 
-    fn claim(&mut self, address: IpAddr, mac: Mac, seen: &Observation) {
+    fn record_claim(&mut self, address: IpAddr, mac: Mac, seen: &Observation) {
         let mut vlans = [0; 2];
         for (kept, id) in vlans.iter_mut().zip(seen.link.vlans()) {
             *kept = id as u16;
@@ -147,31 +150,33 @@ impl WorkerTables {
     }
 
     /// Records the outer packets of a packet that came through tunnels.
-    fn carry(&mut self, seen: &Observation) {
+    fn record_outer(&mut self, seen: &Observation) {
         let flags = if seen.broadcast { flag::BROADCAST } else { flag::UNICAST };
-        for carrier in OuterFlow::around(seen) {
-            let side = self.side.carriers.entry(carrier);
+        for outer in OuterFlow::around(seen) {
+            let side = self.side.carriers.entry(outer);
             side.see(seen.time, seen.wire_len, 0, flags);
         }
     }
 
     /// Records a frame that could not be decoded.
-    pub fn miss(&mut self, unread: UndecodedFrames) {
-        self.side.unread.insert(unread, 1);
+    pub fn record_undecoded(&mut self, frames: UndecodedFrames) {
+        self.side.unread.insert(frames, 1);
     }
 
     /// Records a fact from the payload of a packet.
-    fn learn(&mut self, seen: &Observation, place: FlowSlot, clue: PayloadFact<'_>) {
-        match (clue, seen.body) {
-            (PayloadFact::ServerNameRequest(hello), _) => self.flows.observe_hello(place, hello),
+    fn record_fact(&mut self, seen: &Observation, slot: FlowSlot, fact: PayloadFact<'_>) {
+        match (fact, seen.body) {
+            (PayloadFact::ServerNameRequest(request), _) => {
+                self.flows.observe_server_name(slot, request)
+            }
             (PayloadFact::Start(bytes), Body::Transport { tuple, seq, .. }) => {
                 if matches!(self.keep.parts, PrefixRetention::Starts) {
                     self.side.starts.entry(side_of(&tuple, seen.path));
                 }
-                self.learn_part(seen, place, (&tuple, seq), bytes);
+                self.record_segment(seen, slot, (&tuple, seq), bytes);
             }
             (PayloadFact::Part(bytes), Body::Transport { tuple, seq, .. }) => {
-                self.learn_part(seen, place, (&tuple, seq), bytes);
+                self.record_segment(seen, slot, (&tuple, seq), bytes);
             }
             (PayloadFact::DnsQuery(lookup, reply), _) => self.side.lookups.add(lookup, reply),
             (PayloadFact::Announced(ports), Body::Transport { tuple, .. }) => {
@@ -182,8 +187,8 @@ impl WorkerTables {
                     self.side.holders.entry((address, seen.path)).insert(tuple.src);
                 }
             }
-            (PayloadFact::Claims(address, mac), _) => self.claim(address, mac, seen),
-            (PayloadFact::Says(flags), _) => self.flows.note(place, flags),
+            (PayloadFact::Claims(address, mac), _) => self.record_claim(address, mac, seen),
+            (PayloadFact::Says(flags), _) => self.flows.add_flags(slot, flags),
             (
                 PayloadFact::Start(_)
                 | PayloadFact::Part(_)
@@ -196,10 +201,10 @@ impl WorkerTables {
 
     /// Records a segment that may be part of a message that names a server, if such parts are
     /// remembered.
-    fn learn_part(
+    fn record_segment(
         &mut self,
         seen: &Observation,
-        place: FlowSlot,
+        slot: FlowSlot,
         (tuple, seq): (&FiveTuple, u32),
         bytes: &[u8],
     ) {
@@ -209,13 +214,20 @@ impl WorkerTables {
             PrefixRetention::All => true,
         };
         if is_wanted {
-            self.flows.observe_part(place, seen.time, seq, bytes);
+            self.flows.observe_segment(slot, seen.time, seq, bytes);
         }
     }
 
-    pub(super) fn trace(&mut self, flow: &FlowKey, side: usize, seen: &Observation, payload: u32) {
+    /// Keeps the record by which duplicates of a packet are found, if such records are kept.
+    pub(super) fn keep_packet_record(
+        &mut self,
+        flow: &FlowKey,
+        side: usize,
+        seen: &Observation,
+        payload: u32,
+    ) {
         if self.keep.traces {
-            self.side.traces.extend(self.flows.trace(flow, side, seen, payload));
+            self.side.traces.extend(self.flows.packet_record(flow, side, seen, payload));
         }
     }
 
@@ -234,7 +246,14 @@ impl WorkerTables {
         parts.map(|(flows, side)| PartitionEvidence { flows, side }).enumerate()
     }
 
-    fn loose(&mut self, src: IpAddr, dst: IpAddr, transport: Transport, seen: &Observation) {
+    /// Records a packet whose ports were not seen.
+    fn record_portless(
+        &mut self,
+        src: IpAddr,
+        dst: IpAddr,
+        transport: Transport,
+        seen: &Observation,
+    ) {
         let flags = if seen.broadcast { flag::BROADCAST } else { 0 };
         let pair = AddressPair { src, dst, transport, path: seen.path };
         self.side.loose.entry(pair).see(seen.time, seen.wire_len, 0, flags);

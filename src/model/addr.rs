@@ -57,6 +57,12 @@ impl fmt::Display for Transport {
     }
 }
 
+/// The port of DNS (RFC 1035).
+pub const DNS_PORT: u16 = 53;
+
+/// The lowest port that operating systems assign to clients (Linux; RFC 6335 has 49152).
+pub const EPHEMERAL_PORTS: u16 = 32_768;
+
 /// An address and a port. Protocols without ports use zero. ICMP uses the type of the message that
 /// this end sends (see `flow::FlowKey`).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ pub use account::{
     Correction, DuplicateCounts, Duplicates, FrameCounters, InputRecord, Loss, SkipCounts,
     SkipReason,
 };
-pub use addr::{Endpoint, Mac, Transport, is_link_local, service_words};
+pub use addr::{DNS_PORT, EPHEMERAL_PORTS, Endpoint, Mac, Transport, is_link_local, service_words};
 pub use merge::{BoundedSet, FlagSet, InlineBoundedSet, Max, Merge, Min, NumberRange, Sum};
 pub(crate) use named_enum::named_enum;
 pub use text::{escape_control, escape_csv_formula, is_control_or_bidi, is_plain};

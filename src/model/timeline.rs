@@ -147,7 +147,7 @@ impl ActivityHistogram {
     /// Returns the timeline without frames whose timestamps are doubted, and the number of those
     /// frames. Doubted are a single frame, or fewer than ten frames that are less than one in a
     /// thousand, if they are more than a day from every other frame.
-    pub fn believed(&self) -> (Self, u64) {
+    pub fn without_outliers(&self) -> (Self, u64) {
         let total: u64 = self.0.values().map(|slot| slot.frames).sum();
         let mut groups: Vec<(u64, Vec<Nanos>)> = Vec::new();
         let mut last: Option<Nanos> = None;
@@ -169,15 +169,15 @@ impl ActivityHistogram {
             1 => total > FEW,
             _ => frames < FEW && frames * 1000 < total,
         };
-        let mut believed = self.clone();
+        let mut timeline = self.clone();
         let mut doubted = 0;
         for (frames, numbers) in groups.iter().filter(|(frames, _)| is_odd(*frames)) {
             doubted += frames;
             numbers.iter().for_each(|number| {
-                believed.0.remove(number);
+                timeline.0.remove(number);
             });
         }
-        (believed, doubted)
+        (timeline, doubted)
     }
 
     /// Returns the pieces of watched time, in order.
@@ -391,9 +391,9 @@ mod tests {
         all.add(7, &slot(7, 2000));
         let far = 7 + 2 * DAY / BUCKET_NS;
         all.add(far, &slot(far, 1));
-        let (believed, doubted) = all.believed();
+        let (believed, doubted) = all.without_outliers();
         assert_eq!((doubted, believed.last()), (1, all.first()));
         all.add(far, &slot(far, 9));
-        assert_eq!(all.believed(), (all.clone(), 0));
+        assert_eq!(all.without_outliers(), (all.clone(), 0));
     }
 }

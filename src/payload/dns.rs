@@ -6,7 +6,7 @@ use domain::base::iana::{Class, Rcode};
 use domain::base::{Message, ParsedName};
 use domain::rdata::{A, Aaaa, Cname};
 
-use super::{DnsExchange, DnsQuery, PayloadFact, escaped};
+use super::{DnsExchange, DnsQuery, PayloadFact, escape_name};
 use crate::decode::{FiveTuple, Path};
 use crate::model::{BoundedSet, FlagSet};
 
@@ -16,7 +16,7 @@ const MAX_ALIASES: usize = 16;
 pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<PayloadFact<'static>> {
     let message = Message::from_octets(payload).ok()?;
     let question = message.sole_question().ok()?;
-    let name = text(question.qname());
+    let name = name_text(question.qname());
     let header = message.header();
     let is_answer = header.qr();
     let (client, resolver, port) = if is_answer {
@@ -25,12 +25,12 @@ pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<Payl
         (tuple.src, tuple.dst, tuple.sport)
     };
     let mut reply =
-        DnsExchange { asked: FlagSet(u16::from(!is_answer)), answers: BoundedSet::default() };
+        DnsExchange { queried: FlagSet(u16::from(!is_answer)), answers: BoundedSet::default() };
     if is_answer {
         if header.rcode() != Rcode::NOERROR || question.qclass() != Class::IN {
             return None;
         }
-        answers(&message, &name, &mut reply);
+        collect_answers(&message, &name, &mut reply);
     }
     Some(PayloadFact::DnsQuery(
         DnsQuery { client, resolver, port, id: header.id(), name, path },
@@ -39,14 +39,14 @@ pub(super) fn read(tuple: &FiveTuple, path: Path, payload: &[u8]) -> Option<Payl
 }
 
 /// Collects the addresses that belong to the queried name or to one of its aliases.
-fn answers(message: &Message<&[u8]>, name: &str, reply: &mut DnsExchange) -> Option<()> {
+fn collect_answers(message: &Message<&[u8]>, name: &str, reply: &mut DnsExchange) -> Option<()> {
     let mut chain = vec![name.to_owned()];
     // Aliases may be in any order. Each pass over them finds at least the next one.
     for _ in 0..MAX_ALIASES {
         let records = message.answer().ok()?.limit_to_in::<Cname<ParsedName<_>>>();
         let last = chain.last()?.clone();
-        let next = records.flatten().find(|r| text(r.owner()) == last);
-        match next.map(|record| text(record.data().cname())) {
+        let next = records.flatten().find(|r| name_text(r.owner()) == last);
+        match next.map(|record| name_text(record.data().cname())) {
             Some(alias) if !chain.contains(&alias) => chain.push(alias),
             _ => break,
         }
@@ -57,22 +57,22 @@ fn answers(message: &Message<&[u8]>, name: &str, reply: &mut DnsExchange) -> Opt
         }
     };
     for record in message.answer().ok()?.limit_to_in::<A>().flatten() {
-        add(text(record.owner()), record.data().addr().into());
+        add(name_text(record.owner()), record.data().addr().into());
     }
     for record in message.answer().ok()?.limit_to_in::<Aaaa>().flatten() {
-        add(text(record.owner()), record.data().addr().into());
+        add(name_text(record.owner()), record.data().addr().into());
     }
     Some(())
 }
 
 /// Returns a name in lower case and without a final dot. Characters that are not plain are escaped
 /// (RFC 4343).
-fn text(name: impl std::fmt::Display) -> String {
+fn name_text(name: impl std::fmt::Display) -> String {
     let mut text = name.to_string().to_ascii_lowercase();
     if text.ends_with('.') {
         text.pop();
     }
-    escaped(&text)
+    escape_name(&text)
 }
 
 #[cfg(test)]
@@ -117,18 +117,18 @@ mod tests {
                 record("evil.example.org", 1, &[192, 0, 2, 66]),
             ],
         );
-        let Some(PayloadFact::DnsQuery(asked, question)) =
+        let Some(PayloadFact::DnsQuery(queried, question)) =
             read(&tuple(40000, 53), Path::PLAIN, &query)
         else {
             panic!()
         };
-        let Some(PayloadFact::DnsQuery(told, reply)) =
+        let Some(PayloadFact::DnsQuery(answered, reply)) =
             read(&tuple(53, 40000), Path::PLAIN, &answer)
         else {
             panic!()
         };
-        assert_eq!(asked, told);
-        assert!(question.asked.has(1) && !reply.asked.has(1));
+        assert_eq!(queried, answered);
+        assert!(question.queried.has(1) && !reply.queried.has(1));
         let chain = ["www.example.com", "cdn.example.net"].map(str::to_owned).to_vec();
         let expected = ("192.0.2.7".parse().unwrap(), chain);
         assert_eq!(reply.answers.iter().collect::<Vec<_>>(), [&expected]);

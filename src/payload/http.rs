@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_host_field_names_the_server() {
-        let name = |text: &str| host(text.as_bytes()).map(|hello| hello.name);
+        let name = |text: &str| host(text.as_bytes()).map(|request| request.name);
         let request = "GET / HTTP/1.1\r\nAccept: */*\r\nhost: Download.Example.com:80 \r\n\r\n";
         assert_eq!(name(request).as_deref(), Some("download.example.com"));
         assert_eq!(name("GET / HTTP/1.1\r\nHost: 192.0.2.1\r\n\r\n").as_deref(), Some(""));

@@ -9,9 +9,9 @@
 mod dns;
 mod http;
 mod nd;
-mod pieces;
 mod requests;
 mod rpc;
+mod stream_prefix;
 mod tls;
 mod vrrp;
 
@@ -19,18 +19,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use pieces::StreamPrefix;
+pub use stream_prefix::StreamPrefix;
 
 use crate::decode::{Body, Observation, Path, flag};
-use crate::model::{BoundedSet, FlagSet, Mac, Merge, Transport};
+use crate::model::{BoundedSet, DNS_PORT, EPHEMERAL_PORTS, FlagSet, Mac, Merge, Transport};
 
-/// The port of DNS (RFC 1035).
-const DNS: u16 = 53;
 /// The port of the DCE/RPC endpoint mapper (IANA "epmap").
 pub const ENDPOINT_MAPPER: u16 = 135;
-
-/// The lowest port that operating systems assign to clients (Linux; RFC 6335 has 49152).
-const EPHEMERAL: u16 = 32_768;
 
 /// A fact from the payload of one packet.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -76,23 +71,24 @@ pub struct DnsQuery {
 /// What the capture shows of a DNS lookup. Merging is idempotent.
 #[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct DnsExchange {
-    /// The value is 1 after the question was seen.
-    pub asked: FlagSet,
+    /// The value is 1 after the query was seen.
+    #[serde(rename = "asked")]
+    pub queried: FlagSet,
     /// The addresses in the answer, each with the names that led to it: first the queried name,
     /// then its aliases.
     pub answers: BoundedSet<(IpAddr, Vec<String>), 64>,
 }
 
 impl DnsExchange {
-    /// Returns whether question and answer were seen.
-    pub fn is_whole(&self) -> bool {
-        self.asked.0 != 0 && !self.answers.is_empty()
+    /// Returns whether query and answer were seen.
+    pub fn is_complete(&self) -> bool {
+        self.queried.0 != 0 && !self.answers.is_empty()
     }
 }
 
 impl Merge for DnsExchange {
     fn merge(&mut self, other: &Self) {
-        self.asked.merge(&other.asked);
+        self.queried.merge(&other.queried);
         self.answers.merge(&other.answers);
     }
 }
@@ -106,18 +102,27 @@ pub struct ServerNameRequest {
     pub hidden: bool,
 }
 
+/// Which parts of messages that name a server are facts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MessageParts {
+    /// The starts and whatever may continue them.
+    All,
+    /// Only the starts. Almost all payloads are at most later parts and are not read.
+    StartsOnly,
+}
+
 /// Reads the payloads of `packets`, in the same order, and adds their facts to `facts`, each with
-/// the position of its packet. With `starts`, later parts of messages are left out, which almost
-/// all payloads are.
+/// the position of its packet.
 pub fn read_payloads<'a>(
     packets: &[Observation],
     payloads: &[&'a [u8]],
-    starts: bool,
+    parts: MessageParts,
     facts: &mut Vec<(usize, PayloadFact<'a>)>,
 ) {
     for (position, (seen, payload)) in packets.iter().zip(payloads).enumerate() {
-        if !(payload.is_empty() || starts && is_irrelevant(seen, payload)) {
-            facts.extend(read(seen, payload).map(|clue| (position, clue)));
+        let is_all = parts == MessageParts::All;
+        if !payload.is_empty() && (is_all || may_be_start(seen, payload)) {
+            facts.extend(read(seen, payload).map(|fact| (position, fact)));
         }
     }
 }
@@ -131,14 +136,14 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
             Some(PayloadFact::Claims(address, mac))
         }
         vrrp::PROTOCOL => Some(PayloadFact::Holds(vrrp::read(tuple, payload)?)),
-        Transport::UDP if tuple.sport == DNS || tuple.dport == DNS => {
+        Transport::UDP if tuple.sport == DNS_PORT || tuple.dport == DNS_PORT => {
             dns::read(tuple, seen.path, payload)
         }
         Transport::UDP => requests::read(tuple, payload).map(PayloadFact::Says),
         Transport::TCP if tuple.sport == ENDPOINT_MAPPER => {
             rpc::read(payload).map(PayloadFact::Announced)
         }
-        Transport::TCP if tuple.sport == DNS || tuple.dport == DNS => {
+        Transport::TCP if tuple.sport == DNS_PORT || tuple.dport == DNS_PORT => {
             // Over TCP, the length of a message precedes it (RFC 1035, 4.2.2), possibly in a
             // segment of its own.
             let length = payload.first_chunk().map_or(0, |b| usize::from(u16::from_be_bytes(*b)));
@@ -146,16 +151,17 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
             dns::read(tuple, seen.path, message)
         }
         Transport::TCP if flags & flag::CLIENT_HELLO != 0 => Some(
-            tls::hello(payload).map_or(PayloadFact::Start(payload), PayloadFact::ServerNameRequest),
+            tls::server_name(payload)
+                .map_or(PayloadFact::Start(payload), PayloadFact::ServerNameRequest),
         ),
         Transport::TCP if http::is_request(payload) => Some(
             http::host(payload).map_or(PayloadFact::Start(payload), PayloadFact::ServerNameRequest),
         ),
-        Transport::TCP if starts(payload) => Some(PayloadFact::Start(payload)),
+        Transport::TCP if starts_message(payload) => Some(PayloadFact::Start(payload)),
         // The continuation of a message comes from its client. The client's port is almost always
         // the higher one unless both ports are ephemeral, and the continuation is not a TLS record
         // of its own.
-        Transport::TCP if tuple.sport > tuple.dport || tuple.sport >= EPHEMERAL => {
+        Transport::TCP if tuple.sport > tuple.dport || tuple.sport >= EPHEMERAL_PORTS => {
             let is_record = matches!(
                 payload,
                 [0x14 | 0x15 | 0x17, 0x03, ..] | [0x16, 0x03, _, _, _, 0 | 2..=255, ..]
@@ -166,28 +172,29 @@ pub fn read<'a>(seen: &Observation, payload: &'a [u8]) -> Option<PayloadFact<'a>
     }
 }
 
-/// Returns whether a payload contains at most a later part of a message that names a server, as
-/// almost all payloads do.
-fn is_irrelevant(seen: &Observation, payload: &[u8]) -> bool {
-    let Body::Transport { tuple, .. } = &seen.body else { return true };
-    let starts =
-        || payload.first().is_some_and(|first| *first == 0x16 || first.is_ascii_uppercase());
-    let answers = |port| matches!(port, DNS | ENDPOINT_MAPPER);
+/// Returns whether a payload may contain a fact other than a later part of a message that names a
+/// server. Almost no payload does.
+fn may_be_start(seen: &Observation, payload: &[u8]) -> bool {
+    let Body::Transport { tuple, .. } = &seen.body else { return false };
+    let is_dns = tuple.sport == DNS_PORT || tuple.dport == DNS_PORT;
     match tuple.transport {
-        Transport::TCP => !(answers(tuple.sport) || tuple.dport == DNS || starts()),
-        Transport::UDP => {
-            tuple.sport != DNS && tuple.dport != DNS && !requests::may_say(tuple, payload)
+        Transport::TCP => {
+            is_dns
+                || tuple.sport == ENDPOINT_MAPPER
+                || payload.first().is_some_and(|b| *b == 0x16 || b.is_ascii_uppercase())
         }
-        Transport::ICMP6 | vrrp::PROTOCOL => false,
-        _ => true,
+        Transport::UDP => is_dns || requests::may_match(tuple, payload),
+        Transport::ICMP6 | vrrp::PROTOCOL => true,
+        _ => false,
     }
 }
 
 /// Returns whether bytes start a message that may name a server, however few they are.
-fn starts(bytes: &[u8]) -> bool {
-    const HELLO: [Option<u8>; 6] = [Some(0x16), Some(0x03), None, None, None, Some(1)];
-    let is_hello = bytes.iter().zip(HELLO).all(|(byte, wanted)| wanted.is_none_or(|w| w == *byte));
-    !bytes.is_empty() && (is_hello || http::may_be_request(bytes))
+fn starts_message(bytes: &[u8]) -> bool {
+    const CLIENT_HELLO: [Option<u8>; 6] = [Some(0x16), Some(0x03), None, None, None, Some(1)];
+    let is_client_hello =
+        bytes.iter().zip(CLIENT_HELLO).all(|(byte, wanted)| wanted.is_none_or(|w| w == *byte));
+    !bytes.is_empty() && (is_client_hello || http::may_be_request(bytes))
 }
 
 /// Returns a host name as reports and patterns write it; `None` for an address or an invalid name.
@@ -197,12 +204,12 @@ fn host_name(bytes: &[u8]) -> Option<String> {
         && name.len() <= 253
         && name.bytes().all(|b| b.is_ascii_graphic())
         && name.parse::<IpAddr>().is_err();
-    is_name.then(|| escaped(&name))
+    is_name.then(|| escape_name(&name))
 }
 
 /// Writes characters that do not occur in host names as DNS does: `\059` (RFC 1035, 5.1). Existing
 /// escapes stay as they are.
-fn escaped(name: &str) -> String {
+fn escape_name(name: &str) -> String {
     name.chars().fold(String::with_capacity(name.len()), |mut text, c| {
         match c {
             'a'..='z' | '0'..='9' | '-' | '_' | '.' | '\\' => text.push(c),

@@ -20,8 +20,8 @@ pub(super) fn read(tuple: &FiveTuple, ttl: u8, payload: &[u8]) -> Option<(IpAddr
     if ttl != 255 {
         return None;
     }
-    let (flags, rest) = payload.split_first_chunk::<4>()?;
-    let (target, options) = rest.split_first_chunk::<16>()?;
+    let (flags, after_flags) = payload.split_first_chunk::<4>()?;
+    let (target, mut options) = after_flags.split_first_chunk::<16>()?;
     let target = Ipv6Addr::from(*target);
     let overrides = flags[0] & OVERRIDE != 0;
     let (address, wanted) = match tuple.sport {
@@ -32,11 +32,10 @@ pub(super) fn read(tuple: &FiveTuple, ttl: u8, payload: &[u8]) -> Option<(IpAddr
         SOLICITATION if !tuple.src.is_unspecified() => (tuple.src, SOURCE),
         _ => return None,
     };
-    let mut options = options;
     // Options are measured in units of eight bytes. An option with an Ethernet address has one
     // unit.
-    while let &[kind, length, ref rest @ ..] = options {
-        if let (true, 1, Some(mac)) = (kind == wanted, length, rest.first_chunk::<6>()) {
+    while let &[kind, length, ref value @ ..] = options {
+        if let (true, 1, Some(mac)) = (kind == wanted, length, value.first_chunk::<6>()) {
             return Some((address, Mac(*mac)));
         }
         if length == 0 {
@@ -68,9 +67,9 @@ mod tests {
         let advertised = tuple("fe80::1", ADVERTISEMENT);
         assert_eq!(read(&advertised, 255, &own), Some((target.into(), mac)));
         assert_eq!(read(&advertised, 254, &own), None);
-        let mut shy = own.clone();
-        shy[0] = 0;
-        assert_eq!(read(&advertised, 255, &shy), None);
+        let mut unset = own.clone();
+        unset[0] = 0;
+        assert_eq!(read(&advertised, 255, &unset), None);
         // The option after an unknown one; a truncated one; and one of length zero, which would
         // never end.
         let behind = body(&[14, 1, 0, 0, 0, 0, 0, 0, TARGET, 1, 2, 0, 0, 0, 0, 7]);

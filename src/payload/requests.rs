@@ -16,20 +16,20 @@ const AT_PORTS: &[(u16, RequestKind)] = &[(88, kerberos), (123, ntp), (443, quic
 const ANYWHERE: &[RequestKind] = &[radius, rdp];
 
 /// Returns whether a datagram may be a message of one of these protocols.
-pub(super) fn may_say(tuple: &FiveTuple, payload: &[u8]) -> bool {
+pub(super) fn may_match(tuple: &FiveTuple, payload: &[u8]) -> bool {
     AT_PORTS.iter().any(|(port, _)| *port == tuple.dport || *port == tuple.sport)
-        || ANYWHERE.iter().any(|says| says(payload).is_some())
+        || ANYWHERE.iter().any(|recognize| recognize(payload).is_some())
 }
 
 /// Returns whether a datagram is a request or a reply.
 pub(super) fn read(tuple: &FiveTuple, payload: &[u8]) -> Option<u16> {
     let known = AT_PORTS.iter().find(|(port, _)| *port == tuple.dport || *port == tuple.sport);
-    if let Some((port, says)) = known {
-        let says = says(payload)?;
-        let at = if says == flag::ASKS { tuple.dport } else { tuple.sport };
-        return (at == *port).then_some(says);
+    if let Some((port, recognize)) = known {
+        let kind = recognize(payload)?;
+        let server_port = if kind == flag::ASKS { tuple.dport } else { tuple.sport };
+        return (server_port == *port).then_some(kind);
     }
-    ANYWHERE.iter().find_map(|says| says(payload))
+    ANYWHERE.iter().find_map(|recognize| recognize(payload))
 }
 
 /// Recognizes Kerberos (RFC 4120, 5): AS-REQ and TGS-REQ, their replies, and KRB-ERROR, by their
@@ -46,10 +46,10 @@ fn kerberos(payload: &[u8]) -> Option<u16> {
 /// bytes.
 fn ntp(payload: &[u8]) -> Option<u16> {
     let first = payload.first()?;
-    let whole = payload.len() >= 48;
+    let is_complete = payload.len() >= 48;
     match first & 0x07 {
-        3 if whole => Some(flag::ASKS),
-        4 if whole => Some(flag::ANSWERS),
+        3 if is_complete => Some(flag::ASKS),
+        4 if is_complete => Some(flag::ANSWERS),
         _ => None,
     }
 }
@@ -91,10 +91,10 @@ fn rdp(payload: &[u8]) -> Option<u16> {
     let flags = u16::from_be_bytes(*payload.get(6..)?.first_chunk()?);
     // A client's SYN acknowledges nothing, which is all ones. Both sides pad their SYNs to the size
     // of the path (3.1.5.1).
-    let whole = payload.len() >= 1000;
+    let is_padded = payload.len() >= 1000;
     match (flags & SYN != 0, flags & ACK != 0) {
-        (true, false) if whole && payload.starts_with(&[0xff; 4]) => Some(flag::ASKS),
-        (true, true) if whole => Some(flag::ANSWERS),
+        (true, false) if is_padded && payload.starts_with(&[0xff; 4]) => Some(flag::ASKS),
+        (true, true) if is_padded => Some(flag::ANSWERS),
         _ => None,
     }
 }
@@ -104,38 +104,41 @@ mod tests {
     use super::*;
     use crate::model::Transport;
 
-    fn says(sport: u16, dport: u16, payload: &[u8]) -> Option<u16> {
+    fn kind_of(sport: u16, dport: u16, payload: &[u8]) -> Option<u16> {
         let [src, dst] = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().unwrap());
         let tuple = FiveTuple { src, dst, sport, dport, transport: Transport::UDP };
-        let says = read(&tuple, payload);
-        assert!(says.is_none() || may_say(&tuple, payload));
-        says
+        let kind = read(&tuple, payload);
+        assert!(kind.is_none() || may_match(&tuple, payload));
+        kind
     }
 
     #[test]
     fn requests_ask_and_replies_answer() {
         let radius = |code: u8| [&[code, 7, 0, 20][..], &[0; 16]].concat();
-        assert_eq!(says(50_000, 1812, &radius(1)), Some(flag::ASKS));
-        assert_eq!(says(1812, 50_000, &radius(2)), Some(flag::ANSWERS));
-        assert_eq!(says(50_000, 1812, &radius(99)), None);
+        assert_eq!(kind_of(50_000, 1812, &radius(1)), Some(flag::ASKS));
+        assert_eq!(kind_of(1812, 50_000, &radius(2)), Some(flag::ANSWERS));
+        assert_eq!(kind_of(50_000, 1812, &radius(99)), None);
         // An unrelated heartbeat that starts the same way has no attributes.
-        assert_eq!(says(50_000, 20_003, &[&radius(1)[..3], &[24], &[0; 20]].concat()), None);
+        assert_eq!(kind_of(50_000, 20_003, &[&radius(1)[..3], &[24], &[0; 20]].concat()), None);
         // A reply to the port of a server does not answer anything.
-        assert_eq!(says(50_000, 88, &[0x6b, 0x81, 0x80]), None);
-        assert_eq!(says(50_000, 88, &[0x6a, 0x81, 0x80]), Some(flag::ASKS));
-        assert_eq!(says(88, 50_000, &[0x6b, 0x81, 0x80]), Some(flag::ANSWERS));
-        assert_eq!(says(50_000, 123, &[[0x23; 1].as_slice(), &[0; 47]].concat()), Some(flag::ASKS));
+        assert_eq!(kind_of(50_000, 88, &[0x6b, 0x81, 0x80]), None);
+        assert_eq!(kind_of(50_000, 88, &[0x6a, 0x81, 0x80]), Some(flag::ASKS));
+        assert_eq!(kind_of(88, 50_000, &[0x6b, 0x81, 0x80]), Some(flag::ANSWERS));
         assert_eq!(
-            says(123, 50_000, &[[0x24; 1].as_slice(), &[0; 47]].concat()),
+            kind_of(50_000, 123, &[[0x23; 1].as_slice(), &[0; 47]].concat()),
+            Some(flag::ASKS)
+        );
+        assert_eq!(
+            kind_of(123, 50_000, &[[0x24; 1].as_slice(), &[0; 47]].concat()),
             Some(flag::ANSWERS)
         );
-        assert_eq!(says(50_000, 443, &[0xc3, 0, 0, 0, 1, 8, 1]), Some(flag::ASKS));
-        assert_eq!(says(50_000, 443, &[0x43, 0, 0, 0, 1, 8, 1]), None);
+        assert_eq!(kind_of(50_000, 443, &[0xc3, 0, 0, 0, 1, 8, 1]), Some(flag::ASKS));
+        assert_eq!(kind_of(50_000, 443, &[0x43, 0, 0, 0, 1, 8, 1]), None);
         let rdp = |first: u8, flags: u8| {
             [&[first, first, first, first, 0, 64, 0, flags][..], &[0; 1200]].concat()
         };
-        assert_eq!(says(50_000, 3389, &rdp(0xff, 1)), Some(flag::ASKS));
-        assert_eq!(says(3389, 50_000, &rdp(1, 5)), Some(flag::ANSWERS));
-        assert_eq!(says(50_000, 3389, &rdp(0, 4)), None);
+        assert_eq!(kind_of(50_000, 3389, &rdp(0xff, 1)), Some(flag::ASKS));
+        assert_eq!(kind_of(3389, 50_000, &rdp(1, 5)), Some(flag::ANSWERS));
+        assert_eq!(kind_of(50_000, 3389, &rdp(0, 4)), None);
     }
 }

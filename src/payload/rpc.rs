@@ -15,24 +15,24 @@ const IP: u8 = 9;
 /// cannot be read.
 pub(super) fn read(payload: &[u8]) -> Option<AnnouncedPorts> {
     let mut ports = AnnouncedPorts::default();
-    let mut rest = payload;
+    let mut unread = payload;
     // Several PDUs may share a segment.
-    while let Some(&[5, 0, kind, _, order, _, _, _, a, b, ..]) = rest.get(..HEADER) {
+    while let Some(&[5, 0, kind, _, order, _, _, _, a, b, ..]) = unread.get(..HEADER) {
         let number = |a, b| if order & 0x10 != 0 { [a, b] } else { [b, a] };
         let length = usize::from(u16::from_le_bytes(number(a, b)));
-        let Some(pdu) = rest.get(..length).filter(|pdu| pdu.len() >= HEADER) else { break };
+        let Some(pdu) = unread.get(..length).filter(|pdu| pdu.len() >= HEADER) else { break };
         if kind == RESPONSE {
-            towers(&pdu[HEADER..], &mut ports);
+            collect_ports(&pdu[HEADER..], &mut ports);
         }
-        rest = &rest[length..];
+        unread = &unread[length..];
     }
     (!ports.is_empty()).then_some(ports)
 }
 
-/// Finds the protocol towers of a stub: a floor for TCP, with its port in network order,
-/// immediately before a floor for IP. Lengths are always little-endian, whatever the order of the
-/// rest (C706, appendix L).
-fn towers(stub: &[u8], ports: &mut AnnouncedPorts) {
+/// Collects the ports of the protocol towers in a stub: a floor for TCP, with its port in network
+/// order, immediately before a floor for IP. Lengths are always little-endian, whatever the order
+/// of the rest (C706, appendix L).
+fn collect_ports(stub: &[u8], ports: &mut AnnouncedPorts) {
     for floors in stub.windows(12) {
         if let &[1, 0, TCP, 2, 0, high, low, 1, 0, IP, 4, 0] = floors {
             let port = u16::from_be_bytes([high, low]);

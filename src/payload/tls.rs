@@ -13,31 +13,31 @@ const ENCRYPTED: [u16; 2] = [0xfe0d, 0xffce];
 
 /// Returns the server name of a ClientHello at the start of `payload`; `None` if the message is
 /// incomplete.
-pub(super) fn hello(payload: &[u8]) -> Option<ServerNameRequest> {
+pub(super) fn server_name(payload: &[u8]) -> Option<ServerNameRequest> {
     // A message may span several records (RFC 8446, 5.1).
     let mut message = Vec::new();
-    let mut rest = payload;
-    while let Ok((after, record)) = parse_tls_raw_record(rest) {
+    let mut unread = payload;
+    while let Ok((after, record)) = parse_tls_raw_record(unread) {
         if record.hdr.record_type != TlsRecordType::Handshake {
             break;
         }
         message.extend_from_slice(record.data);
-        rest = after;
+        unread = after;
     }
     let (_, parsed) = parse_tls_message_handshake(&message).ok()?;
     let TlsMessage::Handshake(TlsMessageHandshake::ClientHello(hello)) = parsed else {
         return None;
     };
-    let mut told = ServerNameRequest { name: String::new(), hidden: false };
+    let mut request = ServerNameRequest { name: String::new(), hidden: false };
     let mut extensions = hello.ext.unwrap_or_default();
     while let Ok((after, extension)) = parse_tls_client_hello_extension(extensions) {
         match extension {
             TlsExtension::SNI(names) => {
                 let host = names.iter().find(|(kind, _)| *kind == SNIType::HostName);
-                told.name = host.and_then(|(_, name)| host_name(name)).unwrap_or_default();
+                request.name = host.and_then(|(_, name)| host_name(name)).unwrap_or_default();
             }
-            TlsExtension::Unknown(kind, _) => told.hidden |= ENCRYPTED.contains(&kind.0),
-            TlsExtension::EncryptedServerName { .. } => told.hidden = true,
+            TlsExtension::Unknown(kind, _) => request.hidden |= ENCRYPTED.contains(&kind.0),
+            TlsExtension::EncryptedServerName { .. } => request.hidden = true,
             _ => {}
         }
         if after.len() == extensions.len() {
@@ -45,7 +45,7 @@ pub(super) fn hello(payload: &[u8]) -> Option<ServerNameRequest> {
         }
         extensions = after;
     }
-    Some(told)
+    Some(request)
 }
 
 #[cfg(test)]
@@ -74,30 +74,33 @@ mod tests {
         message.chunks(most).flat_map(record).collect()
     }
 
-    fn server_name(name: &str) -> (u16, Vec<u8>) {
+    fn sni_extension(name: &str) -> (u16, Vec<u8>) {
         (0, sized(&[vec![0], sized(name.as_bytes(), 2)].concat(), 2))
     }
 
     #[test]
     fn the_server_name_is_read_from_one_record_or_several() {
         for most in [16000, 40] {
-            let bytes = records(&[(10, vec![0, 2, 0, 29]), server_name("WWW.Example.com")], most);
+            let bytes = records(&[(10, vec![0, 2, 0, 29]), sni_extension("WWW.Example.com")], most);
             let expected = ServerNameRequest { name: "www.example.com".into(), hidden: false };
-            assert_eq!(hello(&bytes), Some(expected));
+            assert_eq!(server_name(&bytes), Some(expected));
             for end in 0..bytes.len() {
-                assert_eq!(hello(&bytes[..end]), None, "{end}");
+                assert_eq!(server_name(&bytes[..end]), None, "{end}");
             }
         }
     }
 
     #[test]
-    fn an_encrypted_hello_hides_its_name() {
-        let bytes = records(&[server_name("public.example"), (0xfe0d, vec![0; 40])], 16000);
+    fn an_encrypted_client_hello_hides_its_name() {
+        let bytes = records(&[sni_extension("public.example"), (0xfe0d, vec![0; 40])], 16000);
         assert_eq!(
-            hello(&bytes),
+            server_name(&bytes),
             Some(ServerNameRequest { name: "public.example".into(), hidden: true })
         );
         let without = records(&[(43, vec![2, 3, 4])], 16000);
-        assert_eq!(hello(&without), Some(ServerNameRequest { name: String::new(), hidden: false }));
+        assert_eq!(
+            server_name(&without),
+            Some(ServerNameRequest { name: String::new(), hidden: false })
+        );
     }
 }

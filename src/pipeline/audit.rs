@@ -8,19 +8,18 @@ use std::sync::atomic::Ordering;
 
 use super::evidence::GatheredEvidence;
 use super::plan::resolved;
-use super::read::is_unread;
+use super::read::may_carry_ip;
 use super::{AuditError, Plan, Progress, Reading, evidence, temporary};
 use crate::capture::link_name;
-use crate::classify::Finding;
-use crate::classify::{CaptureConditions, Judge, Judgement, Watched};
+use crate::classify::{CaptureConditions, Finding, Judge, Judgement, Watched};
 use crate::conversation::{CaptureLimits, Conversations, DirectionHints, ReadOptions};
 use crate::decode::ethertype_words;
 use crate::flow::{MergedFlows, TrimmedKinds};
 use crate::model::{ActivityHistogram, Endpoint, Nanos, Transport};
 use crate::policy::{Policy, Severity};
-use crate::report::{self, FindingEvidence, Folder, FolderError, WindowFolders};
+use crate::report::{self, FindingEvidence, Folder, FolderError, LineFormat, WindowFolders};
 use crate::result::{
-    AuditResult, AuditRun, Baseline, CaptureSelection, Change, Explainer, ToldFinding,
+    AuditResult, AuditRun, Baseline, CaptureSelection, Change, Explainer, ReportedFinding,
 };
 
 /// What the judgement may claim, and which findings fail the audit.
@@ -67,10 +66,10 @@ impl FailOn {
     pub const USUAL: Self = Self::From(Severity::Low);
 
     /// Returns why the findings fail the audit, if they do.
-    fn reason(self, teller: &Explainer<'_>, known: Option<&Baseline>) -> Option<String> {
-        let outcome = teller.outcome();
+    fn reason(self, explainer: &Explainer<'_>, baseline: Option<&Baseline>) -> Option<String> {
+        let outcome = explainer.outcome();
         let is_new = |finding: &Finding| {
-            known.is_none_or(|known| known.change(teller, finding) >= Change::Worse)
+            baseline.is_none_or(|baseline| baseline.change(explainer, finding) >= Change::Worse)
         };
         match self {
             Self::Never => None,
@@ -87,6 +86,15 @@ impl FailOn {
     }
 }
 
+/// What happens to the flows after they are judged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum FlowRetention {
+    /// They stay available, for evidence or for the next window.
+    Keep,
+    /// Their memory is released.
+    Discard,
+}
+
 /// A finished audit.
 pub struct Audit {
     /// What was read.
@@ -100,8 +108,8 @@ pub struct Audit {
     /// Whether nothing was checked although a check was required.
     pub unchecked: bool,
     policy: Option<Policy>,
-    known: Option<Baseline>,
-    wishes: CaptureSelection,
+    baseline: Option<Baseline>,
+    selection: CaptureSelection,
     exit_reasons: Vec<String>,
     /// When frames were captured, without those whose timestamps are doubted, and the number of the
     /// doubted ones.
@@ -117,20 +125,23 @@ pub struct Audit {
 
 impl Audit {
     /// Reads and judges captures. Without a policy, it only lists conversations. Findings in
-    /// `known` are not new.
+    /// `baseline` are not new.
     pub fn of(
         plan: &Plan,
         policy: Option<Policy>,
-        known: Option<Baseline>,
+        baseline: Option<Baseline>,
         limits: &Limits,
         progress: &Progress,
     ) -> Result<Self, AuditError> {
-        let stating = policy.as_ref().map(|policy| plan.stating(policy));
-        let plan = stating.as_ref().unwrap_or(plan);
+        let with_tunnels = policy.as_ref().map(|policy| plan.with_stated_tunnels(policy));
+        let plan = with_tunnels.as_ref().unwrap_or(plan);
         let reading = Reading::of(plan, progress)?;
-        let keep = plan.request.evidence.is_some();
-        let mut audit = Self::judged(plan, reading, policy, known, limits, progress, keep)?;
-        if let (true, Some(policy)) = (keep, &audit.policy) {
+        let flows = match plan.request.evidence {
+            Some(_) => FlowRetention::Keep,
+            None => FlowRetention::Discard,
+        };
+        let mut audit = Self::judged(plan, reading, policy, baseline, limits, progress, flows)?;
+        if let (FlowRetention::Keep, Some(policy)) = (flows, &audit.policy) {
             let reading = &mut audit.reading;
             let outcome = &audit.outcome;
             audit.evidence = Some(evidence::gather(plan, progress, reading, policy, outcome)?);
@@ -139,34 +150,34 @@ impl Audit {
         Ok(audit)
     }
 
-    /// Judges what was read. With `keep`, the flows are kept afterwards.
+    /// Judges what was read.
     pub(super) fn judged(
         plan: &Plan,
         mut reading: Reading,
         mut policy: Option<Policy>,
-        known: Option<Baseline>,
+        baseline: Option<Baseline>,
         limits: &Limits,
         progress: &Progress,
-        keep: bool,
+        flows: FlowRetention,
     ) -> Result<Self, AuditError> {
-        let outcome = judge(plan, &mut reading, policy.as_mut(), limits, progress, keep)
+        let outcome = judge(plan, &mut reading, policy.as_mut(), limits, progress, flows)
             .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {
             return Err(AuditError::Interrupted);
         }
         progress.timings.done("judgement");
         let damaged = reading.damaged();
-        let failing = policy
+        let failure = policy
             .as_ref()
             .and_then(|policy| Explainer::of(policy, &outcome))
-            .and_then(|teller| limits.fail_on.reason(&teller, known.as_ref()));
-        let failed = failing.is_some();
+            .and_then(|explainer| limits.fail_on.reason(&explainer, baseline.as_ref()));
+        let failed = failure.is_some();
         let unchecked =
             limits.require_assessed && !(policy.is_some() && outcome.checked_anything());
         let mut exit_reasons = damaged.clone();
         exit_reasons.extend(unchecked.then(|| "nothing was checked".to_owned()));
-        exit_reasons.extend(failing);
-        let wishes = CaptureSelection {
+        exit_reasons.extend(failure);
+        let selection = CaptureSelection {
             filter: plan.request.filter.clone(),
             since: plan.request.since,
             until: plan.request.until,
@@ -188,8 +199,8 @@ impl Audit {
             failed,
             unchecked,
             policy,
-            known,
-            wishes,
+            baseline,
+            selection,
             exit_reasons,
             evidence: None,
         })
@@ -213,8 +224,8 @@ impl Audit {
             loss: self.reading.loss,
             duplicates: self.reading.duplicates,
             orphans: &self.orphans,
-            wishes: &self.wishes,
-            known: self.known.as_ref(),
+            selection: &self.selection,
+            known: self.baseline.as_ref(),
             unknown_links: self.unknown_links(),
             unread: self.unread(),
             trimmed: self.trimmed.iter().map(|(_, words)| *words).collect(),
@@ -222,7 +233,7 @@ impl Audit {
             odd_stamps: self.odd_stamps,
             policy: self.policy.as_ref(),
             outcome: &self.outcome,
-            teller: self.teller(),
+            explainer: self.explainer(),
             exit_reasons: &self.exit_reasons,
         })
     }
@@ -233,14 +244,14 @@ impl Audit {
     }
 
     /// Returns the explainer of the findings; `None` if nothing was judged.
-    pub fn teller(&self) -> Option<Explainer<'_>> {
+    pub fn explainer(&self) -> Option<Explainer<'_>> {
         Explainer::of(self.policy.as_ref()?, &self.outcome)
     }
 
     /// Returns the numbers of frames with unknown contents, by ethertype and by tunnel.
     fn unread(&self) -> Vec<(String, u64)> {
         let account = &self.reading.account;
-        let kinds = account.non_ip.iter().filter(|(number, _)| is_unread(**number));
+        let kinds = account.non_ip.iter().filter(|(number, _)| may_carry_ip(**number));
         let kinds = kinds.map(|(number, frames)| (ethertype_words(*number), *frames));
         let tunnels = account.opaque.iter();
         let tunnels = tunnels
@@ -258,48 +269,53 @@ impl Audit {
     /// Writes the reports and the evidence into their folders. Nothing is moved into place before
     /// everything is written; until then, the work can be stopped.
     pub fn write_folders(&self, folders: Folders, progress: &Progress) -> Result<(), AuditError> {
-        let teller = self.teller();
-        let gathered = self.evidence.iter().flat_map(|gathered| {
+        let explainer = self.explainer();
+        let evidence = self.evidence.iter().flat_map(|gathered| {
             let findings = self.outcome.findings().iter().enumerate();
-            let teller = teller.as_ref();
+            let explainer = explainer.as_ref();
             findings.filter_map(move |(number, finding)| {
-                let teller = teller?;
-                Some((teller.tell(finding), teller.trace(finding), gathered.of(number)))
+                let explainer = explainer?;
+                Some((explainer.explain(finding), explainer.trace(finding), gathered.of(number)))
             })
         });
-        folders.write(&self.result(), gathered, progress)
+        folders.write(&self.result(), evidence, progress)
     }
 
     /// Writes the reports of a live audit, of all windows and of the last one alone. Returns their
     /// folder.
-    pub fn write_dated(&self, window: &Self, dated: &WindowFolders) -> Result<PathBuf, AuditError> {
-        dated.write(&self.result(), &window.result()).map_err(failed)
+    pub fn write_window_reports(
+        &self,
+        window: &Self,
+        folders: &WindowFolders,
+    ) -> Result<PathBuf, AuditError> {
+        folders.write(&self.result(), &window.result()).map_err(output_error)
     }
 
-    /// Returns the positions of the findings that are news compared with `before`.
-    fn news(&self, before: &Baseline) -> Vec<usize> {
-        let Some(teller) = self.teller() else { return Vec::new() };
+    /// Returns the positions of the findings above info that `before` does not contain, or that
+    /// have become worse or certain since.
+    fn new_positions(&self, before: &Baseline) -> Vec<usize> {
+        let Some(explainer) = self.explainer() else { return Vec::new() };
         let findings = self.outcome.findings().iter().enumerate();
-        let news =
-            findings.filter(|(_, f)| f.severity > Severity::Info && before.is_news(&teller, f));
-        news.map(|(number, _)| number).collect()
+        let new =
+            findings.filter(|(_, f)| f.severity > Severity::Info && before.is_news(&explainer, f));
+        new.map(|(number, _)| number).collect()
     }
 
     /// Returns the findings above info that `before` does not contain, or that have become worse or
-    /// certain since, one per line, as text or JSON.
-    pub fn new_findings(&self, before: &Baseline, json: bool) -> Vec<String> {
-        report::lines(&self.result(), json, &self.news(before))
+    /// certain since, one per line.
+    pub fn new_findings(&self, before: &Baseline, format: LineFormat) -> Vec<String> {
+        report::lines(&self.result(), format, &self.new_positions(before))
     }
 
     /// Returns the same findings as messages for a syslog daemon.
     pub fn new_messages(&self, before: &Baseline) -> Vec<report::Message> {
-        report::messages(&self.result(), &self.news(before))
+        report::messages(&self.result(), &self.new_positions(before))
     }
 
     /// Adds the current findings to the baseline.
     pub(super) fn remember(&self, before: &mut Baseline) {
-        if let Some(teller) = self.teller() {
-            before.learn(&teller);
+        if let Some(explainer) = self.explainer() {
+            before.learn(&explainer);
         }
     }
 
@@ -327,28 +343,28 @@ impl Folders {
     pub fn write(
         mut self,
         result: &AuditResult<'_>,
-        evidence: impl Iterator<Item = (ToldFinding, Vec<String>, FindingEvidence)>,
+        evidence: impl Iterator<Item = (ReportedFinding, Vec<String>, FindingEvidence)>,
         progress: &Progress,
     ) -> Result<(), AuditError> {
         let is_stopped = || progress.stop.load(Ordering::Relaxed);
         if let Some(folder) = &mut self.reports {
-            folder.stage_reports(result).map_err(failed)?;
+            folder.stage_reports(result).map_err(output_error)?;
         }
         if let Some(folder) = &mut self.evidence {
-            folder.stage_evidence(evidence.take_while(|_| !is_stopped())).map_err(failed)?;
+            folder.stage_evidence(evidence.take_while(|_| !is_stopped())).map_err(output_error)?;
         }
         if is_stopped() {
             return Err(AuditError::Interrupted);
         }
         let folders = [self.reports.take(), self.evidence.take()];
-        Folder::publish(folders.into_iter().flatten().collect()).map_err(failed)
+        Folder::publish(folders.into_iter().flatten().collect()).map_err(output_error)
     }
 
     /// Creates the folders, so that a wrong name is reported before the long work starts.
     pub fn prepare(reports: Option<&Path>, evidence: Option<&Path>) -> Result<Self, AuditError> {
         let made = Self {
-            evidence: evidence.map(Folder::for_evidence).transpose().map_err(failed)?,
-            reports: reports.map(Folder::for_reports).transpose().map_err(failed)?,
+            evidence: evidence.map(Folder::for_evidence).transpose().map_err(output_error)?,
+            reports: reports.map(Folder::for_reports).transpose().map_err(output_error)?,
         };
         match (reports, evidence) {
             (Some(a), Some(b)) if resolved(a).starts_with(resolved(b)) => {
@@ -360,20 +376,20 @@ impl Folders {
     }
 }
 
-fn failed(error: FolderError) -> AuditError {
+fn output_error(error: FolderError) -> AuditError {
     AuditError::Output(error.path, error.error)
 }
 
 /// Returns what limits the view of the capture.
-pub(super) fn sight(plan: &Plan, reading: &Reading) -> CaptureLimits {
-    let captured_with = reading.inputs.iter().any(|i| !i.filters.is_empty());
+pub(super) fn capture_limits(plan: &Plan, reading: &Reading) -> CaptureLimits {
+    let has_capture_filter = reading.inputs.iter().any(|i| !i.filters.is_empty());
     CaptureLimits {
-        filtered: plan.request.filter.is_some() || captured_with,
+        filtered: plan.request.filter.is_some() || has_capture_filter,
         doubled: reading.duplicates.sample.shows_doubling(),
         // One file has one clock, and so does a live audit.
-        apart: reading
+        clock_offset: reading
             .flows
-            .apart()
+            .clock_offset()
             .filter(|_| !plan.request.captures.is_empty() && plan.sources.len() > 1),
         start: reading.account.first.get(),
         end: reading.end,
@@ -388,48 +404,44 @@ fn judge(
     policy: Option<&mut Policy>,
     limits: &Limits,
     progress: &Progress,
-    keep: bool,
+    retention: FlowRetention,
 ) -> io::Result<Judgement> {
-    let sight = sight(plan, reading);
-    let work = ReadOptions { jobs: plan.jobs, keep };
+    let capture = capture_limits(plan, reading);
+    let options = ReadOptions { jobs: plan.jobs, keep: retention == FlowRetention::Keep };
+    let flows = &mut reading.flows;
     let Some(policy) = policy else {
-        return Ok(Judgement::unjudged(Conversations::read(
-            &mut reading.flows,
-            &NoPolicy,
-            sight,
-            work,
-        )?));
+        let conversations = Conversations::read(flows, &NoPolicy, capture, options)?;
+        return Ok(Judgement::unjudged(conversations));
     };
-    let mut conversations =
-        Conversations::read(&mut reading.flows, &Judge::new(policy), sight, work)?;
+    let mut conversations = Conversations::read(flows, &Judge::new(policy), capture, options)?;
     if policy.learn_loopback(conversations.ends()) {
-        conversations = Conversations::read(&mut reading.flows, &Judge::new(policy), sight, work)?;
+        conversations = Conversations::read(flows, &Judge::new(policy), capture, options)?;
     }
     progress.timings.done("conversations");
-    let vantage = conversations.survey.vantage;
-    let view = CaptureConditions {
-        start: sight.start,
-        end: sight.end,
+    let visibility = conversations.index.visibility;
+    let conditions = CaptureConditions {
+        start: capture.start,
+        end: capture.end,
         watched: Watched::new(
             &reading.believed().0,
-            reading.flows.apart(),
-            watches(policy, limits.min_watch),
+            reading.flows.clock_offset(),
+            watch_times(policy, limits.min_watch),
         ),
-        filtered: sight.filtered,
-        one_sided: vantage.share(vantage.one_sided),
-        loss: reading.loss.share().max(reading.estimated(vantage.loss())),
-        suspected_loss: reading.estimated(vantage.suspected_loss()),
+        filtered: capture.filtered,
+        one_sided: visibility.share(visibility.one_sided),
+        loss: reading.loss.share().max(reading.estimated(visibility.loss())),
+        suspected_loss: reading.estimated(visibility.suspected_loss()),
         // An input that merely ends early is a capture that was interrupted, which is not damage.
         damaged: reading.inputs.iter().any(|i| i.error.is_some() && !i.passed_over && !i.is_cut),
         no_decap: plan.request.no_decap,
         max_loss: limits.max_loss,
         min_watch: limits.min_watch,
     };
-    Ok(Judgement::of(policy, conversations, &view, plan.jobs))
+    Ok(Judgement::of(policy, conversations, &conditions, plan.jobs))
 }
 
 /// Returns the watch times, in seconds, that rows and roles require.
-fn watches(policy: &Policy, min_watch: Option<u64>) -> impl Iterator<Item = u64> {
+fn watch_times(policy: &Policy, min_watch: Option<u64>) -> impl Iterator<Item = u64> {
     let rows = policy.matrix.rows.iter().map(|row| row.watch_s);
     let all = rows.chain([crate::classify::ROLE_WATCH_S, 0]);
     all.map(move |watch| min_watch.unwrap_or(watch))

@@ -102,34 +102,47 @@ pub enum ConfineError {
 /// [`Sandbox::Strict`] requires it.
 pub fn confine(wanted: &Confinement) -> Result<Vec<String>, ConfineError> {
     let sandbox = wanted.sandbox;
-    let mut left = Vec::new();
+    let mut failures = Vec::new();
     if let Some(user) = &wanted.user {
         let failed = |source| ConfineError::User { name: user.clone(), source: Box::new(source) };
         platform::become_user(user, &wanted.give).map_err(failed)?;
     }
     if sandbox == Sandbox::Off {
-        return Ok(left);
+        return Ok(failures);
     }
-    let mut done = |what: &str, result: Result<(), ConfineError>| {
-        if let Err(why) = result {
-            left.push(format!("{what}: {why}"));
+    let mut note_failure = |what: &str, result: Result<(), ConfineError>| {
+        if let Err(error) = result {
+            failures.push(format!("{what}: {error}"));
         }
     };
-    done("capabilities are kept", platform::drop_capabilities(sandbox == Sandbox::Strict));
-    done("new privileges can be gained", platform::no_new_privileges());
-    done("files are not confined", platform::confine_files(&wanted.read, &wanted.write));
-    if left.is_empty() || sandbox == Sandbox::Auto {
-        Ok(left)
+    let kept = match sandbox {
+        Sandbox::Strict => KeptCapabilities::None,
+        Sandbox::Auto | Sandbox::Off => KeptCapabilities::RawSockets,
+    };
+    note_failure("capabilities are kept", platform::drop_capabilities(kept));
+    note_failure("new privileges can be gained", platform::no_new_privileges());
+    note_failure("files are not confined", platform::confine_files(&wanted.read, &wanted.write));
+    if failures.is_empty() || sandbox == Sandbox::Auto {
+        Ok(failures)
     } else {
-        Err(ConfineError::Strict(left))
+        Err(ConfineError::Strict(failures))
     }
+}
+
+/// The capabilities that remain after the others are dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum KeptCapabilities {
+    /// None, so an interface that disappears cannot be opened again.
+    None,
+    /// The one that is needed to open an interface again, if the process has it.
+    RawSockets,
 }
 
 #[cfg(target_os = "linux")]
 mod platform {
     use std::path::{Path, PathBuf};
 
-    use super::ConfineError;
+    use super::{ConfineError, KeptCapabilities};
 
     use landlock::{
         ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
@@ -146,13 +159,13 @@ mod platform {
         if Uid::effective() == user.uid {
             return Ok(());
         }
-        folders.iter().try_for_each(|folder| give(folder, &user))?;
+        folders.iter().try_for_each(|folder| change_owner(folder, &user))?;
         // `drop_capabilities` below decides which of root's capabilities are kept.
         nix::sys::prctl::set_keepcaps(true).map_err(failed("capabilities"))?;
         setgroups(&[user.gid]).map_err(failed("groups cannot be left"))?;
         setgid(user.gid).map_err(failed("its group cannot be taken"))?;
         setuid(user.uid).map_err(failed("it cannot be taken"))?;
-        drop_capabilities(false)?;
+        drop_capabilities(KeptCapabilities::RawSockets)?;
         match setuid(Uid::from_raw(0)) {
             Err(_) => Ok(()),
             Ok(()) => Err(ConfineError::RootStays),
@@ -161,7 +174,7 @@ mod platform {
 
     /// Gives a folder to a user, unless others may write to it. A folder that is open to all, such
     /// as /tmp, must not change its owner.
-    fn give(folder: &Path, user: &User) -> Result<(), ConfineError> {
+    fn change_owner(folder: &Path, user: &User) -> Result<(), ConfineError> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let failed = |source| ConfineError::Give { folder: folder.to_owned(), source };
         let data = folder.symlink_metadata().map_err(failed)?;
@@ -175,13 +188,13 @@ mod platform {
             .map_err(|error| failed(error.into()))
     }
 
-    /// Drops capabilities permanently: all of them, or all except the one needed to reopen an
-    /// interface.
-    pub fn drop_capabilities(all: bool) -> Result<(), ConfineError> {
+    /// Drops all other capabilities permanently.
+    pub fn drop_capabilities(kept: KeptCapabilities) -> Result<(), ConfineError> {
         use caps::{CapSet, Capability, CapsHashSet};
-        let had = caps::read(None, CapSet::Permitted)?;
-        let keeps = !all && had.contains(&Capability::CAP_NET_RAW);
-        let kept: CapsHashSet = keeps.then_some(Capability::CAP_NET_RAW).into_iter().collect();
+        let permitted = caps::read(None, CapSet::Permitted)?;
+        let keeps_raw =
+            kept == KeptCapabilities::RawSockets && permitted.contains(&Capability::CAP_NET_RAW);
+        let kept: CapsHashSet = keeps_raw.then_some(Capability::CAP_NET_RAW).into_iter().collect();
         for set in [CapSet::Ambient, CapSet::Inheritable] {
             caps::clear(None, set)?;
         }
@@ -236,13 +249,13 @@ mod platform {
 mod platform {
     use std::path::PathBuf;
 
-    use super::ConfineError;
+    use super::{ConfineError, KeptCapabilities};
 
     pub fn become_user(_: &str, _: &[PathBuf]) -> Result<(), ConfineError> {
         Err(ConfineError::NotHere)
     }
 
-    pub fn drop_capabilities(_: bool) -> Result<(), ConfineError> {
+    pub fn drop_capabilities(_: KeptCapabilities) -> Result<(), ConfineError> {
         Err(ConfineError::NotHere)
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::sync::atomic::Ordering;
 
-use super::audit::{NoPolicy, sight};
+use super::audit::{NoPolicy, capture_limits};
 use super::{AuditError, Plan, Progress, Reading, temporary};
 use crate::classify::{Draft, Given};
 use crate::conversation::{Conversations, ReadOptions};
@@ -27,9 +27,9 @@ impl DraftedInventory {
         progress: &Progress,
     ) -> Result<Self, AuditError> {
         let mut reading = Reading::of(plan, progress)?;
-        let sight = sight(plan, &reading);
-        let work = ReadOptions { jobs: plan.jobs, keep: false };
-        let conversations = Conversations::read(&mut reading.flows, &NoPolicy, sight, work)
+        let capture = capture_limits(plan, &reading);
+        let options = ReadOptions { jobs: plan.jobs, keep: false };
+        let conversations = Conversations::read(&mut reading.flows, &NoPolicy, capture, options)
             .map_err(temporary(&plan.temp))?;
         if progress.stop.load(Ordering::Relaxed) {
             return Err(AuditError::Interrupted);

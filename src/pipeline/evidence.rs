@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use super::read::{Batches, FrameFilter, ReadResult, decoder, each_batch};
+use super::read::{Batches, FrameFilter, ReadResult, decoder, read_batches};
 use super::{AuditError, Plan, Progress, Reading, temporary};
 use crate::capture::Frame;
-use crate::classify::{Code, Conversation, Judge, Judgement, Policy, Verdict};
-use crate::conversation::{DirectionEvidence, DirectionHints, SampleFlow, ServiceKey};
+use crate::classify::{Code, Conversation, Finding, Judge, Judgement, Policy, Verdict};
+use crate::conversation::{DirectionEvidence, DirectionHints, SampleFlow, SampleFlows, ServiceKey};
 use crate::decode::{Body, FiveTuple, Observation, Path, Quoted, flag};
 use crate::flow::{FlowKey, HashSeed, OuterFlow};
 use crate::model::{BoundedSet, InputRecord, Mac, Merge, Nanos};
@@ -43,10 +43,14 @@ enum EvidenceSubject {
 /// What an evidence subject means to a finding.
 #[derive(Clone, Copy)]
 enum EvidencePart {
+    /// A conversation of the finding, and the side of the client.
     Own(ServiceKey, usize),
+    /// The conversation that makes the missing traffic due.
     Trigger(ServiceKey, usize),
+    /// A flow that shows which host serves the port.
     Proof(ServiceKey, usize),
-    Asked(ServiceKey, usize),
+    /// The broadcast that a conversation answers.
+    Broadcast(ServiceKey, usize),
     Names,
     Claims(Mac),
 }
@@ -58,7 +62,7 @@ enum FrameKind {
     SynAck,
     Rst,
     Fin,
-    Hello,
+    TlsHello,
     Dns,
     Data,
     Ack,
@@ -88,9 +92,10 @@ struct EvidenceTargets {
 }
 
 impl EvidenceTargets {
-    fn add(&mut self, ground: EvidenceSubject) -> usize {
+    /// Adds a subject, and returns its number.
+    fn add(&mut self, subject: EvidenceSubject) -> usize {
         let next = self.numbers.len();
-        *self.numbers.entry(ground).or_insert(next)
+        *self.numbers.entry(subject).or_insert(next)
     }
 }
 
@@ -107,12 +112,12 @@ struct EvidenceSearch {
 impl EvidenceSearch {
     fn keep(
         &mut self,
-        (ground, side): (usize, usize),
+        (target, side): (usize, usize),
         (kind, by): (FrameKind, Option<IpAddr>),
         frame: &Frame,
         data: &[u8],
     ) {
-        let kept = || KeptFrame {
+        let copy_frame = || KeptFrame {
             time: frame.time,
             link: frame.link,
             wire_len: frame.wire_len,
@@ -120,21 +125,21 @@ impl EvidenceSearch {
             kind,
             by,
         };
-        let set = self.frames.entry((ground, side, kind)).or_default();
+        let set = self.frames.entry((target, side, kind)).or_default();
         // Most frames of a long flow end here.
         let early = set.iter().last().is_none_or(|last| frame.time <= last.time);
         if early || set.len() < FRAMES {
-            set.insert(kept());
+            set.insert(copy_frame());
         }
-        match self.last.get_mut(&(ground, side)) {
+        match self.last.get_mut(&(target, side)) {
             Some(last) if frame.time < last.time => {}
             Some(last) => {
-                let kept = kept();
+                let kept = copy_frame();
                 if kept > *last {
                     *last = kept;
                 }
             }
-            None => drop(self.last.insert((ground, side), kept())),
+            None => drop(self.last.insert((target, side), copy_frame())),
         }
     }
 }
@@ -165,20 +170,20 @@ pub(super) fn gather(
 ) -> Result<GatheredEvidence, AuditError> {
     let judge = Judge::new(policy);
     let (chosen, targets) = choose(reading, &judge, outcome).map_err(temporary(&plan.temp))?;
-    progress.begin_again();
+    progress.reset();
     let flows = &reading.flows;
-    let believed = |path: Path| flows.believed(path);
+    let believed = |path: Path| flows.trusted_path(path);
     let search =
         |batches: &Batches<'_>| search(batches, plan, progress, &targets, (&judge, &believed));
-    let ReadResult { inputs: again, found: parts, .. } = each_batch(plan, progress, search)?;
+    let ReadResult { inputs: again, found: parts, .. } = read_batches(plan, progress, search)?;
     let mut found =
         EvidenceSearch { read: vec![0; plan.sources.len()], ..EvidenceSearch::default() };
     parts.into_iter().for_each(|part| found.merge(&part));
-    let same = |(first, (again, read)): &(&InputRecord, (&InputRecord, &u64))| {
+    let is_unchanged = |(first, (again, read)): &(&InputRecord, (&InputRecord, &u64))| {
         first.account.frames == **read && first.sha256 == again.sha256
     };
     let inputs = reading.inputs.iter().zip(again.iter().zip(&found.read));
-    let changed = inputs.filter(|input| !same(input)).map(|(input, _)| {
+    let changed = inputs.filter(|input| !is_unchanged(input)).map(|(input, _)| {
         (input.name.clone(), "changed while it was read; audit a copy".to_owned())
     });
     let changed: Vec<(String, String)> = changed.collect();
@@ -212,11 +217,11 @@ impl ChosenEvidence {
     fn evidence(&self, found: &EvidenceSearch) -> FindingEvidence {
         // A frame may belong to several parts, but is written once.
         let mut frames: BTreeMap<&KeptFrame, Vec<String>> = BTreeMap::new();
-        for (ground, part) in &self.parts {
+        for (target, part) in &self.parts {
             let least =
-                found.frames.range((*ground, 0, FrameKind::Syn)..(ground + 1, 0, FrameKind::Syn));
+                found.frames.range((*target, 0, FrameKind::Syn)..(target + 1, 0, FrameKind::Syn));
             let least = least.flat_map(|((_, side, _), set)| set.iter().map(|kept| (*side, kept)));
-            let last = found.last.range((*ground, 0)..(ground + 1, 0));
+            let last = found.last.range((*target, 0)..(target + 1, 0));
             for (side, kept) in least.chain(last.map(|((_, side), kept)| (*side, kept))) {
                 let words = part.words(side, kept);
                 let shows = frames.entry(kept).or_default();
@@ -239,7 +244,7 @@ impl ChosenEvidence {
 impl EvidencePart {
     /// Describes in words what a frame shows.
     fn words(self, side: usize, kept: &KeptFrame) -> String {
-        let of = |subject: ServiceKey, client: usize| {
+        let describe = |subject: ServiceKey, client: usize| {
             let (who, address) = if side == client {
                 ("client", subject.client)
             } else {
@@ -250,7 +255,7 @@ impl EvidencePart {
                 FrameKind::SynAck => "SYN-ACK",
                 FrameKind::Rst => "RST",
                 FrameKind::Fin => "FIN",
-                FrameKind::Hello => "TLS hello",
+                FrameKind::TlsHello => "TLS hello",
                 FrameKind::Dns => "DNS message",
                 FrameKind::Ack => "ACK",
                 FrameKind::Error => {
@@ -263,15 +268,15 @@ impl EvidencePart {
             format!("{what} of the {who} {address}")
         };
         match self {
-            Self::Own(subject, client) => of(subject, client),
+            Self::Own(subject, client) => describe(subject, client),
             Self::Trigger(subject, client) => {
-                format!("makes the traffic due: {}", of(subject, client))
+                format!("makes the traffic due: {}", describe(subject, client))
             }
             Self::Proof(subject, client) => {
-                format!("proves which host serves the port: {}", of(subject, client))
+                format!("proves which host serves the port: {}", describe(subject, client))
             }
-            Self::Asked(subject, client) => {
-                format!("the broadcast that was answered: {}", of(subject, client))
+            Self::Broadcast(subject, client) => {
+                format!("the broadcast that was answered: {}", describe(subject, client))
             }
             Self::Names => "DNS answer to the client with the server's address".to_owned(),
             Self::Claims(mac) => format!("{mac} claims the address"),
@@ -285,96 +290,142 @@ fn choose(
     judge: &Judge<'_>,
     outcome: &Judgement,
 ) -> std::io::Result<(Vec<ChosenEvidence>, EvidenceTargets)> {
-    let list = &outcome.conversations.list;
-    let share = (ALL_FLOWS / outcome.findings().len().clamp(1, FINDINGS)).clamp(1, FLOWS);
-    let shown = &outcome.findings()[..outcome.findings().len().min(FINDINGS)];
-    // Of many conversations, choose those with the best state, in the order of the list.
-    let furthest = |all: &[u32]| {
-        let mut best: Vec<usize> = all.iter().map(|number| *number as usize).collect();
-        best.sort_by_key(|number| (list[*number].state, *number));
-        best.truncate(share);
-        best
-    };
-    let speaking: Vec<Vec<usize>> = shown.iter().map(|f| furthest(outcome.members_of(f))).collect();
+    let conversations = &outcome.conversations;
+    let findings = outcome.findings();
+    let shown = &findings[..findings.len().min(FINDINGS)];
+    let most = (ALL_FLOWS / findings.len().clamp(1, FINDINGS)).clamp(1, FLOWS);
+    let members: Vec<Vec<usize>> =
+        shown.iter().map(|f| best_conversations(outcome, outcome.members_of(f), most)).collect();
     let triggers = shown.iter().filter_map(|f| outcome.trigger_of(f));
-    let wanted: BTreeSet<usize> = speaking.iter().flatten().copied().chain(triggers).collect();
-    let picked = outcome.conversations.select_evidence(&reading.flows, judge, &wanted, share)?;
-    let mut targets = EvidenceTargets::default();
-    let mut chosen = Vec::with_capacity(outcome.findings().len());
-    for (finding, speaking) in shown.iter().zip(&speaking) {
-        let mut parts = Vec::new();
-        let flows_of =
-            |c: &Conversation| picked.flows.get(&(c.subject, c.is_doubted())).into_iter().flatten();
-        // Take the first flow of every conversation before the second flow of any.
-        let mut flows: Vec<(usize, usize, SampleFlow)> = Vec::new();
-        for (order, number) in speaking.iter().enumerate() {
-            let flows_here = flows_of(&list[*number]).enumerate();
-            flows.extend(flows_here.map(|(turn, flow)| (turn, order, *flow)));
-        }
-        flows.sort_unstable();
-        let all: u64 = outcome.members_of(finding).iter().map(|n| list[*n as usize].flows).sum();
-        flows.truncate(share);
-        for (_, order, flow) in &flows {
-            let c = &list[speaking[*order]];
-            let number = targets.add(EvidenceSubject::Flow(flow.flow));
-            parts.push((number, EvidencePart::Own(c.subject, flow.client)));
-        }
-        for number in speaking {
-            let c = &list[*number];
-            if let Some(proof) = picked.proofs.get(&(c.subject.endpoint(), c.subject.transport)) {
-                let number = targets.add(EvidenceSubject::Flow(proof.flow));
-                parts.push((number, EvidencePart::Proof(c.subject, proof.client)));
-            }
-            let broadcasts = picked.asked.get(&(c.subject.client, c.subject.port));
-            let answers =
-                broadcasts.filter(|_| !c.broadcast && c.grade == DirectionEvidence::Protocol);
-            for (flow, subject) in answers.into_iter().flatten() {
-                let number = targets.add(EvidenceSubject::Flow(flow.flow));
-                parts.push((number, EvidencePart::Asked(*subject, flow.client)));
-            }
-            if outcome.conversations.names_of(c).known.iter().any(|known| known.by_dns) {
-                let client = judge.canonical(c.subject.client);
-                parts.push((
-                    targets.add(EvidenceSubject::Names(client, c.subject.server)),
-                    EvidencePart::Names,
-                ));
-            }
-        }
-        if let Some(c) = outcome.trigger_of(finding).map(|number| &list[number])
-            && let Some(flow) = flows_of(c).next()
-        {
-            let number = targets.add(EvidenceSubject::Flow(flow.flow));
-            parts.push((number, EvidencePart::Trigger(c.subject, flow.client)));
-        }
-        for (address, mac) in outcome.address_claims_of(finding) {
-            parts.push((
-                targets.add(EvidenceSubject::Claims(address, mac)),
-                EvidencePart::Claims(mac),
-            ));
-        }
-        let note = match finding.verdict() {
-            _ if all > flows.len() as u64 => format!(
-                "{} of {all} flows, those with the best state, the earliest first; display_filter shows all",
-                flows.len()
-            ),
-            _ if !parts.is_empty() => String::new(),
-            Verdict::NotAssessable => {
-                "states what could not be assessed; its message and action say why".to_owned()
-            }
-            _ if finding.code() == Code::UnusedException => {
-                "is about the list of exceptions, not about frames".to_owned()
-            }
-            _ => "rests on an absence; its trace in audit.json states what the capture could see"
-                .to_owned(),
-        };
-        chosen.push(ChosenEvidence { parts, note });
-    }
+    let wanted: BTreeSet<usize> = members.iter().flatten().copied().chain(triggers).collect();
+    let mut selector = EvidenceSelector {
+        judge,
+        outcome,
+        most,
+        samples: conversations.select_evidence(&reading.flows, judge, &wanted, most)?,
+        targets: EvidenceTargets::default(),
+    };
+    let chosen = shown.iter().zip(&members);
+    let mut chosen: Vec<ChosenEvidence> =
+        chosen.map(|(finding, members)| selector.select(finding, members)).collect();
     let left_out = format!("left out: the {FINDINGS} findings that weigh most have frames");
-    chosen.resize_with(outcome.findings().len(), || ChosenEvidence {
+    chosen.resize_with(findings.len(), || ChosenEvidence {
         parts: Vec::new(),
         note: left_out.clone(),
     });
-    Ok((chosen, targets))
+    Ok((chosen, selector.targets))
+}
+
+/// Returns at most `most` of some conversations: those with the best state, in the order of the
+/// list.
+fn best_conversations(outcome: &Judgement, members: &[u32], most: usize) -> Vec<usize> {
+    let list = &outcome.conversations.list;
+    let mut best: Vec<usize> = members.iter().map(|number| *number as usize).collect();
+    best.sort_by_key(|number| (list[*number].state, *number));
+    best.truncate(most);
+    best
+}
+
+/// Selects the evidence of one finding after the other.
+struct EvidenceSelector<'a> {
+    judge: &'a Judge<'a>,
+    outcome: &'a Judgement,
+    /// The largest number of flows of one finding.
+    most: usize,
+    samples: SampleFlows,
+    targets: EvidenceTargets,
+}
+
+impl EvidenceSelector<'_> {
+    /// Selects the evidence of a finding. `members` are its conversations with the best state.
+    fn select(&mut self, finding: &Finding, members: &[usize]) -> ChosenEvidence {
+        let list = &self.outcome.conversations.list;
+        let flows = self.first_flows(members);
+        let mut parts = Vec::new();
+        for (number, flow) in &flows {
+            let target = self.targets.add(EvidenceSubject::Flow(flow.flow));
+            parts.push((target, EvidencePart::Own(list[*number].subject, flow.client)));
+        }
+        for number in members {
+            self.add_reasons(&list[*number], &mut parts);
+        }
+        let trigger = self.outcome.trigger_of(finding).map(|number| &list[number]);
+        let trigger = trigger.and_then(|c| Some((c.subject, *self.flows_of(c).next()?)));
+        if let Some((subject, flow)) = trigger {
+            let target = self.targets.add(EvidenceSubject::Flow(flow.flow));
+            parts.push((target, EvidencePart::Trigger(subject, flow.client)));
+        }
+        for (address, mac) in self.outcome.address_claims_of(finding) {
+            let target = self.targets.add(EvidenceSubject::Claims(address, mac));
+            parts.push((target, EvidencePart::Claims(mac)));
+        }
+        let all = self.outcome.members_of(finding).iter().map(|n| list[*n as usize].flows).sum();
+        let note = evidence_note(finding, all, flows.len(), &parts);
+        ChosenEvidence { parts, note }
+    }
+
+    fn flows_of(&self, c: &Conversation) -> impl Iterator<Item = &SampleFlow> {
+        self.samples.flows.get(&(c.subject, c.is_doubted())).into_iter().flatten()
+    }
+
+    /// Returns flows of conversations, with the numbers of the conversations: the first flow of
+    /// every conversation before the second flow of any.
+    fn first_flows(&self, members: &[usize]) -> Vec<(usize, SampleFlow)> {
+        let list = &self.outcome.conversations.list;
+        let mut flows: Vec<(usize, usize, SampleFlow)> = Vec::new();
+        for (order, number) in members.iter().enumerate() {
+            let flows_here = self.flows_of(&list[*number]).enumerate();
+            flows.extend(flows_here.map(|(turn, flow)| (turn, order, *flow)));
+        }
+        flows.sort_unstable();
+        flows.truncate(self.most);
+        flows.into_iter().map(|(_, order, flow)| (members[order], flow)).collect()
+    }
+
+    /// Adds what shows the direction and the server name of a conversation: proof that the port is
+    /// served, the broadcast that was answered, and DNS answers.
+    fn add_reasons(&mut self, c: &Conversation, parts: &mut Vec<(usize, EvidencePart)>) {
+        if let Some(proof) = self.samples.proofs.get(&(c.subject.endpoint(), c.subject.transport)) {
+            let target = self.targets.add(EvidenceSubject::Flow(proof.flow));
+            parts.push((target, EvidencePart::Proof(c.subject, proof.client)));
+        }
+        let broadcasts = self.samples.broadcasts.get(&(c.subject.client, c.subject.port));
+        let answered =
+            broadcasts.filter(|_| !c.broadcast && c.grade == DirectionEvidence::Protocol);
+        for (flow, subject) in answered.into_iter().flatten() {
+            let target = self.targets.add(EvidenceSubject::Flow(flow.flow));
+            parts.push((target, EvidencePart::Broadcast(*subject, flow.client)));
+        }
+        if self.outcome.conversations.names_of(c).known.iter().any(|known| known.by_dns) {
+            let client = self.judge.canonical(c.subject.client);
+            let target = self.targets.add(EvidenceSubject::Names(client, c.subject.server));
+            parts.push((target, EvidencePart::Names));
+        }
+    }
+}
+
+/// Describes what was left out of the evidence, or why there are no frames. `all` is the number of
+/// flows of the finding, of which `chosen` were chosen.
+fn evidence_note(
+    finding: &Finding,
+    all: u64,
+    chosen: usize,
+    parts: &[(usize, EvidencePart)],
+) -> String {
+    match finding.verdict() {
+        _ if all > chosen as u64 => format!(
+            "{chosen} of {all} flows, those with the best state, the earliest first; display_filter shows all"
+        ),
+        _ if !parts.is_empty() => String::new(),
+        Verdict::NotAssessable => {
+            "states what could not be assessed; its message and action say why".to_owned()
+        }
+        _ if finding.code() == Code::UnusedException => {
+            "is about the list of exceptions, not about frames".to_owned()
+        }
+        _ => "rests on an absence; its trace in audit.json states what the capture could see"
+            .to_owned(),
+    }
 }
 
 /// Returns the frames that one worker finds.
@@ -385,13 +436,13 @@ fn search(
     targets: &EvidenceTargets,
     (judge, believed): (&Judge<'_>, &dyn Fn(Path) -> Path),
 ) -> EvidenceSearch {
-    let mut gate = FrameFilter::new(&plan.request);
+    let mut filter = FrameFilter::new(&plan.request);
     let decoder = decoder(&plan.request);
     let mut found =
         EvidenceSearch { read: vec![0; plan.sources.len()], ..EvidenceSearch::default() };
-    let with_clues =
-        targets.numbers.keys().any(|ground| !matches!(ground, EvidenceSubject::Flow(_)));
-    batches.each(|chunk| {
+    let needs_payload_facts =
+        targets.numbers.keys().any(|subject| !matches!(subject, EvidenceSubject::Flow(_)));
+    batches.for_each(|chunk| {
         let batch = &chunk.frames;
         if progress.stop.load(Ordering::Relaxed) {
             return;
@@ -400,39 +451,39 @@ fn search(
             found.read[batch.source] += 1;
             let data = batch.data(frame);
             let mut seen = Observation::default();
-            if gate.is_outside(frame)
-                || !gate.passes(frame, data)
+            if filter.is_outside(frame)
+                || !filter.passes(frame, data)
                 || decoder.decode(frame, data, &mut seen).is_err()
             {
                 continue;
             }
-            let mut keep = |(ground, side), kind, by| {
-                if let Some(number) = targets.numbers.get(&ground) {
+            let mut keep = |(subject, side), kind, by| {
+                if let Some(number) = targets.numbers.get(&subject) {
                     found.keep((*number, side), (kind, by), frame, data);
                 }
             };
-            let flow = |tuple: &FiveTuple, path| {
+            let flow_and_side = |tuple: &FiveTuple, path| {
                 let (key, side) = FlowKey::new(tuple, believed(path));
                 (EvidenceSubject::Flow(key), side)
             };
-            for carrier in OuterFlow::around(&seen) {
-                let (key, side) = carrier.flow();
+            for outer in OuterFlow::around(&seen) {
+                let (key, side) = outer.flow();
                 keep((EvidenceSubject::Flow(key), side), FrameKind::Other, None);
             }
             match seen.body {
                 Body::Transport { tuple, flags, .. } => {
-                    keep(flow(&tuple, seen.path), kind(flags), None);
+                    keep(flow_and_side(&tuple, seen.path), frame_kind(flags), None);
                 }
                 Body::Error { quoted: Quoted::Flow { tuple, path, .. }, by, .. } => {
-                    keep(flow(&tuple, path), FrameKind::Error, Some(by));
+                    keep(flow_and_side(&tuple, path), FrameKind::Error, Some(by));
                 }
                 Body::NonIp { claim: Some((address, mac)), .. } => {
                     keep((EvidenceSubject::Claims(address, mac), 0), FrameKind::Claim, None);
                 }
                 _ => {}
             }
-            let clue = if with_clues { read(&seen, seen.payload(data)) } else { None };
-            match clue {
+            let fact = if needs_payload_facts { read(&seen, seen.payload(data)) } else { None };
+            match fact {
                 Some(PayloadFact::DnsQuery(lookup, reply)) => {
                     let client = judge.canonical(lookup.client);
                     for (address, _) in reply.answers.iter() {
@@ -455,13 +506,13 @@ fn search(
 }
 
 /// Returns the kind of a frame by its flags.
-fn kind(flags: u16) -> FrameKind {
+fn frame_kind(flags: u16) -> FrameKind {
     let kinds = [
         (flag::SYN, FrameKind::Syn),
         (flag::SYN_ACK, FrameKind::SynAck),
         (flag::RST, FrameKind::Rst),
         (flag::FIN, FrameKind::Fin),
-        (flag::CLIENT_HELLO | flag::SERVER_HELLO, FrameKind::Hello),
+        (flag::CLIENT_HELLO | flag::SERVER_HELLO, FrameKind::TlsHello),
         (flag::ASKS | flag::ANSWERS, FrameKind::Dns),
         (flag::DATA, FrameKind::Data),
         (flag::ACK, FrameKind::Ack),

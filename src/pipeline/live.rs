@@ -14,11 +14,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::audit::{Audit, Limits};
+use super::audit::{Audit, FlowRetention, Limits};
 use super::confine::{Confinement, confine};
-use super::read::{Worker, WorkerCounters};
+use super::read::{ETHERNET, Worker, WorkerCounters};
 use super::state::{StateError, StateFolder};
-use super::{AuditError, Plan, Progress, Reading, Request, bound, lock, temporary, total};
+use super::{
+    AuditError, Plan, Progress, Reading, Request, limit_to_believed_times, lock, temporary, total,
+};
 use crate::capture::{Batch, CaptureError, CaptureInput, CaptureOptions, LiveCapture};
 use crate::flow::{
     AggregationLevel, FlowStore, HashSeed, MergedFlows, PrefixRetention, Retention,
@@ -34,40 +36,40 @@ use crate::report::{Baseline, Recorded, Recorder};
 /// The number of parts that memory is divided into. The tables of all threads, those of the window
 /// that is judged, those of all windows, and the judgement of all windows get one part each. While
 /// a window is closed, some tables are held twice; buffers and reports take the rest.
-const SHARES: usize = 10;
+const MEMORY_SHARES: usize = 10;
 
 /// The divisor of `max_memory` that limits idle flows on disk: all of them are read for each window
 /// and written into the state.
-const ON_DISK: usize = 4;
+const DISK_DIVISOR: usize = 4;
 
 /// The age up to which the timeline keeps buckets of ten seconds, in ns. Older parts are kept by
 /// the hour.
-const FINE: Nanos = 7 * 24 * 3600 * SECOND;
+const FINE_TIMELINE: Nanos = 7 * 24 * 3600 * SECOND;
 
 /// Bytes that a conversation takes while it is judged and reported, including its findings.
-const JUDGED: usize = 2048;
+const JUDGED_CONVERSATION_BYTES: usize = 2048;
 
-/// Bytes that one entry of each of the six kinds of side evidence (address claims, DNS queries and
-/// so on) takes together.
-const BESIDE: usize = 2048;
+/// Bytes that one entry of every kind of side evidence (address claims, DNS queries and so on)
+/// takes together.
+const SIDE_EVIDENCE_BYTES: usize = 2048;
 
 /// The time that a thread without an interface waits before it tries to open it again.
-const RETRY: Duration = Duration::from_secs(1);
+const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time that a thread may take to hand over its part of a window.
-const ANSWER: Duration = Duration::from_secs(30);
+/// The time that a thread may take to hand over its part of a window before the user is told.
+const PART_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The time after which a thread that has not handed over its part is taken for dead.
-const PATIENCE: Duration = Duration::from_secs(600);
+const HUNG_AFTER: Duration = Duration::from_secs(600);
 
 /// The interval at which the loss counters of an interface are read.
-const ASK: Duration = Duration::from_secs(1);
+const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The interval at which a waiting thread checks for requests.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The longest time for which the kernel's buffers are drained at the end of the audit.
-const LAST: Duration = Duration::from_secs(3);
+const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Options of a live audit.
 #[derive(Clone, Debug)]
@@ -77,7 +79,7 @@ pub struct LiveOptions {
     /// The number of threads for each interface.
     pub threads: usize,
     /// How frames are captured.
-    pub tap: CaptureOptions,
+    pub capture: CaptureOptions,
     /// The length of a window.
     pub every: Duration,
     /// Bytes that the flow tables may hold. Above this limit, flows are aggregated.
@@ -106,7 +108,7 @@ pub struct Control {
     /// Set to close the window and end the audit.
     pub stop: AtomicBool,
     /// Set to close the window now.
-    pub now: AtomicBool,
+    pub close_now: AtomicBool,
     /// Set to read the rules, the inventory and the exceptions again.
     pub reload: AtomicBool,
 }
@@ -115,16 +117,16 @@ pub struct Control {
 #[derive(Clone, Debug)]
 pub enum LiveEvent {
     /// An interface can no longer be read (name and reason). The audit keeps trying.
-    Lost(String, String),
+    InterfaceDown(String, String),
     /// An interface is read again, after this time.
-    Back(String, Duration),
+    InterfaceUp(String, Duration),
     /// Memory ran short, and this many flows were aggregated to this level.
-    Folded(AggregationLevel, u64),
+    Aggregated(AggregationLevel, u64),
     /// Memory ran short, and this many address claims, DNS queries, fragments and packets without
     /// ports were dropped.
-    Forgotten(u64),
+    EvidenceDropped(u64),
     /// The state of an earlier run is broken. The one before it is used, if there is one.
-    Broken(StateError),
+    StateBroken(StateError),
     /// The state of an earlier run was restored, with this many flows.
     Restored(u64),
     /// The state could not be written.
@@ -132,13 +134,13 @@ pub enum LiveEvent {
     /// The state was written.
     Saved,
     /// All frames of the window were recorded.
-    Kept,
+    Recorded,
     /// A capture thread has not handed over its part of the window yet. The audit waits for it.
-    Waits,
+    Waiting,
     /// Idle flows could not be written to disk and stay in memory.
-    NotRested(String),
+    NotSpilled(String),
     /// Frames could not be recorded. Recording is tried again in the next window.
-    NotKept(String),
+    NotRecorded(String),
 }
 
 /// A closed window.
@@ -156,24 +158,26 @@ pub struct WindowClosed<'a> {
 /// The caller's side of a live audit: receives its events and supplies the policy.
 pub trait Listener: Sync {
     /// Receives an event.
-    fn notice(&self, notice: &LiveEvent);
+    fn on_event(&self, event: &LiveEvent);
     /// Returns the policy as its files are now; `None` if they are not valid. The implementation
     /// reports the errors.
     fn reload(&self) -> Option<Policy>;
     /// Receives a closed window. The implementation reports its own errors, which do not end the
     /// audit.
-    fn closed(&self, closed: &WindowClosed<'_>);
+    fn on_window_closed(&self, closed: &WindowClosed<'_>);
 }
 
 /// The part of a window that one thread hands over.
 struct WindowPart {
     interface: usize,
     tables: WorkerTables,
-    counted: WorkerCounters,
+    counters: WorkerCounters,
     loss: Loss,
     link: Option<u16>,
-    folded: Vec<(AggregationLevel, u64)>,
-    forgotten: u64,
+    /// The number of flows that were aggregated, by level.
+    aggregated: Vec<(AggregationLevel, u64)>,
+    /// The number of entries of side evidence that were dropped.
+    dropped: u64,
     /// Times of the last frames before the capture was interrupted.
     cuts: Vec<Nanos>,
 }
@@ -182,17 +186,27 @@ struct WindowPart {
 struct LiveContext<'a> {
     plan: &'a Plan,
     watch: &'a LiveOptions,
-    progress: &'a Progress,
-    keep: &'a Retention,
+    limits: &'a Limits,
+    control: &'a Control,
+    retention: &'a Retention,
     /// The store that the empty tables of this run come from.
-    origin: &'a FlowStore,
+    store: &'a FlowStore,
     /// The number of the open window.
     window: AtomicU64,
     /// Returns whether the inventory lists an address.
-    listed: Mutex<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
+    is_listed: Mutex<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
     end: AtomicBool,
     listener: &'a dyn Listener,
     recorder: Option<&'a Mutex<Recorder>>,
+}
+
+impl LiveContext<'_> {
+    /// Judges what was read. The flows are kept for the next window.
+    fn judge(&self, reading: Reading, policy: &Policy) -> Result<Audit, AuditError> {
+        let progress = &self.control.progress;
+        let policy = Some(policy.clone());
+        Audit::judged(self.plan, reading, policy, None, self.limits, progress, FlowRetention::Keep)
+    }
 }
 
 /// The outcome of a live audit.
@@ -207,7 +221,7 @@ pub struct LiveOutcome {
 
 /// The open resources of a live audit, after the privileges to open more were given up.
 pub struct LiveSetup {
-    wires: OpenCaptures,
+    captures: Vec<OpenCapture>,
     state: Option<StateFolder>,
     recorder: Option<Mutex<Recorder>>,
     /// What could not be given up, in words.
@@ -217,113 +231,71 @@ pub struct LiveSetup {
 /// Opens all resources and then gives up the privileges to open more. This applies to the calling
 /// thread and to the threads that it starts afterwards.
 pub fn ready(watch: &LiveOptions) -> Result<LiveSetup, AuditError> {
-    let wires = open_all(watch)?;
+    let captures = open_all(watch)?;
     let state = watch.state.as_deref().map(StateFolder::open).transpose();
-    let state = state.map_err(|no| AuditError::Output(no.path, no.error))?;
-    let recorder = recorder(watch, &wires)?;
+    let state = state.map_err(|failed| AuditError::Output(failed.path, failed.error))?;
+    let recorder = recorder(watch, &captures)?;
     let unconfined = confine(&watch.confinement)?;
-    Ok(LiveSetup { wires, state, recorder, unconfined })
+    Ok(LiveSetup { captures, state, recorder, unconfined })
 }
 
 /// Runs the live audit until `control` requests the end or the last window is closed.
 pub fn watch(
     watch: &LiveOptions,
-    LiveSetup { wires, state, recorder, .. }: LiveSetup,
-    mut policy: Policy,
+    LiveSetup { captures, state, recorder, .. }: LiveSetup,
+    policy: Policy,
     limits: &Limits,
     control: &Control,
     listener: &dyn Listener,
 ) -> Result<LiveOutcome, AuditError> {
-    let plan = plan(watch).stating(&policy);
+    let plan = plan(watch).with_stated_tunnels(&policy);
     let seed = HashSeed::new();
-    let origin = FlowStore::new(&seed, plan.temp.clone());
-    let keep = Retention { traces: false, parts: PrefixRetention::All };
-    let mut all = restored(state.as_ref(), &origin, listener)?
-        .map_or_else(|| empty(watch, &origin), Ok)
+    let store = FlowStore::new(&seed, plan.temp.clone());
+    let retention = Retention { traces: false, parts: PrefixRetention::All };
+    let mut all = restored(state.as_ref(), &store, listener)?
+        .map_or_else(|| empty(watch, &store), Ok)
         .map_err(temporary(&plan.temp))?;
-    let progress = &control.progress;
     let shared = LiveContext {
         plan: &plan,
         watch,
-        progress,
-        keep: &keep,
-        origin: &origin,
+        limits,
+        control,
+        retention: &retention,
+        store: &store,
         window: AtomicU64::new(0),
-        listed: Mutex::new(listing(&policy)),
+        is_listed: Mutex::new(listing(&policy)),
         end: AtomicBool::new(false),
         listener,
         recorder: recorder.as_ref(),
     };
-    let mut before = Baseline::default();
+    let mut baseline = Baseline::default();
     if all.account.frames > 0 {
         // This run may have less memory than the earlier one.
         stay_bounded(&shared, &mut all.flows)?;
         // Findings from before the restart are not new.
-        let judged = Audit::judged(&plan, all, Some(policy.clone()), None, limits, progress, true)?;
-        judged.remember(&mut before);
+        let judged = shared.judge(all, &policy)?;
+        judged.remember(&mut baseline);
         all = judged.into_reading();
     }
-    let threads = wires.len();
+    let threads = captures.len();
     thread::scope(|scope| {
-        let (hand, handed) = unbounded();
-        let mut led = BTreeSet::new();
-        for (interface, group, wire) in wires {
+        let (sender, parts) = unbounded();
+        for open in captures {
             let shared = &shared;
-            let hand = hand.clone();
-            let is_primary = led.insert(interface);
-            scope.spawn(move || {
-                CaptureThread::new(shared, interface, group, wire, is_primary).run(&hand)
-            });
+            let sender = sender.clone();
+            scope.spawn(move || CaptureThread::new(shared, open).run(&sender));
         }
-        drop(hand);
-        let mut pending = WindowCarryOver::default();
-        let mut partial = false;
-        let mut since = now();
-        let result = loop {
-            let last = wait(watch, control, shared.window.load(Ordering::Relaxed));
-            let ended = Instant::now();
-            let closed = close(&shared, control, &handed, threads, last, &mut pending, &mut all);
-            if let Some(recorder) = shared.recorder {
-                let mut recorder = lock(recorder);
-                if !recorder.recover() {
-                    listener.notice(&LiveEvent::Kept);
-                }
-                if last && let Err(error) = recorder.finish() {
-                    listener.notice(&LiveEvent::NotKept(error.to_string()));
-                }
-            }
-            let mut window = match closed {
-                Ok(window) => window,
-                Err(failure) => break Err(failure),
-            };
-            let until = now();
-            // An interface that is up counts as watched even without frames.
-            if window.inputs.iter().all(|input| input.error.is_none()) {
-                window.timeline.watch(since, until);
-            }
-            since = until;
-            partial |= !window.damaged().is_empty();
-            if control.reload.swap(false, Ordering::Relaxed)
-                && let Some(new) = listener.reload()
-            {
-                policy = new;
-                *lock(&shared.listed) = listing(&policy);
-            }
-            let told = tell(&shared, window, all, &policy, limits, &mut before, ended);
-            let (failed, unchecked);
-            (all, failed, unchecked) = match told {
-                Ok(told) => told,
-                Err(failure) => break Err(failure),
-            };
-            match state.as_ref().map(|state| state.save(&all)) {
-                Some(Err(error)) => listener.notice(&LiveEvent::NotSaved(error)),
-                Some(Ok(())) => listener.notice(&LiveEvent::Saved),
-                None => {}
-            }
-            if last {
-                break Ok(LiveOutcome { failed, unchecked, partial });
-            }
+        drop(sender);
+        let windows = WindowLoop {
+            shared: &shared,
+            state: state.as_ref(),
+            parts,
+            threads,
+            policy,
+            baseline,
+            carry_over: WindowCarryOver::default(),
         };
+        let result = windows.run(all);
         // The threads end, too, whatever ended the loop.
         shared.end.store(true, Ordering::Relaxed);
         shared.window.fetch_add(1, Ordering::Relaxed);
@@ -331,40 +303,204 @@ pub fn watch(
     })
 }
 
+/// What happens after a window.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AfterWindow {
+    /// The next window is open already.
+    Continue,
+    /// The audit ends.
+    Stop,
+}
+
+/// The main thread of a live audit: closes windows, judges them and saves the state.
+struct WindowLoop<'a> {
+    shared: &'a LiveContext<'a>,
+    state: Option<&'a StateFolder>,
+    /// The parts of a window that the capture threads hand over.
+    parts: Receiver<WindowPart>,
+    threads: usize,
+    policy: Policy,
+    /// The findings of all windows so far.
+    baseline: Baseline,
+    carry_over: WindowCarryOver,
+}
+
+impl WindowLoop<'_> {
+    /// Closes and judges windows until the audit ends. `all` is the evidence of earlier runs.
+    fn run(mut self, mut all: Reading) -> Result<LiveOutcome, AuditError> {
+        let mut partial = false;
+        let mut since = now();
+        loop {
+            let after = self.wait();
+            let ended = Instant::now();
+            let closed = self.close(after, &mut all);
+            self.check_recorder(after);
+            let mut window = closed?;
+            let until = now();
+            // An interface that is up counts as watched even without frames.
+            if window.inputs.iter().all(|input| input.error.is_none()) {
+                window.timeline.watch(since, until);
+            }
+            since = until;
+            partial |= !window.damaged().is_empty();
+            self.reload_if_requested();
+            let (failed, unchecked);
+            (all, failed, unchecked) = self.judge(window, all, ended)?;
+            self.save(&all);
+            if after == AfterWindow::Stop {
+                return Ok(LiveOutcome { failed, unchecked, partial });
+            }
+        }
+    }
+
+    /// Reports whether all frames of the window were recorded, and allows recording again.
+    fn check_recorder(&self, after: AfterWindow) {
+        let Some(recorder) = self.shared.recorder else { return };
+        let mut recorder = lock(recorder);
+        if !recorder.recover() {
+            self.shared.listener.on_event(&LiveEvent::Recorded);
+        }
+        if after == AfterWindow::Stop
+            && let Err(error) = recorder.finish()
+        {
+            self.shared.listener.on_event(&LiveEvent::NotRecorded(error.to_string()));
+        }
+    }
+
+    fn reload_if_requested(&mut self) {
+        if self.shared.control.reload.swap(false, Ordering::Relaxed)
+            && let Some(new) = self.shared.listener.reload()
+        {
+            self.policy = new;
+            *lock(&self.shared.is_listed) = listing(&self.policy);
+        }
+    }
+
+    fn save(&self, all: &Reading) {
+        let Some(state) = self.state else { return };
+        self.shared.listener.on_event(&match state.save(all) {
+            Ok(()) => LiveEvent::Saved,
+            Err(error) => LiveEvent::NotSaved(error),
+        });
+    }
+
+    /// Judges a window alone and together with all windows, and passes both to the listener.
+    /// Returns the evidence of all windows, whether the audit fails, and whether nothing was
+    /// checked.
+    fn judge(
+        &mut self,
+        window: Reading,
+        mut all: Reading,
+        ended: Instant,
+    ) -> Result<(Reading, bool, bool), AuditError> {
+        let shared = self.shared;
+        let mut alone = shared.judge(window, &self.policy)?;
+        let nothing = shared
+            .store
+            .sibling()
+            .finish(&Retention::default(), 1, usize::MAX)
+            .map_err(temporary(&shared.plan.temp))?;
+        let flows = alone.take_flows(nothing);
+        absorb(shared, &mut all, &alone.reading, flows)?;
+        let together = shared.judge(all, &self.policy)?;
+        let closed = WindowClosed { window: &alone, all: &together, before: &self.baseline, ended };
+        shared.listener.on_window_closed(&closed);
+        together.remember(&mut self.baseline);
+        let failed = together.failed;
+        let unchecked = together.unchecked;
+        Ok((together.into_reading(), failed, unchecked))
+    }
+
+    /// Waits for the end of the window.
+    fn wait(&self) -> AfterWindow {
+        let LiveContext { watch, control, .. } = self.shared;
+        let number = self.shared.window.load(Ordering::Relaxed);
+        let start = Instant::now();
+        loop {
+            if control.stop.load(Ordering::Relaxed) {
+                return AfterWindow::Stop;
+            }
+            if start.elapsed() >= watch.every || control.close_now.swap(false, Ordering::Relaxed) {
+                let is_last = watch.windows.is_some_and(|windows| number + 1 >= windows);
+                return if is_last { AfterWindow::Stop } else { AfterWindow::Continue };
+            }
+            thread::sleep(POLL_INTERVAL.min(watch.every.saturating_sub(start.elapsed())));
+        }
+    }
+
+    /// Closes the window and collects the part of every thread.
+    fn close(&mut self, after: AfterWindow, all: &mut Reading) -> Result<Reading, AuditError> {
+        let shared = self.shared;
+        if after == AfterWindow::Stop {
+            shared.end.store(true, Ordering::Relaxed);
+        }
+        shared.window.fetch_add(1, Ordering::Relaxed);
+        let store = all.flows.sibling_store();
+        let mut inputs = inputs(shared.watch);
+        let mut timeline = ActivityHistogram::default();
+        let mut cuts = BTreeSet::new();
+        let requested = Instant::now();
+        for _ in 0..self.threads {
+            let part = self.receive_part(after, requested)?;
+            let input = &mut inputs[part.interface];
+            part.counters.accounts.iter().for_each(|account| input.account.merge(account));
+            input.loss.merge(&part.loss);
+            match part.link {
+                Some(link) if !input.link_types.contains(&link) => input.link_types.push(link),
+                Some(_) => {}
+                None => input.error = Some("was not available all of the time".to_owned()),
+            }
+            timeline.merge(&part.counters.timeline);
+            store.submit(part.tables).map_err(temporary(&shared.plan.temp))?;
+            for (level, count) in part.aggregated {
+                shared.listener.on_event(&LiveEvent::Aggregated(level, count));
+            }
+            if part.dropped > 0 {
+                shared.listener.on_event(&LiveEvent::EvidenceDropped(part.dropped));
+            }
+            cuts.extend(part.cuts);
+        }
+        let end = match after {
+            AfterWindow::Continue => total(&inputs).0.last.get(),
+            AfterWindow::Stop => None,
+        };
+        let mut flows = store
+            .finish_window(shared.plan.jobs, &mut self.carry_over, end)
+            .map_err(temporary(&shared.plan.temp))?;
+        flows.side.note_cuts(cuts);
+        // A live capture cannot be read twice, so duplicates cannot be removed.
+        Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
+    }
+
+    /// Waits for the part of one thread, as requested at the given time.
+    fn receive_part(
+        &self,
+        after: AfterWindow,
+        requested: Instant,
+    ) -> Result<WindowPart, AuditError> {
+        let LiveContext { control, listener, .. } = self.shared;
+        loop {
+            match self.parts.recv_timeout(PART_TIMEOUT) {
+                Ok(part) => return Ok(part),
+                // For example, the disk that the thread writes frames to hangs. Meanwhile, the
+                // kernel counts the frames that the thread does not read.
+                Err(RecvTimeoutError::Timeout)
+                    if after == AfterWindow::Continue
+                        && requested.elapsed() < HUNG_AFTER
+                        && !control.stop.load(Ordering::Relaxed) =>
+                {
+                    listener.on_event(&LiveEvent::Waiting);
+                }
+                Err(_) => return Err(AuditError::Hung),
+            }
+        }
+    }
+}
+
 /// Returns the time of the clock that stamps frames.
 fn now() -> Nanos {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.map_or(0, |since| since.as_nanos() as Nanos)
-}
-
-/// Judges a window alone and together with all windows, and passes both to the listener.
-fn tell(
-    shared: &LiveContext<'_>,
-    window: Reading,
-    mut all: Reading,
-    policy: &Policy,
-    limits: &Limits,
-    before: &mut Baseline,
-    ended: Instant,
-) -> Result<(Reading, bool, bool), AuditError> {
-    let plan = shared.plan;
-    let progress = shared.progress;
-    let its_own = Some(policy.clone());
-    let mut alone = Audit::judged(plan, window, its_own, None, limits, progress, true)?;
-    let nothing = shared
-        .origin
-        .sibling()
-        .finish(false, 1, usize::MAX)
-        .map_err(temporary(&shared.plan.temp))?;
-    let flows = alone.take_flows(nothing);
-    absorb(shared, &mut all, &alone.reading, flows)?;
-    let whole = Audit::judged(plan, all, Some(policy.clone()), None, limits, progress, true)?;
-    let closed = WindowClosed { window: &alone, all: &whole, before, ended };
-    shared.listener.closed(&closed);
-    whole.remember(before);
-    let failed = whole.failed;
-    let unchecked = whole.unchecked;
-    Ok((whole.into_reading(), failed, unchecked))
 }
 
 /// Merges a window into all windows, and aggregates flows if these exceed their share of memory.
@@ -402,157 +538,80 @@ fn absorb(
     }
     all.flows.absorb(flows).map_err(temporary(&shared.plan.temp))?;
     (all.account, all.loss) = total(&all.inputs);
-    bound(&mut all.account, &all.timeline);
+    limit_to_believed_times(&mut all.account, &all.timeline);
     all.end = window.account.last.get().or(all.end);
     if let Some(end) = all.end {
         all.flows.extract_names_before(end.saturating_sub(120 * SECOND));
-        all.timeline.coarsen(end.saturating_sub(FINE));
+        all.timeline.coarsen(end.saturating_sub(FINE_TIMELINE));
     }
     if let (Some(_), Some(end)) = (&shared.watch.state, all.end) {
-        let since = end.saturating_sub(shared.watch.idle.as_nanos() as Nanos);
+        let idle_since = end.saturating_sub(shared.watch.idle.as_nanos() as Nanos);
         // If the disk is full, the flows stay in memory.
-        if let Err(error) = all.flows.spill_idle(since) {
-            shared.listener.notice(&LiveEvent::NotRested(error.to_string()));
+        if let Err(error) = all.flows.spill_idle(idle_since) {
+            shared.listener.on_event(&LiveEvent::NotSpilled(error.to_string()));
         }
     }
     stay_bounded(shared, &mut all.flows)?;
-    all.duplicates.sample = all.flows.copies();
+    all.duplicates.sample = all.flows.duplicate_counts();
     Ok(())
 }
 
 /// Aggregates flows if they exceed their share of memory, or if judging them would.
 fn stay_bounded(shared: &LiveContext<'_>, flows: &mut MergedFlows) -> Result<(), AuditError> {
-    let is_listed = Arc::clone(&lock(&shared.listed));
-    let share = shared.watch.max_memory / SHARES;
-    let forgotten = flows.keep_at_most(share / BESIDE);
-    if forgotten > 0 {
-        shared.listener.notice(&LiveEvent::Forgotten(forgotten));
+    let is_listed = Arc::clone(&lock(&shared.is_listed));
+    let share = shared.watch.max_memory / MEMORY_SHARES;
+    let dropped = flows.keep_at_most(share / SIDE_EVIDENCE_BYTES);
+    if dropped > 0 {
+        shared.listener.on_event(&LiveEvent::EvidenceDropped(dropped));
     }
     let fits = |flows: &MergedFlows| {
-        let on_disk = flows.resting().1 <= (shared.watch.max_memory / ON_DISK) as u64;
-        on_disk && flows.memory() <= share && flows.estimated_conversations() <= share / JUDGED
+        let on_disk = flows.idle_size().1 <= (shared.watch.max_memory / DISK_DIVISOR) as u64;
+        let conversations = flows.estimated_conversations();
+        on_disk && flows.memory() <= share && conversations <= share / JUDGED_CONVERSATION_BYTES
     };
     if !fits(flows) {
         // A flow that was spilled several times counts each time until its file is rewritten.
         flows.compact_idle().map_err(temporary(&shared.plan.temp))?;
     }
-    for fold in AggregationLevel::ALL {
+    for level in AggregationLevel::ALL {
         if fits(flows) {
             break;
         }
-        let folded = flows.aggregate(*fold, &*is_listed).map_err(temporary(&shared.plan.temp))?;
-        if folded > 0 {
-            shared.listener.notice(&LiveEvent::Folded(*fold, folded));
+        let count = flows.aggregate(*level, &*is_listed).map_err(temporary(&shared.plan.temp))?;
+        if count > 0 {
+            shared.listener.on_event(&LiveEvent::Aggregated(*level, count));
         }
     }
     Ok(())
-}
-
-/// Waits for the end of the window. Returns whether it is the last one.
-fn wait(watch: &LiveOptions, control: &Control, number: u64) -> bool {
-    let start = Instant::now();
-    loop {
-        if control.stop.load(Ordering::Relaxed) {
-            return true;
-        }
-        if start.elapsed() >= watch.every || control.now.swap(false, Ordering::Relaxed) {
-            return watch.windows.is_some_and(|windows| number + 1 >= windows);
-        }
-        thread::sleep(LOOK.min(watch.every.saturating_sub(start.elapsed())));
-    }
-}
-
-/// Closes the window and collects the part of every thread.
-fn close(
-    shared: &LiveContext<'_>,
-    control: &Control,
-    handed: &Receiver<WindowPart>,
-    threads: usize,
-    last: bool,
-    pending: &mut WindowCarryOver,
-    all: &mut Reading,
-) -> Result<Reading, AuditError> {
-    if last {
-        shared.end.store(true, Ordering::Relaxed);
-    }
-    shared.window.fetch_add(1, Ordering::Relaxed);
-    let store = all.flows.sibling_store();
-    let mut inputs = inputs(shared.watch);
-    let mut timeline = ActivityHistogram::default();
-    let mut cuts = BTreeSet::new();
-    let asked = Instant::now();
-    for _ in 0..threads {
-        let given = loop {
-            match handed.recv_timeout(ANSWER) {
-                Ok(given) => break given,
-                // For example, the disk that the thread writes frames to hangs. Meanwhile, the
-                // kernel counts the frames that the thread does not read.
-                Err(RecvTimeoutError::Timeout)
-                    if !last
-                        && asked.elapsed() < PATIENCE
-                        && !control.stop.load(Ordering::Relaxed) =>
-                {
-                    shared.listener.notice(&LiveEvent::Waits);
-                }
-                Err(_) => {
-                    return Err(AuditError::Hung);
-                }
-            }
-        };
-        let input = &mut inputs[given.interface];
-        given.counted.accounts.iter().for_each(|account| input.account.merge(account));
-        input.loss.merge(&given.loss);
-        match given.link {
-            Some(link) if !input.link_types.contains(&link) => input.link_types.push(link),
-            Some(_) => {}
-            None => input.error = Some("was not available all of the time".to_owned()),
-        }
-        timeline.merge(&given.counted.timeline);
-        store.submit(given.tables).map_err(temporary(&shared.plan.temp))?;
-        for (fold, count) in given.folded {
-            shared.listener.notice(&LiveEvent::Folded(fold, count));
-        }
-        if given.forgotten > 0 {
-            shared.listener.notice(&LiveEvent::Forgotten(given.forgotten));
-        }
-        cuts.extend(given.cuts);
-    }
-    let end = if last { None } else { total(&inputs).0.last.get() };
-    let mut flows = store
-        .finish_window(shared.plan.jobs, pending, end)
-        .map_err(temporary(&shared.plan.temp))?;
-    flows.side.note_cuts(cuts);
-    // A live capture cannot be read twice, so duplicates cannot be removed.
-    Ok(Reading::new(inputs, timeline, flows, Correction::Impossible))
 }
 
 fn inputs(watch: &LiveOptions) -> Vec<InputRecord> {
     let input = |name: &String| InputRecord {
         name: name.clone(),
         format: "live".to_owned(),
-        filters: watch.tap.filter.iter().cloned().collect(),
+        filters: watch.capture.filter.iter().cloned().collect(),
         ..InputRecord::default()
     };
     watch.interfaces.iter().map(input).collect()
 }
 
-fn empty(watch: &LiveOptions, origin: &FlowStore) -> std::io::Result<Reading> {
-    let flows = origin.sibling().finish(false, 1, usize::MAX)?;
+fn empty(watch: &LiveOptions, store: &FlowStore) -> std::io::Result<Reading> {
+    let flows = store.sibling().finish(&Retention::default(), 1, usize::MAX)?;
     Ok(Reading::new(inputs(watch), ActivityHistogram::default(), flows, Correction::Impossible))
 }
 
 /// Returns the evidence that an earlier run left, if there is any.
 fn restored(
     state: Option<&StateFolder>,
-    origin: &FlowStore,
+    store: &FlowStore,
     listener: &dyn Listener,
 ) -> Result<Option<Reading>, AuditError> {
     let Some(state) = state else { return Ok(None) };
-    let found = state.load(|| origin.sibling());
-    let (found, broken) = found.map_err(|no| AuditError::Output(no.path, no.error))?;
-    broken.into_iter().for_each(|error| listener.notice(&LiveEvent::Broken(error)));
+    let loaded = state.load(|| store.sibling());
+    let (found, broken) = loaded.map_err(|failed| AuditError::Output(failed.path, failed.error))?;
+    broken.into_iter().for_each(|error| listener.on_event(&LiveEvent::StateBroken(error)));
     Ok(found.map(|mut found| {
-        listener.notice(&LiveEvent::Restored(found.flows.len() as u64));
+        listener.on_event(&LiveEvent::Restored(found.flows.len() as u64));
         // The time between the two runs was not watched.
         found.flows.side.note_cuts(found.account.last.get());
         found
@@ -599,13 +658,13 @@ fn plan(watch: &LiveOptions) -> Plan {
 /// Returns the recorder of frames, if frames are to be recorded.
 fn recorder(
     watch: &LiveOptions,
-    wires: &OpenCaptures,
+    captures: &[OpenCapture],
 ) -> Result<Option<Mutex<Recorder>>, AuditError> {
     let Some((path, size, files)) = &watch.record else { return Ok(None) };
     let recorded = |(number, name): (usize, &String)| {
-        let link = wires.iter().find(|(interface, ..)| *interface == number);
-        let link = link.map_or(1, |(.., wire)| wire.link());
-        Recorded { name: name.clone(), link, snaplen: watch.tap.snaplen }
+        let open = captures.iter().find(|open| open.interface == number);
+        let link = open.map_or(ETHERNET, |open| open.capture.link());
+        Recorded { name: name.clone(), link, snaplen: watch.capture.snaplen }
     };
     let interfaces = watch.interfaces.iter().enumerate().map(recorded).collect();
     let recorder = Recorder::new(path, *size, *files, interfaces);
@@ -613,38 +672,51 @@ fn recorder(
     Ok(Some(Mutex::new(recorder)))
 }
 
-/// Every open capture, with the number of its interface and its fan-out group.
-type OpenCaptures = Vec<(usize, Option<u16>, LiveCapture)>;
+/// An open capture. Each interface has one for every thread.
+struct OpenCapture {
+    /// The number of the interface.
+    interface: usize,
+    /// The fan-out group, if several threads share the frames of the interface.
+    group: Option<u16>,
+    /// Whether this is the first capture of its interface.
+    is_primary: bool,
+    capture: LiveCapture,
+}
 
-fn not_captured(why: &CaptureError) -> String {
-    format!("cannot be captured: {why}; see rasaudit interfaces")
+fn not_captured(error: &CaptureError) -> String {
+    format!("cannot be captured: {error}; see rasaudit interfaces")
 }
 
 /// Opens all interfaces. The error lists each one that cannot be opened, with the reason.
-fn open_all(watch: &LiveOptions) -> Result<OpenCaptures, AuditError> {
-    let mut wires = Vec::new();
-    let mut wrong = Vec::new();
+fn open_all(watch: &LiveOptions) -> Result<Vec<OpenCapture>, AuditError> {
+    let mut captures = Vec::new();
+    let mut failures = Vec::new();
     for (interface, name) in watch.interfaces.iter().enumerate() {
         // Other programs on this host are unlikely to have this number.
         let group = (std::process::id() as u16).wrapping_mul(31).wrapping_add(interface as u16);
         let group = (watch.threads > 1).then_some(group);
         for thread in 0..watch.threads {
-            match LiveCapture::open(name, &watch.tap, group, thread == 0) {
-                Ok(wire) => wires.push((interface, group, wire)),
-                Err(why) => {
-                    wrong.push((name.clone(), not_captured(&why)));
+            let is_primary = thread == 0;
+            match LiveCapture::open(name, &watch.capture, group)
+                .map(|capture| capture.with_interface_drops(is_primary))
+            {
+                Ok(capture) => {
+                    captures.push(OpenCapture { interface, group, is_primary, capture });
+                }
+                Err(error) => {
+                    failures.push((name.clone(), not_captured(&error)));
                     break;
                 }
             }
         }
     }
     // Starts only now, so that all threads of an interface share its frames from the first one.
-    for (interface, _, wire) in &mut wires {
-        if let Err(why) = wire.start_capture(&watch.tap) {
-            wrong.push((watch.interfaces[*interface].clone(), not_captured(&why)));
+    for OpenCapture { interface, capture, .. } in &mut captures {
+        if let Err(error) = capture.start_capture(&watch.capture) {
+            failures.push((watch.interfaces[*interface].clone(), not_captured(&error)));
         }
     }
-    if wrong.is_empty() { Ok(wires) } else { Err(AuditError::Sources(wrong)) }
+    if failures.is_empty() { Ok(captures) } else { Err(AuditError::Sources(failures)) }
 }
 
 /// Reads one capture.
@@ -652,64 +724,63 @@ struct CaptureThread<'a> {
     shared: &'a LiveContext<'a>,
     interface: usize,
     group: Option<u16>,
-    wire: Option<LiveCapture>,
+    capture: Option<LiveCapture>,
     worker: Worker<'a>,
     loss: Loss,
     /// When the loss counters were last read.
-    asked: Instant,
-    /// Since when the interface is gone, and when it was last tried.
-    gone: Option<(Instant, Instant)>,
-    /// The link type, as long as the interface was there for the whole window.
+    loss_read: Instant,
+    /// Since when the interface is down, and when it was last tried.
+    down: Option<(Instant, Instant)>,
+    /// The link type, as long as the interface was up for the whole window.
     link: Option<u16>,
-    folded: Vec<(AggregationLevel, u64)>,
-    forgotten: u64,
+    aggregated: Vec<(AggregationLevel, u64)>,
+    dropped: u64,
     /// Bytes from which aggregation is tried again.
-    patience: usize,
+    retry_above: usize,
     /// Whether this thread reports what happens to the interface, which one thread of each does.
     is_primary: bool,
+    /// The time of the last frame.
     last: Nanos,
     cuts: Vec<Nanos>,
 }
 
 impl<'a> CaptureThread<'a> {
-    fn new(
-        shared: &'a LiveContext<'a>,
-        interface: usize,
-        group: Option<u16>,
-        wire: LiveCapture,
-        is_primary: bool,
-    ) -> Self {
+    fn new(shared: &'a LiveContext<'a>, open: OpenCapture) -> Self {
+        let OpenCapture { interface, group, is_primary, capture } = open;
+        let progress = &shared.control.progress;
         Self {
-            worker: Worker::new(shared.plan, shared.progress, shared.origin, shared.keep),
+            worker: Worker::new(shared.plan, progress, shared.store, shared.retention),
             shared,
             interface,
             group,
-            link: Some(wire.link()),
-            wire: Some(wire),
+            link: Some(capture.link()),
+            capture: Some(capture),
             loss: Loss::default(),
-            asked: Instant::now(),
-            gone: None,
-            folded: Vec::new(),
-            forgotten: 0,
-            patience: 0,
+            loss_read: Instant::now(),
+            down: None,
+            aggregated: Vec::new(),
+            dropped: 0,
+            retry_above: 0,
             is_primary,
             last: NO_TIME,
             cuts: Vec::new(),
         }
     }
 
-    fn run(mut self, hand: &Sender<WindowPart>) {
+    fn run(mut self, parts: &Sender<WindowPart>) {
         let mut window = 0;
         let mut batch = Batch::default();
         loop {
-            let now = self.shared.window.load(Ordering::Relaxed);
-            if now != window {
-                window = now;
-                let end = self.shared.end.load(Ordering::Relaxed);
-                if end {
+            let current = self.shared.window.load(Ordering::Relaxed);
+            if current != window {
+                window = current;
+                if self.shared.end.load(Ordering::Relaxed) {
                     self.drain(&mut batch);
+                    // The main thread may have stopped waiting.
+                    let _ = parts.send(self.end_window(AfterWindow::Stop));
+                    return;
                 }
-                if hand.send(self.hand_over(end)).is_err() || end {
+                if parts.send(self.end_window(AfterWindow::Continue)).is_err() {
                     return;
                 }
             }
@@ -720,60 +791,62 @@ impl<'a> CaptureThread<'a> {
     /// Reads the frames that have arrived, or waits briefly.
     fn read(&mut self, batch: &mut Batch) {
         batch.frames.clear();
-        if self.gone.is_some() {
-            return self.try_again();
+        if self.down.is_some() {
+            return self.try_to_reopen();
         }
-        let Some(wire) = &mut self.wire else { return };
-        let read = wire.next(batch);
-        if read.is_err() || self.asked.elapsed() >= ASK {
-            let loss = wire.loss();
-            self.count(loss);
+        let Some(capture) = &mut self.capture else { return };
+        let read = capture.next(batch);
+        if read.is_err() || self.loss_read.elapsed() >= LOSS_INTERVAL {
+            let loss = capture.loss();
+            self.count_loss(loss);
         }
         batch.source = self.interface;
         if let Some(last) = batch.frames.last() {
             self.last = last.time;
             if let Some(recorder) = self.shared.recorder {
                 let frames = batch.frames.iter().map(|f| (f.time, f.wire_len, batch.data(f)));
-                if let Err(error) = lock(recorder).keep(self.interface, frames) {
-                    self.shared.listener.notice(&LiveEvent::NotKept(error.to_string()));
+                if let Err(error) = lock(recorder).record(self.interface, frames) {
+                    self.shared.listener.on_event(&LiveEvent::NotRecorded(error.to_string()));
                 }
             }
-            self.worker.take(batch);
+            self.worker.decode_batch(batch);
             self.stay_bounded();
         }
-        if let Err(why) = read {
+        if let Err(error) = read {
             // An interface that is only down may come up again and then needs no privilege to be
             // opened.
-            if !self.wire.as_ref().is_some_and(LiveCapture::is_there)
-                && let Some(mut wire) = self.wire.take()
+            if !self.capture.as_ref().is_some_and(LiveCapture::is_there)
+                && let Some(mut capture) = self.capture.take()
             {
-                let loss = wire.final_loss();
-                self.count(loss);
+                let loss = capture.final_loss();
+                self.count_loss(loss);
             }
             self.link = None;
             self.cuts.extend((self.last != NO_TIME).then_some(self.last));
-            self.gone = Some((Instant::now(), Instant::now()));
+            self.down = Some((Instant::now(), Instant::now()));
             let name = self.shared.watch.interfaces[self.interface].clone();
-            self.say(LiveEvent::Lost(name, escape_control(&why.to_string()).into_owned()));
+            let reason = escape_control(&error.to_string()).into_owned();
+            self.notify(LiveEvent::InterfaceDown(name, reason));
         }
     }
 
-    fn count(&mut self, loss: Loss) {
-        self.asked = Instant::now();
-        self.shared.progress.lost.fetch_add(loss.dropped, Ordering::Relaxed);
+    fn count_loss(&mut self, loss: Loss) {
+        self.loss_read = Instant::now();
+        self.shared.control.progress.lost.fetch_add(loss.dropped, Ordering::Relaxed);
         self.loss.merge(&loss);
     }
 
-    fn say(&self, notice: LiveEvent) {
+    /// Reports an event of the interface, once for all of its threads.
+    fn notify(&self, event: LiveEvent) {
         if self.is_primary {
-            self.shared.listener.notice(&notice);
+            self.shared.listener.on_event(&event);
         }
     }
 
     /// Reads what is left in the kernel's buffer, for a limited time.
     fn drain(&mut self, batch: &mut Batch) {
         let start = Instant::now();
-        while self.gone.is_none() && start.elapsed() < LAST {
+        while self.down.is_none() && start.elapsed() < DRAIN_LIMIT {
             self.read(batch);
             if batch.frames.is_empty() {
                 return;
@@ -781,32 +854,33 @@ impl<'a> CaptureThread<'a> {
         }
     }
 
-    fn try_again(&mut self) {
-        thread::sleep(LOOK);
-        let Some((since, tried)) = self.gone else { return };
-        if tried.elapsed() < RETRY {
+    fn try_to_reopen(&mut self) {
+        thread::sleep(POLL_INTERVAL);
+        let Some((since, tried)) = self.down else { return };
+        if tried.elapsed() < REOPEN_INTERVAL {
             return;
         }
         let name = &self.shared.watch.interfaces[self.interface];
-        let tap = &self.shared.watch.tap;
-        let opened = match self.wire.take() {
-            Some(wire) if wire.is_there() => {
-                if wire.is_down() {
-                    self.wire = Some(wire);
+        let options = &self.shared.watch.capture;
+        let opened = match self.capture.take() {
+            Some(capture) if capture.is_there() => {
+                if capture.is_down() {
+                    self.capture = Some(capture);
                     Err(CaptureError::Down)
                 } else {
-                    Ok(wire)
+                    Ok(capture)
                 }
             }
-            _ => LiveCapture::open(name, tap, self.group, self.is_primary)
-                .and_then(|mut wire| wire.start_capture(tap).map(|()| wire)),
+            _ => LiveCapture::open(name, options, self.group)
+                .map(|capture| capture.with_interface_drops(self.is_primary))
+                .and_then(|mut capture| capture.start_capture(options).map(|()| capture)),
         };
         match opened {
-            Ok(wire) => {
-                (self.wire, self.gone) = (Some(wire), None);
-                self.say(LiveEvent::Back(name.clone(), since.elapsed()));
+            Ok(capture) => {
+                (self.capture, self.down) = (Some(capture), None);
+                self.notify(LiveEvent::InterfaceUp(name.clone(), since.elapsed()));
             }
-            Err(_) => self.gone = Some((since, Instant::now())),
+            Err(_) => self.down = Some((since, Instant::now())),
         }
     }
 
@@ -814,44 +888,49 @@ impl<'a> CaptureThread<'a> {
     fn stay_bounded(&mut self) {
         let watch = self.shared.watch;
         let threads = (watch.threads * watch.interfaces.len()).max(1);
-        let budget = watch.max_memory / SHARES / threads;
+        let budget = watch.max_memory / MEMORY_SHARES / threads;
         let held = self.worker.tables().memory();
-        if held <= budget || held < self.patience {
+        if held <= budget || held < self.retry_above {
             return;
         }
-        self.forgotten += self.worker.tables_mut().keep_at_most(budget / 4 / BESIDE);
-        let is_listed = Arc::clone(&lock(&self.shared.listed));
-        for fold in AggregationLevel::ALL {
+        self.dropped += self.worker.tables_mut().keep_at_most(budget / 4 / SIDE_EVIDENCE_BYTES);
+        let is_listed = Arc::clone(&lock(&self.shared.is_listed));
+        for level in AggregationLevel::ALL {
             // Tables that are nearly all aggregated already would be aggregated again at once.
             if self.worker.tables().memory() <= budget / 2 {
                 break;
             }
-            let folded = self.worker.tables_mut().aggregate(*fold, &*is_listed);
-            if folded > 0 {
-                match self.folded.iter_mut().find(|(known, _)| known == fold) {
-                    Some((_, count)) => *count += folded,
-                    None => self.folded.push((*fold, folded)),
+            let count = self.worker.tables_mut().aggregate(*level, &*is_listed);
+            if count > 0 {
+                match self.aggregated.iter_mut().find(|(known, _)| known == level) {
+                    Some((_, total)) => *total += count,
+                    None => self.aggregated.push((*level, count)),
                 }
             }
         }
         // Aggregation that gained little is not tried again for each batch.
-        self.patience = self.worker.tables().memory() / 4 * 5;
+        self.retry_above = self.worker.tables().memory() / 4 * 5;
     }
 
-    fn hand_over(&mut self, end: bool) -> WindowPart {
-        if let Some(wire) = &mut self.wire {
-            let loss = if end { wire.final_loss() } else { wire.loss() };
-            self.count(loss);
+    /// Returns this thread's part of the window, and begins the next one with empty tables.
+    fn end_window(&mut self, after: AfterWindow) -> WindowPart {
+        if let Some(capture) = &mut self.capture {
+            let loss = match after {
+                AfterWindow::Continue => capture.loss(),
+                AfterWindow::Stop => capture.final_loss(),
+            };
+            self.count_loss(loss);
         }
-        self.patience = 0;
-        let (tables, counted) = self.worker.hand_over();
-        let there = self.wire.as_ref().filter(|_| self.gone.is_none()).map(LiveCapture::link);
-        let link = std::mem::replace(&mut self.link, there);
-        let forgotten = std::mem::take(&mut self.forgotten);
+        self.retry_above = 0;
+        let (tables, counters) = self.worker.take_tables();
+        let next_link =
+            self.capture.as_ref().filter(|_| self.down.is_none()).map(LiveCapture::link);
+        let link = std::mem::replace(&mut self.link, next_link);
+        let dropped = std::mem::take(&mut self.dropped);
         let cuts = std::mem::take(&mut self.cuts);
         let loss = std::mem::take(&mut self.loss);
-        let folded = std::mem::take(&mut self.folded);
+        let aggregated = std::mem::take(&mut self.aggregated);
         let interface = self.interface;
-        WindowPart { interface, tables, counted, loss, link, folded, forgotten, cuts }
+        WindowPart { interface, tables, counters, loss, link, aggregated, dropped, cuts }
     }
 }

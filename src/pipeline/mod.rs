@@ -36,7 +36,9 @@ use crate::model::{
 pub use crate::capture::{CaptureError, CaptureOptions, Interface, capture_kind, interfaces};
 pub use crate::classify::Given;
 pub use crate::flow::AggregationLevel;
-pub use crate::report::{Baseline, Message, OutputPaths, WindowFolders, fits_manifest, folder_of};
+pub use crate::report::{
+    Baseline, LineFormat, Message, OutputPaths, WindowFolders, fits_manifest, folder_of,
+};
 pub use audit::{Audit, FailOn, Folders, Limits};
 pub use confine::{ConfineError, Confinement, Sandbox, confine};
 pub use draft::DraftedInventory;
@@ -69,7 +71,7 @@ pub struct Progress {
 
 impl Progress {
     /// Resets the counters before the sources are read again.
-    fn begin_again(&self) {
+    fn reset(&self) {
         self.bytes.store(0, Ordering::Relaxed);
         self.frames.store(0, Ordering::Relaxed);
     }
@@ -82,7 +84,7 @@ pub enum AuditError {
     #[error("interrupted; nothing was written")]
     Interrupted,
     /// These sources cannot be read (name and reason).
-    #[error("{}", each(.0))]
+    #[error("{}", join_reasons(.0))]
     Sources(Vec<(String, String)>),
     /// Temporary files in this folder cannot be written or read.
     #[error("temporary files in {}: {error}", .0.display(), error = .1)]
@@ -99,9 +101,9 @@ pub enum AuditError {
 }
 
 /// Joins all names with their reasons.
-fn each(sources: &[(String, String)]) -> String {
-    let told = sources.iter().map(|(name, reason)| format!("{name} {reason}"));
-    told.collect::<Vec<_>>().join("; ")
+fn join_reasons(sources: &[(String, String)]) -> String {
+    let reasons = sources.iter().map(|(name, reason)| format!("{name} {reason}"));
+    reasons.collect::<Vec<_>>().join("; ")
 }
 
 /// Returns a function that turns an error with temporary files in a folder into an [`AuditError`].
@@ -141,32 +143,32 @@ impl Reading {
             Dedup::On if !plan.origins.is_empty() => Dedup::Auto,
             wanted => wanted,
         };
-        let again = plan.reads_again();
-        let parts = if again { PrefixRetention::Starts } else { PrefixRetention::All };
-        let mut keep = Retention { traces: wanted == Dedup::On, parts };
-        let mut reading = read::run(plan, progress, &keep)?;
+        let rereadable = plan.is_rereadable();
+        let parts = if rereadable { PrefixRetention::Starts } else { PrefixRetention::All };
+        let mut retention = Retention { traces: wanted == Dedup::On, parts };
+        let mut reading = read::run(plan, progress, &retention)?;
         let doubled = reading.duplicates.sample.shows_doubling();
         let correction = match wanted {
             Dedup::Off => Correction::Off,
             Dedup::On => Correction::Done,
             Dedup::Auto if !doubled => Correction::NotNeeded,
-            Dedup::Auto if !again => Correction::Impossible,
+            Dedup::Auto if !rereadable => Correction::Impossible,
             Dedup::Auto => Correction::Done,
         };
         // For a message that names a server and continues in another segment, the second pass
         // searches all segments of that side.
         let sides = reading.flows.side.take_starts();
         let traces = correction == Correction::Done;
-        if !sides.is_empty() || traces != keep.traces {
+        if !sides.is_empty() || traces != retention.traces {
             drop(reading);
-            progress.begin_again();
-            keep = Retention { traces, parts: PrefixRetention::Of(Arc::new(sides)) };
-            reading = read::run(plan, progress, &keep)?;
+            progress.reset();
+            retention = Retention { traces, parts: PrefixRetention::Of(Arc::new(sides)) };
+            reading = read::run(plan, progress, &retention)?;
         }
         reading.duplicates.correction = correction;
         if reading.duplicates.correction == Correction::Done {
             reading.duplicates.removed =
-                reading.flows.drop_copies().map_err(temporary(&plan.temp))?;
+                reading.flows.remove_duplicates().map_err(temporary(&plan.temp))?;
         }
         Ok(reading)
     }
@@ -180,7 +182,7 @@ impl Reading {
     /// Returns when frames were captured, without those whose timestamps are doubted, and the
     /// number of the doubted ones.
     fn believed(&self) -> (ActivityHistogram, u64) {
-        self.timeline.believed()
+        self.timeline.without_outliers()
     }
 
     /// Returns the inputs that could be read only in part: name and error.
@@ -197,8 +199,8 @@ impl Reading {
         correction: Correction,
     ) -> Self {
         let (mut account, loss) = total(&inputs);
-        bound(&mut account, &timeline);
-        let duplicates = Duplicates { sample: flows.copies(), correction, removed: 0 };
+        limit_to_believed_times(&mut account, &timeline);
+        let duplicates = Duplicates { sample: flows.duplicate_counts(), correction, removed: 0 };
         let end = account.last.get();
         Self { inputs, account, loss, timeline, end, duplicates, flows }
     }
@@ -219,8 +221,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Limits the first and last time of all frames to timestamps that are believed.
-fn bound(account: &mut FrameCounters, timeline: &ActivityHistogram) {
-    let (believed, doubted) = timeline.believed();
+fn limit_to_believed_times(account: &mut FrameCounters, timeline: &ActivityHistogram) {
+    let (believed, doubted) = timeline.without_outliers();
     if doubted > 0 {
         (account.first, account.last) = Default::default();
         believed.first().into_iter().for_each(|time| account.first.see(time));

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::audit::Audit;
 use super::live::WindowClosed;
 use super::{Progress, lock};
 use crate::flow::AggregationLevel;
-use crate::model::{Loss, named_enum};
+use crate::model::named_enum;
 
 named_enum!(
     /// A task of a live audit beside capturing.
@@ -33,10 +34,11 @@ pub struct LiveSnapshot {
     /// The duties that failed at the last attempt, and how often each one failed.
     failing: Mutex<(BTreeSet<Duty>, BTreeMap<Duty, u64>)>,
     started: Instant,
-    made: Mutex<RenderedPage>,
-    folded: Mutex<BTreeMap<AggregationLevel, u64>>,
+    rendered: Mutex<RenderedPage>,
+    /// The number of aggregated flows, by level.
+    aggregated: Mutex<BTreeMap<AggregationLevel, u64>>,
     /// The interfaces that cannot be read at present.
-    away: Mutex<Vec<String>>,
+    down: Mutex<Vec<String>>,
     windows: AtomicU64,
 }
 
@@ -75,136 +77,90 @@ impl Metrics {
         self.family(name, kind, help);
         self.sample(name, &[], value);
     }
-}
 
-impl Default for LiveSnapshot {
-    fn default() -> Self {
-        Self {
-            failing: Mutex::default(),
-            started: Instant::now(),
-            made: Mutex::default(),
-            folded: Mutex::default(),
-            away: Mutex::default(),
-            windows: AtomicU64::default(),
-        }
-    }
-}
-
-impl LiveSnapshot {
-    /// Records that a duty failed. Returns whether it had already failed at the last attempt.
-    pub fn fails(&self, duty: Duty) -> bool {
-        let (failing, counts) = &mut *lock(&self.failing);
-        *counts.entry(duty).or_default() += 1;
-        !failing.insert(duty)
-    }
-
-    /// Records that a duty succeeded.
-    pub fn works(&self, duty: Duty) {
-        lock(&self.failing).0.remove(&duty);
-    }
-
-    /// Counts aggregated flows.
-    pub fn folded(&self, fold: AggregationLevel, flows: u64) {
-        *lock(&self.folded).entry(fold).or_default() += flows;
-    }
-
-    /// Records whether an interface is missing or back.
-    pub fn is_away(&self, name: &str, away: bool) {
-        let mut list = lock(&self.away);
-        list.retain(|known| known != name);
-        if away {
-            list.push(name.to_owned());
-        }
-    }
-
-    /// Renews the data from a closed window.
-    pub fn update(&self, closed: &WindowClosed<'_>) {
-        let all = closed.all;
+    /// Adds the state, the frames and the loss of each interface. `down` names the interfaces that
+    /// cannot be read.
+    fn add_interfaces(&mut self, closed: &WindowClosed<'_>, down: &[String]) {
         let window = closed.window;
-        let windows = self.windows.load(Ordering::Relaxed) + 1;
-        let mut report = Vec::new();
-        let mut page = Vec::new();
-        // Writing to memory does not fail.
-        let _ = all.write_json(&mut report);
-        let _ = all.write_live_page(windows, &mut page);
-        let mut m = Metrics::default();
-        m.single("windows_total", "counter", "Windows closed since the start.", windows);
-        m.single(
-            "window_lag_seconds",
-            "gauge",
-            "Seconds from the end of the last window until it was judged and reported.",
-            closed.ended.elapsed().as_secs_f64(),
-        );
-        m.family("interface_up", "gauge", "Whether the interface is being read.");
-        let away = lock(&self.away).clone();
+        let all = closed.all;
+        self.family("interface_up", "gauge", "Whether the interface is being read.");
         for input in &window.reading.inputs {
-            m.sample(
-                "interface_up",
-                &[("interface", &input.name)],
-                u8::from(!away.contains(&input.name)),
-            );
+            let is_up = u8::from(!down.contains(&input.name));
+            self.sample("interface_up", &[("interface", &input.name)], is_up);
         }
-        m.family(
+        self.family(
             "frames_total",
             "counter",
             "Frames read, including those of earlier runs in the state.",
         );
         for input in &all.reading.inputs {
-            m.sample("frames_total", &[("interface", &input.name)], input.account.frames);
+            self.sample("frames_total", &[("interface", &input.name)], input.account.frames);
         }
-        m.family("frames_lost_total", "counter", "Frames dropped by the kernel or the interface.");
+        let help = "Frames dropped by the kernel or the interface.";
+        self.family("frames_lost_total", "counter", help);
         for input in &all.reading.inputs {
-            m.sample("frames_lost_total", &[("interface", &input.name)], input.loss.dropped);
+            self.sample("frames_lost_total", &[("interface", &input.name)], input.loss.dropped);
         }
-        let Loss { received, dropped } = window.reading.loss;
-        let share = Loss { received, dropped }.share();
-        m.single(
+        self.single(
             "window_loss_ratio",
             "gauge",
             "Share of the last window's frames that were lost.",
-            share,
+            window.reading.loss.share(),
         );
-        let (resting, _) = all.reading.flows.resting();
-        m.single("flows", "gauge", "Flows held, including those on disk.", all.reading.flows.len());
-        m.single("flows_on_disk", "gauge", "Idle flows on disk.", resting);
-        m.family(
+    }
+
+    /// Adds the flows of all windows, and how many flows were aggregated to each level.
+    fn add_flows(&mut self, all: &Audit, aggregated: &BTreeMap<AggregationLevel, u64>) {
+        let flows = &all.reading.flows;
+        let (on_disk, _) = flows.idle_size();
+        self.single("flows", "gauge", "Flows held, including those on disk.", flows.len());
+        self.single("flows_on_disk", "gauge", "Idle flows on disk.", on_disk);
+        self.family(
             "folded_flows_total",
             "counter",
             "Flows that were aggregated because memory was short.",
         );
-        for (fold, flows) in lock(&self.folded).iter() {
-            m.sample("folded_flows_total", &[("fold", fold.name())], flows);
+        for (level, flows) in aggregated {
+            self.sample("folded_flows_total", &[("fold", level.name())], flows);
         }
-        m.single(
+    }
+
+    fn add_conversations(&mut self, all: &Audit) {
+        self.single(
             "assessed",
             "gauge",
             "Whether anything was checked: a listed host with a role was seen sending.",
             u8::from(all.outcome.checked_anything()),
         );
-        m.family("conversations", "gauge", "Conversations of all windows by verdict.");
+        self.family("conversations", "gauge", "Conversations of all windows by verdict.");
         for (verdict, count) in all.outcome.by_verdict() {
-            m.sample("conversations", &[("verdict", verdict.name())], count);
+            self.sample("conversations", &[("verdict", verdict.name())], count);
         }
-        m.family("findings", "gauge", "Findings of all windows by verdict, code and severity.");
+    }
+
+    /// Adds the findings of all windows, by code and by the roles of their ends.
+    fn add_findings(&mut self, all: &Audit) {
         let mut by_code: BTreeMap<_, u64> = BTreeMap::new();
         let mut by_roles: BTreeMap<_, u64> = BTreeMap::new();
-        let teller = all.teller();
-        let policy = all.policy();
-        for f in all.outcome.findings() {
-            *by_code.entry((f.verdict(), f.code(), f.severity)).or_default() += 1;
-            if let Some((teller, policy)) = teller.as_ref().zip(policy) {
+        let judged_by = all.explainer().zip(all.policy());
+        for finding in all.outcome.findings() {
+            let code = finding.code();
+            *by_code.entry((finding.verdict(), code, finding.severity)).or_default() += 1;
+            if let Some((explainer, policy)) = &judged_by {
                 let roles = |roles| policy.matrix.role_names(roles).join(";");
-                let [client, server] = teller.roles(f).map(roles);
-                *by_roles.entry((f.code(), client, server)).or_default() += 1;
+                let [client, server] = explainer.roles(finding).map(roles);
+                *by_roles.entry((code, client, server)).or_default() += 1;
             }
         }
+        let help = "Findings of all windows by verdict, code and severity.";
+        self.family("findings", "gauge", help);
         for ((verdict, code, severity), count) in by_code {
             let severity = severity.to_string();
             let labels =
                 [("verdict", verdict.name()), ("code", code.name()), ("severity", &severity)];
-            m.sample("findings", &labels, count);
+            self.sample("findings", &labels, count);
         }
-        m.family(
+        self.family(
             "findings_by_roles",
             "gauge",
             "Findings of all windows by code and the roles of the ends.",
@@ -212,28 +168,100 @@ impl LiveSnapshot {
         for ((code, client, server), count) in by_roles {
             let labels =
                 [("code", code.name()), ("client_roles", &client), ("server_roles", &server)];
-            m.sample("findings_by_roles", &labels, count);
+            self.sample("findings_by_roles", &labels, count);
         }
-        if let Some(bytes) = resident() {
-            m.single("resident_memory_bytes", "gauge", "Memory of the process.", bytes);
+    }
+}
+
+impl Default for LiveSnapshot {
+    fn default() -> Self {
+        Self {
+            failing: Mutex::default(),
+            started: Instant::now(),
+            rendered: Mutex::default(),
+            aggregated: Mutex::default(),
+            down: Mutex::default(),
+            windows: AtomicU64::default(),
         }
-        let report = report.into();
-        let page = page.into();
-        let closed = Some(Instant::now());
+    }
+}
+
+impl LiveSnapshot {
+    /// Records that a duty failed. Returns whether it had already failed at the last attempt.
+    pub fn record_failure(&self, duty: Duty) -> bool {
+        let (failing, counts) = &mut *lock(&self.failing);
+        *counts.entry(duty).or_default() += 1;
+        !failing.insert(duty)
+    }
+
+    /// Records that a duty succeeded.
+    pub fn record_success(&self, duty: Duty) {
+        lock(&self.failing).0.remove(&duty);
+    }
+
+    /// Counts aggregated flows.
+    pub fn count_aggregated(&self, level: AggregationLevel, flows: u64) {
+        *lock(&self.aggregated).entry(level).or_default() += flows;
+    }
+
+    /// Records that an interface can no longer be read.
+    pub fn set_interface_down(&self, name: &str) {
+        let mut down = lock(&self.down);
+        down.retain(|known| known != name);
+        down.push(name.to_owned());
+    }
+
+    /// Records that an interface is read again.
+    pub fn set_interface_up(&self, name: &str) {
+        lock(&self.down).retain(|known| known != name);
+    }
+
+    /// Renews the data from a closed window.
+    pub fn update(&self, closed: &WindowClosed<'_>) {
+        let all = closed.all;
+        let windows = self.windows.load(Ordering::Relaxed) + 1;
+        let mut report = Vec::new();
+        let mut page = Vec::new();
+        // Writing to memory does not fail.
+        let _ = all.write_json(&mut report);
+        let _ = all.write_live_page(windows, &mut page);
+        let mut metrics = Metrics::default();
+        metrics.single("windows_total", "counter", "Windows closed since the start.", windows);
+        metrics.single(
+            "window_lag_seconds",
+            "gauge",
+            "Seconds from the end of the last window until it was judged and reported.",
+            closed.ended.elapsed().as_secs_f64(),
+        );
+        let down = lock(&self.down).clone();
+        metrics.add_interfaces(closed, &down);
+        metrics.add_flows(all, &lock(&self.aggregated));
+        metrics.add_conversations(all);
+        metrics.add_findings(all);
+        if let Some(bytes) = resident_memory() {
+            metrics.single("resident_memory_bytes", "gauge", "Memory of the process.", bytes);
+        }
+        let rendered = RenderedPage {
+            metrics: metrics.0,
+            report: report.into(),
+            page: page.into(),
+            loss: closed.window.reading.loss.share(),
+            closed: Some(Instant::now()),
+        };
         // The page is replaced before the number of windows, so that subscribers that receive the
         // event find the new page.
-        *lock(&self.made) = RenderedPage { metrics: m.0, report, page, loss: share, closed };
+        *lock(&self.rendered) = rendered;
         self.windows.store(windows, Ordering::Relaxed);
     }
 
     /// Returns the last report as JSON, or nothing before the first window.
     pub(super) fn report(&self) -> Bytes {
-        lock(&self.made).report.clone()
+        lock(&self.rendered).report.clone()
     }
 
     /// Returns the last report as HTML, or nothing before the first window.
     pub(super) fn page(&self) -> Bytes {
-        lock(&self.made).page.clone()
+        lock(&self.rendered).page.clone()
     }
 
     /// Returns the number of windows closed since the start.
@@ -243,8 +271,8 @@ impl LiveSnapshot {
 
     /// Returns the share of the last window's frames that were lost, and the interfaces that cannot
     /// be read.
-    pub(super) fn trouble(&self) -> (f64, Vec<String>) {
-        (lock(&self.made).loss, lock(&self.away).clone())
+    pub(super) fn loss_and_interfaces_down(&self) -> (f64, Vec<String>) {
+        (lock(&self.rendered).loss, lock(&self.down).clone())
     }
 
     /// Returns the metrics of the last window and those of this moment.
@@ -271,35 +299,35 @@ impl LiveSnapshot {
             "Frames decoded since the start.",
             progress.frames.load(Ordering::Relaxed),
         );
-        lock(&self.made).metrics.clone() + &now.0
+        lock(&self.rendered).metrics.clone() + &now.0
     }
 
     /// Returns whether no window was closed for three times the length of a window, counted from
     /// the start for the first one.
     fn is_late(&self, every: Duration) -> bool {
-        lock(&self.made).closed.unwrap_or(self.started).elapsed() > every * 3
+        lock(&self.rendered).closed.unwrap_or(self.started).elapsed() > every * 3
     }
 
-    /// Returns what is wrong; `None` if windows are closed in time, all interfaces are read and
+    /// Returns what is problems; `None` if windows are closed in time, all interfaces are read and
     /// everything could be written.
     pub(super) fn unhealthy_reason(&self, every: Duration) -> Option<String> {
-        let mut wrong = String::new();
+        let mut problems = String::new();
         if self.is_late(every) {
-            wrong.push_str("windows are closed late\n");
+            problems.push_str("windows are closed late\n");
         }
         for duty in &lock(&self.failing).0 {
-            let _ = writeln!(wrong, "cannot be written: {duty}");
+            let _ = writeln!(problems, "cannot be written: {duty}");
         }
-        let away = lock(&self.away).join(", ");
-        if !away.is_empty() {
-            let _ = writeln!(wrong, "not read: {away}");
+        let down = lock(&self.down).join(", ");
+        if !down.is_empty() {
+            let _ = writeln!(problems, "not read: {down}");
         }
-        (!wrong.is_empty()).then_some(wrong)
+        (!problems.is_empty()).then_some(problems)
     }
 }
 
 /// Returns the resident memory of this process in bytes, if the system reports it.
-fn resident() -> Option<u64> {
+fn resident_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)

@@ -69,7 +69,7 @@ pub enum PlanError {
     StandardInputTwice,
     /// The named folders contain no files.
     #[error("there is nothing to read: the directories hold no files")]
-    Nothing,
+    NoFiles,
     /// libpcap does not compile the filter.
     #[error("--filter \"{expression}\": {source}")]
     Filter {
@@ -80,7 +80,7 @@ pub enum PlanError {
     },
     /// The end is not after the start.
     #[error("--since is not before --until, so no frame can match")]
-    NoTime,
+    EmptyTimeRange,
     /// This input cannot be read a second time.
     #[error(
         "--evidence reads the captures a second time, which {0} does not allow; write it to a file first"
@@ -128,35 +128,36 @@ impl Plan {
     ///
     /// Returns all problems of the request at once.
     pub fn new(request: Request) -> Result<Self, Vec<PlanError>> {
-        let mut wrong = Vec::new();
+        let mut problems = Vec::new();
         let sources = match expand(&request.captures) {
             Ok(sources) => {
                 if sources.iter().filter(|s| s.path.is_none()).count() > 1 {
-                    wrong.push(PlanError::StandardInputTwice);
+                    problems.push(PlanError::StandardInputTwice);
                 }
                 if sources.is_empty() {
-                    wrong.push(PlanError::Nothing);
+                    problems.push(PlanError::NoFiles);
                 }
                 sources
             }
             Err(errors) => {
-                wrong.extend(errors.into_iter().map(PlanError::Input));
+                problems.extend(errors.into_iter().map(PlanError::Input));
                 Vec::new()
             }
         };
         if let Some(expression) = &request.filter
             && let Err(source) = Filter::new(expression)
         {
-            wrong.push(PlanError::Filter { expression: expression.clone(), source });
+            problems.push(PlanError::Filter { expression: expression.clone(), source });
         }
         if let (Some(since), Some(until)) = (request.since, request.until)
             && since >= until
         {
-            wrong.push(PlanError::NoTime);
+            problems.push(PlanError::EmptyTimeRange);
         }
-        wrong.extend(request.evidence.as_deref().and_then(|to| no_place(to, &request, &sources)));
-        if !wrong.is_empty() {
-            return Err(wrong);
+        let evidence = request.evidence.as_deref();
+        problems.extend(evidence.and_then(|to| evidence_problem(to, &request, &sources)));
+        if !problems.is_empty() {
+            return Err(problems);
         }
         let jobs = request.jobs.unwrap_or_else(processors).max(1);
         let origins = BTreeMap::new();
@@ -166,7 +167,7 @@ impl Plan {
 
     /// Returns the plan with the tunnels that an inventory states.
     #[must_use]
-    pub fn stating(&self, policy: &Policy) -> Self {
+    pub fn with_stated_tunnels(&self, policy: &Policy) -> Self {
         let stated = policy.inventory.tunnels.iter().filter_map(|tunnels| {
             let stated = if tunnels.is_mirror { TunnelUse::Mirror } else { TunnelUse::Overlay };
             let ends = tunnels.ends.clone();
@@ -199,7 +200,7 @@ impl Plan {
     }
 
     /// Returns whether all sources can be read a second time.
-    pub fn reads_again(&self) -> bool {
+    pub fn is_rereadable(&self) -> bool {
         self.sources.iter().all(is_file)
     }
 }
@@ -214,7 +215,11 @@ fn is_file(source: &CaptureInput) -> bool {
 }
 
 /// Returns why evidence cannot be written to a folder, if it cannot.
-fn no_place(folder: &Path, request: &Request, sources: &[CaptureInput]) -> Option<PlanError> {
+fn evidence_problem(
+    folder: &Path,
+    request: &Request,
+    sources: &[CaptureInput],
+) -> Option<PlanError> {
     if let Some(source) = sources.iter().find(|s| !is_file(s)) {
         let name = if source.path.is_none() { "standard input" } else { &source.name };
         return Some(PlanError::EvidenceReadsAgain(name.to_owned()));
@@ -232,10 +237,12 @@ fn no_place(folder: &Path, request: &Request, sources: &[CaptureInput]) -> Optio
 
 /// Returns the absolute path with links resolved, as far as it exists.
 pub(super) fn resolved(path: &Path) -> PathBuf {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let there = whole.ancestors().find_map(|p| Some((p, p.canonicalize().ok()?)));
-    match there {
-        Some((there, real)) => real.join(whole.strip_prefix(there).unwrap_or(Path::new(""))),
-        None => whole,
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = absolute.ancestors().find_map(|p| Some((p, p.canonicalize().ok()?)));
+    match existing {
+        Some((existing, real)) => {
+            real.join(absolute.strip_prefix(existing).unwrap_or(Path::new("")))
+        }
+        None => absolute,
     }
 }

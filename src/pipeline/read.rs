@@ -12,54 +12,52 @@ use super::{AuditError, Plan, Progress, Reading, Request, lock, temporary};
 use crate::capture::{Batch, CaptureError, Filter, Frame, ReadError};
 use crate::decode::{Body, Decoder, Observation};
 use crate::flow::{
-    FlowStore, HashSeed, PrefixRetention, Retention, UndecodedFrames, UndecodedReason, WorkerTables,
+    FlowStore, HashSeed, LOOKUP_BATCH, PrefixRetention, Retention, UndecodedFrames,
+    UndecodedReason, WorkerTables,
 };
 use crate::model::{
     ActivityBucket, ActivityHistogram, BUCKET_NS, Correction, FrameCounters, InputRecord, Mac,
     Merge, NO_TIME, Nanos, SkipReason,
 };
-use crate::payload::read_payloads;
+use crate::payload::{MessageParts, read_payloads};
 use crate::policy::is_control;
 
-/// The number of observations that are looked up together: enough for their cache misses to
-/// overlap, few enough to stay in the first-level cache.
-const TOGETHER: usize = 32;
-
 /// Bytes of memory for each entry that one kind of side evidence (address claims, DNS queries and
-/// so on) may have. Eight kinds of 256 bytes thus take a quarter of the memory.
-const BESIDE: usize = 8192;
+/// so on) may have. An entry has about 256 bytes, so all kinds together take some quarter of the
+/// memory.
+const MEMORY_PER_ENTRY: usize = 8192;
 
 /// The number of entries of each kind that are always kept, however little memory there is. A farm
 /// has fewer.
-const LEAST: usize = 1 << 14;
+const MIN_ENTRIES: usize = 1 << 14;
 
-/// Reads all sources. If `keep.traces` is set, the tables remember each packet so that duplicates
+/// Reads all sources. If `retention.traces` is set, the tables remember each packet so that duplicates
 /// can be removed.
 pub(super) fn run(
     plan: &Plan,
     progress: &Progress,
-    keep: &Retention,
+    retention: &Retention,
 ) -> Result<Reading, AuditError> {
     let seed = HashSeed::new();
     let store = FlowStore::new(&seed, plan.temp.clone());
-    let work = |batches: &Batches<'_>| Worker::new(plan, progress, &store, keep).work(batches);
+    let work = |batches: &Batches<'_>| Worker::new(plan, progress, &store, retention).work(batches);
     progress.timings.done("start");
-    let ReadResult { mut inputs, mut timeline, found: counted } = each_batch(plan, progress, work)?;
+    let ReadResult { mut inputs, mut timeline, found } = read_batches(plan, progress, work)?;
     progress.timings.done("packets");
-    for counted in counted {
-        let counted = counted.map_err(temporary(&plan.temp))?;
-        for (input, account) in inputs.iter_mut().zip(&counted.accounts) {
+    for counters in found {
+        let counters = counters.map_err(temporary(&plan.temp))?;
+        for (input, account) in inputs.iter_mut().zip(&counters.accounts) {
             input.account.merge(account);
         }
-        timeline.merge(&counted.timeline);
+        timeline.merge(&counters.timeline);
     }
     // None of the inputs is a capture, so nothing can be said about a farm.
     if !inputs.is_empty() && inputs.iter().all(|i| i.passed_over) {
-        let told = |i: &InputRecord| (i.name.clone(), i.error.clone().unwrap_or_default());
-        return Err(AuditError::Sources(inputs.iter().map(told).collect()));
+        let errors = inputs.iter().map(|i| (i.name.clone(), i.error.clone().unwrap_or_default()));
+        return Err(AuditError::Sources(errors.collect()));
     }
-    let most = (plan.request.max_memory / BESIDE).max(LEAST);
-    let flows = store.finish(keep.traces, plan.jobs, most).map_err(temporary(&plan.temp))?;
+    let max_entries = (plan.request.max_memory / MEMORY_PER_ENTRY).max(MIN_ENTRIES);
+    let flows = store.finish(retention, plan.jobs, max_entries).map_err(temporary(&plan.temp))?;
     progress.timings.done("merge");
     Ok(Reading::new(inputs, timeline, flows, Correction::NotNeeded))
 }
@@ -67,7 +65,7 @@ pub(super) fn run(
 /// The batches that a worker receives.
 pub(super) struct Batches<'a> {
     sources: &'a Sources<'a>,
-    turns: Receiver<ReadToken>,
+    tokens: Receiver<ReadToken>,
 }
 
 /// What the workers share. The worker that holds a read token reads the next batch of its source
@@ -88,7 +86,8 @@ struct Sources<'a> {
 /// The right to read the next batch. The channel of tokens closes when the last token is dropped.
 struct ReadToken {
     source: Option<OpenSource>,
-    back: Sender<ReadToken>,
+    /// Where the token is returned to.
+    tokens: Sender<ReadToken>,
 }
 
 /// A source that is being read.
@@ -100,14 +99,14 @@ struct OpenSource {
 
 impl Batches<'_> {
     /// Passes each chunk of the sources to `take` until there are no more.
-    pub fn each(&self, mut take: impl FnMut(&mut Chunk)) {
+    pub fn for_each(&self, mut take: impl FnMut(&mut Chunk)) {
         let mut chunk = Chunk::default();
-        for mut turn in &self.turns {
+        for mut token in &self.tokens {
             chunk.evidence = None;
-            if self.sources.read(&mut turn.source, &mut chunk) {
-                let back = turn.back.clone();
+            if self.sources.read(&mut token.source, &mut chunk) {
+                let tokens = token.tokens.clone();
                 // Other workers wait for the token, so one of them receives it.
-                let _ = back.send(turn);
+                let _ = tokens.send(token);
                 take(&mut chunk);
             }
         }
@@ -123,7 +122,7 @@ pub(super) struct ReadResult<T> {
 }
 
 /// Reads all sources. Workers that run `work` share the chunks.
-pub(super) fn each_batch<T: Send>(
+pub(super) fn read_batches<T: Send>(
     plan: &Plan,
     progress: &Progress,
     work: impl Fn(&Batches<'_>) -> T + Sync,
@@ -143,14 +142,14 @@ pub(super) fn each_batch<T: Send>(
         unreadable: Mutex::default(),
     };
     let jobs = plan.jobs.max(1);
-    let (back, turns) = unbounded();
+    let (sender, tokens) = unbounded();
     for _ in 0..plan.sources.len().min(jobs) {
-        let _ = back.send(ReadToken { source: None, back: back.clone() });
+        let _ = sender.send(ReadToken { source: None, tokens: sender.clone() });
     }
-    drop(back);
+    drop(sender);
     let found = thread::scope(|scope| {
         let start = |_| {
-            let batches = Batches { sources: &sources, turns: turns.clone() };
+            let batches = Batches { sources: &sources, tokens: tokens.clone() };
             let work = &work;
             scope.spawn(move || work(&batches))
         };
@@ -224,7 +223,7 @@ impl Sources<'_> {
         let (reason, passed_over) = match &error {
             CaptureError::Cut(at) => {
                 "pcap".clone_into(&mut input.format);
-                input.error = Some(told("cut off inside the file header", *at, 0));
+                input.error = Some(describe_damage("cut off inside the file header", *at, 0));
                 return Ok(None);
             }
             CaptureError::Compressed { format, .. } => {
@@ -265,7 +264,7 @@ impl Sources<'_> {
         (input.zeros, input.impossible_drops) = (record.zeros, record.impossible_drops);
         input.is_cut = damage.as_ref().map_or(record.is_cut, |damage| damage.is_cut);
         input.error = match (damage, finished) {
-            (Some(damage), _) => Some(told(&damage.what, damage.offset, frames)),
+            (Some(damage), _) => Some(describe_damage(&damage.what, damage.offset, frames)),
             (None, Err(error)) => Some(error.to_string()),
             (None, Ok(())) if record.error.is_some() => record.error,
             (None, Ok(())) => match input.zeros {
@@ -279,7 +278,7 @@ impl Sources<'_> {
 }
 
 /// Formats where and how an input ended early.
-fn told(what: &str, offset: u64, frames: usize) -> String {
+fn describe_damage(what: &str, offset: u64, frames: usize) -> String {
     format!("{what} at byte {offset}, after {frames} whole frames; what could be read was used")
 }
 
@@ -294,15 +293,15 @@ pub(super) struct WorkerCounters {
 const NO_SLOT: (Nanos, ActivityBucket) = (NO_TIME, ActivityBucket::WATCHED);
 
 /// Returns whether frames of a non-IP ethertype may still carry IP packets.
-pub(super) fn is_unread(ethertype: u16) -> bool {
+pub(super) fn may_carry_ip(ethertype: u16) -> bool {
     const ARP: u16 = 0x0806;
     ethertype != ARP && !is_control(ethertype)
 }
 
 /// Returns why the contents of an observation are unknown, if they are.
-fn unreadable(seen: &Observation) -> Option<UndecodedReason> {
+fn undecoded_reason(seen: &Observation) -> Option<UndecodedReason> {
     match seen.body {
-        Body::NonIp { ethertype, claim: None } if is_unread(ethertype) => {
+        Body::NonIp { ethertype, claim: None } if may_carry_ip(ethertype) => {
             Some(UndecodedReason::Ethertype(ethertype))
         }
         _ => seen.undecoded_tunnel.map(|_| UndecodedReason::Tunnel),
@@ -318,13 +317,13 @@ fn is_long_enough(frame: &Frame) -> bool {
 }
 
 /// The link type of Ethernet.
-const ETHERNET: u16 = 1;
+pub(super) const ETHERNET: u16 = 1;
 
 /// Returns the source and destination of a frame that cannot be decoded, as far as Ethernet shows
 /// them.
-fn unread(frame: &Frame, data: &[u8]) -> UndecodedFrames {
+fn undecoded_frame(frame: &Frame, data: &[u8]) -> UndecodedFrames {
     let mac = |at: usize| {
-        let bytes = data.get(at..).and_then(|rest| rest.first_chunk::<6>());
+        let bytes = data.get(at..).and_then(|data| data.first_chunk::<6>());
         bytes.filter(|_| frame.link == ETHERNET).map_or(Mac::NONE, |bytes| Mac(*bytes))
     };
     UndecodedFrames { from: mac(6), to: mac(0), why: UndecodedReason::Tunnel }
@@ -369,7 +368,9 @@ impl FrameFilter {
 
 /// Returns a decoder with the options of the request.
 pub(super) fn decoder(request: &Request) -> Decoder {
-    Decoder::new(!request.no_decap, &request.vxlan_ports).stating(request.tunnels.clone())
+    Decoder::new(&request.vxlan_ports)
+        .with_decapsulation(!request.no_decap)
+        .with_stated_tunnels(request.tunnels.clone())
 }
 
 /// Decodes batches into its own tables.
@@ -377,13 +378,13 @@ pub(super) struct Worker<'a> {
     plan: &'a Plan,
     progress: &'a Progress,
     store: &'a FlowStore,
-    gate: FrameFilter,
+    filter: FrameFilter,
     decoder: Decoder,
-    keep: &'a Retention,
+    retention: &'a Retention,
     tables: WorkerTables,
     /// Observations that enter the tables together. They are overwritten in place.
     pending: Vec<Observation>,
-    counted: WorkerCounters,
+    counters: WorkerCounters,
     /// The ten seconds of the latest frame and their counters. The next frame nearly always belongs
     /// to them, too.
     slot: (Nanos, ActivityBucket),
@@ -394,19 +395,19 @@ impl<'a> Worker<'a> {
         plan: &'a Plan,
         progress: &'a Progress,
         store: &'a FlowStore,
-        keep: &'a Retention,
+        retention: &'a Retention,
     ) -> Self {
         let accounts = vec![FrameCounters::default(); plan.sources.len()];
         Self {
             plan,
             progress,
             store,
-            gate: FrameFilter::new(&plan.request),
+            filter: FrameFilter::new(&plan.request),
             decoder: decoder(&plan.request),
-            keep,
-            tables: store.tables(keep),
-            pending: vec![Observation::default(); TOGETHER],
-            counted: WorkerCounters { accounts, timeline: ActivityHistogram::default() },
+            retention,
+            tables: store.tables(retention),
+            pending: vec![Observation::default(); LOOKUP_BATCH],
+            counters: WorkerCounters { accounts, timeline: ActivityHistogram::default() },
             slot: NO_SLOT,
         }
     }
@@ -415,26 +416,26 @@ impl<'a> Worker<'a> {
         // The tables of all workers get half of the memory, because merging them needs the same
         // amount again.
         let budget = self.plan.request.max_memory / 2 / self.plan.jobs.max(1);
-        let mut trouble = None;
-        batches.each(|chunk| {
-            if trouble.is_none() && !self.progress.stop.load(Ordering::Relaxed) {
-                self.take(&chunk.frames);
+        let mut failure = None;
+        batches.for_each(|chunk| {
+            if failure.is_none() && !self.progress.stop.load(Ordering::Relaxed) {
+                self.decode_batch(&chunk.frames);
                 if let Some(evidence) = chunk.evidence.take() {
                     self.tables.take_evidence(evidence);
                 }
                 if self.tables.memory() > budget {
-                    let empty = self.store.tables(self.keep);
+                    let empty = self.store.tables(self.retention);
                     let tables = std::mem::replace(&mut self.tables, empty);
-                    trouble = self.store.spill(tables).err();
+                    failure = self.store.spill(tables).err();
                 }
             }
         });
-        match trouble {
+        match failure {
             Some(error) => Err(error),
             None => {
-                end_slot(&mut self.counted.timeline, &mut self.slot);
+                end_slot(&mut self.counters.timeline, &mut self.slot);
                 self.store.submit(self.tables)?;
-                Ok(self.counted)
+                Ok(self.counters)
             }
         }
     }
@@ -450,26 +451,26 @@ impl<'a> Worker<'a> {
     }
 
     /// Returns the tables and counters, and replaces them with empty ones.
-    pub fn hand_over(&mut self) -> (WorkerTables, WorkerCounters) {
+    pub fn take_tables(&mut self) -> (WorkerTables, WorkerCounters) {
         let accounts = vec![FrameCounters::default(); self.plan.sources.len()];
         let empty = WorkerCounters { accounts, timeline: ActivityHistogram::default() };
-        end_slot(&mut self.counted.timeline, &mut self.slot);
-        let tables = std::mem::replace(&mut self.tables, self.store.tables(self.keep));
-        (tables, std::mem::replace(&mut self.counted, empty))
+        end_slot(&mut self.counters.timeline, &mut self.slot);
+        let tables = std::mem::replace(&mut self.tables, self.store.tables(self.retention));
+        (tables, std::mem::replace(&mut self.counters, empty))
     }
 
     /// Decodes a batch into the tables.
-    pub fn take(&mut self, batch: &Batch) {
-        let account = &mut self.counted.accounts[batch.source];
+    pub fn decode_batch(&mut self, batch: &Batch) {
+        let account = &mut self.counters.accounts[batch.source];
         let mut waiting = 0;
-        let mut payloads: Vec<&[u8]> = Vec::with_capacity(TOGETHER);
+        let mut payloads: Vec<&[u8]> = Vec::with_capacity(LOOKUP_BATCH);
         let mut facts = Vec::new();
-        let starts = matches!(self.keep.parts, PrefixRetention::Starts);
+        let parts = parts_to_read(&self.retention.parts);
         for frame in &batch.frames {
             account.frames += 1;
             account.bytes += u64::from(frame.wire_len);
             account.truncated += u64::from(frame.cap_len < frame.wire_len);
-            if self.gate.is_outside(frame) {
+            if self.filter.is_outside(frame) {
                 account.skipped.count(SkipReason::OutsideWindow);
                 continue;
             }
@@ -478,44 +479,32 @@ impl<'a> Worker<'a> {
             let bucket = frame.time.div_euclid(BUCKET_NS);
             if frame.time != NO_TIME {
                 if bucket != self.slot.0 {
-                    end_slot(&mut self.counted.timeline, &mut self.slot);
+                    end_slot(&mut self.counters.timeline, &mut self.slot);
                     self.slot.0 = bucket;
                 }
                 self.slot.1.see(frame.time, frame.wire_len);
             }
             let data = batch.data(frame);
-            if !self.gate.passes(frame, data) {
+            if !self.filter.passes(frame, data) {
                 account.skipped.count(SkipReason::Filtered);
                 continue;
             }
             let seen = &mut self.pending[waiting];
             match self.decoder.decode(frame, data, seen) {
                 Ok(()) => {
-                    account.observations += 1;
-                    if let Some(why) = unreadable(seen)
+                    count_observation(account, seen);
+                    if let Some(why) = undecoded_reason(seen)
                         && is_long_enough(frame)
                     {
-                        self.tables.miss(UndecodedFrames { why, ..unread(frame, data) });
-                    }
-                    if let Some(tunnel) = seen.undecoded_tunnel {
-                        match account.opaque.get_mut(tunnel.name()) {
-                            Some(count) => *count += 1,
-                            None => drop(account.opaque.insert(tunnel.name().to_owned(), 1)),
-                        }
-                    }
-                    account.bad_checksums += u64::from(seen.bad_checksum);
-                    match seen.body {
-                        Body::NoPorts { .. } => account.portless += 1,
-                        Body::Fragment { .. } => account.fragments += 1,
-                        Body::NonIp { ethertype, .. } => {
-                            *account.non_ip.entry(ethertype).or_default() += 1;
-                        }
-                        Body::Transport { .. } | Body::Error { .. } => {}
+                        self.tables.record_undecoded(UndecodedFrames {
+                            why,
+                            ..undecoded_frame(frame, data)
+                        });
                     }
                     waiting += 1;
                     payloads.push(seen.payload(data));
-                    if waiting == TOGETHER {
-                        read_payloads(&self.pending, &payloads, starts, &mut facts);
+                    if waiting == LOOKUP_BATCH {
+                        read_payloads(&self.pending, &payloads, parts, &mut facts);
                         self.tables.observe(&self.pending, facts.drain(..));
                         payloads.clear();
                         waiting = 0;
@@ -526,7 +515,10 @@ impl<'a> Worker<'a> {
                     // A management frame carries no packet, so it cannot hide one.
                     if reason != SkipReason::WlanManagement && is_long_enough(frame) {
                         let why = UndecodedReason::skipped(reason);
-                        self.tables.miss(UndecodedFrames { why, ..unread(frame, data) });
+                        self.tables.record_undecoded(UndecodedFrames {
+                            why,
+                            ..undecoded_frame(frame, data)
+                        });
                     }
                     if reason == SkipReason::UnknownLinkType {
                         *account.unknown_links.entry(frame.link).or_default() += 1;
@@ -534,8 +526,35 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        read_payloads(&self.pending[..waiting], &payloads, starts, &mut facts);
+        read_payloads(&self.pending[..waiting], &payloads, parts, &mut facts);
         self.tables.observe(&self.pending[..waiting], facts.drain(..));
         self.progress.frames.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
+    }
+}
+
+/// Counts a decoded frame: what is special about it, and what it carries.
+#[inline]
+fn count_observation(account: &mut FrameCounters, seen: &Observation) {
+    account.observations += 1;
+    if let Some(tunnel) = seen.undecoded_tunnel {
+        match account.opaque.get_mut(tunnel.name()) {
+            Some(count) => *count += 1,
+            None => drop(account.opaque.insert(tunnel.name().to_owned(), 1)),
+        }
+    }
+    account.bad_checksums += u64::from(seen.bad_checksum);
+    match seen.body {
+        Body::NoPorts { .. } => account.portless += 1,
+        Body::Fragment { .. } => account.fragments += 1,
+        Body::NonIp { ethertype, .. } => *account.non_ip.entry(ethertype).or_default() += 1,
+        Body::Transport { .. } | Body::Error { .. } => {}
+    }
+}
+
+/// Returns the parts of messages to read if these are remembered.
+fn parts_to_read(kept: &PrefixRetention) -> MessageParts {
+    match kept {
+        PrefixRetention::Starts => MessageParts::StartsOnly,
+        PrefixRetention::Of(_) | PrefixRetention::All => MessageParts::All,
     }
 }

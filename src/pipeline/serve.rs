@@ -34,39 +34,41 @@ use super::pages::LiveSnapshot;
 
 /// The largest number of concurrent connections. A further one replaces the oldest connection that
 /// has not sent a request; if there is none, the new one is closed.
-const CONNECTIONS: usize = 128;
+const MAX_CONNECTIONS: usize = 128;
 
 /// The largest number of pages that may subscribe to events. More are refused.
-const FOLLOWING: usize = 32;
+const MAX_SUBSCRIBERS: usize = 32;
 
 /// The interval between events.
-const TELL: Duration = Duration::from_secs(2);
+const EVENT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The time that the headers of a request may take to arrive.
-const ASK: Duration = Duration::from_secs(10);
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time that a response may take. For an event stream, the limit applies to each event.
-const ANSWER: Duration = Duration::from_secs(60);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The limit for the headers of a request, in bytes.
-const HEAD: usize = 16 << 10;
+const MAX_HEADER_BYTES: usize = 16 << 10;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The page that is served before the first window is closed. It reloads itself.
-const NOTHING_YET: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" \
+const NO_WINDOW_YET: &str = "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" \
     content=\"3\"><title>rasaudit</title></head><body><p>No window was closed yet. This page looks again by \
     itself.</p></body></html>\n";
 
 type ResponseBody = Either<Full<Bytes>, Channel<Bytes>>;
 
 /// The smallest number of characters in a token.
-const TOKEN: usize = 16;
+const MIN_TOKEN_LENGTH: usize = 16;
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The token is easy to guess, or cannot be written in a header.
-    #[error("a token needs at least {TOKEN} characters and no spaces: openssl rand -hex 16")]
+    #[error(
+        "a token needs at least {MIN_TOKEN_LENGTH} characters and no spaces: openssl rand -hex 16"
+    )]
     WeakToken,
     /// Other hosts could connect without a token.
     #[error(
@@ -92,7 +94,7 @@ pub struct Auth {
 impl Auth {
     /// Requires a token.
     pub fn with_token(token: &str) -> Result<Self, ServeError> {
-        if token.len() < TOKEN || token.contains(char::is_whitespace) {
+        if token.len() < MIN_TOKEN_LENGTH || token.contains(char::is_whitespace) {
             return Err(ServeError::WeakToken);
         }
         Ok(Self { token: Some(Sha256::digest(token).into()) })
@@ -147,61 +149,64 @@ struct HttpState {
     pages: Arc<LiveSnapshot>,
     every: Duration,
     control: Arc<Control>,
-    following: Arc<AtomicUsize>,
+    subscribers: Arc<AtomicUsize>,
 }
 
 impl HttpState {
+    /// Answers a request. `is_stream` is set for as long as the response is an event stream.
     fn answer(
         self: &Arc<Self>,
         request: &Request<Incoming>,
-        follows: &Arc<AtomicBool>,
+        is_stream: &Arc<AtomicBool>,
     ) -> Response<ResponseBody> {
-        let get = matches!(*request.method(), Method::GET | Method::HEAD);
-        let made = |whole: Bytes, kind, otherwise: (&'static str, &'static str)| {
-            if whole.is_empty() {
-                whole_answer(StatusCode::SERVICE_UNAVAILABLE, otherwise.0, otherwise.1)
+        let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+        let respond_with = |report: Bytes, kind, otherwise: (&'static str, &'static str)| {
+            if report.is_empty() {
+                full_response(StatusCode::SERVICE_UNAVAILABLE, otherwise.0, otherwise.1)
             } else {
-                whole_answer(StatusCode::OK, kind, whole)
+                full_response(StatusCode::OK, kind, report)
             }
         };
         const HTML: &str = "text/html; charset=utf-8";
         match (request.uri().path(), self.auth.authorize(request.headers())) {
-            (_, Err((code, what))) => whole_answer(code, TEXT, what),
-            _ if !get => whole_answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n"),
-            ("/", _) => made(self.pages.page(), HTML, (HTML, NOTHING_YET)),
-            ("/report.json", _) => {
-                made(self.pages.report(), "application/json", (TEXT, "no window was closed yet\n"))
-            }
+            (_, Err((code, what))) => full_response(code, TEXT, what),
+            _ if !is_get => full_response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n"),
+            ("/", _) => respond_with(self.pages.page(), HTML, (HTML, NO_WINDOW_YET)),
+            ("/report.json", _) => respond_with(
+                self.pages.report(),
+                "application/json",
+                (TEXT, "no window was closed yet\n"),
+            ),
             ("/metrics", _) => {
                 let metrics = self.pages.metrics(&self.control.progress, self.every);
-                whole_answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
+                full_response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
             }
             ("/healthz", _) => match self.pages.unhealthy_reason(self.every) {
-                None => whole_answer(StatusCode::OK, TEXT, "ok\n"),
-                Some(what) => whole_answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, what),
+                None => full_response(StatusCode::OK, TEXT, "ok\n"),
+                Some(what) => full_response(StatusCode::SERVICE_UNAVAILABLE, TEXT, what),
             },
             ("/events", _) if request.method() == Method::GET => {
-                match EventSubscriber::new(&self.following) {
+                match EventSubscriber::new(&self.subscribers) {
                     None => {
-                        whole_answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many follow\n")
+                        full_response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many follow\n")
                     }
-                    Some(follower) => {
-                        follows.store(true, Ordering::Relaxed);
+                    Some(subscriber) => {
+                        is_stream.store(true, Ordering::Relaxed);
                         let (sender, body) = Channel::new(1);
-                        let host = Arc::clone(self);
-                        let follows = Arc::clone(follows);
+                        let state = Arc::clone(self);
+                        let is_stream = Arc::clone(is_stream);
                         tokio::spawn(async move {
-                            host.tell(sender, follower).await;
+                            state.send_events(sender, subscriber).await;
                             // From here, the connection has as much time to end as any other.
-                            follows.store(false, Ordering::Relaxed);
+                            is_stream.store(false, Ordering::Relaxed);
                         });
-                        answer(StatusCode::OK, "text/event-stream", Either::Right(body))
+                        respond(StatusCode::OK, "text/event-stream", Either::Right(body))
                     }
                 }
             }
             _ => {
                 let what = "there is /, /events, /report.json, /metrics and /healthz\n";
-                whole_answer(StatusCode::NOT_FOUND, TEXT, what)
+                full_response(StatusCode::NOT_FOUND, TEXT, what)
             }
         }
     }
@@ -209,35 +214,37 @@ impl HttpState {
     /// Sends server-sent events until the page disconnects: `window` with the number of the last
     /// window, first at once and then whenever one is closed, and `now` with the current rate and
     /// loss.
-    async fn tell(&self, mut sender: Sender<Bytes>, _follower: EventSubscriber) {
-        let amounts = || {
+    async fn send_events(&self, mut sender: Sender<Bytes>, _subscriber: EventSubscriber) {
+        let read_counters = || {
             let progress = &self.control.progress;
-            [&progress.frames, &progress.lost].map(|amount| amount.load(Ordering::Relaxed))
+            [&progress.frames, &progress.lost].map(|counter| counter.load(Ordering::Relaxed))
         };
-        let mut told = None;
-        let mut before = amounts();
+        let mut sent_window = None;
+        let mut before = read_counters();
         let mut since = Instant::now();
         loop {
             let mut text = String::new();
             let window = self.pages.windows();
-            if told.replace(window) != Some(window) {
+            if sent_window.replace(window) != Some(window) {
                 text.push_str(&format!("event: window\ndata: {window}\n\n"));
             }
-            let now = amounts();
+            let now = read_counters();
             let seconds = since.elapsed().as_secs_f64();
             if seconds > 0.5 {
-                let each = |kind: usize| now[kind].saturating_sub(before[kind]) as f64 / seconds;
-                let (loss, away) = self.pages.trouble();
-                let moment = json!({"rate": each(0).round(), "lost": each(1).ceil(), "loss": loss, "away": away});
-                text.push_str(&format!("event: now\ndata: {moment}\n\n"));
+                let [rate, lost] =
+                    [0, 1].map(|kind| now[kind].saturating_sub(before[kind]) as f64 / seconds);
+                let (loss, down) = self.pages.loss_and_interfaces_down();
+                let data =
+                    json!({"rate": rate.round(), "lost": lost.ceil(), "loss": loss, "away": down});
+                text.push_str(&format!("event: now\ndata: {data}\n\n"));
                 (before, since) = (now, Instant::now());
             }
-            let sent = timeout(ANSWER, sender.send_data(text.into())).await;
+            let sent = timeout(RESPONSE_TIMEOUT, sender.send_data(text.into())).await;
             // The page disconnected, or does not read.
             if !matches!(sent, Ok(Ok(()))) {
                 return;
             }
-            sleep(TELL).await;
+            sleep(EVENT_INTERVAL).await;
         }
     }
 }
@@ -246,10 +253,10 @@ impl HttpState {
 struct EventSubscriber(Arc<AtomicUsize>);
 
 impl EventSubscriber {
-    fn new(following: &Arc<AtomicUsize>) -> Option<Self> {
+    fn new(subscribers: &Arc<AtomicUsize>) -> Option<Self> {
         // Counting first lets the destructor correct the count for a refused subscriber, too.
-        let follower = Self(Arc::clone(following));
-        (following.fetch_add(1, Ordering::Relaxed) < FOLLOWING).then_some(follower)
+        let subscriber = Self(Arc::clone(subscribers));
+        (subscribers.fetch_add(1, Ordering::Relaxed) < MAX_SUBSCRIBERS).then_some(subscriber)
     }
 }
 
@@ -259,15 +266,15 @@ impl Drop for EventSubscriber {
     }
 }
 
-fn whole_answer(
+fn full_response(
     code: StatusCode,
     kind: &'static str,
     body: impl Into<Bytes>,
 ) -> Response<ResponseBody> {
-    answer(code, kind, Either::Left(Full::new(body.into())))
+    respond(code, kind, Either::Left(Full::new(body.into())))
 }
 
-fn answer(code: StatusCode, kind: &'static str, body: ResponseBody) -> Response<ResponseBody> {
+fn respond(code: StatusCode, kind: &'static str, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     *response.status_mut() = code;
     let headers = response.headers_mut();
@@ -299,37 +306,37 @@ pub fn serve(
     every: Duration,
     control: &Arc<Control>,
 ) -> Result<(), ServeError> {
-    let host = Arc::new(HttpState {
+    let state = Arc::new(HttpState {
         auth,
         pages: Arc::clone(pages),
         every,
         control: Arc::clone(control),
-        following: Arc::default(),
+        subscribers: Arc::default(),
     });
-    let started = || -> io::Result<()> {
+    let start = || -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let work = move || {
             runtime.block_on(async {
                 // The listener has to be registered within its runtime.
                 if let Ok(listener) = TcpListener::from_std(listener) {
-                    accept(&listener, &host).await;
+                    accept(&listener, &state).await;
                 }
             });
         };
         thread::Builder::new().name("http".to_owned()).spawn(work).map(drop)
     };
-    Ok(started()?)
+    Ok(start()?)
 }
 
 /// A connection that is being served.
 struct OpenConnection {
     task: AbortHandle,
     /// Whether a complete request has arrived.
-    has_asked: Arc<AtomicBool>,
+    has_request: Arc<AtomicBool>,
 }
 
-async fn accept(listener: &TcpListener, host: &Arc<HttpState>) {
+async fn accept(listener: &TcpListener, state: &Arc<HttpState>) {
     // Oldest first.
     let mut open: Vec<OpenConnection> = Vec::new();
     loop {
@@ -342,35 +349,38 @@ async fn accept(listener: &TcpListener, host: &Arc<HttpState>) {
             }
         };
         open.retain(|open: &OpenConnection| !open.task.is_finished());
-        if open.len() >= CONNECTIONS {
+        if open.len() >= MAX_CONNECTIONS {
             // A connection without a request is closed first.
-            let silent = open.iter().position(|open| !open.has_asked.load(Ordering::Relaxed));
+            let silent = open.iter().position(|open| !open.has_request.load(Ordering::Relaxed));
             let Some(silent) = silent else { continue };
             open.remove(silent).task.abort();
         }
-        let host = Arc::clone(host);
-        let has_asked = Arc::<AtomicBool>::default();
-        let asked = Arc::clone(&has_asked);
-        let task = tokio::spawn(async move { connection(stream, &host, &asked).await });
-        open.push(OpenConnection { task: task.abort_handle(), has_asked });
+        let state = Arc::clone(state);
+        let has_request = Arc::<AtomicBool>::default();
+        let received = Arc::clone(&has_request);
+        let task = tokio::spawn(async move { serve_connection(stream, &state, &received).await });
+        open.push(OpenConnection { task: task.abort_handle(), has_request });
     }
 }
 
 /// Answers one request.
-async fn connection(stream: TcpStream, host: &Arc<HttpState>, has_asked: &AtomicBool) {
-    let follows = Arc::new(AtomicBool::new(false));
+async fn serve_connection(stream: TcpStream, state: &Arc<HttpState>, has_request: &AtomicBool) {
+    let is_stream = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: Request<Incoming>| {
-        has_asked.store(true, Ordering::Relaxed);
-        let response = host.answer(&request, &follows);
+        has_request.store(true, Ordering::Relaxed);
+        let response = state.answer(&request, &is_stream);
         async move { Ok::<_, Infallible>(response) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(ASK).max_buf_size(HEAD).keep_alive(false);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .keep_alive(false);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     // An event stream is limited per event instead.
-    while timeout(ANSWER, &mut connection).await.is_err() {
-        if !follows.load(Ordering::Relaxed) {
+    while timeout(RESPONSE_TIMEOUT, &mut connection).await.is_err() {
+        if !is_stream.load(Ordering::Relaxed) {
             return;
         }
     }

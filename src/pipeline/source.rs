@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::capture::{Batch, CaptureError, CaptureInput, CaptureReader, ReadError};
+use crate::capture::{Batch, CaptureError, CaptureInput, CaptureReader, InputHash, ReadError};
 use crate::flow::Evidence;
 use crate::model::{ActivityHistogram, InputRecord};
 
@@ -56,6 +56,7 @@ pub struct Chunk {
 /// A capture file or standard input.
 impl Origin for CaptureInput {
     fn open(&self, hash: bool) -> Result<Box<dyn Source>, CaptureError> {
+        let hash = if hash { InputHash::Compute } else { InputHash::Skip };
         Ok(Box::new(CaptureReader::open(self, hash)?))
     }
 }

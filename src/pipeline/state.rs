@@ -44,7 +44,7 @@ pub struct StateError {
 pub(super) struct StateFolder {
     folder: PathBuf,
     /// Whether the current file is known to be complete.
-    whole: AtomicBool,
+    is_current_complete: AtomicBool,
     /// Held as long as the audit runs, since two audits would overwrite each other's state.
     _lock: File,
 }
@@ -71,7 +71,11 @@ impl StateFolder {
         lock.try_lock().map_err(|_| {
             failed(io::Error::other("is in use: another live audit keeps its state there"))
         })?;
-        Ok(Self { folder: folder.to_owned(), whole: AtomicBool::new(true), _lock: lock })
+        Ok(Self {
+            folder: folder.to_owned(),
+            is_current_complete: AtomicBool::new(true),
+            _lock: lock,
+        })
     }
 
     /// Returns the latest complete state, and the errors of later ones, which are kept under
@@ -89,7 +93,7 @@ impl StateFolder {
                 Ok(found) => return Ok((Some(found), broken)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    self.whole.fetch_and(name != CURRENT, Ordering::Relaxed);
+                    self.is_current_complete.fetch_and(name != CURRENT, Ordering::Relaxed);
                     let aside = self.folder.join(format!("{name}.broken"));
                     let _ = fs::rename(&path, aside);
                     broken.push(StateError { path, error: error.to_string() });
@@ -127,7 +131,7 @@ impl StateFolder {
         let current = self.folder.join(CURRENT);
         let previous = self.folder.join(PREVIOUS);
         // A damaged file must not replace a complete one.
-        if self.whole.swap(true, Ordering::Relaxed) {
+        if self.is_current_complete.swap(true, Ordering::Relaxed) {
             match fs::rename(&current, &previous) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(failed(&previous, error));
@@ -177,22 +181,22 @@ fn write(path: &Path, all: &Reading) -> io::Result<()> {
 }
 
 fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
-    let torn = |what: &str| {
+    let incomplete = |what: &str| {
         io::Error::new(io::ErrorKind::InvalidData, format!("is not a complete state: {what}"))
     };
     let length = fs::metadata(path)?.len();
     let digest_length = Sha256::output_size() as u64;
     let Some(content) = length.checked_sub(digest_length) else {
-        return Err(torn("it is too short"));
+        return Err(incomplete("it is too short"));
     };
     // Verify the checksum first, so that damaged data is never used.
     let mut file = BufReader::new(File::open(path)?);
     let mut hashed = HashingStream { inner: io::sink(), digest: Sha256::new() };
     io::copy(&mut (&mut file).take(content), &mut hashed)?;
-    let mut said = Vec::new();
-    file.read_to_end(&mut said)?;
-    if *hashed.digest.finalize() != *said {
-        return Err(torn("its checksum is wrong"));
+    let mut stored_digest = Vec::new();
+    file.read_to_end(&mut stored_digest)?;
+    if *hashed.digest.finalize() != *stored_digest {
+        return Err(incomplete("its checksum is wrong"));
     }
     let mut file = BufReader::new(File::open(path)?).take(content);
     let mut mark = [0; MARK.len()];
@@ -204,7 +208,7 @@ fn read(path: &Path, store: FlowStore) -> io::Result<Reading> {
                 "was written by another version of rasaudit, whose layout this version does not read; use that version",
             )
         } else {
-            torn("it was not written by rasaudit")
+            incomplete("it was not written by rasaudit")
         });
     };
     let mut length = [0; 8];

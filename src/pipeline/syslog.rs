@@ -14,10 +14,10 @@ const FACILITY: u8 = 13;
 
 /// The structured data ID of a finding (RFC 5424, section 6.3.2). 32473 is the enterprise number
 /// for examples (RFC 5612), because the project does not have its own.
-const DATA: &str = "finding@32473";
+const STRUCTURED_DATA_ID: &str = "finding@32473";
 
 /// The time that a daemon may take. It must never delay the audit.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where messages are sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,7 +56,7 @@ impl SyslogTarget {
 
 /// A syslog daemon.
 pub struct Syslog {
-    way: Route,
+    route: Route,
     /// The name of this host, or `-` if it has none that RFC 5424 allows.
     host: String,
 }
@@ -72,7 +72,7 @@ impl Syslog {
     /// Resolves the address of a daemon. A TCP connection is opened only when the first message is
     /// sent.
     pub fn new(target: &SyslogTarget) -> io::Result<Self> {
-        let way = match target {
+        let route = match target {
             SyslogTarget::Local(path) => Route::Local(path.clone()),
             SyslogTarget::Udp(to) => {
                 let address = resolve(to)?;
@@ -81,14 +81,14 @@ impl Syslog {
             }
             SyslogTarget::Tcp(to) => Route::Tcp(Mutex::new(None), resolve(to)?),
         };
-        Ok(Self { way, host: host_name() })
+        Ok(Self { route, host: host_name() })
     }
 
     /// Sends a message.
     pub fn send(&self, message: &Message) -> io::Result<()> {
-        let message = line(&self.host, message);
-        match &self.way {
-            Route::Local(path) => local(path, &message),
+        let message = format_message(&self.host, message);
+        match &self.route {
+            Route::Local(path) => send_local(path, &message),
             Route::Udp(socket, to) => socket.send_to(message.as_bytes(), to).map(drop),
             Route::Tcp(stream, to) => {
                 let mut stream = stream.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -99,8 +99,8 @@ impl Syslog {
                     return Ok(());
                 }
                 // The daemon may have been restarted.
-                let mut new = TcpStream::connect_timeout(to, PATIENCE)?;
-                new.set_write_timeout(Some(PATIENCE))?;
+                let mut new = TcpStream::connect_timeout(to, SEND_TIMEOUT)?;
+                new.set_write_timeout(Some(SEND_TIMEOUT))?;
                 new.write_all(framed.as_bytes())?;
                 *stream = Some(new);
                 Ok(())
@@ -112,24 +112,24 @@ impl Syslog {
 /// Returns whether the daemon still holds its end of a connection. Data written to a closed
 /// connection is lost.
 fn is_open(stream: &TcpStream) -> bool {
-    let waits = |()| match stream.peek(&mut [0]) {
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        // A daemon that sends data is still connected. At the end of its stream it is not.
-        Ok(read) => read > 0,
-    };
-    let is_open = stream.set_nonblocking(true).is_ok_and(waits);
+    let is_open = stream.set_nonblocking(true).is_ok()
+        && match stream.peek(&mut [0]) {
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            // A daemon that sends data is still connected. At the end of its stream it is not.
+            Ok(read) => read > 0,
+        };
     stream.set_nonblocking(false).is_ok() && is_open
 }
 
 #[cfg(unix)]
-fn local(path: &std::path::Path, message: &str) -> io::Result<()> {
+fn send_local(path: &std::path::Path, message: &str) -> io::Result<()> {
     let socket = std::os::unix::net::UnixDatagram::unbound()?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(SEND_TIMEOUT))?;
     socket.send_to(message.as_bytes(), path).map(drop)
 }
 
 #[cfg(not(unix))]
-fn local(_: &std::path::Path, _: &str) -> io::Result<()> {
+fn send_local(_: &std::path::Path, _: &str) -> io::Result<()> {
     Err(io::Error::other("there is no local socket on this system"))
 }
 
@@ -150,7 +150,7 @@ fn host_name() -> String {
 }
 
 /// Formats the message (RFC 5424, section 6) with the finding's fields as structured data.
-fn line(host: &str, Message { severity, time, fields, text }: &Message) -> String {
+fn format_message(host: &str, Message { severity, time, fields, text }: &Message) -> String {
     let level = match severity {
         Severity::Critical => 2,
         Severity::High => 3,
@@ -159,7 +159,7 @@ fn line(host: &str, Message { severity, time, fields, text }: &Message) -> Strin
         Severity::Info => 6,
     };
     let priority = u32::from(FACILITY) * 8 + level;
-    let mut data = format!("[{DATA}");
+    let mut data = format!("[{STRUCTURED_DATA_ID}");
     for (name, value) in fields {
         data.push_str(&format!(" {name}=\""));
         for c in value.chars() {

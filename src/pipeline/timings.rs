@@ -38,15 +38,15 @@ impl Timings {
     pub fn done(&self, name: &'static str) {
         let wall = Instant::now();
         let cpu = ProcessTime::now().as_duration();
-        let mut laps = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let step = Step { name, wall: wall - laps.wall, cpu: cpu.saturating_sub(laps.cpu) };
-        (laps.wall, laps.cpu) = (wall, cpu);
-        match laps.steps.iter_mut().find(|earlier| earlier.name == name) {
+        let mut times = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let step = Step { name, wall: wall - times.wall, cpu: cpu.saturating_sub(times.cpu) };
+        (times.wall, times.cpu) = (wall, cpu);
+        match times.steps.iter_mut().find(|earlier| earlier.name == name) {
             Some(earlier) => {
                 earlier.wall += step.wall;
                 earlier.cpu += step.cpu;
             }
-            None => laps.steps.push(step),
+            None => times.steps.push(step),
         }
     }
 

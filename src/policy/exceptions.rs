@@ -113,10 +113,10 @@ impl ExceptionParty {
         }
     }
 
-    fn takes(&self, party: &Party, address: IpAddr) -> bool {
+    fn includes(&self, party: &Party, address: IpAddr) -> bool {
         match self {
-            Self::Host(host) => party.who == PartyKind::Host(*host),
-            Self::Network(network) => party.who == PartyKind::Network(*network),
+            Self::Host(host) => party.kind == PartyKind::Host(*host),
+            Self::Network(network) => party.kind == PartyKind::Network(*network),
             Self::Addresses(net) => net.contains(&address),
             Self::Roles(roles) => roles.intersects(party.roles),
             Self::Any => true,
@@ -125,10 +125,10 @@ impl ExceptionParty {
 }
 
 impl Exception {
-    fn takes(&self, ends: [(&Party, IpAddr); 2], transport: Transport, port: u16) -> bool {
+    fn matches(&self, ends: [(&Party, IpAddr); 2], transport: Transport, port: u16) -> bool {
         let [client, server] = ends;
         let fits = |from: (&Party, IpAddr), to: (&Party, IpAddr)| {
-            self.from.takes(from.0, from.1) && self.to.takes(to.0, to.1)
+            self.from.includes(from.0, from.1) && self.to.includes(to.0, to.1)
         };
         self.transport.is_none_or(|t| t == transport)
             && self
@@ -151,7 +151,7 @@ impl Exceptions {
         let now = self.as_of.or(last);
         let mut expired = None;
         for (number, exception) in self.list.iter().enumerate() {
-            if !exception.takes(ends, transport, port) {
+            if !exception.matches(ends, transport, port) {
                 continue;
             }
             // Traffic without a time is not checked against an expiry date.

@@ -4,7 +4,6 @@
 //! An inventory is a TOML file, or a CSV file that lists only hosts. In both cases all problems are
 //! reported at once.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
@@ -169,6 +168,13 @@ pub fn is_toml(file: &str) -> bool {
 }
 
 impl Inventory {
+    /// Returns the prefixes that count as internal unless the inventory states others: the private
+    /// and unique-local ones.
+    pub fn usual_internal() -> Vec<IpNet> {
+        let prefixes = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+        prefixes.iter().filter_map(|prefix| prefix.parse().ok()).collect()
+    }
+
     /// Returns the rules that a TOML inventory names, before anything else in it is read. Errors in
     /// the file are reported when the inventory is loaded.
     pub fn rules_named(text: &str) -> NamedRules {
@@ -265,7 +271,6 @@ struct InventoryLoader<'a> {
 
 impl<'a> InventoryLoader<'a> {
     fn new(file: &str, text: &str, matrix: &'a Matrix) -> Self {
-        let internal = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
         Self {
             lines: text
                 .bytes()
@@ -279,7 +284,7 @@ impl<'a> InventoryLoader<'a> {
             inventory: Inventory {
                 file: file.to_owned(),
                 sha256: hex(&Sha256::digest(text.as_bytes())),
-                internal: internal.iter().filter_map(|n| n.parse().ok()).collect(),
+                internal: Inventory::usual_internal(),
                 ..Inventory::default()
             },
             names: HashMap::new(),
@@ -799,8 +804,9 @@ impl<'a> InventoryLoader<'a> {
                         format!("{transport} port {from} of {slugs} is already moved above");
                     self.problems.add(line, message);
                 }
-                if let Some(host) = host.unwrap_or(Some(usize::MAX)) {
-                    let host = (host != usize::MAX).then_some(host);
+                // A host that the inventory does not list has been reported.
+                if host != Some(None) {
+                    let host = host.flatten();
                     self.inventory.moved.push(MovedPort { roles, transport, from, to, host });
                 }
             }
@@ -823,7 +829,7 @@ impl<'a> InventoryLoader<'a> {
             self.stated_tunnels(tunnels);
         }
         match table.get("covers").map(|v| v.get_ref()) {
-            Some(DeValue::String(Cow::Borrowed("all"))) => {
+            Some(DeValue::String(word)) if word == "all" => {
                 self.inventory.covers = Some(CoverageStatement::All)
             }
             Some(DeValue::Array(_)) => {
@@ -835,9 +841,6 @@ impl<'a> InventoryLoader<'a> {
                 }
                 let hosts = names.iter().filter_map(|name| self.named_host(name)).collect();
                 self.inventory.covers = Some(CoverageStatement::Hosts(hosts));
-            }
-            Some(DeValue::String(word)) if word == "all" => {
-                self.inventory.covers = Some(CoverageStatement::All)
             }
             Some(_) => {
                 let line = table.get("covers").map_or(line, |value| self.place(value));

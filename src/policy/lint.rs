@@ -12,15 +12,15 @@ impl Matrix {
     pub fn lint(&self) -> Vec<Diagnostic> {
         let mut lint = Lint { matrix: self, problems: Vec::new() };
         for (number, row) in self.rows.iter().enumerate() {
-            lint.completeness(row);
-            lint.observable(row);
-            lint.satisfiable(row);
-            lint.consistent(row);
-            lint.others(number, row);
-            lint.shadow(number, row);
+            lint.check_completeness(row);
+            lint.check_observable(row);
+            lint.check_satisfiable(row);
+            lint.check_consistency(row);
+            lint.check_overlaps(number, row);
+            lint.check_shadowed(number, row);
         }
-        lint.groups();
-        lint.names();
+        lint.check_groups();
+        lint.check_names();
         let mut problems = lint.problems;
         problems.sort_by(|a, b| (&a.file, a.line, &a.message).cmp(&(&b.file, b.line, &b.message)));
         problems
@@ -56,7 +56,7 @@ impl Lint<'_> {
         self.problems.push(Diagnostic { file: row.file.to_string(), line: row.line, message });
     }
 
-    fn completeness(&mut self, row: &Row) {
+    fn check_completeness(&mut self, row: &Row) {
         if row.purpose.is_empty() {
             self.add(row, "does not state the purpose of the traffic");
         }
@@ -69,7 +69,7 @@ impl Lint<'_> {
     }
 
     /// Checks that a capture could show the traffic where it is expected.
-    fn observable(&mut self, row: &Row) {
+    fn check_observable(&mut self, row: &Row) {
         if row.scope == Scope::Localhost && row.is_expected() {
             self.add(row, "is expected, but stays inside a host, where no span sees it");
         }
@@ -85,7 +85,7 @@ impl Lint<'_> {
     }
 
     /// Checks that what the row requires can ever happen.
-    fn satisfiable(&mut self, row: &Row) {
+    fn check_satisfiable(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.is_expected() && row.watch_s == 0 {
             self.add(row, "is expected, but has no watch time (watch_s)");
@@ -115,7 +115,7 @@ impl Lint<'_> {
     }
 
     /// Checks that the cells of the row agree.
-    fn consistent(&mut self, row: &Row) {
+    fn check_consistency(&mut self, row: &Row) {
         let matrix = self.matrix;
         if row.expectation == Expectation::Feature && row.features.is_empty() {
             self.add(row, "is expected with its feature, but names none");
@@ -141,31 +141,29 @@ impl Lint<'_> {
     }
 
     /// Reports earlier rows that say the same or nearly the same.
-    fn others(&mut self, number: usize, row: &Row) {
+    fn check_overlaps(&mut self, number: usize, row: &Row) {
         let matrix = self.matrix;
-        let of = |r: &Row| (r.source, r.destination, r.transport, r.scope);
-        let features = |r: &Row| r.features.iter().cloned().collect::<BTreeSet<_>>();
-        let same = |r: &&Row| of(r) == of(row) && r.only == row.only;
-        let partly = |r: &&Row| {
-            let a = &r.ports;
-            let b = &row.ports;
-            let apart = a.end() < b.start() || b.end() < a.start();
+        let relation = |r: &Row| (r.source, r.destination, r.transport, r.scope);
+        let features_of = |r: &Row| r.features.iter().cloned().collect::<BTreeSet<_>>();
+        let has_same_relation = |r: &&Row| relation(r) == relation(row) && r.only == row.only;
+        let overlaps_partly = |r: &&Row| {
+            let apart = r.ports.end() < row.ports.start() || row.ports.end() < r.ports.start();
             let inside = |a: &RangeInclusive<u16>, b: &RangeInclusive<u16>| {
                 a.start() >= b.start() && a.end() <= b.end()
             };
             let meet =
                 |a: usize, b: usize| matrix.roles[a].members.intersects(matrix.roles[b].members);
-            !(apart || inside(a, b) || inside(b, a))
+            !(apart || inside(&r.ports, &row.ports) || inside(&row.ports, &r.ports))
                 && (r.transport, r.scope) == (row.transport, row.scope)
-                && of(r) != of(row)
+                && relation(r) != relation(row)
                 && r.only == row.only
                 && meet(r.source, row.source)
                 && meet(r.destination, row.destination)
         };
-        for other in matrix.rows[..number].iter().filter(partly) {
+        for other in matrix.rows[..number].iter().filter(overlaps_partly) {
             self.add(row, format!("its ports overlap with those of {} for common roles", other.id));
         }
-        for other in matrix.rows[..number].iter().filter(same) {
+        for other in matrix.rows[..number].iter().filter(has_same_relation) {
             let overlap =
                 other.ports.start() <= row.ports.end() && row.ports.start() <= other.ports.end();
             if !overlap {
@@ -173,7 +171,7 @@ impl Lint<'_> {
             }
             if other.ports != row.ports {
                 self.add(row, format!("its ports overlap with those of {}", other.id));
-            } else if features(other) == features(row) {
+            } else if features_of(other) == features_of(row) {
                 self.add(row, format!("duplicates {}", other.id));
             } else {
                 self.add(row, format!("contradicts {}, which needs other features", other.id));
@@ -183,7 +181,7 @@ impl Lint<'_> {
 
     /// Checks that the row can ever decide. This needs a pair of roles and a port for which no
     /// other row takes precedence.
-    fn shadow(&mut self, number: usize, row: &Row) {
+    fn check_shadowed(&mut self, number: usize, row: &Row) {
         let matrix = self.matrix;
         let mine = matrix.precedence(number);
         let members = |role: usize| -> Vec<RoleSet> {
@@ -230,7 +228,7 @@ impl Lint<'_> {
         }
     }
 
-    fn groups(&mut self) {
+    fn check_groups(&mut self) {
         let matrix = self.matrix;
         for (group, rows) in &matrix.groups {
             let mut expected = rows.iter().map(|n| &matrix.rows[*n]).filter(|r| r.is_expected());
@@ -258,7 +256,7 @@ impl Lint<'_> {
     }
 
     /// Reports names that would stand for two roles in an inventory.
-    fn names(&mut self) {
+    fn check_names(&mut self) {
         let mut known: BTreeMap<String, &str> = BTreeMap::new();
         for role in self.matrix.roles.iter().filter(|role| role.is_playable()) {
             for name in [&role.slug, &role.name].into_iter().chain(&role.aliases) {

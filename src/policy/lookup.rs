@@ -22,7 +22,7 @@ pub enum PartyKind {
     /// An address in a network, by number of the network.
     Network(usize),
     /// A party of which a question gives only the roles.
-    Asked,
+    RolesOnly,
     /// An address that is not in the inventory.
     Stranger,
 }
@@ -31,7 +31,7 @@ pub enum PartyKind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Party {
     /// What the inventory knows about it.
-    pub who: PartyKind,
+    pub kind: PartyKind,
     /// Its roles.
     pub roles: RoleSet,
 }
@@ -136,8 +136,8 @@ impl Policy {
     /// hardware address matches it or its frames. A loopback address belongs to the host on which
     /// the capture was taken.
     pub fn party<'a>(&self, address: IpAddr, macs: impl IntoIterator<Item = &'a Mac>) -> Party {
-        let who = match self.addresses.get(&address) {
-            Some(who) => *who,
+        let kind = match self.addresses.get(&address) {
+            Some(kind) => *kind,
             None if address.is_loopback() => {
                 self.inventory.on.map_or(PartyKind::Stranger, PartyKind::Host)
             }
@@ -146,13 +146,13 @@ impl Policy {
                 None => self.network(address).map_or(PartyKind::Stranger, PartyKind::Network),
             },
         };
-        let roles = match who {
+        let roles = match kind {
             PartyKind::Host(host) => self.inventory.hosts[host].roles,
             PartyKind::Service(service) => RoleSet::one(self.inventory.services[service].role),
             PartyKind::Network(network) => self.inventory.networks[network].roles,
-            PartyKind::Stranger | PartyKind::Asked => RoleSet::default(),
+            PartyKind::Stranger | PartyKind::RolesOnly => RoleSet::default(),
         };
-        Party { who, roles }
+        Party { kind, roles }
     }
 
     fn by_mac<'a>(
@@ -193,7 +193,7 @@ impl Policy {
     /// Returns the party of an address that is valid only inside a host but was seen on a network.
     /// It does not belong to any host.
     pub fn nobody() -> Party {
-        Party { who: PartyKind::Stranger, roles: RoleSet::default() }
+        Party { kind: PartyKind::Stranger, roles: RoleSet::default() }
     }
 
     /// Returns whether the answers of a resolver are trusted. This is so if the inventory lists it
@@ -214,11 +214,20 @@ impl Policy {
     }
 
     /// Returns the roles that a client plays towards a server. If clients may be any address, a
-    /// stranger is a client when it connects to a gateway or HALB, or when it broadcasts.
-    pub fn client_roles(&self, client: &Party, server: &Party, broadcast: bool) -> RoleSet {
-        let anybody = self.inventory.clients_any && client.who == PartyKind::Stranger;
-        let towards = broadcast || server.roles.intersects(self.entrances);
-        if anybody && towards { self.clients } else { client.roles }
+    /// stranger is a client when it connects to a gateway or HALB.
+    pub fn client_roles(&self, client: &Party, server: &Party) -> RoleSet {
+        if server.roles.intersects(self.entrances) {
+            self.broadcaster_roles(client)
+        } else {
+            client.roles
+        }
+    }
+
+    /// Returns the roles of a party that broadcasts. If clients may be any address, a stranger that
+    /// broadcasts is a client.
+    pub fn broadcaster_roles(&self, client: &Party) -> RoleSet {
+        let may_be_client = self.inventory.clients_any && client.kind == PartyKind::Stranger;
+        if may_be_client { self.clients } else { client.roles }
     }
 
     /// Returns the ports of a row as this site uses them, in words. If the site moved one of them
@@ -241,7 +250,8 @@ impl Policy {
         server: Party,
     ) -> impl Iterator<Item = usize> + '_ {
         self.rows_at(transport, port).filter(move |row| {
-            self.moves(transport, server).any(|m| m.from == port && self.is_of(*row, m.roles))
+            self.moved_ports(transport, server)
+                .any(|m| m.from == port && self.is_served_by(*row, m.roles))
         })
     }
 
@@ -346,29 +356,31 @@ impl Policy {
         server: Party,
     ) -> impl Iterator<Item = Candidate> + '_ {
         let port = if transport.has_ports() { port } else { 0 };
-        let moved_here = self.moves(transport, server).filter(move |m| m.to == port);
+        let moved_here = self.moved_ports(transport, server).filter(move |m| m.to == port);
         let moved = moved_here.flat_map(move |m| {
             self.rows_at(transport, m.from)
-                .filter(move |row| self.is_of(*row, m.roles))
+                .filter(move |row| self.is_served_by(*row, m.roles))
                 .map(|row| Candidate { row, moved: true })
         });
         self.rows_at(transport, port)
             .filter(move |row| {
-                !self.moves(transport, server).any(|m| m.from == port && self.is_of(*row, m.roles))
+                !self
+                    .moved_ports(transport, server)
+                    .any(|m| m.from == port && self.is_served_by(*row, m.roles))
             })
             .map(|row| Candidate { row, moved: false })
             .chain(moved)
     }
 
-    fn is_of(&self, row: usize, roles: RoleSet) -> bool {
+    fn is_served_by(&self, row: usize, roles: RoleSet) -> bool {
         self.matrix.is_destination(&self.matrix.rows[row], roles)
     }
 
-    fn moves(&self, transport: Transport, server: Party) -> impl Iterator<Item = &MovedPort> {
+    fn moved_ports(&self, transport: Transport, server: Party) -> impl Iterator<Item = &MovedPort> {
         self.inventory.moved.iter().filter(move |m| {
             m.transport == transport
                 && server.roles.intersects(m.roles)
-                && m.host.is_none_or(|host| server.who == PartyKind::Host(host))
+                && m.host.is_none_or(|host| server.kind == PartyKind::Host(host))
         })
     }
 
@@ -483,10 +495,10 @@ impl Policy {
 impl Policy {
     /// Returns the name of a party in the inventory, or an empty text if it does not have one.
     pub fn name_of(&self, party: &Party) -> &str {
-        match party.who {
+        match party.kind {
             PartyKind::Host(host) => &self.inventory.hosts[host].name,
             PartyKind::Network(network) => &self.inventory.networks[network].name,
-            PartyKind::Service(_) | PartyKind::Stranger | PartyKind::Asked => "",
+            PartyKind::Service(_) | PartyKind::Stranger | PartyKind::RolesOnly => "",
         }
     }
 
@@ -505,7 +517,7 @@ impl Policy {
             names => names.join(", "),
         };
         let inventory = &self.inventory;
-        let (what, line) = match party.who {
+        let (what, line) = match party.kind {
             PartyKind::Host(host) => {
                 let host = &inventory.hosts[host];
                 let kind = if host.is_virtual() { "virtual address" } else { "host" };
@@ -516,7 +528,7 @@ impl Policy {
                 (format!("network {} ({})", network.name, network.cidr), network.line)
             }
             PartyKind::Service(service) => ("service".to_owned(), inventory.services[service].line),
-            PartyKind::Stranger | PartyKind::Asked => return "not in the inventory".to_owned(),
+            PartyKind::Stranger | PartyKind::RolesOnly => return "not in the inventory".to_owned(),
         };
         format!("{what}, {roles}, by line {line} of the inventory")
     }

@@ -45,5 +45,5 @@ pub use row::{
     Scope,
 };
 pub use rules::{MATRICES, OVERLAYS, RuleFiles};
-pub use severity::{Severity, SeverityTable};
+pub use severity::{Severity, SeverityColumn, SeverityTable};
 pub use text_file::TextFile;

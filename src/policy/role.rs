@@ -8,7 +8,7 @@ pub struct RoleSet(u128);
 
 impl RoleSet {
     /// The maximum number of roles in a matrix.
-    pub(super) const MAX: usize = 128;
+    pub const MAX: usize = 128;
 
     /// Returns a set with one role.
     pub fn one(role: usize) -> Self {

@@ -18,7 +18,7 @@ const FILES: [&str; 6] =
     ["meta.toml", "matrix.csv", "endpoints.csv", "roles.csv", "features.csv", "services.csv"];
 
 /// The built-in matrices.
-const SHIPPED: &[Shipped] = &[
+const SHIPPED: [Shipped; 2] = [
     (
         "ras-19",
         &[
@@ -43,7 +43,7 @@ const SHIPPED: &[Shipped] = &[
 ];
 
 /// The built-in overlays.
-const SHIPPED_OVERLAYS: &[BuiltIn] = &[
+const SHIPPED_OVERLAYS: [BuiltIn; 2] = [
     (BACKGROUND, include_str!("../../rules/overlays/network-background.csv")),
     ("windows-domain", include_str!("../../rules/overlays/windows-domain.csv")),
 ];
@@ -55,10 +55,21 @@ const BACKGROUND: &str = "network-background";
 const SEVERITIES: BuiltIn = ("severity.csv", include_str!("../../rules/severity.csv"));
 
 /// The names of the built-in matrices.
-pub const MATRICES: &[&str] = &["ras-19", "ras-legacy"];
+pub const MATRICES: &[&str] = &names_of(SHIPPED);
 
 /// The names of the built-in overlays.
-pub const OVERLAYS: &[&str] = &[BACKGROUND, "windows-domain"];
+pub const OVERLAYS: &[&str] = &names_of(SHIPPED_OVERLAYS);
+
+/// Returns the names of built-in rules.
+const fn names_of<T: Copy, const N: usize>(list: [(&'static str, T); N]) -> [&'static str; N] {
+    let mut names = [""; N];
+    let mut number = 0;
+    while number < N {
+        names[number] = list[number].0;
+        number += 1;
+    }
+    names
+}
 
 /// A rule file.
 #[derive(Clone, Debug)]

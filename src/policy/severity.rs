@@ -20,6 +20,22 @@ named_enum!(
     }
 );
 
+/// The columns of the table of severities.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeverityColumn {
+    /// For traffic that did not reach its destination.
+    Attempted,
+    /// For traffic that reached its destination, and for findings without traffic.
+    Reached,
+}
+
+impl SeverityColumn {
+    /// Returns [`SeverityColumn::Reached`] if `reached` holds.
+    pub fn reached_if(reached: bool) -> Self {
+        if reached { Self::Reached } else { Self::Attempted }
+    }
+}
+
 /// Severities by verdict and code, for traffic that reached its destination and for mere attempts.
 #[derive(Clone, Default, Debug)]
 pub struct SeverityTable(HashMap<(String, String), (Severity, Severity)>);
@@ -41,9 +57,12 @@ impl SeverityTable {
     }
 
     /// Returns the severity of a code.
-    pub fn get(&self, verdict: &str, code: &str, reached: bool) -> Severity {
+    pub fn get(&self, verdict: &str, code: &str, column: SeverityColumn) -> Severity {
         let key = (verdict.to_owned(), code.to_owned());
         let found = self.0.get(&key).or_else(|| self.0.get(&(key.0, "*".to_owned())));
-        found.map_or(Severity::Info, |(r, attempted)| if reached { *r } else { *attempted })
+        found.map_or(Severity::Info, |(reached, attempted)| match column {
+            SeverityColumn::Reached => *reached,
+            SeverityColumn::Attempted => *attempted,
+        })
     }
 }

@@ -28,19 +28,19 @@ impl TextFile {
 
     /// Reads the bytes of a file. It is read only once because it may be a pipe.
     pub fn bytes(path: &Path) -> Result<Vec<u8>, Diagnostic> {
-        let whole =
+        let problem =
             |message: String| Diagnostic { file: path.display().to_string(), line: 0, message };
         if path.is_dir() {
-            return Err(whole("is a folder; give a file".to_owned()));
+            return Err(problem("is a folder; give a file".to_owned()));
         }
-        fs::read(path).map_err(|error| whole(unreadable(path, &error)))
+        fs::read(path).map_err(|error| problem(unreadable(path, &error)))
     }
 
     /// Decodes the bytes of a file.
     pub fn of(path: &Path, bytes: Vec<u8>) -> Result<Self, Diagnostic> {
         let name = path.display().to_string();
         let sha256 = hex(&Sha256::digest(&bytes));
-        let text = decoded(bytes).map_err(|(line, message)| Diagnostic {
+        let text = decode(bytes).map_err(|(line, message)| Diagnostic {
             file: name.clone(),
             line,
             message: message.to_owned(),
@@ -50,19 +50,19 @@ impl TextFile {
 }
 
 /// Decodes the bytes of a file. The error gives the line that is not text, and what to do about it.
-fn decoded(bytes: Vec<u8>) -> Result<String, (usize, &'static str)> {
-    let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+fn decode(bytes: Vec<u8>) -> Result<String, (usize, &'static str)> {
+    let decode_utf16 = |bytes: &[u8], read_unit: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes.as_chunks::<2>();
-        let text =
-            char::decode_utf16(pairs.iter().map(|pair| unit(*pair))).collect::<Result<String, _>>();
+        let text = char::decode_utf16(pairs.iter().map(|pair| read_unit(*pair)))
+            .collect::<Result<String, _>>();
         text.ok().filter(|_| rest.is_empty())
     };
     let utf16 = match bytes.as_slice() {
-        [0xff, 0xfe, rest @ ..] => Some(wide(rest, u16::from_le_bytes)),
-        [0xfe, 0xff, rest @ ..] => Some(wide(rest, u16::from_be_bytes)),
+        [0xff, 0xfe, rest @ ..] => Some(decode_utf16(rest, u16::from_le_bytes)),
+        [0xfe, 0xff, rest @ ..] => Some(decode_utf16(rest, u16::from_be_bytes)),
         // Without a byte order mark, ASCII text in UTF-16 has a zero in every second byte.
         [first, 0, second, 0, ..] if *first != 0 && *second != 0 => {
-            Some(wide(&bytes, u16::from_le_bytes))
+            Some(decode_utf16(&bytes, u16::from_le_bytes))
         }
         _ => None,
     };
@@ -99,9 +99,9 @@ mod tests {
             [b"\xfe\xff", &be(&wide)[..]].concat(),
             le(&wide),
         ] {
-            assert_eq!(decoded(bytes.clone()).as_deref(), Ok(text), "{bytes:?}");
+            assert_eq!(decode(bytes.clone()).as_deref(), Ok(text), "{bytes:?}");
         }
-        assert_eq!(decoded(b"a\nb\xff".to_vec()).map_err(|e| e.0), Err(2));
-        assert!(decoded(vec![0xff, 0xfe, 0x00, 0xd8]).is_err());
+        assert_eq!(decode(b"a\nb\xff".to_vec()).map_err(|e| e.0), Err(2));
+        assert!(decode(vec![0xff, 0xfe, 0x00, 0xd8]).is_err());
     }
 }

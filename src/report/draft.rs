@@ -9,13 +9,14 @@ use ipnet::IpNet;
 use crate::classify::{ClientNetwork, Draft, DraftHost, Given, Guess, Matrix, Policy};
 use crate::model::{escape_control, service_words};
 
-/// The most lines of evidence shown for each role.
+/// The maximum number of lines of evidence shown for each role.
 const SHOWN: usize = 4;
 
-/// The most roles that are listed by name if there is too little evidence to choose one.
-const MANY: usize = 5;
+/// The maximum number of roles that are listed by name if there is too little evidence to choose
+/// one.
+const NAMED_ROLES: usize = 5;
 
-/// The most servers outside that are listed.
+/// The maximum number of servers outside that are listed.
 const OUTSIDE: usize = 30;
 
 /// Writes a draft. `about` says what it was drafted from.
@@ -32,6 +33,25 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
         "# speaks for it. Correct them, name the hosts, then: rasaudit inventory check FILE"
     )?;
     writeln!(out)?;
+    write_farm(draft, matrix, out)?;
+    write_features(draft, matrix, out)?;
+    if draft.internal != Given::usual_internal() {
+        let internal = draft.internal.iter().map(|net| quoted(&net.to_string()));
+        writeln!(out)?;
+        writeln!(out, "[capture]")?;
+        writeln!(out, "internal = [{}]", internal.collect::<Vec<_>>().join(", "))?;
+    }
+    for host in &draft.hosts {
+        write_host(host, &host.name, matrix, out)?;
+    }
+    for (number, network) in draft.networks.iter().enumerate() {
+        write_network(network, &format!("clients{}", number + 1), matrix, out)?;
+    }
+    write_outside(draft, matrix, out)
+}
+
+/// Writes the name of the farm, its matrix, and who may connect to it.
+fn write_farm(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "[farm]")?;
     writeln!(out, "name = \"My farm\"")?;
     writeln!(out, "matrix = {}", quoted(&matrix.name))?;
@@ -51,7 +71,11 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
         )?;
     }
     writeln!(out, "clients = \"listed\"")?;
-    writeln!(out)?;
+    writeln!(out)
+}
+
+/// Writes the features of the matrix: those in use, and the others as comments.
+fn write_features(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "# Set to true what the farm uses, to false what it does not.")?;
     writeln!(out, "[farm.features]")?;
     for (name, feature) in &matrix.features {
@@ -62,26 +86,19 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
             None => writeln!(out, "# {name} = {}    # {}", feature.usual, feature.meaning)?,
         }
     }
-    if draft.internal != Given::usual_internal() {
-        let internal = draft.internal.iter().map(|net| quoted(&net.to_string()));
-        writeln!(out)?;
-        writeln!(out, "[capture]")?;
-        writeln!(out, "internal = [{}]", internal.collect::<Vec<_>>().join(", "))?;
-    }
-    for host in &draft.hosts {
-        self::host(host, matrix, out)?;
-    }
-    for (number, network) in draft.networks.iter().enumerate() {
-        self::network(network, &format!("clients{}", number + 1), matrix, out)?;
-    }
+    Ok(())
+}
+
+/// Writes the servers outside the farm as comments, with what they are used for.
+fn write_outside(draft: &Draft, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
     for server in draft.outside.iter().take(OUTSIDE) {
         writeln!(out)?;
         let names = match server.names.as_slice() {
             [] => "no name seen".to_owned(),
-            names => some(names),
+            names => first_of(names),
         };
         let address = server.address;
-        let uses = some(&server.uses);
+        let uses = first_of(&server.uses);
         writeln!(
             out,
             "# Outside: {address} ({}): {}",
@@ -105,7 +122,6 @@ pub fn draft(draft: &Draft, matrix: &Matrix, about: &str, out: &mut dyn Write) -
 
 /// Describes the networks outside that sent something; `None` if there are none.
 pub fn left_out(draft: &Draft) -> Option<String> {
-    const SHOWN: usize = 4;
     let total: usize = draft.left_out.iter().map(|(_, count)| count).sum();
     let networks = draft.left_out.iter().map(|(net, count)| format!("{net} ({count})"));
     let networks: Vec<String> = networks.collect();
@@ -157,7 +173,7 @@ pub fn draft_more(
         } else {
             new.name.clone()
         };
-        named_host(new, &name, matrix, out)?;
+        write_host(new, &name, matrix, out)?;
     }
     let mut numbers = 1..;
     for new in new_networks {
@@ -165,7 +181,7 @@ pub fn draft_more(
         let mut names_left =
             name.filter(|name| !networks.contains(name.as_str()) && !names.contains(name.as_str()));
         let name = names_left.next().unwrap_or_default();
-        network(new, &name, matrix, out)?;
+        write_network(new, &name, matrix, out)?;
     }
     for host in &draft.hosts {
         let (known, new): (Vec<&IpAddr>, Vec<&IpAddr>) =
@@ -190,7 +206,7 @@ pub fn draft_more(
 }
 
 /// Writes a network of clients, with the evidence that they are clients.
-fn network(
+fn write_network(
     network: &ClientNetwork,
     name: &str,
     matrix: &Matrix,
@@ -212,11 +228,7 @@ fn network(
     writeln!(out, "roles = [{}]", roles.collect::<Vec<_>>().join(", "))
 }
 
-fn host(host: &DraftHost, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
-    named_host(host, &host.name, matrix, out)
-}
-
-fn named_host(
+fn write_host(
     host: &DraftHost,
     name: &str,
     matrix: &Matrix,
@@ -240,12 +252,14 @@ fn named_host(
     let held = !host.held_by.is_empty();
     let roles = if held { &[][..] } else { host.roles.as_slice() };
     for guess in roles {
-        evidence(guess, matrix, out)?;
+        write_evidence(guess, matrix, out)?;
     }
     if let Some(guess) = host.perhaps.as_ref().filter(|_| !held) {
         let one_of: Vec<&str> = slugs(guess, matrix).collect();
         match one_of.len() {
-            0..=MANY => writeln!(out, "# Too little to tell, perhaps {}:", one_of.join(" or "))?,
+            0..=NAMED_ROLES => {
+                writeln!(out, "# Too little to tell, perhaps {}:", one_of.join(" or "))?
+            }
             many => writeln!(out, "# Too little to tell, {many} roles do as much:")?,
         }
         for line in guess.evidence.iter().take(SHOWN) {
@@ -282,7 +296,7 @@ fn named_host(
 }
 
 /// Returns the first of some texts, and the number of the others.
-fn some(texts: &[String]) -> String {
+fn first_of(texts: &[String]) -> String {
     let shown = texts.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
     match texts.len().saturating_sub(SHOWN) {
         0 => shown,
@@ -296,7 +310,7 @@ fn slugs<'m>(guess: &Guess, matrix: &'m Matrix) -> impl Iterator<Item = &'m str>
     all.map(|role| matrix.roles[role].slug.as_str())
 }
 
-fn evidence(guess: &Guess, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
+fn write_evidence(guess: &Guess, matrix: &Matrix, out: &mut dyn Write) -> io::Result<()> {
     let role = &matrix.roles[guess.role];
     writeln!(out, "# Role: {} ({}), because it", role.slug, role.name)?;
     for line in guess.evidence.iter().take(SHOWN) {

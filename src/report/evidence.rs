@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::folder::{Folder, FolderError, digest_of};
 use super::pcapng::{self, plain};
 use crate::model::{NO_TIME, Nanos, escape_control, escape_csv_formula, hex};
-use crate::result::ToldFinding;
+use crate::result::ReportedFinding;
 
 /// The index of a folder of evidence.
 const INDEX: &str = "evidence.csv";
@@ -26,8 +26,8 @@ const COLUMNS: [&str; 9] =
 const FILE: usize = 4;
 const DIGEST: usize = 6;
 
-/// The most bytes of a comment; the format allows 65,535 (pcapng, 3.5).
-const COMMENT: usize = 16 << 10;
+/// The maximum length of a comment in bytes; the format allows 65,535 (pcapng, 3.5).
+const MAX_COMMENT: usize = 16 << 10;
 
 /// The frames that a finding rests on.
 #[derive(Clone, Default, Debug)]
@@ -61,7 +61,7 @@ impl Folder {
         let failed = |error| FolderError { path: target.to_owned(), error };
         let mut earlier = Vec::new();
         if target.is_dir() {
-            let listed = listed(&target.join(INDEX));
+            let listed = listed_files(&target.join(INDEX));
             for entry in std::fs::read_dir(target).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -79,14 +79,14 @@ impl Folder {
             }
         }
         let mut folder = Self::prepare(target)?;
-        folder.replaces(earlier);
+        folder.set_replaced(earlier);
         Ok(folder)
     }
 
     /// Writes the evidence of findings to the staging folder.
     pub fn stage_evidence(
         &mut self,
-        all: impl Iterator<Item = (ToldFinding, Vec<String>, FindingEvidence)>,
+        all: impl Iterator<Item = (ReportedFinding, Vec<String>, FindingEvidence)>,
     ) -> Result<(), FolderError> {
         let mut rows = vec![COLUMNS.map(str::to_owned)];
         for (finding, trace, evidence) in all {
@@ -94,7 +94,7 @@ impl Folder {
             let mut digest = String::new();
             if !evidence.frames.is_empty() {
                 file = format!("{}.pcapng", finding.id);
-                let bytes = written(&finding, &trace, &evidence)
+                let bytes = evidence_file(&finding, &trace, &evidence)
                     .map_err(|error| FolderError { path: self.place(&file), error })?;
                 digest = hex(&Sha256::digest(&bytes));
                 self.stage(&file, |out| out.write_all(&bytes))?;
@@ -111,13 +111,14 @@ impl Folder {
                 evidence.note,
             ]);
         }
-        let bytes = sealed(rows).map_err(|error| FolderError { path: self.place(INDEX), error })?;
+        let bytes =
+            index_file(rows).map_err(|error| FolderError { path: self.place(INDEX), error })?;
         self.stage(INDEX, |out| out.write_all(&bytes))
     }
 }
 
 /// Returns the index as a file. Its last line is about the index itself.
-fn sealed(rows: Vec<[String; COLUMNS.len()]>) -> io::Result<Vec<u8>> {
+fn index_file(rows: Vec<[String; COLUMNS.len()]>) -> io::Result<Vec<u8>> {
     let mut index = WriterBuilder::new().terminator(Terminator::CRLF).from_writer(Vec::new());
     for row in rows {
         index.write_record(row.iter().map(|text| escape_csv_formula(text).into_owned()))?;
@@ -138,21 +139,21 @@ fn seal(above: &[u8]) -> String {
 
 /// Returns the files that an index lists, including itself, with their SHA-256; empty if the file
 /// is not an index, or was changed.
-fn listed(index: &Path) -> BTreeMap<String, String> {
-    let none = BTreeMap::new();
+fn listed_files(index: &Path) -> BTreeMap<String, String> {
+    let nothing = BTreeMap::new();
     let Ok((digest, bytes)) = digest_of(index).and_then(|d| Ok((d, std::fs::read(index)?))) else {
-        return none;
+        return nothing;
     };
     let mut reader = csv::Reader::from_reader(&bytes[..]);
     if reader.headers().map_or(true, |header| *header != COLUMNS[..]) {
-        return none;
+        return nothing;
     }
     let length = seal(&[]).len();
     let Some((above, last)) = bytes.len().checked_sub(length).map(|at| bytes.split_at(at)) else {
-        return none;
+        return nothing;
     };
     if last != seal(above).as_bytes() {
-        return none;
+        return nothing;
     }
     let files = reader.records().flatten().filter(|row| !row[FILE].is_empty());
     let mut listed: BTreeMap<String, String> =
@@ -163,17 +164,17 @@ fn listed(index: &Path) -> BTreeMap<String, String> {
 
 /// Returns the file of one finding: an interface for each link type, and a comment on each frame
 /// that says what it shows.
-fn written(
-    finding: &ToldFinding,
+fn evidence_file(
+    finding: &ReportedFinding,
     trace: &[String],
     evidence: &FindingEvidence,
 ) -> io::Result<Vec<u8>> {
-    let ToldFinding { id, verdict, code, severity, message, action, .. } = finding;
+    let ReportedFinding { id, verdict, code, severity, message, action, .. } = finding;
     let about = format!("finding {id} ({verdict}/{code}, {severity})");
-    let mut whole = vec![format!("{about}: {message}"), action.clone()];
-    whole.extend(trace.iter().cloned());
-    whole.extend((!evidence.note.is_empty()).then(|| evidence.note.clone()));
-    let mut file = pcapng::begin(Vec::new(), Some(&comment(&whole.join("\n"))))?;
+    let mut lines = vec![format!("{about}: {message}"), action.clone()];
+    lines.extend(trace.iter().cloned());
+    lines.extend((!evidence.note.is_empty()).then(|| evidence.note.clone()));
+    let mut file = pcapng::begin(Vec::new(), Some(&comment(&lines.join("\n"))))?;
     let mut links: Vec<u16> = evidence.frames.iter().map(|frame| frame.link).collect();
     links.sort_unstable();
     links.dedup();
@@ -198,9 +199,9 @@ fn written(
 /// Escapes control characters, and truncates the text so that it suits the format and a reader.
 fn comment(text: &str) -> String {
     let mut text = text.split('\n').map(escape_control).collect::<Vec<_>>().join("\n");
-    if text.len() > COMMENT {
-        let whole = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= COMMENT).last();
-        text.truncate(whole.unwrap_or_default());
+    if text.len() > MAX_COMMENT {
+        let end = text.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_COMMENT).last();
+        text.truncate(end.unwrap_or_default());
         text.push_str(" ...");
     }
     text

@@ -61,11 +61,12 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
         }
         let id = id_of(&get(id));
         let mut more = false;
-        let mut ends = |list: usize, single: usize| -> Vec<String> {
+        let mut members_or_single = |list: usize, single: usize| -> Vec<String> {
             let list = members.map(|_| get(list)).unwrap_or_default();
             let all = list.split(';').filter(|item| !item.is_empty());
-            let (rest, all): (Vec<&str>, Vec<&str>) = all.partition(|item| item.starts_with('+'));
-            more |= !rest.is_empty();
+            let (omitted, all): (Vec<&str>, Vec<&str>) =
+                all.partition(|item| item.starts_with('+'));
+            more |= !omitted.is_empty();
             match (all.is_empty(), get(single).as_str()) {
                 (false, _) => {
                     all.into_iter().map(|m| m.trim_start_matches('\'').to_owned()).collect()
@@ -78,8 +79,8 @@ pub fn exceptions_from(file: &str, findings: &str) -> Result<String, NotFindings
             }
         };
         let (clients, servers) = members.unwrap_or_default();
-        let clients = ends(clients, client);
-        let servers = ends(servers, server);
+        let clients = members_or_single(clients, client);
+        let servers = members_or_single(servers, server);
         if more {
             left_out.push_str(&format!(
                 "# {id} has more clients or servers than findings.csv lists; these have no line here.\n"

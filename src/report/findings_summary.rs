@@ -36,7 +36,7 @@ impl SummaryFinding {
 
 /// Returns the findings above info in the order of summaries, worst first, without those that
 /// another of them explains.
-pub(super) fn told(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
+pub(super) fn shown_findings(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
     let briefs: Vec<Brief> = result.briefs().collect();
     let mut explains: BTreeMap<usize, (usize, BTreeSet<String>)> = BTreeMap::new();
     for (number, brief) in briefs.iter().enumerate() {
@@ -47,10 +47,11 @@ pub(super) fn told(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
         }
     }
     let is_shown = |brief: &Brief| brief.severity > Severity::Info;
-    let is_folded =
+    let is_explained =
         |brief: &Brief| brief.explained_by.is_some_and(|cause| is_shown(&briefs[cause]));
-    let shown = briefs.iter().enumerate().filter(|(_, brief)| is_shown(brief) && !is_folded(brief));
-    let told = shown.map(|(number, brief)| {
+    let shown =
+        briefs.iter().enumerate().filter(|(_, brief)| is_shown(brief) && !is_explained(brief));
+    let findings = shown.map(|(number, brief)| {
         let (explains, servers) =
             explains.get(&number).map_or((0, None), |(count, servers)| (*count, Some(servers)));
         let is_scan = brief.code != Some(Code::RoleMismatch);
@@ -60,7 +61,7 @@ pub(super) fn told(result: &AuditResult<'_>) -> Vec<SummaryFinding> {
         });
         SummaryFinding { number, explains, targets }
     });
-    told.collect()
+    findings.collect()
 }
 
 /// What could not be assessed for one reason.

@@ -82,10 +82,10 @@ impl Folder {
         }
         fs::create_dir_all(target).map_err(failed)?;
         clear_stale(&folder_of(target));
-        let staging = |place: &Path| tempfile::Builder::new().prefix(STAGING).tempdir_in(place);
-        let beside = swappable(target).then(|| staging(&folder_of(target)).ok()).flatten();
+        let beside =
+            is_swappable(target).then(|| staging_folder(&folder_of(target)).ok()).flatten();
         let is_beside = beside.is_some();
-        let staging = beside.map_or_else(|| staging(target), Ok).map_err(failed)?;
+        let staging = beside.map_or_else(|| staging_folder(target), Ok).map_err(failed)?;
         // Whether the folder is writable has to be known before the long work, too.
         drop(tempfile::tempfile_in(target).map_err(failed)?);
         Ok(Self {
@@ -135,7 +135,7 @@ impl Folder {
 
     /// Sets the old files that are removed when the new ones are placed, with their SHA-256. After
     /// this call, nothing else is replaced.
-    pub(super) fn replaces(&mut self, files: Vec<(String, String)>) {
+    pub(super) fn set_replaced(&mut self, files: Vec<(String, String)>) {
         self.replaced = Some(files);
     }
 
@@ -161,13 +161,13 @@ impl Folder {
         name: &str,
         write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), FolderError> {
-        let staged = || {
+        let write_file = || {
             let mut out = BufWriter::new(File::create(self.staging.path().join(name))?);
             write(&mut out)?;
             out.flush()?;
             out.get_ref().sync_all()
         };
-        staged().map_err(|error| FolderError { path: self.place(name), error })?;
+        write_file().map_err(|error| FolderError { path: self.place(name), error })?;
         self.staged.push(name.to_owned());
         Ok(())
     }
@@ -175,7 +175,7 @@ impl Folder {
     /// Moves the files of all folders into place, or none of them.
     pub fn publish(mut folders: Vec<Self>) -> Result<(), FolderError> {
         let placed = folders.iter_mut().try_for_each(|folder| {
-            folder.check()?;
+            folder.check_replaced()?;
             if folder.swap() {
                 return Ok(());
             }
@@ -192,7 +192,7 @@ impl Folder {
     }
 
     /// Checks that the files of the earlier run have not changed since.
-    fn check(&self) -> Result<(), FolderError> {
+    fn check_replaced(&self) -> Result<(), FolderError> {
         for (name, digest) in self.replaced.iter().flatten() {
             let path = self.place(name);
             if digest_of(&path).ok().as_ref() != Some(digest) {
@@ -227,8 +227,8 @@ impl Folder {
             })
         };
         let all_ours = entries.is_ok_and(|entries| entries.iter().all(is_ours));
-        let ready = self.is_beside && all_ours && swappable(&self.target);
-        self.is_swapped = ready && like(&self.target, self.staging.path()) && self.exchange();
+        let ready = self.is_beside && all_ours && is_swappable(&self.target);
+        self.is_swapped = ready && copy_owner(&self.target, self.staging.path()) && self.exchange();
         self.is_swapped
     }
 
@@ -239,7 +239,7 @@ impl Folder {
         let new = self.staging.path();
         let old = self.target.as_path();
         let exchanged = renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE);
-        self.give_back();
+        self.move_late_files();
         // The exchange has to survive a power failure.
         let _ = File::open(folder_of(old)).and_then(|folder| folder.sync_all());
         exchanged.is_ok()
@@ -247,7 +247,7 @@ impl Folder {
 
     /// Moves files that were put into the old folder at the last moment to the new one.
     #[cfg(target_os = "linux")]
-    fn give_back(&self) {
+    fn move_late_files(&self) {
         let old = self.old_names();
         for entry in fs::read_dir(self.staging.path()).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -268,11 +268,13 @@ impl Folder {
     /// in the staging folder.
     fn move_aside(&mut self) -> Result<(), FolderError> {
         let old = self.old_names();
-        fs::create_dir(self.old()).map_err(|error| FolderError { path: self.old(), error })?;
+        let old_folder = self.old_folder();
+        fs::create_dir(&old_folder)
+            .map_err(|error| FolderError { path: old_folder.clone(), error })?;
         for name in old {
             self.is_free(&name)?;
             let path = self.place(&name);
-            let kept = self.old().join(&name);
+            let kept = old_folder.join(&name);
             let stays = self.staged.contains(&name) && fs::hard_link(&path, &kept).is_ok();
             match if stays { Ok(()) } else { fs::rename(&path, &kept) } {
                 Ok(()) => self.aside.push(name),
@@ -295,7 +297,7 @@ impl Folder {
             let from = self.staging.path().join(&name);
             let path = self.place(&name);
             let is_ours = self.aside.contains(&name) || self.placed.contains(&name);
-            let moved = if is_ours { fs::rename(&from, &path) } else { place(&from, &path) };
+            let moved = if is_ours { fs::rename(&from, &path) } else { move_new(&from, &path) };
             moved.map_err(|error| FolderError { path, error })?;
             self.placed.push(name);
         }
@@ -312,12 +314,12 @@ impl Folder {
             let _ = fs::remove_file(self.place(name));
         }
         for name in aside {
-            let _ = fs::rename(self.old().join(&name), self.place(&name));
+            let _ = fs::rename(self.old_folder().join(&name), self.place(&name));
         }
     }
 
     /// Returns the folder in which old files wait until the new ones are in place.
-    fn old(&self) -> PathBuf {
+    fn old_folder(&self) -> PathBuf {
         self.staging.path().join("old")
     }
 }
@@ -328,6 +330,11 @@ pub fn folder_of(file: &Path) -> PathBuf {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     }
+}
+
+/// Creates a staging folder in another folder.
+pub(super) fn staging_folder(root: &Path) -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix(STAGING).tempdir_in(root)
 }
 
 /// Removes what killed runs left beside their reports, once it is too old to be still in use.
@@ -345,7 +352,7 @@ fn clear_stale(folder: &Path) {
 
 /// Returns whether a folder can be exchanged with another. It must be a folder itself, not a link
 /// to one, and not a mount point.
-fn swappable(folder: &Path) -> bool {
+fn is_swappable(folder: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
@@ -360,7 +367,7 @@ fn swappable(folder: &Path) -> bool {
 }
 
 /// Gives a folder the permissions and the owner of another. Returns false if that fails.
-fn like(model: &Path, folder: &Path) -> bool {
+fn copy_owner(model: &Path, folder: &Path) -> bool {
     let Ok(data) = fs::metadata(model) else { return false };
     #[cfg(unix)]
     {
@@ -419,7 +426,7 @@ pub fn fits_manifest(file: &Path) -> Result<(), Torn> {
 }
 
 /// Moves a file to a path where nothing exists.
-fn place(from: &Path, to: &Path) -> io::Result<()> {
+fn move_new(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from),
         // Not every file system supports hard links.
@@ -487,7 +494,7 @@ mod tests {
         }
         let mut folder = Folder::prepare(at).unwrap();
         let old = ["a", "b"].map(|n| (n.to_owned(), digest_of(&at.join(n)).unwrap()));
-        folder.replaces(old.to_vec());
+        folder.set_replaced(old.to_vec());
         for name in ["a", "c"] {
             folder.stage(name, |out| out.write_all(b"new")).unwrap();
         }

@@ -16,8 +16,8 @@ pub fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
         StreamedList::new(result.matrix_rows()),
         StreamedList::new(result.hosts()),
     );
-    let (whole, _) = result.head.clone().with_tables(tables);
-    whole.serialize(&mut pretty(&mut *out))?;
+    let (complete, _) = result.head.clone().with_tables(tables);
+    complete.serialize(&mut pretty(&mut *out))?;
     writeln!(out)
 }
 

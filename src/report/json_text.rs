@@ -25,7 +25,7 @@ impl EscapingFormatter<CompactFormatter> {
 }
 
 /// Delegates the layout to the inner formatter.
-macro_rules! inside {
+macro_rules! delegate {
     ($($method:ident($($argument:ident: $type:ty)?)),+) => {$(
         fn $method<W: ?Sized + Write>(&mut self, out: &mut W $(, $argument: $type)?) -> io::Result<()> {
             self.0.$method(out $(, $argument)?)
@@ -34,7 +34,7 @@ macro_rules! inside {
 }
 
 impl<F: Formatter> Formatter for EscapingFormatter<F> {
-    inside!(
+    delegate!(
         begin_array(), end_array(), begin_array_value(first: bool), end_array_value(),
         begin_object(), end_object(), begin_object_key(first: bool), begin_object_value(),
         end_object_value()

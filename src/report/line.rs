@@ -7,11 +7,23 @@ use crate::classify::Severity;
 use crate::model::escape_control;
 use crate::result::{AuditResult, FindingRow, Time};
 
-/// Returns the wanted findings, by their positions, in a line each: as text, or as JSON with the
-/// columns of `findings.csv`.
-pub fn lines(result: &AuditResult<'_>, json: bool, wanted: &[usize]) -> Vec<String> {
+/// The format of findings in one line each.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LineFormat {
+    /// Text for people.
+    Text,
+    /// JSON with the columns of `findings.csv`.
+    Json,
+}
+
+/// Returns the wanted findings, by their positions, in a line each.
+pub fn lines(result: &AuditResult<'_>, format: LineFormat, wanted: &[usize]) -> Vec<String> {
     let rows = wanted.iter().filter_map(|number| result.finding(*number));
-    rows.map(|row| if json { json_line(&row) } else { line(&row) }).collect()
+    rows.map(|row| match format {
+        LineFormat::Text => text_line(&row),
+        LineFormat::Json => json_line(&row),
+    })
+    .collect()
 }
 
 /// A finding for a syslog daemon.
@@ -28,7 +40,7 @@ pub struct Message {
 
 /// Returns the wanted findings, by their positions, for a syslog daemon.
 pub fn messages(result: &AuditResult<'_>, wanted: &[usize]) -> Vec<Message> {
-    let message = |row: FindingRow<'_>| {
+    let to_message = |row: FindingRow<'_>| {
         // At most six digits are allowed (RFC 5424, 6.2.3).
         let time = row.last_seen.map(|Time(time)| Time(time - time.rem_euclid(1000)).to_string());
         let time = time.map_or_else(|| "-".to_owned(), |time| time.replace("000Z", "Z"));
@@ -44,20 +56,20 @@ pub fn messages(result: &AuditResult<'_>, wanted: &[usize]) -> Vec<Message> {
         ];
         let fields = fields.map(|(name, value)| (name, escape_control(value).into_owned()));
         let severity = Severity::parse(&row.severity).unwrap_or(Severity::Info);
-        Message { severity, time, fields: fields.into(), text: said(&row) }
+        Message { severity, time, fields: fields.into(), text: finding_text(&row) }
     };
-    wanted.iter().filter_map(|number| result.finding(*number)).map(message).collect()
+    wanted.iter().filter_map(|number| result.finding(*number)).map(to_message).collect()
 }
 
 /// Returns a finding in a line, without its time.
-fn said(row: &FindingRow<'_>) -> String {
+fn finding_text(row: &FindingRow<'_>) -> String {
     let FindingRow { severity, verdict, code, id, message, .. } = row;
     escape_control(&format!("{severity} {verdict}/{code} {id} {message}")).into_owned()
 }
 
-fn line(row: &FindingRow<'_>) -> String {
+fn text_line(row: &FindingRow<'_>) -> String {
     let time = row.last_seen.map_or_else(|| "-".to_owned(), |time| time.to_string());
-    format!("{time} {}", said(row))
+    format!("{time} {}", finding_text(row))
 }
 
 fn json_line(row: &impl Serialize) -> String {

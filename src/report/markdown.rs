@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::findings_summary::{self, NotAssessed, SummaryFinding};
 use crate::model::escape_control;
-use crate::result::{AuditResult, FindingRow, Headline, Note, plural};
+use crate::result::{AuditResult, FindingRow, Headline, plural};
 
 /// The number of findings that are reported in full, worst first. A ticket has no room for more.
 const SHOWN: usize = 25;
@@ -13,28 +13,28 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
     let head = &result.head;
     let Headline { lead, rest, .. } = &head.headline;
     writeln!(out, "# {}{}\n", text(lead), text(rest))?;
-    for Note { label, text: told, .. } in &head.notes {
-        writeln!(out, "- **{label}**: {}", text(told))?;
+    for note in &head.notes {
+        writeln!(out, "- **{}**: {}", note.label, text(&note.text))?;
     }
     if result.is_judged() {
         writeln!(out, "- **Coverage**: {}", text(&head.coverage_note))?;
     }
-    let findings = findings_summary::told(result);
-    for (number, told) in findings.iter().take(SHOWN).enumerate() {
+    let findings = findings_summary::shown_findings(result);
+    for (number, summary) in findings.iter().take(SHOWN).enumerate() {
         if number == 0 {
             writeln!(out, "\n## Findings")?;
         }
-        write_finding(result, told, out)?;
+        write_finding(result, summary, out)?;
         let explained = result.briefs().enumerate();
-        let explained = explained.filter(|(_, f)| f.explained_by == Some(told.number));
+        let explained = explained.filter(|(_, f)| f.explained_by == Some(summary.number));
         for FindingRow { id, severity, verdict, code, message, .. } in
             explained.take(SHOWN).filter_map(|(number, _)| result.finding(number))
         {
             let message = text(&message);
             writeln!(out, "- explains {} ({severity} {verdict}/{code}): {message}", quoted(&id))?;
         }
-        if told.explains > SHOWN {
-            writeln!(out, "- and {} more", told.explains - SHOWN)?;
+        if summary.explains > SHOWN {
+            writeln!(out, "- and {} more", summary.explains - SHOWN)?;
         }
     }
     if findings.len() > SHOWN {
@@ -55,24 +55,24 @@ pub(super) fn write(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result
         }
         writeln!(out, "- **{code}**, {meaning}: {}", parts.join("; "))?;
     }
-    judged_by(result, out)
+    write_inputs(result, out)
 }
 
 fn write_finding(
     result: &AuditResult<'_>,
-    told: &SummaryFinding,
+    summary: &SummaryFinding,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Some(finding) = result.finding(told.number) else { return Ok(()) };
+    let Some(finding) = result.finding(summary.number) else { return Ok(()) };
     let FindingRow { id, severity, verdict, code, action, .. } = &finding;
     let guess = if finding.certain { "" } else { " (not certain)" };
     writeln!(out, "\n### {severity} {verdict}/{code}{guess} {}\n", quoted(id))?;
-    writeln!(out, "{}\n", opening(&told.message(result, &finding)))?;
+    writeln!(out, "{}\n", line_start(&summary.message(result, &finding)))?;
     if !action.is_empty() {
         writeln!(out, "**To do**: {}\n", text(action))?;
     }
-    for line in result.trace(told.number) {
-        writeln!(out, "- {}", opening(&line))?;
+    for line in result.trace(summary.number) {
+        writeln!(out, "- {}", line_start(&line))?;
     }
     if let (Some(first), Some(last)) = (finding.first_seen, finding.last_seen) {
         writeln!(out, "- seen from {first} to {last}")?;
@@ -84,7 +84,7 @@ fn write_finding(
 }
 
 /// Writes the list of files that the audit rests on, with their digests.
-fn judged_by(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
+fn write_inputs(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     const INPUTS: usize = 20;
     writeln!(out, "\n## Read\n")?;
     let head = &result.head;
@@ -104,7 +104,7 @@ fn judged_by(result: &AuditResult<'_>, out: &mut dyn Write) -> io::Result<()> {
     }
     for input in head.inputs.iter().take(INPUTS) {
         let digest = input.sha256.as_ref().map(|digest| format!(", SHA-256 {}", quoted(digest)));
-        let name = opening(&input.file);
+        let name = line_start(&input.file);
         let frames = input.frames;
         writeln!(out, "- {name}: {}{}", plural(frames, "frame"), digest.unwrap_or_default())?;
     }
@@ -144,7 +144,7 @@ fn text(text: &str) -> String {
 }
 
 /// Escapes a text at the start of a line, where it could also begin a list, rule or code block.
-fn opening(line: &str) -> String {
+fn line_start(line: &str) -> String {
     let line = text(line.trim());
     let digits = line.bytes().take_while(u8::is_ascii_digit).count();
     let after = line.as_bytes().get(digits + 1).copied();
@@ -185,7 +185,7 @@ mod tests {
             ("    a", "a"),
             ("10.0.0.1 b", "10.0.0.1 b"),
         ] {
-            assert_eq!(opening(start), escaped);
+            assert_eq!(line_start(start), escaped);
         }
         assert_eq!(quoted("a"), "`a`");
         assert_eq!(quoted("a``b"), "``` a``b ```");

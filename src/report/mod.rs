@@ -31,7 +31,7 @@ pub use evidence::{EvidenceFrame, FindingEvidence};
 pub use exceptions::{NotFindings, exceptions_from};
 pub use folder::{Folder, FolderError, Torn, fits_manifest, folder_of};
 pub use json::write as json;
-pub use line::{Message, lines, messages};
+pub use line::{LineFormat, Message, lines, messages};
 pub use page::write_live as live_page;
 pub use record::{Recorded, Recorder};
 pub use text_table::{TABLE_FORMATS, TextTable};

@@ -43,7 +43,7 @@ pub struct Recorder {
     number: u64,
     open: Option<(PcapNgWriter<BufWriter<File>>, u64)>,
     /// Whether writing failed. It is not tried again before [`Recorder::recover`].
-    broken: bool,
+    is_broken: bool,
 }
 
 impl Recorder {
@@ -54,32 +54,35 @@ impl Recorder {
         files: usize,
         interfaces: Vec<Recorded>,
     ) -> Result<Self, FolderError> {
-        let part = |part: Option<&std::ffi::OsStr>, other: &str| {
-            part.map_or_else(|| other.to_owned(), |text| text.to_string_lossy().into_owned())
+        let text_or = |part: Option<&std::ffi::OsStr>, default: &str| {
+            part.map_or_else(|| default.to_owned(), |text| text.to_string_lossy().into_owned())
         };
-        let folder = folder_of(path);
-        let stem = part(path.file_stem(), "capture");
-        let extension = part(path.extension(), "pcapng");
-        let number = 0;
-        let open = None;
-        let broken = false;
-        let mut recorder =
-            Self { folder, stem, extension, interfaces, size, files, number, open, broken };
+        let mut recorder = Self {
+            folder: folder_of(path),
+            stem: text_or(path.file_stem(), "capture"),
+            extension: text_or(path.extension(), "pcapng"),
+            interfaces,
+            size,
+            files,
+            number: 0,
+            open: None,
+            is_broken: false,
+        };
         let failed = |error| FolderError { path: path.to_owned(), error };
-        recorder.number = recorder.there().map_err(failed)?.last().copied().unwrap_or(0);
+        recorder.number = recorder.existing_numbers().map_err(failed)?.last().copied().unwrap_or(0);
         recorder.begin().map_err(failed)?;
         Ok(recorder)
     }
 
-    fn place(&self, number: u64) -> PathBuf {
+    fn path_of(&self, number: u64) -> PathBuf {
         self.folder.join(format!("{}.{number:06}.{}", self.stem, self.extension))
     }
 
     /// Returns the numbers of the existing files, in order.
-    fn there(&self) -> io::Result<Vec<u64>> {
+    fn existing_numbers(&self) -> io::Result<Vec<u64>> {
         let number = |name: &str| {
-            let rest = name.strip_prefix(&self.stem)?.strip_prefix('.')?;
-            let digits = rest.strip_suffix(&self.extension)?.strip_suffix('.')?;
+            let name = name.strip_prefix(&self.stem)?.strip_prefix('.')?;
+            let digits = name.strip_suffix(&self.extension)?.strip_suffix('.')?;
             (digits.len() >= 6).then(|| digits.parse().ok()).flatten()
         };
         let mut numbers: Vec<u64> = fs::read_dir(&self.folder)?
@@ -94,35 +97,35 @@ impl Recorder {
     fn begin(&mut self) -> io::Result<()> {
         self.finish()?;
         self.number += 1;
-        let file = File::create_new(self.place(self.number))?;
+        let file = File::create_new(self.path_of(self.number))?;
         let mut writer = pcapng::begin(BufWriter::with_capacity(BUFFER, file), None)?;
         for Recorded { name, link, snaplen } in &self.interfaces {
             pcapng::add_interface(&mut writer, *link, *snaplen, Some(name))?;
         }
         self.open = Some((writer, 0));
-        let there = self.there()?;
-        for old in &there[..there.len().saturating_sub(self.files)] {
-            fs::remove_file(self.place(*old))?;
+        let existing = self.existing_numbers()?;
+        for old in &existing[..existing.len().saturating_sub(self.files)] {
+            fs::remove_file(self.path_of(*old))?;
         }
         Ok(())
     }
 
     /// Writes frames of an interface: time, length on the wire, bytes. After an error, nothing is
     /// written until [`Recorder::recover`] is called.
-    pub fn keep<'a>(
+    pub fn record<'a>(
         &mut self,
         interface: usize,
         frames: impl Iterator<Item = (Nanos, u32, &'a [u8])>,
     ) -> io::Result<()> {
-        if self.broken {
+        if self.is_broken {
             return Ok(());
         }
-        let kept = self.try_keep(interface, frames);
-        self.broken = kept.is_err();
-        kept
+        let written = self.write_frames(interface, frames);
+        self.is_broken = written.is_err();
+        written
     }
 
-    fn try_keep<'a>(
+    fn write_frames<'a>(
         &mut self,
         interface: usize,
         frames: impl Iterator<Item = (Nanos, u32, &'a [u8])>,
@@ -156,7 +159,7 @@ impl Recorder {
 
     /// Allows writing again after an error, in a new file. Returns whether there was an error.
     pub fn recover(&mut self) -> bool {
-        let was_broken = std::mem::take(&mut self.broken);
+        let was_broken = std::mem::take(&mut self.is_broken);
         if was_broken {
             self.open = None;
         }

@@ -38,16 +38,20 @@ pub(super) fn summary(
 ) -> io::Result<()> {
     let Headline { tone, lead, rest } = &result.head.headline;
     let style = style_of(*tone);
-    let whole = wrapped("", &format!("{lead}{rest}"), width);
-    writeln!(out, "{style}{lead}{style:#}{}", whole.strip_prefix(lead.as_str()).unwrap_or(rest))?;
+    let headline = wrapped("", &format!("{lead}{rest}"), width);
+    writeln!(
+        out,
+        "{style}{lead}{style:#}{}",
+        headline.strip_prefix(lead.as_str()).unwrap_or(rest)
+    )?;
     writeln!(out)?;
     for Note { tone, label, text } in &result.head.notes {
         let style = if *tone == Tone::Plain { BOLD } else { style_of(*tone) };
-        let whole = wrapped(&format!("{label:<10}"), text, width);
-        writeln!(out, "{style}{label}{style:#}{}", &whole[label.len()..])?;
+        let note = wrapped(&format!("{label:<10}"), text, width);
+        writeln!(out, "{style}{label}{style:#}{}", &note[label.len()..])?;
     }
-    findings(result, places, width, out)?;
-    not_assessed(result, width, out)?;
+    write_findings(result, places, width, out)?;
+    write_not_assessed(result, width, out)?;
     if !result.is_judged() {
         writeln!(out)?;
         writeln!(
@@ -73,22 +77,22 @@ pub(super) fn summary(
         writeln!(out, "{BOLD}{name}{BOLD:#}  {} ({what})", escape_control(&folder))?;
     }
     match reports {
-        Some(folder) => page(&folder.join("report.html"), places.links, out),
+        Some(folder) => write_page_link(&folder.join("report.html"), places.links, out),
         None => Ok(()),
     }
 }
 
 /// Writes the place of the page, as a link if the terminal supports links (OSC 8).
-fn page(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
+fn write_page_link(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::Result<()> {
     let name = path.display().to_string();
     let name = escape_control(&name);
     write!(out, "{BOLD}Page{BOLD:#}      ")?;
     match host.zip(std::path::absolute(path).ok()) {
-        Some((host, whole)) => {
+        Some((host, absolute)) => {
             writeln!(
                 out,
                 "\u{1b}]8;;file://{host}{}\u{1b}\\{name}\u{1b}]8;;\u{1b}\\",
-                encoded(&whole)
+                uri_path(&absolute)
             )
         }
         None => writeln!(out, "{name} (for a browser)"),
@@ -96,11 +100,11 @@ fn page(path: &Path, host: Option<&str>, out: &mut dyn Write) -> io::Result<()> 
 }
 
 /// Returns a path as part of a URI (RFC 3986).
-fn encoded(path: &Path) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+fn uri_path(path: &Path) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
     let bytes = path.as_os_str().as_encoded_bytes().iter();
     bytes.fold(String::new(), |mut text, byte| {
-        if plain(*byte) {
+        if is_plain(*byte) {
             text.push(char::from(*byte))
         } else {
             text.push_str(&format!("%{byte:02X}"))
@@ -119,19 +123,19 @@ fn style_of(tone: Tone) -> Style {
     }
 }
 
-fn findings(
+fn write_findings(
     result: &AuditResult<'_>,
     places: &OutputPaths<'_>,
     width: Width,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let findings = findings_summary::told(result);
+    let findings = findings_summary::shown_findings(result);
     if findings.is_empty() {
         return Ok(());
     }
     writeln!(out)?;
-    for told in findings.iter().take(SHOWN) {
-        let Some(finding) = result.finding(told.number) else { continue };
+    for summary in findings.iter().take(SHOWN) {
+        let Some(finding) = result.finding(summary.number) else { continue };
         let severity = Severity::parse(&finding.severity).unwrap_or(Severity::Info);
         let style = style_of(severity.into());
         let guess = if finding.certain { "" } else { " (not certain)" };
@@ -143,27 +147,30 @@ fn findings(
         writeln!(
             out,
             "{}",
-            wrapped("          ", &escape_control(&told.message(result, &finding)), width)
+            wrapped("          ", &escape_control(&summary.message(result, &finding)), width)
         )?;
     }
     if findings.len() > SHOWN {
         let more = findings.len() - SHOWN;
-        let folded = findings.iter().map(|f| f.explains).sum();
-        let folded = match folded {
+        let explained = match findings.iter().map(|f| f.explains).sum() {
             0 => String::new(),
-            folded => format!(", in addition to {folded} explained by others,"),
+            explained => format!(", in addition to {explained} explained by others,"),
         };
         let place = match places.reports {
             Some(_) => "in findings.csv",
             None => "(--format csv lists all, --out writes them)",
         };
-        writeln!(out, "          and {more} more{folded} {place}")?;
+        writeln!(out, "          and {more} more{explained} {place}")?;
     }
     Ok(())
 }
 
 /// Writes what could not be assessed, by reason, with an example.
-fn not_assessed(result: &AuditResult<'_>, width: Width, out: &mut dyn Write) -> io::Result<()> {
+fn write_not_assessed(
+    result: &AuditResult<'_>,
+    width: Width,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut reasons = findings_summary::not_assessed(result);
     // Reasons without findings concern only rows, which are counted above.
     reasons.retain(|_, reason| reason.first.is_some());
@@ -189,11 +196,12 @@ type Width = Option<usize>;
 /// Wraps a text behind a label to the width of the terminal. All lines are indented as far as the
 /// first.
 fn wrapped(first: &str, text: &str, width: Width) -> String {
-    /// The least width of the text, however narrow the terminal is.
-    const LEAST: usize = 40;
+    /// The smallest width of the text, however narrow the terminal is.
+    const MIN_WIDTH: usize = 40;
     let Some(width) = width else { return format!("{first}{text}") };
     let inset = textwrap::core::display_width(first);
-    let options = textwrap::Options::new(width.saturating_sub(inset).max(LEAST)).break_words(false);
+    let options =
+        textwrap::Options::new(width.saturating_sub(inset).max(MIN_WIDTH)).break_words(false);
     let lines = textwrap::wrap(text, options);
     let further = format!("\n{}", " ".repeat(inset));
     format!("{first}{}", lines.join(&further))

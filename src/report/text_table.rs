@@ -26,16 +26,16 @@ impl TextTable {
     }
 
     /// Writes the table in one of [`TABLE_FORMATS`].
-    pub fn write(&self, form: &str, out: &mut dyn Write) -> io::Result<()> {
-        match form {
-            "csv" => self.csv(out),
-            "json" => self.json(out),
-            "markdown" => self.markdown(out),
-            _ => self.table(out),
+    pub fn write(&self, format: &str, out: &mut dyn Write) -> io::Result<()> {
+        match format {
+            "csv" => self.write_csv(out),
+            "json" => self.write_json(out),
+            "markdown" => self.write_markdown(out),
+            _ => self.write_columns(out),
         }
     }
 
-    fn table(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn write_columns(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut table = Table::new();
         table
             .load_style(comfy_table::presets::NOTHING)
@@ -47,7 +47,7 @@ impl TextTable {
         writeln!(out, "{table}")
     }
 
-    fn csv(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn write_csv(&self, out: &mut dyn Write) -> io::Result<()> {
         let mut writer = csv::Writer::from_writer(out);
         writer.write_record(self.columns)?;
         for row in &self.rows {
@@ -56,7 +56,7 @@ impl TextTable {
         writer.flush()
     }
 
-    fn json(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
         let rows: Vec<serde_json::Map<String, serde_json::Value>> = self
             .rows
             .iter()
@@ -69,9 +69,9 @@ impl TextTable {
         writeln!(out)
     }
 
-    fn markdown(&self, out: &mut dyn Write) -> io::Result<()> {
+    fn write_markdown(&self, out: &mut dyn Write) -> io::Result<()> {
         // A bar would end the cell, and other punctuation could become markup.
-        let plain = |text: &str| {
+        let escape = |text: &str| {
             escape_control(text).chars().fold(String::new(), |mut safe, c| {
                 if "\\|*_`<>[]&".contains(c) {
                     safe.push('\\');
@@ -81,10 +81,10 @@ impl TextTable {
             })
         };
         let line = |cells: Vec<String>| format!("| {} |", cells.join(" | "));
-        writeln!(out, "{}", line(self.columns.iter().map(|c| plain(c)).collect()))?;
+        writeln!(out, "{}", line(self.columns.iter().map(|c| escape(c)).collect()))?;
         writeln!(out, "{}", line(vec!["---".to_owned(); self.columns.len()]))?;
         for row in &self.rows {
-            writeln!(out, "{}", line(row.iter().map(|text| plain(text)).collect()))?;
+            writeln!(out, "{}", line(row.iter().map(|text| escape(text)).collect()))?;
         }
         Ok(())
     }

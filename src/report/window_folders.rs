@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::FORMATS;
-use super::folder::{FolderError, STAGING};
+use super::folder::{FolderError, STAGING, staging_folder};
 use crate::result::AuditResult;
 
 /// The link to the last folder.
@@ -42,7 +42,7 @@ impl WindowFolders {
             }
         }
         // A folder that is not writable has to be reported at once.
-        drop(staging(root).map_err(|error| failed(root, error))?);
+        drop(staging_folder(root).map_err(|error| failed(root, error))?);
         Ok(Self { root: root.to_owned(), keep })
     }
 
@@ -53,17 +53,13 @@ impl WindowFolders {
         all: &AuditResult<'_>,
         window: &AuditResult<'_>,
     ) -> Result<PathBuf, FolderError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |error| FolderError { path, error }
-        };
-        self.publish(&Timestamp::now().strftime(NAME).to_string(), |whole| {
-            write_all(whole, all)?;
-            let alone = whole.join(WINDOW);
+        self.publish(&Timestamp::now().strftime(NAME).to_string(), |folder| {
+            write_all(folder, all)?;
+            let alone = folder.join(WINDOW);
             fs::create_dir(&alone)?;
             write_all(&alone, window)
         })
-        .map_err(at(&self.root))
+        .map_err(|error| FolderError { path: self.root.clone(), error })
     }
 
     /// Creates a folder with the output of `write`, and makes `latest` point to it.
@@ -72,19 +68,19 @@ impl WindowFolders {
         name: &str,
         write: impl FnOnce(&Path) -> io::Result<()>,
     ) -> io::Result<PathBuf> {
-        let staging = staging(&self.root)?;
-        let whole = staging.path().join("whole");
-        fs::create_dir(&whole)?;
-        write(&whole)?;
-        let place = self.free_name(name);
-        fs::rename(&whole, &place)?;
-        self.point(&place)?;
+        let staging = staging_folder(&self.root)?;
+        let new = staging.path().join("new");
+        fs::create_dir(&new)?;
+        write(&new)?;
+        let place = self.free_path(name);
+        fs::rename(&new, &place)?;
+        self.link_latest(&place)?;
         self.prune(&place);
         Ok(place)
     }
 
-    /// Returns an unused name, because a clock may be set back.
-    fn free_name(&self, name: &str) -> PathBuf {
+    /// Returns an unused path, because a clock may be set back.
+    fn free_path(&self, name: &str) -> PathBuf {
         let names = (1..).map(|number| match number {
             1 => name.to_owned(),
             more => format!("{name}-{more}"),
@@ -94,7 +90,7 @@ impl WindowFolders {
     }
 
     /// Makes `latest` a link to a folder, in one step.
-    fn point(&self, place: &Path) -> io::Result<()> {
+    fn link_latest(&self, place: &Path) -> io::Result<()> {
         let link = self.root.join(format!("{STAGING}latest"));
         let _ = fs::remove_file(&link);
         let name = place.file_name().unwrap_or_default();
@@ -125,10 +121,6 @@ impl WindowFolders {
             let _ = fs::remove_dir_all(path);
         }
     }
-}
-
-fn staging(root: &Path) -> io::Result<tempfile::TempDir> {
-    tempfile::Builder::new().prefix(STAGING).tempdir_in(root)
 }
 
 fn write_all(folder: &Path, report: &AuditResult<'_>) -> io::Result<()> {

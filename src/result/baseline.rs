@@ -81,13 +81,13 @@ pub(super) struct Changes<'a> {
 }
 
 /// Compares the findings of an audit with an earlier audit.
-pub(super) fn changes<'a>(known: &'a Baseline, teller: &Explainer<'_>) -> Changes<'a> {
-    let findings = teller.outcome().findings().iter().filter(|f| f.severity > Severity::Info);
+pub(super) fn changes<'a>(known: &'a Baseline, explainer: &Explainer<'_>) -> Changes<'a> {
+    let findings = explainer.outcome().findings().iter().filter(|f| f.severity > Severity::Info);
     let mut counts: BTreeMap<Change, usize> = BTreeMap::new();
     let mut now = BTreeSet::new();
     for finding in findings {
-        now.insert(teller.id(finding));
-        *counts.entry(known.change(teller, finding)).or_default() += 1;
+        now.insert(explainer.id(finding));
+        *counts.entry(known.change(explainer, finding)).or_default() += 1;
     }
     let count = |change| counts.get(&change).copied().unwrap_or_default();
     let gone = known.findings.iter().filter(|(id, _)| !now.contains(*id));
@@ -152,42 +152,42 @@ impl Baseline {
     }
 
     /// Adds the findings of an audit, so that they are not reported as new again.
-    pub fn learn(&mut self, teller: &Explainer<'_>) {
-        let outcome = teller.outcome();
+    pub fn learn(&mut self, explainer: &Explainer<'_>) {
+        let outcome = explainer.outcome();
         for finding in outcome.findings().iter().filter(|f| f.severity > Severity::Info) {
-            let told = teller.tell(finding);
-            let members = teller.members(finding);
+            let reported = explainer.explain(finding);
+            let members = explainer.members(finding);
             let mut members = members.map(|side| {
                 side.words()
                     .into_iter()
                     .filter(|word| !word.starts_with('+'))
                     .collect::<BTreeSet<_>>()
             });
-            let before = self.findings.remove(&told.id);
+            let before = self.findings.remove(&reported.id);
             if let Some(earlier) = before.as_ref().and_then(|before| before.members.as_ref()) {
                 members
                     .iter_mut()
                     .zip(earlier)
                     .for_each(|(now, earlier)| now.extend(earlier.iter().cloned()));
             }
-            let was = |of: fn(&BaselineFinding) -> bool| before.as_ref().is_some_and(of);
+            let earlier_was = |of: fn(&BaselineFinding) -> bool| before.as_ref().is_some_and(of);
             let mut reached = reached(outcome, finding);
             if let Some(earlier) = before.as_ref().and_then(|before| before.reached.as_ref()) {
                 reached.extend(earlier.iter().copied());
             }
             let now = BaselineFinding {
                 reached: Some(reached),
-                message: told.message,
+                message: reported.message,
                 severity: before
                     .as_ref()
                     .map_or(finding.severity, |b| b.severity.max(finding.severity)),
-                is_certain: told.certain || was(|before| before.is_certain),
+                is_certain: reported.certain || earlier_was(|before| before.is_certain),
                 was_reached: finding.state.is_some_and(State::reached)
-                    || was(|before| before.was_reached),
+                    || earlier_was(|before| before.was_reached),
                 members: Some(members),
-                pairs: told.count.max(before.as_ref().map_or(0, |before| before.pairs)),
+                pairs: reported.count.max(before.as_ref().map_or(0, |before| before.pairs)),
             };
-            self.findings.insert(told.id, now);
+            self.findings.insert(reported.id, now);
         }
     }
 
@@ -203,21 +203,21 @@ impl Baseline {
 
     /// Compares a finding with the earlier audit. A further server or listed host makes it worse,
     /// and so does a second client. Further members of a network do not.
-    pub fn change(&self, teller: &Explainer<'_>, finding: &Finding) -> Change {
-        let outcome = teller.outcome();
-        let Some(before) = self.findings.get(&teller.id(finding)) else {
+    pub fn change(&self, explainer: &Explainer<'_>, finding: &Finding) -> Change {
+        let outcome = explainer.outcome();
+        let Some(before) = self.findings.get(&explainer.id(finding)) else {
             // The pair may have been part of one finding for many pairs.
-            let many = teller.id_as_many(finding).and_then(|id| self.findings.get(&id));
+            let many = explainer.id_as_many(finding).and_then(|id| self.findings.get(&id));
             let was_in = |before: &&BaselineFinding| {
-                let [client, server] = teller.members(finding).map(|side| side.words());
-                let had = |told: &BTreeSet<String>, names: &[String]| {
-                    told.iter().any(|name| name.starts_with('+'))
-                        || names.iter().all(|name| told.contains(name))
+                let [client, server] = explainer.members(finding).map(|side| side.words());
+                let lists_all = |earlier: &BTreeSet<String>, names: &[String]| {
+                    earlier.iter().any(|name| name.starts_with('+'))
+                        || names.iter().all(|name| earlier.contains(name))
                 };
                 before.members.as_ref().is_some_and(|[clients, servers]| {
                     // The earlier finding may list the two ends in reverse order.
-                    (had(clients, &client) || had(servers, &client))
-                        && (had(servers, &server) || had(clients, &server))
+                    (lists_all(clients, &client) || lists_all(servers, &client))
+                        && (lists_all(servers, &server) || lists_all(clients, &server))
                 })
             };
             return match many.filter(was_in) {
@@ -226,31 +226,31 @@ impl Baseline {
                 None => Change::New,
             };
         };
-        if teller.is_of_many(finding) && teller.count(finding) > before.pairs {
+        if explainer.is_of_many(finding) && explainer.count(finding) > before.pairs {
             return Change::Worse;
         }
         let reached = finding.state.is_some_and(State::reached);
         if finding.severity > before.severity || (reached && !before.was_reached) {
             return Change::Worse;
         }
-        let more = |told: &BTreeSet<Reached>| {
-            told.len() < REACHED && !self::reached(outcome, finding).is_subset(told)
+        let reached_more = |earlier: &BTreeSet<Reached>| {
+            earlier.len() < REACHED && !self::reached(outcome, finding).is_subset(earlier)
         };
-        if before.reached.as_ref().is_some_and(more) {
+        if before.reached.as_ref().is_some_and(reached_more) {
             return Change::Worse;
         }
         let Some([clients, servers]) = &before.members else { return Change::Same };
-        let [now_clients, now_servers] = teller.members(finding);
+        let [now_clients, now_servers] = explainer.members(finding);
         // A list that was cut off may have left out a member that seems to be new.
-        let joined = |before: &BTreeSet<String>, now: &Members| {
+        let find_new_members = |before: &BTreeSet<String>, now: &Members| {
             let is_whole = !before.iter().any(|item| item.starts_with('+'));
             let host = now.hosts.iter().any(|name| !before.contains(name));
             let address =
                 is_whole && now.addresses.iter().any(|a| !before.contains(&a.to_string()));
             (host, address || (is_whole && now.more > 0))
         };
-        let (client_host, client_address) = joined(clients, &now_clients);
-        let (server_host, server_address) = joined(servers, &now_servers);
+        let (client_host, client_address) = find_new_members(clients, &now_clients);
+        let (server_host, server_address) = find_new_members(servers, &now_servers);
         let several = clients.len() == 1 && now_clients.len() > 1;
         match (client_host || server_host || server_address || several, client_address) {
             (true, _) => Change::Worse,
@@ -261,9 +261,9 @@ impl Baseline {
 
     /// Returns whether a finding is worth reporting again, because it is new or worse, or has
     /// become certain.
-    pub fn is_news(&self, teller: &Explainer<'_>, finding: &Finding) -> bool {
+    pub fn is_news(&self, explainer: &Explainer<'_>, finding: &Finding) -> bool {
         let became_certain = |before: &BaselineFinding| finding.certain() && !before.is_certain;
-        self.change(teller, finding) >= Change::Worse
-            || self.findings.get(&teller.id(finding)).is_some_and(became_certain)
+        self.change(explainer, finding) >= Change::Worse
+            || self.findings.get(&explainer.id(finding)).is_some_and(became_certain)
     }
 }

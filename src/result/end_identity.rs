@@ -28,7 +28,7 @@ impl EndIdentity {
         Self {
             address: address.to_string(),
             name: policy.name_of(party).to_owned(),
-            in_network: matches!(party.who, PartyKind::Network(_)),
+            in_network: matches!(party.kind, PartyKind::Network(_)),
             ..Self::playing(policy, party.roles)
         }
     }
@@ -46,7 +46,7 @@ impl EndIdentity {
         let mut one_roles = true;
         for (party, other) in all {
             one_address &= other == address;
-            one_name &= party.who == first.who || policy.name_of(party) == end.name;
+            one_name &= party.kind == first.kind || policy.name_of(party) == end.name;
             one_roles &= party.roles == first.roles;
         }
         if !one_address {

@@ -31,10 +31,10 @@ impl Members {
     pub fn of(policy: &Policy, outcome: &Judgement, finding: &Finding) -> [Self; 2] {
         let members = outcome.members_of(finding);
         if let Reason::Claim(claim) = finding.reason
-            && let Some(fold) = outcome.claims().fold(claim)
+            && let Some(merged) = outcome.claims().merged_pairs(claim)
         {
-            let sources = fold.sources.iter().map(|host| Member::Host(*host as usize));
-            let to = fold.to.iter().filter_map(|unit| match unit {
+            let sources = merged.sources.iter().map(|host| Member::Host(*host as usize));
+            let to = merged.to.iter().filter_map(|peer| match peer {
                 Peer::Host(host) => Some(Member::Host(*host)),
                 Peer::Other(address) => Some(Member::Address(*address)),
                 Peer::Service(service) => {
@@ -53,7 +53,7 @@ impl Members {
                 _ => Self::default(),
             });
         }
-        let member = |party: &Party, address: IpAddr| match party.who {
+        let member = |party: &Party, address: IpAddr| match party.kind {
             PartyKind::Host(host) => Member::Host(host),
             _ => Member::Address(address),
         };
@@ -63,9 +63,9 @@ impl Members {
         for number in members.iter().take(if one { 1 } else { members.len() }) {
             let number = *number as usize;
             let subject = outcome.conversations.list[number].subject;
-            let j = &outcome.judged[number];
-            sides[0].insert(member(&j.client, subject.client));
-            sides[1].insert(member(&j.server, subject.server));
+            let judgement = &outcome.judged[number];
+            sides[0].insert(member(&judgement.client, subject.client));
+            sides[1].insert(member(&judgement.server, subject.server));
         }
         sides.map(|side| Self::listed(policy, &side))
     }

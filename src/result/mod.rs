@@ -25,10 +25,10 @@ use crate::classify::{Code, Party, RoleSet, Severity, Verdict};
 use crate::model::{Nanos, Transport};
 
 pub use baseline::{Baseline, Change};
-pub use community_id::community_id;
+pub use community_id::{Directionality, community_id};
 pub use end_identity::EndIdentity;
 pub use error::{StoredError, StoredProblem};
-pub use explain::{Explainer, ToldFinding, state_changes};
+pub use explain::{Explainer, ReportedFinding, state_changes};
 pub use head::{Head, Headline, InventoryFile, JudgedBy, Layout, Note, Tone};
 pub use members::Members;
 pub use rows::{Cell, ConversationRow, FindingRow, HostRow, MatrixRow};
@@ -90,7 +90,7 @@ pub struct Brief {
 
 /// The part of a conversation that drawings need.
 #[derive(Clone, Copy, Debug)]
-pub struct Talk {
+pub struct ConversationBrief {
     /// Client and server; `None` if nothing was judged.
     pub parties: Option<[Party; 2]>,
     /// Protocol above IP.
@@ -154,16 +154,16 @@ impl<'a> AuditResult<'a> {
                         verdict: Some(finding.verdict()),
                         code: Some(finding.code()),
                         roles: run
-                            .teller
+                            .explainer
                             .as_ref()
-                            .map_or_else(Default::default, |teller| teller.roles(finding)),
+                            .map_or_else(Default::default, |explainer| explainer.roles(finding)),
                         explained_by: finding.explained_by(),
                         first: finding.first.get(),
                         last: finding.last.get(),
                     }
                 }))
             }
-            TableSource::Stored(stored) => Box::new(stored.briefs.iter().copied()),
+            TableSource::Stored(stored) => Box::new(stored.finding_briefs.iter().copied()),
         }
     }
 
@@ -187,8 +187,8 @@ impl<'a> AuditResult<'a> {
         match &self.source {
             TableSource::Run(run) => {
                 let finding = run.outcome.findings().get(number);
-                let told = finding.zip(run.teller.as_ref());
-                told.map_or_else(Vec::new, |(finding, teller)| teller.trace(finding))
+                let both = finding.zip(run.explainer.as_ref());
+                both.map_or_else(Vec::new, |(finding, explainer)| explainer.trace(finding))
             }
             TableSource::Stored(stored) => {
                 stored.findings.get(number).map_or_else(Vec::new, |entry| entry.trace.clone())
@@ -220,8 +220,10 @@ impl<'a> AuditResult<'a> {
         match &self.source {
             TableSource::Run(run) => {
                 let finding = run.outcome.findings().get(number);
-                let told = finding.zip(run.teller.as_ref());
-                told.map_or_else(String::new, |(finding, teller)| teller.server_address(finding))
+                let both = finding.zip(run.explainer.as_ref());
+                both.map_or_else(String::new, |(finding, explainer)| {
+                    explainer.server_address(finding)
+                })
             }
             TableSource::Stored(stored) => {
                 stored.findings.get(number).map_or_else(String::new, |f| f.row.server.clone())
@@ -248,10 +250,10 @@ impl<'a> AuditResult<'a> {
     }
 
     /// Returns the parts of all conversations that drawings need.
-    pub fn talks(&self) -> All<'_, Talk> {
+    pub fn conversation_briefs(&self) -> All<'_, ConversationBrief> {
         match &self.source {
-            TableSource::Run(run) => Box::new(run.talks()),
-            TableSource::Stored(stored) => Box::new(stored.talks.iter().copied()),
+            TableSource::Run(run) => Box::new(run.conversation_briefs()),
+            TableSource::Stored(stored) => Box::new(stored.conversation_briefs.iter().copied()),
         }
     }
 
@@ -308,11 +310,11 @@ impl AuditRun<'_> {
         largest(members.map(|number| *number as usize).collect(), bytes)
     }
 
-    fn talks(&self) -> impl Iterator<Item = Talk> {
+    fn conversation_briefs(&self) -> impl Iterator<Item = ConversationBrief> {
         let outcome = self.outcome;
         outcome.conversations.list.iter().enumerate().map(|(number, c)| {
             let judged = outcome.judged.get(number);
-            Talk {
+            ConversationBrief {
                 parties: judged.map(|j| [j.client, j.server]),
                 transport: c.subject.transport,
                 port: c.subject.port,

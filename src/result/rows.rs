@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::baseline::Change;
 use super::run::AuditRun;
-use super::{Members, Time, community_id, state_changes};
+use super::{Directionality, Members, Time, community_id, state_changes};
 use crate::classify::{
     Code, Conversation, Doubts, EncapTag, Finding, HostActivity, Judged, Policy, Ruling, Verdict,
+    exception_rule,
 };
 use crate::model::Merge as _;
 
@@ -391,9 +392,7 @@ fn conversation<'a>(
         state: c.state.name().into(),
         direction: c.grade.name().into(),
         rule: judged.map_or_else(String::new, |(policy, j)| match j.ruling {
-            Ruling { exception: Some(number), .. } => {
-                format!("exception:{}", policy.exceptions.list[number].id)
-            }
+            Ruling { exception: Some(number), .. } => exception_rule(policy, number),
             Ruling { row: Some(row), .. } => policy.matrix.rows[row].id.clone(),
             _ => String::new(),
         }),
@@ -440,9 +439,13 @@ fn tag(stack: &[EncapTag]) -> String {
 }
 
 fn flow_id(c: &Conversation) -> String {
-    let one_way = c.subject.transport.is_icmp() && !c.is_paired_icmp();
+    let directionality = if c.subject.transport.is_icmp() && !c.is_paired_icmp() {
+        Directionality::OneWay
+    } else {
+        Directionality::TwoWay
+    };
     let [client, server] = c.first_flow();
-    community_id(0, client, server, c.subject.transport, one_way)
+    community_id(0, client, server, c.subject.transport, directionality)
 }
 
 /// Splits a text that holds a list joined by `;`.
@@ -461,43 +464,43 @@ fn doubts<'a>(doubts: Doubts) -> Vec<Cow<'a, str>> {
 /// Returns the row of one finding.
 pub(super) fn finding<'a>(run: &AuditRun<'a>, finding: &Finding) -> Option<FindingRow<'a>> {
     let policy = run.policy?;
-    let told = run.teller.as_ref()?.tell(finding);
+    let reported = run.explainer.as_ref()?.explain(finding);
     let [clients, servers] = Members::of(policy, run.outcome, finding).map(|side| side.words());
-    let change = run.known.zip(run.teller.as_ref());
-    let since = match change.map(|(known, teller)| known.change(teller, finding)) {
+    let change = run.known.zip(run.explainer.as_ref());
+    let since = match change.map(|(known, explainer)| known.change(explainer, finding)) {
         Some(Change::New | Change::Worse) => "new",
         Some(Change::Same | Change::Grown) => "known",
         None => "",
     };
     Some(FindingRow {
-        id: told.id,
-        severity: told.severity.name().into(),
-        verdict: told.verdict.name().into(),
-        code: told.code.name().into(),
-        certain: told.certain,
-        client_roles: list(&told.client.roles),
-        client: told.client.address,
-        client_name: told.client.name,
-        server_roles: list(&told.server.roles),
-        server: told.server.address,
-        server_name: told.server.name,
-        transport: told.transport,
-        port: told.port,
-        state: told.state.map_or("", |s| s.name()).into(),
-        direction: told.direction.map_or("", |g| g.name()).into(),
-        rule: told.rule,
-        group: told.group,
-        count: told.count,
-        first_seen: told.first_seen.map(Time),
-        last_seen: told.last_seen.map(Time),
-        message: told.message,
-        action: told.action,
-        display_filter: told.display_filter,
-        doubt: doubts(told.doubts),
+        id: reported.id,
+        severity: reported.severity.name().into(),
+        verdict: reported.verdict.name().into(),
+        code: reported.code.name().into(),
+        certain: reported.certain,
+        client_roles: list(&reported.client.roles),
+        client: reported.client.address,
+        client_name: reported.client.name,
+        server_roles: list(&reported.server.roles),
+        server: reported.server.address,
+        server_name: reported.server.name,
+        transport: reported.transport,
+        port: reported.port,
+        state: reported.state.map_or("", |s| s.name()).into(),
+        direction: reported.direction.map_or("", |g| g.name()).into(),
+        rule: reported.rule,
+        group: reported.group,
+        count: reported.count,
+        first_seen: reported.first_seen.map(Time),
+        last_seen: reported.last_seen.map(Time),
+        message: reported.message,
+        action: reported.action,
+        display_filter: reported.display_filter,
+        doubt: doubts(reported.doubts),
         since: since.into(),
         clients,
         servers,
-        explained_by: told.explained_by.unwrap_or_default(),
+        explained_by: reported.explained_by.unwrap_or_default(),
     })
 }
 

@@ -23,7 +23,7 @@ pub struct AuditRun<'a> {
     /// and protocol.
     pub orphans: &'a BTreeMap<(IpAddr, IpAddr, Transport), u64>,
     /// The part of the capture that the user selected.
-    pub wishes: &'a CaptureSelection,
+    pub selection: &'a CaptureSelection,
     /// The findings of an earlier audit.
     pub known: Option<&'a Baseline>,
     /// Link types that are not decoded, by name, each with its number of frames.
@@ -42,7 +42,7 @@ pub struct AuditRun<'a> {
     /// The judgement. Without a policy it holds only conversations.
     pub outcome: &'a Judgement,
     /// The explainer of the findings; `None` if nothing was judged.
-    pub teller: Option<Explainer<'a>>,
+    pub explainer: Option<Explainer<'a>>,
     /// The reasons for the exit code.
     pub exit_reasons: &'a [String],
 }

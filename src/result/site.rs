@@ -184,7 +184,7 @@ impl Site {
     }
 
     /// Returns the kind of party that has an address, according to the inventory alone.
-    pub fn who(&self, address: IpAddr) -> PartyKind {
+    pub fn party_kind(&self, address: IpAddr) -> PartyKind {
         let is_it = |addresses: &[IpAddr]| addresses.contains(&address);
         if let Some(host) = self.hosts.iter().position(|host| is_it(&host.addresses)) {
             return PartyKind::Host(host);
@@ -202,7 +202,7 @@ impl Site {
     pub(super) fn is_sound(&self) -> bool {
         let all = self.roles.len();
         let known = |roles: RoleSet| roles.iter().all(|role| role < all);
-        all <= 128
+        all <= RoleSet::MAX
             && self.roles.iter().all(|role| known(role.members))
             && self.rows.iter().all(|row| row.source < all && row.destination < all)
             && self.hosts.iter().all(|host| known(host.roles))
@@ -254,10 +254,10 @@ impl<'s> Finder<'s> {
             (None, Some(network)) => Some(PartyKind::Network(*network)),
             (None, None) => None,
         };
-        let who = named
+        let kind = named
             .or_else(|| self.services.get(&address).map(|service| PartyKind::Service(*service)))
             .unwrap_or(PartyKind::Stranger);
-        Party { who, roles }
+        Party { kind, roles }
     }
 
     /// Returns the site that parties are looked up in.
@@ -276,7 +276,7 @@ mod places {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RoleSet, D::Error> {
         let places = Vec::<usize>::deserialize(deserializer)?;
-        if let Some(place) = places.iter().find(|place| **place >= 128) {
+        if let Some(place) = places.iter().find(|place| **place >= RoleSet::MAX) {
             return Err(serde::de::Error::custom(format!("{place} is no role")));
         }
         Ok(places.into_iter().fold(RoleSet::default(), |set, role| set.with(RoleSet::one(role))))

@@ -13,8 +13,8 @@ use super::error::{StoredError, StoredProblem};
 use super::head::{Head, Layout, SCHEMA};
 use super::site::Finder;
 use super::{
-    AuditResult, Brief, ConversationRow, FindingEntry, HostRow, MatrixRow, TableSource, Talk, Time,
-    transport_of,
+    AuditResult, Brief, ConversationBrief, ConversationRow, FindingEntry, HostRow, MatrixRow,
+    TableSource, Time, transport_of,
 };
 use crate::classify::{Code, RoleSet, Severity, Verdict};
 use crate::model::Transport;
@@ -32,8 +32,8 @@ pub(super) struct Stored {
     pub conversations: Vec<ConversationRow<'static>>,
     pub matrix_rows: Vec<MatrixRow<'static>>,
     pub hosts: Vec<HostRow<'static>>,
-    pub briefs: Vec<Brief>,
-    pub talks: Vec<Talk>,
+    pub finding_briefs: Vec<Brief>,
+    pub conversation_briefs: Vec<ConversationBrief>,
 }
 
 impl AuditResult<'static> {
@@ -92,8 +92,8 @@ fn from_reader(reader: impl Read) -> Result<AuditResult<'static>, StoredProblem>
         conversations,
         matrix_rows,
         hosts,
-        briefs: Vec::new(),
-        talks: Vec::new(),
+        finding_briefs: Vec::new(),
+        conversation_briefs: Vec::new(),
     };
     stored.check(&head).map_err(StoredProblem::Unsound)?;
     stored.index(&head);
@@ -125,8 +125,8 @@ impl Stored {
         if self.findings.iter().any(|f| explained.contains(f.row.explained_by.as_str())) {
             return Err("a finding is explained by one that is itself explained");
         }
-        let told = (head.summary.findings.total, head.summary.conversations.total);
-        if told != (self.findings.len() as u64, self.conversations.len() as u64) {
+        let counted = (head.summary.findings.total, head.summary.conversations.total);
+        if counted != (self.findings.len() as u64, self.conversations.len() as u64) {
             return Err("its summary does not match the listed findings and conversations");
         }
         match &head.site {
@@ -168,7 +168,7 @@ impl Stored {
                 last: row.last_seen.map(|time| time.0),
             }
         };
-        self.briefs = self.findings.iter().map(brief).collect();
+        self.finding_briefs = self.findings.iter().map(brief).collect();
         let rules: HashMap<&str, usize> = self
             .matrix_rows
             .iter()
@@ -176,7 +176,7 @@ impl Stored {
             .map(|(row, place)| (row.rule.as_ref(), place))
             .collect();
         let mut transports: HashMap<&str, Transport> = HashMap::new();
-        let mut talks = Vec::with_capacity(self.conversations.len());
+        let mut conversation_briefs = Vec::with_capacity(self.conversations.len());
         for row in &self.conversations {
             let transport = *transports
                 .entry(row.transport.as_str())
@@ -187,7 +187,7 @@ impl Stored {
                     finder.party(row.server, &row.server_name, &row.server_roles),
                 ]
             });
-            talks.push(Talk {
+            conversation_briefs.push(ConversationBrief {
                 parties,
                 transport,
                 port: row.port.unwrap_or_default(),
@@ -199,7 +199,7 @@ impl Stored {
                 last: row.last_seen.map(|time| time.0),
             });
         }
-        self.talks = talks;
+        self.conversation_briefs = conversation_briefs;
     }
 }
 

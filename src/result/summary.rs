@@ -44,9 +44,9 @@ impl AuditRun<'_> {
                 last: account.last.get().map(Time),
                 watched_seconds: self.timeline.watched_s(),
                 doubted_stamps: self.odd_stamps,
-                since: self.wishes.since.map(Time),
-                until: self.wishes.until.map(Time),
-                as_of: self.wishes.as_of.map(Time),
+                since: self.selection.since.map(Time),
+                until: self.selection.until.map(Time),
+                as_of: self.selection.as_of.map(Time),
             },
             matrix: policy.map(|p| JudgedBy {
                 name: p.matrix.name.clone(),
@@ -58,11 +58,14 @@ impl AuditRun<'_> {
                 file: p.inventory.file.clone(),
             }),
             exceptions: policy.and_then(|p| exceptions(p, self.outcome)),
-            known: self.known.zip(self.teller.as_ref()).map(|(known, teller)| since(known, teller)),
-            filter: self.wishes.filter.clone(),
+            known: self
+                .known
+                .zip(self.explainer.as_ref())
+                .map(|(known, explainer)| since(known, explainer)),
+            filter: self.selection.filter.clone(),
             coverage: policy.map(|p| StatedCoverage { stated: covers(p) }),
             headline: summary_notes::headline(self),
-            notes: summary_notes::facts(self),
+            notes: summary_notes::collect_notes(self),
             coverage_note: policy.map_or_else(String::new, |p| summary_notes::coverage(self, p)),
             timeline: slots.map(|(time, slot)| (time / SECOND, slot.frames, slot.bytes)).collect(),
             site: policy.map(Site::of),
@@ -122,7 +125,7 @@ impl AuditRun<'_> {
             bytes,
             ..
         } = self.account;
-        let view = &self.outcome.conversations.survey.vantage;
+        let view = &self.outcome.conversations.index.visibility;
         let orphans = self.orphans.iter().take(MAX_ORPHANS);
         let orphans = orphans.map(|((source, destination, transport), packets)| Orphans {
             source: *source,
@@ -218,8 +221,8 @@ fn exceptions(policy: &Policy, outcome: &Judgement) -> Option<ExceptionList> {
 }
 
 /// Returns what changed since an earlier audit.
-fn since(known: &Baseline, teller: &Explainer<'_>) -> Since {
-    let Changes { new, worse, still, grown, gone } = changes(known, teller);
+fn since(known: &Baseline, explainer: &Explainer<'_>) -> Since {
+    let Changes { new, worse, still, grown, gone } = changes(known, explainer);
     let gone = gone
         .into_iter()
         .map(|(id, message)| Gone { id: id.to_owned(), message: message.to_owned() });

@@ -21,6 +21,9 @@ impl From<Severity> for Tone {
     }
 }
 
+/// The maximum number of notes of one kind, and of items in one note.
+const SHOWN: usize = 4;
+
 /// Notes, in the order in which reports show them.
 #[derive(Default)]
 struct NoteList(Vec<Note>);
@@ -33,12 +36,11 @@ impl NoteList {
 
 /// Returns the overall verdict in a sentence.
 pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
-    let told = |tone, lead: &str, rest: String| Headline { tone, lead: lead.to_owned(), rest };
     let Some(policy) = run.policy else {
         let count = run.outcome.conversations.list.len();
         let rest =
             format!(" without an inventory rasaudit only lists conversations ({count} here).");
-        return told(Tone::Warning, "Nothing was judged:", rest);
+        return headline_of(Tone::Warning, "Nothing was judged:", rest);
     };
     let name = match policy.inventory.farm.trim() {
         "" => "the farm",
@@ -48,7 +50,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
     let title = escape_control(&policy.matrix.title);
     if !run.outcome.checked_anything() {
         let rest = format!(" the input shows no traffic of {name}.");
-        return told(Tone::Warning, "Nothing could be assessed:", rest);
+        return headline_of(Tone::Warning, "Nothing could be assessed:", rest);
     }
     let findings = run.outcome.findings();
     let mut counts: BTreeMap<Severity, usize> = BTreeMap::new();
@@ -83,7 +85,7 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
                 plural(excepted, "conversation")
             ),
         };
-        return told(if excepted == 0 { tone } else { Tone::Warning }, lead, rest);
+        return headline_of(if excepted == 0 { tone } else { Tone::Warning }, lead, rest);
     };
     let list: Vec<String> = counts.iter().rev().map(|(s, n)| format!("{n} {s}")).collect();
     let noun = if total == 1 { "finding" } else { "findings" };
@@ -93,12 +95,59 @@ pub(super) fn headline(run: &AuditRun<'_>) -> Headline {
         excepted => format!("{but}; only exceptions allow {}", plural(excepted, "conversation")),
     };
     let rest = format!(" ({}) for {name} compared with the {title} matrix{but}.", list.join(", "));
-    told(Tone::from(*worst), &format!("{total} {noun}"), rest)
+    headline_of(Tone::from(*worst), &format!("{total} {noun}"), rest)
+}
+
+/// Makes a headline of its first words and the rest.
+fn headline_of(tone: Tone, lead: &str, rest: String) -> Headline {
+    Headline { tone, lead: lead.to_owned(), rest }
 }
 
 /// Returns notes about what was read and what was found.
-pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
-    let mut told = NoteList::default();
+pub(super) fn collect_notes(run: &AuditRun<'_>) -> Vec<Note> {
+    let mut notes = NoteList::default();
+    add_frames(run, &mut notes);
+    add_undecoded(run, &mut notes);
+    if !run.trimmed.is_empty() {
+        let text = format!(
+            "more than --max-memory allows: {}; the first in order were used, the rest was ignored",
+            run.trimmed.join(", ")
+        );
+        notes.add(Tone::Warning, "Memory", text);
+    }
+    add_clocks(run, &mut notes);
+    notes.add(Tone::Plain, "Loss", loss(run));
+    add_views(run, &mut notes);
+    add_selection(run, &mut notes);
+    add_inputs(run, &mut notes);
+    let outcome = run.outcome;
+    if run.policy.is_none() {
+        let conversations = plural(outcome.conversations.list.len() as u64, "conversation");
+        notes.add(Tone::Plain, "Traffic", conversations);
+        return notes.0;
+    }
+    let counts: Vec<String> =
+        outcome.by_verdict().iter().map(|(v, n)| format!("{n} {v}")).collect();
+    let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
+    let conversations = plural(outcome.judged.len() as u64, "conversation");
+    notes.add(Tone::Plain, "Traffic", format!("{conversations}{counts}"));
+    add_unseen_hosts(run, &mut notes);
+    add_statements(run, &mut notes);
+    add_moves(run, &mut notes);
+    add_exceptions(run, &mut notes);
+    add_changes(run, &mut notes);
+    let mut rows: BTreeMap<_, u64> = BTreeMap::new();
+    for row in &outcome.rows {
+        *rows.entry(row.status).or_default() += 1;
+    }
+    let rows: Vec<String> = rows.iter().map(|(status, n)| format!("{n} {status}")).collect();
+    let text = format!("{}: {}", plural(outcome.rows.len() as u64, "row"), rows.join(", "));
+    notes.add(Tone::Plain, "Matrix", text);
+    notes.0
+}
+
+/// Adds notes about the frames that were read, and those that were not decoded.
+fn add_frames(run: &AuditRun<'_>, notes: &mut NoteList) {
     let account = run.account;
     let mut window = match (account.first.get(), account.last.get()) {
         (Some(first), Some(last)) => format!("{} to {}, ", short(first), short(last)),
@@ -107,47 +156,47 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
     window.push_str(&format!("{} s watched", run.timeline.watched_s()));
     let read = run.inputs.iter().filter(|i| !i.passed_over).count() as u64;
     let read = format!("{} in {}", plural(account.frames, "frame"), plural(read, "input"));
-    told.add(Tone::Plain, "Capture", format!("{read}: {window}"));
-    told.add(Tone::Plain, "Frames", frames(account));
+    notes.add(Tone::Plain, "Capture", format!("{read}: {window}"));
+    notes.add(Tone::Plain, "Frames", count_frames(account));
     for (reason, count) in account.skipped.iter() {
         // Unknown link types have notes of their own.
         if let Some(advice) = reason.advice().filter(|_| reason != SkipReason::UnknownLinkType) {
-            told.add(Tone::Warning, "Skipped", format!("{count} {reason}: {advice}"));
+            notes.add(Tone::Warning, "Skipped", format!("{count} {reason}: {advice}"));
         }
     }
     for (link, count) in &run.unknown_links {
         let frames = plural(*count, "frame");
         let advice = SkipReason::UnknownLinkType.advice().unwrap_or_default();
         let text = format!("{frames} of link type {link}, which is not decoded: {advice}");
-        told.add(Tone::Warning, "Links", text);
+        notes.add(Tone::Warning, "Links", text);
     }
-    unread(run, &mut told);
-    if !run.trimmed.is_empty() {
-        let text = format!(
-            "more than --max-memory allows: {}; the first in order were used, the rest was ignored",
-            run.trimmed.join(", ")
-        );
-        told.add(Tone::Warning, "Memory", text);
-    }
+}
+
+/// Adds notes about clocks that contradict each other.
+fn add_clocks(run: &AuditRun<'_>, notes: &mut NoteList) {
     if run.odd_stamps > 0 {
         let frames = plural(run.odd_stamps, "frame");
         let verb = if run.odd_stamps == 1 { "is" } else { "are" };
         let text = format!(
             "{frames} {verb} more than a day from all others; their timestamps were ignored"
         );
-        told.add(Tone::Warning, "Clock", text);
+        notes.add(Tone::Warning, "Clock", text);
     }
-    if run.outcome.conversations.survey.has_doubtful_clocks() {
+    if run.outcome.conversations.index.has_doubtful_clocks() {
         let text = "answers have earlier times than their requests: the clocks of two inputs differ, so no silence is certain";
-        told.add(Tone::Warning, "Clock", text);
+        notes.add(Tone::Warning, "Clock", text);
     }
-    if let Some(apart) = run.outcome.conversations.survey.apart() {
+    if let Some(apart) = run.outcome.conversations.index.clock_offset() {
         let text = format!(
             "the same packets were captured on two links up to {} s apart: the clocks of these links differ",
             apart / SECOND
         );
-        told.add(Tone::Warning, "Clock", text);
+        notes.add(Tone::Warning, "Clock", text);
     }
+}
+
+/// Returns what the capture reports as lost, and what else is known to be lost.
+fn loss(run: &AuditRun<'_>) -> String {
     let mut loss = match run.loss.received {
         0 if run.loss.dropped == 0 => "not reported by the capture".to_owned(),
         _ => format!(
@@ -157,104 +206,91 @@ pub(super) fn facts(run: &AuditRun<'_>) -> Vec<Note> {
             run.loss.share() * 100.0
         ),
     };
-    let vantage = &run.outcome.conversations.survey.vantage;
+    let vantage = &run.outcome.conversations.index.visibility;
     if vantage.loss() > 0.0 && !run.duplicates.are_counted() {
         let share = percent(vantage.loss());
         let least = if vantage.mostly_missing() { "at least " } else { "" };
         loss.push_str(&format!("; {least}{share} of acknowledged TCP bytes were not captured"));
     }
-    if account.truncated > 0 {
-        loss.push_str(&format!("; {} frames cut short by the snaplen", account.truncated));
+    if run.account.truncated > 0 {
+        loss.push_str(&format!("; {} frames cut short by the snaplen", run.account.truncated));
     }
-    told.add(Tone::Plain, "Loss", loss);
-    views(run, &mut told);
-    if let Some(filter) = &run.wishes.filter {
+    loss
+}
+
+/// Adds notes about the part of the capture that the user selected.
+fn add_selection(run: &AuditRun<'_>, notes: &mut NoteList) {
+    if let Some(filter) = &run.selection.filter {
         let text = format!("{} was used: nothing is claimed to be missing", escape_control(filter));
-        told.add(Tone::Warning, "Filter", text);
+        notes.add(Tone::Warning, "Filter", text);
     }
-    if run.wishes.since.is_some() || run.wishes.until.is_some() {
+    if run.selection.since.is_some() || run.selection.until.is_some() {
         let bound = |time: Option<_>, open: &str| time.map_or_else(|| open.to_owned(), short);
-        let since = bound(run.wishes.since, "the start");
-        let until = bound(run.wishes.until, "the end");
-        told.add(Tone::Warning, "Time", format!("only frames from {since} until {until}"));
+        let since = bound(run.selection.since, "the start");
+        let until = bound(run.selection.until, "the end");
+        notes.add(Tone::Warning, "Time", format!("only frames from {since} until {until}"));
     }
-    inputs(run, &mut told);
+}
+
+/// Adds a note about the conversations that exceptions allow, or would allow.
+fn add_exceptions(run: &AuditRun<'_>, notes: &mut NoteList) {
     let outcome = run.outcome;
-    if run.policy.is_none() {
-        let talks = plural(outcome.conversations.list.len() as u64, "conversation");
-        told.add(Tone::Plain, "Traffic", talks);
-        return told.0;
-    }
-    let counts: Vec<String> =
-        outcome.by_verdict().iter().map(|(v, n)| format!("{n} {v}")).collect();
-    let counts = if counts.is_empty() { String::new() } else { format!(": {}", counts.join(", ")) };
-    let talks = plural(outcome.judged.len() as u64, "conversation");
-    told.add(Tone::Plain, "Traffic", format!("{talks}{counts}"));
-    unseen(run, &mut told);
-    stated(run, &mut told);
-    moves(run, &mut told);
-    let by_code =
+    let count_of =
         |code: Code| outcome.judged.iter().filter(|j| j.ruling.code == code).count() as u64;
-    let holding = by_code(Code::Exception);
-    let expired = by_code(Code::ExpiredException);
-    if holding + expired > 0 {
-        let used = outcome.excepted.iter().filter(|count| **count > 0).count();
-        let of = plural(outcome.excepted.len() as u64, "exception");
-        let mut text = format!("{} by {used} of {of}", plural(holding, "conversation"));
-        if expired > 0 {
-            text = format!(
-                "{} ({used} of {of} matched; {} that have expired)",
-                plural(holding, "conversation"),
-                plural(expired, "conversation would be allowed by exceptions")
-            );
-        }
-        told.add(Tone::Plain, "Excepted", text);
+    let holding = count_of(Code::Exception);
+    let expired = count_of(Code::ExpiredException);
+    if holding + expired == 0 {
+        return;
     }
-    if let (Some(known), Some(teller)) = (run.known, &run.teller) {
-        let Changes { new, worse, still, grown, gone } = changes(known, teller);
-        let some = |count: usize, what: &str| match count {
-            0 => String::new(),
-            count => format!(" ({count} {what})"),
-        };
-        let text = format!(
-            "{new} new{}, {still} unchanged{}, {} gone since {}",
-            some(worse, "of them known before, but now larger or worse"),
-            some(grown, "with further members"),
-            gone.len(),
-            escape_control(&known.file)
+    let used = outcome.excepted.iter().filter(|count| **count > 0).count();
+    let exceptions = plural(outcome.excepted.len() as u64, "exception");
+    let mut text = format!("{} by {used} of {exceptions}", plural(holding, "conversation"));
+    if expired > 0 {
+        text = format!(
+            "{} ({used} of {exceptions} matched; {} that have expired)",
+            plural(holding, "conversation"),
+            plural(expired, "conversation would be allowed by exceptions")
         );
-        told.add(Tone::Plain, "Since", text);
     }
-    let mut rows: BTreeMap<_, u64> = BTreeMap::new();
-    for row in &outcome.rows {
-        *rows.entry(row.status).or_default() += 1;
-    }
-    let rows: Vec<String> = rows.iter().map(|(status, n)| format!("{n} {status}")).collect();
-    let text = format!("{}: {}", plural(outcome.rows.len() as u64, "row"), rows.join(", "));
-    told.add(Tone::Plain, "Matrix", text);
-    told.0
+    notes.add(Tone::Plain, "Excepted", text);
+}
+
+/// Adds a note about what changed since an earlier audit.
+fn add_changes(run: &AuditRun<'_>, notes: &mut NoteList) {
+    let (Some(known), Some(explainer)) = (run.known, &run.explainer) else { return };
+    let Changes { new, worse, still, grown, gone } = changes(known, explainer);
+    let in_brackets = |count: usize, what: &str| match count {
+        0 => String::new(),
+        count => format!(" ({count} {what})"),
+    };
+    let text = format!(
+        "{new} new{}, {still} unchanged{}, {} gone since {}",
+        in_brackets(worse, "of them known before, but now larger or worse"),
+        in_brackets(grown, "with further members"),
+        gone.len(),
+        escape_control(&known.file)
+    );
+    notes.add(Tone::Plain, "Since", text);
 }
 
 /// Adds notes about frames that are not decoded and may carry packets of hosts, by kind.
-fn unread(run: &AuditRun<'_>, told: &mut NoteList) {
-    const SHOWN: usize = 4;
+fn add_undecoded(run: &AuditRun<'_>, notes: &mut NoteList) {
     for (what, frames) in run.unread.iter().take(SHOWN) {
         let frames = plural(*frames, "frame");
         let text = format!("{frames} of {what}: they may contain traffic that seems to be missing");
-        told.add(Tone::Warning, "Unread", text);
+        notes.add(Tone::Warning, "Unread", text);
     }
     if run.unread.len() > SHOWN {
         let rest = &run.unread[SHOWN..];
         let kinds: Vec<String> =
             rest.iter().map(|(what, frames)| format!("{frames} of {what}")).collect();
-        told.add(Tone::Warning, "Unread", format!("and {}", kinds.join(", ")));
+        notes.add(Tone::Warning, "Unread", format!("and {}", kinds.join(", ")));
     }
 }
 
 /// Adds notes about what the inventory and the exceptions state or leave out, and what that means
 /// for the results.
-fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
-    const SHOWN: usize = 4;
+fn add_statements(run: &AuditRun<'_>, notes: &mut NoteList) {
     let Some(policy) = run.policy else { return };
     let outside: Vec<String> = policy
         .outside_internal()
@@ -263,9 +299,9 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
     if !outside.is_empty() {
         let text = format!(
             "{} in the inventory outside all internal prefixes: if the farm has such addresses, add them to [capture] internal",
-            some(&outside, SHOWN)
+            list_some(&outside)
         );
-        told.add(Tone::Warning, "Inventory", text);
+        notes.add(Tone::Warning, "Inventory", text);
     }
     let mut unnamed: BTreeMap<&str, u64> = BTreeMap::new();
     for j in &run.outcome.judged {
@@ -287,16 +323,16 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
             .collect();
         let text = format!(
             "permitted by features that the inventory does not mention: {}; state whether the farm uses them",
-            some(&names, SHOWN)
+            list_some(&names)
         );
-        told.add(Tone::Plain, "Features", text);
+        notes.add(Tone::Plain, "Features", text);
     }
     for (overlay, count) in &run.outcome.by_overlay {
         let text = format!(
             "{overlay} would explain {}: if the farm is part of such a network, add overlays = [\"{overlay}\"] to [farm], or use --overlay {overlay}",
             plural(*count as u64, "finding")
         );
-        told.add(Tone::Warning, "Overlay", text);
+        notes.add(Tone::Warning, "Overlay", text);
     }
     for (number, count) in run.outcome.predated.iter().take(SHOWN) {
         let exception = &policy.exceptions.list[*number];
@@ -306,23 +342,23 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
             exception.created,
             plural(*count, "conversation")
         );
-        told.add(Tone::Warning, "Excepted", text);
+        notes.add(Tone::Warning, "Excepted", text);
     }
     let questions = policy.exceptions.warnings();
     for question in questions.iter().take(SHOWN) {
         let text = format!("the exception {}", escape_control(&question.message));
-        told.add(Tone::Warning, "Excepted", text);
+        notes.add(Tone::Warning, "Excepted", text);
     }
     if questions.len() > SHOWN {
         let text = format!(
             "and {} more questions of an auditor (rasaudit exceptions check)",
             questions.len() - SHOWN
         );
-        told.add(Tone::Warning, "Excepted", text);
+        notes.add(Tone::Warning, "Excepted", text);
     }
     match run.outcome.predated.len().saturating_sub(SHOWN) {
         0 => {}
-        more => told.add(
+        more => notes.add(
             Tone::Warning,
             "Excepted",
             format!(
@@ -332,10 +368,10 @@ fn stated(run: &AuditRun<'_>, told: &mut NoteList) {
     }
 }
 
-/// Joins the first `shown` texts, and says how many more there are.
-fn some(texts: &[String], shown: usize) -> String {
-    let first = texts.iter().take(shown).cloned().collect::<Vec<_>>().join(", ");
-    match texts.len().saturating_sub(shown) {
+/// Joins the first [`SHOWN`] texts, and says how many more there are.
+fn list_some(texts: &[String]) -> String {
+    let first = texts.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match texts.len().saturating_sub(SHOWN) {
         0 => first,
         more => format!("{first} and {more} more"),
     }
@@ -343,8 +379,7 @@ fn some(texts: &[String], shown: usize) -> String {
 
 /// Adds a note about hosts that the capture does not show, and the rows that could not be assessed
 /// for them.
-fn unseen(run: &AuditRun<'_>, told: &mut NoteList) {
-    const SHOWN: usize = 4;
+fn add_unseen_hosts(run: &AuditRun<'_>, notes: &mut NoteList) {
     let Some(policy) = run.policy else { return };
     let hosts = policy.inventory.hosts.iter().zip(&run.outcome.hosts);
     let unseen: Vec<String> = hosts
@@ -356,33 +391,27 @@ fn unseen(run: &AuditRun<'_>, told: &mut NoteList) {
             }
         })
         .collect();
-    let shown = unseen.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
-    match unseen.len() {
-        0 => {}
-        n if n > SHOWN => {
-            told.add(Tone::Warning, "Unseen", format!("{shown} and {} more", n - SHOWN));
-        }
-        _ => told.add(Tone::Warning, "Unseen", shown),
+    if !unseen.is_empty() {
+        notes.add(Tone::Warning, "Unseen", list_some(&unseen));
     }
 }
 
 /// Adds notes about addresses that moved from one hardware address to another.
-fn moves(run: &AuditRun<'_>, told: &mut NoteList) {
-    const SHOWN: usize = 4;
+fn add_moves(run: &AuditRun<'_>, notes: &mut NoteList) {
     let moves = &run.outcome.moves;
     for text in moves.iter().take(SHOWN) {
-        told.add(Tone::Plain, "Moved", escape_control(text).into_owned());
+        notes.add(Tone::Plain, "Moved", escape_control(text).into_owned());
     }
     if moves.len() > SHOWN {
-        told.add(Tone::Plain, "Moved", format!("and {} more addresses", moves.len() - SHOWN));
+        notes.add(Tone::Plain, "Moved", format!("and {} more addresses", moves.len() - SHOWN));
     }
 }
 
 /// Adds notes about incomplete or distorted views: duplicated, one-sided, split or truncated
 /// traffic.
-fn views(run: &AuditRun<'_>, told: &mut NoteList) {
+fn add_views(run: &AuditRun<'_>, notes: &mut NoteList) {
     /// Shares below this value are not worth a note.
-    const TOLD: f64 = 0.01;
+    const LEAST_SHOWN: f64 = 0.01;
     let Duplicates { sample, correction, .. } = run.duplicates;
     if sample.shows_doubling() {
         let kinds = [
@@ -405,9 +434,9 @@ fn views(run: &AuditRun<'_>, told: &mut NoteList) {
         let share = percent(sample.share(sample.total()));
         let kinds = kinds.join(", ");
         let text = format!("{share} of frames are duplicates ({kinds}): {done}");
-        told.add(Tone::Plain, "View", text);
+        notes.add(Tone::Plain, "View", text);
     }
-    let vantage = &run.outcome.conversations.survey.vantage;
+    let vantage = &run.outcome.conversations.index.visibility;
     let lines = [
         (
             vantage.one_sided,
@@ -418,15 +447,14 @@ fn views(run: &AuditRun<'_>, told: &mut NoteList) {
     ];
     for (frames, what) in lines {
         let share = vantage.share(frames);
-        if share >= TOLD {
-            told.add(Tone::Plain, "View", format!("{} of packets {what}", percent(share)));
+        if share >= LEAST_SHOWN {
+            notes.add(Tone::Plain, "View", format!("{} of packets {what}", percent(share)));
         }
     }
 }
 
 /// Adds notes about single inputs, the worst first.
-fn inputs(run: &AuditRun<'_>, told: &mut NoteList) {
-    const SHOWN: usize = 4;
+fn add_inputs(run: &AuditRun<'_>, notes: &mut NoteList) {
     let mut lines: Vec<(u8, Tone, String)> = Vec::new();
     for input in run.inputs {
         let name = escape_control(&input.name);
@@ -469,15 +497,15 @@ fn inputs(run: &AuditRun<'_>, told: &mut NoteList) {
     lines.sort_by_key(|line| line.0);
     let more = lines.len().saturating_sub(SHOWN);
     for (_, tone, line) in lines.into_iter().take(SHOWN) {
-        told.add(tone, "Input", line);
+        notes.add(tone, "Input", line);
     }
     if more > 0 {
-        told.add(Tone::Faint, "Input", format!("and {more} more, in audit.json"));
+        notes.add(Tone::Faint, "Input", format!("and {more} more, in audit.json"));
     }
 }
 
 /// Returns how many frames were observed and skipped. Every frame is counted once.
-fn frames(account: &FrameCounters) -> String {
+fn count_frames(account: &FrameCounters) -> String {
     let mut text = format!(
         "{} = {} observed + {} skipped",
         account.frames,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rasaudit::capture::{Batch, CaptureReader, expand};
+use rasaudit::capture::{Batch, CaptureReader, InputHash, expand};
 use rasaudit::decode::{Body, Decoder, LINKS, Observation};
 
 use super::tshark::Sees;
@@ -10,7 +10,9 @@ use super::tshark::Sees;
 /// Returns the observation of each frame, or the number of the link type if it is not decoded.
 pub fn ours(file: &Path) -> Vec<Result<Observation, u16>> {
     let sources = expand(&[file.to_owned()]).expect("the file is there");
-    let Ok(mut reader) = CaptureReader::open(&sources[0], false) else { return Vec::new() };
+    let Ok(mut reader) = CaptureReader::open(&sources[0], InputHash::Skip) else {
+        return Vec::new();
+    };
     let decoder = Decoder::default();
     let mut batch = Batch::default();
     let mut found = Vec::new();

@@ -2,7 +2,7 @@
 //! 2 (LINKTYPE_LINUX_SLL2, 276).
 
 use super::wireless;
-use crate::decode::{DecodeState, Next, Packet};
+use crate::decode::{CUT, DecodeState, Next, Packet};
 use crate::model::{Mac, SkipReason};
 
 /// The packet type for broadcasts in both versions.
@@ -14,24 +14,24 @@ pub(super) fn version_1<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    let header: &[u8; 16] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedLinkHeader)?;
+    let header: &[u8; 16] = packet.bytes.first_chunk().ok_or(CUT)?;
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     source(layers, word(4), &header[6..12]);
     layers.seen.broadcast = word(0) == BROADCAST;
-    let rest = packet.after(header.len()).ok_or(SkipReason::TruncatedLinkHeader)?;
-    carried(word(2), word(14), rest, layers)
+    let inner = packet.after(header.len()).ok_or(CUT)?;
+    carried(word(2), word(14), inner, layers)
 }
 
 pub(super) fn version_2<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    let header: &[u8; 20] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedLinkHeader)?;
+    let header: &[u8; 20] = packet.bytes.first_chunk().ok_or(CUT)?;
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     source(layers, u16::from(header[11]), &header[12..18]);
     layers.seen.broadcast = u16::from(header[10]) == BROADCAST;
-    let rest = packet.after(header.len()).ok_or(SkipReason::TruncatedLinkHeader)?;
-    carried(word(8), word(0), rest, layers)
+    let inner = packet.after(header.len()).ok_or(CUT)?;
+    carried(word(8), word(0), inner, layers)
 }
 
 /// Notes the hardware address of the sender, if it has the length of an Ethernet address.
@@ -45,16 +45,16 @@ fn source(layers: &mut DecodeState<'_>, length: u16, address: &[u8]) {
 fn carried<'p>(
     device: u16,
     protocol: u16,
-    rest: Packet<'p>,
+    inner: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
     match (device, protocol) {
         // 802.11 devices: without a header, with a Prism header, with radiotap.
-        (801, _) => wireless::plain(rest, layers),
-        (802, _) => wireless::prism(rest, layers),
-        (803, _) => wireless::radiotap(rest, layers),
+        (801, _) => wireless::plain(inner, layers),
+        (802, _) => wireless::prism(inner, layers),
+        (803, _) => wireless::radiotap(inner, layers),
         // Linux's own number for IEEE 802.2 frames.
-        (_, 4) => Ok(Next::Llc(rest)),
-        _ => Ok(Next::Ether(protocol, rest)),
+        (_, 4) => Ok(Next::Llc(inner)),
+        _ => Ok(Next::Ether(protocol, inner)),
     }
 }

@@ -1,10 +1,8 @@
 //! Ethernet II and IEEE 802.3 (LINKTYPE_ETHERNET, 1).
 
 use crate::decode::ether::{WLAN_AS_ETHERNET, is_known, is_length};
-use crate::decode::{DecodeState, Next, Packet, wlan};
+use crate::decode::{CUT, DecodeState, Next, Packet, wlan};
 use crate::model::{Mac, SkipReason};
-
-const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
 /// Reads the hardware addresses.
 pub(super) fn addresses(
@@ -35,17 +33,17 @@ pub(in crate::decode) fn decode<'p>(
     layers.seen.broadcast = Mac(*to) == Mac::BROADCAST;
     layers.seen.link.source = Mac(*from);
     let ethertype = u16::from_be_bytes([*high, *low]);
-    let rest = packet.after(head.len()).ok_or(CUT)?;
-    if !matches!(ethertype, 0x0800 | 0x86dd) && is_wlan(ethertype, packet, rest) {
-        return Ok(layers.non_ip(WLAN_AS_ETHERNET));
+    let inner = packet.after(head.len()).ok_or(CUT)?;
+    if !matches!(ethertype, 0x0800 | 0x86dd) && is_wlan(ethertype, packet, inner) {
+        return Ok(layers.end_at_non_ip(WLAN_AS_ETHERNET));
     }
-    Ok(Next::Ether(ethertype, rest))
+    Ok(Next::Ether(ethertype, inner))
 }
 
 /// Returns whether a frame declared as Ethernet is an IEEE 802.11 frame: its ethertype would be
 /// unknown, and all fields are in the places of a data frame.
-fn is_wlan(ethertype: u16, packet: Packet<'_>, rest: Packet<'_>) -> bool {
-    let is_snap = rest.bytes.starts_with(&[0xaa, 0xaa]);
+fn is_wlan(ethertype: u16, packet: Packet<'_>, inner: Packet<'_>) -> bool {
+    let is_snap = inner.bytes.starts_with(&[0xaa, 0xaa]);
     let is_unknown = !is_known(ethertype) || (is_length(ethertype) && !is_snap);
     is_unknown && wlan::is_clear_data(packet.bytes)
 }

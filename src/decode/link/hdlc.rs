@@ -2,7 +2,7 @@
 //! direction before it, 166 and 204), PPP over Ethernet (LINKTYPE_PPP_ETHER, 51) and Cisco HDLC
 //! (LINKTYPE_C_HDLC, 104).
 
-use crate::decode::{DecodeState, Next, Packet, ppp};
+use crate::decode::{CUT, DecodeState, Next, Packet, ppp};
 use crate::model::SkipReason;
 
 /// The "all stations" address and the "unnumbered information" control byte of PPP in HDLC framing.
@@ -10,7 +10,7 @@ const FRAMING: &[u8] = &[0xff, 0x03];
 
 pub(super) fn ppp<'p>(packet: Packet<'p>, _: &mut DecodeState<'_>) -> Result<Next<'p>, SkipReason> {
     Ok(match packet.after(FRAMING.len()).filter(|_| packet.bytes.starts_with(FRAMING)) {
-        Some(rest) => Next::Ppp(rest),
+        Some(inner) => Next::Ppp(inner),
         None => match packet.bytes {
             // Cisco framing under the link type of PPP: unicast or broadcast address, control byte
             // 0.
@@ -24,7 +24,7 @@ pub(super) fn ppp_direction<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    ppp(packet.after(1).ok_or(SkipReason::TruncatedLinkHeader)?, layers)
+    ppp(packet.after(1).ok_or(CUT)?, layers)
 }
 
 pub(super) fn pppoe<'p>(
@@ -43,6 +43,5 @@ pub(super) fn cisco<'p>(
 
 /// Reads the ethertype that follows an address and a control byte.
 fn cisco_rest(packet: Packet<'_>) -> Result<Next<'_>, SkipReason> {
-    let cut = SkipReason::TruncatedLinkHeader;
-    Ok(Next::Ether(packet.u16(2).ok_or(cut)?, packet.after(4).ok_or(cut)?))
+    Ok(Next::Ether(packet.u16(2).ok_or(CUT)?, packet.after(4).ok_or(CUT)?))
 }

@@ -2,7 +2,7 @@
 //! the numbers that operating systems gave it; LINKTYPE_IPV4, 228; LINKTYPE_IPV6, 229), BSD
 //! loopback (LINKTYPE_NULL, 0; also from Npcap) and OpenBSD loopback (LINKTYPE_LOOP, 108).
 
-use crate::decode::{DecodeState, Next, Packet};
+use crate::decode::{CUT, DecodeState, Next, Packet};
 use crate::model::SkipReason;
 
 pub(super) fn either<'p>(
@@ -26,16 +26,16 @@ pub(super) fn family<'p>(
     packet: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Result<Next<'p>, SkipReason> {
-    let word: &[u8; 4] = packet.bytes.first_chunk().ok_or(SkipReason::TruncatedLinkHeader)?;
+    let word: &[u8; 4] = packet.bytes.first_chunk().ok_or(CUT)?;
     let family = match u32::from_le_bytes(*word) {
         low @ 0..=0xff => low,
         _ => u32::from_be_bytes(*word),
     };
-    let rest = packet.after(word.len()).ok_or(SkipReason::TruncatedLinkHeader)?;
+    let inner = packet.after(word.len()).ok_or(CUT)?;
     Ok(match family {
-        2 => Next::Ip(Some(4), rest),
+        2 => Next::Ip(Some(4), inner),
         // FreeBSD 28, Darwin 30, NetBSD and OpenBSD 24, Linux 10, Windows 23.
-        10 | 23 | 24 | 28 | 30 => Next::Ip(Some(6), rest),
-        _ => layers.non_ip(0),
+        10 | 23 | 24 | 28 | 30 => Next::Ip(Some(6), inner),
+        _ => layers.end_at_non_ip(0),
     })
 }

@@ -4,10 +4,8 @@
 
 use super::ethernet;
 use crate::decode::ether::marvell;
-use crate::decode::{DecodeState, Next, Packet};
+use crate::decode::{CUT, DecodeState, Next, Packet};
 use crate::model::SkipReason;
-
-const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
 /// Length of both hardware addresses in bytes.
 const ADDRESSES: usize = 12;

@@ -1,10 +1,8 @@
 //! Headers that monitoring wireless cards add before an IEEE 802.11 frame: none
 //! (LINKTYPE_IEEE802_11, 105), radiotap (127), Prism (119) or AVS (163).
 
-use crate::decode::{DecodeState, Next, Packet, WlanForm};
+use crate::decode::{CUT, DecodeState, Next, Packet, WlanForm};
 use crate::model::SkipReason;
-
-const CUT: SkipReason = SkipReason::TruncatedLinkHeader;
 
 pub(super) fn plain<'p>(
     packet: Packet<'p>,

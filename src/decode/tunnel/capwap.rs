@@ -3,6 +3,7 @@
 
 use super::{Next, Packet, Tunnel, TunnelHeader};
 use crate::decode::WlanForm;
+use crate::decode::transport::UDP_HEADER;
 
 pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const NATIVE: u32 = 1 << 8;
@@ -33,7 +34,6 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
 /// Returns whether a datagram is encrypted with DTLS (RFC 5415, 4.2), so that its content cannot be
 /// read: it has the DTLS header of CAPWAP, followed by a record (RFC 6347, 4.1).
 pub(super) fn is_sealed(datagram: Packet<'_>) -> bool {
-    const UDP_HEADER: usize = 8;
     let payload = datagram.bytes.get(UDP_HEADER..).unwrap_or_default();
     matches!(payload, [1, 0, 0, 0, 20..=25, 0xfe, 0xff | 0xfd, ..])
 }

@@ -53,29 +53,29 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
             length += size;
         }
     }
-    let rest = packet.after(length)?;
+    let inner = packet.after(length)?;
     let gre = |id, next| Some(TunnelHeader { tunnel: Tunnel::Gre, id, next });
     match protocol {
         // Version 1 is PPP. Its key is a length and the number of the call.
-        0x880b if version == 1 => gre(key.map(|k| k & 0xffff), Next::Ppp(framed(rest))),
+        0x880b if version == 1 => gre(key.map(|k| k & 0xffff), Next::Ppp(framed(inner))),
         _ if version == 1 => None,
-        0x880b => gre(key, Next::Ppp(framed(rest))),
+        0x880b => gre(key, Next::Ppp(framed(inner))),
         0x6558 => match key {
             Some(key) if flags & (CHECKSUM | SEQUENCE) == 0 => {
-                let next = Next::Ethernet(rest);
+                let next = Next::Ethernet(inner);
                 Some(TunnelHeader { tunnel: Tunnel::Nvgre, id: Some(key >> 8), next })
             }
-            _ => gre(key, Next::Ethernet(rest)),
+            _ => gre(key, Next::Ethernet(inner)),
         },
         // Type I has neither a header of its own nor a sequence number.
-        0x88be if flags & SEQUENCE == 0 => erspan(None, Some(rest)),
-        0x88be => erspan(Some(u32::from(rest.u16(2)? & 0x3ff)), rest.after(8)),
+        0x88be if flags & SEQUENCE == 0 => erspan(None, Some(inner)),
+        0x88be => erspan(Some(u32::from(inner.u16(2)? & 0x3ff)), inner.after(8)),
         0x22eb => {
-            let optional = rest.bytes.get(11)? & 1 != 0;
-            let frame = rest.after(if optional { 20 } else { 12 })?;
-            let session = Some(u32::from(rest.u16(2)? & 0x3ff));
+            let optional = inner.bytes.get(11)? & 1 != 0;
+            let frame = inner.after(if optional { 20 } else { 12 })?;
+            let session = Some(u32::from(inner.u16(2)? & 0x3ff));
             // Type III declares its content: zero is Ethernet, two is IP.
-            match rest.u16(10)? >> 10 & 0x1f {
+            match inner.u16(10)? >> 10 & 0x1f {
                 2 => Some(TunnelHeader {
                     tunnel: Tunnel::Erspan,
                     id: session,
@@ -85,17 +85,17 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
             }
         }
         // Cisco's redirection of web traffic has a header of four bytes in version 2 only.
-        0x883e => match rest.bytes.first()? >> 4 {
-            4 => gre(key, Next::Ip(Some(4), rest)),
-            _ => gre(key, Next::Ip(Some(4), rest.after(4)?)),
+        0x883e => match inner.bytes.first()? >> 4 {
+            4 => gre(key, Next::Ip(Some(4), inner)),
+            _ => gre(key, Next::Ip(Some(4), inner.after(4)?)),
         },
         // Aruba access points carry the frames of their clients, with their kind in the
         // second-to-last digit.
-        0x8200..=0x8370 if protocol & 0xf == 0 => gre(key, Next::Wlan(rest, WlanForm::Plain)),
+        0x8200..=0x8370 if protocol & 0xf == 0 => gre(key, Next::Wlan(inner, WlanForm::Plain)),
         // Cisco metadata starts with the ethertype here, followed by its own bytes.
-        0x8909 => gre(key, Next::Ether(rest.u16(0)?, rest.after(8)?)),
+        0x8909 => gre(key, Next::Ether(inner.u16(0)?, inner.after(8)?)),
         0x0800 | 0x86dd | 0x8100 | 0x88a8 | 0x8847 | 0x8848 | 0x88e5 | 0x894f => {
-            gre(key, Next::Ether(protocol, rest))
+            gre(key, Next::Ether(protocol, inner))
         }
         _ => None,
     }

@@ -15,11 +15,11 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
         return None;
     }
     let id = Some(packet.u32(4)?);
-    let mut rest = packet.after(8)?;
+    let mut inner = packet.after(8)?;
     // Any of the three flags adds all three optional fields.
     if flags & 0x07 != 0 {
-        let mut extension = *rest.bytes.get(3)?;
-        rest = rest.after(4)?;
+        let mut extension = *inner.bytes.get(3)?;
+        inner = inner.after(4)?;
         if flags & 0x04 == 0 {
             extension = 0;
         }
@@ -31,13 +31,13 @@ pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
                 return None;
             }
             // The length is in units of four bytes. The last byte is the type of the next header.
-            let length = usize::from(*rest.bytes.first()?) * 4;
-            extension = *rest.bytes.get(length.checked_sub(1)?)?;
-            rest = rest.after(length)?;
+            let length = usize::from(*inner.bytes.first()?) * 4;
+            extension = *inner.bytes.get(length.checked_sub(1)?)?;
+            inner = inner.after(length)?;
         }
     }
-    let next = match rest.bytes.first()? >> 4 {
-        version @ (4 | 6) => Next::Ip(Some(version), rest),
+    let next = match inner.bytes.first()? >> 4 {
+        version @ (4 | 6) => Next::Ip(Some(version), inner),
         _ => return None,
     };
     Some(TunnelHeader { tunnel: Tunnel::Gtp, id, next })

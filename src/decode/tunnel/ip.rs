@@ -4,18 +4,18 @@
 use super::{Next, Packet, Tunnel, TunnelHeader};
 
 /// Decodes IP of this version.
-pub(super) fn decode(version: u8, rest: Packet<'_>) -> Option<TunnelHeader<'_>> {
-    let is_ip = rest.bytes.first().is_some_and(|first| first >> 4 == version);
-    let next = Next::Ip(Some(version), rest);
+pub(super) fn decode(version: u8, inner: Packet<'_>) -> Option<TunnelHeader<'_>> {
+    let is_ip = inner.bytes.first().is_some_and(|first| first >> 4 == version);
+    let next = Next::Ip(Some(version), inner);
     is_ip.then_some(TunnelHeader { tunnel: Tunnel::IpInIp, id: None, next })
 }
 
-pub(super) fn etherip(rest: Packet<'_>) -> Option<TunnelHeader<'_>> {
-    let next = Next::Ethernet(rest.after(2)?);
-    (rest.bytes[0] >> 4 == 3).then_some(TunnelHeader { tunnel: Tunnel::EtherIp, id: None, next })
+pub(super) fn etherip(inner: Packet<'_>) -> Option<TunnelHeader<'_>> {
+    let next = Next::Ethernet(inner.after(2)?);
+    (inner.bytes[0] >> 4 == 3).then_some(TunnelHeader { tunnel: Tunnel::EtherIp, id: None, next })
 }
 
-pub(super) fn mpls(rest: Packet<'_>) -> Option<TunnelHeader<'_>> {
-    rest.u32(0)?;
-    Some(TunnelHeader { tunnel: Tunnel::MplsInIp, id: None, next: Next::Ether(0x8847, rest) })
+pub(super) fn mpls(inner: Packet<'_>) -> Option<TunnelHeader<'_>> {
+    inner.u32(0)?;
+    Some(TunnelHeader { tunnel: Tunnel::MplsInIp, id: None, next: Next::Ether(0x8847, inner) })
 }

@@ -13,11 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use ipnet::IpNet;
 
+use super::transport::UDP_HEADER;
 use super::{DecodeState, IpHeader, Next, Packet, TunnelEndpoints, TunnelUse};
 use crate::model::Transport;
-
-/// Length of a UDP header in bytes.
-const UDP_HEADER: usize = 8;
 
 /// A kind of tunnel.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -147,12 +145,12 @@ struct TunnelHeader<'p> {
 
 /// Enters the tunnel that an IP packet carries, if its header can be read. Otherwise the packet is
 /// a flow like any other.
-pub(super) fn inside<'p>(
+pub(super) fn enter<'p>(
     ip: &IpHeader,
-    rest: Packet<'p>,
+    inner: Packet<'p>,
     layers: &mut DecodeState<'_>,
 ) -> Next<'p> {
-    if gre::is_keepalive(ip, rest) {
+    if gre::is_keepalive(ip, inner) {
         return Next::Done;
     }
     let mut sport = 0;
@@ -161,19 +159,19 @@ pub(super) fn inside<'p>(
     let found = match ip.transport {
         Transport::TCP => return Next::Done,
         Transport::UDP => {
-            let (Some(from), Some(to)) = (rest.u16(0), rest.u16(2)) else { return Next::Done };
+            let (Some(from), Some(to)) = (inner.u16(0), inner.u16(2)) else { return Next::Done };
             let Some(tunnel) = layers.decoder.tunnel_at(from, to) else { return Next::Done };
             // If the source port has no meaning, all packets between two hosts are one flow.
             (sport, dport) = (if tunnel.has_own_ports() { from } else { 0 }, to);
-            is_sealed = tunnel == Tunnel::Capwap && capwap::is_sealed(rest);
-            rest.after(UDP_HEADER).and_then(|payload| over_udp(tunnel, payload))
+            is_sealed = tunnel == Tunnel::Capwap && capwap::is_sealed(inner);
+            inner.after(UDP_HEADER).and_then(|payload| over_udp(tunnel, payload))
         }
-        Transport(4) => self::ip::decode(4, rest),
-        Transport(41) => self::ip::decode(6, rest),
-        Transport(47) => gre::decode(rest),
-        Transport(103) if pim::is_register(rest) => pim::decode(rest),
-        Transport(97) => self::ip::etherip(rest),
-        Transport(137) => self::ip::mpls(rest),
+        Transport(4) => self::ip::decode(4, inner),
+        Transport(41) => self::ip::decode(6, inner),
+        Transport(47) => gre::decode(inner),
+        Transport(103) if pim::is_register(inner) => pim::decode(inner),
+        Transport(97) => self::ip::etherip(inner),
+        Transport(137) => self::ip::mpls(inner),
         _ => return Next::Done,
     };
     match found {
@@ -182,7 +180,7 @@ pub(super) fn inside<'p>(
             let dst = ip.dst;
             let transport = ip.transport;
             let stated = TunnelUse::Unstated;
-            layers.enter(
+            layers.enter_tunnel(
                 tunnel,
                 id,
                 TunnelEndpoints { src, dst, transport, sport, port: dport, stated },

@@ -11,8 +11,8 @@ pub(super) fn is_register(packet: Packet<'_>) -> bool {
 }
 
 pub(super) fn decode(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
-    let rest = packet.after(8)?;
-    let version = rest.bytes.first()? >> 4;
-    let next = Next::Ip(Some(version), rest);
+    let inner = packet.after(8)?;
+    let version = inner.bytes.first()? >> 4;
+    let next = Next::Ip(Some(version), inner);
     matches!(version, 4 | 6).then_some(TunnelHeader { tunnel: Tunnel::Pim, id: None, next })
 }

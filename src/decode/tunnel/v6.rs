@@ -10,17 +10,17 @@ const HEADER: usize = 40;
 pub(super) fn teredo(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     const AUTHENTICATION: u16 = 1;
     const ORIGIN: u16 = 0;
-    let mut rest = packet;
-    if rest.u16(0)? == AUTHENTICATION {
-        let &[_, _, client, value, ..] = rest.bytes else { return None };
-        rest = rest.after(13 + usize::from(client) + usize::from(value))?;
+    let mut inner = packet;
+    if inner.u16(0)? == AUTHENTICATION {
+        let &[_, _, client, value, ..] = inner.bytes else { return None };
+        inner = inner.after(13 + usize::from(client) + usize::from(value))?;
     }
-    if rest.u16(0)? == ORIGIN {
-        rest = rest.after(8)?;
+    if inner.u16(0)? == ORIGIN {
+        inner = inner.after(8)?;
     }
-    let length = HEADER + usize::from(rest.u16(4)?);
-    let fits = rest.bytes.first()? >> 4 == 6 && length <= rest.wire;
-    let next = Next::Ip(Some(6), rest.limited(length));
+    let length = HEADER + usize::from(inner.u16(4)?);
+    let fits = inner.bytes.first()? >> 4 == 6 && length <= inner.wire;
+    let next = Next::Ip(Some(6), inner.limited(length));
     fits.then_some(TunnelHeader { tunnel: Tunnel::Teredo, id: None, next })
 }
 
@@ -36,8 +36,8 @@ pub(super) fn ayiya(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
         (FORWARD | ECHO_AND_FORWARD, 41) => 6,
         _ => return None,
     };
-    let rest = packet.after(length)?;
-    let is_ip = rest.bytes.first()? >> 4 == version;
-    let next = Next::Ip(Some(version), rest);
+    let inner = packet.after(length)?;
+    let is_ip = inner.bytes.first()? >> 4 == version;
+    let next = Next::Ip(Some(version), inner);
     is_ip.then_some(TunnelHeader { tunnel: Tunnel::Ayiya, id: None, next })
 }

@@ -43,15 +43,15 @@ pub(super) fn generic(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     if flags & 0x30 != 0 || flags & 0x08 == 0 || flags & 0x01 != 0 || packet.bytes[7] != 0 {
         return None;
     }
-    let rest = packet.after(8)?;
+    let inner = packet.after(8)?;
     // Without the flag for a next protocol, the packet is plain VXLAN.
     let next = match packet.bytes[3] {
-        _ if flags & 0x04 == 0 => Next::Ethernet(rest),
-        1 => Next::Ip(Some(4), rest),
-        2 => Next::Ip(Some(6), rest),
-        3 => Next::Ethernet(rest),
-        4 => Next::Ether(0x894f, rest),
-        5 => Next::Ether(0x8847, rest),
+        _ if flags & 0x04 == 0 => Next::Ethernet(inner),
+        1 => Next::Ip(Some(4), inner),
+        2 => Next::Ip(Some(6), inner),
+        3 => Next::Ethernet(inner),
+        4 => Next::Ether(0x894f, inner),
+        5 => Next::Ether(0x8847, inner),
         _ => return None,
     };
     Some(TunnelHeader { tunnel: Tunnel::VxlanGpe, id: Some(id), next })
@@ -63,10 +63,10 @@ pub(super) fn geneve(packet: Packet<'_>) -> Option<TunnelHeader<'_>> {
     if first >> 6 != 0 {
         return None;
     }
-    let rest = packet.after(8 + usize::from(first & 0x3f) * 4)?;
+    let inner = packet.after(8 + usize::from(first & 0x3f) * 4)?;
     let next = match packet.u16(2)? {
-        0x6558 => Next::Ethernet(rest),
-        ethertype @ (0x0800 | 0x86dd | 0x8847 | 0x894f) => Next::Ether(ethertype, rest),
+        0x6558 => Next::Ethernet(inner),
+        ethertype @ (0x0800 | 0x86dd | 0x8847 | 0x894f) => Next::Ether(ethertype, inner),
         _ => return None,
     };
     Some(TunnelHeader { tunnel: Tunnel::Geneve, id: Some(id), next })

@@ -8,7 +8,7 @@ use crate::model::escape_control;
 use crate::result::{AuditResult, HostRow, Time, short};
 
 /// The number of time bins: as many as a word has bits.
-const PIECES: usize = 128;
+const BINS: usize = 128;
 /// The number of hosts that are shown. `hosts.csv` has all of them.
 const HOSTS: usize = 1000;
 /// The width of a bin in units of the drawing, and the height of a lane.
@@ -25,22 +25,22 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
     let window = result.head.window.first.zip(result.head.window.last);
     let window = window.map(|(Time(first), Time(last))| (first, last));
     let lanes = window.map(|(first, last)| {
-        let pieces = TimeBins::between(first, last, PIECES);
-        (lanes(result, &pieces, &hosts), pieces)
+        let bins = TimeBins::between(first, last, BINS);
+        (activity_lanes(result, &bins, &hosts), bins)
     });
     html! {
         section #coverage aria-labelledby="coverage-title" {
-            h2 #coverage-title { "What the capture saw of each host" }
-            @if let Some(((first, last), (_, pieces))) = window.zip(lanes.as_ref()) {
+            h2 #coverage-title { "Coverage of each host" }
+            @if let Some(((first, last), (_, bins))) = window.zip(lanes.as_ref()) {
                 p {
-                    "Upper lane: it sent; lower lane: something was sent to it; each from the first to the last packet of its "
-                    "conversations, in between which it may have been silent. From left to right " (short(first)) " to " (short(last)) ", in pieces of " (pieces.seconds()) " s."
+                    "The upper bar shows when the host sent, the lower bar when it received. A bar extends from the first to the last "
+                    "packet of a conversation, which may contain pauses. Time runs from " (short(first)) " to " (short(last)) ", in intervals of " (bins.seconds()) " s."
                 }
             }
             div.scroll tabindex="0" role="region" aria-label="Table of hosts" {
                 table.hosts {
                     thead { tr {
-                        @for label in ["Host", "Roles", "Coverage", "Seen", "Sent", "Received", "Rows not assessable"] {
+                        @for label in ["Host", "Roles", "Coverage", "Over time", "Frames sent", "Frames received", "Rows not assessable"] {
                             th scope="col" { (label) }
                         }
                     } }
@@ -50,7 +50,7 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
                                 th scope="row" { (escape_control(&seen.name)) }
                                 td { (escape_control(&site.titles(host.roles).join(", "))) }
                                 td { (seen.coverage) }
-                                td { @if let Some((lanes, pieces)) = &lanes { (drawing(lanes[number], pieces.count)) } }
+                                td { @if let Some((lanes, bins)) = &lanes { (draw_lanes(lanes[number], bins.count)) } }
                                 td.number { (seen.frames_sent) }
                                 td.number { (seen.frames_received) }
                                 td.number { (seen.rows_not_assessable) }
@@ -65,15 +65,15 @@ pub(super) fn table(result: &AuditResult<'_>) -> Markup {
 }
 
 /// Returns when each host was visible, according to its conversations.
-fn lanes(result: &AuditResult<'_>, pieces: &TimeBins, hosts: &[HostRow<'_>]) -> Vec<Lanes> {
+fn activity_lanes(result: &AuditResult<'_>, bins: &TimeBins, hosts: &[HostRow<'_>]) -> Vec<Lanes> {
     let mut lanes = vec![Lanes::default(); hosts.len()];
-    for talk in result.talks() {
+    for talk in result.conversation_briefs() {
         let (Some(first), Some(last)) = (talk.first, talk.last) else { continue };
         let Some([client, server]) = talk.parties else { continue };
-        let bits = range(pieces.of(first), pieces.of(last));
+        let bits = bits_between(bins.of(first), bins.of(last));
         let sent = talk.packets.map(|packets| packets > 0);
         for (party, sends) in [(client, sent), (server, [sent[1], sent[0]])] {
-            let PartyKind::Host(host) = party.who else { continue };
+            let PartyKind::Host(host) = party.kind else { continue };
             for (lane, _) in lanes[host].0.iter_mut().zip(sends).filter(|(_, does)| *does) {
                 *lane |= bits;
             }
@@ -84,26 +84,26 @@ fn lanes(result: &AuditResult<'_>, pieces: &TimeBins, hosts: &[HostRow<'_>]) -> 
         let windows =
             [(host.first_sent, host.last_sent), (host.first_received, host.last_received)];
         for (lane, (first, last)) in lanes.iter_mut().zip(windows) {
-            let ends = first.zip(last);
-            *lane &= ends.map_or(0, |(first, last)| range(pieces.of(first.0), pieces.of(last.0)));
+            *lane &= first
+                .zip(last)
+                .map_or(0, |(first, last)| bits_between(bins.of(first.0), bins.of(last.0)));
         }
     }
     lanes
 }
 
 /// Returns the bits from one bin to another, inclusive.
-fn range(from: usize, to: usize) -> u128 {
+fn bits_between(from: usize, to: usize) -> u128 {
     (u128::MAX >> (127 - (to - from))) << from
 }
 
-fn drawing(Lanes(lanes): Lanes, count: usize) -> Markup {
-    let words = |lane: u128| format!("{} of {count}", lane.count_ones());
-    let label =
-        format!("sent in {} pieces of time, received in {}", words(lanes[0]), words(lanes[1]));
+fn draw_lanes(Lanes(lanes): Lanes, count: usize) -> Markup {
+    let [sent, received] = lanes.map(u128::count_ones);
+    let label = format!("sent in {sent} of {count} intervals, received in {received}");
     html! {
-        svg.lanes viewBox={ "0 0 " (PIECES * UNIT) " " (2 * LANE + 2) } role="img" aria-label=(label)
+        svg.lanes viewBox={ "0 0 " (BINS * UNIT) " " (2 * LANE + 2) } role="img" aria-label=(label)
             preserveAspectRatio="none" {
-            rect.ground x="0" y="0" width=(PIECES * UNIT) height=(2 * LANE + 2) {}
+            rect.ground x="0" y="0" width=(BINS * UNIT) height=(2 * LANE + 2) {}
             @for (number, lane) in lanes.into_iter().enumerate().filter(|(_, lane)| *lane != 0) {
                 path class=(["sent", "received"][number]) d=(path(lane, count, number * (LANE + 2))) {}
             }
@@ -113,18 +113,18 @@ fn drawing(Lanes(lanes): Lanes, count: usize) -> Markup {
 
 /// Returns the runs of a lane as boxes.
 fn path(mut lane: u128, count: usize, y: usize) -> String {
-    let x = |piece: usize| piece * PIECES * UNIT / count;
+    let x = |bin: usize| bin * BINS * UNIT / count;
     let mut path = String::new();
-    let mut piece = 0;
+    let mut bin = 0;
     while lane != 0 {
         let gap = lane.trailing_zeros() as usize;
-        piece += gap;
+        bin += gap;
         lane >>= gap;
         let run = lane.trailing_ones() as usize;
-        let from = x(piece);
-        let to = x(piece + run);
+        let from = x(bin);
+        let to = x(bin + run);
         path.push_str(&format!("M{from} {y}H{to}V{}H{from}z", y + LANE));
-        piece += run;
+        bin += run;
         lane = lane.checked_shr(run as u32).unwrap_or(0);
     }
     path
@@ -136,9 +136,9 @@ mod tests {
 
     #[test]
     fn runs_of_a_lane_become_boxes() {
-        assert_eq!(path(0b1101, PIECES, 0), "M0 0H3V6H0zM6 0H12V6H6z");
-        assert_eq!(path(u128::MAX, PIECES, 8), "M0 8H384V14H0z");
-        assert_eq!(path(1 << 127, PIECES, 0), "M381 0H384V6H381z");
+        assert_eq!(path(0b1101, BINS, 0), "M0 0H3V6H0zM6 0H12V6H6z");
+        assert_eq!(path(u128::MAX, BINS, 8), "M0 8H384V14H0z");
+        assert_eq!(path(1 << 127, BINS, 0), "M381 0H384V6H381z");
         assert_eq!(path(1, 1, 0), "M0 0H384V6H0z");
     }
 }

@@ -13,7 +13,7 @@ use crate::result::{AuditResult, FindingRow, MatrixRow, SiteRow, Time, short};
 /// The number of findings in the page, worst first. `findings.csv` has all of them.
 const FINDINGS: usize = 2000;
 
-/// The most rows of the matrix that are shown beside a finding.
+/// The maximum number of rows of the matrix that are shown beside a finding.
 const ROWS: usize = 8;
 
 #[derive(Serialize)]
@@ -62,9 +62,9 @@ pub(super) fn write(
         findings: rows
             .map(|(row, number)| Explained {
                 trace: result.trace(number),
-                near: farm.map_or_else(Vec::new, |farm| near(farm, &matrix, &row)),
+                near: farm.map_or_else(Vec::new, |farm| nearest_rows(farm, &matrix, &row)),
                 row,
-                talkers: talkers(result, number),
+                talkers: largest_conversations(result, number),
             })
             .collect(),
         roles: farm.map_or_else(Vec::new, |farm| {
@@ -79,21 +79,21 @@ pub(super) fn write(
 
 /// Returns the rows that a finding is about, then those that allow its ends to communicate, then
 /// those that document its port at the server.
-fn near(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], told: &FindingRow<'_>) -> Vec<usize> {
+fn nearest_rows(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], finding: &FindingRow<'_>) -> Vec<usize> {
     let site = farm.site;
     let [client, server] =
-        [&told.client_roles, &told.server_roles].map(|roles| site.roles_of(roles));
-    let port = told.port.parse::<u16>().ok();
+        [&finding.client_roles, &finding.server_roles].map(|roles| site.roles_of(roles));
+    let port = finding.port.parse::<u16>().ok();
     let is_of_rows = [Verdict::Missing, Verdict::NotAssessable]
         .iter()
-        .any(|verdict| told.verdict == verdict.name());
+        .any(|verdict| finding.verdict == verdict.name());
     let rank = |row: &SiteRow, named: &MatrixRow<'_>| {
-        let about =
-            named.rule == told.rule || (!told.group.is_empty() && named.group == told.group);
+        let about = named.rule == finding.rule
+            || (!finding.group.is_empty() && named.group == finding.group);
         let goes_there = site.is_destination(row, server) && !site.roles[row.destination].everybody;
         let joins = goes_there && site.is_source(row, client) && !site.roles[row.source].everybody;
         let same_port = port.is_some_and(|port| (row.ports.0..=row.ports.1).contains(&port))
-            && named.transport == told.transport;
+            && named.transport == finding.transport;
         match (about, joins, same_port) {
             (true, ..) => Some(0),
             _ if is_of_rows => None,
@@ -111,7 +111,7 @@ fn near(farm: &Farm<'_>, matrix: &[MatrixRow<'_>], told: &FindingRow<'_>) -> Vec
 }
 
 /// Returns the largest conversations of a finding.
-fn talkers(result: &AuditResult<'_>, number: usize) -> Vec<Talker> {
+fn largest_conversations(result: &AuditResult<'_>, number: usize) -> Vec<Talker> {
     let rows = result.talkers(number).into_iter().filter_map(|number| result.conversation(number));
     let talkers = rows.map(|row| {
         let end = |address: std::net::IpAddr, name: &str| match name {

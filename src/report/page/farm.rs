@@ -19,7 +19,7 @@ pub(super) struct RolePair {
     /// The rows whose traffic is missing.
     missing: BTreeSet<usize>,
     /// The rows that could not be assessed.
-    unknown: BTreeSet<usize>,
+    not_assessable: BTreeSet<usize>,
     /// The number of conversations that an exception permits.
     pub excepted: u64,
     /// The number of findings about traffic that is not documented.
@@ -38,7 +38,7 @@ pub(super) enum Standing {
     /// Traffic was seen that an exception permits.
     Excepted,
     /// Traffic that was expected could not be assessed.
-    Unknown,
+    NotAssessable,
     /// Traffic is missing.
     Missing,
     /// Traffic is not documented.
@@ -46,17 +46,23 @@ pub(super) enum Standing {
 }
 
 impl Standing {
-    pub const ALL: [Self; 6] =
-        [Self::Unexpected, Self::Missing, Self::Unknown, Self::Excepted, Self::Seen, Self::Silent];
+    pub const ALL: [Self; 6] = [
+        Self::Unexpected,
+        Self::Missing,
+        Self::NotAssessable,
+        Self::Excepted,
+        Self::Seen,
+        Self::Silent,
+    ];
 
     /// Returns its CSS class, its symbol (so that colour alone never carries the meaning), and its
     /// meaning.
     pub fn shown(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Self::Silent => ("silent", "·", "documented, not seen and need not be"),
+            Self::Silent => ("silent", "·", "documented, not seen and not required"),
             Self::Seen => ("seen", "✓", "documented, seen"),
             Self::Excepted => ("excepted", "≈", "permitted by an exception"),
-            Self::Unknown => ("unknown", "?", "not assessable"),
+            Self::NotAssessable => ("unknown", "?", "not assessable"),
             Self::Missing => ("missing", "✗", "missing"),
             Self::Unexpected => ("unexpected", "!", "not documented"),
         }
@@ -69,7 +75,7 @@ impl RolePair {
         let cases = [
             (self.unexpected > 0, Standing::Unexpected),
             (!self.missing.is_empty(), Standing::Missing),
-            (!self.unknown.is_empty(), Standing::Unknown),
+            (!self.not_assessable.is_empty(), Standing::NotAssessable),
             (self.excepted > 0, Standing::Excepted),
             (!self.seen.is_empty(), Standing::Seen),
             (!self.rows.is_empty(), Standing::Silent),
@@ -80,7 +86,7 @@ impl RolePair {
     /// Returns the numbers of rows that were seen, that are missing, and that could not be
     /// assessed.
     pub fn counts(&self) -> [u64; 3] {
-        [&self.seen, &self.missing, &self.unknown].map(|rows| rows.len() as u64)
+        [&self.seen, &self.missing, &self.not_assessable].map(|rows| rows.len() as u64)
     }
 }
 
@@ -141,7 +147,7 @@ impl<'a> Farm<'a> {
     fn add_conversations(&mut self, result: &AuditResult<'_>, rows: &[MatrixRow<'_>]) {
         type ExceptionKey = (RoleSet, RoleSet, Transport, u16, Option<usize>);
         let mut kinds = BTreeSet::<ExceptionKey>::new();
-        for talk in result.talks() {
+        for talk in result.conversation_briefs() {
             let Some([client, server]) = talk.parties.map(|both| both.map(|party| party.roles))
             else {
                 continue;
@@ -151,7 +157,7 @@ impl<'a> Farm<'a> {
                     kinds.insert((client, server, talk.transport, talk.port, talk.row));
                 }
                 Some(Verdict::Excepted) => {
-                    each(client, server).for_each(|(a, b)| self.pair(a, b).excepted += 1);
+                    role_pairs(client, server).for_each(|(a, b)| self.pair(a, b).excepted += 1);
                 }
                 _ => {}
             }
@@ -171,7 +177,7 @@ impl<'a> Farm<'a> {
                 let from = client.common(from);
                 let to = server.common(to);
                 if (covers || decided == Some(number)) && !from.is_empty() && !to.is_empty() {
-                    each(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
+                    role_pairs(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
                 }
             }
         }
@@ -184,7 +190,7 @@ impl<'a> Farm<'a> {
             if from.is_empty() || to.is_empty() {
                 continue;
             }
-            each(from, to).for_each(|(a, b)| self.pair(a, b).rows.push(number));
+            role_pairs(from, to).for_each(|(a, b)| self.pair(a, b).rows.push(number));
             // Returns the roles of the named hosts, or all roles of this side if no host is named.
             let named = |names: &[String]| {
                 let roles = names.iter().filter_map(|name| self.named.get(name.as_str()).copied());
@@ -194,19 +200,21 @@ impl<'a> Farm<'a> {
             match Status::parse(&seen.status) {
                 Some(Status::Missing) => {
                     let from = named(&seen.source_hosts_missing);
-                    each(from, to).for_each(|(a, b)| self.pair(a, b).missing.extend([number]));
+                    role_pairs(from, to)
+                        .for_each(|(a, b)| self.pair(a, b).missing.extend([number]));
                 }
                 Some(Status::NotAssessable) => {
-                    each(from, to).for_each(|(a, b)| self.pair(a, b).unknown.extend([number]));
+                    role_pairs(from, to)
+                        .for_each(|(a, b)| self.pair(a, b).not_assessable.extend([number]));
                 }
                 Some(Status::Seen)
-                    if !each(from, to).any(|pair| {
+                    if !role_pairs(from, to).any(|pair| {
                         self.pairs.get(&pair).is_some_and(|pair| pair.seen.contains(&number))
                     }) =>
                 {
                     // The row was seen by a name, a moved port or a broadcast.
                     let from = named(&seen.source_hosts_seen);
-                    each(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
+                    role_pairs(from, to).for_each(|(a, b)| self.pair(a, b).seen.extend([number]));
                 }
                 _ => {}
             }
@@ -216,10 +224,10 @@ impl<'a> Farm<'a> {
     fn add_findings(&mut self, result: &AuditResult<'_>) {
         for finding in result.briefs() {
             let [from, to] = finding.roles;
-            let accuses =
+            let is_violation =
                 matches!(finding.verdict, Some(Verdict::UnexpectedPort | Verdict::Undocumented));
-            let unexpected = finding.severity > Severity::Info && accuses;
-            for (a, b) in each(from, to) {
+            let unexpected = finding.severity > Severity::Info && is_violation;
+            for (a, b) in role_pairs(from, to) {
                 let pair = self.pair(a, b);
                 pair.findings += 1;
                 pair.unexpected += u64::from(unexpected);
@@ -229,7 +237,7 @@ impl<'a> Farm<'a> {
 }
 
 /// Returns each role of one set with each role of the other. An empty set counts as `None`.
-fn each(from: RoleSet, to: RoleSet) -> impl Iterator<Item = (RoleNumber, RoleNumber)> {
+fn role_pairs(from: RoleSet, to: RoleSet) -> impl Iterator<Item = (RoleNumber, RoleNumber)> {
     let list = |set: RoleSet| -> Vec<RoleNumber> {
         if set.is_empty() { vec![None] } else { set.iter().map(Some).collect() }
     };

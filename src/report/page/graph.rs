@@ -13,13 +13,14 @@ use crate::result::{AuditResult, Brief, EndIdentity, FindingRow, address_of, plu
 
 /// The number of findings that are drawn, worst first.
 const FINDINGS: usize = 200;
-/// The most hosts for which each has its own name and lines. With more hosts, names and lines are
-/// those of groups.
+/// The maximum number of hosts for which each has its own name and lines. With more hosts, names and
+/// lines are those of groups.
 const HOSTS: usize = 80;
-/// The most groups whose names are drawn. With more groups, only pointing at one shows its name.
+/// The maximum number of groups whose names are drawn. With more groups, only pointing at one shows
+/// its name.
 const GROUPS: usize = 60;
-/// The most hosts that are drawn for a finding about any host of a role.
-const ANY: usize = 6;
+/// The maximum number of hosts that are drawn for a finding about any host of a role.
+const HOSTS_OF_ROLE: usize = 6;
 /// The size of the drawing, the radius of the circle, and the radius of the names.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 920.0;
@@ -27,10 +28,19 @@ const RADIUS: f64 = 260.0;
 const NAMES: f64 = 274.0;
 /// The distance between lines that connect the same two nodes.
 const APART: f64 = 26.0;
-/// The most lines between the same two nodes that are drawn apart.
-const APART_MOST: usize = 6;
-/// The most characters of a name.
+/// The maximum number of lines between the same two nodes that are drawn apart.
+const MAX_APART: usize = 6;
+/// The maximum number of characters of a name.
 const LABEL: usize = 20;
+
+/// How finely the farm is drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum GraphDetail {
+    /// Each host has its own name and lines.
+    Hosts,
+    /// The middle host of a group stands for all of its hosts.
+    Groups,
+}
 
 /// A node with a place on the circle.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -53,16 +63,17 @@ struct GraphLayout {
 
 pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let layout = GraphLayout::of(farm);
-    let single = farm.site.hosts.len() <= HOSTS;
-    let lines = documented(result, &layout, single);
-    let bad = |f: &Brief| {
+    let detail =
+        if farm.site.hosts.len() <= HOSTS { GraphDetail::Hosts } else { GraphDetail::Groups };
+    let lines = documented_lines(result, &layout, detail);
+    let is_drawn = |f: &Brief| {
         f.severity > Severity::Info
             && matches!(
                 f.verdict,
                 Some(Verdict::UnexpectedPort | Verdict::Undocumented | Verdict::Missing)
             )
     };
-    let findings = result.briefs().enumerate().filter(|(_, brief)| bad(brief));
+    let findings = result.briefs().enumerate().filter(|(_, brief)| is_drawn(brief));
     let findings: Vec<usize> = findings.map(|(number, _)| number).collect();
     let shown = findings.iter().take(FINDINGS);
     let shown: Vec<FindingRow<'_>> = shown.filter_map(|number| result.finding(*number)).collect();
@@ -84,10 +95,11 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let label = format!(
         "{}, {} that the matrix documents or an exception permits, {}",
         plural(farm.site.hosts.len() as u64, "host"),
-        if single {
-            plural(lines.len() as u64, "connection")
-        } else {
-            format!("{} between groups", plural(lines.len() as u64, "connection"))
+        match detail {
+            GraphDetail::Hosts => plural(lines.len() as u64, "connection"),
+            GraphDetail::Groups => {
+                format!("{} between groups", plural(lines.len() as u64, "connection"))
+            }
         },
         plural(findings.len() as u64, "finding")
     );
@@ -111,7 +123,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                             }
                         }
                         g.documented { @for line in &lines { path d=(line) {} } }
-                        @for (name, nodes) in &layout.groups { (group(farm, &layout, name, nodes, single)) }
+                        @for (name, nodes) in &layout.groups { (draw_group(farm, &layout, name, nodes, detail)) }
                         // The worst findings are drawn last, on top.
                         @for (finding, line) in drawn.iter().rev() {
                             @let class = if finding.verdict == Verdict::Missing.name() { "missing" } else { "unexpected" };
@@ -127,7 +139,7 @@ pub(super) fn draw(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
                 }
                 figcaption {
                     (label) @if findings.len() > FINDINGS { ": the " (FINDINGS) " worst" }
-                    ". What is about any host of a role goes to up to " (ANY) " of them; what many pairs of hosts share is not drawn."
+                    ". A finding about any host of a role is drawn for up to " (HOSTS_OF_ROLE) " of them. Findings about many pairs of hosts are not drawn."
                 }
             }
         }
@@ -151,7 +163,7 @@ impl GraphLayout {
         let services = site.services.iter().enumerate();
         let name = |role: usize| site.roles[role].name.clone();
         groups.extend(services.map(|(n, service)| (name(service.role), vec![Node::Service(n)])));
-        groups.push(("in no list".to_owned(), vec![Node::Outside]));
+        groups.push(("not in the inventory".to_owned(), vec![Node::Outside]));
         // The space between groups is as wide as one or two hosts.
         const GAP: f64 = 1.5;
         let all: f64 = groups.iter().map(|(_, nodes)| nodes.len() as f64 + GAP).sum();
@@ -173,7 +185,7 @@ impl GraphLayout {
             PartyKind::Host(host) => Node::Host(host),
             PartyKind::Network(network) => Node::Network(network),
             PartyKind::Service(service) => Node::Service(service),
-            PartyKind::Asked | PartyKind::Stranger => Node::Outside,
+            PartyKind::RolesOnly | PartyKind::Stranger => Node::Outside,
         }
     }
 
@@ -187,12 +199,13 @@ impl GraphLayout {
             return vec![node];
         }
         if let Some(address) = address_of(&end.address) {
-            return vec![Self::node(site.who(address))];
+            return vec![Self::node(site.party_kind(address))];
         }
         let slugs: Vec<&str> = end.roles.split(';').collect();
         let roles = site.roles_of(&slugs);
         let hosts = site.hosts.iter().enumerate().filter(|(_, host)| host.roles.intersects(roles));
-        let hosts: Vec<Node> = hosts.take(ANY).map(|(number, _)| Node::Host(number)).collect();
+        let hosts: Vec<Node> =
+            hosts.take(HOSTS_OF_ROLE).map(|(number, _)| Node::Host(number)).collect();
         let services = site.services.iter();
         let service = services.clone().position(|s| RoleSet::one(s.role).intersects(roles));
         match (hosts.is_empty(), service) {
@@ -213,17 +226,17 @@ impl GraphLayout {
         let (x1, y1) = self.at(from, RADIUS - 6.0);
         let (x2, y2) = self.at(to, RADIUS - 6.0);
         // Further lines lie on top of each other.
-        let side = number.min(APART_MOST) as f64 * APART;
+        let side = number.min(MAX_APART) as f64 * APART;
         if from == to {
             // A node that is connected to itself gets a loop.
             let angle = self.places[&from];
-            let bow = |turn: f64| {
+            let control_point = |turn: f64| {
                 let angle = angle + turn;
                 let radius = RADIUS * 0.75 - side;
                 (WIDTH / 2.0 + radius * angle.cos(), HEIGHT / 2.0 + radius * angle.sin())
             };
-            let (ax, ay) = bow(-0.2);
-            let (bx, by) = bow(0.2);
+            let (ax, ay) = control_point(-0.2);
+            let (bx, by) = control_point(0.2);
             return format!("M{x1:.1} {y1:.1}C{ax:.1} {ay:.1} {bx:.1} {by:.1} {x2:.1} {y2:.1}");
         }
         let bend = |a: f64, b: f64, middle: f64| middle * 0.6 + (a + b) * 0.2;
@@ -235,59 +248,65 @@ impl GraphLayout {
 }
 
 /// Returns the lines for documented connections, each once.
-fn documented(result: &AuditResult<'_>, layout: &GraphLayout, single: bool) -> Vec<String> {
-    // If there are many hosts, the middle one of each group stands for all of them.
-    let stands: HashMap<Node, Node> = layout
+fn documented_lines(
+    result: &AuditResult<'_>,
+    layout: &GraphLayout,
+    detail: GraphDetail,
+) -> Vec<String> {
+    let middle_of_group: HashMap<Node, Node> = layout
         .groups
         .iter()
         .flat_map(|(_, nodes)| nodes.iter().map(|node| (*node, nodes[nodes.len() / 2])))
         .collect();
     let mut pairs = BTreeSet::new();
-    for talk in result.talks() {
-        let permitted = matches!(talk.verdict, Some(Verdict::Documented | Verdict::Excepted));
-        if let Some(parties) = talk.parties.filter(|_| permitted) {
+    for talk in result.conversation_briefs() {
+        let is_permitted = matches!(talk.verdict, Some(Verdict::Documented | Verdict::Excepted));
+        if let Some(parties) = talk.parties.filter(|_| is_permitted) {
             pairs.insert(parties.map(|party| {
-                let node = GraphLayout::node(party.who);
-                if single { node } else { stands[&node] }
+                let node = GraphLayout::node(party.kind);
+                match detail {
+                    GraphDetail::Hosts => node,
+                    GraphDetail::Groups => middle_of_group[&node],
+                }
             }));
         }
     }
     pairs.into_iter().map(|[from, to]| layout.curve(from, to, 0)).collect()
 }
 
-/// Returns the nodes of a group with their names, or with the group's name if there are many hosts.
-fn group(
+/// Returns the nodes of a group with their names, or with the name of the group.
+fn draw_group(
     farm: &Farm<'_>,
     layout: &GraphLayout,
     name: &str,
     nodes: &[Node],
-    single: bool,
+    detail: GraphDetail,
 ) -> Markup {
     let hosts = &farm.site.hosts;
-    let many = layout.groups.len() > GROUPS;
+    let radius = if detail == GraphDetail::Hosts { "5" } else { "3" };
     html! {
         g.group {
             title { (escape_control(name)) @if nodes.len() > 1 { ": " (nodes.len()) " hosts" } }
             @for node in nodes {
                 @let (x, y) = layout.at(*node, RADIUS);
-                circle cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r=(if single { "5" } else { "3" }) {}
+                circle cx=(format!("{x:.1}")) cy=(format!("{y:.1}")) r=(radius) {}
             }
-            @if single {
+            @if detail == GraphDetail::Hosts {
                 @for node in nodes {
                     @match node {
-                        Node::Host(host) => (label(layout, *node, &hosts[*host].name)),
-                        _ => (label(layout, *node, name)),
+                        Node::Host(host) => (draw_label(layout, *node, &hosts[*host].name)),
+                        _ => (draw_label(layout, *node, name)),
                     }
                 }
-            } @else if !many {
-                (label(layout, nodes[nodes.len() / 2], name))
+            } @else if layout.groups.len() <= GROUPS {
+                (draw_label(layout, nodes[nodes.len() / 2], name))
             }
         }
     }
 }
 
 /// Returns a name that points away from the middle and is never upside down.
-fn label(layout: &GraphLayout, node: Node, text: &str) -> Markup {
+fn draw_label(layout: &GraphLayout, node: Node, text: &str) -> Markup {
     let (x, y) = layout.at(node, NAMES);
     let angle = layout.places[&node];
     let degrees = angle.to_degrees();

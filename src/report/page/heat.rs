@@ -14,16 +14,16 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
     let shown = farm.pairs.iter().filter(|(_, pair)| pair.standing().is_some());
     let keys: Vec<(RoleNumber, RoleNumber)> = shown.map(|(key, _)| *key).collect();
     // Parties without a role come last.
-    let order = |roles: BTreeSet<RoleNumber>| -> Vec<RoleNumber> {
+    let sort_roles = |roles: BTreeSet<RoleNumber>| -> Vec<RoleNumber> {
         let none = roles.contains(&None).then_some(None);
         roles.into_iter().filter(Option::is_some).chain(none).collect()
     };
-    let from = order(keys.iter().map(|(from, _)| *from).collect());
-    let to = order(keys.iter().map(|(_, to)| *to).collect());
+    let from = sort_roles(keys.iter().map(|(from, _)| *from).collect());
+    let to = sort_roles(keys.iter().map(|(_, to)| *to).collect());
     html! {
         section #map aria-labelledby="map-title" {
-            h2 #map-title { "The matrix on this farm" }
-            p { "Who opens connections (rows) to whom (columns). Each cell opens its rows of the matrix and its findings." }
+            h2 #map-title { "The port matrix of this farm" }
+            p { "Rows: roles that open connections. Columns: roles that they connect to. A cell opens its rows of the matrix and its findings." }
             ul.legend {
                 @for standing in Standing::ALL {
                     @let (class, flag, meaning) = standing.shown();
@@ -46,7 +46,7 @@ pub(super) fn map(farm: &Farm<'_>) -> Markup {
                     }
                 }
             }
-            div #cell role="region" aria-label="Chosen cell" hidden {}
+            div #cell role="region" aria-label="Selected cell" hidden {}
         }
     }
 }
@@ -55,14 +55,14 @@ fn matrix_cell(farm: &Farm<'_>, from: RoleNumber, to: RoleNumber) -> Markup {
     let found = farm.pairs.get(&(from, to)).and_then(|pair| Some((pair, pair.standing()?)));
     let Some((pair, standing)) = found else { return html! { td {} } };
     let (class, flag, meaning) = standing.shown();
-    let [seen, missing, unknown] = pair.counts();
+    let [seen, missing, not_assessable] = pair.counts();
     let mut words = format!("{} to {}: {meaning}", farm.title(from), farm.title(to));
     let counts = [
         (pair.findings, "finding", ""),
         (pair.excepted, "conversation", " permitted by an exception"),
         (pair.rows.len() as u64, "row", " of the matrix"),
         (missing, "row", " missing"),
-        (unknown, "row", " not assessable"),
+        (not_assessable, "row", " not assessable"),
         (seen, "row", " seen"),
     ];
     for (count, noun, what) in counts.into_iter().filter(|(count, ..)| *count > 0) {

@@ -8,7 +8,7 @@ use crate::classify::Status;
 use crate::model::escape_control;
 use crate::result::{AuditResult, MatrixRow, SiteRow};
 
-/// The most host names that are listed in a cell.
+/// The maximum number of host names that are listed in a cell.
 const NAMES: usize = 6;
 
 pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
@@ -16,15 +16,10 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     let rows = site.rows.iter().zip(result.matrix_rows()).enumerate();
     let rows: Vec<_> = rows.map(|(number, (row, seen))| (number, row, seen)).collect();
     let version = result.head.matrix.as_ref().map_or("", |matrix| matrix.version.as_str());
-    let table = |row: &SiteRow| {
-        row.overlay
-            .clone()
-            .map_or_else(|| row.section.clone(), |overlay| format!("overlay {overlay}"))
-    };
     // The file is in the order of the document, but a table may come in several pieces.
     let mut tables: Vec<String> = Vec::new();
     for (_, row, _) in &rows {
-        let name = table(row);
+        let name = table_name(row);
         if !tables.contains(&name) {
             tables.push(name);
         }
@@ -43,29 +38,29 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
             p #rows-note {}
             form #rows hidden { label { "Rows " select name="rows" { option value="" { "all" } } } }
             @for name in &tables {
-                @let mine = || rows.iter().filter(|(_, row, _)| table(row) == *name);
-                @let told = mine().any(|(.., seen)| matches!(Status::parse(&seen.status), Some(Status::Missing | Status::NotAssessable | Status::Seen)));
-                details open[told] {
-                    summary { (escape_control(name)) span.faint { " · " (mine().count()) " rows" } }
+                @let rows_of_table = || rows.iter().filter(|(_, row, _)| table_name(row) == *name);
+                @let is_open = rows_of_table().any(|(.., seen)| matches!(Status::parse(&seen.status), Some(Status::Missing | Status::NotAssessable | Status::Seen)));
+                details open[is_open] {
+                    summary { (escape_control(name)) span.faint { " · " (rows_of_table().count()) " rows" } }
                     div.scroll tabindex="0" role="region" aria-label={ "Rows of " (escape_control(name)) } {
                         table.rows {
-                            (head())
+                            (table_head())
                             tbody {
-                                @for (number, row, seen) in mine() {
+                                @for (number, row, seen) in rows_of_table() {
                                     @let destination = match &row.only {
                                         Some(only) => only,
                                         None => &site.roles[row.destination].name,
                                     };
                                     @let reason = (!seen.reason.is_empty()).then_some(&seen.reason);
                                     tr id={ "row-" (number) } data-status=(seen.status) data-reason=[reason] {
-                                        td { (standing(seen)) }
+                                        td { (status_cell(seen)) }
                                         td { (escape_control(&site.roles[row.source].name)) }
                                         td { (escape_control(destination)) }
                                         td { (seen.transport) " " (seen.ports) }
                                         td { (escape_control(&row.purpose)) @if !row.features.is_empty() { span.faint { " if " (escape_control(&row.features.join(" and "))) } } }
                                         td { (seen.need) }
                                         td.number { (seen.conversations) }
-                                        td { (hosts(seen)) }
+                                        td { (hosts_cell(seen)) }
                                         td { (escape_control(&seen.provenance)) br; code { (escape_control(&seen.rule)) } }
                                     }
                                 }
@@ -78,10 +73,16 @@ pub(super) fn table(result: &AuditResult<'_>, farm: &Farm<'_>) -> Markup {
     }
 }
 
-fn head() -> Markup {
+/// Returns the name of the document's table that a row belongs to.
+fn table_name(row: &SiteRow) -> String {
+    let overlay = row.overlay.as_ref().map(|overlay| format!("overlay {overlay}"));
+    overlay.unwrap_or_else(|| row.section.clone())
+}
+
+fn table_head() -> Markup {
     html! {
         thead { tr {
-            @for label in ["Status", "From", "To", "Port", "Purpose", "Need", "Conversations", "Hosts", "Document and row"] {
+            @for label in ["Status", "From", "To", "Port", "Purpose", "Need", "Conversations", "Hosts", "Source and row"] {
                 th scope="col" { (label) }
             }
         } }
@@ -89,11 +90,11 @@ fn head() -> Markup {
 }
 
 /// Returns the status with its symbol.
-fn standing(seen: &MatrixRow<'_>) -> Markup {
+fn status_cell(seen: &MatrixRow<'_>) -> Markup {
     let shown = match Status::parse(&seen.status) {
         Some(Status::Seen) => Some(Standing::Seen),
         Some(Status::Missing) => Some(Standing::Missing),
-        Some(Status::NotAssessable) => Some(Standing::Unknown),
+        Some(Status::NotAssessable) => Some(Standing::NotAssessable),
         Some(Status::NotExpected) => Some(Standing::Silent),
         Some(Status::RoleAbsent | Status::FeatureOff) | None => None,
     };
@@ -109,12 +110,12 @@ fn standing(seen: &MatrixRow<'_>) -> Markup {
 }
 
 /// Returns the hosts that were seen, and those that should have been.
-fn hosts(seen: &MatrixRow<'_>) -> Markup {
+fn hosts_cell(seen: &MatrixRow<'_>) -> Markup {
     let list = |names: &[String]| {
-        let some: Vec<&str> = names.iter().take(NAMES).map(String::as_str).collect();
-        let more = names.len() - some.len();
-        let some = escape_control(&some.join(", ")).into_owned();
-        if more > 0 { format!("{some} and {more} more") } else { some }
+        let shown: Vec<&str> = names.iter().take(NAMES).map(String::as_str).collect();
+        let more = names.len() - shown.len();
+        let shown = escape_control(&shown.join(", ")).into_owned();
+        if more > 0 { format!("{shown} and {more} more") } else { shown }
     };
     html! {
         (list(&seen.source_hosts_seen))

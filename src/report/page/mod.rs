@@ -118,7 +118,7 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
                     (conversations(result))
                 }
                 footer {
-                    p { "rasaudit " (env!("CARGO_PKG_VERSION")) ". Times are UTC, of the packets." }
+                    p { "rasaudit " (env!("CARGO_PKG_VERSION")) ". All times are packet times in UTC." }
                 }
             }
         }
@@ -126,8 +126,8 @@ fn page(result: &AuditResult<'_>, windows: Option<u64>, out: &mut dyn Write) -> 
     // The data and the script follow, before the end of the body.
     let end = "</body></html>";
     let top = top.into_string();
-    let whole = top.strip_suffix(end).unwrap_or(&top);
-    out.write_all(whole.as_bytes())?;
+    let start = top.strip_suffix(end).unwrap_or(&top);
+    out.write_all(start.as_bytes())?;
     out.write_all(b"<script type=\"application/json\" id=\"data\">")?;
     data::write(result, farm.as_ref(), out)?;
     out.write_all(b"</script><script>")?;
@@ -150,10 +150,12 @@ fn tone_class(tone: Tone) -> &'static str {
 /// Returns the section that can be understood in ten seconds.
 fn overview(result: &AuditResult<'_>) -> Markup {
     let briefs: Vec<Brief> = result.briefs().collect();
-    let count = |wanted: &dyn Fn(&Brief) -> bool| briefs.iter().filter(|f| wanted(f)).count();
-    let worst = findings_summary::told(result).into_iter().take(WORST);
+    let count = |is_counted: &dyn Fn(&Brief) -> bool| {
+        briefs.iter().filter(|brief| is_counted(brief)).count()
+    };
+    let worst = findings_summary::shown_findings(result).into_iter().take(WORST);
     let worst: Vec<_> =
-        worst.filter_map(|told| Some((result.finding(told.number)?, told))).collect();
+        worst.filter_map(|summary| Some((result.finding(summary.number)?, summary))).collect();
     let not_assessed = findings_summary::not_assessed(result);
     html! {
         section #overview aria-labelledby="overview-title" {
@@ -182,10 +184,10 @@ fn overview(result: &AuditResult<'_>) -> Markup {
             }
             @if !worst.is_empty() {
                 ol.worst {
-                    @for (finding, told) in &worst {
+                    @for (finding, summary) in &worst {
                         li {
                             span class={ "sev " (finding.severity) } { (finding.severity) } " "
-                            a href={ "#findings?open=" (finding.id) } { (escape_control(&told.message(result, finding))) }
+                            a href={ "#findings?open=" (finding.id) } { (escape_control(&summary.message(result, finding))) }
                             @if !finding.certain { " " span.tag { "not certain" } }
                         }
                     }
@@ -204,7 +206,7 @@ fn overview(result: &AuditResult<'_>) -> Markup {
                 }
             }
             @if !not_assessed.is_empty() {
-                h3 { "What could not be assessed" }
+                h3 { "Not assessed" }
                 ul.open {
                     @for (code, NotAssessed { meaning, rows, findings, first }) in &not_assessed {
                         li {
@@ -221,20 +223,20 @@ fn overview(result: &AuditResult<'_>) -> Markup {
                     }
                 }
             }
-            (read(result))
+            (inputs_table(result))
         }
     }
 }
 
 /// Returns the list of what was read and what it was judged by, with digests.
-fn read(result: &AuditResult<'_>) -> Markup {
+fn inputs_table(result: &AuditResult<'_>) -> Markup {
     html! {
         details.read {
-            summary { "What was read, and what it was judged by" }
+            summary { "Inputs, matrix and inventory, with SHA-256" }
             div.scroll tabindex="0" role="region" aria-label="Inputs" {
                 table {
                     thead { tr {
-                        th scope="col" { "What" } th scope="col" { "Name" } th scope="col" { "SHA-256" }
+                        th scope="col" { "Kind" } th scope="col" { "Name" } th scope="col" { "SHA-256" }
                         th scope="col" { "Frames" } th scope="col" { "Lost" }
                     } }
                     tbody {
@@ -286,7 +288,7 @@ fn findings() -> Markup {
     html! {
         section #findings aria-labelledby="findings-title" {
             h2 #findings-title { "Findings" }
-            noscript { p.warning { "Findings are shown by a script, which does not run here: see findings.csv." } }
+            noscript { p.warning { "The table of findings needs JavaScript. findings.csv has all findings." } }
             form #filters role="search" aria-label="Filter findings" hidden {
                 label { "Text" input type="search" name="text" autocomplete="off"; }
                 label { "Severity" select name="severity" { option value="" { "all" } } }
@@ -305,7 +307,7 @@ fn findings() -> Markup {
                     thead { tr {
                         @for (key, label) in [
                             ("severity", "Severity"), ("verdict", "Verdict"), ("client", "From"),
-                            ("server", "To"), ("port", "Port"), ("count", "Count"), ("message", "What"),
+                            ("server", "To"), ("port", "Port"), ("count", "Count"), ("message", "Finding"),
                         ] {
                             th scope="col" data-key=(key) { button type="button" { (label) } }
                         }
@@ -322,10 +324,10 @@ fn findings() -> Markup {
 fn conversations(result: &AuditResult<'_>) -> Markup {
     let total = result.conversations_len();
     let mut largest: Vec<(std::cmp::Reverse<u64>, usize)> =
-        result.talks().map(|talk| std::cmp::Reverse(talk.bytes)).zip(0..).collect();
+        result.conversation_briefs().map(|talk| std::cmp::Reverse(talk.bytes)).zip(0..).collect();
     largest.sort_unstable();
     largest.truncate(CONVERSATIONS);
-    let end = |address: std::net::IpAddr, name: &str| match name {
+    let name_and_address = |address: std::net::IpAddr, name: &str| match name {
         "" => html! { (address) },
         name => html! { (escape_control(name)) " " span.faint { (address) } },
     };
@@ -339,15 +341,15 @@ fn conversations(result: &AuditResult<'_>) -> Markup {
             div.scroll tabindex="0" role="region" aria-label="Table of conversations" {
                 table {
                     thead { tr {
-                        @for label in ["Client", "Server", "Port", "Verdict", "State", "Packets", "Bytes", "From", "Until"] {
+                        @for label in ["Client", "Server", "Port", "Verdict", "State", "Packets", "Bytes", "First seen", "Last seen"] {
                             th scope="col" { (label) }
                         }
                     } }
                     tbody {
                         @for row in largest.iter().filter_map(|(_, number)| result.conversation(*number)) {
                             tr {
-                                td { (end(row.client, &row.client_name)) }
-                                td { (end(row.server, &row.server_name)) }
+                                td { (name_and_address(row.client, &row.client_name)) }
+                                td { (name_and_address(row.server, &row.server_name)) }
                                 td { (row.transport) @if let Some(port) = row.port { " " (port) } }
                                 td { @if !row.verdict.is_empty() { (row.verdict) "/" (row.code) } }
                                 td { (row.state) }

@@ -1,6 +1,6 @@
 "use strict";
-// The findings table, the cells of the map, and, where the page is served, the next window. Every text goes through
-// textContent; the page's policy forbids anything else.
+// Renders the findings table and the cells of the map. On a served page, also loads the next window. Every text is set
+// through textContent; the page's Content-Security-Policy forbids anything else.
 (() => {
   const PAGE = 50;
   const PRINTED = 500;
@@ -8,12 +8,12 @@
   const SEVERITIES = ["info", "low", "medium", "high", "critical"];
   const byId = (id) => document.getElementById(id);
   let data = JSON.parse(byId("data").textContent);
-  // What is shown: filters, order, page, open findings, the chosen cell, what of the matrix. All of it stands in the address.
+  // What is shown: filters, order, page, open findings, the selected cell and the matrix filter. The address bar contains all of it.
   let state = {};
 
-  // What turns text around or is not seen is written out, as everywhere in the reports.
-  const STEERS = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
-  const clean = (text) => String(text).replace(STEERS, (c) => "\\u{" + c.charCodeAt(0).toString(16) + "}");
+  // Control characters, and characters that are invisible or reverse the text direction, are escaped as in all reports.
+  const CONTROL = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+  const clean = (text) => String(text).replace(CONTROL, (c) => "\\u{" + c.charCodeAt(0).toString(16) + "}");
 
   const make = (name, text, attributes) => {
     const element = document.createElement(name);
@@ -27,9 +27,9 @@
     const given = new URLSearchParams(query || "");
     const next = { view };
     for (const name of [...FIELDS, "sort", "cell", "status", "reason"]) next[name] = given.get(name) || "";
-    // Ids of earlier versions had no mark.
-    const marked = (id) => (/^[0-9a-f]{12}$/.test(id) ? "f-" + id : id);
-    next.open = (given.get("open") || "").split(",").filter(Boolean).map(marked);
+    // Ids of earlier versions had no prefix.
+    const withPrefix = (id) => (/^[0-9a-f]{12}$/.test(id) ? "f-" + id : id);
+    next.open = (given.get("open") || "").split(",").filter(Boolean).map(withPrefix);
     next.page = Math.max(1, parseInt(given.get("page"), 10) || 1);
     return next;
   };
@@ -43,7 +43,7 @@
     return "#" + (wanted.view || "findings") + (text ? "?" + text : "");
   };
 
-  // Changes what is shown, without a jump of the page.
+  // Changes what is shown, without scrolling.
   const change = (changes) => {
     state = { ...state, view: "findings", ...changes };
     history.replaceState(null, "", address(state));
@@ -56,7 +56,7 @@
     return ports === wanted || ports === "*" || (high && Number(low) <= Number(wanted) && Number(wanted) <= Number(high));
   });
 
-  const fits = (f) => {
+  const matchesFilters = (f) => {
     const roles = [...f.client_roles, ...f.server_roles];
     const roleFits = (list, wanted) => !wanted || (wanted === "none" ? list.length === 0 : list.includes(wanted));
     return (!state.severity || f.severity === state.severity)
@@ -80,14 +80,15 @@
     ["message", (f) => f.message],
   ]);
 
-  // What another finding explains stands under it once that is opened; a filter or an order shows all as they are.
-  const folded = (list) => {
-    const under = new Map();
-    list.filter((f) => f.explained_by).forEach((f) => under.set(f.explained_by, [...(under.get(f.explained_by) || []), f]));
-    const there = new Set(list.map((f) => f.id));
-    const first = list.filter((f) => !there.has(f.explained_by));
-    return first.flatMap((f) => {
-      const explained = under.get(f.id) || [];
+  // Explained findings appear below the finding that explains them once that is opened. With a filter or an order, all
+  // findings are listed separately.
+  const groupExplained = (list) => {
+    const byCause = new Map();
+    list.filter((f) => f.explained_by).forEach((f) => byCause.set(f.explained_by, [...(byCause.get(f.explained_by) || []), f]));
+    const ids = new Set(list.map((f) => f.id));
+    const causes = list.filter((f) => !ids.has(f.explained_by));
+    return causes.flatMap((f) => {
+      const explained = byCause.get(f.id) || [];
       const wanted = state.open.includes(f.id) || explained.some((other) => state.open.includes(other.id));
       return wanted ? [f, ...explained] : [f];
     });
@@ -95,15 +96,15 @@
 
   const explains = (f) => data.findings.filter((other) => other.explained_by === f.id).length;
 
-  const chosen = (all) => {
-    const list = data.findings.filter(fits);
-    if (!all && !state.sort && !filters()) return folded(list);
+  const selectedFindings = (all) => {
+    const list = data.findings.filter(matchesFilters);
+    if (!all && !state.sort && !filters()) return groupExplained(list);
     const [key, order] = state.sort.split("-");
     const value = keys.get(key);
     if (value) {
       const sign = order === "down" ? -1 : 1;
       const compare = (a, b) => (typeof a === "number" ? a - b : a < b ? -1 : a > b ? 1 : 0);
-      // Sorting is stable: what is equal stays worst first.
+      // Sorting is stable, so equal findings stay in the order of severity.
       list.sort((a, b) => sign * compare(value(a), value(b)));
     }
     return list;
@@ -123,7 +124,7 @@
       await navigator.clipboard.writeText(text);
       done = true;
     } catch {
-      // Not every place a page comes from may write the clipboard.
+      // A page from a file or an insecure origin may not be allowed to write to the clipboard.
       const field = make("textarea");
       field.value = text;
       document.body.append(field);
@@ -133,12 +134,12 @@
       button.focus();
     }
     button.textContent = done ? "Copied" : "Copy failed";
-    say(done ? "Filter copied" : "Copying failed");
+    announce(done ? "Filter copied" : "Copying failed");
     setTimeout(() => { button.textContent = "Copy filter"; }, 2000);
   };
 
-  // For those who hear the page.
-  const say = (text) => { byId("said").textContent = text; };
+  // Announces a text to screen readers.
+  const announce = (text) => { byId("said").textContent = text; };
 
   const table = (label, heads, rows) => {
     const scroll = make("div", null, { class: "scroll", tabindex: "0", role: "region", "aria-label": label });
@@ -152,8 +153,8 @@
     return scroll;
   };
 
-  // Rows of the matrix view, by position, to be shown elsewhere too.
-  const matrixRows = (label, numbers) => {
+  // Copies rows of the matrix, by position, into another table.
+  const copyMatrixRows = (label, numbers) => {
     const rows = numbers.map((number) => byId("row-" + number)).filter(Boolean).map((row) => {
       const copied = row.cloneNode(true);
       copied.removeAttribute("id");
@@ -174,7 +175,7 @@
     const trace = make("ol");
     f.trace.forEach((line) => trace.append(make("li", line)));
     cell.append(trace);
-    cell.append(make("p", f.certain ? "This is certain." : "This is not certain, because of: " + f.doubt.join(", ") + "."));
+    cell.append(make("p", f.certain ? "This is certain." : "This is not certain because of: " + f.doubt.join(", ") + "."));
     if (f.first_seen) cell.append(make("p", "Seen from " + f.first_seen + " to " + f.last_seen + ".", { class: "faint" }));
     if (f.display_filter) {
       cell.append(make("h3", "Wireshark"));
@@ -187,7 +188,7 @@
     if (f.talkers.length) {
       const heading = f.count > f.talkers.length ? "The largest of " + f.count + " conversations" : "Conversations";
       cell.append(make("h3", heading));
-      cell.append(table(heading, ["Client", "Server", "Port", "State", "Packets", "Bytes", "From", "Until"], f.talkers.map((t) => {
+      cell.append(table(heading, ["Client", "Server", "Port", "State", "Packets", "Bytes", "First seen", "Last seen"], f.talkers.map((t) => {
         const line = make("tr");
         [t.client, t.server, t.port, t.state].forEach((text) => line.append(make("td", text)));
         [t.packets, t.bytes].forEach((text) => line.append(make("td", text, { class: "number" })));
@@ -197,7 +198,7 @@
     }
     if (f.near.length) {
       const near = make("div", null, { class: "near" });
-      near.append(make("h3", "The nearest rows of the matrix"), matrixRows("The nearest rows", f.near));
+      near.append(make("h3", "The nearest rows of the matrix"), copyMatrixRows("The nearest rows", f.near));
       cell.append(near);
     }
     const last = make("p");
@@ -223,7 +224,7 @@
     row.append(verdict, party(f.client, f.client_name, f.client_roles, "From"), party(f.server, f.server_name, f.server_roles, "To"));
     row.append(make("td", (f.transport + " " + f.port).trim(), { "data-label": "Port" }));
     row.append(make("td", f.count || "", { class: "number", "data-label": "Count" }));
-    const what = make("td", null, { "data-label": "What" });
+    const what = make("td", null, { "data-label": "Finding" });
     const button = make("button", f.message, { type: "button", class: "toggle", "aria-expanded": String(state.open.includes(f.id)) });
     button.addEventListener("click", (event) => {
       event.stopPropagation();
@@ -232,7 +233,7 @@
     });
     what.append(button);
     row.append(what);
-    // Who marks text to copy it does not want it gone.
+    // A click that selects text must not close the finding.
     row.addEventListener("click", () => { if (!String(getSelection())) toggle(f.id); });
     return row;
   };
@@ -266,19 +267,19 @@
 
   const filters = () => FIELDS.filter((name) => state[name]).map((name) => name + " " + state[name]).join(", ");
 
-  const told = (list, shown, all) => {
+  const countWords = (list, shown, all) => {
     const total = data.findings.length;
-    const hidden = all || state.sort || filters() ? 0 : data.findings.filter(fits).length - list.length;
+    const hidden = all || state.sort || filters() ? 0 : data.findings.filter(matchesFilters).length - list.length;
     const info = list.filter((f) => f.severity === "info").length;
     let words = list.length + hidden === total ? plural(total, "finding") : list.length + " of " + plural(total, "finding");
-    if (hidden) words += ", " + hidden + " of them under those that explain them";
+    if (hidden) words += ", " + hidden + " of them grouped under their explanations";
     if (info) words += ", " + info + " of severity info";
     if (data.total > total) words += " (the " + total + " worst of " + data.total + "; all of them are in findings.csv)";
     if (all && filters()) words += ", with " + filters();
     if (all && shown < list.length) words += "; the first " + shown + " are printed";
     state.open.filter((id) => !list.some((f) => f.id === id)).slice(0, 3).forEach((id) => {
-      const there = data.findings.some((f) => f.id === id);
-      words += "; finding " + id.slice(0, 40) + (there ? " does not fit the filters" : " is not in this report");
+      const exists = data.findings.some((f) => f.id === id);
+      words += "; finding " + id.slice(0, 40) + (exists ? " does not match the filters" : " is not in this report");
     });
     return words;
   };
@@ -290,17 +291,17 @@
     FIELDS.forEach((name) => {
       const field = form.elements[name];
       if (field === document.activeElement && field.tagName === "INPUT") return;
-      // A link may name what this report does not have.
+      // A link may contain a value that does not occur in this report.
       if (state[name] && field.options && ![...field.options].some((option) => option.value === state[name])) {
         field.append(make("option", state[name], { value: state[name] }));
       }
       field.value = state[name];
     });
-    const list = chosen(all);
+    const list = selectedFindings(all);
     const pages = Math.max(1, Math.ceil(list.length / PAGE));
     const page = Math.min(state.page, pages);
     const shown = all ? list.slice(0, PRINTED) : list.slice((page - 1) * PAGE, page * PAGE);
-    const words = told(list, shown.length, all);
+    const words = countWords(list, shown.length, all);
     if (byId("count").textContent !== words) byId("count").textContent = words;
     const rows = [];
     shown.forEach((f) => {
@@ -325,10 +326,10 @@
       });
       return button;
     };
-    nav.replaceChildren(step("Earlier", page - 1), make("span", "Page " + page + " of " + pages), step("Later", page + 1));
+    nav.replaceChildren(step("Previous", page - 1), make("span", "Page " + page + " of " + pages), step("Next", page + 1));
   };
 
-  // The rows of the matrix and the findings of a cell of the map.
+  // Shows the rows and the findings of the selected cell of the map.
   const renderCell = () => {
     const place = byId("cell");
     if (!place) return;
@@ -338,7 +339,7 @@
     place.replaceChildren();
     if (!state.cell) return;
     if (!link) {
-      place.append(make("p", "Nothing joins " + state.cell.slice(0, 80).replace("~", " and ") + " in this report."));
+      place.append(make("p", "This report has no cell for " + state.cell.slice(0, 80).replace("~", " and ") + "."));
       return;
     }
     link.setAttribute("aria-current", "true");
@@ -352,11 +353,11 @@
       place.append(line);
     }
     const rows = link.dataset.rows.split(" ").filter(Boolean);
-    if (rows.length) place.append(matrixRows("Rows of the cell", rows));
-    else place.append(make("p", "No row of the matrix joins these two."));
+    if (rows.length) place.append(copyMatrixRows("Rows of the cell", rows));
+    else place.append(make("p", "No row of the matrix connects these two roles."));
   };
 
-  // The rows of the matrix with one status or reason, or all.
+  // Shows the rows of the matrix with the selected status or reason, or all rows.
   let filtered = "";
   const renderMatrix = () => {
     const select = document.querySelector("#rows select");
@@ -381,7 +382,7 @@
     byId("rows-note").textContent = wanted ? "Only rows with " + wanted.join(" ") + "." : "";
   };
 
-  // Brings something into view, and the key with it.
+  // Scrolls to an element and moves the focus there.
   const goTo = (place) => {
     if (!place) return;
     place.scrollIntoView();
@@ -390,7 +391,7 @@
     target.focus({ preventScroll: true });
   };
 
-  // A link to a section alone changes nothing of what is chosen, which goes on standing in the address.
+  // A link to a section keeps the filters and the open findings in the address.
   document.addEventListener("click", (event) => {
     const link = event.target.closest && event.target.closest("nav a[href^='#'], a.skip");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -403,23 +404,23 @@
 
   const show = () => {
     state = read();
-    // A link to a finding leads to its page.
-    const at = chosen().findIndex((f) => f.id === state.open[0]);
+    // A link to a finding selects the page that contains it.
+    const at = selectedFindings().findIndex((f) => f.id === state.open[0]);
     if (at >= 0 && location.hash.includes("open=") && !location.hash.includes("page=")) state.page = 1 + Math.floor(at / PAGE);
     render();
     renderCell();
     renderMatrix();
     if (!location.hash.includes("?")) return;
     if (state.view === "map" && state.cell) {
-      // The map stays in view for the next cell.
+      // The map stays in view, so that the next cell can be selected.
       byId("cell").scrollIntoView({ block: "nearest" });
     } else {
       goTo(byId("finding-" + state.open[0]) || byId(state.view));
     }
   };
 
-  // Arrows go from cell to cell; one of them alone is met by the tabulator.
-  const keysOfMap = () => {
+  // Arrow keys move between the cells. Only one cell is in the tab order.
+  const setMapTabOrder = () => {
     const links = [...document.querySelectorAll("#map td a")];
     links.forEach((link, number) => link.setAttribute("tabindex", number ? "-1" : "0"));
   };
@@ -467,7 +468,7 @@
     });
   };
 
-  // On paper everything that is chosen is open.
+  // A printed page shows every selected finding opened.
   let closed = [];
   addEventListener("beforeprint", () => {
     closed = [...document.querySelectorAll("details:not([open])")];
@@ -480,24 +481,24 @@
   });
   addEventListener("hashchange", show);
 
-  // Where the page is served, the next window takes the place of this one; filters and the place in the page stay.
-  const follow = () => {
+  // On a served page, the next window replaces this one. Filters and the scroll position stay.
+  const followAudit = () => {
     const SILENCE = 10000;
     const status = byId("live");
     status.hidden = false;
-    let heard = Date.now();
+    let lastUpdate = Date.now();
     let shown = Date.now();
     let loading = false;
     const clock = (time) => new Date(time).toISOString().slice(11, 19);
-    const trouble = (text) => {
-      status.textContent = text + " Heard of last at " + clock(heard) + "; the report was loaded at " + clock(shown) + ".";
+    const showTrouble = (text) => {
+      status.textContent = text + " Last update: " + clock(lastUpdate) + "; report loaded: " + clock(shown) + ".";
       status.classList.add("trouble");
     };
     const load = () => {
       if (loading) return;
       loading = true;
       const request = new XMLHttpRequest();
-      // Parsed as a document that runs nothing.
+      // The document is only parsed; its scripts do not run.
       request.responseType = "document";
       request.open("GET", "/");
       request.timeout = 30000;
@@ -512,25 +513,25 @@
     const events = new EventSource("/events");
     let newest = "";
     events.addEventListener("error", () => {
-      trouble("The audit does not answer.");
-      // Another run counts its windows anew.
+      showTrouble("The audit does not respond.");
+      // A restarted audit numbers its windows from the beginning.
       document.body.dataset.window = "?";
     });
     events.addEventListener("now", (event) => {
       const now = JSON.parse(event.data);
-      heard = Date.now();
+      lastUpdate = Date.now();
       status.classList.toggle("trouble", now.away.length > 0);
-      const away = now.away.length ? "; not read: " + now.away.join(", ") : "";
-      status.textContent = clean("Live at " + clock(heard) + ": " + now.rate + " frames a second, " + now.lost + " lost; in the last window "
-        + (100 * now.loss).toFixed(2) + " % were lost" + away + ".");
-      // What could not be loaded is tried again.
+      const away = now.away.length ? "; interfaces down: " + now.away.join(", ") : "";
+      status.textContent = clean("Live at " + clock(heard) + ": " + now.rate + " frames a second, " + now.lost + " lost; loss in the last window: "
+        + (100 * now.loss).toFixed(2) + " %" + away + ".");
+      // A failed load is tried again.
       if (newest && newest !== document.body.dataset.window) load();
     });
     events.addEventListener("window", (event) => {
       newest = event.data;
       if (newest !== document.body.dataset.window) load();
     });
-    setInterval(() => { if (Date.now() - heard > SILENCE) trouble("Nothing is heard of the audit."); }, 2000);
+    setInterval(() => { if (Date.now() - lastUpdate > SILENCE) showTrouble("The audit sends no updates."); }, 2000);
   };
 
   const replace = (next) => {
@@ -547,7 +548,7 @@
     const focus = active && (active.name || active.getAttribute("href") || active.getAttribute("aria-label") || (active.tagName === "SUMMARY" && active.firstChild.textContent));
     document.title = next.title;
     document.querySelector("h1").replaceWith(document.importNode(next.querySelector("h1"), true));
-    // The findings keep their form, in which somebody may be typing; the script fills the rest anew.
+    // The section of the findings keeps its form, in which the user may be typing. The script renders the rest again.
     next.querySelectorAll("main > section").forEach((section) => {
       const mine = byId(section.id);
       if (mine && section.id !== "findings") mine.replaceWith(document.importNode(section, true));
@@ -557,7 +558,7 @@
       if (was !== undefined) part.open = was;
     });
     if (byId("filters")) fillFilters();
-    keysOfMap();
+    setMapTabOrder();
     render();
     renderCell();
     renderMatrix();
@@ -569,12 +570,12 @@
       if (again) again.focus({ preventScroll: true });
     }
     scrollTo({ left: place[0], top: place[1], behavior: "instant" });
-    say("A window was closed: " + document.querySelector("h1").textContent);
+    announce("A window was closed: " + document.querySelector("h1").textContent);
   };
 
   if (byId("filters")) fillFilters();
-  keysOfMap();
+  setMapTabOrder();
   listen();
   show();
-  if (document.body.dataset.window) follow();
+  if (document.body.dataset.window) followAudit();
 })();

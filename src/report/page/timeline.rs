@@ -6,7 +6,7 @@ use crate::classify::Severity;
 use crate::model::{BUCKET_NS, Nanos, SECOND};
 use crate::result::{AuditResult, Time, short};
 
-/// The most bars.
+/// The maximum number of bars.
 const BARS: usize = 180;
 const WIDTH: usize = 900;
 const LEFT: usize = 90;
@@ -18,7 +18,7 @@ const LANE: usize = 18;
 /// time.
 pub(super) struct TimeBins {
     start: i128,
-    each: i128,
+    length: i128,
     pub count: usize,
 }
 
@@ -28,25 +28,26 @@ impl TimeBins {
     pub fn between(first: Nanos, last: Nanos, most: usize) -> Self {
         let bucket = i128::from(BUCKET_NS);
         let [low, high] = [first, last].map(|time| i128::from(time).div_euclid(bucket));
-        let up = |number: i128, by: i128| (number + by - 1) / by;
+        let div_up = |number: i128, by: i128| (number + by - 1) / by;
         // The older part of a long timeline is known only by the hour.
         let hour = 3600 * i128::from(SECOND) / bucket;
         let unit = if high - low > 24 * hour { hour } else { 1 };
         let low = low.div_euclid(unit) * unit;
         let tens = (high - low + 1).max(1);
-        let each = up(up(tens, most as i128), unit) * unit;
-        Self { start: low * bucket, each: each * bucket, count: up(tens, each) as usize }
+        let length = div_up(div_up(tens, most as i128), unit) * unit;
+        let count = div_up(tens, length) as usize;
+        Self { start: low * bucket, length: length * bucket, count }
     }
 
     /// Returns the number of the bin that holds a time.
     pub fn of(&self, time: Nanos) -> usize {
-        let piece = (i128::from(time) - self.start).div_euclid(self.each);
-        usize::try_from(piece).unwrap_or(0).min(self.count - 1)
+        let bin = (i128::from(time) - self.start).div_euclid(self.length);
+        usize::try_from(bin).unwrap_or(0).min(self.count - 1)
     }
 
     /// Returns the length of a bin in seconds.
     pub fn seconds(&self) -> i128 {
-        self.each / i128::from(SECOND)
+        self.length / i128::from(SECOND)
     }
 }
 
@@ -60,10 +61,10 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
             }
         };
     };
-    let pieces = TimeBins::between(first, last, BARS);
-    let mut bars = vec![(0u64, 0u64); pieces.count];
+    let bins = TimeBins::between(first, last, BARS);
+    let mut bars = vec![(0u64, 0u64); bins.count];
     for (seconds, frames, bytes) in &result.head.timeline {
-        let bar = &mut bars[pieces.of(seconds.saturating_mul(SECOND))];
+        let bar = &mut bars[bins.of(seconds.saturating_mul(SECOND))];
         bar.0 = bar.0.saturating_add(*frames);
         bar.1 = bar.1.saturating_add(*bytes);
     }
@@ -71,21 +72,21 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
     let lanes: Vec<(Severity, Vec<u64>)> = Severity::ALL
         .iter()
         .rev()
-        .filter_map(|severity| Some((*severity, lane(result, *severity, &pieces)?)))
+        .filter_map(|severity| Some((*severity, count_findings(result, *severity, &bins)?)))
         .collect();
-    let x = |piece: usize| LEFT + piece * (WIDTH - LEFT) / pieces.count;
-    let width = |piece: usize| (x(piece + 1) - x(piece)).max(1);
+    let x = |bin: usize| LEFT + bin * (WIDTH - LEFT) / bins.count;
+    let width = |bin: usize| (x(bin + 1) - x(bin)).max(1);
     let lane_y = |lane: usize| HEIGHT as usize + 10 + lane * LANE;
     let bottom = lane_y(lanes.len()) + 4;
     let label = format!(
-        "Frames in pieces of {} s, at most {most}, from {} to {}{}",
-        pieces.seconds(),
+        "Frames in intervals of {} s, at most {most}, from {} to {}{}",
+        bins.seconds(),
         short(first),
         short(last),
         if lanes.is_empty() {
             ""
         } else {
-            "; below them findings, each from its first to its last packet"
+            "; below them the findings, each from its first to its last packet"
         }
     );
     html! {
@@ -96,18 +97,18 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
                     line.axis x1=(LEFT) y1=(HEIGHT) x2=(WIDTH) y2=(HEIGHT) {}
                     text x=(LEFT - 6) y="12" text-anchor="end" { (most) }
                     text x=(LEFT - 6) y=(HEIGHT) text-anchor="end" { "frames" }
-                    @for (piece, (frames, bytes)) in bars.iter().enumerate().filter(|(_, bar)| bar.0 > 0) {
+                    @for (bin, (frames, bytes)) in bars.iter().enumerate().filter(|(_, bar)| bar.0 > 0) {
                         // A bar is visible however few frames it stands for.
                         @let height = (u128::from(*frames) * u128::from(HEIGHT - 4) / u128::from(most)).max(1) as u64;
-                        rect.bar x=(x(piece)) y=(HEIGHT - height) width=(width(piece)) height=(height) {
+                        rect.bar x=(x(bin)) y=(HEIGHT - height) width=(width(bin)) height=(height) {
                             title { (frames) " frames, " (bytes) " bytes" }
                         }
                     }
                     @for (number, (severity, counts)) in lanes.iter().enumerate() {
                         text x=(LEFT - 6) y=(lane_y(number) + LANE - 6) text-anchor="end" { (severity.name()) }
-                        @for (piece, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-                            rect class={ "mark severity " (severity.name()) } x=(x(piece)) y=(lane_y(number) + 2)
-                                width=(width(piece)) height=(LANE - 4) {
+                        @for (bin, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+                            rect class={ "mark severity " (severity.name()) } x=(x(bin)) y=(lane_y(number) + 2)
+                                width=(width(bin)) height=(LANE - 4) {
                                 title { (count) " findings of severity " (severity.name()) }
                             }
                         }
@@ -123,17 +124,21 @@ pub(super) fn draw(result: &AuditResult<'_>) -> Markup {
 }
 
 /// Returns the number of findings of a severity in each bin; `None` if there are none at all.
-fn lane(result: &AuditResult<'_>, severity: Severity, pieces: &TimeBins) -> Option<Vec<u64>> {
+fn count_findings(
+    result: &AuditResult<'_>,
+    severity: Severity,
+    bins: &TimeBins,
+) -> Option<Vec<u64>> {
     // A step is one more where a finding begins, and one less where it has ended.
-    let mut steps = vec![0i64; pieces.count + 1];
+    let mut steps = vec![0i64; bins.count + 1];
     for finding in result.briefs().filter(|f| f.severity == severity) {
         if let (Some(first), Some(last)) = (finding.first, finding.last) {
-            steps[pieces.of(first)] += 1;
-            steps[pieces.of(last) + 1] -= 1;
+            steps[bins.of(first)] += 1;
+            steps[bins.of(last) + 1] -= 1;
         }
     }
     let mut now = 0;
-    let counts: Vec<u64> = steps[..pieces.count]
+    let counts: Vec<u64> = steps[..bins.count]
         .iter()
         .map(|step| {
             now += step;
@@ -156,10 +161,10 @@ mod tests {
             (-1, 1),
             (Nanos::MIN + 1, Nanos::MAX),
         ] {
-            let pieces = TimeBins::between(first, last, BARS);
-            assert!((1..=BARS).contains(&pieces.count), "{first} {last}: {}", pieces.count);
-            assert_eq!(pieces.of(first), 0);
-            assert_eq!(pieces.of(last), pieces.count - 1, "{first} {last}");
+            let bins = TimeBins::between(first, last, BARS);
+            assert!((1..=BARS).contains(&bins.count), "{first} {last}: {}", bins.count);
+            assert_eq!(bins.of(first), 0);
+            assert_eq!(bins.of(last), bins.count - 1, "{first} {last}");
         }
         assert_eq!(TimeBins::between(0, 3600 * SECOND, 360).count, 181);
     }

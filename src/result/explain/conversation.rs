@@ -146,11 +146,11 @@ pub(super) fn hardware(
 ) -> Option<String> {
     [(&j.client, c.subject.client), (&j.server, c.subject.server)]
         .into_iter()
-        .filter(|(party, _)| !matches!(party.who, PartyKind::Host(_) | PartyKind::Service(_)))
+        .filter(|(party, _)| !matches!(party.kind, PartyKind::Host(_) | PartyKind::Service(_)))
         .find_map(|(_, address)| {
-            let presence = conversations.survey.presence(address)?;
+            let presence = conversations.index.presence(address)?;
             // Frames from a router's hardware address belong to other hosts.
-            let own = presence.macs.iter().filter(|mac| !conversations.survey.is_router(**mac));
+            let own = presence.macs.iter().filter(|mac| !conversations.index.is_router(**mac));
             let host = own.filter(|_| !presence.routed).find_map(|mac| policy.host_of_mac(*mac))?;
             let name = &policy.inventory.hosts[host].name;
             Some(format!("the MAC address of {address} is that of {name}"))
@@ -168,7 +168,7 @@ fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
     };
     let client = j.client.roles;
     let server = j.server.roles;
-    let (who, address, roles) = match (client.is_empty(), server.is_empty()) {
+    let (verb, address, roles) = match (client.is_empty(), server.is_empty()) {
         (true, false) => {
             let fits = rows().filter(|row| matrix.is_destination(row, server));
             ("does", c.subject.client, fits.map(|row| row.source).collect::<BTreeSet<_>>())
@@ -181,7 +181,7 @@ fn seems(policy: &Policy, c: &Conversation, j: &Judged) -> Option<String> {
     };
     let names: Vec<&str> = roles.iter().map(|role| matrix.roles[*role].name.as_str()).collect();
     ((1..=FEW).contains(&names.len()))
-        .then(|| format!("{address} {who} what {} would", names.join(", ")))
+        .then(|| format!("{address} {verb} what {} would", names.join(", ")))
 }
 
 /// Returns what the capture shows about the server's name, if the judgement depends on the name.
@@ -189,9 +189,9 @@ fn about_names(all: &Conversations, c: &Conversation, j: &Judged) -> Option<Stri
     let names = all.names_of(c);
     if let Some((number, alias)) = j.named {
         let known = &names.known[number];
-        let asked = &known.names[0];
+        let requested = &known.names[0];
         let name = &known.names[alias];
-        let alias = if alias == 0 { String::new() } else { format!(", an alias of {asked},") };
+        let alias = if alias == 0 { String::new() } else { format!(", an alias of {requested},") };
         let hidden =
             if names.hidden { "; another name may be hidden (ECH, or not kept)" } else { "" };
         return Some(format!("the server is {name}{alias} {}{hidden}", known.witnesses()));
@@ -223,7 +223,7 @@ fn about_announcement(row: &Row, c: &Conversation) -> Option<String> {
 fn nearest_rows<'a>(judge: &Judge<'a>, j: &Judged) -> Vec<&'a str> {
     const SHOWN: usize = 5;
     let policy = judge.policy;
-    let client = policy.client_roles(&j.client, &j.server, false);
+    let client = policy.client_roles(&j.client, &j.server);
     let server = j.server.roles;
     let matrix = &policy.matrix;
     let joins = |row: &&Row| matrix.is_source(row, client) && matrix.is_destination(row, server);

@@ -29,10 +29,10 @@ pub(super) fn display_filter(list: &[Conversation], members: &[u32]) -> String {
     let of = |client: &[IpAddr], server: &[IpAddr], ports: &BTreeSet<(u16, u16)>, other: &str| {
         let (there, back) = ports.iter().copied().unzip();
         let [forth, back] = [("dstport", "srcport", there), ("srcport", "dstport", back)].map(
-            |(at, beside, numbers)| {
+            |(at, other_field, numbers)| {
                 let mut what = service(transport, families, at, &numbers);
                 if !other.is_empty() {
-                    what = format!("{what} && !({transport}.{beside} in {{{other}}})");
+                    what = format!("{what} && !({transport}.{other_field} in {{{other}}})");
                 }
                 what
             },
@@ -83,13 +83,13 @@ fn turned(
 /// stands for any address.
 fn direction(from: &[IpAddr], to: &[IpAddr], what: &str) -> String {
     let side = |field: &str, addresses: &[IpAddr]| {
-        let of = |v6: bool| {
-            let texts = addresses.iter().filter(|a| a.is_ipv6() == v6).map(IpAddr::to_string);
-            let texts: Vec<String> = texts.collect();
-            let field = format!("{}.{field}", if v6 { "ipv6" } else { "ip" });
-            is_one_of(&field, &texts)
+        let of_family = |protocol: &str, is_of_family: fn(&IpAddr) -> bool| {
+            let addresses = addresses.iter().filter(|address| is_of_family(address));
+            let texts: Vec<String> = addresses.map(IpAddr::to_string).collect();
+            is_one_of(&format!("{protocol}.{field}"), &texts)
         };
-        let parts: Vec<String> = [of(false), of(true)].into_iter().flatten().collect();
+        let both = [of_family("ip", IpAddr::is_ipv4), of_family("ipv6", IpAddr::is_ipv6)];
+        let parts: Vec<String> = both.into_iter().flatten().collect();
         if parts.len() > 1 {
             Some(format!("({})", parts.join(" || ")))
         } else {

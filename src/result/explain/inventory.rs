@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Explainer, ToldFinding, Words};
+use super::{Explainer, ReportedFinding, Words};
 use crate::classify::TimeSpan;
-use crate::classify::{Finding, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, unseen};
+use crate::classify::{
+    Finding, Party, PartyKind, Peer, ROLE_WATCH_S, RoleSet, SHOWN_CLAIMANTS, unseen,
+};
 use crate::model::{Mac, Merge as _, SECOND, Transport, service_words};
 
 /// Maximum number of rows shown for one role.
 const ROWS: usize = 5;
 /// Maximum number of services shown for one address.
 const SERVICES: usize = 3;
-/// Maximum number of hardware addresses shown for one address.
-const CLAIMANTS: usize = 8;
 /// Maximum number of pairs of loopback addresses shown.
 const PAIRS: usize = 8;
 
@@ -23,7 +23,7 @@ impl Explainer<'_> {
         let host = self.host(finding);
         let described = host.map(|host| {
             let roles = self.policy.inventory.hosts[host].roles;
-            self.policy.describe(&Party { who: PartyKind::Host(host), roles })
+            self.policy.describe(&Party { kind: PartyKind::Host(host), roles })
         });
         described.into_iter().collect()
     }
@@ -35,18 +35,18 @@ impl Explainer<'_> {
         }
     }
 
-    pub(super) fn serves(&self, finding: &Finding, told: &ToldFinding) -> Words {
+    pub(super) fn serves(&self, finding: &Finding, reported: &ReportedFinding) -> Words {
         let Some((_, c, _)) = self.first(finding) else { return Words::default() };
         let matrix = &self.policy.matrix;
-        let service = service_words(c.subject.transport, &told.port);
+        let service = service_words(c.subject.transport, &reported.port);
         let roles = self.judge.serving(c);
-        let name = told.client.words_with_roles();
+        let name = reported.client.words_with_roles();
         let other = matrix.role_titles(roles).join(", ");
         Words {
             message: format!("{name} serves {service}, which only {other} serves"),
             action: format!(
                 "If {} has this role, add it in the inventory; otherwise find out what listens on the port",
-                told.client.words()
+                reported.client.words()
             ),
             display_filter: self.filter(finding),
         }
@@ -56,14 +56,14 @@ impl Explainer<'_> {
         let Some((_, c, _)) = self.first(finding) else { return Words::default() };
         let address = c.subject.server;
         let role_name = &self.policy.matrix.roles[role].name;
-        let deeds: BTreeSet<(Transport, u16)> = self
+        let services: BTreeSet<(Transport, u16)> = self
             .conversations(finding)
             .map(|(c, _)| (c.subject.transport, c.subject.port))
             .collect();
         let words =
             |(transport, port): &(Transport, u16)| service_words(*transport, &port.to_string());
-        let mut shown: Vec<String> = deeds.iter().take(SERVICES).map(words).collect();
-        let more = deeds.len().saturating_sub(SERVICES);
+        let mut shown: Vec<String> = services.iter().take(SERVICES).map(words).collect();
+        let more = services.len().saturating_sub(SERVICES);
         shown.extend((more > 0).then(|| format!("{more} more")));
         let (names, verb) = self.unseen(role);
         Words {
@@ -100,10 +100,10 @@ impl Explainer<'_> {
         (names.join(" and "), if names.len() == 1 { "was" } else { "were" })
     }
 
-    pub(super) fn silent_role(&self, role: usize, told: &ToldFinding) -> Words {
+    pub(super) fn silent_role(&self, role: usize, reported: &ReportedFinding) -> Words {
         let view = self.seen.view();
         let watched_s = view.watched.seconds_for(view.watch(ROLE_WATCH_S));
-        let name = told.client.words();
+        let name = reported.client.words();
         let title = &self.policy.matrix.roles[role].name;
         Words {
             message: format!(
@@ -130,29 +130,29 @@ impl Explainer<'_> {
             None => "other traffic of the host shows that the capture covers it".to_owned(),
         });
         if let Some(host) = self.host(finding) {
-            trace.extend(self.seen.words(Peer::Host(host)));
+            trace.extend(self.seen.describe_activity(Peer::Host(host)));
             trace.extend(self.seen.unread_between(host, &[]));
         }
         trace.extend(self.seen.clock_words());
         trace
     }
 
-    pub(super) fn conflict(&self, number: u32, told: &ToldFinding) -> Words {
+    pub(super) fn conflict(&self, number: u32, reported: &ReportedFinding) -> Words {
         let conflict = self.outcome.conflict(number);
         let address = conflict.address;
         let macs = &conflict.macs;
-        let more = macs.len().saturating_sub(CLAIMANTS);
-        let shown: Vec<String> = macs.iter().take(CLAIMANTS).map(Mac::to_string).collect();
+        let more = macs.len().saturating_sub(SHOWN_CLAIMANTS);
+        let shown: Vec<String> = macs.iter().take(SHOWN_CLAIMANTS).map(Mac::to_string).collect();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Words {
             message: format!(
                 "{address} of {} is claimed by several MAC addresses at the same time: {}{more}",
-                told.client.words(),
+                reported.client.words(),
                 shown.join(", ")
             ),
             action: format!(
                 "Find the other host that uses {address} besides {}, or list it as a virtual address with held-by",
-                told.client.words()
+                reported.client.words()
             ),
             display_filter: match address {
                 IpAddr::V4(_) => format!("arp.src.proto_ipv4 == {address}"),
@@ -174,8 +174,8 @@ impl Explainer<'_> {
                 names.join(" and ")
             ));
         }
-        let claims = &self.outcome.conversations.survey.claims;
-        for mac in conflict.macs.iter().take(CLAIMANTS) {
+        let claims = &self.outcome.conversations.index.claims;
+        for mac in conflict.macs.iter().take(SHOWN_CLAIMANTS) {
             let theirs =
                 claims.iter().filter(|(c, _)| (c.address, c.mac) == (conflict.address, *mac));
             let mut window = TimeSpan::default();
@@ -213,10 +213,10 @@ impl Explainer<'_> {
         let macs: BTreeSet<String> = ["client", "server"]
             .iter()
             .enumerate()
-            .flat_map(|(side, who)| {
+            .flat_map(|(side, end)| {
                 let macs =
                     self.conversations(finding).flat_map(move |(c, _)| c.rare().macs[side].iter());
-                macs.map(move |mac| format!("frames of the {who} came from {mac}"))
+                macs.map(move |mac| format!("frames of the {end} came from {mac}"))
             })
             .collect();
         let mut trace: Vec<String> = macs.into_iter().take(PAIRS).collect();

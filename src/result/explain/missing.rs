@@ -3,24 +3,24 @@
 
 use std::collections::BTreeSet;
 
-use super::not_assessable::pairs;
-use super::{Explainer, ToldFinding, Words};
+use super::not_assessable::pairs_text;
+use super::{Explainer, ReportedFinding, Words};
 use crate::classify::StateEvidence;
 use crate::classify::{ClaimId, Code, Finding, Judged, PartyKind, Reason, Verdict, clock_words};
 use crate::model::service_words;
 
 impl Explainer<'_> {
-    pub(super) fn failure(&self, finding: &Finding, told: &ToldFinding) -> Words {
+    pub(super) fn failure(&self, finding: &Finding, reported: &ReportedFinding) -> Words {
         let Some((_, c, _)) = self.first(finding) else { return Words::default() };
         let code = finding.code();
         let transport = c.subject.transport;
         // If an RST refused the port, an ICMP error about another attempt says nothing about it.
-        let telling = self.conversations(finding).map(|(c, _)| c);
-        let telling = telling.filter(|c| {
+        let rejected = self.conversations(finding).map(|(c, _)| c);
+        let rejected = rejected.filter(|c| {
             matches!(c.basis, StateEvidence::IcmpError | StateEvidence::PortUnreachable)
         });
-        let errors = telling.flat_map(|c| c.rare().errors.iter());
-        let who_says: BTreeSet<String> =
+        let errors = rejected.flat_map(|c| c.rare().errors.iter());
+        let reporters: BTreeSet<String> =
             errors.filter(|e| e.side == 0).map(|e| e.by.to_string()).collect();
         let how = match code {
             Code::Refused => "is refused",
@@ -29,10 +29,10 @@ impl Explainer<'_> {
             Code::Challenged => "is answered by an ACK instead of a SYN-ACK",
             _ => "gets no answer",
         };
-        let by = if who_says.is_empty() {
+        let by = if reporters.is_empty() {
             String::new()
         } else {
-            format!(", says {}", who_says.into_iter().collect::<Vec<_>>().join(", "))
+            format!(", says {}", reporters.into_iter().collect::<Vec<_>>().join(", "))
         };
         let alternative = self.alternative(finding);
         let foreign = [StateEvidence::ResetOnTheWay, StateEvidence::UnrelatedReset];
@@ -47,9 +47,9 @@ impl Explainer<'_> {
         let worked_until = stopped.filter_map(|(c, _)| c.opened.last.get()).max();
         let since = worked_until
             .map_or_else(String::new, |time| format!("; it worked until {}", clock_words(time)));
-        let service = service_words(transport, &told.port.replace(';', ", "));
-        let from = told.client.words_with_roles();
-        let to = told.server.words_with_roles();
+        let service = service_words(transport, &reported.port.replace(';', ", "));
+        let from = reported.client.words_with_roles();
+        let to = reported.server.words_with_roles();
         let flows: u64 = self.conversations(finding).map(|(c, _)| c.flows).sum();
         let flows = if flows == 1 { "1 connection".into() } else { format!("{flows} connections") };
         let attempts: u64 = self.conversations(finding).map(|(c, _)| c.attempts).sum();
@@ -60,8 +60,8 @@ impl Explainer<'_> {
         };
         let message =
             format!("{service} from {from} to {to} {how} ({attempts}{by}){alternative}{since}");
-        let from = told.client.words();
-        let to = told.server.words();
+        let from = reported.client.words();
+        let to = reported.server.words();
         let action = match code {
             Code::Refused => {
                 format!("Check that the service on {to} runs and listens on {service}")
@@ -84,10 +84,10 @@ impl Explainer<'_> {
 
     pub(super) fn failure_trace(&self, finding: &Finding) -> Vec<String> {
         let mut trace = self.conversation_trace(finding);
-        trace.extend(self.who(finding));
-        let ends = self.conversations(finding).flat_map(|(_, j)| [j.client.who, j.server.who]);
+        trace.extend(self.list_clients(finding));
+        let ends = self.conversations(finding).flat_map(|(_, j)| [j.client.kind, j.server.kind]);
         let hosts: BTreeSet<usize> = ends
-            .filter_map(|who| match who {
+            .filter_map(|kind| match kind {
                 PartyKind::Host(host) => Some(host),
                 _ => None,
             })
@@ -102,17 +102,17 @@ impl Explainer<'_> {
     /// Returns what worked for the clients of a failure, as servers and services in words.
     fn alternative(&self, finding: &Finding) -> String {
         let members = finding.members.len();
-        let mut lucky = 0;
+        let mut succeeded = 0;
         let mut first = BTreeSet::new();
         for (number, (c, _)) in self.conversations(finding).enumerate() {
             let ways = self.ways(finding, c.subject.client);
-            lucky += usize::from(!ways.is_empty());
+            succeeded += usize::from(!ways.is_empty());
             if number == 0 {
                 first = ways;
             }
         }
-        if lucky > 0 && lucky < members {
-            return format!("; for {lucky} of {members} conversations another way worked");
+        if succeeded > 0 && succeeded < members {
+            return format!("; for {succeeded} of {members} conversations another way worked");
         }
         let mut ways = first.into_iter();
         match (ways.next(), ways.count()) {
@@ -148,27 +148,29 @@ impl Explainer<'_> {
         words.collect()
     }
 
-    pub(super) fn never_attempted(&self, claim: ClaimId, told: &ToldFinding) -> Words {
-        let (claim, fold) = (self.outcome.claims().get(claim).0, self.outcome.claims().fold(claim));
-        let (client, server) = match fold {
-            Some(_) => (told.client.words(), told.server.words()),
-            None => (told.client.words_with_roles(), told.server.words_with_roles()),
+    pub(super) fn never_attempted(&self, claim: ClaimId, reported: &ReportedFinding) -> Words {
+        let claims = self.outcome.claims();
+        let merged = claims.merged_pairs(claim);
+        let claim = claims.get(claim);
+        let (client, server) = match merged {
+            Some(_) => (reported.client.words(), reported.server.words()),
+            None => (reported.client.words_with_roles(), reported.server.words_with_roles()),
         };
         let because = match claim.trigger {
             Some(_) => ", although users worked through it",
             None => "",
         };
-        let pairs = pairs(fold);
+        let pairs = pairs_text(merged);
         let message = format!(
             "{client} never opened {} to {server}{pairs} in {} s{because}",
             self.services(claim),
             self.seen.view().watched.seconds_for(claim.watch_s)
         );
-        let action = match fold {
+        let action = match merged {
             Some(_) => "Look for what these hosts have in common: a setting, an agent that is not running, a local rule that blocks the traffic".to_owned(),
             None => format!(
                 "Check that the service on {} is running and correctly configured, and that nothing on the host itself blocks the traffic",
-                told.client.words()
+                reported.client.words()
             ),
         };
         Words { message, action, display_filter: String::new() }

@@ -22,7 +22,7 @@ pub use conversation::state_changes;
 
 /// A finding as reports show it, without its trace.
 #[derive(Clone, Debug)]
-pub struct ToldFinding {
+pub struct ReportedFinding {
     /// Id that is the same in every capture that shows the same finding. It depends only on
     /// verdict, code, ends, transport, and port or group.
     pub id: String,
@@ -92,8 +92,8 @@ impl<'a> Explainer<'a> {
     }
 
     /// Explains all findings, worst first.
-    pub fn all(&self) -> impl Iterator<Item = ToldFinding> {
-        self.outcome.findings().iter().map(|finding| self.tell(finding))
+    pub fn all(&self) -> impl Iterator<Item = ReportedFinding> {
+        self.outcome.findings().iter().map(|finding| self.explain(finding))
     }
 
     /// Returns the judgement that is explained.
@@ -116,11 +116,11 @@ impl<'a> Explainer<'a> {
     /// members have different roles.
     pub fn roles(&self, finding: &Finding) -> [RoleSet; 2] {
         if let Reason::Claim(claim) = finding.reason
-            && self.outcome.claims().fold(claim).is_some()
+            && self.outcome.claims().merged_pairs(claim).is_some()
         {
             return self.roles_of_claims(claim);
         }
-        if !Self::is_told_by_members(finding) {
+        if !Self::is_described_by_members(finding) {
             return [finding.key.client, finding.key.server].map(|end| {
                 match self.outcome.end(end) {
                     EndKey::Host(host) => self.policy.inventory.hosts[*host as usize].roles,
@@ -139,7 +139,7 @@ impl<'a> Explainer<'a> {
         all.fold(first, shared)
     }
 
-    fn is_told_by_members(finding: &Finding) -> bool {
+    fn is_described_by_members(finding: &Finding) -> bool {
         matches!(finding.reason, Reason::Permission | Reason::Failed(_))
     }
 
@@ -164,7 +164,9 @@ impl<'a> Explainer<'a> {
     /// Returns the number of conversations, or of pairs of hosts, that a finding stands for.
     pub(super) fn count(&self, finding: &Finding) -> u64 {
         match finding.reason {
-            Reason::Claim(claim) => self.outcome.claims().fold(claim).map_or(0, |fold| fold.pairs),
+            Reason::Claim(claim) => {
+                self.outcome.claims().merged_pairs(claim).map_or(0, |merged| merged.pairs)
+            }
             Reason::Failed(_) if self.is_of_many(finding) => {
                 let pairs = self.conversations(finding).map(|(c, j)| {
                     [(&j.client, c.subject.client), (&j.server, c.subject.server)]
@@ -177,25 +179,26 @@ impl<'a> Explainer<'a> {
     }
 
     /// Explains a finding.
-    pub fn tell(&self, finding: &Finding) -> ToldFinding {
-        let mut told = self.untold(finding);
+    pub fn explain(&self, finding: &Finding) -> ReportedFinding {
+        let mut reported = self.without_words(finding);
         let Words { message, action, display_filter } = match finding.reason {
-            Reason::Permission => self.permission(finding, &told),
-            Reason::Strangers => permission::strangers(&told),
-            Reason::Failed(_) => self.failure(finding, &told),
+            Reason::Permission => self.permission(finding, &reported),
+            Reason::Strangers => permission::strangers(&reported),
+            Reason::Failed(_) => self.failure(finding, &reported),
             Reason::Claim(claim) => match finding.code() {
-                Code::NeverAttempted => self.never_attempted(claim, &told),
-                _ => self.not_assessable(claim, &told),
+                Code::NeverAttempted => self.never_attempted(claim, &reported),
+                _ => self.not_assessable(claim, &reported),
             },
-            Reason::Serves => self.serves(finding, &told),
+            Reason::Serves => self.serves(finding, &reported),
             Reason::LooksAlike(role) => self.looks_alike(finding, role.into()),
-            Reason::Silent(role) => self.silent_role(role.into(), &told),
-            Reason::Conflict(number) => self.conflict(number, &told),
+            Reason::Silent(role) => self.silent_role(role.into(), &reported),
+            Reason::Conflict(number) => self.conflict(number, &reported),
             Reason::Loopback => self.loopback(finding),
             Reason::Unused(number) => self.unused(number as usize),
         };
-        (told.message, told.action, told.display_filter) = (message, action, display_filter);
-        told
+        (reported.message, reported.action, reported.display_filter) =
+            (message, action, display_filter);
+        reported
     }
 
     /// Returns what was considered for a finding, in the order in which it was considered.
@@ -214,12 +217,12 @@ impl<'a> Explainer<'a> {
     }
 
     /// Returns a finding without its texts.
-    fn untold(&self, finding: &Finding) -> ToldFinding {
+    fn without_words(&self, finding: &Finding) -> ReportedFinding {
         let policy = self.policy;
         let outcome = self.outcome;
         let [client, server] = self.ends(finding);
         let cause = finding.explained_by().map(|cause| &outcome.findings()[cause]);
-        ToldFinding {
+        ReportedFinding {
             id: outcome.id_of(policy, finding),
             severity: finding.severity,
             verdict: finding.verdict(),
@@ -259,7 +262,7 @@ impl<'a> Explainer<'a> {
             Reason::Failed(_) => first().and_then(|ruling| ruling.row),
             Reason::Claim(claim) => {
                 let claims = self.outcome.claims();
-                claims.rows(claims.get(claim).0.rows).first().copied()
+                claims.rows(claims.get(claim).rows).first().copied()
             }
             Reason::Unused(number) => return exception_rule(self.policy, number as usize),
             _ => None,
@@ -288,11 +291,11 @@ impl<'a> Explainer<'a> {
         let policy = self.policy;
         let keys = [finding.key.client, finding.key.server].map(|end| self.outcome.end(end));
         if let Reason::Claim(claim) = finding.reason
-            && self.outcome.claims().fold(claim).is_some()
+            && self.outcome.claims().merged_pairs(claim).is_some()
         {
             return self.ends_of_claims(claim);
         }
-        if !Self::is_told_by_members(finding) {
+        if !Self::is_described_by_members(finding) {
             return keys.map(|key| EndIdentity::of_key(policy, key));
         }
         // All conversations of a single pair have the same ends.
@@ -317,7 +320,7 @@ impl<'a> Explainer<'a> {
     }
 
     /// Returns the clients of a finding with many clients, in words, or `None` for other findings.
-    fn who(&self, finding: &Finding) -> Option<String> {
+    fn list_clients(&self, finding: &Finding) -> Option<String> {
         const SHOWN: usize = 20;
         let client = self.outcome.end(finding.key.client);
         if !matches!(client, EndKey::Many(_) | EndKey::Everybody) {

@@ -2,79 +2,61 @@
 
 use std::collections::BTreeSet;
 
-use super::{EndIdentity, Explainer, ToldFinding, Words};
+use super::{EndIdentity, Explainer, ReportedFinding, Words};
 use crate::classify::ServiceKey;
-use crate::classify::{
-    AbsenceClaim, ClaimId, Code, FoldedPairs as Fold, Peer, RoleSet, Row, roles_on,
-};
+use crate::classify::{AbsenceClaim, ClaimId, Code, MergedPairs, Peer, RoleSet, Row, roles_on};
 use crate::model::service_words;
 
 /// Maximum number of hosts that the trace of a claim describes.
 const SHOWN: usize = 5;
 
-/// Returns the number of pairs that folded claims are about, in words. The text is empty if they
+/// Returns the number of pairs that merged claims are about, in words. The text is empty if they
 /// are about hosts alone.
-pub(super) fn pairs(fold: Option<&Fold>) -> String {
-    let fold = fold.filter(|fold| !fold.to.is_empty());
-    fold.map_or_else(String::new, |fold| format!(" ({} pairs, each once)", fold.pairs))
+pub(super) fn pairs_text(merged: Option<&MergedPairs>) -> String {
+    let merged = merged.filter(|merged| !merged.to.is_empty());
+    merged.map_or_else(String::new, |merged| format!(" ({} pairs, each once)", merged.pairs))
+}
+
+/// Returns the minutes for which the rows of a claim have to be watched.
+fn minutes_to_watch(claim: &AbsenceClaim) -> u64 {
+    claim.watch_s.div_ceil(60).max(1)
 }
 
 impl Explainer<'_> {
-    pub(super) fn not_assessable(&self, id: ClaimId, told: &ToldFinding) -> Words {
-        let code = told.code;
+    pub(super) fn not_assessable(&self, id: ClaimId, reported: &ReportedFinding) -> Words {
         let claims = self.outcome.claims();
-        let claim = claims.get(id).0;
-        let fold = claims.fold(id);
-        let rows = claims.rows(claim.rows);
-        let client = told.client.words();
-        let server = told.server.words();
-        // The place to capture at.
-        let at = match fold {
+        let claim = claims.get(id);
+        let merged = claims.merged_pairs(id);
+        let rows: Vec<&Row> =
+            claims.rows(claim.rows).iter().map(|row| &self.policy.matrix.rows[*row]).collect();
+        let client = reported.client.words();
+        let server = reported.server.words();
+        let capture_at = match merged {
             Some(_) => "ports of these hosts".to_owned(),
             None => format!("port of {client}"),
         };
-        let minutes = claim.watch_s.div_ceil(60).max(1);
-        let features: BTreeSet<&str> = rows
-            .iter()
-            .flat_map(|r| &self.policy.matrix.rows[*r].features)
-            .map(String::as_str)
-            .filter(|f| !self.policy.inventory.features.contains_key(*f))
-            .collect();
-        let unseen_end = if self.seen.is_sending(Peer::Host(claim.source as usize)) {
-            &told.server
-        } else {
-            &told.client
-        };
-        let unseen = unseen_end.words();
-        let never_seen = match unseen.strip_prefix("any ") {
-            Some(roles) => format!("no {roles} was seen sending"),
-            None => format!("{unseen} was never seen sending"),
-        };
-        let outside = rows.iter().any(|row| self.policy.matrix.rows[*row].only.is_some());
-        let (why, action) = match code {
-            Code::HostNotSeen if outside => (
+        let minutes = minutes_to_watch(claim);
+        let (why, action) = match reported.code {
+            Code::HostNotSeen if rows.iter().any(|row| row.only.is_some()) => (
                 "the capture does not show that name or address".to_owned(),
-                format!("Capture at the switch {at} for {minutes} minutes, including DNS"),
+                format!("Capture at the switch {capture_at} for {minutes} minutes, including DNS"),
             ),
-            Code::HostNotSeen if fold.is_some() => (
+            Code::HostNotSeen if merged.is_some() => (
                 "in each pair, one host was never seen sending".to_owned(),
                 format!(
-                    "Capture at the switch {at} for {minutes} minutes; hosts.csv lists the hosts that were seen"
+                    "Capture at the switch {capture_at} for {minutes} minutes; hosts.csv lists the hosts that were seen"
                 ),
             ),
-            Code::HostNotSeen => (
-                never_seen,
-                format!("Capture at the switch port of {unseen} for {minutes} minutes"),
-            ),
+            Code::HostNotSeen => self.host_not_seen(claim, reported),
             Code::PairNotCovered => (
                 "nothing shows that the capture covers the pair".to_owned(),
                 format!(
-                    "Capture at the switch {at} for {minutes} minutes, or state in [capture] what the span covers"
+                    "Capture at the switch {capture_at} for {minutes} minutes, or state in [capture] what the span covers"
                 ),
             ),
             Code::OneSidedView => (
                 "only one direction of the pair is visible".to_owned(),
-                format!("Mirror both directions of the switch {at}"),
+                format!("Mirror both directions of the switch {capture_at}"),
             ),
             Code::LoopbackOnly => (
                 "the farm has no second host of the role".to_owned(),
@@ -82,25 +64,7 @@ impl Explainer<'_> {
                     "None if this is correct; otherwise list the other hosts, or capture on the loopback interface of {client}"
                 ),
             ),
-            // The window was long enough, but too much of it consists of gaps without frames.
-            Code::WindowTooShort if self.seen.view().watched.longest_s >= claim.watch_s => (
-                format!(
-                    "the longest stretch with gaps of at most {1} s in total has {0} s; {2} s are needed",
-                    self.seen.view().watched.seconds_for(claim.watch_s),
-                    claim.watch_s / 10,
-                    claim.watch_s
-                ),
-                "Capture where more traffic is visible: the traffic may have occurred in the gaps of this capture"
-                    .to_owned(),
-            ),
-            Code::WindowTooShort => (
-                format!(
-                    "{} s were watched; {} s are needed",
-                    self.seen.view().watched.seconds_for(claim.watch_s),
-                    claim.watch_s
-                ),
-                format!("Capture for at least {minutes} minutes"),
-            ),
+            Code::WindowTooShort => self.window_too_short(claim),
             Code::CaptureFiltered => (
                 "a capture filter may have removed it".to_owned(),
                 "Capture without a filter".to_owned(),
@@ -113,7 +77,7 @@ impl Explainer<'_> {
                 "the inventory does not state whether the feature is in use".to_owned(),
                 format!(
                     "Set {} to true or false in [farm.features]",
-                    features.into_iter().collect::<Vec<_>>().join(" and ")
+                    self.unstated_features(&rows).join(" and ")
                 ),
             ),
             _ => (
@@ -121,7 +85,7 @@ impl Explainer<'_> {
                 format!("Capture while users work through {client}"),
             ),
         };
-        let pairs = pairs(fold);
+        let pairs = pairs_text(merged);
         let message = format!(
             "{} from {client} to {server}{pairs} was not assessed: {why}",
             self.services(claim)
@@ -129,11 +93,60 @@ impl Explainer<'_> {
         Words { message, action, display_filter: String::new() }
     }
 
+    /// Explains a claim about a single pair, one host of which was not seen sending. Returns the
+    /// reason and what to do.
+    fn host_not_seen(&self, claim: &AbsenceClaim, reported: &ReportedFinding) -> (String, String) {
+        let unseen_end = if self.seen.is_sending(Peer::Host(claim.source as usize)) {
+            &reported.server
+        } else {
+            &reported.client
+        };
+        let unseen = unseen_end.words();
+        let never_seen = match unseen.strip_prefix("any ") {
+            Some(roles) => format!("no {roles} was seen sending"),
+            None => format!("{unseen} was never seen sending"),
+        };
+        let minutes = minutes_to_watch(claim);
+        (never_seen, format!("Capture at the switch port of {unseen} for {minutes} minutes"))
+    }
+
+    /// Explains a claim about rows that were not watched for long enough. Returns the reason and
+    /// what to do.
+    fn window_too_short(&self, claim: &AbsenceClaim) -> (String, String) {
+        let watched = &self.seen.view().watched;
+        let watched_s = watched.seconds_for(claim.watch_s);
+        // The window was long enough, but too much of it consists of gaps without frames.
+        if watched.longest_s >= claim.watch_s {
+            let gaps_s = claim.watch_s / 10;
+            let why = format!(
+                "the longest stretch with gaps of at most {gaps_s} s in total has {watched_s} s; {} s are needed",
+                claim.watch_s
+            );
+            let action = "Capture where more traffic is visible: the traffic may have occurred in the gaps of this capture";
+            return (why, action.to_owned());
+        }
+        (
+            format!("{watched_s} s were watched; {} s are needed", claim.watch_s),
+            format!("Capture for at least {} minutes", minutes_to_watch(claim)),
+        )
+    }
+
+    /// Returns the features of some rows that the inventory does not name, in order.
+    fn unstated_features<'r>(&self, rows: &[&'r Row]) -> Vec<&'r str> {
+        let features: BTreeSet<&str> = rows
+            .iter()
+            .flat_map(|row| &row.features)
+            .map(String::as_str)
+            .filter(|feature| !self.policy.inventory.features.contains_key(*feature))
+            .collect();
+        features.into_iter().collect()
+    }
+
     pub(super) fn claim_trace(&self, id: ClaimId) -> Vec<String> {
         let policy = self.policy;
         let seen = &self.seen;
         let claims = self.outcome.claims();
-        let claim = claims.get(id).0;
+        let claim = claims.get(id);
         let rows = claims.rows(claim.rows);
         let mut trace = Vec::new();
         if let Some(row) = rows.first() {
@@ -144,14 +157,14 @@ impl Explainer<'_> {
             }
         }
         if let Some((group, number)) = claim.trigger {
-            let c = &self.outcome.conversations.list[number as usize];
-            let ServiceKey { client, server, transport, port } = c.subject;
+            let trigger = &self.outcome.conversations.list[number as usize];
+            let ServiceKey { client, server, transport, port } = trigger.subject;
             let group = policy.matrix.groups.keys().nth(group.into()).map_or("", String::as_str);
             trace.push(format!(
                 "expected because a conversation of {group} used this host: {client} to {server}, {}, {} packets and {} bytes",
                 service_words(transport, &port.to_string()),
-                c.to_server.packets.0 + c.to_client.packets.0,
-                c.to_server.bytes.0 + c.to_client.bytes.0
+                trigger.to_server.packets.0 + trigger.to_client.packets.0,
+                trigger.to_server.bytes.0 + trigger.to_client.bytes.0
             ));
         }
         trace.push(format!(
@@ -170,37 +183,37 @@ impl Explainer<'_> {
         };
         trace.push(coverage.to_owned());
         let hosts = [&[Peer::Host(source)], &to[..]].concat();
-        trace.extend(hosts.iter().take(SHOWN).filter_map(|unit| seen.words(*unit)));
+        trace.extend(hosts.iter().take(SHOWN).filter_map(|peer| seen.describe_activity(*peer)));
         if hosts.len() > SHOWN {
             trace.push(format!("and {} more hosts, in hosts.csv", hosts.len() - SHOWN));
         }
         if claim.is_of_absence {
-            trace.extend(seen.hidden_ways(rows, source, &to, claim.tunnelled));
+            trace.extend(seen.hidden_ways(claim, rows, &to));
         }
-        if let Some(fold) = claims.fold(id) {
-            trace.push(format!("this is the first of {} pairs", fold.pairs));
-            if fold.doubtful > 0 && fold.doubtful < fold.pairs {
+        if let Some(merged) = claims.merged_pairs(id) {
+            trace.push(format!("this is the first of {} pairs", merged.pairs));
+            if merged.doubtful > 0 && merged.doubtful < merged.pairs {
                 trace.push(format!(
                     "{1} of {0} pairs are not certain; the claim rests on the others",
-                    fold.pairs, fold.doubtful
+                    merged.pairs, merged.doubtful
                 ));
             }
         }
         trace
     }
 
-    /// Returns the roles of the ends of folded claims, which are those of their rows.
+    /// Returns the roles of the ends of merged claims, which are those of their rows.
     pub(super) fn roles_of_claims(&self, id: ClaimId) -> [RoleSet; 2] {
         let claims = self.outcome.claims();
-        let rows = claims.rows(claims.get(id).0.rows);
+        let rows = claims.rows(claims.get(id).rows);
         let sides: [fn(&Row) -> usize; 2] = [|row| row.source, |row| row.destination];
         sides.map(|side| roles_on(self.policy, rows, side))
     }
 
-    /// Returns the ends of folded claims: all hosts with the roles of their rows.
+    /// Returns the ends of merged claims: all hosts with the roles of their rows.
     pub(super) fn ends_of_claims(&self, id: ClaimId) -> [EndIdentity; 2] {
-        let fold = self.outcome.claims().fold(id);
-        let counts = fold.map_or([0; 2], |fold| [fold.sources.len(), fold.to.len()]);
+        let merged = self.outcome.claims().merged_pairs(id);
+        let counts = merged.map_or([0; 2], |merged| [merged.sources.len(), merged.to.len()]);
         let [client, server] =
             self.roles_of_claims(id).map(|roles| EndIdentity::playing(self.policy, roles));
         [client.many(counts[0]), server.many(counts[1])]

@@ -3,38 +3,39 @@
 use std::collections::BTreeSet;
 
 use super::conversation::{hardware, off};
-use super::{Explainer, ToldFinding, Words};
+use super::{Explainer, ReportedFinding, Words};
 use crate::classify::{Code, Finding, Judged, Policy, RoleSet, Row, Ruling, State};
 use crate::model::service_words;
 
 impl Explainer<'_> {
-    pub(super) fn permission(&self, finding: &Finding, told: &ToldFinding) -> Words {
+    pub(super) fn permission(&self, finding: &Finding, reported: &ReportedFinding) -> Words {
         let Some((number, c, j)) = self.first(finding) else { return Words::default() };
         let service = if Self::is_of_many_ports(finding) {
             self.many_ports(finding)
         } else {
-            service_words(c.subject.transport, &told.port)
+            service_words(c.subject.transport, &reported.port)
         };
         let (did, how) = how_far(finding.state, finding.members.len());
         let of_network =
             matches!(self.outcome.end(finding.key.client), crate::classify::EndKey::Many(_));
-        let how = if of_network || told.client.address == "*" {
+        let how = if of_network || reported.client.address == "*" {
             how.replacen("and was ", "and were ", 1)
         } else {
             how
         };
         let how = format!("{}{how}", self.called(number, j));
-        let mut message = self.message(finding, told, j.ruling, &format!("{did} {service}"), &how);
+        let mut message =
+            self.message(finding, reported, j.ruling, &format!("{did} {service}"), &how);
         if let Some(words) = hardware(self.policy, &self.outcome.conversations, c, j) {
             message.push_str(&format!("; {words}"));
         }
-        let action = self.action(told, j.ruling.row);
+        let action = self.action(reported, j.ruling.row);
         Words { message, action, display_filter: self.filter(finding) }
     }
 
     pub(super) fn permission_trace(&self, finding: &Finding) -> Vec<String> {
         let mut trace = self.conversation_trace(finding);
-        trace.extend(self.who(finding));
+        trace.extend(self.list_clients(finding));
         trace.extend(self.doubtful_members(finding));
         trace
     }
@@ -66,15 +67,15 @@ impl Explainer<'_> {
     fn message(
         &self,
         finding: &Finding,
-        told: &ToldFinding,
+        reported: &ReportedFinding,
         Ruling { row, exception, .. }: Ruling,
         did: &str,
         how: &str,
     ) -> String {
         let policy = self.policy;
         let row = row.map(|r| &policy.matrix.rows[r]);
-        let client = told.client.words_with_roles();
-        let server = told.server.words_with_roles();
+        let client = reported.client.words_with_roles();
+        let server = reported.server.words_with_roles();
         let talked = format!("{client} {did} to {server} {how}");
         let reason = match (finding.code(), row) {
             (Code::ExpiredException, _) => return format!("{talked}; {}", self.expired(exception)),
@@ -104,7 +105,7 @@ impl Explainer<'_> {
                 row.purpose
             ),
             (Code::WrongSource, Some(_)) => {
-                let others = self.documented_sources(told, row);
+                let others = self.documented_sources(reported, row);
                 format!("the matrix documents this port of the server only for {others}")
             }
             (Code::NoRelation, Some(row)) => {
@@ -139,7 +140,7 @@ impl Explainer<'_> {
     }
 
     /// Returns the roles that may use the port that a row documents.
-    fn documented_sources(&self, told: &ToldFinding, row: Option<&Row>) -> String {
+    fn documented_sources(&self, reported: &ReportedFinding, row: Option<&Row>) -> String {
         let matrix = &self.policy.matrix;
         let Some(row) = row else { return String::new() };
         let port = *row.ports.start();
@@ -149,7 +150,7 @@ impl Explainer<'_> {
                 && matrix.roles[r.destination]
                     .members
                     .intersects(matrix.roles[row.destination].members)
-                && told.server.roles.split(';').any(|role| {
+                && reported.server.roles.split(';').any(|role| {
                     matrix.role(role).is_some_and(|n| {
                         matrix.roles[r.destination].members.intersects(RoleSet::one(n))
                     })
@@ -160,9 +161,9 @@ impl Explainer<'_> {
         sources.into_iter().collect::<Vec<_>>().join(", ")
     }
 
-    fn action(&self, told: &ToldFinding, row: Option<usize>) -> String {
+    fn action(&self, reported: &ReportedFinding, row: Option<usize>) -> String {
         let policy = self.policy;
-        match told.code {
+        match reported.code {
         Code::FeatureOff => {
             let row = row.map(|r| &policy.matrix.rows[r]);
             let feature = row.map_or_else(String::new, |r| off(policy, r));
@@ -170,15 +171,15 @@ impl Explainer<'_> {
         }
         Code::WrongTransport | Code::PortNotInMatrix => format!(
             "Find out what uses the port on {}; close it, or add a moved port to the inventory",
-            told.server.words()
+            reported.server.words()
         ),
         Code::ExpiredException => "Renew the exception with a new approval, or close the port".to_owned(),
         Code::Reversed => "Check the roles of both hosts in the inventory; if they are right, find out why the server connects to the client".to_owned(),
-        Code::ExposedInternal => format!("Close the port of {} to addresses outside the farm", told.server.words()),
+        Code::ExposedInternal => format!("Close the port of {} to addresses outside the farm", reported.server.words()),
         Code::WrongSource | Code::NoRelation => format!(
             "Find out why {} communicates with {}; block it on the firewall between them, or correct the roles in the inventory",
-            told.client.words(),
-            told.server.words()
+            reported.client.words(),
+            reported.server.words()
         ),
         Code::FeatureUnstated => {
             let row = row.map(|r| &policy.matrix.rows[r]);
@@ -194,11 +195,11 @@ impl Explainer<'_> {
 }
 
 /// Explains conversations between addresses that are not in any list.
-pub(super) fn strangers(told: &ToldFinding) -> Words {
+pub(super) fn strangers(reported: &ReportedFinding) -> Words {
     Words {
         message: format!(
             "{} conversations between addresses that are not in the inventory",
-            told.count
+            reported.count
         ),
         action: "Add the hosts to the inventory if they belong to the farm; --format conversations lists their conversations".to_owned(),
         display_filter: String::new(),

@@ -3,21 +3,21 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ServerNameRequest, http, starts, tls};
+use super::{ServerNameRequest, http, starts_message, tls};
 use crate::model::{Merge, Nanos, SECOND};
 
 /// Bytes kept of each side.
-const KEPT: usize = 4096;
+const MAX_BYTES: usize = 4096;
 
 /// Segments kept of each side.
-const MOST: usize = 64;
+const MAX_SEGMENTS: usize = 64;
 
 /// How long after the first segment others still belong to the start, in nanoseconds.
-const YOUNG: Nanos = 3 * SECOND;
+const MAX_DURATION: Nanos = 3 * SECOND;
 
 /// How long after the side's first packet its first data may come, in nanoseconds. A SYN may be
 /// repeated a few times.
-const LATE: Nanos = 60 * SECOND;
+const MAX_DELAY: Nanos = 60 * SECOND;
 
 /// The earliest data segments of a side, until they contain 4 KiB. The selection depends neither on
 /// the order of arrival nor on where the segments are collected. If too many bytes precede a
@@ -39,14 +39,14 @@ struct PrefixSegment {
 impl StreamPrefix {
     /// Returns whether data may still be the first on a side whose first packet came at `first`.
     /// The true first packet of the side came no later than that of any part of it.
-    pub fn is_young(time: Nanos, first: Nanos) -> bool {
-        time.saturating_sub(first) <= LATE
+    pub fn is_early(time: Nanos, first: Nanos) -> bool {
+        time.saturating_sub(first) <= MAX_DELAY
     }
 
     /// Adds a data segment.
     pub fn see(&mut self, time: Nanos, seq: u32, bytes: &[u8]) {
-        let first = self.list.first().map_or(time, |piece| piece.time);
-        if time.saturating_sub(first) > YOUNG {
+        let first = self.list.first().map_or(time, |segment| segment.time);
+        if time.saturating_sub(first) > MAX_DURATION {
             return;
         }
         self.add(PrefixSegment { time, seq, bytes: bytes.into() });
@@ -55,22 +55,22 @@ impl StreamPrefix {
 
     /// Adds a segment. If the same bytes were seen at the same position before, the earliest time
     /// counts.
-    fn add(&mut self, piece: PrefixSegment) {
-        let same = |p: &PrefixSegment| (p.seq, &p.bytes) == (piece.seq, &piece.bytes);
+    fn add(&mut self, segment: PrefixSegment) {
+        let same = |p: &PrefixSegment| (p.seq, &p.bytes) == (segment.seq, &segment.bytes);
         match self.list.iter_mut().find(|p| same(p)) {
-            Some(known) => known.time = known.time.min(piece.time),
-            None => self.list.push(piece),
+            Some(known) => known.time = known.time.min(segment.time),
+            None => self.list.push(segment),
         }
     }
 
     fn trim(&mut self) {
         self.list.sort_unstable();
-        self.list.truncate(MOST);
-        let first = self.list.first().map_or(0, |piece| piece.time);
+        self.list.truncate(MAX_SEGMENTS);
+        let first = self.list.first().map_or(0, |segment| segment.time);
         let mut before = 0;
-        self.list.retain(|piece| {
-            let fits = before < KEPT && piece.time.saturating_sub(first) <= YOUNG;
-            before += piece.bytes.len();
+        self.list.retain(|segment| {
+            let fits = before < MAX_BYTES && segment.time.saturating_sub(first) <= MAX_DURATION;
+            before += segment.bytes.len();
             fits
         });
     }
@@ -87,26 +87,26 @@ impl StreamPrefix {
 
     /// Returns what the segments together say about the server's name, on a side whose first packet
     /// came at `first`.
-    pub fn hello(&self, first: Nanos) -> Option<ServerNameRequest> {
-        let young: Vec<&PrefixSegment> =
-            self.list.iter().filter(|piece| Self::is_young(piece.time, first)).collect();
+    pub fn server_name(&self, first: Nanos) -> Option<ServerNameRequest> {
+        let early: Vec<&PrefixSegment> =
+            self.list.iter().filter(|segment| Self::is_early(segment.time, first)).collect();
         // Take the first start of a message that, with its continuation, yields a name.
-        young
-            .iter()
-            .find_map(|start| starts(&start.bytes).then(|| read(&joined(start, &young))).flatten())
+        early.iter().find_map(|start| {
+            starts_message(&start.bytes).then(|| read_name(&join_segments(start, &early))).flatten()
+        })
     }
 }
 
 /// Returns the bytes starting with a segment, as far as others continue it without a gap. If
 /// several continue it, the earliest counts.
-fn joined(start: &PrefixSegment, pieces: &[&PrefixSegment]) -> Vec<u8> {
+fn join_segments(start: &PrefixSegment, segments: &[&PrefixSegment]) -> Vec<u8> {
     let mut bytes = start.bytes.to_vec();
-    while bytes.len() < KEPT {
-        let rest = |piece: &&PrefixSegment| {
-            let skip = bytes.len().checked_sub(piece.seq.wrapping_sub(start.seq) as usize)?;
-            piece.bytes.get(skip..).filter(|rest| !rest.is_empty()).map(<[u8]>::to_vec)
+    while bytes.len() < MAX_BYTES {
+        let continuation = |segment: &&PrefixSegment| {
+            let skip = bytes.len().checked_sub(segment.seq.wrapping_sub(start.seq) as usize)?;
+            segment.bytes.get(skip..).filter(|more| !more.is_empty()).map(<[u8]>::to_vec)
         };
-        match pieces.iter().find_map(rest) {
+        match segments.iter().find_map(continuation) {
             Some(more) => bytes.extend(more),
             None => break,
         }
@@ -114,13 +114,13 @@ fn joined(start: &PrefixSegment, pieces: &[&PrefixSegment]) -> Vec<u8> {
     bytes
 }
 
-fn read(bytes: &[u8]) -> Option<ServerNameRequest> {
-    if http::is_request(bytes) { http::host(bytes) } else { tls::hello(bytes) }
+fn read_name(bytes: &[u8]) -> Option<ServerNameRequest> {
+    if http::is_request(bytes) { http::host(bytes) } else { tls::server_name(bytes) }
 }
 
 impl Merge for StreamPrefix {
     fn merge(&mut self, other: &Self) {
-        other.list.iter().for_each(|piece| self.add(piece.clone()));
+        other.list.iter().for_each(|segment| self.add(segment.clone()));
         self.trim();
     }
 }
@@ -132,7 +132,7 @@ mod tests {
     const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nAccept: */*\r\nHost: www.example.com\r\n\r\n";
 
     #[test]
-    fn pieces_join_in_any_order_and_of_any_size() {
+    fn segments_join_in_any_order_and_of_any_size() {
         for size in [1, 5, 20, 100] {
             let mut forth = StreamPrefix::default();
             let mut back = StreamPrefix::default();
@@ -146,7 +146,7 @@ mod tests {
                 back.merge(&one);
             }
             assert_eq!(forth, back);
-            assert_eq!(forth.hello(0).unwrap().name, "www.example.com", "{size}");
+            assert_eq!(forth.server_name(0).unwrap().name, "www.example.com", "{size}");
         }
     }
 
@@ -158,7 +158,7 @@ mod tests {
         early.see(0, 1, &REQUEST[..20]);
         early.see(1, 21, &REQUEST[20..]);
         let mut late = StreamPrefix::default();
-        late.see(YOUNG + 2, 7, &[0x17; 5000]);
+        late.see(MAX_DURATION + 2, 7, &[0x17; 5000]);
         let mut all = late.clone();
         all.merge(&early);
         assert_eq!(all, early);
@@ -168,14 +168,14 @@ mod tests {
 
     #[test]
     fn a_gap_is_no_name_and_numbers_may_wrap() {
-        let mut pieces = StreamPrefix::default();
+        let mut segments = StreamPrefix::default();
         let seq = u32::MAX - 10;
-        pieces.see(1, seq, &REQUEST[..20]);
-        pieces.see(2, seq.wrapping_add(30), &REQUEST[30..]);
-        assert_eq!(pieces.hello(0), None);
-        pieces.see(3, seq.wrapping_add(15), &REQUEST[15..35]);
-        assert_eq!(pieces.hello(0).unwrap().name, "www.example.com");
+        segments.see(1, seq, &REQUEST[..20]);
+        segments.see(2, seq.wrapping_add(30), &REQUEST[30..]);
+        assert_eq!(segments.server_name(0), None);
+        segments.see(3, seq.wrapping_add(15), &REQUEST[15..35]);
+        assert_eq!(segments.server_name(0).unwrap().name, "www.example.com");
         // Data that comes long after the opening does not start a message.
-        assert_eq!(pieces.hello(-LATE), None);
+        assert_eq!(segments.server_name(-MAX_DELAY), None);
     }
 }

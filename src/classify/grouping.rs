@@ -12,7 +12,7 @@ use crate::policy::{PartyKind, Policy};
 
 /// The number of ports of one pair, or of clients of one network, from which they become one
 /// finding.
-const FOLD: usize = 10;
+const MANY: usize = 10;
 /// The number of unlisted networks that reach one server port from which they become one finding: a
 /// flood.
 const FLOOD: u32 = 100;
@@ -23,7 +23,7 @@ pub(super) struct GroupTarget {
     pub code: Code,
     pub server: EndId,
     pub transport: Transport,
-    pub about: PortScope,
+    pub ports: PortScope,
 }
 
 /// Counts by the key of a target and a network.
@@ -32,15 +32,15 @@ type CountByKey = HashMap<u128, u32, ahash::RandomState>;
 impl GroupTarget {
     /// Packs the target and the number of a network into one number.
     fn key(self, network: u32) -> u128 {
-        let about = match self.about {
-            PortScope::One(about) => u128::from(about),
+        let port = match self.ports {
+            PortScope::One(port) => u128::from(port),
             PortScope::ManyPorts => 1 << 16,
         };
         u128::from(network) << 96
             | u128::from(self.server.bits()) << 40
             | (self.code as u128) << 32
             | u128::from(self.transport.0) << 24
-            | about
+            | port
     }
 }
 
@@ -61,11 +61,20 @@ impl PortScope {
     }
 }
 
+/// Whether many ports of one pair become one finding.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum PortMerge {
+    /// Each port has a finding of its own.
+    Never,
+    /// From [`MANY`] ports of a pair, they have one finding.
+    ManyIntoOne,
+}
+
 /// The conversations of one finding.
 #[derive(Clone, Copy)]
 pub(super) struct ConversationGroup {
     pub client: EndId,
-    pub place: GroupTarget,
+    pub target: GroupTarget,
     pub members: MemberRange,
 }
 
@@ -100,110 +109,123 @@ impl GroupEntries {
         self.0.push(entry);
     }
 
-    /// Groups the entries that make one finding. If `ports` is set, many ports of one pair make
-    /// one, too.
-    pub fn folded(mut self, ports: bool, pool: &mut MemberPool) -> Vec<ConversationGroup> {
+    /// Groups the entries that make one finding.
+    pub fn into_groups(
+        mut self,
+        port_merge: PortMerge,
+        pool: &mut MemberPool,
+    ) -> Vec<ConversationGroup> {
         self.0.sort_unstable();
-        let part = |entry: u128, part: usize| entry >> PARTS[part].0 & PARTS[part].1;
-        let pair = |a: &u128, b: &u128| a >> PARTS[3].0 == b >> PARTS[3].0;
-        let one = |a: &u128, b: &u128| a >> PARTS[4].0 == b >> PARTS[4].0;
-        let mut folds = Vec::new();
-        let mut fold = |entries: &[u128], about: PortScope| {
-            let entry = entries[0];
-            let place = GroupTarget {
-                code: Code::ALL[part(entry, 0) as usize],
-                server: EndId::of_bits(part(entry, 2) as u32),
-                transport: Transport(part(entry, 3) as u8),
-                about,
-            };
-            let members = pool.add(entries.iter().map(|entry| part(*entry, 5) as u32));
-            let client = EndId::of_bits(part(entry, 1) as u32);
-            folds.push(ConversationGroup { client, place, members });
-        };
-        for of_pair in self.0.chunk_by(pair) {
-            if ports && of_pair.chunk_by(one).take(FOLD).count() == FOLD {
-                fold(of_pair, PortScope::ManyPorts);
+        let are_of_one_pair = |a: &u128, b: &u128| a >> PARTS[3].0 == b >> PARTS[3].0;
+        let have_one_port = |a: &u128, b: &u128| a >> PARTS[4].0 == b >> PARTS[4].0;
+        let mut groups = Vec::new();
+        for of_pair in self.0.chunk_by(are_of_one_pair) {
+            if port_merge == PortMerge::ManyIntoOne
+                && of_pair.chunk_by(have_one_port).take(MANY).count() == MANY
+            {
+                groups.push(group_of(of_pair, PortScope::ManyPorts, pool));
                 continue;
             }
-            for entries in of_pair.chunk_by(one) {
-                fold(entries, PortScope::One(part(entries[0], 4) as u16));
+            for entries in of_pair.chunk_by(have_one_port) {
+                let port = PortScope::One(part(entries[0], 4) as u16);
+                groups.push(group_of(entries, port, pool));
             }
         }
-        folds
+        groups
     }
+}
+
+/// Returns one part of an entry, by its position in [`PARTS`].
+fn part(entry: u128, number: usize) -> u128 {
+    let (offset, mask) = PARTS[number];
+    entry >> offset & mask
+}
+
+/// Makes a group of entries that differ only in what `ports` covers.
+fn group_of(entries: &[u128], ports: PortScope, pool: &mut MemberPool) -> ConversationGroup {
+    let entry = entries[0];
+    let target = GroupTarget {
+        code: Code::ALL[part(entry, 0) as usize],
+        server: EndId::of_bits(part(entry, 2) as u32),
+        transport: Transport(part(entry, 3) as u8),
+        ports,
+    };
+    let members = pool.add(entries.iter().map(|entry| part(*entry, 5) as u32));
+    let client = EndId::of_bits(part(entry, 1) as u32);
+    ConversationGroup { client, target, members }
 }
 
 /// Merges many clients of one network into one: of a network of the inventory, or else of a /24 or
 /// /64.
-pub(super) fn fold_clients(
+pub(super) fn merge_clients(
     policy: &Policy,
-    folds: Vec<ConversationGroup>,
+    groups: Vec<ConversationGroup>,
     (list, judged): (&[Conversation], &[Judged]),
     ends: &mut EndInterner,
     pool: &mut MemberPool,
 ) -> Vec<ConversationGroup> {
-    let first = |fold: &ConversationGroup| pool.get(fold.members)[0] as usize;
-    let network = |fold: &ConversationGroup| {
-        let party = &judged[first(fold)].client;
-        let address = list[first(fold)].subject.client;
+    let first_of = |group: &ConversationGroup| pool.get(group.members)[0] as usize;
+    let network_of = |group: &ConversationGroup| {
+        let party = &judged[first_of(group)].client;
+        let address = list[first_of(group)].subject.client;
         // The clients in a listed network are one client already.
-        let listed = matches!(party.who, PartyKind::Network(_));
+        let listed = matches!(party.kind, PartyKind::Network(_));
         (!listed).then(|| NetworkGroup::of(policy, address))
     };
     let is_stranger =
-        |fold: &ConversationGroup| judged[first(fold)].client.who == PartyKind::Stranger;
+        |group: &ConversationGroup| judged[first_of(group)].client.kind == PartyKind::Stranger;
     let mut numbers = HashMap::<NetworkGroup, u32, ahash::RandomState>::default();
-    let by_network: Vec<Option<(NetworkGroup, u32)>> = folds
+    let by_network: Vec<Option<(NetworkGroup, u32)>> = groups
         .iter()
-        .map(|fold| {
-            let network = network(fold)?;
+        .map(|group| {
+            let network = network_of(group)?;
             let next = numbers.len() as u32;
             Some((network, *numbers.entry(network).or_insert(next)))
         })
         .collect();
-    let mut clients = CountByKey::with_capacity_and_hasher(folds.len(), Default::default());
+    let mut clients = CountByKey::with_capacity_and_hasher(groups.len(), Default::default());
     // Each unlisted network counts once for each target.
-    let mut unlisted = HashSet::<u128, ahash::RandomState>::default();
-    let mut networks = CountByKey::default();
-    for (fold, network) in folds.iter().zip(&by_network) {
+    let mut counted = HashSet::<u128, ahash::RandomState>::default();
+    let mut unlisted_networks = CountByKey::default();
+    for (group, network) in groups.iter().zip(&by_network) {
         let Some((_, number)) = network else { continue };
-        let key = fold.place.key(*number);
+        let key = group.target.key(*number);
         *clients.entry(key).or_default() += 1;
-        if is_stranger(fold) && unlisted.insert(key) {
-            *networks.entry(fold.place.key(0)).or_default() += 1;
+        if is_stranger(group) && counted.insert(key) {
+            *unlisted_networks.entry(group.target.key(0)).or_default() += 1;
         }
     }
     let mut kept = Vec::new();
-    let mut many = BTreeMap::<u128, (NetworkGroup, GroupTarget, Vec<MemberRange>)>::new();
-    for (fold, network) in folds.into_iter().zip(by_network) {
-        let flood = || {
-            is_stranger(&fold)
-                && networks.get(&fold.place.key(0)).is_some_and(|count| *count >= FLOOD)
+    let mut merged = BTreeMap::<u128, (NetworkGroup, GroupTarget, Vec<MemberRange>)>::new();
+    for (group, network) in groups.into_iter().zip(by_network) {
+        let is_flood = || {
+            is_stranger(&group)
+                && unlisted_networks.get(&group.target.key(0)).is_some_and(|count| *count >= FLOOD)
         };
-        let of_many = match network {
-            Some(_) if flood() => Some((NetworkGroup::Flood, u32::MAX)),
+        let merged_into = match network {
+            Some(_) if is_flood() => Some((NetworkGroup::Flood, u32::MAX)),
             Some((network, number))
-                if clients.get(&fold.place.key(number)).is_some_and(|n| *n >= FOLD as u32) =>
+                if clients.get(&group.target.key(number)).is_some_and(|n| *n >= MANY as u32) =>
             {
                 Some((network, number))
             }
             _ => None,
         };
-        match of_many {
+        match merged_into {
             Some((network, number)) => {
-                let key = fold.place.key(number);
-                let entry = many.entry(key).or_insert((network, fold.place, Vec::new()));
-                entry.2.push(fold.members);
+                let key = group.target.key(number);
+                let entry = merged.entry(key).or_insert((network, group.target, Vec::new()));
+                entry.2.push(group.members);
             }
-            None => kept.push(fold),
+            None => kept.push(group),
         }
     }
-    for (network, place, runs) in many.into_values() {
+    for (network, target, runs) in merged.into_values() {
         let mut members: Vec<u32> =
             runs.into_iter().flat_map(|run| pool.get(run).to_vec()).collect();
         members.sort_unstable();
         let client = ends.id(EndKey::Many(network));
-        kept.push(ConversationGroup { client, place, members: pool.add(members) });
+        kept.push(ConversationGroup { client, target, members: pool.add(members) });
     }
     kept
 }
